@@ -11,6 +11,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "math/common.h"
@@ -71,6 +72,14 @@ inline ScalarType real_type(bool float64) {
 inline ScalarType complex_type(bool float64) {
   return float64 ? ScalarType::ComplexDouble : ScalarType::ComplexFloat;
 }
+
+template <typename T>
+constexpr bool kFloat64 = std::is_same_v<T, double>;
+template <typename T>
+constexpr ScalarType kRealType = kFloat64<T> ? ScalarType::Double : ScalarType::Float;
+template <typename T>
+constexpr ScalarType kComplexType =
+    kFloat64<T> ? ScalarType::ComplexDouble : ScalarType::ComplexFloat;
 
 // A dtype's name in Python.
 inline const char* dtype_text(ScalarType type) {

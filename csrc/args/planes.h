@@ -53,10 +53,11 @@ struct PlaneSpec {
 };
 
 // Makes the groups, without pointers to bands. Replaces filters that are not contiguous by contiguous copies.
-inline std::vector<PlaneGroup> make_plane_groups(const char* op, const PlaneLimits& limits,
-                                                 std::vector<Tensor>& filters,
-                                                 const GroupSpec& spec, const PlaneSpec& planes,
-                                                 bool pairs_allowed, bool widened_allowed = false) {
+template <typename T>
+std::vector<PlaneGroup<T>> make_plane_groups(const char* op, const PlaneLimits& limits,
+                                             std::vector<Tensor>& filters, const GroupSpec& spec,
+                                             const PlaneSpec& planes, bool pairs_allowed,
+                                             bool widened_allowed = false) {
   const auto& [H, W, like_name, like] = planes;
   const auto& [i_powers, forms] = spec;
   const size_t count = filters.size();
@@ -68,13 +69,13 @@ inline std::vector<PlaneGroup> make_plane_groups(const char* op, const PlaneLimi
   if (i_powers.size() != count || forms.size() != count)
     fail(op, "i_powers and forms must have one entry for each of ", count, " filters, got ",
          i_powers.size(), " and ", forms.size());
-  std::vector<PlaneGroup> groups;
+  std::vector<PlaneGroup<T>> groups;
   for (size_t i = 0; i < count; ++i) {
-    check_type(op, {"filters", i}, filters[i], ScalarType::Float);
+    check_type(op, {"filters", i}, filters[i], kRealType<T>);
     check_same_device(op, {"filters", i}, filters[i], like_name, like);
     check_rank(op, {"filters", i}, filters[i], 3, "[K, h, w]");
     check_i_power(op, {"i_powers", i}, i_powers[i]);
-    PlaneGroup group{};
+    PlaneGroup<T> group{};
     group.K = filters[i].size(0);
     group.h = filters[i].size(1);
     group.w = filters[i].size(2);
@@ -85,7 +86,7 @@ inline std::vector<PlaneGroup> make_plane_groups(const char* op, const PlaneLimi
     check_side(op, limits, {"width of filters", i}, group.w);
     if (limits.simd_width) group.row_blocks = row_blocks(group.h, H, limits.simd_width);
     filters[i] = as_contiguous(filters[i]);
-    group.filter = const_data<float>(filters[i]);
+    group.filter = const_data<T>(filters[i]);
     group.i_power = static_cast<int>(i_powers[i]);
     const bool widened = widened_allowed && forms[i] == kWidened;
     if (widened_allowed && (forms[i] < 0 || (forms[i] > 1 && !widened)))
@@ -97,10 +98,11 @@ inline std::vector<PlaneGroup> make_plane_groups(const char* op, const PlaneLimi
   return groups;
 }
 
+template <typename T>
 struct SplitPlanes {
   Tensor planes;
   std::vector<Tensor> filters;
-  PlaneArgs args;
+  PlaneArgs<T> args;
   std::vector<Tensor> bands;  // results
 
   int64_t result_bytes() const {
@@ -110,57 +112,59 @@ struct SplitPlanes {
   }
 };
 
-inline SplitPlanes prepare_split_planes(const PlaneLimits& limits, const Tensor& planes,
-                                        std::vector<Tensor> filters, const GroupSpec& spec) {
+template <typename T>
+SplitPlanes<T> prepare_split_planes(const PlaneLimits& limits, const Tensor& planes,
+                                    std::vector<Tensor> filters, const GroupSpec& spec) {
   const char* op = "split_planes";
-  check_type(op, "planes", planes, ScalarType::Float);
+  check_type(op, "planes", planes, kRealType<T>);
   check_rank(op, "planes", planes, 3, "[N, H, W]");
-  PlaneArgs args{planes.size(0), planes.size(1), planes.size(2), {}};
-  args.groups = make_plane_groups(op, limits, filters, spec, {args.H, args.W, "planes", planes},
-                                  false, limits.simd_width > 0);
+  PlaneArgs<T> args{planes.size(0), planes.size(1), planes.size(2), {}};
+  args.groups = make_plane_groups<T>(op, limits, filters, spec, {args.H, args.W, "planes", planes},
+                                     false, limits.simd_width > 0);
   std::vector<Tensor> bands;
-  for (PlaneGroup& group : args.groups) {
+  for (PlaneGroup<T>& group : args.groups) {
     bands.push_back(new_tensor(planes, {args.count, group.K, group.h, group.w},
-                               group.stride == 1 ? ScalarType::Float : ScalarType::ComplexFloat));
-    group.bands_out = mutable_data<float>(bands.back());
+                               group.stride == 1 ? kRealType<T> : kComplexType<T>));
+    group.bands_out = mutable_data<T>(bands.back());
   }
   return {as_contiguous(planes), filters, args, bands};
 }
 
+template <typename T>
 struct MergePlanes {
   std::vector<Tensor> bands, filters;
-  PlaneArgs args;
+  PlaneArgs<T> args;
   std::optional<Tensor> residual;  // [n, H, W]; residual[j % n] is added to plane j
   Tensor planes;                   // result
 };
 
-inline MergePlanes prepare_merge_planes(const PlaneLimits& limits, std::vector<Tensor> bands,
-                                        std::vector<Tensor> filters, const GroupSpec& spec,
-                                        std::optional<Tensor> residual, int64_t height,
-                                        int64_t width) {
+template <typename T>
+MergePlanes<T> prepare_merge_planes(const PlaneLimits& limits, std::vector<Tensor> bands,
+                                    std::vector<Tensor> filters, const GroupSpec& spec,
+                                    std::optional<Tensor> residual, int64_t height, int64_t width) {
   const char* op = "merge_planes";
   if (bands.empty() || bands.size() != filters.size())
     fail(op, "bands must hold one tensor for each of ", filters.size(), " filters, got ",
          bands.size());
   check_rank(op, "bands[0]", bands[0], 4, "[N, K, h, w]");
-  PlaneArgs args{bands[0].size(0), height, width, {}};
+  PlaneArgs<T> args{bands[0].size(0), height, width, {}};
   args.groups =
-      make_plane_groups(op, limits, filters, spec, {height, width, "bands[0]", bands[0]}, true);
+      make_plane_groups<T>(op, limits, filters, spec, {height, width, "bands[0]", bands[0]}, true);
   for (size_t i = 0; i < bands.size(); ++i) {
-    PlaneGroup& group = args.groups[i];
+    PlaneGroup<T>& group = args.groups[i];
     const bool complex = is_complex(bands[i].scalar_type());
     check_same_device(op, {"bands", i}, bands[i], "bands[0]", bands[0]);
     check_type(op, {"bands", i}, bands[i],
-               complex || group.form != Form::kReal ? ScalarType::ComplexFloat : ScalarType::Float);
+               complex || group.form != Form::kReal ? kComplexType<T> : kRealType<T>);
     check_rank(op, {"bands", i}, bands[i], 4, "[N, K, h, w]");
     check_shape(op, {"bands", i}, bands[i], {args.count, group.num_stored(), group.h, group.w});
     bands[i] = as_contiguous(bands[i]);
     group.stride = complex ? 2 : 1;
-    group.bands = const_data<float>(bands[i]);
+    group.bands = const_data<T>(bands[i]);
   }
   if (residual.has_value()) {
     check_same_device(op, "residual", *residual, "bands[0]", bands[0]);
-    check_type(op, "residual", *residual, ScalarType::Float);
+    check_type(op, "residual", *residual, kRealType<T>);
     check_rank(op, "residual", *residual, 3, "[n, H, W]");
     const int64_t n = residual->size(0);
     check_shape(op, "residual", *residual, {n, height, width});
@@ -169,7 +173,7 @@ inline MergePlanes prepare_merge_planes(const PlaneLimits& limits, std::vector<T
            ", got ", n);
     residual = as_contiguous(*residual);
   }
-  const Tensor planes = new_tensor(bands[0], {args.count, height, width}, ScalarType::Float);
+  const Tensor planes = new_tensor(bands[0], {args.count, height, width}, kRealType<T>);
   return {bands, filters, args, residual, planes};
 }
 

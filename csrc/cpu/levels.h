@@ -54,11 +54,15 @@
   }
 
 // The same for a kernel that does all of its work in one call.
-#define STEERLENS_DECLARE_PLANES_KERNEL(name, Args) \
-  STEERLENS_AT_EACH_LEVEL(void name(Args& args))    \
-  inline void name(Args& args) { STEERLENS_CALL_KERNEL(name(args)); }
+#define STEERLENS_DECLARE_PLANES_KERNEL(name, Args)                       \
+  STEERLENS_AT_EACH_LEVEL(template <typename T> void name(Args<T>& args)) \
+  template <typename T>                                                   \
+  void name(Args<T>& args) {                                              \
+    STEERLENS_CALL_KERNEL(name(args));                                    \
+  }
 
 // To be placed in the kernel's source file, after the kernel's definition.
 #define STEERLENS_INSTANTIATE_KERNEL(name, Args)            \
   template void name(const Args<float>&, int64_t, int64_t); \
   template void name(const Args<double>&, int64_t, int64_t);
+#define STEERLENS_INSTANTIATE_PLANES_KERNEL(name, Args) template void name(Args<float>&);

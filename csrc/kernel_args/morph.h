@@ -8,38 +8,39 @@ namespace steerlens {
 // Which coordinates of the bands move.
 enum class Edit : int { kPhase = 0, kAmplitude = 1, kJoint = 2 };
 
+template <typename T>
 struct MorphArgs {
-  PlaneArgs analysis;   // of the image: the bands that move (complex), and the residual (real)
-  PlaneArgs synthesis;  // of frames: the bands that move (Form::kReal or kComplex)
-  std::vector<PlaneGroup> gradient;  // of the gradient: the bands that move
+  PlaneArgs<T> analysis;   // of the image: the bands that move (complex), and the residual (real)
+  PlaneArgs<T> synthesis;  // of frames: the bands that move (Form::kReal or kComplex)
+  std::vector<PlaneGroup<T>> gradient;  // of the gradient: the bands that move
   Edit edit;
   Rule rule;
-  float eps, floor, low, high;
+  T eps, floor, low, high;
   int64_t frames;
-  const float *images, *gradients;
-  const float *phase_factors, *amplitude_factors;
+  const T *images, *gradients;
+  const T *phase_factors, *amplitude_factors;
   int64_t factor_stride;  // factors are [F, factor_stride ? N : 1]
-  float* out;             // [F, N, H, W]
+  T* out;                 // [F, N, H, W]
   // [N, floats], written by step_planes and read by move_planes: all values from which the frames of a plane are
   // computed (Layout in cpu/planes/motion.h).
-  float* coefficients;
-  float *speeds, *phases;  // step_planes: [N, bands]
+  T* coefficients;
+  T *speeds, *phases;  // step_planes: [N, bands]
 
-  // The number of floats that are stored for a coefficient.
+  // How many numbers are stored for a coefficient.
   SL_FN int64_t fields() const {
     return 2 + moves_phase() + moves_amplitude() * (rule == Rule::kComplex ? 2 : 1);
   }
   // The number of vectors that are stored for a plane: those of its coefficients and of its residual.
   SL_FN int64_t coefficient_vectors(int64_t simd_width) const {
     int64_t vectors = synthesis.H * blocks_of(synthesis.W, simd_width);
-    for (const PlaneGroup& group : synthesis.groups)
+    for (const PlaneGroup<T>& group : synthesis.groups)
       vectors += fields() * group.K * group.h * blocks_of(group.w, simd_width);
     return vectors;
   }
   // The number of bands that move.
   SL_FN int64_t bands() const {
     int64_t count = 0;
-    for (const PlaneGroup& group : synthesis.groups) count += group.K;
+    for (const PlaneGroup<T>& group : synthesis.groups) count += group.K;
     return count;
   }
   SL_FN int64_t factor_index(int64_t frame, int64_t plane) const {

@@ -5,28 +5,28 @@
 
 namespace steerlens {
 
+template <typename T>
 struct MorphToL2Args {
-  MorphArgs morph;  // its factors are not used; its `frames` is F
+  MorphArgs<T> morph;  // its factors are not used; its `frames` is F
   int64_t samples, planes_per_sample;
   // [B, channels, H, W], the images to which the changes of the planes are added (such as colour images, if the planes
   // are their luma). If null, the planes are the images.
-  const float* base;
+  const T* base;
   int64_t channels;  // of an image; frames are [F, B, channels, H, W]
   int64_t distances;
-  const float *max_l2, *tolerances;  // [M, B]
-  const float* range_ends;           // [B], the largest factors that can be represented
-  const float*
-      shares;  // [F - M], factors of the other frames, relative to that of the first distance
-  float phase_cap, phase_limit;  // upper bounds of phase changes, in radians
-  float speed_share;   // multiplies a sample's speed, from which the first factor is computed
-  int64_t iterations;  // upper bound of the number of factors that are tried for a distance
-  float* factors;      // [F, B]
-  float* l2;           // [M, B]
+  const T *max_l2, *tolerances;  // [M, B]
+  const T* range_ends;           // [B], the largest factors that can be represented
+  const T* shares;  // [F - M], factors of the other frames, relative to that of the first distance
+  T phase_cap, phase_limit;  // upper bounds of phase changes, in radians
+  T speed_share;             // multiplies a sample's speed, from which the first factor is computed
+  int64_t iterations;        // upper bound of the number of factors that are tried for a distance
+  T* factors;                // [F, B]
+  T* l2;                     // [M, B]
   bool *attained, *out_of_range;  // [M, B]
 
   int64_t area() const { return morph.synthesis.H * morph.synthesis.W; }
   int64_t sample_size() const { return channels * area(); }
-  const float* image_of(int64_t sample) const {
+  const T* image_of(int64_t sample) const {
     return (base ? base : morph.images) + sample * sample_size();
   }
 };

@@ -25,18 +25,19 @@ struct RowBlock {
 };
 
 // A group of bands. With Form::kReal, merge_planes also accepts complex bands and reads their real parts.
+template <typename T>
 struct PlaneGroup {
-  const float* filter;  // [K, h, w]
-  float* bands_out;     // split_planes: [N, K, h, w]
-  const float* bands;   // merge_planes: [N, num_stored, h, w]
+  const T* filter;  // [K, h, w]
+  T* bands_out;     // split_planes: [N, K, h, w]
+  const T* bands;   // merge_planes: [N, num_stored, h, w]
   int64_t K, h, w;
   int i_power;  // multiply by i^i_power
   Form form;
-  int stride;  // floats per sample of the bands: 1 (real) or 2 (complex)
+  int stride;  // numbers per sample of the bands: 1 (real) or 2 (complex)
   std::vector<RowBlock> row_blocks;
   // CPU only: the filter in the layout that the kernels read (cpu/planes/filter_blocks.h).
-  const float* filter_blocks;  // [K, row blocks, w, SIMD width]
-  uint8_t* zero_blocks;        // [K, row blocks]: whether a block contains only zeros
+  const T* filter_blocks;  // [K, row blocks, w, SIMD width]
+  uint8_t* zero_blocks;    // [K, row blocks]: whether a block contains only zeros
 
   // Whether two orientations, as real bands, share one complex FFT.
   SL_FN bool paired() const { return form != Form::kComplex; }
@@ -47,23 +48,26 @@ struct PlaneGroup {
   SL_FN int64_t num_stored() const { return form == Form::kPairs ? pairs_of(K) : K; }
 };
 
+template <typename T>
 struct PlaneArgs {
   int64_t count, H, W;  // `count` planes of H x W
-  std::vector<PlaneGroup> groups;
+  std::vector<PlaneGroup<T>> groups;
   std::vector<RowBlock> image_blocks = {};  // CPU only: all rows of an image's spectrum
 };
 
+template <typename T>
 struct SplitPlanesArgs {
-  PlaneArgs planes;
-  const float* in;
+  PlaneArgs<T> planes;
+  const T* in;
   int64_t result_bytes;
 };
 
+template <typename T>
 struct MergePlanesArgs {
-  PlaneArgs planes;
-  const float* residual;    // [residual_planes, H, W], or null
+  PlaneArgs<T> planes;
+  const T* residual;        // [residual_planes, H, W], or null
   int64_t residual_planes;  // residual[j % residual_planes] is added to plane j
-  float* out;
+  T* out;
 };
 
 }  // namespace steerlens

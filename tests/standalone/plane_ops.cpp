@@ -89,13 +89,13 @@ void compare(const Floats& actual, int64_t first, const Grids& expected, int par
 // Groups of bands with random filters, as the kernels and as the reference read them.
 struct Groups {
   std::vector<Floats> filters;
-  std::vector<PlaneGroup> groups;
+  std::vector<PlaneGroup<float>> groups;
   std::vector<reference::Group> expected;
 
   void add(const Size& size, int64_t H, Form form, int i_power, float scale) {
     const unsigned seed = static_cast<unsigned>(filters.size());
     filters.push_back(random_floats(size.K * size.h * size.w, 0.5f * scale, 1.5f * scale, seed));
-    PlaneGroup group{};
+    PlaneGroup<float> group{};
     group.filter = filters.back().data();
     group.K = size.K;
     group.h = size.h;
@@ -121,7 +121,7 @@ Groups groups_of(const Shape& shape, Form form, int i_power, float scale = 1) {
   return out;
 }
 
-PlaneArgs plane_args(const Shape& shape, const std::vector<PlaneGroup>& groups) {
+PlaneArgs<float> plane_args(const Shape& shape, const std::vector<PlaneGroup<float>>& groups) {
   return {shape.count, shape.H, shape.W, groups, row_blocks(shape.H, shape.H, simd_width())};
 }
 
@@ -139,11 +139,11 @@ auto same_with_two_threads(const Run& run, const std::string& label) {
 
 std::vector<Floats> split(const Shape& shape, Groups& filters, const Floats& planes) {
   std::vector<Floats> bands;
-  for (PlaneGroup& group : filters.groups) {
+  for (PlaneGroup<float>& group : filters.groups) {
     bands.emplace_back(shape.count * group.K * group.h * group.w * group.stride);
     group.bands_out = bands.back().data();
   }
-  SplitPlanesArgs args{plane_args(shape, filters.groups), planes.data(), 0};
+  SplitPlanesArgs<float> args{plane_args(shape, filters.groups), planes.data(), 0};
   run_split(args);
   return bands;
 }
@@ -163,7 +163,7 @@ void test_split(const Shape& shape, Form form, bool with_reference = true) {
 }
 
 // The bands of plane n, as the reference reads them.
-reference::Bands bands_of(const Floats& bands, const PlaneGroup& group, int64_t n) {
+reference::Bands bands_of(const Floats& bands, const PlaneGroup<float>& group, int64_t n) {
   reference::Bands out;
   for (int64_t k = 0; k < group.num_stored(); ++k)
     out.push_back(grid_of(bands, n * group.num_stored() + k, group.h, group.w, group.stride));
@@ -172,7 +172,7 @@ reference::Bands bands_of(const Floats& bands, const PlaneGroup& group, int64_t 
 
 Floats merge(const Shape& shape, const Groups& filters, const Floats& residual) {
   Floats planes(shape.count * shape.H * shape.W);
-  MergePlanesArgs args{plane_args(shape, filters.groups), residual.data(), 1, planes.data()};
+  MergePlanesArgs<float> args{plane_args(shape, filters.groups), residual.data(), 1, planes.data()};
   run_merge(args);
   return planes;
 }
@@ -183,7 +183,7 @@ void test_merge(const Shape& shape, Form form, bool with_reference = true) {
       std::string("merge_planes ") + shape.name + forms[static_cast<int>(form)];
   Groups filters = groups_of(shape, form, 2);
   std::vector<Floats> bands;
-  for (PlaneGroup& group : filters.groups) {
+  for (PlaneGroup<float>& group : filters.groups) {
     const int64_t floats = shape.count * group.num_stored() * group.h * group.w * group.stride;
     bands.push_back(random_floats(floats, -1, 1, static_cast<unsigned>(floats)));
     group.bands = bands.back().data();
@@ -227,7 +227,7 @@ struct Morph {
   Shape shape;
   Groups analysis, gradient, synthesis;
   Floats images, gradients, phase_factors, amplitude_factors;
-  MorphArgs args{};
+  MorphArgs<float> args{};
 
   explicit Morph(const MorphCase& test) : shape(test.shape) {
     const int64_t area = shape.H * shape.W;
@@ -264,7 +264,7 @@ struct Morph {
 
   Floats frames() {
     Floats out(kFrames * shape.count * shape.H * shape.W);
-    MorphArgs call = args;
+    MorphArgs<float> call = args;
     call.out = out.data();
     run_morph(call);
     return out;
@@ -278,7 +278,7 @@ struct Morph {
                               kMaxSimdWidth);
     const auto misalignment =
         reinterpret_cast<uintptr_t>(memory.data()) / sizeof(float) % kMaxSimdWidth;
-    MorphArgs call = args;
+    MorphArgs<float> call = args;
     call.out = out.data();
     call.coefficients = memory.data() + (kMaxSimdWidth - misalignment) % kMaxSimdWidth;
     call.speeds = speeds.data();

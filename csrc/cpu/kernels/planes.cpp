@@ -17,12 +17,41 @@ namespace {
 }
 }  // namespace
 
-void run_split(SplitPlanesArgs&) { fail_without_simd(); }
-void run_merge(MergePlanesArgs&) { fail_without_simd(); }
-void run_morph(MorphArgs&) { fail_without_simd(); }
-void run_step(MorphArgs&) { fail_without_simd(); }
-void run_move(MorphArgs&) { fail_without_simd(); }
-void run_morph_to_l2(MorphToL2Args&) { fail_without_simd(); }
+template <typename T>
+void run_split(SplitPlanesArgs<T>&) {
+  fail_without_simd();
+}
+template <typename T>
+void run_merge(MergePlanesArgs<T>&) {
+  fail_without_simd();
+}
+template <typename T>
+void run_morph(MorphArgs<T>&) {
+  fail_without_simd();
+}
+template <typename T>
+void run_step(MorphArgs<T>&) {
+  fail_without_simd();
+}
+template <typename T>
+void run_move(MorphArgs<T>&) {
+  fail_without_simd();
+}
+template <typename T>
+void run_morph_to_l2(MorphToL2Args<T>&) {
+  fail_without_simd();
+}
 
 }  // namespace steerlens::STEERLENS_CPU_LEVEL
 #endif
+
+namespace steerlens::STEERLENS_CPU_LEVEL {
+
+STEERLENS_INSTANTIATE_PLANES_KERNEL(run_split, SplitPlanesArgs)
+STEERLENS_INSTANTIATE_PLANES_KERNEL(run_merge, MergePlanesArgs)
+STEERLENS_INSTANTIATE_PLANES_KERNEL(run_morph, MorphArgs)
+STEERLENS_INSTANTIATE_PLANES_KERNEL(run_step, MorphArgs)
+STEERLENS_INSTANTIATE_PLANES_KERNEL(run_move, MorphArgs)
+STEERLENS_INSTANTIATE_PLANES_KERNEL(run_morph_to_l2, MorphToL2Args)
+
+}  // namespace steerlens::STEERLENS_CPU_LEVEL

@@ -20,8 +20,9 @@ namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
 // One thread has a plane to itself.
+template <typename T>
 struct SerialExecutor {
-  FftScratch& scratch;
+  FftScratch<T>& scratch;
 
   // Calls task(i, scratch) for i in [0, count).
   template <typename Task>
@@ -31,7 +32,7 @@ struct SerialExecutor {
 
   // Calls task(i, workspace, executor) for i in [0, count): large tasks, which have stages of their own.
   template <typename Task>
-  void run_large(int64_t count, const Workspace& workspace, const Task& task) const {
+  void run_large(int64_t count, const Workspace<T>& workspace, const Task& task) const {
     for (int64_t i = 0; i < count; ++i) task(i, workspace, *this);
   }
 };
@@ -46,11 +47,12 @@ struct TaskCounts {
 // stage the threads that have arrived claim its tasks. A thread thus waits only for tasks that others are running,
 // never for a thread that has not started, and even a single thread finishes the work. A task that throws counts as
 // done; torch rethrows the exception when all threads have finished.
+template <typename T>
 class SharedExecutor {
  public:
   // If `own`, a workspace of this thread, is given, the thread runs whole large tasks in it.
-  SharedExecutor(TaskCounts& counts, int64_t threads, FftScratch& scratch,
-                 std::optional<Workspace> own)
+  SharedExecutor(TaskCounts& counts, int64_t threads, FftScratch<T>& scratch,
+                 std::optional<Workspace<T>> own)
       : counts_(counts), threads_(threads), scratch_(scratch), own_(own) {}
 
   template <typename Task>
@@ -66,9 +68,10 @@ class SharedExecutor {
   }
 
   template <typename Task>
-  void run_large(int64_t count, const Workspace& workspace, const Task& task) const {
+  void run_large(int64_t count, const Workspace<T>& workspace, const Task& task) const {
     if (own_)
-      run(count, [&](int64_t i, FftScratch& scratch) { task(i, *own_, SerialExecutor{scratch}); });
+      run(count,
+          [&](int64_t i, FftScratch<T>& scratch) { task(i, *own_, SerialExecutor<T>{scratch}); });
     else
       for (int64_t i = 0; i < count; ++i) task(i, workspace, *this);
   }
@@ -97,8 +100,8 @@ class SharedExecutor {
 
   TaskCounts& counts_;
   int64_t threads_;
-  FftScratch& scratch_;
-  std::optional<Workspace> own_;
+  FftScratch<T>& scratch_;
+  std::optional<Workspace<T>> own_;
   mutable int64_t end_ = 0;  // the number of tasks in all stages so far
 };
 
@@ -108,21 +111,26 @@ struct ItemNeeds {
   int64_t large_tasks = 0;  // of one item
   int64_t planes = 1;
 
-  int64_t count(const PlaneArgs& args) const { return args.count / planes; }
+  template <typename T>
+  int64_t count(const PlaneArgs<T>& args) const {
+    return args.count / planes;
+  }
 };
 
 // The work on one plane, in samples of its transforms.
-inline int64_t samples_per_plane(const PlaneArgs& args) {
+template <typename T>
+inline int64_t samples_per_plane(const PlaneArgs<T>& args) {
   int64_t samples = args.H * args.W;
-  for (const PlaneGroup& group : args.groups) samples += group.transforms() * group.h * group.w;
+  for (const PlaneGroup<T>& group : args.groups) samples += group.transforms() * group.h * group.w;
   return samples;
 }
 
 // If a workspace has more vectors than this (32 MiB), threads share one.
-constexpr int64_t kMaxVectorsPerThread = (int64_t{32} << 20) / sizeof(FloatVec);
+constexpr int64_t kMaxVectorsPerThread = (int64_t{32} << 20) / kVecBytes;
 
-inline bool large_workspace(const PlaneArgs& args, int64_t extra) {
-  return WorkspaceMemory::vectors(args, extra) > kMaxVectorsPerThread;
+template <typename T>
+inline bool large_workspace(const PlaneArgs<T>& args, int64_t extra) {
+  return WorkspaceMemory<T>::vectors(args, extra) > kMaxVectorsPerThread;
 }
 
 // Whether all threads are busy for most of the time if each takes whole items.
@@ -133,11 +141,12 @@ inline bool divides_evenly(int64_t items, int64_t threads) {
 // Whether all threads cooperate on one item at a time: when handing out whole items would leave some
 // threads idle and one plane has enough work for all of them, or when one workspace per thread would need
 // too much memory.
-inline bool threads_share_items(const PlaneArgs& args, const ItemNeeds& needs) {
+template <typename T>
+inline bool threads_share_items(const PlaneArgs<T>& args, const ItemNeeds& needs) {
   const int64_t threads = num_threads();
   const bool uneven = !divides_evenly(needs.count(args), threads);
   const bool enough_work =
-      blocks_of(std::min(args.H, args.W)) >= 2 * threads && args.H * args.W >= kElementsPerTask;
+      blocks_of<T>(std::min(args.H, args.W)) >= 2 * threads && args.H * args.W >= kElementsPerTask;
   return threads > 1 && ((uneven && enough_work) || large_workspace(args, needs.extra));
 }
 
@@ -156,36 +165,36 @@ void for_each_thread(int64_t threads, int64_t rows, int64_t elements, const Body
 // Calls work(n, workspace, executor) for each item n. Each thread takes whole items as long as there are enough
 // for all; the threads share the remaining ones. A shared item is in the first workspace, which is also a thread's
 // own. A large task therefore uses only `spectrum` and `intermediate` of the thread's own workspace, not `extra`.
-template <typename Work>
-void share_items(const PlaneArgs& args, const FftTables& ffts, const Work& work,
+template <typename T, typename Work>
+void share_items(const PlaneArgs<T>& args, const FftTables<T>& ffts, const Work& work,
                  const ItemNeeds& needs) {
   const int64_t threads = num_threads();
   const bool own = !large_workspace(args, needs.extra);
   const bool own_tasks = own && needs.large_tasks > 0 && divides_evenly(needs.large_tasks, threads);
   const int64_t count = needs.count(args), whole = own ? count - count % threads : 0;
-  const WorkspaceMemory memory(args, needs.extra, own ? threads : 1);
+  const WorkspaceMemory<T> memory(args, needs.extra, own ? threads : 1);
   TaskCounts counts;
   for_each_thread(threads, threads, kElementsPerTask, [&](int64_t thread, int64_t, int64_t) {
-    const Workspace workspace = memory.of(own ? thread : 0);
-    const SharedExecutor executor(counts, threads, thread_scratch(ffts.max_size()),
-                                  own_tasks ? std::optional(workspace) : std::nullopt);
-    executor.run(whole, [&](int64_t n, FftScratch& scratch) {
-      work(n, workspace, SerialExecutor{scratch});
+    const Workspace<T> workspace = memory.of(own ? thread : 0);
+    const SharedExecutor<T> executor(counts, threads, thread_scratch<T>(ffts.max_size()),
+                                     own_tasks ? std::optional(workspace) : std::nullopt);
+    executor.run(whole, [&](int64_t n, FftScratch<T>& scratch) {
+      work(n, workspace, SerialExecutor<T>{scratch});
     });
     for (int64_t n = whole; n < count; ++n) work(n, memory.of(0), executor);
   });
 }
 
 // Calls work(n, workspace, executor) for each item n.
-template <typename Work>
-void for_each_item(const PlaneArgs& args, const FftTables& ffts, const Work& work,
+template <typename T, typename Work>
+void for_each_item(const PlaneArgs<T>& args, const FftTables<T>& ffts, const Work& work,
                    const ItemNeeds& needs = {}) {
   if (threads_share_items(args, needs)) return share_items(args, ffts, work, needs);
   const int64_t count = needs.count(args), threads = std::min<int64_t>(num_threads(), count);
-  const WorkspaceMemory memory(args, needs.extra, threads);
+  const WorkspaceMemory<T> memory(args, needs.extra, threads);
   for_each_thread(threads, count, needs.planes * samples_per_plane(args),
                   [&](int64_t thread, int64_t begin, int64_t end) {
-                    const SerialExecutor executor{thread_scratch(ffts.max_size())};
+                    const SerialExecutor<T> executor{thread_scratch<T>(ffts.max_size())};
                     for (int64_t n = begin; n < end; ++n) work(n, memory.of(thread), executor);
                   });
 }

@@ -13,54 +13,56 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-constexpr double kTwoPi = 6.28318530717958647692;
-
 // The power series of cos (term 1, from 1) and of sin (term x, from 2), evaluated at compile time.
-constexpr double series(double x, double term, int from) {
-  double sum = term;
+template <typename T>
+constexpr T series(T x, T term, int from) {
+  T sum = term;
   for (int i = from; i < from + 40; i += 2) {
-    term *= -x * x / (i * (i + 1.0));
+    term *= -x * x / (i * (i + T(1)));
     sum += term;
   }
   return sum;
 }
 // 2 pi k / n, between -pi and pi.
-constexpr double root_angle(int k, int n) { return kTwoPi * (2 * k > n ? k - n : k) / n; }
+template <typename T>
+constexpr T root_angle(int k, int n) {
+  return kTwoPi<T> * (2 * k > n ? k - n : k) / n;
+}
 
 // cos and sin of 2 pi k / R for each k.
-template <int R>
+template <typename T, int R>
 struct Roots {
-  float cos[R] = {}, sin[R] = {};
+  T cos[R] = {}, sin[R] = {};
   constexpr Roots() {
     for (int k = 0; k < R; ++k) {
-      const double x = root_angle(k, R);
-      cos[k] = static_cast<float>(series(x, 1.0, 1));
-      sin[k] = static_cast<float>(series(x, x, 2));
+      const Wider<T> x = root_angle<Wider<T>>(k, R);
+      cos[k] = static_cast<T>(series(x, Wider<T>(1), 1));
+      sin[k] = static_cast<T>(series(x, x, 2));
     }
   }
 };
-template <int R>
-constexpr Roots<R> kRoots{};
+template <typename T, int R>
+constexpr Roots<T, R> kRoots{};
 
 // a_k <- sum_j a_j exp(-2 pi i j k / R).
-template <int R>
-SL_FN void dft(ComplexVec (&a)[R]) {
+template <int R, typename T>
+SL_FN void dft(ComplexVec<T> (&a)[R]) {
   if constexpr (R == 2) {
-    const ComplexVec t = a[1];
+    const ComplexVec<T> t = a[1];
     a[1] = a[0] - t;
     a[0] = a[0] + t;
   } else if constexpr (R == 4) {
-    const ComplexVec even_sum = a[0] + a[2], even_diff = a[0] - a[2];
-    const ComplexVec odd_sum = a[1] + a[3], odd_diff = times_minus_i(a[1] - a[3]);
+    const ComplexVec<T> even_sum = a[0] + a[2], even_diff = a[0] - a[2];
+    const ComplexVec<T> odd_sum = a[1] + a[3], odd_diff = times_minus_i(a[1] - a[3]);
     a[0] = even_sum + odd_sum;
     a[1] = even_diff + odd_diff;
     a[2] = even_sum - odd_sum;
     a[3] = even_diff - odd_diff;
   } else if constexpr (R == 8) {
-    ComplexVec e[4] = {a[0], a[2], a[4], a[6]}, o[4] = {a[1], a[3], a[5], a[7]};
+    ComplexVec<T> e[4] = {a[0], a[2], a[4], a[6]}, o[4] = {a[1], a[3], a[5], a[7]};
     dft(e);
     dft(o);
-    constexpr float kSqrtHalf = kRoots<8>.cos[1];
+    constexpr T kSqrtHalf = kRoots<T, 8>.cos[1];
     o[1] = {kSqrtHalf * (o[1].re + o[1].im), kSqrtHalf * (o[1].im - o[1].re)};
     o[2] = times_minus_i(o[2]);
     o[3] = {kSqrtHalf * (o[3].im - o[3].re), -kSqrtHalf * (o[3].re + o[3].im)};
@@ -70,8 +72,8 @@ SL_FN void dft(ComplexVec (&a)[R]) {
     }
   } else {  // an odd prime: a_j and a_(R-j) share their products
     constexpr int kHalf = R / 2;
-    ComplexVec sum[kHalf], difference[kHalf];
-    const ComplexVec first = a[0];
+    ComplexVec<T> sum[kHalf], difference[kHalf];
+    const ComplexVec<T> first = a[0];
     for (int j = 0; j < kHalf; ++j) {
       sum[j] = a[j + 1] + a[R - 1 - j];
       difference[j] = a[j + 1] - a[R - 1 - j];
@@ -79,10 +81,10 @@ SL_FN void dft(ComplexVec (&a)[R]) {
     }
     SL_UNROLL
     for (int k = 1; k <= kHalf; ++k) {
-      ComplexVec cos = first, sin = {};
+      ComplexVec<T> cos = first, sin = {};
       SL_UNROLL
       for (int j = 0; j < kHalf; ++j) {
-        const float c = kRoots<R>.cos[(j + 1) * k % R], s = kRoots<R>.sin[(j + 1) * k % R];
+        const T c = kRoots<T, R>.cos[(j + 1) * k % R], s = kRoots<T, R>.sin[(j + 1) * k % R];
         cos = {cos.re + c * sum[j].re, cos.im + c * sum[j].im};
         sin = {sin.re + s * difference[j].re, sin.im + s * difference[j].im};
       }
@@ -96,15 +98,15 @@ SL_FN void dft(ComplexVec (&a)[R]) {
 enum class Place { kFirst, kInner, kLast, kOnly };
 
 // The first pass has a stride of 1; the last one has no twiddles.
-template <int R, Place kPlace, typename Read, typename Write>
-SL_FN void run_radix(const FftPass& pass, const Read& read, const Write& write) {
+template <int R, Place kPlace, typename T, typename Read, typename Write>
+SL_FN void run_radix(const FftPass<T>& pass, const Read& read, const Write& write) {
   constexpr bool kTwiddles = kPlace == Place::kFirst || kPlace == Place::kInner;
   const int64_t count = kTwiddles ? pass.size / R : 1;
   const int64_t s = kPlace == Place::kInner || kPlace == Place::kLast ? pass.stride : 1;
-  const Cplx<float>* w = pass.twiddles.data();
+  const Cplx<T>* w = pass.twiddles.data();
   for (int64_t p = 0; p < count; ++p, w += R - 1)
     for (int64_t q = 0; q < s; ++q) {
-      ComplexVec a[R];
+      ComplexVec<T> a[R];
       SL_UNROLL
       for (int k = 0; k < R; ++k) a[k] = read(q + s * (p + count * k));
       dft<R>(a);
@@ -116,39 +118,40 @@ SL_FN void run_radix(const FftPass& pass, const Read& read, const Write& write) 
 
 // Any other odd prime up to kMaxPrime, with R^2 products. Such primes come from the coarse scales of odd sizes,
 // which are small.
-template <typename Read, typename Write>
-SL_FN void run_prime(const FftPass& pass, const Read& read, const Write& write) {
+template <typename T, typename Read, typename Write>
+SL_FN void run_prime(const FftPass<T>& pass, const Read& read, const Write& write) {
   const int64_t R = pass.radix, count = pass.size / R, s = pass.stride;
-  const Cplx<float>* w = pass.twiddles.data();
-  ComplexVec sum[kMaxPrime / 2], difference[kMaxPrime / 2];
+  const Cplx<T>* w = pass.twiddles.data();
+  ComplexVec<T> sum[kMaxPrime / 2], difference[kMaxPrime / 2];
   for (int64_t p = 0; p < count; ++p, w += R - 1)
     for (int64_t q = 0; q < s; ++q) {
-      const ComplexVec first = read(q + s * p);
-      ComplexVec total = first;
+      const ComplexVec<T> first = read(q + s * p);
+      ComplexVec<T> total = first;
       for (int64_t j = 1; 2 * j < R; ++j) {
-        const ComplexVec a = read(q + s * (p + count * j)), b = read(q + s * (p + count * (R - j)));
+        const ComplexVec<T> a = read(q + s * (p + count * j)),
+                            b = read(q + s * (p + count * (R - j)));
         sum[j - 1] = a + b;
         difference[j - 1] = a - b;
         total = total + sum[j - 1];
       }
       write(q + s * R * p, total);
       for (int64_t k = 1; 2 * k < R; ++k) {
-        ComplexVec cos = first, sin = {};
+        ComplexVec<T> cos = first, sin = {};
         for (int64_t j = 1; 2 * j < R; ++j) {
-          const Cplx<float> r = pass.roots[j * k % R];
+          const Cplx<T> r = pass.roots[j * k % R];
           cos = {cos.re + r.re * sum[j - 1].re, cos.im + r.re * sum[j - 1].im};
           sin = {sin.re + r.im * difference[j - 1].re, sin.im + r.im * difference[j - 1].im};
         }
-        const ComplexVec low = {cos.re + sin.im, cos.im - sin.re};
-        const ComplexVec high = {cos.re - sin.im, cos.im + sin.re};
+        const ComplexVec<T> low = {cos.re + sin.im, cos.im - sin.re};
+        const ComplexVec<T> high = {cos.re - sin.im, cos.im + sin.re};
         write(q + s * (R * p + k), low * w[k - 1]);
         write(q + s * (R * p + R - k), high * w[R - k - 1]);
       }
     }
 }
 
-template <Place kPlace, typename Read, typename Write>
-SL_FN void run_pass(const FftPass& pass, const Read& read, const Write& write) {
+template <Place kPlace, typename T, typename Read, typename Write>
+SL_FN void run_pass(const FftPass<T>& pass, const Read& read, const Write& write) {
   switch (pass.radix) {
     case 2:
       return run_radix<2, kPlace>(pass, read, write);
@@ -167,17 +170,19 @@ SL_FN void run_pass(const FftPass& pass, const Read& read, const Write& write) {
   }
 }
 
-template <Place kPlace>
-void run_pass_in_memory(const FftPass& pass, const ComplexVec* from, ComplexVec* to) {
+template <Place kPlace, typename T>
+void run_pass_in_memory(const FftPass<T>& pass, const ComplexVec<T>* from, ComplexVec<T>* to) {
   run_pass<kPlace>(
       pass, [from](int64_t i) SL_LAMBDA { return from[i]; },
-      [to](int64_t i, ComplexVec value) SL_LAMBDA { to[i] = value; });
+      [to](int64_t i, ComplexVec<T> value) SL_LAMBDA { to[i] = value; });
 }
 
 // write(k, sum_j read(j) exp(-2 pi i j k / size)) for every k.
-template <typename Read, typename Write>
-SL_FN void run_fft(const FftTable& fft, FftScratch& scratch, const Read& read, const Write& write) {
-  ComplexVec *from = scratch.ping.get(), *to = scratch.pong.get();
+template <typename T, typename Read, typename Write>
+SL_FN void run_fft(const FftTable<T>& fft, FftScratch<T>& scratch, const Read& read,
+                   const Write& write) {
+  ComplexVec<T>* from = scratch.ping.get();
+  ComplexVec<T>* to = scratch.pong.get();
   const size_t count = fft.passes.size();
   if (count < 2) {
     for (int64_t i = 0; i < fft.size; ++i) from[i] = read(i);
@@ -187,7 +192,7 @@ SL_FN void run_fft(const FftTable& fft, FftScratch& scratch, const Read& read, c
     return;
   }
   run_pass<Place::kFirst>(fft.passes[0], read,
-                          [from](int64_t i, ComplexVec v) SL_LAMBDA { from[i] = v; });
+                          [from](int64_t i, ComplexVec<T> v) SL_LAMBDA { from[i] = v; });
   for (size_t i = 1; i + 1 < count; ++i) {
     run_pass_in_memory<Place::kInner>(fft.passes[i], from, to);
     std::swap(from, to);

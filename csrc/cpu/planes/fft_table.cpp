@@ -8,10 +8,8 @@
 namespace steerlens {
 namespace {
 
-constexpr double kTwoPi = 6.28318530717958647692;
-
-// A table has at most 16 bytes for each sample: 256 KiB for the largest side, 4 KiB for 224 samples. A full cache is
-// emptied; tables in use stay alive, since their users share ownership.
+// A table has at most two complex numbers for each sample: in float, 256 KiB for the largest side, 4 KiB for 224
+// samples. A full cache is emptied; tables in use stay alive, since their users share ownership.
 constexpr size_t kMaxCachedTables = 256;
 
 // Radices 8 and 4 first, which take the fewest operations per sample; then the odd prime factors.
@@ -27,22 +25,23 @@ std::vector<int> radices_of(int64_t n) {
   return out;
 }
 
-// exp(2 pi i x)
-Cplx<float> root_of_unity(double x) {
-  return {static_cast<float>(std::cos(kTwoPi * x)), static_cast<float>(std::sin(kTwoPi * x))};
+// exp(2 pi i k / n)
+template <typename T>
+Cplx<T> root_of_unity(int64_t k, int64_t n) {
+  using W = Wider<T>;
+  const W angle = kTwoPi<W> * (static_cast<W>(k) / static_cast<W>(n));
+  return {static_cast<T>(std::cos(angle)), static_cast<T>(std::sin(angle))};
 }
 
-FftTable make_table(int64_t size) {
-  FftTable table{size, {}};
+template <typename T>
+FftTable<T> make_table(int64_t size) {
+  FftTable<T> table{size, {}};
   int64_t left = size;
   for (const int radix : radices_of(size)) {
-    FftPass pass{radix, left, size / left, {}, {}};
+    FftPass<T> pass{radix, left, size / left, {}, {}};
     for (int64_t p = 0; p < left / radix; ++p)
-      for (int k = 1; k < radix; ++k)
-        pass.twiddles.push_back(
-            root_of_unity(-static_cast<double>(p * k) / static_cast<double>(left)));
-    for (int k = 0; k < radix; ++k)
-      pass.roots.push_back(root_of_unity(static_cast<double>(k) / radix));
+      for (int k = 1; k < radix; ++k) pass.twiddles.push_back(root_of_unity<T>(-p * k, left));
+    for (int k = 0; k < radix; ++k) pass.roots.push_back(root_of_unity<T>(k, radix));
     table.passes.push_back(std::move(pass));
     left /= radix;
   }
@@ -51,35 +50,47 @@ FftTable make_table(int64_t size) {
 
 }  // namespace
 
-std::shared_ptr<const FftTable> fft_table(int64_t size) {
+template <typename T>
+std::shared_ptr<const FftTable<T>> fft_table(int64_t size) {
   static std::mutex mutex;
-  static std::unordered_map<int64_t, std::shared_ptr<const FftTable>> cache;
+  static std::unordered_map<int64_t, std::shared_ptr<const FftTable<T>>> cache;
   const std::lock_guard<std::mutex> lock(mutex);
   const auto found = cache.find(size);
   if (found != cache.end()) return found->second;
-  auto table = std::make_shared<const FftTable>(make_table(size));
+  auto table = std::make_shared<const FftTable<T>>(make_table<T>(size));
   if (cache.size() >= kMaxCachedTables) cache.clear();
   cache.emplace(size, table);
   return table;
 }
 
-FftTables::FftTables(const PlaneArgs& args) {
+template <typename T>
+FftTables<T>::FftTables(const PlaneArgs<T>& args) {
   add(args.H);
   add(args.W);
-  for (const PlaneGroup& group : args.groups) {
+  for (const PlaneGroup<T>& group : args.groups) {
     add(group.h);
     add(group.w);
   }
 }
 
-FftTables::~FftTables() = default;
+template <typename T>
+FftTables<T>::~FftTables() = default;
 
-const FftTable& FftTables::of(int64_t size) const { return *tables_.at(size); }
-
-int64_t FftTables::max_size() const { return tables_.rbegin()->first; }
-
-void FftTables::add(int64_t size) {
-  if (!tables_.count(size)) tables_.emplace(size, fft_table(size));
+template <typename T>
+const FftTable<T>& FftTables<T>::of(int64_t size) const {
+  return *tables_.at(size);
 }
+
+template <typename T>
+int64_t FftTables<T>::max_size() const {
+  return tables_.rbegin()->first;
+}
+
+template <typename T>
+void FftTables<T>::add(int64_t size) {
+  if (!tables_.count(size)) tables_.emplace(size, fft_table<T>(size));
+}
+
+template class FftTables<float>;
 
 }  // namespace steerlens

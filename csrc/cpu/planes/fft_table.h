@@ -4,41 +4,52 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "../../kernel_args/planes.h"
 
 namespace steerlens {
 
+// The type in which roots of unity are computed before they are rounded to T.
+template <typename T>
+using Wider = std::conditional_t<std::is_same_v<T, float>, double, long double>;
+template <typename T>
+constexpr T kTwoPi = T(6.28318530717958647692528676655900577L);
+
+template <typename T>
 struct FftPass {
   int radix;
-  int64_t size;                       // the length that is left to transform
-  int64_t stride;                     // the product of the earlier passes' radices
-  std::vector<Cplx<float>> twiddles;  // [size / radix, radix - 1]
-  std::vector<Cplx<float>> roots;     // [radix]: exp(2 pi i k / radix)
+  int64_t size;                   // the length that is left to transform
+  int64_t stride;                 // the product of the earlier passes' radices
+  std::vector<Cplx<T>> twiddles;  // [size / radix, radix - 1]
+  std::vector<Cplx<T>> roots;     // [radix]: exp(2 pi i k / radix)
 };
 
+template <typename T>
 struct FftTable {
   int64_t size;
-  std::vector<FftPass> passes;
+  std::vector<FftPass<T>> passes;
 };
 
 // The table of one length. Tables are made once per process and cached; any thread may call this.
-std::shared_ptr<const FftTable> fft_table(int64_t size);
+template <typename T>
+std::shared_ptr<const FftTable<T>> fft_table(int64_t size);
 
 // The tables of all lengths that the transforms of `args` have.
+template <typename T>
 class FftTables {
  public:
-  explicit FftTables(const PlaneArgs& args);
+  explicit FftTables(const PlaneArgs<T>& args);
   ~FftTables();  // not inline: kernels must not contain functions of std::map (levels.h)
 
-  const FftTable& of(int64_t size) const;
+  const FftTable<T>& of(int64_t size) const;
   int64_t max_size() const;
 
  private:
   void add(int64_t size);
 
-  std::map<int64_t, std::shared_ptr<const FftTable>> tables_;
+  std::map<int64_t, std::shared_ptr<const FftTable<T>>> tables_;
 };
 
 }  // namespace steerlens

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <limits>
 
 #include "../parallel.h"
 #include "../scratch_memory.h"
@@ -15,48 +16,55 @@ namespace {
 
 // Lays out columns x to x + count of one row block of a filter [h, w]; `bits` collects their bits. Inlined, so that
 // `count` is a constant if all columns of a vector exist, which halves the time.
-SL_FN void lay_out_columns(const float* filter, int64_t w, const RowBlock& rows, int64_t x,
-                           int64_t count, float* out, BitsVec& bits) {
-  FloatVec columns[kSimdWidth];
-  for (int64_t lane = 0; lane < kSimdWidth; ++lane) {
+template <typename T>
+SL_FN void lay_out_columns(const T* filter, int64_t w, const RowBlock& rows, int64_t x,
+                           int64_t count, T* out, BitsVec<T>& bits) {
+  Vec<T> columns[kSimdWidth<T>];
+  for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
     const int64_t y = rows.rows[lane];
-    columns[lane] = y < 0 ? FloatVec{} : load_vec(filter + y * w + x, count);
+    columns[lane] = y < 0 ? Vec<T>{} : load_vec(filter + y * w + x, count);
   }
   transpose(columns);
   for (int64_t i = 0; i < count; ++i) {
-    store_vec(out + (x + i) * kSimdWidth, columns[i]);
-    bits |= reinterpret_cast<BitsVec>(columns[i]);
+    store_vec(out + (x + i) * kSimdWidth<T>, columns[i]);
+    bits |= reinterpret_cast<BitsVec<T>>(columns[i]);
   }
 }
 
 // Lays out one row block of filter k; returns whether all of it is 0.
-inline bool lay_out_block(const PlaneGroup& group, int64_t k, int64_t block, float* out) {
-  const float* filter = group.filter + k * group.h * group.w;
+template <typename T>
+inline bool lay_out_block(const PlaneGroup<T>& group, int64_t k, int64_t block, T* out) {
+  const T* filter = group.filter + k * group.h * group.w;
   const RowBlock& rows = group.row_blocks[block];
   const int64_t w = group.w;
-  BitsVec bits = {};
-  for (int64_t x = 0; x + kSimdWidth <= w; x += kSimdWidth)
-    lay_out_columns(filter, w, rows, x, kSimdWidth, out, bits);
-  if (w < kSimdWidth)
+  BitsVec<T> bits = {};
+  for (int64_t x = 0; x + kSimdWidth<T> <= w; x += kSimdWidth<T>)
+    lay_out_columns(filter, w, rows, x, kSimdWidth<T>, out, bits);
+  if (w < kSimdWidth<T>)
     lay_out_columns(filter, w, rows, 0, w, out, bits);
-  else if (w % kSimdWidth)  // overlaps the previous block
-    lay_out_columns(filter, w, rows, w - kSimdWidth, kSimdWidth, out, bits);
-  bits &= 0x7fffffff;  // -0 is 0
+  else if (w % kSimdWidth<T>)  // overlaps the previous block
+    lay_out_columns(filter, w, rows, w - kSimdWidth<T>, kSimdWidth<T>, out, bits);
+  bits &= std::numeric_limits<decltype(bits_of(T()))>::max();  // -0 is 0
   bool zero = true;
-  for (int64_t lane = 0; lane < kSimdWidth; ++lane) zero &= bits[lane] == 0;
+  for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) zero &= bits[lane] == 0;
   return zero;
 }
 
-inline int64_t floats_per_block(const PlaneGroup& group) { return group.w * kSimdWidth; }
-inline int64_t filter_block_count(const PlaneGroup& group) {
+template <typename T>
+inline int64_t elements_per_block(const PlaneGroup<T>& group) {
+  return group.w * kSimdWidth<T>;
+}
+template <typename T>
+inline int64_t filter_block_count(const PlaneGroup<T>& group) {
   return group.K * static_cast<int64_t>(group.row_blocks.size());
 }
 
 // One block of a filter, and the memory that it is laid out in.
+template <typename T>
 struct FilterBlock {
-  PlaneGroup* group;
+  PlaneGroup<T>* group;
   int64_t index;  // of [K, row blocks]
-  float* out;
+  T* out;
 
   void lay_out() const {
     const int64_t blocks = group->row_blocks.size();
@@ -64,49 +72,51 @@ struct FilterBlock {
   }
 };
 
-using GroupLists = std::initializer_list<std::vector<PlaneGroup>*>;
+template <typename T>
+using GroupLists = std::initializer_list<std::vector<PlaneGroup<T>>*>;
 
 // The filters of all groups, laid out.
+template <typename T>
 class FilterMemory {
  public:
-  explicit FilterMemory(GroupLists lists) : memory_(bytes(lists)) {
+  explicit FilterMemory(GroupLists<T> lists) : memory_(bytes(lists)) {
     const auto blocks = place(lists);
     const int64_t count = blocks.size(),
-                  floats_per_element = 16;  // copying is that much cheaper than computing
-    parallel_rows(count, floats(lists) / (floats_per_element * std::max<int64_t>(count, 1)),
+                  copied_per_computed = 16;  // copying is that much cheaper than computing
+    parallel_rows(count, elements(lists) / (copied_per_computed * std::max<int64_t>(count, 1)),
                   [&](int64_t begin, int64_t end) {
                     for (int64_t i = begin; i < end; ++i) blocks[i].lay_out();
                   });
   }
 
  private:
-  static int64_t floats(GroupLists lists) {
+  static int64_t elements(GroupLists<T> lists) {
     int64_t sum = 0;
     for (const auto* groups : lists)
-      for (const PlaneGroup& group : *groups)
-        sum += filter_block_count(group) * floats_per_block(group);
+      for (const PlaneGroup<T>& group : *groups)
+        sum += filter_block_count(group) * elements_per_block(group);
     return sum;
   }
   // One more byte for each block: whether all of it is 0.
-  static int64_t bytes(GroupLists lists) {
+  static int64_t bytes(GroupLists<T> lists) {
     int64_t blocks = 0;
     for (const auto* groups : lists)
-      for (const PlaneGroup& group : *groups) blocks += filter_block_count(group);
-    return floats(lists) * static_cast<int64_t>(sizeof(float)) + blocks;
+      for (const PlaneGroup<T>& group : *groups) blocks += filter_block_count(group);
+    return elements(lists) * static_cast<int64_t>(sizeof(T)) + blocks;
   }
 
   // Gives each group its part of the memory; returns all blocks.
-  std::vector<FilterBlock> place(GroupLists lists) const {
-    std::vector<FilterBlock> blocks;
-    float* at = memory_.data<float>();
-    uint8_t* zero_at = reinterpret_cast<uint8_t*>(at + floats(lists));
+  std::vector<FilterBlock<T>> place(GroupLists<T> lists) const {
+    std::vector<FilterBlock<T>> blocks;
+    T* at = memory_.template data<T>();
+    uint8_t* zero_at = reinterpret_cast<uint8_t*>(at + elements(lists));
     for (auto* groups : lists)
-      for (PlaneGroup& group : *groups) {
+      for (PlaneGroup<T>& group : *groups) {
         const int64_t count = filter_block_count(group);
         group.filter_blocks = at;
         group.zero_blocks = zero_at;
         zero_at += count;
-        for (int64_t i = 0; i < count; ++i, at += floats_per_block(group))
+        for (int64_t i = 0; i < count; ++i, at += elements_per_block(group))
           blocks.push_back({&group, i, at});
       }
     return blocks;

@@ -7,19 +7,20 @@
 
 namespace steerlens::STEERLENS_CPU_LEVEL {
 
-void run_morph(MorphArgs& args) {
-  const FilterMemory filters({&args.analysis.groups, &args.synthesis.groups});
+template <typename T>
+void run_morph(MorphArgs<T>& args) {
+  const FilterMemory<T> filters({&args.analysis.groups, &args.synthesis.groups});
   share_filters(args);
-  const MotionKernels motion = motion_kernels(args);
-  const FftTables ffts(args.analysis);
-  const Analysis analysis{args.analysis, ffts};
-  const Synthesis synthesis{args.synthesis, ffts};
-  const MorphStep step{args, motion, analysis};
-  const FrameSynthesis frame_synthesis{args, motion, synthesis};
-  const MorphFrames frames{args, frame_synthesis, frame_values(args)};
-  const int64_t coefficients = args.coefficient_vectors(kSimdWidth);
-  const auto work = [&](int64_t n, const Workspace& workspace, const auto& executor) {
-    const Groups groups = groups_in(workspace.extra, args, motion);
+  const MotionKernels<T> motion = motion_kernels(args);
+  const FftTables<T> ffts(args.analysis);
+  const Analysis<T> analysis{args.analysis, ffts};
+  const Synthesis<T> synthesis{args.synthesis, ffts};
+  const MorphStep<T> step{args, motion, analysis};
+  const FrameSynthesis<T> frame_synthesis{args, motion, synthesis};
+  const MorphFrames<T> frames{args, frame_synthesis, frame_values(args)};
+  const int64_t coefficients = args.coefficient_vectors(kSimdWidth<T>);
+  const auto work = [&](int64_t n, const Workspace<T>& workspace, const auto& executor) {
+    const Groups<T> groups = groups_in(workspace.extra, args, motion);
     step.plane(n, groups, workspace.extra + coefficients, workspace, executor);
     frames.plane(n, groups, workspace, executor);
   };

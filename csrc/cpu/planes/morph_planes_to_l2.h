@@ -6,8 +6,8 @@
 // never again, since a slow thread may read it while others are ahead.
 #pragma once
 
-#include <cfloat>
 #include <cmath>
+#include <limits>
 
 #include "../../kernel_args/morph_to_l2.h"
 #include "../../math/l2_search.h"
@@ -17,106 +17,112 @@ namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
 // The memory of one sample.
+template <typename T>
 struct SampleMemory {
-  std::vector<Groups> planes;
+  std::vector<Groups<T>> planes;
   // Of squared differences: [planes, pairs of column blocks]; zero between frames.
-  ComplexVec* sums;
+  ComplexVec<T>* sums;
   int64_t sums_count;
-  FloatVec* gradient;  // of one group
+  Vec<T>* gradient;  // of one group
 
-  static int64_t vectors_of_sums(const MorphToL2Args& args) {
-    return 2 * args.planes_per_sample * pairs_of(blocks_of(args.morph.synthesis.W));
+  static int64_t vectors_of_sums(const MorphToL2Args<T>& args) {
+    return 2 * args.planes_per_sample * pairs_of(blocks_of<T>(args.morph.synthesis.W));
   }
-  static int64_t vectors(const MorphToL2Args& args) {
-    return args.planes_per_sample * args.morph.coefficient_vectors(kSimdWidth) +
+  static int64_t vectors(const MorphToL2Args<T>& args) {
+    return args.planes_per_sample * args.morph.coefficient_vectors(kSimdWidth<T>) +
            vectors_of_sums(args) + gradient_vectors(args.morph);
   }
 
-  SampleMemory(FloatVec* memory, const MorphToL2Args& args, const MotionKernels& motion) {
+  SampleMemory(Vec<T>* memory, const MorphToL2Args<T>& args, const MotionKernels<T>& motion) {
     for (int64_t c = 0; c < args.planes_per_sample; ++c) {
       planes.push_back(groups_in(memory, args.morph, motion));
-      memory += args.morph.coefficient_vectors(kSimdWidth);
+      memory += args.morph.coefficient_vectors(kSimdWidth<T>);
     }
-    sums = reinterpret_cast<ComplexVec*>(memory);
+    sums = reinterpret_cast<ComplexVec<T>*>(memory);
     sums_count = vectors_of_sums(args) / 2;
     gradient = memory + 2 * sums_count;
   }
 };
 
-inline double sum_of(FloatVec v, int64_t count) {
+template <typename T>
+inline double sum_of(Vec<T> v, int64_t count) {
   double sum = 0;
-  for (int64_t lane = 0; lane < std::min(count, kSimdWidth); ++lane) sum += v[lane];
+  for (int64_t lane = 0; lane < std::min(count, kSimdWidth<T>); ++lane) sum += v[lane];
   return sum;
 }
 
 // Writes two vectors of a row of a frame of one plane, with the residual added, to all channels that the plane moves.
+template <typename T>
 struct SampleWriter {
-  FrameValues values;
-  GroupCoefficients residual;
-  const float *plane, *image;  // `image` and `frame` are those of the first channel
-  float* frame;
+  FrameValues<T> values;
+  GroupCoefficients<T> residual;
+  const T *plane, *image;  // `image` and `frame` are those of the first channel
+  T* frame;
   int64_t W, area, channels;
   bool adds_change;
   // [pairs of column blocks], to which squared differences from the image are added; may be null.
-  ComplexVec* sums;
+  ComplexVec<T>* sums;
 
-  SL_FN void operator()(int64_t block, int64_t y, ComplexVec value) const {
-    const int64_t at = y * W + block * kSimdWidth, count = W - block * kSimdWidth;
+  SL_FN void operator()(int64_t block, int64_t y, ComplexVec<T> value) const {
+    const int64_t at = y * W + block * kSimdWidth<T>, count = W - block * kSimdWidth<T>;
     value = value + residual.read_two_blocks(block, y);
     if (!adds_change) return write(at, count, value, load_vec_pair(image + at, count), block);
-    const ComplexVec change = value - load_vec_pair(plane + at, count);
+    const ComplexVec<T> change = value - load_vec_pair(plane + at, count);
     for (int64_t c = 0; c < channels; ++c) {
-      const ComplexVec source = load_vec_pair(image + c * area + at, count);
+      const ComplexVec<T> source = load_vec_pair(image + c * area + at, count);
       write(c * area + at, count, source + change, source, block);
     }
   }
 
  private:
-  SL_FN void write(int64_t at, int64_t count, ComplexVec value, ComplexVec source,
+  SL_FN void write(int64_t at, int64_t count, ComplexVec<T> value, ComplexVec<T> source,
                    int64_t block) const {
-    const ComplexVec clipped = values.clip(value), difference = clipped - source;
+    const ComplexVec<T> clipped = values.clip(value), difference = clipped - source;
     values.out.write_two(frame + at, clipped.re, clipped.im, count);
     if (!sums) return;
-    ComplexVec& sum = sums[block / 2];
+    ComplexVec<T>& sum = sums[block / 2];
     sum.re += difference.re * difference.re;
     sum.im += difference.im * difference.im;
   }
 };
 
 // The factor that a search has found.
+template <typename T>
 struct Reached {
-  float factor;
+  T factor;
   bool drawn;  // whether its frame is in the result
 };
 
+template <typename T>
 struct FrameFactor {
   int64_t index;
-  float factor;
+  T factor;
 };
 
+template <typename T>
 struct MorphToL2 {
-  const MorphToL2Args& args;
-  const MotionKernels& motion;
-  const MorphStep& step;
-  const FrameSynthesis& synthesis;
-  FrameValues tried, kept;  // how frames are written
-  double* tried_l2;         // [B, M, iterations]
+  const MorphToL2Args<T>& args;
+  const MotionKernels<T>& motion;
+  const MorphStep<T>& step;
+  const FrameSynthesis<T>& synthesis;
+  FrameValues<T> tried, kept;  // how frames are written
+  double* tried_l2;            // [B, M, iterations]
 
   template <typename Executor>
-  void sample(int64_t n, const Workspace& workspace, const Executor& executor) const {
-    const SampleMemory memory(workspace.extra, args, motion);
+  void sample(int64_t n, const Workspace<T>& workspace, const Executor& executor) const {
+    const SampleMemory<T> memory(workspace.extra, args, motion);
     prepare(n, memory, workspace, executor);
     const double source_l2 = l2_of_source(n);
-    std::vector<Reached> reached;
+    std::vector<Reached<T>> reached;
     for (int64_t m = 0; m < args.distances; ++m) {
-      L2Search search = L2Search::begin(limits(n, m), source_l2, FLT_EPSILON);
+      L2Search search = L2Search::begin(limits(n, m), source_l2, std::numeric_limits<T>::epsilon());
       for (int64_t trial = 0; trial < args.iterations && search.active != 0; ++trial) {
-        const float factor = static_cast<float>(search.factor);
+        const T factor = static_cast<T>(search.factor);
         const double l2 = try_factor(n, m, trial, factor, memory, workspace, executor);
         search.advance(factor == 0 ? source_l2 : l2);  // at factor 0, no distance is computed
       }
-      reached.push_back({static_cast<float>(search.best), search.improved != 0});
-      executor.run(1, [&](int64_t, FftScratch&) { write_results(n, m, search); });
+      reached.push_back({static_cast<T>(search.best), search.improved != 0});
+      executor.run(1, [&](int64_t, FftScratch<T>&) { write_results(n, m, search); });
     }
     draw_frames(n, reached, memory, workspace, executor);
   }
@@ -124,10 +130,10 @@ struct MorphToL2 {
  private:
   // Analysis and step of all planes.
   template <typename Executor>
-  void prepare(int64_t n, const SampleMemory& memory, const Workspace& workspace,
+  void prepare(int64_t n, const SampleMemory<T>& memory, const Workspace<T>& workspace,
                const Executor& executor) const {
-    executor.run(1, [&](int64_t, FftScratch&) {
-      for (int64_t i = 0; i < memory.sums_count; ++i) memory.sums[i] = ComplexVec{};
+    executor.run(1, [&](int64_t, FftScratch<T>&) {
+      for (int64_t i = 0; i < memory.sums_count; ++i) memory.sums[i] = ComplexVec<T>{};
     });
     for (int64_t c = 0; c < args.planes_per_sample; ++c) {
       const int64_t plane = n * args.planes_per_sample + c;
@@ -137,13 +143,13 @@ struct MorphToL2 {
   }
 
   L2SearchLimits limits(int64_t n, int64_t m) const {
-    const float target = args.max_l2[m * args.samples + n];
+    const T target = args.max_l2[m * args.samples + n];
     return {target, args.tolerances[m * args.samples + n], first_factor(n, target), max_factor(n),
             args.range_ends[n]};
   }
 
   // The factor that reaches the target if the motion stays linear; for a gradient of zeros, any factor will do.
-  float first_factor(int64_t n, float target) const {
+  T first_factor(int64_t n, T target) const {
     const int64_t bands = args.planes_per_sample * args.morph.bands();
     double squared_speed = 0;
     for (int64_t i = 0; i < bands; ++i) squared_speed += args.morph.speeds[n * bands + i];
@@ -151,140 +157,141 @@ struct MorphToL2 {
     // The speeds of bands may underflow or overflow.
     const bool known = squared_speed > 0 && std::isfinite(squared_speed);
     const double speed = known ? args.speed_share * std::sqrt(squared_speed) : gradient_norm(n);
-    const float first = static_cast<float>(std::min<double>(target / speed, FLT_MAX));
-    return std::isfinite(first) && first > 0 ? first : 1.0f;
+    const T first = static_cast<T>(std::min<double>(target / speed, std::numeric_limits<T>::max()));
+    return std::isfinite(first) && first > 0 ? first : T(1);
   }
 
   double gradient_norm(int64_t n) const {
     const int64_t size = args.planes_per_sample * args.area();
-    const float* gradient = args.morph.gradients + n * size;
+    const T* gradient = args.morph.gradients + n * size;
     double sum = 0;
     for (int64_t i = 0; i < size; ++i) sum += double{gradient[i]} * gradient[i];
     return std::sqrt(sum);
   }
 
   // The factor at which the largest phase step is as large as it may be.
-  float max_factor(int64_t n) const {
+  T max_factor(int64_t n) const {
     const int64_t bands = args.planes_per_sample * args.morph.bands();
-    float largest = 0;
+    T largest = 0;
     for (int64_t i = 0; i < bands; ++i)
       largest = larger_amplitude(args.morph.phases[n * bands + i], largest);
     return std::min(args.phase_cap, args.phase_limit) / largest;
   }
 
   double l2_of_source(int64_t n) const {
-    const float* image = args.image_of(n);
+    const T* image = args.image_of(n);
     const int64_t size = args.sample_size();
     const auto squares = [&](int64_t at) {
-      const FloatVec value = load_vec(image + at, size - at), change = kept.clip(value) - value;
+      const Vec<T> value = load_vec(image + at, size - at), change = kept.clip(value) - value;
       return change * change;
     };
-    FloatVec sums = {};
+    Vec<T> sums = {};
     int64_t at = 0;
-    for (; at + kSimdWidth <= size; at += kSimdWidth) sums += squares(at);
-    return std::sqrt(sum_of(sums, kSimdWidth) + sum_of(squares(at), size - at));
+    for (; at + kSimdWidth<T> <= size; at += kSimdWidth<T>) sums += squares(at);
+    return std::sqrt(sum_of<T>(sums, kSimdWidth<T>) + sum_of<T>(squares(at), size - at));
   }
 
   // Draws all planes at one factor; returns their distance from the image.
   template <typename Executor>
-  double try_factor(int64_t n, int64_t m, int64_t trial, float factor, const SampleMemory& memory,
-                    const Workspace& workspace, const Executor& executor) const {
+  double try_factor(int64_t n, int64_t m, int64_t trial, T factor, const SampleMemory<T>& memory,
+                    const Workspace<T>& workspace, const Executor& executor) const {
     const int64_t f = args.morph.frames - args.distances + m;
     const int64_t pairs = memory.sums_count / args.planes_per_sample;
     for (int64_t c = 0; c < args.planes_per_sample; ++c)
       draw(n, c, {f, factor}, memory, memory.sums + c * pairs, tried, workspace, executor);
     double& l2 = tried_l2[(n * args.distances + m) * args.iterations + trial];
-    executor.run(1, [&](int64_t, FftScratch&) { l2 = take_l2(memory, pairs); });
+    executor.run(1, [&](int64_t, FftScratch<T>&) { l2 = take_l2(memory, pairs); });
     return l2;
   }
 
   // The distance that the sums give; sets them to zero.
-  double take_l2(const SampleMemory& memory, int64_t pairs) const {
+  double take_l2(const SampleMemory<T>& memory, int64_t pairs) const {
     double total = 0;
     for (int64_t i = 0; i < memory.sums_count; ++i) {
-      const int64_t count = args.morph.synthesis.W - 2 * (i % pairs) * kSimdWidth;
-      total += sum_of(memory.sums[i].re, count) + sum_of(memory.sums[i].im, count - kSimdWidth);
-      memory.sums[i] = ComplexVec{};
+      const int64_t count = args.morph.synthesis.W - 2 * (i % pairs) * kSimdWidth<T>;
+      total +=
+          sum_of<T>(memory.sums[i].re, count) + sum_of<T>(memory.sums[i].im, count - kSimdWidth<T>);
+      memory.sums[i] = ComplexVec<T>{};
     }
     return std::sqrt(total);
   }
 
   void write_results(int64_t n, int64_t m, const L2Search& search) const {
     const int64_t at = m * args.samples + n;
-    args.l2[at] = static_cast<float>(search.best_l2);
+    args.l2[at] = static_cast<T>(search.best_l2);
     args.attained[at] = search.attained != 0;
     args.out_of_range[at] = search.out_of_range != 0;
   }
 
   // All frames but those of the last factors that the searches have tried, if these are the best.
   template <typename Executor>
-  void draw_frames(int64_t n, const std::vector<Reached>& reached, const SampleMemory& memory,
-                   const Workspace& workspace, const Executor& executor) const {
+  void draw_frames(int64_t n, const std::vector<Reached<T>>& reached, const SampleMemory<T>& memory,
+                   const Workspace<T>& workspace, const Executor& executor) const {
     const int64_t before = args.morph.frames - args.distances;
-    std::vector<FrameFactor> missing;
+    std::vector<FrameFactor<T>> missing;
     for (int64_t f = 0; f < before; ++f) missing.push_back({f, args.shares[f] * reached[0].factor});
     for (int64_t m = 0; m < args.distances; ++m)
       if (!reached[m].drawn) missing.push_back({before + m, reached[m].factor});
-    executor.run(1, [&](int64_t, FftScratch&) {
-      const auto write = [&](int64_t f, float factor) {
-        args.factors[f * args.samples + n] = factor;
-      };
+    executor.run(1, [&](int64_t, FftScratch<T>&) {
+      const auto write = [&](int64_t f, T factor) { args.factors[f * args.samples + n] = factor; };
       for (int64_t m = 0; m < args.distances; ++m) write(before + m, reached[m].factor);
-      for (const FrameFactor& frame : missing) write(frame.index, frame.factor);
+      for (const FrameFactor<T>& frame : missing) write(frame.index, frame.factor);
     });
     const int64_t count = missing.size();
     executor.run_large(args.planes_per_sample * count, workspace,
-                       [&](int64_t i, const Workspace& own, const auto& frame_executor) {
-                         const FrameFactor& frame = missing[i % count];
+                       [&](int64_t i, const Workspace<T>& own, const auto& frame_executor) {
+                         const FrameFactor<T>& frame = missing[i % count];
                          draw(n, i / count, frame, memory, nullptr, kept, own, frame_executor);
                        });
   }
 
   // One frame of plane c of sample n.
   template <typename Executor>
-  void draw(int64_t n, int64_t c, const FrameFactor& frame, const SampleMemory& memory,
-            ComplexVec* sums, const FrameValues& values, const Workspace& workspace,
+  void draw(int64_t n, int64_t c, const FrameFactor<T>& frame, const SampleMemory<T>& memory,
+            ComplexVec<T>* sums, const FrameValues<T>& values, const Workspace<T>& workspace,
             const Executor& executor) const {
     const int64_t area = args.area(), channels = args.channels / args.planes_per_sample;
     const int64_t first = c * channels * area;
-    const float* image = args.image_of(n) + first;
-    float* to = args.morph.out + (frame.index * args.samples + n) * args.sample_size() + first;
+    const T* image = args.image_of(n) + first;
+    T* to = args.morph.out + (frame.index * args.samples + n) * args.sample_size() + first;
     if (frame.factor == 0) return values.copy(image, channels * area, to, executor);
-    const float* plane = args.morph.images + (n * args.planes_per_sample + c) * area;
+    const T* plane = args.morph.images + (n * args.planes_per_sample + c) * area;
     const bool adds_change = args.base != nullptr;
-    const GroupCoefficients& residual = memory.planes[c].back();
+    const GroupCoefficients<T>& residual = memory.planes[c].back();
     const int64_t W = args.morph.synthesis.W;
-    const SampleWriter writer{values, residual, plane,    image,       to,
-                              W,      area,     channels, adds_change, sums};
+    const SampleWriter<T> writer{values, residual, plane,    image,       to,
+                                 W,      area,     channels, adds_change, sums};
     synthesis.frame(memory.planes[c], {frame.factor, frame.factor}, workspace, executor, writer);
   }
 };
 
 }  // namespace
 
-void run_morph_to_l2(MorphToL2Args& args) {
-  MorphArgs& morph = args.morph;
-  const FilterMemory filters({&morph.analysis.groups, &morph.synthesis.groups});
+template <typename T>
+void run_morph_to_l2(MorphToL2Args<T>& args) {
+  MorphArgs<T>& morph = args.morph;
+  const FilterMemory<T> filters({&morph.analysis.groups, &morph.synthesis.groups});
   share_filters(morph);
-  const MotionKernels motion = motion_kernels(morph);
-  const FftTables ffts(morph.analysis);
-  const Analysis analysis{morph.analysis, ffts};
-  const Synthesis synthesis{morph.synthesis, ffts};
-  const MorphStep step{morph, motion, analysis};
-  const FrameSynthesis frame_synthesis{morph, motion, synthesis};
-  const FrameValues tried{morph.low, morph.high, StreamingVecWriter(0)};
-  const FrameValues kept{morph.low, morph.high,
-                         StreamingVecWriter(morph.frames * args.samples * args.sample_size() *
-                                            int64_t{sizeof(float)})};
+  const MotionKernels<T> motion = motion_kernels(morph);
+  const FftTables<T> ffts(morph.analysis);
+  const Analysis<T> analysis{morph.analysis, ffts};
+  const Synthesis<T> synthesis{morph.synthesis, ffts};
+  const MorphStep<T> step{morph, motion, analysis};
+  const FrameSynthesis<T> frame_synthesis{morph, motion, synthesis};
+  const FrameValues<T> tried{morph.low, morph.high, StreamingVecWriter(0)};
+  const FrameValues<T> kept{
+      morph.low, morph.high,
+      StreamingVecWriter(morph.frames * args.samples * args.sample_size() * int64_t{sizeof(T)})};
   const ScratchMemory tried_l2(args.samples * args.distances * args.iterations *
                                int64_t{sizeof(double)});
-  const MorphToL2 to_l2{args, motion, step, frame_synthesis, tried, kept, tried_l2.data<double>()};
-  const auto work = [&](int64_t n, const Workspace& workspace, const auto& executor) {
+  const MorphToL2<T> to_l2{
+      args, motion, step, frame_synthesis, tried, kept, tried_l2.data<double>()};
+  const auto work = [&](int64_t n, const Workspace<T>& workspace, const auto& executor) {
     to_l2.sample(n, workspace, executor);
   };
-  for_each_item(
-      morph.analysis, ffts, work,
-      {SampleMemory::vectors(args), args.planes_per_sample * morph.frames, args.planes_per_sample});
+  for_each_item(morph.analysis, ffts, work,
+                {SampleMemory<T>::vectors(args), args.planes_per_sample * morph.frames,
+                 args.planes_per_sample});
 }
 
 }  // namespace steerlens::STEERLENS_CPU_LEVEL

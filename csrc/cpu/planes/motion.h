@@ -19,73 +19,79 @@ struct Layout {
   static constexpr int kAmplitudeStep = kAmplitude + E::kNeedsAmplitude;
   static constexpr int kFields = kAmplitudeStep + E::kMovesAmplitude;
 
-  SL_FN static Coefficient<float> load(const float* f) {
-    Coefficient<float> p = {};
-    p.base = {f[0], f[kSimdWidth]};
-    if constexpr (E::kNeedsAmplitude) p.amplitude = f[kAmplitude * kSimdWidth];
-    if constexpr (E::kMovesPhase) p.phase_step = f[kPhase * kSimdWidth];
-    if constexpr (E::kMovesAmplitude) p.amplitude_step = f[kAmplitudeStep * kSimdWidth];
+  template <typename T>
+  SL_FN static Coefficient<T> load(const T* f) {
+    Coefficient<T> p = {};
+    p.base = {f[0], f[kSimdWidth<T>]};
+    if constexpr (E::kNeedsAmplitude) p.amplitude = f[kAmplitude * kSimdWidth<T>];
+    if constexpr (E::kMovesPhase) p.phase_step = f[kPhase * kSimdWidth<T>];
+    if constexpr (E::kMovesAmplitude) p.amplitude_step = f[kAmplitudeStep * kSimdWidth<T>];
     return p;
   }
-  SL_FN static void store(float* f, const Coefficient<float>& p) {
+  template <typename T>
+  SL_FN static void store(T* f, const Coefficient<T>& p) {
     f[0] = p.base.re;
-    f[kSimdWidth] = p.base.im;
-    if constexpr (E::kNeedsAmplitude) f[kAmplitude * kSimdWidth] = p.amplitude;
-    if constexpr (E::kMovesPhase) f[kPhase * kSimdWidth] = p.phase_step;
-    if constexpr (E::kMovesAmplitude) f[kAmplitudeStep * kSimdWidth] = p.amplitude_step;
+    f[kSimdWidth<T>] = p.base.im;
+    if constexpr (E::kNeedsAmplitude) f[kAmplitude * kSimdWidth<T>] = p.amplitude;
+    if constexpr (E::kMovesPhase) f[kPhase * kSimdWidth<T>] = p.phase_step;
+    if constexpr (E::kMovesAmplitude) f[kAmplitudeStep * kSimdWidth<T>] = p.amplitude_step;
   }
 };
 
 // `count` times kSimdWidth consecutive coefficients, or gradients of coefficients. kSimdWidth of them take `fields`
 // vectors.
+template <typename T>
 struct CoefficientSpan {
-  float* data;
+  T* data;
   int64_t count;
   int fields;
-  SL_FN float* at(int64_t i) const { return data + i * fields * kSimdWidth; }
+  SL_FN T* at(int64_t i) const { return data + i * fields * kSimdWidth<T>; }
 };
 
 // The factors of one frame.
+template <typename T>
 struct Factors {
-  float phase, amplitude;
+  T phase, amplitude;
 };
 
 // The sum over some coefficients of |dc/df|^2 at factors f = 0, and their largest |phase step|.
+template <typename T>
 struct StepSize {
-  float squared_speed, phase;
+  T squared_speed, phase;
 };
 
 // Functions that are compiled for each Extrapolation E.
+template <typename T>
 struct MotionKernels {
   int fields;  // of a coefficient
   // Replaces coefficients, given their gradient, by the fields from which frames are computed (Layout).
-  void (*take_step)(const MorphArgs&, const CoefficientSpan& c, const CoefficientSpan& gradient,
-                    float threshold);
+  void (*take_step)(const MorphArgs<T>&, const CoefficientSpan<T>& c,
+                    const CoefficientSpan<T>& gradient, T threshold);
   // The step size of coefficients that take_step has replaced.
-  StepSize (*step_size)(const CoefficientSpan& c);
+  StepSize<T> (*step_size)(const CoefficientSpan<T>& c);
   // The values in one frame: the real parts, written to every second vector of `line`, or the complex numbers.
-  void (*real_frame)(const CoefficientSpan& c, Factors, FloatVec* line);
-  void (*complex_frame)(const CoefficientSpan& c, Factors, ComplexVec* line);
+  void (*real_frame)(const CoefficientSpan<T>& c, Factors<T>, Vec<T>* line);
+  void (*complex_frame)(const CoefficientSpan<T>& c, Factors<T>, ComplexVec<T>* line);
 };
 
-template <typename E, int kParts, Rule kRule>
-SL_FN void take_steps(const MorphArgs& args, const CoefficientSpan& c,
-                      const CoefficientSpan& gradient, float threshold) {
+template <typename E, int kParts, Rule kRule, typename T>
+SL_FN void take_steps(const MorphArgs<T>& args, const CoefficientSpan<T>& c,
+                      const CoefficientSpan<T>& gradient, T threshold) {
   for (int64_t i = 0; i < c.count; ++i) {
-    float* f = c.at(i);
-    const float* g = gradient.at(i);
-    for (int64_t lane = 0; lane < kSimdWidth; ++lane) {
-      const Cplx<float> coefficient = {f[lane], f[kSimdWidth + lane]};
-      const Cplx<float> slope = {g[lane], kParts == 2 ? g[(kParts - 1) * kSimdWidth + lane] : 0.0f};
-      const PolarPair<float> s = step_above(coefficient, slope, args.eps, kRule, threshold);
+    T* f = c.at(i);
+    const T* g = gradient.at(i);
+    for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
+      const Cplx<T> coefficient = {f[lane], f[kSimdWidth<T> + lane]};
+      const Cplx<T> slope = {g[lane], kParts == 2 ? g[(kParts - 1) * kSimdWidth<T> + lane] : T(0)};
+      const PolarPair<T> s = step_above(coefficient, slope, args.eps, kRule, threshold);
       Layout<E>::store(f + lane, E::load(coefficient, s.phase, s.amplitude));
     }
   }
 }
 
-template <typename E>
-void take_step(const MorphArgs& args, const CoefficientSpan& c, const CoefficientSpan& gradient,
-               float threshold) {
+template <typename E, typename T>
+void take_step(const MorphArgs<T>& args, const CoefficientSpan<T>& c,
+               const CoefficientSpan<T>& gradient, T threshold) {
   const bool polar = args.rule == Rule::kPolar;
   if (gradient.fields == 2)
     polar ? take_steps<E, 2, Rule::kPolar>(args, c, gradient, threshold)
@@ -95,43 +101,42 @@ void take_step(const MorphArgs& args, const CoefficientSpan& c, const Coefficien
           : take_steps<E, 1, Rule::kComplex>(args, c, gradient, threshold);
 }
 
-template <typename E>
-StepSize step_size(const CoefficientSpan& c) {
-  alignas(64) float sums[kSimdWidth] = {}, largest[kSimdWidth] = {};
+template <typename E, typename T>
+StepSize<T> step_size(const CoefficientSpan<T>& c) {
+  alignas(64) T sums[kSimdWidth<T>] = {}, largest[kSimdWidth<T>] = {};
   for (int64_t i = 0; i < c.count; ++i)
-    for (int64_t lane = 0; lane < kSimdWidth; ++lane) {
-      const Coefficient<float> p = Layout<E>::load(c.at(i) + lane);
+    for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
+      const Coefficient<T> p = Layout<E>::load(c.at(i) + lane);
       sums[lane] += E::squared_speed(p);
       if constexpr (E::kMovesPhase)
         largest[lane] = larger_amplitude(std::fabs(p.phase_step), largest[lane]);
     }
-  StepSize size = {};
-  for (int64_t lane = 0; lane < kSimdWidth; ++lane) {
+  StepSize<T> size = {};
+  for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
     size.squared_speed += sums[lane];
     size.phase = larger_amplitude(largest[lane], size.phase);
   }
   return size;
 }
 
-template <typename E>
-void real_frame(const CoefficientSpan& c, Factors factors, FloatVec* line) {
+template <typename E, typename T>
+void real_frame(const CoefficientSpan<T>& c, Factors<T> factors, Vec<T>* line) {
   for (int64_t i = 0; i < c.count; ++i) {
-    const float* f = c.at(i);
-    alignas(64) float value[kSimdWidth];
-    for (int64_t lane = 0; lane < kSimdWidth; ++lane)
+    const T* f = c.at(i);
+    alignas(64) T value[kSimdWidth<T>];
+    for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane)
       value[lane] = E::real(Layout<E>::load(f + lane), factors.phase, factors.amplitude);
     line[2 * i] = load_vec(value);
   }
 }
 
-template <typename E>
-void complex_frame(const CoefficientSpan& c, Factors factors, ComplexVec* line) {
+template <typename E, typename T>
+void complex_frame(const CoefficientSpan<T>& c, Factors<T> factors, ComplexVec<T>* line) {
   for (int64_t i = 0; i < c.count; ++i) {
-    const float* f = c.at(i);
-    alignas(64) float re[kSimdWidth], im[kSimdWidth];
-    for (int64_t lane = 0; lane < kSimdWidth; ++lane) {
-      const Cplx<float> value =
-          E::value(Layout<E>::load(f + lane), factors.phase, factors.amplitude);
+    const T* f = c.at(i);
+    alignas(64) T re[kSimdWidth<T>], im[kSimdWidth<T>];
+    for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
+      const Cplx<T> value = E::value(Layout<E>::load(f + lane), factors.phase, factors.amplitude);
       re[lane] = value.re;
       im[lane] = value.im;
     }
@@ -139,11 +144,13 @@ void complex_frame(const CoefficientSpan& c, Factors factors, ComplexVec* line) 
   }
 }
 
+template <typename T>
 struct MakeMotionKernels {
-  MotionKernels& motion;
+  MotionKernels<T>& motion;
   template <typename E>
   void run() const {
-    motion = {Layout<E>::kFields, take_step<E>, step_size<E>, real_frame<E>, complex_frame<E>};
+    motion = {Layout<E>::kFields, take_step<E, T>, step_size<E, T>, real_frame<E, T>,
+              complex_frame<E, T>};
   }
 };
 

@@ -10,143 +10,150 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
+template <typename T>
 struct LineRows {
-  const ComplexVec* line;
-  SL_FN ComplexVec operator()(int64_t y) const { return line[y]; }
+  const ComplexVec<T>* line;
+  SL_FN ComplexVec<T> operator()(int64_t y) const { return line[y]; }
 };
 
 // The bands of one group at one frame: a reader for synthesis.h, which computes a column block when it is read.
+template <typename T>
 struct FrameReader {
-  const MotionKernels& motion;
-  const GroupCoefficients& coefficients;
-  Factors factors;
+  const MotionKernels<T>& motion;
+  const GroupCoefficients<T>& coefficients;
+  Factors<T> factors;
 
-  LineRows complex_band(int64_t i, int64_t block, FftScratch& scratch) const {
+  LineRows<T> complex_band(int64_t i, int64_t block, FftScratch<T>& scratch) const {
     motion.complex_frame(coefficients.column_block(i, block), factors, scratch.line.get());
     return {scratch.line.get()};
   }
-  LineRows two_bands(int64_t i, int64_t block, FftScratch& scratch) const {
-    ComplexVec* line = scratch.line.get();
+  LineRows<T> two_bands(int64_t i, int64_t block, FftScratch<T>& scratch) const {
+    ComplexVec<T>* line = scratch.line.get();
     compute_real(2 * i, block, &line->re);
     compute_real(2 * i + 1, block, &line->im);
     return {line};
   }
-  LineRows two_blocks(int64_t i, int64_t q, FftScratch& scratch) const {
-    ComplexVec* line = scratch.line.get();
+  LineRows<T> two_blocks(int64_t i, int64_t q, FftScratch<T>& scratch) const {
+    ComplexVec<T>* line = scratch.line.get();
     compute_real(2 * i, 2 * q, &line->re);
     if (2 * q + 1 < coefficients.blocks)
       compute_real(2 * i, 2 * q + 1, &line->im);
     else
-      for (int64_t y = 0; y < coefficients.h; ++y) line[y].im = FloatVec{};
+      for (int64_t y = 0; y < coefficients.h; ++y) line[y].im = Vec<T>{};
     return {line};
   }
 
  private:
   // Computes real values into `parts`, the real or the imaginary parts of a line.
-  void compute_real(int64_t k, int64_t block, FloatVec* parts) const {
+  void compute_real(int64_t k, int64_t block, Vec<T>* parts) const {
     motion.real_frame(coefficients.column_block(k, block), factors, parts);
   }
 };
 
 // Writes values of frames, clipped.
+template <typename T>
 struct FrameValues {
-  float low, high;
+  T low, high;
   StreamingVecWriter out;
 
   // NaN stays NaN.
-  SL_FN FloatVec clip(FloatVec value) const {
-    const FloatVec above = value < low ? low : value;
+  SL_FN Vec<T> clip(Vec<T> value) const {
+    const Vec<T> above = value < low ? low : value;
     return above > high ? high : above;
   }
-  SL_FN ComplexVec clip(ComplexVec value) const { return {clip(value.re), clip(value.im)}; }
-  SL_FN void write(float* to, ComplexVec value, int64_t count) const {
-    const ComplexVec clipped = clip(value);
+  SL_FN ComplexVec<T> clip(ComplexVec<T> value) const { return {clip(value.re), clip(value.im)}; }
+  SL_FN void write(T* to, ComplexVec<T> value, int64_t count) const {
+    const ComplexVec<T> clipped = clip(value);
     out.write_two(to, clipped.re, clipped.im, count);
   }
 
   // Writes `count` values of an image.
   template <typename Executor>
-  void copy(const float* image, int64_t count, float* to, const Executor& executor) const {
-    executor.run(pairs_of(blocks_of(count)), [&](int64_t i, FftScratch&) {
-      const int64_t at = 2 * i * kSimdWidth;
+  void copy(const T* image, int64_t count, T* to, const Executor& executor) const {
+    executor.run(pairs_of(blocks_of<T>(count)), [&](int64_t i, FftScratch<T>&) {
+      const int64_t at = 2 * i * kSimdWidth<T>;
       write(to + at, load_vec_pair(image + at, count - at), count - at);
     });
   }
 };
 
+template <typename T>
 struct FrameSynthesis {
-  const MorphArgs& args;
-  const MotionKernels& motion;
-  const Synthesis& synthesis;
+  const MorphArgs<T>& args;
+  const MotionKernels<T>& motion;
+  const Synthesis<T>& synthesis;
 
   // One frame of a plane, but for its residual: put(block, y, ComplexVec), as in synthesis.h.
   template <typename Executor, typename Put>
-  void frame(const Groups& groups, Factors factors, const Workspace& workspace,
+  void frame(const Groups<T>& groups, Factors<T> factors, const Workspace<T>& workspace,
              const Executor& executor, const Put& put) const {
     synthesis.clear(workspace, executor);
     for (size_t i = 0; i < args.synthesis.groups.size(); ++i)
       synthesis.add(args.synthesis.groups[i], workspace, executor,
-                    FrameReader{motion, groups[i], factors});
+                    FrameReader<T>{motion, groups[i], factors});
     synthesis.image(workspace, executor, put);
   }
 };
 
+template <typename T>
 struct MorphFrames {
-  const MorphArgs& args;
-  const FrameSynthesis& synthesis;
-  FrameValues values;
+  const MorphArgs<T>& args;
+  const FrameSynthesis<T>& synthesis;
+  FrameValues<T> values;
 
   // All frames of plane n.
   template <typename Executor>
-  void plane(int64_t n, const Groups& groups, const Workspace& workspace,
+  void plane(int64_t n, const Groups<T>& groups, const Workspace<T>& workspace,
              const Executor& executor) const {
     executor.run_large(args.frames, workspace,
-                       [&](int64_t f, const Workspace& own, const auto& frame_executor) {
+                       [&](int64_t f, const Workspace<T>& own, const auto& frame_executor) {
                          frame(f, n, groups, own, frame_executor);
                        });
   }
 
  private:
   template <typename Executor>
-  void frame(int64_t f, int64_t n, const Groups& groups, const Workspace& workspace,
+  void frame(int64_t f, int64_t n, const Groups<T>& groups, const Workspace<T>& workspace,
              const Executor& executor) const {
     const int64_t area = args.synthesis.H * args.synthesis.W, at = args.factor_index(f, n);
-    float* to = args.out + (f * args.synthesis.count + n) * area;
+    T* to = args.out + (f * args.synthesis.count + n) * area;
     if (!args.moves(f, n)) return values.copy(args.images + n * area, area, to, executor);
-    const Factors factors = {args.phase_factors[at], args.amplitude_factors[at]};
+    const Factors<T> factors = {args.phase_factors[at], args.amplitude_factors[at]};
     synthesis.frame(groups, factors, workspace, executor, FrameWriter{*this, groups.back(), to});
   }
 
   // Writes two vectors of a row of a frame, with the residual added; see synthesis.h.
   struct FrameWriter {
-    const MorphFrames& frames;
-    const GroupCoefficients& residual;
-    float* to;
+    const MorphFrames<T>& frames;
+    const GroupCoefficients<T>& residual;
+    T* to;
 
-    SL_FN void operator()(int64_t block, int64_t y, ComplexVec value) const {
+    SL_FN void operator()(int64_t block, int64_t y, ComplexVec<T> value) const {
       const int64_t W = frames.args.synthesis.W;
-      frames.values.write(to + y * W + block * kSimdWidth,
-                          value + residual.read_two_blocks(block, y), W - block * kSimdWidth);
+      frames.values.write(to + y * W + block * kSimdWidth<T>,
+                          value + residual.read_two_blocks(block, y), W - block * kSimdWidth<T>);
     }
   };
 };
 
-inline FrameValues frame_values(const MorphArgs& args) {
-  const PlaneArgs& planes = args.synthesis;
-  const int64_t bytes = args.frames * planes.count * planes.H * planes.W * int64_t{sizeof(float)};
+template <typename T>
+inline FrameValues<T> frame_values(const MorphArgs<T>& args) {
+  const PlaneArgs<T>& planes = args.synthesis;
+  const int64_t bytes = args.frames * planes.count * planes.H * planes.W * int64_t{sizeof(T)};
   return {args.low, args.high, StreamingVecWriter(bytes)};
 }
 
 }  // namespace
 
-void run_move(MorphArgs& args) {
-  const FilterMemory filters({&args.synthesis.groups});
-  const MotionKernels motion = motion_kernels(args);
-  const FftTables ffts(args.analysis);
-  const Synthesis synthesis{args.synthesis, ffts};
-  const FrameSynthesis frame_synthesis{args, motion, synthesis};
-  const MorphFrames frames{args, frame_synthesis, frame_values(args)};
-  const auto work = [&](int64_t n, const Workspace& workspace, const auto& executor) {
+template <typename T>
+void run_move(MorphArgs<T>& args) {
+  const FilterMemory<T> filters({&args.synthesis.groups});
+  const MotionKernels<T> motion = motion_kernels(args);
+  const FftTables<T> ffts(args.analysis);
+  const Synthesis<T> synthesis{args.synthesis, ffts};
+  const FrameSynthesis<T> frame_synthesis{args, motion, synthesis};
+  const MorphFrames<T> frames{args, frame_synthesis, frame_values(args)};
+  const auto work = [&](int64_t n, const Workspace<T>& workspace, const auto& executor) {
     frames.plane(n, stored_groups(n, args, motion), workspace, executor);
   };
   for_each_item(args.synthesis, ffts, work, {0, args.frames});

@@ -11,74 +11,83 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-SL_FN constexpr int64_t padded(int64_t n) { return blocks_of(n) * kSimdWidth; }
+template <typename T>
+SL_FN constexpr int64_t padded(int64_t n) {
+  return blocks_of<T>(n) * kSimdWidth<T>;
+}
 
 // Transposes a row block of the forward columns: line[x] for x in [0, padded(w)).
-SL_FN void gather_rows(const ComplexVec* from, int64_t h, int64_t w, const RowBlock& rows,
-                       ComplexVec* line) {
-  for (int64_t block = 0; block < blocks_of(w); ++block) {
-    FloatVec re[kSimdWidth], im[kSimdWidth];
-    for (int64_t lane = 0; lane < kSimdWidth; ++lane) {
+template <typename T>
+SL_FN void gather_rows(const ComplexVec<T>* from, int64_t h, int64_t w, const RowBlock& rows,
+                       ComplexVec<T>* line) {
+  for (int64_t block = 0; block < blocks_of<T>(w); ++block) {
+    Vec<T> re[kSimdWidth<T>], im[kSimdWidth<T>];
+    for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
       const int64_t y = rows.rows[lane];
-      const ComplexVec value = y < 0 ? ComplexVec{} : from[block * h + y];
+      const ComplexVec<T> value = y < 0 ? ComplexVec<T>{} : from[block * h + y];
       re[lane] = value.re;
       im[lane] = value.im;
     }
     transpose(re);
     transpose(im);
-    for (int64_t i = 0; i < kSimdWidth; ++i) line[block * kSimdWidth + i] = {re[i], im[i]};
+    for (int64_t i = 0; i < kSimdWidth<T>; ++i) line[block * kSimdWidth<T> + i] = {re[i], im[i]};
   }
 }
 
 // Transposes a column block of the inverse rows, from column x0 on: line[y] for y in [0, h).
-SL_FN void gather_columns(const ComplexVec* from, int64_t w,
-                          const std::vector<RowBlock>& row_blocks, int64_t x0, ComplexVec* line) {
+template <typename T>
+SL_FN void gather_columns(const ComplexVec<T>* from, int64_t w,
+                          const std::vector<RowBlock>& row_blocks, int64_t x0,
+                          ComplexVec<T>* line) {
   for (size_t p = 0; p < row_blocks.size(); ++p) {
-    const ComplexVec* source = from + p * padded(w) + x0;
-    FloatVec re[kSimdWidth], im[kSimdWidth];
-    for (int64_t i = 0; i < kSimdWidth; ++i) {
-      const ComplexVec value = x0 + i < w ? source[i] : ComplexVec{};
+    const ComplexVec<T>* source = from + p * padded<T>(w) + x0;
+    Vec<T> re[kSimdWidth<T>], im[kSimdWidth<T>];
+    for (int64_t i = 0; i < kSimdWidth<T>; ++i) {
+      const ComplexVec<T> value = x0 + i < w ? source[i] : ComplexVec<T>{};
       re[i] = value.re;
       im[i] = value.im;
     }
     transpose(re);
     transpose(im);
-    for (int64_t lane = 0; lane < kSimdWidth; ++lane)
+    for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane)
       if (row_blocks[p].rows[lane] >= 0) line[row_blocks[p].rows[lane]] = {re[lane], im[lane]};
   }
 }
 
 // Forward FFTs of a block of complex columns: read(y) -> out[y].
-template <typename Read>
-void forward_columns(const FftTable& fft, FftScratch& scratch, const Read& read, ComplexVec* out) {
-  run_fft(fft, scratch, read, [out](int64_t y, ComplexVec value) SL_LAMBDA { out[y] = value; });
+template <typename T, typename Read>
+void forward_columns(const FftTable<T>& fft, FftScratch<T>& scratch, const Read& read,
+                     ComplexVec<T>* out) {
+  run_fft(fft, scratch, read, [out](int64_t y, ComplexVec<T> value) SL_LAMBDA { out[y] = value; });
 }
 
 // The same for real columns, with the blocks 2q and 2q + 1 of w columns in one transform: read(y) has the first
 // as its real and the second as its imaginary part. With Z = A + i B, and A and B Hermitian,
 // 2 A(y) = Z(y) + conj Z(-y) and 2 i B(y) = Z(y) - conj Z(-y).
-template <typename Read>
-SL_FN void forward_real_columns(const FftTable& fft, FftScratch& scratch, const Read& read,
-                                int64_t w, int64_t q, ComplexVec* out) {
-  ComplexVec *first = out + 2 * q * fft.size, *line = scratch.line.get();
-  ComplexVec* second = 2 * q + 1 < blocks_of(w) ? first + fft.size : nullptr;
+template <typename T, typename Read>
+SL_FN void forward_real_columns(const FftTable<T>& fft, FftScratch<T>& scratch, const Read& read,
+                                int64_t w, int64_t q, ComplexVec<T>* out) {
+  ComplexVec<T>* line = scratch.line.get();
+  ComplexVec<T>* first = out + 2 * q * fft.size;
+  ComplexVec<T>* second = 2 * q + 1 < blocks_of<T>(w) ? first + fft.size : nullptr;
   forward_columns(fft, scratch, read, line);
   for (int64_t y = 0; y < fft.size; ++y) {
-    const ComplexVec z = line[y], mirrored = line[y == 0 ? 0 : fft.size - y];
-    first[y] = {0.5f * (z.re + mirrored.re), 0.5f * (z.im - mirrored.im)};
-    if (second) second[y] = {0.5f * (z.im + mirrored.im), 0.5f * (mirrored.re - z.re)};
+    const ComplexVec<T> z = line[y], mirrored = line[y == 0 ? 0 : fft.size - y];
+    first[y] = {T(0.5) * (z.re + mirrored.re), T(0.5) * (z.im - mirrored.im)};
+    if (second) second[y] = {T(0.5) * (z.im + mirrored.im), T(0.5) * (mirrored.re - z.re)};
   }
 }
 
 // A row block of a group's i-th filter; for two orientations that share a transform, m + i m'.
+template <typename T>
 struct FilterRows {
-  const float *first, *second;
+  const T *first, *second;
   bool zero;
-  Cplx<float> factor;  // i^i_power
+  Cplx<T> factor;  // i^i_power
 
-  SL_FN FilterRows(const PlaneGroup& group, int64_t i, int64_t block)
-      : factor(power_of_i<float>(group.i_power)) {
-    const int64_t blocks = group.row_blocks.size(), size = group.w * kSimdWidth;
+  SL_FN FilterRows(const PlaneGroup<T>& group, int64_t i, int64_t block)
+      : factor(power_of_i<T>(group.i_power)) {
+    const int64_t blocks = group.row_blocks.size(), size = group.w * kSimdWidth<T>;
     const int64_t at = (group.paired() ? 2 * i : i) * blocks + block;
     const bool two = group.paired() && !group.unpaired(i);
     first = group.filter_blocks + at * size;
@@ -87,65 +96,68 @@ struct FilterRows {
   }
 
   // i^i_power (m + i sign m').
-  SL_FN ComplexVec at(int64_t x, float sign) const {
-    ComplexVec f = {load_vec(first + x * kSimdWidth), {}};
-    if (second) f.im = sign * load_vec(second + x * kSimdWidth);
+  SL_FN ComplexVec<T> at(int64_t x, T sign) const {
+    ComplexVec<T> f = {load_vec(first + x * kSimdWidth<T>), {}};
+    if (second) f.im = sign * load_vec(second + x * kSimdWidth<T>);
     return f * factor;
   }
 };
 
 // Forward FFTs of a row block: write(x, value).
-template <typename Write>
-SL_FN void forward_rows(const FftTable& fft, FftScratch& scratch, const ComplexVec* from, int64_t h,
-                        const RowBlock& rows, const Write& write) {
-  ComplexVec* line = scratch.line.get();
+template <typename T, typename Write>
+SL_FN void forward_rows(const FftTable<T>& fft, FftScratch<T>& scratch, const ComplexVec<T>* from,
+                        int64_t h, const RowBlock& rows, const Write& write) {
+  ComplexVec<T>* line = scratch.line.get();
   gather_rows(from, h, fft.size, rows, line);
   run_fft(fft, scratch, [line](int64_t x) SL_LAMBDA { return line[x]; }, write);
 }
 
 // Inverse FFTs of a row block, not normalised: the forward FFT of numbers with real and imaginary part swapped.
-template <typename Read>
-SL_FN void inverse_rows(const FftTable& fft, FftScratch& scratch, const Read& read,
-                        ComplexVec* out) {
+template <typename T, typename Read>
+SL_FN void inverse_rows(const FftTable<T>& fft, FftScratch<T>& scratch, const Read& read,
+                        ComplexVec<T>* out) {
   run_fft(
       fft, scratch, [&](int64_t x) SL_LAMBDA { return swap_parts(read(x)); },
-      [out](int64_t x, ComplexVec value) SL_LAMBDA { out[x] = swap_parts(value); });
+      [out](int64_t x, ComplexVec<T> value) SL_LAMBDA { out[x] = swap_parts(value); });
 }
 
 // Inverse FFTs of a column block: write(y, value).
-template <typename Write>
-SL_FN void inverse_columns(const FftTable& fft, FftScratch& scratch, const ComplexVec* from,
-                           int64_t w, const std::vector<RowBlock>& row_blocks, int64_t block,
+template <typename T, typename Write>
+SL_FN void inverse_columns(const FftTable<T>& fft, FftScratch<T>& scratch,
+                           const ComplexVec<T>* from, int64_t w,
+                           const std::vector<RowBlock>& row_blocks, int64_t block,
                            const Write& write) {
-  ComplexVec* line = scratch.line.get();
-  gather_columns(from, w, row_blocks, block * kSimdWidth, line);
+  ComplexVec<T>* line = scratch.line.get();
+  gather_columns(from, w, row_blocks, block * kSimdWidth<T>, line);
   run_fft(
       fft, scratch, [line](int64_t y) SL_LAMBDA { return swap_parts(line[y]); },
-      [&](int64_t y, ComplexVec value) SL_LAMBDA { write(y, swap_parts(value)); });
+      [&](int64_t y, ComplexVec<T> value) SL_LAMBDA { write(y, swap_parts(value)); });
 }
 
 // The real parts alone, of two column blocks in one transform: write(y, {block 2q, block 2q + 1}). The real
 // part of an inverse FFT is the inverse FFT of the spectrum's Hermitian part.
-template <typename Write>
-SL_FN void inverse_real_columns(const FftTable& fft, FftScratch& scratch, const ComplexVec* from,
-                                int64_t w, const std::vector<RowBlock>& row_blocks, int64_t q,
+template <typename T, typename Write>
+SL_FN void inverse_real_columns(const FftTable<T>& fft, FftScratch<T>& scratch,
+                                const ComplexVec<T>* from, int64_t w,
+                                const std::vector<RowBlock>& row_blocks, int64_t q,
                                 const Write& write) {
-  ComplexVec *a = scratch.line.get(), *b = a + fft.size;
-  const bool two = 2 * q + 1 < blocks_of(w);
-  gather_columns(from, w, row_blocks, 2 * q * kSimdWidth, a);
-  if (two) gather_columns(from, w, row_blocks, (2 * q + 1) * kSimdWidth, b);
+  ComplexVec<T>* a = scratch.line.get();
+  ComplexVec<T>* b = a + fft.size;
+  const bool two = 2 * q + 1 < blocks_of<T>(w);
+  gather_columns(from, w, row_blocks, 2 * q * kSimdWidth<T>, a);
+  if (two) gather_columns(from, w, row_blocks, (2 * q + 1) * kSimdWidth<T>, b);
   const auto read = [&](int64_t y) SL_LAMBDA {
     const int64_t opposite = y == 0 ? 0 : fft.size - y;
-    const ComplexVec p = a[y], q = a[opposite];
-    ComplexVec sum = {0.5f * (p.re + q.re), 0.5f * (p.im - q.im)};
+    const ComplexVec<T> p = a[y], q = a[opposite];
+    ComplexVec<T> sum = {T(0.5) * (p.re + q.re), T(0.5) * (p.im - q.im)};
     if (two) {
-      const ComplexVec r = b[y], s = b[opposite];
-      sum = {sum.re - 0.5f * (r.im - s.im), sum.im + 0.5f * (r.re + s.re)};
+      const ComplexVec<T> r = b[y], s = b[opposite];
+      sum = {sum.re - T(0.5) * (r.im - s.im), sum.im + T(0.5) * (r.re + s.re)};
     }
     return swap_parts(sum);
   };
   run_fft(fft, scratch, read,
-          [&](int64_t y, ComplexVec value) SL_LAMBDA { write(y, swap_parts(value)); });
+          [&](int64_t y, ComplexVec<T> value) SL_LAMBDA { write(y, swap_parts(value)); });
 }
 
 }  // namespace

@@ -1,8 +1,9 @@
-// Vectors of as many floats as a register of the CPU level has: STEERLENS_SIMD_WIDTH, 4, 8 or 16. Uses GNU C's vector
-// extensions (README.md).
+// Vectors that fill a register of the CPU level: STEERLENS_SIMD_WIDTH floats (4, 8 or 16), or half as many doubles. Uses
+// GNU C's vector extensions (README.md). T is float or double, here and in all headers that include this one.
 #pragma once
 
 #include <cstring>
+#include <utility>
 
 #include "../../kernel_args/planes.h"
 #include "../../math/common.h"
@@ -10,147 +11,189 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-constexpr int64_t kSimdWidth = STEERLENS_SIMD_WIDTH;
-SL_FN constexpr int64_t blocks_of(int64_t n) { return steerlens::blocks_of(n, kSimdWidth); }
+constexpr int kVecBytes = 4 * STEERLENS_SIMD_WIDTH;
 
-typedef float FloatVec __attribute__((vector_size(4 * STEERLENS_SIMD_WIDTH)));
-typedef float UnalignedFloatVec
-    __attribute__((vector_size(4 * STEERLENS_SIMD_WIDTH), aligned(4), may_alias));
+// The number of elements of a vector.
+template <typename T>
+constexpr int64_t kSimdWidth = kVecBytes / sizeof(T);
 
-typedef int32_t BitsVec __attribute__((vector_size(4 * STEERLENS_SIMD_WIDTH)));
+template <typename T>
+SL_FN constexpr int64_t blocks_of(int64_t n) {
+  return steerlens::blocks_of(n, kSimdWidth<T>);
+}
+
+template <typename T>
+struct VecTypes;
+template <>
+struct VecTypes<float> {
+  typedef float Aligned __attribute__((vector_size(kVecBytes)));
+  typedef float Unaligned __attribute__((vector_size(kVecBytes), aligned(4), may_alias));
+  typedef int32_t Bits __attribute__((vector_size(kVecBytes)));
+};
+template <>
+struct VecTypes<double> {
+  typedef double Aligned __attribute__((vector_size(kVecBytes)));
+  typedef double Unaligned __attribute__((vector_size(kVecBytes), aligned(8), may_alias));
+  typedef int64_t Bits __attribute__((vector_size(kVecBytes)));
+};
+template <typename T>
+using Vec = typename VecTypes<T>::Aligned;
+template <typename T>
+using BitsVec = typename VecTypes<T>::Bits;
 
 // Complex numbers with their real and imaginary parts in separate registers: products need no shuffles.
+template <typename T>
 struct ComplexVec {
-  FloatVec re, im;
+  Vec<T> re, im;
 };
 
-SL_FN ComplexVec operator+(ComplexVec a, ComplexVec b) { return {a.re + b.re, a.im + b.im}; }
-SL_FN ComplexVec operator-(ComplexVec a, ComplexVec b) { return {a.re - b.re, a.im - b.im}; }
-SL_FN ComplexVec operator*(ComplexVec a, ComplexVec b) {
+template <typename T>
+SL_FN ComplexVec<T> operator+(ComplexVec<T> a, ComplexVec<T> b) {
+  return {a.re + b.re, a.im + b.im};
+}
+template <typename T>
+SL_FN ComplexVec<T> operator-(ComplexVec<T> a, ComplexVec<T> b) {
+  return {a.re - b.re, a.im - b.im};
+}
+template <typename T>
+SL_FN ComplexVec<T> operator*(ComplexVec<T> a, ComplexVec<T> b) {
   return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
 }
-SL_FN ComplexVec operator*(ComplexVec a, Cplx<float> b) {
+template <typename T>
+SL_FN ComplexVec<T> operator*(ComplexVec<T> a, Cplx<T> b) {
   return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
 }
-SL_FN ComplexVec swap_parts(ComplexVec a) { return {a.im, a.re}; }
-SL_FN ComplexVec times_minus_i(ComplexVec a) { return {a.im, -a.re}; }
+template <typename T>
+SL_FN ComplexVec<T> swap_parts(ComplexVec<T> a) {
+  return {a.im, a.re};
+}
+template <typename T>
+SL_FN ComplexVec<T> times_minus_i(ComplexVec<T> a) {
+  return {a.im, -a.re};
+}
 
-// The first `count` floats in memory, then zeros; all zeros where `count` is not positive.
-SL_FN FloatVec load_vec(const float* from, int64_t count = kSimdWidth) {
-  if (count >= kSimdWidth) return *reinterpret_cast<const UnalignedFloatVec*>(from);
-  FloatVec out = {};
-  if (count > 0) std::memcpy(&out, from, count * sizeof(float));
+// The first `count` numbers in memory, then zeros; all zeros where `count` is not positive.
+template <typename T>
+SL_FN Vec<T> load_vec(const T* from, int64_t count = kSimdWidth<T>) {
+  if (count >= kSimdWidth<T>)
+    return *reinterpret_cast<const typename VecTypes<T>::Unaligned*>(from);
+  Vec<T> out = {};
+  if (count > 0) std::memcpy(&out, from, count * sizeof(T));
   return out;
 }
 
 // The same for two vectors: the first becomes the real part, the next the imaginary part.
-SL_FN ComplexVec load_vec_pair(const float* from, int64_t count) {
-  return {load_vec(from, count), load_vec(from + kSimdWidth, count - kSimdWidth)};
+template <typename T>
+SL_FN ComplexVec<T> load_vec_pair(const T* from, int64_t count) {
+  return {load_vec(from, count), load_vec(from + kSimdWidth<T>, count - kSimdWidth<T>)};
 }
 
-SL_FN void store_vec(float* to, FloatVec value, int64_t count = kSimdWidth) {
-  if (count >= kSimdWidth)
-    *reinterpret_cast<UnalignedFloatVec*>(to) = value;
+template <typename T>
+SL_FN void store_vec(T* to, Vec<T> value, int64_t count = kSimdWidth<T>) {
+  if (count >= kSimdWidth<T>)
+    *reinterpret_cast<typename VecTypes<T>::Unaligned*>(to) = value;
   else if (count > 0)
-    std::memcpy(to, &value, count * sizeof(float));
+    std::memcpy(to, &value, count * sizeof(T));
 }
+
+// --- Shuffles of vectors of type V, which is Vec<float> or Vec<double>
+
+template <typename V>
+constexpr int kElements = kVecBytes / sizeof(std::declval<V&>()[0]);
 
 // The elements of a and b that the indices select; those of b are numbered after those of a.
-template <int... kIndices>
-SL_FN FloatVec select(FloatVec a, FloatVec b) {
+template <int... kIndices, typename V>
+SL_FN V select(V a, V b) {
 #if defined(__clang__) || __GNUC__ >= 12
   return __builtin_shufflevector(a, b, kIndices...);
 #else
-  return __builtin_shuffle(a, b, BitsVec{kIndices...});
+  using Mask = decltype(a < b);
+  return __builtin_shuffle(a, b, Mask{kIndices...});
 #endif
 }
 
-#if STEERLENS_SIMD_WIDTH == 16
-// a0 b0 a1 b1 ... of the first halves, and of the second halves.
-SL_FN FloatVec interleave_low(FloatVec a, FloatVec b) {
-  return select<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(a, b);
+// The elements that Pattern::index(i, n) selects for i = 0 ... n - 1, where n is the number of elements.
+template <typename Pattern, typename V, int... i>
+SL_FN V select_by(V a, V b, std::integer_sequence<int, i...>) {
+  return select<Pattern::index(i, sizeof...(i))...>(a, b);
 }
-SL_FN FloatVec interleave_high(FloatVec a, FloatVec b) {
-  return select<8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31>(a, b);
-}
-SL_FN FloatVec even_elements(FloatVec a, FloatVec b) {
-  return select<0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30>(a, b);
-}
-SL_FN FloatVec odd_elements(FloatVec a, FloatVec b) {
-  return select<1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31>(a, b);
-}
-#elif STEERLENS_SIMD_WIDTH == 8
-SL_FN FloatVec interleave_low(FloatVec a, FloatVec b) {
-  return select<0, 8, 1, 9, 2, 10, 3, 11>(a, b);
-}
-SL_FN FloatVec interleave_high(FloatVec a, FloatVec b) {
-  return select<4, 12, 5, 13, 6, 14, 7, 15>(a, b);
-}
-SL_FN FloatVec even_elements(FloatVec a, FloatVec b) {
-  return select<0, 2, 4, 6, 8, 10, 12, 14>(a, b);
-}
-SL_FN FloatVec odd_elements(FloatVec a, FloatVec b) {
-  return select<1, 3, 5, 7, 9, 11, 13, 15>(a, b);
+template <typename Pattern, typename V>
+SL_FN V select_by(V a, V b) {
+  return select_by<Pattern>(a, b, std::make_integer_sequence<int, kElements<V>>());
 }
 
-// Within each half of a register: AVX2's cheap shuffles do not cross the halves.
-SL_FN FloatVec interleave_low_in_halves(FloatVec a, FloatVec b) {
-  return select<0, 8, 1, 9, 4, 12, 5, 13>(a, b);
-}
-SL_FN FloatVec interleave_high_in_halves(FloatVec a, FloatVec b) {
-  return select<2, 10, 3, 11, 6, 14, 7, 15>(a, b);
-}
-
-// Exchanges blocks of four by four, then transposes each of them.
-SL_FN void transpose(FloatVec (&rows)[8]) {
-  for (int i = 0; i < 4; ++i) {
-    const FloatVec a = rows[i], b = rows[i + 4];
-    rows[i] = select<0, 1, 2, 3, 8, 9, 10, 11>(a, b);
-    rows[i + 4] = select<4, 5, 6, 7, 12, 13, 14, 15>(a, b);
+// a0 b0 a1 b1 ... of the first halves (kHalf 0) or of the second halves (kHalf 1) of each of kParts parts.
+template <int kParts, int kHalf>
+struct Interleaved {
+  static constexpr int index(int i, int n) {
+    const int size = n / kParts, within = i % size;
+    return i - within + kHalf * size / 2 + within / 2 + within % 2 * n;
   }
-  for (int i = 0; i < 8; i += 4) {
-    const FloatVec even_low = interleave_low_in_halves(rows[i], rows[i + 2]);
-    const FloatVec even_high = interleave_high_in_halves(rows[i], rows[i + 2]);
-    const FloatVec odd_low = interleave_low_in_halves(rows[i + 1], rows[i + 3]);
-    const FloatVec odd_high = interleave_high_in_halves(rows[i + 1], rows[i + 3]);
-    rows[i] = interleave_low_in_halves(even_low, odd_low);
-    rows[i + 1] = interleave_high_in_halves(even_low, odd_low);
-    rows[i + 2] = interleave_low_in_halves(even_high, odd_high);
-    rows[i + 3] = interleave_high_in_halves(even_high, odd_high);
-  }
-}
-#else
-SL_FN FloatVec interleave_low(FloatVec a, FloatVec b) { return select<0, 4, 1, 5>(a, b); }
-SL_FN FloatVec interleave_high(FloatVec a, FloatVec b) { return select<2, 6, 3, 7>(a, b); }
-SL_FN FloatVec even_elements(FloatVec a, FloatVec b) { return select<0, 2, 4, 6>(a, b); }
-SL_FN FloatVec odd_elements(FloatVec a, FloatVec b) { return select<1, 3, 5, 7>(a, b); }
-#endif
+};
+// Every second element.
+template <int kFirst>
+struct Strided {
+  static constexpr int index(int i, int) { return kFirst + 2 * i; }
+};
+// The first halves (kHalf 0) or the second halves (kHalf 1) of both.
+template <int kHalf>
+struct Halves {
+  static constexpr int index(int i, int n) { return i + (i < n / 2 ? 0 : n / 2) + kHalf * n / 2; }
+};
 
-#if STEERLENS_SIMD_WIDTH != 8
+template <typename V>
+SL_FN V interleave_low(V a, V b) {
+  return select_by<Interleaved<1, 0>>(a, b);
+}
+template <typename V>
+SL_FN V interleave_high(V a, V b) {
+  return select_by<Interleaved<1, 1>>(a, b);
+}
+
 // Interleaving row i with row i + n/2 transposes n rows, if done log2(n) times.
-SL_FN void interleave_rows(const FloatVec (&from)[kSimdWidth], FloatVec (&to)[kSimdWidth]) {
-  constexpr int half = STEERLENS_SIMD_WIDTH / 2;
-  for (int i = 0; i < half; ++i) {
-    to[2 * i] = interleave_low(from[i], from[i + half]);
-    to[2 * i + 1] = interleave_high(from[i], from[i + half]);
+template <int kParts, int kRows, typename V>
+SL_FN void interleave_rows(const V* from, V* to) {
+  for (int i = 0; i < kRows / 2; ++i) {
+    to[2 * i] = select_by<Interleaved<kParts, 0>>(from[i], from[i + kRows / 2]);
+    to[2 * i + 1] = select_by<Interleaved<kParts, 1>>(from[i], from[i + kRows / 2]);
   }
 }
-SL_FN void transpose(FloatVec (&rows)[kSimdWidth]) {
-  FloatVec other[kSimdWidth];
-  interleave_rows(rows, other);
-  interleave_rows(other, rows);
-#if STEERLENS_SIMD_WIDTH == 16
-  interleave_rows(rows, other);
-  interleave_rows(other, rows);
-#endif
+
+// Transposes each of the kParts square blocks of kRows rows.
+template <int kParts, int kRows, int kLeft = kRows, typename V>
+SL_FN void transpose_blocks(V* rows) {
+  V other[kRows];
+  interleave_rows<kParts, kRows>(rows, other);
+  if constexpr (kLeft == 2) {
+    for (int i = 0; i < kRows; ++i) rows[i] = other[i];
+  } else {
+    interleave_rows<kParts, kRows>(other, rows);
+    if constexpr (kLeft > 4) transpose_blocks<kParts, kRows, kLeft / 4>(rows);
+  }
 }
-#endif
+
+template <typename V, size_t kRows>
+SL_FN void transpose(V (&rows)[kRows]) {
+  if constexpr (kVecBytes != 32) {
+    transpose_blocks<1, kRows>(rows);
+  } else {  // AVX2's cheap shuffles do not cross the halves of a register: exchange blocks, then transpose each of them
+    constexpr int kHalf = kRows / 2;
+    for (int i = 0; i < kHalf; ++i) {
+      const V a = rows[i], b = rows[i + kHalf];
+      rows[i] = select_by<Halves<0>>(a, b);
+      rows[i + kHalf] = select_by<Halves<1>>(a, b);
+    }
+    transpose_blocks<2, kHalf>(rows);
+    transpose_blocks<2, kHalf>(rows + kHalf);
+  }
+}
 
 // The first `count` numbers of a complex tensor's memory, then zeros.
-SL_FN ComplexVec load_complex(const float* from, int64_t count) {
-  const FloatVec a = load_vec(from, 2 * count),
-                 b = load_vec(from + kSimdWidth, 2 * count - kSimdWidth);
-  return {even_elements(a, b), odd_elements(a, b)};
+template <typename T>
+SL_FN ComplexVec<T> load_complex(const T* from, int64_t count) {
+  const Vec<T> a = load_vec(from, 2 * count),
+               b = load_vec(from + kSimdWidth<T>, 2 * count - kSimdWidth<T>);
+  return {select_by<Strided<0>>(a, b), select_by<Strided<1>>(a, b)};
 }
 
 }  // namespace

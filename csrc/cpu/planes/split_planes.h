@@ -11,46 +11,48 @@ namespace {
 
 // Writes the bands of plane n of a group into their tensor; see analysis.h. With a stride of 2, a real band is
 // written with imaginary parts 0.
+template <typename T>
 struct BandWriter {
-  const PlaneGroup& group;
+  const PlaneGroup<T>& group;
   int64_t n;
   StreamingVecWriter out;
 
   SL_FN int64_t sample(int64_t k, int64_t block, int64_t y) const {
-    return ((n * group.K + k) * group.h + y) * group.w + block * kSimdWidth;
+    return ((n * group.K + k) * group.h + y) * group.w + block * kSimdWidth<T>;
   }
-  SL_FN void write_complex(int64_t k, int64_t block, int64_t y, ComplexVec value) const {
-    const int64_t count = 2 * (group.w - block * kSimdWidth);
-    float* at = group.bands_out + 2 * sample(k, block, y);
+  SL_FN void write_complex(int64_t k, int64_t block, int64_t y, ComplexVec<T> value) const {
+    const int64_t count = 2 * (group.w - block * kSimdWidth<T>);
+    T* at = group.bands_out + 2 * sample(k, block, y);
     out.write_two(at, interleave_low(value.re, value.im), interleave_high(value.re, value.im),
                   count);
   }
-  SL_FN void write_real(int64_t k, int64_t block, int64_t y, FloatVec value) const {
-    if (group.stride == 2) return write_complex(k, block, y, {value, FloatVec{}});
-    out.write(group.bands_out + sample(k, block, y), value, group.w - block * kSimdWidth);
+  SL_FN void write_real(int64_t k, int64_t block, int64_t y, Vec<T> value) const {
+    if (group.stride == 2) return write_complex(k, block, y, {value, Vec<T>{}});
+    out.write(group.bands_out + sample(k, block, y), value, group.w - block * kSimdWidth<T>);
   }
-  SL_FN void write_two_blocks(int64_t k, int64_t block, int64_t y, ComplexVec value) const {
+  SL_FN void write_two_blocks(int64_t k, int64_t block, int64_t y, ComplexVec<T> value) const {
     if (group.stride == 2) {
-      write_complex(k, block, y, {value.re, FloatVec{}});
-      return write_complex(k, block + 1, y, {value.im, FloatVec{}});
+      write_complex(k, block, y, {value.re, Vec<T>{}});
+      return write_complex(k, block + 1, y, {value.im, Vec<T>{}});
     }
-    float* at = group.bands_out + sample(k, block, y);
-    out.write_two(at, value.re, value.im, group.w - block * kSimdWidth);
+    T* at = group.bands_out + sample(k, block, y);
+    out.write_two(at, value.re, value.im, group.w - block * kSimdWidth<T>);
   }
 };
 
 }  // namespace
 
-void run_split(SplitPlanesArgs& args) {
-  PlaneArgs& planes = args.planes;
-  const FilterMemory filters({&planes.groups});
-  const FftTables ffts(planes);
-  const Analysis analysis{planes, ffts};
+template <typename T>
+void run_split(SplitPlanesArgs<T>& args) {
+  PlaneArgs<T>& planes = args.planes;
+  const FilterMemory<T> filters({&planes.groups});
+  const FftTables<T> ffts(planes);
+  const Analysis<T> analysis{planes, ffts};
   const StreamingVecWriter out(args.result_bytes);
-  const auto work = [&](int64_t n, const Workspace& workspace, const auto& executor) {
+  const auto work = [&](int64_t n, const Workspace<T>& workspace, const auto& executor) {
     analysis.transform(args.in + n * planes.H * planes.W, workspace, executor);
-    for (const PlaneGroup& group : planes.groups)
-      analysis.bands(group, workspace, executor, BandWriter{group, n, out});
+    for (const PlaneGroup<T>& group : planes.groups)
+      analysis.bands(group, workspace, executor, BandWriter<T>{group, n, out});
   };
   for_each_item(planes, ffts, work);
 }

@@ -9,14 +9,15 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
+template <typename T>
 struct MorphStep {
-  const MorphArgs& args;
-  const MotionKernels& motion;
-  const Analysis& analysis;
+  const MorphArgs<T>& args;
+  const MotionKernels<T>& motion;
+  const Analysis<T>& analysis;
 
   // Analysis and step of plane n. `memory` has room for the gradient of one group.
   template <typename Executor>
-  void plane(int64_t n, const Groups& groups, FloatVec* memory, const Workspace& workspace,
+  void plane(int64_t n, const Groups<T>& groups, Vec<T>* memory, const Workspace<T>& workspace,
              const Executor& executor) const {
     const int64_t at = n * args.analysis.H * args.analysis.W;
     analysis.transform(args.images + at, workspace, executor);
@@ -24,12 +25,13 @@ struct MorphStep {
       analysis.bands(args.analysis.groups[i], workspace, executor, groups[i]);
     analysis.transform(args.gradients + at, workspace, executor);
     for (size_t i = 0; i < args.gradient.size(); ++i) {
-      const PlaneGroup& group = args.gradient[i];
-      const GroupCoefficients gradient = {memory, blocks_of(group.w), group.h,
-                                          gradient_fields(group)};
+      const PlaneGroup<T>& group = args.gradient[i];
+      const GroupCoefficients<T> gradient = {memory, blocks_of<T>(group.w), group.h,
+                                             gradient_fields(group)};
       analysis.bands(group, workspace, executor, gradient);
-      executor.run(group.K,
-                   [&](int64_t k, FftScratch&) { step_band(groups[i].band(k), gradient.band(k)); });
+      executor.run(group.K, [&](int64_t k, FftScratch<T>&) {
+        step_band(groups[i].band(k), gradient.band(k));
+      });
     }
   }
 
@@ -37,15 +39,15 @@ struct MorphStep {
   // moves the image by at a small factor, divided by the factor squared. The distance is computed from the
   // coefficients; that of the image is smaller where the synthesis drops a part of the change.
   template <typename Executor>
-  void write_sizes(int64_t n, const Groups& groups, const Executor& executor) const {
+  void write_sizes(int64_t n, const Groups<T>& groups, const Executor& executor) const {
     int64_t at = n * args.bands();
     for (size_t i = 0; i < args.synthesis.groups.size(); ++i) {
-      const PlaneGroup& group = args.synthesis.groups[i];
+      const PlaneGroup<T>& group = args.synthesis.groups[i];
       // Only real parts enter the image: half of the squares.
-      const float scale = 0.5f * static_cast<float>(group.h * group.w) /
-                          static_cast<float>(args.synthesis.H * args.synthesis.W);
-      executor.run(group.K, [&](int64_t k, FftScratch&) {
-        const StepSize size = motion.step_size(groups[i].band(k));
+      const T scale = T(0.5) * static_cast<T>(group.h * group.w) /
+                      static_cast<T>(args.synthesis.H * args.synthesis.W);
+      executor.run(group.K, [&](int64_t k, FftScratch<T>&) {
+        const StepSize<T> size = motion.step_size(groups[i].band(k));
         args.speeds[at + k] = scale * size.squared_speed;
         args.phases[at + k] = size.phase;
       });
@@ -55,30 +57,32 @@ struct MorphStep {
 
  private:
   // The step of one orientation: first its largest amplitude is found, then every coefficient is replaced.
-  void step_band(const CoefficientSpan& c, const CoefficientSpan& gradient) const {
-    alignas(64) float largest[kSimdWidth] = {};
+  void step_band(const CoefficientSpan<T>& c, const CoefficientSpan<T>& gradient) const {
+    alignas(64) T largest[kSimdWidth<T>] = {};
     for (int64_t i = 0; i < c.count; ++i)
-      for (int64_t lane = 0; lane < kSimdWidth; ++lane) {
-        const float* f = c.at(i) + lane;
+      for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
+        const T* f = c.at(i) + lane;
         largest[lane] =
-            larger_amplitude(amplitude_of(Cplx<float>{f[0], f[kSimdWidth]}), largest[lane]);
+            larger_amplitude(amplitude_of(Cplx<T>{f[0], f[kSimdWidth<T>]}), largest[lane]);
       }
-    for (int64_t lane = 1; lane < kSimdWidth; ++lane)
+    for (int64_t lane = 1; lane < kSimdWidth<T>; ++lane)
       largest[0] = larger_amplitude(largest[lane], largest[0]);
     motion.take_step(args, c, gradient, step_threshold(args.floor, largest[0]));
   }
 };
 
 // Vectors of memory for the gradient of one group.
-inline int64_t gradient_vectors(const MorphArgs& args) {
+template <typename T>
+inline int64_t gradient_vectors(const MorphArgs<T>& args) {
   int64_t vectors = 0;
-  for (const PlaneGroup& group : args.gradient)
+  for (const PlaneGroup<T>& group : args.gradient)
     vectors = std::max(vectors, gradient_fields(group) * vectors_of(group));
   return vectors;
 }
 
 // Lets the gradient's analysis read the filters that were laid out for the synthesis.
-inline void share_filters(MorphArgs& args) {
+template <typename T>
+inline void share_filters(MorphArgs<T>& args) {
   for (size_t i = 0; i < args.gradient.size(); ++i) {
     args.gradient[i].filter_blocks = args.synthesis.groups[i].filter_blocks;
     args.gradient[i].zero_blocks = args.synthesis.groups[i].zero_blocks;
@@ -87,15 +91,16 @@ inline void share_filters(MorphArgs& args) {
 
 }  // namespace
 
-void run_step(MorphArgs& args) {
-  const FilterMemory filters({&args.analysis.groups, &args.synthesis.groups});
+template <typename T>
+void run_step(MorphArgs<T>& args) {
+  const FilterMemory<T> filters({&args.analysis.groups, &args.synthesis.groups});
   share_filters(args);
-  const MotionKernels motion = motion_kernels(args);
-  const FftTables ffts(args.analysis);
-  const Analysis analysis{args.analysis, ffts};
-  const MorphStep step{args, motion, analysis};
-  const auto work = [&](int64_t n, const Workspace& workspace, const auto& executor) {
-    const Groups groups = stored_groups(n, args, motion);
+  const MotionKernels<T> motion = motion_kernels(args);
+  const FftTables<T> ffts(args.analysis);
+  const Analysis<T> analysis{args.analysis, ffts};
+  const MorphStep<T> step{args, motion, analysis};
+  const auto work = [&](int64_t n, const Workspace<T>& workspace, const auto& executor) {
+    const Groups<T> groups = stored_groups(n, args, motion);
     step.plane(n, groups, workspace.extra, workspace, executor);
     step.write_sizes(n, groups, executor);
   };

@@ -11,47 +11,49 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-SL_FN void stream_vec(float* to, FloatVec value) {
+template <typename T>
+SL_FN void stream_vec(T* to, Vec<T> value) {
 #if STEERLENS_SIMD_WIDTH == 16
-  _mm512_stream_ps(to, reinterpret_cast<__m512>(value));
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(to), reinterpret_cast<__m512i>(value));
 #elif STEERLENS_SIMD_WIDTH == 8
-  _mm256_stream_ps(to, reinterpret_cast<__m256>(value));
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(value));
 #else
   store_vec(to, value);
 #endif
 }
 
-SL_FN bool begins_cache_line(const float* at) {
+SL_FN bool begins_cache_line(const void* at) {
   return reinterpret_cast<uint64_t>(at) % kCacheLine == 0;
 }
 
 // Non-temporal stores are used for whole cache lines only: half a line may be written to memory before its other
 // half arrives, and then costs a read and a second write (205 instead of 19 ms with vectors of eight floats). A
-// single vector of eight floats is therefore written with an ordinary store.
+// single vector of half a line is therefore written with an ordinary store.
 struct StreamingVecWriter {
   bool streamed;  // the result is larger than the caches (memory.h); the executor ends the stream
 
   SL_FN explicit StreamingVecWriter(int64_t result_bytes)
       : streamed(result_bytes > kStreamedBytes) {}
 
-  // The first `count` floats of a vector.
-  SL_FN void write(float* to, FloatVec value, int64_t count) const {
-    if (sizeof(FloatVec) == kCacheLine && streamed && count >= kSimdWidth && begins_cache_line(to))
+  // The first `count` numbers of a vector.
+  template <typename T>
+  SL_FN void write(T* to, Vec<T> value, int64_t count) const {
+    if (kVecBytes == kCacheLine && streamed && count >= kSimdWidth<T> && begins_cache_line(to))
       stream_vec(to, value);
     else
       store_vec(to, value, count);
   }
 
-  // The first `count` floats of two consecutive vectors.
-  SL_FN void write_two(float* to, FloatVec first, FloatVec second, int64_t count) const {
-    if (sizeof(FloatVec) < kCacheLine && streamed && count >= 2 * kSimdWidth &&
-        begins_cache_line(to)) {
+  // The first `count` numbers of two consecutive vectors.
+  template <typename T>
+  SL_FN void write_two(T* to, Vec<T> first, Vec<T> second, int64_t count) const {
+    if (kVecBytes < kCacheLine && streamed && count >= 2 * kSimdWidth<T> && begins_cache_line(to)) {
       stream_vec(to, first);
-      stream_vec(to + kSimdWidth, second);
+      stream_vec(to + kSimdWidth<T>, second);
       return;
     }
     write(to, first, count);
-    write(to + kSimdWidth, second, count - kSimdWidth);
+    write(to + kSimdWidth<T>, second, count - kSimdWidth<T>);
   }
 };
 

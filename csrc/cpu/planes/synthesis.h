@@ -11,25 +11,26 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
+template <typename T>
 struct Synthesis {
-  const PlaneArgs& args;
-  const FftTables& ffts;
+  const PlaneArgs<T>& args;
+  const FftTables<T>& ffts;
 
   template <typename Executor>
-  void clear(const Workspace& workspace, const Executor& executor) const {
-    executor.run(blocks_of(args.H), [&](int64_t block, FftScratch&) {
-      for (int64_t x = 0; x < args.W; ++x) workspace.spectrum[block * args.W + x] = ComplexVec{};
+  void clear(const Workspace<T>& workspace, const Executor& executor) const {
+    executor.run(blocks_of<T>(args.H), [&](int64_t block, FftScratch<T>&) {
+      for (int64_t x = 0; x < args.W; ++x) workspace.spectrum[block * args.W + x] = ComplexVec<T>{};
     });
   }
 
   // Adds the bands of one group to the spectrum.
   template <typename Executor, typename Reader>
-  void add(const PlaneGroup& group, const Workspace& workspace, const Executor& executor,
+  void add(const PlaneGroup<T>& group, const Workspace<T>& workspace, const Executor& executor,
            const Reader& reader) const {
     for (int64_t i = 0; i < group.transforms(); ++i) {
       transform_columns(group, i, workspace.intermediate, executor, reader);
       executor.run(static_cast<int64_t>(group.row_blocks.size()),
-                   [&](int64_t block, FftScratch& scratch) {
+                   [&](int64_t block, FftScratch<T>& scratch) {
                      add_rows(group, i, block, workspace.intermediate, scratch,
                               workspace.spectrum + group.row_blocks[block].index * args.W);
                    });
@@ -38,12 +39,12 @@ struct Synthesis {
 
   // The plane, two vectors of a row at a time: put(block, y, ComplexVec).
   template <typename Executor, typename Put>
-  void image(const Workspace& workspace, const Executor& executor, const Put& put) const {
-    ComplexVec* intermediate = workspace.intermediate;
-    executor.run(blocks_of(args.H), [&](int64_t block, FftScratch& scratch) {
+  void image(const Workspace<T>& workspace, const Executor& executor, const Put& put) const {
+    ComplexVec<T>* intermediate = workspace.intermediate;
+    executor.run(blocks_of<T>(args.H), [&](int64_t block, FftScratch<T>& scratch) {
       image_rows(workspace.spectrum, block, scratch, intermediate);
     });
-    executor.run(pairs_of(blocks_of(args.W)), [&](int64_t q, FftScratch& scratch) {
+    executor.run(pairs_of(blocks_of<T>(args.W)), [&](int64_t q, FftScratch<T>& scratch) {
       image_columns(intermediate, q, scratch, put);
     });
   }
@@ -51,20 +52,21 @@ struct Synthesis {
  private:
   // The FFTs of the columns in the i-th transform.
   template <typename Executor, typename Reader>
-  void transform_columns(const PlaneGroup& group, int64_t i, ComplexVec* intermediate,
+  void transform_columns(const PlaneGroup<T>& group, int64_t i, ComplexVec<T>* intermediate,
                          const Executor& executor, const Reader& reader) const {
-    const int64_t blocks = blocks_of(group.w);
+    const int64_t blocks = blocks_of<T>(group.w);
     executor.run(group.unpaired(i) ? pairs_of(blocks) : blocks,
-                 [&](int64_t block, FftScratch& scratch) {
+                 [&](int64_t block, FftScratch<T>& scratch) {
                    transform_block(group, i, block, intermediate, scratch, reader);
                  });
   }
 
   template <typename Reader>
-  void transform_block(const PlaneGroup& group, int64_t i, int64_t block, ComplexVec* intermediate,
-                       FftScratch& scratch, const Reader& reader) const {
-    const FftTable& fft = ffts.of(group.h);
-    ComplexVec* to = intermediate + block * group.h;
+  void transform_block(const PlaneGroup<T>& group, int64_t i, int64_t block,
+                       ComplexVec<T>* intermediate, FftScratch<T>& scratch,
+                       const Reader& reader) const {
+    const FftTable<T>& fft = ffts.of(group.h);
+    ComplexVec<T>* to = intermediate + block * group.h;
     if (group.unpaired(i))
       forward_real_columns(fft, scratch, reader.two_blocks(i, block, scratch), group.w, block,
                            intermediate);
@@ -74,27 +76,28 @@ struct Synthesis {
       forward_columns(fft, scratch, reader.complex_band(i, block, scratch), to);
   }
 
-  void image_rows(const ComplexVec* spectrum, int64_t block, FftScratch& scratch,
-                  ComplexVec* intermediate) const {
-    const ComplexVec* from = spectrum + block * args.W;
+  void image_rows(const ComplexVec<T>* spectrum, int64_t block, FftScratch<T>& scratch,
+                  ComplexVec<T>* intermediate) const {
+    const ComplexVec<T>* from = spectrum + block * args.W;
     const auto read = [from](int64_t x) SL_LAMBDA { return from[x]; };
-    inverse_rows(ffts.of(args.W), scratch, read, intermediate + block * padded(args.W));
+    inverse_rows(ffts.of(args.W), scratch, read, intermediate + block * padded<T>(args.W));
   }
 
   template <typename Put>
-  void image_columns(const ComplexVec* intermediate, int64_t q, FftScratch& scratch,
+  void image_columns(const ComplexVec<T>* intermediate, int64_t q, FftScratch<T>& scratch,
                      const Put& put) const {
-    const auto write = [&](int64_t y, ComplexVec value) SL_LAMBDA { put(2 * q, y, value); };
+    const auto write = [&](int64_t y, ComplexVec<T> value) SL_LAMBDA { put(2 * q, y, value); };
     inverse_real_columns(ffts.of(args.H), scratch, intermediate, args.W, args.image_blocks, q,
                          write);
   }
 
   // FFTs of the rows, multiplied by the conjugate filter and added to the image's spectrum.
-  void add_rows(const PlaneGroup& group, int64_t i, int64_t block, const ComplexVec* intermediate,
-                FftScratch& scratch, ComplexVec* spectrum) const {
-    const FilterRows filter(group, i, block);
-    const auto write = [&](int64_t x, ComplexVec value) SL_LAMBDA {
-      ComplexVec& to = spectrum[image_column(x, group.w, args.W)];
+  void add_rows(const PlaneGroup<T>& group, int64_t i, int64_t block,
+                const ComplexVec<T>* intermediate, FftScratch<T>& scratch,
+                ComplexVec<T>* spectrum) const {
+    const FilterRows<T> filter(group, i, block);
+    const auto write = [&](int64_t x, ComplexVec<T> value) SL_LAMBDA {
+      ComplexVec<T>& to = spectrum[image_column(x, group.w, args.W)];
       to = to + filter.at(x, -1) * value;
     };
     forward_rows(ffts.of(group.w), scratch, intermediate, group.h, group.row_blocks[block], write);

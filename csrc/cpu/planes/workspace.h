@@ -7,39 +7,41 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
+template <typename T>
 struct Workspace {
-  ComplexVec* spectrum;      // [row blocks of H, W]
-  ComplexVec* intermediate;  // between the transforms of rows and of columns: plane_fft.h
-  FloatVec* extra;           // for the op's own use: see PlaneNeeds
+  ComplexVec<T>* spectrum;      // [row blocks of H, W]
+  ComplexVec<T>* intermediate;  // between the transforms of rows and of columns: plane_fft.h
+  Vec<T>* extra;                // for the op's own use: see PlaneNeeds
 };
 
 // One workspace for each thread.
+template <typename T>
 class WorkspaceMemory {
  public:
-  WorkspaceMemory(const PlaneArgs& args, int64_t extra, int64_t threads)
+  WorkspaceMemory(const PlaneArgs<T>& args, int64_t extra, int64_t threads)
       : args_(args),
         extra_(extra),
-        memory_(threads * vectors(args, extra) * static_cast<int64_t>(sizeof(FloatVec))) {}
+        memory_(threads * vectors(args, extra) * static_cast<int64_t>(sizeof(Vec<T>))) {}
 
   // Vectors in one workspace.
-  static int64_t vectors(const PlaneArgs& args, int64_t extra) {
+  static int64_t vectors(const PlaneArgs<T>& args, int64_t extra) {
     return 4 * complex_vectors(args) + extra;
   }
 
-  Workspace of(int64_t thread) const {
-    FloatVec* first = memory_.data<FloatVec>() + thread * vectors(args_, extra_);
-    ComplexVec* spectrum = reinterpret_cast<ComplexVec*>(first);
-    ComplexVec* intermediate = spectrum + complex_vectors(args_);
+  Workspace<T> of(int64_t thread) const {
+    Vec<T>* first = memory_.template data<Vec<T>>() + thread * vectors(args_, extra_);
+    ComplexVec<T>* spectrum = reinterpret_cast<ComplexVec<T>*>(first);
+    ComplexVec<T>* intermediate = spectrum + complex_vectors(args_);
     return {spectrum, intermediate,
-            reinterpret_cast<FloatVec*>(intermediate + complex_vectors(args_))};
+            reinterpret_cast<Vec<T>*>(intermediate + complex_vectors(args_))};
   }
 
  private:
-  static int64_t complex_vectors(const PlaneArgs& args) {
-    return padded(args.H) * padded(args.W) / kSimdWidth;
+  static int64_t complex_vectors(const PlaneArgs<T>& args) {
+    return padded<T>(args.H) * padded<T>(args.W) / kSimdWidth<T>;
   }
 
-  const PlaneArgs& args_;
+  const PlaneArgs<T>& args_;
   int64_t extra_;
   ScratchMemory memory_;
 };

@@ -70,20 +70,20 @@ struct WritePlane {
 };
 
 // The first stored band of a unit in its group's bands.
-int64_t first_stored(const PlaneGroup& group, const Unit& unit) {
+int64_t first_stored(const PlaneGroup<float>& group, const Unit& unit) {
   const int64_t band = (unit.filter - group.filter) / (group.h * group.w);
   return group.form == Form::kPairs ? band / 2 : band;
 }
 
-void run_merge(MergePlanes& p) {
-  const PlaneArgs& args = p.args;
+void run_merge(MergePlanes<float>& p) {
+  const PlaneArgs<float>& args = p.args;
   const int H = static_cast<int>(args.H), W = static_cast<int>(args.W);
   const UnitWorkspace work = make_unit_workspace(args, p.planes);
   const Units all = kernel_units(work.units);
   const Launcher launcher(p.planes);
   for_chunks(args.count, work.size, [&](int64_t first, int64_t count) {
     for (size_t i = 0; i < work.units.size(); ++i) {
-      const PlaneGroup& group = *work.groups[i];
+      const PlaneGroup<float>& group = *work.groups[i];
       const Unit& unit = work.units[i];
       const int64_t area = group.h * group.w, pitch = group.num_stored() * area * group.stride;
       const float* from =
@@ -109,8 +109,8 @@ void run_merge(MergePlanes& p) {
 Tensor merge_planes(std::vector<Tensor> bands, std::vector<Tensor> filters,
                     std::vector<int64_t> i_powers, std::vector<int64_t> forms,
                     std::optional<Tensor> residual, int64_t height, int64_t width) {
-  auto p =
-      prepare_merge_planes(kCudaLimits, bands, filters, {i_powers, forms}, residual, height, width);
+  auto p = prepare_merge_planes<float>(kCudaLimits, bands, filters, {i_powers, forms}, residual,
+                                       height, width);
   if (p.planes.numel() > 0) run_merge(p);
   return p.planes;
 }

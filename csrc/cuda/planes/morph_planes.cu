@@ -175,16 +175,16 @@ struct MorphWorkspace {
   float* parts;
 };
 
-std::vector<Unit> units_of(const std::vector<PlaneGroup>& groups, const PlaneArgs& planes,
-                           bool halves) {
+std::vector<Unit> units_of(const std::vector<PlaneGroup<float>>& groups,
+                           const PlaneArgs<float>& planes, bool halves) {
   std::vector<Unit> units;
-  for (const PlaneGroup& group : groups) add_units(group, planes.H, planes.W, halves, units);
+  for (const PlaneGroup<float>& group : groups) add_units(group, planes.H, planes.W, halves, units);
   return units;
 }
 
-MorphWorkspace make_workspace(const MorphPlanes& p) {
-  const MorphArgs& args = p.args;
-  const PlaneArgs& planes = args.analysis;
+MorphWorkspace make_workspace(const MorphPlanes<float>& p) {
+  const MorphArgs<float>& args = p.args;
+  const PlaneArgs<float>& planes = args.analysis;
   const int64_t frames = args.frames;
   std::vector<Unit> image = units_of(planes.groups, planes, true);
   std::vector<Unit> gradient = units_of(args.gradient, planes, false);
@@ -204,9 +204,9 @@ MorphWorkspace make_workspace(const MorphPlanes& p) {
   return {image, gradient, merged, size, memory, half_planes, reinterpret_cast<float*>(parts)};
 }
 
-void run_morph(MorphPlanes& p) {
-  const MorphArgs& args = p.args;
-  const PlaneArgs& planes = args.analysis;
+void run_morph(MorphPlanes<float>& p) {
+  const MorphArgs<float>& args = p.args;
+  const PlaneArgs<float>& planes = args.analysis;
   const int H = static_cast<int>(planes.H), W = static_cast<int>(planes.W);
   const int64_t area = planes.H * planes.W;
   const MorphWorkspace work = make_workspace(p);
@@ -251,7 +251,7 @@ Tensor morph_planes(Tensor images, Tensor gradients, Tensor phase_factors, Tenso
                     std::vector<Tensor> analysis, std::vector<Tensor> synthesis, int64_t i_power,
                     int64_t edit, int64_t rule, bool complex_bands, double eps, double floor,
                     double low, double high) {
-  auto p = prepare_morph_planes(
+  auto p = prepare_morph_planes<float>(
       kCudaLimits, {images, gradients, phase_factors, amplitude_factors, analysis, synthesis},
       {i_power, edit, rule, complex_bands, eps, floor, low, high});
   if (p.frames.numel() > 0) run_morph(p);

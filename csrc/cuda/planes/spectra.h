@@ -67,12 +67,12 @@ struct Units {
 
 // Whether a band contains the opposite of each of its frequencies: not if it has a Nyquist row or column, unless the
 // image has the same.
-inline bool has_all_opposites(const PlaneGroup& group, int64_t H, int64_t W) {
+inline bool has_all_opposites(const PlaneGroup<float>& group, int64_t H, int64_t W) {
   return (group.h == H || group.h % 2 == 1) && (group.w == W || group.w % 2 == 1);
 }
 
 // The units of a group. `halves`: a real band without a partner is stored by half rows where it can be.
-inline void add_units(const PlaneGroup& group, int64_t H, int64_t W, bool halves,
+inline void add_units(const PlaneGroup<float>& group, int64_t H, int64_t W, bool halves,
                       std::vector<Unit>& units) {
   Unit unit{};
   unit.filter = group.filter;
@@ -150,15 +150,15 @@ inline Tensor new_workspace(const Tensor& like, int64_t size) {
 // The units of split_planes or merge_planes and the memory between its kernels, for one chunk of planes.
 struct UnitWorkspace {
   std::vector<Unit> units;
-  std::vector<const PlaneGroup*> groups;  // of each unit
-  int64_t size;                           // complex numbers for one plane
+  std::vector<const PlaneGroup<float>*> groups;  // of each unit
+  int64_t size;                                  // complex numbers for one plane
   Tensor memory;
   Cplx<float>* half_planes;
 };
 
-inline UnitWorkspace make_unit_workspace(const PlaneArgs& args, const Tensor& like) {
+inline UnitWorkspace make_unit_workspace(const PlaneArgs<float>& args, const Tensor& like) {
   UnitWorkspace work{};
-  for (const PlaneGroup& group : args.groups) {
+  for (const PlaneGroup<float>& group : args.groups) {
     add_units(group, args.H, args.W, true, work.units);
     work.groups.resize(work.units.size(), &group);
   }

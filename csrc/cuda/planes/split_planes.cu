@@ -48,13 +48,13 @@ struct WriteBand {
 };
 
 // Where the bands of a group's unit are written, from plane `first` on.
-BandsOut bands_out(const PlaneGroup& group, const Unit& unit, int64_t first) {
+BandsOut bands_out(const PlaneGroup<float>& group, const Unit& unit, int64_t first) {
   const int64_t area = group.h * group.w, band = (unit.filter - group.filter) / area;
   return {group.bands_out + (first * group.K + band) * area * group.stride, group.K};
 }
 
-void run_split(SplitPlanes& p) {
-  const PlaneArgs& args = p.args;
+void run_split(SplitPlanes<float>& p) {
+  const PlaneArgs<float>& args = p.args;
   const int H = static_cast<int>(args.H), W = static_cast<int>(args.W);
   const UnitWorkspace work = make_unit_workspace(args, p.planes);
   const Units all = kernel_units(work.units);
@@ -78,7 +78,7 @@ void run_split(SplitPlanes& p) {
 
 std::vector<Tensor> split_planes(Tensor planes, std::vector<Tensor> filters,
                                  std::vector<int64_t> i_powers, std::vector<int64_t> forms) {
-  auto p = prepare_split_planes(kCudaLimits, planes, filters, {i_powers, forms});
+  auto p = prepare_split_planes<float>(kCudaLimits, planes, filters, {i_powers, forms});
   if (p.result_bytes() > 0) run_split(p);
   return p.bands;
 }
