@@ -33,15 +33,15 @@ class GradientProvider:
             self.class_names = own_class_names(lens.classifier.model)
         self.target = check_target(target, len(images), lens.classifier.task, self.class_names)
         self.source_class: Tensor | None = None
-        # With "argmax" the target is meant to be the predicted class.
+        # The target "argmax" is always the predicted class.
         self.warn_if_predicted = not (isinstance(target, str) and target == "argmax")
         self.status = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-        # True only if all are known to be OK without a device sync; always False on a GPU.
+        # Whether all samples are known to be OK. Always False on a GPU, where reading the status would wait.
         self.known_all_ok = images.device.type == "cpu"
-        self.outputs: dict[int, Tensor] = {}  # frame number -> [B, classes, ...]
+        self.outputs: dict[int, Tensor] = {}  # [B, classes, ...], by frame number
         self.classes: tuple[int, ...] = (0,)
         self.gradient_norm = images.new_zeros(len(images))  # at the source
-        self.steps = 0  # gradients taken
+        self.steps = 0  # number of gradients so far
         self.stopped_at_step = torch.zeros_like(self.status)  # [B], counted from 1; 0 for samples that did not stop
         self.classifier.warn_if_training()
         self.stream = self.classifier.session(images)
@@ -49,11 +49,11 @@ class GradientProvider:
 
     @property
     def class_count(self) -> int:
-        """Number of the model's classes; of its labels for task "multilabel"."""
+        """Number of the model's classes, or of its labels for task "multilabel"."""
         return self.classes[1 if self.classifier.task == "multilabel" else 0]
 
     def exclude(self, bad: Tensor) -> None:
-        """Mark samples [B] whose images are not finite or not in bounds: they do not move."""
+        """Set the status of the samples in ``bad`` [B], whose images are not finite or not in bounds."""
         self.status = torch.where(bad, MorphStatus.IMAGE_NOT_IN_BOUNDS, self.status)
         self.known_all_ok = False
 
@@ -86,7 +86,7 @@ class GradientProvider:
         return started
 
     def gradient(self, image: Tensor, frame: int | None) -> tuple[Tensor, Tensor]:
-        """Return d(loss)/d(image) [B, C, H, W], 0 for failed samples, and its largest absolute values [B].
+        """Return d(loss)/d(image) [B, C, H, W], with 0 for failed samples, and its largest absolute values [B].
 
         ``frame`` is the frame number of the image, or None if the image is not a frame.
         """
@@ -114,7 +114,7 @@ class GradientProvider:
         return gradient.to(image.dtype), outputs
 
     def _set_target(self, outputs: Tensor, resolved: list[tuple[Tensor, Tensor]]) -> None:
-        """Set target, source class and classes from the outputs of the source."""
+        """Set target, source class and number of classes from the outputs of the source."""
         self.target, self.source_class = (_joined(parts).to(self.images.device) for parts in zip(*resolved))
         self.classes = tuple(outputs.shape[1:])
         checks.check_class_names("class_names", self.class_names, self.class_count)
@@ -122,9 +122,10 @@ class GradientProvider:
         self._warn_of_predicted_targets()
 
     def _averaged_gradient(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the mean of the gradients at noisy copies of the image, and at the source the outputs without noise.
+        """Return the mean of the gradients at noisy copies of the image, and outputs.
 
-        One call of the model takes as many copies of the batch as fit in ``internal_batch_size``.
+        The outputs are those of the source without noise, or None for a later image. One call of the model takes as
+        many copies of the batch as fit in ``internal_batch_size``.
         """
         outputs = None
         if self.source_class is None:  # target and source class are those of the image without noise
@@ -132,7 +133,7 @@ class GradientProvider:
             self._set_target(outputs, [resolve_checked_target(self.target, outputs, self.classifier.task)])
         batch = self.batch or len(image)
         self.copies = self.smoothing.copies(image) if self.copies is None else self.copies
-        # Forward arguments are split along the batch; they would have to be repeated for several copies.
+        # With forward arguments, which would have to be repeated for several copies, a call takes one copy.
         no_args = self.args is None or (isinstance(self.args, tuple) and not self.args)
         per_call = max(1, batch // len(image)) if no_args else 1
         total, remaining = torch.zeros_like(image), self.smoothing.samples
@@ -142,7 +143,7 @@ class GradientProvider:
             start = partial(self._gradient_start_of_copies, len(copies))
             gradient, _ = self.classifier.gradient(noisy, start, self.args, batch, stream=self.stream)
             for copy, one in zip(copies, gradient.to(image.dtype).chunk(len(copies))):
-                total += copy.pull_back(one)  # one by one: the sum does not depend on per_call
+                total += copy.pull_back(one)  # one by one, so that the sum does not depend on per_call
             remaining -= len(copies)
         return total / self.smoothing.samples, outputs
 
@@ -175,9 +176,9 @@ class GradientProvider:
         return self.classifier.outputs(image, self.args, self.batch, stream=self.stream)
 
     def _check_gradient(self, gradient: Tensor, first: bool) -> tuple[Tensor, Tensor]:
-        """Update the status of samples whose gradient is zero or not finite.
+        """Return the gradient, with 0 for failed samples, and its largest absolute values [B].
 
-        Return the gradient, 0 for failed samples, and its largest absolute values [B].
+        The status of samples whose gradient is zero or not finite is updated.
         """
         self.steps += 1
         flat = gradient.flatten(1)
@@ -197,14 +198,14 @@ class GradientProvider:
         return where_good(good, gradient, torch.zeros_like(gradient[:1])), torch.where(good, largest, 0.0)
 
     def score(self, frames: Tensor, which: str) -> None:
-        """Run the model on those ``frames`` to be scored that have no outputs from a gradient pass yet."""
+        """Run the model on the ``frames`` that ``which`` names, unless their outputs are known from a gradient."""
         wanted = {"all": range(len(frames)), "last": range(len(frames) - 1, len(frames)), "none": ()}[which]
         for frame in wanted if len(self.images) else ():
             if frame not in self.outputs:
                 self.outputs[frame] = self._run_model(frames[frame].to(self.images.dtype)).to(self.images.device)
 
     def discard_outputs(self, frame: int, replaced: Tensor) -> None:
-        """Set the outputs of samples [B] whose frame was replaced by the source to NaN."""
+        """Set the outputs of a frame to NaN for the samples in ``replaced`` [B], whose frame is the source now."""
         if frame in self.outputs:
             outputs = self.outputs[frame]
             self.outputs[frame] = torch.where(replaced.view(-1, *[1] * (outputs.dim() - 1)), torch.nan, outputs)

@@ -1,6 +1,6 @@
-"""``factor_at_l2``: the factor at which a rendered, clipped frame lies at a given L2 distance from its source.
+"""``factor_at_l2`` finds the factor at which a rendered, clipped frame has a given L2 distance from its source.
 
-Factors of different edit families are not comparable; image distances are.
+Factors of different edit families cannot be compared, but image distances can.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from ..families.protocols import PiecewiseMotion, check_frames
 from ..memory import scratch_chunks
 from ..ops import SearchColumn
 
-TOLERANCE, TOLERANCE_SHARE = 5e-4, 1e-3  # of an attained distance: absolute, and relative to the budget
-PHASE_LIMIT = 1e6  # radians in one step: float32 sines keep their accuracy up to there
-SERIAL_SIZE = 1 << 15  # below it torch reduces in one thread: batched and per-frame norms are bitwise equal
-SPEED_SHARE = 0.87  # of a motion's speed that remains after the synthesis, roughly; measured on photographs
+TOLERANCE, TOLERANCE_SHARE = 5e-4, 1e-3  # errors of an attained distance: absolute, and relative to the distance
+PHASE_LIMIT = 1e6  # radians in one step; float32 sines of larger phases are inaccurate
+SERIAL_SIZE = 1 << 15  # torch reduces smaller tensors in one thread, so batched and per-frame norms are bitwise equal
+SPEED_SHARE = 0.87  # rough ratio of a motion's true speed to its speed(); measured on photographs
 ITERATIONS = 48
 
 
@@ -47,32 +47,33 @@ def factor_at_l2(
     motion : Motion
         Result of ``family.prepare(image, gradient)``, for an image [B, ..., H, W].
     max_l2 : float, or sequence or Tensor [B]
-        Target distance, at least 0, for all samples or for each: over all channels and pixels of the clipped frame.
+        Target distance, at least 0, for all samples or for each sample. Distances are taken over all channels and
+        pixels of the clipped frame.
     bounds : (float, float) or None
         Range to which frames are clipped.
     tolerance : float or Tensor [B], optional
-        Largest error of an attained distance; by default 5e-4 or a thousandth of ``max_l2``, whichever is less, and
-        5e-4 for a ``max_l2`` of 0.
+        Largest error of an attained distance; by default 5e-4 or a thousandth of ``max_l2``, whichever is less. For a
+        ``max_l2`` of 0 the default is 5e-4.
     start : float or Tensor [B], optional
-        First factor tried; by default the one that reaches ``max_l2`` if the motion stays linear.
+        First factor to try; by default the factor at which a linear motion would reach ``max_l2``.
     max_factor : Tensor [B], optional
-        Largest factor to try, at least 0. Independently of it, no phase step exceeds 1e6 rad, beyond which float32
+        Largest factor to try, at least 0. In any case no phase step exceeds 1e6 rad, since float32 sines of larger
         phases are inaccurate.
     source : Tensor [B, ..., H, W], optional
         Images from which distances are measured; by default the motion's image.
     iterations : int
-        Largest number of factors tried for a sample, besides 0.
+        Largest number of factors to try for a sample, not counting factor 0.
 
     Returns
     -------
     factor : Tensor [B]
-        The smallest factor tried that reaches ``max_l2``, 0 for a ``max_l2`` of 0. If none does, the smallest factor
-        whose distance is within ``tolerance`` of the largest distance found.
+        The smallest of the tried factors that reaches ``max_l2``; 0 for a ``max_l2`` of 0. If no factor reaches
+        ``max_l2``, the smallest factor whose distance differs from the largest distance found by at most ``tolerance``.
     l2 : Tensor [B]
-        Distance at that factor.
+        Distance at ``factor``.
     attained : Tensor [B], bool
-        Whether ``l2`` is within ``tolerance`` of ``max_l2``. Since pixels are clipped and phases wrap, not every
-        distance can be reached.
+        Whether ``l2`` differs from ``max_l2`` by at most ``tolerance``. Not every distance can be reached, because
+        pixels are clipped and phases wrap.
 
     Raises
     ------
@@ -81,19 +82,19 @@ def factor_at_l2(
 
     Notes
     -----
-    ``motion.render(factor)`` would interpret [B] as B frames. To render each sample up to its own factor, call
-    ``motion.render(torch.linspace(0, 1, frames)[:, None] * factor)``. The search ends early if the distance no longer
-    grows. Even if the distance is attained, some phases may have wrapped.
+    To render ``frames`` frames of each sample, up to its factor, call
+    ``motion.render(torch.linspace(0, 1, frames)[:, None] * factor)``; ``motion.render(factor)`` would interpret [B] as
+    B frames.
 
-    The first factor is the one of a linear motion, from the energy of its step. Each render tries one factor per
-    sample, predicted from the best three so far: near 0 distances are proportional to the factor, and
-    log(factor / distance) is smooth beyond. If the distance grows smoothly, 3 to 6 renders suffice; with wrapped
-    phases it may take 20. Once two factors bracket the distance, regula falsi replaces a prediction outside the
-    bracket, or after a step with little progress, and shrinks the bracket by at least a tenth. Until then, a factor
-    is at most twice the one that proportional growth predicts. A smaller factor that reaches ``max_l2`` is missed
-    only if the distance rises above ``max_l2`` and falls again between two factors tried.
+    Each render tries one factor per sample. It is predicted from the best three factors so far: distances are
+    proportional to small factors, and log(factor / distance) is a smooth function of larger ones. If the distance
+    grows smoothly, 3 to 6 renders suffice; with wrapped phases it may take 20. Until two factors bracket ``max_l2``,
+    the next factor is at most twice the factor that proportional growth predicts. Then regula falsi replaces a
+    prediction that lies outside the bracket or follows a step with little progress, and shrinks the bracket by at
+    least a tenth. The search ends early if the distance no longer grows. It can miss a smaller factor that reaches
+    ``max_l2`` only if the distance rises above ``max_l2`` and falls again between two tried factors.
 
-    Samples are independent of each other. The host waits once per render, to read whether all samples are done.
+    Samples do not influence each other. The host waits for the device once per render.
 
     Examples
     --------
@@ -125,8 +126,8 @@ def search_factors(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the results of :func:`factor_at_l2`, and for which samples [B] the gradient is too small.
 
-    Such samples move, but would need a factor beyond ``range_end`` [B], the largest that can be represented (by
-    default, the dtype's largest number).
+    The gradient is too small if the sample moves but would need a factor above ``range_end`` [B], which is the largest
+    number of the dtype by default.
     """
     iterations = check_int("iterations", iterations, 0, None)
     check_bounds(bounds)
@@ -147,18 +148,18 @@ def search_factors(
 
 
 def pieces_of(motion: Motion) -> Iterator[tuple[slice, Motion]]:
-    """Yield (slice of samples, motion): the pieces of a motion, which cache their analysis, or the whole motion."""
+    """Yield (slice of samples, piece of the motion with a cached analysis), or the whole motion if it has no pieces."""
     return motion.pieces() if isinstance(motion, PiecewiseMotion) else iter([(slice(None), motion)])
 
 
 @dataclass(frozen=True)
 class Found:
-    """The results of :func:`factor_at_l2`, and what else a search has found."""
+    """All results of a search; see :func:`factor_at_l2` for the first three."""
 
     factor: Tensor  # [B]
     l2: Tensor
     attained: Tensor
-    out_of_range: Tensor  # the samples that move, but not far enough at the largest factor that can be represented
+    out_of_range: Tensor  # [B], whether the sample moves, but not far enough at ``range_end``
     frame: Tensor | None  # [B, ..., H, W] at these factors; None unless ``keep_frame``
 
 
@@ -176,9 +177,9 @@ def search_piece(
     iterations: int = ITERATIONS,
     keep_frame: bool = False,
 ) -> Found:
-    """Search factors for all samples of a motion at once; the arguments are those of :func:`search_factors`, checked.
+    """Search factors for all samples of a motion at once, with checked arguments of :func:`search_factors`.
 
-    ``keep_frame`` keeps the frames at the factors found.
+    With ``keep_frame``, the result contains the frames at the factors found.
     """
     start = _default_start(motion, target) if start is None else start
     tolerance = tolerance_at(target) if tolerance is None else tolerance
@@ -191,7 +192,7 @@ def search_piece(
 
 
 class _Search:
-    """Renders frames at the factors of a search; its state per sample is that of :func:`ops.begin_l2_search`."""
+    """Renders frames at the factors of a search, whose state per sample :func:`ops.begin_l2_search` describes."""
 
     def __init__(self, motion: Motion, bounds, source: Tensor, given: Tensor, keep_frame: bool):
         self.motion, self.bounds, self.source, self.given = motion, bounds, source, given
@@ -272,12 +273,12 @@ def _motion_image(motion: Motion) -> Tensor:
 
 
 def tolerance_at(budget: Tensor) -> Tensor:
-    """Return the default tolerance [B] of an attained distance; at distance 0 it bounds the reconstruction error."""
+    """Return the default tolerance [B] of distances ``budget``; at distance 0 only the reconstruction has an error."""
     return torch.where(budget > 0, (TOLERANCE_SHARE * budget).clamp(max=TOLERANCE), TOLERANCE)
 
 
 def _limit(motion: Motion, max_factor: Tensor | None) -> Tensor | None:
-    """Return the largest factor to try [B], None without a limit."""
+    """Return the largest factors to try [B], or None if there is no limit."""
     if not callable(getattr(motion, "largest_phase_step", None)):
         return max_factor
     limit = (PHASE_LIMIT / motion.largest_phase_step()).nan_to_num(nan=math.inf, posinf=math.inf)
@@ -285,17 +286,17 @@ def _limit(motion: Motion, max_factor: Tensor | None) -> Tensor | None:
 
 
 def _default_start(motion: Motion, target: Tensor) -> Tensor:
-    """Return the first factors to try [B]: those that reach the target if the motion stays linear."""
+    """Return the first factors to try [B], at which a linear motion would reach the target."""
     speed = motion.speed() if callable(getattr(motion, "speed", None)) else None
     if speed is None:
         speed = _gradient_norm(motion, target)
     else:
-        known = (speed > 0) & speed.isfinite()  # not where its square underflowed or overflowed
+        known = (speed > 0) & speed.isfinite()  # unless its square underflowed or overflowed
         speed = SPEED_SHARE * speed
         if speed.device.type != "cpu" or not bool(known.all()):
             speed = torch.where(known, speed, _gradient_norm(motion, target))
     guess = (target / speed).clamp(max=torch.finfo(target.dtype).max).to(target.dtype)
-    return torch.where(guess.isfinite() & (guess > 0), guess, 1.0)  # for a gradient of zeros, any factor will do
+    return torch.where(guess.isfinite() & (guess > 0), guess, 1.0)  # with a gradient of zeros, any factor will do
 
 
 def _gradient_norm(motion: Motion, target: Tensor) -> Tensor:
@@ -309,7 +310,7 @@ def _gradient_norm(motion: Motion, target: Tensor) -> Tensor:
 
 
 def _per_sample(name: str, value: float | Tensor, image: Tensor, closed: bool = False) -> Tensor:
-    """Return values [B] above 0, or equal to it if ``closed``, in the image's dtype and on its device."""
+    """Return values [B] in the image's dtype and on its device; raise unless all are above 0, or 0 if ``closed``."""
     if image.dim() < 3:
         raise ValueError(f"motion.image must have a batch dimension, [B, ..., H, W], got {list(image.shape)}")
     if isinstance(value, (bool, str)) or not isinstance(value, (Real, Sequence, np.ndarray, Tensor)):

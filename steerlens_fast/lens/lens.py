@@ -34,55 +34,56 @@ UNTRACED = "SteerableLens reads gradients and distances on the host; compile the
 class SteerableLens:
     """Morph images toward a class along the gradient of a classifier.
 
-    The gradient is turned into motion, by default of the phases of a complex steerable pyramid. Frames of this motion
-    show which changes separate two classes for the classifier.
+    A family of coordinates turns the gradient into a motion of the image. By default, the motion changes the phases of
+    a complex steerable pyramid. The frames of a motion show which changes the classifier takes for the other class.
 
     Parameters
     ----------
     model : callable
         The classifier: an ``nn.Module``, any callable, or an exported, compiled, scripted or data-parallel model. It
-        maps (preprocessed) images [N, C, H, W] to logits [N, classes, ...], or to an object that contains them as
-        ``.logits``, as ``["logits"]`` or as its first element. It must return logits, not probabilities, since a
-        softmax is applied to them. Its state, training flags included, is not changed.
+        maps (preprocessed) images [N, C, H, W] to logits [N, classes, ...]. It may also return an object that contains
+        the logits as ``.logits``, as ``["logits"]`` or as its first element. Probabilities would be wrong, since a
+        softmax is applied to the output. The model's state, including training flags, is not changed.
     bounds : (float, float) or None
-        Range of the images, to which frames are clipped. With None images must be finite, and frames are not clipped.
+        Range of the images; frames are clipped to it. With None, any finite images are accepted, and frames are not
+        clipped.
     preprocessing : callable, optional
-        Differentiable map from images in ``bounds`` to inputs of ``model``, for example a normalisation. The result is
-        cast to the floating-point dtype of the model's parameters, if they have a common one.
+        Differentiable map from images in ``bounds`` to inputs of ``model``, for example a normalisation. If all
+        parameters of the model have one floating-point dtype, the inputs are cast to it.
     task : {"multiclass", "binary", "multilabel"}
         Meaning of the outputs. "multiclass": one score per class, [N, classes, ...]. "binary": one logit z per image,
-        [N] or [N, 1]; class 1 has the probability sigmoid(z). "multilabel": independent logits of L labels, [N, L];
-        a target l is a label to make present, ``~l`` one to make absent. For the last two, ``Morphs.outputs`` and a
-        custom objective get the scores -z/2 and z/2, [B, F, 2] and [B, F, 2, L], whose softmax over the axis of size 2
-        gives the probabilities.
+        [N] or [N, 1]; class 1 has the probability sigmoid(z). "multilabel": independent logits z of L labels, [N, L];
+        target l makes label l present, and target ``~l`` makes it absent. With "binary" and "multilabel", each logit z
+        is replaced by the two scores -z/2 and z/2, whose softmax gives the probabilities. ``Morphs.outputs`` then is
+        [B, F, 2] or [B, F, 2, L], and a custom objective gets [N, 2] or [N, 2, L].
     family : {"csp-phase", "csp-amplitude", "csp-joint", "fourier", "pixel"} or Family
         Coordinates in which the image moves; see :mod:`steerlens_fast.families`.
     rule : {"complex", "polar"}
-        How coefficients and gradient become a step; see :func:`steerlens_fast.ops.step`, here with ``eps = 1``. Factors
-        multiply this step. With "polar", and in family "pixel", factor b equals one step of ``eps = b``. With "complex"
-        it does not: factor b is b times the step, in which phases change by at most pi.
+        How coefficients and gradient become a step: that of :func:`steerlens_fast.ops.step` with ``eps = 1``. A frame's
+        factor b multiplies this step. With "polar", and in family "pixel", the result equals a step of ``eps = b``.
+        With "complex" it does not: a step of any ``eps`` changes phases by at most pi, and b multiplies this change.
     regime : {"frozen", "persistent", "live"}
-        When gradients are computed. "frozen": once, at the source. "persistent": at each step, in coordinates anchored
-        at the source (phases change by at most pi, log amplitudes by at most 1). "live": at each step, and the image
-        is decomposed again. :meth:`morph` takes the number of ``steps``.
+        When gradients are computed. "frozen": once, at the source. "persistent": at each step, in coordinates relative
+        to the source's decomposition (phases change by at most pi and log amplitudes by at most 1 in total). "live": at
+        each step, in coordinates of the current image. The number of ``steps`` is an argument of :meth:`morph`.
     objective : {"nll", "logit", "margin", "log-probability"} or callable
-        What to improve; a callable ``(outputs, target) -> [N]`` is a loss to decrease. Losses are summed over samples.
+        What the motion improves. A callable ``(outputs, target) -> [N]`` is a loss, which the motion decreases.
     color : {"rgb", "luma", "grey"}
-        Edit each channel; edit the luma of RGB images and add the change to all channels; or convert images to grey
-        first. No effect on images of one channel.
+        "rgb": each channel moves. "luma": the luma of RGB images moves, and its change is added to all channels.
+        "grey": images are converted to grey first. No effect on images of one channel.
     pyramid : SteerablePyramid or mapping, optional
         The pyramid, or options of :class:`SteerablePyramid` for images of any size, e.g. ``{"synthesis": "adjoint"}``.
     scales, orientations : sequence of int, optional
         Bands that move; by default all.
     phase_cap : float, optional
-        Largest phase change, in radians, that one gradient may cause: each sample's step is scaled down to respect it.
-        In the frozen regime this holds for all frames together, in the others for each step.
+        Largest phase change, in radians, along one gradient. The factors of each sample are scaled down so that no
+        phase exceeds it: in the frozen regime the factors of all frames, in the other regimes those of each step.
     smoothing : mapping, optional
-        Options of SmoothGrad (arXiv 1706.03825), which averages each gradient over noisy copies of the image; None, the
-        default, does not. ``noise``: the standard deviation in the units of the images. ``samples`` (8): the number of
-        copies, which are not clipped and each cost as much as a plain gradient. ``seed`` (0): of the noise, which is
-        the same for all images. ``shift`` (0), ``scale`` (0), ``flip`` (False): copies are also shifted by up to so
-        many pixels, resized by up to this share, and mirrored or not, at random.
+        Options of SmoothGrad (arXiv 1706.03825), which averages each gradient over noisy copies of the image; by
+        default gradients are not averaged. ``noise``: standard deviation of the noise, in the units of the images.
+        ``samples`` (8): number of copies; each costs as much as a plain gradient. ``seed`` (0): seed of the noise,
+        which is the same for all images. ``shift`` (0): largest random shift of a copy in pixels. ``scale`` (0):
+        largest random change of its size, as a share. ``flip`` (False): whether copies are mirrored at random.
     class_names : sequence of str or mapping from int to str, optional
         A name for each class, for targets, figures and the representation of ``Morphs``. By default the model's
         attribute ``class_names``, if it has a name for each class.
@@ -124,7 +125,7 @@ class SteerableLens:
         smoothing: Mapping | None = None,
         class_names: Sequence[str] | Mapping[int, str] | None = None,
     ):
-        self.warn_about_targets = True  # whether a target is already predicted, or its probability falls at the end
+        self.warn_about_targets = True  # if a target is already predicted, or its probability falls at the end
         self.classifier = Classifier(model, preprocessing, task)
         self.bounds = checks.check_bounds(bounds)
         self.rule = checks.check_choice("rule", rule, tuple(ops.RULES))
@@ -144,14 +145,14 @@ class SteerableLens:
         self._check_named_family() if isinstance(family, str) else self._check_family_object()
         self._check_pyramid()
         self._last_family: tuple | None = None
-        self.default_l2: float | None = None  # of morphs without factors or distances; None: twice the range of bounds
+        self.default_l2: float | None = None  # of morphs without factors or distances; None for twice the range
 
     @classmethod
     def for_photographs(cls, model: Callable, **options: Any) -> SteerableLens:
         """Return a lens with the settings that suited photographs best in a measurement.
 
-        Phases of the luma move along refreshed gradients with the rule "polar", to an L2 distance of 12 unless
-        :meth:`morph` is given factors or other distances. Measured in ``lens/photographs.md``.
+        Phases of the luma move with the rule "polar" and the regime "persistent". Without factors or distances,
+        :meth:`morph` ends at an L2 distance of 12. ``lens/photographs.md`` describes the measurement.
 
         Parameters
         ----------
@@ -219,67 +220,72 @@ class SteerableLens:
         Parameters
         ----------
         images : Tensor [B, C, H, W]
-            Images in ``bounds``. float16 and bfloat16 images are morphed in float32; the model gets their own dtype.
+            Images in ``bounds``. float16 and bfloat16 images are morphed in float32, but are passed to the model in
+            their own dtype.
         target : int, sequence, Tensor [B], str or None
-            Target class, as in captum: an int for all samples, a list or tensor with one per sample, or tuples for
-            outputs with more dimensions. Instead of an int, a name in ``class_names``, or a synonym in one of them. Or
-            "runner-up" (default: the second most probable class at the source), "least" or "argmax".
+            Target class, as in captum: an int for all samples, a list or tensor of one int per sample, or a tuple of
+            ints for outputs with more dimensions. A name in ``class_names``, or a synonym in such a name, can replace
+            an int. "runner-up" (the default) is the second most probable class at the source, "least" the least
+            probable and "argmax" the most probable class.
         factors : float, sequence [F], Tensor [F] or [B, F], optional
-            Multiples of one step along the gradient, cumulative from the source. A float is the factor of the last of
-            ``frames`` frames, to which factors grow linearly from 0. Negative factors move away from the target.
+            The factor of each frame: the multiple of one step along the gradient, counted from the source. A float is
+            the factor of the last frame; the factors of ``frames`` frames grow linearly from 0 to it. Negative factors
+            move away from the target.
         amplitude_factors : float, sequence [F], Tensor [F] or [B, F], optional
             Multiples of the amplitude step, for family "csp-joint"; by default ``factors``.
         max_l2 : float, sequence [B] or Tensor [B], optional
-            L2 distance of the last frame from the source, over all channels and pixels of the clipped image; at
-            distance 0 frames are the reconstructed source. If neither ``factors`` nor ``distances`` is given, the
+            L2 distance of the last frame from the source, over all channels and pixels of the clipped image. At
+            distance 0, frames are the reconstructed source. If neither ``factors`` nor ``distances`` is given, the
             default is twice the range of ``bounds``, or 12 for a lens made by :meth:`for_photographs`.
         distances : sequence of M floats or Tensor [B, M], optional
-            L2 distances of several frames: the result is the source and one frame at each distance. They must increase
-            in the regimes "persistent" and "live".
+            L2 distances of several frames. The result is the source, and one frame at each distance. In the regimes
+            "persistent" and "live", distances must increase.
         frames : int, optional
-            Number of frames F, including the source; by default 12, or ``steps`` + 1 if that is less. A table of
-            factors or ``distances`` determines it.
+            Number of frames F, including the source; by default 12 or ``steps`` + 1, whichever is less. With a table
+            of factors, or with ``distances``, the table determines F.
         steps : int, optional
-            Number of gradients in the regimes "persistent" and "live", by default 11 and at least F - 1. Each interval
-            between frames takes ceil(steps / (F - 1)) of them. Must be None in the regime "frozen".
+            Number of gradients in the regimes "persistent" and "live"; at least F - 1, and 11 by default. Each
+            interval between frames takes ceil(steps / (F - 1)) gradients. Must be None in the regime "frozen".
         internal_batch_size : int, optional
             Largest number of samples in one call of the model; by default all.
         additional_forward_args : optional
             Further arguments of the model, as in captum: a value or a tuple. Tensors [B, ...] are split like images.
         score : {"all", "last", "none"}
-            Frames on which the model is run for ``Morphs.outputs``. Outputs known from gradients are always included;
-            with ``smoothing``, these are the source's only.
+            Frames on which the model is run for ``Morphs.outputs``. The outputs of frames at which a gradient was
+            computed are always included; with ``smoothing``, only those of the source.
 
         Returns
         -------
         Morphs
-            ``frames`` [B, F, C, H, W] with the images' device and dtype, and outputs, distances and status: ``OK``, or
-            one of :class:`steerlens_fast.morphs.MorphStatus`. A sample without a finite, non-zero gradient is not
-            ``ok``, and its frames repeat the source. Nor is one with a gradient too small to reach its distance
-            (``GRADIENT_TOO_SMALL``); its frames go as far as factors in the floating-point range do.
+            ``frames`` [B, F, C, H, W] with the images' device and dtype, outputs, distances, and the status of each
+            sample (:class:`steerlens_fast.morphs.MorphStatus`). If the gradient at the source is zero or not finite,
+            the sample is not ``ok``, and its frames repeat the source. If the gradient is too small to reach the
+            distance, the sample is not ``ok`` either (``GRADIENT_TOO_SMALL``); its frames go as far as factors in the
+            floating-point range allow.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is invalid; most are checked before anything is computed.
+            If an argument is invalid. Most arguments are checked before anything is computed.
 
         Warns
         -----
         UserWarning
             If the model already predicts the target class (``Morphs.already_predicted``; not for target "argmax"), or
-            if the last frame has a lower target probability than an earlier one (``Morphs.fell``). On a GPU only with
-            ``max_l2`` or ``distances``, since the check waits for the device.
+            if the last frame has a lower target probability than an earlier frame (``Morphs.fell``). Both checks wait
+            for the device, so on a GPU they are made only with ``max_l2`` or ``distances``.
 
         Notes
         -----
-        Losses are summed over samples, so apart from rounding no sample depends on the rest of its batch. Threads run
-        the model one at a time. A frame of factor 0 is the reconstructed source (error below 3e-6 for images in
-        [0, 1]). A distance is attained if the frame lies within 5e-4 of it, or within a thousandth of it if that is
-        less and not 0.
+        The loss of a batch is the sum over its samples, so except for rounding no sample depends on the others. If
+        several threads morph, one at a time runs the model. A frame of factor 0 is the reconstructed source, with
+        errors below 3e-6 for images in [0, 1]. A distance is attained if the frame's distance differs from it by at
+        most 5e-4, and by at most a thousandth of a distance other than 0.
 
-        **Choosing a distance.** Mean probability of the runner-up class and, in parentheses, the number of images
-        classified as that class; regime "frozen" except in the last row. 60 test digits of 32 x 32 pixels with the
-        demo's network after 3 epochs, ten photographs of scikit-image at 224 x 224 with EfficientNet-Lite0, 2026-11-28:
+        **Choosing a distance.** The table contains the mean probability of the target, which is the runner-up class,
+        and in parentheses the number of images classified as the target. Digits: 60 test images of 32 x 32 pixels, with
+        the demo's network after 3 epochs. Photos: ten photographs of scikit-image at 224 x 224 pixels, with
+        EfficientNet-Lite0. The regime is "frozen", and "persistent" in the last row (csp-joint, polar; 2026-11-28).
 
         ============================ ====== ========= ========= ========= ========= ========= =========
         images, family, rule         source L2 1      2         3         4         8         16
@@ -293,30 +299,27 @@ class SteerableLens:
         photos, joint, persistent    .12    .36 (6)   .49 (8)   .60 (8)   .73 (9)   .87 (10)  .78 (9)
         ============================ ====== ========= ========= ========= ========= ========= =========
 
-        Useful distances hardly depend on the number of pixels, so the default is 2 at every size. In the frozen regime,
-        use 1 to 3 with the rule "complex" and 3 to 8 with "polar"; with refreshed gradients, the probability for
-        photographs rises up to L2 8.
-        At L2 27.7, an RMS change of 0.071 per value (that of L2 2 for a 28 x 28 image), seven of ten photographs end
-        with a lower target probability than they started with.
+        Useful distances hardly depend on the number of pixels, so the default does not depend on it either. In the
+        frozen regime, use distances of 1 to 3 with the rule "complex" and 3 to 8 with "polar". With refreshed
+        gradients, the target probability of photographs rises up to a distance of 8.
 
-        **Refreshed gradients.** A step toward distance r from distance d moves by at most 2 sqrt(r^2 - d^2), twice the
-        step that reaches r perpendicular to the displacement so far, and changes no phase by more than 1e6 rad. Later
-        steps make up for steps that were limited; ``attained`` reports whether the distance was reached. If a gradient
-        becomes exactly zero, or is too small to reach the distance, the remaining frames repeat the last one, and
-        ``reasons`` names the step. The result depends little on ``frames``. With 2, 3, 5, 8 and 12 frames (11 to 14
-        steps), the target probabilities of four photographs at L2 6 differed by at most .004, .10, .006 and .14
-        (csp-joint, persistent, polar, EfficientNet-Lite0), those of 60 digits at L2 2.29 by at most .001 (2026-11-28).
+        **Refreshed gradients.** A step from distance d to distance r moves the image by at most 2 sqrt(r^2 - d^2). That
+        is twice the length of a step perpendicular to the displacement so far. Later steps make up for shortened steps;
+        ``attained`` says whether the distance was reached. A step changes no phase by more than 1e6 rad. If a gradient
+        becomes exactly zero, or too small to reach the distance, the remaining frames repeat the last one, and
+        ``reasons`` names the step. The result depends little on the number of frames: with 2, 3, 5, 8 and 12 frames (11
+        to 14 steps), the target probabilities of 60 digits at a distance of 2.29 differed by at most .001, and those of
+        four photographs at a distance of 6 by at most .14 (csp-joint, persistent, polar; 2026-11-28).
 
-        **Batches.** The gradient of a network with ReLUs jumps where a unit switches: when an image moves by an L2 of
-        1e-4, EfficientNet-Lite0's gradient changes by 0.2 to 1 %; when it moves by 0.01, by 6 to 20 %. So rounding
-        differences between batch sizes, about 1e-6, grow three- to tenfold with each refreshed gradient. After 11 of
-        them to L2 6, the same photograph, morphed alone and in a batch of four, ended at an L2 distance of 1 to 5 from
-        itself (csp-joint), with target probabilities up to .15 apart; after 4 gradients the differences were at most .4
-        (L2) and .005 (probability). With ``internal_batch_size=1`` results are equal bit for bit (pixel and pyramid
-        families, CPU, 2026-11-28); in float64 they agree to 1e-13 after 4 gradients.
+        **Batches.** In the regimes "persistent" and "live", the result for an image can depend on its batch. Batch
+        sizes change the model's gradients by rounding errors of about 1e-6, which grow three- to tenfold with each
+        gradient. A photograph was morphed alone and in a batch of four, to a distance of 6 (csp-joint,
+        EfficientNet-Lite0). After 11 gradients the two results were 1 to 5 apart (L2), and their target probabilities
+        differed by up to .15; after 4 gradients, .4 and .005. With ``internal_batch_size=1`` the results are bitwise
+        equal (pixel and pyramid families, CPU; 2026-11-28). In float64 they agree to 1e-13 after 4 gradients.
 
-        **GPU.** Frozen morphs with given factors do not wait for the device, if factors and target are on the host.
-        Images on a GPU are not validated up front: one that is not finite, or not in ``bounds``, is not ``ok``.
+        **GPU.** Frozen morphs with given factors do not wait for the device if factors and target are in CPU memory.
+        Images on a GPU raise no error if they are not finite or not in ``bounds``; they are not ``ok``.
 
         Examples
         --------
@@ -350,9 +353,9 @@ class SteerableLens:
         internal_batch_size: int | None = None,
         additional_forward_args: Any = None,
     ) -> Iterator[Tensor]:
-        """Yield the frames of :meth:`morph` one by one, [B, C, H, W] each, keeping one of them in memory.
+        """Yield the frames of :meth:`morph` one by one [B, C, H, W], with only one of them in memory.
 
-        Arguments, errors and warnings are those of :meth:`morph`, but the frames are not scored.
+        Arguments, errors and warnings are those of :meth:`morph`. The model is not run on the frames to score them.
 
         Examples
         --------
@@ -383,14 +386,14 @@ class SteerableLens:
         internal_batch_size: int | None = None,
         additional_forward_args: Any = None,
     ) -> Tensor:
-        """Return the last frame of a morph: captum's ``Perturbation`` protocol.
+        """Return the last frame of a morph, as captum's ``Perturbation`` protocol requires.
 
         Parameters
         ----------
         inputs : Tensor [B, C, H, W]
             The images.
         target : as in :meth:`morph`
-            For ``captum.robust.MinParamPerturbation``, pass it in ``attack_kwargs``.
+            For ``captum.robust.MinParamPerturbation``, pass the target in ``attack_kwargs``.
         factor : float, optional
             Multiple of one step along the gradient; 0 returns the reconstructed source.
         max_l2, steps, internal_batch_size, additional_forward_args
@@ -415,7 +418,7 @@ class SteerableLens:
                 raise ValueError(f"factor and max_l2 are mutually exclusive, got {factor} and {max_l2}")
         options = dict(internal_batch_size=internal_batch_size, additional_forward_args=additional_forward_args)
         if factor == 0 and self.regime != "frozen":
-            steps = 1  # at factor 0 nothing moves, and further gradients would change nothing
+            steps = 1  # at factor 0 nothing moves, so further gradients would not change the frame
         extent = dict(factors=factor, max_l2=max_l2, frames=2, steps=steps)
         morphs = self.morph(inputs, target, **extent, score="none", **options)
         if not morphs.ok.all():

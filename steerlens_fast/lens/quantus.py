@@ -1,4 +1,7 @@
-"""``quantus_explain``: the lens as an explanation method of Quantus. captum takes :class:`SteerableLens` directly."""
+"""``quantus_explain``, which makes the lens an explanation method for Quantus.
+
+captum needs no such function; it takes a :class:`SteerableLens`.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +37,8 @@ def quantus_explain(
     targets : array or Tensor [B] of int, or sequence [B] of str
         The classes to explain, by number or name.
     factor, max_l2 : float, optional
-        Factor or L2 distance (a float or a sequence [B]) of the morph; by default an L2 distance of 2, or twice the
-        range of ``bounds`` if given.
+        Factor or L2 distance of the morph; ``max_l2`` may be a sequence [B]. By default, an L2 distance of twice the
+        range of ``bounds``, or of 2 without ``bounds``.
     steps : int, optional
         Number of gradients in the regimes that refresh them, as in :meth:`SteerableLens.morph`.
     signed : bool
@@ -47,7 +50,7 @@ def quantus_explain(
 
     Returns
     -------
-    numpy.ndarray, float32, or float64 for a model of that precision
+    numpy.ndarray, float32, or float64 for a float64 model
 
     Raises
     ------

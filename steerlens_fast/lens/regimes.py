@@ -1,14 +1,14 @@
-"""The regimes: the gradient is computed once, at the source, or again at each step.
+"""The regimes, which decide where gradients are computed and what moves.
 
-========== ========= ==================================================================
-regime     gradients what moves
-========== ========= ==================================================================
-frozen     1         the source, extrapolated by each frame's factor
-live       steps     the image after the last step, decomposed again
-persistent steps     coordinates anchored at the source
-========== ========= ==================================================================
+========== =================== ========================================================
+regime     gradients           what moves
+========== =================== ========================================================
+frozen     1, at the source    the source, by each frame's factor
+live       1 for each step     the image after the last step, which is decomposed again
+persistent 1 for each step     coordinates relative to the source's decomposition
+========== =================== ========================================================
 
-In the code, ``b`` are phase factors and ``a`` amplitude factors (None where they equal ``b``).
+In the code, ``b`` are phase factors, and ``a`` are amplitude factors or None if they equal ``b``.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ from .l2_search import (
 from .schedule import Schedule, Step
 
 REGIMES = ("frozen", "persistent", "live")
-# Limit on the length of a refreshed step, as a multiple of sqrt(r² - d²): the length of a step that leads from
-# distance d to distance r perpendicularly to the displacement so far
+# A step from distance d to distance r is at most this many times as long as a step perpendicular to the displacement so
+# far, which has the length sqrt(r² - d²).
 MAX_STEP_RATIO = 2.0
-# Frames of a piece are rendered in blocks a quarter as large as usual, since its coefficients stay in memory as well.
+# Frames of a piece are rendered in blocks a quarter as large as usual, since its coefficients are in memory, too.
 FRAME_BLOCKS = 4
 
 
-# (image, frame number) -> gradient, and its largest absolute values [B]. Image and gradient are [B, C, H, W]; the
+# Maps (image, frame number) to (gradient, its largest absolute values [B]). Image and gradient are [B, C, H, W]. The
 # gradient is 0 for failed samples. The frame number is None if the image is not a frame.
 GradientFn = Callable[[Tensor, int | None], tuple[Tensor, Tensor]]
-# Called with a mask [B] of the samples whose gradient is too small to reach their distance, and which therefore stop.
+# Called with a mask [B] of the samples that stop because their gradient is too small to reach their distance.
 OnTooSmall = Callable[[Tensor], None]
 
 
 @dataclass
 class MorphState:
-    """The inputs of one morph, and its results so far; shared by the regimes."""
+    """The inputs of one morph, and its results so far, for all regimes."""
 
     family: Family
     source: Tensor
@@ -66,7 +66,7 @@ class MorphState:
     bounds: Bounds
     phase_cap: float | None
     on_too_small: OnTooSmall
-    factors: list[Tensor] = field(default_factory=list)  # blocks [f, B] of frames, cumulative
+    factors: list[Tensor] = field(default_factory=list)  # [f, B] of blocks of f frames, relative to the source
     amplitude_factors: list[Tensor] = field(default_factory=list)
     attained: list[Tensor] = field(default_factory=list)  # one [B] for each budget
 
@@ -80,11 +80,11 @@ class MorphState:
         return torch.cat(self.factors).T.contiguous()
 
     def all_amplitude_factors(self) -> Tensor | None:
-        """Return the amplitude factors of all frames [B, F]; None where they equal the phase factors."""
+        """Return the amplitude factors of all frames [B, F], or None if they equal the phase factors."""
         return None if self.schedule.amplitude_factors is None else torch.cat(self.amplitude_factors).T.contiguous()
 
     def source_frame(self) -> Tensor:
-        """Return the clipped source as a frame [1, B, C, H, W]: the frame of factor 0."""
+        """Return the clipped source [1, B, C, H, W], which is the frame of factor 0."""
         return clip(self.source.clone(), self.bounds)[None]
 
 
@@ -123,9 +123,9 @@ def _frozen_factors(state: MorphState, motion: Motion, scale: Tensor | None) -> 
 def _factor_at_budget(
     state: MorphState, motion: Motion, budget: Tensor, max_factor: Tensor | None, scale: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return factors [B] at distances [B], whether these are attained, and whether the gradients are too small."""
+    """Return factors [B] at distances [B], whether the distances are attained, and whether gradients are too small."""
     found = _frames_at_l2(state, motion, scale, budget[None], shares=budget.new_empty(0))
-    if found is not None:  # the same factors as where all frames are rendered by the op
+    if found is not None:  # bitwise the factors of _render_by_one_op
         return found.factors[0], found.attained[0], found.out_of_range[0]
     range_end = _range_end(state.source, 0.0, scale)
     limits = {"max_factor": max_factor, "range_end": range_end}
@@ -134,7 +134,7 @@ def _factor_at_budget(
 
 
 def _render_to_budgets(state: MorphState, motion: PiecewiseMotion, scale: Tensor | None) -> Tensor:
-    """Search the factors and render all frames [F, B, C, H, W], piece by piece: each piece is analysed once."""
+    """Search the factors and render all frames [F, B, C, H, W] piece by piece, with one analysis of each piece."""
     source, schedule = state.source, state.schedule
     out = new_output((schedule.frames, *source.shape), source.dtype, source.device)
     range_end, factors, found = _range_end(source, 0.0, scale), [], []
@@ -143,7 +143,7 @@ def _render_to_budgets(state: MorphState, motion: PiecewiseMotion, scale: Tensor
         factors.append(schedule.factors_to(torch.stack([f.factor for f in of_piece])))
         _write_frames(out[:, at], piece, factors[-1], of_piece, state.bounds)
         found.append([replace(f, frame=None) for f in of_piece])
-        del piece, of_piece  # so that the next piece reuses their memory, which is in the caches
+        del piece, of_piece  # so that the next piece reuses this memory, which is in the caches
     b = _scaled(torch.cat(factors, 1), scale)
     state.append_factors(b, b)
     for of_budget in zip(*found):
@@ -153,7 +153,7 @@ def _render_to_budgets(state: MorphState, motion: PiecewiseMotion, scale: Tensor
 
 
 def _render_by_one_op(state: MorphState, motion: Motion, scale: Tensor | None) -> Tensor | None:
-    """Search the factors and return all frames [F, B, C, H, W] by one op; None if there is no op for this motion."""
+    """Search the factors and return all frames [F, B, C, H, W] with one op, or None if no op takes this motion."""
     schedule = state.schedule
     found = _frames_at_l2(state, motion, scale, schedule.budgets, schedule.shares_of_budget())
     if found is None:
@@ -169,7 +169,7 @@ def _render_by_one_op(state: MorphState, motion: Motion, scale: Tensor | None) -
 def _frames_at_l2(
     state: MorphState, motion: Motion, scale: Tensor | None, budgets: Tensor, shares: Tensor
 ) -> FramesAtL2 | None:
-    """Return the frames at distances [M, B] by one op, after those of ``shares`` [F - M]; None if there is no op."""
+    """Return F - M frames at the ``shares`` and M frames at distances [M, B] with one op; None if no op does this."""
     if not isinstance(motion, DistanceMotion) or not len(state.source):
         return None
     limits = L2Limits(
@@ -186,14 +186,14 @@ def _frames_at_l2(
 
 
 def _search_budgets(state: MorphState, piece: Motion, at: slice, range_end: Tensor) -> list[Found]:
-    """Return what a search finds for each budget, with its frames, for the samples ``at``."""
+    """Return the results of the search for each budget, with frames, for the samples ``at``."""
     limits = {"max_factor": _largest_factor(state, piece), "range_end": range_end}
     search = partial(search_piece, piece, bounds=state.bounds, source=state.source[at], **limits, keep_frame=True)
     return [search(budget[at]) for budget in state.schedule.budgets]
 
 
 def _write_frames(out: Tensor, piece: Motion, b: Tensor, found: list[Found], bounds: Bounds) -> None:
-    """Write a piece's frames at factors [F, n] to ``out``; the last ones have been rendered by the search."""
+    """Write a piece's frames at factors [F, n] to ``out``; the last frames are those rendered by the search."""
     count = len(b) - len(found)
     for f in chunks(count, FRAME_BLOCKS * out[0].numel() * out.itemsize, out.device):
         frames = check_frames(piece.render(b[f], None, bounds=bounds), piece, f.stop - f.start)
@@ -204,21 +204,18 @@ def _write_frames(out: Tensor, piece: Motion, b: Tensor, found: list[Found], bou
 
 
 def _with_analysis(motion: Motion) -> Motion:
-    """Return the motion with its analysis cached if the analysis of the whole batch fits in one piece.
-
-    Otherwise return the motion itself.
-    """
+    """Return the motion, with a cached analysis if the analysis of the whole batch fits in one piece."""
     pieces = list(islice(motion.pieces(), 2)) if isinstance(motion, PiecewiseMotion) else []
     return pieces[0][1] if len(pieces) == 1 else motion
 
 
 def live(state: MorphState, gradient: GradientFn) -> Iterator[Tensor]:
-    """Yield frames one by one; each step decomposes the image again."""
+    """Yield frames one by one. Each step decomposes the current image."""
     return _step_by_step(state, gradient, _LivePosition(state))
 
 
 def persistent(state: MorphState, gradient: GradientFn) -> Iterator[Tensor]:
-    """Yield frames one by one; each step refreshes the gradient in coordinates anchored at the source."""
+    """Yield frames one by one. Each step moves coordinates relative to the source's decomposition."""
     return _step_by_step(state, gradient, _PersistentPosition(state.family.anchor(state.source), state.bounds))
 
 
@@ -257,10 +254,10 @@ def _step_by_step(
     """Yield frames one by one, with a new gradient at each step."""
     b = a = torch.zeros_like(state.source[:, 0, 0, 0])
     image, frame, last_move = state.source, int(state.schedule.starts_at_source), None
-    frame_number = frame - 1 if frame else None  # of the image, if it is a frame
+    frame_number = frame - 1 if frame else None  # the number of the frame that equals the image
     steps = list(state.schedule.steps())
     if not steps:
-        gradient(image, frame_number)  # no step is taken, but this determines targets, outputs and status
+        gradient(image, frame_number)  # determines targets, outputs and status, although nothing moves
     if frame:
         state.append_factors(b[None], a[None])
         yield state.source_frame()
@@ -274,10 +271,10 @@ def _step_by_step(
             size = _scaled(size, scale).double()
             first = None if last_move is None else last_move / size
             db, da = _budget_factors(state, motion, step, image, _range_end(b, b, scale), first), None
-        # Without a gradient, rounding would determine the factor.
+        # If the gradient is 0, rounding errors have determined the factor.
         db, da = where_good(size > 0, db, 0.0), None if da is None else where_good(size > 0, da, 0.0)
         image, frame_number = position.move(motion, loss_gradient, db, da), None
-        # The next factor is guessed from this product: factors are roughly proportional to 1 / size.
+        # The next step's first factor is this product divided by the next size.
         last_move = None if step.budget is None else db * size
         b, a = b + _scaled(db, scale), a + _scaled(db if da is None else da, scale)
         if step.ends_frame:
@@ -289,7 +286,7 @@ def _step_by_step(
 
 
 def _given_factors(state: MorphState, motion: Motion, step: Step) -> tuple[Tensor, Tensor | None]:
-    """Return the given factors [B] of one step, scaled down where they exceed the cap."""
+    """Return the given factors [B] of one step, scaled down to the phase cap."""
     max_factor = _largest_factor(state, motion)
     if max_factor is None:
         return step.factor, step.amplitude_factor
@@ -301,9 +298,9 @@ def _given_factors(state: MorphState, motion: Motion, step: Step) -> tuple[Tenso
 def _budget_factors(
     state: MorphState, motion: Motion, step: Step, image: Tensor, range_end: Tensor, start: Tensor | None
 ) -> Tensor:
-    """Return the factors [B] of one step to reach its distance within the limits of a step.
+    """Return the factors [B] with which one step reaches its distance, or goes as far as a step may.
 
-    ``range_end`` [B] contains the largest factors that can be represented, ``start`` [B] the first ones to try.
+    ``range_end`` [B] are the largest possible factors, and ``start`` [B] the first factors to try.
     """
     if start is not None:
         limits = torch.finfo(image.dtype)
@@ -328,7 +325,7 @@ def _budget_factors(
 def _shortened(
     state: MorphState, motion: Motion, b: Tensor, image: Tensor, longest: Tensor, accuracy: Tensor
 ) -> Tensor:
-    """Return factors [B], reduced where the frame would lie farther than ``longest`` [B] from ``image``."""
+    """Return factors [B], reduced where the frame's distance from ``image`` would exceed ``longest`` [B]."""
     frames = check_frames(motion.render(b[None], None, bounds=state.bounds), motion, 1)
     distance = l2_from(frames, image)[0]
     far = (distance > longest) & (b > 0)  # at factor 0 the distance is only the reconstruction error
@@ -340,12 +337,13 @@ def _shortened(
 
 
 def _scaled_up(gradient: Tensor, size: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor | None]:
-    """Return gradients [B, ...] for a search for distances, and the powers of two [B] that they were multiplied by.
+    """Return gradients [B, ...] for a search for distances, and the powers of two [B] by which they were multiplied.
 
-    The powers are None if no gradient was multiplied. ``size`` [B] contains the gradients' largest absolute values.
+    ``size`` [B] contains the gradients' largest absolute values. The powers are None if no gradient was multiplied.
 
-    A step is a finite difference: a gradient below the rounding error of values near 1 would be lost to rounding. It
-    is therefore scaled to about the square root of that error, where rounding and curvature both have little effect.
+    A step is the difference of a value near 1 before and after the gradient is added, so a gradient below the rounding
+    error (the dtype's eps) would be lost. Such a gradient is scaled to about sqrt(eps), where both rounding and the
+    curvature of the step have little effect.
     """
     if schedule.budgets is None:
         return gradient, None
@@ -360,12 +358,12 @@ def _scaled_up(gradient: Tensor, size: Tensor, schedule: Schedule) -> tuple[Tens
 
 
 def _scaled(values: Tensor, scale: Tensor | None) -> Tensor:
-    """Return values [..., B] times the powers of two of :func:`_scaled_up`."""
+    """Return values [..., B] times the powers of two that :func:`_scaled_up` returned."""
     return values if scale is None else values * scale
 
 
 def _range_end(like: Tensor, reached: Tensor | float, scale: Tensor | None) -> Tensor:
-    """Return by how much the factors ``reached`` can still grow in the dtype [B], as factors of scaled-up gradients."""
+    """Return the largest factors [B] of scaled-up gradients that the dtype can add to the factors ``reached``."""
     largest = torch.finfo(like.dtype).max - reached
     if scale is None:
         return largest if isinstance(largest, Tensor) else like.new_full(like.shape[:1], largest)
@@ -373,17 +371,17 @@ def _range_end(like: Tensor, reached: Tensor | float, scale: Tensor | None) -> T
 
 
 def _is_attained(state: MorphState, image: Tensor, budget: Tensor) -> Tensor:
-    """Return whether each image lies at its distance, [B] bool."""
+    """Return which images [B] have the distance ``budget`` from the source, up to the tolerance."""
     return (l2_from(image[None], state.source)[0] - budget).abs() <= tolerance_at(budget)
 
 
 def _step_tolerance(budget: Tensor) -> Tensor:
-    """Return the tolerance [B] of one step: a hundredth of the reported one, since errors grow with later steps."""
+    """Return the tolerance [B] of one step, a hundredth of that of a frame, since errors grow with later steps."""
     return (tolerance_at(budget) / 100).maximum(8 * torch.finfo(budget.dtype).eps * budget)
 
 
 def _largest_factor(state: MorphState, motion: Motion) -> Tensor | None:
-    """Return the factor [B] at which the largest phase step equals the cap, None without a cap."""
+    """Return the factor [B] at which the largest phase step equals the phase cap, or None without a cap."""
     if state.phase_cap is None:
         return None
     if not callable(getattr(motion, "largest_phase_step", None)):

@@ -23,11 +23,11 @@ from .schedule import make_schedule
 if TYPE_CHECKING:
     from .lens import SteerableLens
 
-BOUNDS_TOLERANCE = 1e-4  # decoders and resizing round: pixels may lie this far outside the bounds
+BOUNDS_TOLERANCE = 1e-4  # pixels may exceed the bounds by this much, since decoders and resizing round
 
 
 class MorphRun:
-    """One batch of images, from the checks to its :class:`Morphs`."""
+    """The morph of one batch of images: checks its arguments, renders frames, and makes the :class:`Morphs`."""
 
     def __init__(self, lens: SteerableLens, images, target, schedule: dict, batch: int | None, args):
         self.lens = lens
@@ -43,11 +43,11 @@ class MorphRun:
         if lens.default_l2 is not None and all(schedule[name] is None for name in ("factors", "max_l2", "distances")):
             schedule = schedule | {"max_l2": lens.default_l2}
         self.schedule = make_schedule(source, lens.bounds, regime=lens.regime, **schedule)
-        # Reading from a GPU waits for it; only a search for a distance does so anyway.
+        # Warnings read tensors, which waits for a GPU; only a search for a distance waits anyway.
         can_read = not self.images.is_cuda or self.schedule.budgets is not None
         self.provider.warn_if_predicted &= lens.warn_about_targets and can_read and self.schedule.moves_toward_target
         self.warn_if_fell = self.provider.warn_if_predicted
-        self.overflowed: dict[int, Tensor] = {}  # frame number -> samples [B] that left the floating-point range
+        self.overflowed: dict[int, Tensor] = {}  # by frame number: which samples [B] are not finite
         self.state = MorphState(
             lens._family_for(source),
             source,
@@ -58,7 +58,7 @@ class MorphRun:
         )
 
     def result(self, frames: Tensor, l2: Tensor, score: str) -> Morphs:
-        """Run the model on the rendered frames to be scored, and return frames and outputs as :class:`Morphs`."""
+        """Run the model on the frames that ``score`` names, and return the :class:`Morphs`."""
         state, provider, budgets = self.state, self.provider, self.schedule.budgets
         for frame, overflowed in self.overflowed.items():
             provider.discard_outputs(frame, overflowed)
@@ -81,12 +81,12 @@ class MorphRun:
             gradient_norm=provider.gradient_norm,
             stopped=None if self.lens.regime == "frozen" else provider.stopped_at_step,
         )
-        if self.warn_if_fell and len(provider.outputs) > 1:  # two scored frames are compared
+        if self.warn_if_fell and len(provider.outputs) > 1:  # the comparison needs two frames with outputs
             self._warn_if_fell(morphs)
         return morphs
 
     def _class_names(self) -> dict[str, list[str]]:
-        """Return the names of the classes as a setting, if there is one for each class."""
+        """Return the class names as a setting, or no setting unless each class has a name."""
         given, classes = self.lens.class_names, self.provider.class_count
         names = own_class_names(self.lens.classifier.model) if given is None else given
         return {} if names is None or len(names) != classes else {"class_names": names}
@@ -95,7 +95,7 @@ class MorphRun:
         """Warn where the last frame's target probability is below that of an earlier frame."""
         if not morphs.l2.numel():
             return
-        # A morph that moves back toward the source is not an overshoot.
+        # No warning for a morph whose frames return toward the source.
         fell, farthest = morphs.fell, morphs.l2[:, -1] >= morphs.l2.amax(1) * (1 - 1e-3)
         if bool((fell & farthest).any()):
             text = (
@@ -131,9 +131,10 @@ class MorphRun:
         return out, torch.cat(distances)
 
     def _replace_failed(self, frames: Tensor, first: int) -> Tensor:
-        """Overwrite failed frames with the source, and return the distances [F, B] of all frames from it.
+        """Replace failed frames by the source, and return the distances [F, B] of all frames from the source.
 
-        A frame has failed if its sample had no gradient at the source, or if it left the floating-point range.
+        ``first`` is the number of the first frame. A frame has failed if it is not finite, or if its sample had no
+        valid gradient at the source.
         """
         provider = self.provider
         l2 = l2_from(frames, self.state.source)
@@ -152,7 +153,7 @@ class MorphRun:
 
 
 def check_images(images, bounds: tuple[float, float] | None, color: str) -> Tensor:
-    """Check images [B, C, H, W]: type, shape, channels and, on the CPU, their range."""
+    """Return the images; raise unless they are [B, C, H, W] in floating point and, on a CPU, within the bounds."""
     if not isinstance(images, Tensor):
         raise TypeError(f"images must be a torch.Tensor [B, C, H, W], got {type(images).__name__}")
     if not images.is_floating_point():
@@ -165,7 +166,7 @@ def check_images(images, bounds: tuple[float, float] | None, color: str) -> Tens
         raise ValueError(f"images must have their channels first, [B, C, H, W], got {list(images.shape)}")
     if color != "rgb" and images.shape[1] not in (1, 3):
         raise ValueError(f"images must have 1 or 3 channels for color {color!r}, got {images.shape[1]}")
-    if images.numel() and not images.is_cuda:  # a GPU's images are checked by in_range, without a wait
+    if images.numel() and not images.is_cuda:  # in_range checks images on a GPU, without waiting for it
         _check_range(images, bounds)
     return images
 

@@ -1,4 +1,4 @@
-"""The frames of a morph: given factors, or distances from the source that determine the factors."""
+"""Schedules, which say where the frames of a morph are: at given factors, or at distances from the source."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..checks import Factors, check_int, to_device_async
 
-DEFAULT_L2 = 2.0  # times the range of the bounds, at every size: see the notes of SteerableLens.morph
-FRAMES, STEPS = 12, 11  # by default
+DEFAULT_L2 = 2.0  # as a multiple of the range of the bounds; the notes of SteerableLens.morph give the reason
+FRAMES, STEPS = 12, 11  # default numbers
 
 
 @dataclass(frozen=True)
@@ -22,21 +22,21 @@ class Step:
 
     factor: Tensor | None = None  # [B]
     amplitude_factor: Tensor | None = None  # [B]
-    budget: Tensor | None = None  # [B], distance from the source
-    ends_frame: bool = True
+    budget: Tensor | None = None  # [B], distance from the source after the step
+    ends_frame: bool = True  # the image after the step is a frame
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """F frames of B samples: ``factors`` [F, B] (and amplitude factors), or ``budgets`` [M, B]."""
+    """F frames of B samples, at ``factors`` [F, B] and amplitude factors, or at M distances ``budgets`` [M, B]."""
 
     frames: int
     factors: Tensor | None = None
     amplitude_factors: Tensor | None = None
     budgets: Tensor | None = None
-    one_frame_per_budget: bool = False  # one frame for each of M budgets, instead of F frames up to a single one
+    one_frame_per_budget: bool = False  # else F frames up to a single budget
     starts_at_source: bool = True  # the first frame has factor 0 for every sample
-    moves_toward_target: bool = True  # some factor is positive: a frame lies in the direction of the target
+    moves_toward_target: bool = True  # some factor or distance is positive
     steps_per_frame: int = 1  # gradients from one frame to the next, in regimes that refresh them
 
     def steps(self) -> list[Step]:
@@ -62,16 +62,13 @@ class Schedule:
         return [Step(*pair, ends_frame=part == count) for pair in zip(b, a) for part in range(1, count + 1)]
 
     def factors_to(self, reached: Tensor) -> Tensor:
-        """Return the factors [F, B] of all frames, from those [M, B] that reach the budgets."""
+        """Return the factors [F, B] of all frames, given the factors [M, B] that reach the budgets."""
         if self.one_frame_per_budget:
             return torch.cat([torch.zeros_like(reached[:1]), reached])
         return self._shares(reached) * reached
 
     def shares_of_budget(self) -> Tensor:
-        """Return the shares [F - M] of the first budget's factor that the first frames have.
-
-        The last M frames are those at the M budgets.
-        """
+        """Return the factors [F - M] of the frames before the M budgets, as shares of the first budget's factor."""
         return self.budgets.new_zeros(1) if self.one_frame_per_budget else self._shares(self.budgets)[:-1, 0]
 
     def _shares(self, like: Tensor) -> Tensor:
@@ -90,7 +87,7 @@ def make_schedule(
     steps: int | None = None,
     regime: str = "frozen",
 ) -> Schedule:
-    """Return the schedule of images [B, C, H, W], from arguments of :meth:`SteerableLens.morph`, which are checked."""
+    """Check arguments of :meth:`SteerableLens.morph` and return the schedule of images [B, C, H, W]."""
     refreshed = regime != "frozen"
     frames, steps = check_steps(frames, steps, regime)
     given = {"factors": factors, "max_l2": max_l2, "distances": distances}
@@ -107,7 +104,7 @@ def make_schedule(
     if not refreshed:
         return schedule
     per_frame = steps_per_frame(steps, intervals)
-    # At distance 0 nothing moves, and further gradients would change nothing.
+    # At distance 0 nothing moves, so one gradient for each frame is enough.
     still = schedule.budgets is not None and not schedule.moves_toward_target
     return replace(schedule, steps_per_frame=1 if still else per_frame)
 
@@ -116,7 +113,7 @@ def make_schedule(
 
 
 def check_steps(frames: int | None, steps: int | None, regime: str) -> tuple[int | None, int | None]:
-    """Check the numbers of frames and of gradient steps for a regime, and return them."""
+    """Return the numbers of frames and of gradient steps; raise unless they suit the regime."""
     frames = None if frames is None else check_int("frames", frames, 2, None)
     if steps is not None:
         steps = check_int("steps", steps, 1, None)
@@ -135,7 +132,9 @@ def check_exclusive(**given) -> None:
 
 
 def count_frames(frames: int | None, steps: int | None = None, **tables: int | None) -> int:
-    """Return the number of frames, including the source; ``tables`` maps arguments to the numbers they imply.
+    """Return the number of frames, including the source.
+
+    ``tables`` are the numbers of frames that other arguments imply, by the names of the arguments.
 
     Examples
     --------
@@ -154,7 +153,7 @@ def count_frames(frames: int | None, steps: int | None = None, **tables: int | N
 
 
 def steps_per_frame(steps: int | None, intervals: int) -> int:
-    """Return the number of gradient steps from one frame to the next: ``steps`` / ``intervals``, rounded up.
+    """Return the number of gradient steps between two frames, which is ``steps`` / ``intervals`` rounded up.
 
     Examples
     --------

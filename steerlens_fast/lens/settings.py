@@ -11,7 +11,9 @@ SETTINGS: dict[str, dict] = {"photographs": PHOTOGRAPHS}  # measured in photogra
 
 
 def with_settings(options: Mapping) -> dict:
-    """Replace the option ``settings`` by the settings of that name; options given explicitly override them.
+    """Return the options, with the option ``settings`` replaced by the settings of that name.
+
+    Options that are given explicitly override the named settings.
 
     Examples
     --------

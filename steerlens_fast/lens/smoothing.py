@@ -1,4 +1,4 @@
-"""Averaged gradients: SmoothGrad's mean over noisy, and optionally moved, copies of an image."""
+"""SmoothGrad, which averages gradients over copies of an image with noise and, optionally, random movements."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from torch import Tensor
 
 from .. import checks
 
-MOVEMENT = 0x5DEECE66D  # changes the seed, so that movements and noise are drawn independently
+MOVEMENT = 0x5DEECE66D  # combined with the seed, so that movements are independent of the noise
 
 
 @dataclass(frozen=True, kw_only=True)
 class Smoothing:
     """Options of SmoothGrad, which averages the gradient of a loss L over noisy copies of the image.
 
-    The gradient at an image x becomes the mean of the gradients of ``L(T_s x + noise * n_s)`` with respect to x, over S
-    ``samples`` of Gaussian noise n_s of mean 0 and variance 1 (Smilkov, Thorat, Kim, Viegas and Wattenberg, 2017, arXiv
-    1706.03825). As there, noisy copies are not clipped to the bounds of the images. T_s is the identity or, with
-    ``shift``, ``scale`` or ``flip``, a random movement of the image, with linear interpolation and repeated edges.
+    The gradient at an image x is replaced by the mean of the gradients of ``L(T_s x + noise * n_s)`` with respect to x,
+    for s = 1 ... ``samples`` (Smilkov et al., 2017, arXiv 1706.03825). n_s is Gaussian noise of mean 0 and variance 1.
+    T_s is the identity or, with ``shift``, ``scale`` or ``flip``, a random movement of the image with linear
+    interpolation and repeated edges. As in the paper, copies are not clipped to the bounds of the images.
 
     Parameters
     ----------
     noise : float
-        Standard deviation of the noise, in the units of the images. With 0, only the randomness of a stochastic
-        model is averaged out.
+        Standard deviation of the noise, in the units of the images. A value of 0 is useful for models that are random
+        themselves.
     samples : int
-        Number of noisy copies, each of which costs as much as a plain gradient.
+        Number of copies. Each costs as much as a plain gradient.
     seed : int
-        Seed of noise and movements, which are the same for all images and all batches, and are drawn anew for each
-        refreshed gradient. The noise does not depend on ``shift``, ``scale`` and ``flip``.
+        Seed of noise and movements. All images and all batches have the same noise and movements; each gradient of a
+        morph has its own. The noise does not depend on ``shift``, ``scale`` and ``flip``.
     shift : float
         Largest shift of a copy along each axis, in pixels.
     scale : float
-        Largest change of a copy's size: it is resized by a factor from 1 - ``scale`` to 1 + ``scale``; below 1.
+        Largest change of a copy's size, below 1. Copies are resized by a factor from 1 - ``scale`` to 1 + ``scale``.
     flip : bool
         Whether half of the copies, at random, are mirrored from left to right.
 
@@ -79,7 +79,7 @@ class Smoothing:
         return cls(**options)
 
     def copies(self, images: Tensor) -> Iterator[Copy]:
-        """Yield copies of images [B, C, H, W], endlessly; they do not depend on B, device or dtype."""
+        """Yield copies of images [B, C, H, W], without end. Noise and movements do not depend on B, device or dtype."""
         noise = torch.Generator("cpu").manual_seed(self.seed)
         movement = torch.Generator("cpu").manual_seed(self.seed ^ MOVEMENT)
         moves = bool(self.shift or self.scale or self.flip)
@@ -90,7 +90,7 @@ class Smoothing:
             yield Copy(like(normal * self.noise), *matrices)
 
     def _movement(self, height: int, width: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw a movement: the matrices [H, H] of the rows and [W, W] of the columns."""
+        """Return a random movement as two matrices, [H, H] for the rows and [W, W] for the columns."""
         down, right, size, side = torch.rand(4, generator=generator, dtype=torch.float64, device="cpu").tolist()
         factor = 1 + self.scale * (2 * size - 1)
         rows, columns = (
@@ -101,12 +101,13 @@ class Smoothing:
 
 @dataclass(frozen=True)
 class Copy:
-    """One copy of the images of a batch: moved, if it has matrices, and noisy.
+    """The noise of one copy of a batch of images and, optionally, its movement.
 
     Attributes
     ----------
     noise : Tensor [C, H, W]
     rows, columns : Tensor [H, H] and [W, W], or None
+        Matrices that move the rows and the columns.
     """
 
     noise: Tensor
@@ -118,7 +119,7 @@ class Copy:
         return (images if self.rows is None else _moved(images, self.rows, self.columns)) + self.noise
 
     def pull_back(self, gradient: Tensor) -> Tensor:
-        """Return the gradient with respect to the images, from that with respect to their copies."""
+        """Return the gradient with respect to the images, given the gradient with respect to their copies."""
         return gradient if self.rows is None else _moved(gradient, self.rows.mT, self.columns.mT)
 
 
