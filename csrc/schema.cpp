@@ -4,8 +4,8 @@
 // Sizes are N planes (images times channels) of H x W, K orientations, bands of h x w samples, F frames and B samples.
 // Item i of each list belongs to group i of the bands. masks[i] is [K, h, w] (full layout) or [K, h, w/2+1] (half
 // layout) with w = widths[i]; the spectra of group i are multiplied by i^i_powers[i] (math/bands.h).
-// The ops on whole planes (split_planes to morph_planes_to_l2) take float32 only; filters are masks in the full layout.
-// step_planes, move_planes and morph_planes_to_l2 have CPU kernels only, as has the L2 search (math/l2_search.h).
+// The ops on whole planes (split_planes to advance_planes) take float32 only; filters are masks in the full layout.
+// step_planes to advance_planes have CPU kernels only, as has the L2 search (math/l2_search.h).
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(steerlens_fast, m) {
@@ -66,6 +66,13 @@ STABLE_TORCH_LIBRARY(steerlens_fast, m) {
       " float floor, float low, float high, float phase_cap, float phase_limit,"
       " float speed_share, int iterations)"
       " -> (Tensor frames, Tensor factors, Tensor l2, Tensor attained, Tensor out_of_range)");
+  m.def(
+      "advance_planes(Tensor images, Tensor gradients, Tensor(a!)[] coordinates,"
+      " int planes_per_sample, Tensor? base, Tensor source, Tensor position, Tensor? factors,"
+      " Tensor? limits, Tensor[] analysis, Tensor[] synthesis, int i_power, int edit, int rule,"
+      " bool complex_bands, float eps, float floor, float low, float high, float phase_cap,"
+      " float phase_limit, float speed_share, float max_step_ratio, int iterations)"
+      " -> (Tensor frames, Tensor step_factors, Tensor l2, Tensor out_of_range)");
   m.def("begin_l2_search(Tensor limits, Tensor source_l2, float epsilon) -> Tensor state");
   m.def("advance_l2_search(Tensor state, Tensor l2) -> Tensor");
 }

@@ -252,7 +252,7 @@ MAKERS = {  # in the order of the schema
 }
 OPS = tuple(MAKERS)
 # On CPUs only, without reference, with tests of their own
-SEARCH_OPS = ("begin_l2_search", "advance_l2_search", "morph_planes_to_l2")
+SEARCH_OPS = ("begin_l2_search", "advance_l2_search", "morph_planes_to_l2", "advance_planes")
 # float32, with tests of their own
 PLANE_OPS = ("split_planes", "merge_planes", "morph_planes")
 CPU_PLANE_OPS = ("step_planes", "move_planes")  # the halves of morph_planes, on CPUs only

@@ -178,8 +178,8 @@ void check_l2_limits(const char* op, const Tensor& images, int64_t samples, Morp
 template <typename T>
 MorphPlanesToL2<T> prepare_morph_planes_to_l2(const PlaneLimits& limits, MorphInputs morph_in,
                                               MorphToL2Inputs in, const MorphOptions& options,
-                                              const L2Options& l2_options) {
-  const char* op = "morph_planes_to_l2";
+                                              const L2Options& l2_options,
+                                              const char* op = "morph_planes_to_l2") {
   check_type(op, "images", morph_in.images, kRealType<T>);
   morph_in.phase_factors = morph_in.amplitude_factors =
       new_tensor(morph_in.images, {0, 1}, kRealType<T>);

@@ -25,9 +25,11 @@ struct MorphArgs {
   // computed (Layout in cpu/planes/motion.h).
   T* coefficients;
   T *speeds, *phases;  // step_planes: [N, bands]
+  bool anchored;       // advance_planes: coefficients have coordinates relative to their sources
 
   // How many numbers are stored for a coefficient.
   SL_FN int64_t fields() const {
+    if (anchored) return 2 + 2 * (moves_phase() + moves_amplitude());
     return 2 + moves_phase() + moves_amplitude() * (rule == Rule::kComplex ? 2 : 1);
   }
   // The number of vectors that are stored for a plane: those of its coefficients and of its residual.

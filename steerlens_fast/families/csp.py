@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import checks, ops
-from ..ops import FramesAtL2
+from ..ops import FramesAtL2, StepTaken
 from ..pyramid import SteerablePyramid
 from ..pyramid.backend import Backend, choose_backend, forward_backend, step_planes_supported
 from ..pyramid.bank import Bank, Part
@@ -18,7 +18,7 @@ from ..pyramid.spectra import band_spectra, image_spectrum, merge_spectra, pair_
 from .anchor import PlaneAnchor, edited_coefficients, moved_coordinates
 from .bandpass import moving_parts
 from .planes import PlaneMotion
-from .protocols import Bounds, L2Limits
+from .protocols import Bounds, L2Limits, StepExtent
 from .shared import check_image_and_gradient, flatten_planes
 
 EDITS = tuple(ops.EDITS)
@@ -112,7 +112,7 @@ class CSPFamily:
         image, gradient = check_image_and_gradient(image, gradient, self.pyramid.image_shape)
         return CSPMotion(self, image, gradient)
 
-    def anchor(self, image: Tensor) -> PlaneAnchor:
+    def anchor(self, image: Tensor) -> CSPAnchor:
         """See :class:`AnchoringFamily`. Phases change by at most pi radians, log amplitudes by at most 1.
 
         Examples
@@ -125,7 +125,7 @@ class CSPFamily:
         >>> anchor.frame((0, 1)).shape
         torch.Size([2, 3, 16, 16])
         """
-        return PlaneAnchor(self, checks.check_image("image", image, self.pyramid.image_shape), CSPMotion)
+        return CSPAnchor(self, checks.check_image("image", image, self.pyramid.image_shape), CSPMotion)
 
     # --- For n planes [n, H, W] at a time: see PlaneFamily and AnchorPlaneFamily ---
 
@@ -210,11 +210,59 @@ class CSPMotion(PlaneMotion):
             iterations=limits.iterations,
         )
 
+    def refreshed_step(self, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None) -> StepTaken | None:
+        """See :class:`SteppingMotion`."""
+        return take_step(self, extent, bounds, base)
+
     def _by_plane_ops(self, *factors: Tensor) -> bool:
         """Return whether the ops on whole planes can compute all frames."""
         if self.state or not self.family.parts:
             return False
         return choose_backend(self.family.pyramid.geometry, *self._planes(), *factors) is Backend.PLANE_OPS
+
+
+class CSPAnchor(PlaneAnchor):
+    """See :class:`Anchor`."""
+
+    def refreshed_step(
+        self, gradient: Tensor, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None
+    ) -> StepTaken | None:
+        """See :class:`SteppingAnchor`."""
+        image, gradient = check_image_and_gradient(self.image, gradient)
+        taken = take_step(CSPMotion(self.family, image, gradient, self.state), extent, bounds, base)
+        if taken is not None:
+            self.cached_step = None  # it started at the previous coordinates
+        return taken
+
+
+def take_step(motion: CSPMotion, extent: StepExtent, bounds: Bounds, base: Tensor | None) -> StepTaken | None:
+    """Take one step of a motion by the op for it, which moves the coordinates ``motion.state`` in place, if any.
+
+    Return None if the op does not exist for these images.
+    """
+    family, (image, gradient) = motion.family, motion._planes()[:2]
+    if not (family.parts and image.numel() and step_planes_supported(image)):
+        return None
+    if choose_backend(family.pyramid.geometry, image, gradient) is not Backend.PLANE_OPS:
+        return None
+    source, position = (flatten_planes(t).contiguous() for t in (extent.source, extent.position))
+    return ops.advance_planes(
+        image,
+        gradient,
+        motion.state,
+        motion.image.shape[1:-2].numel(),
+        source,
+        position,
+        *plane_options(family, image),
+        family.eps,
+        family.floor,
+        bounds,
+        factors=extent.factors,
+        limits=extent.limits,
+        base=None if base is None else flatten_planes(base),
+        phase_cap=extent.phase_cap,
+        **extent.options,
+    )
 
 
 def plane_options(family: CSPFamily, image: Tensor) -> tuple[list[Tensor], list[Tensor], int, str, str, bool]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import checks
 from ..checks import Factors
 from ..memory import chunks, new_output, scratch_chunks, store
-from ..ops import FramesAtL2
+from ..ops import FramesAtL2, StepTaken
 from ..pyramid.backend import is_recorded
 from .protocols import (
     Anchor,
@@ -25,6 +25,9 @@ from .protocols import (
     Motion,
     PhaseMotion,
     PiecewiseMotion,
+    StepExtent,
+    SteppingAnchor,
+    SteppingMotion,
 )
 from .shared import check_image_and_gradient, clip, factor_pair
 
@@ -142,6 +145,12 @@ class LumaMotion:
             return None
         return self.motion.frames_at_l2(limits, bounds, self.image)
 
+    def refreshed_step(self, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None) -> StepTaken | None:
+        """See :class:`SteppingMotion`."""
+        if base is not None or not isinstance(self.motion, SteppingMotion):
+            return None
+        return self.motion.refreshed_step(extent, bounds, self.image)
+
     def speed(self) -> Tensor | None:
         """See :class:`PiecewiseMotion`. The image moves sqrt(3) times as fast as its luma: in three channels."""
         speed = getattr(self.motion, "speed", lambda: None)()
@@ -165,6 +174,15 @@ class LumaAnchor:
         """See :class:`Anchor`."""
         _, gradient = check_image_and_gradient(self.image, gradient)
         return LumaMotion(self.image, gradient, self.y, self.anchor.toward(self._of_luma(gradient)))
+
+    def refreshed_step(
+        self, gradient: Tensor, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None
+    ) -> StepTaken | None:
+        """See :class:`SteppingAnchor`."""
+        if base is not None or not isinstance(self.anchor, SteppingAnchor):
+            return None
+        _, gradient = check_image_and_gradient(self.image, gradient)
+        return self.anchor.refreshed_step(self._of_luma(gradient), extent, bounds, self.image)
 
     def advance(self, gradient: Tensor, factors: Factors, amplitude_factors: Factors | None = None) -> None:
         """See :class:`Anchor`."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from ..checks import Factors
-from ..ops import FramesAtL2
+from ..ops import FramesAtL2, StepTaken
 
 Bounds = tuple[float, float] | None
 
@@ -63,6 +63,36 @@ class DistanceMotion(Protocol):
 
         ``base`` [B, C, H, W] are images to whose channels the change is added, in place of the motion's own image.
         """
+
+
+@dataclass(frozen=True)
+class StepExtent:
+    """How far one refreshed step of B samples goes: by given factors, or to distances."""
+
+    source: Tensor  # [B, C, H, W], from which distances are measured
+    position: Tensor  # [B, C, H, W], the present images
+    phase_cap: float  # largest phase step, in radians
+    factors: Tensor | None = None  # [2, B], of the phase and of the amplitude step
+    limits: Tensor | None = None  # [4, B]: distances, tolerances, largest factors, first factors
+    options: Mapping[str, float] = field(default_factory=dict)  # of the search: see advance_planes
+
+
+@runtime_checkable
+class SteppingMotion(Protocol):
+    """A motion that may be able to take a refreshed step by one op."""
+
+    def refreshed_step(self, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None) -> StepTaken | None:
+        """Return the step, or None if no op takes this motion. ``base`` is as for :class:`DistanceMotion`."""
+
+
+@runtime_checkable
+class SteppingAnchor(Protocol):
+    """An anchor that may be able to take a step by one op."""
+
+    def refreshed_step(
+        self, gradient: Tensor, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None
+    ) -> StepTaken | None:
+        """Move the coordinates in place along ``-gradient`` and return the step, or return None if no op does it."""
 
 
 class Family(Protocol):

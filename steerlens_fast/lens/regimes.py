@@ -23,10 +23,20 @@ import torch
 from torch import Tensor
 
 from ..families import Anchor, Family, LumaFamily, Motion
-from ..families.protocols import Bounds, DistanceMotion, L2Limits, PiecewiseMotion, check_frames
+from ..families.protocols import (
+    Bounds,
+    DistanceMotion,
+    L2Limits,
+    PiecewiseMotion,
+    StepExtent,
+    SteppingAnchor,
+    SteppingMotion,
+    check_frames,
+)
 from ..families.shared import clip
 from ..memory import chunks, new_output, store
-from ..ops import FramesAtL2
+from ..ops import FramesAtL2, StepTaken
+from ..pyramid.backend import step_planes_supported
 from .gradient_provider import where_good
 from .l2_search import (
     ITERATIONS,
@@ -45,6 +55,12 @@ REGIMES = ("frozen", "persistent", "live")
 # A step from distance d to distance r is at most this many times as long as a step perpendicular to the displacement so
 # far, which has the length sqrt(r² - d²).
 MAX_STEP_RATIO = 2.0
+SEARCH_OPTIONS = {
+    "phase_limit": PHASE_LIMIT,
+    "speed_share": SPEED_SHARE,
+    "max_step_ratio": MAX_STEP_RATIO,
+    "iterations": ITERATIONS,
+}
 # Frames of a piece are rendered in blocks a quarter as large as usual, since its coefficients are in memory, too.
 FRAME_BLOCKS = 4
 
@@ -225,6 +241,16 @@ class _LivePosition:
     def __init__(self, state: MorphState):
         self.family, self.bounds, self.image = state.family, state.bounds, state.source
 
+    def step_by_op(self, gradient: Tensor, extent: StepExtent) -> StepTaken | None:
+        """Take a step by one op; return None if there is none for this family and these images."""
+        if extent.limits is None:  # a render is one op
+            return None
+        motion = self.motion_along(gradient)
+        taken = motion.refreshed_step(extent, self.bounds) if isinstance(motion, SteppingMotion) else None
+        if taken is not None:
+            self.image = taken.frames.view(self.image.shape)
+        return taken
+
     def motion_along(self, gradient: Tensor) -> Motion:
         return self.family.prepare(self.image, gradient)
 
@@ -240,6 +266,11 @@ class _PersistentPosition:
     def __init__(self, anchor: Anchor, bounds: Bounds):
         self.anchor, self.bounds = anchor, bounds
 
+    def step_by_op(self, gradient: Tensor, extent: StepExtent) -> StepTaken | None:
+        """See :class:`_LivePosition`."""
+        anchor = self.anchor
+        return anchor.refreshed_step(gradient, extent, self.bounds) if isinstance(anchor, SteppingAnchor) else None
+
     def motion_along(self, gradient: Tensor) -> Motion:
         return self.anchor.toward(gradient)
 
@@ -248,40 +279,89 @@ class _PersistentPosition:
         return self.anchor.frame(self.bounds)
 
 
+class _RefreshedSteps:
+    """The gradient steps of a morph, each by one op or, for families and images without such an op, by several."""
+
+    def __init__(self, state: MorphState, position: _LivePosition | _PersistentPosition):
+        self.state, self.position = state, position
+        self.b = self.a = torch.zeros_like(state.source[:, 0, 0, 0])  # factors of all steps so far
+        self.image = state.source
+        self.last_move: Tensor | None = None  # factor times size of the gradient, [B]
+
+    def take(self, step: Step, gradient: Tensor, size: Tensor) -> None:
+        """Take a step along ``-gradient``, with largest absolute values ``size`` [B]."""
+        gradient, scale = _scaled_up(gradient, size, self.state.schedule)
+        size = _scaled(size, scale).double() if step.budget is not None else size
+        start = None if step.budget is None or self.last_move is None else self.last_move / size
+        taken = self._by_op(step, gradient, scale, start)
+        if taken is None:
+            taken = self._by_renders(step, gradient, scale, start, size > 0)
+        self.image, db, da = taken
+        # If the gradient is 0, rounding errors have determined the factor.
+        db, da = where_good(size > 0, db, 0.0), None if da is None else where_good(size > 0, da, 0.0)
+        # The next step's first factor is this product divided by the next size.
+        self.last_move = None if step.budget is None else db * size
+        self.b = self.b + _scaled(db, scale)
+        self.a = self.a + _scaled(db if da is None else da, scale)
+
+    def _by_op(
+        self, step: Step, gradient: Tensor, scale: Tensor | None, start: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None] | None:
+        """Return the next image and the factors, None if there is no op."""
+        state = self.state
+        if not step_planes_supported(state.source):
+            return None
+        cap = math.inf if state.phase_cap is None else state.phase_cap
+        extent = partial(StepExtent, state.source, self.image, cap)
+        if step.budget is None:
+            a = step.factor if step.amplitude_factor is None else step.amplitude_factor
+            taken = self.position.step_by_op(gradient, extent(factors=torch.stack([step.factor, a])))
+        else:
+            range_end = _range_end(self.b, self.b, scale)
+            first = torch.zeros_like(range_end) if start is None else start.to(range_end.dtype)
+            limits = torch.stack([step.budget, _step_tolerance(step.budget), range_end, first])
+            taken = self.position.step_by_op(gradient, extent(limits=limits, options=SEARCH_OPTIONS))
+        if taken is None:
+            return None
+        if step.budget is not None:
+            state.on_too_small(taken.out_of_range)
+        b, a = taken.factors
+        return taken.frames.view(state.source.shape), b, None if step.amplitude_factor is None else a
+
+    def _by_renders(
+        self, step: Step, gradient: Tensor, scale: Tensor | None, start: Tensor | None, moves: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the next image and the factors, 0 unless ``moves`` [B]; each factor that is tried is rendered."""
+        motion = self.position.motion_along(gradient)
+        if step.budget is None:
+            b, a = _given_factors(self.state, motion, step)
+        else:
+            range_end = _range_end(self.b, self.b, scale)
+            b, a = _budget_factors(self.state, motion, step, self.image, range_end, start), None
+        b, a = where_good(moves, b, 0.0), None if a is None else where_good(moves, a, 0.0)
+        return self.position.move(motion, gradient, b, a), b, a
+
+
 def _step_by_step(
     state: MorphState, gradient: GradientFn, position: _LivePosition | _PersistentPosition
 ) -> Iterator[Tensor]:
     """Yield frames one by one, with a new gradient at each step."""
-    b = a = torch.zeros_like(state.source[:, 0, 0, 0])
-    image, frame, last_move = state.source, int(state.schedule.starts_at_source), None
+    stepper, frame = _RefreshedSteps(state, position), int(state.schedule.starts_at_source)
     frame_number = frame - 1 if frame else None  # the number of the frame that equals the image
     steps = list(state.schedule.steps())
     if not steps:
-        gradient(image, frame_number)  # determines targets, outputs and status, although nothing moves
+        gradient(stepper.image, frame_number)  # determines targets, outputs and status, although nothing moves
     if frame:
-        state.append_factors(b[None], a[None])
+        state.append_factors(stepper.b[None], stepper.a[None])
         yield state.source_frame()
     for step in steps:
-        loss_gradient, size = gradient(image, frame_number)
-        loss_gradient, scale = _scaled_up(loss_gradient, size, state.schedule)
-        motion = position.motion_along(loss_gradient)
-        if step.budget is None:
-            db, da = _given_factors(state, motion, step)
-        else:
-            size = _scaled(size, scale).double()
-            first = None if last_move is None else last_move / size
-            db, da = _budget_factors(state, motion, step, image, _range_end(b, b, scale), first), None
-        # If the gradient is 0, rounding errors have determined the factor.
-        db, da = where_good(size > 0, db, 0.0), None if da is None else where_good(size > 0, da, 0.0)
-        image, frame_number = position.move(motion, loss_gradient, db, da), None
-        # The next step's first factor is this product divided by the next size.
-        last_move = None if step.budget is None else db * size
-        b, a = b + _scaled(db, scale), a + _scaled(db if da is None else da, scale)
+        stepper.take(step, *gradient(stepper.image, frame_number))
+        frame_number = None
         if step.ends_frame:
             if step.budget is not None:
-                state.attained.append(_is_attained(state, image, step.budget))
-            state.append_factors(b[None], a[None])
-            yield image[None]
+                state.attained.append(_is_attained(state, stepper.image, step.budget))
+            state.append_factors(stepper.b[None], stepper.a[None])
+            yield stepper.image[None]
             frame, frame_number = frame + 1, frame
 
 

@@ -8,6 +8,7 @@ a fused first derivative, whose own derivative is that of the formula in plain t
 forward mode, which custom ops have no rules for, the wrappers compute the formula itself.
 """
 
+from .advance import StepTaken, advance_planes
 from .bands import merge_bands, split_bands
 from .enums import EDITS, FORMS, RULES, real_dtype, rule_index
 from .extrapolate import extrapolate
@@ -25,7 +26,9 @@ __all__ = [
     "FramesAtL2",
     "RULES",
     "SearchColumn",
+    "StepTaken",
     "advance_l2_search",
+    "advance_planes",
     "begin_l2_search",
     "extrapolate",
     "merge_bands",

@@ -66,7 +66,7 @@ def plane_ops_supported(geometry: Geometry, *tensors: Tensor) -> bool:
 
 
 def step_planes_supported(t: Tensor) -> bool:
-    """Return whether step_planes, move_planes and morph_planes_to_l2 exist for a tensor's device."""
+    """Return whether step_planes, move_planes, morph_planes_to_l2 and advance_planes exist for a tensor's device."""
     return t.device.type == "cpu" and native.SIMD_WIDTH > 0
 
 

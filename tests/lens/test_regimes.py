@@ -1016,6 +1016,41 @@ def test_search_analyses_each_sample_once(monkeypatch):
     assert analysed == [12]
 
 
+@merged
+@pairwise
+@pytest.mark.parametrize("regime", ["persistent", "live"])
+@pytest.mark.parametrize("name", ["csp-phase", "csp-amplitude", "csp-joint"])
+@rules
+@pytest.mark.parametrize("color", ["rgb", "luma"])
+@pytest.mark.parametrize("cap", [None, 0.3])
+@pytest.mark.parametrize(
+    "extent", [{"max_l2": 1.5}, {"distances": [0.4, 3.0]}, {"factors": 60.0, "frames": 4}], ids=str
+)
+def test_one_op_steps_as_renders_do(regime, name, rule, color, cap, extent):
+    """Refreshed steps by one op, and by rendering every factor that a search tries, are the same but for rounding."""
+    if not native.SIMD_WIDTH:
+        pytest.skip("needs the ops on whole planes")
+    cap = None if name == "csp-amplitude" else cap
+    lens = SteerableLens(smooth(), family=name, rule=rule, regime=regime, color=color, phase_cap=cap)
+    with pytest.MonkeyPatch.context() as patch:
+        calls, op = [], ops.advance_planes
+        patch.setattr(ops, "advance_planes", lambda *a, **k: (calls.append(1), op(*a, **k))[1])
+        ours = lens.morph(images(), TARGET, steps=4, **extent)
+        patch.setattr("steerlens_fast.families.csp.take_step", lambda *args: None)
+        expected = lens.morph(images(), TARGET, steps=4, **extent)
+    assert len(calls) == (0 if "factors" in extent and regime == "live" else lens_steps(extent))
+    torch.testing.assert_close(ours.frames, expected.frames, rtol=0, atol=5e-4)
+    torch.testing.assert_close(ours.factors, expected.factors, rtol=2e-3, atol=0)
+    if ours.attained is not None:
+        assert torch.equal(ours.attained, expected.attained)
+
+
+def lens_steps(extent):
+    """The number of steps of a morph with ``steps=4``."""
+    intervals = len(extent["distances"]) if "distances" in extent else 3 if "frames" in extent else 4
+    return intervals * -(-4 // intervals)
+
+
 def test_search_alone_analyses_each_sample_once(monkeypatch):
     if not native.SIMD_WIDTH:
         pytest.skip("needs the ops on whole planes")

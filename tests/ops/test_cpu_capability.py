@@ -126,6 +126,9 @@ def test_missing_ops_raise(monkeypatch):
         "morph_planes_to_l2": lambda: ops.morph_planes_to_l2(
             planes, planes, 1, *[factors[:1]] * 2, *[factors[0]] * 2, filters * 2, filters
         ),
+        "advance_planes": lambda: ops.advance_planes(
+            planes, planes, [], 1, planes, planes, filters * 2, filters, factors=factors
+        ),
         "move_planes": lambda: ops.move_planes(planes, planes[0], factors, factors, filters * 2, filters),
     }
     for name, call in calls.items():

@@ -1,8 +1,8 @@
 #include "planes.h"
 
 #if STEERLENS_SIMD_WIDTH
+#include "../planes/advance_planes.h"
 #include "../planes/merge_planes.h"
-#include "../planes/morph_planes_to_l2.h"
 #include "../planes/split_planes.h"
 #else
 
@@ -41,6 +41,10 @@ template <typename T>
 void run_morph_to_l2(MorphToL2Args<T>&) {
   fail_without_simd();
 }
+template <typename T>
+void run_advance(AdvanceArgs<T>&) {
+  fail_without_simd();
+}
 
 }  // namespace steerlens::STEERLENS_CPU_LEVEL
 #endif
@@ -53,5 +57,6 @@ STEERLENS_INSTANTIATE_PLANES_KERNEL(run_morph, MorphArgs)
 STEERLENS_INSTANTIATE_PLANES_KERNEL(run_step, MorphArgs)
 STEERLENS_INSTANTIATE_PLANES_KERNEL(run_move, MorphArgs)
 STEERLENS_INSTANTIATE_PLANES_KERNEL(run_morph_to_l2, MorphToL2Args)
+STEERLENS_INSTANTIATE_PLANES_KERNEL(run_advance, AdvanceArgs)
 
 }  // namespace steerlens::STEERLENS_CPU_LEVEL

@@ -1,7 +1,7 @@
 // The kernels of the ops on whole planes (../planes); they exist where simd_width() is not 0.
 #pragma once
 
-#include "../../kernel_args/morph_to_l2.h"
+#include "../../kernel_args/advance.h"
 #include "../levels.h"
 
 namespace steerlens {
@@ -12,5 +12,6 @@ STEERLENS_DECLARE_PLANES_KERNEL(run_morph, MorphArgs)
 STEERLENS_DECLARE_PLANES_KERNEL(run_step, MorphArgs)
 STEERLENS_DECLARE_PLANES_KERNEL(run_move, MorphArgs)
 STEERLENS_DECLARE_PLANES_KERNEL(run_morph_to_l2, MorphToL2Args)
+STEERLENS_DECLARE_PLANES_KERNEL(run_advance, AdvanceArgs)
 
 }  // namespace steerlens

@@ -16,7 +16,7 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-// The memory of one sample.
+// The memory of one sample, or of as many of its planes as are in memory at a time.
 template <typename T>
 struct SampleMemory {
   std::vector<Groups<T>> planes;
@@ -28,13 +28,14 @@ struct SampleMemory {
   static int64_t vectors_of_sums(const MorphToL2Args<T>& args) {
     return 2 * args.planes_per_sample * pairs_of(blocks_of<T>(args.morph.synthesis.W));
   }
-  static int64_t vectors(const MorphToL2Args<T>& args) {
-    return args.planes_per_sample * args.morph.coefficient_vectors(kSimdWidth<T>) +
-           vectors_of_sums(args) + gradient_vectors(args.morph);
+  static int64_t vectors(const MorphToL2Args<T>& args, int64_t planes) {
+    return planes * args.morph.coefficient_vectors(kSimdWidth<T>) + vectors_of_sums(args) +
+           gradient_vectors(args.morph);
   }
 
-  SampleMemory(Vec<T>* memory, const MorphToL2Args<T>& args, const MotionKernels<T>& motion) {
-    for (int64_t c = 0; c < args.planes_per_sample; ++c) {
+  SampleMemory(Vec<T>* memory, const MorphToL2Args<T>& args, const MotionKernels<T>& motion,
+               int64_t count) {
+    for (int64_t c = 0; c < count; ++c) {
       planes.push_back(groups_in(memory, args.morph, motion));
       memory += args.morph.coefficient_vectors(kSimdWidth<T>);
     }
@@ -110,7 +111,7 @@ struct MorphToL2 {
 
   template <typename Executor>
   void sample(int64_t n, const Workspace<T>& workspace, const Executor& executor) const {
-    const SampleMemory<T> memory(workspace.extra, args, motion);
+    const SampleMemory<T> memory(workspace.extra, args, motion, args.planes_per_sample);
     prepare(n, memory, workspace, executor);
     const double source_l2 = l2_of_source(n);
     std::vector<Reached<T>> reached;
@@ -125,6 +126,28 @@ struct MorphToL2 {
       executor.run(1, [&](int64_t, FftScratch<T>&) { write_results(n, m, search); });
     }
     draw_frames(n, reached, memory, workspace, executor);
+  }
+
+  // The factor that reaches the target if the motion stays linear; for a gradient of zeros, any factor will do.
+  T first_factor(int64_t n, T target) const {
+    const int64_t bands = args.planes_per_sample * args.morph.bands();
+    double squared_speed = 0;
+    for (int64_t i = 0; i < bands; ++i) squared_speed += args.morph.speeds[n * bands + i];
+    squared_speed *= static_cast<double>(args.channels) / args.planes_per_sample;
+    // The speeds of bands may underflow or overflow.
+    const bool known = squared_speed > 0 && std::isfinite(squared_speed);
+    const double speed = known ? args.speed_share * std::sqrt(squared_speed) : gradient_norm(n);
+    const T first = static_cast<T>(std::min<double>(target / speed, std::numeric_limits<T>::max()));
+    return std::isfinite(first) && first > 0 ? first : T(1);
+  }
+
+  // The factor at which the largest phase step is as large as it may be.
+  T max_factor(int64_t n) const {
+    const int64_t bands = args.planes_per_sample * args.morph.bands();
+    T largest = 0;
+    for (int64_t i = 0; i < bands; ++i)
+      largest = larger_amplitude(args.morph.phases[n * bands + i], largest);
+    return std::min(args.phase_cap, args.phase_limit) / largest;
   }
 
  private:
@@ -148,34 +171,12 @@ struct MorphToL2 {
             args.range_ends[n]};
   }
 
-  // The factor that reaches the target if the motion stays linear; for a gradient of zeros, any factor will do.
-  T first_factor(int64_t n, T target) const {
-    const int64_t bands = args.planes_per_sample * args.morph.bands();
-    double squared_speed = 0;
-    for (int64_t i = 0; i < bands; ++i) squared_speed += args.morph.speeds[n * bands + i];
-    squared_speed *= static_cast<double>(args.channels) / args.planes_per_sample;
-    // The speeds of bands may underflow or overflow.
-    const bool known = squared_speed > 0 && std::isfinite(squared_speed);
-    const double speed = known ? args.speed_share * std::sqrt(squared_speed) : gradient_norm(n);
-    const T first = static_cast<T>(std::min<double>(target / speed, std::numeric_limits<T>::max()));
-    return std::isfinite(first) && first > 0 ? first : T(1);
-  }
-
   double gradient_norm(int64_t n) const {
     const int64_t size = args.planes_per_sample * args.area();
     const T* gradient = args.morph.gradients + n * size;
     double sum = 0;
     for (int64_t i = 0; i < size; ++i) sum += double{gradient[i]} * gradient[i];
     return std::sqrt(sum);
-  }
-
-  // The factor at which the largest phase step is as large as it may be.
-  T max_factor(int64_t n) const {
-    const int64_t bands = args.planes_per_sample * args.morph.bands();
-    T largest = 0;
-    for (int64_t i = 0; i < bands; ++i)
-      largest = larger_amplitude(args.morph.phases[n * bands + i], largest);
-    return std::min(args.phase_cap, args.phase_limit) / largest;
   }
 
   double l2_of_source(int64_t n) const {
@@ -290,8 +291,8 @@ void run_morph_to_l2(MorphToL2Args<T>& args) {
     to_l2.sample(n, workspace, executor);
   };
   for_each_item(morph.analysis, ffts, work,
-                {SampleMemory<T>::vectors(args), args.planes_per_sample * morph.frames,
-                 args.planes_per_sample});
+                {SampleMemory<T>::vectors(args, args.planes_per_sample),
+                 args.planes_per_sample * morph.frames, args.planes_per_sample});
 }
 
 }  // namespace steerlens::STEERLENS_CPU_LEVEL

@@ -36,6 +36,15 @@ struct Layout {
     if constexpr (E::kMovesPhase) f[kPhase * kSimdWidth<T>] = p.phase_step;
     if constexpr (E::kMovesAmplitude) f[kAmplitudeStep * kSimdWidth<T>] = p.amplitude_step;
   }
+  // The coefficient, before a step is stored.
+  template <typename T>
+  SL_FN static Cplx<T> coefficient(const T* f) {
+    return {f[0], f[kSimdWidth<T>]};
+  }
+  template <typename T>
+  SL_FN static void store_step(T* f, Cplx<T> c, PolarPair<T> step) {
+    store(f, E::load(c, step.phase, step.amplitude));
+  }
 };
 
 // `count` times kSimdWidth consecutive coefficients, or gradients of coefficients. kSimdWidth of them take `fields`
@@ -64,6 +73,7 @@ struct StepSize {
 template <typename T>
 struct MotionKernels {
   int fields;  // of a coefficient
+  T (*largest_amplitude)(const CoefficientSpan<T>& c);
   // Replaces coefficients, given their gradient, by the fields from which frames are computed (Layout).
   void (*take_step)(const MorphArgs<T>&, const CoefficientSpan<T>& c,
                     const CoefficientSpan<T>& gradient, T threshold);
@@ -74,6 +84,19 @@ struct MotionKernels {
   void (*complex_frame)(const CoefficientSpan<T>& c, Factors<T>, ComplexVec<T>* line);
 };
 
+template <typename E, typename T>
+T largest_amplitude(const CoefficientSpan<T>& c) {
+  alignas(64) T largest[kSimdWidth<T>] = {};
+  for (int64_t i = 0; i < c.count; ++i)
+    for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
+      const Cplx<T> coefficient = Layout<E>::coefficient(c.at(i) + lane);
+      largest[lane] = larger_amplitude(amplitude_of(coefficient), largest[lane]);
+    }
+  for (int64_t lane = 1; lane < kSimdWidth<T>; ++lane)
+    largest[0] = larger_amplitude(largest[lane], largest[0]);
+  return largest[0];
+}
+
 template <typename E, int kParts, Rule kRule, typename T>
 SL_FN void take_steps(const MorphArgs<T>& args, const CoefficientSpan<T>& c,
                       const CoefficientSpan<T>& gradient, T threshold) {
@@ -81,10 +104,10 @@ SL_FN void take_steps(const MorphArgs<T>& args, const CoefficientSpan<T>& c,
     T* f = c.at(i);
     const T* g = gradient.at(i);
     for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
-      const Cplx<T> coefficient = {f[lane], f[kSimdWidth<T> + lane]};
+      const Cplx<T> coefficient = Layout<E>::coefficient(f + lane);
       const Cplx<T> slope = {g[lane], kParts == 2 ? g[(kParts - 1) * kSimdWidth<T> + lane] : T(0)};
       const PolarPair<T> s = step_above(coefficient, slope, args.eps, kRule, threshold);
-      Layout<E>::store(f + lane, E::load(coefficient, s.phase, s.amplitude));
+      Layout<E>::store_step(f + lane, coefficient, s);
     }
   }
 }
@@ -106,7 +129,7 @@ StepSize<T> step_size(const CoefficientSpan<T>& c) {
   alignas(64) T sums[kSimdWidth<T>] = {}, largest[kSimdWidth<T>] = {};
   for (int64_t i = 0; i < c.count; ++i)
     for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
-      const Coefficient<T> p = Layout<E>::load(c.at(i) + lane);
+      const auto p = Layout<E>::load(c.at(i) + lane);
       sums[lane] += E::squared_speed(p);
       if constexpr (E::kMovesPhase)
         largest[lane] = larger_amplitude(std::fabs(p.phase_step), largest[lane]);
@@ -149,8 +172,8 @@ struct MakeMotionKernels {
   MotionKernels<T>& motion;
   template <typename E>
   void run() const {
-    motion = {Layout<E>::kFields, take_step<E, T>, step_size<E, T>, real_frame<E, T>,
-              complex_frame<E, T>};
+    motion = {Layout<E>::kFields, largest_amplitude<E, T>, take_step<E, T>,
+              step_size<E, T>,    real_frame<E, T>,        complex_frame<E, T>};
   }
 };
 

@@ -1,5 +1,5 @@
-// split_planes, merge_planes, morph_planes, step_planes and move_planes on CPUs with SIMD registers, in float32.
-#include "../../args/morph.h"
+// The ops on whole planes on CPUs with SIMD registers, in float32.
+#include "../../args/advance.h"
 #include "../kernels/planes.h"
 
 namespace steerlens {
@@ -137,6 +137,29 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> morph_planes_to_l2(
   });
 }
 
+std::tuple<Tensor, Tensor, Tensor, Tensor> advance_planes(
+    Tensor images, Tensor gradients, std::vector<Tensor> coordinates, int64_t planes_per_sample,
+    std::optional<Tensor> base, Tensor source, Tensor position, std::optional<Tensor> factors,
+    std::optional<Tensor> l2_limits, std::vector<Tensor> analysis, std::vector<Tensor> synthesis,
+    int64_t i_power, int64_t edit, int64_t rule, bool complex_bands, double eps, double floor,
+    double low, double high, double phase_cap, double phase_limit, double speed_share,
+    double max_step_ratio, int64_t iterations) {
+  return with_precision([&](auto zero) -> std::tuple<Tensor, Tensor, Tensor, Tensor> {
+    using T = decltype(zero);
+    auto p = prepare_advance_planes<T>(
+        limits<T>(), {images, gradients, images, images, analysis, synthesis},
+        {coordinates, base, planes_per_sample, source, position, factors, l2_limits},
+        {i_power, edit, rule, complex_bands, eps, floor, low, high},
+        {{phase_cap, phase_limit, speed_share, iterations}, max_step_ratio});
+    if (p.args.to_l2.samples > 0) {
+      set_image_blocks(p.args.to_l2.morph.analysis);
+      set_image_blocks(p.args.to_l2.morph.synthesis);
+      run_advance(p.args);
+    }
+    return {p.frames, p.factors, p.l2, p.out_of_range};
+  });
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CPU, m) {
@@ -147,6 +170,7 @@ STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CPU, m) {
   m.impl("step_planes", TORCH_BOX(&step_planes));
   m.impl("move_planes", TORCH_BOX(&move_planes));
   m.impl("morph_planes_to_l2", TORCH_BOX(&morph_planes_to_l2));
+  m.impl("advance_planes", TORCH_BOX(&advance_planes));
 }
 
 }  // namespace steerlens

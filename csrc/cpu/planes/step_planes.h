@@ -19,11 +19,23 @@ struct MorphStep {
   template <typename Executor>
   void plane(int64_t n, const Groups<T>& groups, Vec<T>* memory, const Workspace<T>& workspace,
              const Executor& executor) const {
-    const int64_t at = n * args.analysis.H * args.analysis.W;
-    analysis.transform(args.images + at, workspace, executor);
+    analyze(n, groups, workspace, executor);
+    take_steps(n, groups, memory, workspace, executor);
+  }
+
+  template <typename Executor>
+  void analyze(int64_t n, const Groups<T>& groups, const Workspace<T>& workspace,
+               const Executor& executor) const {
+    analysis.transform(args.images + n * area(), workspace, executor);
     for (size_t i = 0; i < groups.size(); ++i)
       analysis.bands(args.analysis.groups[i], workspace, executor, groups[i]);
-    analysis.transform(args.gradients + at, workspace, executor);
+  }
+
+  // The steps of coefficients that are known.
+  template <typename Executor>
+  void take_steps(int64_t n, const Groups<T>& groups, Vec<T>* memory, const Workspace<T>& workspace,
+                  const Executor& executor) const {
+    analysis.transform(args.gradients + n * area(), workspace, executor);
     for (size_t i = 0; i < args.gradient.size(); ++i) {
       const PlaneGroup<T>& group = args.gradient[i];
       const GroupCoefficients<T> gradient = {memory, blocks_of<T>(group.w), group.h,
@@ -56,18 +68,12 @@ struct MorphStep {
   }
 
  private:
+  int64_t area() const { return args.analysis.H * args.analysis.W; }
+
   // The step of one orientation: first its largest amplitude is found, then every coefficient is replaced.
   void step_band(const CoefficientSpan<T>& c, const CoefficientSpan<T>& gradient) const {
-    alignas(64) T largest[kSimdWidth<T>] = {};
-    for (int64_t i = 0; i < c.count; ++i)
-      for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
-        const T* f = c.at(i) + lane;
-        largest[lane] =
-            larger_amplitude(amplitude_of(Cplx<T>{f[0], f[kSimdWidth<T>]}), largest[lane]);
-      }
-    for (int64_t lane = 1; lane < kSimdWidth<T>; ++lane)
-      largest[0] = larger_amplitude(largest[lane], largest[0]);
-    motion.take_step(args, c, gradient, step_threshold(args.floor, largest[0]));
+    const T largest = motion.largest_amplitude(c);
+    motion.take_step(args, c, gradient, step_threshold(args.floor, largest));
   }
 };
 

@@ -1,0 +1,246 @@
+// advance_planes: one refreshed step, sample by sample: analysis and step, then either given factors, or a search for the
+// factor at which the frame lies at a distance. Coefficients move in coordinates anchored at the planes, which the op
+// reads and updates, or, without coordinates, as in morph_planes_to_l2, which explains how threads share a sample.
+#pragma once
+
+#include "anchored_motion.h"
+#include "morph_planes_to_l2.h"
+
+namespace steerlens::STEERLENS_CPU_LEVEL {
+namespace {
+
+template <typename T>
+double l2_between(const T* a, const T* b, int64_t size) {
+  constexpr int64_t kPiece = 64 * kSimdWidth<T>;  // sums of more squares would be less accurate
+  double total = 0;
+  for (int64_t first = 0; first < size; first += kPiece) {
+    Vec<T> sums = {};
+    const int64_t end = std::min(first + kPiece, size);
+    for (int64_t at = first; at < end; at += kSimdWidth<T>) {
+      const Vec<T> difference = load_vec(a + at, end - at) - load_vec(b + at, end - at);
+      sums += difference * difference;
+    }
+    total += sum_of<T>(sums, kSimdWidth<T>);
+  }
+  return std::sqrt(total);
+}
+
+template <typename T>
+struct AdvanceSample {
+  const AdvanceArgs<T>& args;
+  const MotionKernels<T>& motion;
+  const AnchorKernels<T>& anchor;
+  const MorphStep<T>& step;
+  const FrameSynthesis<T>& synthesis;
+  const MorphToL2<T>& to_l2;  // for its limits
+  FrameValues<T> values;
+  double* distances;  // [B, distances_per_sample]
+
+  // Two searches, with a distance for each factor tried, and distances of the results.
+  static int64_t distances_per_sample(const AdvanceArgs<T>& args) {
+    return 2 * args.to_l2.iterations + 2;
+  }
+
+  // How many planes of a sample are in memory at a time: all, where the factors depend on all.
+  static int64_t planes_in_memory(const AdvanceArgs<T>& args) {
+    const bool independent = !args.searches && std::isinf(args.to_l2.phase_cap);
+    return independent ? 1 : args.to_l2.planes_per_sample;
+  }
+
+  // The work on the planes in memory of sample n, on each of the threads that share it.
+  template <typename Executor>
+  struct Run {
+    const AdvanceSample& of;
+    int64_t n, first;  // plane
+    const SampleMemory<T>& memory;
+    const Workspace<T>& workspace;
+    const Executor& executor;
+    int64_t measured = 0;  // distances so far
+    Factors<T> drawn = {std::numeric_limits<T>::quiet_NaN(), 0};
+
+    void draw(Factors<T> factors) {
+      if (factors.phase == drawn.phase && factors.amplitude == drawn.amplitude) return;
+      for (size_t i = 0; i < memory.planes.size(); ++i)
+        of.draw_plane(n, first + i, factors, memory.planes[i], workspace, executor);
+      drawn = factors;
+    }
+
+    // The distance of the last frame drawn from an image: computed once, since others may be ahead and draw again.
+    double distance_from(const T* image) {
+      double& l2 = of.distances[n * distances_per_sample(of.args) + measured++];
+      executor.run(1, [&](int64_t, FftScratch<T>&) {
+        l2 = l2_between(of.frame(n), image, of.args.to_l2.sample_size());
+      });
+      return l2;
+    }
+
+    L2Search search(const L2SearchLimits& limits, const T* image, double start_l2) {
+      L2Search search = L2Search::begin(limits, start_l2, std::numeric_limits<T>::epsilon());
+      for (int64_t trial = 0; trial < of.args.to_l2.iterations && search.active != 0; ++trial) {
+        const T factor = static_cast<T>(search.factor);
+        draw({factor, factor});
+        search.advance(distance_from(image));
+      }
+      const T best = static_cast<T>(search.best);
+      draw({best, best});
+      return search;
+    }
+  };
+
+  template <typename Executor>
+  void sample(int64_t n, const Workspace<T>& workspace, const Executor& executor) const {
+    const int64_t count = planes_in_memory(args);
+    const SampleMemory<T> memory(workspace.extra, args.to_l2, motion, count);
+    for (int64_t first = 0; first < args.to_l2.planes_per_sample; first += count) {
+      Run<Executor> run{*this, n, first, memory, workspace, executor};
+      prepare(run);
+      const bool out_of_range = args.searches && search(run);
+      if (!args.searches) run.draw(given_factors(n));
+      move_coordinates(run);
+      if (first + count == args.to_l2.planes_per_sample) write_results(run, out_of_range);
+    }
+  }
+
+ private:
+  T* frame(int64_t n) const { return args.to_l2.morph.out + n * args.to_l2.sample_size(); }
+  const T* source(int64_t n) const { return args.source + n * args.to_l2.sample_size(); }
+  const T* position(int64_t n) const { return args.position + n * args.to_l2.sample_size(); }
+
+  // Analysis and step.
+  template <typename Executor>
+  void prepare(const Run<Executor>& run) const {
+    for (size_t i = 0; i < run.memory.planes.size(); ++i) {
+      const int64_t plane = run.n * args.to_l2.planes_per_sample + run.first + i;
+      const Groups<T>& groups = run.memory.planes[i];
+      step.analyze(plane, groups, run.workspace, run.executor);
+      for_coordinates(plane, groups, run.executor, anchor.read);
+      step.take_steps(plane, groups, run.memory.gradient, run.workspace, run.executor);
+      step.write_sizes(plane, groups, run.executor);
+    }
+  }
+
+  // Calls body(coefficients, coordinates) for each column block of a plane.
+  template <typename Executor, typename Body>
+  void for_coordinates(int64_t plane, const Groups<T>& groups, const Executor& executor,
+                       const Body& body) const {
+    for (size_t i = 0; i < args.coordinates.size(); ++i) {
+      const PlaneGroup<T>& group = args.to_l2.morph.synthesis.groups[i];
+      executor.run(group.K * groups[i].blocks, [&](int64_t task, FftScratch<T>&) {
+        const int64_t k = task / groups[i].blocks, block = task % groups[i].blocks;
+        const int64_t column = block * kSimdWidth<T>,
+                      at = (plane * group.K + k) * group.h * group.w + column;
+        const auto from = [&](T* t) { return t ? t + at : nullptr; };
+        const Coordinates<T>& of_group = args.coordinates[i];
+        body(groups[i].column_block(k, block),
+             CoordinateBlock<T>{from(of_group.phase), from(of_group.log_amplitude), group.w,
+                                group.w - column});
+      });
+    }
+  }
+
+  template <typename Executor>
+  void move_coordinates(const Run<Executor>& run) const {
+    for (size_t i = 0; i < run.memory.planes.size(); ++i)
+      for_coordinates(run.n * args.to_l2.planes_per_sample + run.first + i, run.memory.planes[i],
+                      run.executor, [&](const CoefficientSpan<T>& c, const CoordinateBlock<T>& to) {
+                        anchor.write(c, run.drawn, to);
+                      });
+  }
+
+  template <typename Executor>
+  void write_results(Run<Executor>& run, bool out_of_range) const {
+    const double l2 = run.distance_from(source(run.n));
+    run.executor.run(1, [&](int64_t, FftScratch<T>&) {
+      args.moved_phases[run.n] = run.drawn.phase;
+      args.moved_amplitudes[run.n] = run.drawn.amplitude;
+      args.to_l2.l2[run.n] = static_cast<T>(l2);
+      args.to_l2.out_of_range[run.n] = out_of_range;
+    });
+  }
+
+  // The given factors, scaled down if the largest phase step would exceed the cap.
+  Factors<T> given_factors(int64_t n) const {
+    const T b = args.phase_factors[n], a = args.amplitude_factors[n];
+    if (std::isinf(args.to_l2.phase_cap)) return {b, a};
+    const T largest = to_l2.max_factor(n) / std::fabs(b), share = largest < 1 ? largest : T(1);
+    return {b * share, a * share};
+  }
+
+  // Draws the frame at the distance, or as far as a step may go; returns whether it would need a factor out of range.
+  template <typename Executor>
+  bool search(Run<Executor>& run) const {
+    const int64_t n = run.n;
+    const MorphToL2Args<T>& limits = args.to_l2;
+    const int64_t size = limits.sample_size();
+    const double target = limits.max_l2[n], tolerance = limits.tolerances[n];
+    const double here = l2_between(position(n), source(n), size);
+    const L2Search found = run.search(
+        {target, tolerance, start(n), to_l2.max_factor(n), limits.range_ends[n]}, source(n), here);
+    // The length of a step that is perpendicular to the displacement so far.
+    const double perpendicular = std::sqrt(std::max(target * target - here * here, 0.0));
+    const double longest = std::max(args.max_step_ratio * perpendicular, tolerance);
+    const T b = run.drawn.phase;
+    if (b > 0 && run.distance_from(position(n)) > longest)
+      run.search({longest, tolerance, b / 2, b, limits.range_ends[n]}, position(n), 0);
+    return found.out_of_range != 0;
+  }
+
+  // The first factor to try: the given one or, without one, that of a linear motion.
+  T start(int64_t n) const {
+    using Limits = std::numeric_limits<T>;
+    const T given = args.starts[n];
+    return given > 0 ? clamped(given, Limits::min(), Limits::max())
+                     : to_l2.first_factor(n, args.to_l2.max_l2[n]);
+  }
+
+  // The frame of plane c of sample n.
+  template <typename Executor>
+  void draw_plane(int64_t n, int64_t c, Factors<T> factors, const Groups<T>& groups,
+                  const Workspace<T>& workspace, const Executor& executor) const {
+    const MorphToL2Args<T>& l2_args = args.to_l2;
+    const int64_t area = l2_args.area(), channels = l2_args.channels / l2_args.planes_per_sample;
+    const int64_t first = c * channels * area;
+    const T* image = l2_args.image_of(n) + first;
+    T* to = frame(n) + first;
+    if (!args.anchored() && factors.phase == 0 && factors.amplitude == 0)
+      return values.copy(image, channels * area, to, executor);
+    const T* plane = l2_args.morph.images + (n * l2_args.planes_per_sample + c) * area;
+    const SampleWriter<T> writer{
+        values,   groups.back(),           plane,  image, to, l2_args.morph.synthesis.W, area,
+        channels, l2_args.base != nullptr, nullptr};
+    synthesis.frame(groups, factors, workspace, executor, writer);
+  }
+};
+
+}  // namespace
+
+template <typename T>
+void run_advance(AdvanceArgs<T>& args) {
+  MorphArgs<T>& morph = args.to_l2.morph;
+  const FilterMemory<T> filters({&morph.analysis.groups, &morph.synthesis.groups});
+  share_filters(morph);
+  MotionKernels<T> motion = motion_kernels(morph);
+  AnchorKernels<T> anchor = {};
+  if (args.anchored())
+    for_edit(morph.moves_phase(), morph.moves_amplitude(), morph.rule,
+             MakeAnchorKernels<T>{motion, anchor});
+  const FftTables<T> ffts(morph.analysis);
+  const Analysis<T> analysis{morph.analysis, ffts};
+  const Synthesis<T> synthesis{morph.synthesis, ffts};
+  const MorphStep<T> step{morph, motion, analysis};
+  const FrameSynthesis<T> frame_synthesis{morph, motion, synthesis};
+  const FrameValues<T> values{morph.low, morph.high, StreamingVecWriter(0)};
+  const MorphToL2<T> to_l2{args.to_l2, motion, step, frame_synthesis, values, values, nullptr};
+  const ScratchMemory distances(args.to_l2.samples * AdvanceSample<T>::distances_per_sample(args) *
+                                int64_t{sizeof(double)});
+  const AdvanceSample<T> advance{
+      args, motion, anchor, step, frame_synthesis, to_l2, values, distances.data<double>()};
+  const auto work = [&](int64_t n, const Workspace<T>& workspace, const auto& executor) {
+    advance.sample(n, workspace, executor);
+  };
+  for_each_item(morph.analysis, ffts, work,
+                {SampleMemory<T>::vectors(args.to_l2, AdvanceSample<T>::planes_in_memory(args)), 0,
+                 args.to_l2.planes_per_sample});
+}
+
+}  // namespace steerlens::STEERLENS_CPU_LEVEL

@@ -1,0 +1,123 @@
+// A coefficient in coordinates anchored at its source c0: c0 exp(eta + i delta), with |delta| <= pi and |eta| <= 1. Steps
+// move delta and eta.
+#pragma once
+
+#include <limits>
+
+#include "extrapolate.h"
+
+namespace steerlens {
+
+// The values that are computed once for each coefficient and step. Amplitudes are logarithms (polar rule), or relative
+// to |c0| (complex rule).
+template <typename T>
+struct AnchoredCoefficient {
+  Cplx<T> source;  // c0
+  T phase, amplitude;
+  T phase_step, amplitude_step;
+};
+
+// log(x) for x from 1/e to e.
+template <typename T>
+SL_FN T log_near_1(T x) {
+  // 2 artanh(s), whose series is cut off where its terms are below 1e-8 (1e-17 in float64) of the sum.
+  constexpr int kTerms = sizeof(T) == 4 ? 11 : 25;
+  const T s = (x - T(1)) / (x + T(1)), square = s * s;
+  T sum = T(0);
+  for (int i = kTerms - 1; i >= 0; --i) sum = std::fma(sum, square, T(1) / T(2 * i + 1));
+  return T(2) * s * sum;
+}
+
+// How coefficients move whose coordinates are those of an Extrapolation E.
+template <typename E>
+struct AnchoredMove {
+  static constexpr bool kMovesPhase = E::kMovesPhase, kMovesAmplitude = E::kMovesAmplitude;
+  static constexpr bool kRelativeAmplitude = E::kNeedsAmplitude;  // the complex rule
+
+  // delta after a step.
+  template <typename T>
+  SL_FN static T moved_phase(const AnchoredCoefficient<T>& p, T factor) {
+    constexpr T kLimit = T(3.141592653589793);
+    return clamped(std::fma(factor, p.phase_step, p.phase), -kLimit, kLimit);
+  }
+
+  // eta or exp(eta) after a step.
+  template <typename T>
+  SL_FN static T moved_amplitude(const AnchoredCoefficient<T>& p, T factor) {
+    const T moved = std::fma(factor, p.amplitude_step, p.amplitude);
+    if constexpr (!kRelativeAmplitude) return clamped(moved, T(-1), T(1));
+    constexpr T kLargest = T(2.718281828459045), kSmallest = T(0.36787944117144233);
+    return p.amplitude_step == T(0) ? p.amplitude : clamped(moved, kSmallest, kLargest);
+  }
+
+  template <typename T>
+  SL_FN static Gain<T> gain(const AnchoredCoefficient<T>& p, T factor) {
+    if constexpr (!kMovesAmplitude) return {T(1), T(1)};
+    const T moved = moved_amplitude(p, factor);
+    if constexpr (kRelativeAmplitude) return {moved, T(1)};
+    return exp_of(moved);
+  }
+
+  template <typename T>
+  SL_FN static Cplx<T> rotation(const AnchoredCoefficient<T>& p, T factor) {
+    if constexpr (!kMovesPhase) return {T(1), T(0)};
+    const SinCos<T> t = sincos_of(moved_phase(p, factor));
+    return {t.cos, t.sin};
+  }
+
+  template <typename T>
+  SL_FN static Cplx<T> value(const AnchoredCoefficient<T>& p, T phase_factor, T amplitude_factor) {
+    return gain(p, amplitude_factor) * (p.source * rotation(p, phase_factor));
+  }
+
+  // Re(value), without computing the imaginary part.
+  template <typename T>
+  SL_FN static T real(const AnchoredCoefficient<T>& p, T phase_factor, T amplitude_factor) {
+    const Cplx<T> turn = rotation(p, phase_factor);
+    return gain(p, amplitude_factor) * (p.source.re * turn.re - p.source.im * turn.im);
+  }
+
+  // |d value / d f|^2 at f = 0, where f is both the phase and the amplitude factor.
+  template <typename T>
+  SL_FN static T squared_speed(const AnchoredCoefficient<T>& p) {
+    const T square = p.source.re * p.source.re + p.source.im * p.source.im;
+    T gain = T(1), speed = T(0);
+    if constexpr (kRelativeAmplitude) gain = p.amplitude;
+    if constexpr (kMovesAmplitude && !kRelativeAmplitude) gain = exp_of(p.amplitude) * T(1);
+    const T moving = square * (gain * gain);
+    if constexpr (kMovesPhase) speed = moving * (p.phase_step * p.phase_step);
+    if constexpr (kMovesAmplitude)
+      speed += (kRelativeAmplitude ? square : moving) * (p.amplitude_step * p.amplitude_step);
+    return speed;
+  }
+
+  // The coordinate eta, and the value of `amplitude` that stands for it.
+  template <typename T>
+  SL_FN static T amplitude_at(T log_amplitude) {
+    if constexpr (!kRelativeAmplitude) return log_amplitude;
+    return exp_of(log_amplitude) * T(1);
+  }
+
+  // eta after a step from `log_amplitude`.
+  template <typename T>
+  SL_FN static T moved_log_amplitude(const AnchoredCoefficient<T>& p, T log_amplitude, T factor) {
+    const T moved = moved_amplitude(p, factor);
+    if constexpr (!kRelativeAmplitude) return moved;
+    return p.amplitude_step == T(0) ? log_amplitude : clamped(log_near_1(moved), T(-1), T(1));
+  }
+
+  // Sets the steps, given those that `step` computes for the coefficient at its present coordinates.
+  template <typename T>
+  SL_FN static void set_steps(AnchoredCoefficient<T>& p, PolarPair<T> step) {
+    p.phase_step = step.phase;
+    p.amplitude_step = step.amplitude;
+    if constexpr (kRelativeAmplitude) {
+      constexpr T kMax =
+          std::numeric_limits<T>::max();  // a factor of 0 times infinity would be NaN
+      const T relative = clamped(step.amplitude / amplitude_of(p.source), -kMax, kMax);
+      p.amplitude_step = step.amplitude == T(0) ? T(0) : relative;
+    }
+  }
+};
+
+}  // namespace steerlens

@@ -1,0 +1,126 @@
+"""``advance_planes``: one step of images along a new gradient, by factors or to L2 distances."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .enums import edit_index, rule_index
+from .registration import call_op, check_float32, check_plane_ops_exist, fake
+
+
+class StepTaken(NamedTuple):
+    """The results of :func:`advance_planes`, for B samples."""
+
+    frames: Tensor  # [1, B * channels, H, W]
+    factors: Tensor  # [2, B], of the phase and of the amplitude step
+    l2: Tensor  # [B], the distances of the frames from the source
+    out_of_range: Tensor  # [B], bool: whether the sample moves, but would need a factor that cannot be represented
+
+
+def advance_planes(
+    images: Tensor,
+    gradients: Tensor,
+    coordinates: Sequence[Tensor],
+    planes_per_sample: int,
+    source: Tensor,
+    position: Tensor,
+    analysis: Sequence[Tensor],
+    synthesis: Sequence[Tensor],
+    i_power: int = 0,
+    edit: str = "phase",
+    rule: str = "complex",
+    complex_bands: bool = False,
+    eps: float = 1.0,
+    floor: float = 1e-6,
+    bounds: tuple[float, float] | None = None,
+    *,
+    factors: Tensor | None = None,
+    limits: Tensor | None = None,
+    base: Tensor | None = None,
+    phase_cap: float = math.inf,
+    phase_limit: float = math.inf,
+    speed_share: float = 1.0,
+    max_step_ratio: float = math.inf,
+    iterations: int = 48,
+) -> StepTaken:
+    """Take one step of samples of several planes each, and move their coordinates in place.
+
+    A coefficient c0 of the images becomes c0 exp(eta + i delta). The step is that of :func:`step` for the coefficients
+    at the present coordinates; it moves delta and eta, which are limited: abs(delta) <= pi, abs(eta) <= 1. Without
+    coordinates, the images themselves move, as in :func:`morph_planes`. Temporaries are those of
+    :func:`morph_planes_to_l2`.
+
+    Parameters
+    ----------
+    images, gradients : Tensor [B * planes_per_sample, H, W], float32
+        Planes that the coordinates are anchored at, and the gradient at the present image.
+    coordinates : sequence of Tensors [B * planes_per_sample, K, h, w], float32, contiguous
+        For each group of bands delta, then eta, if they move; written in place. Or none.
+    planes_per_sample : int
+    source, position : Tensor [B * channels, H, W], float32
+        Images from which distances are measured, and the present images; only read for ``limits``.
+    analysis, synthesis, i_power, edit, rule, complex_bands, eps, floor, bounds
+        As in :func:`morph_planes`.
+    factors : Tensor [2, B], float32, optional
+        Factors of the phase and of the amplitude step. They are scaled down together where the largest phase step would
+        exceed ``phase_cap``.
+    limits : Tensor [4, B], float32, optional
+        Instead of factors: distances to reach, their largest errors, the largest factors that can be represented, and
+        the first factors to try (0 where none is known). The search is that of :func:`begin_l2_search`.
+    base : Tensor [B * channels, H, W], float32, optional
+        As in :func:`morph_planes_to_l2`.
+    phase_cap, phase_limit, speed_share, iterations
+        As in :func:`morph_planes_to_l2`.
+    max_step_ratio : float
+        A step from distance d toward r moves by at most this times sqrt(r^2 - d^2).
+
+    Returns
+    -------
+    StepTaken
+
+    Raises
+    ------
+    ValueError
+        For an unknown edit or rule.
+    RuntimeError
+        As in :func:`split_planes`, and if a derivative would be recorded.
+
+    Notes
+    -----
+    On CPUs with AVX2, AVX-512 or NEON only. Has no derivative.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from steerlens_fast.pyramid.filters import Geometry
+    >>> from steerlens_fast.pyramid.backend import plane_ops_supported
+    >>> planes, filters, residual = torch.rand(2, 32, 32), [torch.ones(3, 16, 16)], torch.ones(1, 32, 32) / 1024
+    >>> phases = torch.zeros(2, 3, 16, 16)
+    >>> if plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), planes):
+    ...     args = planes, -planes.flip(0), [phases], 2, planes, planes, [*filters, residual], filters
+    ...     taken = advance_planes(*args, factors=torch.ones(2, 1))
+    ...     assert taken.frames.shape == (1, 2, 32, 32) and bool(phases.any())
+    """
+    tensors = images, gradients, source, position, *coordinates
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        raise RuntimeError("advance_planes has no derivative: use morph_planes")
+    low, high = (-math.inf, math.inf) if bounds is None else bounds
+    options = i_power, edit_index(edit), rule_index(rule), complex_bands, eps, floor, low, high
+    search = phase_cap, phase_limit, speed_share, max_step_ratio, iterations
+    groups = list(analysis), list(synthesis)
+    args = images, gradients, list(coordinates), planes_per_sample, base, source, position, factors, limits, *groups
+    check_plane_ops_exist("advance_planes", args)
+    return StepTaken(*call_op("advance_planes", *args, *options, *search))
+
+
+@fake("advance_planes")
+def _(images, gradients, coordinates, planes_per_sample, base, source, *options):
+    check_float32("images", images)
+    samples = images.shape[0] // planes_per_sample
+    l2 = images.new_empty(samples)
+    return source.new_empty(1, *source.shape), images.new_empty(2, samples), l2, torch.empty_like(l2, dtype=torch.bool)

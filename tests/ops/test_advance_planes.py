@@ -1,0 +1,262 @@
+"""advance_planes: beside the anchors that compute each step by several ops, and morph_planes at the factors found."""
+
+import math
+from itertools import product
+
+import pytest
+import torch
+from cases import ODD_LAYOUTS, RAW, image, normal, on_tensors
+from pairwise import covering, merged
+from tolerances import assert_close
+
+from steerlens_fast import CSPFamily, LumaFamily, SteerablePyramid, memory, native, ops
+from steerlens_fast.families.protocols import StepExtent
+from steerlens_fast.lens.l2_search import l2_from, tolerance_at
+from steerlens_fast.lens.regimes import SEARCH_OPTIONS
+
+pytestmark = pytest.mark.skipif(not native.SIMD_WIDTH, reason="needs AVX2, and the CPU's own kernels")
+BOUNDS = (0.0, 1.0)
+UNLIMITED = SEARCH_OPTIONS | {"max_step_ratio": 1e30}
+
+
+def csp(size, edit="phase", rule="complex", **options):
+    return CSPFamily(SteerablePyramid(size, order=2, **options), edit, rule, floor=0.05)
+
+
+def slope(shape, step, scale=0.02):
+    return scale * normal(*shape, dtype=torch.float32, seed=step)
+
+
+def by_factors(x, position, b, a=None, phase_cap=math.inf):
+    table = lambda t: torch.as_tensor(t, dtype=torch.float32).expand(len(x))
+    return StepExtent(x, position, phase_cap, factors=torch.stack([table(b), table(b if a is None else a)]))
+
+
+def to_distance(x, position, max_l2, phase_cap=math.inf, start=0.0, range_end=1e30, options=UNLIMITED):
+    max_l2 = torch.as_tensor(max_l2, dtype=torch.float32).expand(len(x))
+    table = lambda t: torch.as_tensor(t, dtype=torch.float32).expand(len(x))
+    limits = torch.stack([max_l2, tolerance_at(max_l2), table(range_end), table(start)])
+    return StepExtent(x, position, phase_cap, limits=limits, options=options)
+
+
+def copy_of(anchor, family):
+    """An anchor at the same coordinates."""
+    other = family.anchor(anchor.image)
+    for to, t in zip(coordinates(other), coordinates(anchor)):
+        to.copy_(t)
+    return other
+
+
+def coordinates(anchor):
+    return getattr(anchor, "anchor", anchor).state
+
+
+def settings():
+    sizes, edits = [(28, 28), (45, 35), (37, 53), (9, 8)], ("phase", "amplitude", "joint")
+    return covering(product(sizes, (1, 3), edits, ("complex", "polar"), ("real", "adjoint"), (None, BOUNDS)))
+
+
+@merged
+@pytest.mark.parametrize("size, channels, edit, rule, synthesis, bounds", settings())
+def test_steps_are_those_of_the_single_ops(size, channels, edit, rule, synthesis, bounds):
+    family, shape = csp(size, edit, rule, synthesis=synthesis), (3, channels, *size)
+    x = position = image(*shape, dtype=torch.float32)
+    anchor, expected = family.anchor(x), family.anchor(x)
+    b, a = torch.tensor([0.0, 3.0, 40.0]), torch.tensor([1.0, 3.0, 20.0])
+    for step in range(3):  # some coordinates reach their limits
+        g = slope(shape, step)
+        taken = anchor.refreshed_step(g, by_factors(x, position, b, a), bounds)
+        expected.advance(g, b[None], a[None])
+        position = taken.frames.view(shape)
+        assert_close(position, expected.frame(bounds), "render")
+        assert torch.equal(taken.factors, torch.stack([b, a]))
+        assert_close(taken.l2, l2_from(position[None], x)[0], "op")
+        for ours, theirs in zip(anchor.state, expected.state):
+            assert_close(ours, theirs, "render", like=1.0)
+
+
+def check_search(anchor, family, gradient, extent, bounds=BOUNDS):
+    """Check that the step to a distance is the one by the factors that it returns; return its results."""
+    other = copy_of(anchor, family)
+    taken = anchor.refreshed_step(gradient, extent, bounds)
+    same = other.refreshed_step(gradient, by_factors(extent.source, extent.position, *taken.factors), bounds)
+    assert torch.equal(taken.frames, same.frames) and torch.equal(taken.l2, same.l2)
+    assert all(map(torch.equal, coordinates(anchor), coordinates(other)))
+    return taken
+
+
+@merged
+@pytest.mark.parametrize("edit, rule", list(product(("phase", "amplitude", "joint"), ("complex", "polar"))))
+@pytest.mark.parametrize("color", ["rgb", "luma"])
+def test_distances_are_reached(edit, rule, color):
+    shape, family = (3, 3, 28, 36), csp((28, 36), edit, rule)
+    family = family if color == "rgb" else LumaFamily(family)
+    x = position = image(*shape, dtype=torch.float32)
+    anchor = family.anchor(x)
+    for step, target in enumerate([0.1, 0.25, 0.4]):
+        extent = to_distance(x, position, target * torch.tensor([1.0, 0.5, 1.5]))
+        taken = check_search(anchor, family, slope(shape, step), extent)
+        position = taken.frames.view(shape)
+        assert ((taken.l2 - extent.limits[0]).abs() <= extent.limits[1]).all() and not taken.out_of_range.any()
+
+
+def test_a_search_starts_at_the_given_factor():
+    shape, family = (2, 1, 32, 32), csp((32, 32))
+    x, g = image(*shape, dtype=torch.float32), slope((2, 1, 32, 32), 0)
+    expected = family.anchor(x).refreshed_step(g, to_distance(x, x, 0.3), BOUNDS)
+    start = expected.factors[0]
+    options = UNLIMITED | {"iterations": 1}
+    taken = family.anchor(x).refreshed_step(g, to_distance(x, x, 0.3, start=start, options=options), BOUNDS)
+    assert torch.equal(taken.factors, expected.factors) and torch.equal(taken.frames, expected.frames)
+
+
+def test_limits_are_kept():
+    """A step's length, a cap on phases for both kinds of steps, and factors that cannot be represented."""
+    shape, family = (2, 1, 32, 32), csp((32, 32))
+    x, g = image(*shape, dtype=torch.float32), slope((2, 1, 32, 32), 0)
+    first = family.anchor(x)
+    position = first.refreshed_step(g, to_distance(x, x, 0.5), BOUNDS).frames.view(shape)
+    # Back toward the source, at nearly the same distance: the whole way would be the longer step.
+    target, ratio = 0.51, 0.5
+    extent = to_distance(x, position, target, options=UNLIMITED | {"max_step_ratio": ratio})
+    taken = check_search(first, family, slope(shape, 1), extent)
+    longest = ratio * math.sqrt(target**2 - 0.5**2)
+    assert (l2_from(taken.frames.view(1, *shape), position)[0] <= longest * 1.01).all()
+
+    motion, cap = family.prepare(x, g), 0.01
+    largest = cap / motion.largest_phase_step()
+    taken = check_search(family.anchor(x), family, g, to_distance(x, x, 5.0, phase_cap=cap))
+    torch.testing.assert_close(taken.factors[0], largest, rtol=1e-6, atol=0)
+    taken = family.anchor(x).refreshed_step(g, by_factors(x, x, 1e4, 2e4, phase_cap=cap), BOUNDS)
+    torch.testing.assert_close(taken.factors, largest * torch.tensor([[1.0], [2.0]]), rtol=1e-6, atol=0)
+    weak = to_distance(x, x, 1.0, range_end=torch.tensor([1.0, 1e30]))
+    assert family.anchor(x).refreshed_step(1e-4 * g, weak, BOUNDS).out_of_range.tolist() == [True, False]
+
+
+@merged
+@pytest.mark.parametrize("color", ["rgb", "luma"])
+def test_without_coordinates_the_images_move(color):
+    shape, family = (2, 3, 35, 32), csp((35, 32), "joint")
+    family = family if color == "rgb" else LumaFamily(family)
+    x, position = image(*shape, dtype=torch.float32), image(*shape, dtype=torch.float32, seed=5) * 0.1
+    position = (0.9 * x + position).clamp(0, 1)
+    target = l2_from(position[None], x)[0] + 0.2
+    motion = family.prepare(position, slope(shape, 0))
+    taken = motion.refreshed_step(to_distance(x, position, target), BOUNDS)
+    assert ((taken.l2 - target).abs() <= 1.1 * tolerance_at(target)).all()
+    assert_close(taken.frames.view(1, *shape), motion.render(taken.factors[:1], bounds=BOUNDS), "render")
+    if color == "rgb":
+        assert torch.equal(taken.frames.view(1, *shape), motion.render(taken.factors[:1], bounds=BOUNDS))
+
+
+def test_gradients_without_motion_and_not_finite_ones_leave_others_alone():
+    shape, family = (4, 1, 32, 32), csp((32, 32), "joint")
+    x, g = image(*shape, dtype=torch.float32), slope((4, 1, 32, 32), 0)
+    expected = family.anchor(x).refreshed_step(g, to_distance(x, x, 0.5), BOUNDS)
+    g[1] = 0
+    g[2, 0, 3, 4] = math.nan
+    anchor = family.anchor(x)
+    taken = anchor.refreshed_step(g, to_distance(x, x, 0.5), BOUNDS)
+    assert all(torch.equal(a.view(-1, 4)[:, [0, 3]], b.view(-1, 4)[:, [0, 3]]) for a, b in zip(taken[1:], expected[1:]))
+    assert torch.equal(taken.frames[0, [0, 3]], expected.frames[0, [0, 3]])
+    assert not any(t[1].any() for t in anchor.state)
+
+
+@merged
+@pytest.mark.parametrize("shape", [(5, 1, 40, 36), (1, 3, 128, 192), (3, 2, 128, 192)], ids=str)
+def test_threads_change_no_bit(shape):
+    family, x = csp(shape[-2:], "joint"), image(*shape, dtype=torch.float32)
+
+    def run(count):
+        with memory.threads(count):
+            anchor = family.anchor(x)
+            taken = anchor.refreshed_step(slope(shape, 0), to_distance(x, x, 0.5), BOUNDS)
+            return *taken, *anchor.state
+
+    expected = run(1)
+    for count in (2, 3):
+        assert all(map(torch.equal, run(count), expected))
+
+
+# --- The raw op
+
+NAMES = (
+    "images gradients coordinates planes_per_sample base source position factors limits analysis synthesis i_power "
+    "edit rule complex_bands eps floor low high phase_cap phase_limit speed_share max_step_ratio iterations"
+).split()
+
+
+def raw_arguments(factors=False) -> list:
+    """The arguments for two samples of three planes."""
+    shape, family, calls = (2, 3, 32, 28), csp((32, 28), "joint"), []
+    x = image(*shape, dtype=torch.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("steerlens_fast.ops.advance.call_op", lambda name, *args: calls.append(args) or (None,) * 4)
+        extent = by_factors(x, x, 2.0) if factors else to_distance(x, x, 0.1)
+        family.anchor(x).refreshed_step(slope(shape, 0), extent, BOUNDS)
+    return list(calls[0])
+
+
+def test_empty_batches_have_empty_results():
+    args = dict(zip(NAMES, raw_arguments(), strict=True))
+    for name in ("images", "gradients", "source", "position"):
+        args[name] = args[name][:0]
+    args |= {"coordinates": [t[:0] for t in args["coordinates"]], "limits": args["limits"][:, :0]}
+    found = RAW.advance_planes(**args)
+    assert [list(t.shape) for t in found] == [[1, 0, 32, 28], [2, 0], [0], [0]]
+
+
+def test_opcheck():
+    tests = "test_schema", "test_autograd_registration", "test_faketensor"
+    for factors in (True, False):
+        torch.library.opcheck(RAW.advance_planes.default, raw_arguments(factors), test_utils=tests)
+    x = torch.rand(1, 3, 28, 28, requires_grad=True)
+    args = raw_arguments()
+    with pytest.raises(RuntimeError, match="advance_planes has no derivative: use morph_planes"):
+        ops.advance_planes(x[0], x[0], [], 3, x[0], x[0], args[9], args[10])
+
+
+def test_compiled_op_moves_the_coordinates():
+    args = dict(zip(NAMES, raw_arguments(), strict=True))
+    copy = args | {"coordinates": [t.clone() for t in args["coordinates"]]}
+    compiled = torch.compile(lambda: RAW.advance_planes(**copy), fullgraph=True, backend="aot_eager")
+    pairs = zip((*compiled(), *copy["coordinates"]), (*RAW.advance_planes(**args), *args["coordinates"]))
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@merged
+@pytest.mark.parametrize("layout", ODD_LAYOUTS)
+def test_memory_layout_does_not_matter(layout):
+    odd = on_tensors(ODD_LAYOUTS[layout], raw_arguments())
+    plain = on_tensors(lambda t: t.clone(memory_format=torch.contiguous_format).resolve_neg(), odd)
+    odd[2] = [t.clone() for t in plain[2]]
+    pairs = zip(RAW.advance_planes(*odd), RAW.advance_planes(*plain))
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def bad_arguments(args: dict) -> list:
+    coordinates = args["coordinates"]
+    return [
+        (dict(images=torch.rand(6, 32, 28).double()), "images must have dtype float32"),
+        (dict(planes_per_sample=4), "planes_per_sample must divide the number of planes, 6, got 4"),
+        (dict(coordinates=coordinates[1:]), r"coordinates must hold \d+ tensors, or none, got \d+"),
+        (dict(coordinates=[t.double() for t in coordinates]), r"coordinates\[0\] must have dtype float32"),
+        (dict(coordinates=[t[:5] for t in coordinates]), r"coordinates\[0\] must have shape \[6, 3, 32, 28\]"),
+        (dict(coordinates=[t.mT.contiguous().mT for t in coordinates]), r"coordinates\[0\] must be contiguous"),
+        (dict(source=torch.rand(5, 32, 28)), r"source must have shape \[6, 32, 28\], got \[5, 32, 28\]"),
+        (dict(position=torch.rand(6, 32, 28).double()), "position must have dtype float32"),
+        (dict(limits=None), "either factors or limits must be given, got neither"),
+        (dict(factors=torch.ones(2, 2)), "either factors or limits must be given, got both"),
+        (dict(limits=torch.ones(3, 2)), r"limits must have shape \[4, 2\], got \[3, 2\]"),
+        (dict(limits=None, factors=torch.ones(2, 3)), r"factors must have shape \[2, 2\], got \[2, 3\]"),
+        (dict(iterations=-1), "iterations must be at least 0, got -1"),
+        (dict(edit=3), "edit must be 0 .* got 3"),
+    ]
+
+
+def test_bad_arguments_raise():
+    args = dict(zip(NAMES, raw_arguments(), strict=True))
+    for change, message in bad_arguments(args):
+        with pytest.raises(RuntimeError, match=f"advance_planes: .*{message}"):
+            RAW.advance_planes(**{**args, **change})
+    assert not any(t.any() for t in args["coordinates"])
