@@ -367,9 +367,11 @@ def _cuda_generator(device: torch.device) -> Accessors:
 
 def _generators_in(modules: Iterable[Module]) -> Iterator[Accessors]:
     """Yield the accessors of each generator that is an attribute of a module."""
-    owned = (value for root in modules for module in root.modules() for value in tuple(vars(module).values()))
+    owned = [value for root in modules for module in root.modules() for value in tuple(vars(module).values())]
     kinds = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
-    for generator in {id(value): value for value in owned if isinstance(value, kinds)}.values():
+    # By type: a module has many attributes of few types, and checking an instance for torch.Generator is slow.
+    types = {kind for kind in set(map(type, owned)) if issubclass(kind, kinds)}
+    for generator in {id(value): value for value in owned if type(value) in types}.values():
         if isinstance(generator, torch.Generator):
             yield generator.get_state, generator.set_state
         elif isinstance(generator, random.Random):
