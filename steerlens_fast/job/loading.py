@@ -67,11 +67,12 @@ class Batch:
     pixels: Tensor
     loaded: list[LoadedImage]
     tasks: list[Future] = field(default_factory=list)
-    first: bool = False  # whether it is the first batch of its shard
+    first: bool = False  # whether it begins its shard
 
     def part(self, at: slice) -> Batch:
         """Return a slice of the batch."""
-        return Batch(self.shard, self.last, self.items[at], self.pixels[at], self.loaded[at], first=self.first)
+        first = self.first and not at.start
+        return Batch(self.shard, self.last, self.items[at], self.pixels[at], self.loaded[at], first=first)
 
 
 class Loader:

@@ -72,7 +72,8 @@ class Transfers:
 
     def numbers_to_host(self, morphs: Morphs) -> tuple[Morphs, Callable[[], None]]:
         """Copy all tensors except the frames to the host; return the copies, and a function that waits for them."""
-        numbers = replace(morphs, frames=morphs.frames[..., :0])
+        # A clone of no values: a view would keep all frames in memory.
+        numbers = replace(morphs, frames=morphs.frames[..., :0].clone())
         if not self.pinned:
             return numbers.cpu(), _no_wait
         copies = {

@@ -133,12 +133,17 @@ class Worker:
             return next(batches, None)
 
     def _compute_batch(self, shard: Shard, batch: Batch) -> list[Callable[[], int]]:
-        """Compute a batch, in parts if memory is too small; return the result of :meth:`Shard.add` for each part."""
+        """Compute a batch in parts; return the result of :meth:`Shard.add` for each.
+
+        On a CPU a part has as many images as the model takes at once, so that the frames of only these are in memory as
+        floating-point numbers. If memory is too small, parts are halved.
+        """
         shard.clock.seconds.update(self._waiting.seconds if hasattr(self, "_waiting") else {})
         targets = self._batch_targets(batch)
+        max_size = min(len(batch.items), self._samples_per_call(batch) or len(batch.items))
         parts, at = [], 0
         while at < len(batch.items):
-            size = -(-len(batch.items) // self.parts)
+            size = -(-max_size // self.parts)
             part = slice(at, at + size)
             try:
                 parts += self._compute_part(shard, batch.part(part), targets[part])
@@ -195,13 +200,19 @@ class Worker:
         self.lens.classifier.seed = (self.config.seed, batch.items[0].index)
         pixels, dtype = self.transfers.to_device(batch.pixels), image_dtype(self.config.dtype)
         images = pixels.to(dtype) if pixels.is_floating_point() else pixels.to(dtype).div_(255)
-        target, batch_size = batch_target(self.target_rule, targets), samples_per_call(images, self.plan.threads)
+        target, per_call = batch_target(self.target_rule, targets), self._samples_per_call(batch)
         with self._reported(batch), exit_as_error():
-            morphs = self.lens.morph(images, target, internal_batch_size=batch_size, **self.config.morph_options)
+            morphs = self.lens.morph(images, target, internal_batch_size=per_call, **self.config.morph_options)
         if not self._has_morphed:
             self._check_class_names(morphs)
         self._has_morphed = True
         return morphs
+
+    def _samples_per_call(self, batch: Batch) -> int | None:
+        """Return how many images the model takes at once; None: any number."""
+        if self.device.type != "cpu":
+            return None
+        return samples_per_call(batch.pixels[:1].to(image_dtype(self.config.dtype)), self.plan.threads)
 
     def _check_class_names(self, morphs: Morphs) -> None:
         count = number_of_classes(morphs.outputs[:, 0], self.config.task)
@@ -268,7 +279,7 @@ class Worker:
 
     def _raise_described(self, error: Exception, batch: Batch, targets: list[int | None]) -> NoReturn:
         """Raise the error that ends the job, with the best explanation of it."""
-        per_call = None if self.device.type != "cpu" else samples_per_call(batch.pixels[:1].float(), self.plan.threads)
+        per_call = self._samples_per_call(batch)
         sizes = [1, *(n for n in (per_call, len(batch.items) % per_call) if n)] if per_call else [1]
         first = not self._has_morphed
         described = None if is_out_of_memory(error) else describe_error(error, batch, targets, first, sizes)

@@ -89,6 +89,16 @@ def test_images_at_which_the_model_raises_are_listed_and_leave_others_unchanged(
             assert {**record, "row": 0} == {**by_key[record["key"]], "row": 0}
 
 
+def test_model_that_raises_at_the_second_part_of_the_first_batch_is_not_broken(tmp_path, monkeypatch):
+    images = make_folder(tmp_path / "images", 4)
+    for key in ("c1/002.png", "c2/003.png"):
+        make_white(images / key)
+    monkeypatch.setattr("steerlens_fast.models.device.CALL_BYTES", 2 * 4 * 16 * 16)  # of two images
+    raising(monkeypatch, not_white)
+    assert run_here(tmp_path / "out", data=images, batch_size=4, threads=1) == 3
+    assert [r["key"] for r in lines(tmp_path / "out" / "failed.jsonl")] == ["c1/002.png", "c2/003.png"]
+
+
 def test_sys_exit_in_a_model_is_an_error_of_its_images(data, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patched:
         raising(patched, lambda: SystemExit(0))

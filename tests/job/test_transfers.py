@@ -10,6 +10,7 @@ import pytest
 import torch
 from cases import image
 from linear import Linear
+from peak_memory import peak_bytes
 
 from steerlens_fast import SteerableLens
 from steerlens_fast.job import morph_dataset, worker
@@ -77,6 +78,19 @@ def test_on_the_cpu_nothing_is_copied_twice():
     numbers, arrived = transfers.numbers_to_host(morphs)
     arrived()
     assert numbers.l2.data_ptr() == morphs.l2.data_ptr() and numbers.frames.shape[:-1] == morphs.frames.shape[:-1]
+    assert numbers.frames.untyped_storage().nbytes() == 0  # the frames can be freed before the records are made
+
+
+@pytest.mark.slow
+def test_float_frames_of_a_whole_batch_are_never_in_memory(tmp_path):
+    """Beyond the shard's uint8 frames, 37 MiB, and the float frames of 8 of 32 images, 37 MiB, at most 64 MiB."""
+    photos = torch.randint(0, 256, (32, 224, 224, 3), dtype=torch.uint8)
+    data = torch.utils.data.StackDataset(photos, [0] * 32)
+    options = {**JOB, "frames": 8, "batch_size": 32, "shard_size": 32, "threads": 1, "score": "none"}
+    model = torch.nn.Sequential(torch.nn.AvgPool2d(16), torch.nn.Flatten(), torch.nn.Linear(3 * 14 * 14, 5)).eval()
+    work = lambda: morph_dataset(data, model, tmp_path / "out", **options)
+    outcome, peak = peak_bytes(work, tmp_path / "trace.json")
+    assert outcome.code == 0 and peak <= (37 + 37 + 64) * 2**20
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 1, 4, 4), (0, 2, 3, 8, 8), (2, 1, 3, 700, 700)], ids=str)

@@ -16,11 +16,11 @@ from cases import dtypes, image
 from classifiers import CLASSES, Counted, Restless, Segmenter, gradient, linear, smooth, steps
 from messages import refused
 from pairwise import merged, pairwise
+from peak_memory import peak_bytes
 from tolerances import assert_close
 from torch import nn
-from torch.profiler import ProfilerActivity, profile
 
-from steerlens_fast import CSPFamily, Morphs, PixelFamily, SteerableLens, SteerablePyramid, native
+from steerlens_fast import CSPFamily, Morphs, PixelFamily, SteerableLens, SteerablePyramid
 from steerlens_fast.lens.gradient_provider import GradientProvider
 from steerlens_fast.lens.regimes import MorphState
 from steerlens_fast.lens.run import MorphRun
@@ -878,17 +878,6 @@ def test_images_and_model_on_two_devices_raise():
 # --- Memory
 
 
-def peak_beyond(function, path):
-    """Bytes allocated at the peak beyond the result, from the profiler's record."""
-    native.free_idle_blocks()  # memory that is there already would not be recorded
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        size = function().frames.untyped_storage().nbytes()
-    record.export_chrome_trace(str(path))
-    events = [e for e in json.loads(path.read_text())["traceEvents"] if e.get("name") == "[memory]"]
-    totals = itertools.accumulate(e["args"]["Bytes"] for e in sorted(events, key=lambda e: e["ts"]))
-    return max(totals) - size
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "regime, color, frames",
@@ -904,7 +893,8 @@ def test_peak_memory_beyond_the_frames_is_bounded(regime, color, frames, tmp_pat
     lens = SteerableLens(lambda t: t.mean((2, 3)), regime=regime, color=color)
     lens.morph(x[:1], 1, factors=3.0, frames=2)  # masks are built once
     work = lambda: lens.morph(x, 1, factors=3.0, frames=frames, score="last")
-    assert peak_beyond(work, tmp_path / "trace.json") <= 64 * 2**20
+    morphs, peak = peak_bytes(work, tmp_path / "trace.json")
+    assert peak - morphs.frames.untyped_storage().nbytes() <= 64 * 2**20
 
 
 @pytest.mark.slow
