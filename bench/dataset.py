@@ -30,7 +30,6 @@ import numpy as np
 import torch
 from machine import machine
 from PIL import Image
-from sklearn.datasets import load_digits, load_sample_images
 
 from steerlens_fast import SteerableLens
 from steerlens_fast.data.decoding import decode
@@ -75,6 +74,8 @@ CPU_JOBS = {  # work: (data, options, number of measured shards)
 
 def write_photos(folder: Path, count: int) -> None:
     """Write JPEGs of 500 x 375: seeded crops of scikit-learn's two photographs."""
+    from sklearn.datasets import load_sample_images  # not above: it would count as memory of the measured worker
+
     random, (h, w) = np.random.default_rng(0), PHOTO_SIZE
     folder.mkdir(parents=True)
     for n in range(count):
@@ -85,6 +86,8 @@ def write_photos(folder: Path, count: int) -> None:
 
 def digit_pixels(count: int) -> np.ndarray:
     """Return scikit-learn's digits at 32 x 32, shifted and with noise: uint8 [count, 32, 32]."""
+    from sklearn.datasets import load_digits
+
     random, digits = np.random.default_rng(0), load_digits().images
     pixels = np.empty((count, 32, 32), np.uint8)
     for n in range(count):
