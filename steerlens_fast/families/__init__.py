@@ -1,11 +1,12 @@
-"""Edit families: the coordinates in which a gradient becomes a motion.
+"""Edit families, which turn a gradient into a motion of the image.
 
-A family turns an image and one image-sized gradient into a :class:`Motion`, which renders frames for any factors::
+A family makes a :class:`Motion` from an image and a gradient of the same shape. The motion renders frames::
 
     motion = family.prepare(image, gradient)      # gradient: d(loss to decrease) / d(image), summed over samples
     frames = motion.render([0.0, 1.0, 2.0])       # [F, ..., H, W]
 
-A family of your own needs ``prepare``, and its motions ``render``; :mod:`.protocols` has the optional members.
+A family of your own needs the method ``prepare``, and its motions need ``render``. :mod:`.protocols` describes optional
+methods.
 """
 
 from .csp import EDITS, CSPFamily, CSPMotion

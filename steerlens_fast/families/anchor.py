@@ -1,7 +1,6 @@
-"""Coordinates anchored at the source, for the persistent regime.
+"""Coordinates relative to the source's coefficients, for the persistent regime.
 
-A source coefficient c0 becomes c0 exp(eta + i delta). The coordinates delta and eta are limited: |delta| <= pi,
-|eta| <= 1.
+A source coefficient c0 becomes c0 exp(eta + i delta), with |delta| <= pi and |eta| <= 1.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ LOG_AMPLITUDE_LIMIT = 1.0  # natural log units
 
 
 class PlaneAnchor:
-    """See :class:`Anchor`: stores the coordinates of all planes and, for a small batch, the analysis."""
+    """See :class:`Anchor`. Stores the coordinates of all planes and, for a small batch, the analysis."""
 
     def __init__(self, family: AnchorPlaneFamily, image: Tensor, motion_type: type[PlaneMotion]):
         self.family, self.image, self.motion_type = family, image, motion_type
         shapes = family.coordinate_shapes()
-        coordinates = family.moves_phase + family.moves_amplitude  # of each coefficient: 1 or 2
+        coordinates = family.moves_phase + family.moves_amplitude  # 1 or 2 per coefficient
         count = image.shape[:-2].numel()
         new = lambda shape: torch.zeros(count, *shape, dtype=image.dtype, device=image.device)
-        with torch.inference_mode(False):  # the state is written later, possibly outside of inference mode
+        with torch.inference_mode(False):  # so that the state can be written outside of inference mode later
             self.state = tuple(new(shape) for shape in shapes for _ in range(coordinates))
         self.tiles = chunks(count, family.prepared_bytes(image.dtype), image.device)
         self.cached_analysis: Any = None
@@ -64,7 +63,7 @@ class PlaneAnchor:
         return out.reshape(self.image.shape)
 
     def _step(self, gradient: Tensor, at: slice):
-        """Return the step of the planes ``at``; a small batch's step is cached until another gradient is given."""
+        """Return the step of the planes ``at``. For a small batch, the step along the last gradient is cached."""
         if self.cached_step is not None and self.cached_step[0] is gradient:
             return self.cached_step[1]
         state = tuple(t[at] for t in self.state)
@@ -84,9 +83,9 @@ class PlaneAnchor:
 def edited_coefficients(
     c: Tensor, delta: Tensor | None, eta: Tensor | None, form: str = "complex", one: Tensor | None = None
 ) -> Tensor:
-    """Return c exp(eta + i delta) of source coefficients [n, K, h, w] as one frame [1, ...].
+    """Return one frame [1, ...] with the coefficients c exp(eta + i delta) of source coefficients c [n, K, h, w].
 
-    ``form`` is that of :func:`ops.extrapolate`; ``one`` is a tensor [[1]], if the caller already has one.
+    ``form`` is an argument of :func:`ops.extrapolate`. ``one`` is a tensor [[1]], which is made if it is None.
     """
     if one is None:
         one = torch.ones(1, 1, dtype=real_dtype(c.dtype), device=c.device)
@@ -104,8 +103,8 @@ def moved_coordinates(
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return ``coordinates`` (delta, eta) of source coefficients ``c`` [n, K, h, w] after a step, within their limits.
 
-    ``step`` is (phase step, amplitude step); factors ``b`` of the first and ``a`` of the second are [1, 1] or [1, n].
-    With ``in_place``, delta is written in place; eta never is.
+    ``step`` is (phase step, amplitude step). Phase factors ``b`` and amplitude factors ``a`` are [1, 1] or [1, n]. With
+    ``in_place``, delta is written in place, but eta is not.
     """
     (delta, eta), (phase, amplitude) = coordinates, step
     if phase is not None:

@@ -12,7 +12,7 @@ from ..pyramid.bank import Bank, Part
 
 
 def check_restriction(pyramid, scales: Sequence[int] | None, orientations: Sequence[int] | None) -> None:
-    """Check that ``pyramid`` has these scales and orientations; it is required if either is given."""
+    """Raise unless ``pyramid`` has these scales and orientations; None is valid without scales and orientations."""
     if pyramid is not None and not isinstance(pyramid, SteerablePyramid):
         raise TypeError(f"pyramid must be a SteerablePyramid or None, got {type(pyramid).__name__}")
     if pyramid is None and (scales is not None or orientations is not None):
@@ -24,7 +24,7 @@ def check_restriction(pyramid, scales: Sequence[int] | None, orientations: Seque
 def moving_parts(
     pyramid: SteerablePyramid, scales: Sequence[int] | None, orientations: Sequence[int] | None
 ) -> tuple[Part, ...]:
-    """Return the parts with the chosen scales and orientations; None chooses all."""
+    """Return the parts with the given scales and orientations, where None stands for all."""
     orientations, scales = pyramid._check_orientations(orientations), pyramid._check_scales(scales)
     return () if orientations == () else tuple(Part(s, orientations) for s in scales)
 
@@ -32,9 +32,9 @@ def moving_parts(
 def band_weights(
     like: Tensor, pyramid: SteerablePyramid, scales: Sequence[int] | None, orientations: Sequence[int] | None
 ) -> Tensor:
-    """Return the sum of the chosen bands' squared filters, in [0, 1]: [H, W//2+1].
+    """Return the sum of the chosen bands' squared filters [H, W//2+1], with values from 0 to 1.
 
-    On the device and in the precision of ``like``.
+    The result has the device and the precision of ``like``.
     """
     return Bank(pyramid.geometry, "adjoint", moving_parts(pyramid, scales, orientations)).squared_response(like)
 
@@ -45,7 +45,7 @@ def band_pass(
     scales: Sequence[int] | None = None,
     orientations: Sequence[int] | None = None,
 ) -> Tensor:
-    """Return images [..., H, W] filtered by the chosen bands' squared responses; unchanged if both choices are None."""
+    """Return images [..., H, W] with spectra multiplied by :func:`band_weights`, or unchanged if both choices are None."""
     if (scales is None and orientations is None) or not image.numel():
         return image
     weights = band_weights(image, pyramid, scales, orientations)

@@ -1,4 +1,4 @@
-"""The CSP families: motion in the complex steerable pyramid, the method of the paper."""
+"""The CSP families, which move coefficients of the complex steerable pyramid, as in the paper."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ EDITS = tuple(ops.EDITS)
 
 @dataclass(frozen=True)
 class CSPFamily:
-    """Motion in the complex steerable pyramid: of phase, amplitude or both; the residuals do not change.
+    """Motion of phases, amplitudes or both in the complex steerable pyramid. Its residuals do not move.
 
     Parameters
     ----------
     pyramid : SteerablePyramid
-        The pyramid that the coefficients belong to; its ``synthesis`` renders the frames.
+        The pyramid of the coefficients. Its ``synthesis`` renders the frames.
     edit : {"phase", "amplitude", "joint"}
         Which coordinates move.
     rule : {"complex", "polar"}
@@ -102,13 +102,13 @@ class CSPFamily:
 
     @property
     def synthesis_bank(self) -> Bank:
-        """The synthesis of the bands that move; its adjoint maps an image's gradient to that of the coefficients."""
+        """The synthesis of the bands that move. Its adjoint maps d(loss)/d(image) to d(loss)/d(coefficients)."""
         if torch.compiler.is_compiling():
             return Bank(self.pyramid.geometry, self.pyramid.synthesis, self.parts)
         return self._synthesis_bank
 
     def prepare(self, image: Tensor, gradient: Tensor) -> CSPMotion:
-        """See :class:`Family`. Only checks its arguments; ``render`` does all computation."""
+        """See :class:`Family`. This method only checks its arguments; ``render`` computes everything."""
         image, gradient = check_image_and_gradient(image, gradient, self.pyramid.image_shape)
         return CSPMotion(self, image, gradient)
 
@@ -127,14 +127,14 @@ class CSPFamily:
         """
         return CSPAnchor(self, checks.check_image("image", image, self.pyramid.image_shape), CSPMotion)
 
-    # --- For n planes [n, H, W] at a time: see PlaneFamily and AnchorPlaneFamily ---
+    # --- For n planes [n, H, W] at a time, see PlaneFamily and AnchorPlaneFamily ---
 
     def analyze(self, image: Tensor) -> CSPAnalysis:
         """Compute the coefficients of planes [n, H, W]."""
         return CSPAnalysis(self, image)
 
     def prepare_planes(self, image: Tensor, gradient: Tensor, *state: Tensor) -> CSPStep:
-        """Compute analysis and step of planes, starting at the coordinates ``state`` if they are given."""
+        """Compute analysis and step of planes. The step starts at the coordinates ``state``, by default 0."""
         return CSPStep(self.analyze(image), gradient, state)
 
     def step_from(self, analysis: CSPAnalysis, gradient: Tensor, state: Sequence[Tensor]) -> CSPStep:
@@ -150,7 +150,7 @@ class CSPFamily:
         return Bank(self.pyramid.geometry, "real", self.parts).plane_bytes(dtype)
 
     def prepared_bytes(self, dtype: torch.dtype) -> int:
-        """Return the bytes that coefficients (two numbers each) and steps (of phase and amplitude) of a plane take."""
+        """Return the bytes of a plane's coefficients (two numbers each), phase steps and amplitude steps."""
         return 4 * dtype.itemsize * sum(shape.numel() for shape in self.coordinate_shapes())
 
     def coordinate_shapes(self) -> list[torch.Size]:
@@ -170,7 +170,7 @@ class CSPMotion(PlaneMotion):
     """The motion of :class:`CSPFamily`."""
 
     def _render(self, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
-        """Return frames [F, N, H, W] of all planes, if possible by one op on whole planes."""
+        """Return frames [F, N, H, W] of all planes, computed by one op on whole planes if possible."""
         family = self.family
         if isinstance(self.prepared, CSPPlanes):
             if self._by_plane_ops(b, a):
@@ -266,7 +266,7 @@ def take_step(motion: CSPMotion, extent: StepExtent, bounds: Bounds, base: Tenso
 
 
 def plane_options(family: CSPFamily, image: Tensor) -> tuple[list[Tensor], list[Tensor], int, str, str, bool]:
-    """Return filters (on the image's device) and options as the ops on whole planes take them, except eps and floor."""
+    """Return filters (on the image's device) and options for the ops on whole planes, without eps and floor."""
     synthesis = family.synthesis_bank
     filters = family.analysis_bank.plane_filters(image, with_residual=True), synthesis.plane_filters(image)
     i_power = family.pyramid.geometry.analysis_i_power
@@ -274,7 +274,7 @@ def plane_options(family: CSPFamily, image: Tensor) -> tuple[list[Tensor], list[
 
 
 class CSPPlanes:
-    """See :class:`PreparedPlanes`: analysis and step by one op, frames by another."""
+    """See :class:`PreparedPlanes`. One op computes analysis and step, another op computes frames."""
 
     def __init__(self, family: CSPFamily, image: Tensor, gradient: Tensor):
         self.image, self.options = image, plane_options(family, image)
@@ -324,15 +324,15 @@ class CSPAnalysis:
         return split_image(self.synthesis_bank, gradient)
 
     def step(self, c: Tensor, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """Return (phase step, amplitude step); None for a coordinate that does not move."""
+        """Return (phase step, amplitude step), with None for a coordinate that does not move."""
         family = self.family
         phase, amplitude = ops.step(c, gradient, family.eps, family.rule, family.floor)
         return (phase if family.moves_phase else None), (amplitude if family.moves_amplitude else None)
 
     def images(self, bands: Iterable[Tensor], num_frames: int) -> Tensor:
-        """Synthesize frames [F, n, H, W] from the coefficients of each scale, stored as :attr:`form` says.
+        """Synthesize frames [F, n, H, W] from the coefficients of each scale, which are stored in the :attr:`form`.
 
-        Frames may be complex; then only their real parts count.
+        If frames are complex, only their real parts are used.
         """
         if not self.family.parts:
             return self.image.expand(num_frames, *self.image.shape).clone()
@@ -345,7 +345,7 @@ class CSPAnalysis:
         return images.unflatten(0, (num_frames, self.image.shape[0]))
 
     def image_at(self, coordinates: Iterable[tuple[Tensor | None, Tensor | None]]) -> Tensor:
-        """Return one frame [1, n, H, W], at the coordinates (delta, eta) of each scale."""
+        """Return one frame [1, n, H, W] at ``coordinates``, which are (delta, eta) for each scale."""
         edited = (edited_coefficients(c, *d, self.form, self.one) for c, d in zip(self.coefficients, coordinates))
         return self.images(edited, 1)
 
@@ -356,7 +356,7 @@ class CSPAnalysis:
 
 
 class CSPStep:
-    """See :class:`PreparedPlanes`. Starts at the coordinates ``state`` (see :func:`split_state`) if they are given."""
+    """See :class:`PreparedPlanes`. The step starts at the coordinates ``state``, by default 0."""
 
     def __init__(self, analysis: CSPAnalysis, gradient: Tensor, state: Sequence[Tensor] = ()):
         self.analysis, self.state, self.anchored = analysis, split_state(analysis.family, state), bool(state)
@@ -403,12 +403,12 @@ class CSPStep:
                 squares.append(amplitude.square() * (energy if polar else 1))
             samples_per_pixel = c.shape[2:].numel() / image.shape[1:].numel()
             for t in squares:
-                total += samples_per_pixel / 2 * t.sum((1, 2, 3))  # half, since only real parts enter the image
+                total += samples_per_pixel / 2 * t.sum((1, 2, 3))  # / 2, since only real parts enter the image
         return total
 
 
 def split_state(family: CSPFamily, state: Sequence[Tensor]) -> list[tuple[Tensor | None, Tensor | None]]:
-    """Return the coordinates (delta, eta) of each scale, from the tensors that :class:`PlaneAnchor` stores.
+    """Return the coordinates (delta, eta) of each scale, given the tensors ``state`` of a :class:`PlaneAnchor`.
 
     A source coefficient c0 becomes c0 exp(eta + i delta). A coordinate that does not move is None.
     """

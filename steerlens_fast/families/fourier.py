@@ -1,4 +1,4 @@
-"""The Fourier family: phases of the image's spectrum, the global counterpart of the pyramid's local phases."""
+"""The Fourier family, which moves phases of the image's spectrum. They are global, whereas a pyramid's are local."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .shared import check_image_and_gradient
 
 @dataclass(frozen=True)
 class FourierFamily:
-    """Motion of the phases of ``rfft2(image)``, except at DC and frequencies that are Nyquist along an axis.
+    """Motion of the phases of ``rfft2(image)``, except at DC and where a frequency is Nyquist along an axis.
 
     Parameters
     ----------
@@ -32,7 +32,8 @@ class FourierFamily:
     pyramid : SteerablePyramid, optional
         The pyramid that ``scales`` and ``orientations`` belong to; required with them.
     scales, orientations : sequence of int, optional
-        Only frequencies of these bands move: the gradient is multiplied by the sum of the bands' squared filters.
+        Only frequencies of these bands move: the gradient of each frequency is multiplied by the sum of the bands'
+        squared filters.
 
     Raises
     ------
@@ -41,7 +42,8 @@ class FourierFamily:
 
     Notes
     -----
-    A frequency k and its mirror -k are one coordinate of a real image: d(loss)/dX_k = 2 rfft2(gradient)_k / (H W).
+    The phase of frequency -k of a real image is minus that of k, so both move together, and
+    d(loss)/dX_k = 2 rfft2(gradient)_k / (H W) for the spectrum X.
 
     Examples
     --------
@@ -69,12 +71,12 @@ class FourierFamily:
         check_restriction(self.pyramid, self.scales, self.orientations)
 
     def prepare(self, image: Tensor, gradient: Tensor) -> FourierMotion:
-        """See :class:`Family`. ``render`` uses only ``factors``, since no amplitude moves."""
+        """See :class:`Family`. ``render`` ignores ``amplitude_factors``, since no amplitude moves."""
         image, gradient = check_image_and_gradient(image, gradient, self.pyramid.image_shape if self.pyramid else None)
         return FourierMotion(_FourierPlanes(self, *image.shape[-2:]), image, gradient)
 
     def anchor(self, image: Tensor) -> PlaneAnchor:
-        """See :class:`AnchoringFamily`. Phases change by up to pi radians."""
+        """See :class:`AnchoringFamily`. Phases change by at most pi radians."""
         image = checks.check_image("image", image, self.pyramid.image_shape if self.pyramid else None)
         return PlaneAnchor(_FourierPlanes(self, *image.shape[-2:]), image, FourierMotion)
 
@@ -88,7 +90,7 @@ class FourierFamily:
         if self.scales is not None or self.orientations is not None:
             assert self.pyramid is not None  # checked in __post_init__
             moving = band_weights(like, self.pyramid, self.scales, self.orientations).clone()
-        moving[:1, :1] = 0  # a slice: assigning to the element [0, 0] would copy from the host and synchronise
+        moving[:1, :1] = 0  # a slice, since assigning to [0, 0] would wait for a GPU
         if H % 2 == 0:
             moving[H // 2] = 0
         if W % 2 == 0:
@@ -115,7 +117,7 @@ class _FourierPlanes:
         return repr(self.family)
 
     def analyze(self, image: Tensor) -> Tensor:
-        """Return spectra [n, 1, H, W//2+1]: one band."""
+        """Return spectra [n, 1, H, W//2+1], as the only band."""
         return torch.fft.rfft2(image)[:, None]
 
     def prepare_planes(self, image: Tensor, gradient: Tensor, *state: Tensor) -> _FourierStep:
@@ -148,7 +150,7 @@ class _FourierPlanes:
 
 
 class _FourierStep:
-    """See :class:`PreparedPlanes`. Starts at the phase changes ``state`` if they are given."""
+    """See :class:`PreparedPlanes`. The step starts at the phase changes ``state``, by default 0."""
 
     def __init__(self, planes: _FourierPlanes, spectra: Tensor, gradient: Tensor, state: Tensor | None = None):
         self.planes, self.spectra, self.state = planes, spectra, state
@@ -178,8 +180,8 @@ class _FourierStep:
         return self.phase.abs().amax((-3, -2, -1))
 
     def squared_speed(self) -> Tensor:
-        """See :class:`PreparedPlanes`. By Parseval's theorem; exact to first order in the factor."""
+        """See :class:`PreparedPlanes`. The speed is exact by Parseval's theorem."""
         squares = (self.spectra.real.square() + self.spectra.imag.square()) * self.phase.square()
-        # Each column also stands for its mirrored one, except the first; where W is even, the last does not move.
+        # Each column but the first counts twice, for frequency k and for -k. If W is even, the last does not move.
         energy = 2 * squares.sum((-3, -2, -1)) - squares[..., 0].sum((-2, -1))
         return energy / (self.planes.height * self.planes.width)

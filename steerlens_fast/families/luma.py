@@ -1,4 +1,4 @@
-"""The luma family: another family, applied to the luma of RGB images; chroma does not change."""
+"""The luma family, which applies another family to the luma of RGB images. Chroma does not change."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from .protocols import (
 from .shared import check_image_and_gradient, clip, factor_pair
 
 WEIGHTS = (0.299, 0.587, 0.114)  # of R, G, B: ITU-R BT.601
-# Passes (memory.chunks) per block of rendered frames; 1 on other devices. Each block repeats the analysis, so larger
-# blocks are faster on a CPU.
+# Size of a block of rendered frames, by device, as a multiple of the size that memory.chunks chooses; 1 on other
+# devices. Each block repeats the analysis, so larger blocks are faster on a CPU.
 BLOCK_PASSES = {"cpu": 4}
 
 
 def luma(image: Tensor) -> Tensor:
-    """Return Y = 0.299 R + 0.587 G + 0.114 B of images [..., 3, H, W]: [..., 1, H, W].
+    """Return the luma [..., 1, H, W] of images [..., 3, H, W], Y = 0.299 R + 0.587 G + 0.114 B.
 
     Examples
     --------
@@ -53,12 +53,12 @@ def luma(image: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LumaFamily:
-    """Motion of the luma Y of RGB images by another family. Y's change is added to R, G and B: chroma does not change.
+    """Motion of the luma Y of RGB images by another family. The change of Y is added to R, G and B.
 
     Parameters
     ----------
     family : Family
-        The family that moves the luma. It receives d(loss)/dY, the sum of the image's gradient over the channels.
+        The family that moves the luma. Its gradient d(loss)/dY is the sum of the image's gradient over the channels.
 
     Raises
     ------
@@ -67,7 +67,7 @@ class LumaFamily:
 
     Notes
     -----
-    Y is the luma of ITU-R BT.601. Where a channel is clipped to its bounds, chroma changes.
+    Y is the luma of ITU-R BT.601. Chroma does not change, except where a channel is clipped to its bounds.
 
     Examples
     --------
@@ -125,7 +125,7 @@ class LumaMotion:
         return out
 
     def _store_frame(self, out: Tensor, moved_y: Tensor, bounds: Bounds) -> None:
-        """Write one frame to ``out``: the image plus the change of its luma in all channels."""
+        """Write one frame to ``out``, which is the image plus the change of its luma in all channels."""
         samples = lambda t: t.reshape(-1, *t.shape[-3:])
         out, image, moved_y, y = map(samples, (out, self.image, moved_y, self.y))
         for at in scratch_chunks(image):
@@ -152,7 +152,7 @@ class LumaMotion:
         return self.motion.refreshed_step(extent, bounds, self.image)
 
     def speed(self) -> Tensor | None:
-        """See :class:`PiecewiseMotion`. The image moves sqrt(3) times as fast as its luma: in three channels."""
+        """See :class:`PiecewiseMotion`. Three channels change like the luma, so the speed is sqrt(3) times the luma's."""
         speed = getattr(self.motion, "speed", lambda: None)()
         return None if speed is None else math.sqrt(3) * speed
 
@@ -194,7 +194,7 @@ class LumaAnchor:
         return clip(self.image + (self.anchor.frame() - self.y), checks.check_bounds(bounds))
 
     def _of_luma(self, gradient: Tensor) -> Tensor:
-        """Return d(loss)/dY: for the same gradient the same tensor, since the anchor caches its step."""
+        """Return d(loss)/dY. It is cached, because an anchor caches the step along one gradient tensor."""
         if self.luma_gradient is None or self.luma_gradient[0] is not gradient:
             self.luma_gradient = gradient, gradient.sum(-3, keepdim=True)
         return self.luma_gradient[1]

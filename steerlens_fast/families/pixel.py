@@ -1,4 +1,4 @@
-"""The pixel family: a plain gradient step, the baseline for all other families."""
+"""The pixel family, which moves pixels along the gradient. It is the baseline for other families."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .shared import check_image_and_gradient, clip
 
 @dataclass(frozen=True)
 class PixelFamily:
-    """The plain gradient step in image space: frame j is ``image - factor_j * eps * gradient``.
+    """Motion of pixels: frame j is ``image - factor_j * eps * gradient``.
 
     Parameters
     ----------
@@ -29,7 +29,8 @@ class PixelFamily:
     pyramid : SteerablePyramid, optional
         The pyramid that ``scales`` and ``orientations`` belong to; required with them.
     scales, orientations : sequence of int, optional
-        Only the gradient in these bands moves the image: it is filtered by the sum of the bands' squared filters.
+        Only these bands of the gradient move the image: its spectrum is multiplied by the sum of the bands' squared
+        filters.
 
     Raises
     ------
@@ -59,7 +60,7 @@ class PixelFamily:
         return PixelMotion(image, band_pass(gradient, self.pyramid, self.scales, self.orientations), self.eps)
 
     def anchor(self, image: Tensor) -> PixelAnchor:
-        """See :class:`AnchoringFamily`. The coordinates are the changes of all pixels, without a limit."""
+        """See :class:`AnchoringFamily`. The coordinates are the changes of pixels, which have no limit."""
         return PixelAnchor(self, checks.check_image("image", image))
 
 
@@ -72,7 +73,7 @@ class PixelMotion:
     eps: float
 
     def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds: Bounds = None) -> Tensor:
-        """See :class:`Motion`. Pixels have no amplitude: ``amplitude_factors`` must be None."""
+        """See :class:`Motion`. ``amplitude_factors`` must be None, since pixels have no amplitude."""
         if amplitude_factors is not None:
             raise ValueError("amplitude_factors must be None for the pixel family, which moves only pixels")
         bounds, b = checks.check_bounds(bounds), factor_table("factors", factors, self.image)

@@ -1,4 +1,4 @@
-"""``PlaneMotion``: motions of images that are computed plane by plane, in tiles that fit the caches."""
+"""``PlaneMotion``, a motion of images that is computed plane by plane, in tiles that fit the caches."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from ..pyramid.backend import is_recorded
 from .protocols import Bounds, PlaneFamily, PreparedPlanes
 from .shared import clip, factor_pair, factors_of_planes, flatten_planes
 
-# A piece is prepared once and rendered several times. Two photographs at a time are faster than one, since each of two
-# threads then has whole planes, and they still fit a cache of 32 MiB (phases of 2x3x224x224 take 20 MiB).
+# Size of a piece, as a multiple of the size that memory.chunks chooses. Pieces of two photographs are faster than
+# pieces of one, since each of two threads has whole planes. They still fit a cache of 32 MiB: the phases of two RGB
+# images of 224 x 224 pixels take 20 MiB.
 PASSES_PER_PIECE = 2
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PlaneMotion:
-    """The motion of images [..., H, W], rendered in tiles of a few planes and a few frames."""
+    """The motion of images [..., H, W], which is rendered in tiles of a few planes and a few frames."""
 
     family: PlaneFamily
     image: Tensor
@@ -34,15 +35,15 @@ class PlaneMotion:
         return f"{type(self).__name__}({self.family}, image {list(self.image.shape)})"
 
     def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds: Bounds = None) -> Tensor:
-        """Return frames: the image after ``factors`` times one step.
+        """Return frames, which are the image after ``factors`` times one step.
 
         Parameters
         ----------
         factors : sequence of float, or Tensor [F] or [F, *leading]
-            Factor of the phase step for each frame: one for all samples, or one for each entry of the image's first
-            few (or all) leading dimensions, ``leading``.
-        amplitude_factors : as ``factors``, optional
-            Factor of the amplitude step, by default the same as ``factors``.
+            Factors of the phase step. A frame has one factor for all samples, or one for each index ``leading`` of
+            the first leading dimensions of the image.
+        amplitude_factors : like ``factors``, optional
+            Factors of the amplitude step, by default ``factors``.
         bounds : (float, float), optional
             Limits to which frames are clipped after synthesis.
 
@@ -74,7 +75,7 @@ class PlaneMotion:
             yield at, piece._prepared_once()
 
     def _prepared_once(self) -> PlaneMotion:
-        """Return this motion with analysis and step of all planes computed, for several renders."""
+        """Return this motion with the analysis and step of all planes, so that it can be rendered several times."""
         return replace(self, prepared=self.family.prepare_planes(*self._planes()))
 
     def speed(self) -> Tensor | None:
@@ -99,7 +100,7 @@ class PlaneMotion:
         return self.family.prepare_planes(*(t[at] for t in self._planes()))
 
     def _plane_tiles(self) -> list[slice]:
-        """Return slices of planes; what is prepared of a slice fits the caches, together with one frame."""
+        """Return slices of planes. The prepared planes of a slice, together with one frame, fit the caches."""
         count = self.image.shape[:-2].numel()
         if self.prepared is not None:
             return [slice(0, count)]
@@ -117,7 +118,7 @@ class PlaneMotion:
                 by_planes.setdefault(at.start, []).append(clip(frames, bounds))
             return torch.cat([torch.cat(frames) for frames in by_planes.values()], 1)
         out = new_output((len(b), *image.shape), image.dtype, image.device)
-        if out.is_cuda:  # reading the factors would synchronise, so frames at factor 0 are rendered, too
+        if out.is_cuda:  # reading the factors would wait for the GPU, so frames at factor 0 are rendered, too
             for at, f, frames in self._tiles(b, a):
                 store(out[f, at], frames, bounds)
             return out
@@ -130,13 +131,13 @@ class PlaneMotion:
         return out
 
     def _moving_frames(self, b: Tensor, a: Tensor) -> list[int]:
-        """Return the indices of the frames with a factor other than 0, or of all frames if factors cannot be read."""
+        """Return the indices of frames that may differ from the image: all, unless the factors can be read."""
         if b.device.type != "cpu" or self.state or not is_untraced():
             return list(range(len(b)))
         return ((b != 0).any(1) | (a != 0).any(1)).nonzero()[:, 0].tolist()
 
     def _tiles(self, b: Tensor, a: Tensor, in_one_pass: bool = False) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Yield tiles: (slice of planes, slice of frames, these frames of these planes [f, n, H, W])."""
+        """Yield tiles, which are (slice of planes, slice of frames, frames [f, n, H, W] of these slices)."""
         image = flatten_planes(self.image)
         count, num_frames = image.shape[0], b.shape[0]
         plane_tiles = [slice(0, count)] if in_one_pass else self._plane_tiles()

@@ -1,4 +1,7 @@
-"""The interfaces of edit families and their motions. A family of your own needs only ``prepare`` and ``render``."""
+"""The interfaces of edit families and their motions.
+
+A family of your own needs only ``Family.prepare`` and ``Motion.render``.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ Bounds = tuple[float, float] | None
 
 
 class Motion(Protocol):
-    """An image and how it moves. ``gradient`` is that of the loss to decrease, or its part that moves the image."""
+    """An image, and how it moves.
+
+    ``gradient`` is the gradient of the loss to decrease, or only the part of it that moves the image.
+    """
 
     @property
     def image(self) -> Tensor: ...
@@ -25,14 +31,15 @@ class Motion(Protocol):
     def gradient(self) -> Tensor: ...
 
     def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds: Bounds = None) -> Tensor:
-        """Return frames [F, ..., H, W]: the image after ``factors`` times one step, clipped to ``bounds``.
+        """Return frames [F, ..., H, W], clipped to ``bounds``: the image after ``factors`` times one step.
 
-        ``amplitude_factors``, by default the same, apply to amplitudes, ``factors`` to everything else.
+        ``amplitude_factors`` multiply the step of amplitudes. By default they equal ``factors``, which multiply
+        everything else.
         """
 
 
 def check_frames(frames: Tensor, motion: Motion, count: int) -> Tensor:
-    """Return the frames of ``motion.render`` (possibly user code); raise an error if they are not [count, B, ...]."""
+    """Return ``frames``, the result of a possibly user-defined ``render``; raise unless they are [count, B, ...]."""
     expected = (count, *motion.image.shape)
     if not isinstance(frames, Tensor) or frames.shape != expected:
         got = list(frames.shape) if isinstance(frames, Tensor) else type(frames).__name__
@@ -42,26 +49,30 @@ def check_frames(frames: Tensor, motion: Motion, count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class L2Limits:
-    """Distances that frames of B samples should have, M for each sample, and limits of the search for their factors."""
+    """M distances of the frames of each of B samples, and limits of the search for their factors.
 
-    max_l2: Tensor  # [M, B], distances of the last M frames
-    tolerances: Tensor  # [M, B]
-    range_ends: Tensor  # [B], the largest factors that can be represented
-    shares: Tensor  # [F - M], of the first frames: shares of the factor at the first distance
-    phase_cap: float  # largest phase steps, in radians: that of the user, and that of accurate phases
-    phase_limit: float
+    The last M of F frames are those at the distances.
+    """
+
+    max_l2: Tensor  # [M, B], the distances
+    tolerances: Tensor  # [M, B], largest errors of the distances
+    range_ends: Tensor  # [B], largest factors that the dtype can represent
+    shares: Tensor  # [F - M], factors of the first frames as shares of the factor at the first distance
+    phase_cap: float  # the user's limit of phase steps, in radians
+    phase_limit: float  # largest phase step with accurate float32 sines, in radians
     speed_share: float  # see morph_planes_to_l2
-    iterations: int
+    iterations: int  # largest number of tried factors for each distance
 
 
 @runtime_checkable
 class DistanceMotion(Protocol):
-    """A motion that may be able to compute all frames at given distances by one op."""
+    """A motion that can, for some images, compute all frames at given distances with one op."""
 
     def frames_at_l2(self, limits: L2Limits, bounds: Bounds = None, base: Tensor | None = None) -> FramesAtL2 | None:
         """Return the frames, or None if no op takes this motion.
 
-        ``base`` [B, C, H, W] are images to whose channels the change is added, in place of the motion's own image.
+        Frames are the motion's image plus its change or, if ``base`` [B, C, H, W] is given, ``base`` plus the change in
+        all channels.
         """
 
 
@@ -101,68 +112,68 @@ class Family(Protocol):
     def prepare(self, image: Tensor, gradient: Tensor) -> Motion:
         """Return the motion of ``image`` [..., H, W] along ``-gradient``.
 
-        ``gradient`` is d(loss to decrease) / d(image), summed over samples: a tensor like ``image``.
+        ``gradient``, a tensor like ``image``, is d(loss)/d(image), where the loss is summed over samples.
         """
 
 
 @runtime_checkable
 class PiecewiseMotion(Protocol):
-    """A motion that can be split into pieces of a few samples, each analysed once and rendered several times."""
+    """A motion that can be split into pieces of a few samples. A piece is analysed once, and rendered several times."""
 
     def pieces(self) -> Iterator[tuple[slice, Motion]]:
-        """Yield (samples, their motion), in pieces whose analysis and step fit the caches.
+        """Yield (slice of samples, motion of these samples). The analysis and step of a piece fit the caches.
 
-        A piece may have a method ``speed()`` that returns an estimate of d(L2 distance) / d(factor) at factor 0 for
-        each sample, [B], or None if it is unknown.
+        A piece may have a method ``speed()``, which returns an estimate [B] of d(L2 distance) / d(factor) at factor 0
+        for each sample, or None.
         """
 
 
 class PhaseMotion(Protocol):
-    """A motion of phases, which can be limited by a ``phase_cap``."""
+    """A motion of phases, which a ``phase_cap`` can limit."""
 
     def largest_phase_step(self) -> Tensor:
-        """Return the largest |phase step| of each sample at factor 1, in radians: [B]."""
+        """Return the largest absolute phase step of each sample at factor 1 [B], in radians."""
 
 
 class AnchoringFamily(Protocol):
-    """A family with coordinates relative to the source, for the persistent regime."""
+    """A family whose coordinates can be relative to the source, as in the persistent regime."""
 
     def anchor(self, image: Tensor) -> Anchor:
-        """Return the anchor of a source ``image`` [B, ..., H, W], at coordinates 0."""
+        """Return the anchor of a source ``image`` [B, ..., H, W]. Its coordinates are 0."""
 
 
 class Anchor(Protocol):
     """A source image and the coordinates reached so far."""
 
     def toward(self, gradient: Tensor) -> Motion:
-        """Return the motion from the current image along ``-gradient``, the gradient at this image."""
+        """Return the motion of the current image along ``-gradient``."""
 
     def advance(self, gradient: Tensor, factors: Factors, amplitude_factors: Factors | None = None) -> None:
-        """Move the coordinates in place: by one frame's factors, [1] or [1, B], times the step along ``-gradient``."""
+        """Move the coordinates in place by ``factors``, [1] or [1, B], times one step along ``-gradient``."""
 
     def frame(self, bounds: Bounds = None) -> Tensor:
         """Return the current image [..., H, W], clipped to ``bounds`` after synthesis."""
 
 
-# --- Families that compute each plane independently of the others: see PlaneMotion ---
+# --- For families that compute each plane independently of the others, see PlaneMotion ---
 
 
 class PreparedPlanes(Protocol):
-    """Analysis and step of a batch of n planes, computed once."""
+    """Analysis and step of a batch of n planes."""
 
     def frames(self, b: Tensor, a: Tensor) -> Tensor:
         """Return frames [F, n, H, W] at phase factors ``b`` and amplitude factors ``a``, both [F, 1] or both [F, n].
 
-        Frames may be complex; then only their real parts count.
+        If frames are complex, only their real parts are used.
         """
 
     def largest_phase(self) -> Tensor:
-        """Return the largest |phase step| of each plane, in radians: [n]."""
+        """Return the largest absolute phase step of each plane [n], in radians."""
 
     def squared_speed(self) -> Tensor:
-        """Return an estimate of each plane's squared speed, (L2 distance / factor)^2 at a small factor: [n].
+        """Return an estimate [n] of each plane's squared speed, which is (L2 distance / factor)^2 at a small factor.
 
-        Optional. The search for a distance starts from it.
+        This method is optional. The search for a distance derives its first factor from the speed.
         """
 
 
@@ -170,7 +181,7 @@ class PlaneFamily(Protocol):
     """The methods of a family that :class:`PlaneMotion` calls."""
 
     def prepare_planes(self, image: Tensor, gradient: Tensor, *state: Tensor) -> PreparedPlanes:
-        """Compute analysis and step of planes [n, H, W], starting at the coordinates ``state`` if they are given."""
+        """Return analysis and step of planes [n, H, W]. The step starts at the coordinates ``state``, by default 0."""
 
     def frame_bytes(self, dtype: torch.dtype) -> int:
         """Return the bytes that rendering one frame of one plane takes."""
@@ -182,8 +193,8 @@ class PlaneFamily(Protocol):
 class AnchorPlaneFamily(PlaneFamily, Protocol):
     """The methods of a family that :class:`PlaneAnchor` calls.
 
-    ``analysis`` is the result of :meth:`analyze`. ``state`` contains the coordinates of the same planes: for each shape
-    of :meth:`coordinate_shapes`, the phases, then the log amplitudes, if they move.
+    ``analysis`` is the result of :meth:`analyze`. ``state`` contains the coordinates of the planes: for each shape of
+    :meth:`coordinate_shapes`, first the phases if they move, then the log amplitudes if they move.
     """
 
     @property
@@ -199,7 +210,7 @@ class AnchorPlaneFamily(PlaneFamily, Protocol):
         """Return the analysis of planes [n, H, W]."""
 
     def step_from(self, analysis: Any, gradient: Tensor, state: Sequence[Tensor]) -> Any:
-        """Return the step of planes at the coordinates ``state``: PreparedPlanes that also have ``advance(b, a)``."""
+        """Return the step of planes at the coordinates ``state``, as PreparedPlanes with a method ``advance(b, a)``."""
 
     def image_at(self, analysis: Any, state: Sequence[Tensor]) -> Tensor:
         """Return the images [n, H, W] at the coordinates ``state``."""

@@ -1,4 +1,4 @@
-"""Functions that all families share: checks of images, gradients and factors, planes of a batch, clipping."""
+"""Functions for all families: checks of images, gradients and factors, planes of a batch, clipping."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_image_and_gradient(
 ) -> tuple[Tensor, Tensor]:
     """Return image and gradient [..., H, W]; raise an error unless they have the same shape, dtype and device.
 
-    ``shape`` is their required (H, W). Half precision is converted to float32.
+    If ``shape`` is given, they must have this (H, W). Half precision is converted to float32.
     """
     image, gradient = checks.check_image("image", image, shape), checks.check_image("gradient", gradient, shape)
     checks.check_same("gradient", gradient, "image", image)
@@ -42,14 +42,14 @@ def factors_of_planes(factors: Tensor, at: slice) -> Tensor:
 
 
 def flatten_planes(t: Tensor) -> Tensor:
-    """Return [..., H, W] as [N, H, W], even if N is 0."""
+    """Return a tensor [..., H, W] as planes [N, H, W]; N may be 0."""
     return t.reshape(math.prod(t.shape[:-2]), *t.shape[-2:])
 
 
 def clip(frames: Tensor, bounds: Bounds) -> Tensor:
     """Return the real parts of frames [..., H, W], clipped to ``bounds``.
 
-    ``frames`` must be a tensor that nothing else uses: it is clipped in place if no derivative is recorded.
+    The caller must not use ``frames`` again, since it is clipped in place if no derivative is recorded.
     """
     if frames.is_complex():
         frames = real_images(frames.flatten(0, -3)).unflatten(0, frames.shape[:-2])
