@@ -45,7 +45,7 @@ def band_pass(
     scales: Sequence[int] | None = None,
     orientations: Sequence[int] | None = None,
 ) -> Tensor:
-    """Return images [..., H, W] with spectra multiplied by :func:`band_weights`, or unchanged if both choices are None."""
+    """Return images [..., H, W] with spectra times :func:`band_weights`, or unchanged if both choices are None."""
     if (scales is None and orientations is None) or not image.numel():
         return image
     weights = band_weights(image, pyramid, scales, orientations)

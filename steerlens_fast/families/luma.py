@@ -152,7 +152,7 @@ class LumaMotion:
         return self.motion.refreshed_step(extent, bounds, self.image)
 
     def speed(self) -> Tensor | None:
-        """See :class:`PiecewiseMotion`. Three channels change like the luma, so the speed is sqrt(3) times the luma's."""
+        """See :class:`PiecewiseMotion`. All three channels change like the luma, hence the factor sqrt(3)."""
         speed = getattr(self.motion, "speed", lambda: None)()
         return None if speed is None else math.sqrt(3) * speed
 

@@ -1,11 +1,11 @@
-"""The compiled ops, ``torch.ops.steerlens_fast.*``: typed wrappers, fakes (shapes) and autograd.
+"""Wrappers of the compiled ops ``torch.ops.steerlens_fast.*``, with shape functions ("fakes") and derivatives.
 
-The rest of the package calls the ops only through these wrappers. An op has the same name in its schema, in the files
-of its kernels in ``csrc``, in its wrapper here and in :mod:`.reference`.
+The rest of the package calls the ops only through these wrappers. An op has one name: in its schema, in the files of
+its kernels in ``csrc``, as a wrapper here and as a formula in :mod:`.reference`.
 
-Linear ops are registered as pairs of adjoints, so their derivatives of any order are kernels, too. The other ops have
-a fused first derivative, whose own derivative is that of the formula in plain torch. Under ``torch.func`` and in
-forward mode, which custom ops have no rules for, the wrappers compute the formula itself.
+Linear ops come in pairs of adjoints, so all their derivatives are kernels, too. Other ops have a kernel for the first
+derivative, and use the formula in plain torch for the second. Custom ops have no rules for ``torch.func`` and forward
+mode; there, the wrappers compute the formula.
 """
 
 from .advance import StepTaken, advance_planes

@@ -1,4 +1,4 @@
-"""``advance_planes``: one step of images along a new gradient, by factors or to L2 distances."""
+"""``advance_planes``, which takes one step of images along a new gradient, by given factors or to L2 distances."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class StepTaken(NamedTuple):
     frames: Tensor  # [1, B * channels, H, W]
     factors: Tensor  # [2, B], of the phase and of the amplitude step
     l2: Tensor  # [B], the distances of the frames from the source
-    out_of_range: Tensor  # [B], bool: whether the sample moves, but would need a factor that cannot be represented
+    out_of_range: Tensor  # [B] bool, whether the sample moves, but would need a factor that cannot be represented
 
 
 def advance_planes(
@@ -48,10 +48,10 @@ def advance_planes(
     max_step_ratio: float = math.inf,
     iterations: int = 48,
 ) -> StepTaken:
-    """Take one step of samples of several planes each, and move their coordinates in place.
+    """Take one step of samples, which consist of one or more planes, and move their coordinates in place.
 
-    A coefficient c0 of the images becomes c0 exp(eta + i delta). The step is that of :func:`step` for the coefficients
-    at the present coordinates; it moves delta and eta, which are limited: abs(delta) <= pi, abs(eta) <= 1. Without
+    At coordinates delta and eta, a coefficient c0 of the images becomes c0 exp(eta + i delta). :func:`step` of the
+    coefficients at the present coordinates moves delta and eta, up to abs(delta) = pi and abs(eta) = 1. Without
     coordinates, the images themselves move, as in :func:`morph_planes`. Temporaries are those of
     :func:`morph_planes_to_l2`.
 
@@ -60,24 +60,25 @@ def advance_planes(
     images, gradients : Tensor [B * planes_per_sample, H, W], float32
         Planes that the coordinates are anchored at, and the gradient at the present image.
     coordinates : sequence of Tensors [B * planes_per_sample, K, h, w], float32, contiguous
-        For each group of bands delta, then eta, if they move; written in place. Or none.
+        For each group of bands, delta if phases move, then eta if amplitudes move. They are written in place. The
+        sequence may be empty.
     planes_per_sample : int
     source, position : Tensor [B * channels, H, W], float32
-        Images from which distances are measured, and the present images; only read for ``limits``.
+        Images from which distances are measured, and the present images. They are read only if ``limits`` is given.
     analysis, synthesis, i_power, edit, rule, complex_bands, eps, floor, bounds
         As in :func:`morph_planes`.
     factors : Tensor [2, B], float32, optional
-        Factors of the phase and of the amplitude step. They are scaled down together where the largest phase step would
-        exceed ``phase_cap``.
+        Factors of the phase step and of the amplitude step. If the largest phase step of a sample would exceed
+        ``phase_cap``, both factors are scaled down.
     limits : Tensor [4, B], float32, optional
-        Instead of factors: distances to reach, their largest errors, the largest factors that can be represented, and
-        the first factors to try (0 where none is known). The search is that of :func:`begin_l2_search`.
+        To be given instead of ``factors``. The rows are distances to reach, their largest errors, the largest factors
+        that can be represented, and the first factors to try (0 for unknown). :func:`begin_l2_search` finds factors.
     base : Tensor [B * channels, H, W], float32, optional
         As in :func:`morph_planes_to_l2`.
     phase_cap, phase_limit, speed_share, iterations
         As in :func:`morph_planes_to_l2`.
     max_step_ratio : float
-        A step from distance d toward r moves by at most this times sqrt(r^2 - d^2).
+        A step from distance d to distance r is at most this many times as long as sqrt(r^2 - d^2).
 
     Returns
     -------
@@ -92,7 +93,7 @@ def advance_planes(
 
     Notes
     -----
-    On CPUs with AVX2, AVX-512 or NEON only. Has no derivative.
+    The op exists only for CPUs with AVX2, AVX-512 or NEON. It has no derivative.
 
     Examples
     --------

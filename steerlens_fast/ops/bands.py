@@ -1,8 +1,8 @@
-"""``split_bands`` and ``merge_bands``: from spectra of images to spectra of bands, and back; each other's adjoints.
+"""``split_bands`` maps spectra of images to spectra of bands, and ``merge_bands`` is its adjoint.
 
-The spectrum of a real image of width W is stored whole (as ``fft2`` returns it, W columns) or half (as ``rfft2``, the
-W // 2 + 1 columns of frequencies that are not negative). Masks and spectra of bands of width w are likewise stored in
-the full layout (w columns) or, for real bands, in the half layout (w // 2 + 1 columns).
+The spectrum of a real image of width W is whole or half. A whole spectrum has W columns, like the result of ``fft2``. A
+half spectrum has the W // 2 + 1 columns of frequencies that are not negative, like the result of ``rfft2``. Masks and
+spectra of bands of width w have the full layout (w columns) or, for real bands, the half layout (w // 2 + 1 columns).
 """
 
 from __future__ import annotations
@@ -23,35 +23,36 @@ def split_bands(
     width: int,
     paired: bool = False,
 ) -> list[Tensor]:
-    """Mask and crop an image's spectrum to the spectra of all bands, in one pass.
+    """Return the spectra of all bands: blocks of an image's spectrum, multiplied by masks, in one pass.
 
     Parameters
     ----------
     spectrum : Tensor [N, H, width // 2 + 1] or [N, H, width], complex64 or complex128
-        ``rfft2`` of N images of H x ``width`` pixels, or ``fft2``, which requires masks in the full layout.
+        ``rfft2`` of N images of H x ``width`` pixels, or their ``fft2`` if the masks have the full layout.
     masks : sequence of real Tensors, each [K, h, w] (full layout) or [K, h, w // 2 + 1] (half layout)
-        One mask for each group of K bands of h x w samples, in the precision of ``spectrum``. Masks are constants and
-        contain the normalisation of the FFTs.
+        The masks of each group of K bands of h x w samples, in the precision of ``spectrum``. Masks contain the
+        normalisation of the FFTs, and have no derivatives.
     i_powers : sequence of int
-        Powers of i, 0 to 3: group g is multiplied by ``i ** i_powers[g]``.
+        A power of i for each group, 0 to 3. Group g is multiplied by ``i ** i_powers[g]``.
     widths : sequence of int
         The width w of each group's bands, in samples.
     width : int
         The image's width in pixels.
     paired : bool
-        Return two real bands as one: their masks m and m', of orientations 2q and 2q + 1, are applied as m + i m', so
-        that one inverse FFT yields both bands, as real and imaginary part. Requires a whole spectrum.
+        Whether to return two real bands as one complex band. The masks m and m' of orientations 2q and 2q + 1 are
+        then used as one mask m + i m', and an inverse FFT yields the bands as real and imaginary part. Requires a whole
+        spectrum.
 
     Returns
     -------
     list of Tensor
-        For each group, complex spectra [N, K, h, columns] with the columns of its mask, as ``ifft2`` (full layout) or
-        ``irfft2`` (half layout) takes them; if ``paired``, [N, ceil(K / 2), h, w] for ``ifft2``.
+        For each group, complex spectra [N, K, h, columns] with as many columns as the mask, for ``ifft2`` (full layout)
+        or ``irfft2`` (half layout). If ``paired``, [N, ceil(K / 2), h, w] for ``ifft2``.
 
     Raises
     ------
     RuntimeError
-        If a shape, dtype or device is wrong; the message names the argument. Raised before any kernel runs.
+        If a shape, dtype or device is wrong; the message names the argument. No kernel has run then.
 
     Examples
     --------
@@ -73,30 +74,30 @@ def merge_bands(
     whole: bool = False,
     paired: bool = False,
 ) -> Tensor:
-    """Mask, pad and sum the spectra of all bands into the spectrum of an image, in one pass.
+    """Return the spectrum of an image: the sum of the spectra of bands, multiplied by masks, in one pass.
 
-    The adjoint of :func:`split_bands` if ``i_powers`` are the opposite ones, ``-power % 4``. If the result is a half
-    spectrum, columns of negative frequency in the full layout are added, conjugated, to those of positive frequency.
+    This is the adjoint of :func:`split_bands` if each power of i is replaced by ``-power % 4``. If the result is a half
+    spectrum, the conjugates of values at negative frequencies are added to the values at positive frequencies.
 
     Parameters
     ----------
     bands : sequence of Tensors [P, K, h, columns], complex
-        Spectra of bands, one tensor for each mask. Each tensor has its own P, a divisor of N, the largest P. Image n is
-        made of plane n mod P of each tensor, so that all frames can share one residual.
+        Spectra of bands, one tensor for each mask. N is the largest P, and every P divides N. Image n contains plane
+        n mod P of each tensor, so that all frames can share one residual.
     masks, i_powers, widths
         As in :func:`split_bands`.
     height, width : int
         The image's size in pixels.
     whole : bool
-        Return whole spectra; requires masks in the full layout.
+        Whether to return whole spectra. Requires masks in the full layout.
     paired : bool
-        ``bands`` are spectra of pairs, as ``split_bands(..., paired=True)`` returns them. Requires ``whole=True``; the
-        real part of the result's inverse FFT is the image.
+        Whether ``bands`` are spectra of pairs, as ``split_bands(..., paired=True)`` returns them. Requires
+        ``whole=True``. The image is the real part of the result's inverse FFT.
 
     Returns
     -------
     Tensor [N, height, width // 2 + 1], or [N, height, width] if ``whole``, complex
-        As ``irfft2`` or ``ifft2`` takes it.
+        For ``irfft2`` or, if ``whole``, ``ifft2``.
 
     Raises
     ------
@@ -153,7 +154,7 @@ def _merge_bands_backward(ctx, grad):
     check_constant(ctx, 1, "masks")
     masks = list(ctx.saved_tensors)
     grads = split_bands(dense(grad), masks, ctx.i_powers, ctx.widths, ctx.width, ctx.paired)
-    # A band with fewer planes than others was read several times: its gradient is the sum over all reads.
+    # A band with fewer planes than others was read several times, so its gradient is the sum over all reads.
     summed = [g if g.shape[0] == p or p == 0 else g.unflatten(0, (-1, p)).sum(0) for g, p in zip(grads, ctx.planes)]
     return summed, [None] * len(masks), None, None, None, None, None, None
 

@@ -1,4 +1,4 @@
-"""Names of rules, forms and edits, and their numbers in the ops; real dtypes."""
+"""Names of rules, forms and edits, with their numbers in the ops, and real dtypes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import torch
 
 from .. import checks
 
-# How coefficients and gradient become a step: see ``step``.
+# How coefficients and gradient become a step, see ``step``.
 RULES = {"complex": 0, "polar": 1}
-# How bands are stored: only their real parts, complex numbers, or the real parts of two bands as one complex band.
+# How bands are stored: real parts, complex numbers, or pairs (the real parts of two bands as one complex band).
 FORMS = {"real": 0, "complex": 1, "pairs": 2}
-# The forms of split_planes; "widened": real bands, stored as complex ones with imaginary parts 0.
+# The forms of the results of split_planes. "widened" are real parts, stored as complex numbers with imaginary parts 0.
 SPLIT_FORMS = {"real": 0, "complex": 1, "widened": 3}
 # Which coordinates of the coefficients move.
 EDITS = {"phase": 0, "amplitude": 1, "joint": 2}
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the real dtype of the same precision. A table, since torch.compile cannot trace ``dtype.to_real``.
+    """Return the real dtype of the same precision, like ``dtype.to_real``, which torch.compile cannot trace.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""``extrapolate``: coefficients and step to frames."""
+"""``extrapolate`` computes the coefficients of frames."""
 
 from __future__ import annotations
 
@@ -29,38 +29,39 @@ def extrapolate(
     rule: str = "complex",
     form: str = "real",
 ) -> Tensor:
-    """Compute every frame of a scale's bands in one pass: coefficients and step are read once.
+    """Return the coefficients of all frames of a scale's bands, in one pass over coefficients and step.
 
     Parameters
     ----------
     coefficients : Tensor [N, K, h, w], complex
     phase_step, amplitude_step : Tensor [N, K, h, w], real, or None
-        As :func:`step` returns them; None for a coordinate that does not move.
+        The results of :func:`step`, or None for a coordinate that does not move.
     phase_factors, amplitude_factors : Tensor [F, 1] or [F, N], real
-        Factors b and a of each frame, for all planes or for each plane.
+        Phase factors b and amplitude factors a of each frame, for all planes or for each plane.
     rule : {"complex", "polar"}
-        The rule of the step. For a coefficient c = A exp(i phi), the phase step dphi and the amplitude step dA or
-        dlogA, frames are max(A + a dA, 0) exp(i (phi + b dphi)) ("complex") or c exp(a dlogA + i b dphi) ("polar").
+        The rule of the step. For a coefficient c = A exp(i phi), a phase step dphi and an amplitude step dA, "complex"
+        returns max(A + a dA, 0) exp(i (phi + b dphi)). For a step dlogA of the log amplitude, "polar" returns
+        c exp(a dlogA + i b dphi).
     form : {"real", "complex", "pairs"}
-        Real parts, which are all that the synthesis "real" reads; complex numbers; or the real parts of two
+        "real": real parts, which the synthesis "real" needs. "complex": complex numbers. "pairs": the real parts of two
         orientations as one complex number, see :func:`pair`.
 
     Returns
     -------
     Tensor [F, N, K, h, w], or [F, N, ceil(K / 2), h, w] for "pairs"
-        Real for "real", otherwise complex.
+        Real numbers if ``form`` is "real", otherwise complex numbers.
 
     Raises
     ------
     ValueError
         For an unknown rule or form.
     RuntimeError
-        If a shape, dtype or device is wrong; the message names the argument. Raised before any kernel runs.
+        If a shape, dtype or device is wrong; the message names the argument. No kernel has run then.
 
     Notes
     -----
-    Differentiable in coefficients, steps and factors. Gradients with respect to factors are computed in plain torch,
-    with F intermediate copies of a band.
+    Differentiable with respect to coefficients, steps and factors. Derivatives with respect to factors are computed in
+    plain torch, with F intermediate copies of the bands.
 
     Examples
     --------

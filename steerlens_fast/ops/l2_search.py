@@ -1,4 +1,4 @@
-"""``begin_l2_search`` and ``advance_l2_search``: the search for the factor at a given L2 distance, for each sample."""
+"""``begin_l2_search`` and ``advance_l2_search``, which search the factor at a given L2 distance for each sample."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ STATE_FIELDS = 28  # as in csrc/math/l2_search.h
 
 
 class SearchColumn(IntEnum):
-    """The columns of a search's state that callers read; True is 1, False is 0."""
+    """The columns of a search's state that callers read. Truth values are 1 or 0."""
 
     ACTIVE = 0  # whether the search goes on
-    FACTOR = 1  # to try next; 0 if the search has ended
-    IMPROVED = 2  # whether the last factor tried is the best so far
-    BEST = 3  # the factor closest to the target, or the smallest of those equal within the tolerance
-    BEST_L2 = 4  # its distance
-    ATTAINED = 5  # whether that distance is within the tolerance of the target
+    FACTOR = 1  # the factor to try next; 0 if the search has ended
+    IMPROVED = 2  # whether the last tried factor is the best factor so far
+    BEST = 3  # the factor closest to the target, or the smallest of several within the tolerance
+    BEST_L2 = 4  # the distance at factor BEST
+    ATTAINED = 5  # whether BEST_L2 differs from the target by at most the tolerance
     OUT_OF_RANGE = 6  # whether the sample moves, but would need a factor that cannot be represented
 
 
 def begin_l2_search(limits: Tensor, source_l2: Tensor, epsilon: float) -> Tensor:
-    """Begin searches for the factors at which B samples lie at their target distances.
+    """Return the state of new searches for the factors at which B samples have their target distances.
 
     Parameters
     ----------
     limits : Tensor [5, B], float64
-        Target distances, their tolerances, first factors to try, largest factors to try, and largest factors that can
-        be represented.
+        The rows are target distances, tolerances, first factors to try, largest factors to try, and largest factors
+        that can be represented.
     source_l2 : Tensor [B], float64
         Distances at factor 0.
     epsilon : float
-        Difference between 1 and the next number in the factors' dtype: above that of float64, factors are float32.
+        Difference between 1 and the next larger number of the dtype in which the caller uses the factors.
 
     Returns
     -------
     Tensor [B, fields], float64
-        The state of each search: see :class:`SearchColumn` for the first columns.
+        The state of each search. :class:`SearchColumn` describes the first columns.
 
     Notes
     -----
-    On the CPU only; without a derivative. ``lens/l2_search.py`` describes the search.
+    The op exists only for CPUs and has no derivative. ``lens/l2_search.py`` describes the search.
 
     Examples
     --------
@@ -61,9 +61,9 @@ def begin_l2_search(limits: Tensor, source_l2: Tensor, epsilon: float) -> Tensor
 
 
 def advance_l2_search(state: Tensor, l2: Tensor) -> Tensor:
-    """Return the state of searches, given the distances ``l2`` [B], float64, at the factors to try.
+    """Return the next state of searches, given the distances ``l2`` [B] float64 at the factors to try.
 
-    A distance that is not finite means that the image overflowed. A search that has ended does not change.
+    A distance that is not finite means that the image overflowed. The state of a finished search does not change.
 
     Examples
     --------

@@ -1,4 +1,7 @@
-"""``morph_planes``: images and gradients to all frames; and its two halves, for factors not known in advance."""
+"""``morph_planes``, which computes frames from images and gradients, and its two halves.
+
+The halves are for factors that are not known in advance.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ def morph_planes(
     floor: float = 1e-6,
     bounds: tuple[float, float] | None = None,
 ) -> Tensor:
-    """Move planes along ``-gradients``: analysis, :func:`step`, :func:`extrapolate`, synthesis and clip.
+    """Return frames of planes, by analysis, :func:`step`, :func:`extrapolate`, synthesis and clip.
 
     On a CPU, each plane is computed in one pass. The only temporaries are the coefficients of one plane for each thread
     or, if these take more than 32 MiB, of one plane at a time. On CUDA, temporaries take at most 256 MiB, or the memory
@@ -58,13 +61,13 @@ def morph_planes(
     synthesis : sequence of Tensors, shaped like those of ``analysis`` without the last
         Filters of the synthesis. Its adjoint maps the gradients from planes to coefficients.
     i_power : int
-        Power of i, 0 to 3: the analysis multiplies bands by ``i ** i_power``, the synthesis by ``i ** -i_power``.
+        Power of i, 0 to 3. The analysis multiplies bands by ``i ** i_power``, and the synthesis by ``i ** -i_power``.
     edit : {"phase", "amplitude", "joint"}
         Which coordinates move.
     rule : {"complex", "polar"}
         How coefficients and gradients become a step, as in :func:`step`.
     complex_bands : bool
-        Whether the synthesis reads complex coefficients, or only their real parts.
+        Whether the synthesis reads complex coefficients; otherwise it reads their real parts.
     eps, floor : float
         As in :func:`step`.
     bounds : (float, float), optional
@@ -84,7 +87,7 @@ def morph_planes(
 
     Notes
     -----
-    Differentiable in images, gradients and factors. The backward pass is that of the ops that it combines.
+    Differentiable with respect to images, gradients and factors. The backward pass uses the ops listed above.
 
     Examples
     --------
@@ -126,7 +129,7 @@ def _compose_morph(
     low: float,
     high: float,
 ) -> Tensor:
-    """Compute the result of ``morph_planes`` by the ops that it combines, which have derivatives."""
+    """Return the result of ``morph_planes``, computed by separate ops, which have derivatives."""
     (N, H, W), groups, form = images.shape, len(synthesis), FORMS["complex" if complex_bands else "real"]
     i_powers, forms, analysis_forms = [i_power] * groups, [form] * groups, [FORMS["complex"]] * groups
     *bands, residual = call("split_planes", images, analysis, [*i_powers, 0], [*analysis_forms, FORMS["real"]])
@@ -143,7 +146,7 @@ def _compose_morph(
     phase_still = (phase_factors == 0) | (edit == EDITS["amplitude"])
     amplitude_still = (amplitude_factors == 0) | (edit == EDITS["phase"])
     still = (phase_still & amplitude_still)[..., None, None]
-    # A still frame equals the image bit for bit, but has the derivative of its reconstruction.
+    # A still frame is bitwise equal to the image, but has the derivative of its reconstruction.
     return (torch.where(still, images, out).detach() + (out - out.detach())).clamp(low, high)
 
 
@@ -155,7 +158,7 @@ def _morph_planes_backward(ctx, grad):
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         for i in needed:
-            inputs[i] = inputs[i].view_as(inputs[i])  # a graph node of its own, since one input may depend on another
+            inputs[i] = inputs[i].view_as(inputs[i])  # a separate graph node, since one input may depend on another
         frames = _compose_morph(*inputs)
     needed_grads = torch.autograd.grad(
         frames, [inputs[i] for i in needed], dense(grad), create_graph=create_graph, allow_unused=True
@@ -168,7 +171,7 @@ def _morph_planes_backward(ctx, grad):
 register_derivative("morph_planes", _morph_planes_backward, save_inputs)
 
 
-# --- The two halves of morph_planes, for factors that are not all known in advance ---
+# --- The two halves of morph_planes, for factors that are not known in advance ---
 
 
 def step_planes(
@@ -183,7 +186,7 @@ def step_planes(
     eps: float = 1.0,
     floor: float = 1e-6,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute coefficients and step of planes: the first half of :func:`morph_planes`, with the same arguments.
+    """Return coefficients and step of planes, the first half of :func:`morph_planes` with its arguments.
 
     Returns
     -------
@@ -234,11 +237,11 @@ def move_planes(
     complex_bands: bool = False,
     bounds: tuple[float, float] | None = None,
 ) -> Tensor:
-    """Compute frames from the result of :func:`step_planes`: the second half of :func:`morph_planes`.
+    """Return frames, given the result of :func:`step_planes`; the second half of :func:`morph_planes`.
 
-    Both halves together return the frames of :func:`morph_planes` bit for bit. The arguments are the same, with
-    ``coefficients`` [N, floats] in place of the gradients; filters, ``edit`` and ``rule`` must be those that
-    :func:`step_planes` was called with.
+    Both halves together return bitwise the frames of :func:`morph_planes`. The arguments are those of
+    :func:`morph_planes`, with ``coefficients`` [N, floats] instead of gradients. Filters, ``edit`` and ``rule`` must be
+    those of the call of :func:`step_planes`.
 
     Returns
     -------
@@ -280,8 +283,8 @@ def _(images, gradients, analysis, synthesis, i_power, edit, rule, *options):
     check_float32("images", images)
     N, H, W = images.shape
     moves_phase, moves_amplitude = edit != EDITS["amplitude"], edit != EDITS["phase"]
-    # As in csrc/kernel_args/morph.h: a coefficient has 2 floats, the phase step 1, the amplitude step 1 or 2; rows are
-    # padded to whole SIMD vectors. The residual has 1 float for each pixel.
+    # As in csrc/kernel_args/morph.h: a coefficient has 2 numbers, its phase step 1, and its amplitude step 1 or 2. The
+    # residual has 1 number for each pixel. Rows are padded to whole SIMD vectors.
     floats = 2 + moves_phase + moves_amplitude * (2 if rule == RULES["complex"] else 1)
     width = native.SIMD_WIDTH or 1
     padded = lambda K, h, w: K * h * -(-w // width) * width

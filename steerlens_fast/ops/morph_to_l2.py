@@ -1,4 +1,4 @@
-"""``morph_planes_to_l2``: frames of images at given L2 distances, from their gradients."""
+"""``morph_planes_to_l2``, which computes frames at given L2 distances from images and gradients."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class FramesAtL2(NamedTuple):
     frames: Tensor  # [F, B * channels, H, W]
     factors: Tensor  # [F, B]
     l2: Tensor  # [M, B], the distances of the last M frames
-    attained: Tensor  # [M, B], bool: whether they are within the tolerances
-    out_of_range: Tensor  # [M, B], bool: whether the sample moves, but would need a factor beyond ``range_ends``
+    attained: Tensor  # [M, B] bool, whether ``l2`` is within the tolerances
+    out_of_range: Tensor  # [M, B] bool, whether the sample moves, but would need a factor above ``range_ends``
 
 
 def morph_planes_to_l2(
@@ -47,11 +47,11 @@ def morph_planes_to_l2(
     speed_share: float = 1.0,
     iterations: int = 48,
 ) -> FramesAtL2:
-    """Morph samples of several planes each to given L2 distances, by the factors that a search finds.
+    """Return frames at given L2 distances from samples, which consist of one or more planes.
 
-    The search is that of :func:`begin_l2_search`; a factor is that of phases and amplitudes of a whole sample.
-    Analysis and step are computed once. The temporaries are the coefficients of one sample for each thread or, if these
-    take more than 32 MiB, of one sample at a time.
+    :func:`begin_l2_search` finds one factor for the phases and amplitudes of a sample. Analysis and step are computed
+    once. The only temporaries are the coefficients of one sample for each thread. If coefficients of a sample take
+    more than 32 MiB, all threads compute one sample at a time.
 
     Parameters
     ----------
@@ -70,16 +70,16 @@ def morph_planes_to_l2(
         Images to all channels of which the change of the planes is added, such as the colour images that the planes are
         the luma of; ``channels`` is a multiple of ``planes_per_sample``. By default the frames are the changed planes.
     phase_cap, phase_limit : float
-        No phase step exceeds the smaller of them, in radians.
+        No phase step exceeds the smaller of these limits, in radians.
     speed_share : float
-        Share of the change of the coefficients that the images keep, for the first factor.
+        Estimate of the ratio between the change of the planes and that of the coefficients, for the first factor.
     iterations : int
-        Largest number of factors tried for a distance, besides 0.
+        Largest number of factors to try for a distance, not counting factor 0.
 
     Returns
     -------
     FramesAtL2
-        The frames are those of :func:`morph_planes` at the returned factors, bit for bit, without ``base``.
+        Without ``base``, the frames are bitwise those of :func:`morph_planes` at the returned factors.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def morph_planes_to_l2(
 
     Notes
     -----
-    On CPUs with AVX2, AVX-512 or NEON only. Has no derivative; use :func:`morph_planes` where one is needed.
+    The op exists only for CPUs with AVX2, AVX-512 or NEON. It has no derivative; :func:`morph_planes` has one.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""``pair`` and ``unpair``: two real planes as one complex plane, and back; each other's adjoints."""
+"""``pair`` stores two real planes as one complex plane, and ``unpair`` is its inverse and adjoint."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .registration import call, dense, fake, register_derivative
 
 
 def pair(planes: Tensor, run: int) -> Tensor:
-    """Store two real planes as one complex plane, x_2p + i x_(2p+1): one complex FFT transforms both.
+    """Return complex planes x_2p + i x_(2p+1) of real planes x. One complex FFT then transforms two real planes.
 
     Parameters
     ----------
     planes : Tensor [R * run, ...], real or complex
-        R runs of ``run`` planes. Only the real parts of complex planes are used.
+        R runs of ``run`` planes. Imaginary parts of complex planes are ignored.
     run : int
-        Planes are paired within runs of this length; the last plane of a run of odd length is paired with zeros.
+        Length of a run. Planes are paired within runs. If ``run`` is odd, the last plane of a run is paired with zeros.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def pair(planes: Tensor, run: int) -> Tensor:
 
 
 def unpair(pairs: Tensor, run: int) -> Tensor:
-    """Return real planes [R * run, ...] from pairs [R * ceil(run / 2), ...]: inverse and adjoint of :func:`pair`.
+    """Return the real planes [R * run, ...] of pairs [R * ceil(run / 2), ...] that :func:`pair` made.
 
     Raises
     ------

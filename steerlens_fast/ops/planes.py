@@ -1,4 +1,4 @@
-"""``split_planes`` and ``merge_planes``: from images to bands, and back, FFTs included; each other's adjoints."""
+"""``split_planes`` maps images to bands, with all FFTs, and ``merge_planes`` is its adjoint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .registration import (
 def split_planes(
     planes: Tensor, filters: Sequence[Tensor], i_powers: Sequence[int], forms: Sequence[str]
 ) -> list[Tensor]:
-    """Split real planes into bands by one op: :func:`split_bands` and the FFTs around it.
+    """Return the bands of real planes. One op computes :func:`split_bands` and its FFTs.
 
     For float32 only, and only where :func:`steerlens_fast.pyramid.backend.plane_ops_supported` returns True.
 
@@ -35,10 +35,10 @@ def split_planes(
         One tensor for each group of K bands of h x w samples: masks in the full layout, see :func:`split_bands`. They
         contain the normalisation of the FFTs.
     i_powers : sequence of int
-        Powers of i, 0 to 3: group g is multiplied by ``i ** i_powers[g]``.
+        A power of i for each group, 0 to 3. Group g is multiplied by ``i ** i_powers[g]``.
     forms : sequence of {"real", "complex", "widened"}
-        "complex": complex bands. "real": real parts, for bands with imaginary parts that are 0 up to rounding.
-        "widened" (CPU only): the same as complex numbers with imaginary parts 0.
+        "complex": complex bands. "real": real parts, for bands whose imaginary parts are 0 except for rounding.
+        "widened" (CPU only): real parts, stored as complex numbers with imaginary parts 0.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def split_planes(
     Raises
     ------
     RuntimeError
-        If a shape, dtype or device is wrong; the message names the argument. Raised before any kernel runs.
+        If a shape, dtype or device is wrong; the message names the argument. No kernel has run then.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def merge_planes(
     width: int,
     residual: Tensor | None = None,
 ) -> Tensor:
-    """Merge bands into real planes by one op: :func:`merge_bands` and the FFTs around it.
+    """Return real planes, given their bands. One op computes :func:`merge_bands` and its FFTs.
 
     The adjoint of :func:`split_planes` if ``i_powers`` are the opposite ones, ``-power % 4``. Also for float32 only.
 
@@ -83,11 +83,11 @@ def merge_planes(
     filters, i_powers
         As in :func:`split_planes`.
     forms : sequence of {"real", "complex", "pairs"}
-        What is read of each group's bands: real parts only, complex numbers, or real parts stored as :func:`pair` does.
+        What the op reads of each group's bands: real parts, complex numbers, or real parts stored by :func:`pair`.
     height, width : int
         The planes' size in pixels.
     residual : Tensor [n, height, width], optional
-        Planes that are added to the result: plane j mod n to plane j.
+        Planes that are added to the result. Plane j mod n is added to plane j.
 
     Returns
     -------
@@ -161,7 +161,7 @@ def _merge_planes_backward(ctx, grad):
 
 
 def _as_stored(grad: Tensor, form: int, complex_: bool) -> Tensor:
-    """Return a band's gradient in the form in which the band is stored: real, complex or in pairs."""
+    """Return a band's gradient in the form of the band, which is real, complex or pairs."""
     if form == FORMS["pairs"]:
         N, K = grad.shape[:2]
         return pair(grad.flatten(0, 1), K).unflatten(0, (N, (K + 1) // 2))

@@ -1,4 +1,4 @@
-"""``polar_split`` and ``polar_join``: coefficients to amplitude and phase, and back."""
+"""``polar_split`` maps coefficients to amplitude and phase, and ``polar_join`` is its inverse."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from .registration import (
 
 
 def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
-    """Return amplitude and phase (radians, in [-pi, pi]) of complex coefficients; the gradient at amplitude 0 is 0.
+    """Return amplitude and phase (radians, from -pi to pi) of complex coefficients.
 
-    The phase is ``atan2(imag, real)``, except that the phase of 0 is always 0; atan2 gives pi if the real part is -0.0.
+    The phase is ``atan2(imag, real)``, except that the phase of 0 is 0 even if the real part is -0.0. The gradient at
+    amplitude 0 is 0.
 
     Raises
     ------
@@ -37,7 +38,7 @@ def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def polar_join(amplitude: Tensor, phase: Tensor) -> Tensor:
-    """Return ``amplitude * exp(i phase)`` of two real tensors of the same shape: the inverse of :func:`polar_split`.
+    """Return ``amplitude * exp(i phase)`` of two real tensors of one shape, the inverse of :func:`polar_split`.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""The formulas of all ops in plain torch: every kernel is tested against them. Imports no op.
+"""The formulas of ops in plain torch, against which the kernels are tested.
 
-Each function has the name, the arguments and the result of the op it mirrors. It is written to be read, not for speed:
-full complex FFTs, one band at a time. All functions can be differentiated any number of times.
+A function has the name, the arguments and the result of its op. It is simple rather than fast: it uses full complex
+FFTs and computes one band at a time. All functions can be differentiated any number of times.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from .frequencies import signed_frequencies
 
 
 def crop(spectrum: Tensor, h: int, w: int) -> Tensor:
-    """The h x w block of lowest frequencies of a full spectrum [..., H, W], in fft order."""
+    """Return the h x w block of lowest frequencies of a full spectrum [..., H, W], in FFT order."""
     H, W = spectrum.shape[-2:]
     rows, columns = signed_frequencies(h) % H, signed_frequencies(w) % W
     return spectrum[..., rows[:, None], columns[None, :]]
 
 
 def pad(block: Tensor, H: int, W: int) -> Tensor:
-    """The adjoint of :func:`crop`."""
+    """Return a block [..., h, w] of frequencies in a spectrum of zeros, the adjoint of :func:`crop`."""
     h, w = block.shape[-2:]
     rows, columns = signed_frequencies(h) % H, signed_frequencies(w) % W
     full = block.new_zeros(*block.shape[:-2], H, W)
@@ -30,7 +30,7 @@ def pad(block: Tensor, H: int, W: int) -> Tensor:
 
 
 def pair(planes: Tensor, run: int) -> Tensor:
-    """Planes [R * run, ...] -> pairs [R * ceil(run/2), ...]: x_2p + i x_(2p+1), with x the planes' real parts."""
+    """Return pairs [R * ceil(run/2), ...], x_2p + i x_(2p+1), of the real parts x of planes [R * run, ...]."""
     planes = planes.real if planes.is_complex() else planes
     runs = planes.reshape(planes.shape[0] // max(run, 1), run, *planes.shape[1:])
     if run % 2:
@@ -39,16 +39,16 @@ def pair(planes: Tensor, run: int) -> Tensor:
 
 
 def unpair(pairs: Tensor, run: int) -> Tensor:
-    """The inverse of :func:`pair`, and its adjoint."""
+    """Return the planes of pairs, by the inverse and adjoint of :func:`pair`."""
     count = (run + 1) // 2
     runs = pairs.reshape(pairs.shape[0] // max(count, 1), count, *pairs.shape[1:])
     return torch.stack([runs.real, runs.imag], 2).flatten(1, 2)[:, :run].flatten(0, 1)
 
 
 def _read(spectrum: Tensor, rows: Tensor, columns: Tensor, W: int) -> Tensor:
-    """The values of a spectrum [N, H, W or W//2+1] at signed frequencies.
+    """Return the values of a spectrum [N, H, W or W//2+1] at signed frequencies.
 
-    Negative columns of a half spectrum follow from the symmetry X[-k] = conj(X[k]) of a real image.
+    Values of a half spectrum at negative columns follow from X[-k] = conj(X[k]) for real images.
     """
     H = spectrum.shape[-2]
     if spectrum.shape[-1] == W and W > 2:
@@ -59,7 +59,7 @@ def _read(spectrum: Tensor, rows: Tensor, columns: Tensor, W: int) -> Tensor:
 
 
 def _pair_masks(masks: Tensor) -> Tensor:
-    """Real masks [K, h, w] -> [ceil(K/2), h, w] complex, m_2q + i m_(2q+1)."""
+    """Return the complex masks m_2q + i m_(2q+1) [ceil(K/2), h, w] of real masks m [K, h, w]."""
     return pair(masks, masks.shape[0])
 
 
@@ -71,9 +71,10 @@ def split_bands(
     width: int,
     paired: bool = False,
 ) -> list[Tensor]:
-    """Spectrum [N, H, width//2+1] or [N, H, width] -> for each group, i^power * mask * crop: [N, K, h, columns].
+    """Return i^power * mask * block [N, K, h, columns] for each group, given spectra [N, H, width//2+1 or width].
 
-    If ``paired``, two real masks are applied as one complex mask: [N, ceil(K/2), h, w].
+    The block has the lowest frequencies. If ``paired``, two real masks are applied as one complex mask, and the results
+    are [N, ceil(K/2), h, w].
     """
     out = []
     masks = [_pair_masks(mask) for mask in masks] if paired else masks
@@ -95,7 +96,10 @@ def merge_bands(
     whole: bool = False,
     paired: bool = False,
 ) -> Tensor:
-    """The adjoint of :func:`split_bands` with opposite i_powers. Image n reads plane n mod P of a group of P planes."""
+    """Return the spectra of images by the adjoint of :func:`split_bands` with opposite ``i_powers``.
+
+    Image n contains plane n mod P of a group with P planes.
+    """
     planes = max(band.shape[0] for band in bands)
     whole = whole and width > 2
     masks = [_pair_masks(mask).conj() for mask in masks] if paired else masks
@@ -130,20 +134,20 @@ def _ifft2(t: Tensor) -> Tensor:
 
 
 def _pair_orientations(bands: Tensor) -> Tensor:
-    """[N, K, h, w] -> [N, ceil(K/2), h, w] complex: the real parts of orientations 2q and 2q + 1 as one band."""
+    """Return [N, ceil(K/2), h, w] complex: the real parts of bands 2q and 2q + 1 of [N, K, h, w] as one band."""
     N, K = bands.shape[:2]
     return pair(bands.flatten(0, 1), K).unflatten(0, (N, (K + 1) // 2))
 
 
 def _unpair_orientations(pairs: Tensor, K: int) -> Tensor:
-    """[N, ceil(K/2), h, w] complex -> [N, K, h, w] real."""
+    """Return real bands [N, K, h, w] of complex pairs [N, ceil(K/2), h, w]."""
     return unpair(pairs.flatten(0, 1), K).unflatten(0, (len(pairs), K)) if K else pairs.real
 
 
 def split_planes(planes: Tensor, filters: list[Tensor], i_powers: list[int], forms: list[int]) -> list[Tensor]:
-    """Real planes [N, H, W] -> for each group, ifft2(i^power * mask * crop(fft2)), not normalised: [N, K, h, w].
+    """Return bands [N, K, h, w] of planes [N, H, W]: ifft2(i^power * mask * crop(fft2)), without normalisation.
 
-    Two real bands ("real") are computed by one FFT, with their masks as one complex mask. "widened" become complex.
+    One FFT computes two real bands, with their masks as one complex mask.
     """
     X, out = _fft2(planes), []
     for masks, power, form in zip(filters, i_powers, forms):
@@ -164,7 +168,7 @@ def merge_planes(
     height: int,
     width: int,
 ) -> Tensor:
-    """The adjoint of :func:`split_planes` with opposite i_powers: real planes [N, height, width].
+    """Return real planes [N, height, width] by the adjoint of :func:`split_planes` with opposite ``i_powers``.
 
     Forms "real" and "pairs" read real parts. Plane n mod P of the residual's P planes is added to plane n.
     """
@@ -181,15 +185,15 @@ def merge_planes(
 
 
 def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
-    """Complex -> (amplitude, phase in radians). The phase of 0 is 0 with the sign of the imaginary part."""
+    """Return amplitude and phase in radians. The phase of 0 is 0 with the sign of the imaginary part."""
     amplitude, phase = coefficients.abs(), coefficients.angle()
     return amplitude, torch.where(amplitude == 0, coefficients.imag, phase)
 
 
 def polar_split_backward(coefficients: Tensor, grad_amplitude: Tensor, grad_phase: Tensor) -> Tensor:
-    """u (g_amplitude + i g_phase / |c|) with u = c / |c|, and 0 where c = 0.
+    """Return u (g_amplitude + i g_phase / |c|), where u = c / |c|, or 0 if c = 0.
 
-    The quotient g_phase / |c| is limited to the largest finite float.
+    The quotient g_phase / |c| is limited to the largest finite number.
     """
     amplitude = coefficients.abs()
     quotient = _divided_or_zero(grad_phase, amplitude)
@@ -199,18 +203,18 @@ def polar_split_backward(coefficients: Tensor, grad_amplitude: Tensor, grad_phas
 
 
 def polar_join(amplitude: Tensor, phase: Tensor) -> Tensor:
-    """amplitude * exp(i phase)."""
+    """Return amplitude * exp(i phase)."""
     return torch.complex(amplitude * phase.cos(), amplitude * phase.sin())
 
 
 def polar_join_backward(grad: Tensor, amplitude: Tensor, phase: Tensor) -> tuple[Tensor, Tensor]:
-    """(Re(g exp(-i phase)), amplitude Im(g exp(-i phase)))."""
+    """Return Re(g exp(-i phase)) and amplitude Im(g exp(-i phase))."""
     polar_grad = grad * torch.complex(phase.cos(), -phase.sin())
     return polar_grad.real, amplitude * polar_grad.imag
 
 
 def _divided_or_zero(x: Tensor, a: Tensor) -> Tensor:
-    """x / a, and 0 where a = 0. Not x * (1 / a), which overflows where a is subnormal."""
+    """Return x / a, or 0 if a = 0."""
     zero = a == 0
     return torch.where(zero, torch.zeros_like(x), x / torch.where(zero, torch.ones_like(a), a))
 
@@ -220,22 +224,22 @@ def _direction_or_zero(c: Tensor, amplitude: Tensor) -> Tensor:
 
 
 def _product_angle(factor: Tensor, angle: Tensor) -> Tensor:
-    """factor * angle, but 0 where the product of two finite numbers overflows: such an angle is meaningless."""
+    """Return factor * angle, or 0 if this product of two finite numbers overflows."""
     product = factor * angle
     return torch.where(product.isinf(), angle * (factor - factor), product)
 
 
 def _times_exp(c: Tensor, log_gain: Tensor) -> Tensor:
-    """c exp(log_gain), which overflows or vanishes only where the product does, not where exp(log_gain) alone does."""
+    """Return c exp(log_gain), correct also if only exp(log_gain) overflows or vanishes."""
     limit = 87.0 if log_gain.dtype == torch.float32 else 700.0  # exp(limit) and exp(-limit) are normal numbers
     inside = log_gain.clamp(-limit, limit)
     return c * inside.exp() * (log_gain.clamp(-2 * limit, 2 * limit) - inside).exp()
 
 
 def _moves(coefficients: Tensor, floor: float) -> Tensor:
-    """Whether coefficients move: not those below ``floor`` times their plane's largest amplitude, nor those equal to 0.
+    """Return which coefficients move: all except 0 and those below ``floor`` times their plane's largest amplitude.
 
-    A coefficient that is NaN moves, so the result is NaN too.
+    A coefficient that is NaN moves, so that the result is NaN, too.
     """
     a = coefficients.detach().abs()
     largest = a.amax((-2, -1), keepdim=True) if a.numel() else a
@@ -243,7 +247,7 @@ def _moves(coefficients: Tensor, floor: float) -> Tensor:
 
 
 def step(coefficients: Tensor, gradient: Tensor, eps: float, rule: int, floor: float) -> tuple[Tensor, Tensor]:
-    """The step along -gradient in polar coordinates: (phase, amplitude), or (phase, log amplitude) for "polar".
+    """Return phase and amplitude step, or with "polar" phase and log amplitude step, along -gradient.
 
     "complex": arg(c' conj c) and |c'| - |c|, with c' = c - eps G.   "polar": -eps Im(G conj c) and -eps Re(G conj c).
     """
@@ -252,7 +256,7 @@ def step(coefficients: Tensor, gradient: Tensor, eps: float, rule: int, floor: f
     if rule == RULES["complex"]:
         moved = c - eps * gradient
         product = moved * c.conj()
-        product = torch.complex(product.real, product.imag + 0.0)  # -0.0 becomes 0.0: a phase step is pi, never -pi
+        product = torch.complex(product.real, product.imag + 0.0)  # -0.0 becomes 0.0, so a phase step is never -pi
         phase, amplitude = product.angle(), moved.abs() - c.abs()
     else:
         log_step = -eps * gradient * c.conj()
@@ -270,7 +274,10 @@ def step_backward(
     rule: int,
     floor: float,
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of :func:`step` with respect to ``coefficients`` and ``gradient``; the latter is real if it is."""
+    """Return the gradients of :func:`step` with respect to ``coefficients`` and ``gradient``.
+
+    The second result is real if ``gradient`` is real.
+    """
     moves = _moves(coefficients, floor)
     coefficients = torch.where(moves, coefficients, torch.ones_like(coefficients))
     gradient = torch.where(moves, gradient, torch.zeros_like(gradient))
@@ -297,10 +304,10 @@ def extrapolate(
     rule: int,
     form: int,
 ) -> Tensor:
-    """Coefficients [N, K, h, w] and their step -> frames [F, N, K, h, w], or [F, N, ceil(K/2), h, w] in pairs.
+    """Return frames [F, N, K, h, w], or pairs [F, N, ceil(K/2), h, w], of coefficients [N, K, h, w].
 
     "complex": max(A + a dA, 0) exp(i (phi + b dphi)).   "polar": c exp(a dlogA + i b dphi).
-    The factors b of the phase and a of the amplitude are [F, 1] or [F, N].
+    Phase factors b and amplitude factors a are [F, 1] or [F, N].
     """
     a, b = amplitude_factors[:, :, None, None, None], phase_factors[:, :, None, None, None]
     frames = coefficients * torch.ones_like(b)
@@ -313,7 +320,7 @@ def extrapolate(
         amplitude = coefficients.abs()
         at_origin = amplitude == 0
         direction = torch.where(at_origin, torch.ones_like(frames), _direction_or_zero(frames, amplitude))
-        if phase_step is not None:  # where c = 0 the phase starts at 0 and moves like any other
+        if phase_step is not None:  # a coefficient 0 has phase 0, which moves, too
             direction = torch.where(at_origin, torch.complex(angle.cos(), angle.sin()), direction)
         frames = (amplitude + a * amplitude_step).clamp(min=0) * direction
     if form == FORMS["pairs"]:
@@ -331,7 +338,7 @@ def extrapolate_backward(
     amplitude_factors: Tensor,
     rule: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of :func:`extrapolate` with respect to coefficients and both steps; empty for a step that is None."""
+    """Return the gradients of :func:`extrapolate` with respect to coefficients and both steps, empty for None."""
     a, b = amplitude_factors[:, :, None, None, None], phase_factors[:, :, None, None, None]
     rotation = torch.ones_like(coefficients)
     if phase_step is not None:
@@ -372,7 +379,7 @@ def morph_planes(
     low: float,
     high: float,
 ) -> Tensor:
-    """Planes and their gradients [N, H, W] -> clipped frames [F, N, H, W]; a frame whose factors are 0 is the plane."""
+    """Return clipped frames [F, N, H, W] of planes [N, H, W]. A frame whose factors are 0 equals its plane."""
     options = analysis, synthesis, i_power, edit, rule, complex_bands
     coefficients, _, _ = step_planes(images, gradients, *options, eps, floor)
     return move_planes(images, coefficients, phase_factors, amplitude_factors, *options, low, high)
@@ -390,10 +397,9 @@ def step_planes(
     eps: float,
     floor: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Planes and their gradients [N, H, W] -> coefficients and step, squared speeds, largest phase steps.
+    """Return coefficients and step, squared speeds and largest phase steps of planes [N, H, W].
 
-    The first result, [N, floats], is for :func:`move_planes`; its layout is not that of the op. The others, [N, bands],
-    have one number for each band.
+    The first result, [N, numbers], is for :func:`move_planes`; the op has another layout. The others are [N, bands].
     """
     (_, H, W), groups = images.shape, len(synthesis)
     i_powers, form = [i_power] * groups, FORMS["complex" if complex_bands else "real"]
@@ -427,7 +433,7 @@ def move_planes(
     low: float,
     high: float,
 ) -> Tensor:
-    """Planes [N, H, W] and the coefficients of :func:`step_planes` -> clipped frames [F, N, H, W]."""
+    """Return clipped frames [F, N, H, W], given planes [N, H, W] and the coefficients of :func:`step_planes`."""
     (N, H, W), groups, form = images.shape, len(synthesis), FORMS["complex" if complex_bands else "real"]
     moves_phase, moves_amplitude = edit != EDITS["amplitude"], edit != EDITS["phase"]
     sizes = [filters.numel() for filters in synthesis for _ in range(4)]

@@ -1,4 +1,4 @@
-"""Calling the ops, and functions shared by their fakes and derivatives."""
+"""Calls of the ops, and functions for their fakes (shape functions) and derivatives."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _ops = torch.ops.steerlens_fast
 
 
 def call(name: str, *args):
-    """Call the op, or its reference under a transform that custom ops have no rule for."""
+    """Call the op, or its formula in :mod:`.reference` under a transform for which custom ops have no rule."""
     return _call(_function(name, args), args)
 
 
 def call_op(name: str, *args):
-    """Call an op that has no reference."""
+    """Call an op that has no formula in :mod:`.reference`."""
     return _call(getattr(_ops, name), args)
 
 
 def _call(function: Callable, args):
-    """Call an op or a reference; skip autograd where it would record nothing."""
+    """Call an op or its formula, without autograd if autograd would record nothing."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling() or has_transforms() or in_forward_mode():
         return function(*args)
     with below_autograd():
@@ -43,7 +43,7 @@ def _call(function: Callable, args):
 
 
 def _function(name: str, args) -> Callable:
-    if has_transforms():  # the only one of these checks that torch.compile can trace
+    if has_transforms():  # first, since torch.compile cannot trace the check below
         return getattr(reference, name)
     if not torch.compiler.is_compiling() and has_tangent(args):
         return getattr(reference, name)
@@ -58,13 +58,13 @@ def are_batched(values) -> bool:
 
 
 def call_plane_op(name: str, *args):
-    """Call an op on whole planes, as :func:`call` does; raise an error on a CPU for which there is no such op."""
+    """Call an op on whole planes by :func:`call`; raise if there is no such op for the arguments' CPU."""
     check_plane_ops_exist(name, args)
     return call(name, *args)
 
 
 def check_plane_ops_exist(name: str, args) -> None:
-    """Raise an error if the arguments of an op on whole planes are on a CPU for which there is no such op."""
+    """Raise if the arguments of an op on whole planes are on a CPU for which there is no such op."""
     if not native.LARGEST_PLANE_SIDE["cpu"] and _takes_cpu_kernel(args):
         raise RuntimeError(
             f"{name} needs a CPU with AVX2, AVX-512 or NEON (aarch64), a build by GCC or clang and an environment "
@@ -108,7 +108,7 @@ def has_tangent(values) -> bool:
     return found
 
 
-# --- Fakes: shapes and dtypes for meta tensors, torch.compile and torch.export ---
+# --- Fakes, which return shapes and dtypes for meta tensors, torch.compile and torch.export ---
 
 
 def fake(name: str):
@@ -144,17 +144,17 @@ def check_float32(name: str, t: Tensor) -> None:
 
 
 def dense(grad: Tensor) -> Tensor:
-    """Return a contiguous gradient, copied if a stride is 0: ``is_contiguous()`` is true for some such tensors."""
+    """Return a contiguous gradient. If a stride is 0, copy it, since ``is_contiguous()`` can be True for it."""
     return grad.contiguous() if 0 not in grad.stride() else grad.clone(memory_format=torch.contiguous_format)
 
 
 def opposite_i_powers(i_powers: Sequence[int]) -> list[int]:
-    """Return the exponents, 0 to 3, of the conjugate powers of i: those of the adjoint."""
+    """Return the exponents, 0 to 3, of the conjugate powers of i, which the adjoint needs."""
     return [-power % 4 for power in i_powers]
 
 
 def check_constant(ctx, index: int, name: str) -> None:
-    """Raise if a derivative with respect to the tensors of input ``index``, the argument ``name``, is requested."""
+    """Raise if autograd requests a derivative with respect to ``name``, the tensors of input ``index``."""
     if any(ctx.needs_input_grad[index]):
         raise RuntimeError(f"{name} must not require grad: they are constants here; detach them")
 
@@ -167,7 +167,7 @@ class _Constant:
 
 
 def save_inputs(ctx, inputs, output):
-    """Save all inputs, tensors or not, for :func:`saved_inputs`. A ``setup_context`` of ``register_autograd``."""
+    """Save all inputs for :func:`saved_inputs`, as the ``setup_context`` of ``register_autograd``."""
     flat = leaves(inputs)
     ctx.save_for_backward(*[x for x in flat if isinstance(x, Tensor)])
     ctx.layout = _nested(inputs, (None if isinstance(x, Tensor) else _Constant(x) for x in flat))
@@ -181,7 +181,7 @@ def saved_inputs(ctx) -> list:
 
 
 def register_derivative(name: str, backward: Callable, setup_context: Callable) -> None:
-    """Register the backward of an op by ``torch.library.register_autograd``; it also takes batched gradients."""
+    """Register the backward of an op, which then also takes batched gradients."""
 
     def backward_with_batches(ctx, *grads):
         return _backward_of_batch(backward, ctx, grads) if are_batched(grads) else backward(ctx, *grads)
@@ -214,7 +214,7 @@ def _backward_of_batch(backward: Callable, ctx, grads):
 
 
 def register_backward_of_backward(name: str) -> None:
-    """Register the double backward: the derivative of ``reference.<name>``, in plain torch."""
+    """Register the derivative of ``reference.<name>`` as the derivative of the op ``name``, itself a backward."""
     formula = getattr(reference, name)
 
     def backward(ctx, *grads):

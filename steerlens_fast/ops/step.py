@@ -1,4 +1,4 @@
-"""``step``: how coefficients move along a gradient."""
+"""``step`` computes how coefficients move along a gradient."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ from .registration import (
 def step(
     coefficients: Tensor, gradient: Tensor, eps: float = 1.0, rule: str = "complex", floor: float = 1e-6
 ) -> tuple[Tensor, Tensor]:
-    """Compute the motion of every coefficient along ``-gradient``, in polar coordinates.
+    """Return the step of every coefficient along ``-gradient``, in polar coordinates.
 
     Parameters
     ----------
     coefficients : Tensor [..., h, w], complex
     gradient : Tensor [..., h, w], real or complex
-        dL/dRe(c) + i dL/dIm(c) of a loss to decrease; real where the imaginary parts do not enter the image.
+        G = dL/dRe(c) + i dL/dIm(c) of a loss L to decrease. G is real if the imaginary parts do not enter the image.
     eps : float
-        Length of the infinitesimal step.
+        Length of the step.
     rule : {"complex", "polar"}
-        "complex": ``c' = c - eps G``; the phase step is ``arg(c' conj c)``, the amplitude step ``|c'| - |c|``.
-        "polar": phase step -eps Im(G conj c), step of the log amplitude -eps Re(G conj c).
+        "complex": with ``c' = c - eps G``, the phase step is ``arg(c' conj c)``, and the amplitude step ``|c'| - |c|``.
+        "polar": the phase step is ``-eps Im(G conj c)``, and the step of the log amplitude ``-eps Re(G conj c)``.
     floor : float
-        A coefficient below ``floor`` times the largest amplitude of its band (one plane h x w) does not move.
+        A coefficient does not move if its amplitude is below ``floor`` times the largest of its band, a plane h x w.
 
     Returns
     -------
     phase_step, amplitude_step : Tensor [..., h, w], real
-        Radians; the coefficients' units ("complex") or log units ("polar").
+        The phase step is in radians. The amplitude step is in the coefficients' units with "complex"; with "polar", it
+        is a step of the natural logarithm.
 
     Raises
     ------
