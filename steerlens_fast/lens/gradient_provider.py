@@ -182,7 +182,8 @@ class GradientProvider:
         """
         self.steps += 1
         flat = gradient.flatten(1)
-        largest = torch.linalg.vector_norm(flat, math.inf, dim=1)  # NaN if any entry is
+        # NaN if any entry is. Not vector_norm(flat, inf), which takes 20 times as long on a CPU.
+        largest = torch.maximum(flat.amax(1), -flat.amin(1))
         if first:
             self.gradient_norm = _l2_norms(flat)
         if self.known_all_ok and all(0 < size < math.inf for size in largest.tolist()):
