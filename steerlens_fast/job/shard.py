@@ -28,7 +28,7 @@ from .success import assess
 from .transfers import Transfers
 
 # Number of values that are converted at a time, so that they fit the caches of a CPU, or the free memory of a GPU
-CONVERTED_VALUES = {"cpu": 1 << 20, "cuda": 16 << 20}
+CONVERTED_VALUES = {"cpu": 1 << 19, "cuda": 16 << 20}
 REQUIRED = ("key", "index", "path", "status", "row")  # fields of every record
 UNKNOWN = -(2**63)  # predicted class of frames that were not scored
 DIGITS = 7  # significant digits in records, as in float32
@@ -135,6 +135,8 @@ def _to_dtype(frames: Tensor, dtype: torch.dtype) -> Tensor:
     if dtype.is_floating_point:
         return frames.to(dtype)
     scaled = frames.mul(torch.iinfo(dtype).max).round_()
+    if scaled.device.type == "cpu":  # numpy takes a quarter of torch's time
+        return torch.from_numpy(scaled.numpy().astype(str(dtype).removeprefix("torch.")))
     # Not all devices can convert floats to uint16.
     return scaled.to(dtype) if dtype == torch.uint8 else scaled.to(torch.int32).to(dtype)
 
