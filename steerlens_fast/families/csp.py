@@ -236,9 +236,9 @@ class CSPAnchor(PlaneAnchor):
 
 
 def take_step(motion: CSPMotion, extent: StepExtent, bounds: Bounds, base: Tensor | None) -> StepTaken | None:
-    """Take one step of a motion by the op for it, which moves the coordinates ``motion.state`` in place, if any.
+    """Take one step of a motion with one op, or return None if no op takes these images.
 
-    Return None if the op does not exist for these images.
+    If the motion has coordinates ``motion.state``, the op moves them in place.
     """
     family, (image, gradient) = motion.family, motion._planes()[:2]
     if not (family.parts and image.numel() and step_planes_supported(image)):

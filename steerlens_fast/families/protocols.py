@@ -78,32 +78,32 @@ class DistanceMotion(Protocol):
 
 @dataclass(frozen=True)
 class StepExtent:
-    """How far one refreshed step of B samples goes: by given factors, or to distances."""
+    """The length of one step of B samples, given by ``factors`` or, through ``limits``, by distances."""
 
-    source: Tensor  # [B, C, H, W], from which distances are measured
+    source: Tensor  # [B, C, H, W], images from which distances are measured
     position: Tensor  # [B, C, H, W], the present images
     phase_cap: float  # largest phase step, in radians
-    factors: Tensor | None = None  # [2, B], of the phase and of the amplitude step
-    limits: Tensor | None = None  # [4, B]: distances, tolerances, largest factors, first factors
-    options: Mapping[str, float] = field(default_factory=dict)  # of the search: see advance_planes
+    factors: Tensor | None = None  # [2, B], of the phase step and of the amplitude step
+    limits: Tensor | None = None  # [4, B], rows: distances, tolerances, largest factors, first factors to try
+    options: Mapping[str, float] = field(default_factory=dict)  # options of the search, see advance_planes
 
 
 @runtime_checkable
 class SteppingMotion(Protocol):
-    """A motion that may be able to take a refreshed step by one op."""
+    """A motion that can, for some images, take a step with one op."""
 
     def refreshed_step(self, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None) -> StepTaken | None:
-        """Return the step, or None if no op takes this motion. ``base`` is as for :class:`DistanceMotion`."""
+        """Return the step, or None if no op takes this motion. See :class:`DistanceMotion` for ``base``."""
 
 
 @runtime_checkable
 class SteppingAnchor(Protocol):
-    """An anchor that may be able to take a step by one op."""
+    """An anchor that can, for some images, take a step with one op."""
 
     def refreshed_step(
         self, gradient: Tensor, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None
     ) -> StepTaken | None:
-        """Move the coordinates in place along ``-gradient`` and return the step, or return None if no op does it."""
+        """Move the coordinates in place along ``-gradient`` and return the step; return None if no op takes it."""
 
 
 class Family(Protocol):

@@ -67,7 +67,7 @@ class Batch:
     pixels: Tensor
     loaded: list[LoadedImage]
     tasks: list[Future] = field(default_factory=list)
-    first: bool = False  # whether it begins its shard
+    first: bool = False  # whether the batch begins its shard
 
     def part(self, at: slice) -> Batch:
         """Return a slice of the batch."""

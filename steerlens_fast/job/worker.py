@@ -133,10 +133,10 @@ class Worker:
             return next(batches, None)
 
     def _compute_batch(self, shard: Shard, batch: Batch) -> list[Callable[[], int]]:
-        """Compute a batch in parts; return the result of :meth:`Shard.add` for each.
+        """Compute a batch in parts; return the result of :meth:`Shard.add` for each part.
 
-        On a CPU a part has as many images as the model takes at once, so that the frames of only these are in memory as
-        floating-point numbers. If memory is too small, parts are halved.
+        On a CPU, a part has only as many images as the model takes at once, to limit the memory of frames in floating
+        point. If memory is still too small, parts are halved.
         """
         shard.clock.seconds.update(self._waiting.seconds if hasattr(self, "_waiting") else {})
         targets = self._batch_targets(batch)
@@ -209,7 +209,7 @@ class Worker:
         return morphs
 
     def _samples_per_call(self, batch: Batch) -> int | None:
-        """Return how many images the model takes at once; None: any number."""
+        """Return the number of images that the model takes at once, or None for any number."""
         if self.device.type != "cpu":
             return None
         return samples_per_call(batch.pixels[:1].to(image_dtype(self.config.dtype)), self.plan.threads)

@@ -242,8 +242,8 @@ class _LivePosition:
         self.family, self.bounds, self.image = state.family, state.bounds, state.source
 
     def step_by_op(self, gradient: Tensor, extent: StepExtent) -> StepTaken | None:
-        """Take a step by one op; return None if there is none for this family and these images."""
-        if extent.limits is None:  # a render is one op
+        """Take a step with one op, or return None if no op takes this family and these images."""
+        if extent.limits is None:  # with given factors, a render is one op already
             return None
         motion = self.motion_along(gradient)
         taken = motion.refreshed_step(extent, self.bounds) if isinstance(motion, SteppingMotion) else None
@@ -280,16 +280,16 @@ class _PersistentPosition:
 
 
 class _RefreshedSteps:
-    """The gradient steps of a morph, each by one op or, for families and images without such an op, by several."""
+    """Takes the gradient steps of a morph, with one op each if there is an op for the family and the images."""
 
     def __init__(self, state: MorphState, position: _LivePosition | _PersistentPosition):
         self.state, self.position = state, position
-        self.b = self.a = torch.zeros_like(state.source[:, 0, 0, 0])  # factors of all steps so far
+        self.b = self.a = torch.zeros_like(state.source[:, 0, 0, 0])  # sums [B] of the factors of all steps so far
         self.image = state.source
-        self.last_move: Tensor | None = None  # factor times size of the gradient, [B]
+        self.last_move: Tensor | None = None  # [B], factor of the last step times the size of its gradient
 
     def take(self, step: Step, gradient: Tensor, size: Tensor) -> None:
-        """Take a step along ``-gradient``, with largest absolute values ``size`` [B]."""
+        """Take a step along ``-gradient``. ``size`` [B] are the gradient's largest absolute values."""
         gradient, scale = _scaled_up(gradient, size, self.state.schedule)
         size = _scaled(size, scale).double() if step.budget is not None else size
         start = None if step.budget is None or self.last_move is None else self.last_move / size
@@ -307,7 +307,7 @@ class _RefreshedSteps:
     def _by_op(
         self, step: Step, gradient: Tensor, scale: Tensor | None, start: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None] | None:
-        """Return the next image and the factors, None if there is no op."""
+        """Return (next image, phase factors, amplitude factors), computed by one op, or None if there is no op."""
         state = self.state
         if not step_planes_supported(state.source):
             return None
@@ -331,7 +331,10 @@ class _RefreshedSteps:
     def _by_renders(
         self, step: Step, gradient: Tensor, scale: Tensor | None, start: Tensor | None, moves: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the next image and the factors, 0 unless ``moves`` [B]; each factor that is tried is rendered."""
+        """Return (next image, phase factors, amplitude factors), with a render for each factor that is tried.
+
+        Samples that are not in ``moves`` [B] have factor 0.
+        """
         motion = self.position.motion_along(gradient)
         if step.budget is None:
             b, a = _given_factors(self.state, motion, step)
