@@ -45,8 +45,8 @@ REASONS = {
 
 
 VOLATILE_PATTERNS = (  # text that differs between runs
-    (re.compile(r"<_io\.\w+ name=('[^']*'|\"[^\"]*\")[^<>]*>"), r"\1"),  # an open file becomes its name
-    (re.compile(r" ?<_io\.\w+( object)?( at 0x[0-9a-fA-F]+)?>"), ""),  # bytes in memory
+    (re.compile(r"<_io\.\w+ name=('[^']*'|\"[^\"]*\")[^<>]*>"), r"\1"),  # repr to name
+    (re.compile(r" ?<_io\.\w+( object)?( at 0x[0-9a-fA-F]+)?>"), ""),  # removes the repr of a file in memory
     (re.compile(r"(,? at)? 0x[0-9a-fA-F]{6,16}\b"), ""),
     (re.compile(r"\b(pid|PID|process|Process|thread|Thread)([ =:-]+)[0-9]+\b"), r"\1\2..."),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d([.,]\d+)?"), "<time>"),

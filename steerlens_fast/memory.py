@@ -86,7 +86,7 @@ def store(out: Tensor, values: Tensor, bounds: tuple[float, float] | None = None
     plain = is_plain_cpu(out) and is_plain_cpu(values) and out.is_contiguous() and values.is_contiguous()
     same = out.shape == values.shape and out.dtype == (real_dtype(values.dtype) if takes_real else values.dtype)
     copies_bits = bounds is None and not takes_real
-    if out.is_cuda and same and bounds is not None:  # in one pass
+    if out.is_cuda and same and bounds is not None:  # copies and clips in one pass
         torch.clamp(values.real if takes_real else values, *bounds, out=out)
         return
     if not plain or not same or not (copies_bits or out.dtype in (torch.float32, torch.float64)):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from ..checks import did_you_mean
 
-MAX_NAMES = 4  # in a message
+MAX_NAMES = 4  # largest number of names in a message
 Names = Sequence[str] | None
 # One way to find a class: the function full_names or synonyms, and the names of the classes
 Lookup = tuple[Callable[[Names], list[tuple[str, ...]]], Names]

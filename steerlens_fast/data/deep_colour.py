@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_16_BITS = 65535
-OPPOSITE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}  # byte order that gives the low bytes
+# The opposite of each byte order; when Pillow reads values in this order, it returns their low bytes.
+OPPOSITE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284  # TIFF tags
 COMMENT = re.compile(rb"#[^\r\n]*")
 

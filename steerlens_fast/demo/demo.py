@@ -38,7 +38,7 @@ class Example:
     target: int
     test_index: int
     image: Tensor  # [32, 32]
-    morphs: dict[str, Morphs]  # of one sample each
+    morphs: dict[str, Morphs]  # by family; each has one sample
 
     @property
     def name(self) -> str:

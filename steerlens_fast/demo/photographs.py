@@ -72,9 +72,9 @@ PHOTOGRAPHS = (
 class Verdict:
     """The predictions of a network for a photograph and for the last frame of its morph."""
 
-    predicted_before: str  # for the photograph
-    predicted: str  # for the last frame
-    probability: float  # of the predicted class
+    predicted_before: str  # class predicted for the photograph
+    predicted: str  # class predicted for the last frame
+    probability: float  # probability of ``predicted`` for the last frame
     target_probability: float
     target_before: float  # the target's probability in the photograph
     target_predicted: bool
@@ -85,7 +85,7 @@ class PhotographExample:
     """One photograph, morphed by every family."""
 
     photograph: Photograph
-    morphs: dict[str, Morphs]  # of one sample each
+    morphs: dict[str, Morphs]  # by family; each has one sample
     verdicts: dict[str, dict[str, Verdict]]  # family -> network -> verdict
 
     @property

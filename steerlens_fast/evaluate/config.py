@@ -21,8 +21,8 @@ from .measures.statistics import DRAWS
 SELECTIONS = ("auto", "right", "agree", "all")
 TASKS = ("multiclass", "binary")  # not "multilabel", whose labels are not mutually exclusive
 LISTS = ("judges", "judge_weights", "families", "distances", "size", "mean", "std")
-USE_DEFAULT = "-"  # in a list with one value for each judge
-JUDGE_FIELDS = ("judge_weights", "judge_size", "judge_mean", "judge_std")  # with one value for each judge
+USE_DEFAULT = "-"  # this entry in a list of options of judges stands for the default
+JUDGE_FIELDS = ("judge_weights", "judge_size", "judge_mean", "judge_std")  # lists with one value for each judge
 FOR_EACH_JUDGE = "{}, or - for {}; give it once for each --judge, in the same order"
 
 

@@ -95,7 +95,7 @@ class EditGenerator:
         color = "grey" if color == "grey" else "rgb"
         options |= {"family": self.outer, "pyramid": None, "color": color}
         self.lens = SteerableLens(driver.model, **options)
-        self.lens.classifier = driver  # with its preprocessing, its task and its seed
+        self.lens.classifier = driver  # the driver has its own preprocessing, task and seed
         self.lens.warn_about_targets = False  # the summary reports the same facts
 
     def __call__(self, images: Tensor, target, max_l2: float) -> Edits:

@@ -1,4 +1,4 @@
-"""Prepares an evaluation: loads models and data, compares the models' classes, and selects the sources."""
+"""Prepares an evaluation: loads models and data, compares the models' classes, and selects the images to edit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .ground_truth import ground_truth_of
 from .sources import CONSTANT, EXCLUSION_REASONS, SourceSelection, select_sources
 from .tasks import TaskRunner
 
-FORMAT_VERSION = 2  # of an evaluation's folder
+FORMAT_VERSION = 2  # version of the files of an evaluation
 
 
 @dataclass

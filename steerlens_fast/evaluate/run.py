@@ -71,7 +71,7 @@ def run_evaluation(
     """
     out = Path(out).absolute()
     if figures:
-        require_extra("plot", "matplotlib")  # before any work
+        require_extra("plot", "matplotlib")  # raises if matplotlib is missing, before any work
     try:
         out.mkdir(parents=True, exist_ok=True)
         with hold_lock(out / ".lock"):

@@ -31,7 +31,7 @@ from .protocols import (
 )
 from .shared import check_image_and_gradient, clip, factor_pair
 
-WEIGHTS = (0.299, 0.587, 0.114)  # of R, G, B: ITU-R BT.601
+WEIGHTS = (0.299, 0.587, 0.114)  # weights of R, G and B in ITU-R BT.601
 # Size of a block of rendered frames, by device, as a multiple of the size that memory.chunks chooses; 1 on other
 # devices. Each block repeats the analysis, so larger blocks are faster on a CPU.
 BLOCK_PASSES = {"cpu": 4}

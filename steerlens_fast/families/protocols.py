@@ -60,7 +60,7 @@ class L2Limits:
     shares: Tensor  # [F - M], factors of the first frames as shares of the factor at the first distance
     phase_cap: float  # the user's limit of phase steps, in radians
     phase_limit: float  # largest phase step with accurate float32 sines, in radians
-    speed_share: float  # see morph_planes_to_l2
+    speed_share: float  # estimate of (change of planes) / (change of coefficients), for the first factor
     iterations: int  # largest number of tried factors for each distance
 
 

@@ -18,7 +18,7 @@ from .console import warn
 
 # Raised by file systems without flock, or whose lock server cannot be reached
 NO_LOCKS = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
-LOCK_ATTEMPTS = 10  # a tenth of a second apart
+LOCK_ATTEMPTS = 10  # attempts to lock a folder, a tenth of a second apart
 NOT_COMPARED = ("trust_checkpoint",)  # may differ between a run and its resumption
 MAX_SHOWN = 200  # characters of a value in a message
 

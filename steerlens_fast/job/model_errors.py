@@ -17,7 +17,8 @@ from .loading import Batch
 SHAPE_ERRORS = (RuntimeError, ValueError, AssertionError, IndexError)  # models raise these for the wrong image shape
 MAX_SHOWN = 3  # images that a message names
 PACKAGE = __package__.rpartition(".")[0]
-ONE_BATCH_SIZE = re.compile(r"\.size\(\)\[0\] == |\.shape\[0\] to be equal")  # from the guards of an exported program
+# Messages of exported programs with a fixed batch size
+ONE_BATCH_SIZE = re.compile(r"\.size\(\)\[0\] == |\.shape\[0\] to be equal")
 # Messages of models that were traced with a constant batch size: in a reshape, matrix product, sum or concatenation
 TRACED = {
     "reshape": re.compile(r"shape '\[(\d+), ([\d, ]+)\]' is invalid for input of size (\d+)"),

@@ -16,7 +16,7 @@ from ..errors import USAGE, JobError
 from ..io.atomic_io import read_json, write_json
 from .config import JobConfig
 
-FORMAT_VERSION = 3  # of a job's folder
+FORMAT_VERSION = 3  # version of the files of a job
 BATCH_VALUES = 5_000_000  # maximum number of values in the images of a batch, e.g. 32 images of 3 x 224 x 224
 SHARD_BYTES = 64 << 20  # maximum bytes of a shard's frames; a worker has up to two shards in memory
 

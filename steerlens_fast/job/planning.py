@@ -31,7 +31,8 @@ FILES = ("summary.json", "failed.jsonl", "manifest.jsonl", "plan.json", "items.j
 FOLDERS = ("shards", "gallery")
 TARGETS_WITH_NAMES = ("class", "map", "csv", "column")  # kinds of targets that may name classes
 TARGETS_BY_LABEL = ("label", "map")
-OTHER_FILES = ("logs", ".lock", ".lock-*", ".planning")  # in a job's folder; not deleted when a job is overwritten
+# Other files in a job's folder, which are not deleted when a job is overwritten
+OTHER_FILES = ("logs", ".lock", ".lock-*", ".planning")
 MAX_SIZE_TRIES = 100  # images that are tried to find one whose size can be read
 logger = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int) -> Plan:
     for warning in plan.warnings:
         logger.warning(warning)
     for marker in (out / "shards").glob("*.done.json"):
-        marker.unlink()  # it belongs to an earlier job, whose plan was deleted
+        marker.unlink()  # the marker belongs to an earlier job, whose plan was deleted
     plan.write(out)
     return plan
 

@@ -125,7 +125,7 @@ def _run(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, objec
         last_run, too_many = _compute(out, plan, shards, engine, run_options, stop)
     finally:
         engine.close()
-        remove_temporary_files(out)  # of workers that were killed
+        remove_temporary_files(out)  # temporary files of killed workers
     return _finish(out, plan, run_options, stop, last_run, too_many)
 
 

@@ -13,7 +13,7 @@ from ..errors import OK
 
 REACHED, NOT_REACHED, ALREADY, UNSCORED = "reached", "not-reached", "already-predicted", "not-scored"
 SOURCE_UNKNOWN = ("gradient-not-finite", "image-not-in-bounds")  # the model's outputs for the source may be NaN
-ROUNDING = 1e-4  # relative; smaller decreases of a probability may be rounding errors
+ROUNDING = 1e-4  # smallest relative decrease of a probability that is not ascribed to rounding
 PAIRS = 100  # maximum number of class pairs in summary.json
 
 

@@ -61,7 +61,7 @@ class Transfers:
             for source, destination in pairs:
                 destination.copy_(source)
             return _no_wait
-        for source, destination in pairs:  # a source is computed when the loop gets to it; its copy waits only for it
+        for source, destination in pairs:  # the loop computes a source, so a copy waits only for its own
             self._download.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(self._download):
                 destination.copy_(source, non_blocking=True)

@@ -40,12 +40,12 @@ class GradientProvider:
         self.known_all_ok = images.device.type == "cpu"
         self.outputs: dict[int, Tensor] = {}  # [B, classes, ...], by frame number
         self.classes: tuple[int, ...] = (0,)
-        self.gradient_norm = images.new_zeros(len(images))  # at the source
+        self.gradient_norm = images.new_zeros(len(images))  # [B], of the gradient at the source
         self.steps = 0  # number of gradients so far
         self.stopped_at_step = torch.zeros_like(self.status)  # [B], counted from 1; 0 for samples that did not stop
         self.classifier.warn_if_training()
         self.stream = self.classifier.session(images)
-        self.smoothing, self.copies = lens.smoothing, None  # an iterator over the copies of the images
+        self.smoothing, self.copies = lens.smoothing, None  # copies is made at the first gradient
 
     @property
     def class_count(self) -> int:

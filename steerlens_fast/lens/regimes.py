@@ -84,7 +84,7 @@ class MorphState:
     on_too_small: OnTooSmall
     factors: list[Tensor] = field(default_factory=list)  # [f, B] of blocks of f frames, relative to the source
     amplitude_factors: list[Tensor] = field(default_factory=list)
-    attained: list[Tensor] = field(default_factory=list)  # one [B] for each budget
+    attained: list[Tensor] = field(default_factory=list)  # for each budget, which samples [B] attained it
 
     def append_factors(self, b: Tensor, a: Tensor) -> None:
         """Append the factors [f, B] of the next frames."""

@@ -121,7 +121,7 @@ class MorphRun:
         source, count = self.state.source, 0
         distances, out = [], None
         for frames in self._blocks():
-            if len(frames) == self.schedule.frames:  # one block: no copy is needed
+            if len(frames) == self.schedule.frames:  # a single block has all frames and needs no copy
                 return frames, self._replace_failed(frames, 0)
             out = new_output((self.schedule.frames, *source.shape), source.dtype, source.device) if out is None else out
             for frame in frames:

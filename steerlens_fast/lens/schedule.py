@@ -34,7 +34,7 @@ class Schedule:
     factors: Tensor | None = None
     amplitude_factors: Tensor | None = None
     budgets: Tensor | None = None
-    one_frame_per_budget: bool = False  # else F frames up to a single budget
+    one_frame_per_budget: bool = False  # if False, there is a single budget, which the last of F frames has
     starts_at_source: bool = True  # the first frame has factor 0 for every sample
     moves_toward_target: bool = True  # some factor or distance is positive
     steps_per_frame: int = 1  # gradients from one frame to the next, in regimes that refresh them

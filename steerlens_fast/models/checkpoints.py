@@ -15,7 +15,7 @@ from ..extras import MissingExtra, require_extra
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "_orig_mod.", "model.")  # from DataParallel, torch.compile, and trainers with self.model
-MAX_NAMES = 4  # in a message
+MAX_NAMES = 4  # largest number of names in a message
 
 
 def load_weights(model: nn.Module, path: str, trust: bool) -> None:

@@ -20,7 +20,7 @@ class _Group:
 
     def __init__(self):
         # Values are tensors or tuples of tensors.
-        self.filters: dict[Hashable, object] = {}  # as the ops take them
+        self.filters: dict[Hashable, object] = {}  # masks and filters by key
         self.originals: dict[Hashable, object] = {}  # float64 tensors from which the filters are computed
         self.captured = False  # whether a captured CUDA graph reads the filters
         self.streams: set[tuple] = set()  # (key, device, CUDA stream) of all uses so far

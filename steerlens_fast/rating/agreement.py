@@ -91,7 +91,7 @@ def _coincidences(ratings: Tensor) -> tuple[Tensor, Tensor]:
 
 def _alpha(coincidences: Tensor, values: Tensor, level: str) -> Tensor:
     """Return alpha of summed coincidence matrices [draws, values, values]; NaN if there is only one value."""
-    count = coincidences.sum(2)  # of each value
+    count = coincidences.sum(2)  # [draws, values], how often each value occurs
     if level == "nominal":
         distance = 1 - torch.eye(len(values), dtype=torch.float64, device="cpu")
     elif level == "interval":

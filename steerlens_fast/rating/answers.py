@@ -15,7 +15,7 @@ from .form import FIRST, FORMAT_VERSION, KEY, SECOND
 FORMAT = "steerlens-fast ratings"
 NEITHER = "neither"
 CHOICES = (FIRST, SECOND, NEITHER)
-SCALE = (1, 5)  # of naturalness
+SCALE = (1, 5)  # lowest and highest rating of naturalness
 
 
 @dataclass(frozen=True)

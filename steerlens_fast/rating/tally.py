@@ -25,7 +25,7 @@ from .answers import NEITHER, Ratings, one_per_rater, read_key, read_ratings
 from .form import CONTROL, FIRST, SECOND
 
 TARGET, SOURCE = "target", "source"
-ROLES = (TARGET, SOURCE, NEITHER)  # an answer is one of these
+ROLES = (TARGET, SOURCE, NEITHER)  # the possible meanings of an answer
 
 
 def tally(

@@ -49,7 +49,7 @@ def fit(source: Tensor, edit: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         running = stalled[active] < PATIENCE
         if not bool(running.any()):
             break
-        state.replace(better & running, trial)  # only where needed, since derivatives take most of the time
+        state.replace(better & running, trial)  # only for improved samples, since derivatives take most of the time
         if not bool(running.all()):  # go on without the problems that have converged
             active, state = active[running], state.only(running)
             source, edit = source[running], edit[running]

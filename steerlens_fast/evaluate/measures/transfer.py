@@ -14,7 +14,7 @@ from .arguments import check_batch, check_classes
 
 
 def driver_confidence(outputs: Tensor, target: Tensor) -> Tensor:
-    """Return G, the driver's probability of the target class.
+    """Return the driver's probability of the target class.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def common_attainment(attained: Mapping[str, Tensor]) -> CommonAttainment:
     Parameters
     ----------
     attained : mapping from str to Tensor [N], bool
-        By family.
+        For each family, which cases it attained.
 
     Returns
     -------

@@ -17,7 +17,7 @@ from .training import Recipe, current_run, trained
 
 DEBIAN = "/usr/share/datasets/fashion-mnist"
 INSTALL = "apt install dataset-fashion-mnist, or name the folder of the files: --data FOLDER"
-DISTANCES = (2.0, 1.0)  # as for MNIST, which has images of this size
+DISTANCES = (2.0, 1.0)  # L2 distances, as for MNIST, which has images of this size, too
 MINIMUM = 0.9  # required test accuracy
 CLASSES = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
 

@@ -59,8 +59,8 @@ ALLOCATOR_SETTINGS = (
     "GLIBC_TUNABLES",
     "STEERLENS_KEEP_FREED_MEMORY",
 )
-RETRY_SECONDS = 1.0  # between attempts to start a process
-POLL_SECONDS = 0.25  # between checks for a requested stop
+RETRY_SECONDS = 1.0  # pause between attempts to start a process
+POLL_SECONDS = 0.25  # pause between checks for a requested stop
 
 
 class Local:
