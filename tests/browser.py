@@ -1,4 +1,4 @@
-"""A headless Chromium driven by chromedriver's WebDriver protocol, which is JSON over HTTP."""
+"""A headless Chromium, controlled through chromedriver by the WebDriver protocol (JSON over HTTP)."""
 
 import base64
 import json
@@ -10,14 +10,14 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
-ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key under which the protocol names elements
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of an element's name in the protocol's answers
 QUIET = ["disable-gpu", "disable-quic", "disable-background-networking", "disable-component-update", "disable-sync"]
 KEYS = {"right": "\ue014", "left": "\ue012", "home": "\ue011", "end": "\ue010"}
 KEYS |= {"down": "\ue015", "enter": "\ue007", "backspace": "\ue003"}
 
 
 class Browser:
-    """A window; ``with Browser(profile) as browser``. ``profile`` is a folder of its own."""
+    """A browser window, closed at the end of a ``with`` block; ``profile`` is a folder that no other window uses."""
 
     def __init__(self, profile, *switches: str):
         self.driver = subprocess.Popen([DRIVER, "--port=0"], stdout=subprocess.PIPE, text=True)
@@ -26,15 +26,14 @@ class Browser:
                 m[1] for m in (re.search(r"successfully on port (\d+)", line) for line in self.driver.stdout) if m
             )
             self.root = f"http://127.0.0.1:{port}/session"
-            self.root += (
-                "/" + self._post("", {"capabilities": {"alwaysMatch": self._wishes(profile, switches)}})["sessionId"]
-            )
+            capabilities = {"alwaysMatch": self._capabilities(profile, switches)}
+            self.root += "/" + self._post("", {"capabilities": capabilities})["sessionId"]
         except BaseException:
             self.driver.kill()
             raise
 
     @staticmethod
-    def _wishes(profile, switches) -> dict:
+    def _capabilities(profile, switches) -> dict:
         switches = ["headless", "no-sandbox", "no-first-run", *QUIET, "window-size=1200,1600", *switches]
         options = {"binary": CHROMIUM, "args": [f"--{s}" for s in (*switches, f"user-data-dir={profile}")]}
         return {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
@@ -44,13 +43,13 @@ class Browser:
 
     def __exit__(self, *_):
         try:
-            self._ask(Request(self.root, method="DELETE"))
+            self._request(Request(self.root, method="DELETE"))
         finally:
             self.driver.terminate()
             self.driver.wait(30)
             self.driver.stdout.close()
 
-    def _ask(self, request: Request):
+    def _request(self, request: Request):
         try:
             with build_opener(ProxyHandler({})).open(request, timeout=60) as answer:
                 return json.load(answer)["value"]
@@ -58,34 +57,34 @@ class Browser:
             raise RuntimeError(json.load(error)["value"]["message"]) from None
 
     def _post(self, path: str, body: dict):
-        return self._ask(Request(self.root + path, json.dumps(body).encode(), {"Content-Type": "application/json"}))
+        return self._request(Request(self.root + path, json.dumps(body).encode(), {"Content-Type": "application/json"}))
 
     def open(self, address: str) -> None:
         self._post("/url", {"url": address})
 
     def run(self, script: str):
-        """What the script returns."""
+        """Run a script and return its result."""
         return self._post("/execute/sync", {"script": script, "args": []})
 
     def wait(self, script: str) -> None:
-        """Until the script, an expression, is true; at most 20 s."""
+        """Wait until the script, an expression, is true; fail after 20 s."""
         body = "const done = arguments[0], end = Date.now() + 20000;"
         body += f"const look = () => ({script}) ? done(true) : Date.now() > end ? done(false) : setTimeout(look, 20);"
         assert self._post("/execute/async", {"script": body + "look()", "args": []}), f"never true: {script}"
 
     def find(self, selector: str) -> str:
-        """The first element."""
+        """Return the first element."""
         return self._post("/element", {"using": "css selector", "value": selector})[ELEMENT]
 
     def type(self, selector: str, text: str) -> None:
-        """Keys, to an element, which has the focus then."""
+        """Focus an element and send keys to it."""
         self._post(f"/element/{self.find(selector)}/value", {"text": text})
 
     def click(self, selector: str) -> None:
         self._post(f"/element/{self.find(selector)}/click", {})
 
     def resize(self, width: int, height: int) -> None:
-        """Set the size of the page's viewport, which may be smaller than a window can be."""
+        """Set the size of the page's viewport, which may be smaller than the smallest window."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self._post("/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics})
 
@@ -95,15 +94,15 @@ class Browser:
         self._post("/goog/cdp/execute", {"cmd": "Browser.setDownloadBehavior", "params": behavior})
 
     def picture(self, selector: str) -> bytes:
-        """What an element looks like, as PNG."""
+        """Return a screenshot of an element, as PNG."""
         path = f"/element/{self.find(selector)}/screenshot"
-        return base64.b64decode(self._ask(Request(self.root + path)))
+        return base64.b64decode(self._request(Request(self.root + path)))
 
     def log(self, kind: str) -> list[dict]:
-        """Entries since the last call: of "browser", the console; of "performance", the network."""
+        """Return the log entries since the last call: of the console ("browser") or the network ("performance")."""
         return self._post("/se/log", {"type": kind})
 
     def requests(self) -> list[str]:
-        """The addresses that were asked for since the last call."""
+        """Return the addresses that the page has requested since the last call."""
         events = (json.loads(entry["message"])["message"] for entry in self.log("performance"))
         return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]

@@ -1,4 +1,4 @@
-"""Inputs shared by several files: shapes, the arguments of every op, and tensors with unusual memory layouts."""
+"""Inputs for tests in several files: shapes, arguments of every op, and tensors with unusual memory layouts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -115,7 +115,7 @@ def normal(*shape: int, dtype=torch.float64, device="cpu", seed: int = 1) -> Ten
 
 
 def coefficients(*shape: int, dtype=torch.float64, device="cpu", seed: int = 2) -> Tensor:
-    """Complex numbers with amplitudes from 0.5 to 2: away from every kink."""
+    """Complex numbers with amplitudes from 0.5 to 2: no op has a kink there."""
     amplitude, turn = image(*shape, seed=seed) * 1.5 + 0.5, image(*shape, seed=seed + 100)
     return torch.polar(amplitude, 2 * torch.pi * turn).to(device, dtype.to_complex())
 
@@ -125,7 +125,7 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 
 
 def widened(value):
-    """Arguments in double precision, contiguous, on the CPU: for the reference."""
+    """Return arguments for the reference: contiguous, in double precision, on the CPU."""
     if isinstance(value, Tensor):
         return value.detach().clone().resolve_conj().resolve_neg().contiguous().cpu().to(wide(value.dtype))
     if isinstance(value, (list, tuple)):
@@ -149,7 +149,7 @@ class OpCase:
 
 
 def masks_of(shape, dtype, device) -> list[Tensor]:
-    """Random masks, nonzero everywhere: at DC and at Nyquist too."""
+    """Random masks that are nonzero everywhere, also at frequency 0 and at the Nyquist frequency."""
     _, _, _, groups = shape
     sizes = [(k, h, w if layout == "full" else w // 2 + 1) for k, h, w, layout, _ in groups]
     return [image(*size, dtype=dtype, device=device, seed=i) + 0.5 for i, size in enumerate(sizes)]
@@ -263,7 +263,7 @@ def case(op: str, label: str, shape, **options) -> OpCase:
 
 
 def shapes_of(op: str) -> dict:
-    """The table of an op's shapes; each has "odd" and "threads"."""
+    """Return the table of an op's shapes; every table has "odd" and "threads"."""
     return BANK_SHAPES if "bands" in op else PAIR_SHAPES if "pair" in op else POINT_SHAPES
 
 
@@ -316,7 +316,7 @@ OP_CASES = list(_op_cases())
 
 
 def with_dtypes(cases: list[OpCase]) -> list[tuple[OpCase, torch.dtype]]:
-    """Each case with a dtype; they alternate, and the first and the largest shape have both."""
+    """Return (case, dtype); float32 and float64 alternate, but the first and the largest shape have both."""
     dtypes = list(DTYPES)
     return [
         (c, dtype) for i, c in enumerate(cases) for dtype in (dtypes if c.label in BOTH_DTYPES else [dtypes[i % 2]])
@@ -335,17 +335,17 @@ def transposed(t: Tensor) -> Tensor:
 
 
 def misaligned(t: Tensor) -> Tensor:
-    """Contiguous, but not at a 16-byte address."""
+    """Return a contiguous copy whose address is not a multiple of 16."""
     return torch.cat([t.new_zeros(1), t.flatten()])[1:].view(t.shape)
 
 
 def expanded(t: Tensor) -> Tensor:
-    """Stride 0 in the first and the last dimension."""
+    """Return a tensor with stride 0 in the first and the last dimension."""
     return t[:1, ..., :1].expand(t.shape) if t.dim() > 1 and t.numel() else t
 
 
 def lazy(t: Tensor) -> Tensor:
-    """A conjugate view of complex numbers, a negative view of real ones."""
+    """Return a view of which torch has postponed the conjugation (complex numbers) or the negation (real ones)."""
     return t.conj() if t.is_complex() else torch.complex(t.new_zeros(t.shape), -t).conj().imag
 
 
@@ -353,7 +353,7 @@ ODD_LAYOUTS = {f.__name__: f for f in (strided, transposed, misaligned, expanded
 
 
 def on_tensors(function, args: list) -> list:
-    """``function`` of every tensor among the arguments, lists of tensors included."""
+    """Return the arguments with ``function`` applied to every tensor, also in lists."""
     if isinstance(args, Tensor):
         return function(args)
     return [on_tensors(function, a) if isinstance(a, (Tensor, list)) else a for a in args]

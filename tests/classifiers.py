@@ -1,4 +1,4 @@
-"""Small classifiers with fixed weights, for the tests of the lens: all in float64 or float32, all in eval mode."""
+"""Small classifiers with fixed weights, in eval mode, for the tests of the lens."""
 
 import torch
 from torch import Tensor, nn
@@ -8,14 +8,14 @@ CLASSES = 5
 
 
 def linear(channels=3, size=16, classes=CLASSES, dtype=torch.float32) -> nn.Module:
-    """One layer: its logits' gradients do not depend on the image."""
+    """Return a classifier with one linear layer; the gradients of its logits do not depend on the image."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         return nn.Sequential(nn.Flatten(), nn.Linear(channels * size * size, classes)).to(dtype).eval()
 
 
 def smooth(channels=3, classes=CLASSES, dtype=torch.float32) -> nn.Module:
-    """Two convolutions, for images of any size; confident enough that its gradients are not all alike."""
+    """Return a classifier with two convolutions, for images of any size; its gradients depend on the image."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         model = nn.Sequential(
@@ -33,8 +33,8 @@ def smooth(channels=3, classes=CLASSES, dtype=torch.float32) -> nn.Module:
     return model.to(dtype).eval()
 
 
-class Restless(nn.Module):
-    """Has all that a run could change: batch statistics, a counting buffer, dropout, a frozen parameter."""
+class Stateful(nn.Module):
+    """Has everything that a morph could change: batch statistics, a counter, dropout, a frozen parameter."""
 
     def __init__(self):
         super().__init__()
@@ -51,7 +51,7 @@ class Restless(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """Class scores at every pixel, [N, classes, H, W]."""
+    """Returns class scores for every pixel, [N, classes, H, W]."""
 
     def __init__(self):
         super().__init__()
@@ -64,7 +64,7 @@ class Segmenter(nn.Module):
 
 
 class Counted(nn.Module):
-    """Counts the calls of a model: those with a graph, each of which serves one gradient, and those without."""
+    """Counts the calls of a model: with autograd (``gradients``) and without (``scores``), and their batch sizes."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -78,8 +78,8 @@ class Counted(nn.Module):
         return self.model(x, *args)
 
 
-class Toward(nn.Module):
-    """Two classes: how near an image is to ``source``, and how near to ``target``, in squared distance."""
+class TwoCentres(nn.Module):
+    """Has two classes, whose scores decrease with the squared distance of an image from ``source`` and ``target``."""
 
     def __init__(self, source: Tensor, target: Tensor, sharpness: float = 1.0):
         super().__init__()
@@ -91,8 +91,8 @@ class Toward(nn.Module):
         return -self.sharpness / 2 * (x[:, None] - self.centres).flatten(2).square().sum(2)
 
 
-class Spoilt(nn.Module):
-    """Gives samples whose first pixel is marked a gradient of NaN, infinity or zero."""
+class BadGradients(nn.Module):
+    """Makes the gradients of samples whose first pixel has one of the values in MARKS NaN, infinite or zero."""
 
     MARKS = {"nan": 0.25, "inf": 0.5, "zero": 0.75}
 
@@ -106,11 +106,11 @@ class Spoilt(nn.Module):
         mark = x[:, 0, 0, 0].detach()
         for name, value in (("nan", torch.nan), ("inf", torch.inf), ("zero", 0.0)):
             factor = torch.where(mark == self.MARKS[name], value, factor)
-        return _Scaled.apply(self.model(x), factor)
+        return _ScaledGradient.apply(self.model(x), factor)
 
 
-class _Scaled(torch.autograd.Function):
-    """The identity, whose gradient is multiplied."""
+class _ScaledGradient(torch.autograd.Function):
+    """The identity; its gradient is multiplied by ``factor``."""
 
     @staticmethod
     def forward(ctx, scores: Tensor, factor: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ class _Scaled(torch.autograd.Function):
 
 
 def steps(regime: str, count: int) -> dict:
-    """``steps=count`` for the regimes that take it."""
+    """Return ``{"steps": count}`` for regimes that have this option, else {}."""
     return {} if regime == "frozen" else {"steps": count}
 
 

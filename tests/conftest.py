@@ -1,4 +1,4 @@
-"""Fixtures of the whole suite."""
+"""Fixtures for all tests."""
 
 import sys
 
@@ -27,7 +27,7 @@ def pytest_report_header(config):
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request) -> torch.device:
-    """Every device that the ops have kernels for; cuda is reported as skipped if there is no GPU."""
+    """Every device for which the ops have kernels; tests on cuda are skipped if there is no GPU."""
     if request.param == "cuda" and not HAS_CUDA:
         pytest.skip(f"cuda: {WHY_NOT}")
     return torch.device(request.param)
@@ -48,20 +48,20 @@ def dtype(request) -> torch.dtype:
 
 @pytest.fixture(autouse=True)
 def seeded():
-    """The same random numbers in every test, whatever ran before it."""
+    """Set the seed, so that a test does not depend on those before it."""
     torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
 def nothing_compiled():
-    """Forget what earlier tests compiled: beyond a limit of recompilations, torch runs a function uncompiled."""
+    """Discard what earlier tests compiled: after too many recompilations, torch runs a function uncompiled."""
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()
 
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """Makes the package work through a batch plane by plane, or in pieces of ``size`` bytes."""
+    """A function that makes chunks small: one plane, or ``size`` bytes."""
 
     def apply(size=1):
         for kind in memory.CHUNK_BYTES:

@@ -1,4 +1,4 @@
-"""Data and networks of the evaluation's tests, importable by other processes; optionally slow."""
+"""Data and networks of the evaluation's tests, which processes import by name; networks can be slow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils.data import StackDataset
 
 
 class Net(torch.nn.Module):
-    """One hidden layer on grey images of 16 x 16."""
+    """A network with one hidden layer for grey images of 16 x 16."""
 
     def __init__(self, seed: int, classes: int = 3):
         super().__init__()

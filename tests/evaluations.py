@@ -1,4 +1,4 @@
-"""Small evaluations: pictures, untrained networks, options that take little time."""
+"""Small evaluations: images, untrained networks and fast options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAST |= {"channels": 1, "batch_size": 10, "grid": 4, "samples": 2, "figures": Fa
 
 
 def pictures(count: int = 10, size: int = 16) -> torch.Tensor:
-    """uint8 [N, H, W, 1], smooth."""
+    """Return smooth images, uint8 [N, H, W, 1]."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         coarse = torch.rand(count, 1, 5, 5)
@@ -24,7 +24,7 @@ def pictures(count: int = 10, size: int = 16) -> torch.Tensor:
 
 
 def net(seed: int, classes: int = 3, size: int = 16) -> torch.nn.Module:
-    """One hidden layer; on the pictures below no class is likelier than the others."""
+    """Return a network with one hidden layer; for ``pictures``, no class is more likely than the others."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers = torch.nn.Flatten(), torch.nn.Linear(size * size, 16), torch.nn.GELU(), torch.nn.Linear(16, classes)
@@ -39,10 +39,10 @@ def dataset(images=None, labels=None) -> StackDataset:
     return StackDataset(images, [n % 3 for n in range(len(images))] if labels is None else labels)
 
 
-def run(out, data=None, driver=None, judges=None, **how):
+def run(out, data=None, driver=None, judges=None, **settings):
     judges = {"a": net(1), "b": net(2)} if judges is None else judges
-    budgets = {} if "max_l2" in how else {"distances": [1.0, 0.5]}
-    options = {**FAST, "select": "all", **budgets, **how}
+    budgets = {} if "max_l2" in settings else {"distances": [1.0, 0.5]}
+    options = {**FAST, "select": "all", **budgets, **settings}
     return evaluate(data or dataset(), driver or net(0), judges, out=out, **options)
 
 

@@ -1,9 +1,11 @@
-"""Models, data sets and helpers of the data-set job's tests; importable by the job's own processes.
+"""Models, data sets and helpers for tests of jobs; processes of a job import them by name.
 
-What a model does besides computing is asked for in the environment, so that a job can go on when it is mended:
-``JOB_SLEEP`` (seconds in every forward pass), ``JOB_OOM`` (images in one call, beyond which memory is out),
-``JOB_PRINT`` (writes to stdout in three ways), and, for a white image, ``JOB_WHITE``: ``nan`` (gradient), ``exit``,
-``raise``.
+Environment variables make the classifier slow or faulty, so that a test can resume the job later without the fault:
+
+- ``JOB_SLEEP``: seconds in every forward pass;
+- ``JOB_OOM``: largest number of images in a call that does not raise an out-of-memory error;
+- ``JOB_PRINT``: write to stdout in three ways;
+- ``JOB_WHITE``: for a white image, return a gradient of NaN (``nan``), exit (``exit``) or raise an error (``raise``).
 """
 
 from __future__ import annotations
@@ -26,15 +28,15 @@ from steerlens_fast.cli import main
 HERE = Path(__file__).parent
 MODEL = "job_models:classifier"
 SIZE = (16, 16)
-PATIENCE = 300  # seconds after which a process is taken to hang
-SUMS = ("manifest.jsonl", "failed.jsonl", "items.jsonl")  # besides shards, what must not depend on how a job ran
+PATIENCE = 300  # seconds after which a test assumes that a process hangs
+SUMS = ("manifest.jsonl", "failed.jsonl", "items.jsonl")  # files that must not depend on interruptions, like shards
 
 
 # --- Models ----------------------------------------------------------------------------------------------------------
 
 
 class Classifier(torch.nn.Module):
-    """One hidden layer on grey images of ``SIZE``, 3 classes."""
+    """A network with one hidden layer and 3 classes, for grey images of ``SIZE``."""
 
     def __init__(self, channels: int = 1, size: tuple[int, int] = SIZE):
         super().__init__()
@@ -55,12 +57,12 @@ class Classifier(torch.nn.Module):
         outputs = self.layers(images)
         return self._misbehave(os.environ.get("JOB_WHITE"), images, outputs, white) if white.any() else outputs
 
-    def _misbehave(self, how, images, outputs, white):
-        if how == "exit":
+    def _misbehave(self, behaviour, images, outputs, white):
+        if behaviour == "exit":
             os._exit(13)
-        if how == "raise":
+        if behaviour == "raise":
             raise ValueError("this model does not like white")
-        if how == "nan":  # the outputs are finite, 0 / 0 is in their gradient alone
+        if behaviour == "nan":  # the outputs are finite, but their gradient contains 0 / 0
             nothing = torch.where(white, (images - images).flatten(1).sum(1), 1.0).sqrt()
             return outputs + 0 * nothing[:, None]
         return outputs
@@ -72,14 +74,14 @@ def classifier() -> Classifier:
 
 
 class Noisy(Classifier):
-    """Draws torch's random numbers."""
+    """A model that uses torch's random numbers."""
 
     def forward(self, images):
         return super().forward(images + 0.05 * torch.randn_like(images))
 
 
 class NoisyEverywhere(Classifier):
-    """Draws Python's and numpy's random numbers, and those of a generator of its own; also for its weights."""
+    """A model that uses random numbers of Python, numpy and its own generator, also for its weights."""
 
     def __init__(self):
         super().__init__()
@@ -101,7 +103,7 @@ def noisy_everywhere() -> NoisyEverywhere:
 
 
 class Named(torch.nn.Module):
-    """Says what its classes and images are; colour, 12 x 12."""
+    """A model with attributes for its class names and preprocessing, for colour images of 12 x 12."""
 
     class_names = ["ant", "goldfish, Carassius auratus", "tench, Tinca tinca", "cat"]
     mean, std, size, channels = (0.5, 0.4, 0.3), 0.25, 12, 3
@@ -142,12 +144,12 @@ def for_tiny() -> Classifier:
 
 
 def pictures(count: int, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """Random grey images uint8 [N, H, W], each with a dark pixel: none is white."""
+    """Return random grey images, uint8 [N, H, W], none of which is white."""
     return np.random.default_rng(0).integers(0, 255, (count, *size), np.uint8)
 
 
 def make_folder(folder: Path, count: int, size: tuple[int, int] = SIZE) -> Path:
-    """``count`` grey PNG files in three folders of classes."""
+    """Write ``count`` grey PNG files to three folders of classes."""
     from PIL import Image
 
     for n, pixels in enumerate(pictures(count, size)):
@@ -164,7 +166,7 @@ def make_white(path: Path, size: tuple[int, int] = SIZE) -> None:
 
 
 class Triples(torch.utils.data.Dataset):
-    """(image, target, key); tells neither targets nor keys without being read."""
+    """A data set of (image, target, key) without attributes for targets or keys."""
 
     def __init__(self, count: int = 10):
         self.images = pictures(count)
@@ -180,7 +182,7 @@ class Triples(torch.utils.data.Dataset):
 
 
 def arguments(out: Path, *more, data: Path | str | None = None, **options) -> list[str]:
-    """A command line of ``morph``; of a new job where ``data`` is given."""
+    """Return the arguments of the command ``morph``; with ``data``, those of a new job."""
     new = [] if data is None else ["--data", data, "--model", MODEL, "--channels", 1, "--threads", 1, "--frames", 4]
     new = new[:-2] if "distances" in options else new
     new += [] if data is None else ["--shard-size", 4, "--batch-size", 2]
@@ -191,12 +193,12 @@ def arguments(out: Path, *more, data: Path | str | None = None, **options) -> li
 
 
 def run_here(out: Path, *more, **options) -> int:
-    """A job in this process; its exit status."""
+    """Run a job in this process and return its exit status."""
     return main(arguments(out, "--workers", 0, "--progress", "none", *more, **options))
 
 
 def start(argv: list[str], **environment) -> subprocess.Popen:
-    """``steerlens-fast`` as a process of its own, in a session of its own."""
+    """Start ``steerlens-fast`` as a process with a new session."""
     path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     known = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     known |= {name: str(value) for name, value in environment.items()}
@@ -206,7 +208,7 @@ def start(argv: list[str], **environment) -> subprocess.Popen:
 
 
 def ended(process: subprocess.Popen) -> tuple[int, str]:
-    """Wait for it; its status, and what it has written to stderr."""
+    """Wait for a process; return its exit status and its stderr."""
     try:
         output = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
@@ -216,7 +218,7 @@ def ended(process: subprocess.Popen) -> tuple[int, str]:
 
 
 def children(process: subprocess.Popen) -> list[int]:
-    """Process ids of its children, whichever of its threads has started them."""
+    """Return the process ids of the children that any thread of a process has started."""
     try:
         tasks = Path(f"/proc/{process.pid}/task").iterdir()
         return [int(child) for task in tasks for child in (task / "children").read_text().split()]
@@ -225,7 +227,7 @@ def children(process: subprocess.Popen) -> list[int]:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process is there, and no zombie."""
+    """Return whether a process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -233,7 +235,7 @@ def alive(pid: int) -> bool:
 
 
 def wait_for(condition, what: str) -> None:
-    """Until it holds; an assertion error where it never does."""
+    """Wait until ``condition()`` is true; fail after ``PATIENCE`` seconds."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, f"waited {PATIENCE} s for {what}"
@@ -247,7 +249,7 @@ def kill(pid: int) -> None:
         pass
 
 
-# --- What came of it -------------------------------------------------------------------------------------------------
+# --- Results -------------------------------------------------------------------------------------------------
 
 
 def markers(out: Path) -> list[Path]:
@@ -255,7 +257,7 @@ def markers(out: Path) -> list[Path]:
 
 
 def digests(out: Path) -> dict[str, str]:
-    """SHA-256 of everything that must not depend on how a job ran, by name."""
+    """Return the SHA-256 of all files that must not depend on interruptions, by name."""
     files = [f for f in (out / "shards").rglob("*") if f.is_file() and not f.name.endswith(".done.json")]
     return {str(f.relative_to(out)): sha256(f.read_bytes()).hexdigest() for f in (*files, *(out / n for n in SUMS))}
 
@@ -274,7 +276,7 @@ def records(out: Path) -> list[dict]:
 
 
 def frames(out: Path) -> dict[str, torch.Tensor]:
-    """Frames uint8 [F, C, H, W] by key, read by the job's own format."""
+    """Return the frames of a job, uint8 [F, C, H, W], by key."""
     from steerlens_fast.job.formats import get_format
 
     kind = json.loads((out / "config.json").read_text())["format"]
@@ -286,8 +288,8 @@ def frames(out: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def refused(capsys, code: int, *names: str, says: int) -> str:
-    """Check an exit status, and that the message has all of these."""
+def check_exit(capsys, code: int, *names: str, says: int) -> str:
+    """Check that the exit status ``code`` is ``says``, and that stderr contains ``names``; return stderr."""
     message = capsys.readouterr().err
     assert code == says, message
     assert all(name in message for name in names), message

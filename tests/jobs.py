@@ -1,4 +1,4 @@
-"""A finished output folder of the documented layout, made without a model, for the gallery and exports."""
+"""Writes output folders of finished jobs without a model, for tests of galleries and exports."""
 
 import math
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from steerlens_fast.job.plan import Plan
 from steerlens_fast.job.shard import write_records
 from steerlens_fast.job.success import assess
 
-CLASSES = ["zero", "one", "two", "three"]  # the model's
-LABELS = ["nil", "uno", "due", "tre"]  # the data's
+CLASSES = ["zero", "one", "two", "three"]  # class names of the model
+LABELS = ["nil", "uno", "due", "tre"]  # label names of the data
 FAMILIES = ("csp-phase", "pixel")
 NASTY = [
     "<script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">/</script>",
@@ -44,12 +44,12 @@ NASTY = [
 
 
 def morphs_of(n: int, frames: int = 6, channels: int = 3, size=(20, 17)) -> torch.Tensor:
-    """Random frames uint8 [n, F, C, H, W]."""
+    """Return random frames, uint8 [n, F, C, H, W]."""
     return torch.randint(0, 256, (n, frames, channels, *size), dtype=torch.uint8)
 
 
 def record(index: int, key: str, frames: int, row: int | None, status: str = OK, scored: bool = True) -> dict:
-    """What a shard tells of an item: a target that becomes more likely from frame to frame."""
+    """Return the record of an item whose target becomes more likely from frame to frame."""
     source, target = index % 4, (index + 1) % 4
     record = {"key": key, "index": index, "path": f"images/{index}.png", "sha256": f"{index:064x}", "size": [20, 17]}
     record |= {"label": source, "status": status, "row": row}
@@ -85,14 +85,15 @@ def make_job(
     change: Callable[[dict], dict] = dict,
     **config,
 ) -> list[dict]:
-    """Write a job's folder; items at ``failed`` were truncated files and have no frames. Returns all records.
+    """Write the folder of a job and return its records.
 
-    ``change`` takes each record, and returns what is written in its place, with the answers of ``assess`` added.
+    Items at the indices ``failed`` have no frames, as if their files were truncated. ``change`` is called with each
+    record, and its result is written instead, together with the result of ``assess``.
     """
     (out / "shards").mkdir(parents=True)
     count, f, channels, *size = frames.shape
-    asked = JobConfig("images/", "timm:resnet18", format=format, frames=f, **config)
-    write_json(out / "config.json", asked.as_dict())
+    job_config = JobConfig("images/", "timm:resnet18", format=format, frames=f, **config)
+    write_json(out / "config.json", job_config.as_dict())
     items = (Item(i, key, f"images/{i}.png") for i, key in enumerate(keys))
     listing = write_listing(out / "items.jsonl", items, shard_size)
     known = dict(threads=1, without_target=0, classes=classes, labels=LABELS, model={}, source={}, versions={})
@@ -119,7 +120,7 @@ def _record(index: int, key: str, frames: int, row: int | None, unscored: tuple[
 
 
 def make_jobs(folder: Path, families=FAMILIES, **options) -> tuple[list[Path], dict[str, torch.Tensor]]:
-    """Write a job of the same eight sources for each family; returns their folders and their frames."""
+    """Write a job for each family, with the same eight sources; return their folders and frames."""
     frames = {family: morphs_of(8, 3) for family in families}
     folders = [folder / f"job-{family}" for family in families]
     for family, out in zip(families, folders):

@@ -1,4 +1,4 @@
-"""A small linear classifier whose weights may lie on any device, with images for it."""
+"""A small linear classifier whose weights may be on any device, and images for it."""
 
 import torch
 from cases import image, normal
@@ -12,7 +12,7 @@ def inputs(count=2):
 
 
 class Linear(torch.nn.Module):
-    """Five classes of images 3 x 24 x 20; ``to`` moves the weights."""
+    """A classifier of five classes for images of 3 x 24 x 20; ``to`` is a function that moves the weights."""
 
     def __init__(self, to=lambda t: t):
         super().__init__()

@@ -1,8 +1,8 @@
-"""Errors whose messages name the argument."""
+"""A check for errors and the words of their messages."""
 
 import pytest
 
 
-def refused(kind, *words):
-    """Return ``pytest.raises`` for a message that contains all ``words`` (regular expressions) in this order."""
+def raises_with(kind, *words):
+    """Return ``pytest.raises(kind)`` for a message that contains all ``words`` (regular expressions) in this order."""
     return pytest.raises(kind, match="(?s)" + ".*".join(words))

@@ -1,4 +1,4 @@
-"""The search for a distance in numpy, all samples at once: what csrc/math/l2_search.cpp computes for one sample."""
+"""The search for a distance (csrc/math/l2_search.cpp) in numpy, for all samples at once."""
 
 import math
 
@@ -9,7 +9,7 @@ PATIENCE, PATIENCE_WITHOUT_MOTION = 10, 3
 
 
 class NumpyL2Search:
-    """Like the state of ``ops.begin_l2_search(limits, source_l2, epsilon)``, advanced in place."""
+    """The state that ``ops.begin_l2_search(limits, source_l2, epsilon)`` returns; advance() changes it in place."""
 
     @np.errstate(all="ignore")
     def __init__(self, limits, source_l2, epsilon):

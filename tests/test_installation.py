@@ -1,4 +1,4 @@
-"""Imports that cannot work name the cause, extras are installed without replacing torch, builds show their progress."""
+"""Failed imports name the cause, installing extras does not replace torch, and builds show their progress."""
 
 import importlib.metadata
 import json
@@ -23,7 +23,7 @@ checkout_only = pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="the
 
 
 def python(*arguments, cwd, path=(), **environment):
-    """Exit status and output of a Python whose PYTHONPATH is ``path`` alone."""
+    """Return exit status and output of a Python process whose PYTHONPATH is ``path``."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path)), **environment}
     done = subprocess.run(
         [sys.executable, *arguments], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -32,7 +32,7 @@ def python(*arguments, cwd, path=(), **environment):
 
 
 def copy_package(folder: Path, binary: bool = False, setup: bool = False) -> Path:
-    """``folder/steerlens_fast``, with or without its libraries and a setup.py beside it."""
+    """Copy the package to ``folder/steerlens_fast``, with or without its libraries and a setup.py next to it."""
     shutil.copytree(PACKAGE, folder / "steerlens_fast", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     for library in (native.LIBRARY, native.CUDA_LIBRARY) if binary else ():
         if library.exists():
@@ -55,7 +55,7 @@ def installed(tmp_path_factory):
 
 
 def import_error(*, cwd, path=(), code="import steerlens_fast", **environment) -> str:
-    """What is printed where the import fails."""
+    """Return the output of a failed import."""
     status, output = python("-c", code, cwd=cwd, path=path, **environment)
     assert status == 1, output
     return output
@@ -177,9 +177,9 @@ def test_sources_newer_than_the_extension_are_named(tmp_path):
     os.utime(source, (2e9, 2e9))
     assert f"{source} is newer than steerlens_fast's compiled extension" in output()
     os.utime(source, (0, 0))
-    (tmp_path / "csrc/.#polar.h").symlink_to("nobody@nowhere")  # an editor's lock
+    (tmp_path / "csrc/.#polar.h").symlink_to("nobody@nowhere")  # the lock file of an editor
     (tmp_path / "csrc/cuda").mkdir()
-    (tmp_path / "csrc/cuda/launch.h").touch()  # of another library
+    (tmp_path / "csrc/cuda/launch.h").touch()  # belongs to another library
     os.utime(tmp_path / "csrc/cuda/launch.h", (2e9, 2e9))
     assert output() == ""
 
@@ -200,7 +200,7 @@ def test_invalid_environment_variable_keeps_its_message(installed, tmp_path):
         ({"cuda": True, "nvcc": "12.8", "torch_built": "2.12.0+cu128"}, None, "GPU tensors need another torch"),
     ],
 )
-def test_torch_mismatch_says_what_is_lost(info, cuda, expected):
+def test_message_about_another_torch_names_the_lost_features(info, cuda, expected):
     found = extension.torch_mismatch(info, cuda)
     assert found.endswith(expected) and bool(found) == bool(expected)
 
@@ -215,7 +215,7 @@ def test_build_info_names_the_torch_in_use():
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """A virtual environment in which pip sees this torch, and nothing else."""
+    """A virtual environment in which pip finds this torch, and no other packages."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
@@ -225,7 +225,7 @@ def environment(tmp_path_factory):
 
 
 def package_without_code(folder: Path) -> Path:
-    """A wheel with the metadata of this package alone: its extras can be resolved without a build."""
+    """Write a wheel that has only the metadata of this package, so that extras can be resolved without a build."""
     requirements = importlib.metadata.requires("steerlens_fast")
     extras = importlib.metadata.metadata("steerlens_fast").get_all("Provides-Extra")
     lines = ["Metadata-Version: 2.1", "Name: steerlens_fast", "Version: 0"]
@@ -240,7 +240,7 @@ def package_without_code(folder: Path) -> Path:
 
 
 def documented_arguments() -> list[str]:
-    """The README's command, as bash reads it where this torch is installed."""
+    """Return the arguments of the README's command, expanded by bash for the installed torch."""
     (line,) = re.findall(r"^pip install (--no-build-isolation .*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
     script = f'pip() {{ {sys.executable} -m pip "$@"; }}; printf "%s\\n" {line}'
     done = subprocess.run(["bash", "-c", script], stdout=subprocess.PIPE, text=True, check=True)
@@ -256,7 +256,7 @@ def test_documented_command_names_the_installed_torch():
 @pytest.mark.slow
 def test_documented_command_with_every_extra_of_jobs_does_not_replace_torch(environment, tmp_path):
     """timm needs torchvision, whose newest release needs another torch."""
-    # Importing pip here would make setuptools' import hook hand out the standard library's distutils, and a later
+    # Importing pip here would make setuptools' import hook use the standard library's distutils, and a later
     # `import setuptools` in this process would fail.
     if not any(importlib.metadata.distributions(name="pip")):
         pytest.skip("pip is not installed")
@@ -290,7 +290,7 @@ def test_missing_extra_without_torch_names_none():
 
 @checkout_only
 def test_no_documented_command_can_replace_torch():
-    """Every line that has pip install this package's extras names the torch, or leaves dependencies out."""
+    """Every command that installs extras of this package names the torch, or has --no-deps."""
     files = [ROOT / "README.md", ROOT / ".pre-commit-config.yaml", *ROOT.glob(".github/*.md"), *ROOT.glob(".ci/*")]
     files = [f for f in files if f.is_file()]
     lines = [line for f in files for line in f.read_text().splitlines() if re.search(r'pip install .*"?\.\[', line)]
@@ -358,7 +358,7 @@ esac
 
 @checkout_only
 def test_setup_in_an_environment_without_pip_says_how_to_install_it(tmp_path):
-    """As uv makes them."""
+    """uv makes such environments."""
     shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     fake = tmp_path / "python"

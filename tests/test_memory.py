@@ -1,4 +1,4 @@
-"""Chunks of work, copies with non-temporal stores, and memory that is used again."""
+"""Chunks, copies with non-temporal stores, and recycled memory."""
 
 import os
 import subprocess
@@ -86,7 +86,7 @@ def test_store_copies_the_real_parts_of_a_complex_piece(dtype, bounds):
     torch.testing.assert_close(whole, expected, rtol=0, atol=0, equal_nan=True)
 
 
-def test_freed_results_are_used_again():
+def test_freed_results_are_recycled():
     if not _recycles():
         pytest.skip("torch 2.10 cannot make tensors of memory that is used again")
     native.free_idle_blocks()
@@ -97,7 +97,7 @@ def test_freed_results_are_used_again():
     address = phase.data_ptr()
     assert native.idle_bytes() == 0
     del amplitude, phase
-    assert native.idle_bytes() == size  # the view keeps the other one
+    assert native.idle_bytes() == size  # the other block is still used by the view
     first, second = ops.polar_split(2 * c)
     assert native.idle_bytes() == 0 and address in (first.data_ptr(), second.data_ptr())
     assert torch.equal(2 * view, first[0, 0, 0, 5:])
@@ -122,7 +122,7 @@ print("done")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and RLIMIT_AS")
-def test_freed_results_are_given_up_where_memory_is_short():
+def test_idle_blocks_are_freed_when_memory_is_short():
     assert printed_by(SHORT_OF_MEMORY) == "done\n"
 
 
@@ -134,7 +134,7 @@ print("done")
 """
 
 
-def test_results_can_be_resized_where_freed_memory_is_not_kept():
+def test_results_can_be_resized_if_memory_is_not_recycled():
     assert printed_by(RESIZED, STEERLENS_KEEP_FREED_MEMORY="0") == "done\n"
 
 

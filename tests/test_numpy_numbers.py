@@ -1,4 +1,4 @@
-"""Numbers of numpy and tensors of dimension 0 are taken wherever Python's are; bools and whole floats are no ints."""
+"""Numbers of numpy and tensors without dimensions are accepted as numbers; bools and floats are no integers."""
 
 import numpy as np
 import pytest
@@ -78,7 +78,7 @@ def test_ops_accept_integers_of_numpy():
 
 @pytest.mark.parametrize("whole, real", [(np.int64, np.float32), (np.array, np.array), (torch.tensor, torch.tensor)])
 @pytest.mark.parametrize("regime", ["frozen", "live", "persistent"])
-def test_lenses_take_numbers_of_any_kind(regime, whole, real, tmp_path):
+def test_lenses_accept_numbers_of_any_kind(regime, whole, real, tmp_path):
     x, model = (
         image(2, 1, 16, 16, dtype=torch.float32),
         torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 5)),
@@ -104,7 +104,7 @@ def test_lenses_take_numbers_of_any_kind(regime, whole, real, tmp_path):
 
 
 @pytest.mark.parametrize("whole, real", [(np.int64, np.float32), (np.array, np.array), (torch.tensor, torch.tensor)])
-def test_measures_take_numbers_of_any_kind(whole, real):
+def test_measures_accept_numbers_of_any_kind(whole, real):
     from steerlens_fast.evaluate.measures.probes import band_probes
     from steerlens_fast.evaluate.measures.smooth import smooth_reconstruction
     from steerlens_fast.evaluate.measures.statistics import bootstrap
@@ -125,7 +125,7 @@ def test_measures_take_numbers_of_any_kind(whole, real):
         assert torch.equal(ours.nan_to_num(), theirs.nan_to_num())
 
 
-def test_configurations_take_numbers_of_any_kind():
+def test_configurations_accept_numbers_of_any_kind():
     from steerlens_fast.job.config import JobConfig
 
     plain = JobConfig(data="a", model="b", frames=3, max_l2=0.5, size=16, mean=(0.5,), seed=1, batch_size=2)
@@ -138,7 +138,7 @@ def test_configurations_take_numbers_of_any_kind():
 @pytest.mark.parametrize(
     "bad", [torch.tensor(True), torch.tensor(1j), torch.ones(1), np.array([1.0]), np.array("1")], ids=repr
 )
-def test_what_is_no_number_raises(bad):
+def test_values_that_are_no_numbers_raise(bad):
     with pytest.raises(TypeError, match="eps must be a float"):
         PixelFamily(bad)
 

@@ -1,4 +1,4 @@
-"""pairwise.py covers every pair of a grid by few cases, and runs cases in one test."""
+"""The decorators of pairwise.py cover every pair of a grid by few cases, and run cases in one test."""
 
 import inspect
 from itertools import combinations, product

@@ -77,8 +77,8 @@ def test_several_python_threads_give_equal_results(synthesis, device):
     assert all(same(result, expected) for result in results)
 
 
-def test_masks_first_made_by_several_threads_are_right():
-    """No other test has this geometry; two threads may make the same masks."""
+def test_masks_made_by_several_threads_are_right():
+    """No other test uses this geometry, so the threads make its masks."""
     pyramid = SteerablePyramid((40, 40), width=1.03125)
     x = image(40, 40)
     with ThreadPoolExecutor(4) as pool:

@@ -1,4 +1,4 @@
-"""The private functions of torch, and the fallbacks where torch lacks them."""
+"""Private functions of torch, and the fallbacks for a torch without them."""
 
 import ast
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_batched_gradients_are_detected(missing):
 
 
 def batched_sum(function):
-    """d/dx of (x * c) for two directions, through ``function`` of the gradient."""
+    """Return d/dx of (x * c) for two directions, where the backward applies ``function`` to gradients."""
 
     class Through(torch.autograd.Function):
         @staticmethod
@@ -186,7 +186,7 @@ def test_torch_without_private_functions_gives_the_same_results(missing):
 
 
 def private_uses(source: str) -> list[str]:
-    """Private names of torch in a module: imported, or reached through attributes of torch or of what came from it."""
+    """Return the private names of torch that a module imports, or uses as attributes of objects of torch."""
     tree, roots, found = ast.parse(source), set(), []
     private = lambda name: name.startswith("_") and not name.startswith("__")
     for node in ast.walk(tree):
@@ -209,7 +209,7 @@ def private_uses(source: str) -> list[str]:
 
 
 def _attribute(node):
-    """(name, object) of an attribute, written with a dot or by getattr and its like."""
+    """Return (name, object) of an attribute that is written with a dot or by getattr, hasattr and others."""
     if isinstance(node, ast.Attribute):
         return node.attr, node.value
     calls = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr")

@@ -1,4 +1,4 @@
-"""The tolerances of the whole suite, each with its reason, and the comparison that uses them."""
+"""The tolerances of all tests, each with its reason, and the comparison that uses them."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Tolerance:
-    """Largest error allowed, relative to the largest expected value unless ``why`` says otherwise."""
+    """The largest allowed error, relative to the largest expected value unless ``why`` says otherwise."""
 
     float32: float
     float64: float
@@ -52,7 +52,7 @@ TOLERANCES = {
 
 
 def error_of(actual: Tensor, expected: Tensor) -> tuple[float, float]:
-    """(largest absolute error, largest expected magnitude) in float64; NaN and infinities must agree."""
+    """Return (largest absolute error, largest expected magnitude) in float64; NaN and infinities must be equal."""
     assert actual.shape == expected.shape, f"shape {list(actual.shape)}, expected {list(expected.shape)}"
     assert actual.is_complex() == expected.is_complex(), f"dtype {actual.dtype}, expected {expected.dtype}"
     if not actual.numel():
@@ -67,9 +67,9 @@ def error_of(actual: Tensor, expected: Tensor) -> tuple[float, float]:
 
 
 def assert_close(actual: Tensor, expected: Tensor, name: str, absolute: bool = False, like=None) -> None:
-    """``actual`` (whose precision decides) within TOLERANCES[name] of ``expected``.
+    """Check that ``actual`` is within TOLERANCES[name], for the dtype of ``actual``, of ``expected``.
 
-    The scale is the largest of ``expected``, of ``like`` where given, or 1 if ``absolute``.
+    The tolerance is relative to the largest magnitude in ``expected`` and ``like`` or, if ``absolute``, to 1.
     """
     error, largest = error_of(actual, expected)
     scale = 1.0 if absolute else max(largest, float(like) if like is not None else 0.0)

@@ -1,6 +1,7 @@
-"""Images of every kind, good and bad, as files, with the pixels or the reason that each must give.
+"""A folder of good and bad image files of every kind, with the pixels or the error that a reader must return.
 
-Expected pixels come from the arrays that the files were made of, by numpy; PNG files are written here, byte by byte.
+Expected pixels are computed with numpy from the arrays that the files were made of. PNG files are written here, byte by
+byte.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-MAX_PIXELS = 250_000  # the zoo's limit: one of its images is just beyond
-JPEG = 8  # levels that a JPEG of quality 95 may be off by
+MAX_PIXELS = 250_000  # limit for the reader; one image is slightly larger
+JPEG = 8  # largest error of a JPEG of quality 95, in levels of 0 to 255
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6  # colour types of PNG
-TURN = {  # EXIF orientation: from the pixels as they are stored to those that are meant
+TURN = {  # EXIF orientation: function from stored pixels to displayed pixels
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -32,7 +33,7 @@ TURN = {  # EXIF orientation: from the pixels as they are stored to those that a
 
 @dataclass(frozen=True)
 class Expectation:
-    """What a file of the zoo must give: ``pixels`` uint8 [H, W, 3] within ``tolerance`` levels, or a ``reason``."""
+    """What a file must return: ``pixels`` uint8 [H, W, 3] within ``tolerance`` levels, or an error's ``reason``."""
 
     path: str  # below the zoo's folder
     reason: str | None = None
@@ -41,10 +42,10 @@ class Expectation:
 
 
 def make_zoo(folder: str | os.PathLike) -> list[Expectation]:
-    """Fill a folder; the images that its listing must have, in its order.
+    """Write all files to a folder; return the images that a listing of the folder must contain, in its order.
 
-    It also holds what a listing must leave out: a text, a hidden image, a directory called like an image, and links
-    that lead back to the folder. Images lie in it and in one sub-folder, so that it has no classes.
+    The folder also contains what a listing must leave out: a text, a hidden image, a directory that is named like an
+    image, and links that lead back to the folder. Images are in the folder and one sub-folder, so there are no classes.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,15 +53,15 @@ def make_zoo(folder: str | os.PathLike) -> list[Expectation]:
     for name, (data, result, *tolerance) in {**good(), **bad(), **named()}.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)
-        how = {"reason": result} if isinstance(result, str) else {"pixels": as_rgb(result)}
-        expected.append(Expectation(name, **how, tolerance=tolerance[0] if tolerance else 0))
+        options = {"reason": result} if isinstance(result, str) else {"pixels": as_rgb(result)}
+        expected.append(Expectation(name, **options, tolerance=tolerance[0] if tolerance else 0))
     expected += [Expectation(name, "unreadable") for name in _unreadable(folder)]
     _left_out(folder)
     return sorted(expected, key=lambda e: e.path.split("/"))
 
 
 def picture(height: int = 24, width: int = 32) -> np.ndarray:
-    """A smooth image without symmetry, uint8 [H, W, 3]: JPEG keeps it closely."""
+    """A smooth image without symmetry, uint8 [H, W, 3]; JPEG changes it little."""
     y, x = np.mgrid[0:height, 0:width]
     parts = (x * 200 / width + 20, y * 200 / height + 30, (x + 2 * y) * 200 / (width + 2 * height))
     return np.rint(np.stack(parts, -1)).astype(np.uint8)
@@ -78,7 +79,7 @@ def over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 def png(
     values: np.ndarray, colour: int, bits: int = 8, before: bytes = b"", size: tuple[int, int] | None = None
 ) -> bytes:
-    """A PNG file of values [H, W(, C)], with more chunks ``before`` the pixels, or another ``size`` in its header."""
+    """Return a PNG file of values [H, W(, C)]; ``before`` are chunks before the pixels, ``size`` replaces the size."""
     height, width = size or values.shape[:2]
     rows = values.reshape(values.shape[0], -1)
     if bits < 8:
@@ -94,7 +95,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def tiff(values: np.ndarray, order: str, planar: int = 1) -> bytes:
-    """An uncompressed TIFF of 16-bit RGB [H, W, 3], of a byte order "<" or ">"."""
+    """An uncompressed TIFF of 16-bit RGB [H, W, 3], with the byte order "<" or ">"."""
     height, width, channels = values.shape
     entries = [(256, width), (257, height), (258, 16), (259, 1), (262, 2), (273, 8 + 2 + 9 * 12 + 4)]
     entries += [(277, channels), (279, 2 * values.size), (284, planar)]
@@ -124,7 +125,7 @@ def tiff_of_12_bits(values: np.ndarray) -> bytes:
 
 
 def saved(pixels: np.ndarray | Image.Image, kind: str, **options) -> bytes:
-    """A file as Pillow writes it."""
+    """Return a file that Pillow has written."""
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     file = BytesIO()
     image.save(file, kind, **options)
@@ -142,12 +143,12 @@ def jpeg(pixels: np.ndarray | Image.Image, **options) -> bytes:
 
 
 def exif(orientation: int) -> bytes:
-    """EXIF with one entry."""
+    """Return EXIF data with one entry."""
     return b"Exif\0\0" + b"MM\0*\0\0\0\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, orientation, 0, 0)
 
 
 def good() -> dict[str, tuple]:
-    """Files and the pixels that they must give (and how closely)."""
+    """Return, by file name, a file, the pixels that it must return, and the tolerance."""
     rgb = picture()
     grey, alpha = rgb[:, :, 2], np.tile(np.linspace(0, 255, 32).astype(np.uint8), (24, 1))
     deep = (rgb.astype(np.uint16) * 257) ^ np.arange(32, dtype=np.uint16)[None, :, None] * 5
@@ -218,7 +219,7 @@ def _palettes() -> dict[str, tuple]:
 
 
 def _transparent_colours(rgb: np.ndarray, grey: np.ndarray, deep: np.ndarray, scaled: np.ndarray) -> dict[str, tuple]:
-    """One colour of an image without alpha that means nothing is there."""
+    """Return images without alpha in which one colour means transparent."""
     colour, tone, deep_tone = rgb[5, 7], int(grey[5, 7]), int(deep[5, 7])
     there = (rgb != colour).any(-1, keepdims=True)
     return {
@@ -250,7 +251,7 @@ def _animations(rgb: np.ndarray) -> dict[str, tuple]:
 
 
 def bad() -> dict[str, tuple[bytes, str]]:
-    """Files and the reason that each must give."""
+    """Return, by file name, a file and the reason of the error that it must raise."""
     rgb = picture()
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     whole, as_jpeg, as_webp = png(noise, RGB), jpeg(noise), saved(noise, "WEBP", lossless=True)
@@ -296,7 +297,7 @@ def flipped(data: bytes, at: int) -> bytes:
 
 
 def named() -> dict[str, tuple]:
-    """Good images under names that are hard to carry about."""
+    """Return good images with unusual file names."""
     data, pixels = png(picture(9, 8), RGB), picture(9, 8)
     names = (
         "Ærø-日本-🙂.png",
@@ -316,7 +317,7 @@ def _unreadable(folder: Path) -> list[str]:
     (folder / "self.jpg").symlink_to("self.jpg")
     os.mkfifo(folder / "pipe.jpg")
     names = ["dangling.jpg", "self.jpg", "pipe.jpg"]
-    if os.geteuid() != 0:  # root reads it all the same
+    if os.geteuid() != 0:  # root can read it
         (folder / "locked.png").write_bytes(png(picture(), RGB))
         (folder / "locked.png").chmod(0)
         names.append("locked.png")

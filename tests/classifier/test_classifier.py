@@ -12,7 +12,7 @@ import numpy as np
 import optional_libraries
 import pytest
 import torch
-from messages import refused
+from messages import raises_with
 from tolerances import assert_close
 from torch import nn
 
@@ -20,7 +20,7 @@ from steerlens_fast.classifier import Classifier
 from steerlens_fast.classifier.objectives import loss, resolve_target
 from steerlens_fast.classifier.targets import check_target
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # old models are still in use
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # TorchScript models are tested, too
 CLASSES = 5
 SHAPE = (3, 8, 8)
 
@@ -44,7 +44,7 @@ def nll(outputs, at=None):
 
 
 def plain(model, x, losses=toward_two):
-    """Gradient and outputs, as anyone would write them."""
+    """Return gradient and outputs by plain autograd."""
     x = x.clone().requires_grad_()
     outputs = model(x)
     return torch.autograd.grad(losses(outputs).sum(), x)[0], outputs.detach()
@@ -121,7 +121,7 @@ MAKES = {
 
 
 @pytest.mark.parametrize("make", MAKES)
-def test_every_make_of_model(make):
+def test_every_type_of_model(make):
     model, x = network(nn.Dropout(0.5)).eval(), images()
     classifier, expected = Classifier(MAKES[make](model)), plain(model, x)
     for batch in (None, 2, 3):
@@ -173,7 +173,7 @@ def test_outputs_are_unwrapped(wrap):
     assert_same(Classifier(lambda x: wrap(model(x))), plain(model, x), x, batch=3)
 
 
-def test_dense_outputs():
+def test_dense_outputs_have_gradients():
     model, x = nn.Conv2d(3, CLASSES, 3), images()
     losses = lambda o, at=None: loss("nll", o, *resolve_target((2, 1, 3), o))
     assert_same(Classifier(model), plain(model, x, losses), x, losses, batch=3)
@@ -187,7 +187,7 @@ def test_preprocessing_is_differentiated():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
-def test_other_precisions(dtype):
+def test_precisions_other_than_float32(dtype):
     model, x = network().eval().to(dtype), images(dtype=dtype)
     gradient, outputs = Classifier(model).gradient(x, nll, batch=2)
     assert gradient.dtype == outputs.dtype == dtype
@@ -209,7 +209,7 @@ def test_one_model_call_per_batch(batch, calls):
     assert seen == calls * 2
 
 
-def test_losses_know_their_samples():
+def test_losses_get_the_indices_of_their_samples():
     target, seen = torch.tensor([0, 1, 2, 3, 4, 0, 1]), []
 
     def losses(outputs, at):
@@ -325,7 +325,7 @@ def assert_untouched(before, after):
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("requires_grad", [False, True], ids=["fixed", "trainable"])
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
-def test_callers_state(training, requires_grad, mode):
+def test_state_of_the_caller_is_unchanged(training, requires_grad, mode):
     model = network(nn.Dropout(0.5)).train(training)
     model(images()).sum().backward()
     model[0].weight.grad = None
@@ -348,8 +348,8 @@ def test_callers_state(training, requires_grad, mode):
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_callers_without_gradients(mode):
-    """Images and arguments made in inference mode are of no use to autograd; copies are."""
+def test_calls_under_no_grad_and_inference_mode(mode):
+    """Autograd cannot use images and arguments made in inference mode, so they are copied."""
     model = network().eval()
     with mode():
         x, scale = images(), torch.rand(4, 1)
@@ -359,7 +359,7 @@ def test_callers_without_gradients(mode):
     assert_close(gradient, expected, "classifier")
 
 
-def test_state_survives_every_failure():
+def test_state_is_unchanged_after_errors():
     model, x = network(nn.Dropout(0.5)).train(), images()
     before, generator = state_of(model), torch.get_rng_state()
 
@@ -386,7 +386,7 @@ def scripted(model):
     "wrap", [nn.DataParallel, scripted, lambda m: torch.compile(m, backend="eager"), nn.Sequential]
 )
 def test_batch_statistics_are_used_and_kept(wrap):
-    """In training mode a model sees its batch, but running means and counts stay as they were."""
+    """In training mode, a model uses the statistics of its batch. Running means and counts are unchanged afterwards."""
     model, x = network().train(), images()
     expected = plain(copy.deepcopy(model), x)
     before = state_of(model)
@@ -446,7 +446,7 @@ def test_program_exported_in_training_mode_keeps_its_buffers():
 
 
 def test_pending_graph_of_the_callers_stays_valid():
-    """BatchNorm's graph holds its running mean: had it been written to, even with its own values, this would fail."""
+    """BatchNorm's graph contains its running mean, which must not be written to, not even with equal values."""
     model, x = network().train(), images()
     pending = model(x)
     Classifier(model).gradient(x, toward_two)
@@ -491,7 +491,7 @@ def test_callers_hooks_fire():
 
 
 def test_hooks_on_parameters_do_not_fire():
-    """No gradient of a parameter is ever asked for."""
+    """Gradients of parameters are not computed."""
     model, hook = network().eval(), Mock(return_value=None)
     for p in model.parameters():
         p.register_hook(hook)
@@ -544,7 +544,7 @@ def test_memory_formats():
 
 
 def test_results_are_the_callers_own():
-    """A model may hand out its own memory and use it again, as a compiled one may."""
+    """A model may return memory that it uses again in the next call, as compiled models do."""
     cache = torch.zeros(2, 192)
 
     def model(x):
@@ -633,8 +633,8 @@ def test_training_mode_is_reported_in_the_name_of_the_first_line_outside_of_the_
         Classifier(model.forward).warn_if_training()
 
 
-def test_no_false_alarm():
-    """The flag of a transform, which nobody thinks of setting, says nothing about the model."""
+def test_transform_in_training_mode_does_not_warn():
+    """A transform in training mode is no reason for a warning."""
     model = network().eval()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -642,15 +642,15 @@ def test_no_false_alarm():
             Classifier(made, preprocessing=nn.Identity()).warn_if_training()
 
 
-# --- What is refused
+# --- Bad input
 
 
 @pytest.mark.parametrize("bad, word", [(None, "NoneType"), ("resnet", "str"), (3, "int"), (nn.Linear, "class Linear")])
 def test_models_that_cannot_be_called(bad, word):
-    with refused(TypeError, "model", "callable", word):
+    with raises_with(TypeError, "model", "callable", word):
         Classifier(bad)
     if bad is not None:
-        with refused(TypeError, "preprocessing", "callable", word):
+        with raises_with(TypeError, "preprocessing", "callable", word):
             Classifier(network(), bad)
 
 
@@ -670,7 +670,7 @@ MODELS_THAT_RETURN_NO_SCORES = [
 
 def check_models_that_return_no_scores(kind, model, words):
     for call in (lambda d, x: d.outputs(x), lambda d, x: d.gradient(x, toward_two)):
-        with refused(kind, "model", *words):
+        with raises_with(kind, "model", *words):
             call(Classifier(model), images())
 
 
@@ -682,9 +682,9 @@ def test_models_that_return_no_scores_raise():
 def test_models_that_ignore_their_images():
     model = network().eval()
     for blind in (lambda x: x.detach().flatten(1), torch.no_grad()(model), lambda x: model(torch.zeros_like(x))):
-        with refused(ValueError, "model", "depend on the images"):
+        with raises_with(ValueError, "model", "depend on the images"):
             Classifier(blind).gradient(images(), toward_two)
-    with refused(ValueError, "depend on the images"):
+    with raises_with(ValueError, "depend on the images"):
         Classifier(model).gradient(images(), lambda outputs, at: torch.zeros(len(outputs)))
 
 
@@ -700,14 +700,14 @@ def test_models_that_ignore_their_images():
 def test_images_that_are_no_images_raise(kind, bad, words):
     model = Mock()
     for call in (lambda d: d.outputs(bad), lambda d: d.gradient(bad, toward_two)):
-        with refused(kind, "images", *words):
+        with raises_with(kind, "images", *words):
             call(Classifier(model))
     model.assert_not_called()
 
 
 @pytest.mark.parametrize("kind, bad", [(ValueError, 0), (ValueError, -1), (TypeError, 2.0), (TypeError, True)])
-def test_bad_batches(kind, bad):
-    with refused(kind, "batch", str(bad)):
+def test_bad_batches_raise(kind, bad):
+    with raises_with(kind, "batch", str(bad)):
         Classifier(network()).outputs(images(), batch=bad)
 
 
@@ -715,7 +715,7 @@ def test_images_on_another_device():
     model = nn.Conv2d(3, CLASSES, 3, device="meta")
     model.register_forward_pre_hook(Mock(side_effect=AssertionError("the model ran")))
     for call in (lambda d: d.outputs(images()), lambda d: d.gradient(images(), toward_two)):
-        with refused(ValueError, "images", "meta", "cpu"):
+        with raises_with(ValueError, "images", "meta", "cpu"):
             call(Classifier(model))
     moved = Classifier(nn.Conv2d(3, CLASSES, 3, device="meta"), lambda x: x.to("meta"))
     assert moved.outputs(images()).device.type == "meta", "preprocessing may move them"

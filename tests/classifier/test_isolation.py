@@ -37,7 +37,7 @@ def states(model):
     return (*own, model.legacy.get_state(), torch.get_rng_state(), random.getstate(), np.random.get_state())
 
 
-def test_no_generator_of_the_callers_moves():
+def test_generators_of_the_caller_are_unchanged():
     model = Drawing().eval()
     images, classifier = torch.rand(4, 1, 8, 8), Classifier(model)
     before, stream = repr(states(model)), classifier.session(images)
@@ -65,7 +65,7 @@ def test_another_numpy_generator_behind_the_global_functions():
 
 @pytest.mark.parametrize("drawn", [0, 1, 2], ids=lambda n: f"{n} normal numbers before")
 def test_normal_number_that_waits_in_numpys_generator(drawn):
-    """They are made in pairs: the second of a pair is drawn without moving the generator."""
+    """numpy makes normal numbers in pairs, and keeps the second one; drawing it does not move the generator."""
     np.random.seed(5)
     np.random.randn(drawn)
     before = repr(np.random.get_state())
@@ -191,7 +191,7 @@ def run(script):
 
 
 def test_fork_during_a_long_model_call_leaves_the_child_free():
-    """It neither waits for a thread that it does not have, nor starts with that thread's buffers."""
+    """The child does not wait for a thread that it does not have, and its buffers are not those of the call."""
     found = run(FORK)
     assert found.returncode == 0, found.stderr
     assert found.stderr.count("RuntimeWarning: the process was forked while a model call") == 1
@@ -314,7 +314,7 @@ def test_model_may_fork_worker_processes():
 
 
 def test_generator_of_a_gpu_is_left_alone_in_a_forked_child(monkeypatch):
-    """There, torch raises an error for every use of CUDA."""
+    """In a forked child, torch raises an error for every use of CUDA."""
     parent, state = os.getpid(), torch.zeros(16, dtype=torch.uint8)
 
     def read(device):
@@ -358,7 +358,7 @@ def test_lock_that_another_thread_holds_is_free_in_a_forked_child():
 
 
 def test_fork_by_the_thread_in_the_lens_itself_continues_in_both():
-    """A model may fork, as a loader does: its own call ends in the child as it does in the parent."""
+    """The call of a model that forks ends in the child as in the parent."""
     before = torch.get_rng_state()
     with MODEL_LOCK, RandomStream():
         torch.rand(1)

@@ -7,7 +7,7 @@ import numpy as np
 import optional_libraries
 import pytest
 import torch
-from messages import refused
+from messages import raises_with
 from torch.nn import functional as F
 
 from steerlens_fast.classifier.objectives import (
@@ -32,7 +32,7 @@ def scores(*shape, dtype=torch.float32):
 
 
 def selected(outputs, target):
-    """What a resolved target selects, written plainly."""
+    """Return the outputs that a resolved target selects, by a simple loop."""
     rows = target.tolist()
     return torch.stack([o[tuple(r) if isinstance(r, list) else r] for o, r in zip(outputs, rows)])
 
@@ -91,13 +91,13 @@ INTEGERS_OF_EVERY_TYPE_ARE_TARGETS = [
 ]
 
 
-def check_integers_of_every_make_are_targets(target, same):
+def check_integers_of_every_type_are_targets(target, same):
     assert torch.equal(check_target(target, N), check_target(same, N))
 
 
 def test_integers_of_every_type_are_targets():
     for target, same in INTEGERS_OF_EVERY_TYPE_ARE_TARGETS:
-        check_integers_of_every_make_are_targets(target, same)
+        check_integers_of_every_type_are_targets(target, same)
 
 
 def test_one_sample_takes_every_form():
@@ -110,7 +110,7 @@ def test_one_sample_takes_every_form():
     "shape, target", [(FLAT, INDICES), (DEEP, POSITIONS), (FLAT, None), (FLAT, 3), (DEEP, (3, 1, 2))]
 )
 def test_slices_resolve_as_the_whole_does(shape, target):
-    """However a batch is cut; and what was resolved may be resolved again."""
+    """For any slices of a batch. A resolved target can be resolved again."""
     outputs = scores(*shape)
     whole, source = resolve_target(target, outputs)
     checked = check_target(target, N)
@@ -130,7 +130,7 @@ def test_no_samples_need_no_targets(target):
 
 @pytest.mark.parametrize("target", [3, INDICES, torch.tensor(INDICES), None], ids=str)
 def test_targets_made_in_inference_mode(target):
-    """Autograd, which saves indices, refuses such tensors."""
+    """Autograd saves indices, and raises an error for tensors made in inference mode."""
     outputs = scores(*FLAT).requires_grad_()
     with torch.inference_mode():
         target = target.clone() if isinstance(target, torch.Tensor) else target
@@ -170,12 +170,12 @@ def check_the_runner_up_is_never_the_source(dtype, classes):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
 def test_runner_up_is_never_the_source(dtype):
-    """At ties topk and argmax may name different classes; NaN and infinities tie, too."""
+    """If scores are equal (also NaN or infinite), topk and argmax may return different classes."""
     for classes in [2, 3, 100]:
         check_the_runner_up_is_never_the_source(dtype, classes)
 
 
-def test_source_lies_at_the_targets_position():
+def test_source_class_is_that_at_the_targets_position():
     outputs = scores(*DEEP)
     for target in (POSITIONS, (3, 1, 2)):
         resolved, source = resolve_target(target, outputs)
@@ -217,7 +217,7 @@ def check_losses_are_at_least_float32(objective, dtype):
 
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
 def test_losses_are_at_least_float32(objective):
-    """In half precision a confident class' log-probability would round to 0."""
+    """In half precision, the log-probability of a class with high probability would round to 0."""
     for dtype in [torch.float16, torch.bfloat16, torch.float32, torch.float64]:
         check_losses_are_at_least_float32(objective, dtype)
 
@@ -284,7 +284,7 @@ def test_nll_is_accurate_at_every_probability(dtype):
 
 @pytest.mark.parametrize("gap, probability", [(27.63, 1 - 1e-12), (60.0, 1.0), (85.0, 1.0)])
 def test_saturated_nll_keeps_the_direction_of_its_gradient(gap, probability):
-    """In float32 as in float64, although the target's probability is 1 to rounding: -log softmax had no digit left."""
+    """Although the target's probability is rounded to 1, so that -log softmax would be 0."""
     logits, weights = scores(3, 7), scores(7, 12)
     logits[:, 2] = logits[:, [0, 1, 3, 4, 5, 6]].logsumexp(1) + gap
     assert (logits.double().softmax(1)[:, 2] >= probability - 1e-13).all()
@@ -312,7 +312,7 @@ def test_saturated_gradient_does_not_depend_on_the_batch():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
 def test_gradient_without_a_graph_of_the_loss_equals_that_of_autograd(objective, dtype):
-    """Bit for bit, signs of zeros included; also where scores are large or -inf."""
+    """The gradients are equal bit for bit, with the signs of zeros, also for scores that are large or -inf."""
     for scale, excluded in ((1e-3, 0.0), (1.0, 0.3), (1e4, 0.3), (1e30, 0.0)):
         outputs = scale * scores(7, 5, dtype=dtype)
         outputs = outputs.masked_fill(torch.rand(7, 5) < excluded, -torch.inf).requires_grad_()
@@ -356,7 +356,7 @@ def test_targets_go_where_the_outputs_are(device):
         assert loss("margin", outputs, resolved, source).device == outputs.device
 
 
-# --- What is refused
+# --- Bad input
 
 
 BAD_TARGETS_BEFORE_THE_MODEL_RUNS = [
@@ -398,7 +398,7 @@ BAD_TARGETS_BEFORE_THE_MODEL_RUNS = [
 
 
 def check_bad_targets_before_the_model_runs(kind, target, words):
-    with refused(kind, "target", *words):
+    with raises_with(kind, "target", *words):
         check_target(target, N)
 
 
@@ -427,11 +427,11 @@ TARGETS_UNLIKE_THE_OUTPUTS = [
 
 
 def check_targets_that_do_not_fit_the_outputs(shape, target, words):
-    with refused(ValueError, "target", *words):
+    with raises_with(ValueError, "target", *words):
         resolve_target(target, scores(*shape))
 
 
-def test_targets_unlike_the_outputs_raise():
+def test_targets_that_do_not_fit_the_outputs_raise():
     for shape, target, words in TARGETS_UNLIKE_THE_OUTPUTS:
         check_targets_that_do_not_fit_the_outputs(shape, target, words)
 
@@ -441,17 +441,17 @@ def test_one_class_has_no_contrast(objective):
     outputs = scores(N, 1)
     target, source = resolve_target(0, outputs)
     assert torch.equal(loss("logit", outputs, target, source), -outputs[:, 0])
-    with refused(ValueError, "two classes", "objective", objective, r"\[4, 1\]"):
+    with raises_with(ValueError, "two classes", "objective", objective, r"\[4, 1\]"):
         loss(objective, outputs, target, source)
 
 
 def test_unknown_objectives():
     for objective in (*OBJECTIVES, F.cross_entropy):
         assert check_objective(objective) is objective
-    with refused(ValueError, "objective", *OBJECTIVES, "entropy"):
+    with raises_with(ValueError, "objective", *OBJECTIVES, "entropy"):
         check_objective("entropy")
     for bad in (None, 3, ["nll"]):
-        with refused(TypeError, "objective", *OBJECTIVES, "callable"):
+        with raises_with(TypeError, "objective", *OBJECTIVES, "callable"):
             check_objective(bad)
 
 
@@ -474,7 +474,7 @@ OBJECTIVES_WITHOUT_A_LOSS_PER_SAMPLE = [
 
 def check_callables_that_return_no_loss_per_sample(kind, objective, words):
     outputs = scores(*FLAT)
-    with refused(kind, "objective", *words):
+    with raises_with(kind, "objective", *words):
         loss(objective, outputs, *resolve_target(INDICES, outputs))
 
 

@@ -1,4 +1,4 @@
-"""Decoding and resizing: every kind of image gives its pixels, or the reason of its failure."""
+"""Decoding and resizing: every image gives the expected pixels, or the expected reason why it cannot be read."""
 
 import io
 import subprocess
@@ -21,18 +21,18 @@ from steerlens_fast.extras import MissingExtra
 Image = pytest.importorskip("PIL.Image")
 zoo = pytest.importorskip("zoo")
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # it tells of damaged tags
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow warns of damaged tags
 
 
 @pytest.fixture(scope="module")
-def animals(tmp_path_factory):
-    """The zoo's folder, and what it must give."""
+def zoo_files(tmp_path_factory):
+    """A folder of good and bad image files (zoo.py), and the expected results."""
     folder = tmp_path_factory.mktemp("zoo")
     return folder, {e.path: e for e in zoo.make_zoo(folder)}
 
 
 def outcome(read, **options):
-    """Reason, and pixels."""
+    """Return (reason, None) or (None, pixels)."""
     try:
         return None, np.asarray(decode(read(), **options))
     except BadItem as error:
@@ -40,7 +40,7 @@ def outcome(read, **options):
         return error.reason, None
 
 
-def agrees(expected, got) -> bool:
+def is_expected(expected, got) -> bool:
     reason, pixels = got
     if reason is not None or expected.reason is not None:
         return reason == expected.reason
@@ -51,22 +51,22 @@ def off_by(a, b) -> int:
     return int(np.abs(a.astype(int) - b.astype(int)).max())
 
 
-def test_every_file_of_the_zoo_gives_its_pixels_or_its_reason(animals):
-    folder, expected = animals
+def test_every_file_of_the_zoo_gives_its_pixels_or_its_reason(zoo_files):
+    folder, expected = zoo_files
     found = {name: outcome((folder / name).read_bytes, max_pixels=zoo.MAX_PIXELS) for name in [*zoo.good(), *zoo.bad()]}
-    assert {name: got for name, got in found.items() if not agrees(expected[name], got)} == {}
+    assert {name: got for name, got in found.items() if not is_expected(expected[name], got)} == {}
 
 
-def test_zoos_listing(animals):
-    """All images are listed, in order, under names that survive; each reads as its file does, or says why not."""
-    folder, expected = animals
+def test_listing_of_the_zoo_has_all_images(zoo_files):
+    """All images are listed, in order and under their names. Reading an item gives the result of decoding its file."""
+    folder, expected = zoo_files
     source = open_source(folder)
     items = list(source.listing())
     assert [item.key for item in items] == list(expected)
     wrong = [
         item.key
         for item in items
-        if not agrees(expected[item.key], outcome(lambda i=item: source.read(i), max_pixels=zoo.MAX_PIXELS))
+        if not is_expected(expected[item.key], outcome(lambda i=item: source.read(i), max_pixels=zoo.MAX_PIXELS))
     ]
     assert wrong == []
     assert {"unreadable", "empty", "not-an-image", "truncated", "corrupt", "too-large", "unsupported"} == {
@@ -74,9 +74,9 @@ def test_zoos_listing(animals):
     }
 
 
-def test_threads_agree(animals):
-    """Many threads at once give what one gives, and no setting of Pillow's is touched."""
-    folder, expected = animals
+def test_threads_give_the_same_pixels(zoo_files):
+    """Many threads at the same time give the same results as one, and change no setting of Pillow."""
+    folder, expected = zoo_files
     from PIL import ImageFile
 
     settings = lambda: (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
@@ -90,8 +90,8 @@ def test_threads_agree(animals):
     assert settings() == before
 
 
-def test_bomb_costs_no_memory():
-    """What is too large is refused by its header: the process stays small."""
+def test_decompression_bomb_needs_no_memory():
+    """An image that is too large is rejected after its header was read, so that memory does not grow."""
     code = """if True:
         import resource, zlib, struct
         from steerlens_fast.data.decoding import decode
@@ -116,8 +116,8 @@ def test_bomb_costs_no_memory():
     assert done.stdout.split() == ["too-large", "too-large", "True"]
 
 
-def test_limit_is_the_last_allowed():
-    """max_pixels themselves may be had, one more may not; also of arrays and images."""
+def test_image_with_max_pixels_is_accepted():
+    """An image, file or array of max_pixels pixels is accepted, one with more is not."""
     for image in (zoo.png(zoo.picture(), zoo.RGB), zoo.picture(), Image.fromarray(zoo.picture())):
         assert decode(image, max_pixels=32 * 24).size == (32, 24)
         with pytest.raises(BadItem, match="at most 767") as error:
@@ -125,8 +125,8 @@ def test_limit_is_the_last_allowed():
         assert error.value.reason == "too-large"
 
 
-def test_pillows_own_limits_are_reasons_too():
-    """Its error, and its warning where a user made that an error, mean too large, whatever max_pixels allows."""
+def test_limits_of_pillow_give_the_reason_too_large():
+    """Pillow's error for large images, and its warning if it is made an error, give the reason "too-large"."""
     beyond = zoo.png(np.zeros((1, 1), np.uint8), zoo.GREY, 1, size=(20_000, 20_000))
     warned = zoo.png(np.zeros((1, 1), np.uint8), zoo.GREY, 1, size=(10_000, 10_000))
     with warnings.catch_warnings():
@@ -134,8 +134,8 @@ def test_pillows_own_limits_are_reasons_too():
         assert [outcome(lambda d=d: d, max_pixels=10**12)[0] for d in (beyond, warned)] == ["too-large"] * 2
 
 
-def test_damage_anywhere_gives_a_reason():
-    """Whatever byte is lost or changed: pixels, or a reason, never another exception; PNG shows every change."""
+def test_damaged_files_give_pixels_or_a_reason():
+    """If any byte is missing or changed, the result is pixels or a reason. For PNG, every change is found."""
     rng = np.random.default_rng(0)
     for name, (data, *_) in zoo.good().items():
         for _ in range(25):
@@ -146,8 +146,8 @@ def test_damage_anywhere_gives_a_reason():
             assert reason in ((None, *REASONS) if not name.endswith(".png") else REASONS), (name, at)
 
 
-def test_grey():
-    """Mode L: grey stays as it is, colours become their luma of ITU-R 601."""
+def test_mode_l_gives_the_luma():
+    """Mode L: grey is unchanged, and colours become their luma (ITU-R 601)."""
     rgb = zoo.picture()
     luma = np.rint(rgb @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
     image = decode(zoo.png(rgb, zoo.RGB), mode="L")
@@ -184,22 +184,22 @@ def test_arrays_tensors_and_pil_images_give_their_pixels():
 
 @pytest.mark.parametrize("shape", [(24, 32), (24, 32, 1), (1, 24, 32)])
 @pytest.mark.parametrize("make", [np.asarray, torch.tensor])
-def test_grey_pixels(shape, make):
-    """One channel, or none."""
+def test_grey_arrays_may_lack_the_channel_dimension(shape, make):
+    """Grey arrays may have one channel, or no dimension of channels."""
     grey = RGB[:, :, 0]
     assert np.array_equal(np.asarray(decode(make(grey.reshape(shape)), mode="L")), grey)
     assert np.array_equal(np.asarray(decode(make(grey.reshape(shape)))), zoo.as_rgb(grey))
 
 
-def test_three_by_three():
-    """Where both ends could be channels, an array has them last, a tensor first."""
+def test_channels_of_ambiguous_shapes():
+    """If both the first and the last dimension could be channels, arrays have them last and tensors first."""
     values = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
     assert np.array_equal(np.asarray(decode(values)), values)
     assert np.array_equal(np.asarray(decode(torch.tensor(values))), values.transpose(1, 2, 0))
 
 
-def test_halves():
-    """bfloat16 and float16 lose no level that they can tell."""
+def test_half_precision_pixels_are_rounded():
+    """Pixels in bfloat16 and float16 become the nearest of 256 levels."""
     levels = torch.tensor([0.0, 0.25, 0.5, 1.0]).reshape(1, 2, 2)
     for dtype in (torch.bfloat16, torch.float16):
         assert np.asarray(decode(levels.to(dtype), mode="L")).ravel().tolist() == [0, 64, 128, 255]
@@ -228,20 +228,20 @@ def check_arrays_that_are_no_images(data, says):
 
 
 def test_bad_arrays_raise():
-    """Another shape, type or range is a bad array, and the message says which."""
+    """An array of another shape, type or range is rejected with a message that names it."""
     for data, says in BAD_ARRAYS:
         check_arrays_that_are_no_images(data, says)
 
 
-def test_images_of_a_data_set_are_treated_as_files(animals):
-    """A PIL image that is opened, not decoded: EXIF is applied, and a truncated one says so."""
-    folder, expected = animals
+def test_images_of_a_data_set_are_treated_as_files(zoo_files):
+    """For a PIL image that is opened but not decoded, EXIF is applied, and truncation is found."""
+    folder, expected = zoo_files
     for name in ("exif-6.jpg", "truncated.png", "16-bit-grey.png", "palette-alpha.png", "float.tif"):
-        assert agrees(expected[name], outcome(lambda n=name: Image.open(folder / n))), name
+        assert is_expected(expected[name], outcome(lambda n=name: Image.open(folder / n))), name
 
 
 def middle(data: bytes, length: int = 40) -> bytes:
-    """Bytes whose middle part is overwritten."""
+    """Return the data with ``length`` bytes in the middle overwritten."""
     at = len(data) // 2
     return data[:at] + b"\xa5" * length + data[at + length :]
 
@@ -257,8 +257,8 @@ FILES = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_what_is_wrong_with_a_file_is_reported_in_words(kind):
-    """A file that ends early is truncated, and one that is damaged is not; no address, type or buffer of Pillow."""
+def test_messages_about_bad_files_are_readable(kind):
+    """The reason distinguishes truncated and damaged files. The message has no addresses or type names of Pillow."""
     whole = FILES[kind]
     cut = whole[: len(whole) * 3 // 4]
     with pytest.raises(BadItem, match=rf"^the {kind} ends after {len(cut)} bytes, before the end of its image data$"):
@@ -279,14 +279,14 @@ def test_what_is_wrong_with_a_file_is_reported_in_words(kind):
 @pytest.mark.parametrize(
     "options, says", [({"mode": "CMYK"}, "mode must be one of"), ({"decoder": "opencv"}, "decoder must be one of")]
 )
-def test_options(options, says):
-    """Unknown modes and decoders are named."""
+def test_unknown_options_of_decode_raise(options, says):
+    """The error names unknown modes and decoders."""
     with pytest.raises(ValueError, match=says):
         decode(b"", **options)
 
 
 def with_pillow(data, *, mode):
-    """What torchcodec does where it is asked: 8 bits, EXIF applied, [C, H, W]."""
+    """Decode like torchcodec: uint8 [C, H, W], with EXIF applied."""
     from PIL import ImageOps
 
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert({"RGB": "RGB", "GRAY": "L"}[mode])
@@ -294,8 +294,8 @@ def with_pillow(data, *, mode):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """Puts a function in torchcodec's place; the files that it was asked for."""
+def fake_torchcodec(monkeypatch):
+    """A function that replaces torchcodec by another function, and returns the list of files that it is called with."""
     files = []
 
     def apply(function):
@@ -307,15 +307,15 @@ def asked(monkeypatch):
     return apply
 
 
-def test_torchcodec_gets_the_plain_files_only(animals, asked):
-    """It decodes 8-bit RGB and grey that need no turning; the whole zoo's outcomes stay the same."""
-    folder, expected = animals
-    files = asked(with_pillow)
+def test_torchcodec_gets_the_plain_files_only(zoo_files, fake_torchcodec):
+    """torchcodec decodes only 8-bit RGB and grey without EXIF orientation. All results stay the same."""
+    folder, expected = zoo_files
+    files = fake_torchcodec(with_pillow)
     plain = set()
     for name in [*zoo.good(), *zoo.bad()]:
         files.clear()
         got = outcome((folder / name).read_bytes, max_pixels=zoo.MAX_PIXELS, decoder="torchcodec")
-        assert agrees(expected[name], got), name
+        assert is_expected(expected[name], got), name
         if files:
             plain.add(name)
     upright = {"rgb.png", "rgb.jpg", "progressive.JPEG", "subsampled.jpg", "a-png-called.jpg", "1x1.png", "1x1.jpg"}
@@ -326,28 +326,28 @@ def test_torchcodec_gets_the_plain_files_only(animals, asked):
 @pytest.mark.parametrize(
     "answer", [lambda d, mode: 1 / 0, lambda d, mode: torch.zeros(2, 3, 24, 32), lambda d, mode: torch.zeros(3, 32, 24)]
 )
-def test_what_torchcodec_fails_on_pillow_decodes(asked, answer):
-    """An exception, several frames, or another size."""
-    files = asked(answer)
+def test_pillow_decodes_where_torchcodec_fails(fake_torchcodec, answer):
+    """Pillow decodes a file if torchcodec raises an error, or returns several frames or another size."""
+    files = fake_torchcodec(answer)
     assert np.array_equal(np.asarray(decode(zoo.png(RGB, zoo.RGB), decoder="torchcodec")), RGB)
     assert len(files) == 1
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_torchcodec_gives_the_same_pixels(animals, mode):
-    """The real one, where it can be loaded beside this torch."""
+def test_torchcodec_gives_the_same_pixels(zoo_files, mode):
+    """Runs only if the real torchcodec can be loaded with this torch."""
     try:
         decoding.load_torchcodec()
     except (MissingExtra, JobError) as error:
         pytest.skip(f"torchcodec (extra decode): {error}")
-    folder, _ = animals
+    folder, _ = zoo_files
     for name in zoo.good():
         read = (folder / name).read_bytes
         assert np.array_equal(outcome(read, mode=mode)[1], outcome(read, mode=mode, decoder="torchcodec")[1]), name
 
 
 def test_torchcodec_that_cannot_be_used_is_an_error(monkeypatch):
-    """Not installed, or built for another torch: it is said once, before any item is blamed."""
+    """If torchcodec is not installed, or built for another torch, an error is raised once, before any item is read."""
     decoding.load_torchcodec.cache_clear()
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     with pytest.raises(MissingExtra, match=r"steerlens_fast\[decode\]"):
@@ -365,7 +365,7 @@ def test_torchcodec_that_cannot_be_used_is_an_error(monkeypatch):
 SIZES = [(375, 500), (500, 375), (64, 64), (33, 97), (1, 1), (10, 37), (300, 301), (7, 90)]
 
 
-def check_squares_are_as_torchvision_s(interpolation, size, crop_pct):
+def check_squares_are_those_of_torchvision(interpolation, size, crop_pct):
     transforms = pytest.importorskip(f"{optional_libraries.torchvision().__name__}.transforms")
     resize = transforms.Resize(int(size / crop_pct), transforms.InterpolationMode(interpolation))
     crop = transforms.CenterCrop(size)
@@ -378,21 +378,23 @@ def check_squares_are_as_torchvision_s(interpolation, size, crop_pct):
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_square_crops_are_those_of_torchvision(interpolation):
-    """Resize and CenterCrop on PIL images, bit for bit, for images of any proportion."""
+    """The pixels are those of torchvision's Resize and CenterCrop on PIL images, for any proportions."""
     for size, crop_pct in [(224, 0.875), (32, 1.0), (64, 0.95), (57, 0.9)]:
-        check_squares_are_as_torchvision_s(interpolation, size, crop_pct)
+        check_squares_are_those_of_torchvision(interpolation, size, crop_pct)
 
 
 @pytest.mark.parametrize("size, crop_pct", [((224, 224), 0.875), ((32, 48), 0.9), ((96, 64), 1.0), ((240, 240), 0.95)])
-def test_all_sizes_are_as_timms(size, crop_pct):
-    """The transforms of timm for evaluation, bit for bit, also for sizes that are not square."""
+def test_all_sizes_are_those_of_timm(size, crop_pct):
+    """The pixels are those of timm's evaluation transforms, also for sizes that are not square."""
     optional_libraries.timm()
     from timm.data import create_transform
 
-    how = create_transform((3, *size), is_training=False, crop_pct=crop_pct, interpolation="bicubic", normalize=False)
+    transform = create_transform(
+        (3, *size), is_training=False, crop_pct=crop_pct, interpolation="bicubic", normalize=False
+    )
     for n, (height, width) in enumerate(SIZES):
         image = random_images(height, width, n)[0]
-        wanted = torch.as_tensor(np.asarray(how(image)))
+        wanted = torch.as_tensor(np.asarray(transform(image)))
         assert torch.equal(torch.tensor(resize_and_crop(image, size, crop_pct=crop_pct)), wanted), (height, width)
 
 
@@ -402,15 +404,15 @@ def random_images(height, width, seed):
 
 
 @pytest.mark.parametrize("size", [None, (24, 32)])
-def test_what_fits_is_left_alone(size):
-    """Without a size, or in it already: the pixels themselves, as an array of its own."""
+def test_image_of_the_right_size_is_copied(size):
+    """Without a size, or if the image has this size, the result is a copy of the pixels."""
     got = resize_and_crop(Image.fromarray(RGB), size)
     assert np.array_equal(got, CHW) and got.dtype == np.uint8
     assert got.flags.c_contiguous and got.flags.writeable and got.flags.owndata
 
 
 def test_very_narrow_image_stays_small():
-    """Only the middle of it is resized, which differs from resizing all by a level at most."""
+    """Only its middle is resized, which differs from resizing all of it by at most one level."""
     image = random_images(2, 2 * 20, 0)[0]
     whole = image.resize((20 * 40, 40), Image.Resampling.BICUBIC).crop((380, 0, 420, 40))
     assert off_by(resize_and_crop(image, (40, 40)), np.asarray(whole).transpose(2, 0, 1)) <= 1
@@ -430,7 +432,7 @@ def test_very_narrow_image_stays_small():
         ({"interpolation": "cubic"}, ValueError, "interpolation must be one of"),
     ],
 )
-def test_options_of_fit(options, error, says):
-    """Each is named, with what it may be."""
+def test_bad_options_of_resize_and_crop_raise(options, error, says):
+    """The error names the option and its valid values."""
     with pytest.raises(error, match=says):
         resize_and_crop(Image.fromarray(RGB), (8, 8), **options)

@@ -1,4 +1,4 @@
-"""Labels: class numbers are the same from every source, every column and the command line."""
+"""Labels: every source, every column and the command line give the same class numbers."""
 
 import io
 import json
@@ -63,12 +63,12 @@ def test_other_text_is_a_name():
 
 
 @pytest.mark.parametrize("value", [None, "", "  "])
-def test_nothing_is_no_label(value):
+def test_missing_values_are_no_labels(value):
     assert parse_class(value, "here") is None
 
 
-class Told(list):
-    """A data set that tells its targets."""
+class WithTargets(list):
+    """A data set with the attribute ``targets``."""
 
     def __init__(self, values):
         super().__init__([np.zeros((8, 8), np.uint8)] * len(values))
@@ -115,7 +115,7 @@ def hub(folder, values):
 
 
 def python(folder, values):
-    return Told(values), {}
+    return WithTargets(values), {}
 
 
 def _tar(folder, values, suffix, encode):
@@ -147,7 +147,7 @@ def labels(make, folder, values):
 
 @pytest.mark.parametrize("make", SOURCES)
 def test_every_source_gives_the_same_labels(make, tmp_path):
-    """Numbers are never sorted as words: 10 after 2."""
+    """Numbers are sorted as numbers, not as words: 10 comes after 2."""
     wanted = [0, 1, 2, 10]
     for n, values in enumerate([wanted, [0.0, 1.0, 2.0, 10.0], ["0", "1", "2", "10"], ["0.0", "1.0", "2.0", "10.0"]]):
         (tmp_path / str(n)).mkdir()
@@ -161,7 +161,7 @@ WRONG_LABELS = [[1.0, 1.5], ["1", "1.5"], [1.0, float("nan")], ["cat", "1.5"], [
 
 @pytest.mark.parametrize("make", SOURCES)
 def test_every_source_raises_for_wrong_labels(make, tmp_path):
-    """The message has the value, and the file or the data set."""
+    """The message names the value, and the file or the data set."""
     message = "(label must be a non-negative int|labels must be all ints or all names), got"
     mixed = [] if make is python else [["1", "cat"]]  # a data set's own classes have both names and numbers
     for n, values in enumerate([*WRONG_LABELS, *mixed]):

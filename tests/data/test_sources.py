@@ -1,4 +1,4 @@
-"""Sources: items, their order, names and labels, how they are read, and errors."""
+"""Data sources: items with their order, names and labels; reading them; errors."""
 
 import io
 import json
@@ -24,7 +24,7 @@ from steerlens_fast.errors import USAGE, BadItem, JobError
 
 
 def put(folder, names, data=None):
-    """Files with their own names in them, or ``data``."""
+    """Write files that contain ``data``, by default their own names."""
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,14 +33,14 @@ def put(folder, names, data=None):
 
 
 def listed(data, **options):
-    """Key and label of each item; indices must count them."""
+    """Return key and label of each item; check that indices are 0, 1, 2 ..."""
     items = list(open_source(data, **options).listing())
     assert [item.index for item in items] == list(range(len(items)))
     return [(item.key, item.label) for item in items]
 
 
-def refused(says, data, **options):
-    """Opening or listing must fail as wrong usage, with a message."""
+def check_source_error(says, data, **options):
+    """Check that opening or listing the data raises a usage error with this message."""
     with pytest.raises(JobError, match=says) as error:
         list(open_source(data, **options).listing())
     assert error.value.code == USAGE
@@ -56,7 +56,7 @@ def reason(source, item):
 
 
 def idx(folder, images, labels, part="train", gz=False):
-    """Write the two files of a part as MNIST's are named."""
+    """Write the two files of a part, with the names of MNIST's files."""
     import gzip
 
     folder.mkdir(exist_ok=True)
@@ -72,7 +72,7 @@ DIGITS = np.arange(5 * 8 * 9, dtype=np.uint8).reshape(5, 8, 9)
 
 
 @pytest.mark.parametrize("gz", [False, True])
-def test_idx_files(tmp_path, gz):
+def test_idx_files_are_read(tmp_path, gz):
     spec = idx(tmp_path / "x", DIGITS, np.arange(5), gz=gz)
     idx(tmp_path / "x", DIGITS[:3] + 1, np.arange(3) + 7, part="t10k", gz=gz)
     assert listed(spec) == listed(f"{spec}#train") == [(str(n), n) for n in range(5)]
@@ -85,7 +85,7 @@ def test_idx_files(tmp_path, gz):
 
 
 def test_idx_folders_are_ignored_and_case_does_not_matter(tmp_path):
-    """Some archives of MNIST have a file, and a folder whose name differs in one character."""
+    """Some archives of MNIST contain a file, and a folder whose name differs in one character."""
     spec = idx(tmp_path / "x", DIGITS, np.arange(5), part="Train")
     for kind in ("images-idx3", "labels-idx1"):
         (tmp_path / "x" / f"Train-{kind}-ubyte").rename(tmp_path / "x" / f"Train-{kind.replace('-', '.')}-ubyte")
@@ -95,9 +95,11 @@ def test_idx_folders_are_ignored_and_case_does_not_matter(tmp_path):
 
 def test_damaged_idx_files_are_named(tmp_path):
     spec = idx(tmp_path / "x", DIGITS, np.arange(4))
-    refused("labels must be 5 class numbers or names, .* got uint8 .4. in .*train-labels-idx1-ubyte", spec)
-    refused("data must be a folder with test-images-idx3-ubyte .* got .*x with the parts train", f"{spec}#test")
-    refused("data must be idx:FOLDER.*: no such folder", f"idx:{tmp_path / 'y'}")
+    check_source_error("labels must be 5 class numbers or names, .* got uint8 .4. in .*train-labels-idx1-ubyte", spec)
+    check_source_error(
+        "data must be a folder with test-images-idx3-ubyte .* got .*x with the parts train", f"{spec}#test"
+    )
+    check_source_error("data must be idx:FOLDER.*: no such folder", f"idx:{tmp_path / 'y'}")
     for gz in (False, True):
         spec = idx(tmp_path / f"z{gz}", DIGITS, np.arange(5), gz=gz)
         path = tmp_path / f"z{gz}" / f"train-images-idx3-ubyte{'.gz' if gz else ''}"
@@ -114,16 +116,16 @@ def test_damaged_idx_files_are_named(tmp_path):
         ):
             with opened(path, "wb") as file:
                 file.write(data)
-            refused(f"images must .*{says}", spec)
+            check_source_error(f"images must .*{says}", spec)
     path.write_bytes(path.read_bytes()[:-9])
-    refused("images must be a complete IDX file, got .*gz", spec)
+    check_source_error("images must be a complete IDX file, got .*gz", spec)
 
 
 # --- folders ---------------------------------------------------------------------------------------------------------
 
 
 def test_flat_folder(tmp_path):
-    """Images of every suffix, in any case, in the order of code points; nothing else, nothing hidden; no labels."""
+    """All images are listed, for any case of suffixes, in the order of code points, without labels or hidden files."""
     names = [
         "B.png",
         "a.JPG",
@@ -150,7 +152,7 @@ def test_flat_folder(tmp_path):
 
 
 def test_class_folders(tmp_path):
-    """Sub-folders are classes, numbered by name; what lies deeper belongs to the one above."""
+    """Sub-folders are classes, numbered in the order of names; deeper folders belong to their class."""
     put(tmp_path, ["dog/1.png", "cat/2.png", "cat/z/3.png", "cat/a/b/4.png", "Ant/5.png", ".git/6.png", "cat/.x/7.png"])
     (tmp_path / "readme.txt").touch()
     source = open_source(str(tmp_path))
@@ -169,7 +171,7 @@ SYSTEM = ["__MACOSX", ".ipynb_checkpoints", "__pycache__", "@eaDir", "$RECYCLE.B
 
 @pytest.mark.parametrize("system", SYSTEM)
 def test_system_folders_do_not_take_part_in_numbering(tmp_path, system):
-    """At the top and deeper; they are counted as left out."""
+    """At the top and in classes. They are counted as left out."""
     put(tmp_path, [f"{name}/1.png" for name in ("ant", "bee", "cat")])
     put(tmp_path, [f"{system}/ant/._1.png", f"{system}/2.png", f"cat/{system}/3.png"])
     source = open_source(tmp_path)
@@ -181,17 +183,19 @@ def test_system_folders_do_not_take_part_in_numbering(tmp_path, system):
 
 @pytest.mark.parametrize("content", [[], ["notes.txt"], ["deeper/notes.txt"], [".hidden.png"], ["__MACOSX/1.png"]])
 def test_class_folder_without_images_raises(tmp_path, content):
-    """As torchvision's ImageFolder does, also where only the first items are asked for."""
+    """As in torchvision's ImageFolder, also if only the first items are read."""
     put(tmp_path, [f"{name}/1.png" for name in ("ant", "cat")])
     (tmp_path / "bee").mkdir()
     put(tmp_path / "bee", content)
-    refused("must have an image .* in each class folder, got none in bee of .*shift the class numbers", tmp_path)
+    check_source_error(
+        "must have an image .* in each class folder, got none in bee of .*shift the class numbers", tmp_path
+    )
     with pytest.raises(JobError, match="got none in bee"):
         next(open_source(tmp_path).listing())
 
 
 def test_entries_of_a_folder_that_are_no_items_are_counted(tmp_path):
-    """By reason, with names; entries of listing and of what is left out make all there is."""
+    """They are counted by reason, with names. Items and left-out entries together are all entries."""
     put(tmp_path, ["cat/1.png", "cat/2.heic", "cat/.DS_Store", "dog/3.JPE", "dog/4.jfif", "Thumbs.db", "labels.zip"])
     (tmp_path / "cat" / "up").symlink_to("..")
     source = open_source(tmp_path)
@@ -202,17 +206,17 @@ def test_entries_of_a_folder_that_are_no_items_are_counted(tmp_path):
         "not an image": {"count": 3, "examples": ["Thumbs.db", "labels.zip", "cat/2.heic"]},
     }
     list(source.listing())
-    assert source.left_out.as_dict()["hidden"]["count"] == 1  # of the last listing
+    assert source.left_out.as_dict()["hidden"]["count"] == 1  # in the last listing only
 
 
-def test_images_beside_folders_are_no_classes(tmp_path):
-    """Then all are listed, none with a label."""
+def test_images_next_to_folders_have_no_classes(tmp_path):
+    """If a folder has images and sub-folders, all images are listed, without labels."""
     put(tmp_path, ["b/1.png", "a.png", "c.png"])
     assert listed(tmp_path) == [("a.png", None), ("b/1.png", None), ("c.png", None)]
 
 
-def test_links(tmp_path):
-    """Links to files and folders are followed, but never into a folder that they lie in."""
+def test_links_are_followed_except_cycles(tmp_path):
+    """Links to files and folders are followed, except links to a folder that contains them."""
     put(tmp_path, ["data/a/1.png", "data/b/2.png", "else/3.png"])
     data = tmp_path / "data"
     (data / "loop").symlink_to(".")
@@ -229,8 +233,8 @@ def test_links(tmp_path):
     assert open_source(data).class_names == ["a", "b", "c"]
 
 
-def test_files_that_cannot_be_read(tmp_path):
-    """Listed all the same, and each has a reason."""
+def test_unreadable_files_are_listed(tmp_path):
+    """They are listed, and reading each gives a reason."""
     put(tmp_path, ["ok.png"])
     put(tmp_path, ["empty.png"], b"")
     (tmp_path / "dangling.png").symlink_to("nowhere.png")
@@ -247,7 +251,7 @@ def test_files_that_cannot_be_read(tmp_path):
 
 
 def test_huge_file_is_not_read(tmp_path):
-    """2 GiB of nothing called an image would fill the memory."""
+    """A file of 2 GiB with the name of an image is rejected before it is read."""
     with open(tmp_path / "huge.png", "wb") as file:
         file.truncate(1 << 31)
     source = open_source(tmp_path)
@@ -255,18 +259,18 @@ def test_huge_file_is_not_read(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read(tmp_path):
-    """A file is one bad item; a folder could hide any number and stops the job."""
+def test_files_and_folders_without_permission(tmp_path):
+    """A file without read permission is a bad item. A folder without it is an error, since it may contain items."""
     put(tmp_path, ["a.png", "b.png", "c/d.png"])
     (tmp_path / "a.png").chmod(0)
     source = open_source(tmp_path)
     assert reason(source, next(source.listing())) == "unreadable"
     (tmp_path / "c").chmod(0)
-    refused("Permission denied", tmp_path)
+    check_source_error("Permission denied", tmp_path)
 
 
 def test_names_survive_the_listing_on_disk(tmp_path):
-    """Non-UTF-8, very long, and with whatever a name may have in it: read from the listing, they open the file."""
+    """Names that are not UTF-8, very long, or contain special characters still open the file after they were stored."""
     raw = [
         b"caf\xe9.png",
         b"n" * 251 + b".png",
@@ -288,7 +292,7 @@ def test_names_survive_the_listing_on_disk(tmp_path):
 
 @pytest.mark.slow
 def test_order_is_the_same_in_every_locale(tmp_path):
-    """Names are compared by their code points."""
+    """Names are sorted by code points."""
     names = ["Z.png", "a.png", "ä.png", "z.png", "B/1.png", "_.png", "10.png", "9.png"]
     put(tmp_path, random.Random(0).sample(names, len(names)))
     code = "import sys; from steerlens_fast.data.sources.open import open_source as o; "
@@ -300,13 +304,13 @@ def test_order_is_the_same_in_every_locale(tmp_path):
 
 
 def test_folders_without_items_raise(tmp_path):
-    """Missing, empty, or of something else: the message names what was expected and what came."""
-    refused("data must exist, got .*nowhere/at all: no such file", tmp_path / "nowhere/at all")
-    refused("data must be a folder with images .*jpg, jpeg, png.*, got none in", tmp_path)
+    """A missing folder, an empty one, or one with other files raises an error that says what was expected and found."""
+    check_source_error("data must exist, got .*nowhere/at all: no such file", tmp_path / "nowhere/at all")
+    check_source_error("data must be a folder with images .*jpg, jpeg, png.*, got none in", tmp_path)
     put(tmp_path, ["a/notes.txt", "b/notes.txt"])
-    refused("got none in", tmp_path)
-    refused("data must be a folder of images .*, got .*notes.txt", tmp_path / "a" / "notes.txt")
-    refused("it must be a folder of images or .tar files, a .csv", "imagenet")
+    check_source_error("got none in", tmp_path)
+    check_source_error("data must be a folder of images .*, got .*notes.txt", tmp_path / "a" / "notes.txt")
+    check_source_error("it must be a folder of images or .tar files, a .csv", "imagenet")
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
@@ -314,7 +318,7 @@ def test_folders_without_items_raise(tmp_path):
 
 @pytest.mark.parametrize("name", ["label", " Label "])
 def test_csv(tmp_path, name):
-    """Columns in any order, more than are used; paths relative to the table, or absolute; a label may be missing."""
+    """Columns have any order. Paths are absolute or relative to the table. Labels and other columns are optional."""
     put(tmp_path, ["pictures/a.png", "b.png"])
     absolute = str(tmp_path / "b.png")
     table = tmp_path / "table.csv"
@@ -329,8 +333,8 @@ def test_csv(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
-def test_label_is_the_truth_and_target_the_goal(tmp_path, name):
-    """Either alone, or both, which share their classes' names."""
+def test_tables_have_labels_and_targets(tmp_path, name):
+    """A table may have one of the columns or both, which then have the same class names."""
 
     def table(*rows):
         lines = [json.dumps(row) for row in rows]
@@ -357,18 +361,18 @@ COLUMNS_OF_ONE_NAME_AND_OTHER_SEPARATORS = [
 ]
 
 
-def check_columns_of_one_name_and_other_separators(tmp_path, name, text, says):
+def check_bad_columns_and_separators(tmp_path, name, text, says):
     (tmp_path / name).write_text(text)
-    refused(says, tmp_path / name)
+    check_source_error(says, tmp_path / name)
 
 
-def test_columns_of_one_name_and_other_separators_raise(tmp_path):
+def test_bad_columns_and_separators_raise(tmp_path):
     for name, text, says in COLUMNS_OF_ONE_NAME_AND_OTHER_SEPARATORS:
-        check_columns_of_one_name_and_other_separators(tmp_path, name, text, says)
+        check_bad_columns_and_separators(tmp_path, name, text, says)
 
 
-def test_text_as_other_programs_write_it(tmp_path):
-    """A byte order mark, CRLF, CR, quotes, blanks, empty lines and unnamed columns are read; UTF-16 is refused."""
+def test_tables_written_by_other_programs_are_read(tmp_path):
+    """Byte order marks, CRLF, CR, quotes, blanks, empty lines and unnamed columns are accepted; UTF-16 is an error."""
     for end in ("\n", "\r\n", "\r"):
         text = end.join(["\ufeffpath,label,,", '"a,b.png", 3 ,,', "", '"c ""d"".png","4.0",,', ""])
         (tmp_path / "t.csv").write_bytes(text.encode())
@@ -377,11 +381,11 @@ def test_text_as_other_programs_write_it(tmp_path):
         assert listed(tmp_path / "t.jsonl") == [("a", 3)]
     for name in ("t.csv", "t.jsonl"):
         (tmp_path / name).write_bytes("path,label\na,1\n".encode("utf-16"))
-        refused("must be UTF-8 text, got UTF-16: save it as UTF-8", tmp_path / name)
+        check_source_error("must be UTF-8 text, got UTF-16: save it as UTF-8", tmp_path / name)
 
 
-def test_csv_keys_and_names(tmp_path):
-    """Keys as given; labels that are words become classes, sorted, known when the listing is at its end."""
+def test_csv_has_keys_and_class_names(tmp_path):
+    """Keys are used as given. Labels that are words become sorted classes, known after the whole listing was read."""
     table = tmp_path / "table.CSV"
     table.write_text("path,label,key\na.png,dog,one\nb.png,cat,two/2\nc.png,,\nd.png,dog,four\n")
     assert listed(table) == [("one", 1), ("two/2", 0), ("c.png", None), ("four", 1)]
@@ -391,7 +395,7 @@ def test_csv_keys_and_names(tmp_path):
 
 
 def test_jsonl(tmp_path):
-    """One object a line, with the same names; ints and words as labels."""
+    """Each line is an object with the names of csv columns. Labels are integers or words."""
     put(tmp_path, ["a.png"])
     table = tmp_path / "table.jsonl"
     rows = [
@@ -409,7 +413,7 @@ def test_jsonl(tmp_path):
 
 
 def test_table_names_files_that_are_not_utf8(tmp_path):
-    """In csv as the bytes they are."""
+    """In csv, such names are raw bytes."""
     (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"x")
     (tmp_path / "t.csv").write_bytes(b"path\ncaf\xe9.png\n")
     source = open_source(tmp_path / "t.csv")
@@ -456,17 +460,17 @@ WRONG_TABLES = [
 
 def check_tables_that_are_wrong(tmp_path, name, text, says):
     (tmp_path / name).write_text(text)
-    refused(says, tmp_path / name)
+    check_source_error(says, tmp_path / name)
 
 
 def test_wrong_tables_raise(tmp_path):
-    """The message names the file and the line."""
+    """The error names the file and the line."""
     for name, text, says in WRONG_TABLES:
         check_tables_that_are_wrong(tmp_path, name, text, says)
 
 
-def test_table_that_is_not_there():
-    refused("data must exist, got no.csv: no such file", "no.csv")
+def test_missing_table_raises():
+    check_source_error("data must exist, got no.csv: no such file", "no.csv")
 
 
 # --- tars ------------------------------------------------------------------------------------------------------------
@@ -486,8 +490,8 @@ def shard(path, numbers, **options):
     return tar(path, members, **options)
 
 
-def test_tars(tmp_path):
-    """A folder, a pattern of braces, a glob, or one file: the same samples, with labels, read where they lie."""
+def test_tars_have_the_same_samples_however_they_are_named(tmp_path):
+    """A folder, a brace pattern, a glob or a file gives the same samples with labels, read from inside the tars."""
     for n in range(4):
         shard(tmp_path / f"train-{n:03}.tar", range(5 * n, 5 * n + 5))
     wanted = [(f"train-{n // 5:03}/{n:04}", n % 3) for n in range(20)]
@@ -499,14 +503,14 @@ def test_tars(tmp_path):
     assert source.description == {"kind": "webdataset", "tars": [str(tmp_path / f"train-{n:03}.tar") for n in range(4)]}
     items = list(source.listing())
     assert items[7].path == f"{tmp_path}/train-001.tar!0007.jpg"
-    other, mixed = open_source(tmp_path), random.Random(0).sample(items, 20)  # one that never listed
+    other, mixed = open_source(tmp_path), random.Random(0).sample(items, 20)  # a source that has not listed its items
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(other.read, mixed)) == [b"image %d" % item.index for item in mixed]
 
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_samples_of_a_tar(tmp_path, format):
-    """Members are grouped up to the first dot after the folder, wherever they stand; the image by its suffix."""
+def test_members_of_a_tar_are_grouped_into_samples(tmp_path, format):
+    """Members with equal names up to the first dot are a sample, at any position. The suffix tells the image."""
     members = [
         ("./a/1.seg.png", b"mask"),
         ("./a/1.JPG", b"one"),
@@ -550,15 +554,15 @@ def test_samples_of_a_tar(tmp_path, format):
     assert list(read_listing(tmp_path / "items.jsonl")) == items
 
 
-def test_labels_in_json(tmp_path):
-    """Under label, target or cls; .cls before it."""
+def test_labels_in_json_members_are_read(tmp_path):
+    """Labels in json are "label", "target" or "cls"; a .cls member takes precedence."""
     members = [("a.png", b"1"), ("a.json", b'{"target": 2}'), ("b.png", b"1"), ("b.json", b'{"cls": 3}')]
     members += [("c.png", b"1"), ("c.cls", b"1"), ("c.json", b'{"label": 9}')]
     assert listed(tar(tmp_path / "t.tar", members)) == [("t/a", 2), ("t/b", 3), ("t/c", 1)]
 
 
-def test_tars_of_one_name_in_two_folders(tmp_path):
-    """Their keys begin with the folders, too."""
+def test_tars_of_equal_names_have_different_keys(tmp_path):
+    """Their keys also contain the folders."""
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         tar(tmp_path / folder / "t.tar", [("1.png", b"x")])
@@ -567,19 +571,19 @@ def test_tars_of_one_name_in_two_folders(tmp_path):
 
 def check_truncated_tars(tmp_path, lost):
     whole = shard(tmp_path / "a.tar", range(20)).read_bytes()
-    end = 40 * 1024  # of the last member; then zeros
+    end = 40 * 1024  # end of the last member; zeros follow
     (tmp_path / "a.tar").write_bytes(whole[: end - lost])
-    refused(r"complete .tar files, got .*a\.tar", tmp_path / "a.tar")
+    check_source_error(r"complete .tar files, got .*a\.tar", tmp_path / "a.tar")
 
 
 def test_truncated_tars_raise(tmp_path):
-    """Whether cut in a header, in a member, or between two of them: the job stops, naming the tar."""
+    """If a tar ends in a header, in a member or between members, an error names the tar."""
     for lost in [1, 1024, 5000, 9216, 9728, 10752, 15000]:
         check_truncated_tars(tmp_path, lost)
 
 
-def test_damaged_tars(tmp_path):
-    """A header in the middle that is no header; a file that is no tar; one that shrank after it was listed."""
+def test_damaged_tars_raise(tmp_path):
+    """A damaged header, a file that is no tar, and a tar that became shorter after it was listed raise errors."""
     path = shard(tmp_path / "a.tar", range(20))
     whole = path.read_bytes()
     source = open_source(path)
@@ -587,57 +591,59 @@ def test_damaged_tars(tmp_path):
     path.write_bytes(whole[: items[7].place[1] + 3])
     assert reason(source, items[7]) == "truncated" and reason(source, items[19]) == "truncated"
     path.write_bytes(whole[:10240] + b"\xff" * 512 + whole[10752:])
-    refused("a.tar, truncated or damaged at byte 10240", path)
+    check_source_error("a.tar, truncated or damaged at byte 10240", path)
     path.write_bytes(b"no tar at all" * 100)
-    refused("complete .tar files, got .*a.tar", path)
+    check_source_error("complete .tar files, got .*a.tar", path)
     path.write_bytes(b"")
-    refused("complete .tar files, got .*a.tar: empty file", path)
+    check_source_error("complete .tar files, got .*a.tar: empty file", path)
     path.unlink()
     assert reason(open_source_of(tmp_path), items[0]) == "unreadable"
 
 
 def open_source_of(folder):
-    """A source whose tar goes away before it is read."""
+    """Return a source whose tar is deleted before it is read."""
     source = open_source(shard(folder / "a.tar", range(2)))
     (folder / "a.tar").unlink()
     return source
 
 
 @pytest.mark.parametrize("packing, suffix", [("gz", ".tar.gz"), ("bz2", ".tar"), ("xz", ".tar.xz"), ("gz", ".tgz")])
-def test_packed_tars(tmp_path, packing, suffix):
-    """Told by name or by their first bytes: they must be unpacked."""
+def test_compressed_tars_raise(tmp_path, packing, suffix):
+    """Compressed tars, recognised by name or first bytes, are an error that says to unpack them."""
     with tarfile.open(tmp_path / f"a{suffix}", f"w:{packing}") as archive:
         archive.addfile(tarfile.TarInfo("a.png"), io.BytesIO())
-    refused("decompress", tmp_path / f"a{suffix}")
+    check_source_error("decompress", tmp_path / f"a{suffix}")
 
 
-def test_tars_that_are_wrong(tmp_path):
-    """Missing ones are named; labels that are no ints, too."""
+def test_missing_tars_and_bad_labels_raise(tmp_path):
+    """Missing tars and labels that are no integers raise errors that name them."""
     shard(tmp_path / "t-00.tar", range(2))
-    refused("that exist, got .*t-01.tar", tmp_path / "t-{00..01}.tar")
-    refused("that exist, got .*/no.tar", tmp_path / "no.tar")
-    refused("that exist", tmp_path / "no*.tar")
-    refused(
+    check_source_error("that exist, got .*t-01.tar", tmp_path / "t-{00..01}.tar")
+    check_source_error("that exist, got .*/no.tar", tmp_path / "no.tar")
+    check_source_error("that exist", tmp_path / "no*.tar")
+    check_source_error(
         "a.tar!1.cls: label must be a non-negative int, got 1.5",
         tar(tmp_path / "a.tar", [("1.png", b"x"), ("1.cls", b"1.5")]),
     )
     bad = [("1.png", b"x"), ("1.json", b'{"label": "cat"}'), ("2.png", b"x"), ("2.cls", b"3")]
-    refused("2.cls: labels must be all ints or all names, got '3'; 'cat' in", tar(tmp_path / "b.tar", bad))
+    check_source_error("2.cls: labels must be all ints or all names, got '3'; 'cat' in", tar(tmp_path / "b.tar", bad))
     twice = b'{"label": 1, "cls": 2, "label": 3}'
-    refused(
+    check_source_error(
         "1.json: names must differ, got 'label', 'label'", tar(tmp_path / "h.tar", [("1.png", b"x"), ("1.json", twice)])
     )
-    refused("1.json: must be a JSON object", tar(tmp_path / "c.tar", [("1.png", b"x"), ("1.json", b"{")]))
-    refused("got none in .*d.tar: it has 1 not an image .d.tar!1.txt.$", tar(tmp_path / "d.tar", [("1.txt", b"x")]))
-    refused("got none in .*e.tar, which is empty$", tar(tmp_path / "e.tar", []))
+    check_source_error("1.json: must be a JSON object", tar(tmp_path / "c.tar", [("1.png", b"x"), ("1.json", b"{")]))
+    check_source_error(
+        "got none in .*d.tar: it has 1 not an image .d.tar!1.txt.$", tar(tmp_path / "d.tar", [("1.txt", b"x")])
+    )
+    check_source_error("got none in .*e.tar, which is empty$", tar(tmp_path / "e.tar", []))
     two = [tar(tmp_path / f"f{n}.tar", []) for n in range(2)]
-    refused("got none in .*f0.tar and 1 more, which is empty$", tmp_path / "f{0,1}.tar")
+    check_source_error("got none in .*f0.tar and 1 more, which is empty$", tmp_path / "f{0,1}.tar")
     two[0].write_bytes(tar(tmp_path / "g.tar", [("1.png", b"x")]).read_bytes() * 2)
-    refused("must be .tar files of one archive each, got .*f0.tar with more bytes", two[0])
+    check_source_error("must be .tar files of one archive each, got .*f0.tar with more bytes", two[0])
 
 
-def test_members_of_other_kinds(tmp_path):
-    """Hard links are what they link to, as it is when they are met; all else that is no file is counted."""
+def test_links_and_other_members_of_a_tar(tmp_path):
+    """A hard link has the content of an earlier member. Other members that are no files are counted as left out."""
     with tarfile.open(tmp_path / "t.tar", "w", format=tarfile.GNU_FORMAT) as archive:
 
         def add(name, kind=tarfile.REGTYPE, link="", data=b""):
@@ -646,7 +652,7 @@ def test_members_of_other_kinds(tmp_path):
             archive.addfile(member, io.BytesIO(data))
 
         add("./d/", tarfile.DIRTYPE)
-        add("0.png", tarfile.LNKTYPE, "./1.png")  # before what it links to
+        add("0.png", tarfile.LNKTYPE, "./1.png")  # the target comes later
         add("1.png", data=b"old")
         add("1-old.png", tarfile.LNKTYPE, "./1.png")
         add("1.png", data=b"one")
@@ -687,7 +693,7 @@ def test_members_of_other_kinds(tmp_path):
     }
 
 
-def test_what_lies_beside_tars_is_counted(tmp_path):
+def test_other_files_next_to_tars_are_counted(tmp_path):
     shard(tmp_path / "a.tar", range(2))
     put(tmp_path, ["README.md", ".hidden.tar"])
     source = open_source(tmp_path)
@@ -695,15 +701,15 @@ def test_what_lies_beside_tars_is_counted(tmp_path):
     assert source.left_out.as_dict() == {"not a .tar file": {"count": 2, "examples": [".hidden.tar", "README.md"]}}
 
 
-def test_folder_with_tars_and_images_is_one_of_images(tmp_path):
-    """Only a folder that has neither images nor folders is taken for its tars."""
+def test_folder_with_tars_and_images_is_read_as_images(tmp_path):
+    """A folder is read as tars only if it has neither images nor folders."""
     shard(tmp_path / "a.tar", range(2))
     put(tmp_path, ["cat/1.png"])
     assert listed(tmp_path) == [("cat/1.png", 0)]
 
 
-def test_keys_of_a_tar_lead_nowhere(tmp_path):
-    """Outputs are written under keys: no root and no step upwards is left in them."""
+def test_keys_of_a_tar_are_safe_paths(tmp_path):
+    """Keys become file names of outputs, so they must not contain absolute paths or ".."."""
     path = tar(tmp_path / "t.tar", [("../../etc/1.png", b"x"), ("/root/2.png", b"y")])
     assert [key for key, _ in listed(path)] == ["t/etc/1", "t/root/2"]
 
@@ -720,8 +726,8 @@ def test_keys_of_a_tar_lead_nowhere(tmp_path):
         ("a-{10..8}", []),
     ],
 )
-def test_braces(pattern, names):
-    """As a shell expands them."""
+def test_braces_expand_as_in_a_shell(pattern, names):
+    """Braces expand as in a shell."""
     assert expand_braces(pattern) == names
 
 
@@ -767,13 +773,13 @@ def check_arrays(tmp_path, array, layout, kind):
 
 @pytest.mark.parametrize("kind", ["npy", "safetensors"])
 def test_rows_of_arrays_are_images(tmp_path, kind):
-    """Each row is an image, channels last: uint8 as it is, floats as float32; keys are numbers."""
+    """Each row is an image [H, W, C]; uint8 is unchanged, floats become float32. Keys are numbers."""
     for array, layout in ROWS_OF_ARRAYS_ARE_IMAGES:
         check_arrays(tmp_path, array, layout, kind)
 
 
-def test_labels_of_arrays(tmp_path):
-    """From another .npy; in a .safetensors from its "labels", unless others are given."""
+def test_labels_of_arrays_are_read(tmp_path):
+    """Labels are those of another .npy, or of the tensor "labels" in a .safetensors unless others are given."""
     np.save(tmp_path / "x.npy", BYTES)
     np.save(tmp_path / "y.npy", np.arange(12) % 5)
     np.save(tmp_path / "z.npy", np.arange(12, dtype=np.uint8) % 4)
@@ -786,16 +792,16 @@ def test_labels_of_arrays(tmp_path):
     assert given == [(f"{n:02}", n % 4) for n in range(12)]
 
 
-def test_bfloat16(tmp_path):
-    """A type that numpy lacks."""
+def test_bfloat16_tensors_are_read(tmp_path):
+    """bfloat16, which numpy does not have, is read."""
     safetensors = pytest.importorskip("safetensors.torch")
     safetensors.save_file({"images": torch.full((2, 4, 4), 0.5, dtype=torch.bfloat16)}, tmp_path / "x.safetensors")
     source = open_source(tmp_path / "x.safetensors")
     assert np.array_equal(source.read(next(source.listing())), np.full((4, 4), 0.5, np.float32))
 
 
-def test_rows_out_of_range(tmp_path):
-    """One bad row is one bad item."""
+def test_rows_out_of_range_are_bad_items(tmp_path):
+    """A row with values outside [0, 1] is one bad item."""
     array = np.full((4, 5, 6), 0.5)
     array[1, 2, 2], array[2, 0, 0] = 1.5, np.nan
     np.save(tmp_path / "x.npy", array)
@@ -806,7 +812,7 @@ def test_rows_out_of_range(tmp_path):
 
 
 def test_large_array_is_not_loaded(tmp_path):
-    """Rows come from a map of the file: 4 GiB of zeros on a sparse file cost nothing."""
+    """Files are memory-mapped, so a sparse file of 4 GiB needs little memory."""
     array = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.uint8, (1 << 22, 32, 32))
     del array
     source = open_source(tmp_path / "x.npy")
@@ -828,43 +834,45 @@ WRONG_ARRAYS = [
 ]
 
 
-def check_arrays_that_are_wrong(tmp_path, array, says):
+def check_bad_array(tmp_path, array, says):
     np.save(tmp_path / "x.npy", array)
-    refused(says, tmp_path / "x.npy")
-    refused("x.npy", tmp_path / "x.npy")
+    check_source_error(says, tmp_path / "x.npy")
+    check_source_error("x.npy", tmp_path / "x.npy")
 
 
 def test_wrong_arrays_raise(tmp_path):
-    """The message has the shape or type that came, and the file."""
+    """The error names the shape or type, and the file."""
     for array, says in WRONG_ARRAYS:
-        check_arrays_that_are_wrong(tmp_path, array, says)
+        check_bad_array(tmp_path, array, says)
 
 
-def test_array_files_that_are_wrong(tmp_path):
-    """Truncated, empty, or something else; labels that do not fit; tensors of which none is meant."""
+def test_bad_array_files_raise(tmp_path):
+    """Truncated, empty or other files, labels of another length, and several tensors without a choice raise errors."""
     np.save(tmp_path / "x.npy", BYTES)
     whole = (tmp_path / "x.npy").read_bytes()
     for data in (whole[:-1], whole[:50], b"", b"text"):
         (tmp_path / "y.npy").write_bytes(data)
-        refused("data must be a complete .npy file, got .*y.npy", tmp_path / "y.npy")
-    refused("labels must be a complete .npy file, got .*no.npy", tmp_path / "x.npy", labels=tmp_path / "no.npy")
+        check_source_error("data must be a complete .npy file, got .*y.npy", tmp_path / "y.npy")
+    check_source_error(
+        "labels must be a complete .npy file, got .*no.npy", tmp_path / "x.npy", labels=tmp_path / "no.npy"
+    )
     for labels in (np.zeros(11, int), np.zeros((12, 1), int), np.zeros(12, bool), np.zeros(12, complex)):
         np.save(tmp_path / "l.npy", labels)
-        refused(
+        check_source_error(
             "labels must be 12 class numbers or names, one for each image, got",
             tmp_path / "x.npy",
             labels=tmp_path / "l.npy",
         )
-    refused("labels must be None unless data is a .npy", tmp_path, labels="l.npy")
-    refused("labels must be None unless data is a .npy", [1, 2], labels="l.npy")
+    check_source_error("labels must be None unless data is a .npy", tmp_path, labels="l.npy")
+    check_source_error("labels must be None unless data is a .npy", [1, 2], labels="l.npy")
     safetensors = pytest.importorskip("safetensors.torch")
     path = tmp_path / "x.safetensors"
     path.write_bytes(b"text")
-    refused("data must be a complete safetensors file, got .*x.safetensors", path)
+    check_source_error("data must be a complete safetensors file, got .*x.safetensors", path)
     safetensors.save_file({"a": torch.zeros(2, 4, 4), "b": torch.zeros(2, 4, 4)}, path)
-    refused('data must have a tensor "images", or only one tensor with 3 or 4 axes, got', path)
+    check_source_error('data must have a tensor "images", or only one tensor with 3 or 4 axes, got', path)
     safetensors.save_file({"images": torch.zeros(2, 4, 4, dtype=torch.int32)}, path)
-    refused("got I32 in", path)
+    check_source_error("got I32 in", path)
 
 
 # --- Python's data sets ----------------------------------------------------------------------------------------------
@@ -889,12 +897,12 @@ class Numbers:
 
 
 def build():
-    """Named by a test as test_sources:build."""
+    """Return a data set; a test passes the name "test_sources:build"."""
     return Numbers(targets=list(range(12)))
 
 
-def test_map_style_data_sets():
-    """Labels come with the items; one that fails is one bad item."""
+def test_map_style_data_sets_are_read():
+    """Labels come with the items. An item that raises an error is one bad item."""
     data = Numbers(classes=["a", "b", ("c", "sea")])
     source = open_source(data)
     items = list(source.listing())
@@ -924,8 +932,8 @@ def test_map_style_data_sets():
     ],
     ids=repr,
 )
-def test_labels_that_a_data_set_has(attributes):
-    """Known from the listing on, for which one item is looked at, for a key; not those of another length."""
+def test_labels_of_a_data_set_are_known_in_the_listing(attributes):
+    """Labels in an attribute of the data set are known in the listing, if their number is right."""
     data = Numbers(**attributes)
     assert [label for _, label in listed(data)] == list(range(12))
     assert data.reads <= 1
@@ -951,26 +959,26 @@ def test_labels_that_a_data_set_has(attributes):
     ids=repr,
 )
 def test_attributes_that_are_no_labels_are_ignored(attributes):
-    """Several labels each, labels that are transformed later, paths, mappings, sets or texts: the item's own count."""
+    """If an attribute does not contain one plain label per item, labels come with the items."""
     source = open_source(Numbers(**attributes))
     items = list(source.listing())
     assert {item.label for item in items} == {None} and source.read_with_label(items[7])[1] == 1
 
 
-def test_keys_of_a_data_set():
-    """From its triples, for which each is read once; or from its keys, without."""
+def test_keys_of_a_data_set_are_used():
+    """Keys come from the data set's attribute or, by reading each item once, from its triples."""
     data = Numbers(key=lambda n: f"image/{n}")
     wanted = [(f"image/{n}", n % 3) for n in range(12)]
-    wanted[5] = ("05", None)  # that one cannot be read
+    wanted[5] = ("05", None)  # item 5 cannot be read
     assert listed(data) == wanted
     data = Numbers(keys=[f"k{n}" for n in range(12)], targets=list(range(12)))
     assert listed(data) == [(f"k{n}", n) for n in range(12)] and data.reads == 0
-    refused("key must be a relative path", Numbers(keys=["../a"] * 12))
-    refused("key must be a relative path", Numbers(key=lambda n: f"/{n}"))
+    check_source_error("key must be a relative path", Numbers(keys=["../a"] * 12))
+    check_source_error("key must be a relative path", Numbers(key=lambda n: f"/{n}"))
 
 
-def test_data_sets_of_images_alone_and_of_wrong_targets():
-    """No target is no label, nor is one that is no single value; a value that is no label is an error of its item."""
+def test_data_sets_without_targets_and_with_bad_ones():
+    """An item without a single target value has no label. A value that is no valid label is an error of its item."""
     image = np.zeros((4, 4), np.uint8)
     without = [
         image,
@@ -994,8 +1002,8 @@ def test_data_sets_of_images_alone_and_of_wrong_targets():
     assert source.read(items[len(without)]) is image  # the image is good, whatever its target
 
 
-def test_labels_that_come_with_items_are_those_of_the_classes():
-    """By name or number; another name is an error, also where keys make the listing read it."""
+def test_labels_of_items_must_be_classes_of_the_data_set():
+    """Labels are names or numbers of the data set's classes. Another name is an error, also in the listing."""
     image = np.zeros((4, 4), np.uint8)
     data = Numbers(2, classes=["cat", "dog"])
     data.__class__ = type("Named", (Numbers,), {"__getitem__": lambda self, n: (image, ("dog", "owl")[n])})
@@ -1004,7 +1012,7 @@ def test_labels_that_come_with_items_are_those_of_the_classes():
     assert source.read_with_label(items[0])[1] == 1
     with pytest.raises(BadItem, match=r"Named\[1\]: label must be one of 'cat', 'dog' ..., got 'owl'"):
         source.read_with_label(items[1])
-    refused(r"list\[1\]: label must be a non-negative int, got 1.5", [(image, 0, "a"), (image, 1.5, "b")])
+    check_source_error(r"list\[1\]: label must be a non-negative int, got 1.5", [(image, 0, "a"), (image, 1.5, "b")])
 
 
 @merged
@@ -1034,21 +1042,23 @@ def test_names_of_classes_come_in_several_containers(named, expected):
             source.read_with_label(items[0])
 
 
-def test_callable():
-    """Imported and called; the messages say what was wrong with it."""
+def test_callable_is_imported_and_called():
+    """A callable is imported and called. Errors say what was wrong with it."""
     source = open_source("test_sources:build")
     assert [item.label for item in source.listing()] == list(range(12))
     assert source.description["spec"] == "test_sources:build" and source.name == "test_sources:build"
-    refused("data 'no_such:thing' must name an importable module, .*, got 'no_such': No module", "no_such:thing")
-    refused("has no attribute 'nothing'", "test_sources:nothing")
-    refused("which is int", "test_sources:USAGE")
-    refused("a data set with __len__ and __getitem__, got object from builtins:object", "builtins:object")
-    refused("got int", 3)
-    refused("must have items, got none", [])
+    check_source_error(
+        "data 'no_such:thing' must name an importable module, .*, got 'no_such': No module", "no_such:thing"
+    )
+    check_source_error("has no attribute 'nothing'", "test_sources:nothing")
+    check_source_error("which is int", "test_sources:USAGE")
+    check_source_error("a data set with __len__ and __getitem__, got object from builtins:object", "builtins:object")
+    check_source_error("got int", 3)
+    check_source_error("must have items, got none", [])
 
 
 def test_data_set_is_read_by_one_thread_at_a_time():
-    """As in a worker of torch's DataLoader: a file's position is its own."""
+    """So a data set that reads from an open file works, as in a worker of torch's DataLoader."""
     busy, met = threading.Lock(), []
 
     class Fragile(list):
@@ -1065,8 +1075,8 @@ def test_data_set_is_read_by_one_thread_at_a_time():
     assert not any(met) and [int(image[0, 0]) for image in images] == list(range(40))
 
 
-def test_torchvisions_fake_data():
-    """A data set of theirs, and a Subset of it, as they are."""
+def test_torchvision_data_sets_are_read():
+    """A data set of torchvision and a Subset of it are read."""
     import optional_libraries
 
     datasets = pytest.importorskip(f"{optional_libraries.torchvision().__name__}.datasets")
@@ -1095,7 +1105,7 @@ def hugging_face():
 
 @pytest.fixture
 def pictures(tmp_path, monkeypatch):
-    """A folder of images in two splits, as datasets reads it."""
+    """A folder of images in two splits, in the layout that Hugging Face datasets reads."""
     monkeypatch.setattr(hugging_face().config, "HF_DATASETS_CACHE", tmp_path / "cache")
     zoo = pytest.importorskip("zoo")
     whole = zoo.png(zoo.picture(), zoo.RGB)
@@ -1108,8 +1118,8 @@ def pictures(tmp_path, monkeypatch):
     return tmp_path / "hf", whole
 
 
-def test_folder_by_datasets(pictures):
-    """Bytes as they are, not decoded; labels and their names; the split that is asked for, or test."""
+def test_image_folder_is_read_by_datasets(pictures):
+    """Items have the undecoded bytes, labels and names; the split is the given one, or test."""
     folder, whole = pictures
     source = open_source(f"hf:{folder}")
     items = list(source.listing())
@@ -1117,12 +1127,12 @@ def test_folder_by_datasets(pictures):
     assert [(item.key, item.label) for item in items] == [("0", 0), ("1", 0), ("2", 1), ("3", 1)]
     assert [source.read(item) for item in items] == [whole, whole[:50], whole, whole]
     assert len(listed(f"hf:{folder}#train")) == 4
-    refused(r"data must name a split, .* one of \[.*'train'.*\] in .*, got 'x'", f"hf:{folder}#x")
-    refused("data set that the package datasets can load, got .*nowhere", f"hf:{folder}/nowhere")
+    check_source_error(r"data must name a split, .* one of \[.*'train'.*\] in .*, got 'x'", f"hf:{folder}#x")
+    check_source_error("data set that the package datasets can load, got .*nowhere", f"hf:{folder}/nowhere")
 
 
-def test_data_sets_saved_by_datasets(tmp_path):
-    """save_to_disk of one split and of several; labels that are words; rows without image."""
+def test_saved_hugging_face_data_sets_are_read(tmp_path):
+    """Data sets of one and of several splits are read, with labels that are words, and rows without image."""
     datasets = hugging_face()
     rows = {"label": ["b", "a", None], "picture": [{"bytes": b"x", "path": None}, None, {"bytes": b"", "path": None}]}
     features = datasets.Features({"label": datasets.Value("string"), "picture": datasets.Image(decode=False)})
@@ -1137,11 +1147,11 @@ def test_data_sets_saved_by_datasets(tmp_path):
     assert open_source(f"hf:{tmp_path}/two").description["split"] == "train"
     assert len(listed(f"hf:{tmp_path}/two#val")) == 3
     datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "three")
-    refused("a column of type Image, got", f"hf:{tmp_path}/three")
+    check_source_error("a column of type Image, got", f"hf:{tmp_path}/three")
 
 
-def test_without_datasets(monkeypatch):
-    """The extra is named."""
+def test_missing_datasets_package_is_named(monkeypatch):
+    """The error names the extra."""
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ImportError, match=r"steerlens_fast\[hf\]"):
         open_source("hf:mnist")
@@ -1150,8 +1160,8 @@ def test_without_datasets(monkeypatch):
 # --- all of them -----------------------------------------------------------------------------------------------------
 
 
-def test_workers_read_what_they_never_listed(tmp_path):
-    """An item's own fields are enough, also in another process; the listing's labels come with it."""
+def test_items_can_be_read_without_listing(tmp_path):
+    """An item can be read by another process that has not listed the source; it has the label of the listing."""
     put(tmp_path / "f", ["a/1.png", "b/2.png"])
     (tmp_path / "t.csv").write_text("path,label\nf/a/1.png,x\n")
     shard(tmp_path / "t.tar", range(3))

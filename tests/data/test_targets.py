@@ -20,7 +20,7 @@ NAMES = ["cat", "dog", "eel", "fox"]
 
 
 def items(count=8, root="/data"):
-    """Labels 0, 1, 2, 3, None, 1, ..."""
+    """Return items with the labels 0, 1, 2, 3, None, 1, ..."""
     labels = [None if n % 5 == 4 else n % 4 for n in range(count)]
     return [Item(n, f"a/{n}", f"{root}/a/{n}.png", label) for n, label in enumerate(labels)]
 
@@ -30,13 +30,13 @@ def targets(value, some=None, names=NAMES):
     return {item.key: item.target for item in rule.resolve(iter(items() if some is None else some), names)}, rule
 
 
-def refused(value, *said, names=NAMES, some=None):
-    """The error of parsing or resolving; it names target and what came."""
+def check_target_error(value, *parts, names=NAMES, some=None):
+    """Check that parsing or resolving a target raises an error that names "target" and ``parts``."""
     with pytest.raises(JobError) as caught:
         targets(value, some, names)
     assert caught.value.code == USAGE
     assert "target" in str(caught.value)
-    for text in said:
+    for text in parts:
         assert text in str(caught.value)
 
 
@@ -45,7 +45,7 @@ def written(path, text):
     return str(path)
 
 
-# --- What is decided beforehand ---
+# --- Targets by rule ---
 
 
 @pytest.mark.parametrize("rank", ["runner-up", "argmax", "least"])
@@ -77,7 +77,7 @@ SINGLE_CLASS_IS_THE_TARGET_OF_ALL = [
 ]
 
 
-def check_one_class_is_everybody_s(value):
+def check_single_class_is_the_target_of_all(value):
     found, rule = targets(value)
     assert found == {item.key: 2 for item in items()}
     assert json.loads(json.dumps(rule.description)) == {"kind": "class", "class": "eel" if value == "eel" else 2}
@@ -85,10 +85,10 @@ def check_one_class_is_everybody_s(value):
 
 def test_single_class_is_the_target_of_all():
     for value in SINGLE_CLASS_IS_THE_TARGET_OF_ALL:
-        check_one_class_is_everybody_s(value)
+        check_single_class_is_the_target_of_all(value)
 
 
-def test_digits_are_a_number_even_where_a_class_is_called_so():
+def test_digits_are_class_numbers_even_if_a_class_has_that_name():
     found, _ = targets("1", names=["5", "1", "0"])
     assert set(found.values()) == {1}
     found, _ = targets("0", names=["5", "1", "0"])
@@ -107,9 +107,9 @@ MAPS = [
 ]
 
 
-def check_a_map_goes_from_label_to_target_and_drops_the_others(value):
+def check_map_gives_targets_by_label(value):
     found, rule = targets(value)
-    goes = {1: 3, 3: 0, None: None}  # without a label nothing can be said: kept, and fails later
+    goes = {1: 3, 3: 0, None: None}  # an item without a label is kept, and fails when it is read
     assert found == {item.key: goes[item.label] for item in items() if item.label in goes}
     assert rule.dropped == sum(item.label in (0, 2) for item in items()) > 0
     assert rule.description["kind"] == "map" and len(json.loads(json.dumps(rule.description))["map"]) == 2
@@ -117,7 +117,7 @@ def check_a_map_goes_from_label_to_target_and_drops_the_others(value):
 
 def test_map_gives_targets_by_label_and_drops_other_labels():
     for value in MAPS:
-        check_a_map_goes_from_label_to_target_and_drops_the_others(value)
+        check_map_gives_targets_by_label(value)
 
 
 def test_map_in_a_json_file_is_that_map(tmp_path):
@@ -130,8 +130,8 @@ def test_map_in_a_json_file_is_that_map(tmp_path):
         )
 
 
-def test_configurations_rule_is_the_same_after_json(tmp_path):
-    """``about`` says all that decides: a rule made of it again is equal."""
+def test_rule_is_the_same_after_json(tmp_path):
+    """A rule that is made again from ``about`` is equal."""
     for value in ({1: 3, "fox": "cat"}, "map:1=3"):
         rule = parse_target(value)
         assert parse_target(json.loads(json.dumps(rule.description))["map"]) == rule
@@ -150,7 +150,7 @@ CSV = {
 }
 
 
-def check_a_csv_says_it_by_key_or_path_and_drops_the_others(tmp_path, text):
+def check_csv_gives_targets_by_key_or_path(tmp_path, text):
     file = tmp_path / "t.csv"
     file.write_bytes(text.encode())
     found, rule = targets(str(file))
@@ -161,7 +161,7 @@ def check_a_csv_says_it_by_key_or_path_and_drops_the_others(tmp_path, text):
 
 def test_csv_gives_targets_by_key_or_path_and_drops_other_items(tmp_path):
     for text in CSV.values():
-        check_a_csv_says_it_by_key_or_path_and_drops_the_others(tmp_path, text)
+        check_csv_gives_targets_by_key_or_path(tmp_path, text)
 
 
 def test_csvs_relative_paths_begin_at_its_folder(tmp_path, monkeypatch):
@@ -172,8 +172,8 @@ def test_csvs_relative_paths_begin_at_its_folder(tmp_path, monkeypatch):
     assert targets("t.csv", some)[0] == {"a/1": 2, "a/2": 3}
 
 
-def test_items_are_taken_one_by_one(tmp_path):
-    """Whatever the rule: after three items are out, no more than were needed have been taken in."""
+def test_items_are_read_only_as_needed(tmp_path):
+    """For every rule, items are read only as far as needed."""
     file = written(tmp_path / "t.csv", "key,target\n" + "".join(f"a/{n},1\n" for n in range(100)))
     for value in ("least", "label", 3, {0: 1, 1: 1, 2: 1, 3: 1}, file):
         taken = []
@@ -181,24 +181,24 @@ def test_items_are_taken_one_by_one(tmp_path):
         assert len([next(stream) for _ in range(3)]) == 3 == len(taken)
 
 
-def test_counting_begins_anew_with_each_resolve():
+def test_each_resolve_counts_from_zero():
     rule, others = parse_target({0: 1}), sum(item.label not in (0, None) for item in items())
     for _ in range(2):
         list(rule.resolve(items()))
         assert rule.dropped == others > 0
 
 
-def test_label_that_is_known_late_gets_its_target_then():
+def test_label_that_is_known_after_reading_gets_its_target():
     assert [parse_target("label").target_of(n) for n in (4, None)] == [4, None]
     assert [parse_target("map:cat=fox,1=2").target_of(n, NAMES) for n in (0, 1, 2, None)] == [3, 2, None, None]
     assert parse_target("argmax").target_of(3) is None
 
 
-# --- What the lens is given ---
+# --- Targets for the lens ---
 
 
 def test_placeholders_get_class_0_and_leave_the_others_unchanged():
-    """What goes to the lens is as captum has it: a list of one class per sample, or a rank."""
+    """The lens gets targets in captum's form: a list with one class per sample, or a rank."""
     images, lens = torch.rand(3, 3, 16, 16), SteerableLens(linear())
     given = batch_target(parse_target("label"), [4, None, 2])
     assert given == [4, 0, 2]
@@ -208,7 +208,7 @@ def test_placeholders_get_class_0_and_leave_the_others_unchanged():
     assert torch.equal(lens.morph(images, rank, factors=1.0, score="none").target, least)
 
 
-# --- What is refused ---
+# --- Bad input ---
 
 BAD = {
     "unknown name": ("owl", "'owl'", "'cat', 'dog', 'eel', 'fox'", "runner-up"),
@@ -245,26 +245,26 @@ BAD = {
 }
 
 
-def check_bad_targets(value, said):
-    refused(value, *said)
+def check_bad_targets(value, parts):
+    check_target_error(value, *parts)
 
 
 def test_bad_targets_raise():
-    for value, said in [(v, said) for v, *said in BAD.values()]:
-        check_bad_targets(value, said)
+    for value, parts in [(v, parts) for v, *parts in BAD.values()]:
+        check_bad_targets(value, parts)
 
 
-def test_class_twice_in_a_json_file(tmp_path):
+def test_class_twice_in_a_json_file_raises(tmp_path):
     (tmp_path / "t.json").write_text('{"cat": 1, "cat": 2}')
-    refused(tmp_path / "t.json", "'cat' twice", str(tmp_path / "t.json"))
+    check_target_error(tmp_path / "t.json", "'cat' twice", str(tmp_path / "t.json"))
 
 
-def test_name_where_the_data_have_none():
-    refused("cat", "'cat'", "classes of the data: no names", names=None)
+def test_name_without_class_names_raises():
+    check_target_error("cat", "'cat'", "classes of the data: no names", names=None)
 
 
-def test_name_that_two_classes_have():
-    refused("crane", "'crane'", "number", names=["crane", "owl", "crane"])
+def test_name_of_two_classes_raises():
+    check_target_error("crane", "'crane'", "number", names=["crane", "owl", "crane"])
     assert set(targets("owl", names=["crane", "owl", "crane"])[0].values()) == {1}
 
 
@@ -310,22 +310,22 @@ BAD_CSV = {
 }
 
 
-def check_bad_csv_files(tmp_path, text, said):
-    refused(written(tmp_path / "t.csv", text), *said)
+def check_bad_csv_files(tmp_path, text, parts):
+    check_target_error(written(tmp_path / "t.csv", text), *parts)
 
 
 def test_bad_csv_files_raise(tmp_path):
-    for text, said in [(t, said) for t, *said in BAD_CSV.values()]:
-        check_bad_csv_files(tmp_path, text, said)
+    for text, parts in [(t, parts) for t, *parts in BAD_CSV.values()]:
+        check_bad_csv_files(tmp_path, text, parts)
 
 
-@pytest.mark.parametrize("text, said", [("{", "JSON"), ("[1]", "list"), ("{}", "none"), ('{"1": true}', "True")])
-def test_bad_json_files_are_named(tmp_path, text, said):
-    refused(written(tmp_path / "t.json", text), said)
+@pytest.mark.parametrize("text, parts", [("{", "JSON"), ("[1]", "list"), ("{}", "none"), ('{"1": true}', "True")])
+def test_bad_json_files_are_named(tmp_path, text, parts):
+    check_target_error(written(tmp_path / "t.json", text), parts)
 
 
-def test_unknown_keys_of_a_csv_do_not_matter_to_who_stops_before_the_end(tmp_path):
-    """A limit cuts what is resolved: what it leaves out is not missed."""
+def test_unknown_keys_of_a_csv_are_no_error_with_a_limit(tmp_path):
+    """With a limit, keys of items that are not read are no error."""
     file = written(tmp_path / "t.csv", "key,target\na/1,3\na/2,3\nb/9,3\n")
     stream = parse_target(file).resolve(items())
     assert [next(stream).key for _ in range(2)] == ["a/1", "a/2"]
@@ -333,8 +333,8 @@ def test_unknown_keys_of_a_csv_do_not_matter_to_who_stops_before_the_end(tmp_pat
         list(stream)
 
 
-def test_columns_names_are_the_models_classes_where_it_has_them(tmp_path):
-    """Synonyms, too; else the data's, sorted. Numbers are the model's."""
+def test_names_in_a_column_are_classes_of_the_model(tmp_path):
+    """Names in a column are classes or synonyms of the model if it has names, else of the data."""
     table = written(tmp_path / "t.csv", "path,label,target\na.png,cat,tench\nb.png,ant,cat\nc.png,cat,\n")
     source = open_source(table)
     list(source.listing())

@@ -1,4 +1,4 @@
-"""The demo and the command line, on the real digits; short, and once in full."""
+"""The demo on the real digits: short runs, one complete run, and the command."""
 
 import csv
 import json
@@ -70,8 +70,8 @@ def test_files_exist_and_decode(short):
         with Image.open(path) as picture:
             picture.load()
             if path.suffix == ".gif":
-                assert picture.n_frames == 2 * SHORT["frames"] - 2  # there and back
-                assert picture.width >= 3 * 32 * 4 and picture.info["loop"] == 0  # three families, enlarged, for ever
+                assert picture.n_frames == 2 * SHORT["frames"] - 2  # forward and back
+                assert picture.width >= 3 * 32 * 4 and picture.info["loop"] == 0  # three families; repeats forever
             else:
                 assert min(picture.size) > 300
 
@@ -99,7 +99,7 @@ def test_morphs_reach_their_distance(short):
 
 
 def test_morphs_are_those_of_the_lens(short):
-    """A digit's morph in the demo equals that of the digit alone."""
+    """The morph of a digit in the demo equals a morph of this digit alone."""
     e = short.examples[0]
     lens = SteerableLens(short.model, family="csp-joint", rule="polar")
     alone = lens.morph(e.image[None, None], e.target, max_l2=SHORT["max_l2"], frames=SHORT["frames"])
@@ -142,7 +142,7 @@ def test_complex_rule_reaches_its_distance(tmp_path):
     assert all(abs(m.l2[0, -1] - 1) <= 5e-4 for m in result.examples[0].morphs.values())
 
 
-# --- The whole -------------------------------------------------------------------------------------------------------
+# --- A complete run --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -155,7 +155,7 @@ def test_full_demo_morphs_a_3_into_an_8(tmp_path):
         assert joint.target_probability[0, 0] < 0.1
         assert joint.target_probability[0, -1] > 0.5 and pixel.target_probability[0, -1] > 0.5
         assert joint.reached[0, -1]
-        # In place of the eye: nearer to the mean test digit of the target class than the source was.
+        # The last frame is nearer to the mean digit of the target class than the source is
         mean = d.test_images[d.test_labels == e.target].mean(0)[0]
         assert (joint.frames[0, -1, 0] - mean).norm() < (e.image - mean).norm()
     assert result.flipped[3, 8]["joint"] > 0.5
@@ -185,7 +185,7 @@ def test_bad_arguments_raise(tmp_path):
     for arguments, error, text in BAD_ARGUMENTS:
         with pytest.raises(error, match=text):
             run_demo(tmp_path / "out", **arguments)
-        assert not (tmp_path / "out").exists()  # found before anything is done
+        assert not (tmp_path / "out").exists()  # the error is raised first
 
 
 def test_failed_write_leaves_the_old_file(tmp_path):
@@ -224,7 +224,7 @@ def test_demo_command(tmp_path, capsys):
 
 
 def check_job(folder, out):
-    """The data-set job that ends the demo: every test digit, its gallery, and the command line that repeats it."""
+    """Check the data-set job of the demo: it has all test digits, a gallery, and the command that repeats it."""
     summary = json.loads((folder / "job/summary.json").read_text())
     assert summary["complete"] and summary["items"] == 450 and not summary["failed"]
     assert str(folder / "job/gallery/index.html") in out and (folder / "job/gallery/index.html").exists()
@@ -239,7 +239,7 @@ def check_job(folder, out):
 
 
 def test_printed_command_is_found_by_a_shell(tmp_path, monkeypatch):
-    """By its name where it is on PATH, else by its path, in short where that is below the working directory."""
+    """The program is printed as a name if it is on PATH, else as a path (relative if below the working directory)."""
     program = tmp_path / "venv" / "bin" / "steerlens-fast"
     program.parent.mkdir(parents=True)
     program.touch(0o755)

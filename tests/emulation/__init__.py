@@ -1,6 +1,7 @@
-"""The CUDA kernels on the CPU: see README.md.
+"""Runs the CUDA kernels on the CPU (README.md).
 
-``STEERLENS_EMULATE_CUDA`` names a kind of build ("plain" or "sanitized") that tests use in place of the CPU's kernels.
+If the environment variable ``STEERLENS_EMULATE_CUDA`` names a kind of build ("plain" or "sanitized"), all tests use it
+in place of the CPU's kernels.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ SECTOR = 32  # bytes
 
 @dataclass(frozen=True)
 class Traffic:
-    """What one kernel moved to and from global memory, in sectors of 32 bytes.
+    """The memory traffic of one kernel.
 
-    ``loads`` and ``stores`` count a sector once for each warp access that touches it; ``block_loads`` and
-    ``block_stores`` once for each block, as if a block's own accesses always found it in the L1 cache. A warp access to
-    shared memory takes as many ``wavefronts`` as there are words of the bank with the most accessed words;
-    ``fewest_wavefronts`` is the number without bank conflicts.
+    ``loads`` and ``stores`` are sectors of global memory (32 bytes), counted for each warp access that touches them.
+    ``block_loads`` and ``block_stores`` count a sector once per block, as if the L1 cache served later accesses of the
+    block. ``wavefronts`` are the steps that accesses to shared memory take: in a step, each bank serves one word.
+    ``fewest_wavefronts`` is their number without bank conflicts.
     """
 
     kernel: str
@@ -49,8 +50,8 @@ class Traffic:
 
 @cache
 def load(kind: str = "plain") -> ctypes.CDLL:
-    """Build and load the emulated ops, ``torch.ops.steerlens_emulated``. A process can load one kind."""
-    from .build import build  # imports torch's build tools, which takes a while
+    """Build and load the emulated ops, ``torch.ops.steerlens_emulated``. A process can load only one kind."""
+    from .build import build  # here, since it imports torch's build tools, which takes long
 
     path = build(kind)
     torch.ops.load_library(path)
@@ -58,18 +59,18 @@ def load(kind: str = "plain") -> ctypes.CDLL:
 
 
 def set_seed(seed: int) -> None:
-    """Set the seed from which the order of blocks, warps and lanes is drawn."""
+    """Set the seed of the random order of blocks, warps and lanes."""
     load(requested()).emulation_set_seed(ctypes.c_uint64(seed))
 
 
 def set_max_grid_rows(rows: int | None) -> None:
-    """Limit the rows of grids, so that kernels must loop; None for a device's limit."""
+    """Limit the rows of grids, so that kernels must loop over planes; None restores the limit of GPUs."""
     load(requested()).emulation_set_max_grid_rows(rows or 0)
 
 
 def install(kind: str = "plain") -> torch.library.Library:
-    """Put the emulated kernels in place of the CPU's, for as long as the returned object lives."""
-    from steerlens_fast import native  # not before requested() has changed the environment
+    """Replace the CPU's kernels by emulated ones, as long as the returned object exists."""
+    from steerlens_fast import native  # here, since requested() must set environment variables before this import
 
     load(kind)
     library = torch.library.Library("steerlens_fast", "IMPL")
@@ -84,7 +85,7 @@ def install(kind: str = "plain") -> torch.library.Library:
 
 
 def counted(function: Callable) -> list[Traffic]:
-    """Return what the kernels that ``function`` launches move; needs the kind "counting"."""
+    """Call ``function`` and return the traffic of each kernel that it launches; needs the kind "counting"."""
     library = load("counting")
     library.emulation_stop_counting.restype = ctypes.c_char_p
     library.emulation_start_counting()
@@ -93,12 +94,12 @@ def counted(function: Callable) -> list[Traffic]:
     finally:
         text = library.emulation_stop_counting().decode()
     rows = [line.rsplit("\t", 9) for line in text.splitlines()]
-    order = (0, 2, 3, 5, 6, 7, 8)  # launches, then sectors and those of blocks, and wavefronts
+    order = (0, 2, 3, 5, 6, 7, 8)  # the columns of the report in the order of Traffic's fields
     return [Traffic(kernel, *(int(numbers[i]) for i in order)) for kernel, *numbers in rows]
 
 
 def requested() -> str | None:
-    """Return the kind of build that the environment requests; if any, disable the CPU's ops on whole planes."""
+    """Return the kind of build that the environment requests, or None. If there is one, disable the CPU's plane ops."""
     kind = os.environ.get(VARIABLE)
     if kind:
         os.environ["STEERLENS_CPU_CAPABILITY"] = "default"

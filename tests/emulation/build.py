@@ -1,6 +1,6 @@
-"""Builds csrc/cuda for the CPU, unmodified: one shared library with the ops of ``torch.ops.steerlens_emulated``.
+"""Builds the unmodified csrc/cuda for the CPU, as a library with the ops ``torch.ops.steerlens_emulated``.
 
-Object files are kept under build/emulation, named by a hash of everything that they depend on.
+Object files are kept in build/emulation. Their names contain a hash of everything that they depend on.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from torch.utils import cpp_extension
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
-import setup  # noqa: E402  (for its flags)
+import setup  # noqa: E402  (setup.py defines the flags)
 
 HERE, CSRC, BUILD = Path(__file__).parent, ROOT / "csrc", ROOT / "build/emulation"
 CUDA_RUNTIME = HERE / "device/cuda_runtime.h"
-NAMESPACE = "steerlens_emulated"  # of the ops, in place of steerlens_fast; as in __init__.py
+NAMESPACE = "steerlens_emulated"  # of the ops; the same as in __init__.py
 CXX = shlex.split(os.environ.get("CXX", "g++"))
 
 # {kind of build: flags for the kernels}
 KINDS = {
     "plain": ["-O2", "-fsanitize=alignment"],
-    # No scalar replacement: it would store a struct's members one by one, where a device stores 16 bytes.
+    # Without -fno-tree-sra, GCC would store the members of a struct one by one, where a GPU stores 16 bytes.
     "counting": ["-O1", "-fno-tree-sra", "-fsanitize=thread"],
     "sanitized": ["-O1", "-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
 }
 COMMON = ["-fPIC", "-Wno-unknown-pragmas", "-Wno-tsan", "-fno-ipa-icf", f"-Dsteerlens_fast={NAMESPACE}"]
-# Linkers accept a shared library that lacks functions, unless told otherwise.
+# Makes undefined functions an error, which they are not by default in a shared library.
 COMPLETE = ["-Wl,--no-undefined"]
 LINKED = {"sanitized": ["-fsanitize=address,undefined"]}
 
 
 def build(kind: str = "plain", sources: list[Path] | None = None, csrc: Path = CSRC) -> Path:
-    """Build the library of this kind, from ``sources`` or the ops of another ``csrc`` if given; return its path."""
+    """Build a library and return its path. By default it has all ops; ``sources`` or ``csrc`` replace their files."""
     kernels = [*sorted(csrc.glob("cuda/**/*.cu")), csrc / "schema.cpp"] if sources is None else sources
     device, device_flags = sorted((HERE / "device").glob("*.cpp")), ["-O2"]
     if kind == "sanitized":
@@ -76,7 +76,7 @@ def linked(objects: list[Path], flags: list[str]) -> Path:
         paths = [f"-L{path}" for path in cpp_extension.library_paths(device_type="cpu")]
         libraries = ["-lc10", "-ltorch", "-ltorch_cpu", "-ldl"]
         run([*CXX, "-shared", *flags, *map(str, objects), *paths, *libraries, "-o", f"{target}.new"])
-        # The names of kernels, which have no dynamic symbols.
+        # A file with the names of kernels, which are no dynamic symbols; kernel_name in scheduler.cpp reads it
         names = run(["nm", "-C", "--defined-only", f"{target}.new"])
         lines = [line.split(" ", 2) for line in names.splitlines()]
         text = [f"{address} {name}\n" for address, kind, name in lines if kind in "tTwW"]
@@ -97,7 +97,7 @@ def compiler() -> str:
 
 
 def run(command: list[str]) -> str:
-    env = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # of the sanitizers
+    env = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # without the sanitizers
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=env)
     if done.returncode != 0:
         raise RuntimeError(f"{shlex.join(command)}\n{done.stdout}")

@@ -1,4 +1,4 @@
-"""The emulated kernels beyond the suite's cases: the order of threads, and grids too small for all planes."""
+"""Emulated kernels give the same results for any order of threads, in chunks, and if planes exceed the grid."""
 
 import pytest
 import torch
@@ -11,9 +11,9 @@ from steerlens_fast.ops import reference
 from . import set_max_grid_rows, set_seed
 
 SEEDS = range(1, 5)
-ROWS = 2  # of blocks in a grid
-# More planes than ROWS; bands are computed eight planes at a time. The 125 coefficients of a plane would fit into a
-# warp or two, but most planes begin between sectors, and need another warp.
+ROWS = 2  # rows of blocks in a grid
+# Shapes with more planes than ROWS. Filters process eight planes at a time. A plane has 125 coefficients, so most
+# planes do not begin at a sector.
 MANY = {
     **dict.fromkeys(OPS, (5, 2, 5, 25)),
     **dict.fromkeys(["pair", "unpair"], ((10, 5, 25), 2)),
@@ -29,13 +29,13 @@ def few_rows():
 
 
 @pytest.fixture(autouse=True)
-def first_seed():
+def default_seed():
     yield
     set_seed(0)
 
 
 @pytest.mark.parametrize("case_", [c for c in OP_CASES if c.label.endswith(("odd", "threads"))], ids=str)
-def test_order_does_not_change_a_bit(case_: OpCase):
+def test_ops_do_not_depend_on_the_order_of_threads(case_: OpCase):
     args = case_.build(torch.float32)
 
     def results(seed):
@@ -47,7 +47,7 @@ def test_order_does_not_change_a_bit(case_: OpCase):
 
 
 def plane_args(planes: int, frames: int, H: int = 33, W: int = 22) -> dict[str, list]:
-    """Return arguments of the ops on whole planes: an odd number of bands of the image's size, and smaller ones."""
+    """Return arguments of the ops on whole planes: three bands of the image's size, and a smaller one."""
     x, g = (torch.rand(planes, H, W) for _ in range(2))
     filters = [torch.rand(3, H, W) / (H * W), torch.rand(1, H // 2, W // 2) / (H * W)]
     factors, residual = torch.rand(frames, 1), torch.rand(1, H, W) / (H * W)
@@ -60,7 +60,7 @@ def plane_args(planes: int, frames: int, H: int = 33, W: int = 22) -> dict[str, 
 
 
 @pytest.mark.parametrize("op", PLANE_OPS)
-def test_order_does_not_change_a_bit_of_planes(op):
+def test_plane_ops_do_not_depend_on_the_order_of_threads(op):
     args = plane_args(9, 3)[op]
 
     def results(seed):
@@ -71,8 +71,8 @@ def test_order_does_not_change_a_bit_of_planes(op):
     assert all(all(map(torch.equal, expected, results(seed))) for seed in SEEDS)
 
 
-def test_chunks_of_planes_do_not_change_a_bit():
-    """So many frames that the memory for all planes would exceed the limit."""
+def test_plane_ops_do_not_depend_on_chunks():
+    """There are so many frames that the memory for all planes exceeds the limit for one chunk."""
     x, g, *options = plane_args(9, 4096, 16, 16)["morph_planes"]
     frames = RAW.morph_planes(x, g, *options)
     for n in (0, 8):
@@ -80,7 +80,7 @@ def test_chunks_of_planes_do_not_change_a_bit():
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_more_planes_than_a_grid_has_rows(op, few_rows):
+def test_kernels_loop_over_planes_that_exceed_the_grid(op, few_rows):
     args = case(op, "many", MANY[op]).build(torch.float32)
     wide_args = [widened(a) for a in args]
     actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*wide_args)
@@ -89,17 +89,17 @@ def test_more_planes_than_a_grid_has_rows(op, few_rows):
 
 
 def test_planes_of_one_block_do_not_mix(few_rows):
-    """A block finds the largest amplitude of one plane after the other; each has its own floor."""
+    """A block finds the largest amplitudes of several planes; each plane must use its own for the threshold."""
     args = case("step", "many", (4, 1, 9, 99), floor=0.4).build(torch.float32)
-    args[0][ROWS:] *= 100  # nothing in the first planes would reach this floor
+    args[0][ROWS:] *= 100  # with the threshold of these planes, nothing in the first planes would move
     for seed in SEEDS:
         set_seed(seed)
         phase, _ = RAW.step(*args)
         assert (phase != 0).flatten(1).any(1).all()
 
 
-def test_largest_amplitude_is_found_anywhere():
-    """Whichever thread and warp reads it: only this coefficient reaches the floor."""
+def test_largest_amplitude_is_found_at_any_position():
+    """In each plane, only one coefficient is above the threshold, at a position that differs between planes."""
     args = case("step", "many", (32, 1, 7, 143), floor=0.4).build(torch.float32)
     at = torch.arange(32) * 32 + 3
     args[0].flatten(1)[torch.arange(32), at] *= 100

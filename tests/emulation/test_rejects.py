@@ -1,4 +1,4 @@
-"""What the emulation rejects, as a device would, on kernels made for it."""
+"""The emulation reports faults of kernels and launches that a GPU would reject; faulty/kernels.cu has the kernels."""
 
 import ctypes
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from .build import build
 SOURCE = Path(__file__).parent / "faulty/kernels.cu"
 SEEDS = range(8)
 
-# {kernel: a part of the error}
+# {case in faulty/kernels.cu: a pattern in the error}
 REJECTED = {
     "misaligned_load": "thread 0: misaligned access to .*cuda_runtime.h:.*: the address must be a multiple of 16",
     "misaligned_store": "thread 0: misaligned access to .*kernels.cu:19: the address must be a multiple of 8",
@@ -39,9 +39,9 @@ def library():
 
 
 def run(library, name, seed=0, floats=64) -> list[float]:
-    """What the kernel writes to so many floats; raises its error."""
+    """Run a kernel on this number of floats and return them; raise its error."""
     memory = (ctypes.c_float * (floats + 8))()
-    offset = -ctypes.addressof(memory) % 32 // 4  # as CUDA aligns, at least
+    offset = -ctypes.addressof(memory) % 32 // 4  # data begin at a sector, as in CUDA
     data = (ctypes.c_float * floats).from_buffer(memory, 4 * offset)
     library.emulation_set_seed(ctypes.c_uint64(seed))
     error = library.run_case(name.encode(), data)
@@ -55,7 +55,7 @@ def test_faulty_kernels_and_launches_are_rejected(library, name):
     for seed in SEEDS:
         with pytest.raises(RuntimeError, match=f"^emulated CUDA: .*: .*{REJECTED[name]}"):
             run(library, name, seed)
-    assert run(library, "sound"), "the next launch is not affected"
+    assert run(library, "sound"), "the next launch must work"
 
 
 def test_errors_name_the_kernel(library):
@@ -64,16 +64,16 @@ def test_errors_name_the_kernel(library):
 
 
 @pytest.mark.parametrize("name", ["order_of_blocks", "order_of_threads", "reads_before_barrier"])
-def test_results_that_depend_on_the_order_differ(library, name):
+def test_kernels_that_depend_on_the_order_give_several_results(library, name):
     assert len({tuple(run(library, name, seed)) for seed in SEEDS}) > 1
 
 
 def test_shared_memory_starts_undefined(library):
     first, second = run(library, "uninitialised_shared")[:2]
-    assert first == 1 and second != second, "NaN, not the value of another block"
+    assert first == 1 and second != second, "the second block must read NaN, not the value of the first"
 
 
-def test_sound_kernel_on_several_threads(library):
+def test_launches_from_several_threads_give_the_same_result(library):
     expected = [(threads := i) * 100 + (63 - (threads ^ 1)) for i in range(64)]
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(lambda seed: run(library, "sound", seed), range(64)))

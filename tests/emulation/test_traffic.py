@@ -1,4 +1,4 @@
-"""What the emulation counts, on kernels made for its tests."""
+"""The emulation counts sectors and bank conflicts correctly; faulty/kernels.cu has the kernels."""
 
 import ctypes
 
@@ -7,11 +7,11 @@ import pytest
 from .build import CSRC, build
 from .test_rejects import SOURCE, run
 
-# {kernel: sectors of global memory that are read and written, wavefronts of shared memory and the fewest possible}
+# {kernel: (sectors read, sectors written, wavefronts, wavefronts without bank conflicts)}
 COUNTED = {
     "sound": (0, 8, 4, 4),  # 64 threads, 4 bytes each
     "bank_conflicts": (0, 8, 2 * 2 * 32, 4),
-    # No sector twice: 256 complex numbers; two planes of 138, which begin and end inside sectors.
+    # Each sector counts once: 256 complex numbers, and two planes of 138, which do not begin and end at sectors.
     "wide_pieces": (64, 32, 0, 0),
     "planes_between_sectors": (2 * 35, 2 * 18, 0, 0),
 }
@@ -33,5 +33,5 @@ def test_sectors_and_bank_conflicts_are_counted(library, name):
     assert (launches, loads, stores, wavefronts, fewest) == (1, *COUNTED[name])
 
 
-def test_ops_link_with_all_functions_that_count():
+def test_counting_build_of_an_op_links():
     build("counting", [CSRC / "cuda/pair.cu"])

@@ -1,10 +1,10 @@
-"""Probes, consistency, clipping and true motion, compared with known answers."""
+"""Probes, consistency, clipping and true motion, compared with known values."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from classifiers import CLASSES, Toward, linear, smooth
+from classifiers import CLASSES, TwoCentres, linear, smooth
 from pairwise import merged
 from tolerances import assert_close
 
@@ -24,7 +24,7 @@ from steerlens_fast.evaluate.edits import EditGenerator
 from steerlens_fast.evaluate.presets.synthetic import KINDS
 from steerlens_fast.families import FAMILIES
 
-# --- Synthetic images, and how near to the true motion
+# --- Synthetic images and alignment with their true motion
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -38,8 +38,8 @@ def test_derivative_is_that_of_the_images(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_morph_of_an_oracle_is_aligned(kind):
-    """Along the derivative the cosine is 1 and phases tell how far; against it, -1 and as far back."""
+def test_morph_along_the_derivative_is_aligned(kind):
+    """Along the derivative, the cosine is 1 and phases measure the distance; against it, both are negative."""
     made = synthetic_images(kind, 8, seed=1)
     source, toward = made.images(), made.toward.view(-1, 1, 1, 1) * made.derivative()
     for by in (1e-3, -1e-3):
@@ -60,7 +60,7 @@ def test_edit_perpendicular_to_the_derivative_is_not_aligned():
 
 @pytest.mark.parametrize("shift", [0.5, 3.0, 6.0])
 def test_displacements_beyond_a_turn_are_recovered(shift):
-    """A blob moved by more than half a wave of the fine scales: the coarse ones know."""
+    """A blob is moved by more than half a wavelength of the fine scales; the coarse scales measure the shift."""
     x, y = torch.arange(64.0, dtype=torch.float64), torch.arange(64.0, dtype=torch.float64)[:, None]
     blob = lambda cx: torch.exp(-((x - cx) ** 2 + (y - 32) ** 2) / (2 * 3.0**2))[None, None]
     slope = (blob(28 + 1e-5) - blob(28 - 1e-5)) / 2e-5
@@ -69,7 +69,7 @@ def test_displacements_beyond_a_turn_are_recovered(shift):
 
 
 @pytest.mark.parametrize("kind", ["position", "size"])
-def test_true_motion_lies_at_its_distance(kind):
+def test_true_motion_has_the_requested_distance(kind):
     made = synthetic_images(kind, 6)
     moved, by = made.moved(1.5)
     assert ((moved - made.images()).flatten(1).norm(dim=1) - 1.5).abs().max() < 1e-6
@@ -122,7 +122,7 @@ def test_coefficients_of_an_image_are_consistent(synthesis, options):
 
 
 def test_leakage_is_one_if_real_and_imaginary_parts_cancel():
-    """Re(c + d) and Im(c - d): the two quadratures change by the same image, with opposite signs."""
+    """Real and imaginary parts change by those of the same image, with opposite signs."""
     pyramid = SteerablePyramid((32, 32))
     source, change = torch.rand(2, 3, 1, 32, 32, dtype=torch.float64)
     c, d = pyramid(source), pyramid(change) * 0.1
@@ -135,16 +135,16 @@ def test_leakage_is_one_if_real_and_imaginary_parts_cancel():
     assert_close(halved, torch.full_like(halved, 0.5), "fit")
 
 
-def test_no_edit_has_no_share():
+def test_images_without_an_edit_have_no_share():
     pyramid, source = SteerablePyramid((16, 16)), torch.rand(2, 1, 16, 16)
     assert coefficient_consistency(pyramid, source, pyramid(source)).departure.isnan().all()
 
 
-# --- What the edits are
+# --- Edits
 
 
-def editor(family: str, **how):
-    config = EvaluationConfig("data", "driver", frames=4, **how)
+def editor(family: str, **options):
+    config = EvaluationConfig("data", "driver", frames=4, **options)
     model = smooth(channels=3)
     driver = as_driver(load_driver(EvaluationConfig("data", "driver", size=(24, 24)), "cpu", model), 3)
     return EditGenerator(config, family, driver, SteerablePyramid((24, 24)), 3)
@@ -154,7 +154,7 @@ def editor(family: str, **how):
 @pytest.mark.parametrize("regime", ["persistent", "frozen", "live"])
 @pytest.mark.parametrize("family, rule", [*((family, "polar") for family in FAMILIES), ("csp-joint", "complex")])
 def test_unclipped_image_and_coefficients_are_those_of_the_frame(family, rule, regime):
-    """What is remembered beside a morph is its last frame: clipped it is that frame, and rebuilt it is that image."""
+    """The unclipped image is the last frame after clipping, and the coefficients give this image after synthesis."""
     edit = editor(family, rule=rule, regime=regime)
     images = torch.rand(3, 3, 24, 24)
     found = edit(images, [0, 1, 2], 1.0)
@@ -183,7 +183,7 @@ def test_edits_follow_averaged_gradients():
 
 
 def test_probes_of_a_linear_driver_are_known():
-    """Pixel steps: the margin rises by L2 times the norm of its gradient in the band; chance brings nothing."""
+    """For pixel steps, the margin rises by L2 times the norm of its gradient in the band; noise does not change it."""
     model = linear(1, 16, dtype=torch.float64)
     images, target, source = torch.full((6, 1, 16, 16), 0.5).double(), torch.tensor([1] * 6), torch.tensor([0] * 6)
     found = band_probes(model, images, target, source, family="pixel", objective="margin", directions=64)
@@ -210,13 +210,13 @@ def test_probes_do_not_depend_on_the_batch():
 
 
 def test_band_that_cannot_move_has_no_advantage():
-    """A constant image has no phases: no step reaches the distance, and that is reported."""
+    """A constant image has no phases to move, so no step reaches the distance, which is reported."""
     found = band_probes(smooth(channels=1), torch.full((1, 1, 16, 16), 0.5), torch.tensor([1]), torch.tensor([0]))
     assert not found.attained.any() and found.advantage.isnan().all()
 
 
 def test_probes_accept_the_options_of_the_lens():
-    driver = Classifier(Toward(torch.rand(1, 16, 16), torch.rand(1, 16, 16)))
+    driver = Classifier(TwoCentres(torch.rand(1, 16, 16), torch.rand(1, 16, 16)))
     pyramid = SteerablePyramid((16, 16), height=1, orientations=6)
     images, target = torch.rand(2, 1, 16, 16), torch.tensor([1, 1])
     found = band_probes(driver, images, target, 0 * target, family="csp-joint", pyramid=pyramid, directions=2)

@@ -1,4 +1,4 @@
-"""Estimates of the time of an evaluation, with a simulated clock."""
+"""Estimates of the remaining time of an evaluation, with a simulated clock."""
 
 import io
 import json
@@ -25,12 +25,12 @@ def clock(monkeypatch):
     return clock
 
 
-SECONDS = {"pixel": 4.0, "csp-joint": 6.0, "noise": 1.0, "probes": 40.0}  # what a record takes
+SECONDS = {"pixel": 4.0, "csp-joint": 6.0, "noise": 1.0, "probes": 40.0}  # true time of a record
 RECORDS = {"pixel": 50, "csp-joint": 50, "noise": 50, "probes": 25}
 
 
 def estimated(clock, order, cost) -> list[tuple[float, float]]:
-    """(estimated, true) seconds left after each record."""
+    """Return (estimated, true) remaining seconds after each record."""
     remaining = RemainingTime(RECORDS, cost)
     left, found = sum(SECONDS[kind] * count for kind, count in RECORDS.items()), []
     for kind in order:
@@ -42,7 +42,7 @@ def estimated(clock, order, cost) -> list[tuple[float, float]]:
 
 
 def test_estimate_is_right_if_cheap_tasks_come_first(clock):
-    """One batch, kind after kind: those that have not run are weighed by their expected cost."""
+    """Kinds of tasks that have not run yet are weighted by their expected cost."""
     order = [kind for kind, count in RECORDS.items() for _ in range(count)]
     found = estimated(clock, order, cost={"pixel": 5.0, "csp-joint": 5.0, "noise": 1.0, "probes": 30.0})
     assert all(0.6 * true <= entry <= 1.7 * true for entry, true in found)

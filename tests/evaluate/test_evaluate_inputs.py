@@ -1,4 +1,4 @@
-"""Inputs of an evaluation: which images count, targets, paths, known motions."""
+"""Inputs of an evaluation: images that count, targets, classifiers, paths, known motions."""
 
 import json
 import re
@@ -29,7 +29,7 @@ QUICK = {"families": ["pixel"], "max_l2": 0.5, "probe_directions": 0}
 
 @pytest.fixture
 def no_work(monkeypatch):
-    """Whatever is refused is refused before the first task."""
+    """Fail if a task begins, so that a test shows that an error was raised before any work."""
 
     def refused(self, task):
         raise AssertionError(f"{task.name} has begun")
@@ -42,7 +42,7 @@ def no_work(monkeypatch):
 
 @pytest.mark.parametrize("value", ["0,4095", "auto", "image"])
 def test_range_decides_the_images(value, tmp_path):
-    """Those of 12 bits, stored in 16, are the same sources as their 8 bits."""
+    """Images of 12 bits with a range give the same sources as their 8-bit versions."""
     eight = pictures()[..., 0].numpy()
     eight[:, 0, 0], eight[:, 0, 1] = 0, 255
     np.save(tmp_path / "eight.npy", eight)
@@ -74,7 +74,7 @@ def test_images_of_a_narrow_range_are_a_problem(tmp_path):
     assert any("at most a quarter of the range of 16 bits" in problem for problem in found.summary["problems"])
 
 
-# --- Which images were looked at
+# --- Which images were examined
 
 
 def predicted(images=None) -> list[int]:
@@ -88,7 +88,7 @@ def counted(sources: dict) -> int:
 
 @pytest.mark.parametrize("wanted", [1, 3, 5, 9])
 def test_images_after_the_last_source_do_not_count(wanted, tmp_path):
-    """Every other one is wrong, the last ones constant: of what was read along with the last source nothing counts."""
+    """Images that were read in the same batch as the last source, but after it, are not counted as examined."""
     images = pictures(20)
     labels = [label if n % 2 else (label + 1) % 3 for n, label in enumerate(predicted(images))]
     images[18:] = 7
@@ -100,7 +100,7 @@ def test_images_after_the_last_source_do_not_count(wanted, tmp_path):
 
 
 def test_every_image_counts_where_there_are_not_enough(tmp_path):
-    """Unreadable ones, and those that the target says nothing about, were looked at, too."""
+    """Unreadable images and those without a target count as examined, too."""
     images, labels = list(pictures(12)), predicted(pictures(12))
     images[4] = b"no image"
     target = {label: (label + 1) % 3 for label in (0, 1)}
@@ -137,8 +137,8 @@ def test_sources_own_class_is_no_target(tmp_path, no_work, capsys):
     with pytest.raises(JobError, match="target must differ from the source's class, got 'argmax'"):
         run(tmp_path, target="argmax")
     assert not list(tmp_path.glob("*.json*"))
-    asked = ["evaluate", "--data", "nowhere", "--driver", "no:model", "--target", "argmax", "--out", str(tmp_path)]
-    assert main(asked) == 2 and "differ from the source's class" in capsys.readouterr().err
+    arguments = ["evaluate", "--data", "nowhere", "--driver", "no:model", "--target", "argmax", "--out", str(tmp_path)]
+    assert main(arguments) == 2 and "differ from the source's class" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("target", [3, "map:0=1,1=7", "gnu", {2: 0, 7: 5}])
@@ -152,14 +152,14 @@ def test_class_that_the_driver_has_not_raises_before_any_work(target, tmp_path, 
 
 
 def test_tables_class_that_the_driver_has_not_raises(tmp_path, no_work):
-    """Also where the image that it is for would never be looked at."""
+    """Also if the image with this class would not be examined."""
     (tmp_path / "t.csv").write_text("key,target\n" + "".join(f"{n:02d},{1 if n < 9 else 99}\n" for n in range(10)))
     with pytest.raises(JobError, match="0 to 2, got 99"):
         run(tmp_path / "out", target=str(tmp_path / "t.csv"), sources=1)
 
 
 def test_labels_that_the_driver_has_not_are_left_out(tmp_path):
-    """Morphed toward its own label, an image of a class that the driver does not know cannot be."""
+    """An image cannot be morphed toward a label that is no class of the driver."""
     labels = [(label + 1) % 3 for label in predicted()]
     labels[2] = 5
     found = run(tmp_path, dataset(labels=labels), judges={}, target="label", **QUICK)
@@ -174,7 +174,7 @@ def test_judges_that_are_objects_must_have_names(judges, tmp_path, no_work):
 
 
 def test_driver_of_other_images_says_what_it_was_given(tmp_path, no_work):
-    """The commonest slip: a network of grey images, and no ``channels=1``."""
+    """For example, if the network needs grey images and ``channels=1`` is missing."""
     with pytest.raises(JobError, match=r"driver fails on images \[10, 3, 16, 16\].*\n.*channels and size") as error:
         run(tmp_path, channels=None)
     assert error.value.code == 2 and not (tmp_path / "plan.json").exists()
@@ -194,7 +194,7 @@ def test_which_classifier_cannot_be_loaded_is_reported(driver, judge, tmp_path):
 
 
 def written_to(folder):
-    """A folder of images and two exported networks in it."""
+    """Write images and two exported networks to a folder."""
     from PIL import Image
 
     for name, image in zip(("cat/1", "cat/2", "dog/1", "dog/2"), pictures(4)):
@@ -207,16 +207,27 @@ def written_to(folder):
 
 
 def test_evaluation_continues_from_any_working_directory(tmp_path, monkeypatch, capsys):
-    """Data, driver and judge were named relative to where it began; the folder is all that is named again."""
+    """Data, driver and judge were given as relative paths. To continue, only the output folder is given."""
     begun, elsewhere = tmp_path / "begun", tmp_path / "elsewhere"
     written_to(begun)
     elsewhere.mkdir()
     monkeypatch.chdir(begun)
-    asked = ["--data", "images", "--driver", "driver.pt2", "--judge", "judge.pt2", "--channels", "1", "--size", "16"]
-    asked += ["--families", "pixel", "--max-l2", "0.5", "--frames", "3", "--select", "all", "--restarts", "1"]
+    arguments = [
+        "--data",
+        "images",
+        "--driver",
+        "driver.pt2",
+        "--judge",
+        "judge.pt2",
+        "--channels",
+        "1",
+        "--size",
+        "16",
+    ]
+    arguments += ["--families", "pixel", "--max-l2", "0.5", "--frames", "3", "--select", "all", "--restarts", "1"]
     run = ["--draws", "20", "--threads", "1", "--no-figures", "--progress", "none", "--probe-directions", "0"]
     out = ["--out", str(begun / "out")]
-    assert main(["evaluate", *asked, *run, *out]) == 0
+    assert main(["evaluate", *arguments, *run, *out]) == 0
     first = (begun / "out" / "results.jsonl").read_bytes()
     shutil.rmtree(begun / "out" / "parts")
     monkeypatch.chdir(elsewhere)
@@ -225,7 +236,7 @@ def test_evaluation_continues_from_any_working_directory(tmp_path, monkeypatch, 
     assert main(["evaluate", "--resume", "--driver", "driver.pt2", *out]) == 2
     assert "driver was " in capsys.readouterr().err
     monkeypatch.chdir(begun)
-    assert main(["evaluate", "--resume", *asked, *run, *out]) == 0, capsys.readouterr().err
+    assert main(["evaluate", "--resume", *arguments, *run, *out]) == 0, capsys.readouterr().err
 
 
 def test_paths_are_from_the_root(tmp_path, monkeypatch):
@@ -233,19 +244,19 @@ def test_paths_are_from_the_root(tmp_path, monkeypatch):
     for name in ("net.pt2", "a.tar", "t-00.tar", "t-01.tar", "random", "runner-up"):
         (tmp_path / name).touch()
     here = lambda name: str(tmp_path / name)
-    asked = {"driver": "net.pt2", "judges": ["net.pt2", "timm:resnet18"], "judge_weights": ["random", "net.pt2"]}
+    arguments = {"driver": "net.pt2", "judges": ["net.pt2", "timm:resnet18"], "judge_weights": ["random", "net.pt2"]}
     expected = {"driver": here("net.pt2"), "judges": [here("net.pt2"), "timm:resnet18"]}
     expected |= {"judge_weights": ["random", here("net.pt2")]}
-    assert with_absolute_paths(asked) == expected
+    assert with_absolute_paths(arguments) == expected
     for name in ("a.tar", "t-{00..01}.tar", "t-*.tar", "t-0?.TAR"):
         there = name.islower()
         assert with_absolute_paths({"data": name}) == {"data": here(name) if there else name}
-    for asked in ({"data": "none-*.tar"}, {"data": "hf:a.tar"}, {"target": "runner-up"}, {"weights": "random"}):
-        assert with_absolute_paths(asked) == asked
+    for arguments in ({"data": "none-*.tar"}, {"data": "hf:a.tar"}, {"target": "runner-up"}, {"weights": "random"}):
+        assert with_absolute_paths(arguments) == arguments
 
 
 def test_what_objects_are_called_names_no_file(tmp_path, monkeypatch):
-    """A judge called "a" stays "a" beside a file of that name."""
+    """A judge named "a" keeps this name if a file named "a" exists."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a").touch()
     found = run(tmp_path / "out", judges={"a": net(1)}, **QUICK)
@@ -260,8 +271,10 @@ def test_judges_with_weights_of_their_own_stand_beside_others(tmp_path):
         other.layers[-1].bias += 100 * torch.eye(3)[2]
     torch.save(other.state_dict(), tmp_path / "other.pt")
     judges = ["evaluate_models:judge", "evaluate_models:judge", "evaluate_models:wide"]
-    how = {"select": "all", "judge_weights": ["-", str(tmp_path / "other.pt"), "-"]}
-    summary = run(tmp_path / "out", evaluate_models.data(), "evaluate_models:driver", judges, **how, **QUICK).summary
+    options = {"select": "all", "judge_weights": ["-", str(tmp_path / "other.pt"), "-"]}
+    summary = run(
+        tmp_path / "out", evaluate_models.data(), "evaluate_models:driver", judges, **options, **QUICK
+    ).summary
     assert summary["judges"] == ["judge", "judge-2"]
     pooled = summary["budgets"][0]["families"]["pixel"]["judges"]
     target = [r["target"] for r in records(tmp_path / "out") if r["family"] == "pixel"]
@@ -269,7 +282,7 @@ def test_judges_with_weights_of_their_own_stand_beside_others(tmp_path):
 
 
 def test_judges_have_sizes_means_and_deviations_of_their_own(tmp_path):
-    """Judge b is shown images of 24 x 24, normalised; judge a those of the driver."""
+    """Judge b gets normalised images of 24 x 24, judge a the images of the driver."""
     judges = {"a": net(1), "b": net(2, size=24)}
     own = {"judge_size": ["-", 24], "judge_mean": [None, [0.5]], "judge_std": [None, [0.25]]}
     found = run(tmp_path, judges=judges, **own, **QUICK)
@@ -286,7 +299,7 @@ def test_judges_have_sizes_means_and_deviations_of_their_own(tmp_path):
     for name, judge in judges.items():
         expected = judge(shown[name]).detach().softmax(1).gather(1, target[:, None])[:, 0].tolist()
         assert [r["judges_probability"][name] for r in written] == pytest.approx(expected, abs=1e-5)
-    run(tmp_path, judges=judges, resume=True, **own, **QUICK)  # what was written down is what is asked for again
+    run(tmp_path, judges=judges, resume=True, **own, **QUICK)  # equal to the stored options
 
 
 @pytest.mark.parametrize(
@@ -305,9 +318,9 @@ def test_invalid_options_of_judges_raise(wrong, message, tmp_path, no_work):
 
 
 def test_command_line_takes_options_of_judges(tmp_path, monkeypatch):
-    asked = {}
+    arguments = {}
     monkeypatch.setattr(
-        "steerlens_fast.evaluate.run.run_evaluation", lambda out, given, **_: asked.update(given) or 1 / 0
+        "steerlens_fast.evaluate.run.run_evaluation", lambda out, given, **_: arguments.update(given) or 1 / 0
     )
     options = [
         "--data",
@@ -325,17 +338,19 @@ def test_command_line_takes_options_of_judges(tmp_path, monkeypatch):
     ]
     with pytest.raises(ZeroDivisionError):
         main(["evaluate", *options, "--judge-mean", "-", "--judge-mean", ".5,.4,.3", "--out", str(tmp_path)])
-    assert asked["judge_size"] == [[24, 24], None] and asked["judge_mean"] == [None, [0.5, 0.4, 0.3]]
+    assert arguments["judge_size"] == [[24, 24], None] and arguments["judge_mean"] == [None, [0.5, 0.4, 0.3]]
 
 
 def test_models_may_be_paths(tmp_path):
     written_to(tmp_path)
-    how = {**FAST, **QUICK, "select": "all", "size": 16}
-    found = evaluate(tmp_path / "images", tmp_path / "driver.pt2", tmp_path / "judge.pt2", out=tmp_path / "out", **how)
+    options = {**FAST, **QUICK, "select": "all", "size": 16}
+    found = evaluate(
+        tmp_path / "images", tmp_path / "driver.pt2", tmp_path / "judge.pt2", out=tmp_path / "out", **options
+    )
     assert found.code == 0 and found.summary["judges"] == ["judge"]
 
 
-# --- What a killed run leaves behind
+# --- Files that a killed run has left
 
 
 def test_leftovers_of_a_kill_are_gone(tmp_path):
@@ -352,12 +367,12 @@ def test_leftovers_of_a_kill_are_gone(tmp_path):
 
 
 def test_grey_truth_is_compared_with_rgb_images(tmp_path):
-    """A driver that takes RGB sees grey images as RGB; what is known of them is the same, at the same distance."""
+    """A driver for RGB images gets grey images as RGB. The true motion is the same, at the same distance."""
     shapes, grey = Shapes(2, seed=3), net(0, classes=14, size=32)
     takes_rgb = lambda images: grey(images.mean(1, keepdim=True))
-    how = {**QUICK, "target": 0, "sources": 14, "families": ["pixel", "csp-phase"]}
-    one = run(tmp_path / "grey", shapes, grey, {}, **how | {"max_l2": 0.5})
-    other = run(tmp_path / "rgb", shapes, takes_rgb, {}, **how | {"channels": None, "max_l2": 0.5 * 3**0.5})
+    options = {**QUICK, "target": 0, "sources": 14, "families": ["pixel", "csp-phase"]}
+    one = run(tmp_path / "grey", shapes, grey, {}, **options | {"max_l2": 0.5})
+    other = run(tmp_path / "rgb", shapes, takes_rgb, {}, **options | {"channels": None, "max_l2": 0.5 * 3**0.5})
     assert one.code == other.code == 0
     for first, second in zip(records(tmp_path / "grey"), records(tmp_path / "rgb"), strict=True):
         if first["family"] != "noise":
@@ -391,7 +406,7 @@ def test_cropped_truth_is_none():
 
 
 def test_preset_says_which_extra_it_needs(tmp_path, monkeypatch, capsys):
-    """In one line, before anything is made."""
+    """The error is one line, and no files are written."""
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     assert main(["evaluate", "--preset", "digits", "--out", str(tmp_path / "out")]) == 1
     err = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Evaluations from end to end: records, resuming after kills, batches, bad input."""
+"""Whole evaluations: records, resuming after kills, batches, bad input, the command."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from classifiers import Toward
+from classifiers import TwoCentres
 from evaluations import FAST, dataset, net, pictures, records, run
 from tolerances import TOLERANCES
 
@@ -34,11 +34,11 @@ from steerlens_fast.evaluate.summary import read_results  # noqa: E402
 HERE = Path(__file__).parents[1]
 
 
-# --- What is written
+# --- Records
 
 
 def test_records_are_the_measured_values(tmp_path):
-    """Each number again, by hand."""
+    """Every number of the records is computed again."""
     found = run(tmp_path)
     assert found.code == 0 and found.summary["problems"] == []
     written = records(tmp_path)
@@ -112,7 +112,7 @@ def test_every_figure_has_its_denominator(tmp_path):
 
 
 def test_records_are_compared_with_the_ground_truth(tmp_path):
-    """A driver that knows the true target moves pixels along the true difference; the control moves truly."""
+    """With a driver that knows the true target, pixel edits have the direction of the true difference."""
     shapes = Shapes(4, seed=3)
     driver = net(0, classes=14, size=32)
     found = run(tmp_path, shapes, driver, {}, target=0, sources=28, families=["pixel"], max_l2=0.5, probe_directions=0)
@@ -126,18 +126,18 @@ def test_records_are_compared_with_the_ground_truth(tmp_path):
 
 
 def test_oracle_driver_is_aligned(tmp_path):
-    """Pixel steps along the gradient of the squared distance to the true picture are the true change."""
-    shapes = Shapes(2, seed=3)  # the first one is of a bar's position
+    """The driver's score is the squared distance to the true picture, so pixel steps are the true change."""
+    shapes = Shapes(2, seed=3)  # the first kind is the position of a bar
     source = shapes.pixels[:1].float() / 255
     toward = source + 0.2 * shapes.derivative([0]).float()
     found = run(
-        *(tmp_path, shapes, Toward(source[0], toward[0]), {}),
+        *(tmp_path, shapes, TwoCentres(source[0], toward[0]), {}),
         **{"target": 1, "sources": 1, "families": ["pixel"], "max_l2": 0.1, "probe_directions": 0, "limit": 1},
     )
-    assert found.summary["budgets"][0]["families"]["pixel"]["alignment"]["value"] > 0.97  # the clip takes some
+    assert found.summary["budgets"][0]["families"]["pixel"]["alignment"]["value"] > 0.97  # less than 1 due to clipping
 
 
-# --- Nothing depends on how it is run
+# --- Independence of batches, chunks and interruptions
 
 
 def test_results_are_bitwise_equal_for_any_batch_size(tmp_path):
@@ -165,7 +165,7 @@ def test_results_are_equal_in_chunks(tmp_path, monkeypatch):
 
 
 def test_progress_counts_records(tmp_path, capsys):
-    """The records are two families and noise at two budgets, and probes: 10 sources x (3 x 2 + 1)."""
+    """For 10 sources, there are 10 x (3 x 2 + 1) records: two families and noise at two budgets, and probes."""
     run(tmp_path, progress="json")
     last = json.loads(capsys.readouterr().err.splitlines()[-1])
     assert last["done"] == last["total"] == 70 == len(records(tmp_path))
@@ -179,7 +179,7 @@ def test_progress_counts_records_of_an_earlier_run(tmp_path, capsys):
     assert capsys.readouterr().err.splitlines()[-1].startswith("70/70 records, ")
 
 
-FIT_LIMIT = least_squares.PATIENCE * least_squares.MIN_GAIN  # of E: a fit stops when this much is left to be gained
+FIT_LIMIT = least_squares.PATIENCE * least_squares.MIN_GAIN  # a fit stops when E would increase by less than this
 
 
 def _close(one, two, name="") -> bool:
@@ -192,7 +192,7 @@ def _close(one, two, name="") -> bool:
 
 
 def test_interrupted_evaluation_resumes(tmp_path, monkeypatch):
-    """Whatever is done stays done, is not done again, and the results are the same."""
+    """Tasks that were done are not repeated, and the results are the same."""
     from steerlens_fast.evaluate.tasks import TaskRunner
 
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -220,14 +220,32 @@ def test_interrupted_evaluation_resumes(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_killed_evaluation_resumes(tmp_path):
-    """SIGKILL in the middle; the results are those of an evaluation that nothing disturbed."""
-    asked = ["--data", "evaluate_models:data", "--driver", "evaluate_models:driver", "--judge", "evaluate_models:judge"]
-    asked += ["--families", "pixel,csp-phase", "--max-l2", "1", "--frames", "3", "--batch-size", "2", "--channels", "1"]
-    asked += ["--select", "all", "--restarts", "1", "--draws", "50", "--probe-directions", "1", "--threads", "1"]
-    asked += ["--no-figures", "--progress", "none"]
+    """After SIGKILL, the results are those of an evaluation without interruption."""
+    arguments = [
+        "--data",
+        "evaluate_models:data",
+        "--driver",
+        "evaluate_models:driver",
+        "--judge",
+        "evaluate_models:judge",
+    ]
+    arguments += [
+        "--families",
+        "pixel,csp-phase",
+        "--max-l2",
+        "1",
+        "--frames",
+        "3",
+        "--batch-size",
+        "2",
+        "--channels",
+        "1",
+    ]
+    arguments += ["--select", "all", "--restarts", "1", "--draws", "50", "--probe-directions", "1", "--threads", "1"]
+    arguments += ["--no-figures", "--progress", "none"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert main(["evaluate", *asked, "--out", str(whole)]) == 0
-    command = [sys.executable, "-m", "steerlens_fast", "evaluate", *asked, "--out", str(killed)]
+    assert main(["evaluate", *arguments, "--out", str(whole)]) == 0
+    command = [sys.executable, "-m", "steerlens_fast", "evaluate", *arguments, "--out", str(killed)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
     done, end = lambda: len(list(killed.glob("parts/*.jsonl"))), time.monotonic() + 300
     with subprocess.Popen(command, env=environment | {"EVALUATE_SLEEP": "0.05"}) as process:
@@ -235,7 +253,7 @@ def test_killed_evaluation_resumes(tmp_path):
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     assert done() >= 3 and not (killed / "results.jsonl").exists()
-    assert main(["evaluate", *asked, "--out", str(killed), "--resume"]) == 0
+    assert main(["evaluate", *arguments, "--out", str(killed), "--resume"]) == 0
     assert (whole / "results.jsonl").read_bytes() == (killed / "results.jsonl").read_bytes()
     assert not list(killed.glob("**/.*.tmp"))
 
@@ -261,10 +279,10 @@ def test_overwrite_removes_only_its_own_files(tmp_path):
     assert (tmp_path / "summary.json").read_text() == "mine"
 
 
-# --- Bad input: reported, and the rest of the evaluation intact
+# --- Bad input, which is reported and does not affect the rest
 
 
-def test_judges_with_other_classes_are_left_out(tmp_path):
+def test_judges_with_other_classes_are_left_out_of_transfer(tmp_path):
     found = run(tmp_path, judges={"good": net(1), "wide": net(2, classes=5)})
     assert found.code == 3
     assert found.summary["problems"] == ["judge 'wide' has 5 classes, but the driver has 3; it is left out"]
@@ -272,7 +290,7 @@ def test_judges_with_other_classes_are_left_out(tmp_path):
     assert found.summary["budgets"][0]["families"]["pixel"]["jointly"]["cases"] == 10
 
 
-def test_class_names_are_as_many_as_classes(tmp_path):
+def test_wrong_number_of_class_names_raises(tmp_path):
     few, many = (run_net(seed, names) for seed, names in ((0, ["a", "b"]), (1, ["a", "b", "c", "d"])))
     with pytest.raises(
         JobError, match="class_names of the driver must have one name for each .* 3 classes, got 2 names"
@@ -289,10 +307,10 @@ def run_net(seed, names):
 
 
 def test_evaluation_without_judges(tmp_path):
-    asked = run(tmp_path / "a", judges={"wide": net(2, classes=5)})
-    assert "no judge has the driver's classes: transfer is not measured" in asked.summary["problems"]
+    first = run(tmp_path / "a", judges={"wide": net(2, classes=5)})
+    assert "no judge has the driver's classes: transfer is not measured" in first.summary["problems"]
     assert run(tmp_path / "b", judges={}).code == 0
-    for found in (asked, run(tmp_path / "b", judges={}, resume=True)):
+    for found in (first, run(tmp_path / "b", judges={}, resume=True)):
         results = found.summary["budgets"][0]["families"]["pixel"]
         assert "jointly" not in results and results["warp"]["cases"] == 10
 
@@ -322,7 +340,7 @@ def test_constant_images_are_left_out(tmp_path):
 
 
 def test_bad_file_is_left_out(tmp_path):
-    """Read as the data-set job reads it: classes by sub-folder, what is no image left out and reported."""
+    """Folders are read as by a job: sub-folders are classes; files that are no images are left out and reported."""
     from PIL import Image
 
     for name, image in zip(("cat/1", "cat/2", "dog/1", "dog/2"), pictures(4)):
@@ -342,7 +360,7 @@ def test_single_class_is_a_problem(tmp_path):
 
 
 def _biased(model):
-    """Everything is class 0 to it."""
+    """Return a model that always predicts class 0."""
     with torch.no_grad():
         model[-1].bias[0] += 100
     return model
@@ -372,9 +390,9 @@ def test_no_source_raises(tmp_path):
 
 
 def test_zero_gradient_does_not_affect_others(tmp_path):
-    """One source without a gradient has no values, is not attained, and its neighbours are as they were."""
+    """A source without a gradient does not attain its budget. The other sources are unchanged."""
 
-    class Deaf(torch.nn.Module):
+    class WithoutGradient(torch.nn.Module):
         def __init__(self):
             super().__init__()
             self.net = net(0)
@@ -383,7 +401,9 @@ def test_zero_gradient_does_not_affect_others(tmp_path):
             heard = (x[:, 0, 0, 0] != x[4, 0, 0, 0]).to(x) if len(x) > 4 else 1.0
             return self.net(x * (heard if isinstance(heard, float) else heard.view(-1, 1, 1, 1)))
 
-    found = run(tmp_path, driver=Deaf().eval(), judges={}, batch_size=10, probe_directions=0, families=["pixel"])
+    found = run(
+        tmp_path, driver=WithoutGradient().eval(), judges={}, batch_size=10, probe_directions=0, families=["pixel"]
+    )
     bad = [r for r in records(tmp_path) if r["source"] == 4 and r["family"] == "pixel"]
     assert all(r["reason"] and r["warp"] is None and r["attained"] is False for r in bad)
     assert found.summary["budgets"][0]["attainment"]["common"] == 9
@@ -429,7 +449,7 @@ def test_configurations_are_plain_data():
 
 
 def test_judges_may_have_other_sizes_and_channels(tmp_path):
-    """A judge on grey images of 24 x 24, beside a driver on RGB of 16 x 16."""
+    """The judge takes grey images of 24 x 24, the driver RGB images of 16 x 16."""
     from steerlens_fast.evaluate.classifiers import as_driver
     from steerlens_fast.families.luma import luma
     from steerlens_fast.models import load_model
@@ -441,7 +461,7 @@ def test_judges_may_have_other_sizes_and_channels(tmp_path):
 
 
 def test_report_has_tables_and_figures(tmp_path):
-    """Figures in both forms, one page that asks for nothing but them, and no text that becomes markup."""
+    """There are PNG and SVG figures. The page loads only these, and text does not become markup."""
     images = pictures(6)
     data = dataset(images)
     data.classes = ["<b>nil</b>", "one & two", "$x$"]
@@ -469,21 +489,34 @@ def test_report_loads_nothing_else_in_a_browser(tmp_path):
         window.wait("[...document.images].every((i) => i.complete)")
         assert window.run("return [...document.images].every((i) => i.naturalWidth > 100)")
         assert window.run("return document.body.scrollWidth <= innerWidth")
-        asked = [a for a in window.requests() if not a.startswith(("data:", "about:", "chrome"))]
-        assert address in asked and all(a.startswith(address.rpartition("/")[0]) for a in asked), asked
+        addresses = [a for a in window.requests() if not a.startswith(("data:", "about:", "chrome"))]
+        assert address in addresses and all(a.startswith(address.rpartition("/")[0]) for a in addresses), addresses
         assert not [e for e in window.log("browser") if e["level"] == "SEVERE"]
 
 
 # --- The command
 
 
-def test_command_runs_an_evaluation(tmp_path, capsys, monkeypatch):
+def test_command_line_runs_an_evaluation(tmp_path, capsys, monkeypatch):
     monkeypatch.syspath_prepend(str(HERE))
-    asked = ["evaluate", "--data", "evaluate_models:data", "--driver", "evaluate_models:driver", "--channels", "1"]
-    asked += ["--judge", "evaluate_models:judge", "--judge", "evaluate_models:wide", "--families", "pixel,fourier"]
-    asked += ["--max-l2", "1", "--frames", "3", "--select", "all", "--restarts", "1", "--draws", "20", "--threads", "1"]
-    asked += ["--no-figures", "--progress", "none", "--probe-directions", "0", "--out", str(tmp_path)]
-    assert main(asked) == 3
+    arguments = ["evaluate", "--data", "evaluate_models:data", "--driver", "evaluate_models:driver", "--channels", "1"]
+    arguments += ["--judge", "evaluate_models:judge", "--judge", "evaluate_models:wide", "--families", "pixel,fourier"]
+    arguments += [
+        "--max-l2",
+        "1",
+        "--frames",
+        "3",
+        "--select",
+        "all",
+        "--restarts",
+        "1",
+        "--draws",
+        "20",
+        "--threads",
+        "1",
+    ]
+    arguments += ["--no-figures", "--progress", "none", "--probe-directions", "0", "--out", str(tmp_path)]
+    assert main(arguments) == 3
     out, err = capsys.readouterr()
     assert (
         "over 8 of 8 sources that every family edited this far" in out
@@ -492,13 +525,13 @@ def test_command_runs_an_evaluation(tmp_path, capsys, monkeypatch):
         and str(tmp_path / "summary.json") in out
     )
     assert "judge 'wide' has 4 classes, but the driver has 3" in err
-    assert main(asked) == 2 and "use --resume or --overwrite" in capsys.readouterr().err
-    assert main([*asked, "--resume"]) == 3
+    assert main(arguments) == 2 and "use --resume or --overwrite" in capsys.readouterr().err
+    assert main([*arguments, "--resume"]) == 3
 
 
 def test_float64_evaluation_agrees_with_float32(tmp_path):
-    how = dict(max_l2=0.5, families=["csp-joint"], steps=2, probe_directions=0, sources=4)
-    found = {dtype: run(tmp_path / dtype, dtype=dtype, **how) for dtype in ("float32", "float64")}
+    options = dict(max_l2=0.5, families=["csp-joint"], steps=2, probe_directions=0, sources=4)
+    found = {dtype: run(tmp_path / dtype, dtype=dtype, **options) for dtype in ("float32", "float64")}
     rows = {dtype: records(tmp_path / dtype) for dtype in found}
     assert json.loads((tmp_path / "float64" / "summary.json").read_text())["config"]["dtype"] == "float64"
     pairs = [(one["l2"], other["l2"]) for one, other in zip(*rows.values()) if one["family"] == "csp-joint"]
@@ -535,7 +568,7 @@ def test_bad_options_of_the_command_are_errors(tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["digits", "shapes"])
 def test_presets_run(name, tmp_path, monkeypatch, capsys):
-    """With networks that are hardly trained."""
+    """Networks are trained for a short time."""
     pytest.importorskip("sklearn")
     monkeypatch.setattr("steerlens_fast.evaluate.presets.networks.EPOCHS", 2)
     quick = [
@@ -565,7 +598,7 @@ def test_presets_run(name, tmp_path, monkeypatch, capsys):
         assert "8 images were selected, not 300" in why and "Not compared" in (tmp_path / "index.html").read_text()
 
 
-# --- What is somebody else's is left alone
+# --- Folders with other files
 
 
 @pytest.mark.parametrize("name", ["summary.json", "results.jsonl", "parts/mine.txt", "figures/a.png"])

@@ -1,11 +1,11 @@
-"""Confidence, transfer, common attainment and bootstrap, compared with known answers."""
+"""Confidence, transfer, common attainment and bootstrap, compared with known values."""
 
 import itertools
 import math
 
 import pytest
 import torch
-from classifiers import CLASSES, Restless, linear, smooth
+from classifiers import CLASSES, Stateful, linear, smooth
 
 from steerlens_fast import (
     bootstrap,
@@ -28,7 +28,7 @@ def test_confidence_is_the_softmax_of_the_target():
     assert torch.equal(driver_confidence(outputs, target), expected)
 
 
-def test_judges_are_counted_singly_and_jointly():
+def test_judges_are_counted_separately_and_jointly():
     images = torch.rand(9, 3, 16, 16)
     judges = {"linear": linear(), "smooth": smooth()}
     target = judges["smooth"](images).argmax(1)
@@ -41,8 +41,8 @@ def test_judges_are_counted_singly_and_jointly():
     assert torch.equal(found.jointly, found.agrees["linear"] & found.agrees["smooth"])
 
 
-def test_judges_are_left_as_they_were():
-    judge = Restless().eval()
+def test_judges_are_unchanged():
+    judge = Stateful().eval()
     before = {name: t.clone() for name, t in judge.state_dict().items()}
     transfer({"restless": judge}, torch.rand(2, 3, 16, 16), torch.tensor([0, 1]))
     assert all(torch.equal(t, before[name]) for name, t in judge.state_dict().items())
@@ -85,7 +85,7 @@ def test_bad_attainment_raises(attained):
 
 
 def test_bootstrap_agrees_with_all_resamples():
-    """Four sources have 256 resamples: the percentiles of all of them are the answer."""
+    """Four sources have 256 resamples, so the exact percentiles can be computed."""
     values = torch.tensor([0.0, 1.0, 3.0, 7.0], dtype=torch.float64)
     every = torch.stack([values[list(index)].mean() for index in itertools.product(range(4), repeat=4)])
     low, high = every.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
@@ -95,7 +95,7 @@ def test_bootstrap_agrees_with_all_resamples():
 
 
 def test_bootstrap_agrees_with_the_normal_interval():
-    """The interval of a mean of many values is that of the central limit theorem."""
+    """The interval of a mean of many values agrees with the central limit theorem."""
     values = torch.randn(4000, dtype=torch.float64) * 3 + 5
     found = bootstrap(values, "mean")
     half = 1.96 * values.std().item() / math.sqrt(4000)
@@ -126,7 +126,7 @@ def test_medians_are_those_of_the_resamples():
 
 
 def test_cases_of_one_source_are_not_independent():
-    """Every case four times: the interval is that of the sources, not half as wide."""
+    """With every case four times, the interval is that of the sources, not half as wide."""
     values = torch.randn(100, dtype=torch.float64)
     once = bootstrap(values, "mean", seed=3)
     again = bootstrap(values.repeat(4), "mean", sources=torch.arange(100).repeat(4), seed=3)
@@ -145,7 +145,7 @@ def test_missing_values_are_left_out_and_counted():
 
 
 def test_draws_are_the_same_for_all_and_for_one_seed():
-    """What two families have in common varies in common: their difference is known better than either."""
+    """So values that two families have in common cancel, and the interval of their difference is narrower."""
     assert torch.equal(resample_counts(20, 100, 5), resample_counts(20, 100, 5)) and not torch.equal(
         resample_counts(20, 100, 5), resample_counts(20, 100, 6)
     )
@@ -161,7 +161,7 @@ def test_pairs_with_a_missing_value_are_left_out():
 
 
 def test_intervals_of_proportions_contain_them():
-    """Over all samples of 8 cases by their probabilities: the percentile bootstrap's contain 10 % in only 56 %."""
+    """Over all samples of 8 cases, weighted by probability. (Intervals of a bootstrap contain 10 % in only 56 %.)"""
     for true in (0.1, 0.25, 0.5):
         covered = 0.0
         for count in range(9):
@@ -173,7 +173,7 @@ def test_intervals_of_proportions_contain_them():
 
 
 def test_intervals_of_differences_of_proportions():
-    """Of nine pairs (1, 0), two (0, 1) and one without a value, computed by hand; and where all pairs are equal."""
+    """For nine pairs (1, 0), two (0, 1) and one without a value, with numbers computed by hand; and for equal pairs."""
     first = torch.tensor([1.0] * 9 + [0.0] * 2 + [1.0] * 6 + [0.0] * 3 + [math.nan])
     second = torch.tensor([0.0] * 9 + [1.0] * 2 + [1.0] * 6 + [0.0] * 3 + [1.0])
     found = proportion_difference(first, second)

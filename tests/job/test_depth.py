@@ -1,4 +1,4 @@
-"""Images of more than 8 bits: value ranges, warnings, and the depth of stored frames."""
+"""Images with more than 8 bits: value ranges, warnings, and the depth of stored frames."""
 
 import json
 from io import BytesIO
@@ -11,7 +11,7 @@ for extra in ("PIL", "safetensors"):
     pytest.importorskip(extra)
 
 import zoo  # noqa: E402
-from job_models import frames, records, refused, run_here  # noqa: E402
+from job_models import check_exit, frames, records, run_here  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from steerlens_fast.data.decoding import decode, is_narrow_range, pixel_value_range  # noqa: E402
@@ -24,9 +24,9 @@ from steerlens_fast.job.export import export  # noqa: E402
 from steerlens_fast.job.gallery import write_gallery  # noqa: E402
 from steerlens_fast.job.reader import read_frames  # noqa: E402
 
-TWELVE = np.arange(256, dtype=np.uint16).reshape(16, 16) * 16 + 15  # 15 to 4095, 256 different values
-PNG, TIFF = zoo.png(TWELVE, zoo.GREY, 16), zoo.saved(TWELVE, "TIFF")
-PGM = b"P5 16 16 4095\n" + TWELVE.astype(">u2").tobytes()
+TWELVE_BITS = np.arange(256, dtype=np.uint16).reshape(16, 16) * 16 + 15  # 15 to 4095, 256 different values
+PNG, TIFF = zoo.png(TWELVE_BITS, zoo.GREY, 16), zoo.saved(TWELVE_BITS, "TIFF")
+PGM = b"P5 16 16 4095\n" + TWELVE_BITS.astype(">u2").tobytes()
 
 
 def levels(data, **options):
@@ -37,54 +37,56 @@ def expected(values, low, high):
     return np.rint(np.clip((values.astype(float) - low) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("data", [PNG, TIFF, TWELVE, torch.from_numpy(TWELVE)], ids=["png", "tiff", "array", "tensor"])
+@pytest.mark.parametrize(
+    "data", [PNG, TIFF, TWELVE_BITS, torch.from_numpy(TWELVE_BITS)], ids=["png", "tiff", "array", "tensor"]
+)
 def test_range_uses_all_grey_levels_of_12_bit_data(data):
     """By default values are scaled from all 16 bits, which leaves 17 levels."""
     assert len(np.unique(levels(data))) == 17
-    assert np.array_equal(levels(data), expected(TWELVE, 0, 65535))
-    assert np.array_equal(levels(data, range=(0, 4095)), expected(TWELVE, 0, 4095))
-    assert np.array_equal(levels(data, range=(1000, 2000)), expected(TWELVE, 1000, 2000))
-    assert np.array_equal(levels(data, range="image"), expected(TWELVE, 15, 4095))
+    assert np.array_equal(levels(data), expected(TWELVE_BITS, 0, 65535))
+    assert np.array_equal(levels(data, range=(0, 4095)), expected(TWELVE_BITS, 0, 4095))
+    assert np.array_equal(levels(data, range=(1000, 2000)), expected(TWELVE_BITS, 1000, 2000))
+    assert np.array_equal(levels(data, range="image"), expected(TWELVE_BITS, 15, 4095))
     assert len(np.unique(levels(data, range="image"))) == 256
     assert np.asarray(decode(data, range=(0, 4095))).shape == (16, 16, 3)
 
 
 def test_tiff_of_12_bits_is_scaled_from_all_of_them():
-    """As a PGM with a maximum of 4095 is, though Pillow stretches only that one to 16 bits."""
-    data = zoo.tiff_of_12_bits(TWELVE)
-    assert np.array_equal(levels(data), expected(TWELVE, 0, 4095))
-    assert np.array_equal(levels(data, range=(1000, 2000)), expected(TWELVE, 1000, 2000))
+    """Like a PGM with a maximum of 4095, although Pillow scales only the PGM to 16 bits."""
+    data = zoo.tiff_of_12_bits(TWELVE_BITS)
+    assert np.array_equal(levels(data), expected(TWELVE_BITS, 0, 4095))
+    assert np.array_equal(levels(data, range=(1000, 2000)), expected(TWELVE_BITS, 1000, 2000))
     assert pixel_value_range(decode(data)) == {"low": 15, "high": 4095, "full": 4095}
 
 
-@pytest.mark.parametrize("data", [PNG, TIFF, TWELVE], ids=["png", "tiff", "array"])
+@pytest.mark.parametrize("data", [PNG, TIFF, TWELVE_BITS], ids=["png", "tiff", "array"])
 def test_deep_images_keep_their_depth(data):
-    """As floats in [0, 1], also through a resize."""
+    """They become floats in [0, 1], also if they are resized."""
     image = decode(data, range=(0, 4095), keep_depth=True)
-    assert image.mode == "F" and np.allclose(np.asarray(image), TWELVE / 4095, atol=1e-7)
-    assert np.allclose(resize_and_crop(image, None)[0], TWELVE / 4095, atol=1e-7)
+    assert image.mode == "F" and np.allclose(np.asarray(image), TWELVE_BITS / 4095, atol=1e-7)
+    assert np.allclose(resize_and_crop(image, None)[0], TWELVE_BITS / 4095, atol=1e-7)
     resized = resize_and_crop(image, (8, 8))
     assert resized.dtype == np.float32 and resized.min() >= 0 and resized.max() <= 1
 
 
 def test_values_are_reported_in_the_files_own_units():
-    for data in (PNG, TIFF, TWELVE):
+    for data in (PNG, TIFF, TWELVE_BITS):
         assert pixel_value_range(decode(data)) == {"low": 15, "high": 4095, "full": 65535} and is_narrow_range(
             pixel_value_range(decode(data))
         )
     assert pixel_value_range(decode(PGM)) == {"low": 15, "high": 4095, "full": 4095} and not is_narrow_range(
         pixel_value_range(decode(PGM))
     )
-    assert np.array_equal(levels(PGM), expected(TWELVE, 0, 4095))
-    assert np.array_equal(levels(PGM, range=(1000, 2000)), expected(TWELVE, 1000, 2000))
-    eight = TWELVE.astype(np.uint8)
+    assert np.array_equal(levels(PGM), expected(TWELVE_BITS, 0, 4095))
+    assert np.array_equal(levels(PGM, range=(1000, 2000)), expected(TWELVE_BITS, 1000, 2000))
+    eight = TWELVE_BITS.astype(np.uint8)
     assert pixel_value_range(decode(zoo.png(eight, zoo.GREY))) is None and not is_narrow_range(None)
     assert np.array_equal(levels(zoo.png(eight, zoo.GREY), range=(0, 4095)), eight)  # 8 bits have their own range
 
 
 def test_range_admits_values_that_have_no_other_meaning():
-    """32-bit ints and floats of files, ints and floats of arrays."""
-    signed, floats = TWELVE.astype(np.int32) - 2000, TWELVE.astype(np.float32) / 7 - 100
+    """With a range, 32-bit integers and floats are accepted, in files and arrays."""
+    signed, floats = TWELVE_BITS.astype(np.int32) - 2000, TWELVE_BITS.astype(np.float32) / 7 - 100
     cases = [
         (zoo.saved(signed, "TIFF"), signed),
         (zoo.saved(floats, "TIFF"), floats),
@@ -132,9 +134,11 @@ def test_colours_of_16_bits_are_read_with_all_of_them(data):
 
 
 def test_grey_with_alpha_keeps_its_depth_over_white():
-    grey = np.stack([TWELVE, np.where(TWELVE > 2000, 65535, 0).astype(np.uint16)], 2)
+    grey = np.stack([TWELVE_BITS, np.where(TWELVE_BITS > 2000, 65535, 0).astype(np.uint16)], 2)
     image = decode(zoo.png(grey, zoo.GREY_ALPHA, 16), range=(0, 4095), keep_depth=True)
-    assert image.mode == "F" and np.allclose(np.asarray(image), np.where(TWELVE > 2000, TWELVE / 4095, 1), atol=1e-7)
+    assert image.mode == "F" and np.allclose(
+        np.asarray(image), np.where(TWELVE_BITS > 2000, TWELVE_BITS / 4095, 1), atol=1e-7
+    )
 
 
 @pytest.mark.parametrize(
@@ -156,14 +160,14 @@ def test_colours_of_16_bits_that_cannot_be_read(data, reason):
 WRONG_RANGES = [(1, 0), (0, 0), (0, float("nan")), (0,), 3, "auto", "all", ("0", "1"), (False, True)]
 
 
-def check_wrong_ranges(value):
+def check_bad_range(value):
     with pytest.raises((TypeError, ValueError), match="^range must be "):
         decode(PNG, range=value)
 
 
 def test_wrong_ranges_raise():
     for value in WRONG_RANGES:
-        check_wrong_ranges(value)
+        check_bad_range(value)
 
 
 # --- Jobs ------------------------------------------------------------------------------------------------------------
@@ -171,7 +175,7 @@ def test_wrong_ranges_raise():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Six images of 12 bits, all but the first of which use 0 to 4095."""
+    """Six images of 12 bits; all except the first use the values 0 to 4095."""
     folder = tmp_path_factory.mktemp("deep")
     rng = np.random.default_rng(0)
     for n in range(6):
@@ -190,14 +194,14 @@ def first_frames(out):
 
 
 def test_narrow_images_give_a_warning(data, tmp_path, capsys, caplog):
-    """The log, plan, dry run, summary and last line have it and name the option; with the option there is none."""
-    said = "6 of 6 images use at most a quarter of the range of 16 bits"
+    """Log, plan, dry run, summary and last line have a warning, which names the option that avoids it."""
+    message = "6 of 6 images use at most a quarter of the range of 16 bits"
     assert run_here(tmp_path / "dry", "--dry-run", data=data) == 0
-    assert f"warning: {said}, 0 to 4095 of 65535" in capsys.readouterr().out and said in caplog.text
+    assert f"warning: {message}, 0 to 4095 of 65535" in capsys.readouterr().out and message in caplog.text
     assert run_here(tmp_path / "out", data=data) == 0
-    assert said in capsys.readouterr().err and "--range" in caplog.text
+    assert message in capsys.readouterr().err and "--range" in caplog.text
     plan, summary = (json.loads((tmp_path / "out" / name).read_text()) for name in ("plan.json", "summary.json"))
-    assert len(plan["warnings"]) == 1 and said in plan["warnings"][0] and summary["narrow_range"] == 6
+    assert len(plan["warnings"]) == 1 and message in plan["warnings"][0] and summary["narrow_range"] == 6
     assert records(tmp_path / "out")[1]["value_range"] == {"low": 0, "high": 4095, "full": 65535}
     caplog.clear()
     assert run_here(tmp_path / "ranged", data=data, range="0,4095") == 0
@@ -207,8 +211,8 @@ def test_narrow_images_give_a_warning(data, tmp_path, capsys, caplog):
 
 
 def test_narrow_images_after_others_give_a_warning(tmp_path):
-    """Colour images, after an image of 8 bits and one that cannot be decoded."""
-    files = [zoo.png(TWELVE.astype(np.uint8), zoo.GREY), b"", OF_COLOURS["rgb.png"], OF_COLOURS["ppm"]]
+    """For colour images after an image of 8 bits and one that cannot be decoded."""
+    files = [zoo.png(TWELVE_BITS.astype(np.uint8), zoo.GREY), b"", OF_COLOURS["rgb.png"], OF_COLOURS["ppm"]]
     for n, content in enumerate(files):
         (tmp_path / f"{n}.png").write_bytes(content)
     source = open_source(tmp_path)
@@ -218,7 +222,7 @@ def test_narrow_images_after_others_give_a_warning(tmp_path):
 
 @pytest.mark.parametrize("value", ["0,4095", "auto", "image"])
 def test_jobs_range_decides_its_images(value, data, tmp_path):
-    """Stored sources are the images in that range; a resumed job has it, too."""
+    """Stored sources are the images scaled from the range. A resumed job uses it, too."""
     assert run_here(tmp_path, data=data, range=value) == 0
     highs = [v.max() if value == "image" else 4095 for v in sources(data)]
     wanted = [expected(v, 0, high) for v, high in zip(sources(data), highs)]
@@ -230,7 +234,7 @@ def test_jobs_range_decides_its_images(value, data, tmp_path):
 
 @pytest.mark.parametrize("kind, dtype", [("safetensors", "uint16"), ("safetensors", "float32"), ("folder", "uint16")])
 def test_frames_keep_as_many_bits_as_asked(kind, dtype, data, tmp_path):
-    """The first frame is the source, to the last bit of the stored type."""
+    """The first frame is exactly the source, rounded to the stored type."""
     assert run_here(tmp_path / "out", data=data, range="0,4095", format=kind, frame_dtype=dtype) == 0
     results = records(tmp_path / "out")
     stored = torch.cat([read_frames(tmp_path / "out", kind, s, results[4 * s : 4 * s + 4]) for s in range(2)])
@@ -251,7 +255,7 @@ def test_frames_keep_as_many_bits_as_asked(kind, dtype, data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options, said",
+    "options, message",
     [
         ({"format": "wds", "frame_dtype": "uint16"}, "frame_dtype must be uint8 with format 'wds', got 'uint16'"),
         ({"format": "folder", "frame_dtype": "float32"}, "frame_dtype must be uint8 or uint16 with format 'folder'"),
@@ -260,8 +264,8 @@ def test_frames_keep_as_many_bits_as_asked(kind, dtype, data, tmp_path):
         ({"range": "12 bits"}, "range must be"),
     ],
 )
-def test_what_cannot_be_stored_raises(options, said, data, tmp_path):
-    with pytest.raises(JobError, match=said):
+def test_frame_dtype_that_a_format_cannot_store_raises(options, message, data, tmp_path):
+    with pytest.raises(JobError, match=message):
         morph_dataset(str(data), "job_models:classifier", tmp_path, workers=0, **options)
 
 
@@ -273,7 +277,7 @@ def test_colour_in_16_bit_folders_raises(data, tmp_path, capsys):
         "format": "folder",
         "frame_dtype": "uint16",
     }
-    refused(
+    check_exit(
         capsys,
         run_here(tmp_path, data=data, **options),
         "frame_dtype must be uint8 for colour frames in format 'folder'",
@@ -294,8 +298,8 @@ def test_colours_keep_their_depth_in_16_bit_frames(tmp_path):
 
 @pytest.mark.parametrize("kind", ["npy", "safetensors"])
 def test_arrays_of_more_than_8_bits(kind, tmp_path):
-    """uint16 as files have it; other ints with a range."""
-    values = np.stack([TWELVE, TWELVE[::-1]])
+    """uint16 arrays are read like files; other integers need a range."""
+    values = np.stack([TWELVE_BITS, TWELVE_BITS[::-1]])
     job = {"workers": 0, "gallery": 0, "frames": 3, "max_l2": 1.0, "channels": 1}
     for dtype, options in ((np.uint16, {"range": np.array([0, 4095])}), (np.int16, {"range": [0, 4095]})):
         path = tmp_path / f"{np.dtype(dtype)}.{kind}"

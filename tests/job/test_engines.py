@@ -1,4 +1,4 @@
-"""Engines: each writes the same bytes, with any number of workers, also one after another on the same job."""
+"""Engines write the same bytes, with any number of workers, and when one continues the job of another."""
 
 import importlib.util
 import json
@@ -51,14 +51,14 @@ needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="
 
 @pytest.fixture(autouse=True)
 def no_rank(monkeypatch):
-    """Whatever has started the tests."""
+    """Remove the environment variables of SLURM and torchrun."""
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """One of the images is bad: what is recorded of it must be the same, too."""
+    """A folder of images, one of which is bad."""
     folder = make_folder(tmp_path_factory.mktemp("data") / "images", COUNT)
     (folder / "c1" / "020.png").write_bytes(b"no image")
     return folder
@@ -66,14 +66,14 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(data, tmp_path_factory) -> dict[str, str]:
-    """Digests of a job in this process."""
+    """Digests of the results of a job in this process."""
     out = tmp_path_factory.mktemp("inprocess")
     assert run_here(out, data=data) == 3
     return digests(out)
 
 
 def test_stochastic_model_gives_the_same_bytes(tmp_path):
-    """In workers too, and when some of its shards are made again. The model draws from every generator there is."""
+    """In workers too, and if shards are computed again. The model uses all random number generators."""
     folder = make_folder(tmp_path / "images", 12)
     options = ("--model", "job_models:noisy_everywhere", "--regime", "live")
     found = []
@@ -106,9 +106,9 @@ def test_averaged_gradients_give_the_same_bytes(tmp_path, capsys):
 
 
 @pytest.fixture
-def half(data, tmp_path) -> Path:
-    """A job of which every third shard is to be made."""
-    out = tmp_path / "half"
+def unfinished_job(data, tmp_path) -> Path:
+    """A job in which every third shard is missing."""
+    out = tmp_path / "unfinished_job"
     assert run_here(out, data=data) == 3
     for marker in markers(out)[::3]:
         marker.unlink()
@@ -122,11 +122,11 @@ def half(data, tmp_path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_local_workers_make_the_same_bytes(workers, data, expected, tmp_path, monkeypatch, capfd):
-    """Also with a model that writes what looks like a worker's own words to stdout."""
+def test_local_workers_write_the_same_bytes(workers, data, expected, tmp_path, monkeypatch, capfd):
+    """Also if the model writes lines to stdout that look like messages of a worker."""
     monkeypatch.setenv("JOB_PRINT", "1")
-    asked = arguments(tmp_path, data=data, workers=workers, progress=("json", "lines")[workers - 1])
-    code, (stdout, stderr) = main(asked), capfd.readouterr()
+    options = arguments(tmp_path, data=data, workers=workers, progress=("json", "lines")[workers - 1])
+    code, (stdout, stderr) = main(options), capfd.readouterr()
     assert code == 3 and "talks" not in stdout, stderr
     assert digests(tmp_path) == expected and not temporaries(tmp_path)
     logs = [(tmp_path / "logs" / f"worker-{n}.log").read_text() for n in range(workers)]
@@ -142,7 +142,7 @@ def test_local_workers_make_the_same_bytes(workers, data, expected, tmp_path, mo
 
 
 @pytest.mark.slow
-def test_model_that_raises_ends_the_job_with_its_words(data, tmp_path, monkeypatch, capsys):
+def test_model_that_raises_ends_the_job_with_its_message(data, tmp_path, monkeypatch, capsys):
     images, out = Path(shutil.copytree(data, tmp_path / "images")), tmp_path / "out"
     for path in sorted(images.rglob("*.png"))[:2]:  # all of the first batch
         make_white(path)
@@ -155,8 +155,8 @@ def test_model_that_raises_ends_the_job_with_its_words(data, tmp_path, monkeypat
 
 
 @pytest.mark.slow
-def test_shard_that_kills_its_workers_is_given_up_alone(data, tmp_path, monkeypatch, capsys):
-    """All others are made, and the error names its images; when the image is mended, so is that shard."""
+def test_shard_that_kills_its_workers_is_skipped(data, tmp_path, monkeypatch, capsys):
+    """The other shards are completed, and the error names the images. With a mended image, this shard is, too."""
     images, out = Path(shutil.copytree(data, tmp_path / "images")), tmp_path / "out"
     make_white(images / "c1" / "025.png")
     monkeypatch.setattr(local, "ATTEMPTS", 2)
@@ -180,8 +180,8 @@ def test_shard_that_kills_its_workers_is_given_up_alone(data, tmp_path, monkeypa
 
 
 @pytest.mark.slow
-def test_model_that_cannot_be_loaded(data, tmp_path, monkeypatch, capsys):
-    """Told as it is in this process; one whose process dies is not tried for ever."""
+def test_model_that_cannot_be_loaded_ends_the_job(data, tmp_path, monkeypatch, capsys):
+    """The error is the same as in this process. If the process dies, it is not started again forever."""
     assert run_here(tmp_path / "one", data=data, model="job_models:nothing", workers=1) == 2
     assert "'nothing'" in capsys.readouterr().err
     (tmp_path / "deadly.py").write_text("import os\nos._exit(7)\n")
@@ -192,8 +192,8 @@ def test_model_that_cannot_be_loaded(data, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_workers_import_what_the_script_can(data, tmp_path):
-    """A model beside a script, whose working directory has a folder of the package's name, as above a clone.
+def test_workers_can_import_the_modules_of_the_script(data, tmp_path):
+    """A model next to the script is found; the working directory contains a folder with the name of the package.
 
     In a thread, with the default engine.
     """
@@ -222,8 +222,8 @@ thread.join()
 
 
 @pytest.mark.parametrize("world", [1, 3])
-def test_ranks_make_the_same_bytes(world, data, expected, tmp_path, monkeypatch):
-    """One after the other: each finds the plan of the first; the last one sums up, and knows that all is done.
+def test_ranks_write_the_same_bytes(world, data, expected, tmp_path, monkeypatch):
+    """Ranks run one after the other. All use the plan of the first rank, and the last one writes the summary.
 
     The last one also deletes what killed ranks have left.
     """
@@ -240,8 +240,8 @@ def test_ranks_make_the_same_bytes(world, data, expected, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-def test_ranks_at_the_same_time_make_the_same_bytes(data, expected, tmp_path):
-    """As an array of SLURM that counts from 1, of which one is killed and started again."""
+def test_ranks_at_the_same_time_write_the_same_bytes(data, expected, tmp_path):
+    """As an array job of SLURM that counts from 1. One rank is killed and started again."""
     numbers = {"SLURM_ARRAY_TASK_MIN": 1, "SLURM_ARRAY_TASK_COUNT": 2}
     begin = lambda n: start(
         arguments(tmp_path, engine="env", data=data), SLURM_ARRAY_TASK_ID=n, **numbers, JOB_SLEEP=0.01
@@ -256,8 +256,8 @@ def test_ranks_at_the_same_time_make_the_same_bytes(data, expected, tmp_path):
     assert digests(tmp_path) == expected and not temporaries(tmp_path)
 
 
-def test_rank_is_there_once(data, expected, tmp_path, monkeypatch, capsys):
-    """The same rank twice is refused, and a job of another kind beside ranks."""
+def test_rank_that_already_runs_raises(data, expected, tmp_path, monkeypatch, capsys):
+    """Starting the same rank twice is an error, and so is starting another engine while ranks run."""
     from steerlens_fast.io.output_dir import hold_lock
 
     assert run_here(tmp_path, data=data) == 3
@@ -325,21 +325,21 @@ def test_ranks_share_all_shards(world):
 
 
 @pytest.mark.slow
-def test_another_engine_continues(half, expected, monkeypatch):
-    """From this process to a rank to worker processes."""
+def test_another_engine_continues_a_job(unfinished_job, expected, monkeypatch):
+    """A job begun in this process is continued by a rank, and then by worker processes."""
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert run_here(half, engine="env") in (0, 3)
-    before = len(markers(half))
+    assert run_here(unfinished_job, engine="env") in (0, 3)
+    before = len(markers(unfinished_job))
     assert before < 13
-    assert run_here(half, "--resume", workers=2) == 3 and digests(half) == expected
+    assert run_here(unfinished_job, "--resume", workers=2) == 3 and digests(unfinished_job) == expected
 
 
 # --- Ray -------------------------------------------------------------------------------------------------------------
 
 
 def ray_actors(job: subprocess.Popen) -> list[int]:
-    """Process ids of the actors of a job's own cluster."""
+    """Return the process ids of the actors in the Ray cluster that a job has started."""
     found = []
     for folder in Path("/proc").iterdir():
         try:
@@ -351,7 +351,7 @@ def ray_actors(job: subprocess.Popen) -> list[int]:
 
 
 def _under(folder: Path, ancestor: int) -> bool:
-    """Whether a process descends from another."""
+    """Return whether a process descends from another."""
     while folder.name.isdigit() and folder.name != "1":
         parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
         if parent == ancestor:
@@ -362,20 +362,23 @@ def _under(folder: Path, ancestor: int) -> bool:
 
 @needs_ray
 @pytest.mark.slow
-def test_ray_continues_and_stops(half, expected):
-    """On a job that another engine has begun; terminated, as other engines are; and another engine goes on."""
-    job, before = start(arguments(half, "--resume", engine="ray", workers=2), JOB_SLEEP=0.1), len(markers(half))
-    wait_for(lambda: len(markers(half)) > before or job.poll() is not None, "a shard of Ray's")
+def test_ray_continues_and_stops(unfinished_job, expected):
+    """Ray continues a job of another engine, is terminated, and another engine continues the job."""
+    job, before = (
+        start(arguments(unfinished_job, "--resume", engine="ray", workers=2), JOB_SLEEP=0.1),
+        len(markers(unfinished_job)),
+    )
+    wait_for(lambda: len(markers(unfinished_job)) > before or job.poll() is not None, "a shard of Ray's")
     actors = ray_actors(job)
     job.terminate()
     code, stderr = ended(job)
     assert code == 143 and "terminated" in stderr, stderr
     wait_for(lambda: not any(map(alive, actors)), "the end of Ray's actors")
-    assert run_here(half, "--resume") == 3 and digests(half) == expected
+    assert run_here(unfinished_job, "--resume") == 3 and digests(unfinished_job) == expected
 
 
 def test_signals_are_deferred_during_calls_of_ray():
-    """A handler that raises does so after the block, not within it."""
+    """A signal handler that raises an error is called after the block."""
 
     def terminate(*_):
         raise KeyboardInterrupt
@@ -392,8 +395,8 @@ def test_signals_are_deferred_during_calls_of_ray():
 
 @needs_ray
 @pytest.mark.slow
-def test_rays_actors_make_the_same_bytes_and_their_errors_are_the_jobs(data, tmp_path, monkeypatch):
-    """In the caller's own Ray, which goes on; one of two actors is killed at work.
+def test_ray_actors_write_the_same_bytes_and_their_errors_end_the_job(data, tmp_path, monkeypatch):
+    """Ray was started by the caller, and stays usable. One of two actors is killed while it works.
 
     Wrong usage keeps its exit status; an image for which the model raises an error is listed and left out.
     """

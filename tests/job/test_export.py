@@ -1,4 +1,4 @@
-"""Exports of a finished job: the same frames in every format, shard by shard, resumable."""
+"""Exports of a finished job have the same frames in every format, and can be resumed."""
 
 import json
 import math
@@ -31,14 +31,14 @@ OK_PLACES = [i for i in range(10) if i not in BAD]
 
 @pytest.fixture
 def job(tmp_path):
-    """Ten items in three shards, two of them bad."""
+    """A job with ten items in three shards; two items are bad."""
     frames = morphs_of(10)
     make_job(tmp_path / "out", frames, KEYS, failed=BAD)
     return tmp_path / "out", frames
 
 
 def stored(to: Path, kind: str):
-    """Keys and frames of all shards in a folder."""
+    """Return keys and frames of all shards in a folder."""
     keys, pixels = [], []
     for listing in sorted(to.glob("*.jsonl")):
         records = read_records(listing)
@@ -52,7 +52,7 @@ def stored(to: Path, kind: str):
 @pytest.mark.parametrize("source", MODULES)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_format_is_exported_to_every_other(source, kind, channels, tmp_path):
-    """Bit for bit, without the items that are not ok."""
+    """The frames are equal bit for bit. Items that are not ok are left out."""
     frames = morphs_of(10, channels=channels)
     make_job(tmp_path / "out", frames, KEYS, failed=BAD, format=source)
     assert export(tmp_path / "out", tmp_path / "to", kind) == 8
@@ -61,8 +61,8 @@ def test_every_format_is_exported_to_every_other(source, kind, channels, tmp_pat
     assert torch.equal(pixels, frames[OK_PLACES])
 
 
-def test_arrays_of_each_item(job, tmp_path):
-    """``npz``: frames and what is known of them, without pickles."""
+def test_npz_files_have_frames_and_records(job, tmp_path):
+    """npz files have the frames and their records, without pickle."""
     out, frames = job
     assert export(out, tmp_path / "to", "npz") == 8
     for i in OK_PLACES:
@@ -76,8 +76,8 @@ def test_arrays_of_each_item(job, tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kind", ["gif", "webp"])
-def test_animations(kind, channels, tmp_path):
-    """There and back; in a lossless one the pixels are the frames', enlarged."""
+def test_animations_run_forward_and_back(kind, channels, tmp_path):
+    """Animations run forward and back. In lossless ones, the pixels are the enlarged frames."""
     frames = morphs_of(2, channels=channels)
     make_job(tmp_path / "out", frames, ["a", "b"])
     assert export(tmp_path / "out", tmp_path / "to", kind) == 2
@@ -93,7 +93,7 @@ def test_animations(kind, channels, tmp_path):
 
 
 def test_strip_has_the_pixels_of_its_frames(tmp_path):
-    """All frames in one row; in red, green and blue, so that each is found by its colour."""
+    """All frames are in one row; they are red, green and blue, so that the test can find them."""
     frames = torch.zeros(1, 3, 3, 20, 17, dtype=torch.uint8)
     frames[0, range(3), range(3)] = 255
     make_job(tmp_path / "out", frames, ["a"], unscored=(0,))
@@ -105,7 +105,7 @@ def test_strip_has_the_pixels_of_its_frames(tmp_path):
 
 
 def as_morphs(frames: torch.Tensor, record: dict, settings: dict, classes: int = 4) -> Morphs:
-    """One sample with a record's numbers."""
+    """Return Morphs of one sample with the numbers of a record."""
     outputs = torch.full((1, len(frames), classes), -30.0, dtype=torch.float64)
     target = record["target"]
     for f, (predicted, p) in enumerate(zip(record["predictions"], record["probability"])):
@@ -124,18 +124,18 @@ def as_morphs(frames: torch.Tensor, record: dict, settings: dict, classes: int =
 @pytest.mark.parametrize("channels, classes", [(1, None), (3, ["zero", "one", "two", "three"])])
 @pytest.mark.parametrize("differences", [False, True])
 def test_strip_is_that_of_morphs_save(channels, classes, differences, changes, tmp_path):
-    """Byte for byte: distances, method, predicted classes, what is no success."""
+    """The file equals that of Morphs.save byte for byte, with all texts."""
     frames = morphs_of(1, frames=5, channels=channels)
-    how = {"family": "csp-joint", "rule": "polar", "regime": "persistent"}
+    settings = {"family": "csp-joint", "rule": "polar", "regime": "persistent"}
     change = lambda record: record | changes
-    (record,) = make_job(tmp_path / "out", frames, ["a"], classes=classes, change=change, max_l2=2.5, **how)
+    (record,) = make_job(tmp_path / "out", frames, ["a"], classes=classes, change=change, max_l2=2.5, **settings)
     export(tmp_path / "out", tmp_path / "to", "strip", differences=differences)
     options = {"frames": 5, "class_names": classes, "differences": differences}
-    as_morphs(frames[0], record, how | {"bounds": [0, 1]}).save(tmp_path / "strip.png", **options)
+    as_morphs(frames[0], record, settings | {"bounds": [0, 1]}).save(tmp_path / "strip.png", **options)
     assert (tmp_path / "to" / "a.png").read_bytes() == (tmp_path / "strip.png").read_bytes()
 
 
-def test_words_of_a_strip(tmp_path):
+def test_strip_has_the_expected_texts(tmp_path):
     make_job(tmp_path / "out", morphs_of(2, frames=3), ["a", "b"], max_l2=2.5, rule="polar", regime="live")
     job = _ExportJob.read(tmp_path / "out", tmp_path / "to", "strip", False, False)
     records = read_records(tmp_path / "out" / "shards" / "00000.jsonl")
@@ -154,7 +154,7 @@ def test_words_of_a_strip(tmp_path):
     assert pixel.title == "pixel, live, luma"
 
 
-def test_strips_of_jobs_with_factors(tmp_path):
+def test_strip_of_a_job_with_factors_has_no_distance(tmp_path):
     make_job(tmp_path / "out", morphs_of(1, frames=3), ["a"], factors=4.0)
     job = _ExportJob.read(tmp_path / "out", tmp_path / "to", "strip", False, False)
     (record,) = read_records(tmp_path / "out" / "shards" / "00000.jsonl")
@@ -164,13 +164,13 @@ def test_strips_of_jobs_with_factors(tmp_path):
     assert [axes.get_xlabel() for axes in figure.axes][1:] == ["0.18\nzero\nL2 1.25", "0.95\nL2 2.5"]
 
 
-def test_differences_are_for_strips(job, tmp_path):
+def test_differences_with_other_formats_raise(job, tmp_path):
     with pytest.raises(ValueError, match="differences must be False with format 'gif': only strips show them"):
         export(job[0], tmp_path / "to", "gif", differences=True)
 
 
-def test_keys_that_no_file_could_have(tmp_path):
-    """Every item has its file, inside the folder, whatever its key."""
+def test_keys_that_are_no_file_names_are_exported(tmp_path):
+    """Every item has its own file in the folder, for any key."""
     keys = [*NASTY, "cat/1.png", "2.png", "2.jpg"]
     make_job(tmp_path / "out", morphs_of(len(keys), 2), keys)
     assert export(tmp_path / "out", tmp_path / "to", "npz") == len(keys)
@@ -180,8 +180,8 @@ def test_keys_that_no_file_could_have(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "to"]
 
 
-def test_some_items(job, tmp_path):
-    """By key, by pattern, and no more than a given number."""
+def test_items_are_selected_by_key_pattern_and_number(job, tmp_path):
+    """Items are chosen by key, by pattern, and up to a number."""
     out, _ = job
     assert export(out, tmp_path / "a", "npz", keys=["cat/0.png", "dog/*"]) == 5
     files = sorted(p.name for p in (tmp_path / "a").rglob("*.npz"))
@@ -199,8 +199,8 @@ def test_key_is_not_taken_for_a_pattern(tmp_path):
 
 
 @pytest.mark.parametrize("kind, name", [("npz", "dog/1.npz"), ("wds", "00001.tar")])
-def test_what_is_there_stays(kind, name, job, tmp_path):
-    """Unless it shall be written again."""
+def test_existing_files_are_kept(kind, name, job, tmp_path):
+    """Existing files are kept, unless overwrite is requested."""
     out, _ = job
     export(out, tmp_path / "to", kind)
     file = tmp_path / "to" / name
@@ -213,7 +213,7 @@ def test_what_is_there_stays(kind, name, job, tmp_path):
 
 
 def test_export_that_was_stopped_continues(job, tmp_path):
-    """Whole files after the first shard, and the same in the end as in one go."""
+    """After a stop, only complete files exist. In the end, all files are equal to those of an export without a stop."""
     out, _ = job
 
     def stop(count):
@@ -230,8 +230,8 @@ def test_export_that_was_stopped_continues(job, tmp_path):
     assert files[0] == files[1]
 
 
-def test_only_what_is_done(job, tmp_path):
-    """A shard without its marker is not there yet."""
+def test_incomplete_shards_are_not_exported(job, tmp_path):
+    """Shards without a marker are not exported."""
     out, _ = job
     (out / "shards" / "00001.done.json").unlink()
     assert export(out, tmp_path / "to", "npz") == 4
@@ -245,7 +245,7 @@ def test_shards_are_read_from_their_backups(kind, tmp_path):
     assert export(tmp_path / "out", tmp_path / "to", "npz") == 2
 
 
-def test_what_cannot_be_exported(job, tmp_path):
+def test_exports_of_bad_jobs_raise(job, tmp_path):
     out, _ = job
     with pytest.raises(ValueError, match="format must be one of .*'gif'.*, got 'mp4'"):
         export(out, tmp_path / "to", "mp4")
@@ -259,7 +259,7 @@ def test_what_cannot_be_exported(job, tmp_path):
     assert not (tmp_path / "to").exists()
 
 
-def test_pictures_need_grey_or_colour(tmp_path):
+def test_pictures_of_two_channels_raise(tmp_path):
     make_job(tmp_path / "out", morphs_of(2, channels=4), ["a", "b"])
     with pytest.raises(JobError, match="format must be safetensors or npz for frames with 4 channels, got gif"):
         export(tmp_path / "out", tmp_path / "to", "gif")
@@ -267,7 +267,7 @@ def test_pictures_need_grey_or_colour(tmp_path):
 
 
 def test_damaged_shard_is_named(job, tmp_path):
-    """The shard has the length that its marker records, but other content: it is neither exported nor shown."""
+    """A shard with the right length but other content is neither exported nor shown."""
     out, _ = job
     file = out / "shards" / "00000.safetensors"
     file.write_bytes(bytes(file.stat().st_size))

@@ -1,4 +1,4 @@
-"""Formats of a shard: what is read equals what was written, for any keys; the bytes are reproducible."""
+"""Shard formats: frames that are read equal those that were written, for any keys; files are reproducible."""
 
 import errno
 import hashlib
@@ -31,7 +31,7 @@ ABOUT = {"family": "csp-phase", "shard": 0, "text": "zwölf"}
 
 
 def make_records(keys, frames=6, without=()):
-    """One record for each key; those at ``without`` have no row."""
+    """Return a record for each key; those at ``without`` have no frames."""
     rows = iter(range(len(keys)))
     return [
         record(i, key, frames, None, "truncated") if i in without else record(i, key, frames, next(rows))
@@ -43,7 +43,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-# --- What is read is what was written
+# --- Reading and writing
 
 
 @pairwise
@@ -52,7 +52,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("size", [(20, 17), (1, 1), (8, 33)], ids=str)
 @pytest.mark.parametrize("frames", [2, 101])
 def test_frames_come_back_bit_for_bit(kind, channels, size, frames, tmp_path):
-    """Grey and colour, odd sizes, numbers of one and of three digits; items without frames lie between the others."""
+    """Grey and colour frames of odd sizes; frame numbers have one or three digits; some items have no frames."""
     pixels, keys = morphs_of(3, frames, channels, size), ["a/1.png", "bad.png", "a/2.png", "b"]
     records = make_records(keys, frames, without=(1,))
     stored = get_format(kind)
@@ -63,7 +63,7 @@ def test_frames_come_back_bit_for_bit(kind, channels, size, frames, tmp_path):
 
 @ALL
 def test_some_records_alone(kind, tmp_path):
-    """Their frames, in their order, and none for those without."""
+    """Reading some records returns their frames, in their order."""
     pixels, records = morphs_of(4), make_records(list("abcde"), without=(2,))
     stored = get_format(kind)
     stored.write(tmp_path, "00000", pixels, records, ABOUT)
@@ -74,7 +74,7 @@ def test_some_records_alone(kind, tmp_path):
 
 @ALL
 def test_keys_of_any_kind(kind, tmp_path):
-    """Absolute, upward, too long, like one another's files, of bytes that are no text: no two meet, none escapes."""
+    """Keys with absolute paths, "..", great length, equal file names or bytes that are no text have separate files."""
     folder = tmp_path / "inside"
     folder.mkdir()
     pixels, records = morphs_of(len(NASTY), frames=2), make_records(NASTY, 2)
@@ -97,7 +97,7 @@ def test_shard_without_any_frames(kind, tmp_path):
             assert tar.getnames() == []
 
 
-def test_frames_that_lie_otherwise_in_memory(tmp_path):
+def test_memory_layout_of_frames_does_not_matter(tmp_path):
     pixels, records = morphs_of(3).transpose(3, 4), make_records(["a", "b", "c"])
     for kind in MODULES:
         get_format(kind).write(tmp_path, "00000", pixels, records, ABOUT)
@@ -108,8 +108,8 @@ def test_frames_that_lie_otherwise_in_memory(tmp_path):
 
 
 @ALL
-def test_same_bytes_again_and_their_digests(kind, tmp_path):
-    """Whenever and wherever they are written; and what the marker will say of them is true."""
+def test_files_are_reproducible_and_have_their_digests(kind, tmp_path):
+    """Files written at another time and place are equal, and have the digests that are returned."""
     pixels, records, written = morphs_of(5), make_records([f"k/{i}" for i in range(5)]), []
     for name, mask, about in (("one", 0o022, ABOUT), ("two", 0o077, dict(reversed(ABOUT.items())))):
         (tmp_path / name).mkdir()
@@ -123,7 +123,7 @@ def test_same_bytes_again_and_their_digests(kind, tmp_path):
 
 
 def test_safetensors_reads_it(tmp_path):
-    """With the package itself: one tensor, and its metadata."""
+    """The package safetensors reads one tensor, and its metadata."""
     pixels = morphs_of(3)
     get_format("safetensors").write(tmp_path, "00000", pixels, make_records(["a", "b", "c"]), ABOUT)
     with safetensors.safe_open(tmp_path / "00000.safetensors", framework="np") as file:
@@ -134,7 +134,7 @@ def test_safetensors_reads_it(tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_tar_is_what_webdataset_reads(channels, tmp_path):
-    """Samples by the base name up to its first dot, in a row; no folder that readers skip; safe to unpack."""
+    """Members of a sample have equal names up to the first dot and follow each other; names are safe to unpack."""
     pixels, records = morphs_of(len(NASTY), 3, channels), make_records(NASTY, 3)
     get_format("wds").write(tmp_path, "00000", pixels, records, ABOUT)
     samples, order = {}, []
@@ -160,7 +160,7 @@ def test_tar_is_what_webdataset_reads(channels, tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_folder_is_of_plain_pictures(channels, tmp_path):
-    """PNG, one for each frame, grey where the frames are."""
+    """Each frame is a PNG file, which is grey if the frames are."""
     pixels = morphs_of(2, 3, channels)
     get_format("folder").write(tmp_path, "00000", pixels, make_records(["x/a.jpg", "b"], 3), ABOUT)
     assert sorted(files_of(tmp_path)) == [f"00000/{k}/frame_0{f}.png" for k in ("b", "x/a.jpg") for f in range(3)]
@@ -172,7 +172,7 @@ def test_folder_is_of_plain_pictures(channels, tmp_path):
 # --- Names
 
 
-NAMES = {  # what a key is called, and the file that then has the name
+NAMES = {  # functions from a key to a name, and from the name to a file
     "folder": (directory_name, "{}/frame_00.png"),
     "wds": (member_name, "{}.json"),
     "gif": (lambda key: file_name(key, ""), "{}.gif"),
@@ -193,7 +193,7 @@ def test_names_of_files_have_no_second_suffix_and_differ():
 
 @pytest.mark.parametrize("name_of, file", NAMES.values(), ids=NAMES)
 def test_names_are_safe_and_differ(name_of, file):
-    """Thousands of keys of unlucky letters: as many names, fit for file systems; no file is in the way of a folder."""
+    """Thousands of unusual keys get different names that file systems accept; no name is a file and a folder."""
     draw = Random(0)
     letters = [
         "a",
@@ -226,18 +226,18 @@ def test_names_are_safe_and_differ(name_of, file):
 
 
 def test_key_of_a_thousand_parts():
-    """Longer than paths may be: one part, another for another key."""
+    """A key that is longer than paths may be becomes one part, which differs between keys."""
     one, two = ("/".join(["part"] * 1000 + [end]) for end in "ab")
     assert directory_name(one) != directory_name(two)
     assert len(directory_name(one).encode()) <= 255
 
 
-# --- What was there before, and what goes wrong
+# --- Existing files, damage, errors
 
 
 @ALL
 def test_shard_is_replaced_whole(kind, tmp_path):
-    """Nothing of the old one is left, and no temporary."""
+    """Nothing of the old shard is left, and no temporary files."""
     stored, pixels = get_format(kind), morphs_of(2)
     stored.write(tmp_path, "00000", morphs_of(3), make_records(["old", "a", "b"]), ABOUT)
     files = stored.write(tmp_path, "00000", pixels, make_records(["a", "c"]), ABOUT)
@@ -248,7 +248,7 @@ def test_shard_is_replaced_whole(kind, tmp_path):
 
 @ALL
 def test_damage_is_found(kind, tmp_path):
-    """A file that ends early: an error that names it."""
+    """A file that ends early raises an error that names it."""
     stored, records = get_format(kind), make_records(["a", "b"])
     (name, *_) = stored.write(tmp_path, "00000", morphs_of(2), records, ABOUT)
     whole = (tmp_path / name).read_bytes()
@@ -258,7 +258,7 @@ def test_damage_is_found(kind, tmp_path):
 
 
 @ALL
-def test_what_is_missing(kind, tmp_path):
+def test_missing_files_raise(kind, tmp_path):
     with pytest.raises(OSError, match="00000"):
         get_format(kind).read(tmp_path, "00000", make_records(["a"]))
 
@@ -270,14 +270,14 @@ def test_frames_of_another_item_are_missing(kind, tmp_path):
         get_format(kind).read(tmp_path, "00000", make_records(["other"]))
 
 
-def test_row_that_is_not_there(tmp_path):
+def test_row_beyond_the_frames_raises(tmp_path):
     get_format("safetensors").write(tmp_path, "00000", morphs_of(1), make_records(["a"]), ABOUT)
     with pytest.raises(ValueError, match=r"00000.safetensors must have at least 2 rows, got 1"):
         get_format("safetensors").read(tmp_path, "00000", make_records(["a", "b"]))
 
 
 @ALL
-def test_frames_that_cannot_be_stored(kind, tmp_path):
+def test_frames_of_a_bad_shape_raise(kind, tmp_path):
     write, records = get_format(kind).write, make_records(["a"])
     with pytest.raises(TypeError, match="frames must be a uint8.* tensor on the CPU, got torch.float64 on cpu"):
         write(tmp_path, "00000", morphs_of(1).double(), records, ABOUT)
@@ -289,7 +289,7 @@ def test_frames_that_cannot_be_stored(kind, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_format_that_does_not_exist():
+def test_unknown_format_raises():
     with pytest.raises(ValueError, match="format must be one of .*'wds'.*, got 'tar'"):
         get_format("tar")
 
@@ -311,7 +311,7 @@ for kind in MODULES:
 
 
 def test_full_disk(tmp_path):
-    """1 MiB for 3: the system's own error, and nothing is left of the shard."""
+    """Writing 3 MiB to 1 MiB raises the error of the system, and nothing of the shard is left."""
     script = FULL.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path))
     mount = 'mount -t tmpfs -o size=1m none "$1" || exit 77; exec "$2" -c "$3"'
     command = ["unshare", "-rm", "sh", "-c", mount, "sh", str(tmp_path), sys.executable, script]

@@ -1,4 +1,4 @@
-"""The gallery of a job: its examples and bytes; in a browser, that it works and loads nothing else."""
+"""The gallery of a job: its content and files; in a browser, its controls, and that it loads no other files."""
 
 import hashlib
 import html
@@ -25,7 +25,7 @@ HAS_BROWSER = bool(browser.CHROMIUM and browser.DRIVER)
 
 
 def data_of(page) -> dict:
-    """The data of the page, read as a browser reads it: a script element ends at the first "</script"."""
+    """Return the data in the page. As in a browser, the script element ends at the first "</script"."""
     (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script', page.read_text(), re.S | re.I)
     return json.loads(text)
 
@@ -44,13 +44,13 @@ def frames_in(strip: np.ndarray, data: dict) -> list[np.ndarray]:
     return [strip[y * h : (y + 1) * h, x * w : (x + 1) * w] for y, x in at]
 
 
-# --- What is in it
+# --- Content
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "wds", "folder"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_examples_are_the_jobs(kind, channels, tmp_path):
-    """Every number that is shown, and every frame bit for bit."""
+    """All numbers and frames in the page are those of the job."""
     frames, keys = morphs_of(6, 5, channels), [f"k/{i}" for i in range(6)]
     records = make_job(tmp_path, frames, keys, format=kind, failed=(2,), unscored=(3,))
     page = write_gallery(tmp_path)
@@ -89,16 +89,16 @@ def test_examples_are_the_jobs(kind, channels, tmp_path):
         ),
     ],
 )
-def test_it_says_toward_what_and_how_far(options, expected, tmp_path):
-    """Without settings that are the defaults."""
+def test_gallery_shows_target_and_distance(options, expected, tmp_path):
+    """Settings that are defaults are not shown."""
     make_job(tmp_path, morphs_of(1), ["a"], **options)
     facts = dict(data_of(write_gallery(tmp_path))["facts"])
     names = ("Target", "Max L2", "Distances", "Factors", "Amplitude factors", "Color", "Steps", "Smoothing")
     assert {name: facts[name] for name in names if name in facts} == {"Target": "runner-up", **expected}
 
 
-def test_many_wide_frames_lie_in_rows(tmp_path):
-    """WebP ends at 16,383 pixels."""
+def test_many_wide_frames_are_stored_in_rows(tmp_path):
+    """WebP images have at most 16,383 pixels a side."""
     frames = morphs_of(1, 9, 1, (8, 3000))
     make_job(tmp_path, frames, ["wide"])
     page = write_gallery(tmp_path)
@@ -111,7 +111,7 @@ def test_many_wide_frames_lie_in_rows(tmp_path):
 
 @pytest.mark.parametrize("sample, shown", [(1, [0]), (2, [0, 9]), (4, [0, 3, 5, 9]), (8, None), (100, None)])
 def test_sample_is_spread_evenly(sample, shown, tmp_path):
-    """Over the items that are ok: here 0, 2, 3, 4, 5, 6, 7 and 9."""
+    """Over the items that are ok, here 0, 2, 3, 4, 5, 6, 7 and 9."""
     make_job(tmp_path, morphs_of(10, 2), [str(i) for i in range(10)], failed=(1, 8))
     data = data_of(write_gallery(tmp_path, sample=sample))
     keys = [example["key"] for example in morphed(data)]
@@ -120,27 +120,27 @@ def test_sample_is_spread_evenly(sample, shown, tmp_path):
     assert failed == (["1"] if sample == 1 else ["1", "8"])
 
 
-def test_drawn_sample_is_that_of_its_seed():
+def test_random_sample_depends_on_the_seed():
     assert sample_indices(1000, 20, 7) == sample_indices(1000, 20, 7) != sample_indices(1000, 20, 8)
     assert len(set(sample_indices(1000, 20, 7))) == 20
 
 
-def test_one_shard_at_a_time_and_only_those_with_examples(tmp_path, monkeypatch):
+def test_only_shards_with_examples_are_read(tmp_path, monkeypatch):
     """For 3 examples, 3 of 10 shards with 4 morphs are opened, and one morph is read from each."""
     make_job(tmp_path, morphs_of(40, 2), [str(i) for i in range(40)])
-    asked, read = [], reader.read_frames
+    reads, read = [], reader.read_frames
 
     def watch(out, kind, shard, records):
-        asked.append((shard, [r["key"] for r in records]))
+        reads.append((shard, [r["key"] for r in records]))
         return read(out, kind, shard, records)
 
     monkeypatch.setattr(gallery, "read_frames", watch)
     write_gallery(tmp_path, sample=3)
-    assert asked == [(0, ["0"]), (4, ["19"]), (9, ["39"])]
+    assert reads == [(0, ["0"]), (4, ["19"]), (9, ["39"])]
 
 
-def test_same_bytes_in_place_of_an_old_gallery(tmp_path):
-    """Whatever was there before; nothing else is left beside it."""
+def test_gallery_that_replaces_an_old_one_has_the_same_files(tmp_path):
+    """The files are equal, and nothing of the old gallery is left."""
     make_job(tmp_path, morphs_of(6, 3), [str(i) for i in range(6)])
     write_gallery(tmp_path)
     first, names = files_of(tmp_path / "gallery"), {p.name for p in tmp_path.iterdir()}
@@ -162,7 +162,7 @@ def test_gallery_that_fails_leaves_the_old_one(tmp_path):
     assert not list(tmp_path.glob(".*.tmp"))
 
 
-def test_what_cannot_be_shown(tmp_path):
+def test_galleries_of_bad_jobs_raise(tmp_path):
     with pytest.raises(JobError, match="out must be a job's folder"):
         write_gallery(tmp_path)
     make_job(tmp_path / "out", morphs_of(1, channels=2), ["a"])
@@ -172,8 +172,8 @@ def test_what_cannot_be_shown(tmp_path):
         write_gallery(tmp_path / "out", sample=0)
 
 
-def test_no_text_becomes_markup(tmp_path):
-    """Keys, classes and settings stand in the page as data only; the policy allows the page's own code alone."""
+def test_text_does_not_become_markup(tmp_path):
+    """Keys, classes and settings are only data in the page; its content security policy allows only its own code."""
     evil = "</script><script>document.title = 'owned'</script><!--<script>"
     make_job(tmp_path, morphs_of(len(NASTY), 2), NASTY, classes=[evil] * 4)
     config = tmp_path / "config.json"
@@ -218,13 +218,13 @@ def ended(index: int, record: dict) -> dict:
 
 @pytest.fixture
 def mixed(tmp_path):
-    """A job of one example of each kind, toward the label."""
+    """A job with one example of each kind of outcome; targets are the labels."""
     change = lambda record: ended(record["index"], record)
     make_job(tmp_path, morphs_of(8), [f"k/{i}" for i in range(8)], failed=(7,), target="label", change=change)
     return tmp_path
 
 
-def test_head_and_the_badges_are_those_of_the_records(mixed):
+def test_head_and_badges_are_those_of_the_records(mixed):
     data = data_of(write_gallery(mixed))
     kinds = ["reached", "not-reached", "not-reached", "already-predicted", "reached", "not-scored", "failed", "failed"]
     assert [example["outcome"] for example in data["examples"]] == kinds
@@ -254,7 +254,7 @@ def test_head_and_the_badges_are_those_of_the_records(mixed):
 
 
 def test_labels_of_other_classes_get_no_badges(tmp_path):
-    """Where the model predicts hardly any label, unless the labels are the targets."""
+    """If the model predicts hardly any label, labels are ignored unless they are the targets."""
     change = lambda record: record | {"label": 3, "source": 0}
     for target in ("runner-up", "label"):
         make_job(tmp_path / target, morphs_of(24, 2), [str(i) for i in range(24)], target=target, change=change)
@@ -296,7 +296,7 @@ def window(tmp_path_factory):
 
 @pytest.fixture
 def shown(window, tmp_path):
-    """A gallery of eight plain-coloured morphs, open, its first images drawn; the console must stay empty."""
+    """An open gallery of eight morphs of plain colours. The console of the browser must stay empty."""
     colours = torch.arange(8, dtype=torch.uint8)[:, None] * 20 + torch.arange(6, dtype=torch.uint8) * 10
     frames = colours[:, :, None, None, None].expand(8, 6, 3, 20, 17)
     keys = [NASTY[0], *(f"k/{i}" for i in range(1, 8))]
@@ -310,7 +310,7 @@ def shown(window, tmp_path):
 
 
 def colour_of(window, canvas: str) -> int:
-    """Return the colour at the centre of an element's picture."""
+    """Return the colour at the centre of an element."""
     picture = np.asarray(pil.open(io.BytesIO(window.picture(canvas))).convert("RGB"))
     middle = picture[picture.shape[0] // 2, picture.shape[1] // 2]
     assert len(set(middle.tolist())) == 1
@@ -318,13 +318,13 @@ def colour_of(window, canvas: str) -> int:
 
 
 def marker_of(window, card=1) -> str:
-    """Where the curve's marker is, when it has arrived there."""
+    """Return the position of the curve's marker, after it has stopped."""
     script = f"cards[{card - 1}].root.getAnimations({{subtree: true}}).length === 0"
     window.wait(script)
     return window.run(f"return getComputedStyle(cards[{card - 1}].find('.marker')).transform")
 
 
-def test_it_opens_with_the_last_frame_beside_the_source(shown):
+def test_gallery_opens_with_the_last_frame_next_to_the_source(shown):
     assert colour_of(shown, ".card .source") == 0
     assert colour_of(shown, ".card .frame") == 50
     assert shown.run("return document.querySelectorAll('.card').length") == 8
@@ -337,7 +337,7 @@ def test_small_probabilities_are_not_shown_as_zero(shown):
 
 
 def test_slider_moves_frame_curve_and_numbers(shown):
-    """By the keyboard, as every slider: of one example alone."""
+    """The slider of one example is moved by the keyboard, and changes only this example."""
     before, other = marker_of(shown), marker_of(shown, 3)
     shown.type(".card .slider", browser.KEYS["home"])
     assert colour_of(shown, ".card .frame") == 0
@@ -353,8 +353,8 @@ def test_slider_moves_frame_curve_and_numbers(shown):
     assert shown.run(outline) == ["solid", 2]
 
 
-def test_all_of_them_move_together(shown):
-    """By the slider of all, by a key anywhere, by playing."""
+def test_all_examples_move_together(shown):
+    """All examples are moved by the common slider, by a key, or by playing."""
     frames = "return cards.map((card) => card.frame)"
     shown.type("#all", browser.KEYS["home"])
     assert shown.run(frames) == [0] * 8
@@ -369,7 +369,7 @@ def test_all_of_them_move_together(shown):
     assert len(set(stopped)) == 1
 
 
-def test_what_was_not_scored_is_reported(shown):
+def test_frames_that_were_not_scored_are_reported(shown):
     assert shown.run("return cards[1].root.innerText").count("target") == 0
     assert shown.run("return getComputedStyle(cards[1].find('.unscored')).display") != "none"
     assert shown.run("return getComputedStyle(cards[1].find('.marker')).display") == "none"
@@ -383,7 +383,7 @@ def test_markup_in_a_key_is_text(shown):
 
 
 def test_names_from_right_to_left_keep_the_order_of_the_text_around_them(window, tmp_path):
-    """The source stands left of the arrow and the target right of it; a probability stays behind its class."""
+    """The source is left of the arrow, the target right of it, and a probability follows its class."""
     make_job(tmp_path, morphs_of(2, 2), ["a", "b"], classes=["אב", "גד", "הו", "זח"])
     window.open(write_gallery(tmp_path).as_uri())
     window.run("document.querySelector('.pairs').open = true")
@@ -400,18 +400,18 @@ def test_names_from_right_to_left_keep_the_order_of_the_text_around_them(window,
         assert len(places) == 3 and places == sorted(places)
 
 
-def test_it_asks_for_its_own_images_only(shown, tmp_path):
-    """After everything has been scrolled into view."""
+def test_gallery_loads_only_its_own_images(shown, tmp_path):
+    """Requests are checked after everything was scrolled into view."""
     shown.run("cards.at(-1).root.scrollIntoView()")
     shown.wait("cards.at(-1).image?.complete && cards.at(-1).image.naturalWidth > 0")
-    asked = [address for address in shown.requests() if not address.startswith(("data:", "about:", "chrome"))]
+    addresses = [address for address in shown.requests() if not address.startswith(("data:", "about:", "chrome"))]
     root = (tmp_path / "gallery").as_uri()
-    assert f"{root}/index.html" in asked and f"{root}/images/00000007.webp" in asked
-    assert [address for address in asked if not address.startswith(root)] == []
+    assert f"{root}/index.html" in addresses and f"{root}/images/00000007.webp" in addresses
+    assert [address for address in addresses if not address.startswith(root)] == []
 
 
-def test_everything_has_a_name(shown):
-    """Pictures, curves and sliders say to a screen reader what they are; no two elements have one id."""
+def test_all_elements_have_accessible_names(shown):
+    """Images, curves and sliders have labels for screen readers; ids are unique."""
     script = "return [...document.querySelectorAll('[role=img], input, button')].map(e => e.ariaLabel || e.textContent)"
     names = shown.run(script)
     assert len(names) == 8 * 5 + 3 and all(names)
@@ -420,8 +420,8 @@ def test_everything_has_a_name(shown):
 
 
 @pytest.mark.parametrize("width", [360, 1400])
-def test_it_fits_the_window(shown, width):
-    """A phone's and a desk's: nothing is cut off at the side."""
+def test_page_fits_the_window(shown, width):
+    """Nothing is cut off in the width of a phone or of a desktop."""
     shown._post("/window/rect", {"width": width, "height": 900})
     shown.run("document.querySelector('.pairs').open = true; document.getElementById('maps').click()")
     assert shown.run("return document.documentElement.scrollWidth <= innerWidth")
@@ -431,7 +431,7 @@ def test_it_fits_the_window(shown, width):
 
 @pytest.fixture
 def sorted_out(window, mixed):
-    """The gallery of one example of each kind, open; the console must stay empty."""
+    """The open gallery with one example of each kind. The console of the browser must stay empty."""
     window.log("browser")
     window.open(write_gallery(mixed).as_uri())
     window.wait("cards[0].image?.complete")
@@ -443,7 +443,7 @@ VISIBLE = "[...document.querySelectorAll('.card')].filter((c) => c.offsetParent)
 
 
 def choose(window, select: str, value: str) -> None:
-    """As a keyboard does: letters find the option, and the page hears of it."""
+    """Choose an option as by the keyboard: by its letters, with an event for the page."""
     text = window.run(f"return document.querySelector('#{select} option[value={value}]').text")
     window.type(f"#{select}", text)
 
@@ -462,7 +462,7 @@ def choose(window, select: str, value: str) -> None:
         ("failed", 2, [6, 7]),
     ],
 )
-def test_filters(sorted_out, value, count, shown):
+def test_filters_show_the_right_number(sorted_out, value, count, shown):
     choose(sorted_out, "filter", value)
     assert sorted_out.run("return document.getElementById('filter').value") == value
     assert sorted_out.run(f"return {VISIBLE}") == shown
@@ -482,18 +482,18 @@ def test_filters(sorted_out, value, count, shown):
         ("distance", [0, 1, 2, 3, 4, 5, 6, 7]),
     ],
 )
-def test_orders(sorted_out, value, order):
-    """Ties in the data's order, items without the number last."""
+def test_orders_sort_the_examples(sorted_out, value, order):
+    """Equal items have the order of the data; items without the number are last."""
     choose(sorted_out, "sort", value)
     assert sorted_out.run(f"return {VISIBLE}") == order
 
 
-def test_letter_in_a_choice_is_no_command(sorted_out):
+def test_letters_in_a_selection_are_no_shortcuts(sorted_out):
     sorted_out.type("#filter", "d")
     assert not sorted_out.run("return document.getElementById('maps').checked")
 
 
-def test_only_what_was_reached_is_green(sorted_out):
+def test_only_reached_targets_are_green(sorted_out):
     badges = sorted_out.run("return cards.map((c) => [...c.root.querySelectorAll('.badge')].map((b) => b.innerText))")
     assert badges == [
         ["target reached"],
@@ -513,7 +513,7 @@ def test_only_what_was_reached_is_green(sorted_out):
     ]
 
 
-def test_head_says_how_many_reached_their_target(sorted_out):
+def test_head_shows_how_many_reached_their_target(sorted_out):
     entries = (
         "return [...document.querySelectorAll('#success dl > div')].map((e) => e.innerText.replace(/\\n+/g, ': '))"
     )
@@ -543,7 +543,7 @@ def test_head_of_a_job_that_was_not_scored(window, tmp_path):
 
 
 def test_differences_are_shown_when_asked_for(shown):
-    """By the box and by its key; loaded only then; the slider moves them, too."""
+    """They are shown by the checkbox or its key, are loaded only then, and follow the slider."""
     assert not [address for address in shown.requests() if "/maps/" in address]
     assert shown.run("return cards[0].find('.difference').offsetParent") is None
     shown.type("body", "d")
@@ -560,7 +560,7 @@ def test_differences_are_shown_when_asked_for(shown):
 
 
 def test_hundreds_of_examples(window, tmp_path):
-    """Only images near the window are loaded; all can be filtered and sorted."""
+    """Only images near the window are loaded, but all examples can be filtered and sorted."""
     make_job(tmp_path, morphs_of(400, 2, 1, (8, 8)), [str(i) for i in range(400)], shard_size=200)
     window.open(write_gallery(tmp_path, sample=400).as_uri())
     window.wait("cards[0].image?.complete")
@@ -574,7 +574,7 @@ def test_hundreds_of_examples(window, tmp_path):
 
 
 def test_page_without_examples(window, tmp_path):
-    """It says so, and why."""
+    """The page says that there are no examples, and why."""
     make_job(tmp_path, morphs_of(3, 2), ["a", "b", "c"], failed=(0, 1, 2))
     window.open(write_gallery(tmp_path).as_uri())
     text = window.run("return document.body.innerText")

@@ -1,4 +1,4 @@
-"""Whole jobs in this process: files, errors, resuming, and bad input."""
+"""Whole jobs in this process: files, resuming, damage, bad input, errors."""
 
 import json
 import os
@@ -26,6 +26,7 @@ from job_models import (  # noqa: E402
     Classifier,
     Triples,
     arguments,
+    check_exit,
     classifier,
     digests,
     ended,
@@ -36,7 +37,6 @@ from job_models import (  # noqa: E402
     markers,
     pictures,
     records,
-    refused,
     run_here,
     start,
     temporaries,
@@ -66,7 +66,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def job(data, tmp_path_factory) -> Path:
-    """A finished job that nothing has disturbed; not to be changed."""
+    """A finished job without interruptions. Tests must not change it."""
     out = tmp_path_factory.mktemp("job") / "out"
     assert run_here(out, data=data) == 0
     return out
@@ -80,7 +80,7 @@ def copy(job, tmp_path) -> Path:
 # --- What a job writes -----------------------------------------------------------------------------------------------
 
 
-def test_everything_is_there_once(data, job):
+def test_all_items_have_records_and_frames(data, job):
     stems = [f"{n:05d}" for n in range(8)]
     kinds = (".done.json", ".jsonl", ".safetensors")
     assert sorted(p.name for p in (job / "shards").iterdir()) == sorted(s + k for s in stems for k in kinds)
@@ -95,7 +95,7 @@ def test_everything_is_there_once(data, job):
 
 
 def test_records_and_frames_are_those_of_the_lens(data, job):
-    """Against the library, image by image, in the batches of the plan."""
+    """They are compared with the lens, in the batches of the plan."""
     found, results = frames(job), records(job)
     files = sorted(data.rglob("*.png"))
     pixels = np.stack([np.asarray(Image.open(path)) for path in files])[:, None]
@@ -117,7 +117,7 @@ def test_records_and_frames_are_those_of_the_lens(data, job):
             assert record["l2"][-1] == pytest.approx(2.0, abs=1e-3)
 
 
-def test_plan_and_config_tell_how_it_was_made(data, job):
+def test_plan_and_config_describe_the_job(data, job):
     plan, config = (json.loads((job / name).read_text()) for name in ("plan.json", "config.json"))
     assert (plan["items"], plan["shard_size"], plan["batch_size"], len(plan["offsets"])) == (COUNT, 4, 2, 8)
     assert (
@@ -133,7 +133,7 @@ def test_plan_and_config_tell_how_it_was_made(data, job):
     assert config["data"] == str(data) and config["model"] == MODEL and config["max_l2"] == 2
 
 
-def test_markers_hold_the_hashes_of_what_they_stand_for(job):
+def test_markers_have_the_hashes_of_their_files(job):
     for marker in markers(job):
         contents = json.loads(marker.read_text())
         assert len(contents["files"]) == 2
@@ -143,7 +143,7 @@ def test_markers_hold_the_hashes_of_what_they_stand_for(job):
 
 
 @pytest.mark.parametrize("kind", ["wds", "folder"])
-def test_formats_hold_equal_frames(kind, data, job, tmp_path):
+def test_formats_have_equal_frames(kind, data, job, tmp_path):
     assert run_here(tmp_path, data=data, format=kind) == 0
     found, expected = frames(tmp_path), frames(job)
     assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
@@ -179,7 +179,7 @@ def _as_safetensors(data: Path, place: Path) -> dict:
 
 
 @pytest.mark.parametrize("as_what", [_as_csv, _as_tar, _as_npy, _as_safetensors])
-def test_all_kinds_of_data_give_the_same_morphs(as_what, data, job, tmp_path):
+def test_all_sources_of_data_give_the_same_morphs(as_what, data, job, tmp_path):
     assert run_here(tmp_path / "out", **as_what(data, tmp_path)) == 0
     results, expected = records(tmp_path / "out"), records(job)
     assert [r["label"] for r in results] == [r["label"] for r in expected]
@@ -192,8 +192,8 @@ def test_all_kinds_of_data_give_the_same_morphs(as_what, data, job, tmp_path):
 
 
 @pytest.mark.parametrize("score, known", [("all", 4), ("last", 2), ("none", 1)])
-def test_score_says_which_frames_are_scored(score, known, data, tmp_path):
-    """The source's own scores come with its gradient."""
+def test_score_option_selects_the_scored_frames(score, known, data, tmp_path):
+    """The scores of the source are known in any case, since they are computed with its gradient."""
     assert run_here(tmp_path, data=data, score=score, limit=4) == 0
     for record in records(tmp_path):
         assert len(record["probability"]) == len(record["predictions"]) == 4
@@ -202,14 +202,14 @@ def test_score_says_which_frames_are_scored(score, known, data, tmp_path):
             assert scored == ([True] + [score == "all"] * 2 + [score != "none"]) and sum(scored) == known
 
 
-def test_several_distances_are_a_frame_each(data, tmp_path):
+def test_each_distance_gives_a_frame(data, tmp_path):
     assert run_here(tmp_path, data=data, distances=[0.5, 1, 1.5, 2], limit=4) == 0
     for record in records(tmp_path):
         assert record["l2"] == pytest.approx([0, 0.5, 1, 1.5, 2], abs=2e-3) and record["attained"] == [True] * 4
         assert len(frames(tmp_path)[record["key"]]) == 5
 
 
-def test_factors_are_a_frame_each(data, tmp_path):
+def test_each_factor_gives_a_frame(data, tmp_path):
     argv = ["morph", "--data", data, "--model", MODEL, "--channels", 1, "--out", tmp_path, "--factors", "0,1,4,2"]
     assert main([*map(str, argv), "--limit", "4", "--workers", "0", "--gallery", "0", "--progress", "none"]) == 0
     for record in records(tmp_path):
@@ -218,7 +218,7 @@ def test_factors_are_a_frame_each(data, tmp_path):
 
 
 def test_targets(data, tmp_path):
-    """Each kind against what the classifier's own scores say."""
+    """Each kind of target gives the class that follows from the scores of the classifier."""
     images = torch.from_numpy(pictures(COUNT)[:6, None]).float() / 255
     order = classifier()(images).argsort(1, descending=True)
     (tmp_path / "some.csv").write_text("key,target\nc0/001.png,2\nc0/003.png,0\n")
@@ -234,13 +234,13 @@ def test_targets(data, tmp_path):
         str(tmp_path / "some.csv"): [2, 0],
     }
     for n, (target, wanted) in enumerate(expected.items()):
-        assert run_here(tmp_path / str(n), data=data, target=target, limit=6) in (0, 3)  # argmax: may have no gradient
+        assert run_here(tmp_path / str(n), data=data, target=target, limit=6) in (0, 3)  # argmax may have no gradient
         assert [r["target"] for r in records(tmp_path / str(n))] == wanted, target
     assert [r["key"] for r in records(tmp_path / "7")] == ["c0/001.png", "c0/003.png"]
 
 
-def test_words_are_no_files(data, tmp_path, monkeypatch):
-    """A folder called as a target is does not change what the target means."""
+def test_targets_are_not_confused_with_folders(data, tmp_path, monkeypatch):
+    """A folder with the name of a kind of target does not change the meaning of the target."""
     for name in ("label", "2", "runner-up"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
@@ -264,7 +264,7 @@ def test_dry_run_reports_and_writes_nothing(data, tmp_path, capsys):
 
 
 def test_dry_run_states_the_default_distance_and_the_median_time(data, tmp_path, capsys, monkeypatch):
-    seconds = iter([99.0, 1.0, 9.0, 2.0])  # the first is the warm-up
+    seconds = iter([99.0, 1.0, 9.0, 2.0])  # the first call is the warm-up
     monkeypatch.setattr("steerlens_fast.job.worker.Worker.first_batch", lambda _: next(seconds))
     words = arguments(tmp_path / "new", "--workers", 0, "--dry-run", data=data)
     at = words.index("--max-l2")
@@ -296,11 +296,11 @@ def test_job_writes_its_gallery(data, tmp_path):
     assert len(list((tmp_path / "gallery" / "images").iterdir())) == 3
 
 
-# --- Going on --------------------------------------------------------------------------------------------------------
+# --- Resuming --------------------------------------------------------------------------------------------------------
 
 
 def test_resume_of_a_finished_job_changes_nothing(job, data, copy):
-    """With no options, or with the same ones as before."""
+    """Without options, or with the same options."""
     before = {path: path.stat().st_mtime_ns for path in (copy / "shards").iterdir()}
     assert run_here(copy, "--resume") == 0
     assert run_here(copy, "--resume", data=data) == 0
@@ -308,7 +308,7 @@ def test_resume_of_a_finished_job_changes_nothing(job, data, copy):
     assert digests(copy) == digests(job)
 
 
-def test_resume_where_no_job_is_begins_one(data, job, tmp_path):
+def test_resume_without_a_job_begins_one(data, job, tmp_path):
     assert run_here(tmp_path, "--resume", data=data) == 0
     assert digests(tmp_path) == digests(job)
 
@@ -329,41 +329,41 @@ RESUMING_WITH_ANOTHER_CONFIGURATION_IS_AN_ERROR = [
 ]
 
 
-def check_another_configuration_is_refused(option, value, was, copy, job, capsys):
+def check_other_configuration_raises(option, value, was, copy, job, capsys):
     assert str(value) != was
-    refused(capsys, run_here(copy, "--resume", **{option: value}), f"{option} was", was, "cannot change", says=2)
+    check_exit(capsys, run_here(copy, "--resume", **{option: value}), f"{option} was", was, "cannot change", says=2)
     assert digests(copy) == digests(job)
 
 
 def test_resuming_with_another_configuration_is_an_error(copy, job, capsys):
     for option, value, was in RESUMING_WITH_ANOTHER_CONFIGURATION_IS_AN_ERROR:
-        check_another_configuration_is_refused(option, value, was, copy, job, capsys)
+        check_other_configuration_raises(option, value, was, copy, job, capsys)
 
 
 def test_every_change_is_named_at_once(copy, capsys):
     message = 'family was "csp-phase" and is "pixel" now, frames was 4 and is 5 now: the configuration cannot'
-    refused(capsys, run_here(copy, "--resume", frames=5, family="pixel"), message, says=2)
+    check_exit(capsys, run_here(copy, "--resume", frames=5, family="pixel"), message, says=2)
 
 
-def test_other_data_raise(data, copy, tmp_path, capsys):
+def test_resuming_with_other_data_raises(data, copy, tmp_path, capsys):
     more = Path(shutil.copytree(data, tmp_path / "images"))
-    refused(capsys, run_here(copy, "--resume", data=more), "data was", says=2)
+    check_exit(capsys, run_here(copy, "--resume", data=more), "data was", says=2)
     assert run_here(tmp_path / "out", data=more) == 0
     shutil.copy(data / "c0" / "000.png", more / "c0" / "new.png")
-    refused(capsys, run_here(tmp_path / "out", "--resume"), "the data must be unchanged", says=2)
+    check_exit(capsys, run_here(tmp_path / "out", "--resume"), "the data must be unchanged", says=2)
     (more / "c0" / "new.png").unlink()
     assert run_here(tmp_path / "out", "--resume") == 0
 
 
-def test_another_model_raises(data, tmp_path, capsys):
-    """Weights that are no longer what they were, where something is left to be made."""
+def test_resuming_with_another_model_raises(data, tmp_path, capsys):
+    """If shards are missing and the weights have changed, resuming raises an error."""
     weights, out = tmp_path / "weights.pt", tmp_path / "out"
     torch.save(classifier().state_dict(), weights)
     assert run_here(out, data=data, weights=weights) == 0
     before = digests(out)
     torch.save(Classifier().state_dict(), weights)
     markers(out)[3].unlink()
-    refused(
+    check_exit(
         capsys, run_here(out, "--resume"), f"SHA-256 of {weights} was", "the model cannot change on resuming", says=2
     )
     torch.save(classifier().state_dict(), weights)
@@ -371,7 +371,7 @@ def test_another_model_raises(data, tmp_path, capsys):
 
 
 def test_model_options_survive_a_resume(data, tmp_path):
-    """Means and sizes that were tuples before they were saved."""
+    """Means and sizes, which were tuples before they were saved, are equal after loading."""
     options = {"mean": "0.5", "std": "0.25", "size": 16}
     assert run_here(tmp_path, data=data, **options) == 0
     before = digests(tmp_path)
@@ -381,20 +381,20 @@ def test_model_options_survive_a_resume(data, tmp_path):
     assert run_here(tmp_path, "--resume") == 0 and digests(tmp_path) == before
 
 
-def test_job_is_not_begun_over_another_unless_asked_to(data, copy, job, capsys):
-    refused(capsys, run_here(copy, data=data), "use --resume or --overwrite", says=2)
+def test_existing_job_is_kept_unless_overwrite_is_given(data, copy, job, capsys):
+    check_exit(capsys, run_here(copy, data=data), "use --resume or --overwrite", says=2)
     assert digests(copy) == digests(job)
     assert run_here(copy, "--overwrite", data=data, limit=2) == 0
     assert len(records(copy)) == 2 and len(markers(copy)) == 1
 
 
-def test_overwrite_clears_no_folder_of_others(data, tmp_path, capsys):
+def test_overwrite_deletes_no_other_folders(data, tmp_path, capsys):
     keep = [tmp_path / name for name in ("shards/mine.txt", "gallery/mine.png", "notes.txt", "summary.json")]
     for path in keep:
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
     (tmp_path / "plan.json").write_text('{"buy": ["milk"]}')
-    refused(
+    check_exit(
         capsys,
         run_here(tmp_path, "--overwrite", data=data, limit=2),
         "plan.json is damaged",
@@ -405,7 +405,7 @@ def test_overwrite_clears_no_folder_of_others(data, tmp_path, capsys):
 
 
 def test_markers_without_a_plan_are_ignored(data, job, copy, monkeypatch):
-    """A folder that somebody has half cleared: nothing of the old job gets into the new one."""
+    """If a folder was only partly cleared, nothing of the old job gets into the new one."""
     assert run_here(copy, "--overwrite", data=data, target="least") == 0
     (copy / "plan.json").unlink()
     monkeypatch.setenv("JOB_OOM", "0")  # the new job gets as far as its plan
@@ -425,12 +425,12 @@ def flip(path: Path, byte: int = 100) -> None:
 
 
 def untouched(out: Path, shard: int) -> dict[str, int]:
-    """When the other shards' files were written."""
+    """Return the modification times of the files of other shards."""
     return {p.name: p.stat().st_mtime_ns for p in (out / "shards").iterdir() if not p.name.startswith(f"{shard:05d}")}
 
 
 @pytest.mark.parametrize("name, byte", [("00003.safetensors", 2000), ("00003.jsonl", 0), ("00003.jsonl", -2)])
-def test_flipped_byte_is_found_and_made_again(name, byte, copy, job, capsys):
+def test_damaged_shard_is_found_and_computed_again(name, byte, copy, job, capsys):
     flip(copy / "shards" / name, byte)
     (copy / "summary.json").unlink()
     others = untouched(copy, 3)
@@ -474,7 +474,7 @@ def test_damaged_marker_counts_as_none(garbage, copy, job, capsys):
 
 
 @pytest.mark.parametrize("name", ["00005.safetensors", "00005.jsonl", "00005.done.json"])
-def test_missing_file_is_made_again(name, copy, job, capsys):
+def test_missing_file_is_computed_again(name, copy, job, capsys):
     others = untouched(copy, 5)
     (copy / "shards" / name).unlink()
     assert main(["verify", str(copy)]) == 1
@@ -485,7 +485,7 @@ def test_missing_file_is_made_again(name, copy, job, capsys):
 
 
 def test_summary_is_never_older_than_the_shards(data, tmp_path, monkeypatch):
-    """A retry that is killed after its last shard, before it has summed up."""
+    """A retry is killed after its last shard, before it writes the summary."""
     images, out = Path(shutil.copytree(data, tmp_path / "images")), tmp_path / "out"
     (images / "c0" / "002.png").write_bytes(b"")
     assert run_here(out, data=images) == 3
@@ -507,14 +507,14 @@ def test_damaged_listing_is_written_again(damage, copy, job, capsys):
     assert digests(copy) == digests(job)
 
 
-def test_sums_are_written_again(copy, job):
+def test_missing_summaries_are_written_again(copy, job):
     for name in ("manifest.jsonl", "failed.jsonl"):
         (copy / name).unlink()
     assert run_here(copy, "--resume") == 0 and digests(copy) == digests(job)
 
 
 def test_leftovers_of_killed_processes_are_removed(copy, job):
-    """Files and folders, of shards, sums and gallery; nothing that is called otherwise."""
+    """Temporary files and folders of shards, summaries and galleries are deleted, and no files with other names."""
     name = f".{'0123456789abcdef' * 2}.tmp"
     for leftover in (copy / name, copy / "shards" / name):
         leftover.mkdir()
@@ -530,7 +530,7 @@ def test_leftovers_of_killed_processes_are_removed(copy, job):
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory):
-    """The zoo, its job's folder, and that of the same job on a zoo whose bad images are grey."""
+    """Return the folder of zoo.py, the job on it, and the same job with grey images in place of bad ones."""
     folder = tmp_path_factory.mktemp("zoo")
     expected = make_zoo(folder / "images")
     with_grey = Path(shutil.copytree(folder / "images", folder / "grey", symlinks=True, ignore=_no_pipes))
@@ -548,7 +548,7 @@ def _no_pipes(folder: str, names: list[str]) -> list[str]:
     return [name for name in names if name.startswith("pipe")]
 
 
-def test_zoo_gives_pixels_or_reasons(zoo):
+def test_images_of_the_zoo_give_pixels_or_reasons(zoo):
     expected, out, _, codes = zoo
     assert codes[0] == 3
     results, found = records(out), frames(out)
@@ -574,12 +574,12 @@ def test_zoo_failures_are_listed(zoo):
 
 
 def test_another_process_writes_the_same_records_of_bad_images(zoo, tmp_path):
-    """With other addresses, hashes of strings, process id and temporary folder."""
+    """The other process has other addresses, hashes of strings, process id and temporary folder."""
     _, out, _, _ = zoo
     options = {"model": "job_models:for_zoo", "channels": 3, "size": "24x32", "batch_size": 8, "shard_size": 32}
     options |= {"max_pixels": MAX_PIXELS, "max_failures": 100, "workers": 1, "decoders": 2}
-    asked = arguments(tmp_path / "out", "--progress", "none", data=out.parent / "images", **options)
-    code, stderr = ended(start(asked, PYTHONHASHSEED=7, TMPDIR=tmp_path))
+    requested = arguments(tmp_path / "out", "--progress", "none", data=out.parent / "images", **options)
+    code, stderr = ended(start(requested, PYTHONHASHSEED=7, TMPDIR=tmp_path))
     assert code == 3, stderr
     assert digests(tmp_path / "out") == digests(out)
     for name in ("plan.json", "config.json"):
@@ -589,7 +589,7 @@ def test_another_process_writes_the_same_records_of_bad_images(zoo, tmp_path):
 
 
 def test_bad_images_leave_the_others_unchanged(zoo):
-    """Grey images in their places give the others the same bytes."""
+    """If grey images replace the bad ones, the results of the other images are the same."""
     expected, out, other, codes = zoo
     assert codes[1] == 0
     ours, theirs = frames(out), frames(other)
@@ -614,10 +614,10 @@ def test_gradient_that_is_not_finite_leaves_others_unchanged(data, tmp_path, mon
     for record, other in zip(records(tmp_path / "good"), records(tmp_path / "bad")):
         if record["key"] != "c1/white.png":
             assert record == other and torch.equal(good[record["key"]], bad[record["key"]])
-    assert (bad["c1/white.png"] == 255).all()  # the source, again and again
+    assert (bad["c1/white.png"] == 255).all()  # all frames are the source
 
 
-class Evil:
+class Malicious:
     def __init__(self, path: Path):
         self.path = path
 
@@ -628,26 +628,26 @@ class Evil:
 @pytest.mark.parametrize("as_what", ["weights", "model"])
 def test_malicious_checkpoint_is_not_opened(as_what, data, tmp_path, capsys):
     file, owned = tmp_path / "evil.pt", tmp_path / "owned"
-    torch.save({"layers.1.weight": torch.zeros(2), "evil": Evil(owned)}, file)
+    torch.save({"layers.1.weight": torch.zeros(2), "evil": Malicious(owned)}, file)
     code = run_here(tmp_path / "out", data=data, **{as_what: file})
-    refused(capsys, code, "evil.pt", "trust", says=2)
+    check_exit(capsys, code, "evil.pt", "trust", says=2)
     assert not owned.exists() and not (tmp_path / "out" / "plan.json").exists()
     with file.open("wb") as plain:
-        pickle.dump(Evil(owned), plain)
-    refused(capsys, run_here(tmp_path / "out", data=data, **{as_what: file}), "evil.pt", says=2)
+        pickle.dump(Malicious(owned), plain)
+    check_exit(capsys, run_here(tmp_path / "out", data=data, **{as_what: file}), "evil.pt", says=2)
     assert not owned.exists()
     pickle.loads(file.read_bytes())
-    assert owned.exists()  # it would have been
+    assert owned.exists()  # the file does run code when it is loaded with pickle
 
 
-def test_bad_images_mended_are_tried_again_and_nothing_else_is(data, job, tmp_path):
+def test_only_mended_images_are_tried_again(data, job, tmp_path):
     images, bad = Path(shutil.copytree(data, tmp_path / "images")), ("c0/002.png", "c2/021.png")
     for key in bad:
         (images / key).write_bytes((images / key).read_bytes()[:40])
     out = tmp_path / "out"
     assert run_here(out, data=images) == 3
     assert [r["key"] for r in lines(out / "failed.jsonl")] == list(bad)
-    assert run_here(out, "--resume") == 3  # failed items are left alone
+    assert run_here(out, "--resume") == 3  # failed items are not tried again
     for key in bad:
         shutil.copy(data / key, images / key)
     before = {p.name: p.stat().st_mtime_ns for p in markers(out)}
@@ -658,15 +658,15 @@ def test_bad_images_mended_are_tried_again_and_nothing_else_is(data, job, tmp_pa
 
 
 def test_too_many_failures_stop_a_job(data, tmp_path, capsys):
-    """What has begun is finished, so that failed.jsonl says what failed; a higher limit goes on."""
+    """Shards that were begun are finished, so that failed.jsonl is complete. With a higher limit, the job continues."""
     images, out = Path(shutil.copytree(data, tmp_path / "images")), tmp_path / "out"
     bad = sorted(images.rglob("*.png"))[1::2]
     for path in bad:
         path.write_bytes(b"")
-    refused(capsys, run_here(out, data=images, max_failures=3), "items failed", "max_failures allows (3)", says=4)
+    check_exit(capsys, run_here(out, data=images, max_failures=3), "items failed", "max_failures allows (3)", says=4)
     failed, done = lines(out / "failed.jsonl"), len(markers(out))
     assert len(failed) >= 4 and {r["status"] for r in failed} == {"empty"} and 2 <= done < 8
-    refused(capsys, run_here(out, "--resume", max_failures=3), "max_failures allows (3)", says=4)
+    check_exit(capsys, run_here(out, "--resume", max_failures=3), "max_failures allows (3)", says=4)
     assert len(markers(out)) == done  # nothing is done that would be too many again
     assert run_here(out, "--resume", max_failures="60%") == 3
     assert [r["path"] for r in lines(out / "failed.jsonl")] == [str(path) for path in bad]
@@ -678,11 +678,11 @@ def test_out_of_memory_cuts_batches(data, tmp_path, monkeypatch):
     assert run_here(tmp_path / "cut", data=data, batch_size=4) == 0
     whole, cut = frames(tmp_path / "whole"), frames(tmp_path / "cut")
     assert whole.keys() == cut.keys()
-    for key in whole:  # of sums over other batches: a rounding apart
+    for key in whole:  # batches of other sizes differ by rounding
         assert (whole[key].int() - cut[key].int()).abs().max() <= 1
 
 
-def test_cpu_model_gets_as_many_images_as_its_caches_hold(data, tmp_path, monkeypatch):
+def test_batches_on_cpus_fit_into_the_caches(data, tmp_path, monkeypatch):
     photo = torch.empty(32, 3, 224, 224)
     assert (worker.samples_per_call(photo, 1), worker.samples_per_call(photo, 4)) == (8, 34)
     assert worker.samples_per_call(photo.to("meta"), 1) is None
@@ -697,17 +697,17 @@ def test_cpu_model_gets_as_many_images_as_its_caches_hold(data, tmp_path, monkey
 
 def test_out_of_memory_with_one_image_is_fatal(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("JOB_OOM", "0")
-    message = refused(capsys, run_here(tmp_path, data=data), "out of memory on cpu with one image at a time", says=1)
+    message = check_exit(capsys, run_here(tmp_path, data=data), "out of memory on cpu with one image at a time", says=1)
     assert "tried to allocate 1 images" in message and not markers(tmp_path) and not temporaries(tmp_path)
 
 
-def test_model_that_raises_is_fatal_and_told(data, tmp_path, monkeypatch, capsys):
-    """Also with a ValueError, which is no wrong usage here."""
+def test_model_that_raises_ends_the_job_with_its_error(data, tmp_path, monkeypatch, capsys):
+    """Also for a ValueError, which is no usage error here."""
     images = Path(shutil.copytree(data, tmp_path / "images"))
     for name in ("000.png", "001.png"):  # all of the first batch
         make_white(images / "c0" / name)
     monkeypatch.setenv("JOB_WHITE", "raise")
-    refused(capsys, run_here(tmp_path / "out", data=images), "ValueError: this model does not like white", says=1)
+    check_exit(capsys, run_here(tmp_path / "out", data=images), "ValueError: this model does not like white", says=1)
     log = (tmp_path / "out" / "logs" / "worker-0.log").read_text()
     assert "Traceback" in log and "in _misbehave" in log
 
@@ -728,22 +728,24 @@ WRONG_USAGE_IS_AN_ERROR = [
 ]
 
 
-def check_wrong_usage_is_named(options, names, data, tmp_path, capsys, monkeypatch):
+def check_usage_error(options, names, data, tmp_path, capsys, monkeypatch):
     for name in ("RANK", "SLURM_ARRAY_TASK_ID", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
-    refused(capsys, run_here(tmp_path / "out", **{"data": data, **options}), *names, says=2)
+    check_exit(capsys, run_here(tmp_path / "out", **{"data": data, **options}), *names, says=2)
     assert not (tmp_path / "out" / "shards").exists() or not markers(tmp_path / "out")
 
 
 def test_wrong_usage_is_an_error(data, tmp_path, capsys, monkeypatch):
     for options, names in WRONG_USAGE_IS_AN_ERROR:
-        check_wrong_usage_is_named(options, names, data, tmp_path, capsys, monkeypatch)
+        check_usage_error(options, names, data, tmp_path, capsys, monkeypatch)
 
 
-def test_what_must_be_given(data, tmp_path, capsys):
-    refused(capsys, run_here(tmp_path), "option 'data' is required", says=2)
-    refused(capsys, main(["morph", "--data", str(data), "--out", str(tmp_path)]), "option 'model' is required", says=2)
-    refused(capsys, main(["status", str(tmp_path)]), "which has no plan.json", says=2)
+def test_missing_required_options_raise(data, tmp_path, capsys):
+    check_exit(capsys, run_here(tmp_path), "option 'data' is required", says=2)
+    check_exit(
+        capsys, main(["morph", "--data", str(data), "--out", str(tmp_path)]), "option 'model' is required", says=2
+    )
+    check_exit(capsys, main(["status", str(tmp_path)]), "which has no plan.json", says=2)
     with pytest.raises(SystemExit) as ended:
         main(["morph", "--out", str(tmp_path), "--frames", "1"])
     assert ended.value.code == 2
@@ -766,7 +768,7 @@ def options(**more) -> dict:
 
 
 class Seen(torch.nn.Module):
-    """A linear classifier that notes the dtypes that it is called with."""
+    """A linear classifier that records the dtypes of its inputs."""
 
     dtypes = set()
 
@@ -784,11 +786,11 @@ class Seen(torch.nn.Module):
 @pytest.mark.parametrize("mean", [None, [0.4]])
 def test_job_in_float64_computes_in_it(mean, tmp_path):
     pixels = torch.randint(0, 256, (4, 16, 16, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    how = dict(options(frames=4, family="csp-joint", regime="persistent", rule="polar", steps=3), mean=mean)
-    how["std"] = None if mean is None else [0.3]
+    settings = dict(options(frames=4, family="csp-joint", regime="persistent", rule="polar", steps=3), mean=mean)
+    settings["std"] = None if mean is None else [0.3]
     Seen.dtypes.clear()
     data = torch.utils.data.StackDataset(pixels, [0] * 4)
-    assert morph_dataset(data, Seen().eval(), tmp_path, dtype="float64", **how).code == 0
+    assert morph_dataset(data, Seen().eval(), tmp_path, dtype="float64", **settings).code == 0
     assert Seen.dtypes == {(torch.float64, torch.float64)}
     normal = None if mean is None else lambda t: (t - 0.4) / 0.3
     lens = SteerableLens(
@@ -835,8 +837,8 @@ def test_distances_and_steps_that_do_not_agree_raise(tmp_path):
         check_distances_and_steps_that_do_not_agree(changes, words, tmp_path)
 
 
-def test_objects_of_pythons(tmp_path):
-    """A data set that is asked for its keys and labels, and a module: as by their names, and resumed."""
+def test_python_objects_as_data_and_model(tmp_path):
+    """A job from a data set object and a module has the results of a job with their names, and can be resumed."""
     data, model = Triples(), classifier().eval()
     outcome = morph_dataset(data, model, tmp_path / "objects", target="label", **options())
     assert outcome.code == 0 and outcome.summary["done"] == 10
@@ -854,8 +856,8 @@ def test_objects_of_pythons(tmp_path):
     assert digests(tmp_path / "objects") == before
 
 
-def test_what_a_python_data_set_may_give(tmp_path):
-    """Floats, halves, PIL images and files' bytes; and what is no image at all fails."""
+def test_images_that_a_python_data_set_may_return(tmp_path):
+    """A data set may return arrays, tensors, PIL images or bytes of files. Other objects are bad items."""
     image = pictures(1)[0]
     file = make_folder(tmp_path / "images", 1) / "c0" / "000.png"
     half = torch.from_numpy(image)[None].float().div(255).to(torch.bfloat16)
@@ -916,7 +918,7 @@ def test_errors_have_exit_codes(tmp_path, monkeypatch):
         check_errors_have_codes(change, code, text, tmp_path, monkeypatch)
 
 
-def test_models_errors_have_codes(tmp_path):
+def test_errors_of_models_have_exit_codes(tmp_path):
     def failing(images):
         raise KeyError("no such layer")
 
@@ -926,7 +928,7 @@ def test_models_errors_have_codes(tmp_path):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_threads_and_signals_stay_the_callers(fails, tmp_path):
+def test_threads_and_signal_handlers_of_the_caller_are_unchanged(fails, tmp_path):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     threads = torch.get_num_threads()
     torch.set_num_threads(3)
@@ -972,8 +974,8 @@ print(max(codes), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def _memory_of_driver(*commands: list[str]) -> int:
-    """KiB that a driver takes at most."""
+def _memory_of_main_process(*commands: list[str]) -> int:
+    """Run commands in another process; return the peak memory of this process, without its workers, in KiB."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -987,12 +989,12 @@ def _memory_of_driver(*commands: list[str]) -> int:
 
 
 def _finished(out: Path, count: int) -> None:
-    """A job on ``count`` tiny images, planned and done; its records are written here, its frames are holes in files."""
+    """Make a finished job on ``count`` tiny images. Records are written here, and files of frames are sparse."""
     np.save(out.with_suffix(".npy"), np.zeros((count, 8, 8), np.uint8))
-    asked = {"data": str(out.with_suffix(".npy")), "model": "job_models:for_tiny", "channels": 1, "frames": 2}
-    inputs = JobInputs(JobConfig.from_dict(asked | {"shard_size": 500, "threads": 1}), "cpu")
+    arguments = {"data": str(out.with_suffix(".npy")), "model": "job_models:for_tiny", "channels": 1, "frames": 2}
+    inputs = JobInputs(JobConfig.from_dict(arguments | {"shard_size": 500, "threads": 1}), "cpu")
     (out / "shards").mkdir(parents=True)
-    plan = make_plan(out, inputs, load_model(asked["model"], channels=1).description, 1)
+    plan = make_plan(out, inputs, load_model(arguments["model"], channels=1).description, 1)
     for shard in range(plan.shards):
         results = [
             {"key": i.key, "index": i.index, "path": i.path, "status": "ok", "row": 0}
@@ -1010,12 +1012,12 @@ def _finished(out: Path, count: int) -> None:
 
 
 @pytest.mark.slow
-def test_drivers_memory_does_not_grow_with_the_data(tmp_path, monkeypatch):
-    """From 1,000 to 30,000 images: listing and planning them, and going over a job that is finished.
+def test_memory_of_the_main_process_does_not_grow_with_the_data(tmp_path, monkeypatch):
+    """The peak memory for listing, planning and resuming is compared for 1,000 and 30,000 images.
 
     The shards between are synthetic: that much is true of them whatever their number, since they are made one by one.
     """
-    monkeypatch.setattr(os, "fsync", lambda handle: None)  # what is written here need not survive
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # to save time
     most = []
     for count in (1_000, 30_000):
         out, new = tmp_path / str(count), str(tmp_path / "new")
@@ -1023,6 +1025,6 @@ def test_drivers_memory_does_not_grow_with_the_data(tmp_path, monkeypatch):
         options = ["--data", str(out.with_suffix(".npy")), "--model", "job_models:for_tiny", "--channels", "1"]
         plan = ["morph", *options, "--out", new, "--shard-size", "500", "--dry-run"]
         resume = ["morph", "--out", str(out), "--resume", "--gallery", "0", "--progress", "none"]
-        most.append(_memory_of_driver(plan, resume))
+        most.append(_memory_of_main_process(plan, resume))
         assert sum(1 for _ in (out / "manifest.jsonl").open()) == count
     assert most[1] - most[0] < 7 * 1024, most  # 240 bytes an image

@@ -43,7 +43,7 @@ def job(data, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def not_warned_yet(monkeypatch):
+def forget_warnings(monkeypatch):
     monkeypatch.setattr(atomic_io, "_warned", set())
 
 
@@ -56,7 +56,7 @@ def evaluated(out: Path, **more):
 
 
 def failing(monkeypatch, module, name: str, number: int, when=lambda *args: True) -> list:
-    """Make a call of the system fail; returns the calls that did."""
+    """Make a system call fail; return the list of calls that have failed."""
     real, failed = getattr(module, name), []
 
     def call(*args, **more):
@@ -82,7 +82,7 @@ def is_file(handle: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
-def test_without_locks_there_is_a_warning(number, data, job, tmp_path, monkeypatch, capsys):
+def test_missing_locks_give_a_warning(number, data, job, tmp_path, monkeypatch, capsys):
     failing(monkeypatch, fcntl, "flock", number)
     problem = r"\.lock cannot be locked: the file system does not support locking "
     text = rf"{problem}\({os.strerror(number)}\): a second run in"
@@ -99,7 +99,7 @@ def test_without_locks_there_is_a_warning(number, data, job, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("world, code", [(1, 0), (2, 1)])
-def test_ranks_need_locks_where_there_are_several(world, code, data, tmp_path, monkeypatch, capsys):
+def test_several_ranks_need_locks(world, code, data, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", str(world))
     failing(monkeypatch, fcntl, "flock", errno.ENOLCK)
@@ -109,7 +109,7 @@ def test_ranks_need_locks_where_there_are_several(world, code, data, tmp_path, m
     assert code == 0 or (f"{tmp_path / '.planning'} cannot be locked" in stderr and "NFS without nolock" in stderr)
 
 
-def test_lock_that_fails_otherwise_is_named(data, tmp_path, monkeypatch, capsys):
+def test_other_errors_of_locks_name_the_file(data, tmp_path, monkeypatch, capsys):
     failing(monkeypatch, fcntl, "flock", errno.EIO)
     assert run_here(tmp_path, data=data) == 1
     stderr = capsys.readouterr().err
@@ -121,7 +121,7 @@ def test_lock_that_fails_otherwise_is_named(data, tmp_path, monkeypatch, capsys)
 
 @pytest.mark.parametrize("which", [is_folder, is_file])
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
-def test_without_fsync_there_is_one_warning(number, which, data, job, tmp_path, monkeypatch):
+def test_missing_fsync_gives_one_warning(number, which, data, job, tmp_path, monkeypatch):
     assert failing(monkeypatch, os, "fsync", number, which) == []
     with pytest.warns(UserWarning, match="cannot be flushed to disk") as caught:
         assert run_here(tmp_path / "out", data=data) == 0
@@ -148,7 +148,7 @@ def test_evaluations_continue_without_fsync(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [errno.EEXIST, errno.EPERM])
-def test_files_are_replaced_where_renaming_over_them_is_not_possible(number, data, job, tmp_path, monkeypatch):
+def test_files_are_replaced_without_renaming_over_them(number, data, job, tmp_path, monkeypatch):
     failing(monkeypatch, os, "replace", number, lambda source, target: os.path.lexists(target))
     for more in ([], ["--overwrite"], ["--resume"]):
         assert run_here(tmp_path / "out", *more, data=data) == 0
@@ -157,7 +157,7 @@ def test_files_are_replaced_where_renaming_over_them_is_not_possible(number, dat
     assert evaluated(tmp_path / "evaluation", resume=True).code in (0, 3) and not temporaries(tmp_path)
 
 
-def test_file_stays_where_it_cannot_be_replaced_at_all(tmp_path, monkeypatch):
+def test_file_that_cannot_be_replaced_is_kept(tmp_path, monkeypatch):
     (tmp_path / "a").write_text("old")
     failing(monkeypatch, os, "replace", errno.EPERM)
     renames = []
@@ -200,7 +200,7 @@ def test_kill_between_the_renames_loses_nothing(write, read, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("more", ["--resume", "--overwrite"])
-def test_job_continues_from_the_files_that_a_kill_left_under_other_names(more, data, job, tmp_path, capsys):
+def test_job_continues_from_backups_that_a_kill_left(more, data, job, tmp_path, capsys):
     out = Path(shutil.copytree(job, tmp_path / "out"))
     hidden = [out / "plan.json", out / "items.jsonl", markers(out)[0]]
     for path in hidden:
@@ -215,8 +215,8 @@ def test_job_continues_from_the_files_that_a_kill_left_under_other_names(more, d
     records = first.with_suffix(".jsonl")
     records.rename(atomic_io.backup_path(records))
     assert main(["verify", str(out)]) == main(["export", str(out), "--format", "npz"]) == 0
-    said = capsys.readouterr().out
-    assert "2 of 2 shards are undamaged" in said and f"6 morphs in {out}-npz\n" in said
+    message = capsys.readouterr().out
+    assert "2 of 2 shards are undamaged" in message and f"6 morphs in {out}-npz\n" in message
     assert run_here(out, more, data=data) == 0
     assert digests(out) == digests(job) and not list(out.rglob(atomic_io.BACKUP_PATTERN))
 
@@ -226,13 +226,15 @@ def test_exports_name_incomplete_shards(job, tmp_path, capsys):
     for number, code, morphs in ((0, 0, 2), (1, 1, 0)):
         (out / "shards" / f"{number:05d}.safetensors").unlink()
         assert main(["export", str(out), "--format", "npz", "--to", str(tmp_path / str(number))]) == code
-        said = capsys.readouterr().out
-        assert f"{morphs} morphs in" in said and f'; {1 - number} of 2 shards are complete, see "steerlens' in said
+        message = capsys.readouterr().out
+        assert (
+            f"{morphs} morphs in" in message and f'; {1 - number} of 2 shards are complete, see "steerlens' in message
+        )
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
 def test_backups_of_the_other_kind_are_not_touched(kind, tmp_path):
-    """They are the user's: a folder or a link to one where a file is written, and a file where a folder is."""
+    """A folder is no backup of a file, and a file is no backup of a folder, so they are kept."""
     write, other = (_write_folder, _write_file) if kind == "file" else (_write_file, _write_folder)
     backup = atomic_io.backup_path(tmp_path / "a")
     own = tmp_path / "own" if kind == "link" else backup
@@ -253,8 +255,8 @@ def test_backup_that_is_a_link_to_a_folder_is_deleted_without_it(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "own"] and any((tmp_path / "own").iterdir())
 
 
-def test_folder_of_a_lower_layer_is_replaced(tmp_path, monkeypatch):
-    """As in a container's image: it cannot be renamed."""
+def test_folder_that_cannot_be_renamed_is_replaced(tmp_path, monkeypatch):
+    """Such a folder, as in the image of a container, cannot be renamed."""
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "old").touch()
     failing(monkeypatch, os, "rename", errno.EXDEV, lambda source, target: Path(source).name == "a")
@@ -263,7 +265,7 @@ def test_folder_of_a_lower_layer_is_replaced(tmp_path, monkeypatch):
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["a", "a/new"]
 
 
-def test_folder_stays_where_it_cannot_be_replaced(tmp_path, monkeypatch):
+def test_folder_that_cannot_be_replaced_is_kept(tmp_path, monkeypatch):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "old").touch()
     renames = []
@@ -280,7 +282,7 @@ ERRORS = [(errno.ENOSPC, 5), (errno.EDQUOT, 5), (errno.EROFS, 1), (errno.EACCES,
 
 @pytest.mark.parametrize("call", ["replace", "fsync", "mkdir"])
 @pytest.mark.parametrize("number, code", ERRORS)
-def test_errors_of_a_jobs_disk_name_the_file(number, code, call, data, tmp_path, monkeypatch, capsys):
+def test_disk_errors_of_a_job_name_the_file(number, code, call, data, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     failed = failing(monkeypatch, os, call, number)
     assert run_here(out, data=data) == code and failed
@@ -292,7 +294,7 @@ def test_errors_of_a_jobs_disk_name_the_file(number, code, call, data, tmp_path,
 
 
 @pytest.mark.parametrize("number, code", ERRORS)
-def test_errors_of_an_evaluations_disk_name_the_file(number, code, tmp_path, monkeypatch):
+def test_disk_errors_of_an_evaluation_name_the_file(number, code, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         failing(patched, os, "fsync", number)
         with pytest.raises(JobError, match=rf"{os.strerror(number)}: '{tmp_path}/(?!\.)") as caught:
@@ -303,7 +305,7 @@ def test_errors_of_an_evaluations_disk_name_the_file(number, code, tmp_path, mon
 
 @pytest.mark.parametrize("number, code", ERRORS)
 def test_writes_that_fail_name_the_file(number, code, data, tmp_path, monkeypatch, capsys):
-    """They name none themselves."""
+    """Errors of writes do not name the file, so the name is added."""
 
     class Full(io.FileIO):
         def write(self, _):
@@ -311,20 +313,20 @@ def test_writes_that_fail_name_the_file(number, code, data, tmp_path, monkeypatc
 
     real = builtins.open
 
-    def opened(path, mode="r", *more, **how):
-        return Full(path, mode) if str(path).endswith(".tmp") else real(path, mode, *more, **how)
+    def opened(path, mode="r", *more, **options):
+        return Full(path, mode) if str(path).endswith(".tmp") else real(path, mode, *more, **options)
 
     with monkeypatch.context() as patched:
         patched.setattr(builtins, "open", opened)
         assert run_here(tmp_path, data=data) == code
     stderr = capsys.readouterr().err
-    if number != errno.EACCES:  # which no write says
+    if number != errno.EACCES:  # a write cannot fail with EACCES
         assert f"{os.strerror(number)}: '{tmp_path / 'config.json'}'" in stderr
     assert not temporaries(tmp_path) and run_here(tmp_path, "--resume", data=data) == 0
 
 
 @pytest.mark.parametrize("number, code", ERRORS)
-def test_errors_of_an_exports_and_a_gallerys_disk_name_the_file(number, code, job, tmp_path, monkeypatch, capsys):
+def test_disk_errors_of_exports_and_galleries_name_the_file(number, code, job, tmp_path, monkeypatch, capsys):
     to = tmp_path / "to"
     to.mkdir()
     for command in (["export", "--format", "npz"], ["export", "--format", "safetensors"], ["gallery"]):
@@ -342,25 +344,25 @@ def test_errors_of_an_exports_and_a_gallerys_disk_name_the_file(number, code, jo
 
 @pytest.fixture
 def read_only(job, tmp_path, monkeypatch):
-    """A job's folder that nobody can write to; root's processes pass over permissions, hence the calls themselves."""
+    """A job's folder without write access. The system calls are replaced, since permissions do not apply to root."""
     out = Path(shutil.copytree(job, tmp_path / "mounted"))
     inside = lambda path: str(path).startswith(str(out))
     refused = lambda path: OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
     real_open, real_os_open, real_flock = io.open, os.open, fcntl.flock
 
-    def opened(path, mode="r", *more, **how):
+    def opened(path, mode="r", *more, **operation):
         if inside(path) and set(mode) & set("wax+"):
             raise refused(path)
-        return real_open(path, mode, *more, **how)
+        return real_open(path, mode, *more, **operation)
 
-    def os_opened(path, flags, *more, **how):
+    def os_opened(path, flags, *more, **operation):
         if inside(path) and flags & WRITING:
             raise refused(path)
-        return real_os_open(path, flags, *more, **how)
+        return real_os_open(path, flags, *more, **operation)
 
-    def flocked(file, how):
-        assert how & fcntl.LOCK_SH, "a reader must not take the job's own lock"
-        return real_flock(file, how)
+    def flocked(file, operation):
+        assert operation & fcntl.LOCK_SH, "a reader must not take the job's own lock"
+        return real_flock(file, operation)
 
     for module in (builtins, io):
         monkeypatch.setattr(module, "open", opened)
@@ -371,7 +373,7 @@ def read_only(job, tmp_path, monkeypatch):
     return out
 
 
-def test_job_can_be_looked_at_without_write_access(read_only, job, tmp_path, capsys):
+def test_job_can_be_read_without_write_access(read_only, job, tmp_path, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         for folder in ([str(read_only)], ["--out", str(read_only)]):
@@ -384,7 +386,7 @@ def test_job_can_be_looked_at_without_write_access(read_only, job, tmp_path, cap
     assert (tmp_path / "gallery" / "index.html").exists() and not (read_only / "gallery").exists()
 
 
-def test_what_writes_to_the_folder_is_reported(read_only, data, tmp_path, capsys):
+def test_commands_that_write_to_a_read_only_folder_raise(read_only, data, tmp_path, capsys):
     assert main(["gallery", str(read_only)]) == 1
     stderr = capsys.readouterr().err
     assert f"'{read_only / 'gallery'}'" in stderr and "use --to DIR to write to another folder" in stderr
@@ -396,7 +398,7 @@ def test_what_writes_to_the_folder_is_reported(read_only, data, tmp_path, capsys
         assert f"'{read_only / '.lock'}'" in stderr and "mounted without write access" in stderr
 
 
-def test_status_knows_of_ranks(job, tmp_path, capsys):
+def test_status_names_running_ranks(job, tmp_path, capsys):
     out = Path(shutil.copytree(job, tmp_path / "out"))
     with hold_lock(out / ".lock", shared=True), hold_lock(out / ".lock-rank-1-of-2"):
         assert main(["status", str(out)]) == 0
@@ -408,7 +410,7 @@ def test_status_knows_of_ranks(job, tmp_path, capsys):
 # --- The job's folder and what is written from it --------------------------------------------------------------------
 
 
-def test_exports_go_beside_the_folder_by_default(job, tmp_path, monkeypatch, capsys):
+def test_exports_are_next_to_the_folder_by_default(job, tmp_path, monkeypatch, capsys):
     out = Path(shutil.copytree(job, tmp_path / "morphs"))
     assert main(["export", "--out", str(out), "--format", "npz"]) == 0
     assert f"6 morphs in {tmp_path / 'morphs-npz'}" in capsys.readouterr().out
@@ -419,7 +421,7 @@ def test_exports_go_beside_the_folder_by_default(job, tmp_path, monkeypatch, cap
 
 
 @pytest.mark.parametrize(
-    "argv, said",
+    "argv, message",
     [
         (["export"], '"steerlens-fast export morphs/ --format gif --to morphs-gif/", or'),
         (["status"], '"steerlens-fast status morphs/", or "steerlens-fast status --out morphs/"'),
@@ -429,12 +431,12 @@ def test_exports_go_beside_the_folder_by_default(job, tmp_path, monkeypatch, cap
         (["export", "a", "--out", "b"], "use --to for the folder to write"),
     ],
 )
-def test_what_is_missing_is_shown_as_a_whole_command(argv, said, capsys):
+def test_missing_options_are_shown_as_a_complete_command(argv, message, capsys):
     assert main(argv) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_gallery_replaces_no_folder_of_others(job, tmp_path, capsys):
+def test_gallery_replaces_no_other_folder(job, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").touch()
     assert main(["gallery", str(job), "--to", str(tmp_path / "mine")]) == 2
@@ -442,7 +444,7 @@ def test_gallery_replaces_no_folder_of_others(job, tmp_path, capsys):
     assert (tmp_path / "mine" / "notes.txt").exists()
 
 
-def test_leftovers_that_cannot_be_removed_end_no_job(job, data, tmp_path, monkeypatch):
+def test_temporary_files_that_cannot_be_removed_do_not_end_a_job(job, data, tmp_path, monkeypatch):
     out = Path(shutil.copytree(job, tmp_path / "out"))
     name = f".{'0123456789abcdef' * 2}.tmp"
     (out / "shards" / name).touch()
@@ -454,19 +456,19 @@ def test_leftovers_that_cannot_be_removed_end_no_job(job, data, tmp_path, monkey
 # --- Evaluations -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error, said", [(RuntimeError, "RuntimeError: odd"), (MemoryError, "--batch-size")])
-def test_error_of_a_classifier_names_the_task(error, said, tmp_path, monkeypatch):
-    calm, calls = evaluate_models.Net.forward, []
+@pytest.mark.parametrize("error, message", [(RuntimeError, "RuntimeError: odd"), (MemoryError, "--batch-size")])
+def test_error_of_a_classifier_names_the_task(error, message, tmp_path, monkeypatch):
+    original_forward, calls = evaluate_models.Net.forward, []
 
     def forward(self, images):
         calls.append(0)
         if len(calls) > 4:
             raise error("odd")
-        return calm(self, images)
+        return original_forward(self, images)
 
     monkeypatch.setattr(evaluate_models.Net, "forward", forward)
     with pytest.raises(JobError, match=r"; raised while evaluating (pixel|noise), sources 0 to 3") as caught:
         evaluated(tmp_path)
-    assert said in str(caught.value) and caught.value.code == 1
+    assert message in str(caught.value) and caught.value.code == 1
     monkeypatch.undo()
     assert evaluated(tmp_path, resume=True).code in (0, 3)

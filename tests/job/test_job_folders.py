@@ -1,4 +1,4 @@
-"""Output folders: a job never writes among other files; imports beside a folder named like the package."""
+"""Output folders contain only files of one job; targets of tables; environment of workers."""
 
 import json
 import os
@@ -30,7 +30,7 @@ OTHERS = ["notes.txt", "config.json", "summary.json", "gallery/mine.txt", "shard
 @pairwise
 @pytest.mark.parametrize("more", [[], ["--overwrite"], ["--resume"], ["--dry-run"]], ids=str)
 @pytest.mark.parametrize("name", OTHERS)
-def test_others_files_are_left_alone(data, tmp_path, capsys, name, more):
+def test_folder_with_other_files_is_an_error(data, tmp_path, capsys, name, more):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text("mine")
     if name == ".lock/mine":
@@ -42,14 +42,14 @@ def test_others_files_are_left_alone(data, tmp_path, capsys, name, more):
 
 
 @pytest.mark.parametrize("inside", [".", "out", "c0/out"])
-def test_job_does_not_write_among_its_data(tmp_path, capsys, inside):
+def test_output_in_the_data_folder_raises(tmp_path, capsys, inside):
     images = make_folder(tmp_path / "images", 6)
     before = contents(images)
     assert run_here(images / inside, "--overwrite", data=images) == USAGE
     assert "out must not be inside data" in capsys.readouterr().err and contents(images) == before
 
 
-def test_job_that_failed_at_once_makes_room_for_another(data, tmp_path, capsys):
+def test_folder_of_a_job_without_results_can_be_used_again(data, tmp_path, capsys):
     assert run_here(tmp_path, data=data, target=99) == USAGE  # the model has no such class
     assert (tmp_path / "plan.json").exists() and not markers(tmp_path)
     assert run_here(tmp_path, data=data) == 0
@@ -59,7 +59,7 @@ def test_job_that_failed_at_once_makes_room_for_another(data, tmp_path, capsys):
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 @pytest.mark.parametrize("column, target", [("target", "column"), ("label", "runner-up")])
-def test_tables_targets_are_targets(data, tmp_path, suffix, column, target):
+def test_targets_of_a_table_are_used(data, tmp_path, suffix, column, target):
     table, images = tmp_path / f"data{suffix}", sorted(data.rglob("*.png"))[:4]
     rows = [(str(path), n % 3) for n, path in enumerate(images)]
     csv = [f"path,{column}", *(f"{path},{n}" for path, n in rows)]
@@ -73,7 +73,7 @@ def test_tables_targets_are_targets(data, tmp_path, suffix, column, target):
     assert json.loads((tmp_path / "asked" / "config.json").read_text())["target"] == "least"
 
 
-def test_workers_do_not_spin_for_long_and_keep_freed_memory(monkeypatch):
+def test_environment_of_workers_limits_spinning_and_keeps_freed_memory(monkeypatch):
     from steerlens_fast import openmp
     from steerlens_fast.job.engines import local
 
@@ -87,14 +87,14 @@ def test_workers_do_not_spin_for_long_and_keep_freed_memory(monkeypatch):
     cases = [({}, spin | keep), ({"OMP_WAIT_POLICY": "ACTIVE"}, keep), ({"GOMP_SPINCOUNT": "5"}, keep)]
     cases += [({"MALLOC_MMAP_MAX_": "9"}, spin), ({"STEERLENS_KEEP_FREED_MEMORY": "0"}, spin)]
     names = {*openmp.SPIN_SETTINGS, *local.ALLOCATOR_SETTINGS}
-    for asked, added in cases:
+    for arguments, added in cases:
         seen.clear()
         with monkeypatch.context() as patch:
             for name in names:
                 patch.delenv(name, raising=False)
-            for name, value in asked.items():
+            for name, value in arguments.items():
                 patch.setenv(name, value)
             patch.setattr(local.subprocess, "Popen", popen)
             with pytest.raises(FileNotFoundError):
                 local._Process(0, "cpu", Path(os.devnull)).start()
-        assert {name: value for name, value in seen.items() if name in names} == asked | added
+        assert {name: value for name, value in seen.items() if name in names} == arguments | added

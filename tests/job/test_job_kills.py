@@ -1,4 +1,4 @@
-"""Jobs that are killed, interrupted, or find the disk full: nothing is lost or done twice, no process is left."""
+"""Jobs that are killed or interrupted, or whose disk is full, lose no results and leave no processes."""
 
 import json
 import os
@@ -48,14 +48,14 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(data, tmp_path_factory) -> dict[str, str]:
-    """Digests of a job that nothing has disturbed."""
+    """Digests of a job without interruptions."""
     out = tmp_path_factory.mktemp("undisturbed")
     assert run_here(out, data=data) == 0
     return digests(out)
 
 
 def begin(out: Path, data: Path | None, *more, **options) -> subprocess.Popen:
-    """A slow job; on what ``out`` holds where there are no data."""
+    """Start a slow job or, without ``data``, resume the one in ``out``."""
     command = arguments(out, *more, data=data, **options) if data else arguments(out, "--resume", *more, **options)
     return start(command, JOB_SLEEP=SLOW)
 
@@ -68,11 +68,11 @@ def runs_after(out: Path, process: subprocess.Popen, shards: int, delay: float) 
     return process.poll() is None
 
 
-def none_left(pids: list[int]) -> None:
+def all_ended(pids: list[int]) -> None:
     wait_for(lambda: not any(map(alive, pids)), f"the end of processes {pids}")
 
 
-def check_whole(out: Path, expected: dict[str, str]) -> None:
+def check_complete(out: Path, expected: dict[str, str]) -> None:
     assert digests(out) == expected
     keys = [record["key"] for record in lines(out / "manifest.jsonl")]
     assert len(keys) == len(set(keys)) == COUNT
@@ -83,7 +83,7 @@ def check_whole(out: Path, expected: dict[str, str]) -> None:
 
 
 def test_killed_workers_are_replaced(data, expected, tmp_path):
-    """One before it has a model, one at work; the job completes without help."""
+    """One worker is killed before it has loaded the model, one while it computes. The job completes."""
     rng = random.Random(1)
     job = begin(tmp_path, data, workers=2)
     wait_for(lambda: len(children(job)) == 2, "two workers")
@@ -94,11 +94,11 @@ def test_killed_workers_are_replaced(data, expected, tmp_path):
     assert code == 0, stderr
     notes = "".join(path.read_text() for path in (tmp_path / "logs").iterdir())
     assert notes.count(": signal SIGKILL") == 2
-    check_whole(tmp_path, expected)
+    check_complete(tmp_path, expected)
 
 
 def test_killed_main_process_loses_nothing(data, expected, tmp_path):
-    """Once before anything is planned, once at work; its workers do not outlive it."""
+    """The main process is killed before it has a plan, and again later. Its workers end, too."""
     rng = random.Random(2)
     job = begin(tmp_path, data, workers=1)
     wait_for(lambda: children(job), "a worker")
@@ -108,17 +108,17 @@ def test_killed_main_process_loses_nothing(data, expected, tmp_path):
         workers = children(job)
         kill(job.pid)
         ended(job)
-        none_left(workers)
+        all_ended(workers)
         done = {path.name: path.stat().st_mtime_ns for path in markers(tmp_path)}
         job = begin(tmp_path, data, "--resume", workers=2 - n)
     code, stderr = ended(job)
     assert code == 0, stderr
     assert done.items() <= {path.name: path.stat().st_mtime_ns for path in markers(tmp_path)}.items()
-    check_whole(tmp_path, expected)
+    check_complete(tmp_path, expected)
 
 
 def test_killed_process_without_workers_loses_nothing(data, expected, tmp_path):
-    """As one process, and as a rank."""
+    """For a job in one process, and for a rank."""
     rng = random.Random(3)
     job = begin(tmp_path, data, workers=0)
     for shards in (3, 5):
@@ -128,32 +128,32 @@ def test_killed_process_without_workers_loses_nothing(data, expected, tmp_path):
         job = start(arguments(tmp_path, engine="env"), JOB_SLEEP=SLOW, RANK=0, WORLD_SIZE=1)
     code, stderr = ended(job)
     assert code == 0, stderr
-    check_whole(tmp_path, expected)
+    check_complete(tmp_path, expected)
 
 
 # --- Signals that a process can handle -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_ctrl_c_finishes_what_has_begun(workers, data, expected, tmp_path):
+def test_ctrl_c_finishes_the_current_shards(workers, data, expected, tmp_path):
     job = begin(tmp_path, data, workers=workers)
     assert runs_after(tmp_path, job, 2, 0.05)
     processes, done = children(job), len(markers(tmp_path))
     job.send_signal(signal.SIGINT)
     code, stderr = ended(job)
     assert code == 130 and "Ctrl-C again stops at once" in stderr and f"of {COUNT} images done" in stderr
-    none_left(processes)
+    all_ended(processes)
     assert done < len(markers(tmp_path)) < 23 and not temporaries(tmp_path)
     files = [path for path in (tmp_path / "shards").iterdir() if not path.name.endswith(".done.json")]
     assert len(files) == 2 * len(markers(tmp_path))  # what has begun is done and marked
     assert len(lines(tmp_path / "manifest.jsonl")) == 4 * len(markers(tmp_path))
     assert run_here(tmp_path, "--resume") == 0
-    check_whole(tmp_path, expected)
+    check_complete(tmp_path, expected)
 
 
 @pytest.mark.parametrize("signals, code", [([signal.SIGINT, signal.SIGINT], 130), ([signal.SIGTERM], 143)])
 def test_signals_that_end_a_job_at_once(signals, code, data, expected, tmp_path):
-    """Each shard takes a minute: it is not waited for."""
+    """The job does not wait for the current shard, which takes a minute."""
     job = start(arguments(tmp_path, data=data, workers=1), JOB_SLEEP=8)
     begun = time.monotonic()
     wait_for(lambda: (tmp_path / "plan.json").exists() and children(job), "a plan")
@@ -164,10 +164,10 @@ def test_signals_that_end_a_job_at_once(signals, code, data, expected, tmp_path)
         time.sleep(0.5)
     found, stderr = ended(job)
     assert found == code and ("interrupted" in stderr or "terminated" in stderr), stderr
-    none_left(processes)
+    all_ended(processes)
     assert time.monotonic() - begun < PATIENCE / 2 and not markers(tmp_path) and not temporaries(tmp_path)
     assert run_here(tmp_path, "--resume") == 0
-    check_whole(tmp_path, expected)
+    check_complete(tmp_path, expected)
 
 
 # --- Two at once -----------------------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ def test_second_job_on_the_same_output_raises(data, expected, tmp_path, capsys, 
     assert main(["status", str(tmp_path)]) == 0
     assert json.loads(capsys.readouterr().out)["running"] is False
     assert run_here(tmp_path, "--resume") == 0
-    check_whole(tmp_path, expected)
+    check_complete(tmp_path, expected)
 
 
 # --- A full disk -----------------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ for kind, workers, limit in (("safetensors", 1, 180), ("wds", 0, 60), ("folder",
 
 @pytest.fixture(scope="module")
 def full_disk(tmp_path_factory):
-    """What became of a job of each format, larger than the 1 MiB of its output; in a mount namespace of its own."""
+    """Results of a job of each format that needs more than the 1 MiB of its disk, which is mounted in a namespace."""
     folder = tmp_path_factory.mktemp("disk")
     own = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
     trial = [*own, "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]

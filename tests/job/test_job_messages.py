@@ -1,4 +1,4 @@
-"""Messages of a job: what was wrong, in the user's words, and the remedy."""
+"""Messages of a job name the cause in terms of the user's options, and say what to do."""
 
 import json
 import re
@@ -16,13 +16,13 @@ for extra in ("PIL", "safetensors"):
 from job_models import (  # noqa: E402
     Classifier,
     arguments,
+    check_exit,
     classifier,
     frames,
     make_folder,
     markers,
     pictures,
     records,
-    refused,
     run_here,
 )
 
@@ -36,14 +36,16 @@ def data(tmp_path_factory):
     return make_folder(tmp_path_factory.mktemp("data") / "images", 12)
 
 
-# --- Images that are not the model's ---------------------------------------------------------------------------------
+# --- Images that the model does not accept ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])
-def test_model_that_raises_for_the_images_says_which(dry, data, tmp_path, capsys):
-    """The first line of its error, and the options that decide; the traceback is for the log."""
+def test_message_of_a_model_that_raises_names_the_options(dry, data, tmp_path, capsys):
+    """The message has the first line of the model's error and the relevant options; only the log has the traceback."""
     code = run_here(tmp_path / "out", *dry, data=data, channels=3)
-    message = refused(capsys, code, "the model failed for images of 3 x 16 x 16: RuntimeError: mat1 and mat2", says=1)
+    message = check_exit(
+        capsys, code, "the model failed for images of 3 x 16 x 16: RuntimeError: mat1 and mat2", says=1
+    )
     assert message.strip().endswith("; set --channels and --size to the model's") and "Traceback" not in message
     if not dry:
         assert "Traceback" in (tmp_path / "out" / "logs" / "worker-0.log").read_text()
@@ -52,88 +54,88 @@ def test_model_that_raises_for_the_images_says_which(dry, data, tmp_path, capsys
 def test_dry_run_has_no_traceback(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(Classifier, "forward", lambda self, images: self.nothing)
     code = run_here(tmp_path / "out", "--dry-run", data=data)
-    assert "Traceback" not in refused(capsys, code, "AttributeError", "'nothing'", says=1)
+    assert "Traceback" not in check_exit(capsys, code, "AttributeError", "'nothing'", says=1)
 
 
-def test_model_that_has_taken_images_is_not_told_of_their_shape(data, tmp_path, capsys, monkeypatch):
-    calm = Classifier.forward
+def test_shape_is_not_the_cause_if_images_were_accepted_before(data, tmp_path, capsys, monkeypatch):
+    original_forward = Classifier.forward
 
     def tires(self, images):
         self.calls = getattr(self, "calls", 0) + 1
         if self.calls > 6:
             raise RuntimeError("I am tired")
-        return calm(self, images)
+        return original_forward(self, images)
 
     monkeypatch.setattr(Classifier, "forward", tires)
-    message = refused(capsys, run_here(tmp_path / "out", data=data), "RuntimeError: I am tired", says=1)
+    message = check_exit(capsys, run_here(tmp_path / "out", data=data), "RuntimeError: I am tired", says=1)
     assert "--channels" not in message
 
 
 def test_program_for_one_batch_size_is_reported(data, tmp_path, capsys):
-    """It is met at its own batches, and refuses the last one."""
+    """The program accepts full batches, but not the smaller last one."""
     torch.export.save(torch.export.export(classifier().layers.eval(), (torch.rand(4, 1, 16, 16),)), tmp_path / "m.pt2")
     options = {"data": data, "model": tmp_path / "m.pt2", "batch_size": 4, "shard_size": 8}
     assert run_here(tmp_path / "even", **options) == 0
     code = run_here(tmp_path / "odd", **options, limit=6)
-    refused(capsys, code, "[0] == 4", "exported for one batch size", "a dynamic batch dimension", says=1)
+    check_exit(capsys, code, "[0] == 4", "exported for one batch size", "a dynamic batch dimension", says=1)
 
 
 class Fixed(torch.nn.Module):
-    """Keeps the batch size that it is traced with."""
+    """A model that, when traced, works only for one batch size."""
 
-    def __init__(self, how):
+    def __init__(self, size):
         super().__init__()
-        self.how, self.linear, self.row = how, torch.nn.Linear(256, 10), torch.nn.Parameter(torch.zeros(1, 256))
+        self.size, self.linear, self.row = size, torch.nn.Linear(256, 10), torch.nn.Parameter(torch.zeros(1, 256))
 
     def forward(self, x):
         n = int(x.shape[0])
-        flat = x.flatten(1) + self.row.expand(n, 256) if self.how == "sum" else x.reshape(n, self.how)
+        flat = x.flatten(1) + self.row.expand(n, 256) if self.size == "sum" else x.reshape(n, self.size)
         return self.linear(flat)
 
 
-@pytest.mark.parametrize("how", [256, -1, "sum"])
+@pytest.mark.parametrize("size", [256, -1, "sum"])
 @pytest.mark.filterwarnings("ignore")
-def test_trace_for_one_batch_size_is_reported(how, data, tmp_path, capsys):
-    """And not that the images' channels or size are wrong; but so where they are."""
-    torch.jit.trace(Fixed(how).eval(), torch.rand(4, 1, 16, 16)).save(tmp_path / "m.pt")
+def test_trace_for_one_batch_size_is_reported(size, data, tmp_path, capsys):
+    """Channels or size are named as the cause only if they are."""
+    torch.jit.trace(Fixed(size).eval(), torch.rand(4, 1, 16, 16)).save(tmp_path / "m.pt")
     options = {"data": data, "model": tmp_path / "m.pt", "size": 16, "shard_size": 8}
     for batch_size, limit in ((8, 8), (4, 6)):
         code = run_here(tmp_path / f"{batch_size}", **options, batch_size=batch_size, limit=limit)
-        message = refused(
+        message = check_exit(
             capsys, code, "batches of 4 only", "trace or export it with a dynamic batch dimension", says=1
         )
         assert "--channels" not in message and "RuntimeError: " in message
     code = run_here(tmp_path / "size", **{**options, "size": 20}, batch_size=4)
-    refused(capsys, code, "set --channels and --size to the model's", says=1)
+    check_exit(capsys, code, "set --channels and --size to the model's", says=1)
 
 
-@pytest.mark.parametrize("count, said", [(1, "the only image cannot"), (3, "none of the first 3 images can")])
-def test_size_that_no_image_tells_comes_with_the_first_reason(count, said, tmp_path, capsys):
+@pytest.mark.parametrize("count, message", [(1, "the only image cannot"), (3, "none of the first 3 images can")])
+def test_unknown_size_is_reported_with_the_first_bad_image(count, message, tmp_path, capsys):
     for n in range(count):
         path = tmp_path / "images" / f"{n}.png"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"" if n == 0 else b"text")
     code = run_here(tmp_path / "out", data=tmp_path / "images", model="job_models:for_zoo")
-    refused(capsys, code, "size must be given", said, "0.png (empty: ", "0.png has 0 bytes", says=2)
+    check_exit(capsys, code, "size must be given", message, "0.png (empty: ", "0.png has 0 bytes", says=2)
 
 
 def test_keys_that_are_not_unique_are_named_with_their_lines(data, tmp_path, capsys):
     paths = sorted(data.rglob("*.png"))[:2]
     (tmp_path / "t.csv").write_text(f"path,key\n{paths[0]},a\n\n{paths[1]},b\n{paths[1]},a\n")
     code = run_here(tmp_path / "out", data=tmp_path / "t.csv")
-    refused(capsys, code, "'a' twice: ", f"t.csv, line 2 ({paths[0]}) and ", f"t.csv, line 5 ({paths[1]})", says=2)
+    check_exit(capsys, code, "'a' twice: ", f"t.csv, line 2 ({paths[0]}) and ", f"t.csv, line 5 ({paths[1]})", says=2)
 
 
 # --- Grey arrays -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layout", ["NHW", "NCHW", "NHWC"])
-def test_grey_arrays_are_grey_unless_asked_otherwise(layout, tmp_path, capsys):
-    """[N, H, W], [N, 1, H, W], [N, H, W, 1]: one channel, in the plan too, and on resume."""
+def test_grey_arrays_have_one_channel_by_default(layout, tmp_path, capsys):
+    """Arrays [N, H, W], [N, 1, H, W] and [N, H, W, 1] have one channel, also in the plan and when resumed."""
     grey = pictures(6)
     np.save(tmp_path / "grey.npy", {"NHW": grey, "NCHW": grey[:, None], "NHWC": grey[..., None]}[layout])
-    asked = ["--data", str(tmp_path / "grey.npy"), "--model", "job_models:classifier", "--max-l2", "2"]
-    argv = ["morph", *asked, "--frames", "4", "--workers", "0", "--gallery", "0", "--shard-size", "4"]
+    arguments = ["--data", str(tmp_path / "grey.npy"), "--model", "job_models:classifier", "--max-l2", "2"]
+    argv = ["morph", *arguments, "--frames", "4", "--workers", "0", "--gallery", "0", "--shard-size", "4"]
     out = tmp_path / "out"
     assert main([*argv, "--out", str(out)]) == 0
     plan = json.loads((out / "plan.json").read_text())
@@ -143,10 +145,10 @@ def test_grey_arrays_are_grey_unless_asked_otherwise(layout, tmp_path, capsys):
     assert main(["morph", "--out", str(out), "--resume", "--workers", "0", "--gallery", "0"]) == 0
     capsys.readouterr()
     code = main([*argv, "--out", str(tmp_path / "rgb"), "--channels", "3"])
-    refused(capsys, code, "images of 3 x 16 x 16", says=1)
+    check_exit(capsys, code, "images of 3 x 16 x 16", says=1)
 
 
-def test_means_of_three_channels_ask_for_three(tmp_path, capsys):
+def test_three_means_select_three_channels(tmp_path, capsys):
     np.save(tmp_path / "grey.npy", pictures(4, (24, 32)))
     options = {"model": "job_models:for_zoo", "mean": [0.5] * 3, "std": [0.5] * 3, "frames": 3, "gallery": 0}
     assert morph_dataset(str(tmp_path / "grey.npy"), out=tmp_path / "out", workers=0, **options).code == 0
@@ -155,54 +157,54 @@ def test_means_of_three_channels_ask_for_three(tmp_path, capsys):
 # --- The last line ---------------------------------------------------------------------------------------------------
 
 
-def test_last_line_tells_of_failed_items(data, tmp_path, capsys):
+def test_last_line_has_the_failed_items(data, tmp_path, capsys):
     images = Path(shutil.copytree(data, tmp_path / "images"))
     for name, content in (("c0/000.png", b""), ("c1/005.png", b""), ("c2/010.png", b"text")):
         (images / name).write_bytes(content)
-    said = "9 of 12 images done, 3 failed (failed.jsonl): 2 empty, 1 not-an-image"
+    message = "9 of 12 images done, 3 failed (failed.jsonl): 2 empty, 1 not-an-image"
     for more, options in ([], {"data": images}), (["--resume"], {}):
         assert run_here(tmp_path / "out", *more, **options) == 3
-        assert capsys.readouterr().err.strip().startswith(f"{tmp_path / 'out'}: {said}; target reached by ")
+        assert capsys.readouterr().err.strip().startswith(f"{tmp_path / 'out'}: {message}; target reached by ")
 
 
-def test_last_line_tells_of_items_without_a_target(data, tmp_path, capsys):
+def test_last_line_has_the_items_without_a_target(data, tmp_path, capsys):
     assert run_here(tmp_path, data=data, target="map:c0=c2") == 0
     line = capsys.readouterr().err.strip()
     assert "all 4 images done; " in line and line.endswith("; 8 skipped: no target")
 
 
 @pytest.mark.parametrize(
-    "how_far, attained, said",
+    "distances, attained, message",
     [("2", 12, ""), ("1000", 0, "; 0 of 12 reached the distance"), ([2, 1000], 0, "; 0 of 12 reached the distance")],
 )
-def test_last_line_tells_of_distances_out_of_reach(how_far, attained, said, data, tmp_path, capsys):
-    how_far = {"distances" if isinstance(how_far, list) else "max_l2": how_far}
-    assert run_here(tmp_path, data=data, **how_far) == 0
-    assert f"all 12 images done{said}; target reached by " in capsys.readouterr().err
+def test_last_line_has_the_distances_that_were_not_attained(distances, attained, message, data, tmp_path, capsys):
+    distances = {"distances" if isinstance(distances, list) else "max_l2": distances}
+    assert run_here(tmp_path, data=data, **distances) == 0
+    assert f"all 12 images done{message}; target reached by " in capsys.readouterr().err
     assert json.loads((tmp_path / "summary.json").read_text())["attained"] == attained
 
 
-def test_where_no_distance_was_asked_for_none_is_attained(data, tmp_path):
+def test_summary_of_a_job_by_factors_has_no_attained_distances(data, tmp_path):
     options = {"channels": 1, "factors": 2.0, "frames": 3, "gallery": 0, "workers": 0}
     assert morph_dataset(str(data), "job_models:classifier", tmp_path, **options).summary["attained"] is None
 
 
-def test_rank_that_is_done_first_says_who_has_the_rest(data, tmp_path, capsys, monkeypatch):
+def test_rank_that_ends_first_names_the_ranks_that_still_run(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     rest = "; the other ranks compute the remaining shards"
-    for rank, said, end in ((0, "8 of 12 images done; ", rest), (1, "all 12 images done; ", "")):
+    for rank, message, end in ((0, "8 of 12 images done; ", rest), (1, "all 12 images done; ", "")):
         monkeypatch.setenv("RANK", str(rank))
         argv = arguments(tmp_path, "--engine", "env", "--progress", "none", data=data)
         assert main(argv) == 0
         line = capsys.readouterr().err.strip()
-        assert said in line and line.endswith(rest) == bool(end)
+        assert message in line and line.endswith(rest) == bool(end)
 
 
 # --- Verify ----------------------------------------------------------------------------------------------------------
 
 
 def test_verify_names_the_remedy(data, tmp_path, capsys):
-    """Word for word: its advice, typed, mends the job."""
+    """The commands in the message, run as they are, repair the job."""
     out = tmp_path / "out of place"
     assert run_here(out, data=data) == 0 and main(["verify", str(out)]) == 0
     assert "steerlens-fast" not in capsys.readouterr().out
@@ -217,7 +219,7 @@ def test_verify_names_the_remedy(data, tmp_path, capsys):
 
 
 def advice(capsys) -> list[list[str]]:
-    """The command lines that the last line of what was printed has in quotation marks."""
+    """Return the commands in quotation marks in the last line of the output."""
     last = capsys.readouterr().out.strip().splitlines()[-1]
     return [shlex.split(command) for command in re.findall('"steerlens-fast ([^"]*)"', last)]
 
@@ -226,7 +228,7 @@ def advice(capsys) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    "options, said",
+    "options, message",
     [
         (
             {"pyramid": "hight=3"},
@@ -236,22 +238,22 @@ def advice(capsys) -> list[list[str]]:
         ({"labels": "t.csv"}, ["labels must be a .npy file of class numbers or names, got t.csv"]),
     ],
 )
-def test_wrong_options_are_named_with_what_is_right(options, said, data, tmp_path, capsys):
-    refused(capsys, run_here(tmp_path / "out", data=data, **options), *said, says=2)
+def test_bad_options_are_named_with_valid_ones(options, message, data, tmp_path, capsys):
+    check_exit(capsys, run_here(tmp_path / "out", data=data, **options), *message, says=2)
 
 
 @pytest.mark.parametrize("target", ["label", "map:0=1"])
-def test_targets_by_label_need_one(target, data, tmp_path, capsys):
-    """Reported before anything is computed, unless labels are read with the images; then each item fails."""
+def test_targets_by_label_need_labels(target, data, tmp_path, capsys):
+    """An error is raised first, unless labels are read together with the images; then each item fails."""
     flat = data / "c0"
-    refused(capsys, run_here(tmp_path, data=flat, target=target), "target", "needs labels", "no item of", says=2)
+    check_exit(capsys, run_here(tmp_path, data=flat, target=target), "target", "needs labels", "no item of", says=2)
     assert not (tmp_path / "plan.json").exists()
     (tmp_path / "table.csv").write_text(f"path,label\n{next(flat.iterdir())},1\n{next((data / 'c1').iterdir())},\n")
     assert run_here(tmp_path / "out", data=tmp_path / "table.csv", target="label") == 3
     assert [r["status"] for r in records(tmp_path / "out")] == ["ok", "no-label"]
 
 
-def test_pythons_keywords_are_named_as_python_has_them(data, tmp_path):
+def test_python_arguments_are_named_as_in_python(data, tmp_path):
     options = {"channels": 1, "frames": 3, "gallery": 0, "workers": 0, "limit": 2}
     job = lambda **more: morph_dataset(str(data), "job_models:classifier", tmp_path, **options, **more)
     with pytest.raises(JobError, match=r"unknown option 'factor'; did you mean 'factors'\?"):
@@ -263,7 +265,7 @@ def test_pythons_keywords_are_named_as_python_has_them(data, tmp_path):
         job(resume=True, factors=2.0)
 
 
-def test_labels_that_the_model_hardly_ever_gives_are_doubted(data, tmp_path):
+def test_labels_that_the_model_hardly_predicts_give_a_warning(data, tmp_path):
     assert run_here(tmp_path, data=data) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     results = records(tmp_path)
@@ -280,8 +282,8 @@ def test_labels_that_the_model_hardly_ever_gives_are_doubted(data, tmp_path):
     assert format_summary({**known, "labelled": 19, "as_labelled": 0}) == "all 40 images done"
 
 
-def test_tables_targets_are_where_its_images_go(data, tmp_path, capsys):
-    """By default and by "column"; labels are the truth beside them; without targets "column" is an error."""
+def test_target_column_of_a_table_is_used(data, tmp_path, capsys):
+    """By default, and with "column". Labels are kept, too. Without a column of targets, "column" is an error."""
     table, paths = tmp_path / "table.csv", sorted((data / "c0").iterdir())[:3]
     table.write_text("path,label,target\n" + "".join(f"{path},{n},{2 - n}\n" for n, path in enumerate(paths)))
     for n, options in enumerate(({}, {"target": "column"})):
@@ -291,11 +293,11 @@ def test_tables_targets_are_where_its_images_go(data, tmp_path, capsys):
     assert [r["target"] for r in records(tmp_path / "label")] == [0, 1, 2]
     table.write_text(f"path\n{paths[0]}\n")
     code = run_here(tmp_path / "none", data=table, target="column")
-    refused(capsys, code, "target 'column' needs a data table with a column target", says=2)
+    check_exit(capsys, code, "target 'column' needs a data table with a column target", says=2)
 
 
-def test_what_the_data_hold_besides_is_reported(data, tmp_path, capsys):
-    """The plan, the summary, the last line and the dry run have it."""
+def test_left_out_files_are_reported(data, tmp_path, capsys):
+    """In the plan, the summary, the last line and the dry run."""
     shutil.copytree(data, tmp_path / "data")
     (tmp_path / "data" / "__MACOSX" / "c0").mkdir(parents=True)
     (tmp_path / "data" / "c0" / "notes.txt").touch()
@@ -312,8 +314,8 @@ def test_what_the_data_hold_besides_is_reported(data, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("integer", [np.int64, np.uint8, lambda n: torch.tensor(n)], ids=["int64", "uint8", "tensor"])
-def test_numbers_of_other_libraries_are_numbers(integer, data, tmp_path):
-    """Wherever a job takes an int or a float: the same configuration as with Python's."""
+def test_numbers_of_other_libraries_are_accepted(integer, data, tmp_path):
+    """For every option that is an int or a float, the configuration is the same as with numbers of Python."""
     own = {
         "channels": 1,
         "frames": 3,

@@ -1,4 +1,4 @@
-"""Models that raise: errors of single images are listed, errors of the model end the job, memory errors are neither."""
+"""Models that raise: errors for single images are listed, other errors end the job, memory errors reduce batches."""
 
 import errno
 import json
@@ -34,13 +34,13 @@ def white(images: torch.Tensor) -> torch.Tensor:
 
 
 def raising(monkeypatch, error, when=lambda images: bool(white(images).any())) -> None:
-    """Make the classifier raise ``error()`` at some images."""
-    calm = Classifier.forward
+    """Make the classifier raise ``error()`` for images for which ``when`` is true."""
+    job_without_errors = Classifier.forward
 
     def forward(self, images):
         if when(images):
             raise error()
-        return calm(self, images)
+        return job_without_errors(self, images)
 
     monkeypatch.setattr(Classifier, "forward", forward)
 
@@ -51,7 +51,7 @@ def not_white() -> Exception:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Two white images, in one batch, which is not a shard's first."""
+    """Images, two of which are white; these are in one batch, which is not the first of its shard."""
     images = make_folder(tmp_path_factory.mktemp("data") / "images", COUNT)
     for key in ("c1/006.png", "c1/007.png"):
         make_white(images / key)
@@ -59,18 +59,18 @@ def data(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def calm(data, tmp_path_factory) -> Path:
-    """A job whose model raises nothing."""
-    out = tmp_path_factory.mktemp("calm")
+def job_without_errors(data, tmp_path_factory) -> Path:
+    """A job whose model raises no errors."""
+    out = tmp_path_factory.mktemp("job_without_errors")
     assert run_here(out, data=data) == 0
     return out
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
-def test_images_at_which_the_model_raises_are_listed_and_leave_others_unchanged(
+def test_images_for_which_the_model_raises_are_listed_and_leave_others_unchanged(
     batch_size, data, tmp_path, monkeypatch, capsys
 ):
-    assert run_here(tmp_path / "calm", data=data, batch_size=batch_size) == 0
+    assert run_here(tmp_path / "job_without_errors", data=data, batch_size=batch_size) == 0
     raising(monkeypatch, not_white)
     assert run_here(tmp_path / "out", data=data, batch_size=batch_size) == 3
     failed = lines(tmp_path / "out" / "failed.jsonl")
@@ -80,10 +80,10 @@ def test_images_at_which_the_model_raises_are_listed_and_leave_others_unchanged(
     ]
     assert {r["message"] for r in failed} == {"ValueError: this model does not like white"}
     assert "10 of 12 images done, 2 failed (failed.jsonl): 2 model-error" in capsys.readouterr().err
-    found, expected = frames(tmp_path / "out"), frames(tmp_path / "calm")
+    found, expected = frames(tmp_path / "out"), frames(tmp_path / "job_without_errors")
     assert found.keys() == expected.keys() - {"c1/006.png", "c1/007.png"}
     assert all(torch.equal(found[key], expected[key]) for key in found)
-    by_key = {r["key"]: r for r in records(tmp_path / "calm")}
+    by_key = {r["key"]: r for r in records(tmp_path / "job_without_errors")}
     for record in records(tmp_path / "out"):
         if record["status"] == "ok":
             assert {**record, "row": 0} == {**by_key[record["key"]], "row": 0}
@@ -116,7 +116,7 @@ def test_sys_exit_in_a_model_is_an_error_of_its_images(data, tmp_path, monkeypat
 
 
 def test_sys_exit_in_the_code_of_models_and_data_is_an_error(data, tmp_path, monkeypatch, capsys):
-    """As any other: of one item, or of the call that makes a model or a data set."""
+    """SystemExit is treated as any other error: of an item, or of the call that makes a model or data set."""
     (tmp_path / "exits.py").write_text("""
 import sys
 class Items:
@@ -138,8 +138,8 @@ def call():
     assert capsys.readouterr().err.count("SystemExit") >= 3
 
 
-def test_resume_decides_the_same(data, tmp_path, monkeypatch):
-    """With a worker that begins at any shard, and with an error that names an address and a temporary file."""
+def test_resumed_job_leaves_out_the_same_images(data, tmp_path, monkeypatch):
+    """Also if a worker begins with another shard, and if the error contains an address and a temporary file."""
 
     def error():
         return ValueError(f"{object()} in {os.path.join(os.environ.get('TMPDIR', '/tmp'), 'scratch')}")
@@ -156,12 +156,12 @@ def test_resume_decides_the_same(data, tmp_path, monkeypatch):
         assert digests(tmp_path / "again") == digests(tmp_path / "whole")
 
 
-def test_mended_models_make_what_was_left_out(data, calm, tmp_path, monkeypatch):
+def test_mended_model_computes_the_missing_images(data, job_without_errors, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         raising(patched, not_white)
         assert run_here(tmp_path, data=data) == 3
     assert run_here(tmp_path, "--retry-failed") == 0
-    assert digests(tmp_path) == digests(calm)
+    assert digests(tmp_path) == digests(job_without_errors)
 
 
 def test_one_image_of_the_first_batch_is_left_out(data, tmp_path, monkeypatch):
@@ -172,7 +172,7 @@ def test_one_image_of_the_first_batch_is_left_out(data, tmp_path, monkeypatch):
     assert [r["key"] for r in lines(tmp_path / "out" / "failed.jsonl")][0] == "c0/000.png"
 
 
-def test_model_that_raises_at_all_of_the_first_batch_ends_the_job(data, tmp_path, monkeypatch, capsys):
+def test_model_that_raises_for_the_whole_first_batch_ends_the_job(data, tmp_path, monkeypatch, capsys):
     images = Path(shutil.copytree(data, tmp_path / "images"))
     for path in images.rglob("*.png"):
         make_white(path)
@@ -189,8 +189,8 @@ def test_model_that_raises_at_all_of_the_first_batch_ends_the_job(data, tmp_path
     assert not markers(tmp_path / "out") and not temporaries(tmp_path / "out")
 
 
-def test_model_that_raises_at_everything_later_ends_the_job(data, tmp_path, monkeypatch, capsys):
-    """Its images are not to blame: it raises at any other as well."""
+def test_model_that_raises_for_all_later_images_ends_the_job(data, tmp_path, monkeypatch, capsys):
+    """If the model raises for all images from some time on, the images are not the cause."""
     calls = []
     raising(monkeypatch, lambda: RuntimeError("tired"), lambda images: len(calls) > 5 or calls.append(0))
     assert run_here(tmp_path, data=data, batch_size=4) == 1
@@ -205,7 +205,7 @@ def test_too_many_images_for_which_the_model_raises_end_the_job(data, tmp_path, 
     assert "2 items failed, more than max_failures allows (1)" in capsys.readouterr().err
 
 
-def test_error_that_comes_once_is_no_images(data, calm, tmp_path, monkeypatch):
+def test_error_that_occurs_once_is_not_blamed_on_an_image(data, job_without_errors, tmp_path, monkeypatch):
     calls = []
 
     def seventh(images):
@@ -214,12 +214,12 @@ def test_error_that_comes_once_is_no_images(data, calm, tmp_path, monkeypatch):
 
     raising(monkeypatch, lambda: RuntimeError("a hiccup"), seventh)
     assert run_here(tmp_path, data=data) == 0
-    assert digests(tmp_path) == digests(calm)
+    assert digests(tmp_path) == digests(job_without_errors)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_model_that_does_not_take_the_placeholder_of_a_bad_file(batch_size, data, tmp_path, monkeypatch):
-    """One that wants contrast: neither a truncated file nor a white image costs a good one."""
+def test_model_that_raises_for_placeholders_of_bad_files(batch_size, data, tmp_path, monkeypatch):
+    """The model needs contrast. Truncated files and white images do not make good images fail."""
     images = Path(shutil.copytree(data, tmp_path / "images"))
     (images / "c0" / "001.png").write_bytes((images / "c0" / "001.png").read_bytes()[:40])
     flat = lambda images: bool((images.detach().flatten(1).std(1) == 0).any())
@@ -230,32 +230,34 @@ def test_model_that_does_not_take_the_placeholder_of_a_bad_file(batch_size, data
     assert len(frames(tmp_path / "out")) == COUNT - 3
 
 
-def test_model_that_takes_single_images_only(data, calm, tmp_path, monkeypatch):
+def test_model_that_accepts_only_single_images(data, job_without_errors, tmp_path, monkeypatch):
     raising(monkeypatch, lambda: RuntimeError("one at a time"), lambda images: len(images) > 1)
     assert run_here(tmp_path, data=data) == 0
     assert json.loads(markers(tmp_path)[0].read_text())["batch_parts"] == 2
-    whole, single = frames(calm), frames(tmp_path)
+    whole, single = frames(job_without_errors), frames(tmp_path)
     assert whole.keys() == single.keys()
     assert max(int((whole[key].int() - single[key].int()).abs().max()) for key in whole) <= 1
 
 
-def test_outputs_that_are_none_for_an_image_are_its_own(data, tmp_path, monkeypatch):
-    calm = Classifier.forward
-    monkeypatch.setattr(Classifier, "forward", lambda s, images: None if white(images).any() else calm(s, images))
+def test_bad_outputs_for_an_image_affect_only_this_image(data, tmp_path, monkeypatch):
+    job_without_errors = Classifier.forward
+    monkeypatch.setattr(
+        Classifier, "forward", lambda s, images: None if white(images).any() else job_without_errors(s, images)
+    )
     assert run_here(tmp_path, data=data) == 3
     assert lines(tmp_path / "failed.jsonl")[0]["message"].startswith("TypeError: model must return scores")
 
 
 @pytest.mark.parametrize("error", [MemoryError, lambda: RuntimeError("std::bad_alloc"), lambda: OSError(12, "ENOMEM")])
-def test_memory_is_not_an_images_fault(error, data, tmp_path, monkeypatch, capsys):
+def test_memory_errors_are_not_blamed_on_images(error, data, tmp_path, monkeypatch, capsys):
     raising(monkeypatch, error)
     assert run_here(tmp_path, data=data) == 1
     assert "out of memory on cpu with one image at a time" in capsys.readouterr().err
     assert [path.name for path in markers(tmp_path)] == ["00000.done.json"]
 
 
-def test_batches_are_cut_anew_in_each_shard(data, tmp_path, monkeypatch):
-    """What one shard could not hold decides nothing about the next: a resumed job makes the same bytes."""
+def test_batch_size_is_reset_in_each_shard(data, tmp_path, monkeypatch):
+    """A smaller batch size is used only in the shard that needed it, so that a resumed job gives the same results."""
     raising(monkeypatch, MemoryError, lambda images: len(images) > 1 and bool(white(images).any()))
     assert run_here(tmp_path, data=data, batch_size=4) == 0
     parts = [json.loads(path.read_text()).get("batch_parts", 1) for path in markers(tmp_path)]
@@ -265,27 +267,27 @@ def test_batches_are_cut_anew_in_each_shard(data, tmp_path, monkeypatch):
     assert run_here(tmp_path, "--resume") == 0 and digests(tmp_path) == before
 
 
-def test_full_disk_in_the_model_is_not_an_images_fault(data, tmp_path, monkeypatch, capsys):
+def test_full_disk_in_the_model_is_not_blamed_on_images(data, tmp_path, monkeypatch, capsys):
     raising(monkeypatch, lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "cache"))
     assert run_here(tmp_path, data=data) == 5
     assert "no space left" in capsys.readouterr().err
 
 
-def test_target_that_the_model_has_not_is_wrong_usage(data, tmp_path, capsys):
+def test_target_that_the_model_lacks_is_a_usage_error(data, tmp_path, capsys):
     (tmp_path / "targets.csv").write_text("key,target\nc0/000.png,1\nc0/001.png,7\n")
     assert run_here(tmp_path / "out", data=data, target=tmp_path / "targets.csv") == 2
     assert "largest target in this batch: 7, of " in capsys.readouterr().err
 
 
-def test_dry_run_leaves_images_out_too(data, tmp_path, monkeypatch, capsys):
+def test_dry_run_leaves_out_images_too(data, tmp_path, monkeypatch, capsys):
     np.save(tmp_path / "images.npy", np.stack([np.full((16, 16), 255, np.uint8), np.eye(16, dtype=np.uint8) * 99]))
     raising(monkeypatch, not_white)
     assert run_here(tmp_path / "out", "--dry-run", data=tmp_path / "images.npy") == 0
     assert "2 images in 1 shards" in capsys.readouterr().out
 
 
-def test_no_memory_for_single_images_of_a_batch_that_is_not_taken_ends_the_job(data, tmp_path, monkeypatch, capsys):
-    """After some of its images have been computed one by one."""
+def test_memory_error_for_a_single_image_ends_the_job(data, tmp_path, monkeypatch, capsys):
+    """Some images of the batch were already computed one by one."""
     calls = []
 
     def forward(self, images):
@@ -294,9 +296,9 @@ def test_no_memory_for_single_images_of_a_batch_that_is_not_taken_ends_the_job(d
             raise RuntimeError("one at a time")
         if len(calls) > 24:
             raise MemoryError("no more")
-        return calm(self, images)
+        return job_without_errors(self, images)
 
-    calm = Classifier.forward
+    job_without_errors = Classifier.forward
     monkeypatch.setattr(Classifier, "forward", forward)
     assert run_here(tmp_path, data=data, batch_size=4) == 1
     assert "out of memory on cpu with one image at a time: no more" in capsys.readouterr().err
@@ -322,13 +324,13 @@ def test_no_memory_to_decode_an_image_names_it(data, tmp_path, monkeypatch, caps
     assert f"out of memory while decoding {data / 'c0' / '000.png'}: use fewer --decoders" in stderr
 
 
-def test_resume_decides_the_same_of_a_stochastic_model(data, tmp_path, monkeypatch):
-    calm = Classifier.forward
+def test_resumed_job_of_a_stochastic_model_leaves_out_the_same_images(data, tmp_path, monkeypatch):
+    job_without_errors = Classifier.forward
 
     def forward(self, images):
         if white(images).any():
             raise not_white()
-        return calm(self, images + 0.05 * torch.randn_like(images))
+        return job_without_errors(self, images + 0.05 * torch.randn_like(images))
 
     monkeypatch.setattr(Classifier, "forward", forward)
     assert run_here(tmp_path, data=data, batch_size=4) == 3

@@ -24,7 +24,7 @@ COUNT = 6
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """A csv of images with the classes 0 and 1, and no names."""
+    """A csv of images with the classes 0 and 1, without names."""
     folder = make_folder(tmp_path_factory.mktemp("data") / "images", COUNT)
     rows = [f"{path},{n % 2}" for n, path in enumerate(sorted(folder.rglob("*.png")))]
     (folder.parent / "table.csv").write_text("\n".join(["path,label", *rows]))
@@ -38,7 +38,7 @@ def run(out, table, model, *options):
 
 
 def shown(out):
-    """What the gallery's page has of its examples."""
+    """Return the data of the examples in the gallery."""
     page = (out / "gallery" / "index.html").read_text()
     text = page[page.index('"examples":') + len('"examples":') :]
     return json.JSONDecoder().raw_decode(text.replace("\\u003c", "<"))[0]
@@ -63,7 +63,7 @@ def test_job_takes_names_and_preprocessing_from_the_model(table, tmp_path):
 
 
 @pytest.mark.parametrize("names", [["a", "b", "c"], list("abcde")], ids=str)
-def test_class_names_are_as_many_as_classes(names, tmp_path):
+def test_wrong_number_of_class_names_raises(names, tmp_path):
     model = Named()
     model.class_names = names
     images = torch.zeros(2, 12, 12, 3, dtype=torch.uint8)
@@ -73,7 +73,7 @@ def test_class_names_are_as_many_as_classes(names, tmp_path):
 
 
 @pytest.mark.parametrize("target, number", [("goldfish", 1), ("Carassius auratus", 1), ("cat", 3), ("2", 2)])
-def test_target_is_named_as_the_model_does(target, number, table, tmp_path):
+def test_target_is_a_class_name_of_the_model(target, number, table, tmp_path):
     assert run(tmp_path, table, "named", "--target", target) == 0
     assert {r["target"] for r in records(tmp_path)} == {number}
 
@@ -123,7 +123,7 @@ def test_settings_for_photographs(table, tmp_path, capsys):
         morph_dataset(str(table), "job_models:named", tmp_path / "other", settings="digits")
 
 
-def test_options_win_over_attributes(table, tmp_path):
+def test_options_override_attributes(table, tmp_path):
     options = ("--size", 16, "--mean", "0,0,0", "--std", "1,1,1")
     loaded = load_model(Named(), size=16, mean=[0.0] * 3, std=[1.0] * 3)
     assert (loaded.size, loaded.description["mean"], loaded.description["std"]) == ((16, 16), [0.0] * 3, [1.0] * 3)
@@ -132,7 +132,7 @@ def test_options_win_over_attributes(table, tmp_path):
     assert json.loads((tmp_path / "plan.json").read_text())["model"]["mean"] == [0.0] * 3
 
 
-def test_unknown_name_says_what_the_model_knows(table, tmp_path, capsys):
+def test_unknown_class_name_lists_those_of_the_model(table, tmp_path, capsys):
     assert run(tmp_path, table, "named", "--target", "map:ant=dog") == 2
     assert "got 'dog' in 'ant=dog' (classes of the model: 'ant', 'goldfish, Car" in capsys.readouterr().err
 
@@ -186,8 +186,8 @@ def test_wrapped_models_and_functions_have_attributes():
         assert (loaded.class_names, loaded.description["mean"]) == (["a"], [0.5] * 3)
 
 
-def test_what_is_no_data_is_no_attribute():
-    """A module with mean and std in its state normalises images itself; methods are none of our business."""
+def test_attributes_in_the_state_and_methods_are_ignored():
+    """Attributes that are tensors in the state (such a model normalises images itself) or methods are ignored."""
     model = with_attributes(class_names=None, size=lambda: 3)
     model.register_buffer("mean", torch.zeros(3))
     model.std = nn.Parameter(torch.ones(3))
@@ -243,20 +243,20 @@ def test_job_of_a_binary_model(table, tmp_path):
 
 
 @pytest.mark.parametrize("target, sign", [("cat", 1), ("not:cat", -1), ("map:0=cat,ant=cat,1=not:3", 0)])
-def test_job_of_a_model_of_labels(target, sign, table, tmp_path):
-    """A record has l where the label is present, or to be, and ~l where it is absent."""
+def test_job_of_a_multi_label_model(target, sign, table, tmp_path):
+    """A record has the number l of a label if it is present (or the target), and ~l if it is absent."""
     assert run(tmp_path, table, "with_labels", "--task", "multilabel", "--target", target) == 0
     model = load_model("job_models:with_labels", seed=0)
     frames = load_file(tmp_path / "shards" / "00000.safetensors")["frames"]
     z = model.model(model.preprocessing(frames.flatten(0, 1).float() / 255))[:, 3].reshape(COUNT, 3)
     for record, logits in zip(records(tmp_path), z):
         toward = sign or (1, -1)[record["label"]]
-        said = [3 if logit > 0 else ~3 for logit in logits.tolist()]
+        predicted = [3 if logit > 0 else ~3 for logit in logits.tolist()]
         assert record["target"] == (3 if toward == 1 else ~3)
-        assert (record["source"], record["predictions"]) == (said[0], said)
+        assert (record["source"], record["predictions"]) == (predicted[0], predicted)
         assert abs(record["probability"][0] - (toward * logits[0]).sigmoid().item()) < 1e-5
         assert record["prediction_probability"] == pytest.approx(logits.abs().sigmoid().tolist(), abs=1e-3)
-        assert record["already_predicted"] == (said[0] == record["target"])
+        assert record["already_predicted"] == (predicted[0] == record["target"])
         assert record["label_differs"] is None  # the labels are 0 and 1: nothing is known of 3
         assert record["probability"] == sorted(record["probability"])
     assert {e["target"] for e in shown(tmp_path)} == (

@@ -23,7 +23,7 @@ from steerlens_fast.models import load_model  # noqa: E402
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A home directory, with another one to work in, where no folder called ~ may appear."""
+    """A home directory, and a working directory; in the latter, no folder named ~ may be created."""
     (tmp_path / "home").mkdir()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -47,7 +47,7 @@ def test_home_directory_in_every_path_of_a_job(home):
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_home_directory_in_the_paths_of_tables(suffix, home):
-    """As absolute paths; a name that only begins with ~ is a file of the table's folder."""
+    """~/name is an absolute path. ~name is a file in the folder of the table."""
     make_folder(home / "data", 3)
     (home / "tables").mkdir()
     paths = sorted((home / "data").rglob("*.png"))

@@ -1,4 +1,4 @@
-"""Loading and storing single images: the paths that skip work give what the long way gives."""
+"""Loading and storing single images: shortcuts give the same results as the general code."""
 
 import math
 
@@ -36,7 +36,7 @@ def load(array, channels: int, *, crop_pct=1.0, keep_depth=False, max_pixels=100
 
 @pytest.mark.parametrize("shape", [(5, 6), (5, 6, 1), (5, 6, 3), (3, 5, 6), (7, 6, 3)], ids=str)
 @pytest.mark.parametrize("crop_pct", [1.0, 0.8])
-def test_arrays_load_as_through_pillow(shape, crop_pct):
+def test_arrays_load_as_with_pillow(shape, crop_pct):
     array = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     for channels, mode in (1, "L"), (3, "RGB"):
         image = decode(array, mode=mode)

@@ -1,4 +1,4 @@
-"""Success of morphs in records and summaries, with literal values."""
+"""The success of morphs in records and summaries, with literal values."""
 
 import json
 
@@ -87,7 +87,7 @@ MIXED = [
 ]
 
 
-def test_job_is_summed_up():
+def test_summary_counts_the_outcomes():
     success = tally(*MIXED).as_dict(["a", "b", "c"].__getitem__)
     pairs = success.pop("pairs")
     assert success == {
@@ -112,7 +112,7 @@ def test_job_is_summed_up():
     assert pairs[2]["target_probability"] == {"source": None, "last": None} and pairs[2]["already_predicted"] == 1
 
 
-def test_what_is_not_known_is_none():
+def test_unknown_numbers_are_none():
     unscored = tally(record([0.1, None], [0, None]), record([0.2, None], [0, None])).as_dict()
     for name in ("reached", "fell_below_source", "fell_below_earlier", "label_differs"):
         assert unscored[name] is None
@@ -132,7 +132,7 @@ def test_pairs_are_listed_up_to_a_number():
     assert success["reached"] == PAIRS + 4
 
 
-def test_success_in_words():
+def test_success_as_text():
     assert success_parts(tally(*MIXED).as_dict(), by_label=True) == [
         "target reached by 3 of 4 (median target probability 0.225 -> 0.55)",
         "target probability fell below the source's in 1, below an earlier frame's in 2",
@@ -167,7 +167,7 @@ def data(tmp_path_factory):
     ids=str,
 )
 def test_summary_and_last_line_of_a_job(data, tmp_path, capsys, options, expected):
-    """The counts are those of the records, and the records' those of their own predictions."""
+    """The counts follow from the records, and the records from their predictions."""
     assert run_here(tmp_path, data=data, **options) == 0
     summary, line = json.loads((tmp_path / "summary.json").read_text()), capsys.readouterr().err.splitlines()[-1]
     success, found = summary["success"], records(tmp_path)
@@ -202,7 +202,7 @@ def test_probabilities_of_predictions_are_in_the_record(data, tmp_path):
 
 
 def test_success_without_a_summary_is_that_of_the_shards(tmp_path):
-    """As for a job that is unfinished, or was made by an older version."""
+    """The counts are computed from the shards if a job is unfinished, or was made by an older version."""
     made = make_job(tmp_path, morphs_of(10, 3), [str(i) for i in range(10)], failed=(2,), unscored=(3,))
     plan = Plan.read(tmp_path)
     for r in made:

@@ -7,7 +7,7 @@ from unittest.mock import MagicMock, Mock
 
 import pytest
 import torch
-from messages import refused
+from messages import raises_with
 from torch import nn
 from torch.nn import functional as F
 
@@ -85,7 +85,7 @@ def test_dense_binary_outputs_keep_their_positions():
 
 @pytest.mark.parametrize("target", [2, -1, [0, 1, 2, 0, 0]], ids=str)
 def test_binary_model_has_classes_0_and_1(target):
-    with refused(ValueError, "target", "0 to 1"):
+    with raises_with(ValueError, "target", "0 to 1"):
         SteerableLens(network(1), task="binary").morph(images(), target)
 
 
@@ -119,7 +119,7 @@ def test_each_label_has_its_own_sigmoid(target, resolved):
     assert (m.target_probability.diff(dim=1) > 0).all()
 
 
-def test_labels_gradient_is_that_of_its_logit_alone():
+def test_gradient_of_a_label_is_that_of_its_logit():
     model, x = network(LABELS, torch.float64), images(torch.float64)
     m = SteerableLens(model, task="multilabel", family="pixel").morph(x, ~1, factors=[0.0, 1.0])
     leaf = x.clone().requires_grad_()
@@ -142,7 +142,7 @@ def test_pictures_name_labels():
     assert _pair_texts(m, ["cat", "dog", "newt", "owl"]) == ["not owl → owl", "owl → not owl"]
 
 
-# --- What does not fit
+# --- Bad input
 
 
 @pytest.mark.parametrize(
@@ -158,19 +158,19 @@ def test_pictures_name_labels():
     ids=str,
 )
 def test_outputs_that_are_not_of_the_task(task, output, words):
-    with refused(ValueError, "model", *words):
+    with raises_with(ValueError, "model", *words):
         class_scores(output, N, task)
 
 
 @pytest.mark.parametrize("options", [{}, {"objective": "margin"}, {"objective": "logit"}], ids=str)
 def test_one_column_in_the_default_task_names_the_other(options):
-    with refused(ValueError, r"target|objective", "task='binary'"):
+    with raises_with(ValueError, r"target|objective", "task='binary'"):
         SteerableLens(network(1), **options).morph(images())
     if options.get("objective") != "logit":
-        with refused(ValueError, "objective", "task='binary'", "logit"):
+        with raises_with(ValueError, "objective", "task='binary'", "logit"):
             SteerableLens(network(1), **options).morph(images(), 0)
     for target in (1, [0, 1, 0, 1, 1], (0, 1)):
-        with refused(ValueError, "target", "task='binary'"):
+        with raises_with(ValueError, "target", "task='binary'"):
             SteerableLens(network(1), **options).morph(images(), target)
 
 
@@ -178,13 +178,13 @@ def test_one_column_in_the_default_task_names_the_other(options):
     "labels", [1.0, [0.0] * N, torch.zeros(N), torch.zeros(N).numpy(), torch.zeros(N).bfloat16()], ids=str
 )
 def test_labels_that_are_floats_are_to_be_converted(labels):
-    with refused(TypeError, "target", "convert labels to integers", "task='binary'"):
+    with raises_with(TypeError, "target", "convert labels to integers", "task='binary'"):
         SteerableLens(network(1)).morph(images(), labels)
 
 
 @pytest.mark.parametrize("task", ["regression", None, 3])
 def test_unknown_tasks(task):
-    with refused(ValueError, "task", "multiclass", "binary", "multilabel"):
+    with raises_with(ValueError, "task", "multiclass", "binary", "multilabel"):
         SteerableLens(network(1), task=task)
 
 
@@ -202,7 +202,7 @@ class Result:
 
 
 class Endless:
-    """A proxy: every attribute is another one, or itself."""
+    """A proxy object: each attribute is another proxy, or the proxy itself."""
 
     def __init__(self, same):
         self.same = same
@@ -226,7 +226,7 @@ OUTPUTS_WITHOUT_SCORES = [
 
 
 def check_outputs_without_scores(output, words):
-    with refused(TypeError, "model", *words):
+    with raises_with(TypeError, "model", *words):
         class_scores(output, N)
 
 
@@ -238,7 +238,7 @@ def test_outputs_without_scores_raise():
 def test_containers_that_hold_themselves_end():
     loop = []
     loop.append(loop)
-    with refused(TypeError, "model", "list"):
+    with raises_with(TypeError, "model", "list"):
         class_scores(loop, N)
 
 
@@ -267,7 +267,7 @@ def test_images_are_cast_to_the_models_dtype(computed, preprocessing):
 
 @pytest.mark.parametrize("computed", [torch.float16, torch.bfloat16], ids=str)
 def test_saturated_gradient_survives_half_precision(computed):
-    """For float32 images the gradient at the model's outputs is 1e-13, and float16 holds nothing below 6e-8."""
+    """For float32 images, the gradient at the outputs is 1e-13; float16 numbers are not smaller than 6e-8."""
     model = network(3)
     with torch.no_grad():
         model[3].bias[1] += 29
@@ -292,19 +292,19 @@ def test_morphs_of_a_float64_model_have_the_images_dtype():
 
 
 @pytest.mark.parametrize("hide", [lambda model: lambda x: model(x), lambda model: model], ids=["function", "mixed"])
-def test_dtype_that_is_not_known_is_explained(hide):
+def test_unknown_dtype_of_a_model_raises(hide):
     model = network(3, torch.float64)
     model[3].float()
     model[2] = nn.Sequential(nn.Flatten(), Cast(torch.float32))
     for call in (lambda d: d.outputs(images()), lambda d: d.gradient(images(), lambda o, at: o[:, 0])):
-        with refused(TypeError, "images", "torch.float32", "dtype", "in preprocessing=") as caught:
+        with raises_with(TypeError, "images", "torch.float32", "dtype", "in preprocessing=") as caught:
             call(Classifier(hide(model)))
         assert isinstance(caught.value.__cause__, RuntimeError)
     cast = Classifier(hide(model), preprocessing=torch.Tensor.double)
     assert cast.gradient(images(), lambda o, at: o[:, 0])[0].dtype == torch.float32
 
 
-def test_other_errors_of_the_models_stay_its_own():
+def test_other_errors_of_models_are_unchanged():
     def model(x):
         raise RuntimeError("a model's own trouble")
 

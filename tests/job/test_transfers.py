@@ -24,8 +24,8 @@ SIZE = (24, 20)
 JOB = {"target": 2, "factors": 2.0, "frames": 3, "batch_size": 2, "shard_size": 5, "gallery": 0}
 
 
-class Late(Transfers):
-    """As a GPU's, without one: what is copied to the host arrives when somebody waits for it, and not before."""
+class LateTransfers(Transfers):
+    """A fake for transfers from a GPU: copies to the host are done only when something waits for them."""
 
     def __init__(self, device):
         super().__init__(device)
@@ -52,7 +52,7 @@ def pixels(count=12):
 
 
 def made(out, device="cpu", **options):
-    """What a job left: every shard's frames and records."""
+    """Run a job and return the frames and records of all shards."""
     safetensors = pytest.importorskip("safetensors.torch")
     outcome = morph_dataset(pixels(), Linear(lambda t: t.to(device)), out, device=device, **(JOB | options))
     assert outcome.code == 0 and outcome.summary["items"] == 12
@@ -64,9 +64,9 @@ def assert_same(one, other):
     assert all(map(torch.equal, one[0], other[0])) and one[1] == other[1] and len(one[0]) == 3
 
 
-def test_late_copies_make_the_same_job(tmp_path, monkeypatch):
+def test_late_copies_give_the_same_results(tmp_path, monkeypatch):
     expected = made(tmp_path / "at once")
-    monkeypatch.setattr(worker, "Transfers", Late)
+    monkeypatch.setattr(worker, "Transfers", LateTransfers)
     assert_same(made(tmp_path / "late"), expected)
 
 
@@ -100,11 +100,11 @@ def test_bytes_are_rounded(shape):
     assert np.array_equal(out.numpy(), np.rint(frames.numpy() * np.float32(255)).astype(np.uint8))
 
 
-# --- The line of batches
+# --- The pipeline of batches
 
 
 class Publisher:
-    """Publishes at once."""
+    """A publisher that publishes at once."""
 
     def submit(self, publish, *args):
         publish(*args)
@@ -113,7 +113,7 @@ class Publisher:
         return done
 
 
-class Some:
+class OneItemBatch:
     """A batch of one item."""
 
     def __init__(self, shard, last):
@@ -127,7 +127,7 @@ def test_batches_are_finished_in_order(max_pending):
         Publisher(), lambda shard, tell: tell({"event": "shard", "shard": shard}), events.append, max_pending
     )
     for n in range(6):
-        line.add(n // 2, Some(n // 2, n % 2 == 1), [lambda n=n: finished.append(n) or 0])
+        line.add(n // 2, OneItemBatch(n // 2, n % 2 == 1), [lambda n=n: finished.append(n) or 0])
         assert len(finished) == max(0, n + 1 - max_pending)
     line.flush()
     line.wait()
@@ -143,9 +143,9 @@ def test_nothing_is_left_undone_before_a_wait():
     assert take(wait=True) is None and cleared == [1]
 
 
-def test_driver_that_gives_one_shard_at_a_time(tmp_path, monkeypatch):
-    """The next one comes only when this one is published: a worker must not wait with it in hand."""
-    monkeypatch.setattr(worker, "Transfers", Late)
+def test_shards_that_arrive_one_at_a_time_do_not_block_the_worker(tmp_path, monkeypatch):
+    """The next shard comes only after the current one was published, so a worker must not wait before it publishes."""
+    monkeypatch.setattr(worker, "Transfers", LateTransfers)
     shards, events = queue.Queue(), []
 
     def tell(event):
@@ -182,6 +182,6 @@ def test_copies_to_and_from_a_gpu(gpu):
 
 
 @pytest.mark.cuda
-@pytest.mark.parametrize("how", [{}, {"factors": None, "max_l2": 1.0}], ids=["factors", "max_l2"])
-def test_job_on_a_gpu_repeats_itself(how, gpu, tmp_path):
-    assert_same(made(tmp_path / "one", "cuda", **how), made(tmp_path / "two", "cuda", **how))
+@pytest.mark.parametrize("options", [{}, {"factors": None, "max_l2": 1.0}], ids=["factors", "max_l2"])
+def test_job_on_a_gpu_is_reproducible(options, gpu, tmp_path):
+    assert_same(made(tmp_path / "one", "cuda", **options), made(tmp_path / "two", "cuda", **options))

@@ -1,4 +1,4 @@
-"""Output that cannot be written, to a closed or full stderr or a closed pipe, does not end a job."""
+"""A job continues if its output cannot be written (closed or full stderr, closed pipe)."""
 
 import errno
 import io
@@ -28,7 +28,7 @@ from steerlens_fast.job.engines import local  # noqa: E402
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Six images, one of them not."""
+    """A folder with six image files, one of which is no image."""
     images = make_folder(tmp_path_factory.mktemp("data") / "images", 6)
     (images / "c0" / "000.png").write_bytes(b"not an image")
     return images
@@ -42,7 +42,7 @@ def expected(data, tmp_path_factory) -> dict[str, str]:
 
 
 class Stream(io.StringIO):
-    """One that raises when it is written, or flushed, or asked what it is."""
+    """A stream that raises an error for write, flush and all questions."""
 
     def __init__(self, error: BaseException, *calls: str):
         super().__init__()
@@ -113,7 +113,7 @@ def test_last_line_is_reported_once(kind, monkeypatch):
     assert stream.getvalue().count("4/4" if kind == "lines" else '"done": 4') == 1
 
 
-def test_characters_that_a_stream_has_not_are_escaped():
+def test_characters_that_a_stream_cannot_encode_are_escaped():
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     assert console.write_line("zwölf → not\udc80text", stream)
     assert stream.buffer.getvalue() == b"zw\\xf6lf \\u2192 not\\udc80text\n"
@@ -123,7 +123,7 @@ def test_characters_that_a_stream_has_not_are_escaped():
 
 
 def run(argv: list[str], shell: str, cwd: Path, **environment) -> subprocess.CompletedProcess:
-    """A command line whose streams the shell redirects; its status is on stdout or in a file named status."""
+    """Run a command whose streams the shell redirects; its exit status is on stdout or in a file named status."""
     known = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
     known |= {"OMP_NUM_THREADS": "1", **environment}
     command = ["bash", "-c", f'( "$@" ; echo $? > status ) {shell}', "bash", sys.executable, "-m", "steerlens_fast"]
@@ -139,19 +139,19 @@ def run(argv: list[str], shell: str, cwd: Path, **environment) -> subprocess.Com
         ("2>&1 | true", "bar", 0),
     ],
 )
-def test_job_ends_well_if_its_output_is_lost(shell, kind, workers, data, expected, tmp_path):
-    asked = arguments(tmp_path / "out", data=data, workers=workers, progress=kind)
-    run(asked, shell, tmp_path)
+def test_job_succeeds_if_its_output_is_lost(shell, kind, workers, data, expected, tmp_path):
+    options = arguments(tmp_path / "out", data=data, workers=workers, progress=kind)
+    run(options, shell, tmp_path)
     assert (tmp_path / "status").read_text() == "3\n"
     assert digests(tmp_path / "out") == expected
 
 
-def test_bar_on_a_terminal_that_goes_away_ends_no_job(data, expected, tmp_path):
+def test_closed_terminal_does_not_end_a_job(data, expected, tmp_path):
     pytest.importorskip("tqdm")
     terminal, theirs = os.openpty()
-    asked = arguments(tmp_path / "out", data=data, workers=0)
+    options = arguments(tmp_path / "out", data=data, workers=0)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "steerlens_fast", *asked, "--progress", "bar"]
+    command = [sys.executable, "-m", "steerlens_fast", *options, "--progress", "bar"]
     process = subprocess.Popen(command, env=environment, stderr=theirs)
     os.close(theirs)
     os.close(terminal)
@@ -160,20 +160,20 @@ def test_bar_on_a_terminal_that_goes_away_ends_no_job(data, expected, tmp_path):
 
 def test_job_in_an_ascii_locale(data, tmp_path):
     images = Path(shutil.copytree(data, tmp_path / "zwölf →"))
-    asked = arguments(tmp_path / "außen →", data=images, workers=0, progress="lines")
-    ended = run(asked, "", tmp_path, LC_ALL="C", PYTHONIOENCODING="ascii:strict", PYTHONUTF8="1")
+    options = arguments(tmp_path / "außen →", data=images, workers=0, progress="lines")
+    ended = run(options, "", tmp_path, LC_ALL="C", PYTHONIOENCODING="ascii:strict", PYTHONUTF8="1")
     assert (tmp_path / "status").read_text() == "3\n", ended.stderr
     assert b"5 of 6 images done, 1 failed" in ended.stderr
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
-def test_exit_status_is_the_jobs(name, error, data, tmp_path, monkeypatch):
+def test_exit_status_is_that_of_the_job(name, error, data, tmp_path, monkeypatch):
     stream = Stream(error, "write", "flush")
     stream.fileno = stream.fail
     monkeypatch.setattr(sys, name, stream)
-    asked = arguments(tmp_path, data=data, workers=0, progress="lines")
-    assert main(asked) == 3 and main([*asked, "--frames", "5", "--resume"]) == 2
+    options = arguments(tmp_path, data=data, workers=0, progress="lines")
+    assert main(options) == 3 and main([*options, "--frames", "5", "--resume"]) == 2
     expected = 0 if name == "stderr" else 5 if getattr(error, "errno", None) == errno.ENOSPC else 1
     assert main(["verify", str(tmp_path)]) == main(["status", str(tmp_path)]) == expected
 
@@ -197,11 +197,13 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("error, code, said", [(ERRORS[0], 1, ""), (ERRORS[1], 5, "No space left on device")], ids=str)
+@pytest.mark.parametrize(
+    "error, code, message", [(ERRORS[0], 1, ""), (ERRORS[1], 5, "No space left on device")], ids=str
+)
 def test_stdout_that_cannot_be_written_decides_the_exit_status(
-    command, error, code, said, finished, tmp_path, monkeypatch, capsys
+    command, error, code, message, finished, tmp_path, monkeypatch, capsys
 ):
-    """A full device is reported, the end of a pipe's reader is not; the work is done in both cases."""
+    """A full device is an error; a pipe that was closed by its reader is not. The work is done in both cases."""
     shutil.copytree(finished, tmp_path / "out")
     monkeypatch.chdir(tmp_path)
     stream = Stream(error, "write", "flush")
@@ -212,24 +214,24 @@ def test_stdout_that_cannot_be_written_decides_the_exit_status(
     except SystemExit as ended:
         status = ended.code
     assert status == code
-    assert capsys.readouterr().err == (f"steerlens-fast: stdout cannot be written: {said}\n" if said else "")
+    assert capsys.readouterr().err == (f"steerlens-fast: stdout cannot be written: {message}\n" if message else "")
     assert (tmp_path / "page" / "index.html").exists() or command != "gallery"
     assert (tmp_path / "npz").exists() or command != "export"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 @pytest.mark.parametrize(
-    "command, shell, code, said",
+    "command, shell, code, message",
     [("status", "| true", 1, ""), ("help", ">/dev/full", 5, "No space left"), ("status", ">&-", 1, "Bad file")],
 )
-def test_exit_status_of_a_process_whose_stdout_cannot_be_written(command, shell, code, said, finished):
+def test_exit_status_of_a_process_whose_stdout_cannot_be_written(command, shell, code, message, finished):
     ended = run(COMMANDS[command], shell, finished.parent, PYTHONUNBUFFERED="")
     assert (finished.parent / "status").read_text() == f"{code}\n"
-    assert (said in ended.stderr.decode()) if said else not ended.stderr
+    assert (message in ended.stderr.decode()) if message else not ended.stderr
 
 
 def test_closed_descriptors_get_no_file_of_the_job(tmp_path):
-    """Otherwise the next file that is opened is what others take for stderr."""
+    """Otherwise, the next opened file would get the descriptor of stderr, and messages would be written to it."""
     script = "from steerlens_fast.io.console import open_closed_descriptors as mend; import os; os.close(2); mend(); "
     script += "file = open('a', 'w'); os.write(2, b'for people'); file.write(str(file.fileno() > 2))"
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
@@ -239,7 +241,7 @@ def test_closed_descriptors_get_no_file_of_the_job(tmp_path):
 # --- Logs and workers ------------------------------------------------------------------------------------------------
 
 
-def test_log_that_cannot_be_written_ends_no_job(data, expected, tmp_path):
+def test_log_that_cannot_be_written_does_not_end_a_job(data, expected, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".lock").touch()
     (tmp_path / "out" / "logs").write_text("a file in the place of the folder")
@@ -248,15 +250,15 @@ def test_log_that_cannot_be_written_ends_no_job(data, expected, tmp_path):
     assert digests(tmp_path / "out") == expected
 
 
-def test_workers_that_cannot_be_started_are_done_without(data, expected, tmp_path, monkeypatch):
-    """The first is tried again until the machine has a process; the second is not to be had."""
+def test_job_continues_without_workers_that_cannot_be_started(data, expected, tmp_path, monkeypatch):
+    """The first worker is started after several tries, the second never."""
     real, tries = subprocess.Popen, []
 
-    def popen(command, **how):
-        tries.append(how["stderr"].name.rpartition("-")[2])
+    def popen(command, **options):
+        tries.append(options["stderr"].name.rpartition("-")[2])
         if tries == ["0.log"] or tries[-1] == "1.log":
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        return real(command, **how)
+        return real(command, **options)
 
     monkeypatch.setattr(local.subprocess, "Popen", popen)
     monkeypatch.setattr(local, "RETRY_SECONDS", 0.0)
@@ -289,16 +291,16 @@ def test_threads_that_cannot_be_started_name_the_remedy(data, tmp_path, monkeypa
 
 
 def test_job_without_home_and_temporary_folder(data, expected, tmp_path):
-    """Neither is needed."""
+    """A job needs neither."""
     environment = {"HOME": "", "TMPDIR": str(tmp_path / "missing"), "XDG_CACHE_HOME": "/proc/no"}
-    asked = arguments(tmp_path / "out", data=data, workers=1, progress="none")
-    ended = run(asked, "", tmp_path, **environment)
+    options = arguments(tmp_path / "out", data=data, workers=1, progress="none")
+    ended = run(options, "", tmp_path, **environment)
     assert (tmp_path / "status").read_text() == "3\n", ended.stderr
     assert digests(tmp_path / "out") == expected
 
 
-def test_message_of_a_ctrl_c_may_be_lost(data, tmp_path, monkeypatch):
-    """stderr is a pipe whose reader has left."""
+def test_ctrl_c_without_a_readable_message(data, tmp_path, monkeypatch):
+    """stderr is a pipe that was closed by its reader."""
     reader, writer = os.pipe()
     os.close(reader)
     kept = os.dup(2)

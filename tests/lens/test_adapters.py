@@ -8,7 +8,7 @@ import pytest
 import torch
 from cases import image
 from classifiers import CLASSES, gradient, linear, smooth
-from messages import refused
+from messages import raises_with
 from tolerances import assert_close
 from torch import nn
 
@@ -42,7 +42,7 @@ def minimum():
 @pytest.mark.parametrize("mode", ["linear", "binary"])
 @pytest.mark.parametrize("way", ["lens", "perturb"])
 def test_captum_finds_the_smallest_factor_and_distance(minimum, mode, way):
-    """MinParamPerturbation accepts the lens or its method as attack, without code made for it."""
+    """captum's MinParamPerturbation accepts the lens, or its method ``perturb``, as ``attack``."""
     x, model = images(1), smooth()
     lens = SteerableLens(model, family="pixel")
     target = int(model(x).argsort(1)[0, -2])
@@ -97,7 +97,7 @@ def test_quantus_explanations_are_the_change(name):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_quantus_explanation_has_l2_2_by_default(channels):
-    """For tensors, arrays and float64, whatever the range of their values."""
+    """For tensors and arrays of any dtype and range of values."""
     model, x = smooth(channels=channels), 4 * images(2, channels=channels) - 2
     for given in (x, x.numpy(), x.numpy().astype(np.float64)):
         model_of = model if given.dtype != np.float64 else copy.deepcopy(model).double()
@@ -132,7 +132,7 @@ def test_quantus_metrics_accept_the_explanation(metric):
 
 @pytest.mark.filterwarnings("ignore")
 def test_quantus_scores_the_explanation_better_than_noise():
-    """For a linear model, hiding what the pixel family changes most lowers the score faster than hiding at random."""
+    """For a linear model, hiding the pixels that change most lowers the score faster than hiding random ones."""
     quantus = optional_libraries.quantus()
     model, x, y = linear(channels=1), images(6, channels=1).numpy(), np.arange(6) % CLASSES
     flipping = quantus.PixelFlipping(
@@ -156,13 +156,13 @@ def test_quantus_explain_takes_class_names():
 
 def test_bad_arguments_of_quantus_explain_raise():
     model, x, y = digits_like()
-    with refused(ValueError, "images", "bounds"):
+    with raises_with(ValueError, "images", "bounds"):
         quantus_explain(model, x + 5, y, bounds=(0, 1))
-    with refused(TypeError, "signed", "bool"):
+    with raises_with(TypeError, "signed", "bool"):
         quantus_explain(model, x, y, signed=1)
-    with refused(ValueError, "family", "csp-phase", "phase"):
+    with raises_with(ValueError, "family", "csp-phase", "phase"):
         quantus_explain(model, x, y, family="phase")
-    with refused(ValueError, "target", "4", "2"):
+    with raises_with(ValueError, "target", "4", "2"):
         quantus_explain(model, x, y[:2])
 
 
@@ -194,7 +194,7 @@ def test_timm_transformer_is_morphed():
 
 
 def test_torchvision_models_are_morphed():
-    """A classifier, and a segmentation model; it returns a mapping, from which the caller selects the scores."""
+    """A classifier, and a segmentation model that returns a mapping, from which a lambda selects the scores."""
     models = optional_libraries.torchvision().models
     x = images(2, 64)
     classifier = with_batch_statistics(models.mobilenet_v3_small(num_classes=7))

@@ -1,4 +1,4 @@
-"""Budgets: the factor at a given image distance."""
+"""The search for the factor at which an image has a given distance (a budget)."""
 
 import math
 import statistics
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from steerlens_fast import CSPFamily, FourierFamily, PixelFamily, SteerablePyramid
 from steerlens_fast.lens.l2_search import factor_at_l2, pieces_of
 
-TOLERANCE = 5e-4  # what the follow-up paper met
+TOLERANCE = 5e-4  # the accuracy that the follow-up paper states
 
 
 def _motion(family, batch=5, seed=0, scale=1.0):
@@ -91,7 +91,7 @@ def test_unattainable_distance_is_reported_with_the_best_factor():
     factor, l2, attained = factor_at_l2(PixelFamily().prepare(image, gradient), torch.tensor([4.0, 9.0, 1.0]))
     assert attained.tolist() == [True, False, False]
     assert l2[1] == pytest.approx(8, abs=1e-5)  # 256 pixels by 0.5: all of them clipped
-    assert factor[1] < 1.1  # the smallest factor that gets there, not the last one tried; 0.5 is exact
+    assert factor[1] < 1.1  # near the smallest factor with this distance, 0.5
     assert (factor[2], l2[2]) == (0, 0)
 
 
@@ -137,7 +137,7 @@ def _of_a_classifier(images):
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 @pytest.mark.parametrize("edit", ["phase", "amplitude", "joint", "fourier", "pixel"])
 def test_number_of_renders_is_bounded(edit, rule, share, median, maximum):
-    """At the default distance of the lens and below, counted per sample, including the render at factor 0."""
+    """Renders are counted per sample, with the one at factor 0, for the lens's default distance and smaller ones."""
     images = _smooth_images(6, 48)
     gradient = _of_a_classifier(images)
     csp = lambda: CSPFamily(SteerablePyramid((48, 48)), edit, rule)
@@ -166,7 +166,7 @@ def test_good_start_saves_renders():
 
 
 def test_unattainable_distances_end_the_search():
-    """For images that do not move at all, and for distances that no phase reaches."""
+    """For images that do not move, and for distances that no change of phases reaches."""
     still = Counted(PixelFamily().prepare(torch.rand(2, 1, 16, 16), torch.zeros(2, 1, 16, 16)))
     factor, l2, attained = factor_at_l2(still, 1.0)
     assert not (factor.any() or l2.any() or attained.any()) and still.frames <= 5
@@ -223,7 +223,7 @@ def test_no_step_goes_far_beyond_proportional_growth():
 
 
 def test_budget_is_met_from_a_start_beyond_it():
-    """Even if the distance at the start gives no direction: on a plateau, or after an overflow."""
+    """Even if the distance at the start is on a plateau, or has overflowed."""
     steps = torch.tensor([1e1, 1e4, 1e8, 1e12])
     flat = Curve(lambda f: 2 * f / (1 + f), 4)
     factor, _, attained = factor_at_l2(flat, 1.0, start=steps, tolerance=1e-5)
@@ -235,7 +235,7 @@ def test_budget_is_met_from_a_start_beyond_it():
 
 
 def test_budget_is_met_by_a_motion_that_begins_away_from_the_source():
-    """As in the regimes live and persistent: towards the source first, away from it, or from beyond the target."""
+    """As in the regimes live and persistent, where a step may begin toward the source, or beyond the target."""
     curve = Curve(lambda f: torch.stack([1 - f[:, 0], 1 + f[:, 1], (4 - f[:, 2]).abs()], 1), 3)
     factor, l2, attained = factor_at_l2(curve, torch.tensor([2.0, 2.0, 2.0]), bounds=None, start=0.5, tolerance=1e-5)
     assert attained.all() and len(curve.tried) <= 16
@@ -260,7 +260,7 @@ def test_no_factor_above_max_factor_is_tried():
 
 
 def test_factors_tried_for_a_sample_do_not_depend_on_its_batch():
-    """A batch of easy, wrapping, unattainable, still and overflowing samples gives what each gives alone."""
+    """A batch of very different samples gives the same results as each sample alone."""
     kinds = [
         lambda f: f,
         torch.sin,

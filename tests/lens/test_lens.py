@@ -1,4 +1,4 @@
-"""SteerableLens: inputs, results, unchanged state of the caller, errors."""
+"""SteerableLens: inputs, results, errors, and that models and images of the caller are unchanged."""
 
 import gc
 import itertools
@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from cases import dtypes, image
-from classifiers import CLASSES, Counted, Restless, Segmenter, gradient, linear, smooth, steps
-from messages import refused
+from classifiers import CLASSES, Counted, Segmenter, Stateful, gradient, linear, smooth, steps
+from messages import raises_with
 from pairwise import merged, pairwise
 from peak_memory import peak_bytes
 from tolerances import assert_close
@@ -162,7 +162,7 @@ def test_bounds_of_none_do_not_clip():
     m = SteerableLens(smooth(), bounds=None).morph(x, TARGET, factors=5.0, frames=3)
     assert_close(m.frames[:, 0], x, "reconstruction")
     assert m.frames.min() < -3 and m.frames.max() > 3
-    with refused(ValueError, "factors, max_l2 or distances", "bounds is None"):
+    with raises_with(ValueError, "factors, max_l2 or distances", "bounds is None"):
         SteerableLens(smooth(), bounds=None).morph(x)
 
 
@@ -210,8 +210,8 @@ def test_images_in_other_memory_formats():
 def test_perturb_is_the_last_frame():
     x, lens = images(), SteerableLens(smooth(), regime="live")
     for options in ({"factor": 5.0}, {"max_l2": 0.5}, {}):
-        how = {"factors": options["factor"]} if "factor" in options else options
-        last = lens.morph(x, TARGET, frames=2, **how).frames[:, -1]
+        settings = {"factors": options["factor"]} if "factor" in options else options
+        last = lens.morph(x, TARGET, frames=2, **settings).frames[:, -1]
         assert torch.equal(lens.perturb(x, TARGET, **options), last)
         assert torch.equal(lens(x, TARGET, **options), last)
     for zero in (0, 0.0, torch.tensor(0.0), torch.tensor(0), [0, 0.0], torch.zeros(2)):
@@ -406,8 +406,8 @@ def assert_unchanged(model, before):
 
 
 def disturbed(training):
-    """A model with state that careless code would change: gradients, hooks, mixed flags and frozen parameters."""
-    model = Restless().train(training)
+    """A model with gradients, hooks, frozen parameters, and submodules in training and eval mode."""
+    model = Stateful().train(training)
     model.drop.train(not training)
     model(images(4)).sum().backward()
     model.norm.register_forward_hook(lambda *_: None)
@@ -440,7 +440,7 @@ def test_model_and_images_of_the_caller_are_unchanged(regime, way, training):
 @regimes
 @ways
 def test_buffers_written_in_eval_mode_are_unchanged(regime, way):
-    model = Restless().eval()
+    model = Stateful().eval()
     before = everything(model)
     WAYS[way](SteerableLens(model, regime=regime), images())
     assert_unchanged(model, before)
@@ -508,7 +508,7 @@ def test_default_dtype_has_no_effect(default):
 def test_model_in_training_mode_warns_once_per_call(way):
     """The warning points to the caller's line."""
     with pytest.warns(UserWarning, match="training mode") as record:
-        WAYS[way](SteerableLens(Restless().train()), images())
+        WAYS[way](SteerableLens(Stateful().train()), images())
     assert [w.filename for w in record if "training" in str(w.message)] == [__file__]
 
 
@@ -521,7 +521,7 @@ def test_model_in_eval_mode_does_not_warn(way):
 
 def test_stochastic_model_starts_at_the_callers_random_state():
     """A stochastic model draws from the state of the caller's generator, which is the same after the call."""
-    model, x = Restless().eval(), images()
+    model, x = Stateful().eval(), images()
     model.drop.train()
     lens = SteerableLens(model)
     with pytest.warns(UserWarning, match="training"):
@@ -550,21 +550,21 @@ def test_two_runs_are_equal(name, regime, color, device):
 @pairwise
 @one_csp
 @regimes
-@pytest.mark.parametrize("how", [{"factors": 6.0}, {"factors": 2.0, "phase": 1}], ids=["factors", "capped"])
-def test_sample_does_not_depend_on_the_others(name, regime, how, device):
+@pytest.mark.parametrize("options", [{"factors": 6.0}, {"factors": 2.0, "phase": 1}], ids=["factors", "capped"])
+def test_sample_does_not_depend_on_the_others(name, regime, options, device):
     x, model = images(5, device=device), smooth().to(device)
-    cap = 0.5 if "phase" in how and name not in ("pixel", "csp-amplitude") else None
+    cap = 0.5 if "phase" in options and name not in ("pixel", "csp-amplitude") else None
     lens = SteerableLens(model, family=name, regime=regime, phase_cap=cap)
-    how = dict(factors=how["factors"], frames=4, **steps(regime, 3))
-    together = lens.morph(x, 1, **how)
+    options = dict(factors=options["factors"], frames=4, **steps(regime, 3))
+    together = lens.morph(x, 1, **options)
     for i in (0, 3):
-        alone = lens.morph(x[i : i + 1], 1, **how)
+        alone = lens.morph(x[i : i + 1], 1, **options)
         assert_close(alone.frames, together.frames[i : i + 1], "composition")
         assert_close(alone.outputs, together.outputs[i : i + 1], "composition")
 
 
 def test_frames_at_a_budget_do_not_depend_on_the_batch():
-    """Not bit for bit: the search of each sample ends when its distance is attained within 5e-4."""
+    """Distances are compared with a tolerance, since the search of a sample ends when its distance is within 5e-4."""
     x, lens = images(5), SteerableLens(smooth())
     together = lens.morph(x, 1, max_l2=0.5, frames=3)
     for i in range(5):
@@ -592,19 +592,19 @@ def test_small_chunks_change_nothing(regime, small_chunks):
 @merged
 @pairwise
 @regimes
-@pytest.mark.parametrize("how", [{"factors": [0.0, 1.0]}, {"distances": [1.0]}, {}], ids=str)
+@pytest.mark.parametrize("options", [{"factors": [0.0, 1.0]}, {"distances": [1.0]}, {}], ids=str)
 @pytest.mark.parametrize(
     "target", [None, 1, [], torch.zeros(0, dtype=torch.int64)], ids=["rank", "int", "list", "tensor"]
 )
 @pytest.mark.parametrize("color", ["rgb", "luma", "grey"])
 @pytest.mark.parametrize("family", ["pixel", "csp-joint"])
-def test_empty_batch_gives_empty_morphs(regime, how, target, color, family):
+def test_empty_batch_gives_empty_morphs(regime, options, target, color, family):
     model = Counted(smooth())
     lens = SteerableLens(model, regime=regime, color=color, family=family)
-    m = lens.morph(images()[:0], target, frames=2, **how)
+    m = lens.morph(images()[:0], target, frames=2, **options)
     assert m.frames.shape == (0, 2, 3, 16, 16) and len(m) == 0 and m.ok.shape == (0,)
     assert m.outputs.shape[:2] == m.l2.shape == m.factors.shape == (0, 2) and m.target.shape == m.source.shape == (0,)
-    assert [tuple(f.shape) for f in lens.iter_frames(images()[:0], target, frames=2, **how)] == [(0, 3, 16, 16)] * 2
+    assert [tuple(f.shape) for f in lens.iter_frames(images()[:0], target, frames=2, **options)] == [(0, 3, 16, 16)] * 2
     assert lens.perturb(images()[:0], target).shape == (0, 3, 16, 16)
     assert not model.sizes
     repr(m)
@@ -658,7 +658,7 @@ BAD_OPTIONS = [
 
 
 def check_bad_options(kind, options, words):
-    with refused(kind, *words):
+    with raises_with(kind, *words):
         SteerableLens(smooth(), **options)
 
 
@@ -670,9 +670,9 @@ def test_bad_options_raise():
 @merged
 @pytest.mark.parametrize("model", [None, 3, "resnet50", nn.Linear, torch.zeros(3)], ids=lambda m: type(m).__name__)
 def test_bad_models_and_preprocessing_raise(model):
-    with refused(TypeError, "model", "callable"):
+    with raises_with(TypeError, "model", "callable"):
         SteerableLens(model)
-    with refused(TypeError, "preprocessing"):
+    with raises_with(TypeError, "preprocessing"):
         SteerableLens(smooth(), preprocessing=3)
 
 
@@ -752,7 +752,7 @@ def check_bad_arguments(kind, arguments, words):
     model, calls = disturbed(False), []
     model.register_forward_pre_hook(lambda *_: calls.append(1))
     before = everything(model)
-    with refused(kind, *words):
+    with raises_with(kind, *words):
         family = "csp-joint" if "amplitude_factors" in arguments else "csp-phase"
         SteerableLens(model, family=family).morph(**{"images": X, "target": 1, **arguments})
     assert_unchanged(model, before)
@@ -761,43 +761,43 @@ def check_bad_arguments(kind, arguments, words):
 
 @pytest.mark.filterwarnings("ignore:model is in training mode")
 def test_bad_arguments_raise_and_change_nothing():
-    """The error names the argument and comes before the model runs, unless it needs the number of classes."""
+    """The error names the argument, and is raised before the model runs unless it depends on the number of classes."""
     for kind, arguments, words in BAD_ARGUMENTS_AND_CHANGE_NOTHING:
         check_bad_arguments(kind, arguments, words)
 
 
 @pytest.mark.parametrize("family", ["pixel", "fourier", "csp-phase", "csp-amplitude"])
 def test_amplitude_factors_for_a_family_of_one_coordinate_raise(family):
-    with refused(ValueError, "amplitude_factors", "None", family):
+    with raises_with(ValueError, "amplitude_factors", "None", family):
         SteerableLens(disturbed(False), family=family).morph(X, 1, factors=1.0, amplitude_factors=2.0)
 
 
 @pairwise
 @pytest.mark.parametrize("regime", ["frozen", "live"])
-@pytest.mark.parametrize("how", [{"factors": 1.0}, {"max_l2": 1.0}], ids=str)
+@pytest.mark.parametrize("options", [{"factors": 1.0}, {"max_l2": 1.0}], ids=str)
 @pytest.mark.parametrize("wrong", [lambda x, f: x, lambda x, f: None, lambda x, f: x.expand(len(f) + 1, *x.shape)])
-def test_family_object_that_renders_wrong_shapes_raises(wrong, how, regime):
+def test_family_object_that_renders_wrong_shapes_raises(wrong, options, regime):
     class Family:
         def prepare(self, image, gradient):
             render = lambda factors, amplitude_factors=None, bounds=None: wrong(image, factors)
             return SimpleNamespace(image=image, gradient=gradient, render=render)
 
-    with refused(ValueError, "render must return", r"\[F, B, ...\]", r"2, 3, 16, 16\]", "got"):
-        SteerableLens(smooth(), family=Family(), regime=regime).morph(images(), 1, frames=3, **how)
+    with raises_with(ValueError, "render must return", r"\[F, B, ...\]", r"2, 3, 16, 16\]", "got"):
+        SteerableLens(smooth(), family=Family(), regime=regime).morph(images(), 1, frames=3, **options)
 
 
 def test_preprocessing_that_returns_none_raises():
-    with refused(TypeError, "preprocessing", "None"):
+    with raises_with(TypeError, "preprocessing", "None"):
         SteerableLens(smooth(), preprocessing=lambda x: None).morph(images(), 1, factors=1.0)
 
 
 def test_perturb_with_factor_and_distance_raises():
-    with refused(ValueError, "factor and max_l2 are mutually exclusive", "1.0", "2.0"):
+    with raises_with(ValueError, "factor and max_l2 are mutually exclusive", "1.0", "2.0"):
         SteerableLens(smooth()).perturb(images(), 1, factor=1.0, max_l2=2.0)
 
 
 def test_model_that_returns_probabilities_warns():
-    """It does not raise, since values that look like probabilities may be logits."""
+    """It is no error, since values that look like probabilities may be logits."""
     for model in (nn.Sequential(smooth(), nn.Softmax(1)), nn.Sequential(smooth(), nn.Softmax(1)).double()):
         x = images().to(next(model.parameters()).dtype)
         with pytest.warns(UserWarning, match="must return logits, .* look like probabilities") as record:
@@ -829,27 +829,27 @@ def test_rounding_errors_outside_the_bounds_are_accepted():
     ],
 )
 def test_models_without_a_class_axis_or_a_graph_raise(model, words):
-    with refused(ValueError, *words):
+    with raises_with(ValueError, *words):
         SteerableLens(model).morph(images(), 0, factors=1.0)
 
 
 @merged
 @pytest.mark.parametrize("scores", [None, 3, torch.zeros(2, 5, dtype=torch.int64), {"scores": 1}], ids=str)
 def test_models_without_scores_raise(scores):
-    with refused(TypeError, "model must return"):
+    with raises_with(TypeError, "model must return"):
         SteerableLens(lambda x: scores).morph(images(), 0, factors=1.0)
 
 
 def test_pyramid_of_another_size_raises():
     lens = SteerableLens(smooth(), pyramid=SteerablePyramid((16, 20)))
-    with refused(ValueError, "images", r"\(16, 20\)", r"\(16, 16\)"):
+    with raises_with(ValueError, "images", r"\(16, 20\)", r"\(16, 16\)"):
         lens.morph(images(), 1, factors=1.0)
-    with refused(ValueError, "images", r"\(16, 20\)", r"\(16, 16\)"):
+    with raises_with(ValueError, "images", r"\(16, 20\)", r"\(16, 16\)"):
         lens.iter_frames(images(), 1, factors=1.0)
 
 
 def check_bands_that_the_pyramid_lacks(family, limit):
-    with refused(ValueError, next(iter(limit)), "0 to"):
+    with raises_with(ValueError, next(iter(limit)), "0 to"):
         SteerableLens(smooth(), family=family, **limit).morph(images(), 1, factors=1.0)
 
 
@@ -863,7 +863,7 @@ def test_bands_that_the_pyramid_lacks_raise(limit):
 @pytest.mark.parametrize("color", ["luma", "grey"])
 @pytest.mark.parametrize("channels", [2, 4])
 def test_channels_that_have_no_luma_raise(color, channels):
-    with refused(ValueError, "images", "1 or 3 channels", color, str(channels)):
+    with raises_with(ValueError, "images", "1 or 3 channels", color, str(channels)):
         SteerableLens(smooth(channels=channels), color=color).morph(images(channels=channels), 1, factors=1.0)
 
 
@@ -871,7 +871,7 @@ def test_channels_that_have_no_luma_raise(color, channels):
 def test_images_and_model_on_two_devices_raise():
     if not torch.cuda.is_available():
         pytest.skip("cuda: no GPU")
-    with refused(ValueError, "images", "cuda", "cpu"):
+    with raises_with(ValueError, "images", "cuda", "cpu"):
         SteerableLens(smooth().cuda()).morph(images(), 1, factors=1.0)
 
 
@@ -900,7 +900,7 @@ def test_peak_memory_beyond_the_frames_is_bounded(regime, color, frames, tmp_pat
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="resident memory is read from /proc")
 def test_memory_does_not_grow_over_three_thousand_morphs():
-    """In all regimes by turns. After the first thousand, memory grows by at most 1 MiB, or 500 bytes per morph."""
+    """All regimes alternate. After the first thousand morphs, memory grows by at most 1 MiB (500 bytes per morph)."""
     x, model = images(1, size=8, channels=1), linear(1, 8, 3)
     lenses = [SteerableLens(model, regime=regime, family=f) for regime in REGIMES for f in ("csp-joint", "fourier")]
 
@@ -944,7 +944,7 @@ def test_writing_to_a_yielded_frame_changes_no_later_frame(regime, family):
 
 
 class Caching(torch.nn.Module):
-    """Fills a buffer that was None, and registers another."""
+    """A model whose forward fills a buffer that was None, and registers another."""
 
     def __init__(self):
         super().__init__()
@@ -997,15 +997,15 @@ def test_settings_contain_the_repr_of_a_family_object():
     settings = SteerableLens(smooth(), family=family).settings
     assert settings["rule"] is None and all(word in settings["family"] for word in ("joint", "polar", "3.0"))
     assert SteerableLens(smooth(), family="pixel").settings["rule"] is None
-    with refused(ValueError, "rule", "polar"):
+    with raises_with(ValueError, "rule", "polar"):
         SteerableLens(smooth(), family=family, rule="polar")
-    with refused(ValueError, "pyramid", "image_shape"):
+    with raises_with(ValueError, "pyramid", "image_shape"):
         SteerableLens(smooth(), pyramid={"image_shape": (16, 16)})
 
 
 def test_distances_that_do_not_increase_raise_if_gradients_are_refreshed():
     for regime in ("live", "persistent"):
-        with refused(ValueError, "distances", "increase"):
+        with raises_with(ValueError, "distances", "increase"):
             SteerableLens(smooth(), regime=regime).morph(images(), 1, distances=[0.4, 0.2])
     assert SteerableLens(smooth()).morph(images(), 1, distances=[0.4, 0.2]).attained.all()
 

@@ -7,8 +7,8 @@ from itertools import product
 import pytest
 import torch
 from cases import image
-from classifiers import CLASSES, Counted, Spoilt, Toward, gradient, linear, smooth, steps
-from messages import refused
+from classifiers import CLASSES, BadGradients, Counted, TwoCentres, gradient, linear, smooth, steps
+from messages import raises_with
 from pairwise import merged, pairwise
 from tolerances import assert_close
 
@@ -50,7 +50,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def reader(data):
-    """A classifier of digits, trained for one epoch: it is right on most digits."""
+    """A classifier of digits that was trained for one epoch and classifies most digits correctly."""
     return digits_data.train(data, epochs=1)
 
 
@@ -164,14 +164,14 @@ def test_first_frame_is_the_source(name, rule, regime, color, device):
 @names
 @rules
 @pytest.mark.parametrize("color", ["rgb", "luma"])
-@pytest.mark.parametrize("how", [{"factors": FACTORS}, {"factors": [2.0, 3.0]}, {"distances": [0.5, 1.0]}], ids=str)
-def test_first_live_step_is_the_first_frozen_one(name, rule, color, how, device):
+@pytest.mark.parametrize("options", [{"factors": FACTORS}, {"factors": [2.0, 3.0]}, {"distances": [0.5, 1.0]}], ids=str)
+def test_first_live_step_is_the_first_frozen_one(name, rule, color, options, device):
     x, model = images(device=device), smooth().to(device)
     lenses = (SteerableLens(model, family=name, rule=rule, color=color, regime=r) for r in ("live", "frozen"))
-    count = 3 if how == {"factors": FACTORS} else 2
-    live, frozen = (lens.morph(x, TARGET, **how, **steps(lens.regime, count)) for lens in lenses)
-    first = 0 if how == {"factors": [2.0, 3.0]} else 1
-    if "factors" in how:
+    count = 3 if options == {"factors": FACTORS} else 2
+    live, frozen = (lens.morph(x, TARGET, **options, **steps(lens.regime, count)) for lens in lenses)
+    first = 0 if options == {"factors": [2.0, 3.0]} else 1
+    if "factors" in options:
         assert torch.equal(live.frames[:, first], frozen.frames[:, first])
     else:  # distances of refreshed steps are met more accurately than those of frozen frames
         assert (live.frames[:, first] - frozen.frames[:, first]).flatten(1).norm(dim=1).max() <= 1e-3
@@ -183,11 +183,11 @@ def test_first_live_step_is_the_first_frozen_one(name, rule, color, how, device)
 )
 @pytest.mark.parametrize("color", ["rgb", "luma"])
 def test_first_persistent_step_is_the_first_frozen_one(name, rule, color, device):
-    """Where no coordinate reaches its limit; with the complex rule, faint amplitudes exceed theirs at any factor."""
+    """If no coordinate reaches its limit. With the complex rule, small amplitudes reach theirs at any factor."""
     x, model = images(device=device), smooth().to(device)
     lenses = (SteerableLens(model, family=name, rule=rule, color=color, regime=r) for r in ("persistent", "frozen"))
-    how = dict(factors=[0.0, 1.0, 2.0])
-    persistent, frozen = (lens.morph(x, TARGET, **how, **steps(lens.regime, 2)).frames for lens in lenses)
+    options = dict(factors=[0.0, 1.0, 2.0])
+    persistent, frozen = (lens.morph(x, TARGET, **options, **steps(lens.regime, 2)).frames for lens in lenses)
     assert_close(persistent[:, 1], frozen[:, 1], "render")
     assert (frozen[:, 1] - x).abs().max() > 1e-4
 
@@ -201,7 +201,7 @@ def grating(turn, size=64, periods=8):
 
 
 def test_shift_turns_the_phases():
-    """Moving a grating of frequency omega by d pixels adds -omega d to the phases of its bands."""
+    """Moving a grating with frequency omega by d pixels adds -omega d to the phases of its bands."""
     pyramid, omega = SteerablePyramid((64, 64)), torch.pi / 4
     still = pyramid(grating(0.0)).bands[1][0, 0]
     seen = still.abs() > 0.1 * still.abs().max()
@@ -214,10 +214,10 @@ def test_shift_turns_the_phases():
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 @pytest.mark.parametrize("family", ["csp-phase", "fourier"])
 def test_phase_edit_moves_a_grating_to_its_shifted_copy(regime, family):
-    """Toward a copy a quarter of a period away, which the classifier prefers, by at most 0.25 rad per step."""
+    """The classifier prefers a copy that is shifted by a quarter of a period; steps are at most 0.25 rad."""
     source, target = grating(0.0), grating(torch.pi / 2)
     pyramid = {"synthesis": "adjoint"} if family == "csp-phase" else None
-    model = Toward(source, target)
+    model = TwoCentres(source, target)
     lens = SteerableLens(
         model, family=family, rule="polar", regime=regime, objective="logit", phase_cap=0.25, pyramid=pyramid
     )
@@ -238,7 +238,7 @@ def test_phase_edit_moves_a_grating_to_its_shifted_copy(regime, family):
 @pytest.mark.parametrize("color", ["rgb", "luma"])
 @pytest.mark.parametrize("score", ["all", "last", "none"])
 def test_model_is_run_once_per_gradient_and_scored_frame(regime, color, score):
-    """One gradient, or one for each step; their outputs are not computed again."""
+    """There is one gradient, or one for each step. Its outputs are used as the scores of its frame."""
     model = Counted(smooth())
     lens = SteerableLens(model, regime=regime, color=color)
     morphs = lens.morph(images(), TARGET, factors=6.0, score=score)
@@ -284,7 +284,7 @@ def test_internal_batch_size_limits_every_model_call(size, sizes):
 def test_cap_bounds_every_phase(name, regime):
     x, model, cap = images(), smooth(), 0.4
     if name in ("pixel", "csp-amplitude"):
-        with refused(ValueError, "phase_cap", "None", name):
+        with raises_with(ValueError, "phase_cap", "None", name):
             SteerableLens(model, family=name, phase_cap=cap)
         return
     factors = [0.0, 1e5, 3e5, 4e5]
@@ -311,8 +311,8 @@ def test_cap_bounds_negative_factors_too():
 @regimes
 def test_cap_that_is_not_reached_changes_nothing(regime):
     capped, free = (SteerableLens(smooth(), regime=regime, phase_cap=cap) for cap in (3.0, None))
-    how = dict(factors=1e-3, frames=3)
-    assert torch.equal(capped.morph(images(), TARGET, **how).frames, free.morph(images(), TARGET, **how).frames)
+    options = dict(factors=1e-3, frames=3)
+    assert torch.equal(capped.morph(images(), TARGET, **options).frames, free.morph(images(), TARGET, **options).frames)
 
 
 @regimes
@@ -328,7 +328,7 @@ def test_cap_limits_the_search_for_a_budget(regime):
 @rules
 @pytest.mark.parametrize("bounds", [(0, 1), None], ids=str)
 def test_first_live_step_is_nearly_linear_in_the_cap(data, reader, rule, bounds):
-    """Published distances: 1.45, 2.84, 5.37 at 0.25, 0.5 and 1 rad. Here each is 1.76 to 2.11 times the last."""
+    """Published distances are 1.45, 2.84, 5.37 at 0.25, 0.5 and 1 rad; each must be 1.76 to 2.11 times the previous."""
     l2 = []
     for cap in (0.25, 0.5, 1.0):
         lens = SteerableLens(reader, rule=rule, regime="live", phase_cap=cap, bounds=bounds)
@@ -346,7 +346,7 @@ def test_first_live_step_is_nearly_linear_in_the_cap(data, reader, rule, bounds)
 @rules
 @pytest.mark.parametrize("budget", [2.0, 12.0])
 def test_budgets_are_met_on_hundreds_of_digits(data, reader, name, rule, budget):
-    """Within 5e-4, or reported as not attained; then no factor near the returned one comes much closer."""
+    """Within 5e-4. If a budget is reported as not attained, no factor near the returned one comes much closer."""
     x = data.test_images[:300]
     lens = SteerableLens(reader, family=name, rule=rule)
     morphs = lens.morph(x, max_l2=budget, frames=3, score="none")
@@ -428,42 +428,42 @@ STEPS_ARE_THE_NUMBER_OF_GRADIENTS = [
 ]
 
 
-def check_steps_are_the_number_of_gradients(regime, how, gradients):
+def check_steps_are_the_number_of_gradients(regime, options, gradients):
     model = Counted(smooth())
-    how = {"factors": 6.0, **how} if not {"factors", "max_l2", "distances"} & set(how) else how
-    morphs = SteerableLens(model, family="pixel", regime=regime).morph(images(), TARGET, **how, score="none")
+    options = {"factors": 6.0, **options} if not {"factors", "max_l2", "distances"} & set(options) else options
+    morphs = SteerableLens(model, family="pixel", regime=regime).morph(images(), TARGET, **options, score="none")
     assert model.gradients == gradients
-    wanted = {"frames": how.get("frames"), "distances": len(how.get("distances", ())) + 1}
-    if isinstance(how.get("factors"), list):
+    wanted = {"frames": options.get("frames"), "distances": len(options.get("distances", ())) + 1}
+    if isinstance(options.get("factors"), list):
         assert morphs.frames.shape[1] == 3
-    elif "distances" in how:
+    elif "distances" in options:
         assert morphs.frames.shape[1] == wanted["distances"]
     else:
-        assert morphs.frames.shape[1] == (wanted["frames"] or min(12, how.get("steps", 11) + 1))
+        assert morphs.frames.shape[1] == (wanted["frames"] or min(12, options.get("steps", 11) + 1))
 
 
 @pairwise
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 def test_steps_are_the_number_of_gradients(regime):
-    for how, gradients in STEPS_ARE_THE_NUMBER_OF_GRADIENTS:
-        check_steps_are_the_number_of_gradients(regime, how, gradients)
+    for options, gradients in STEPS_ARE_THE_NUMBER_OF_GRADIENTS:
+        check_steps_are_the_number_of_gradients(regime, options, gradients)
 
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
-@pytest.mark.parametrize("how", [{"factors": 6.0}, {"max_l2": 0.6}], ids=str)
-def test_number_of_frames_does_not_change_the_gradients(regime, how):
+@pytest.mark.parametrize("options", [{"factors": 6.0}, {"max_l2": 0.6}], ids=str)
+def test_number_of_frames_does_not_change_the_gradients(regime, options):
     """The gradients are the same, whichever frames are returned."""
     lens = SteerableLens(smooth(), family="csp-joint", rule="polar", regime=regime)
-    every = lens.morph(images(), TARGET, **how, frames=7, steps=6)
-    some = lens.morph(images(), TARGET, **how, frames=3, steps=6)
-    last = lens.perturb(images(), TARGET, steps=6, **({"factor": 6.0} if "factors" in how else how))
+    every = lens.morph(images(), TARGET, **options, frames=7, steps=6)
+    some = lens.morph(images(), TARGET, **options, frames=3, steps=6)
+    last = lens.perturb(images(), TARGET, steps=6, **({"factor": 6.0} if "factors" in options else options))
     assert (some.frames - every.frames[:, [0, 3, 6]]).flatten(2).norm(dim=2).max() < 1e-4
     assert (last - every.frames[:, -1]).flatten(1).norm(dim=1).max() < 1e-4
     assert (every.frames[:, 3] - every.frames[:, 2]).flatten(1).norm(dim=1).min() > 1e-3
 
 
 @pytest.mark.parametrize("name", ["pixel", "csp-joint"])
-def test_result_hardly_depends_on_how_many_frames_are_shown(data, reader, name):
+def test_number_of_frames_hardly_changes_the_result(data, reader, name):
     x = data.test_images[:30]
     lens = SteerableLens(reader, family=name, rule="polar", regime="persistent")
     last = [lens.morph(x, max_l2=2.0, frames=frames, score="last") for frames in (2, 3, 5, 8, 12)]
@@ -472,14 +472,14 @@ def test_result_hardly_depends_on_how_many_frames_are_shown(data, reader, name):
     assert (probability.amax(0) - probability.amin(0)).max() < 0.01
 
 
-@pytest.mark.parametrize("how", [{"frames": 12, "steps": 5}, {"distances": [0.1, 0.2, 0.3], "steps": 2}], ids=str)
-def test_fewer_steps_than_frames_raise(how):
-    with refused(ValueError, "steps", "at least", str(how["steps"])):
-        SteerableLens(linear(), regime="live").morph(images(), 1, **how)
+@pytest.mark.parametrize("options", [{"frames": 12, "steps": 5}, {"distances": [0.1, 0.2, 0.3], "steps": 2}], ids=str)
+def test_fewer_steps_than_frames_raise(options):
+    with raises_with(ValueError, "steps", "at least", str(options["steps"])):
+        SteerableLens(linear(), regime="live").morph(images(), 1, **options)
 
 
 class Turning(torch.nn.Module):
-    """Two classes; the gradient has the opposite sign from the second one on."""
+    """Two classes; from the second call on, the gradient has the opposite sign."""
 
     def __init__(self):
         super().__init__()
@@ -495,7 +495,7 @@ class Turning(torch.nn.Module):
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 def test_step_is_limited_if_the_gradient_turns_back(regime):
-    """Along the reversed gradient, 3/4 of the distance would be reached only on the other side, by a move of 5/4."""
+    """Along the reversed gradient, 3/4 of the distance is reached only on the other side of the source."""
     x, l2 = torch.full((1, 1, 16, 16), 0.5), 4.0
     lens = SteerableLens(Turning(), family="pixel", regime=regime, objective="logit")
     morphs = lens.morph(x, 1, max_l2=l2, frames=5, steps=4, score="none")
@@ -508,7 +508,7 @@ def test_step_is_limited_if_the_gradient_turns_back(regime):
 
 
 class Fading(torch.nn.Module):
-    """Sample 1's gradient is exactly zero from the third one on."""
+    """From the third call on, the gradient of sample 1 is exactly zero."""
 
     def __init__(self, model):
         super().__init__()
@@ -537,7 +537,7 @@ def test_gradient_that_becomes_zero_ends_the_morph(regime, name):
 
 
 class Saturated(torch.nn.Module):
-    """Two classes whose gradient is faint: a search for a distance would need an enormous factor."""
+    """Two classes with a very small gradient, so that distances need very large factors."""
 
     def __init__(self, scale):
         super().__init__()
@@ -640,7 +640,7 @@ def test_warning_counts_all_morphs_that_fell():
 
 
 @pytest.mark.parametrize("bounds", [(0, 1), (-1, 2), (0.0, 255.0)], ids=str)
-def test_by_default_the_last_frame_lies_at_twice_the_range(bounds):
+def test_default_distance_is_twice_the_range_of_values(bounds):
     low, high = bounds
     x = images() * (high - low) + low
     lens = SteerableLens(linear(), bounds=bounds, family="pixel")
@@ -661,8 +661,8 @@ def test_sample_without_a_gradient_repeats_its_source(name, regime, device):
     """The other samples are unchanged."""
     x = images(5, device=device)
     for i, kind in ((1, "nan"), (2, "inf"), (4, "zero")):
-        x[i, 0, 0, 0] = Spoilt.MARKS[kind]
-    lens = SteerableLens(Spoilt(smooth()).to(device), family=name, regime=regime)
+        x[i, 0, 0, 0] = BadGradients.MARKS[kind]
+    lens = SteerableLens(BadGradients(smooth()).to(device), family=name, regime=regime)
     morphs = lens.morph(x, 1, factors=FACTORS)
     assert morphs.ok.tolist() == [True, False, False, True, False]
     for i, word in ((1, "not finite"), (2, "not finite"), (4, "zero")):
@@ -677,14 +677,14 @@ def test_sample_without_a_gradient_repeats_its_source(name, regime, device):
 @regimes
 def test_sample_without_a_gradient_does_not_reach_its_budget(regime):
     x = images(2)
-    x[1, 0, 0, 0] = Spoilt.MARKS["zero"]
-    morphs = SteerableLens(Spoilt(smooth()), regime=regime).morph(x, 1, max_l2=0.5, frames=3)
+    x[1, 0, 0, 0] = BadGradients.MARKS["zero"]
+    morphs = SteerableLens(BadGradients(smooth()), regime=regime).morph(x, 1, max_l2=0.5, frames=3)
     assert morphs.attained.tolist() == [True, False]
     assert morphs.l2[1].eq(0).all() and morphs.factors[1].eq(0).all()
 
 
-class SpoiltAt(Spoilt):
-    """Gives sample 1 a gradient of NaN at some calls, counted from 0."""
+class BadGradientsAt(BadGradients):
+    """Makes the gradient of sample 1 NaN at some calls, counted from 0."""
 
     def __init__(self, model, calls):
         super().__init__(model)
@@ -704,7 +704,7 @@ class SpoiltAt(Spoilt):
 @pytest.mark.parametrize("calls", [range(2, 9), [2]], ids=["for good", "once"])
 def test_gradient_that_becomes_nan_keeps_the_last_good_frame(regime, name, calls):
     x = images(2)
-    lens, whole = (SteerableLens(SpoiltAt(smooth(), c), family=name, regime=regime) for c in (calls, ()))
+    lens, whole = (SteerableLens(BadGradientsAt(smooth(), c), family=name, regime=regime) for c in (calls, ()))
     morphs, whole = (each.morph(x, 1, factors=10.0, frames=6, steps=5) for each in (lens, whole))
     assert morphs.ok.tolist() == [True, False] and morphs.status[1] == 3 and "became" in morphs.reasons[1]
     assert morphs.stopped.tolist() == [0, 3] and morphs.reasons[1].endswith("at step 3")
@@ -721,14 +721,14 @@ def test_gradient_that_becomes_nan_keeps_the_last_good_frame(regime, name, calls
 @one_csp
 @regimes
 @pytest.mark.parametrize(
-    "how", [{"factors": FACTORS}, {"max_l2": 0.7, "frames": 3}, {"distances": [0.3, 0.7]}], ids=str
+    "options", [{"factors": FACTORS}, {"max_l2": 0.7, "frames": 3}, {"distances": [0.3, 0.7]}], ids=str
 )
-def test_iter_frames_yields_what_morph_returns(name, regime, how, device):
+def test_iter_frames_yields_what_morph_returns(name, regime, options, device):
     x = images(3, device=device)
-    x[1, 0, 0, 0] = Spoilt.MARKS["nan"]
-    lens = SteerableLens(Spoilt(smooth()).to(device), family=name, regime=regime)
-    frames = torch.stack(list(lens.iter_frames(x, 1, **how)), 1)
-    whole = lens.morph(x, 1, **how).frames
+    x[1, 0, 0, 0] = BadGradients.MARKS["nan"]
+    lens = SteerableLens(BadGradients(smooth()).to(device), family=name, regime=regime)
+    frames = torch.stack(list(lens.iter_frames(x, 1, **options)), 1)
+    whole = lens.morph(x, 1, **options).frames
     if device.type == "cpu":
         assert torch.equal(frames, whole)
     assert_close(frames, whole, "chunk_on_gpu")
@@ -758,7 +758,7 @@ def test_iter_frames_checks_its_arguments_before_the_first_frame():
         (ValueError, "frames", {"frames": 1}),
         (ValueError, "internal_batch_size", {"internal_batch_size": 0}),
     ):
-        with refused(kind, word):
+        with raises_with(kind, word):
             lens.iter_frames(**{"images": x, "target": 1, **bad})
 
 
@@ -766,7 +766,7 @@ def test_iter_frames_checks_its_arguments_before_the_first_frame():
 
 
 class Sign:
-    """A family with prepare and render only: every pixel moves by the same amount."""
+    """A family that has only prepare and render; all pixels move by the same amount."""
 
     def prepare(self, image, gradient):
         return SignMotion(image, gradient)
@@ -813,20 +813,20 @@ def test_family_object_gives_its_own_frames(regime, family):
 
 
 def test_persistent_without_an_anchor_raises():
-    with refused(ValueError, "anchor", "persistent", "Sign"):
+    with raises_with(ValueError, "anchor", "persistent", "Sign"):
         SteerableLens(linear(), family=Sign(), regime="persistent")
 
 
 @pytest.mark.parametrize("color, family", [("luma", Sign()), ("grey", Sign()), ("rgb", LumaFamily(Sign()))])
 def test_persistent_without_an_anchor_raises_for_luma_and_grey(color, family):
-    with refused(ValueError, "anchor", "persistent", "Sign"):
+    with raises_with(ValueError, "anchor", "persistent", "Sign"):
         SteerableLens(linear(), family=family, regime="persistent", color=color).morph(images(), 1, factors=1.0)
 
 
 @pytest.mark.parametrize("color", ["rgb", "luma"])
 @pytest.mark.parametrize("family", [Sign(), PixelFamily()])
 def test_phase_cap_for_a_family_object_without_phases_raises(family, color):
-    with refused(ValueError, "phase_cap", "largest_phase_step"):
+    with raises_with(ValueError, "phase_cap", "largest_phase_step"):
         SteerableLens(linear(), family=family, phase_cap=1.0, color=color).morph(images(), 1, factors=1.0)
 
 
@@ -850,8 +850,8 @@ def check_factors_of_every_kind(regime, case):
     table = torch.tensor(table).expand(2, -1)
     model = smooth()
     frames, first = (3 if table.shape[1] == 3 else None), bool(table[:, 0].any())
-    how = dict(factors=factors, frames=frames, **steps(regime, max(1, table.shape[1] - (not first))))
-    morphs = SteerableLens(model, regime=regime).morph(images(), TARGET, **how)
+    options = dict(factors=factors, frames=frames, **steps(regime, max(1, table.shape[1] - (not first))))
+    morphs = SteerableLens(model, regime=regime).morph(images(), TARGET, **options)
     torch.testing.assert_close(morphs.factors, table, rtol=1e-6, atol=1e-6)
     assert morphs.frames.shape[:2] == table.shape and morphs.ok.all()
     frozen = SteerableLens(model).morph(images(), TARGET, factors=table[:, :1])
@@ -902,7 +902,7 @@ def test_budget_below_the_reconstruction_error_does_not_fail(family):
 @pytest.mark.parametrize("kinds", [("float32", "float32"), ("float32", "float64"), ("float64", "float64"),
                                    ("bfloat16", "float32")], ids="-".join)  # fmt: skip
 def test_morphs_of_saturated_models_end_with_a_reason(name, rule, regime, scale, target, kinds):
-    """Either the distance is attained, or the reason is that the gradient was zero or too small."""
+    """Either the distance is attained, or the status is that the gradient was zero or too small."""
     dtype, image_dtype = (getattr(torch, kind) for kind in kinds)
     model = torch.nn.Sequential(linear(dtype=dtype), Times(scale)).eval()
     lens = SteerableLens(model, family=name, rule=rule, regime=regime)
@@ -939,7 +939,7 @@ def test_morphs_at_logit_gaps_from_80_on_end_with_a_reason(name, regime, gap):
 
 @pytest.mark.parametrize("regime", ["frozen", "persistent"])
 def test_image_with_a_saturated_target_still_moves(regime):
-    """At a logit gap of 50 the gradient is about 1e-22: the squares of its values underflow in float32."""
+    """At a logit gap of 50, the gradient is about 1e-22, so that squares of its values underflow in float32."""
     weight = torch.zeros(2, 256)
     weight[0, :10], weight[1, :10] = 1, -1
     model = lambda x: x.flatten(1) @ weight.T + torch.tensor([50.0, 0.0])
@@ -955,7 +955,7 @@ def test_image_with_a_saturated_target_still_moves(regime):
 @pytest.mark.parametrize("kind", ["random", "flat"])
 @pytest.mark.parametrize("cap", [None, 0.01])
 def test_morphs_do_not_depend_on_the_scale_of_small_gradients(name, rule, regime, scale, kind, cap):
-    """Nor does the status: if the phase cap or a flat image is the limit, it is not that the gradient is too small."""
+    """Neither does the status, also if a phase cap or a flat image prevents the distance."""
     source = images(2) if kind == "random" else torch.full_like(images(2), 0.5)
     cap = None if name in ("pixel", "csp-amplitude") else cap
     model, options = smooth(), dict(family=name, rule=rule, regime=regime, phase_cap=cap)
@@ -971,7 +971,7 @@ def test_morphs_do_not_depend_on_the_scale_of_small_gradients(name, rule, regime
 
 @pytest.mark.parametrize("scale", [1e22, 1e34, 1e-23, 1e-33])
 def test_gradient_norms_follow_the_scale_of_gradients(scale):
-    """Even if squares of their values overflow or underflow; the second sample has a gradient of 0."""
+    """Even if squares of gradients overflow or underflow. The second sample has a gradient of 0."""
     weight = torch.randn(3, 3 * 16 * 16)
 
     def model(x):
@@ -992,7 +992,7 @@ def test_gradient_norms_follow_the_scale_of_gradients(scale):
 )
 @pytest.mark.parametrize("settings", [{}, {"rule": "polar", "color": "luma"}, {"family": "pixel"}], ids=str)
 def test_frames_for_a_distance_equal_those_for_the_same_factors(settings, extent, monkeypatch):
-    """Bit by bit, in pieces and blocks of any size, although the last frames come from the search."""
+    """The frames are equal bit for bit, for chunks of any size, although the search renders the last ones."""
     images, lens = (
         torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(2)),
         SteerableLens(smooth(), **settings),

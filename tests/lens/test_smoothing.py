@@ -24,7 +24,7 @@ def images(count=3, dtype=torch.float64):
 
 @regimes
 def test_frames_follow_the_mean_gradient_of_noisy_images(regime):
-    """In pixels, each step subtracts a multiple of the gradient; noise is drawn anew for each step."""
+    """With the pixel family, each step subtracts a multiple of the mean gradient, with new noise for each step."""
     x, target, model = images(), torch.tensor([1, 4, 2]), smooth(dtype=torch.float64)
     lens = SteerableLens(model, family="pixel", regime=regime, bounds=None, smoothing=SMOOTHING)
     morphs = lens.morph(x, target, factors=3.0, frames=4, score="none", **steps(regime, 3))

@@ -1,4 +1,4 @@
-"""Models by name, file and object; malicious files run nothing; errors."""
+"""Loading models by name, from files and as objects; malicious files run no code; errors."""
 
 import copy
 import io
@@ -17,7 +17,7 @@ from pathlib import Path
 import optional_libraries
 import pytest
 import torch
-from classifiers import CLASSES, Restless, linear, smooth
+from classifiers import CLASSES, Stateful, linear, smooth
 from torch import nn
 
 from steerlens_fast import SteerableLens
@@ -30,14 +30,14 @@ MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 ZOO = """
 import torch
 from torch import nn
-from classifiers import Restless, linear, smooth
+from classifiers import Stateful, linear, smooth
 
 class Holder:
     class Inner(nn.Linear):
         def __init__(self):
             super().__init__(2, 2)
 
-instance = Restless()
+instance = Stateful()
 number = 3
 def untrained():
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
@@ -63,7 +63,7 @@ def images():
 
 @pytest.fixture
 def zoo(tmp_path, monkeypatch):
-    """A module of the user's in the working directory, where only the working directory leads to it."""
+    """Write a module of a user to the working directory, from where alone it can be imported."""
     (tmp_path / "user_zoo.py").write_text(ZOO)
     (tmp_path / "user_broken.py").write_text("import torch\nimport no_such_package_anywhere\n")
     (tmp_path / "user_wrong.py").write_text("value = 1\nvalue.nothing\n")
@@ -76,7 +76,7 @@ def zoo(tmp_path, monkeypatch):
 
 @pytest.fixture
 def offline(monkeypatch, tmp_path):
-    """No hub can be reached, and nothing of theirs is in a cache."""
+    """Make all hubs unreachable, and caches empty."""
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -89,12 +89,12 @@ def _unreachable(*args, **kwargs):
     raise OSError("the network is unreachable")
 
 
-def refused(*said, **arguments):
-    """The message of the error; its code is that of usage."""
+def load_error(*parts, **arguments):
+    """Check that loading raises a usage error whose message contains ``parts``; return the message."""
     with pytest.raises(JobError) as caught:
         load_model(arguments.pop("spec"), **arguments)
     assert caught.value.code == USAGE
-    for text in said:
+    for text in parts:
         assert text in str(caught.value)
     return str(caught.value)
 
@@ -104,7 +104,7 @@ def scores(model, images):
         return model(images)
 
 
-# --- Objects: a caller's stay as they are ---
+# --- Objects of the caller, which are not changed ---
 
 
 def test_model_that_needs_no_change_is_used_itself(images):
@@ -123,8 +123,8 @@ def test_repr_is_short():
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_model_that_must_change_is_copied(dtype):
-    """Flags, dtypes, gradients' flags: the caller's module keeps them all; its copy is in the dtype asked for."""
-    model = Restless().train()
+    """The caller's module keeps its mode, dtypes and requires_grad; the copy has the requested dtype."""
+    model = Stateful().train()
     before, flags = copy.deepcopy(model.state_dict()), [p.requires_grad for p in model.parameters()]
     loaded = load_model(model, dtype=dtype)
     assert loaded.model is not model and loaded.model.training and model.training
@@ -160,7 +160,7 @@ def test_exported_program_object_is_run(images):
     torch.testing.assert_close(scores(load_model(program).model, images), scores(smooth(), images))
 
 
-# --- What images become ---
+# --- Preprocessing ---
 
 
 def test_normalisation_is_mean_and_deviation_of_each_channel(images):
@@ -172,7 +172,7 @@ def test_normalisation_is_mean_and_deviation_of_each_channel(images):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_dtype_applies_to_the_model_only(images, dtype):
-    """Images, gradients and frames of the lens stay float32, whatever the model computes in."""
+    """Images, gradients and frames of the lens stay in float32."""
     loaded = load_model(smooth(), mean=MEAN, std=STD, dtype=dtype)
     prepared = loaded.preprocessing(images)
     assert prepared.dtype == getattr(torch, dtype) == scores(loaded.model, prepared).dtype
@@ -220,8 +220,8 @@ def test_description_is_complete_and_json():
 
 
 def test_sha256_covers_names_dtypes_shapes_and_bytes():
-    """As documented: computed here a second time, from numpy's bytes."""
-    model, digest = Restless(), sha256()
+    """The hash is computed here again as documented, from the bytes of numpy arrays."""
+    model, digest = Stateful(), sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         digest.update(tensor.numpy().tobytes())
@@ -289,17 +289,17 @@ def test_sys_path_with_the_working_directory_keeps_its_order(zoo, monkeypatch):
 
 
 def test_errors_in_a_users_module_have_their_traceback(zoo):
-    said = refused(
+    message = load_error(
         "user_broken", "Traceback", 'user_broken.py", line 2', "no_such_package_anywhere", spec="user_broken:f"
     )
-    assert "importing user_broken failed" in said
-    refused("Traceback", 'user_wrong.py", line 2', "value.nothing", spec="user_wrong:value")
-    refused("Traceback", "within the callable", "user_zoo:fails", spec="user_zoo:fails")
-    refused("Traceback", "missing 1 required positional argument", "without arguments", spec="user_zoo:needs")
+    assert "importing user_broken failed" in message
+    load_error("Traceback", 'user_wrong.py", line 2', "value.nothing", spec="user_wrong:value")
+    load_error("Traceback", "within the callable", "user_zoo:fails", spec="user_zoo:fails")
+    load_error("Traceback", "missing 1 required positional argument", "without arguments", spec="user_zoo:needs")
 
 
 @pytest.mark.parametrize(
-    "spec, said",
+    "spec, text",
     [
         ("user_no:smooth", ["'user_no'", "working directory"]),
         ("user_zoo.deep:smooth", ["'user_zoo.deep'"]),
@@ -308,8 +308,8 @@ def test_errors_in_a_users_module_have_their_traceback(zoo):
         ("user_zoo:gives_a_number", ["must return a module", "3"]),
     ],
 )
-def test_unknown_names_raise(zoo, spec, said):
-    message = refused(*said, spec=spec)
+def test_unknown_names_raise(zoo, spec, text):
+    message = load_error(*text, spec=spec)
     assert message.startswith("model") and "Traceback" not in message
 
 
@@ -317,7 +317,7 @@ def test_unknown_names_raise(zoo, spec, said):
 
 
 def _checkpoint(kind: str, state: dict, path: Path):
-    """Writes a checkpoint in one of the forms that training scripts write; returns its path."""
+    """Write a checkpoint in one of the forms that training scripts use, and return its path."""
     wrapped = {"wrapped": "state_dict", "keras-like": "model", "tutorial": "model_state_dict"}
     prefixed = {"parallel": "module.", "compiled": "_orig_mod.", "lightning": "model.", "both": "module._orig_mod."}
     if kind == "safetensors":
@@ -361,23 +361,23 @@ def test_weights_of_all_usual_forms_are_loaded(zoo, images):
 
 
 def test_prefix_that_the_model_has_itself_stays(zoo):
-    """And one that only some names have is never taken off."""
+    """A prefix that only some names have is never removed."""
     state = {"model.weight": torch.ones(2, 2), "model.bias": torch.zeros(2)}
     torch.save(state, zoo / "w.pt")
     assert load_model("user_zoo:Prefixed", weights="w.pt").model.model.weight.sum() == 4
     torch.save({"module.weight": torch.ones(2, 2), "bias": torch.zeros(2)}, zoo / "w.pt")
-    refused("missing weight", "unexpected module.weight", spec="user_zoo:Holder.Inner", weights="w.pt")
+    load_error("missing weight", "unexpected module.weight", spec="user_zoo:Holder.Inner", weights="w.pt")
 
 
 def test_wrong_weights_raise_and_name_four_of_each(zoo):
     state = smooth().state_dict()
     torch.save({f"x{n}": torch.ones(1) for n in range(6)} | {"0.weight": state["0.weight"]}, zoo / "w.pt")
-    said = refused(
+    message = load_error(
         "w.pt", "missing 0.bias, 2.weight, 2.bias, 6.weight and 1 more", spec="user_zoo:smooth", weights="w.pt"
     )
-    assert "unexpected x0, x1, x2, x3 and 2 more" in said
+    assert "unexpected x0, x1, x2, x3 and 2 more" in message
     torch.save(state | {"6.weight": torch.ones(9, 64)}, zoo / "w.pt")
-    refused("6.weight", "[9, 64]", "[5, 64]", spec="user_zoo:smooth", weights="w.pt")
+    load_error("6.weight", "[9, 64]", "[5, 64]", spec="user_zoo:smooth", weights="w.pt")
 
 
 def test_files_without_weights_raise(zoo):
@@ -387,7 +387,7 @@ def test_files_without_weights_raise(zoo):
     torch.save({"epoch": 3, "loss": [0.5]}, zoo / "none.pt")
     torch.save([torch.ones(1)], zoo / "list.pt")
     torch.jit.script(smooth()).save(zoo / "script.pt")
-    for name, *said in [
+    for name, *text in [
         ("nowhere.pt", "existing"),
         ("random", "existing"),
         (".", "existing"),
@@ -398,9 +398,9 @@ def test_files_without_weights_raise(zoo):
         ("list.pt", "state dict", "list"),
         ("script.pt", "TorchScript"),
     ]:
-        message = refused(name, *said, spec="user_zoo:smooth", weights=name)
+        message = load_error(name, *text, spec="user_zoo:smooth", weights=name)
         assert message.startswith("weights")
-    refused("weights", "function", spec="user_zoo:gives_a_function", weights="none.pt")
+    load_error("weights", "function", spec="user_zoo:gives_a_function", weights="none.pt")
 
 
 # --- Files ---
@@ -451,7 +451,7 @@ def test_programs_run_in_half_precision(tmp_path, images):
 
 def test_pickled_module_must_be_trusted(tmp_path, images):
     torch.save(smooth().train(), tmp_path / "m.pth")
-    refused("m.pth", "--trust-checkpoint", "Sequential", spec=tmp_path / "m.pth")
+    load_error("m.pth", "--trust-checkpoint", "Sequential", spec=tmp_path / "m.pth")
     loaded = load_model(tmp_path / "m.pth", trust_checkpoint=True)
     assert torch.equal(scores(loaded.model, images), scores(smooth(), images)) and not loaded.model.training
     assert loaded.sha256 == load_model(smooth()).sha256
@@ -459,7 +459,7 @@ def test_pickled_module_must_be_trusted(tmp_path, images):
 
 def test_checkpoint_with_a_module_must_be_trusted(zoo, images):
     torch.save({"model": smooth()}, zoo / "w.pt")
-    refused("w.pt", "--trust-checkpoint", spec="user_zoo:smooth", weights="w.pt")
+    load_error("w.pt", "--trust-checkpoint", spec="user_zoo:smooth", weights="w.pt")
     loaded = load_model("user_zoo:smooth", weights="w.pt", trust_checkpoint=True)
     assert torch.equal(scores(loaded.model, images), scores(smooth(), images))
 
@@ -467,16 +467,16 @@ def test_checkpoint_with_a_module_must_be_trusted(zoo, images):
 def test_weights_given_as_a_model_raise(tmp_path):
     torch.save(smooth().state_dict(), tmp_path / "w.pt")
     for trust in (False, True):
-        refused("OrderedDict", "architecture", spec=tmp_path / "w.pt", trust_checkpoint=trust)
+        load_error("OrderedDict", "architecture", spec=tmp_path / "w.pt", trust_checkpoint=trust)
 
 
 @pytest.mark.parametrize("trust", [False, True])
-def test_files_that_are_no_model_raise(tmp_path, trust):
+def test_files_without_a_model_raise(tmp_path, trust):
     contents = (b"", b"hello", b"\x80", b"\x80\x02X", b"PK\x03\x04cut", b"\x89PNG")
     for suffix, content in product((".pt", ".pt2", ".ts"), contents):
         path = tmp_path / f"model{suffix}"
         path.write_bytes(content)
-        assert refused(str(path), spec=path, trust_checkpoint=trust).startswith("model")
+        assert load_error(str(path), spec=path, trust_checkpoint=trust).startswith("model")
 
 
 def test_damaged_file_raises(tmp_path):
@@ -485,14 +485,14 @@ def test_damaged_file_raises(tmp_path):
             torch.jit.script(smooth()).save(path)
         whole = path.read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
-        refused(str(path), spec=path)
+        load_error(str(path), spec=path)
 
 
-# --- Strangers' files ---
+# --- Malicious files ---
 
 
-class Evil:
-    """When unpickled, it leaves a file behind."""
+class Malicious:
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, trace: Path):
         self.trace = trace
@@ -502,7 +502,7 @@ class Evil:
 
 
 def _replaced(source: Path, path: Path, entries: dict[str, bytes], more: dict[str, bytes] | None = None) -> Path:
-    """A copy of a zip file in which entries with such endings hold something else, and with more entries."""
+    """Write a copy of a zip file in which entries with certain endings are replaced, and entries are added."""
     with zipfile.ZipFile(source) as whole, zipfile.ZipFile(path, "w") as out:
         root = whole.namelist()[0].split("/")[0]
         for name in whole.namelist():
@@ -519,9 +519,9 @@ def _saved(value) -> bytes:
     return buffer.getvalue()
 
 
-def evil_files(folder: Path, trace: Path) -> dict[str, Path]:
-    """Each would run a command where its loader unpickles without restraint."""
-    evil, bare = Evil(trace), pickle.dumps(Evil(trace), protocol=2)
+def malicious_files(folder: Path, trace: Path) -> dict[str, Path]:
+    """Write files that run a command if their loader unpickles any objects."""
+    evil, bare = Malicious(trace), pickle.dumps(Malicious(trace), protocol=2)
     torch.save(evil, folder / "zip.pt")
     torch.save({"state_dict": {"0.weight": torch.ones(1)}, "more": evil}, folder / "wrapped.pth")
     torch.save(evil, folder / "old.pt", _use_new_zipfile_serialization=False)
@@ -553,29 +553,29 @@ EVIL += ["inputs.pt2", "opaque.pt2", "weights.pt2", "legacy.pt2", "before28.pt2"
 
 
 def test_malicious_file_runs_no_command(tmp_path, zoo):
-    """As model, as weights, and under other names."""
+    """For a file that is given as model or as weights, and under other names."""
     trace = tmp_path / "it-ran"
     (tmp_path / "files").mkdir()
-    files = evil_files(tmp_path / "files", trace)
+    files = malicious_files(tmp_path / "files", trace)
     for name in EVIL:
         path = files[name]
         for other in (path, path.with_suffix(".pt"), path.with_suffix(".ts"), path.with_suffix(".pt2")):
             path = path.rename(other)
-            refused(str(path), spec=path)
-            refused(str(path), spec="user_zoo:smooth", weights=path)
+            load_error(str(path), spec=path)
+            load_error(str(path), spec="user_zoo:smooth", weights=path)
         path = path.rename(path.with_suffix(".safetensors"))
-        refused(str(path), spec="user_zoo:smooth", weights=path)
+        load_error(str(path), spec="user_zoo:smooth", weights=path)
         assert not trace.exists()
 
 
 @pytest.mark.parametrize("name", ["zip.pt", "old.pt", "inputs.pt2", "opaque.pt2", "weights.pt2"])
 def test_trusted_malicious_file_runs_its_command(tmp_path, name):
-    """So they would show if they were loaded: what the test above does not find is there to be found."""
+    """Checks that the files would be noticed by the test above, since they do run a command when they are trusted."""
     trace = tmp_path / "it-ran"
     (tmp_path / "files").mkdir()
-    path = evil_files(tmp_path / "files", trace)[name]
-    refused("--trust-checkpoint", spec=path)
-    refused(spec=path, trust_checkpoint=True)  # os.system gives a number, no model
+    path = malicious_files(tmp_path / "files", trace)[name]
+    load_error("--trust-checkpoint", spec=path)
+    load_error(spec=path, trust_checkpoint=True)  # os.system returns a number, which is no model
     assert trace.exists()
 
 
@@ -601,11 +601,11 @@ def test_timm_preprocessing_is_that_of_timm(images):
 
 def test_options_override_those_of_the_hub():
     optional_libraries.timm()
-    asked = dict(size=(32, 48), mean=[0.5], std=[0.25], channels=1, interpolation="bilinear", crop_pct=0.5)
-    loaded = load_model("timm:resnet10t", weights="random", **asked)
-    assert {name: loaded.description[name] for name in asked} == {**asked, "size": [32, 48]}
+    arguments = dict(size=(32, 48), mean=[0.5], std=[0.25], channels=1, interpolation="bilinear", crop_pct=0.5)
+    loaded = load_model("timm:resnet10t", weights="random", **arguments)
+    assert {name: loaded.description[name] for name in arguments} == {**arguments, "size": [32, 48]}
     assert scores(loaded.model, loaded.preprocessing(torch.rand(2, 1, 32, 48))).shape == (2, 1000)
-    refused("mean", "1 values", "timm:resnet10t", spec="timm:resnet10t", weights="random", channels=1)
+    load_error("mean", "1 values", "timm:resnet10t", spec="timm:resnet10t", weights="random", channels=1)
 
 
 def test_timm_models_of_fixed_size_are_made_for_the_given_size():
@@ -623,7 +623,7 @@ def test_weights_determine_the_classes_of_a_hub_model(tmp_path, images):
     vision = optional_libraries.torchvision().models
     own = vision.get_model("squeezenet1_1").eval()
     torch.save(own.state_dict(), tmp_path / "w.pt")
-    refused("missing", "unexpected", spec="torchvision:mobilenet_v3_small", weights=tmp_path / "w.pt")
+    load_error("missing", "unexpected", spec="torchvision:mobilenet_v3_small", weights=tmp_path / "w.pt")
     own = vision.get_model("mobilenet_v3_small", num_classes=7).eval()
     torch.save(own.state_dict(), tmp_path / "w.pt")
     loaded = load_model("torchvision:mobilenet_v3_small", weights=tmp_path / "w.pt")
@@ -631,7 +631,7 @@ def test_weights_determine_the_classes_of_a_hub_model(tmp_path, images):
 
 
 def test_impossible_crops_give_a_warning(monkeypatch):
-    """Where timm squashes or pads, images are centre-cropped all the same, and that is said."""
+    """If timm squashes or pads images, they are centre-cropped here, with a warning."""
     timm = optional_libraries.timm()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -659,19 +659,21 @@ def test_torchvision_preprocessing_is_that_of_torchvision(images):
 
 @pytest.mark.parametrize("spec", ["timm:resnet10t", "timm:hf-hub:timm/resnet10t", "torchvision:mobilenet_v2"])
 def test_pretrained_weights_that_cannot_be_fetched_raise(offline, spec):
-    """Without network the message says what to do."""
+    """Without a network, the error says what to do."""
     optional_libraries.timm()
-    refused(spec, "cannot be loaded", "--weights random", "--weights FILE", spec=spec)
+    load_error(spec, "cannot be loaded", "--weights random", "--weights FILE", spec=spec)
 
 
 @pytest.mark.parametrize("spec", ["timm:resnet10x", "torchvision:mobilnet_v2"])
 def test_unknown_hub_models_raise(spec):
     optional_libraries.timm()
-    refused(spec, "did you mean", {"t": "mobilenet_v2", "x": "resnet10t"}["t" if "vision" in spec else "x"], spec=spec)
+    load_error(
+        spec, "did you mean", {"t": "mobilenet_v2", "x": "resnet10t"}["t" if "vision" in spec else "x"], spec=spec
+    )
 
 
 def test_pretrained_models_have_class_names(monkeypatch, tmp_path):
-    """Weights as a download would leave them, in torchvision's cache: then the classes' names are known."""
+    """With weights in torchvision's cache, as after a download, the names of the classes are known."""
     vision = optional_libraries.torchvision().models
     weights = vision.get_model_weights("squeezenet1_1").DEFAULT
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
@@ -699,7 +701,7 @@ ELSEWHERE = """
 """
 
 
-def _sha_elsewhere(**what) -> str:
+def _sha_in_another_process(**what) -> str:
     code = textwrap.dedent(ELSEWHERE).format(tests=str(TESTS), **what)
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
@@ -710,10 +712,10 @@ def _sha_elsewhere(**what) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("spec, weights", [("timm:resnet10t", "random"), ("user_zoo:untrained", None)])
 def test_every_process_gets_the_same_untrained_model(zoo, spec, weights):
-    """Whatever random numbers it has used before; and another with another seed."""
+    """The random weights do not depend on earlier random numbers, and differ between seeds."""
     optional_libraries.timm()
     what = {"spec": spec, "weights": weights}
-    sha = _sha_elsewhere(seed=2, given=1, **what)
+    sha = _sha_in_another_process(seed=2, given=1, **what)
     assert sha == load_model(spec, weights=weights, seed=1).sha256
     assert sha != load_model(spec, weights=weights, seed=2).sha256
 
@@ -753,28 +755,28 @@ BAD = {
 
 def test_bad_arguments_raise():
     for arguments, *message in BAD.values():
-        refused(*message, **arguments)
+        load_error(*message, **arguments)
 
 
 def test_weights_for_a_program_file_raise(tmp_path):
     torch.jit.script(linear()).save(tmp_path / "m.pt")
-    refused("weights", "must be None", spec=tmp_path / "m.pt", weights="w.pt")
+    load_error("weights", "must be None", spec=tmp_path / "m.pt", weights="w.pt")
 
 
 def test_torchvision_with_other_channels_raises():
     optional_libraries.torchvision()
-    refused("channels", "3", "1", spec="torchvision:mobilenet_v2", weights="random", channels=1)
+    load_error("channels", "3", "1", spec="torchvision:mobilenet_v2", weights="random", channels=1)
 
 
 def test_model_that_cannot_be_copied_raises():
     model = linear()
-    model.kept = torch.ones(1, requires_grad=True) * 2  # no leaf: torch refuses to copy it
-    refused("copied", "the device and in the dtype in which it is to run", spec=model, dtype="bfloat16")
+    model.kept = torch.ones(1, requires_grad=True) * 2  # torch cannot copy tensors that are not leaves
+    load_error("copied", "the device and in the dtype in which it is to run", spec=model, dtype="bfloat16")
     assert load_model(model).model is model
 
 
 def test_loaded_model_reports_its_classes(images):
-    """The lens takes what load_model gives, end to end, by a name of one of the tests' own modules."""
+    """Loads a model by name from a module of these tests, and morphs with it."""
     loaded = load_model("classifiers:smooth", mean=MEAN, std=STD)
     lens = SteerableLens(loaded.model, preprocessing=loaded.preprocessing)
     assert lens.morph(images, "least", frames=2).outputs.shape == (4, 2, CLASSES)

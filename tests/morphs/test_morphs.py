@@ -28,7 +28,7 @@ NAN = float("nan")
 
 
 def make(b=4, f=5, c=3, size=(12, 16), dtype=torch.float32, classes=3, budgets=1, **changes) -> Morphs:
-    """Frames as a lens leaves them: frame-major memory, seen from the sample."""
+    """Return Morphs with the memory layout of a lens: frames are the first dimension in memory."""
     factors = torch.linspace(0, 4, f).expand(b, f).to(dtype)
     fields = {
         "frames": torch.rand(f, b, c, *size).to(dtype).transpose(0, 1),
@@ -52,14 +52,14 @@ def morphs() -> Morphs:
 
 
 def colours(*rgb, f=3, size=(12, 16)) -> Morphs:
-    """Samples of one colour each, the same in all frames but for their blue, which tells them apart."""
+    """Return Morphs of samples with one colour each; the frames differ only in blue."""
     frames = torch.tensor(rgb)[:, None, :, None, None].repeat(1, f, 1, *size)
     frames[:, :, 2] += torch.linspace(0, 0.5, f)[:, None, None]
     return make(len(rgb), f, frames=frames)
 
 
 def same(a: Morphs, b: Morphs) -> bool:
-    """Bit for bit, NaN included."""
+    """Return whether all fields are equal bit for bit, including NaN."""
     one, other = a.tensors(), b.tensors()
     bits = lambda t: t.contiguous().flatten().view(torch.uint8) if t.numel() else t
     return (
@@ -74,7 +74,7 @@ def names(folder) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
 
-# --- What is asked of it ---------------------------------------------------------------------------------------------
+# --- Properties ---------------------------------------------------------------------------------------------
 
 
 def test_ok_and_reasons_follow_the_status():
@@ -119,7 +119,7 @@ def test_targets_with_positions_select_outputs():
 
 
 def _outputs_of(*target_probabilities):
-    """Outputs [B, F, 2] of which the softmax at class 1 is this; None where the model was not run."""
+    """Return outputs [B, F, 2] with these probabilities of class 1; None means that the frame was not scored."""
     p = torch.tensor([[NAN if v is None else v for v in row] for row in target_probabilities])
     return torch.stack([(1 - p).log(), p.log()], -1)
 
@@ -228,7 +228,7 @@ def test_cat_joins_samples(morphs):
 
 
 def test_cat_compares_settings_as_json(morphs):
-    """What was saved and loaded has lists for tuples."""
+    """Settings that were saved and loaded have lists in place of tuples."""
     other = dataclasses.replace(morphs, settings=SETTINGS | {"bounds": (0, 1)})
     assert len(Morphs.cat([morphs, other])) == 8
 
@@ -291,7 +291,7 @@ def test_to_changes_the_device(morphs, device):
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.complex64, torch.bool])
-def test_to_other_dtypes_raises(morphs, dtype):
+def test_to_unsupported_dtypes_raises(morphs, dtype):
     with pytest.raises(TypeError, match=f"dtype must be a floating-point dtype, got {dtype}"):
         morphs.to(dtype=dtype)
 
@@ -386,7 +386,7 @@ def test_safetensors_round_trip_is_bitwise(tmp_path, changes):
 
 
 def test_safetensors_of_views_and_of_tensors_with_gradients(tmp_path, morphs):
-    """One memory under several names, which the format refuses; autograd, which it does not keep."""
+    """The format does not support tensors that share memory, or that require gradients, so they are copied."""
     table = torch.rand(2, 4, 5, requires_grad=True)
     m = dataclasses.replace(morphs, factors=table[0], l2=table[1], amplitude_factors=table[0], source=morphs.target)
     m[1:].save(tmp_path / "a.safetensors")
@@ -409,7 +409,7 @@ def test_missing_folder_is_named(tmp_path, morphs, name):
         morphs.save(tmp_path / "none" / name)
 
 
-def test_other_files_raise_when_loaded(tmp_path, morphs):
+def test_loading_other_files_raises(tmp_path, morphs):
     with pytest.raises(FileNotFoundError):
         Morphs.load(tmp_path / "none.safetensors")
     with pytest.raises(ValueError, match=r"path must end in .safetensors, got .*a.png"):
@@ -450,7 +450,7 @@ def test_strip_shows_frames_and_probabilities(morphs):
             expected = (morphs.frames[b, f] * 255).round().byte().permute(1, 2, 0)
             assert torch.equal(shown(axes), expected)
             label, lines = axes.xaxis.label, [f"{morphs.target_probability[b, f]:.2f}"]
-            if not morphs.reached[b, f]:  # what the model says instead
+            if not morphs.reached[b, f]:  # then the predicted class is shown
                 lines.append(f"{morphs.predictions[b, f]}: {morphs.probabilities[b, f].max():.2f}")
             assert label.get_text() == "\n".join(lines)
             assert (label.get_weight() == "bold") == bool(morphs.reached[b, f])
@@ -573,11 +573,11 @@ def test_every_kind_of_figure_is_written(tmp_path, suffix, start, shape):
     assert names(tmp_path) == [f"a.{suffix}"]
 
 
-# --- What is no success ----------------------------------------------------------------------------------------------
+# --- Morphs without success -------------------------------------------------------------------------------------------
 
 
 def looks(axes) -> tuple[str, str]:
-    """Text below a panel, and its weight."""
+    """Return the text below a panel, and its font weight."""
     return axes.get_xlabel(), axes.xaxis.label.get_weight()
 
 
@@ -594,7 +594,7 @@ def test_target_that_is_already_predicted_is_not_bold():
 
 
 def test_strips_of_labels_and_of_positions_with_one_class_each():
-    """For independent labels, the target's state; for positions, the source class at the target's position."""
+    """For independent labels, strips show the state of the target; for positions, the class at the target's."""
     outputs = torch.tensor([0.0, 1.0]).view(1, 1, 2, 1).expand(2, 3, 2, 5)  # every label is present, with 0.73
     target, source = torch.tensor([[0, 3], [1, 2]]), torch.tensor([1, 1])
     m = make(2, 3, outputs=outputs, target=target, source=source, settings=SETTINGS | {"task": "multilabel"})
@@ -640,7 +640,7 @@ def test_class_name_below_a_frame_is_short_and_no_formula(morphs):
 
 
 def test_rows_of_differences_follow_their_samples():
-    """Blue is darker, red is brighter, white is the same; the largest difference is at the left."""
+    """Blue means darker, red brighter, white equal. The largest difference is on the left."""
     frames = torch.full((2, 3, 1, 8, 8), 0.5)
     frames[0, 1, 0, 0, 0], frames[0, 2, 0, 0, 0], frames[0, 2, 0, 0, 1] = 0.25, 0.0, 1.0
     m = make(2, 3, 1, frames=frames)
@@ -686,9 +686,9 @@ def test_differences_are_rows_of_figures_only(morphs, tmp_path, suffix):
 
 
 def animation(path) -> list:
-    """Frames as RGB, and how long each is shown."""
+    """Return the frames as RGB, and their durations."""
     with Image.open(path) as picture:
-        assert picture.n_frames == 1 or picture.info["loop"] == 0  # for ever
+        assert picture.n_frames == 1 or picture.info["loop"] == 0  # repeats forever
         found = []
         for i in range(picture.n_frames):
             picture.seek(i)
@@ -697,7 +697,7 @@ def animation(path) -> list:
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp"])
-def test_animation_goes_there_and_back(tmp_path, suffix):
+def test_animation_runs_forward_and_back(tmp_path, suffix):
     m = make(3, 4, size=(16, 16))
     m.save(tmp_path / f"a.{suffix}")
     found = animation(tmp_path / f"a.{suffix}")
@@ -713,7 +713,7 @@ def test_animation_goes_there_and_back(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix, c, tolerance", [("webp", 3, 0), ("webp", 1, 0), ("gif", 1, 0), ("gif", 3, 25)])
 def test_animation_shows_the_pixels_enlarged(tmp_path, suffix, c, tolerance):
-    """Exactly, but for the colours of a GIF: those of noise are far more than 256."""
+    """Pixels are equal, except for GIFs, which have at most 256 colours."""
     m = make(2, 3, c, (16, 16))
     m.save(tmp_path / f"a.{suffix}")
     for f, (picture, _) in enumerate(animation(tmp_path / f"a.{suffix}")[:3]):
@@ -751,7 +751,7 @@ def test_many_samples_are_tiled(tmp_path):
 
 
 def test_captions_are_drawn(tmp_path):
-    """Bold and dark where the target is reached."""
+    """Captions are bold and dark if the target is reached."""
     outputs = torch.tensor([[[9.0, 0.0], [0.0, 9.0]]])
     m = make(1, 2, 3, (16, 16), outputs=outputs, target=torch.tensor([1]), source=torch.tensor([0]), classes=2)
     for name, morphs in {"reached": m, "already": dataclasses.replace(m, source=torch.tensor([1]))}.items():
@@ -771,7 +771,7 @@ def test_same_morphs_give_the_same_files(tmp_path, morphs):
         assert (tmp_path / "a" / f"x.{name}").read_bytes() == (tmp_path / "b" / f"x.{name}").read_bytes()
 
 
-# --- Files appear whole or not at all --------------------------------------------------------------------------------
+# --- Atomic writes --------------------------------------------------------------------------------
 
 KINDS = ["png", "gif", "webp", "safetensors"]
 

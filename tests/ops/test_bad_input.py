@@ -1,4 +1,4 @@
-"""Bad input: a ValueError or TypeError that names the argument, the expected and the actual value; never a crash."""
+"""Bad input raises a ValueError or TypeError that names the argument, what was expected and what was given."""
 
 import random
 from functools import partial
@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 from cases import OPS, RAW, case, image, normal, shapes_of
-from messages import refused
+from messages import raises_with
 from pairwise import merged
 
 from steerlens_fast import Coefficients, CSPFamily, PixelFamily, SteerablePyramid, ops
@@ -60,7 +60,7 @@ BAD_OPTIONS_OF_THE_CONSTRUCTOR = [
 
 def test_bad_options_of_the_constructor_raise():
     for kind, options, words in BAD_OPTIONS_OF_THE_CONSTRUCTOR:
-        with refused(kind, *words):
+        with raises_with(kind, *words):
             SteerablePyramid(**{"image_shape": SHAPE, **options})
 
 
@@ -91,41 +91,41 @@ bad_images = pytest.mark.parametrize(
 def test_bad_images_and_gradients_raise(kind, bad, words):
     good = torch.rand(16, 20)
     for call in (pyramid().analyze, pyramid()):
-        with refused(kind, "image", *words):
+        with raises_with(kind, "image", *words):
             call(bad)
-    with refused(kind, "image", *words):
+    with raises_with(kind, "image", *words):
         CSPFamily(pyramid()).prepare(bad, good)
-    with refused(kind, "gradient", *words):
+    with raises_with(kind, "gradient", *words):
         CSPFamily(pyramid()).prepare(good, bad)
 
 
-def test_gradient_unlike_its_image_raises():
+def test_gradient_of_another_shape_or_dtype_raises():
     good = torch.rand(2, 16, 20)
     for family in (CSPFamily(pyramid()), PixelFamily()):
-        with refused(ValueError, "gradient", r"\[2, 16, 20\]", r"\[16, 20\]"):
+        with raises_with(ValueError, "gradient", r"\[2, 16, 20\]", r"\[16, 20\]"):
             family.prepare(good, good[0])
-        with refused(TypeError, "gradient", "float32", "float64"):
+        with raises_with(TypeError, "gradient", "float32", "float64"):
             family.prepare(good, good.double())
-        with refused(ValueError, "gradient", "cpu", "meta"):
+        with raises_with(ValueError, "gradient", "cpu", "meta"):
             family.prepare(good, good.to("meta"))
 
 
 def test_pixel_images_that_are_not_real_floating_point_raise():
-    """An integer image would silently round its factors."""
+    """With an integer image, factors would be rounded without notice."""
     for dtype in (torch.uint8, torch.int64, torch.complex64):
         bad = torch.zeros(2, 16, 20, dtype=dtype)
-        with refused(TypeError, "image", "floating-point", str(dtype).removeprefix("torch.")):
+        with raises_with(TypeError, "image", "floating-point", str(dtype).removeprefix("torch.")):
             PixelFamily().prepare(bad, bad)
 
 
 def test_pixel_images_that_are_no_tensors_raise():
     for bad in (None, 3.0, [[0.0]]):
-        with refused(TypeError, "image", "Tensor"):
+        with raises_with(TypeError, "image", "Tensor"):
             PixelFamily().prepare(bad, bad)
 
 
 def test_pixel_images_of_one_dimension_raise():
-    with refused(ValueError, "image", r"\[20\]"):
+    with raises_with(ValueError, "image", r"\[20\]"):
         PixelFamily().prepare(torch.rand(20), torch.rand(20))
 
 
@@ -147,11 +147,11 @@ BAD_SCALES = [
 def test_bad_scales_raise():
     p, x = pyramid(), torch.rand(SHAPE)
     for kind, bad, words in BAD_SCALES:
-        with refused(kind, "scales", *words):
+        with raises_with(kind, "scales", *words):
             p.analyze(x, scales=bad)
-        with refused(kind, "scales", *words):
+        with raises_with(kind, "scales", *words):
             p.synthesize(p(x), scales=bad)
-        with refused(kind, "scales", *words):
+        with raises_with(kind, "scales", *words):
             CSPFamily(p, scales=bad)
 
 
@@ -166,9 +166,9 @@ BAD_ORIENTATIONS = [
 def test_bad_orientations_raise():
     p, x = pyramid(), torch.rand(SHAPE)
     for kind, bad, words in BAD_ORIENTATIONS:
-        with refused(kind, "orientations", *words):
+        with raises_with(kind, "orientations", *words):
             p.synthesize(p(x), orientations=bad)
-        with refused(kind, "orientations", *words):
+        with raises_with(kind, "orientations", *words):
             CSPFamily(p, orientations=bad)
 
 
@@ -227,18 +227,18 @@ def test_bad_coefficients_raise():
     p = pyramid()
     for kind, make, words in BAD_COEFFICIENTS.values():
         for call in (p.synthesize, p.pack, partial(p.steer, angle=0.1)):
-            with refused(kind, "coefficients", *words):
+            with raises_with(kind, "coefficients", *words):
                 call(make())
 
 
 def test_real_bands_for_the_adjoint_synthesis_raise():
-    with refused(TypeError, r"coefficients.bands\[0\]", "complex", "float32"):
+    with raises_with(TypeError, r"coefficients.bands\[0\]", "complex", "float32"):
         pyramid(synthesis="adjoint").synthesize(good().map(torch.real))
 
 
 def test_bad_packed_coefficients_raise():
     for bad in (torch.rand(3), torch.rand(2, 7)):
-        with refused(ValueError, "packed", r"\[\.\.\., \d+\]", str(bad.shape[-1])):
+        with raises_with(ValueError, "packed", r"\[\.\.\., \d+\]", str(bad.shape[-1])):
             pyramid().unpack(bad)
     for bad in (None, torch.tensor(1.0), torch.zeros(3, 10, dtype=torch.complex64)):
         with pytest.raises((TypeError, ValueError), match="packed"):
@@ -267,12 +267,12 @@ BAD_OPTIONS_OF_A_FAMILY = [
 
 def test_bad_options_of_a_family_raise():
     for options, words in BAD_OPTIONS_OF_A_FAMILY:
-        with refused(ValueError, *words):
+        with raises_with(ValueError, *words):
             CSPFamily(pyramid(), **options)
 
 
 def test_family_without_a_pyramid_raises():
-    with refused(TypeError, "pyramid", "SteerablePyramid", "str"):
+    with raises_with(TypeError, "pyramid", "SteerablePyramid", "str"):
         CSPFamily("complex")
 
 
@@ -298,17 +298,17 @@ BAD_FACTORS = [
 def test_bad_factors_raise():
     for error, bad, words in BAD_FACTORS:
         for kind in ("csp", "pixel"):
-            with refused(error, "factors", *words):
+            with raises_with(error, "factors", *words):
                 motion(kind).render(bad)
 
 
 def test_bad_amplitude_factors_raise():
     for bad in ([NAN, 0.0], [INF, 0.0]):
-        with refused(ValueError, "amplitude_factors", "finite"):
+        with raises_with(ValueError, "amplitude_factors", "finite"):
             motion().render([0.0, 1.0], bad)
-    with refused(ValueError, "amplitude_factors", "2 frames", "3"):
+    with raises_with(ValueError, "amplitude_factors", "2 frames", "3"):
         motion().render([0.0, 1.0], [0.0, 1.0, 2.0])
-    with refused(ValueError, "amplitude_factors", "None"):
+    with raises_with(ValueError, "amplitude_factors", "None"):
         motion("pixel").render([0.0], [1.0])
 
 
@@ -331,7 +331,7 @@ def other_type(t):
 
 
 def worse(value, alone: bool):
-    """Return bad values of an argument. If ``alone``, no other tensor determines its shape and precision."""
+    """Return bad values for an argument. If ``alone``, no other tensor determines its shape and precision."""
     if isinstance(value, torch.Tensor):
         shapes = [] if alone else [value[..., :-1], value[0], value.to(torch.promote_types(value.dtype, torch.float64))]
         return [*shapes, other_type(value), torch.zeros_like(value, dtype=torch.int32), value.to_sparse()]
@@ -349,7 +349,7 @@ def worse(value, alone: bool):
 
 
 def bad_args(op, device="cpu"):
-    """Yield (name of an argument, arguments) of an op, with that argument bad."""
+    """Yield (name, arguments) for every argument of an op, where the named argument is bad."""
     build = lambda: case(op, "", shapes_of(op)["odd"]).build(torch.float32, device)
     names = [a.name for a in getattr(RAW, op).default._schema.arguments]
     for i, name in enumerate(names):
@@ -440,5 +440,5 @@ def test_unknown_rule_raises():
         lambda: ops.step(c, c.real, rule="best"),
         lambda: ops.extrapolate(c, c.real, None, factors, factors, "best"),
     ):
-        with refused(ValueError, "rule", "complex", "polar", "best"):
+        with raises_with(ValueError, "rule", "complex", "polar", "best"):
             call()

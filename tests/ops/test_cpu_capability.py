@@ -1,4 +1,4 @@
-"""STEERLENS_CPU_CAPABILITY: the same pyramid and morphs on CPUs with AVX2 alone or neither AVX2 nor AVX-512."""
+"""STEERLENS_CPU_CAPABILITY: pyramids and morphs are the same with lower CPU levels."""
 
 import os
 import subprocess
@@ -84,7 +84,7 @@ class Split(torch.nn.Module):
 
 @pytest.mark.skipif(not LOWER, reason="this CPU has no ops on whole planes")
 def test_lower_capability_gives_the_same_results(tmp_path):
-    """So does a graph that was exported at the higher capability."""
+    """A graph that was exported at the higher capability also gives the same results."""
     planes = image(2, 40, 22, dtype=torch.float32)
     torch.export.save(torch.export.export(Split(), (planes,)), tmp_path / "split.pt2")
     torch.save(planes, tmp_path / "planes.pt")

@@ -1,4 +1,4 @@
-"""On a GPU: CUDA graphs, streams, a second device, no waits, repeatability, agreement with the CPU."""
+"""Tests on a GPU: CUDA graphs, streams, a second device, no waits, repeatability, agreement with the CPU."""
 
 import pytest
 import torch
@@ -83,7 +83,7 @@ def test_captured_graph_replays_with_new_inputs(work, gpu):
 @each_workload
 @torch.no_grad()
 def test_streams_give_the_results_of_one_stream(work, gpu):
-    """Work on several streams at the same time gives, for each, what it gives alone."""
+    """Work on several streams at the same time gives the same results as on each stream alone."""
     batches = [[t.roll(n, -1) for t in on(gpu, 8)] for n in range(6)]
     alone = [tensors_of(work(*batch)) for batch in batches]
     torch.cuda.synchronize()
@@ -193,11 +193,11 @@ def test_work_agrees_with_the_cpu(work, gpu):
 @pytest.mark.parametrize("regime", ["frozen", "live", "persistent"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_morphs_agree_with_the_cpu(family, regime, gpu):
-    """In float64, where no coefficient's step lies within rounding of a branch."""
-    x, how = image(2, 3, *SIZE), {"factors": 2.0, "frames": 4}
+    """In float64, where rounding errors do not change which branch of a formula applies."""
+    x, options = image(2, 3, *SIZE), {"factors": 2.0, "frames": 4}
     weights = lambda d: Linear(lambda t: t.to(d, torch.float64))
     found, expected = (
-        SteerableLens(weights(d), family=family, regime=regime).morph(x.to(d), 3, **how) for d in (gpu, "cpu")
+        SteerableLens(weights(d), family=family, regime=regime).morph(x.to(d), 3, **options) for d in (gpu, "cpu")
     )
     assert torch.equal(found.target.cpu(), expected.target) and found.ok.all()
     for name in ("frames", "l2", "outputs", "factors"):

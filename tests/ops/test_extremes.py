@@ -1,4 +1,4 @@
-"""Extreme numbers: float32 and float64 compared with float64 or the limit."""
+"""Ops on extreme numbers, compared with float64 or with the mathematical limit."""
 
 import math
 
@@ -14,7 +14,7 @@ COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 dtypes = pytest.mark.parametrize("dtype", COMPLEX, ids=str)
 rules = pytest.mark.parametrize("rule", ["complex", "polar"])
 TINY = {torch.float32: (1e-45, 1e-40, 1.2e-38), torch.float64: (5e-324, 1e-310, 2.3e-308)}
-REPEATS = 37  # fills vector registers, with a remainder
+REPEATS = 37  # more numbers than a vector register has, and not a multiple of it
 
 
 def row(*values, dtype, device="cpu"):

@@ -1,4 +1,4 @@
-"""The ops of the search for a distance, beside the same search in numpy; tests/lens/test_l2_search.py has its rules."""
+"""The ops of the search for a distance, compared with numpy_l2_search.py; lens/test_l2_search.py tests the search."""
 
 import math
 
@@ -11,7 +11,7 @@ from numpy_l2_search import NumpyL2Search
 from steerlens_fast import ops
 from steerlens_fast.ops import SearchColumn
 
-CURVES = {  # distances at factors, some of them of motions that begin away from the source
+CURVES = {  # distance as a function of the factor; some motions do not begin at the source
     "linear": lambda f: f,
     "power": lambda f: f**1.7 / 3,
     "saturating": lambda f: 2 * f / (1 + f),
@@ -48,7 +48,7 @@ def distances(curve, factors):
 
 
 @pytest.mark.parametrize("epsilon", [torch.finfo(t).eps for t in (torch.float32, torch.float64)])
-def test_searches_are_those_in_numpy(epsilon):
+def test_search_agrees_with_numpy(epsilon):
     for curve in CURVES:
         limits = all_limits()
         source_l2 = distances(curve, np.zeros(limits.shape[1]))
@@ -83,7 +83,7 @@ def test_opcheck():
         torch.library.opcheck(RAW.advance_l2_search.default, (state, torch.ones(count, dtype=torch.float64)))
 
 
-def test_ended_search_stays_as_it_is():
+def test_search_that_has_ended_does_not_change():
     limits, l2, epsilon = arguments(1)
     state = ops.advance_l2_search(ops.begin_l2_search(limits, l2, epsilon), torch.ones_like(l2))
     assert state[0, SearchColumn.ATTAINED] and not state[0, SearchColumn.ACTIVE] and not state[0, SearchColumn.FACTOR]

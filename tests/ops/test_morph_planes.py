@@ -1,4 +1,4 @@
-"""morph_planes: image and gradient to frames in one pass, on CPUs that have this op."""
+"""morph_planes, which computes frames from image and gradient in one op, on CPUs that have it."""
 
 from dataclasses import dataclass, replace
 from itertools import product
@@ -15,7 +15,7 @@ from steerlens_fast.families.shared import factor_pair
 from steerlens_fast.ops import reference
 
 pytestmark = pytest.mark.skipif(not native.LARGEST_PLANE_SIDE["cpu"], reason="this CPU has no ops on whole planes")
-# Marks tests of what only the CPU's own kernels have: threads, large sides, streaming stores.
+# Marks tests that do not apply to emulated CUDA kernels: of threads, large sides, streaming stores
 of_cpu_kernels = pytest.mark.skipif(not native.SIMD_WIDTH, reason="the CPU's kernels are replaced")
 PHASE, AMPLITUDE, JOINT = 0, 1, 2
 COMPLEX, POLAR = 0, 1
@@ -37,7 +37,7 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Case:
-    """The arguments of the op. With its floor, coefficients near the origin, where phases jump, do not move."""
+    """Arguments of the op. Their floor is large, so that coefficients near 0, where phases jump, do not move."""
 
     shape: tuple
     edit: int = JOINT
@@ -57,8 +57,8 @@ class Case:
         b, a = table(3), table(4)
         b[1], a[1] = 0, 0
         weak = [f * 0.03 for f in filters]
-        how = 3, self.edit, self.rule, self.both
-        return [planes, gradients, b, a, [*filters, kept], weak, *how, 1.0, 0.3, self.low, self.high]
+        options = 3, self.edit, self.rule, self.both
+        return [planes, gradients, b, a, [*filters, kept], weak, *options, 1.0, 0.3, self.low, self.high]
 
 
 OPTIONS = {
@@ -86,7 +86,7 @@ def test_frames_are_those_of_the_reference(case):
 
 
 def halves(args: list) -> tuple[list, list]:
-    """Return the arguments of step_planes, and those of move_planes but for the coefficients."""
+    """Return the arguments of step_planes, and those of move_planes without the coefficients."""
     planes, gradients, b, a, analysis, synthesis, *options, eps, floor, low, high = args
     return [planes, gradients, analysis, synthesis, *options, eps, floor], [
         b,
@@ -165,7 +165,7 @@ def family_cases():
 
 @merged
 @pytest.mark.parametrize("family", list(family_cases()), ids=str)
-def test_family_renders_the_same_part_by_part(family):
+def test_frames_do_not_depend_on_chunks(family):
     shape = 3, 2, *family.pyramid.image_shape
     x, g = image(*shape, dtype=torch.float32), 0.02 * normal(*shape, dtype=torch.float32)
     motion = family.prepare(x, g)
@@ -233,22 +233,22 @@ def test_second_derivatives_are_those_of_the_reference():
 @merged
 @pytest.mark.parametrize("again", [False, True])
 def test_gradients_of_inputs_that_depend_on_each_other(again):
-    """One tensor is both factors, the gradient is computed from the image; each hook runs once."""
-    x, _, b, _, *how = replace(CASES["odd-joint-complex-both"], low=-9.0, high=9.0).args()
+    """One tensor is used for both factors, and the gradient depends on the image. Each hook runs once."""
+    x, _, b, _, *options = replace(CASES["odd-joint-complex-both"], low=-9.0, high=9.0).args()
 
-    def gradients_of(function, x, b, how):
+    def gradients_of(function, x, b, options):
         x, b, calls = x.detach().requires_grad_(), b.detach().requires_grad_(), []
         inner = x * 1.0
         inner.register_hook(lambda grad: calls.append(1))
-        frames = function(inner, inner.sin(), b, b, *how)
+        frames = function(inner, inner.sin(), b, b, *options)
         grads = torch.autograd.grad(frames.square().sum(), (x, b), create_graph=again)
         if again:
             grads += torch.autograd.grad(grads[0].square().sum(), (x, b))
         assert calls == [1] * (1 + again)
         return grads
 
-    actual = gradients_of(RAW.morph_planes, x, b, how)
-    for a, e in zip(actual, gradients_of(reference.morph_planes, *widened([x, b, how])), strict=True):
+    actual = gradients_of(RAW.morph_planes, x, b, options)
+    for a, e in zip(actual, gradients_of(reference.morph_planes, *widened([x, b, options])), strict=True):
         assert_close(a, e, "op_backward")
 
 
@@ -275,8 +275,8 @@ def test_forward_mode_has_frames_and_a_tangent():
     args = CASES["odd"].args()
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual(args[0], torch.ones_like(args[0]))
-        how = ["joint", "complex", False, 1.0, 0.3, (-0.5, 0.75)]
-        frames, tangent = torch.autograd.forward_ad.unpack_dual(ops.morph_planes(dual, *args[1:7], *how))
+        options = ["joint", "complex", False, 1.0, 0.3, (-0.5, 0.75)]
+        frames, tangent = torch.autograd.forward_ad.unpack_dual(ops.morph_planes(dual, *args[1:7], *options))
     assert_close(frames, RAW.morph_planes(*args), "render")
     assert tangent.isfinite().all() and tangent.any()
 
@@ -303,7 +303,7 @@ def with_threads(count: int, args: list) -> torch.Tensor:
 
 @merged
 @pytest.mark.parametrize("label", ["even", "threads", "threads-per_plane", "shared"])
-def test_neither_threads_nor_neighbours_change_a_bit(label):
+def test_frames_do_not_depend_on_threads_and_other_planes(label):
     args = CASES[label].args()
     frames = with_threads(1, args)
     assert all(torch.equal(with_threads(count, args), frames) for count in (2, 3))
@@ -327,7 +327,7 @@ def test_large_planes_are_shared_by_threads():
 @merged
 @pytest.mark.parametrize("frames", [3, 8])
 def test_parallel_regions_are_few(frames):
-    """One for the filters, one for everything else, whether threads take whole frames or share them."""
+    """There is one region for the filters and one for everything else, also if threads share frames."""
     args = CASES["shared"].args()
     args[2], args[3] = (0.1 * torch.ones(frames, 1) for _ in range(2))
     before = native.parallel_regions()

@@ -1,4 +1,4 @@
-"""morph_planes_to_l2: beside the search that renders by the other ops, and morph_planes at the factors found."""
+"""morph_planes_to_l2, compared with the search by the other ops, and with morph_planes at the factors found."""
 
 import math
 from itertools import product
@@ -49,7 +49,7 @@ def limits_of(motion, max_l2, frames_before=3, **changes):
     return L2Limits(**{**of_samples, **search, **changes})
 
 
-def check_beside_the_search(motion, limits, bounds=BOUNDS):
+def check_with_the_search(motion, limits, bounds=BOUNDS):
     """Check frames, distances and flags of the op; return its results, frames as [F, B, C, H, W]."""
     found = motion.frames_at_l2(limits, bounds)
     M, source = len(limits.max_l2), motion.image
@@ -66,7 +66,7 @@ def check_beside_the_search(motion, limits, bounds=BOUNDS):
         )
         assert torch.equal(found.attained[m], expected.attained)
         assert torch.equal(found.out_of_range[m], expected.out_of_range)
-        # The same trials, but for the rounding of distances and speeds.
+        # Both searches try the same factors, up to the rounding of distances and speeds
         torch.testing.assert_close(found.factors[m - M], expected.factor, rtol=1e-3, atol=0)
         assert ((found.l2[m] - expected.l2).abs() <= 2 * limits.tolerances[m]).all()
     return found._replace(frames=frames)
@@ -83,7 +83,7 @@ def settings():
 def test_frames_are_those_of_the_search(size, channels, edit, rule, synthesis, bounds):
     motion = motion_of(csp(size, edit, rule, synthesis=synthesis), (4, channels, *size))
     targets = torch.tensor([[0.05, 0.3, 0.0, 1.0]])
-    found = check_beside_the_search(motion, limits_of(motion, targets), bounds)
+    found = check_with_the_search(motion, limits_of(motion, targets), bounds)
     assert found.attained.all() and not found.out_of_range.any()
 
 
@@ -91,24 +91,24 @@ def test_frames_are_those_of_the_search(size, channels, edit, rule, synthesis, b
 @pytest.mark.parametrize("size, edit", [((45, 35), "phase"), ((32, 32), "joint")])
 def test_luma_moves_all_channels(size, edit):
     motion = motion_of(LumaFamily(csp(size, edit)), (3, 3, *size))
-    assert check_beside_the_search(motion, limits_of(motion, [0.2, 0.9], 1)).attained.all()
+    assert check_with_the_search(motion, limits_of(motion, [0.2, 0.9], 1)).attained.all()
 
 
 def test_each_distance_has_a_frame():
     motion = motion_of(csp((32, 32), "joint"), (2, 3, 32, 32))
-    found = check_beside_the_search(motion, limits_of(motion, [0.2, 0.1, 0.7], 1))
+    found = check_with_the_search(motion, limits_of(motion, [0.2, 0.1, 0.7], 1))
     assert found.attained.all() and torch.equal(found.frames[0], motion.image)
 
 
 def test_limits_are_kept():
-    """Distances that no phase reaches, a cap on phases, and factors that cannot be represented."""
+    """For distances that no change of phases reaches, a cap on phases, and factors that cannot be represented."""
     motion = motion_of(csp((32, 32)), (3, 1, 32, 32))
-    assert not check_beside_the_search(motion, limits_of(motion, [50.0])).attained.any()
+    assert not check_with_the_search(motion, limits_of(motion, [50.0])).attained.any()
     cap = 0.01
-    found = check_beside_the_search(motion, limits_of(motion, [5.0], phase_cap=cap))
+    found = check_with_the_search(motion, limits_of(motion, [5.0], phase_cap=cap))
     torch.testing.assert_close(found.factors[-1], cap / motion.largest_phase_step(), rtol=1e-6, atol=0)
     weak = motion_of(csp((32, 32)), (3, 1, 32, 32), gradient_scale=1e-6)
-    found = check_beside_the_search(weak, limits_of(weak, [1.0], range_ends=torch.tensor([1.0, 1e30, 2.0])))
+    found = check_with_the_search(weak, limits_of(weak, [1.0], range_ends=torch.tensor([1.0, 1e30, 2.0])))
     assert found.out_of_range.tolist() == [[True, False, True]]
     no_trial = motion.frames_at_l2(limits_of(motion, [1.0], iterations=0), BOUNDS)
     assert not no_trial.factors.any() and not no_trial.attained.any()
@@ -117,9 +117,9 @@ def test_limits_are_kept():
 def test_source_outside_the_bounds_is_clipped():
     motion = motion_of(csp((35, 27)), (2, 1, 35, 27))
     bounds = (0.2, 0.8)
-    found = check_beside_the_search(motion, limits_of(motion, [0.0]), bounds)
+    found = check_with_the_search(motion, limits_of(motion, [0.0]), bounds)
     assert not found.attained.any() and torch.equal(found.frames[-1], motion.image.clamp(*bounds))
-    check_beside_the_search(motion, limits_of(motion, [[3.0, 4.0]]), bounds)
+    check_with_the_search(motion, limits_of(motion, [[3.0, 4.0]]), bounds)
 
 
 def test_gradients_without_motion_and_not_finite_ones_leave_others_alone():
@@ -150,7 +150,7 @@ def results(motion, count, limits):
 @pytest.mark.parametrize(
     "shape", [(5, 1, 40, 36), (1, 1, 128, 192), (1, 3, 128, 192), (3, 2, 128, 192)], ids=str
 )  # whole samples, and one that threads share
-def test_threads_change_no_bit(shape):
+def test_results_do_not_depend_on_threads(shape):
     motion = motion_of(csp(shape[-2:], "joint"), shape)
     limits = limits_of(motion, [0.5, 2.0], 2)
     expected = results(motion, 1, limits)
@@ -168,9 +168,9 @@ def raw_arguments() -> list:
         patch.setattr(ops, "morph_planes_to_l2", lambda *args, **options: calls.append((args, options)))
         motion.frames_at_l2(limits_of(motion, [0.1]), BOUNDS)
     ((x, g, count, *tensors, analysis, synthesis, i_power, edit, rule, both, eps, floor, bounds), options) = calls[0]
-    how = [i_power, ops.EDITS[edit], ops.RULES[rule], both, eps, floor, *bounds]
+    arguments = [i_power, ops.EDITS[edit], ops.RULES[rule], both, eps, floor, *bounds]
     search = [options[name] for name in ("phase_cap", "phase_limit", "speed_share", "iterations")]
-    return [x, g, count, options["base"], *tensors, analysis, synthesis, *how, *search]
+    return [x, g, count, options["base"], *tensors, analysis, synthesis, *arguments, *search]
 
 
 def test_empty_batches_have_empty_results():

@@ -245,7 +245,7 @@ def test_extrapolate_is_finite_at_the_origin(rule, dtype, device):
 @merged
 @pytest.mark.parametrize("rule, magnitude", list(product(["complex", "polar"], [1e-30, 1e-18, 1e18, 1e30])))
 def test_amplitudes_do_not_under_or_overflow(magnitude, rule, device):
-    """Even where squares of the amplitudes are beyond the range of float32."""
+    """Even if squares of the amplitudes overflow or underflow in float32."""
     unit = case("polar_split", "", POINT_SHAPES["odd"]).build(torch.float32, device)[0]
     c = unit * magnitude
     wide_c = widened(c)
@@ -344,6 +344,6 @@ def test_floor_is_relative_to_the_largest_of_each_plane(device):
 
 
 def test_comparison_of_nan_with_a_number_raises():
-    """A check of tolerances.py."""
+    """Tests tolerances.py."""
     with pytest.raises(AssertionError, match="finite"):
         error_of(torch.tensor([float("nan")]), torch.tensor([1.0]))

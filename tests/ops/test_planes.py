@@ -1,4 +1,4 @@
-"""split_planes and merge_planes: planes to bands and back in one pass, on CPUs that have these ops."""
+"""split_planes and merge_planes, which compute bands from planes and planes from bands, on CPUs that have them."""
 
 import itertools
 from collections import Counter
@@ -18,10 +18,10 @@ from steerlens_fast.pyramid.bank import Bank, Part
 from steerlens_fast.pyramid.filters import Geometry, max_scales
 
 pytestmark = pytest.mark.skipif(not native.LARGEST_PLANE_SIDE["cpu"], reason="this CPU has no ops on whole planes")
-# Marks tests of what only the CPU's own kernels have: threads, large sides, streaming stores.
+# Marks tests that do not apply to emulated CUDA kernels: of threads, large sides, streaming stores
 of_cpu_kernels = pytest.mark.skipif(not native.SIMD_WIDTH, reason="the CPU's kernels are replaced")
 REAL, COMPLEX, PAIRS = 0, 1, 2
-PAST_THE_CACHES = 16 << 20  # results of more bytes are written with non-temporal stores
+STREAMED_BYTES = 16 << 20  # larger results are written with non-temporal stores
 
 # N planes of H x W, then groups (K, h, w).
 SHAPES = {
@@ -205,22 +205,22 @@ def test_gradients_are_those_of_the_reference(case):
 
 def test_derivative_of_the_gradient_is_the_op():
     case = CASES["odd-complex"]
-    x, *how = case.split()
+    x, *options = case.split()
     x.requires_grad_()
-    outs = RAW.split_planes(x, *how)
+    outs = RAW.split_planes(x, *options)
     cotangents = [torch.randn_like(o).requires_grad_() for o in outs]
     (grad,) = torch.autograd.grad(outs, x, cotangents, create_graph=True)
     v = torch.randn_like(x)
-    for a, e in zip(torch.autograd.grad(grad, cotangents, v), RAW.split_planes(v, *how)):
+    for a, e in zip(torch.autograd.grad(grad, cotangents, v), RAW.split_planes(v, *options)):
         assert_close(a, e, "pyramid")
 
 
 def test_filters_that_require_grad_raise():
     case = CASES["even-complex"]
-    x, filters, *how = case.split()
+    x, filters, *options = case.split()
     filters[0].requires_grad_()
     with pytest.raises(RuntimeError, match="constants"):
-        RAW.split_planes(x.requires_grad_(), filters, *how)[0].abs().sum().backward()
+        RAW.split_planes(x.requires_grad_(), filters, *options)[0].abs().sum().backward()
 
 
 @pytest.mark.parametrize("label", ["odd-real", "odd-complex", "odd-pairs"])
@@ -253,7 +253,7 @@ THREADED = [label for label in CASES if label.startswith(("threads-", "shared-")
 
 @merged
 @pytest.mark.parametrize("label", ["even-complex", "odd-real", *THREADED])
-def test_neither_threads_nor_neighbours_change_a_bit(label):
+def test_frames_do_not_depend_on_threads_and_other_planes(label):
     case, before = CASES[label], torch.get_num_threads()
     named = [("merge_planes", case.merge(residual=1))] + (
         [("split_planes", case.split())] if case.form != PAIRS else []
@@ -274,7 +274,7 @@ def test_neither_threads_nor_neighbours_change_a_bit(label):
 
 @of_cpu_kernels
 def test_parallel_regions_are_few():
-    """One for the filters, one for everything else."""
+    """There is one region for the filters, and one for everything else."""
     case = CASES["shared-complex"]
     for op, args in (("split_planes", case.split()), ("merge_planes", case.merge())):
         before = native.parallel_regions()
@@ -303,11 +303,11 @@ def test_single_large_plane_is_shared_by_threads(threads):
 @pairwise
 @pytest.mark.parametrize("op, planes", [("split_planes", 40), ("merge_planes", 264)])
 @pytest.mark.parametrize("width", [128, 132])
-def test_large_results_written_past_the_caches_are_those_of_single_planes(op, planes, width):
+def test_large_streamed_results_are_those_of_single_planes(op, planes, width):
     case = PlaneCase((planes, 128, width, [(4 if op == "split_planes" else 1, 128, width)]), COMPLEX)
     args = case.split() if op == "split_planes" else case.merge()
     (whole,) = every_plane(op, args)
-    assert whole.nbytes > PAST_THE_CACHES
+    assert whole.nbytes > STREAMED_BYTES
     for i in range(planes):
         assert torch.equal(every_plane(op, one_plane(op, args, i))[0][0], whole[i])
 
@@ -315,7 +315,7 @@ def test_large_results_written_past_the_caches_are_those_of_single_planes(op, pl
 @pairwise
 @pytest.mark.parametrize("kind", bank.KINDS)
 @pytest.mark.parametrize("shape", [(28, 28), (45, 35), (64, 90)])
-def test_banks_are_the_same_by_planes_and_by_ffts(kind, shape, monkeypatch, taken):
+def test_banks_give_the_same_with_plane_ops_and_ffts(kind, shape, monkeypatch, taken):
     geometry = Geometry(shape, max_scales(shape), 3, 5, 1.0, False, True)
     parts = (Part("highpass"), Part(0), Part(1, (0, 2, 3)), Part("lowpass"))
     whole, x = Bank(geometry, kind, parts), image(3, *shape, dtype=torch.float32)
@@ -376,7 +376,7 @@ def test_plane_ops_supported():
 
 @of_cpu_kernels
 def test_fft_tables_stay_valid_while_their_cache_overflows():
-    """In several threads at once: a full cache is emptied."""
+    """Several threads use the tables at the same time, while the full cache is emptied."""
 
     def identity(n: int) -> bool:
         x = normal(1, n, 2, dtype=torch.float32, seed=n)

@@ -1,4 +1,4 @@
-"""sincos, atan2 and exp of math/trig.h, through the ops, compared with float64."""
+"""The functions of math/trig.h, called through the ops, compared with float64."""
 
 import math
 
@@ -21,7 +21,7 @@ def around(values: torch.Tensor, steps: int = 3) -> torch.Tensor:
 
 
 def angles(limit: float) -> torch.Tensor:
-    """A dense grid, the quadrants' and octants' borders with their neighbours, and numbers close to 0."""
+    """Return a dense grid of angles, multiples of pi/4 with their neighbours, and numbers close to 0."""
     borders = around(torch.arange(-1000, 1001, dtype=torch.float64) * (math.pi / 4))
     tiny = torch.logspace(-38, 0, 400)
     grid = torch.linspace(-limit, limit, 200_001)
@@ -92,7 +92,7 @@ def check_atan2(radius, device):
 
 
 def test_atan2_is_accurate(device):
-    """All around the circle, with the axes and diagonals and their neighbours."""
+    """For angles around the whole circle, and for axes, diagonals and their neighbours."""
     for radius in [1e-30, 1e-10, 1.0, 1e10, 1e30]:
         check_atan2(radius, device)
 
@@ -127,7 +127,7 @@ def test_exp_is_accurate(device):
 
 
 def test_exp_at_the_ends_of_float32(device):
-    """Finite as long as float32 holds the value, then infinity; subnormal values may be 0."""
+    """Results are finite if float32 can represent them, else infinite; subnormal ones may be 0."""
     x = torch.tensor([88.5, 88.72, 89.0, 1e4, math.inf, -88.0, -103.0, -200.0, -math.inf], device=device)
     actual, expected = exp_of(x).double().cpu(), x.cpu().exp().double()
     assert torch.equal(actual.isinf(), expected.isinf())

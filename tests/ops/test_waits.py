@@ -1,10 +1,10 @@
-"""Analysis, synthesis and morphs by factors never wait for the device, budgets once per render; needs no GPU."""
+"""The host never waits for the (fake) GPU in pyramids and morphs by factors; for budgets it waits once per render."""
 
 import pytest
 import torch
+from fake_gpu import FakeGpu, OnGpu, patch_cuda
 from linear import SIZE, Linear, inputs
 from pairwise import merged, pairwise
-from pretend import OnGpu, PretendGpu, pretend
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, SteerableLens, SteerablePyramid, factor_at_l2
@@ -14,12 +14,12 @@ from steerlens_fast.morphs import MorphStatus
 
 @pytest.fixture
 def gpu_mode(monkeypatch):
-    pretend(monkeypatch)
-    return PretendGpu()
+    patch_cuda(monkeypatch)
+    return FakeGpu()
 
 
 def test_operations_that_do_not_wait_are_not_recorded():
-    x, mode = torch.arange(6.0).view(2, 3), PretendGpu()
+    x, mode = torch.arange(6.0).view(2, 3), FakeGpu()
     with mode:
         t = OnGpu(x)
         assert t.device.type == "cuda" and torch.equal(((2 * t)[1:] + 1)._held, 2 * x[1:] + 1)
@@ -41,7 +41,7 @@ WAITS = {
 
 
 def check_every_kind_of_wait_is_recorded(wait):
-    with PretendGpu() as mode:
+    with FakeGpu() as mode:
         t = OnGpu(torch.arange(6.0).view(2, 3))
         try:
             wait(t)
@@ -84,12 +84,12 @@ def test_morph_along_a_gradient_does_not_wait(synthesis, edit, gpu_mode):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("target", [3, None, [1, 2]], ids=str)
 def test_frozen_morph_by_the_lens_does_not_wait(family, target, color, gpu_mode):
-    (x, _), how = inputs(), {"factors": 3.0, "frames": 4}
+    (x, _), options = inputs(), {"factors": 3.0, "frames": 4}
     rule = "complex" if family == "pixel" else "polar"
-    expected = SteerableLens(Linear(), family=family, rule=rule, color=color).morph(x, target, **how)
+    expected = SteerableLens(Linear(), family=family, rule=rule, color=color).morph(x, target, **options)
     with gpu_mode as mode:
         lens = SteerableLens(Linear(OnGpu), family=family, rule=rule, color=color)
-        morphs = lens.morph(OnGpu(x), target, **how)
+        morphs = lens.morph(OnGpu(x), target, **options)
     assert not mode.waits
     assert morphs.frames.device.type == "cuda"
     assert_close(morphs.frames._held, expected.frames, "render")
@@ -101,10 +101,10 @@ def test_frozen_morph_by_the_lens_does_not_wait(family, target, color, gpu_mode)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("regime", ["live", "persistent"])
 def test_refreshed_gradients_do_not_wait(regime, family, gpu_mode):
-    (x, _), how = inputs(), {"factors": 0.5, "frames": 3}
-    expected = SteerableLens(Linear(), family=family, regime=regime).morph(x, 3, **how)
+    (x, _), options = inputs(), {"factors": 0.5, "frames": 3}
+    expected = SteerableLens(Linear(), family=family, regime=regime).morph(x, 3, **options)
     with gpu_mode as mode:
-        morphs = SteerableLens(Linear(OnGpu), family=family, regime=regime).morph(OnGpu(x), 3, **how)
+        morphs = SteerableLens(Linear(OnGpu), family=family, regime=regime).morph(OnGpu(x), 3, **options)
     assert not mode.waits
     assert_close(morphs.frames._held, expected.frames, "render")
 
@@ -126,7 +126,7 @@ def test_budget_waits_once_per_render(gpu_mode):
 
 
 def test_invalid_samples_get_a_status_without_a_wait(gpu_mode):
-    """On a CPU they raise; on a GPU that would wait. The other samples are unchanged."""
+    """On a CPU they raise an error; on a GPU, the check would have to wait. The other samples are unchanged."""
     x, _ = inputs(4)
     bad = x.clone()
     bad[1, 0, 3, 3], bad[2, 1, 0, 0] = float("nan"), 1.5
@@ -147,7 +147,7 @@ def test_invalid_samples_get_a_status_without_a_wait(gpu_mode):
 
 
 def test_factors_on_the_host_raise_while_a_graph_is_captured(gpu_mode, monkeypatch):
-    """Each replay would read the host's memory again."""
+    """Replays of the graph would read this memory of the host later."""
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     (x, g), family = inputs(), CSPFamily(SteerablePyramid(SIZE))
     with gpu_mode:

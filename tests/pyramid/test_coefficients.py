@@ -1,4 +1,4 @@
-"""Coefficients: a pytree with the helpers of a tensor, plenoptic's dictionary, and one packed tensor."""
+"""Coefficients: pytree, methods, conversion to plenoptic's dictionary, and packing into one tensor."""
 
 import copy
 import pickle
@@ -23,7 +23,7 @@ def c(pyramid):
 
 @pytest.fixture
 def some(pyramid):
-    """Coefficients that lack parts."""
+    """Coefficients without some parts."""
     return pyramid.analyze(image(24, 17), scales=[1], residuals=False)
 
 
@@ -98,7 +98,7 @@ def test_arithmetic_applies_to_all_parts(c):
 
 
 def test_missing_parts_stay_missing_in_arithmetic(some):
-    """None plus None is None, as for every other helper."""
+    """None plus None is None."""
     assert same(some + some, 2 * some)
     assert not (some - some).bands[1].any()
 

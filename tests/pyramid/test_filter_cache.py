@@ -36,7 +36,7 @@ def empty_cache():
 
 
 def resident() -> int:
-    """Return the bytes of the process that are in memory, without idle blocks and what glibc keeps of freed memory."""
+    """Return the resident bytes of the process, after idle blocks and glibc's freed memory are released."""
     gc.collect()
     native.free_idle_blocks()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):

@@ -1,4 +1,4 @@
-"""The filters compared with the formulas of their docstring, in numpy, and their symmetries."""
+"""The filters have the symmetries and values of the formulas in their docstring, computed with numpy."""
 
 import math
 
@@ -28,7 +28,7 @@ GEOMETRIES = [
 
 
 def frequencies(geometry, block):
-    """Return (f_y, f_x), 1 at Nyquist, of the lowest frequencies of a block; Nyquist of even sizes is positive."""
+    """Return (f_y, f_x) of the frequencies of a block, in units of the Nyquist frequency, which is positive itself."""
     signed = lambda n: np.array([k if k <= n // 2 else k - n for k in range(n)])
     return [2 * signed(n) / N for n, N in zip(block, geometry.shape)]
 
@@ -68,7 +68,7 @@ def test_filters_are_those_of_the_formulas(geometry):
 @merged
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_squares_add_up_to_one(geometry):
-    """Reconstruction is perfect, and the crop of a scale's block loses nothing."""
+    """So reconstruction is exact, and nothing is lost when a scale is cropped."""
     H, W = geometry.shape
     total = filters.highpass_filter(geometry) ** 2
     pieces = [filters.band_filter(geometry, s).square().sum(0) for s in range(geometry.num_scales)]
@@ -93,7 +93,7 @@ def test_bands_vanish_at_dc_and_nyquist(geometry):
 @merged
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_one_of_two_opposite_frequencies_is_kept(geometry):
-    """weight(f) + weight(-f) = 2 wherever a band is not zero: its real part has the two-sided filter."""
+    """weight(f) + weight(-f) = 2 where a band is not zero, so that its real part has the two-sided filter."""
     for s in range(geometry.num_scales):
         weight = filters.analytic_weight(geometry, s)
         opposite = torch.roll(weight.flip(-2, -1), (1, 1), (-2, -1))

@@ -63,7 +63,7 @@ def test_empty_batch_gives_empty_results(lead, synthesis, device):
 @merged
 @syntheses
 def test_memory_layout_does_not_matter(synthesis, device):
-    """Transposed, strided and expanded images and bands."""
+    """Images and bands may be transposed, strided or expanded."""
     pyramid = SteerablePyramid((16, 16), synthesis=synthesis)
     x = image(2, 3, 16, 32, device=device)
     for view in (x[..., ::2], x[..., :16].mT, x[:1, :1, :, :16].expand(2, 3, 16, 16)):
@@ -114,7 +114,7 @@ def test_chunks_do_not_change_gradients(small_chunks, device):
 @pytest.mark.parametrize("kind", KINDS)
 @dtypes
 def test_masks_are_shared_by_pyramids_of_one_geometry(kind, dtype, device):
-    """Also by banks of all and of some scales."""
+    """Banks of all scales and of some scales also share them."""
     like = torch.zeros(1, dtype=dtype, device=device)
     one, other = (SteerablePyramid((32, 32), order=2).geometry for _ in range(2))
     for merging in (False, True):

@@ -1,4 +1,4 @@
-"""Agreement with plenoptic's SteerablePyramidFreq at even sizes, where it samples the true frequencies."""
+"""Agreement with plenoptic's SteerablePyramidFreq at even sizes (at odd sizes, its frequencies are shifted)."""
 
 import pytest
 import torch
@@ -57,7 +57,7 @@ def test_coefficients_agree_with_plenoptic(shape, order, tight_frame, downsample
 @merged
 @at_every_geometry
 def test_syntheses_of_edited_phases_agree_with_plenoptic(shape, order, tight_frame, downsample):
-    """Each from the other's coefficients, after every phase was turned by another angle."""
+    """Each synthesises the coefficients of the other, after all phases were changed by different angles."""
     mine, other = both(shape, order, tight_frame, downsample)
     x = image(1, 1, *shape, dtype=torch.float32)
     turn = lambda t: t * torch.exp(1j * normal(*t.shape, dtype=torch.float32, seed=t.shape[-1]))
@@ -77,7 +77,7 @@ def test_syntheses_of_some_bands_agree_with_plenoptic(scales, bands):
 
 
 def test_gradients_agree_with_plenoptic():
-    """By autograd through either, of a weighted sum of an image whose phases were turned."""
+    """Autograd through both gives the same gradient of a weighted sum of an image with changed phases."""
     mine, other = both((64, 64), 3, False, True, height=2)
     x, weights = image(1, 1, 64, 64, dtype=torch.float32), normal(1, 1, 64, 64, dtype=torch.float32)
     grads = []

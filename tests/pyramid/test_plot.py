@@ -1,4 +1,4 @@
-"""The plot of a pyramid: which panels are drawn, and where."""
+"""The plot of a pyramid has the right panels, in the right places."""
 
 import dataclasses
 import io

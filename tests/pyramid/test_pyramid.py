@@ -68,7 +68,7 @@ def test_reconstruction_at_every_order(order, device):
 @small
 @dtypes
 def test_analysis_and_synthesis_are_those_of_the_reference(shape, option, synthesis, dtype, device):
-    """The two syntheses differ for coefficients that no image has."""
+    """The coefficients are not those of an image, since the two syntheses differ only for such coefficients."""
     pyramid = SteerablePyramid(shape, **option, synthesis=synthesis)
     x = image(2, *shape, dtype=dtype, device=device)
     analyzed = pyramid.analyze(x)
@@ -103,7 +103,7 @@ def test_coefficients_have_the_documented_sizes_and_types(dtype, device):
 @pytest.mark.parametrize("shape", SMALL_IMAGES[::3], ids=str)
 @dtypes
 def test_tight_frame_keeps_the_energy_and_its_adjoint_synthesis_is_the_adjoint(shape, option, dtype, device):
-    """<S x, c> = <x, S' c> for coefficients that no image has."""
+    """<S x, c> = <x, S' c>, also for coefficients that are not those of an image."""
     pyramid = SteerablePyramid(shape, **{**option, "tight_frame": True}, synthesis="adjoint")
     x, c = normal(*shape, dtype=dtype, device=device), random_coefficients(pyramid, dtype=dtype, device=device)
     dot = lambda a, b: (a.conj() * b).real.double().sum()
@@ -130,7 +130,7 @@ def test_analysis_and_synthesis_are_linear(dtype, device):
 @pytest.mark.parametrize("ky, kx", [(2, 5), (-4, 3), (0, 6), (5, 0), (-3, -7)])
 @pytest.mark.parametrize("shape", [(32, 32), (31, 45)], ids=str)
 def test_shift_of_a_grating_changes_the_phase(shape, ky, kx):
-    """A shift by d changes the phase by -omega d, with the sign of omega that lies in the passband."""
+    """A shift by d changes the phase by -omega d, where omega has the sign that is in the filter's passband."""
     H, W = shape
     pyramid = SteerablePyramid(shape, order=2)
     y, x = torch.arange(H, dtype=torch.float64)[:, None], torch.arange(W, dtype=torch.float64)
@@ -211,8 +211,8 @@ def test_analysis_of_some_scales_computes_only_these(scales, residuals, device):
         assert some.highpass is None and some.lowpass is None
     bands = [(2, 4, *pyramid.geometry.band_shape(s)) for s in wanted]
     ends = [(2, 1, 40, 36), (2, 1, *pyramid.geometry.band_shape(3))] if residuals else []
-    asked = [(2, 40, 19)] + bands + ends if bands + ends else []
-    assert sorted(ffts.shapes) == sorted(asked)
+    expected = [(2, 40, 19)] + bands + ends if bands + ends else []
+    assert sorted(ffts.shapes) == sorted(expected)
 
 
 @merged
@@ -237,11 +237,11 @@ def test_synthesis_from_some_bands_reads_only_these(scales, orientations, residu
     columns = lambda w: w // 2 + 1 if synthesis == "adjoint" else w
     bands = len(wanted) if synthesis == "adjoint" else (len(wanted) + 1) // 2  # two real bands make one complex one
     shapes = [pyramid.geometry.band_shape(s) for s in wanted_scales if wanted]
-    asked = [(2, bands, h, w) for h, w in shapes]
+    transformed = [(2, bands, h, w) for h, w in shapes]
     low = pyramid.geometry.band_shape(3)
-    asked += [(2, 1, 40, columns(36)), (2, 1, low[0], columns(low[1]))] if residuals else []
-    asked += [(2, 40, 36)] if asked else []
-    assert sorted(ffts.shapes) == sorted(asked)
+    transformed += [(2, 1, 40, columns(36)), (2, 1, low[0], columns(low[1]))] if residuals else []
+    transformed += [(2, 40, 36)] if transformed else []
+    assert sorted(ffts.shapes) == sorted(transformed)
 
 
 @merged
@@ -257,7 +257,7 @@ def test_syntheses_of_all_parts_add_up(synthesis, device):
 @merged
 @syntheses
 def test_planes_are_independent(synthesis, device):
-    """A plane of NaN or of huge numbers changes no bit of the others: bands are paired within a plane only."""
+    """A plane of NaN or of huge numbers does not change the other planes."""
     pyramid = SteerablePyramid((24, 20), synthesis=synthesis)
     x = image(5, 24, 20, dtype=torch.float32, device=device)
     alone = pyramid.synthesize(pyramid(x))
@@ -281,7 +281,7 @@ def test_missing_parts_contribute_nothing(device):
 
 
 def band_at(pyramid, x, scale: int, angle: float):
-    """Return the real band of the filter at this angle."""
+    """Return the real band of the filter with this angle."""
     g = pyramid.geometry
     log_r, theta = filters.polar_grid(g, g.band_shape(scale))
     radial = filters.low_product(log_r, scale + 1, g.transition_width) * filters.high(

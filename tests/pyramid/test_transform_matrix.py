@@ -70,7 +70,7 @@ def loss_of(part):
     return lambda t, g, f: (part(t, g, f).square() * 0.5).sum()
 
 
-# Cells: derivatives of a part that are computed inside the function that is compiled or exported.
+# Derivatives of a part that are computed inside the compiled or exported function
 INSIDE = {
     "plain": lambda part: part,
     "grad": lambda part: torch.func.grad(loss_of(part), argnums=(0, 1)),
@@ -86,9 +86,9 @@ def leaves(t, g, f):
     return t.detach().requires_grad_(), g.detach().requires_grad_(), f
 
 
-def of_leaves(outputs, inputs, lead=(), **how):
+def of_leaves(outputs, inputs, lead=(), **options):
     """Return the gradients of inputs, zeros for those without effect; ``lead`` is the batch shape of the gradients."""
-    grads = torch.autograd.grad(outputs, inputs, allow_unused=True, **how)
+    grads = torch.autograd.grad(outputs, inputs, allow_unused=True, **options)
     return [x.new_zeros(*lead, *x.shape) if d is None else d for d, x in zip(grads, inputs)]
 
 
@@ -114,7 +114,7 @@ def double_backward(part, t, g, f):
     return of_leaves(first.square().sum(), (t, g))
 
 
-# Cells: derivatives by autograd through a part after it was compiled or exported.
+# Derivatives by autograd through a compiled or exported part
 OUTSIDE = {"backward": backward, "batched_backward": batched_backward, "double_backward": double_backward}
 CELLS = [*INSIDE, *OUTSIDE]
 
@@ -244,7 +244,7 @@ def test_lens_in_a_compiled_function_breaks_the_graph():
 
 @pytest.mark.parametrize("name", ["forward", "render_csp_joint", "render_fourier_bands"])
 def test_forward_mode_jacobians_of_torch_func_equal_reverse_mode(name):
-    """The vectorised older function raises an error that names those of torch.func."""
+    """The older function with vectorize=True raises an error that names the functions of torch.func."""
     t, g, f = inputs_of(name, 1, 2)
     loss = lambda x: as_list(PARTS[name](x, g, f))[0].real.square().mean((-1, -2)).flatten()
     expected = torch.autograd.functional.jacobian(loss, t)

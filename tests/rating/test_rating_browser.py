@@ -1,4 +1,4 @@
-"""The form in a browser: filled in by keys and by clicks, closed and opened again, saved, and tallied."""
+"""The rating form in a browser: filled in by keys and clicks, closed and opened again, saved and tallied."""
 
 import json
 import time
@@ -31,7 +31,7 @@ def ready(window, place: int) -> None:
 
 
 def saved(folder, window):
-    """Save the answers as a file; returns its path."""
+    """Save the answers as a file and return its path."""
     window.download_to(folder)
     window.click("#download")
     name = window.run("return document.querySelector('#done').textContent").removeprefix("Saved as ").removesuffix(".")
@@ -42,7 +42,7 @@ def saved(folder, window):
 
 
 def test_form_is_filled_in_by_keys_and_tallied(window, form, tmp_path):
-    """The target for every morph, the source for the others; closed and opened again in between."""
+    """The answers are the target for every morph, and the source for other images. The form is reopened in between."""
     key = {trial["id"]: trial for trial in json.loads(form.key.read_text())["trials"]}
     window.requests()
     window.open(form.page.as_uri())
@@ -76,7 +76,7 @@ def test_form_is_filled_in_by_keys_and_tallied(window, form, tmp_path):
 
 
 def test_form_on_a_phone(window, form):
-    """All controls fit; an answer can be changed, an image left out and rated later; another rater can begin."""
+    """All controls are visible; answers can be changed, images skipped and rated later; another rater can begin."""
     window.resize(390, 844)
     window.open(form.page.as_uri())
     window.type("#rater", "bo")

@@ -1,4 +1,4 @@
-"""The form: what it shows, in which order, and that it does not show the families."""
+"""The rating form: its images, their order, and that it does not reveal the families."""
 
 import base64
 import io
@@ -42,7 +42,7 @@ def test_each_source_is_shown_in_each_family_and_unedited(tmp_path):
 
 
 def test_images_are_the_frames(tmp_path):
-    """Bit for bit: the last frame of a morph, the source of a control, and the classes in the key's order."""
+    """Images are equal bit for bit to the last frame of a morph, or to the source of a control."""
     jobs, frames = make_jobs(tmp_path)
     form = write_form(jobs, tmp_path / "form", count=12, show_source=True)
     page, key = data_of(form.page), json.loads(form.key.read_text())
@@ -58,8 +58,8 @@ def test_images_are_the_frames(tmp_path):
         assert trial["driver"] == (trial["condition"] != "unedited")
 
 
-def test_page_does_not_tell_the_families(tmp_path):
-    """Nor folders, keys, targets or settings; without images and style."""
+def test_page_does_not_reveal_the_families(tmp_path):
+    """The page does not contain names of families, folders, keys, targets or settings."""
     jobs, _ = make_jobs(tmp_path)
     form = write_form(jobs, tmp_path / "form", count=12)
     data = data_of(form.page)
@@ -85,7 +85,7 @@ def test_form_depends_on_the_seed_only(tmp_path):
 
 @pytest.mark.parametrize("sources, conditions", [(7, 3), (8, 4), (2, 2), (1, 3)])
 def test_order_is_balanced_and_separates_images_of_a_source(sources, conditions):
-    """Also where a rater starts elsewhere, and goes on at the beginning after the end."""
+    """Also if a rater starts at another position and continues at the beginning after the end."""
     for seed in range(20):
         order = trial_order(sources, conditions, random.Random(seed))
         assert sorted(order) == [(s, c) for s in range(sources) for c in range(conditions)]
@@ -99,8 +99,8 @@ def test_order_is_balanced_and_separates_images_of_a_source(sources, conditions)
             assert all(b - a > sources // 2 for a, b in pairwise([*at, at[0] + len(order)]))
 
 
-def test_morphs_that_the_classes_do_not_fit_are_left_out(tmp_path):
-    """The target predicted already, a distance not reached, another label; reasons are in the notes."""
+def test_morphs_that_cannot_be_rated_are_left_out(tmp_path):
+    """The notes have the reasons: target already predicted, distance not reached, other label."""
 
     def change(record: dict) -> dict:
         changes = {1: {"source": record.get("target")}, 2: {"attained": False}, 3: {"label": 9}}
@@ -126,13 +126,13 @@ def test_jobs_with_different_targets_are_noted(tmp_path):
     assert "different targets" in note and note.endswith("runner-up (pixel), least (csp-phase)")
 
 
-def test_labels_that_number_other_classes_leave_nothing_out(tmp_path):
+def test_labels_of_other_classes_are_ignored(tmp_path):
     keys = [str(n) for n in range(24)]
     make_job(tmp_path / "job", morphs_of(24, 3), keys, change=lambda record: record | {"label": 9})
     assert write_form(tmp_path / "job", tmp_path / "form").conditions == {"csp-phase": 24, "unedited": 24}
 
 
-def test_jobs_of_different_data_give_equally_many_morphs(tmp_path):
+def test_jobs_of_different_data_give_equal_numbers_of_morphs(tmp_path):
     jobs = [tmp_path / "a", tmp_path / "b"]
     for folder, keys in zip(jobs, (["x", "y", "z"], ["z", "v"])):
         change = lambda record: record | {"sha256": record["key"], "source": 0, "target": 1, "label": 0}
@@ -144,8 +144,8 @@ def test_jobs_of_different_data_give_equally_many_morphs(tmp_path):
     assert sorted(numbers.values()) == [1, 1, 2]
 
 
-def test_judges_are_asked_about_the_same_frames(tmp_path):
-    """A judge that always predicts class 1, and one with other classes."""
+def test_judges_classify_the_same_frames(tmp_path):
+    """One judge always predicts class 1, and one has other classes."""
     jobs, _ = make_jobs(tmp_path)
     judge = lambda images: torch.eye(4)[torch.ones(len(images), dtype=torch.int64)]
     form = write_form(jobs, tmp_path / "form", count=24, judges={"one": judge})

@@ -39,7 +39,7 @@ KEY = {
 
 
 def rated(rater: str, answers: dict, /, **fields) -> dict:
-    """A rater's file; ``answers`` has the choice and the naturalness of each image."""
+    """Return the file of a rater; ``answers`` has the choice and the naturalness of each image."""
     listed = [{"id": n, "choice": c, "naturalness": x, "choice_ms": 1500} for n, (c, x) in answers.items()]
     about = {"format": "steerlens-fast ratings", "form": "f0", "jobs": ["j0"], "rater": rater, "exported": "2026-01-01"}
     return {**about, "answers": listed, **fields}
@@ -75,7 +75,7 @@ def values(one: dict, *names: str) -> list:
 
 
 def test_shares_and_means_by_family(form, tmp_path):
-    """a: first, second, first are the target (3 of 4); of b's three choices one each is target, source and neither."""
+    """In family a, the target was chosen 3 of 4 times; in b, target, source and neither were chosen once each."""
     result = tally(form, write(tmp_path, rated("anna", ANNA), rated("bert", BERT)))
     a, b, unedited = (result["conditions"][name] for name in ("a", "b", "unedited"))
     assert values(a, "target", "source", "neither", "naturalness", "driver") == [0.75, 0.25, 0.0, 4.0, 0.5]

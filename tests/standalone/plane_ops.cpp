@@ -1,7 +1,7 @@
-// Compares the CPU's kernels of the ops on whole planes with reference.h. It needs neither torch nor Python, so that it can
-// be cross compiled and run in an emulator (.ci/standalone).
+// Compares the CPU's kernels of the ops on whole planes with reference.h. The program needs neither torch nor Python, so
+// it can be cross compiled and run in an emulator (.ci/standalone).
 //
-//     plane_ops SIMD_WIDTH     fails if the kernels have another SIMD width, too
+//     plane_ops SIMD_WIDTH     also fails if the kernels have another SIMD width
 #include <cstdio>
 #include <cstdlib>
 #include <random>
@@ -18,14 +18,14 @@ using namespace steerlens;
 using Floats = std::vector<float>;
 using Grids = std::vector<reference::Grid>;
 
-// Relative to the largest value; as "pyramid" and "render" in tests/tolerances.py.
+// Relative to the largest value; the same as "pyramid" and "render" in tests/tolerances.py.
 constexpr double kPyramidTolerance = 3e-6, kRenderTolerance = 3e-5;
 
 struct Size {
   int64_t K, h, w;
 };
 
-// `count` planes of H x W, and the sizes of the groups of bands that move.
+// `count` planes of H x W, and the size of each group of bands.
 struct Shape {
   const char* name;
   int64_t count, H, W;
@@ -43,7 +43,7 @@ const std::vector<Shape> kShapes = {
     {"6x1", 2, 6, 1, {{3, 6, 1}, {1, 3, 1}}},
     {"64x64", 2, 64, 64, {{4, 64, 64}, {3, 32, 32}, {1, 8, 8}}},
 };
-// One plane that two threads share.
+// One plane, so that two threads must share it.
 const Shape kShared = {"shared", 1, 128, 136, {{3, 128, 136}, {1, 64, 68}}};
 
 int failures = 0;
@@ -62,7 +62,7 @@ Floats random_floats(int64_t count, float low, float high, unsigned seed) {
   return out;
 }
 
-// Item `index` of grids that are stored one after the other, with `parts` floats for each value.
+// Returns grid `index` of an array of grids, in which each value has `parts` floats.
 reference::Grid grid_of(const Floats& from, int64_t index, int64_t h, int64_t w, int parts = 1) {
   reference::Grid grid(h, w);
   const float* at = from.data() + index * h * w * parts;
@@ -71,7 +71,7 @@ reference::Grid grid_of(const Floats& from, int64_t index, int64_t h, int64_t w,
   return grid;
 }
 
-// Compares grids with floats that are stored as grid_of expects.
+// Compares the grids from `first` on, stored as for grid_of, with the expected ones.
 void compare(const Floats& actual, int64_t first, const Grids& expected, int parts,
              double tolerance, const std::string& label) {
   double largest = 0, error = 0;
@@ -86,7 +86,7 @@ void compare(const Floats& actual, int64_t first, const Grids& expected, int par
   check(error <= tolerance * largest, label, error / largest);  // false for NaN
 }
 
-// Groups of bands with random filters, as the kernels and as the reference read them.
+// Groups of bands with random filters, in the forms that the kernels and the reference read.
 struct Groups {
   std::vector<Floats> filters;
   std::vector<PlaneGroup<float>> groups;
@@ -125,7 +125,7 @@ PlaneArgs<float> plane_args(const Shape& shape, const std::vector<PlaneGroup<flo
   return {shape.count, shape.H, shape.W, groups, row_blocks(shape.H, shape.H, simd_width())};
 }
 
-// What `run` returns with one thread; checks that two threads change no bit.
+// Returns the result of `run` with one thread; checks that it is equal with two threads.
 template <typename Run>
 auto same_with_two_threads(const Run& run, const std::string& label) {
   set_num_threads(1);
@@ -162,7 +162,7 @@ void test_split(const Shape& shape, Form form, bool with_reference = true) {
   }
 }
 
-// The bands of plane n, as the reference reads them.
+// The bands of plane n, in the form that the reference reads.
 reference::Bands bands_of(const Floats& bands, const PlaneGroup<float>& group, int64_t n) {
   reference::Bands out;
   for (int64_t k = 0; k < group.num_stored(); ++k)
@@ -203,7 +203,7 @@ void test_merge(const Shape& shape, Form form, bool with_reference = true) {
 
 // --- morph_planes, step_planes, move_planes
 
-constexpr int64_t kFrames = 3;  // the second has factors of 0
+constexpr int64_t kFrames = 3;  // the factors of the second frame are 0
 
 struct MorphCase {
   Shape shape;
@@ -219,8 +219,8 @@ struct MorphCase {
   }
 };
 
-// The arguments, and the memory that they point to. With its floor, coefficients near the origin, where phases jump, do
-// not move; images stay near [0, 1].
+// The arguments of the morph, and the memory that they point to. The threshold kFloor is large, so that coefficients near
+// 0, where phases jump, do not move. The filters are scaled so that images stay near [0, 1].
 struct Morph {
   static constexpr float kFloor = 0.3f, kLow = -0.5f, kHigh = 0.75f;
 
@@ -270,7 +270,7 @@ struct Morph {
     return out;
   }
 
-  // The same in two calls.
+  // The frames, computed by step_planes and move_planes.
   Floats frames_of_halves() {
     Floats out(kFrames * shape.count * shape.H * shape.W);
     std::vector<float> speeds(shape.count * args.bands()), phases(speeds.size());

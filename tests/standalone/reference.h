@@ -1,5 +1,5 @@
-// split_planes, merge_planes and morph_planes in float64, with the formulas of steerlens_fast/ops/reference.py. Written to be
-// read, not for speed: Fourier transforms by their definition, one band at a time.
+// split_planes, merge_planes and morph_planes in float64, with the formulas of steerlens_fast/ops/reference.py. The code is
+// simple and slow: Fourier transforms use their definition.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +22,7 @@ struct Grid {
   const Complex& at(int64_t y, int64_t x) const { return values[y * w + x]; }
 };
 
-// A grid of the same size, each value of which is f(value, the other grid's value).
+// The grid of f(a, b) for all values a and b of two grids of the same size.
 template <typename F>
 Grid combined(const Grid& a, const Grid& b, const F& f) {
   Grid out(a.h, a.w);
@@ -30,7 +30,7 @@ Grid combined(const Grid& a, const Grid& b, const F& f) {
   return out;
 }
 
-// sum_j x_j exp(sign 2 pi i j k / n) for n values at a distance of `stride`.
+// Replaces n values x_k, which are `stride` apart, by sum_j x_j exp(sign 2 pi i j k / n).
 inline void transform_line(Complex* line, int64_t n, int64_t stride, int sign) {
   std::vector<Complex> roots(n), in(n);
   for (int64_t j = 0; j < n; ++j) {
@@ -48,14 +48,14 @@ inline void transform_line(Complex* line, int64_t n, int64_t stride, int sign) {
   }
 }
 
-// Forward (sign -1) or inverse (sign 1), not normalised.
+// The forward (sign -1) or inverse (sign 1) Fourier transform, not normalised.
 inline Grid fourier(Grid grid, int sign) {
   for (int64_t y = 0; y < grid.h; ++y) transform_line(&grid.at(y, 0), grid.w, 1, sign);
   for (int64_t x = 0; x < grid.w; ++x) transform_line(&grid.at(0, x), grid.h, grid.w, sign);
   return grid;
 }
 
-// The index in a spectrum of N samples that holds the frequency of index i in one of n <= N samples.
+// The index in a spectrum of N samples that has the same frequency as index i in a spectrum of n <= N samples.
 inline int64_t wider_index(int64_t i, int64_t n, int64_t N) { return i <= n / 2 ? i : i - n + N; }
 
 inline Grid crop(const Grid& spectrum, int64_t h, int64_t w) {
@@ -75,11 +75,11 @@ inline void add_padded(Grid& spectrum, const Grid& block) {
 
 inline Complex power_of_i(int power) { return std::vector<Complex>{1, {0, 1}, -1, {0, -1}}[power]; }
 
-// The filters [K, h, w] of a group of bands, real numbers, and how the group is stored.
+// The real filters [K, h, w] of a group of bands, and the form of the bands.
 struct Group {
   std::vector<Grid> filters;
   int i_power;
-  bool complex;  // else bands are real
+  bool complex;  // whether bands are complex; otherwise they are real
 
   int64_t h() const { return filters[0].h; }
   int64_t w() const { return filters[0].w; }
@@ -88,7 +88,7 @@ struct Group {
 
 using Bands = std::vector<Grid>;  // of one plane and one group
 
-// Real values of two bands as one complex band, m + i m', and the last of an odd number alone.
+// Pairs of bands m and m' as complex bands m + i m'; if their number is odd, the last m' is 0.
 inline Bands paired(const Bands& bands) {
   Bands out;
   for (size_t k = 0; k < bands.size(); k += 2) {
@@ -108,7 +108,7 @@ inline Bands unpaired(const Bands& pairs, int64_t K) {
   return out;
 }
 
-// The bands of each group.
+// The bands of a plane, for each group.
 inline std::vector<Bands> split(const Grid& plane, const std::vector<Group>& groups) {
   const Grid spectrum = fourier(plane, -1);
   std::vector<Bands> out;
@@ -146,7 +146,7 @@ struct Options {
   double eps, floor, low, high;
 };
 
-// A change of phase, and of the amplitude or its logarithm.
+// The step of the phase, and of the amplitude or (polar rule) its logarithm.
 struct Step {
   double phase, amplitude;
 };
@@ -161,7 +161,7 @@ inline Step step(Complex c, Complex gradient, const Options& options, double lar
   return {std::arg(moved * std::conj(c)), std::abs(moved) - std::abs(c)};
 }
 
-// Factors of the phase's and the amplitude's change.
+// The factors by which the steps are multiplied.
 struct Factors {
   double phase, amplitude;
 };
@@ -188,8 +188,8 @@ inline Bands moved_bands(const Bands& bands, const Bands& gradient, Factors fact
   return out;
 }
 
-// The frame of an image; the filters of `analysis` are those of the groups that move, then that of the residual.
-// `synthesis` has the i_power of the analysis.
+// A frame of an image. The last group of `analysis` is the residual. The groups of `synthesis` have the i_power of the
+// analysis; the synthesis uses its inverse.
 inline Grid morph(const Grid& image, const Grid& gradient, const std::vector<Group>& analysis,
                   std::vector<Group> synthesis, Factors factors, const Options& options) {
   const bool moves = (options.moves_phase && factors.phase != 0) ||

@@ -12,7 +12,7 @@ namespace steerlens {
 namespace {
 
 int threads_of_loops = 1;
-constexpr std::align_val_t kAlignment{64};  // as of torch's allocator
+constexpr std::align_val_t kAlignment{64};  // the same as in torch's allocator
 
 }  // namespace
 
@@ -20,7 +20,7 @@ void set_num_threads(int threads) { threads_of_loops = threads; }
 
 int64_t num_threads() { return threads_of_loops; }
 
-// Like torch: at most as many ranges as threads.
+// As in torch, there are at most as many ranges as threads.
 void parallel_ranges(int64_t count, int64_t grain,
                      void (*body)(const void* context, int64_t begin, int64_t end),
                      const void* context) {

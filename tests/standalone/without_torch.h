@@ -1,9 +1,9 @@
-// Parallel loops and memory of the kernels (csrc/cpu/parallel.h, scratch_memory.h) without torch.
+// An implementation of csrc/cpu/parallel.h and scratch_memory.h that does not use torch.
 #pragma once
 
 namespace steerlens {
 
-// The number of threads of the next parallel loops.
+// Sets the number of threads of later parallel loops.
 void set_num_threads(int threads);
 
 }  // namespace steerlens

@@ -1,4 +1,5 @@
-// What -fsanitize=alignment calls: a device raises an error at a misaligned access, x86 may not.
+// The function that code compiled with -fsanitize=alignment calls at a misaligned access. A GPU reports an error there;
+// x86 does not.
 #include <cstdint>
 #include <sstream>
 

@@ -1,6 +1,6 @@
-// CUDA's keywords, types and functions that csrc/cuda uses, for a host compiler: kernels become functions, which
-// scheduler.cpp runs for every thread of a grid. First includes all headers of torch that they need, since some of
-// torch's names are macros below.
+// The keywords, types and functions of CUDA that csrc/cuda uses, for a host compiler. A kernel is an ordinary function,
+// which scheduler.cpp calls for every thread of a grid. All headers of torch are included first, since this file defines
+// macros with names that they use.
 #pragma once
 
 #ifndef EMULATION_WITHOUT_TORCH
@@ -23,7 +23,7 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __grid_constant__
 #define __launch_bounds__(...)
-// All in one section, so that the scheduler knows where it begins and ends.
+// All shared variables are in one section, whose begin and end the scheduler knows.
 #define __shared__ __attribute__((section("shared_memory")))
 
 struct dim3 {
@@ -41,20 +41,20 @@ struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
 
-// One thread runs at a time, so these can be plain variables.
+// These are plain variables, since one thread runs at a time.
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
 
 namespace emulation {
 
-// A line of the sources: the same for two inlined copies of one call.
+// A line of the source code; inlined copies of a call have the same place.
 struct Place {
   const char* file;
   int line;
 };
 
 void wait_for_block(Place place);
-// Exchanges 8 bytes within a warp: gives `value`, returns that of lane `source`.
+// Exchanges 8 bytes within a warp: provides `value` to other lanes, and returns the value of lane `source`.
 uint64_t exchange(unsigned mask, uint64_t value, int source, Place place, const char* what);
 int lane();
 
@@ -64,7 +64,7 @@ struct Launch {
   size_t dynamic_shared_bytes, parameter_bytes;
   std::function<void()> run_thread;
 };
-// Runs all threads; throws std::runtime_error for what a device would reject, or what would hang on it.
+// Runs all threads of a launch. Throws std::runtime_error if a GPU would report an error or wait forever.
 void run(const Launch& launch);
 
 template <typename T>
@@ -79,7 +79,7 @@ T shuffle(unsigned mask, T value, int source, Place place, const char* what) {
 
 }  // namespace emulation
 
-// -fsanitize=alignment checks the address, here and in stores.
+// -fsanitize=alignment checks the address, in loads and in stores.
 template <typename T>
 __forceinline__ T __ldg(const T* p) {
   return *p;

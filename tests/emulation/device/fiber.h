@@ -1,4 +1,5 @@
-// Switching between stacks. ucontext can do it anywhere, at the price of a system call for each switch.
+// Fibers: functions with stacks of their own, between which the scheduler switches. ucontext works everywhere, but needs a
+// system call for each switch, so x86-64 has its own switch.
 #pragma once
 
 #include <cstddef>
@@ -27,7 +28,8 @@ inline void switch_fiber(Fiber& from, Fiber& to) { swapcontext(&from, &to); }
 
 #else
 
-using Fiber = uintptr_t;  // its stack pointer, below which are the registers that a call preserves
+using Fiber =
+    uintptr_t;  // the stack pointer; the stack begins with the registers that a call must preserve
 
 extern "C" void emulation_switch(Fiber* from, Fiber to);
 

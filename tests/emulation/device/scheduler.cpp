@@ -1,7 +1,7 @@
-// Runs kernels on the CPU, one thread of the grid at a time. A thread that never waits is a function call; one that
-// waits (at a barrier, in a shuffle) keeps its stack, and another one runs. The order of blocks, warps and lanes is
-// drawn from a seed. A warp runs as far as it can before the next one does, so that code that relies on warps running
-// side by side fails.
+// Runs kernels on the CPU, one thread of the grid at a time. A thread that never waits is an ordinary function call. A
+// thread that waits at a barrier or in a shuffle keeps its stack, and another thread runs. The order of blocks, warps and
+// lanes is random, from a seed. A warp runs as far as it can before the next warp runs. This reveals kernels that assume
+// that warps run at the same time.
 #include <dlfcn.h>
 #include <sys/mman.h>
 
@@ -22,11 +22,11 @@
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
-// Where the linker put all __shared__ variables; null if there are none.
+// Begin and end of the section with all __shared__ variables; null if there are none.
 extern char __start_shared_memory[] __attribute__((weak, visibility("hidden")));
 extern char __stop_shared_memory[] __attribute__((weak, visibility("hidden")));
 
-// What kernels declare as their dynamic shared memory, and a margin that no kernel may change.
+// The dynamic shared memory of kernels, and a margin that no kernel may change.
 constexpr size_t kMaxSharedBytes = 48 << 10, kMarginBytes = 4 << 10;
 namespace steerlens {
 uint4 dynamic_shared_memory[(kMaxSharedBytes + kMarginBytes) / sizeof(uint4)];
@@ -64,7 +64,7 @@ emulation_switch:
 namespace emulation {
 namespace {
 
-// What every GPU since sm_80 allows.
+// Limits of all GPUs since sm_80.
 constexpr int kWarpSize = 32, kMaxThreads = 1024;
 constexpr uint64_t kMaxGridX = 2147483647, kMaxGridYZ = 65535, kMaxBlockXY = 1024, kMaxBlockZ = 64;
 constexpr size_t kMaxParameterBytes = 4096;
@@ -78,22 +78,25 @@ enum class State { kNotStarted, kReady, kAtBarrier, kInShuffle, kEnded };
 
 struct Thread {
   State state;
-  int fiber;  // that it runs on, once it has waited
+  int fiber;  // the fiber that runs this thread
   Place place;
   const char* what;
   unsigned mask;
-  unsigned shuffles;   // how many it has entered
-  uint64_t values[2];  // given to the last two: a lane may enter the next one before all have read
+  unsigned shuffles;  // the number of shuffles that the thread has entered
+  // The values that the thread provided to the last two shuffles. Two are needed, since a thread may enter the next shuffle
+  // before all others have read its value.
+  uint64_t values[2];
 };
 
 std::mutex one_launch;
 uint64_t seed = 0, random_state = 0;
-unsigned max_grid_rows = 0;  // 0: a device's limit
+unsigned max_grid_rows = 0;  // 0 means the limit of GPUs
 
 const Launch* launch;
 std::vector<Thread> threads;
-int current = -1;                 // the thread that runs
-std::vector<int> lanes_to_start;  // of the warp that runs, the next one last
+int current = -1;  // the thread that runs
+std::vector<int>
+    lanes_to_start;  // threads of the current warp that have not started; the next one is the last
 Fiber scheduler, fibers[kMaxThreads];
 std::vector<int> idle_fibers;
 int fiber_count = 0, current_fiber = -1;
@@ -134,7 +137,7 @@ std::string state_text(const Thread& t) {
   return out.str();
 }
 
-// "threads 0-31: ended; threads 32-63: __syncthreads at step.cu:24"
+// The states of all threads, such as "threads 0-31: ended; threads 32-63: __syncthreads at step.cu:24".
 std::string waiting_text() {
   std::ostringstream out;
   for (size_t first = 0, i = 1; i <= threads.size(); ++i) {
@@ -161,7 +164,7 @@ void set_thread(int t) {
   threadIdx = {i % x, i / x % y, i / (x * y)};
 }
 
-// A fiber runs one thread after another, until one waits: then another fiber takes the next.
+// A fiber runs one thread after another. If a thread waits, it keeps this fiber, and another fiber runs the next thread.
 void fiber_main() {
   for (;;) {
     while (!lanes_to_start.empty()) {
@@ -177,7 +180,7 @@ void fiber_main() {
   }
 }
 
-// All stacks, one after another.
+// The memory of all stacks.
 char* stacks() {
   static char* const memory =
       static_cast<char*>(mmap(nullptr, kMaxThreads * kStackBytes, PROT_READ | PROT_WRITE,
@@ -210,7 +213,7 @@ int lanes_of(int warp) {
   return std::min<int>(kWarpSize, static_cast<int>(threads.size()) - warp * kWarpSize);
 }
 
-// Starts the lanes that have not started and resumes those that need not wait; whether there was one.
+// Starts the lanes that have not started, and resumes those that need not wait. Returns whether there were any.
 bool run_ready_lanes(int warp) {
   const uint64_t order = random_number();
   int ready[kWarpSize], count = 0;
@@ -230,7 +233,7 @@ bool run_ready_lanes(int warp) {
   return any;
 }
 
-// Whether all lanes of a lane's mask have entered the same shuffle.
+// Whether all lanes in the mask of thread t have entered the same shuffle.
 bool is_complete(const Thread* lanes, int lane_count, const Thread& t) {
   for (int i = 0; i < kWarpSize; ++i) {
     if (!(t.mask >> i & 1)) continue;
@@ -242,7 +245,7 @@ bool is_complete(const Thread* lanes, int lane_count, const Thread& t) {
   return true;
 }
 
-// Ends the shuffles that all lanes of their mask have entered.
+// Ends all shuffles that are complete.
 void end_shuffles(int warp) {
   Thread* const lanes = &threads[warp * kWarpSize];
   const int count = lanes_of(warp);
@@ -271,7 +274,7 @@ bool all_ended() {
                      [](const Thread& t) { return t.state == State::kEnded; });
 }
 
-// Whether the block wrote beyond the dynamic shared memory that it has.
+// Sets an error if the block wrote beyond its dynamic shared memory.
 void check_margin() {
   const auto* first = reinterpret_cast<const unsigned char*>(steerlens::dynamic_shared_memory);
   const auto* margin = first + launch->dynamic_shared_bytes;
@@ -298,7 +301,8 @@ void run_block() {
   if (error.empty()) check_margin();
 }
 
-// Blocks in the order of a random walk through all of them: no list, since there may be billions.
+// Runs all blocks in a random order: block + step, block + 2 step ... modulo their number, which needs no list (there may
+// be billions).
 void run_blocks(uint64_t count) {
   uint64_t step = count > 1 ? random_number() % count : 1;
   while (std::gcd(step, count) != 1) ++step;
@@ -328,7 +332,7 @@ void check_limits() {
   const size_t shared =
       __start_shared_memory ? __stop_shared_memory - __start_shared_memory : size_t{0};
   if (shared + launch->dynamic_shared_bytes >
-      kMaxSharedBytes)  // the static part is that of all kernels together
+      kMaxSharedBytes)  // counts the static memory of all kernels
     reject("shared memory must have at most 49152 bytes, got " +
            std::to_string(shared + launch->dynamic_shared_bytes));
 }
@@ -346,7 +350,7 @@ std::string kernel_name(const void* kernel) {
   return "?";
 }
 
-// On an error the kernel's frames are left behind as they are: nothing in them needs a destructor.
+// Drops the stack frames of the kernel. Its objects must not need destructors.
 void stop_thread(const std::string& reason) {
   std::ostringstream out;
   out << "block " << index_text(blockIdx) << ", thread " << current << ": " << reason;
@@ -404,7 +408,7 @@ void run(const Launch& wanted) {
   current = -1;
   if (error.empty()) return;
   const std::string reason = std::exchange(error, {});
-  fiber_count = 0;  // their threads never end: all start anew
+  fiber_count = 0;  // the threads of these fibers never end, so the next launch makes new fibers
   idle_fibers.clear();
   lanes_to_start.clear();
   reject(reason);
@@ -412,9 +416,8 @@ void run(const Launch& wanted) {
 
 }  // namespace emulation
 
-// Sets the seed of the order of everything that runs from now on.
+// Sets the seed of the order of threads for all later launches.
 EXPORTED void emulation_set_seed(uint64_t value) { emulation::seed = value; }
 
-// Limits the rows of grids (gridDim.y), as if a device allowed no more; 0 for the real limit. For kernels that
-// loop over what exceeds the grid.
+// Limits the rows of grids (gridDim.y), so that tests can check that kernels loop over planes; 0 restores the real limit.
 EXPORTED void emulation_set_max_grid_rows(unsigned rows) { emulation::max_grid_rows = rows; }

@@ -1,4 +1,4 @@
-// The scheduler's functions for the other files of the emulation.
+// Functions of the scheduler that other files of the emulation use.
 #pragma once
 
 #include <cstdint>
@@ -6,12 +6,12 @@
 
 namespace emulation {
 
-bool running();        // whether a kernel's thread runs
-int current_thread();  // its number in its block
+bool running();        // whether a thread of a kernel runs
+int current_thread();  // the number of this thread in its block
 // Ends the launch with an error that names kernel, block and thread.
 [[noreturn]] void stop_thread(const std::string& reason);
-bool is_local(uintptr_t address);   // whether it lies on a thread's stack
-bool is_shared(uintptr_t address);  // whether it lies in shared memory
+bool is_local(uintptr_t address);   // whether the address is on the stack of a thread
+bool is_shared(uintptr_t address);  // whether the address is in shared memory
 std::string kernel_name(const void* kernel);
 
 }  // namespace emulation

@@ -1,7 +1,8 @@
-// Counts the 32-byte sectors of global memory that each warp access touches, and bank conflicts of shared memory. Its
-// build is compiled with -fsanitize=thread, without that sanitizer's library: the compiler calls the functions at the
-// end of this file before every access to memory. A *warp access* consists of the accesses of a warp's lanes at
-// one place of the program, for each lane its n-th one there.
+// Counts the sectors (32 bytes) of global memory that kernels access, and bank conflicts in shared memory.
+//
+// Kernels are compiled with -fsanitize=thread, but without the library of this sanitizer. So they call the functions at
+// the end of this file before every access to memory. A *warp access* consists of the n-th accesses of all lanes of a warp
+// at the same place of the program.
 #include <pthread.h>
 
 #include <algorithm>
@@ -18,7 +19,7 @@
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
-// This library: its constants and shared memory.
+// Begin and end of this library in memory, with its constants and shared memory.
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 extern const char _end[] __attribute__((visibility("hidden")));
 
@@ -27,7 +28,7 @@ namespace {
 
 constexpr uintptr_t kSector = 32, kWidest = 16;
 constexpr int kWarpSize = 32;
-// Shared memory: neighbouring words are in neighbouring banks, and a bank serves one word at a time.
+// In shared memory, neighbouring words are in neighbouring banks, and a bank serves one word at a time.
 constexpr uintptr_t kBanks = 32, kWord = 4;
 
 struct Access {
@@ -39,10 +40,11 @@ struct Access {
 };
 
 struct Count {
-  uint64_t accesses = 0, sectors = 0, block_sectors = 0;  // block_sectors: each once for a block
+  // Warp accesses, the sectors that they touch, and sectors counted only once for each block.
+  uint64_t accesses = 0, sectors = 0, block_sectors = 0;
 };
 struct SharedCount {
-  uint64_t wavefronts = 0, fewest = 0;  // taken, and possible without bank conflicts
+  uint64_t wavefronts = 0, fewest = 0;  // with bank conflicts, and without
 };
 struct Counts {
   uint64_t launches = 0;
@@ -66,7 +68,7 @@ void find_occurrences(std::vector<Access>& accesses) {
   }
 }
 
-// The lanes of a warp that a device serves together: 32 for words of 4 bytes, 16 for 8 bytes, 8 for 16 bytes.
+// The part of a warp access that a GPU serves together: 32 lanes for words of 4 bytes, 16 for 8 bytes, 8 for 16 bytes.
 struct Phase {
   int warp;
   uintptr_t place;
@@ -122,7 +124,7 @@ void add(Count& count, std::vector<Access>& accesses) {
   accesses.clear();
 }
 
-// The stack of the thread that launches, where the kernel's parameters are.
+// The stack of the thread that launches the kernel; it contains the parameters.
 uintptr_t host_stack = 0, host_stack_end = 0;
 
 void find_host_stack() {
@@ -143,7 +145,7 @@ bool is_global(uintptr_t address) {
   return !is_local(address) && !constant && !parameter;
 }
 
-// A device splits what is wider than 16 bytes.
+// Records an access; accesses of more than 16 bytes are split, as on a GPU.
 void record(std::vector<Access>& accesses, const void* address, size_t bytes, void* place) {
   if (!counting || !running()) return;
   const auto first = reinterpret_cast<uintptr_t>(address);
@@ -188,14 +190,14 @@ void end_block() {
 
 }  // namespace emulation::traffic
 
-// Starts counting anew.
+// Sets all counts to zero and starts counting.
 EXPORTED void emulation_start_counting() {
   emulation::traffic::counts.clear();
   emulation::traffic::counting = true;
 }
 
-// Lines of kernel, launches, accesses, sectors and block_sectors of loads, then of stores, and wavefronts of shared memory
-// and the fewest possible, with tabs between them.
+// Stops counting and returns a line for each kernel, with tabs between the columns: kernel, launches; accesses, sectors
+// and block_sectors of loads; the same of stores; wavefronts with bank conflicts, and without.
 EXPORTED const char* emulation_stop_counting() {
   emulation::traffic::counting = false;
   static std::string text;
@@ -230,7 +232,7 @@ extern "C" void __tsan_init() {}
 extern "C" void __tsan_func_entry(void*) {}
 extern "C" void __tsan_func_exit(void*) {}
 extern "C" void __tsan_vptr_update(void**, void*) {}
-// Of std::shared_ptr and of the guards of static variables, outside of kernels.
+// std::shared_ptr and guards of static variables call these functions, outside of kernels.
 extern "C" char __tsan_atomic8_load(const volatile char* p, int) {
   return __atomic_load_n(p, __ATOMIC_SEQ_CST);
 }

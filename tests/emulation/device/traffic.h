@@ -1,4 +1,4 @@
-// Counts what kernels move to and from global memory: see traffic.cpp.
+// Functions of traffic.cpp that the scheduler calls.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// Kernels with faults, one each, and some without: test_rejects.py runs them.
+// Kernels for test_rejects.py and test_traffic.py: most have one fault each.
 #define EMULATION_WITHOUT_TORCH
 #include <cuda_runtime.h>
 
@@ -45,7 +45,7 @@ __global__ void barrier_against_shuffle(float*) {
     __syncwarp();
 }
 
-// Which of them comes last is not defined.
+// The last block or thread decides the result, and the order is not defined.
 __global__ void order_of_blocks(float* data) { data[0] = blockIdx.x; }
 __global__ void order_of_threads(float* data) { data[0] = threadIdx.x; }
 
@@ -136,7 +136,7 @@ const std::map<std::string, Case> cases = {
 
 }  // namespace
 
-// The error of a case, "" where there is none.
+// Runs a case and returns its error, or "" if there is none.
 extern "C" __attribute__((visibility("default"))) const char* run_case(const char* name,
                                                                        float* data) {
   static thread_local std::string error;

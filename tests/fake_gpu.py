@@ -1,7 +1,7 @@
-"""Tensors on the CPU that report a GPU as their device: they show, without a GPU, where the host would wait for one.
+"""A fake GPU: tensors on the CPU that report a GPU as their device. It finds operations for which the host must wait.
 
-Reads of a value, copies to the host and blocking copies from it are recorded, as ``torch.cuda.set_sync_debug_mode``
-does on a device.
+Such operations are reads of a value, copies to the host, and blocking copies from it. On a real GPU,
+``torch.cuda.set_sync_debug_mode`` finds them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GPU = torch.device("cuda", 0)
 
 
 class OnGpu(Tensor):
-    """Reports a GPU as its device; ``_held`` has its values, on the CPU."""
+    """A tensor that reports a GPU as its device; ``_held`` is the CPU tensor with its values."""
 
     @staticmethod
     def __new__(cls, real: Tensor):
@@ -31,7 +31,7 @@ class OnGpu(Tensor):
     def __init__(self, real: Tensor):
         self._held = real
 
-    device, is_cuda = GPU, True  # in Python; to C++ it is a meta tensor, which needs no GPU
+    device, is_cuda = GPU, True  # only in Python; for C++ code it is a meta tensor, which needs no GPU
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @classmethod
@@ -39,8 +39,8 @@ class OnGpu(Tensor):
         return run(function, args, kwargs or {})
 
 
-class PretendGpu(TorchDispatchMode):
-    """Makes tensors on "cuda" instances of :class:`OnGpu`; ``waits`` lists where the host would have waited."""
+class FakeGpu(TorchDispatchMode):
+    """Makes tensors on "cuda" instances of :class:`OnGpu`, and lists in ``waits`` where the host would have waited."""
 
     def __init__(self):
         super().__init__()
@@ -54,7 +54,7 @@ class PretendGpu(TorchDispatchMode):
 
 
 def run(function, args, kwargs):
-    """Run the op on the CPU; its results are "on the GPU" if an argument is, or if ``device=`` requests it."""
+    """Run an op on the CPU; its results are "on the GPU" if an argument is, or if ``device=`` requests it."""
     there = [t for t in tree_iter((args, kwargs)) if isinstance(t, OnGpu)]
     device = kwargs.get("device")
     to = None if device is None else torch.device(device).type
@@ -68,7 +68,7 @@ def run(function, args, kwargs):
 
 
 def waits(function, args, kwargs) -> bool:
-    """Whether the host would wait for the device."""
+    """Return whether the host would wait for the GPU."""
     on_gpu = lambda t: isinstance(t, OnGpu)
     if function is aten._to_copy.default:
         to = kwargs.get("device")
@@ -82,8 +82,8 @@ def waits(function, args, kwargs) -> bool:
     return function in READS and any(map(on_gpu, args))
 
 
-def pretend(monkeypatch) -> None:
-    """Patch what else would need a GPU: the initialisation of CUDA, random states, the masks of banks."""
+def patch_cuda(monkeypatch) -> None:
+    """Replace functions that need a real GPU: the initialisation of CUDA, random states, masks of banks."""
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.zeros(1, dtype=torch.uint8))
