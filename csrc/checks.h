@@ -1,5 +1,5 @@
-// Argument checks and output allocation shared by the CPU and CUDA sides of every op. A message
-// names the argument, what was expected and what was given; no kernel runs before all checks pass.
+// Functions that check the arguments of ops and allocate their results, for CPU and CUDA. Error messages name the
+// argument, what was expected and what was given.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -81,7 +81,7 @@ template <typename T>
 constexpr ScalarType kComplexType =
     kFloat64<T> ? ScalarType::ComplexDouble : ScalarType::ComplexFloat;
 
-// A dtype's name in Python.
+// The name of a dtype in Python.
 inline const char* dtype_text(ScalarType type) {
   switch (type) {
     case ScalarType::Float:
@@ -149,7 +149,7 @@ inline Tensor new_tensor(const Tensor& like, const Shape& shape, ScalarType type
   return t;
 }
 
-// `t` itself where it is contiguous, else a contiguous copy.
+// `t` itself if it is contiguous, else a contiguous copy.
 inline Tensor as_contiguous(const Tensor& t) {
   return t.is_contiguous() ? t : torch::stable::contiguous(t);
 }
@@ -164,11 +164,11 @@ V* mutable_data(Tensor& t) {
   return static_cast<V*>(t.mutable_data_ptr());
 }
 
-// An op's host function has three steps: prepare_<op>() checks the arguments and allocates the results,
-// run_kernel() computes them, and the results are returned. `prepared` holds the op's tensors and has
-//   float64()  their precision,
-//   count()    0 where there is nothing to compute,
-//   args<T>()  the plain struct of pointers and sizes that the kernel reads.
+// Calls `kernel` with the arguments of an op. `prepared` is the result of prepare_<op>(), which has checked the arguments
+// and allocated the results. It has the methods
+//   float64()  whether the kernel computes in double precision,
+//   count()    0 if there is nothing to compute,
+//   args<T>()  the arguments of the kernel, a plain struct of pointers and sizes.
 template <typename Prepared, typename Kernel>
 void run_kernel(Prepared& prepared, const Kernel& kernel) {
   if (prepared.count() == 0) return;

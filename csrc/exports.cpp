@@ -1,6 +1,5 @@
-// C functions of the library, which steerlens_fast/native.py calls through ctypes: they describe the build and
-// write large CPU buffers (memory.h). Loading the library registers the ops (static initialisers in schema.cpp
-// and cpu/). It does not use Python, so one binary serves every Python version.
+// The C functions of the library, which steerlens_fast/native.py calls through ctypes. They describe the build, and write
+// large CPU buffers (memory.h). They do not use Python, so one binary works with every version of Python.
 #include <algorithm>
 #include <string>
 
@@ -13,7 +12,7 @@
 
 namespace {
 
-// Addresses rather than tensors: a call through ctypes takes a microsecond, through the dispatcher eight.
+// The functions take addresses, not tensors: a call through ctypes takes a microsecond, through the dispatcher eight.
 char* address(uint64_t value) { return reinterpret_cast<char*>(value); }
 
 template <typename T>
@@ -32,7 +31,7 @@ void stream_real(uint64_t to, uint64_t from, uint64_t count, int64_t stride, dou
 
 }  // namespace
 
-// How the library was built: lines of "name=value", parsed by native.py.
+// Describes the build, in lines of "name=value" for native.py.
 SL_EXPORT const char* steerlens_build_info() {
   return "version=" STEERLENS_VERSION "\ncuda_archs=" STEERLENS_CUDA_ARCHS "\nnvcc=" STEERLENS_NVCC
          "\nreason=" STEERLENS_BUILD_REASON "\ntorch_built=" STEERLENS_TORCH_BUILT
@@ -56,14 +55,14 @@ SL_EXPORT bool steerlens_plane_side_supported(int64_t side) {
   return steerlens::side_supported(steerlens::cpu_limits(steerlens::simd_width()), side);
 }
 
-// How many parallel loops the ops have run in this process.
+// The number of parallel loops that the ops have run in this process.
 SL_EXPORT int64_t steerlens_parallel_regions() { return steerlens::parallel_regions(); }
 
-// The bytes of all idle blocks (recycled_memory.h); and a function that frees them.
+// The first function returns the bytes of all idle blocks (recycled_memory.h), the second frees these blocks.
 SL_EXPORT int64_t steerlens_idle_bytes() { return steerlens::idle_bytes(); }
 SL_EXPORT void steerlens_free_idle_blocks() { steerlens::free_idle_blocks(); }
 
-// Asks the kernel for huge pages in a large, fresh buffer.
+// Asks the operating system for huge pages in a large, new buffer.
 SL_EXPORT void steerlens_advise_huge_pages(uint64_t data, uint64_t bytes) {
   steerlens::advise_huge_pages(address(data), bytes);
 }

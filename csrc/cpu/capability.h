@@ -5,11 +5,11 @@
 
 namespace steerlens {
 
-// Like torch's ATEN_CPU_CAPABILITY. The environment variable STEERLENS_CPU_CAPABILITY limits it ("avx512",
-// "avx2" or "default"); it is read once, when the library is loaded.
+// The levels. Like torch's ATEN_CPU_CAPABILITY, the environment variable STEERLENS_CPU_CAPABILITY ("avx512", "avx2" or
+// "default") limits the level. It is read once, when the library is loaded.
 enum class CpuCapability { kDefault, kAvx2, kAvx512 };
 
-// The lower of the supported (by this CPU and the build) and the requested level.
+// The requested level or, if it is lower, the highest level that this CPU and the build support.
 CpuCapability cpu_capability();
 const char* cpu_capability_name();
 

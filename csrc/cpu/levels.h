@@ -1,15 +1,16 @@
-// The CPU levels that kernels are compiled for: cpu/kernels/*.cpp becomes one object for each level, with its own
-// compiler flags (setup.py). These define STEERLENS_CPU_LEVEL, the namespace of all code of the object, and
-// STEERLENS_SIMD_WIDTH. Of an inline function that several objects contain, the linker keeps one copy for all
-// callers; an older CPU could not run a copy compiled for a newer one. In kernels, every function is therefore in
-// the level's namespace or SL_FN; from the standard library, kernels call only functions that compilers inline.
+// CPU levels. Each cpu/kernels/*.cpp is compiled once for each level, with flags of its own (setup.py). The flags define
+// STEERLENS_CPU_LEVEL, the namespace of the code, and STEERLENS_SIMD_WIDTH.
+//
+// If several objects contain the same inline function, the linker keeps one copy for all callers, and an older CPU could
+// not run a copy for a newer one. Therefore, all functions in kernels are in the namespace of the level, or SL_FN. Of the
+// standard library, kernels use only functions that compilers inline.
 #pragma once
 
 #include <cstdint>
 
 #include "capability.h"
 
-// The declaration of a kernel for each level.
+// Declares a kernel for all levels.
 #if defined(STEERLENS_X86_LEVELS)
 #define STEERLENS_AT_EACH_LEVEL(...) \
   namespace cpu_default {            \
@@ -28,7 +29,7 @@
   }
 #endif
 
-// Calls a kernel of the level that this process uses.
+// Calls the kernel of the level that this process uses.
 #if defined(STEERLENS_X86_LEVELS)
 #define STEERLENS_CALL_KERNEL(...)     \
   switch (cpu_capability()) {          \
@@ -43,8 +44,8 @@
 #define STEERLENS_CALL_KERNEL(...) return cpu_default::__VA_ARGS__
 #endif
 
-// Declares a kernel on ranges of its work, in float32 and float64, for each level; defines `name`, which calls the
-// kernel of the level that this process uses.
+// Declares, for all levels, a kernel in float32 and float64 that computes a range of its work. Defines the function
+// `name`, which calls the kernel of the level that this process uses.
 #define STEERLENS_DECLARE_KERNEL(name, Args)                                          \
   STEERLENS_AT_EACH_LEVEL(template <typename T>                                       \
                           void name(const Args<T>& args, int64_t begin, int64_t end)) \
@@ -53,7 +54,7 @@
     STEERLENS_CALL_KERNEL(name(args, begin, end));                                    \
   }
 
-// The same for a kernel that does all of its work in one call.
+// The same for a kernel that computes all of its work in one call.
 #define STEERLENS_DECLARE_PLANES_KERNEL(name, Args)                       \
   STEERLENS_AT_EACH_LEVEL(template <typename T> void name(Args<T>& args)) \
   template <typename T>                                                   \
@@ -61,7 +62,7 @@
     STEERLENS_CALL_KERNEL(name(args));                                    \
   }
 
-// To be placed in the kernel's source file, after the kernel's definition.
+// Must follow the definition of the kernel in its source file.
 #define STEERLENS_INSTANTIATE_KERNEL(name, Args)            \
   template void name(const Args<float>&, int64_t, int64_t); \
   template void name(const Args<double>&, int64_t, int64_t);

@@ -5,19 +5,19 @@
 
 namespace steerlens {
 
-// A task of fewer elements costs less than waking a thread for it.
+// Tasks with fewer elements take less time than waking a thread.
 constexpr int64_t kElementsPerTask = 16384;
 
-// Calls body(context, begin, end) for ranges of [0, count) of at least `grain`, on torch's threads. torch passes on
-// an exception that is thrown inside a task.
+// Calls body(context, begin, end) on torch's threads, for ranges of [0, count) with at least `grain` items. Exceptions
+// that a task throws are thrown again by torch.
 void parallel_ranges(int64_t count, int64_t grain,
                      void (*body)(const void* context, int64_t begin, int64_t end),
                      const void* context);
 
 int64_t num_threads();
 
-// The number of parallel loops that this process has entered, for tests. On a busy machine, each may wait for
-// threads that are not scheduled.
+// The number of parallel loops that this process has started. Tests limit it, since each loop may wait for threads on a
+// busy machine.
 int64_t parallel_regions();
 
 // Calls body(begin, end) for ranges of [0, rows); a row has `elements` elements.

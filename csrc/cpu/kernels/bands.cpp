@@ -17,7 +17,7 @@ struct RowBuffer {
   SL_FN ~RowBuffer() { delete[] data; }
 };
 
-// Row y of the band's frequencies times i^i_power, before the masks.
+// Row y of the spectrum at the band's frequencies, times i^i_power, without the masks.
 template <typename T>
 SL_FN void read_row(const BandArgs<T>& args, const BandGroup<T>& g, int64_t n, int64_t y,
                     Cplx<T>* row) {
@@ -89,7 +89,8 @@ SL_FN void clear_row(Cplx<T>* __restrict out, int64_t columns) {
   for (int64_t X = 0; X < columns; ++X) out[X] = {T(0), T(0)};
 }
 
-// out[x] (+)= i^i_power * sum_k mask * band, four orientations at a time: columns [x, x + size) of row y.
+// Adds i^i_power * sum_k mask * band to `out`, or overwrites `out`, in columns [x, x + size) of row y. Four orientations
+// are computed at a time.
 template <typename T>
 SL_FN void add_columns(const BandGroup<T>& g, int64_t n, int64_t y, int64_t x, int64_t size,
                        bool first, Cplx<T>* __restrict out) {
@@ -116,8 +117,8 @@ SL_FN void add_columns(const BandGroup<T>& g, int64_t n, int64_t y, int64_t x, i
   }
 }
 
-// The same for bands in pairs, two pairs at a time. The power of i and whether `out` is overwritten are known at
-// compile time, so that the loops contain only sums of products.
+// The same for bands in pairs, two pairs at a time. The power of i, and whether `out` is overwritten, are template
+// arguments, so that the loops contain only sums of products.
 template <int kPower, bool kFirst, typename T>
 SL_FN void add_pairs(const BandGroup<T>& g, const T* __restrict mask,
                      const Cplx<T>* __restrict band, int64_t size, Cplx<T>* __restrict out) {
@@ -163,7 +164,7 @@ SL_FN void add_pair_columns(const BandGroup<T>& g, int64_t n, int64_t y, int64_t
   if (g.i_power == 3) add_pair_columns_times_i<3>(g, mask, band, size, first, out);
 }
 
-// A row of a whole spectrum: nothing is reflected, each group adds its columns at either end of the row.
+// Computes a row of a whole spectrum: each group adds its columns at both ends of the row.
 template <typename T>
 SL_FN void merge_whole_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T>* __restrict out) {
   bool first = true;
@@ -187,7 +188,8 @@ SL_FN void merge_whole_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T
   if (first) clear_row(out, args.W);
 }
 
-// A row of a half spectrum: the direct columns, and the reflected ones of the opposite row.
+// Computes a row of a half spectrum: each group adds its columns with non-negative frequencies, and the conjugates of
+// those with negative frequencies in the opposite row.
 template <typename T>
 SL_FN void merge_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T>* __restrict sum,
                      Cplx<T>* __restrict out) {

@@ -18,7 +18,7 @@ SL_FN void store_parts(Cplx<T> value, Cplx<T>& to) {
   to.re = value.re;
   to.im = value.im;
 }
-// Into a real tensor: the real part.
+// In a real tensor, only the real part is stored.
 template <typename T>
 SL_FN void store_parts(Cplx<T> value, T& to) {
   to = value.re;

@@ -7,13 +7,13 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-// A block of coefficients, one array per member so that loops over it vectorise.
+// A block of coefficients, with an array for each member, so that loops vectorise.
 template <typename T>
 struct Block {
   T base_re[kBlock], base_im[kBlock];
   T amplitude[kBlock], phase_step[kBlock], amplitude_step[kBlock];
 
-  // Only the members that an Extrapolation E reads.
+  // Loads only the members that an Extrapolation E reads.
   template <typename E>
   SL_FN void store(int64_t i, const Coefficient<T>& p) {
     base_re[i] = p.base.re;
@@ -142,7 +142,7 @@ STEERLENS_INSTANTIATE_KERNEL(write_frames, FrameArgs)
 
 namespace {
 
-// Sums over frames of a block's gradients, one array per member.
+// The gradients of a block, summed over frames, with an array for each member.
 template <typename T>
 struct Sums {
   alignas(64) T re[kBlock], im[kBlock], amplitude[kBlock], phase[kBlock];

@@ -1,4 +1,4 @@
-// The kernels of extrapolate and extrapolate_backward: ranges of blocks of coefficients.
+// The kernels of extrapolate and extrapolate_backward, for ranges of blocks of coefficients.
 #pragma once
 
 #include "../../kernel_args/extrapolate.h"

@@ -1,4 +1,4 @@
-// The kernels of polar_split, polar_join and their backwards: ranges of blocks of coefficients.
+// The kernels of polar_split, polar_join and their backwards, for ranges of blocks of coefficients.
 #pragma once
 
 #include "../../kernel_args/polar.h"

@@ -1,4 +1,4 @@
-// A band takes two passes: its largest amplitude, then its step.
+// Each band is read twice: to find its largest amplitude, and to compute its step.
 #include "step.h"
 
 #include "by_parts.h"
@@ -12,7 +12,7 @@ constexpr int64_t kBlock = 256;
 // Returns the maximum of value(c) over a band.
 template <typename T, typename Value>
 SL_FN T largest_of(const Cplx<T>* __restrict c, int64_t area, const Value& value) {
-  // Independent running maxima: a single dependency chain would not vectorise.
+  // Several independent maxima, since a single one would be a chain of dependent operations, which is not vectorised.
   constexpr int kMaxima = 16;
   T maxima[kMaxima] = {};
   int64_t i = 0;
@@ -37,15 +37,15 @@ struct Amplitude {
 template <typename T>
 SL_FN T band_threshold(const StepArgs<T>& args, int64_t band) {
   const Cplx<T>* c = args.coefficients + band * args.area;
-  // The largest square and one root, unless squares are out of range.
+  // Finds the largest square and takes one root, unless squares overflow or underflow.
   const T square = largest_of(c, args.area, Square<T>{});
   const bool in_range = square > T(1e-20) && square < T(1e30);
   return step_threshold(args.floor,
                         in_range ? std::sqrt(square) : largest_of(c, args.area, Amplitude<T>{}));
 }
 
-// The step of one band, in blocks. `eps` is copied to a local: otherwise the compiler must assume that the
-// loop's stores may change the member, and does not vectorise.
+// The step of one band, in blocks. `eps` is copied to a local variable: otherwise, the compiler would have to assume that
+// stores in the loop change the member, and would not vectorise.
 struct StepBand {
   template <Rule kRule, typename Gradient, typename T>
   SL_FN static void run(const StepArgs<T>& args, int64_t band) {
@@ -102,7 +102,7 @@ struct StepBackwardBand {
   }
 };
 
-// Band::run for bands [begin, end). The rule and the gradient's type are chosen outside the loops over
+// Calls Band::run for bands [begin, end). The rule and the type of the gradient are chosen outside of the loops over
 // coefficients.
 template <typename Band, typename T>
 SL_FN void for_bands(const StepArgs<T>& args, int64_t begin, int64_t end) {

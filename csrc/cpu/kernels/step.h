@@ -1,4 +1,4 @@
-// The kernels of step and step_backward: ranges of bands.
+// The kernels of step and step_backward, for ranges of bands.
 #pragma once
 
 #include "../../kernel_args/step.h"

@@ -1,5 +1,5 @@
-// How blocks of results are written: directly into the tensor, or with non-temporal stores if the tensor is
-// larger than the caches (memory.h).
+// Writes blocks of results: directly into the tensor or, if it is larger than the caches, with non-temporal stores
+// (memory.h).
 #pragma once
 
 #include "../../math/common.h"
@@ -32,7 +32,7 @@ SL_FN bool exceeds_caches(int64_t count) {
   return count * static_cast<int64_t>(sizeof(V)) > kStreamedBytes;
 }
 
-// The caller calls end_stream() after its last block.
+// The caller must call end_stream() after its last block.
 template <typename V>
 SL_FN void stream_block(V* to, const V* from, int64_t count) {
   stream_cache_lines(reinterpret_cast<char*>(to), reinterpret_cast<const char*>(from),
@@ -47,14 +47,14 @@ SL_FN void copy_block(V* to, const V* from, int64_t count, bool streamed) {
     memcpy(to, from, count * sizeof(V));
 }
 
-// Gives a loop the memory for a block of results: the tensor itself, or a buffer that flush() then writes
-// with non-temporal stores. `buffer` is uninitialised.
+// Provides the memory to which a loop writes a block of results: the tensor itself, or a buffer that flush() writes to
+// the tensor with non-temporal stores. `buffer` is not initialised.
 template <typename V, int64_t kSize>
 struct StreamingWriter {
   alignas(64) V buffer[kSize];
   const bool streamed;
 
-  // `count`: values in the whole tensor.
+  // `count` is the number of values of the whole tensor.
   SL_FN explicit StreamingWriter(int64_t count) : streamed(exceeds_caches<V>(count)) {}
   StreamingWriter(const StreamingWriter&) = delete;
   SL_FN ~StreamingWriter() {
