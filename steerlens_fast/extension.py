@@ -60,8 +60,8 @@ def build_info() -> dict:
         ``version``
             The version of the package.
         ``cuda``, ``cuda_archs``, ``nvcc``, ``reason``
-            Whether this process has CUDA kernels; their architectures and compiler ("" if none were built); why they
-            were built or not.
+            Whether this process has CUDA kernels, their architectures, their compiler, and the reason why kernels were
+            built or not. Architectures and compiler are "" if no kernels were built.
         ``torch_built``, ``torch_target``, ``torch``
             The torch of the build, the oldest torch that the extension runs with, and the torch of this process.
         ``cpu_levels``, ``cpu_capability``

@@ -38,10 +38,10 @@ def check_target(
     count : int
         Number of samples N.
     task : {"multiclass", "binary", "multilabel"}
-        Meaning of the outputs. For "binary", the classes are 0 and 1. For "multilabel", the int l or the tuple (1, l)
-        means that label l becomes present; ``~l`` or (0, l) means that it becomes absent. A rank means that a label
-        becomes present: "argmax" the label with the highest score, "least" the label with the lowest score, and
-        "runner-up" the label with the highest score among those that are absent in the source. If no label is absent,
+        Meaning of the outputs. For "binary", the classes are 0 and 1. For "multilabel", a target makes one label
+        present or absent. The int l or the tuple (1, l) makes label l present; ``~l`` or (0, l) makes label l absent. A
+        rank makes a label present: "argmax" that with the highest score, "least" that with the lowest score, and
+        "runner-up" that with the highest score among the labels that are absent in the source. If no label is absent,
         "runner-up" is the label with the lowest score.
     class_names : sequence of str, optional
         Names of the classes. A class may then be given by name, also in a list, in an array, or as the class in a

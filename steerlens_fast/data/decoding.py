@@ -1,45 +1,60 @@
 """Decodes encoded bytes, arrays and tensors to images, with 8 bits per value unless more are requested.
 
-==============================  ====================================================================================
-Input                           Result
-==============================  ====================================================================================
-formats                         JPEG, PNG, BMP, TIFF, GIF, WebP, PPM/PGM, recognised by content, not by file name
-more than ``max_pixels``        "too-large", without decoding; also above Pillow's limit ``Image.MAX_IMAGE_PIXELS``
-EXIF orientation 1 to 8         applied, also if XMP has it; damaged EXIF is ignored
-animation, several pages        the first frame
-grey of 1, 2, 4 bits            scaled to 0 ... 255; repeated three times for RGB
-RGB to grey                     luma of ITU-R 601: 0.299 R + 0.587 G + 0.114 B
-16-bit grey ("I;16", or "I"     scaled from ``range`` or, by default, from the full range of the file's type, 0 to
-with values up to 65535)        65535, and rounded to 8 bits unless ``keep_depth``. The full range of a PGM ends at its
-                                own maximum, and that of a 12-bit TIFF at 4095
-TIFF with WhiteIsZero, of       inverted after scaling, so that ``range`` is (white, black); Pillow does the same for
-16-bit grey or floats           8 bits
-16-bit RGB, RGBA, grey + alpha  of PNG, TIFF and PPM: scaled from all bits, and rounded to 8 bits unless
-                                ``keep_depth``. Colours are scaled before alpha is applied
-16-bit CMYK of TIFF             scaled from the full range; "unsupported" with a ``range``
-other 32-bit integers, floats   scaled from ``range``; "unsupported" without one
-LAB                             "unsupported"
-palette                         converted to its colours
-alpha, transparent colours      composited over white, as image viewers do
-CMYK                            Pillow's formula (255 - C)(255 - K) / 255; Adobe's inverted JPEG is inverted first
-PIL image                       as Pillow has decoded it; read as a file if Pillow has only opened it
-shape of an array or tensor     [H, W], [H, W, C] or [C, H, W] with C 1 or 3. If both orders fit, the channels of an
-                                array are last, and those of a tensor first. Other shapes: "bad-array"
-values of an array or tensor    uint8, uint16 (0 to 65535), or floats in [0, 1]. With a ``range``, also other integers
-                                and floats, and all values but uint8 are scaled from it. Rounded to 8 bits unless
-                                ``keep_depth``. Other values: "bad-array"
-no bytes                        "empty"
-unknown format                  "not-an-image"
-incomplete file                 "truncated"; also a PNG without its end chunk
-damaged file                    "corrupt"; also a PNG with a wrong CRC in any chunk, which some decoders do not check
-==============================  ====================================================================================
+An image that cannot be decoded raises a :class:`BadItem`; words in quotes are its reasons.
 
-A ``range`` (low, high) is in the file's own units: low becomes black, high becomes white, and values outside are
-clipped. The range ``"image"`` is the minimum and the maximum of each image. A range applies only to values of more than
-8 bits. 8-bit images are always scaled from 0 to 255.
+=============================  =====================================================================================
+Files                          Result
+=============================  =====================================================================================
+formats                        JPEG, PNG, BMP, TIFF, GIF, WebP, PPM and PGM, recognised by content, not by file name
+no bytes                       "empty"
+another format                 "not-an-image"
+more than ``max_pixels``       "too-large", without decoding; Pillow's limit ``Image.MAX_IMAGE_PIXELS`` applies, too
+incomplete file                "truncated", also for a PNG without its end chunk
+damaged file                   "corrupt", also for a PNG with a wrong CRC, which some decoders do not check
+EXIF orientation 1 to 8        applied, also from XMP; damaged EXIF is ignored
+animation, several pages       the first frame
+palette                        its colours
+alpha, transparent colours     composited over white, as in image viewers
+CMYK                           by Pillow's formula (255 - C)(255 - K) / 255; an inverted JPEG by Adobe is inverted first
+LAB                            "unsupported"
+colours, for mode "L"          the luma of ITU-R 601, 0.299 R + 0.587 G + 0.114 B
+grey, for mode "RGB"           the same value in three channels
+grey of 1, 2 or 4 bits         scaled to 0 ... 255
+PIL image                      as Pillow has decoded it, or decoded like a file if Pillow has only opened it
+=============================  =====================================================================================
 
-If the decoder is "torchcodec", it decodes the JPEG and PNG files for which it gives the same pixels as Pillow: complete
-files of 8-bit RGB or grey, without rotation and transparency. Pillow decodes all other files, and files on which
+Values of more than 8 bits are scaled to 0 ... 255 and rounded, or with ``keep_depth`` scaled to floats in [0, 1].
+
+=============================  =====================================================================================
+Values of more than 8 bits     Scaled from
+=============================  =====================================================================================
+16-bit grey (PNG, TIFF, PGM)   ``range`` or, by default, 0 to 65535. By default, a PGM is scaled from 0 to its maximum,
+                               and a 12-bit TIFF from 0 to 4095
+16-bit colours, grey + alpha   ``range`` or, by default, 0 to the file's maximum (PNG, TIFF, PPM), before alpha is
+                               applied
+16-bit CMYK (TIFF)             0 to 65535; "unsupported" with a ``range``
+other 32-bit integers, floats  ``range``; "unsupported" without a ``range``
+=============================  =====================================================================================
+
+A ``range`` (low, high) is in the file's units. The value low becomes black, high becomes white, and values outside are
+clipped. The range ``"image"`` is the minimum and the maximum of each image. 8-bit images are always scaled from 0 to
+255. Grey TIFFs with WhiteIsZero are inverted after scaling, so that their ``range`` is (white, black).
+
+=============================  =====================================================================================
+Arrays and tensors             Result
+=============================  =====================================================================================
+shape                          [H, W], [H, W, C] or [C, H, W] with C 1 or 3. If both orders fit, the channels of an
+                               array are last, and those of a tensor first
+uint8                          unchanged
+uint16                         scaled from ``range`` or, by default, from 0 to 65535
+floats                         scaled from ``range`` or, by default, from 0 to 1; by default, values outside [0, 1] are
+                               "bad-array"
+other integers                 scaled from ``range``; "bad-array" without a ``range``
+other shapes or types          "bad-array"
+=============================  =====================================================================================
+
+If the decoder is "torchcodec", it decodes complete JPEG and PNG files of 8-bit RGB or grey, without rotation and
+transparency. For these files, the pixels are those of Pillow. Pillow decodes all other files, and files on which
 torchcodec fails.
 """
 

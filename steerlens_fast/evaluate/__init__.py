@@ -69,10 +69,10 @@ def evaluate(
         :class:`steerlens_fast.evaluate.ground_truth.TrueMotionData`, edits are compared with the true motion from class
         to class. Images must then have the size of the data.
     driver : str, path or callable
-        The classifier whose gradient the edits follow: its name, or a callable on images [N, C, H, W] in [0, 1].
+        The classifier whose gradient the edits follow, as a name or as a callable on images [N, C, H, W] in [0, 1].
     judges : mapping from str to callable, or list of str
-        Classifiers with the same classes, whose gradients are never used: callables by name, or a list of names such
-        as "timm:resnet18".
+        Other classifiers with the driver's classes. Their gradients are not used. A mapping has callables by name; a
+        list has names such as "timm:resnet18".
     out : path
         The folder for results.jsonl (a line per source, family and budget), summary.json, figures and index.html.
     resume : bool

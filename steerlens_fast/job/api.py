@@ -49,7 +49,7 @@ def morph_dataset(
         process.
     **options
         Fields of :class:`steerlens_fast.job.config.JobConfig`: ``target``, ``max_l2``, ``frames``, ``score``,
-        ``family``, ``size``, ``format``, ``limit`` and others; and ``settings="photographs"`` for the settings of
+        ``family``, ``size``, ``format``, ``limit`` and others. ``settings="photographs"`` stands for the settings of
         :meth:`steerlens_fast.SteerableLens.for_photographs`.
 
     Returns

@@ -97,8 +97,13 @@ def export(
     -----
     "safetensors" and "npz" keep the dtype of the frames; the other formats store 8-bit images.
 
-    An ``npz`` file has ``frames`` [F, C, H, W]; ``factors``, ``l2`` and ``probability`` [F], NaN for frames that were
-    not scored; ``label``, ``source`` and ``target``, -1 if unknown; and ``record``, the full record as JSON.
+    An ``npz`` file contains
+
+    - ``frames`` [F, C, H, W];
+    - ``factors`` and ``l2`` [F];
+    - ``probability`` [F], with NaN for frames that were not scored;
+    - ``label``, ``source`` and ``target``, with -1 for an unknown class;
+    - ``record``, the whole record as JSON.
     """
     check_bool("overwrite", overwrite)
     if check_bool("differences", differences) and format != "strip":

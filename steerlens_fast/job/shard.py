@@ -249,8 +249,8 @@ def _columns(morphs: Morphs) -> dict[str, list]:
 def _classes(morphs: Morphs) -> tuple[Tensor, Tensor, Tensor]:
     """Return the target, the class of the source, and the predicted class of each frame (UNKNOWN if not scored).
 
-    For task "multilabel", they state whether the target's label l is present: the number is l if it is present (or, for
-    the target, is to become present), and ~l if it is absent.
+    For task "multilabel", all three refer to the target's label l. The number is l if this label is present (or, in the
+    target, is to become present), and ~l if it is absent.
     """
     predictions = morphs.predictions
     predictions = predictions.masked_fill(predictions == -1, UNKNOWN)

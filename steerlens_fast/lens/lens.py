@@ -307,9 +307,9 @@ class SteerableLens:
         is twice the length of a step perpendicular to the displacement so far. Later steps make up for shortened steps;
         ``attained`` says whether the distance was reached. A step changes no phase by more than 1e6 rad. If a gradient
         becomes exactly zero, or too small to reach the distance, the remaining frames repeat the last one, and
-        ``reasons`` names the step. The result depends little on the number of frames: with 2, 3, 5, 8 and 12 frames (11
-        to 14 steps), the target probabilities of 60 digits at a distance of 2.29 differed by at most .001, and those of
-        four photographs at a distance of 6 by at most .14 (csp-joint, persistent, polar; 2026-11-28).
+        ``reasons`` names the step. The result depends little on the number of frames. With 2, 3, 5, 8 and 12 frames (11
+        to 14 steps), target probabilities differed by at most .001 for 60 digits at a distance of 2.29, and by at most
+        .14 for four photographs at a distance of 6 (csp-joint, persistent, polar; 2026-11-28).
 
         **Batches.** In the regimes "persistent" and "live", the result for an image can depend on its batch. Batch
         sizes change the model's gradients by rounding errors of about 1e-6, which grow three- to tenfold with each

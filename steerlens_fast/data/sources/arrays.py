@@ -20,11 +20,11 @@ EXPECTED_DTYPES = "uint8, uint16 or floats in [0, 1], or other integers with a r
 
 
 class ArraySource(Source):
-    """The images of an array [N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3; uint8, uint16, or floats in [0, 1].
+    """The images of an array [N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3.
 
-    If the last axis has size 1 or 3, it is the channel axis. Otherwise the second axis is the channel axis.
-    ``description["layout"]`` has the order of the axes. Labels, if there are any, are N class numbers of any type, or N
-    class names. Other tensors of a .safetensors file are left out and counted.
+    Values are uint8, uint16, or floats in [0, 1]. If the last axis has size 1 or 3, it is the channel axis. Otherwise
+    the second axis is the channel axis. ``description["layout"]`` has the order of the axes. Labels, if there are any,
+    are N class numbers of any type, or N class names. Other tensors of a .safetensors file are left out and counted.
     """
 
     def __init__(

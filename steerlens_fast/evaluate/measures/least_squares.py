@@ -19,19 +19,19 @@ EPSILON = 1e-12
 
 
 def fit(source: Tensor, edit: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """Minimise ``||gain * source(x + d(x)) - edit||^2`` over control grids, from a start.
+    """Return the control grids that minimise ``||gain * source(x + d(x)) - edit||^2``, by steps from a start.
 
     Parameters
     ----------
     source, edit : Tensor [N, C, H, W], float64
     start : Tensor [N, P, g, g]
-        Displacement down and right in pixels and, where P is 3, the gain.
+        Displacements down and right in pixels and, if P is 3, the gain, at g x g control points.
 
     Returns
     -------
     grids : Tensor [N, P, g, g]
     error : Tensor [N]
-        The remaining squared distance, at most that of the start.
+        The squared distance of the fit, at most that of the start.
     """
     grids, error = start.clone(), torch.empty_like(start[:, 0, 0, 0])
     energy = (source - edit).square().flatten(1).sum(1).clamp(min=torch.finfo(edit.dtype).tiny)
@@ -50,7 +50,7 @@ def fit(source: Tensor, edit: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         if not bool(running.any()):
             break
         state.replace(better & running, trial)  # only for improved samples, since derivatives take most of the time
-        if not bool(running.all()):  # go on without the problems that have converged
+        if not bool(running.all()):  # remove samples whose fit has ended
             active, state = active[running], state.only(running)
             source, edit = source[running], edit[running]
     return grids, error
@@ -69,7 +69,7 @@ class _Trial:
         self.error = self.residual.square().flatten(1).sum(1)
 
     def derivatives(self, at=slice(None)) -> tuple[Tensor, Tensor]:
-        """Return the products of pairs of derivatives [N, pairs, H, W], and of each with the residual [N, P, H, W]."""
+        """Return products of two derivatives [N, pairs, H, W], and of a derivative and the residual [N, P, H, W]."""
         slopes, residual = self.samples.slopes(at), self.residual[at]
         if self.gain is not None:
             slopes = [*(self.gain[at] * slope for slope in slopes), self.samples.values[at]]
@@ -104,7 +104,7 @@ class _State:
         return step.unflatten(2, (self.grids.shape[1], -1)).transpose(1, 2)
 
     def replace(self, where: Tensor, trial: _Trial) -> None:
-        """Accept a trial for the problems where it is better."""
+        """Accept a trial for the samples in ``where`` [N]."""
         at = where.nonzero()[:, 0]
         if not len(at):
             return
@@ -115,7 +115,7 @@ class _State:
         self.products[at], self.gradient[at] = trial.derivatives(at)
 
     def only(self, which: Tensor) -> _State:
-        """Return the state of selected problems."""
+        """Return the state of the samples in ``which`` [N]."""
         subset = object.__new__(_State)
         for name in ("grids", "error", "products", "gradient"):
             setattr(subset, name, getattr(self, name)[which])
@@ -123,17 +123,18 @@ class _State:
 
 
 def _normal(products: Tensor, gradient: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the normal equations, J'J and J'r, from their values at each pixel, as blocks of rows of control points.
+    """Return the normal equations, J'J and J'r, in blocks for rows of control points.
 
-    A control point overlaps only its eight neighbours, and the weights are separable. Therefore two small matrix
-    products are enough for each map of products.
+    ``products`` and ``gradient`` have their values at each pixel, see :meth:`_Trial.derivatives`. A control point
+    overlaps only its eight neighbours, and its weight at a pixel is a weight down times a weight across. Therefore two
+    small matrix products compute the sums over pixels.
 
     Returns
     -------
     rows : Tensor [N, g, P g, P g]
-        Diagonal blocks: each row of control points with itself.
+        Diagonal blocks, for each row of control points.
     neighbours : Tensor [N, g - 1, P g, P g]
-        Off-diagonal blocks: each row with the next one.
+        Off-diagonal blocks, for each row and the next row.
     gradient : Tensor [N, g, P g]
     """
     P, (g, k) = shape[1], shape[2:]
@@ -184,10 +185,10 @@ def solve_block_tridiagonal(rows: Tensor, neighbours: Tensor, right: Tensor) -> 
 
 @lru_cache(maxsize=32)
 def _weight_products(size: int, points: int) -> tuple[Tensor, Tensor]:
-    """Return the products [size, pairs] of the weights of overlapping points, and the pair index [g, g] of two points.
+    """Return the products [size, pairs] of the weights of two points, and the number [g, g] of the pair of two points.
 
-    The first pairs are each point with itself, the next pairs each point with the next point. The last column is 0, for
-    points that do not overlap.
+    The first pairs are each point with itself, the next pairs are each point with the next point. The last pair stands
+    for all points that do not overlap; its products are 0.
     """
     weights = interpolation(size, points)
     near = [(i, i) for i in range(points)] + [(i, i + 1) for i in range(points - 1)]

@@ -37,9 +37,9 @@ class Rank:
 def rank_of(environment: Mapping[str, str] = os.environ) -> Rank:
     """Return the rank that the environment describes.
 
-    The variables ``RANK`` and ``WORLD_SIZE`` of torchrun take precedence. Otherwise SLURM's variables are read: those
-    of arrays (``SLURM_ARRAY_TASK_ID`` and others), those of tasks (``SLURM_PROCID`` and ``SLURM_NTASKS``), or both if
-    the elements of an array have several tasks.
+    The variables ``RANK`` and ``WORLD_SIZE`` of torchrun take precedence. Otherwise SLURM's variables are read. An
+    array has ``SLURM_ARRAY_TASK_ID`` and others, and tasks have ``SLURM_PROCID`` and ``SLURM_NTASKS``. If the elements
+    of an array have several tasks, both are used.
 
     Examples
     --------

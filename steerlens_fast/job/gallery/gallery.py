@@ -63,7 +63,7 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
     seed : int, optional
         Seed of a random sample. By default examples are evenly spaced over the data set.
     to : Path, optional
-        Another folder for the gallery: a new one, or one with an older gallery. By default ``gallery`` in ``out``.
+        The folder for the gallery, by default ``gallery`` in ``out``. Another folder must be new or have a gallery.
 
     Returns
     -------
