@@ -116,7 +116,7 @@ def photographs(folder: Path) -> list[dict]:
     rates: dict[str, list[float]] = {name: [] for name in ("gradients alone", *PHOTO_JOBS)}
     spent = {}
     for number in range(ROUNDS):
-        batches = BATCH, BATCH // 2  # which is faster depends on the machine
+        batches = BATCH, BATCH // 2  # it depends on the machine which of them is faster
         rates["gradients alone"].append(max(PHOTOS / seconds(partial(gradients, model, images, n)) for n in batches))
         for n, (name, options) in enumerate(PHOTO_JOBS.items()):
             if number and "score" not in options:

@@ -30,7 +30,7 @@ IMAGE_SHAPES = [
 ]
 SMALL_IMAGES = [(8, 8), (9, 11), (16, 24), (23, 29)]
 
-# [N, K, h, w] of coefficients
+# Shapes [N, K, h, w] of coefficients
 POINT_SHAPES = {
     "odd": (3, 2, 5, 7),
     "prime": (2, 3, 13, 17),
@@ -43,7 +43,7 @@ POINT_SHAPES = {
     "threads": (4, 4, 64, 33),  # enough elements for several threads
 }
 
-# N planes of H x W, then one group (K, h, w, layout, planes of its own in merge_bands) after another.
+# (N, H, W, groups): N planes of H x W; a group is (K, h, w, layout, number of its planes in merge_bands)
 BANK_SHAPES = {
     "even": (
         2,
@@ -73,7 +73,7 @@ BANK_SHAPES = {
 }
 
 
-# The same for whole spectra, and for bands in pairs: full layouts.
+# The same for whole spectra and for bands in pairs, which have full layouts
 WHOLE_SHAPES = {
     "even": (2, 16, 12, [(4, 16, 12, "full", 2), (4, 8, 6, "full", 2), (1, 4, 3, "full", 2)]),
     "odd": (3, 15, 9, [(2, 15, 9, "full", 3), (2, 8, 5, "full", 3), (1, 4, 3, "full", 3)]),
@@ -86,7 +86,7 @@ WHOLE_SHAPES = {
     "fewer_planes": (6, 8, 10, [(2, 8, 10, "full", 6), (2, 4, 5, "full", 3), (1, 8, 10, "full", 1)]),
     "threads": (4, 64, 96, [(4, 64, 96, "full", 4), (4, 32, 48, "full", 2)]),
 }
-# Planes [R run, ...] and their run.
+# (shape of planes, length of their runs)
 PAIR_SHAPES = {
     "even": ((4, 5, 7), 4),
     "odd": ((3, 5, 7), 3),
@@ -251,9 +251,9 @@ MAKERS = {  # in the order of the schema
     "unpair": unpair_args,
 }
 OPS = tuple(MAKERS)
-# On CPUs only, without reference, with tests of their own
+# Ops that exist on CPUs only and have no reference; they have tests of their own
 SEARCH_OPS = ("begin_l2_search", "advance_l2_search", "morph_planes_to_l2", "advance_planes")
-# float32, with tests of their own
+# Ops that take float32 only; they have tests of their own
 PLANE_OPS = ("split_planes", "merge_planes", "morph_planes")
 CPU_PLANE_OPS = ("step_planes", "move_planes")  # the halves of morph_planes, on CPUs only
 
@@ -268,7 +268,7 @@ def shapes_of(op: str) -> dict:
 
 
 BOTH_DTYPES = ("even", "odd", "threads")
-SHAPES_OF_ALL = ("odd", "1x1", "empty", "threads")  # of every pointwise op; the other shapes alternate
+SHAPES_OF_ALL = ("odd", "1x1", "empty", "threads")  # used by every pointwise op; other shapes alternate between ops
 
 
 def _op_cases():

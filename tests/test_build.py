@@ -48,7 +48,7 @@ def test_build_info_has_all_keys():
     assert info["torch_target"] == "2.10"
     assert info["compiler"]
     x86 = platform.machine().lower() in ("x86_64", "amd64") and os.name != "nt"
-    assert info["cpu_levels"] == ("default, avx2, avx512" if x86 else "default")  # by every compiler
+    assert info["cpu_levels"] == ("default, avx2, avx512" if x86 else "default")  # for every compiler
     default = 4 if platform.machine().lower() in ("aarch64", "arm64") and os.name != "nt" else 0
     assert {"default": default, "avx2": 8, "avx512": 16}[info["cpu_capability"]] == native.SIMD_WIDTH
 

@@ -305,7 +305,7 @@ def named() -> dict[str, tuple]:
         os.fsdecode(b"latin-caf\xe9.png"),  # not UTF-8
         "new\nline, \"quotes\" and 'more' %s {0} \\ $HOME.png",
         " - leading blank.png",
-        "n" * 251 + ".png",  # as long as a name can be
+        "n" * 251 + ".png",  # the longest possible name
         "ü" * 125 + "x.png",
         "below/" + "a.b.c.png",
     )

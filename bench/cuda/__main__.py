@@ -116,7 +116,7 @@ def run(command: list[str], log, limit: float, environment: dict[str, str], fold
             try:
                 os.killpg(process.pid, number)
             except ProcessLookupError:
-                pass  # it has just ended
+                pass  # the process has just ended
         try:
             code = process.wait(wait)
             return code if number is None else None

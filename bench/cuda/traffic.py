@@ -132,7 +132,7 @@ def work_row(name: str, size: tuple[int, int], computed_by: str) -> dict:
         "work": name,
         "size": "x".join(map(str, size)),
         "computed_by": computed_by,
-        "bank_conflicts": 1 - fewest / wavefronts if wavefronts else 0.0,  # their share of the wavefronts
+        "bank_conflicts": 1 - fewest / wavefronts if wavefronts else 0.0,  # share of the wavefronts that conflicts add
         "kernels": ours,
         "ffts": ffts,
         "other_ops": others,

@@ -244,7 +244,7 @@ def test_frames_keep_as_many_bits_as_asked(kind, dtype, data, tmp_path):
         assert np.allclose(stored[:, 0, 0].numpy(), wanted, atol=1e-6)
     else:
         assert np.abs(stored[:, 0, 0].numpy().astype(int) - np.rint(wanted * 65535)).max() <= 1
-    assert len(np.unique(stored[0, 0, 0].numpy())) > 150  # of 256 pixels
+    assert len(np.unique(stored[0, 0, 0].numpy())) > 150  # the image has 256 pixels
     for format in ("npz", "safetensors", "folder", "wds"):  # numbers keep their type, pictures have 8 bits
         assert export(tmp_path / "out", tmp_path / format, format) == 6
         if format == "npz":

@@ -345,7 +345,7 @@ def ray_actors(job: subprocess.Popen) -> list[int]:
         try:
             if b"ray::_Actor" in (folder / "cmdline").read_bytes() and _under(folder, job.pid):
                 found.append(int(folder.name))
-        except OSError:  # it is no process, or has just ended
+        except OSError:  # the entry is no process, or the process has just ended
             continue
     return sorted(found)
 

@@ -434,7 +434,7 @@ def test_damaged_shard_is_found_and_computed_again(name, byte, copy, job, capsys
     flip(copy / "shards" / name, byte)
     (copy / "summary.json").unlink()
     others = untouched(copy, 3)
-    code = run_here(copy, "--resume")  # which looks at lengths, and reads records
+    code = run_here(copy, "--resume")  # --resume checks lengths of files and reads records
     stderr = capsys.readouterr().err
     assert code == 0 if byte == 2000 else (code == 1 and "00003.jsonl is damaged: run verify" in stderr), stderr
     assert main(["verify", str(copy)]) == 1

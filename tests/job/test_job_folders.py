@@ -53,7 +53,7 @@ def test_folder_of_a_job_without_results_can_be_used_again(data, tmp_path, capsy
     assert run_here(tmp_path, data=data, target=99) == USAGE  # the model has no such class
     assert (tmp_path / "plan.json").exists() and not markers(tmp_path)
     assert run_here(tmp_path, data=data) == 0
-    assert run_here(tmp_path, data=data) == USAGE  # this one has made something
+    assert run_here(tmp_path, data=data) == USAGE  # the folder now has results
     assert "use --resume or --overwrite" in capsys.readouterr().err
 
 

@@ -93,7 +93,7 @@ def test_model_that_raises_at_the_second_part_of_the_first_batch_is_not_broken(t
     images = make_folder(tmp_path / "images", 4)
     for key in ("c1/002.png", "c2/003.png"):
         make_white(images / key)
-    monkeypatch.setattr("steerlens_fast.models.device.CALL_BYTES", 2 * 4 * 16 * 16)  # of two images
+    monkeypatch.setattr("steerlens_fast.models.device.CALL_BYTES", 2 * 4 * 16 * 16)  # the size of two images
     raising(monkeypatch, not_white)
     assert run_here(tmp_path / "out", data=images, batch_size=4, threads=1) == 3
     assert [r["key"] for r in lines(tmp_path / "out" / "failed.jsonl")] == ["c1/002.png", "c2/003.png"]

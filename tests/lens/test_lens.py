@@ -31,7 +31,7 @@ TARGET = [1, 4]
 NAN, INF = float("nan"), float("inf")
 regimes = pytest.mark.parametrize("regime", REGIMES)
 names = pytest.mark.parametrize("name", NAMES)
-one_csp = pytest.mark.parametrize("name", ("pixel", "fourier", "csp-joint"))  # where the edit makes no difference
+one_csp = pytest.mark.parametrize("name", ("pixel", "fourier", "csp-joint"))  # one CSP family stands for all three
 
 
 def images(count=2, size=16, channels=3, dtype=torch.float32, device="cpu"):

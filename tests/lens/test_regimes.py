@@ -36,7 +36,7 @@ TARGET = [1, 4]
 regimes = pytest.mark.parametrize("regime", REGIMES)
 rules = pytest.mark.parametrize("rule", RULES)
 names = pytest.mark.parametrize("name", NAMES)
-one_csp = pytest.mark.parametrize("name", ("pixel", "fourier", "csp-joint"))  # where the edit makes no difference
+one_csp = pytest.mark.parametrize("name", ("pixel", "fourier", "csp-joint"))  # one CSP family stands for all three
 
 
 def images(count=2, size=16, dtype=torch.float32, device="cpu", channels=3):
@@ -293,7 +293,7 @@ def test_cap_bounds_every_phase(name, regime):
     family = family_of(name, "complex")
     for frame in range(1, 4):
         if regime == "persistent" and frame > 1:
-            break  # its coordinates cannot be computed from its frames
+            break  # coordinates of this family cannot be computed from frames
         start = 0 if regime == "frozen" else frame - 1
         at = morphs.frames[:, start]
         largest = family.prepare(at, gradient(model, at, torch.tensor(TARGET))).largest_phase_step()
@@ -623,7 +623,7 @@ def test_morphs_beyond_the_best_frame_warn():
         warnings.simplefilter("error")
         assert lens.morph(x, 1, max_l2=3.2).best_frame.tolist() == [11]
     with pytest.warns(UserWarning, match="1 of 1 morphs has a lower target probability"):
-        morphs = lens.morph(x, 1, max_l2=6.4)  # as far beyond the best image as the source is from it
+        morphs = lens.morph(x, 1, max_l2=6.4)  # twice the distance of the best image from the source
     assert morphs.fell.all() and morphs.best_frame[0] in (5, 6)
 
 

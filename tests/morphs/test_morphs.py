@@ -735,7 +735,7 @@ def test_smooth_colour_image_survives_a_gif(tmp_path):
     for f, (picture, _) in enumerate(animation(tmp_path / "a.gif")):
         pixels = torch.frombuffer(bytearray(picture.crop((8, 8, 152, 152)).tobytes()), dtype=torch.uint8)
         expected = (frames[0, f] * 255).permute(1, 2, 0)
-        local = lambda t: torch.nn.functional.avg_pool2d(t.permute(2, 0, 1), 8)  # as the eye sees dithering
+        local = lambda t: torch.nn.functional.avg_pool2d(t.permute(2, 0, 1), 8)  # averages, since GIFs are dithered
         pixels = pixels.reshape(144, 144, 3).float()
         assert (pixels - expected).abs().mean() < 10
         assert (local(pixels) - local(expected)).abs().mean() < 3

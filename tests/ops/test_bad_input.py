@@ -371,7 +371,9 @@ def check_bad_arguments_of_raw_ops(op, device):
             raise AssertionError(f"bad {name} raised no error")
         _, is_own, message = str(raised.value).partition(f"steerlens_fast::{op}: ")
         known = [a.name for a in getattr(RAW, op).default._schema.arguments]
-        assert not is_own or any(n in message for n in known), f"bad {name}: {message}"  # else torch's own message
+        assert not is_own or any(n in message for n in known), (
+            f"bad {name}: {message}"
+        )  # other messages are those of torch
         own_messages += bool(is_own)
     assert own_messages >= 2, "the op's own checks were never met"
 

@@ -13,9 +13,9 @@ from tolerances import assert_close
 from steerlens_fast import CSPFamily, SteerablePyramid, native, ops
 
 HERE = Path(__file__).parent
-PATHS = [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]  # this file, helpers, the package
+PATHS = [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]  # for the processes started here
 SHAPES = [(45, 61), (64, 96)]  # [H, W]
-WIDTHS = {"default": 0, "avx2": 8, "avx512": 16}  # of x86-64
+WIDTHS = {"default": 0, "avx2": 8, "avx512": 16}  # SIMD widths of the levels of x86-64
 LOWER = list(WIDTHS)[: list(WIDTHS).index(native.build_info()["cpu_capability"])]
 # One process imports torch, and a fork of it the package with each value of the variable.
 FORKS = """

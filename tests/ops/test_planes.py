@@ -358,7 +358,7 @@ def test_gradients_of_a_morph_are_those_of_float64(synthesis, taken):
         torch.autograd.grad(family.prepare(*pair).render([0.5, 1.0]).square().sum(), pair)
         for pair in ((x, g), (wide_x, wide_g))
     ]
-    assert taken == {"split_planes": 2, "merge_planes": 1}  # of image and gradient; of the frames
+    assert taken == {"split_planes": 2, "merge_planes": 1}  # two analyses (image and gradient), one synthesis (frames)
     for a, e in zip(*grads):
         assert_close(a, e, "render")
 

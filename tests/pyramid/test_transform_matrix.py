@@ -194,7 +194,7 @@ def check_part(way, cell, name):
             WAYS[way](function, inputs)
         return
     run = WAYS[way](function, inputs)
-    others = inputs_of(name, 3, 4) if way.endswith("dynamic") else inputs  # of other sizes than the traced ones
+    others = inputs_of(name, 3, 4) if way.endswith("dynamic") else inputs  # dynamic sizes differ from the traced ones
     actual = run(*others) if cell in INSIDE else OUTSIDE[cell](run, *others)
     expected = expected_of(cell, part, others)
     for a, e in zip(as_list(actual), as_list(expected), strict=True):

@@ -88,7 +88,7 @@ def test_shares_and_means_by_family(form, tmp_path):
     assert (a["l2"], unedited["l2"]) == (2.0, 0.0)
     difference = result["differences"]["a - b"]
     assert (difference["target"]["cases"], difference["target"]["of"]) == (3, 4)
-    # of target: 1 - 0, 1 - 0 and 1 - 1; of naturalness: 2, 4, 1 and 2
+    # Differences are 1 - 0, 1 - 0 and 1 - 1 for the target, and 2, 4, 1 and 2 for naturalness
     assert values(difference, "target", "naturalness") == pytest.approx([2 / 3, 2.25])
     # Units with two values, as roles: a0 (target, target), b0 (source, target), a1 (target, source).
     # observed: 4 of 6 values differ from their unit's other one; expected: 2 * 4 * 2 / (6 * 5)
