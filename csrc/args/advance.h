@@ -1,4 +1,5 @@
-// The arguments of advance_planes: those of morph_planes_to_l2 for one frame, with factors or distances, and coordinates.
+// Checks the arguments of advance_planes, and allocates its results. They are the arguments of morph_planes_to_l2 for one
+// frame, with factors or distances, and the coordinates of the bands.
 #pragma once
 
 #include "../kernel_args/advance.h"
@@ -47,7 +48,7 @@ void check_per_sample(const char* op, const char* name, Tensor& t, const Tensor&
   t = as_contiguous(t);
 }
 
-// Fills the coordinates of each group; they are written, so that they cannot be copied.
+// Sets the pointers to the coordinates of each group. The op writes to these tensors, so they must be contiguous.
 template <typename T>
 void set_coordinates(const char* op, AdvancePlanes<T>& p) {
   std::vector<Tensor>& tensors = p.in.coordinates;
@@ -87,7 +88,7 @@ AdvancePlanes<T> prepare_advance_planes(const PlaneLimits& limits, const MorphIn
     return new_tensor(morph_in.images, shape, type);
   };
   const int64_t B = in.planes_per_sample > 0 ? morph_in.images.size(0) / in.planes_per_sample : 0;
-  // Without distances, only the shapes of these are read.
+  // Without distances, only the shapes of these tensors are read.
   const Tensor unused = new_result({1, B}, kRealType<T>);
   AdvancePlanes<T> p{
       prepare_morph_planes_to_l2<T>(limits, morph_in,

@@ -1,5 +1,5 @@
-// A coefficient in coordinates anchored at its source c0: c0 exp(eta + i delta), with |delta| <= pi and |eta| <= 1. Steps
-// move delta and eta.
+// A coefficient in coordinates relative to its source c0: its value is c0 exp(eta + i delta), with |delta| <= pi and
+// |eta| <= 1. Steps change delta and eta.
 #pragma once
 
 #include <limits>
@@ -8,8 +8,8 @@
 
 namespace steerlens {
 
-// The values that are computed once for each coefficient and step. Amplitudes are logarithms (polar rule), or relative
-// to |c0| (complex rule).
+// Values that are computed once for each coefficient and step. `amplitude` is eta with the polar rule, and exp(eta), the
+// amplitude relative to |c0|, with the complex rule.
 template <typename T>
 struct AnchoredCoefficient {
   Cplx<T> source;  // c0
@@ -20,7 +20,7 @@ struct AnchoredCoefficient {
 // log(x) for x from 1/e to e.
 template <typename T>
 SL_FN T log_near_1(T x) {
-  // 2 artanh(s), whose series is cut off where its terms are below 1e-8 (1e-17 in float64) of the sum.
+  // log(x) = 2 artanh(s). Terms of the series below 1e-8 (1e-17 in float64) of the sum are left out.
   constexpr int kTerms = sizeof(T) == 4 ? 11 : 25;
   const T s = (x - T(1)) / (x + T(1)), square = s * s;
   T sum = T(0);
@@ -28,20 +28,20 @@ SL_FN T log_near_1(T x) {
   return T(2) * s * sum;
 }
 
-// How coefficients move whose coordinates are those of an Extrapolation E.
+// Moves a coefficient, in the coordinates that an Extrapolation E moves.
 template <typename E>
 struct AnchoredMove {
   static constexpr bool kMovesPhase = E::kMovesPhase, kMovesAmplitude = E::kMovesAmplitude;
   static constexpr bool kRelativeAmplitude = E::kNeedsAmplitude;  // the complex rule
 
-  // delta after a step.
+  // Returns delta after a step.
   template <typename T>
   SL_FN static T moved_phase(const AnchoredCoefficient<T>& p, T factor) {
     constexpr T kLimit = T(3.141592653589793);
     return clamped(std::fma(factor, p.phase_step, p.phase), -kLimit, kLimit);
   }
 
-  // eta or exp(eta) after a step.
+  // Returns `amplitude` after a step.
   template <typename T>
   SL_FN static T moved_amplitude(const AnchoredCoefficient<T>& p, T factor) {
     const T moved = std::fma(factor, p.amplitude_step, p.amplitude);
@@ -77,7 +77,7 @@ struct AnchoredMove {
     return gain(p, amplitude_factor) * (p.source.re * turn.re - p.source.im * turn.im);
   }
 
-  // |d value / d f|^2 at f = 0, where f is both the phase and the amplitude factor.
+  // |d value / d f|^2 at f = 0, if both factors are f.
   template <typename T>
   SL_FN static T squared_speed(const AnchoredCoefficient<T>& p) {
     const T square = p.source.re * p.source.re + p.source.im * p.source.im;
@@ -91,14 +91,14 @@ struct AnchoredMove {
     return speed;
   }
 
-  // The coordinate eta, and the value of `amplitude` that stands for it.
+  // Returns the value of `amplitude` for a given eta.
   template <typename T>
   SL_FN static T amplitude_at(T log_amplitude) {
     if constexpr (!kRelativeAmplitude) return log_amplitude;
     return exp_of(log_amplitude) * T(1);
   }
 
-  // eta after a step from `log_amplitude`.
+  // Returns eta after a step from eta = `log_amplitude`.
   template <typename T>
   SL_FN static T moved_log_amplitude(const AnchoredCoefficient<T>& p, T log_amplitude, T factor) {
     const T moved = moved_amplitude(p, factor);
@@ -106,7 +106,7 @@ struct AnchoredMove {
     return p.amplitude_step == T(0) ? log_amplitude : clamped(log_near_1(moved), T(-1), T(1));
   }
 
-  // Sets the steps, given those that `step` computes for the coefficient at its present coordinates.
+  // Sets the steps of p from those that the op `step` computes for the present value of the coefficient.
   template <typename T>
   SL_FN static void set_steps(AnchoredCoefficient<T>& p, PolarPair<T> step) {
     p.phase_step = step.phase;
