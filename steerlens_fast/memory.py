@@ -15,10 +15,10 @@ from . import native
 from .ops import real_dtype
 from .torch_internals import has_batched_gradients, has_dispatch_modes, has_transforms
 
-# Bytes of bands in one pass through a filter bank. On a CPU, they fit the caches, and the allocator keeps them between
-# passes; getting new pages from the kernel would take longer than the FFTs (measured in bench/). The value for GPUs is
-# not measured yet (bench/cuda.sh does so). With it, a frozen morph of 16x3x224x224 allocates 140 MiB, counted on a CPU
-# without frames and model, so that 256 MiB are enough with the workspace of the FFTs.
+# Bytes of bands in one pass through a filter bank. On a CPU, the bands fit the caches, and the allocator keeps their
+# memory between passes. New memory from the kernel would take longer than the FFTs (measured in bench/). The value for
+# GPUs is not measured yet (bench/cuda.sh measures it). It was chosen so that a frozen morph of 16 x 3 x 224 x 224 takes
+# 140 MiB without frames and model, and at most 256 MiB with the workspace of the FFTs.
 CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 128 << 20}
 
 # Bytes of a temporary that is written and read once, small enough for the caches and for memory that is already mapped

@@ -43,8 +43,8 @@ class Classifier:
     Parameters
     ----------
     model : torch.nn.Module, ExportedProgram or callable
-        Maps images (and ``args``) to class scores [N, classes, ...], or to an object that contains them: as ``logits``,
-        as the key "logits" of a mapping, or as the first entry of a tuple or list.
+        Maps images (and ``args``) to class scores [N, classes, ...], or to an object that contains the scores as the
+        attribute ``logits``, as the key "logits" of a mapping, or as the first entry of a tuple or list.
     preprocessing : callable, optional
         A function that is applied to each batch of images before the model, for example a normalisation. If the model
         is a module with a single floating-point dtype, the inputs of the model are cast to this dtype.

@@ -172,7 +172,7 @@ def _candidates(
 
 
 def _load(data: Source, candidate: Candidate, driver: LoadedModel, size, value_range) -> tuple[int, int] | None:
-    """Read an image; return the size of all later images: ``size`` or, if it is None, the size of this image."""
+    """Read an image, and return the size of later images, which is ``size`` or, if it is None, that of this image."""
     try:
         encoded, candidate.label = data.read_with_label(candidate.item)
         image = decode(encoded, mode="L" if driver.channels == 1 else "RGB", range=value_range)

@@ -2,7 +2,7 @@
 
 A family makes a :class:`Motion` from an image and a gradient of the same shape. The motion renders frames::
 
-    motion = family.prepare(image, gradient)      # gradient: d(loss to decrease) / d(image), summed over samples
+    motion = family.prepare(image, gradient)      # gradient: d(loss) / d(image), of a loss summed over samples
     frames = motion.render([0.0, 1.0, 2.0])       # [F, ..., H, W]
 
 A family of your own needs the method ``prepare``, and its motions need ``render``. :mod:`.protocols` describes optional

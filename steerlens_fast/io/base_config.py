@@ -78,8 +78,8 @@ def option(
     kw_only : bool
         Whether the field is a keyword-only argument.
     **argument
-        Other arguments of argparse's ``add_argument``, such as ``nargs`` and ``action``; also ``flag``, the option's
-        name if it is not the field's name.
+        Other arguments of argparse's ``add_argument``, such as ``nargs`` and ``action``. The argument ``flag`` is the
+        name of the option, by default the field's name.
     """
     described = {"help": help, "group": group, "metavar": metavar, "type": type, "choices": choices}
     described |= {"minimum": minimum, "passed_to": passed_to, **argument}

@@ -36,12 +36,11 @@ def morph_dataset(
     Parameters
     ----------
     data : str, path or Dataset
-        A folder of images; a .csv or .jsonl with the columns ``path``, and optionally ``label`` (the image's class),
-        ``target`` (the class to morph it toward) and ``key``; webdataset tars; a .npy or .safetensors array;
-        ``hf:NAME``; ``pkg.mod:callable``; or a map-style dataset of ``(image, label[, key])``.
+        The images, for example a folder, or a map-style data set of ``(image, label[, key])``.
+        :func:`steerlens_fast.data.sources.open.open_source` lists all kinds.
     model : str or callable
-        ``timm:NAME``, ``torchvision:NAME``, ``pkg.mod:callable``, an exported or scripted file; or a classifier on
-        images [N, C, H, W] in [0, 1].
+        A classifier on images [N, C, H, W] in [0, 1], or its name. :func:`steerlens_fast.models.load.load_model` lists
+        all kinds of names.
     out : path
         The job's folder, for shards, records, manifest, summary and gallery.
     engine, workers, decoders, resume, overwrite, retry_failed, max_failures, progress, gallery

@@ -218,7 +218,7 @@ class Tally:
         source. ``reached``, ``fell_below_source``, ``fell_below_earlier`` and the medians in ``target_probability``
         refer to these morphs, and are None if there are none. ``already_predicted`` and ``not_scored`` are the numbers
         of the other morphs. ``labelled`` is the number of morphs that have a label, and ``label_differs`` the number of
-        those whose label is not predicted for the source. ``pairs`` has the same values for the most frequent class
+        those whose label is not predicted for the source. ``pairs`` has these values for the most frequent class
         pairs, at most 100, with the names that ``name`` returns; ``pairs_left_out`` is the number of other pairs.
         """
         total = _Group()

@@ -313,10 +313,11 @@ class SteerableLens:
 
         **Batches.** In the regimes "persistent" and "live", the result for an image can depend on its batch. Batch
         sizes change the model's gradients by rounding errors of about 1e-6, which grow three- to tenfold with each
-        gradient. A photograph was morphed alone and in a batch of four, to a distance of 6 (csp-joint,
-        EfficientNet-Lite0). After 11 gradients the two results were 1 to 5 apart (L2), and their target probabilities
-        differed by up to .15; after 4 gradients, .4 and .005. With ``internal_batch_size=1`` the results are bitwise
-        equal (pixel and pyramid families, CPU; 2026-11-28). In float64 they agree to 1e-13 after 4 gradients.
+        gradient. For example, a photograph was morphed alone and in a batch of four, to a distance of 6 (csp-joint,
+        EfficientNet-Lite0). With 11 gradients, the two last frames had an L2 distance of 1 to 5, and their target
+        probabilities differed by up to .15. With 4 gradients, the distance was at most .4, and the difference .005.
+        With ``internal_batch_size=1`` results are bitwise equal (pixel and pyramid families, CPU; 2026-11-28). In
+        float64 they agree to 1e-13 after 4 gradients.
 
         **GPU.** Frozen morphs with given factors do not wait for the device if factors and target are in CPU memory.
         Images on a GPU raise no error if they are not finite or not in ``bounds``; they are not ``ok``.

@@ -207,7 +207,7 @@ def _check_factor_shape(name: str, table: Tensor, count: int) -> None:
 
 
 def _factor_frames(name: str, given, table: Tensor, frames: int, images: Tensor) -> Tensor:
-    """Expand a scalar (the last factor), [F] or [B, F] to factors [F, B]; raise if any is not finite."""
+    """Return the factors [F, B] that a scalar, [F] or [B, F] stands for; a scalar is the last factor."""
     if table.dim() == 0:
         table = torch.linspace(0, 1, frames, dtype=torch.float64, device=table.device) * table
     table = table.to(images.dtype)

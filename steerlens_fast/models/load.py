@@ -139,8 +139,8 @@ def load_model(
     interpolation, crop_pct : optional
         See :func:`steerlens_fast.data.resize.resize_and_crop`; by default "bicubic" and 1.
     class_names : str, os.PathLike, sequence of str or mapping, optional
-        Names of the model's classes, in place of those from the hub or the attribute ``class_names``: the path of a
-        file (one name per line, or .json), the names themselves, or ``"imagenet"`` for the 1,000 classes of ImageNet.
+        Names of the model's classes, or the path of a file with names (one per line, or .json), or ``"imagenet"`` for
+        the 1,000 classes of ImageNet. By default the names are those from the hub, or the attribute ``class_names``.
     device : str
     dtype : {"float32", "float64", "bfloat16", "float16"}
         The model's dtype. Gradients have the dtype of the images.

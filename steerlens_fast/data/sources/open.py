@@ -30,10 +30,16 @@ def open_source(data, *, labels: str | os.PathLike | None = None, any_values: bo
     Parameters
     ----------
     data : str, path, or map-style data set
-        A folder of images (with or without one sub-folder per class) or of .tar files; a .csv or .jsonl with ``path``,
-        ``label`` (the true class), ``target`` (the class to morph toward) and ``key``; webdataset .tar files,
-        by name or pattern; a .npy or .safetensors array; ``"idx:FOLDER"`` or ``"idx:FOLDER#test"``; ``"hf:NAME"``
-        or ``"hf:NAME#split"``; ``"pkg.mod:callable"``; or a map-style data set of (image, target[, key]).
+        One of
+
+        * a folder of images, with or without a sub-folder for each class, or a folder of .tar files;
+        * a .csv or .jsonl with the columns ``path``, ``label`` (the true class), ``target`` (the class to morph toward)
+          and ``key``;
+        * webdataset .tar files, by name or pattern;
+        * an array in a .npy or .safetensors file;
+        * IDX files, as ``"idx:FOLDER"`` or ``"idx:FOLDER#test"``;
+        * a data set of Hugging Face, as ``"hf:NAME"`` or ``"hf:NAME#split"``;
+        * a map-style data set of (image, target[, key]), or ``"pkg.mod:callable"`` that returns one.
     labels : str or path, optional
         A .npy of N class numbers or names, for an array of N images.
     any_values : bool

@@ -90,8 +90,8 @@ def synthetic_images(kind: str, count: int, *, size: int = 32, seed: int = 0) ->
     Parameters
     ----------
     kind : str
-        What the factor changes: "position" (of a bar, across it), "orientation" (of a bar), "width" (of a bar),
-        "curvature" (of a line), "frequency" (of a grating), "gap" (of a ring), "size" (of a disc).
+        What the factor changes: the "position" (across the bar), "orientation" or "width" of a bar, the "curvature" of
+        a line, the "frequency" of a grating, the "gap" of a ring, or the "size" of a disc.
     count : int
         Number of images, N.
     size : int
