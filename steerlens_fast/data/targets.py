@@ -171,9 +171,8 @@ def parse_target(value: str | int | Mapping | os.PathLike) -> TargetRule:
         * ``"map:3=8,cat=dog"``, a mapping, or a .json file with a mapping: the target for each label. Items with other
           labels are left out.
         * A .csv file with the columns ``target``, and ``key`` or ``path``. Paths are written as in the data, or
-        relative
-          to the folder of the .csv file; an entry of ``path`` may also be a key. Items that are not in the file are
-          left out.
+          relative to the folder of the .csv file; an entry of ``path`` may also be a key. Items that are not in the
+          file are left out.
 
     Raises
     ------

@@ -65,7 +65,8 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     frames : int, optional
         Frames up to each distance, including the source. Only the last frame is measured.
     steps : int, optional
-        Gradients up to each distance, in regimes that refresh them; see :meth:`steerlens_fast.SteerableLens.morph`.
+        Gradients up to each distance, for the regimes "live" and "persistent", as in
+        :meth:`steerlens_fast.SteerableLens.morph`.
     task : {"multiclass", "binary"}
         Outputs of driver and judges: one score per class, or one logit per image.
     grid, restarts : int

@@ -21,7 +21,7 @@ from .config import EvaluationConfig
 
 
 def gradient_steps(frames: int | None, steps: int | None) -> int:
-    """Return how many gradients a morph takes to reach its budget, in a regime that refreshes the gradient.
+    """Return how many gradients a morph takes to reach its budget, in a regime with several gradients.
 
     Examples
     --------

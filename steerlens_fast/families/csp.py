@@ -120,7 +120,7 @@ class CSPFamily:
         >>> import torch
         >>> from steerlens_fast import CSPFamily, SteerablePyramid
         >>> anchor = CSPFamily(SteerablePyramid((16, 16))).anchor(torch.rand(2, 3, 16, 16))
-        >>> for _ in range(3):  # three refreshed gradients
+        >>> for _ in range(3):  # three steps with new gradients
         ...     anchor.advance(torch.randn(2, 3, 16, 16), [0.1])
         >>> anchor.frame((0, 1)).shape
         torch.Size([2, 3, 16, 16])

@@ -67,7 +67,7 @@ class Worker:
         self.target_rule = parse_target(config.target)
         self._has_morphed = False
         self._on_event: EventCallback = lambda event: None
-        self.parts = 1  # number of model calls into which a batch is split; doubled after an out-of-memory error
+        self.parts = 1  # divides the number of images that are computed at once; doubled when memory is too small
 
     def open(self, out: Path, plan: Plan) -> None:
         """Prepare for the shards of a plan; raise a JobError if model, data or software differ from the plan's."""

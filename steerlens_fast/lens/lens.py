@@ -278,7 +278,7 @@ class SteerableLens:
         Notes
         -----
         The loss of a batch is the sum over its samples, so except for rounding no sample depends on the others. If
-        several threads morph, one at a time runs the model. A frame of factor 0 is the reconstructed source, with
+        several threads morph, only one at a time runs the model. A frame of factor 0 is the reconstructed source, with
         errors below 3e-6 for images in [0, 1]. A distance is attained if the frame's distance differs from it by at
         most 5e-4, and by at most a thousandth of a distance other than 0.
 
@@ -300,16 +300,16 @@ class SteerableLens:
         ============================ ====== ========= ========= ========= ========= ========= =========
 
         Useful distances hardly depend on the number of pixels, so the default does not depend on it either. In the
-        frozen regime, use distances of 1 to 3 with the rule "complex" and 3 to 8 with "polar". With refreshed
-        gradients, the target probability of photographs rises up to a distance of 8.
+        frozen regime, use distances of 1 to 3 with the rule "complex" and 3 to 8 with "polar". With new gradients at
+        each step, the target probability of photographs rises up to a distance of 8.
 
-        **Refreshed gradients.** A step from distance d to distance r moves the image by at most 2 sqrt(r^2 - d^2). That
-        is twice the length of a step perpendicular to the displacement so far. Later steps make up for shortened steps;
-        ``attained`` says whether the distance was reached. A step changes no phase by more than 1e6 rad. If a gradient
-        becomes exactly zero, or too small to reach the distance, the remaining frames repeat the last one, and
-        ``reasons`` names the step. The result depends little on the number of frames. With 2, 3, 5, 8 and 12 frames (11
-        to 14 steps), target probabilities differed by at most .001 for 60 digits at a distance of 2.29, and by at most
-        .14 for four photographs at a distance of 6 (csp-joint, persistent, polar; 2026-11-28).
+        **New gradients at each step.** A step from distance d to distance r moves the image by at most
+        2 sqrt(r^2 - d^2), twice the length of a step perpendicular to the displacement so far. Later steps make up for
+        shortened steps; ``attained`` says whether the distance was reached. A step changes no phase by more than 1e6
+        rad. If a gradient becomes exactly zero, or too small to reach the distance, the remaining frames repeat the
+        last one, and ``reasons`` names the step. The result depends little on the number of frames. With 2, 3, 5, 8 and
+        12 frames (11 to 14 steps), target probabilities differed by at most .001 for 60 digits at a distance of 2.29,
+        and by at most .14 for four photographs at a distance of 6 (csp-joint, persistent, polar; 2026-11-28).
 
         **Batches.** In the regimes "persistent" and "live", the result for an image can depend on its batch. Batch
         sizes change the model's gradients by rounding errors of about 1e-6, which grow three- to tenfold with each

@@ -40,7 +40,7 @@ def quantus_explain(
         Factor or L2 distance of the morph; ``max_l2`` may be a sequence [B]. By default, an L2 distance of twice the
         range of ``bounds``, or of 2 without ``bounds``.
     steps : int, optional
-        Number of gradients in the regimes that refresh them, as in :meth:`SteerableLens.morph`.
+        Number of gradients in the regimes "live" and "persistent", as in :meth:`SteerableLens.morph`.
     signed : bool
         Whether to return the signed change [B, C, H, W] instead of its magnitude summed over channels [B, 1, H, W].
     device : optional

@@ -18,7 +18,7 @@ FRAMES, STEPS = 12, 11  # default numbers
 
 @dataclass(frozen=True)
 class Step:
-    """One gradient step of a regime that refreshes its gradient."""
+    """One gradient step of the regimes "live" and "persistent", which compute a new gradient at each step."""
 
     factor: Tensor | None = None  # [B]
     amplitude_factor: Tensor | None = None  # [B]
@@ -37,10 +37,10 @@ class Schedule:
     one_frame_per_budget: bool = False  # if False, there is a single budget, which the last of F frames has
     starts_at_source: bool = True  # the first frame has factor 0 for every sample
     moves_toward_target: bool = True  # some factor or distance is positive
-    steps_per_frame: int = 1  # gradients from one frame to the next, in regimes that refresh them
+    steps_per_frame: int = 1  # number of gradients from one frame to the next
 
     def steps(self) -> list[Step]:
-        """Return all gradient steps in order, for regimes that refresh the gradient."""
+        """Return all gradient steps in order, for the regimes "live" and "persistent"."""
         return self._budget_steps() if self.budgets is not None else self._factor_steps()
 
     def _budget_steps(self) -> list[Step]:
@@ -243,7 +243,7 @@ def _distances_schedule(images: Tensor, distances, frames: int | None, refreshed
         hint = "for a single distance use max_l2="
         raise ValueError(f"distances must be {kinds} with B = {count} ({hint}), got shape {list(table.shape)}")
     if refreshed and not bool((table.diff(dim=-1) > 0).all()):
-        raise ValueError(f"distances must increase in regimes that refresh the gradient, got {distances!r}")
+        raise ValueError(f"distances must increase in the regimes 'persistent' and 'live', got {distances!r}")
     budgets = _distances_in("distances", distances, table, images).reshape(-1, table.shape[-1]).T.expand(-1, count)
     frames = count_frames(frames, distances=len(budgets) + 1)
     return Schedule(frames, budgets=budgets, one_frame_per_budget=True, moves_toward_target=bool((table > 0).any()))

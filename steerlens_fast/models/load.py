@@ -116,9 +116,8 @@ def load_model(
         * A file with an exported program (``.pt2``), TorchScript, or a pickled module (only with
           ``trust_checkpoint``). The kind of file is detected from its content. An exported program always contains
           code, which is trusted; it must not contain pickles.
-        * An object, whose training flags are not changed. Its attributes are read as described above. It is copied if
-        it
-          must move to another device, dtype or memory format.
+        * An object, whose training flags are not changed. Its attributes are read as described above. The object is
+          copied if it must move to another device, dtype or memory format.
     weights : str or os.PathLike, optional
         A checkpoint (.pt, .pth, .safetensors) for a model from a hub or a callable; ``"random"`` for an untrained model
         from a hub. The checkpoint is a state dict, or has one under "state_dict", "model" or "model_state_dict". The

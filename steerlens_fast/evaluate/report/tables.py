@@ -51,7 +51,7 @@ def facts(summary: dict) -> dict[str, str]:
 
 
 def _counts(config: dict) -> str:
-    """Return the number of frames or, if the gradient is refreshed, the number of gradients."""
+    """Return the number of frames or, if each step has a new gradient, the number of gradients."""
     frames, steps = config["frames"], config["steps"]
     if config["regime"] == "frozen":
         return f"{count_frames(frames, steps)} frames"
