@@ -73,6 +73,7 @@ STABLE_TORCH_LIBRARY(steerlens_fast, m) {
       " bool complex_bands, float eps, float floor, float low, float high, float phase_cap,"
       " float phase_limit, float speed_share, float max_step_ratio, int iterations)"
       " -> (Tensor frames, Tensor step_factors, Tensor l2, Tensor out_of_range)");
+  m.def("nll_gradient(Tensor scores, Tensor target) -> Tensor");
   m.def("begin_l2_search(Tensor limits, Tensor source_l2, float epsilon) -> Tensor state");
   m.def("advance_l2_search(Tensor state, Tensor l2) -> Tensor");
 }

@@ -251,8 +251,8 @@ MAKERS = {  # in the order of the schema
     "unpair": unpair_args,
 }
 OPS = tuple(MAKERS)
-# Ops that exist on CPUs only and have no reference; they have tests of their own
-SEARCH_OPS = ("begin_l2_search", "advance_l2_search", "morph_planes_to_l2", "advance_planes")
+# Ops that have kernels for CPUs only; they have tests of their own
+CPU_OPS = ("begin_l2_search", "advance_l2_search", "morph_planes_to_l2", "advance_planes", "nll_gradient")
 # Ops that take float32 only; they have tests of their own
 PLANE_OPS = ("split_planes", "merge_planes", "morph_planes")
 CPU_PLANE_OPS = ("step_planes", "move_planes")  # the halves of morph_planes, on CPUs only

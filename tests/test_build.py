@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import CPU_PLANE_OPS, PLANE_OPS, SEARCH_OPS
+from cases import CPU_OPS, CPU_PLANE_OPS, PLANE_OPS
 
 import steerlens_fast
 from steerlens_fast import native
@@ -164,7 +164,7 @@ def test_extensions_of_standard_cpp_are_in_two_headers():
 def test_both_devices_have_the_same_files():
     names = lambda folder, ending: {p.stem for p in (ROOT / "csrc" / folder).glob(f"*{ending}")}
     assert names("cpu/kernels", ".cpp") - {"planes"} == names("cuda", ".cu") <= names("cpu", ".cpp")
-    of_both = names("cpu/planes", "_planes.h") - {*CPU_PLANE_OPS, *SEARCH_OPS}
+    of_both = names("cpu/planes", "_planes.h") - {*CPU_PLANE_OPS, *CPU_OPS}
     assert of_both == names("cuda/planes", ".cu") == set(PLANE_OPS)
 
 

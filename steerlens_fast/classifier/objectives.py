@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ..checks import check_choice
+from ..ops import nll_gradient
 from .outputs import ONE_LOGIT
 from .targets import check_target, resolve_target, scores_at, slice_target
 
@@ -135,21 +136,7 @@ def gradient_start(
         losses = loss(objective, outputs, target, source, task)
         return losses, torch.ones_like(losses)
     scores = outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
-    return scores, _nll_gradient(scores.detach(), target if target.dim() == 1 else target[:, 0])
-
-
-def _nll_gradient(scores: Tensor, target: Tensor) -> Tensor:
-    """Return the gradient of :func:`_nll` [N, classes], bit for bit as autograd computes it."""
-    lowest, index = torch.finfo(scores.dtype).min, target[:, None]
-    others = scores.clamp(min=lowest).scatter_(1, index, lowest)
-    largest = others.amax(1, keepdim=True)
-    others.sub_(largest)
-    total = others.exp().sum(1, keepdim=True).log_()
-    gap = (scores.gather(1, index) - largest).sub_(total)
-    _, buffer = torch.ops.aten.log_sigmoid_forward(gap)
-    slope = torch.ops.aten.log_sigmoid_backward(torch.ones_like(gap), gap, buffer)  # 1 - probability of the target
-    gradient = others.sub_(total).exp_().mul_(slope).masked_fill_(scores == -torch.inf, 0.0)
-    return gradient.scatter_(1, index, 0 - slope)
+    return scores, nll_gradient(scores.detach(), target if target.dim() == 1 else target[:, 0])
 
 
 def _check_losses(losses, count: int) -> Tensor:

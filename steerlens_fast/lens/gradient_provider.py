@@ -229,10 +229,10 @@ def _joined(parts: tuple[Tensor, ...]) -> Tensor:
 
 def _l2_norms(rows: Tensor) -> Tensor:
     """Return the L2 norms of rows, correct even if the squares of their values overflow or underflow."""
-    norms = torch.linalg.vector_norm(rows, dim=1)
-    accurate = (norms > math.sqrt(torch.finfo(rows.dtype).tiny) * 1e6) & norms.isfinite()
-    if rows.device.type == "cpu" and all(accurate.tolist()):
+    norms, smallest = torch.linalg.vector_norm(rows, dim=1), math.sqrt(torch.finfo(rows.dtype).tiny) * 1e6
+    if rows.device.type == "cpu" and all(smallest < norm < math.inf for norm in norms.tolist()):
         return norms
+    accurate = (norms > smallest) & norms.isfinite()
     return torch.where(accurate, norms, torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).to(rows.dtype))
 
 

@@ -15,6 +15,7 @@ from .extrapolate import extrapolate
 from .l2_search import SearchColumn, advance_l2_search, begin_l2_search
 from .morph import morph_planes, move_planes, step_planes
 from .morph_to_l2 import FramesAtL2, morph_planes_to_l2
+from .nll_gradient import nll_gradient
 from .pair import pair, unpair
 from .planes import merge_planes, split_planes
 from .polar import polar_join, polar_split
@@ -36,6 +37,7 @@ __all__ = [
     "morph_planes",
     "morph_planes_to_l2",
     "move_planes",
+    "nll_gradient",
     "pair",
     "polar_join",
     "polar_split",

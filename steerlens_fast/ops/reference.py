@@ -29,6 +29,23 @@ def pad(block: Tensor, H: int, W: int) -> Tensor:
     return full
 
 
+def nll_gradient(scores: Tensor, target: Tensor) -> Tensor:
+    """The gradient of -log softmax(scores)[target], summed over samples: scores [N, classes], target [N].
+
+    It is computed as autograd does it for ``classifier.objectives``.
+    """
+    lowest, index = torch.finfo(scores.dtype).min, target[:, None]
+    others = scores.clamp(min=lowest).scatter_(1, index, lowest)
+    largest = others.amax(1, keepdim=True)
+    others.sub_(largest)
+    total = others.exp().sum(1, keepdim=True).log_()
+    gap = (scores.gather(1, index) - largest).sub_(total)
+    _, buffer = torch.ops.aten.log_sigmoid_forward(gap)
+    slope = torch.ops.aten.log_sigmoid_backward(torch.ones_like(gap), gap, buffer)  # 1 - probability of the target
+    gradient = others.sub_(total).exp_().mul_(slope).masked_fill_(scores == -torch.inf, 0.0)
+    return gradient.scatter_(1, index, 0 - slope)
+
+
 def pair(planes: Tensor, run: int) -> Tensor:
     """Return pairs [R * ceil(run/2), ...], x_2p + i x_(2p+1), of the real parts x of planes [R * run, ...]."""
     planes = planes.real if planes.is_complex() else planes

@@ -311,8 +311,10 @@ def test_saturated_gradient_does_not_depend_on_the_batch():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
-def test_gradient_without_a_graph_of_the_loss_equals_that_of_autograd(objective, dtype):
-    """The gradients are equal bit for bit, with the signs of zeros, also for scores that are large or -inf."""
+def test_gradient_without_a_graph_of_the_loss_is_that_of_autograd(objective, dtype):
+    """Also where scores are large or -inf. For nll, small probabilities p differ by eps |log p|."""
+    nll_tolerance = dict(rtol=2e-5, atol=1e-37) if dtype == torch.float32 else dict(rtol=2e-13, atol=1e-300)
+    tolerance = nll_tolerance if objective in ("nll", "log-probability") else dict(rtol=0, atol=0)
     for scale, excluded in ((1e-3, 0.0), (1.0, 0.3), (1e4, 0.3), (1e30, 0.0)):
         outputs = scale * scores(7, 5, dtype=dtype)
         outputs = outputs.masked_fill(torch.rand(7, 5) < excluded, -torch.inf).requires_grad_()
@@ -320,8 +322,8 @@ def test_gradient_without_a_graph_of_the_loss_equals_that_of_autograd(objective,
         (expected,) = torch.autograd.grad(loss(objective, outputs, target, source).sum(), outputs)
         start, gradient = gradient_start(objective, outputs, target, source)
         (found,) = torch.autograd.grad(start, outputs, gradient)
-        assert torch.equal(found.nan_to_num(), expected.nan_to_num())
-        assert torch.equal(found.signbit(), expected.signbit())
+        torch.testing.assert_close(found, expected, equal_nan=True, **tolerance)
+        assert torch.equal(found.nan_to_num().signbit(), expected.nan_to_num().signbit())
 
 
 def test_margin_toward_the_source_has_no_gradient():

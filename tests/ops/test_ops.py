@@ -7,6 +7,7 @@ import pytest
 import torch
 from cases import (
     BANK_SHAPES,
+    CPU_OPS,
     CPU_PLANE_OPS,
     DTYPES,
     ODD_LAYOUTS,
@@ -15,7 +16,6 @@ from cases import (
     PLANE_OPS,
     POINT_SHAPES,
     RAW,
-    SEARCH_OPS,
     OpCase,
     case,
     dtypes,
@@ -58,7 +58,7 @@ def test_cases_name_every_op():
         for n in torch._C._dispatch_get_all_op_names()
         if n.startswith("steerlens_fast::")
     }
-    assert names == {*OPS, *PLANE_OPS, *CPU_PLANE_OPS, *SEARCH_OPS}
+    assert names == {*OPS, *PLANE_OPS, *CPU_PLANE_OPS, *CPU_OPS}
 
 
 def check_op_has_kernel_autograd_fake_reference_and_wrapper(op):

@@ -1,0 +1,77 @@
+"""nll_gradient beside its formula and autograd; tests/classifier/test_objectives.py has saturated targets."""
+
+import math
+
+import pytest
+import torch
+from cases import ODD_LAYOUTS, RAW, normal
+from pairwise import merged
+from torch.nn.functional import cross_entropy
+
+from steerlens_fast import memory, ops
+from steerlens_fast.ops import reference
+
+INF = math.inf
+ROWS = [[1.0, -INF, 3.0], [-INF, -INF, -INF], [INF, 0.0, 1.0], [0.0, INF, 1.0], [math.nan, 0.0, 1.0], [0.0, 90.0, 1.0]]
+
+
+def inputs(count, classes, dtype=torch.float32):
+    scores = 5 * normal(count, classes, dtype=dtype)
+    return scores, torch.arange(count) * 5 % classes
+
+
+def check(actual, expected):
+    # The formula loses digits of small probabilities p: its error relative to p is eps |log p|.
+    rtol, atol = (2e-5, 1e-37) if actual.dtype == torch.float32 else (2e-13, 1e-300)
+    torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol, equal_nan=True)
+
+
+@merged
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("count, classes", [(1, 2), (3, 7), (1, 1000), (301, 97), (0, 5)])
+def test_values_are_those_of_the_formula_and_of_autograd(dtype, count, classes):
+    scores, target = inputs(count, classes, dtype)
+    found = ops.nll_gradient(scores, target)
+    check(found, reference.nll_gradient(scores, target))
+    leaf = scores.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(cross_entropy(leaf, target, reduction="sum"), leaf)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    alone = [ops.nll_gradient(scores[i : i + 1], target[i : i + 1]) for i in range(count)]
+    assert not count or torch.equal(found, torch.cat(alone))
+    with memory.threads(3):
+        assert torch.equal(found, ops.nll_gradient(scores, target))
+
+
+@merged
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("target", [0, 1, 2])
+def test_scores_that_are_not_finite_are_as_in_the_formula(dtype, target):
+    scores, target = torch.tensor(ROWS, dtype=dtype), torch.full((len(ROWS),), target)
+    check(ops.nll_gradient(scores, target), reference.nll_gradient(scores, target))
+
+
+def test_opcheck():
+    torch.library.opcheck(RAW.nll_gradient.default, inputs(3, 7))
+
+
+@merged
+@pytest.mark.parametrize("layout", ODD_LAYOUTS)
+def test_memory_layout_does_not_matter(layout):
+    scores, target = inputs(5, 7)
+    odd = ODD_LAYOUTS[layout](scores)
+    plain = odd.clone(memory_format=torch.contiguous_format).resolve_neg()
+    assert torch.equal(ops.nll_gradient(odd, target), ops.nll_gradient(plain, target))
+
+
+def test_bad_arguments_raise():
+    scores, target = inputs(3, 7)
+    for args, message in [
+        ((scores.half(), target), "scores must have dtype float32 or float64"),
+        ((scores[0], target), r"scores must have shape \[N, classes\], got \[7\]"),
+        ((scores, target.int()), "target must have dtype"),
+        ((scores, target[:2]), r"target must have shape \[3\], got \[2\]"),
+        ((scores, target + 6), "target must be from 0 to 6, got"),
+        ((scores, target - 1), "target must be from 0 to 6, got -1"),
+    ]:
+        with pytest.raises(RuntimeError, match=f"nll_gradient: .*({message})"):
+            RAW.nll_gradient(*args)
