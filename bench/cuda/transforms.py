@@ -31,7 +31,7 @@ def rows(device: torch.device) -> Iterator[Row]:
     on_gpu = device.type == "cuda"
     shape = LARGE if on_gpu else SMALL
     for work in ("analysis", "synthesis", "8-frame phase morph"):
-        for who in ("ours", "ours, FFTs", "plenoptic", "ffts"):
+        for who in ("ours", "ours, ops on bands", "plenoptic", "ffts"):
             yield lambda work=work, who=who: timed(work, shape, who, device)
     one = ONE if on_gpu else (1, 3, 32, 32)
     for work in ("analysis", "synthesis", "8-frame phase morph"):
@@ -51,7 +51,7 @@ def timed(work: str, shape, who: str, device: torch.device) -> dict:
     with torch.set_grad_enabled("morph" in work and who == "plenoptic"):
         function = setup(work, shape, who.partition(",")[0], device)
         function = captured(function) if who.endswith("graph") else function
-        with plane_ops(device.type, who != "ours, FFTs"):
+        with plane_ops(device.type, who != "ours, ops on bands"):
             ms = median_ms(function, device, rounds=7 if "morph" in work else 15)
     return {"work": work, "shape": cases.label(shape), "who": who, "is": name, "ms": round(ms, 4)}
 
