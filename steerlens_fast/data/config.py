@@ -28,9 +28,9 @@ class DataConfig(BaseConfig):
         group="data",
         metavar="LOW,HIGH",
         type=value_range,
-        help="for images of more than 8 bits: the values, in the file's own units, that become black and white, e.g. "
-        "0,4095 for 12-bit data; auto: the lowest and highest of all images, which takes an extra pass over them; "
-        "image: those of each image (default: the full range of the file's type, 0,65535)",
+        help="the values that become black and white in images of more than 8 bits, e.g. 0,4095 for 12-bit data. "
+        "auto: the lowest and the highest value of all images, which are then read twice. image: the lowest and the "
+        "highest value of each image (default: the full range of the file's type, 0,65535)",
     )
 
     def _check_range(self) -> None:

@@ -164,8 +164,8 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         "auto",
         group="data",
         choices=SELECTIONS,
-        help="images to edit: right: those whose label driver and judges predict; agree: those for which they predict "
-        "the same class; all; auto: right if there are labels, otherwise agree",
+        help="which images are edited. right: driver and judges predict the label. agree: driver and judges predict "
+        "one class. all: all images. auto: right if there are labels, otherwise agree",
     )
     sources: int = option(300, group="data", metavar="N", minimum=1, help="maximum number of source images")
     limit: int | None = option(None, group="data", metavar="N", minimum=1, help="use only the first N items")

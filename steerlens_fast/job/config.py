@@ -141,8 +141,8 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         "uint8",
         group="outputs",
         choices=FRAME_DTYPES["safetensors"],
-        help="dtype of stored frames; uint16 and float32 keep the depth of images of more than 8 bits; float32, "
-        "and uint16 for colour images, need --format safetensors",
+        help="dtype of stored frames. uint16 and float32 keep more than 8 bits of deep images. float32, and uint16 for "
+        "colour images, need --format safetensors",
     )
     batch_size: int | None = option(
         None,

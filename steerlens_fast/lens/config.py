@@ -79,8 +79,8 @@ class LensConfig(BaseConfig):
         metavar="K=V,...",
         type=key_values,
         passed_to="lens",
-        help="average each gradient over noisy copies of the image (SmoothGrad), e.g. noise=0.1,samples=8,seed=0; "
-        "noise is the standard deviation, for images in [0, 1]; shift=2,scale=0.1,flip=true also moves the copies",
+        help="average each gradient over noisy copies of the image (SmoothGrad), e.g. noise=0.1,samples=8,seed=0, "
+        "where noise is the standard deviation for images in [0, 1]. shift=2,scale=0.1,flip=true also moves the copies",
     )
     frames: int | None = option(
         None,
@@ -96,7 +96,7 @@ class LensConfig(BaseConfig):
         metavar="N",
         minimum=1,
         passed_to="morph",
-        help="number of gradients, in the regimes persistent and live, until the last frame; at least one per frame "
+        help="number of gradients in the regimes persistent and live, at least one for each frame after the source "
         "(default: 11)",
     )
     max_l2: float | None = option(

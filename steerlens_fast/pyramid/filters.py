@@ -155,7 +155,7 @@ def _make_band_filter(geometry: Geometry, scale: int) -> tuple[Tensor, Tensor]:
 def band_filter(geometry: Geometry, scale: int) -> Tensor:
     """Return ``B_sk`` of scale s = ``scale`` for all k on its low-frequency block, [K, h, w]; 0 at DC and Nyquist.
 
-    Opposite frequencies both have their value, as for a real kernel.
+    Both of two opposite frequencies have a value, as for a real kernel.
     """
     return _band_filter(geometry, scale)[0]
 

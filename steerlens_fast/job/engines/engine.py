@@ -74,8 +74,8 @@ class RunOptions:
         "local",
         group="running",
         choices=ENGINES,
-        help="local: worker processes on this machine; env: this command is one of the ranks that torchrun or a SLURM "
-        "array has started; ray: actors of Ray",
+        help="local: worker processes on this machine. env: this command is one of the ranks that torchrun or a SLURM "
+        "array has started. ray: actors of Ray",
     )
     workers: int | None = option(
         None,
