@@ -46,7 +46,7 @@ class Pipeline:
             self._finish(*self._pending.popleft())
 
     def flush(self) -> None:
-        """Finish all pending batches. Call this before waiting for shards, which may depend on these batches."""
+        """Finish all pending batches. Call this before waiting for shards, which may be assigned only after these batches."""
         while self._pending:
             self._finish(*self._pending.popleft())
 
