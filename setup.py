@@ -34,6 +34,7 @@ if int(setuptools.__version__.split(".")[0]) < 77:
     sys.exit(f"steerlens_fast: building needs setuptools >= 77.0.3; {found}.")
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
 
 try:
@@ -41,7 +42,7 @@ try:
     from torch.utils import cpp_extension
 except ImportError as error:
     sys.exit(f"steerlens_fast: building needs torch >= 2.10: {error}. Install torch, then build.")
-if torch.__version__ < "2.10":
+if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < (2, 10):  # builds from source may be 2.10.0a0
     sys.exit(f"steerlens_fast: building needs torch >= 2.10; this one is {torch.__version__}.")
 
 # The release of LibTorch's stable ABI that the libraries use. They run with this and all later releases of torch.
@@ -255,6 +256,14 @@ PROBE = Path(__file__).resolve().parent / ".ci/compiler.txt"  # a C++ file that 
 NEEDED_SPACE = 200 << 20  # bytes, for temporary files of compilers and for object files
 
 
+def compiler_command():
+    """Return CXX as a list of words."""
+    try:
+        return shlex.split(os.environ.get("CXX") or "c++")
+    except ValueError as error:
+        sys.exit(f"steerlens_fast: CXX must be a command, got {os.environ['CXX']!r}: {error}.")
+
+
 def check_compiler(command):
     needed = "building needs a C++17 compiler (GCC 10, clang 14 or newer; Debian: apt install g++)"
     if not command or shutil.which(command[0]) is None:
@@ -264,8 +273,9 @@ def check_compiler(command):
     flags = ["-std=c++17", "-x", "c++", "-", "-fsyntax-only"]
     done = subprocess.run([*command, *flags], input=PROBE.read_text(), capture_output=True, text=True, check=False)
     if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or [""]
-        sys.exit(f"steerlens_fast: {needed}; {shlex.join(command)!r} fails: {errors[0]}. Set CXX to another.")
+        errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
+        reason = errors[0] if errors else f"exit status {done.returncode}"
+        sys.exit(f"steerlens_fast: {needed}; {shlex.join(command)!r} fails: {reason}. Set CXX to another.")
 
 
 def find_ninja():
@@ -304,7 +314,8 @@ def single_word_compiler(command, folder):
 
     torch needs this, since it interprets CXX as the name of one file.
     """
-    script = Path(folder).resolve() / Path(next(word for word in command if "cache" not in word)).name
+    names = [Path(word).name for word in command]
+    script = Path(folder).resolve() / next((name for name in names if "cache" not in name), names[-1])
     text = f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n'
     if not script.exists() or script.read_text() != text:
         script.write_text(text)
@@ -344,12 +355,15 @@ class Build(cpp_extension.BuildExtension):
     def finalize_options(self):
         super().finalize_options()
         self.include_dirs = []  # removes Python's headers, which are not used and may not be installed
+        # Link even if all object files are older than the library, since it contains the version and other facts of the
+        # build. Files that have not changed are compiled again only if there is no ninja.
+        self.force = True
 
     def run(self):
         # `pip install -e` would use a temporary folder. In this folder, object files are kept, and ninja compiles only
         # what has changed.
         self.build_temp = f"build/temp.{sysconfig.get_platform()}"
-        compiler = shlex.split(os.environ.get("CXX") or "c++")
+        compiler = compiler_command()
         check_folders(self.build_temp)
         check_compiler(compiler)
         if len(compiler) > 1:
@@ -379,6 +393,15 @@ class Build(cpp_extension.BuildExtension):
         )
 
 
+class PythonFiles(build_py):
+    """Copies the Python files, and deletes those of an earlier build that no longer exist in the sources."""
+
+    def run(self):
+        if not self.editable_mode:
+            shutil.rmtree(Path(self.build_lib, "steerlens_fast"), ignore_errors=True)
+        super().run()
+
+
 class Wheel(bdist_wheel):
     """A wheel for every version of Python: torch loads its libraries, not Python."""
 
@@ -389,7 +412,10 @@ class Wheel(bdist_wheel):
 def tracked_files(folder="."):
     """Return the files that git tracks, or [] in an unpacked source archive, where SOURCES.txt lists them."""
     if not Path(folder, ".git").exists():
-        return []
+        if Path(folder, "PKG-INFO").exists():
+            return []
+        text = f"a source archive needs a git repository, and {Path(folder).resolve()} is none"
+        sys.exit(f"steerlens_fast: {text}. Make a wheel without one: python -m build --wheel")
     command = ["git", "-C", str(folder), "ls-files", "-z"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -418,5 +444,5 @@ if __name__ == "__main__":
     setup(
         version=version(),
         ext_modules=extensions(toolkit, reason),
-        cmdclass={"build_ext": Build, "bdist_wheel": Wheel, "sdist": SourceArchive},
+        cmdclass={"build_ext": Build, "build_py": PythonFiles, "bdist_wheel": Wheel, "sdist": SourceArchive},
     )

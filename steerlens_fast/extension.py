@@ -110,6 +110,18 @@ def torch_mismatch(info: dict, torch_cuda: str | None) -> str:
     return ""
 
 
+def no_cuda_reason() -> str:
+    """Return why the ops do not take tensors on a GPU; "" if there are CUDA kernels in this process."""
+    import torch
+
+    from . import native
+
+    if native.HAS_CUDA:
+        return ""
+    mismatch = torch_mismatch(native.build_info(), torch.version.cuda)
+    return f"{PACKAGE} was {mismatch}" if mismatch else "this torch has no CUDA"
+
+
 def outdated_error(error: Exception) -> Exception:
     """Return an ImportError for an error about an op or function that ``_C`` lacks; return other errors unchanged.
 

@@ -14,6 +14,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import setuptools
 import torch
 from cases import CPU_OPS, CPU_PLANE_OPS, PLANE_OPS
 
@@ -137,7 +138,7 @@ def test_reference_uses_no_op():
         "from .enums import EDITS, FORMS, RULES, SPLIT_FORMS",
         "from .frequencies import signed_frequencies",
     ]
-    assert "torch.ops" not in text + (ROOT / "steerlens_fast/ops/enums.py").read_text()
+    assert "torch.ops.steerlens_fast" not in text + (ROOT / "steerlens_fast/ops/enums.py").read_text()
 
 
 def test_host_and_device_never_include_each_other():
@@ -219,6 +220,47 @@ def test_missing_or_old_compiler_ends_the_build(setup):
     assert ends_with("'no-compiler' is not on PATH. Install one, or set CXX", setup.check_compiler, ["no-compiler"])
     old = ["c++", "-U__GNUC__", "-D__GNUC__=7", "-U__clang__"]
     assert ends_with("GCC is older than 10. Set CXX to another.", setup.check_compiler, old)
+
+
+def test_invalid_compiler_command_ends_the_build(setup, monkeypatch):
+    monkeypatch.setenv("CXX", 'g++ "')
+    assert ends_with("CXX must be a command, got 'g++ \"': No closing quotation", setup.compiler_command)
+    assert ends_with("'false' fails: exit status 1. Set CXX to another.", setup.check_compiler, ["false"])
+
+
+def test_python_files_of_an_earlier_build_are_deleted(setup, tmp_path):
+    removed = tmp_path / "steerlens_fast/removed.py"
+    removed.parent.mkdir()
+    removed.touch()
+    package = setuptools.Distribution({"packages": ["steerlens_fast"], "package_dir": {"": str(ROOT)}})
+    package.script_name = "setup.py"
+    command = setup.PythonFiles(package)
+    command.build_lib = str(tmp_path)
+    command.ensure_finalized()
+    command.run()
+    assert not removed.exists() and (tmp_path / "steerlens_fast/version.py").exists()
+
+
+def test_library_is_linked_again_whenever_it_is_built(setup):
+    """It contains the version, which is not in a file that it is compiled from."""
+    command = setup.Build(setuptools.Distribution())
+    command.ensure_finalized()
+    assert command.force
+
+
+def test_source_archive_needs_a_repository(setup, tmp_path):
+    assert ends_with("Make a wheel without one: python -m build --wheel", setup.tracked_files, tmp_path)
+    (tmp_path / "PKG-INFO").touch()
+    assert setup.tracked_files(tmp_path) == []
+
+
+def test_tag_of_a_release_is_checked():
+    if not (ROOT / ".ci/wheel").exists():
+        pytest.skip("not a checkout: there is no .ci/wheel")
+    command = ["sh", ROOT / ".ci/wheel", "check-version"]
+    check = lambda tag: subprocess.run([*command, tag], capture_output=True, text=True)
+    assert check(f"v{steerlens_fast.__version__}").returncode == 0
+    assert "the tag must be v and the version, got v9.9" in check("v9.9").stderr
 
 
 def test_old_setuptools_ends_the_build(setup):

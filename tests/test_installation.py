@@ -347,7 +347,7 @@ with setup.progress({str(tmp_path)!r}, total=45, every=0.05):
 FAKE_PYTHON = """#!/bin/sh
 # A Python with an old torch, and with a pip that fails.
 case "$1 $2" in
-*"import sys, torch"*) echo 2.9.1; exit 1 ;;
+*"import re, sys, torch"*) echo 2.9.1; exit 1 ;;
 "-m venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
 "-m pip") echo "$PIP_OUTPUT"; exit 1 ;;
 -c*) ;;

@@ -1,4 +1,4 @@
-// Checks the arguments of nll_gradient (scores of N samples, and their targets), and allocates its result.
+// The arguments of nll_gradient: scores of N samples and their targets.
 #pragma once
 
 #include "../checks.h"

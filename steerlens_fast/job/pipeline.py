@@ -46,10 +46,7 @@ class Pipeline:
             self._finish(*self._pending.popleft())
 
     def flush(self) -> None:
-        """Finish all pending batches.
-
-        Call this before waiting for shards, since shards may be assigned only after these batches are finished.
-        """
+        """Finish all pending batches. Call this before waiting for shards: they may come only after these batches."""
         while self._pending:
             self._finish(*self._pending.popleft())
 

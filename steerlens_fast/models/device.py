@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from ..errors import USAGE, JobError
+from ..extension import no_cuda_reason
+from ..io.console import warn
 
 CALL_BYTES = 5 << 20  # bytes of images per thread in one call of the model on a CPU; larger calls are slower
 
@@ -18,10 +20,15 @@ def samples_per_call(images: Tensor, threads: int) -> int | None:
 
 
 def resolve_device(device: str | None) -> str:
-    """Return ``device``; if it is None, "cuda" if there is a GPU, otherwise "cpu"."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise JobError("device must be 'cpu' because torch finds no GPU, got 'cuda'", USAGE)
-    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+    """Return ``device``; if it is None, "cuda" if there are a GPU and CUDA kernels, otherwise "cpu"."""
+    if device == "cpu":
+        return device
+    obstacle = "torch finds no GPU" if not torch.cuda.is_available() else no_cuda_reason()
+    if device is not None and obstacle:
+        raise JobError(f"device must be 'cpu' because {obstacle}, got {device!r}", USAGE)
+    if obstacle and torch.cuda.is_available():
+        warn(f"the GPU is not used: {obstacle}")
+    return device or ("cpu" if obstacle else "cuda")
 
 
 def image_dtype(dtype: str) -> torch.dtype:

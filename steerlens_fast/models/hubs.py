@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from types import ModuleType
 
+import torch
 from torch import Tensor
 
 from ..checks import did_you_mean
@@ -106,8 +107,12 @@ def _import_hub(extra: str, module: str) -> ModuleType:
         return require_extra(extra, module)
     except MissingExtra as error:
         raise JobError(f"model {extra}:NAME: {error}", USAGE) from error
-    except Exception as error:  # e.g. a torchvision built for another torch
-        raise JobError(f"model {extra}:NAME: {module} cannot be imported: {error}", USAGE) from error
+    except Exception as error:
+        text = f"model {extra}:NAME: {module} cannot be imported: {error}"
+        if "torchvision::" in str(error):  # its C++ ops could not be loaded
+            index = "for CPUs, --index-url https://download.pytorch.org/whl/cpu"
+            text += f"; torchvision does not fit torch {torch.__version__}: install it from the same index ({index})"
+        raise JobError(text, USAGE) from error
 
 
 def _unknown_model_error(spec: str, name: str, known: list[str]) -> JobError:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from .. import native  # importing it registers the ops
+from ..extension import no_cuda_reason
 from ..torch_internals import (
     below_autograd,
     has_batched_gradients,
@@ -36,10 +37,22 @@ def call_op(name: str, *args):
 
 def _call(function: Callable, args):
     """Call an op or its formula, without autograd if autograd would record nothing."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or has_transforms() or in_forward_mode():
+    if torch.compiler.is_compiling():
         return function(*args)
-    with below_autograd():
-        return function(*args)
+    try:
+        if torch.is_grad_enabled() or has_transforms() or in_forward_mode():
+            return function(*args)
+        with below_autograd():
+            return function(*args)
+    except NotImplementedError as error:  # of torch's dispatcher
+        raise _without_kernels(args, error) from error
+
+
+def _without_kernels(args, error: Exception) -> Exception:
+    """Return an error that says how to get CUDA kernels if that is why an op failed; otherwise the error itself."""
+    on_gpu = any(leaf.is_cuda for leaf in leaves(args) if isinstance(leaf, Tensor))
+    reason = no_cuda_reason() if on_gpu else ""
+    return RuntimeError(f"tensors must be on the CPU, because {reason}, got tensors on a GPU") if reason else error
 
 
 def _function(name: str, args) -> Callable:

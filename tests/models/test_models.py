@@ -20,10 +20,11 @@ import torch
 from classifiers import CLASSES, Stateful, linear, smooth
 from torch import nn
 
-from steerlens_fast import SteerableLens
+from steerlens_fast import SteerableLens, native
 from steerlens_fast.errors import USAGE, JobError
 from steerlens_fast.io.atomic_io import sha256_of
-from steerlens_fast.models import load_model
+from steerlens_fast.models import hubs, load_model
+from steerlens_fast.models.device import resolve_device
 
 TESTS = Path(__file__).parents[1]
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -628,6 +629,29 @@ def test_weights_determine_the_classes_of_a_hub_model(tmp_path, images):
     torch.save(own.state_dict(), tmp_path / "w.pt")
     loaded = load_model("torchvision:mobilenet_v3_small", weights=tmp_path / "w.pt")
     assert torch.equal(scores(loaded.model, images), scores(own, images))
+
+
+def test_gpu_without_cuda_kernels_is_not_used(monkeypatch):
+    monkeypatch.setattr(native, "HAS_CUDA", False)
+    monkeypatch.setattr(native, "build_info", lambda: {"cuda": False, "nvcc": "", "torch_built": "2.13.0"})
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    text = "steerlens_fast was built for torch 2.13.0 without CUDA kernels, and this torch has CUDA 13.0"
+    with pytest.warns(UserWarning, match=f"the GPU is not used: {text}"):
+        assert resolve_device(None) == "cpu"
+    with pytest.raises(JobError, match=f"device must be 'cpu' because {text}.*, got 'cuda'"):
+        resolve_device("cuda")
+    monkeypatch.setattr(native, "HAS_CUDA", True)
+    assert [resolve_device(device) for device in (None, "cuda", "cpu")] == ["cuda", "cuda", "cpu"]
+
+
+def test_torchvision_of_another_torch_raises(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(hubs, "require_extra", fail)
+    with pytest.raises(JobError, match="torchvision does not fit torch .*: install it from the same index"):
+        load_model("timm:resnet18")
 
 
 def test_impossible_crops_give_a_warning(monkeypatch):

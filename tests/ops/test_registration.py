@@ -8,9 +8,11 @@ from op_results import as_list, leaves_of
 from pairwise import merged
 from small_cases import SMALL_CASES
 from tolerances import assert_close
+from torch._subclasses import FakeTensorMode
 from torch.utils import _pytree
 
-from steerlens_fast import CSPFamily, PixelFamily, SteerablePyramid
+from steerlens_fast import CSPFamily, PixelFamily, SteerablePyramid, native
+from steerlens_fast.ops import registration
 
 ODD = [case(op, "odd", shapes_of(op)["odd"]) for op in OPS]
 syntheses = pytest.mark.parametrize("synthesis", ["real", "adjoint"])
@@ -22,6 +24,23 @@ def compiled(function):
 
 
 # --- Ops
+
+
+def test_gpu_tensors_without_cuda_kernels_raise(monkeypatch):
+    """With a stand-in for an op, since without a GPU only fake tensors can be on one."""
+    monkeypatch.setattr(native, "HAS_CUDA", False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    with FakeTensorMode():
+        x = torch.empty(2, device="cuda")
+
+    def op(*_):
+        raise NotImplementedError("Could not run 'steerlens_fast::pair' with arguments from the 'CUDA' backend")
+
+    monkeypatch.setattr(registration, "_function", lambda *_: op)
+    with pytest.raises(RuntimeError, match="tensors must be on the CPU, because steerlens_fast was .*on a GPU"):
+        registration.call("pair", [x])
+    with pytest.raises(NotImplementedError, match="Could not run"):
+        registration.call("pair", [torch.empty(2)])
 
 
 # One case for each way to compute a derivative.
