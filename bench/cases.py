@@ -215,7 +215,7 @@ def cheap_lens(regime="frozen", device="cpu") -> sf.SteerableLens:
 
 
 def persistent_morph(shape, who="ours", steps=PERSISTENT_STEPS, device="cpu") -> Run:
-    """Return the run of refreshed steps of the persistent regime, with a model of negligible cost."""
+    """Return the run of steps of the persistent regime, with a model of negligible cost."""
     images, lens = image_of(shape, device), cheap_lens("persistent", device)
     function = lambda: lens.morph(images, 1, factors=1e3, frames=steps + 1, steps=steps, score="none").frames
     return Run(function, (images,), grad=True)

@@ -10,6 +10,7 @@ Environment variables make the classifier slow or faulty, so that a test can res
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -71,6 +72,20 @@ class Classifier(torch.nn.Module):
 def classifier() -> Classifier:
     torch.manual_seed(0)
     return Classifier()
+
+
+class Uncollected(Classifier):
+    """Raises unless garbage is collected in calls, and only there."""
+
+    def __init__(self):
+        super().__init__()
+        if gc.isenabled():
+            raise RuntimeError("garbage is collected while the model is loaded")
+
+    def forward(self, images):
+        if not gc.isenabled():
+            raise RuntimeError("no garbage is collected")
+        return super().forward(images)
 
 
 class Noisy(Classifier):

@@ -1,4 +1,4 @@
-"""Memory at the peak, from the profiler's record of torch's allocations."""
+"""Peak memory, from the allocations that torch's profiler records."""
 
 import itertools
 import json
@@ -9,8 +9,8 @@ from steerlens_fast import native
 
 
 def peak_bytes(function, path):
-    """Return the result of a function, and the bytes allocated at the peak; the record is written to ``path``."""
-    native.free_idle_blocks()  # memory that is there already would not be recorded
+    """Return the result of a function, and the peak of allocated bytes; the profile is written to ``path``."""
+    native.free_idle_blocks()  # the profiler does not see memory that is reused
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         result = function()
     record.export_chrome_trace(str(path))

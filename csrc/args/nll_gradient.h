@@ -1,4 +1,4 @@
-// The arguments of nll_gradient: scores of N samples and their targets.
+// Checks the arguments of nll_gradient (scores of N samples, and their targets), and allocates its result.
 #pragma once
 
 #include "../checks.h"

@@ -1,5 +1,5 @@
-// nll_gradient: in double precision, sample by sample. torch needs some twenty ops for it, each of which costs more than
-// the arithmetic of a small batch.
+// nll_gradient on the CPU, in double precision and sample by sample. torch would need about twenty ops, each of which takes
+// longer than the arithmetic for a small batch.
 #include "../args/nll_gradient.h"
 #include "../math/nll.h"
 #include "parallel.h"

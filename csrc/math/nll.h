@@ -8,13 +8,13 @@
 
 namespace steerlens {
 
-// Writes the gradient with respect to the scores of one sample. It is softmax(scores) - onehot(target), computed as a
-// product, which is accurate even where the target's probability rounds to 1. NaN in a score makes all of it NaN.
-// Scores of -inf have the gradient 0.
+// Writes the gradient with respect to the scores of one sample: softmax(scores) - onehot(target). It is computed as a
+// product, which is accurate even if the target's probability rounds to 1. If a score is NaN, the whole gradient is NaN.
+// The gradient with respect to a score of -inf is 0.
 template <typename T>
 void nll_gradient(const T* scores, int64_t classes, int64_t target, T* gradient) {
   constexpr double kLowest = std::numeric_limits<T>::lowest();
-  // -inf as the lowest number, whose difference from another is not NaN; NaN stays NaN.
+  // Replaces -inf by the lowest finite number, so that differences are not NaN. NaN stays NaN.
   const auto finite = [&](int64_t i) {
     const double score = scores[i];
     return score < kLowest ? kLowest : score;
@@ -24,7 +24,8 @@ void nll_gradient(const T* scores, int64_t classes, int64_t target, T* gradient)
   for (int64_t i = 0; i < classes; ++i) largest = std::max(largest, other(i));
   for (int64_t i = 0; i < classes; ++i) total += std::exp(other(i) - largest);
   const double log_total = std::log(total);
-  // 1 - the target's probability; the gap is that between the target's score and the log of all others' sum.
+  // 1 - the target's probability. The gap is the difference between the target's score and the log of the sum of exp over
+  // the other scores.
   const double gap = (static_cast<double>(scores[target]) - largest) - log_total;
   const double missing = gap > 0 ? std::exp(-gap) / (1 + std::exp(-gap)) : 1 / (1 + std::exp(gap));
   for (int64_t i = 0; i < classes; ++i) {

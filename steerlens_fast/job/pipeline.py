@@ -46,7 +46,10 @@ class Pipeline:
             self._finish(*self._pending.popleft())
 
     def flush(self) -> None:
-        """Finish all pending batches. Call this before waiting for shards: they may come only after these batches."""
+        """Finish all pending batches.
+
+        Call this before waiting for shards, since shards may be assigned only after these batches are finished.
+        """
         while self._pending:
             self._finish(*self._pending.popleft())
 

@@ -40,7 +40,7 @@ def factor_at_l2(
     source: Tensor | None = None,
     iterations: int = ITERATIONS,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Find, for each sample, the factor whose frame lies at L2 distance ``max_l2`` from the source.
+    """Return, for each sample, the factor whose frame lies at L2 distance ``max_l2`` from the source.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ class _Search:
     def _begin(self, with_start: bool) -> tuple[Tensor, Tensor]:
         """Render at factor 0 and, if ``with_start``, at the first factors; return the frames and the last distances.
 
-        This takes one render and, on a GPU, one wait: the arguments are copied to the host together with the distances.
+        On a GPU, the arguments are copied to the host together with the distances, so that there is only one wait.
         """
         dtype = self.source.dtype
         _, _, start, largest, range_end = self.given
@@ -273,7 +273,10 @@ def _motion_image(motion: Motion) -> Tensor:
 
 
 def tolerance_at(budget: Tensor) -> Tensor:
-    """Return the default tolerance [B] of distances ``budget``; at distance 0 only the reconstruction has an error."""
+    """Return the default tolerance [B] of distances ``budget`` [B].
+
+    At distance 0 it is the absolute tolerance, because the reconstruction of the source has an error.
+    """
     return torch.where(budget > 0, (TOLERANCE_SHARE * budget).clamp(max=TOLERANCE), TOLERANCE)
 
 

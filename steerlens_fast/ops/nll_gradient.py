@@ -1,4 +1,4 @@
-"""``nll_gradient``: the gradient of the negative log likelihood of a target class."""
+"""``nll_gradient`` computes the gradient of the negative log likelihood of a target class."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _ops = torch.ops.steerlens_fast
 
 
 def nll_gradient(scores: Tensor, target: Tensor) -> Tensor:
-    """Return the gradient of the summed -log softmax(scores)[target] with respect to the scores.
+    """Return the gradient of -log softmax(scores)[target], summed over samples, with respect to the scores.
 
-    It is softmax(scores) - onehot(target), and accurate even where the target's probability rounds to 1.
+    The gradient is softmax(scores) - onehot(target). It is accurate even if the target's probability rounds to 1.
 
     Parameters
     ----------
     scores : Tensor [N, classes], float32 or float64
-        On CPUs computed by one op, elsewhere by plain torch.
+        Class scores. On CPUs, one op computes the gradient; elsewhere, plain torch computes it.
     target : Tensor [N], int64
 
     Returns
     -------
     Tensor [N, classes]
-        0 where a score is -inf. Without derivative.
+        The gradient; 0 for scores of -inf. It has no derivative.
 
     Examples
     --------

@@ -30,9 +30,9 @@ def pad(block: Tensor, H: int, W: int) -> Tensor:
 
 
 def nll_gradient(scores: Tensor, target: Tensor) -> Tensor:
-    """The gradient of -log softmax(scores)[target], summed over samples: scores [N, classes], target [N].
+    """Return the gradient of -log softmax(scores)[target], summed over samples, for scores [N, classes].
 
-    It is computed as autograd does it for ``classifier.objectives``.
+    The steps are those of autograd for the objective "nll" in ``classifier.objectives``.
     """
     lowest, index = torch.finfo(scores.dtype).min, target[:, None]
     others = scores.clamp(min=lowest).scatter_(1, index, lowest)

@@ -192,6 +192,11 @@ def test_model_that_cannot_be_loaded_ends_the_job(data, tmp_path, monkeypatch, c
 
 
 @pytest.mark.slow
+def test_worker_collects_no_garbage_until_the_model_is_loaded(data, tmp_path):
+    assert run_here(tmp_path, data=data, model="job_models:Uncollected", workers=1) == 3  # one item is not an image
+
+
+@pytest.mark.slow
 def test_workers_can_import_the_modules_of_the_script(data, tmp_path):
     """A model next to the script is found; the working directory contains a folder with the name of the package.
 

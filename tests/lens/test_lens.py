@@ -1003,7 +1003,7 @@ def test_settings_contain_the_repr_of_a_family_object():
         SteerableLens(smooth(), pyramid={"image_shape": (16, 16)})
 
 
-def test_distances_that_do_not_increase_raise_if_gradients_are_refreshed():
+def test_distances_that_do_not_increase_raise_with_new_gradients_at_each_step():
     for regime in ("live", "persistent"):
         with raises_with(ValueError, "distances", "increase"):
             SteerableLens(smooth(), regime=regime).morph(images(), 1, distances=[0.4, 0.2])

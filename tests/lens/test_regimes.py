@@ -173,7 +173,7 @@ def test_first_live_step_is_the_first_frozen_one(name, rule, color, options, dev
     first = 0 if options == {"factors": [2.0, 3.0]} else 1
     if "factors" in options:
         assert torch.equal(live.frames[:, first], frozen.frames[:, first])
-    else:  # distances of refreshed steps are met more accurately than those of frozen frames
+    else:  # distances of steps with new gradients are met more accurately than those of frozen frames
         assert (live.frames[:, first] - frozen.frames[:, first]).flatten(1).norm(dim=1).max() <= 1e-3
 
 
@@ -403,7 +403,7 @@ def test_budgets_of_steps_are_interpolated_between_frames():
 
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
-def test_frames_of_refreshed_gradients_are_evenly_spaced_in_distance(data, reader, regime):
+def test_frames_of_new_gradients_are_evenly_spaced_in_distance(data, reader, regime):
     lens = SteerableLens(reader, family="csp-joint", rule="polar", regime=regime)
     morphs = lens.morph(data.test_images[:40], max_l2=2.0, frames=5, score="last")
     ladder = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0])
@@ -577,7 +577,7 @@ def test_batch_changes_no_bit_with_internal_batch_size_1(data, reader, regime, n
 
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
-def test_refreshed_steps_are_more_accurate_than_the_reported_tolerance(data, reader, regime):
+def test_steps_with_new_gradients_are_more_accurate_than_the_reported_tolerance(data, reader, regime):
     lens = SteerableLens(reader, family="csp-joint", rule="polar", regime=regime)
     morphs = lens.morph(data.test_images[:40], max_l2=2.0, frames=5, score="none")
     ladder = torch.tensor([0.5, 1.0, 1.5, 2.0])

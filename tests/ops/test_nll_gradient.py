@@ -1,4 +1,4 @@
-"""nll_gradient beside its formula and autograd; tests/classifier/test_objectives.py has saturated targets."""
+"""nll_gradient, compared with its formula and autograd; classifier/test_objectives.py tests saturated targets."""
 
 import math
 
@@ -21,7 +21,7 @@ def inputs(count, classes, dtype=torch.float32):
 
 
 def check(actual, expected):
-    # The formula loses digits of small probabilities p: its error relative to p is eps |log p|.
+    # The relative error of the formula is eps |log p| for small probabilities p
     rtol, atol = (2e-5, 1e-37) if actual.dtype == torch.float32 else (2e-13, 1e-300)
     torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol, equal_nan=True)
 

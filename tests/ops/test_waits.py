@@ -100,7 +100,7 @@ def test_frozen_morph_by_the_lens_does_not_wait(family, target, color, gpu_mode)
 @merged
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("regime", ["live", "persistent"])
-def test_refreshed_gradients_do_not_wait(regime, family, gpu_mode):
+def test_new_gradients_at_each_step_do_not_wait(regime, family, gpu_mode):
     (x, _), options = inputs(), {"factors": 0.5, "frames": 3}
     expected = SteerableLens(Linear(), family=family, regime=regime).morph(x, 3, **options)
     with gpu_mode as mode:

@@ -114,7 +114,7 @@ def read_idx(path: str, kind: str) -> np.ndarray:
 
 
 def _read_at_most(file: BinaryIO, count: int) -> bytes:
-    """Return up to ``count`` bytes, read in blocks: with a damaged header, ``count`` may exceed the memory."""
+    """Return up to ``count`` bytes. They are read in blocks, since a damaged header may have a huge ``count``."""
     body = bytearray()
     while len(body) < count and (part := file.read(min(BLOCK, count - len(body)))):
         body += part

@@ -33,8 +33,10 @@ MAX_ASSIGNED = 2  # shards of a worker, which decodes images of the second shard
 ATTEMPTS = 3
 # The script of a worker process. It makes the working directory the last entry of sys.path, not the first as with
 # python -m: the directory may contain a clone of this repository, whose folder steerlens_fast must not be imported in
-# place of the installed package.
-WORKER_SCRIPT = """import os, sys
+# place of the installed package. Garbage is not collected until the model is loaded: imports create many objects and
+# little garbage, and with collections they take a quarter longer (timm).
+WORKER_SCRIPT = """import gc, os, sys
+gc.disable()
 here = [folder for folder in sys.path if not folder or os.path.abspath(folder) == os.getcwd()]
 sys.path[:] = [folder for folder in sys.path if folder not in here]
 try:
