@@ -13,7 +13,9 @@ namespace {
 
 // Planes of a thread. With more of them masks would be read less often, but their values fill the registers.
 template <typename T>
-constexpr int kPlanes = 32 / sizeof(T);
+constexpr int kPlanes = 64 / sizeof(T);
+// Of these planes, in merge_kernel. With more of them the loads in flight would fill the registers.
+constexpr int kPerBranch = 4;
 
 // Threads are counted through rows that are rounded up to whole sectors of complex64: where the bands' rows begin at a
 // sector, so do the accesses of a warp.
@@ -104,45 +106,36 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks)
   });
 }
 
-// total[p] += i^i_power * sum_k mask * band, or its conjugate, at one place of a group, for output planes
-// [n, n + kPlanes).
+// total[p] += i^i_power * mask * band, or its conjugate, summed up over all bands, at one place of a group, for output
+// planes [n, n + kPlanes).
 template <typename T>
 __device__ __forceinline__ void add_place(const BandArgs<T>& args, const BandGroup<T>& g, int64_t n,
                                           int64_t at, bool conjugate,
                                           Cplx<T> (&total)[kPlanes<T>]) {
-  const int64_t area = g.h * g.columns;
+  const int64_t area = g.h * g.columns, plane_size = g.num_stored * area;
   const Cplx<T> factor = power_of_i<T>(g.i_power);
-  const Cplx<T>* band[kPlanes<T>];
-  int64_t plane = n < g.planes ? n : n % g.planes;
-#pragma unroll
-  for (int p = 0; p < kPlanes<T>; ++p) {
-    band[p] = g.data + plane * g.num_stored * area + at;
-    if (++plane == g.planes) plane = 0;  // so that planes beyond the last output can be read, too
-  }
-  if (args.paired) {
+  const int64_t first_plane = n < g.planes ? n : n % g.planes;
 #pragma unroll 1
-    for (int64_t q = 0; q < g.num_stored; ++q) {
-      const T first = load_one(g.mask + 2 * q * area + at);
-      const T second = 2 * q + 1 < g.K ? load_one(g.mask + (2 * q + 1) * area + at) : T(0);
+  for (int64_t q = 0; q < g.num_stored; ++q) {
+    const int64_t k = args.paired ? 2 * q : q;
+    const T first = load_one(g.mask + k * area + at);
+    const T second = args.paired && k + 1 < g.K ? load_one(g.mask + (k + 1) * area + at) : T(0);
+    int64_t plane = first_plane;
+    const Cplx<T>* band = g.data + plane * plane_size + q * area + at;
 #pragma unroll
-      for (int p = 0; p < kPlanes<T>; ++p) {
-        const Cplx<T> v = load_one(band[p] + q * area);
-        total[p] = total[p] + factor * conjugate_pair_filter(first, second, v);
+    for (int p = 0; p < kPlanes<T>; ++p) {
+      // Few branches, so that several loads are in flight.
+      if (p % kPerBranch == 0 && n + p >= args.planes) break;
+      const Cplx<T> v = n + p < args.planes ? load_one(band) : Cplx<T>{T(0), T(0)};
+      const Cplx<T> value =
+          factor * (args.paired ? conjugate_pair_filter(first, second, v) : first * v);
+      total[p] = total[p] + (conjugate ? conj(value) : value);
+      band += plane_size;
+      if (++plane == g.planes) {
+        plane = 0;
+        band -= g.planes * plane_size;
       }
     }
-    return;
-  }
-  Cplx<T> sum[kPlanes<T>] = {};
-#pragma unroll 1
-  for (int64_t k = 0; k < g.K; ++k) {
-    const T mask = load_one(g.mask + k * area + at);
-#pragma unroll
-    for (int p = 0; p < kPlanes<T>; ++p) sum[p] = sum[p] + mask * load_one(band[p] + k * area);
-  }
-#pragma unroll
-  for (int p = 0; p < kPlanes<T>; ++p) {
-    const Cplx<T> value = factor * sum[p];
-    total[p] = total[p] + (conjugate ? conj(value) : value);
   }
 }
 

@@ -8,6 +8,34 @@
 namespace steerlens {
 namespace {
 
+// The factors of a plane's frames. Each lane of a warp reads those of one frame, so that the warp reads each factor once;
+// if every lane read all, these sectors would be a tenth of the traffic.
+template <typename T>
+class PlaneFactors {
+ public:
+  __device__ PlaneFactors(const FrameArgs<T>& args, int64_t plane) : args_(args), plane_(plane) {}
+
+  T phase, amplitude;  // of the last frame
+
+  // Frames must come one after the other. All lanes of a warp must call this.
+  __device__ __forceinline__ void next(int64_t frame) {
+    const int lane = static_cast<int>(frame % kWarp);
+    if (lane == 0) {
+      const int64_t own = frame + threadIdx.x % kWarp;
+      const int64_t at = factor_index(args_, own < args_.frames ? own : frame, plane_);
+      phases_ = load_one(args_.phase_factors + at);
+      amplitudes_ = load_one(args_.amplitude_factors + at);
+    }
+    phase = __shfl_sync(0xffffffffu, phases_, lane);
+    amplitude = __shfl_sync(0xffffffffu, amplitudes_, lane);
+  }
+
+ private:
+  const FrameArgs<T>& args_;
+  int64_t plane_;
+  T phases_, amplitudes_;  // of 32 frames, one in each lane
+};
+
 template <typename T, typename E>
 struct FrameOp {
   FrameArgs<T> args;
@@ -36,16 +64,15 @@ struct WriteFrames : FrameOp<T, E> {
     const FrameArgs<T>& args = this->args;
     Coefficient<T> p[kCount];
     this->read(at, p);
+    PlaneFactors<T> factors(args, n);
 #pragma unroll 1
     for (int64_t f = 0; f < args.frames; ++f) {
-      const int64_t factor = factor_index(args, f, n);
-      const T phase_factor = load_one(args.phase_factors + factor);
-      const T amplitude_factor = load_one(args.amplitude_factors + factor);
+      factors.next(f);
       const int64_t frame = f * args.planes * args.area;
       if (args.form == Form::kReal)
-        write_real(frame, at, p, phase_factor, amplitude_factor);
+        write_real(frame, at, p, factors.phase, factors.amplitude);
       else
-        write_complex(frame, at, p, phase_factor, amplitude_factor);
+        write_complex(frame, at, p, factors.phase, factors.amplitude);
     }
   }
 
@@ -84,16 +111,15 @@ struct WritePairs : FrameOp<T, E> {
     Coefficient<T> first[kCount], second[kCount]{};
     this->read(at, first, shift);
     if (pair.has_second) this->read(at, second, shift + pair.band);
+    PlaneFactors<T> factors(args, pair.plane);
 #pragma unroll 1
     for (int64_t f = 0; f < args.frames; ++f) {
-      const int64_t factor = factor_index(args, f, pair.plane);
-      const T phase = load_one(args.phase_factors + factor);
-      const T amplitude = load_one(args.amplitude_factors + factor);
+      factors.next(f);
       Pack<Cplx<T>, kCount> out;
 #pragma unroll
       for (int j = 0; j < kCount; ++j)
-        out.v[j] = {E::real(first[j], phase, amplitude),
-                    pair.has_second ? E::real(second[j], phase, amplitude) : T(0)};
+        out.v[j] = {E::real(first[j], factors.phase, factors.amplitude),
+                    pair.has_second ? E::real(second[j], factors.phase, factors.amplitude) : T(0)};
       store(reinterpret_cast<Cplx<T>*>(args.frames_out) + f * pairs * pair.band, at, out);
     }
   }
@@ -110,15 +136,14 @@ struct SumFrames : FrameOp<T, E> {
     Coefficient<T> p[kCount];
     this->read(at, p);
     typename E::template Grad<T> sum[kCount];
+    PlaneFactors<T> factors(args, n);
 #pragma unroll 2
     for (int64_t f = 0; f < args.frames; ++f) {
-      const int64_t factor = factor_index(args, f, n);
-      const T phase_factor = load_one(args.phase_factors + factor);
-      const T amplitude_factor = load_one(args.amplitude_factors + factor);
+      factors.next(f);
       const auto grad = frame_grad(f * args.planes * args.area, at);
 #pragma unroll
       for (int j = 0; j < kCount; ++j)
-        E::add_frame(sum[j], p[j], grad.v[j], phase_factor, amplitude_factor);
+        E::add_frame(sum[j], p[j], grad.v[j], factors.phase, factors.amplitude);
     }
     write_sums(at, p, sum);
   }

@@ -12,12 +12,12 @@ from . import set_max_grid_rows, set_seed
 
 SEEDS = range(1, 5)
 ROWS = 2  # rows of blocks in a grid
-# Shapes with more planes than ROWS. Filters process eight planes at a time. A plane has 125 coefficients, so most
+# Shapes with more planes than ROWS. Filters process 16 planes at a time. A plane has 125 coefficients, so most
 # planes do not begin at a sector.
 MANY = {
     **dict.fromkeys(OPS, (5, 2, 5, 25)),
     **dict.fromkeys(["pair", "unpair"], ((10, 5, 25), 2)),
-    **dict.fromkeys(["split_bands", "merge_bands"], (17, 6, 4, [(2, 6, 4, "full", 17), (1, 3, 2, "half", 17)])),
+    **dict.fromkeys(["split_bands", "merge_bands"], (33, 6, 4, [(2, 6, 4, "full", 33), (1, 3, 2, "half", 33)])),
 }
 
 
