@@ -5,6 +5,7 @@ import torch
 from cases import OP_CASES, OPS, PLANE_OPS, RAW, OpCase, case, widened
 from op_results import as_list, in_plane
 from tolerances import assert_close
+from torch.profiler import ProfilerActivity, profile
 
 from steerlens_fast.ops import reference
 
@@ -12,6 +13,7 @@ from . import set_max_grid_rows, set_seed
 
 SEEDS = range(1, 5)
 ROWS = 2  # rows of blocks in a grid
+MAX_WORKSPACE_BYTES = (256 << 20) + 1024  # of the ops on whole planes, for one frame of one plane or more
 # Shapes with more planes than ROWS. Filters process 16 planes at a time. A plane has 125 coefficients, so most
 # planes do not begin at a sector.
 MANY = {
@@ -77,6 +79,30 @@ def test_plane_ops_do_not_depend_on_chunks():
     frames = RAW.morph_planes(x, g, *options)
     for n in (0, 8):
         assert torch.equal(RAW.morph_planes(x[n : n + 1], g[n : n + 1], *options)[:, 0], frames[:, n])
+
+
+def test_chunks_of_frames_do_not_change_a_bit():
+    """All frames of one plane would exceed the limit of memory between kernels."""
+    frames = 48 * 1024
+    x, g, factors, _, *options = plane_args(1, frames, 16, 16)["morph_planes"]
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measured:
+        found = RAW.morph_planes(x, g, factors, factors, *options)
+    allocated = [event.self_cpu_memory_usage for event in measured.events()]
+    assert found.nbytes < max(allocated) <= MAX_WORKSPACE_BYTES
+    for few in torch.arange(frames).split(frames // 2):
+        few = torch.cat([few[:3], few[-3:]])
+        assert torch.equal(RAW.morph_planes(x, g, factors[few], factors[few], *options), found[few])
+
+
+def test_split_planes_with_rows_that_a_filter_removes():
+    """These rows are not stored between the FFTs of rows and of columns. They differ between bands."""
+    x, filters, *options = plane_args(9, 1)["split_planes"]
+    filters[0][0, 5:20] = filters[0][1:, :12] = 0
+    filters[1][:, 3:9] = 0
+    actual = RAW.split_planes(x, filters, *options)
+    expected = reference.split_planes(x.double(), [f.double() for f in filters], *options)
+    for a, e in zip(actual, expected, strict=True):
+        assert_close(a, e, "pyramid")
 
 
 @pytest.mark.parametrize("op", OPS)

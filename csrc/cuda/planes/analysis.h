@@ -46,8 +46,9 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
 }
 
 // One row of the image's spectrum, and the opposite one, of kLines planes: its forward FFT, then for each band filter,
-// crop and inverse FFT.
-__global__ void __launch_bounds__(kMaxThreads, 1)
+// crop and inverse FFT. Rows of a transform in which its filter is 0 are neither computed nor stored, but recorded for
+// the kernels that read it: a fifth of an oriented band's, which has half of the spectrum and no corners.
+__global__ void __launch_bounds__(kMaxThreads, 2)
     split_rows_kernel(const Cplx<float>* half_planes, const __grid_constant__ FftPlan plan, int H,
                       int planes, const __grid_constant__ Units units) {
   const int W = plan.size, half = half_rows(H);
@@ -85,8 +86,12 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
       if (y < 0) continue;
       const int X = mirrored ? static_cast<int>(opposite_row(items.x, W)) : items.x;
       const int x = items.x < W ? static_cast<int>(band_column(X, w, W)) : -1;
+      const Cplx<float> filter = x < 0 ? Cplx<float>{0.0f, 0.0f} : filter_at(unit, i, y, x, 1.0f);
+      const bool zero = filter.re == 0.0f && filter.im == 0.0f && unit.content != Content::kHalf;
+      const bool stored = __syncthreads_or(!zero);  // also waits for those that read the last FFT
+      if (first == 0 && threadIdx.x == 0) unit.stored_rows[i * h + y] = stored;
+      if (!stored) continue;
       if (x >= 0) {
-        const Cplx<float> filter = filter_at(unit, i, y, x, 1.0f);
 #pragma unroll
         for (int m = 0; m < kItems; ++m)
           fft.set_input(x, items.line(m),
@@ -99,18 +104,24 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
           store_one(unit.transform(first + s.line, i) + in_blocks(s.at, y, unit.data_rows),
                     swap_parts(fft.output(s.at, s.line)));
       }
-      __syncthreads();
     }
   }
 }
 
-// Reads a column block of a transform for an inverse FFT.
+// Copies to shared memory which rows of a transform split_rows_kernel stored. Threads must wait before they read them.
+__device__ __forceinline__ void load_stored_rows(const Unit& unit, int i, bool* rows) {
+  for (int y = threadIdx.x; y < unit.h(); y += blockDim.x)
+    rows[y] = unit.stored_rows[i * unit.h() + y];
+}
+
+// Reads a column block of a transform for an inverse FFT; rows that are not stored are 0.
 __device__ __forceinline__ void read_inverse_columns(const BlockFft& fft, const Cplx<float>* from,
-                                                     int columns) {
+                                                     const bool* stored_rows, int columns) {
   for (int i = threadIdx.x; i < fft.size() * kLines; i += blockDim.x) {
     const Sample s = column_sample(i);
     fft.set_input(s.at, s.line,
-                  s.line < columns ? swap_parts(load_one(from + i)) : Cplx<float>{0.0f, 0.0f});
+                  s.line < columns && stored_rows[s.at] ? swap_parts(load_one(from + i))
+                                                        : Cplx<float>{0.0f, 0.0f});
   }
 }
 

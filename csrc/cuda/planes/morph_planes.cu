@@ -16,9 +16,11 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
     largest_columns_kernel(const __grid_constant__ Unit unit, float* parts) {
   const int h = unit.h();
   const ColumnBlock block(unit.transforms, unit.w());
+  static __shared__ bool stored_rows[kCudaLimits.max_side];
+  load_stored_rows(unit, block.transform, stored_rows);
   const BlockFft fft(unit.columns);
   read_inverse_columns(fft, unit.transform(block.plane, block.transform) + block.offset(h),
-                       block.columns(unit.w()));
+                       stored_rows, block.columns(unit.w()));
   fft.run();
   float largest = 0.0f;
   for (int i = threadIdx.x; i < h * kLines; i += blockDim.x) {
@@ -48,9 +50,13 @@ __device__ __forceinline__ float band_threshold(const MorphColumns& args, int64_
   return step_threshold(args.floor, largest_of_warp(largest));
 }
 
+// Two blocks of the largest side have 64 registers a thread: enough unless amplitudes move.
+template <typename E>
+constexpr int kMorphBlocks = E::kMovesAmplitude ? 1 : 2;
+
 // A column block of one complex band, or of two real ones: coefficients, step, and the forward FFTs of all frames.
 template <typename E, bool kComplexBands>
-__global__ void __launch_bounds__(kMaxThreads, 1)
+__global__ void __launch_bounds__(kMaxThreads, kMorphBlocks<E>)
     morph_columns_kernel(const __grid_constant__ MorphColumns args) {
   constexpr int kBands = kComplexBands ? 1 : 2;
   const int h = args.image.h(), w = args.image.w();
@@ -58,6 +64,9 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
   const int i = block.transform, columns = block.columns(w);
   const int64_t plane = block.plane, offset = block.offset(h);
   const int left = args.image.transforms - kBands * i, bands = left < kBands ? left : kBands;
+  static __shared__ bool stored_rows[kBands + 1][kCudaLimits.max_side];
+  for (int k = 0; k < bands; ++k) load_stored_rows(args.image, kBands * i + k, stored_rows[k]);
+  load_stored_rows(args.gradient, i, stored_rows[kBands]);
   const BlockFft fft(args.image.columns);
   const auto output = [&](int m) -> Cplx<float> {
     const int j = threadIdx.x + m * blockDim.x;
@@ -70,13 +79,15 @@ __global__ void __launch_bounds__(kMaxThreads, 1)
 #pragma unroll
   for (int k = 0; k < kBands; ++k) {
     if (k >= bands) break;
-    read_inverse_columns(fft, args.image.transform(plane, kBands * i + k) + offset, columns);
+    read_inverse_columns(fft, args.image.transform(plane, kBands * i + k) + offset, stored_rows[k],
+                         columns);
     fft.run();
 #pragma unroll
     for (int m = 0; m < kItems; ++m) c[k][m] = output(m);
     __syncthreads();
   }
-  read_inverse_columns(fft, args.gradient.transform(plane, i) + offset, columns);
+  read_inverse_columns(fft, args.gradient.transform(plane, i) + offset, stored_rows[kBands],
+                       columns);
   fft.run();
   Coefficient<float> moving[kBands][kItems];
 #pragma unroll
@@ -140,9 +151,9 @@ struct WriteFrame {
   // Of all frames of all planes, those of one plane together; the op's result is [F, N, H, W].
   __device__ Plane plane(int64_t line) const {
     const int64_t plane = line / factors.frames, frame = line % factors.frames;
-    const int64_t n = factors.first + plane;
+    const int64_t n = factors.first + plane, at = factors.first_frame + frame;
     const float* still = factors.still(plane, frame) ? images + n * area : nullptr;
-    return {data + (frame * factors.planes + n) * area, still, low, high};
+    return {data + (at * factors.planes + n) * area, still, low, high};
   }
 };
 
@@ -166,13 +177,15 @@ struct LaunchMorphColumns {
   }
 };
 
-// The units of an op's groups and the memory between its kernels, for one chunk of planes.
+// The units of an op's groups and the memory between its kernels, for a chunk of planes and of their frames: all frames,
+// or some of one plane.
 struct MorphWorkspace {
   std::vector<Unit> image, gradient, frames;  // image: the bands that move, then the residual
-  int64_t size;                               // complex numbers for one plane
+  int64_t chunk_frames;
+  int64_t size;  // complex numbers for one plane and a chunk of its frames
   Tensor memory;
   Cplx<float>* half_planes;
-  float* parts;
+  std::vector<float*> parts;  // of each unit
 };
 
 std::vector<Unit> units_of(const std::vector<PlaneGroup<float>>& groups,
@@ -182,68 +195,110 @@ std::vector<Unit> units_of(const std::vector<PlaneGroup<float>>& groups,
   return units;
 }
 
+// For largest_columns_kernel, in complex numbers.
+int64_t parts_size(const Unit& unit) {
+  return pairs_of(int64_t{unit.transforms} * column_blocks(unit.w()));
+}
+
 MorphWorkspace make_workspace(const MorphPlanes<float>& p) {
   const MorphArgs<float>& args = p.args;
   const PlaneArgs<float>& planes = args.analysis;
-  const int64_t frames = args.frames;
-  std::vector<Unit> image = units_of(planes.groups, planes, true);
-  std::vector<Unit> gradient = units_of(args.gradient, planes, false);
-  std::vector<Unit> merged = units_of(args.synthesis.groups, planes, false);
-  const int64_t half_size = frames * half_plane_size(planes.H, planes.W);
-  int64_t parts_size = 0;
-  for (const Unit& unit : image)
-    parts_size = std::max<int64_t>(parts_size, unit.transforms * column_blocks(unit.w()));
-  const int64_t size = half_size + pairs_of(parts_size) + plane_size(image) + plane_size(gradient) +
-                       frames * plane_size(merged);
-  const int64_t chunk = chunk_of(planes.count, size);
-  Tensor memory = new_workspace(p.frames, chunk * size);
-  auto* half_planes = mutable_data<Cplx<float>>(memory);
-  Cplx<float>* parts = half_planes + chunk * half_size;
-  Cplx<float>* after_image = place_units(image, chunk, parts + chunk * pairs_of(parts_size));
-  place_units(merged, chunk * frames, place_units(gradient, chunk, after_image));
-  return {image, gradient, merged, size, memory, half_planes, reinterpret_cast<float*>(parts)};
+  MorphWorkspace work{};
+  work.image = units_of(planes.groups, planes, true);
+  work.gradient = units_of(args.gradient, planes, false);
+  work.frames = units_of(args.synthesis.groups, planes, false);
+  int64_t plane = plane_size(work.image) + plane_size(work.gradient);
+  for (const Unit& unit : work.image) plane += parts_size(unit);
+  const int64_t half_size = half_plane_size(planes.H, planes.W);
+  const int64_t frame = half_size + plane_size(work.frames);
+  work.chunk_frames = std::min(args.frames, frames_in_workspace(plane, frame));
+  work.size = plane + work.chunk_frames * frame;
+  const int64_t chunk = chunk_of(planes.count, work.size), lines = chunk * work.chunk_frames;
+  const int64_t flags = stored_rows_size(work.image) + stored_rows_size(work.gradient);
+  work.memory = new_workspace(p.frames, chunk * work.size + flags);
+  work.half_planes = mutable_data<Cplx<float>>(work.memory);
+  Cplx<float>* memory = place_units(work.frames, lines, work.half_planes + lines * half_size);
+  memory = place_units(work.gradient, chunk, place_units(work.image, chunk, memory));
+  for (const Unit& unit : work.image) {
+    work.parts.push_back(reinterpret_cast<float*>(memory));
+    memory += chunk * parts_size(unit);
+  }
+  place_stored_rows(work.image, memory);
+  place_stored_rows(work.gradient, memory + stored_rows_size(work.image));
+  return work;
 }
+
+// morph_planes for `count` planes from the first plane of `factors` on.
+class MorphChunk {
+ public:
+  MorphChunk(const MorphPlanes<float>& p, const MorphWorkspace& work, const Launcher& launcher,
+             FrameFactors factors, int64_t count)
+      : args_(p.args), work_(work), launcher_(launcher), factors_(factors), count_(count) {}
+
+  void run() {
+    analyse(args_.images, work_.image);
+    analyse(args_.gradients, work_.gradient);
+    for (size_t i = 0; i < work_.gradient.size(); ++i) {
+      const Unit& unit = work_.image[i];
+      launch_lines(launcher_, unit.h(), count_ * unit.transforms * column_blocks(unit.w()),
+                   largest_columns_kernel, unit, work_.parts[i]);
+    }
+    for (int64_t frame = 0; frame < args_.frames; frame += work_.chunk_frames) {
+      factors_.first_frame = frame;
+      factors_.frames = std::min(work_.chunk_frames, args_.frames - frame);
+      write_frames();
+    }
+  }
+
+ private:
+  int H() const { return static_cast<int>(args_.analysis.H); }
+  int W() const { return static_cast<int>(args_.analysis.W); }
+  int64_t area() const { return int64_t{H()} * W(); }
+
+  void analyse(const float* planes, const std::vector<Unit>& units) const {
+    transform_columns(launcher_, {planes + factors_.first * area(), area(), 1}, count_, H(), W(),
+                      work_.half_planes);
+    split_rows(launcher_, work_.half_planes, count_, H(), W(), kernel_units(units));
+  }
+
+  void write_frames() const {
+    for (size_t i = 0; i < work_.gradient.size(); ++i) {
+      const MorphColumns columns{work_.image[i], work_.gradient[i], work_.frames[i], work_.parts[i],
+                                 factors_,       args_.rule,        args_.eps,       args_.floor};
+      for_edit(args_.moves_phase(), args_.moves_amplitude(), args_.rule,
+               LaunchMorphColumns{launcher_, columns, count_});
+    }
+    const int64_t lines = count_ * factors_.frames;
+    merge_rows(
+        launcher_,
+        {work_.half_planes, work_.image.back().data, lines, make_fft_plan(W()), H(), factors_},
+        kernel_units(work_.frames));
+    const WriteFrame write{args_.out, args_.images, factors_, area(), args_.low, args_.high};
+    inverse_real_columns(launcher_, work_.half_planes, lines, H(), W(), write);
+  }
+
+  const MorphArgs<float>& args_;
+  const MorphWorkspace& work_;
+  const Launcher& launcher_;
+  FrameFactors factors_;
+  int64_t count_;
+};
 
 void run_morph(MorphPlanes<float>& p) {
   const MorphArgs<float>& args = p.args;
-  const PlaneArgs<float>& planes = args.analysis;
-  const int H = static_cast<int>(planes.H), W = static_cast<int>(planes.W);
-  const int64_t area = planes.H * planes.W;
+  const int64_t planes = args.analysis.count;
   const MorphWorkspace work = make_workspace(p);
-  const Units image = kernel_units(work.image), gradient = kernel_units(work.gradient),
-              frames = kernel_units(work.frames);
   const Launcher launcher(p.frames);
-  FrameFactors factors{args.phase_factors,
-                       args.amplitude_factors,
-                       args.factor_stride ? planes.count : 0,
-                       planes.count,
-                       0,
-                       args.frames,
-                       args.moves_phase(),
-                       args.moves_amplitude()};
-  for_chunks(planes.count, work.size, [&](int64_t first, int64_t count) {
+  FrameFactors factors{};
+  factors.phase = args.phase_factors;
+  factors.amplitude = args.amplitude_factors;
+  factors.stride = args.factor_stride ? planes : 0;
+  factors.planes = planes;
+  factors.moves_phase = args.moves_phase();
+  factors.moves_amplitude = args.moves_amplitude();
+  for_chunks(planes, work.size, [&](int64_t first, int64_t count) {
     factors.first = first;
-    const auto analyse = [&](const float* from, const Units& units) {
-      transform_columns(launcher, {from + first * area, area, 1}, count, H, W, work.half_planes);
-      split_rows(launcher, work.half_planes, count, H, W, units);
-    };
-    analyse(args.images, image);
-    analyse(args.gradients, gradient);
-    for (size_t i = 0; i < work.gradient.size(); ++i) {
-      const Unit& unit = work.image[i];
-      launch_lines(launcher, unit.h(), count * unit.transforms * column_blocks(unit.w()),
-                   largest_columns_kernel, unit, work.parts);
-      const MorphColumns columns{unit,    work.gradient[i], work.frames[i], work.parts,
-                                 factors, args.rule,        args.eps,       args.floor};
-      for_edit(args.moves_phase(), args.moves_amplitude(), args.rule,
-               LaunchMorphColumns{launcher, columns, count});
-    }
-    const int64_t lines = count * args.frames;
-    merge_rows(launcher,
-               {work.half_planes, work.image.back().data, lines, make_fft_plan(W), H, factors},
-               frames);
-    const WriteFrame write{args.out, args.images, factors, area, args.low, args.high};
-    inverse_real_columns(launcher, work.half_planes, lines, H, W, write);
+    MorphChunk(p, work, launcher, factors, count).run();
   });
 }
 

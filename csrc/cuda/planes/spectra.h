@@ -26,6 +26,7 @@ struct Unit {
   int bands, transforms, data_rows;
   int i_power;
   Content content;
+  bool* stored_rows;  // [transforms, h], written by split_rows_kernel; see there
 
   __host__ __device__ int h() const { return columns.size; }
   __host__ __device__ int w() const { return rows.size; }
@@ -122,16 +123,25 @@ inline int64_t half_plane_size(int64_t H, int64_t W) {
   return int64_t{column_blocks(static_cast<int>(W))} * half_rows(static_cast<int>(H)) * kLines;
 }
 
-// Memory between the kernels, in bytes; the planes of an op are computed in chunks that need no more, or one by one.
-// Larger chunks fill a GPU better, smaller ones stay in its L2 cache: to be measured on a device.
-constexpr int64_t kWorkspaceBytes = int64_t{256} << 20;
+// Memory between the kernels, in complex numbers (256 MiB); the planes of an op are computed in chunks that need no more,
+// or one by one. Larger chunks fill a GPU better, smaller ones stay in its L2 cache: to be measured on a device.
+constexpr int64_t kWorkspaceSize = (int64_t{256} << 20) / int64_t{sizeof(Cplx<float>)};
+
+// How many lines of `size` complex numbers that memory holds: at least one, and no part of kLines.
+inline int64_t lines_in(int64_t memory, int64_t size) {
+  const int64_t lines = std::max<int64_t>(1, memory / size);
+  return lines < kLines ? lines : lines / kLines * kLines;
+}
+
+// How many frames of one plane the memory holds; `plane`, `frame`: complex numbers for the plane itself and for a frame.
+inline int64_t frames_in_workspace(int64_t plane, int64_t frame) {
+  return lines_in(kWorkspaceSize - plane, frame);
+}
 
 // Calls body(first, count) for chunks of planes; `size`: complex numbers of memory for one plane.
 template <typename Body>
 void for_chunks(int64_t planes, int64_t size, const Body& body) {
-  const int64_t max_chunk =
-      std::max<int64_t>(1, kWorkspaceBytes / (size * int64_t{sizeof(Cplx<float>)}));
-  const int64_t chunk = max_chunk < kLines ? max_chunk : max_chunk / kLines * kLines;
+  const int64_t chunk = lines_in(kWorkspaceSize, size);
   for (int64_t first = 0; first < planes; first += chunk)
     body(first, std::min(chunk, planes - first));
 }
@@ -140,6 +150,22 @@ inline int64_t chunk_of(int64_t planes, int64_t size) {
   int64_t chunk = 0;
   for_chunks(planes, size, [&](int64_t, int64_t count) { chunk = std::max(chunk, count); });
   return chunk;
+}
+
+// Memory for the stored_rows of units, in complex numbers.
+inline int64_t stored_rows_size(const std::vector<Unit>& units) {
+  int64_t rows = 0;
+  for (const Unit& unit : units) rows += int64_t{unit.transforms} * unit.h();
+  return blocks_of(rows, sizeof(Cplx<float>));
+}
+
+// Gives each unit its part of that memory.
+inline void place_stored_rows(std::vector<Unit>& units, Cplx<float>* memory) {
+  bool* rows = reinterpret_cast<bool*>(memory);
+  for (Unit& unit : units) {
+    unit.stored_rows = rows;
+    rows += int64_t{unit.transforms} * unit.h();
+  }
 }
 
 // Memory for `size` complex numbers.
@@ -165,9 +191,10 @@ inline UnitWorkspace make_unit_workspace(const PlaneArgs<float>& args, const Ten
   const int64_t half_size = half_plane_size(args.H, args.W);
   work.size = plane_size(work.units) + half_size;
   const int64_t chunk = chunk_of(args.count, work.size);
-  work.memory = new_workspace(like, chunk * work.size);
+  work.memory = new_workspace(like, chunk * work.size + stored_rows_size(work.units));
   work.half_planes = mutable_data<Cplx<float>>(work.memory);
-  place_units(work.units, chunk, work.half_planes + chunk * half_size);
+  place_stored_rows(work.units,
+                    place_units(work.units, chunk, work.half_planes + chunk * half_size));
   return work;
 }
 

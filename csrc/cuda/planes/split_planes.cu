@@ -17,8 +17,10 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   const ColumnBlock block(unit.transforms, w);
   const int i = block.transform, columns = block.columns(w);
   const int64_t area = int64_t{h} * w;
+  static __shared__ bool stored_rows[kCudaLimits.max_side];
+  load_stored_rows(unit, i, stored_rows);
   const BlockFft fft(unit.columns);
-  read_inverse_columns(fft, unit.transform(block.plane, i) + block.offset(h), columns);
+  read_inverse_columns(fft, unit.transform(block.plane, i) + block.offset(h), stored_rows, columns);
   fft.run();
   const bool paired = unit.content == Content::kPair;
   const int64_t band = block.plane * out.bands + (paired ? 2 * i : i);

@@ -10,11 +10,13 @@ namespace {
 struct FrameFactors {
   const float *phase, *amplitude;  // [F, N or 1]
   int64_t stride;                  // N or 0, between the factors of one plane: see index()
-  int64_t planes, first;           // N, and the first plane of a chunk
-  int64_t frames;
+  int64_t planes;                  // N
+  int64_t first, first_frame;      // of a chunk
+  int64_t frames;                  // of a chunk
   bool moves_phase, moves_amplitude;
 
   __device__ int64_t index(int64_t plane, int64_t frame) const {
+    frame += first_frame;
     return stride ? frame * planes + first + plane : frame;
   }
   // A frame whose factors are 0 is the plane itself.

@@ -54,6 +54,8 @@ struct Place {
 };
 
 void wait_for_block(Place place);
+// The same; returns whether a thread of the block gave true.
+bool any_of_block(bool value, Place place);
 // Exchanges 8 bytes within a warp: provides `value` to other lanes, and returns the value of lane `source`.
 uint64_t exchange(unsigned mask, uint64_t value, int source, Place place, const char* what);
 int lane();
@@ -92,6 +94,9 @@ __forceinline__ void __stwb(T* p, T value) {
 #define EMULATION_PLACE const char *file = __builtin_FILE(), int line = __builtin_LINE()
 
 inline void __syncthreads(EMULATION_PLACE) { emulation::wait_for_block({file, line}); }
+inline int __syncthreads_or(int value, EMULATION_PLACE) {
+  return emulation::any_of_block(value != 0, {file, line});
+}
 inline void __syncwarp(unsigned mask = 0xffffffffu, EMULATION_PLACE) {
   emulation::exchange(mask, 0, emulation::lane(), {file, line}, "__syncwarp");
 }

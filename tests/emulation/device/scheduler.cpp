@@ -82,6 +82,7 @@ struct Thread {
   Place place;
   const char* what;
   unsigned mask;
+  bool vote;          // the value that the thread gave to the last any_of_block
   unsigned shuffles;  // the number of shuffles that the thread has entered
   // The values that the thread provided to the last two shuffles. Two are needed, since a thread may enter the next shuffle
   // before all others have read its value.
@@ -94,6 +95,7 @@ unsigned max_grid_rows = 0;  // 0 means the limit of GPUs
 
 const Launch* launch;
 std::vector<Thread> threads;
+bool any_vote;     // whether a thread gave true at the last barrier
 int current = -1;  // the thread that runs
 std::vector<int>
     lanes_to_start;  // threads of the current warp that have not started; the next one is the last
@@ -265,6 +267,7 @@ bool open_barrier() {
   const Place place = threads[0].place;
   for (const Thread& t : threads)
     if (t.state != State::kAtBarrier || t.place != place) return false;
+  any_vote = std::any_of(threads.begin(), threads.end(), [](const Thread& t) { return t.vote; });
   for (Thread& t : threads) t.state = State::kReady;
   return true;
 }
@@ -379,6 +382,12 @@ int current_thread() { return current; }
 int lane() { return current % kWarpSize; }
 
 void wait_for_block(Place place) { wait(State::kAtBarrier, place); }
+
+bool any_of_block(bool value, Place place) {
+  threads[current].vote = value;
+  wait(State::kAtBarrier, place);
+  return any_vote;  // no barrier opens before all threads have read it
+}
 
 uint64_t exchange(unsigned mask, uint64_t value, int source, Place place, const char* what) {
   Thread& t = threads[current];
