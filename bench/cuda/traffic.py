@@ -3,7 +3,8 @@
     python bench/cuda/traffic.py --out bench/results/DATE-cuda-emulated-traffic.json     # a few minutes on one core
 
 A kernel moves 32 bytes for each sector that an access of a warp touches. The ideal is that it reads each input once and
-writes each output once. Bytes are counted for 8 and for 16 planes, and extrapolated to 64x3 planes.
+writes each output once. Bytes are counted for 16 planes, and multiplied for 64x3 planes: kernels compute 1, 8 or 16
+planes at a time.
 
 Ops of torch are not emulated. Their bytes are assumed: an FFT reads and writes all of its data once for each dimension,
 as cuFFT does for these sizes; any other op reads its inputs once and writes its outputs once.
@@ -37,7 +38,7 @@ from steerlens_fast import memory  # noqa: E402
 from steerlens_fast.families import planes as plane_motion  # noqa: E402
 from steerlens_fast.pyramid import backend  # noqa: E402
 
-PLANES, COUNTED = 64 * 3, (8, 16)
+PLANES, COUNTED = 64 * 3, 16
 SIZES = [(224, 224), (28, 28), (101, 97)]
 FRAMES, ORIENTATIONS = 8, 4
 WHOLE_PLANES, BANDS = "ops on whole planes", "torch's FFTs and ops on bands"
@@ -52,8 +53,10 @@ def kernel_row(name: str, size: tuple[int, int]) -> dict:
 
     In the ratio "once per block", a sector counts once for each block that accesses it.
     """
-    counts = [op_counts(name, size, planes) for planes in COUNTED]
-    moved, of_blocks, ideal = (extrapolated([count[i] for count in counts]) for i in range(3))
+    op, args = op_case(name, size, COUNTED)
+    traffic = emulation.counted(lambda: op(*args))
+    moved, of_blocks = (sum(counts) * PLANES // COUNTED for counts in zip(*((t.bytes, t.block_bytes) for t in traffic)))
+    ideal = ideal_bytes(name, size)
     return {
         "op": name,
         "size": "x".join(map(str, size)),
@@ -64,20 +67,20 @@ def kernel_row(name: str, size: tuple[int, int]) -> dict:
     }
 
 
-def op_counts(name: str, size: tuple[int, int], planes: int) -> tuple[int, int, int]:
+def op_case(name: str, size: tuple[int, int], planes: int) -> tuple[Callable, list]:
     torch.manual_seed(0)
-    op, args = kernels.cases(planes, ORIENTATIONS, size, FRAMES)[name](torch.device("cpu"))
-    found: list = []
-    traffic = emulation.counted(lambda: found.append(op(*args)))
-    ideal = kernels.bytes_of(args) + kernels.bytes_of(found)
-    if name.startswith(kernels.READ_TWICE):  # two kernels read the coefficients
-        ideal += kernels.args_coefficients(args)
-    return sum(t.bytes for t in traffic), sum(t.block_bytes for t in traffic), ideal
+    return kernels.cases(planes, ORIENTATIONS, size, FRAMES)[name](torch.device("cpu"))
 
 
-def extrapolated(counts: list[int]) -> int:
-    few, many = COUNTED
-    return counts[0] + (counts[1] - counts[0]) * (PLANES - few) // (many - few)
+def ideal_bytes(name: str, size: tuple[int, int]) -> int:
+    """Return the ideal for 64x3 planes, from those of one and of two planes: masks are read once."""
+    found = []
+    for planes in (1, 2):
+        op, args = op_case(name, size, planes)
+        found.append(kernels.bytes_of(args) + kernels.bytes_of(op(*args)))
+        if name.startswith(kernels.READ_TWICE):  # two kernels read the coefficients
+            found[-1] += kernels.args_coefficients(args)
+    return found[0] + (found[1] - found[0]) * (PLANES - 1)
 
 
 # --- Whole workloads ---
@@ -124,10 +127,9 @@ def touched(t: Tensor) -> int:
 
 def work_row(name: str, size: tuple[int, int], computed_by: str) -> dict:
     with plane_ops("cpu", computed_by == WHOLE_PLANES):
-        counts = [work_counts(name, size, planes) for planes in COUNTED]
-    samples = PLANES * math.prod(size) * (FRAMES if "morph" in name else 1)
-    ours, ffts, others = (extrapolated([count[i] for count in counts]) / samples for i in range(3))
-    wavefronts, fewest = counts[-1][3:]
+        *counts, wavefronts, fewest = work_counts(name, size, COUNTED)
+    samples = COUNTED * math.prod(size) * (FRAMES if "morph" in name else 1)
+    ours, ffts, others = (count / samples for count in counts)
     return {
         "work": name,
         "size": "x".join(map(str, size)),
@@ -213,7 +215,7 @@ def main() -> None:
                 found["workloads"].append(work_row(name, size, computed_by))
                 print(found["workloads"][-1], flush=True)
     del installed
-    about = machine() | {"how": "counted in emulation, no time", "planes": "64x3, from counts of 8 and of 16"}
+    about = machine() | {"how": "counted in emulation, no time", "planes": "64x3, from a count of 16"}
     about |= {"orientations": ORIENTATIONS, "frames": FRAMES}
     results.write(args.out, {"kind": "traffic", "machine": about} | found)
 
