@@ -4,7 +4,8 @@
 // Sizes are N planes (images times channels) of H x W, K orientations, bands of h x w samples, F frames and B samples.
 // Item i of each list belongs to group i of the bands. masks[i] is [K, h, w] (full layout) or [K, h, w/2+1] (half
 // layout) with w = widths[i]; the spectra of group i are multiplied by i^i_powers[i] (math/bands.h).
-// The ops on whole planes (split_planes to advance_planes) take float32 only; filters are masks in the full layout.
+// The ops on whole planes (split_planes to advance_planes) take float32, on the CPU also float64. Their filters are
+// masks in the full layout.
 // step_planes to advance_planes have CPU kernels only, as has the L2 search (math/l2_search.h).
 #include <torch/csrc/stable/library.h>
 

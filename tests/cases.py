@@ -9,6 +9,8 @@ import torch
 from pairwise import covering
 from torch import Tensor
 
+from steerlens_fast import native
+
 RAW = torch.ops.steerlens_fast  # only tests bypass ops/, to pass the kernels what its wrappers would not
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
@@ -253,9 +255,11 @@ MAKERS = {  # in the order of the schema
 OPS = tuple(MAKERS)
 # Ops that have kernels for CPUs only; they have tests of their own
 CPU_OPS = ("begin_l2_search", "advance_l2_search", "morph_planes_to_l2", "advance_planes", "nll_gradient")
-# Ops that take float32 only; they have tests of their own
+# Ops that have tests of their own
 PLANE_OPS = ("split_planes", "merge_planes", "morph_planes")
 CPU_PLANE_OPS = ("step_planes", "move_planes")  # the halves of morph_planes, on CPUs only
+PLANE_DTYPES = (torch.float32, torch.float64) if native.SIMD_WIDTH else (torch.float32,)
+plane_dtypes = pytest.mark.parametrize("dtype", PLANE_DTYPES, ids=str)
 
 
 def case(op: str, label: str, shape, **options) -> OpCase:

@@ -1,5 +1,5 @@
-// Checks the arguments of split_planes and merge_planes (float32), and allocates their results. A group of bands is
-// described as for split_bands (bands.h), but always in the full layout.
+// Checks the arguments of split_planes and merge_planes, and allocates their results. T is the type of their numbers,
+// float or double. A group of bands is described as for split_bands (bands.h), but always in the full layout.
 #pragma once
 
 #include "../checks.h"
@@ -138,14 +138,19 @@ struct MergePlanes {
   Tensor planes;                   // result
 };
 
+inline void check_band_count(const char* op, const std::vector<Tensor>& bands,
+                             const std::vector<Tensor>& filters) {
+  if (bands.empty() || bands.size() != filters.size())
+    fail(op, "bands must hold one tensor for each of ", filters.size(), " filters, got ",
+         bands.size());
+}
+
 template <typename T>
 MergePlanes<T> prepare_merge_planes(const PlaneLimits& limits, std::vector<Tensor> bands,
                                     std::vector<Tensor> filters, const GroupSpec& spec,
                                     std::optional<Tensor> residual, int64_t height, int64_t width) {
   const char* op = "merge_planes";
-  if (bands.empty() || bands.size() != filters.size())
-    fail(op, "bands must hold one tensor for each of ", filters.size(), " filters, got ",
-         bands.size());
+  check_band_count(op, bands, filters);
   check_rank(op, "bands[0]", bands[0], 4, "[N, K, h, w]");
   PlaneArgs<T> args{bands[0].size(0), height, width, {}};
   args.groups =

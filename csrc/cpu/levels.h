@@ -66,4 +66,3 @@
 #define STEERLENS_INSTANTIATE_KERNEL(name, Args)            \
   template void name(const Args<float>&, int64_t, int64_t); \
   template void name(const Args<double>&, int64_t, int64_t);
-#define STEERLENS_INSTANTIATE_PLANES_KERNEL(name, Args) template void name(Args<float>&);

@@ -33,6 +33,7 @@ template <typename E>
 struct AnchoredMove {
   static constexpr bool kMovesPhase = E::kMovesPhase, kMovesAmplitude = E::kMovesAmplitude;
   static constexpr bool kRelativeAmplitude = E::kNeedsAmplitude;  // the complex rule
+  static constexpr Rule kAmplitudeRule = E::kAmplitudeRule;
 
   // Returns delta after a step.
   template <typename T>

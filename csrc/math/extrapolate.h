@@ -24,6 +24,7 @@ struct Coefficient {
 template <bool kPhase, bool kAmplitude, Rule kRule>
 struct Extrapolation {
   static constexpr bool kMovesPhase = kPhase, kMovesAmplitude = kAmplitude;
+  static constexpr Rule kAmplitudeRule = kRule;  // only meaningful if amplitudes move
   // Only the complex rule, which adds to the amplitude, needs |c|.
   static constexpr bool kNeedsAmplitude = kAmplitude && kRule == Rule::kComplex;
 

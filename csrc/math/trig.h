@@ -1,11 +1,17 @@
-// Elementary functions. Those in float32, and sine and cosine in float64 on CPUs with FMA, have no branches, so that
-// compilers vectorise them. The other functions in float64 call libm.
+// Elementary functions. Those in float32, and those in float64 on CPUs with FMA, have no branches, so that compilers
+// vectorise them. Elsewhere, those in float64 call libm.
 //
 // The coefficients of the float32 polynomials are minimax fits (by Lawson's iterated weighted least squares) for sin and
 // cos on |r| <= pi/4, atan on 0 <= q <= 1, and exp on |r| <= ln(2)/2. The error of each fit is below 1e-8.
 #pragma once
 
 #include "common.h"
+
+// Without FMA instructions, fma() is a function of libm and often slow, so that libm's functions are faster than ours.
+// CUDA's need fewer registers; with ours, kernels would spill.
+#if defined(__CUDACC__) || (!defined(__FMA__) && !defined(__ARM_FEATURE_FMA))
+#define STEERLENS_LIBM_FLOAT64
+#endif
 
 namespace steerlens {
 
@@ -119,9 +125,7 @@ SL_FN SinCos<T> sincos_of(T angle) {
   return sincos_of_turns(in_quarter_turns(angle), angle - angle);
 }
 
-#if defined(__CUDACC__) || (!defined(__FMA__) && !defined(__ARM_FEATURE_FMA))
-// Without FMA instructions, fma() is a function of libm and often slow, so libm's sine and cosine are faster than ours.
-// CUDA's sine and cosine need fewer registers; with ours, kernels would spill.
+#if defined(STEERLENS_LIBM_FLOAT64)
 SL_FN SinCos<double> sincos_product(double factor, double angle) {
   const double product = factor * angle;
   const double x = magnitude(product) < HUGE_VAL ? product : angle * (factor - factor);
@@ -151,8 +155,6 @@ SL_FN float angle_of(float y, float x) {
   angle = x < 0.0f ? 3.14159274f - angle : angle;
   return with_sign(angle, y);  // NaN in, NaN out
 }
-
-SL_FN double angle_of(double y, double x) { return x == 0 && y == 0 ? y : atan2(y, x); }
 
 // 2^k for an integer k in [-126, 127].
 SL_FN float power_of_two(int k) { return from_bits<float>((k + 127) << 23); }
@@ -186,9 +188,69 @@ SL_FN Gain<float> exp_of(float x) {
   return {power_of_two(half) * fmaf(r * r, p, 1.0f + r), power_of_two(to_int(k) - half)};
 }
 
+#if defined(STEERLENS_LIBM_FLOAT64)
+SL_FN double angle_of(double y, double x) { return x == 0 && y == 0 ? y : atan2(y, x); }
+
 SL_FN Gain<double> exp_of(double x) {
   const double inside = clamped(x, -700.0, 700.0);
   return {exp(inside), x == inside ? 1.0 : exp(clamped(x, -1400.0, 1400.0) - inside)};
 }
+#else
+SL_FN double with_sign(double magnitude, double sign) {
+  return from_bits<double>(static_cast<uint64_t>(bits_of(magnitude)) |
+                           (static_cast<uint64_t>(bits_of(sign)) & (uint64_t{1} << 63)));
+}
+
+// The polynomial, from msun, is for quotients up to 7/16. A larger one is replaced by the tangent of its angle minus pi/4.
+SL_FN double angle_of(double y, double x) {
+  const double ax = fabs(x), ay = fabs(y);
+  const bool steep = ay > ax;
+  const double big = steep ? ay : ax, small = steep ? ax : ay;
+  const double quotient = small == big ? (big == 0.0 ? 0.0 : 1.0) : small / big;
+  const bool large = quotient > 0.41421356237309503;  // tan(pi/8)
+  const double q = large ? (quotient - 1.0) / (quotient + 1.0) : quotient, z = q * q;
+  double p = 1.62858201153657823623e-02;
+  p = fma(p, z, -3.65315727442169155270e-02);
+  p = fma(p, z, 4.97687799461593236017e-02);
+  p = fma(p, z, -5.83357013379057348645e-02);
+  p = fma(p, z, 6.66107313738753120669e-02);
+  p = fma(p, z, -7.69187620504482999495e-02);
+  p = fma(p, z, 9.09088713343650656196e-02);
+  p = fma(p, z, -1.11111104054623557880e-01);
+  p = fma(p, z, 1.42857142725034663711e-01);
+  p = fma(p, z, -1.99999999998764832476e-01);
+  p = fma(p, z, 3.33333333333329318027e-01);
+  double angle = fma(-q * z, p, q);
+  angle = large ? 0.78539816339744831 + angle : angle;
+  angle = steep ? 1.5707963267948966 - (angle - 6.123233995736766e-17) : angle;
+  angle = x < 0.0 ? 3.1415926535897931 - (angle - 1.2246467991473532e-16) : angle;
+  return with_sign(angle, y);
+}
+
+// 2^k for a k with an integer value in [-1022, 1023]. The addition leaves the exponent in the low-order bits.
+SL_FN double power_of_two(double k) {
+  constexpr double kShift = 6755399441055744.0, kBias = 1023.0;  // 1.5 * 2^52
+  return from_bits<double>(static_cast<uint64_t>(bits_of(k + (kShift + kBias))) << 52);
+}
+
+SL_FN Gain<double> exp_of(double x) {
+  const double inside =
+      clamped(x, -1416.0, 1418.0);  // so that both powers of two are normal numbers
+  const double k = rint(inside * 1.4426950408889634);
+  const double r = fma(k, -2.3190468138462996e-17, fma(k, -0.69314718055994531, inside));
+  double p = 2.510038549551032e-08;
+  p = fma(p, r, 2.7620088445409746e-07);
+  p = fma(p, r, 2.7557268459997064e-06);
+  p = fma(p, r, 2.4801521295954376e-05);
+  p = fma(p, r, 0.00019841269863053618);
+  p = fma(p, r, 0.0013888888917213717);
+  p = fma(p, r, 0.008333333333330062);
+  p = fma(p, r, 0.04166666666662413);
+  p = fma(p, r, 0.16666666666666669);
+  p = fma(p, r, 0.5000000000000001);
+  const double half = rint(0.5 * k);
+  return {power_of_two(half) * fma(r * r, p, 1.0 + r), power_of_two(k - half)};
+}
+#endif
 
 }  // namespace steerlens

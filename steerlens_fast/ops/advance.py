@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .enums import edit_index, rule_index
-from .registration import call_op, check_float32, check_plane_ops_exist, fake
+from .registration import call_op, check_plane_dtype, check_plane_ops_exist, fake
 
 
 class StepTaken(NamedTuple):
@@ -57,23 +57,23 @@ def advance_planes(
 
     Parameters
     ----------
-    images, gradients : Tensor [B * planes_per_sample, H, W], float32
+    images, gradients : Tensor [B * planes_per_sample, H, W], float32 or float64
         Planes that the coordinates are anchored at, and the gradient at the present image.
-    coordinates : sequence of Tensors [B * planes_per_sample, K, h, w], float32, contiguous
+    coordinates : sequence of Tensors [B * planes_per_sample, K, h, w], contiguous
         For each group of bands, delta if phases move, then eta if amplitudes move. They are written in place. The
         sequence may be empty.
     planes_per_sample : int
-    source, position : Tensor [B * channels, H, W], float32
+    source, position : Tensor [B * channels, H, W], like all tensors in the dtype of ``images``
         Images from which distances are measured, and the present images. They are read only if ``limits`` is given.
     analysis, synthesis, i_power, edit, rule, complex_bands, eps, floor, bounds
         As in :func:`morph_planes`.
-    factors : Tensor [2, B], float32, optional
+    factors : Tensor [2, B], optional
         Factors of the phase step and of the amplitude step. If the largest phase step of a sample would exceed
         ``phase_cap``, both factors are scaled down.
-    limits : Tensor [4, B], float32, optional
+    limits : Tensor [4, B], optional
         To be given instead of ``factors``. The rows are distances to reach, their largest errors, the largest factors
         that can be represented, and the first factors to try (0 for unknown). :func:`begin_l2_search` finds factors.
-    base : Tensor [B * channels, H, W], float32, optional
+    base : Tensor [B * channels, H, W], optional
         As in :func:`morph_planes_to_l2`.
     phase_cap, phase_limit, speed_share, iterations
         As in :func:`morph_planes_to_l2`.
@@ -121,7 +121,7 @@ def advance_planes(
 
 @fake("advance_planes")
 def _(images, gradients, coordinates, planes_per_sample, base, source, *options):
-    check_float32("images", images)
+    check_plane_dtype("images", images)
     samples = images.shape[0] // planes_per_sample
     l2 = images.new_empty(samples)
     return source.new_empty(1, *source.shape), images.new_empty(2, samples), l2, torch.empty_like(l2, dtype=torch.bool)

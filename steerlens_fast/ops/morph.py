@@ -17,7 +17,7 @@ from .registration import (
     call,
     call_plane_op,
     check_constant,
-    check_float32,
+    check_plane_dtype,
     dense,
     fake,
     opposite_i_powers,
@@ -47,15 +47,15 @@ def morph_planes(
 
     On a CPU, each plane is computed in one pass. The only temporaries are the coefficients of one plane for each thread
     or, if these take more than 32 MiB, of one plane at a time. On CUDA, temporaries take at most 256 MiB, or the memory
-    of one plane if that is more. For float32 only, like :func:`split_planes`.
+    of one plane if that is more.
 
     Parameters
     ----------
-    images, gradients : Tensor [N, H, W], float32
+    images, gradients : Tensor [N, H, W], float32, on CPUs also float64
         Planes, and the gradient of a loss to decrease with respect to them.
-    phase_factors, amplitude_factors : Tensor [F, 1] or [F, N], float32
+    phase_factors, amplitude_factors : Tensor [F, 1] or [F, N], in the dtype of ``images``
         Factors of each frame, as in :func:`extrapolate`.
-    analysis : sequence of Tensors [K, h, w], float32
+    analysis : sequence of Tensors [K, h, w], in the dtype of ``images``
         Filters of the bands that move, as :func:`split_planes` takes them. The last tensor, [1, H, W], is the filter of
         the residual, which does not move.
     synthesis : sequence of Tensors, shaped like those of ``analysis`` without the last
@@ -75,7 +75,7 @@ def morph_planes(
 
     Returns
     -------
-    Tensor [F, N, H, W], float32
+    Tensor [F, N, H, W], in the dtype of ``images``
         A frame whose factors are 0 equals the plane bit for bit, apart from the clip.
 
     Raises
@@ -109,7 +109,7 @@ def morph_planes(
 
 @fake("morph_planes")
 def _(images, gradients, phase_factors, amplitude_factors, *options):
-    check_float32("images", images)
+    check_plane_dtype("images", images)
     return images.new_empty(phase_factors.shape[0], *images.shape)
 
 
@@ -190,12 +190,12 @@ def step_planes(
 
     Returns
     -------
-    coefficients : Tensor [N, floats], float32
+    coefficients : Tensor [N, floats], in the dtype of ``images``
         Coefficients and step of all planes, for :func:`move_planes` only: the layout depends on the CPU.
-    speeds : Tensor [N, bands], float32
+    speeds : Tensor [N, bands], in the dtype of ``images``
         Squared speed of each band: ``(d / b) ** 2``, where d is the L2 norm of its change at a small factor b, in the
         units of the planes. The planes change a little less than that, since the synthesis drops part of the change.
-    phases : Tensor [N, bands], float32
+    phases : Tensor [N, bands], in the dtype of ``images``
         Largest absolute phase step of each band, in radians; 0 where no phase moves.
 
     Raises
@@ -245,7 +245,7 @@ def move_planes(
 
     Returns
     -------
-    Tensor [F, N, H, W], float32
+    Tensor [F, N, H, W], in the dtype of ``images``
         The frames, clipped to ``bounds``.
 
     Raises
@@ -280,13 +280,13 @@ def move_planes(
 
 @fake("step_planes")
 def _(images, gradients, analysis, synthesis, i_power, edit, rule, *options):
-    check_float32("images", images)
+    check_plane_dtype("images", images)
     N, H, W = images.shape
     moves_phase, moves_amplitude = edit != EDITS["amplitude"], edit != EDITS["phase"]
     # As in csrc/kernel_args/morph.h: a coefficient has 2 numbers, its phase step 1, and its amplitude step 1 or 2. The
     # residual has 1 number for each pixel. Rows are padded to whole SIMD vectors.
     floats = 2 + moves_phase + moves_amplitude * (2 if rule == RULES["complex"] else 1)
-    width = native.SIMD_WIDTH or 1
+    width = native.SIMD_WIDTH * torch.float32.itemsize // images.itemsize or 1
     padded = lambda K, h, w: K * h * -(-w // width) * width
     count = padded(1, H, W) + sum(floats * padded(*filters.shape) for filters in synthesis)
     bands = sum(len(filters) for filters in synthesis)
@@ -295,7 +295,7 @@ def _(images, gradients, analysis, synthesis, i_power, edit, rule, *options):
 
 @fake("move_planes")
 def _(images, coefficients, phase_factors, *options):
-    check_float32("images", images)
+    check_plane_dtype("images", images)
     return images.new_empty(phase_factors.shape[0], *images.shape)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .enums import edit_index, rule_index
-from .registration import call_op, check_float32, check_plane_ops_exist, fake, register_no_derivative
+from .registration import call_op, check_plane_dtype, check_plane_ops_exist, fake, register_no_derivative
 
 
 class FramesAtL2(NamedTuple):
@@ -55,18 +55,18 @@ def morph_planes_to_l2(
 
     Parameters
     ----------
-    images, gradients : Tensor [B * planes_per_sample, H, W], float32
+    images, gradients : Tensor [B * planes_per_sample, H, W], float32 or float64
         As in :func:`morph_planes`.
     planes_per_sample : int
-    max_l2, tolerances : Tensor [M, B], float32
+    max_l2, tolerances : Tensor [M, B], like all tensors in the dtype of ``images``
         Distances from the images, and their largest errors.
-    range_ends : Tensor [B], float32
+    range_ends : Tensor [B]
         Largest factors that can be represented.
-    shares : Tensor [F - M], float32
+    shares : Tensor [F - M]
         The last M frames are those at the distances. The others have these shares of the first of their factors.
     analysis, synthesis, i_power, edit, rule, complex_bands, eps, floor, bounds
         As in :func:`morph_planes`.
-    base : Tensor [B * channels, H, W], float32, optional
+    base : Tensor [B * channels, H, W], optional
         Images to all channels of which the change of the planes is added, such as the colour images that the planes are
         the luma of; ``channels`` is a multiple of ``planes_per_sample``. By default the frames are the changed planes.
     phase_cap, phase_limit : float
@@ -114,7 +114,7 @@ def morph_planes_to_l2(
 
 @fake("morph_planes_to_l2")
 def _(images, gradients, planes_per_sample, base, max_l2, tolerances, range_ends, shares, *options):
-    check_float32("images", images)
+    check_plane_dtype("images", images)
     M, B = max_l2.shape
     F = M + len(shares)
     flags = (torch.empty_like(max_l2, dtype=torch.bool) for _ in range(2))

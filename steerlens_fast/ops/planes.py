@@ -13,7 +13,7 @@ from .registration import (
     call,
     call_plane_op,
     check_constant,
-    check_float32,
+    check_plane_dtype,
     dense,
     fake,
     opposite_i_powers,
@@ -26,12 +26,12 @@ def split_planes(
 ) -> list[Tensor]:
     """Return the bands of real planes. One op computes :func:`split_bands` and its FFTs.
 
-    For float32 only, and only where :func:`steerlens_fast.pyramid.backend.plane_ops_supported` returns True.
+    Only where :func:`steerlens_fast.pyramid.backend.plane_ops_supported` returns True.
 
     Parameters
     ----------
-    planes : Tensor [N, H, W], float32
-    filters : sequence of Tensors, each [K, h, w], float32
+    planes : Tensor [N, H, W], float32, on CPUs also float64
+    filters : sequence of Tensors, each [K, h, w], in the dtype of ``planes``
         One tensor for each group of K bands of h x w samples: masks in the full layout, see :func:`split_bands`. They
         contain the normalisation of the FFTs.
     i_powers : sequence of int
@@ -43,7 +43,7 @@ def split_planes(
     Returns
     -------
     list of Tensor [N, K, h, w]
-        float32 or complex64, one tensor for each group.
+        In the dtype of ``planes`` or its complex dtype, one tensor for each group.
 
     Raises
     ------
@@ -75,11 +75,12 @@ def merge_planes(
 ) -> Tensor:
     """Return real planes, given their bands. One op computes :func:`merge_bands` and its FFTs.
 
-    The adjoint of :func:`split_planes` if ``i_powers`` are the opposite ones, ``-power % 4``. Also for float32 only.
+    The adjoint of :func:`split_planes` if ``i_powers`` are the opposite ones, ``-power % 4``.
 
     Parameters
     ----------
     bands : sequence of Tensors [N, K, h, w], or [N, ceil(K / 2), h, w] for "pairs", float32 or complex64
+        On CPUs also float64 or complex128.
     filters, i_powers
         As in :func:`split_planes`.
     forms : sequence of {"real", "complex", "pairs"}
@@ -91,7 +92,8 @@ def merge_planes(
 
     Returns
     -------
-    Tensor [N, height, width], float32
+    Tensor [N, height, width]
+        In the real dtype of the bands.
 
     Raises
     ------
@@ -115,14 +117,14 @@ def merge_planes(
 
 @fake("split_planes")
 def _(planes, filters, i_powers, forms):
-    check_float32("planes", planes)
+    check_plane_dtype("planes", planes)
     dtypes = [planes.dtype.to_complex() if form != SPLIT_FORMS["real"] else planes.dtype for form in forms]
     return [planes.new_empty(planes.shape[0], *f.shape, dtype=dtype) for f, dtype in zip(filters, dtypes)]
 
 
 @fake("merge_planes")
 def _(bands, filters, i_powers, forms, residual, height, width):
-    check_float32("bands", bands[0])
+    check_plane_dtype("bands", bands[0])
     return bands[0].new_empty(bands[0].shape[0], height, width, dtype=real_dtype(bands[0].dtype))
 
 

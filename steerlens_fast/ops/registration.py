@@ -147,10 +147,17 @@ def two_real_like(t: Tensor) -> tuple[Tensor, Tensor]:
     return tuple(t.new_empty(t.shape, dtype=real_dtype(t.dtype)) for _ in range(2))
 
 
-def check_float32(name: str, t: Tensor) -> None:
-    """Raise if a tensor is neither float32 nor complex64."""
-    if real_dtype(t.dtype) != torch.float32:
-        raise RuntimeError(f"{name} must have dtype float32 or complex64, got {t.dtype}")
+def is_plane_dtype(t: Tensor) -> bool:
+    """Return whether the ops on whole planes take a tensor's dtype on its device: float64 only on CPUs."""
+    real = real_dtype(t.dtype)
+    has_float64 = t.device.type == "meta" or (t.device.type == "cpu" and native.SIMD_WIDTH > 0)
+    return real == torch.float32 or (real == torch.float64 and has_float64)
+
+
+def check_plane_dtype(name: str, t: Tensor) -> None:
+    """Raise if the ops on whole planes do not take a tensor's dtype on its device."""
+    if not is_plane_dtype(t):
+        raise RuntimeError(f"{name} must be float32 or complex64, on CPUs also float64 or complex128, got {t.dtype}")
 
 
 # --- Autograd ---

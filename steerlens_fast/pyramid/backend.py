@@ -10,14 +10,15 @@ from torch import Tensor
 
 from .. import native
 from ..memory import has_plain_memory, is_untraced
-from ..ops.registration import are_batched, has_tangent
+from ..ops.enums import real_dtype
+from ..ops.registration import are_batched, has_tangent, is_plane_dtype
 from ..torch_internals import has_transforms
 from .filters import Geometry
 
 # Number of samples of the largest plane that the ops on whole planes take. Up to this size they are faster than torch's
 # FFTs on a CPU; larger planes were not measured. Besides their results, split_planes and merge_planes use 16 bytes per
-# sample, and morph_planes up to 150 bytes (for a joint morph). morph_planes_to_l2 uses as much for each plane of an
-# image. native.LARGEST_PLANE_SIDE limits the sides.
+# sample, and morph_planes up to 150 bytes (for a joint morph); twice as much in float64. morph_planes_to_l2 uses as
+# much as morph_planes for each plane of an image. native.LARGEST_PLANE_SIDE limits the sides.
 LARGEST_PLANE = 1 << 24
 
 
@@ -59,8 +60,8 @@ def is_recorded(*tensors: Tensor) -> bool:
 def plane_ops_supported(geometry: Geometry, *tensors: Tensor) -> bool:
     """Return whether the ops on whole planes take these tensors.
 
-    The tensors must be plain float32 tensors of supported sizes, on CUDA or on a CPU with AVX2 or NEON. The ops have
-    derivatives, so ``requires_grad`` does not matter.
+    The tensors must be plain tensors of one precision and of supported sizes, on a CPU with AVX2 or NEON, or in float32
+    on CUDA. The ops have derivatives, so ``requires_grad`` does not matter.
     """
     return not torch.compiler.is_compiling() and _plane_ops_supported(geometry, tensors)
 
@@ -75,8 +76,10 @@ def _plane_ops_supported(geometry: Geometry, tensors: tuple[Tensor, ...]) -> boo
     if not largest_side or not is_untraced():
         return False
     for t in tensors:
-        if t.dtype not in (torch.float32, torch.complex64) or not t.numel() or not has_plain_memory(t):
+        if not is_plane_dtype(t) or not t.numel() or not has_plain_memory(t):
             return False
+    if len({real_dtype(t.dtype) for t in tensors}) > 1:
+        return False
     return _sizes_supported(geometry, largest_side)
 
 

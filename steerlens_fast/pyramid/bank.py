@@ -152,11 +152,13 @@ class Bank:
     # --- The ops on whole planes ---
 
     def plane_filters(self, like: Tensor, with_residual: bool = False) -> list[Tensor]:
-        """Return the filters [K, h, w] of each part for the ops on whole planes (float32, on the device of ``like``).
+        """Return the filters [K, h, w] of each part for the ops on whole planes.
 
-        If ``with_residual``, the last tensor is the residual's filter.
+        They are on the device and in the precision of ``like``. If ``with_residual``, the last tensor is the residual's
+        filter.
         """
-        return list(masks.plane_filters(self.geometry, self.kind, self.parts, with_residual, str(like.device)))
+        options = with_residual, str(like.device), ops.real_dtype(like.dtype)
+        return list(masks.plane_filters(self.geometry, self.kind, self.parts, *options))
 
     def split_planes(self, planes: Tensor, with_residual: bool = False, widen: Sequence[bool] = ()) -> list[Tensor]:
         """Split planes [N, H, W] into bands; the last entry is the residual [N, 1, H, W] if ``with_residual``.

@@ -139,25 +139,25 @@ def cached_squared_response(geometry: Geometry, parts: tuple[Part, ...], device:
 
 
 def plane_filters(
-    geometry: Geometry, kind: str, parts: tuple[Part, ...], with_residual: bool, device: str
+    geometry: Geometry, kind: str, parts: tuple[Part, ...], with_residual: bool, device: str, dtype: torch.dtype
 ) -> tuple[Tensor, ...]:
-    """Return the filters of ``parts`` for the ops on whole planes (full layout, float32, on ``device``).
+    """Return the filters of ``parts`` for the ops on whole planes (full layout).
 
     If ``with_residual``, the last tensor is the residual's filter.
     """
 
     def of_part(part: Part) -> Tensor:
-        make = lambda: full_mask(geometry, kind, part).float().to(device)
-        return _cached(geometry, ("plane filter", kind, part, device), make)
+        make = lambda: full_mask(geometry, kind, part).to(dtype).to(device)
+        return _cached(geometry, ("plane filter", kind, part, device, dtype), make)
 
     def of_residual() -> Tensor:
-        make = lambda: full_residual_mask(geometry, parts).float().to(device)
-        return _cached(geometry, ("plane filter of the residual", parts, device), make)
+        make = lambda: full_residual_mask(geometry, parts).to(dtype).to(device)
+        return _cached(geometry, ("plane filter of the residual", parts, device, dtype), make)
 
     def make() -> tuple[Tensor, ...]:
         return (*map(of_part, parts), *([of_residual()] if with_residual else []))
 
-    return _cached(geometry, ("plane filters", kind, parts, with_residual, device), make, device)
+    return _cached(geometry, ("plane filters", kind, parts, with_residual, device, dtype), make, device)
 
 
 def _cached(geometry: Geometry, key: tuple, make: Callable, device: str = "cpu"):

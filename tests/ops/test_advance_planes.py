@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 import torch
-from cases import ODD_LAYOUTS, RAW, image, normal, on_tensors
+from cases import ODD_LAYOUTS, PLANE_DTYPES, RAW, image, normal, on_tensors, plane_dtypes
 from pairwise import covering, merged
 from tolerances import assert_close
 
@@ -23,18 +23,18 @@ def csp(size, edit="phase", rule="complex", **options):
     return CSPFamily(SteerablePyramid(size, order=2, **options), edit, rule, floor=0.05)
 
 
-def slope(shape, step, scale=0.02):
-    return scale * normal(*shape, dtype=torch.float32, seed=step)
+def slope(shape, step, scale=0.02, dtype=torch.float32):
+    return scale * normal(*shape, dtype=dtype, seed=step)
 
 
 def by_factors(x, position, b, a=None, phase_cap=math.inf):
-    table = lambda t: torch.as_tensor(t, dtype=torch.float32).expand(len(x))
+    table = lambda t: torch.as_tensor(t, dtype=x.dtype).expand(len(x))
     return StepExtent(x, position, phase_cap, factors=torch.stack([table(b), table(b if a is None else a)]))
 
 
 def to_distance(x, position, max_l2, phase_cap=math.inf, start=0.0, range_end=1e30, options=UNLIMITED):
-    max_l2 = torch.as_tensor(max_l2, dtype=torch.float32).expand(len(x))
-    table = lambda t: torch.as_tensor(t, dtype=torch.float32).expand(len(x))
+    max_l2 = torch.as_tensor(max_l2, dtype=x.dtype).expand(len(x))
+    table = lambda t: torch.as_tensor(t, dtype=x.dtype).expand(len(x))
     limits = torch.stack([max_l2, tolerance_at(max_l2), table(range_end), table(start)])
     return StepExtent(x, position, phase_cap, limits=limits, options=options)
 
@@ -53,18 +53,19 @@ def coordinates(anchor):
 
 def settings():
     sizes, edits = [(28, 28), (45, 35), (37, 53), (9, 8)], ("phase", "amplitude", "joint")
-    return covering(product(sizes, (1, 3), edits, ("complex", "polar"), ("real", "adjoint"), (None, BOUNDS)))
+    synthesis = "real", "adjoint"
+    return covering(product(sizes, (1, 3), edits, ("complex", "polar"), synthesis, (None, BOUNDS), PLANE_DTYPES))
 
 
 @merged
-@pytest.mark.parametrize("size, channels, edit, rule, synthesis, bounds", settings())
-def test_steps_are_those_of_the_single_ops(size, channels, edit, rule, synthesis, bounds):
+@pytest.mark.parametrize("size, channels, edit, rule, synthesis, bounds, dtype", settings())
+def test_steps_are_those_of_the_single_ops(size, channels, edit, rule, synthesis, bounds, dtype):
     family, shape = csp(size, edit, rule, synthesis=synthesis), (3, channels, *size)
-    x = position = image(*shape, dtype=torch.float32)
+    x = position = image(*shape, dtype=dtype)
     anchor, expected = family.anchor(x), family.anchor(x)
-    b, a = torch.tensor([0.0, 3.0, 40.0]), torch.tensor([1.0, 3.0, 20.0])
+    b, a = torch.tensor([[0.0, 3.0, 40.0], [1.0, 3.0, 20.0]], dtype=dtype)
     for step in range(3):  # some coordinates reach their limits
-        g = slope(shape, step)
+        g = slope(shape, step, dtype=dtype)
         taken = anchor.refreshed_step(g, by_factors(x, position, b, a), bounds)
         expected.advance(g, b[None], a[None])
         position = taken.frames.view(shape)
@@ -87,16 +88,17 @@ def check_search(anchor, family, gradient, extent, bounds=BOUNDS):
 
 
 @merged
+@plane_dtypes
 @pytest.mark.parametrize("edit, rule", list(product(("phase", "amplitude", "joint"), ("complex", "polar"))))
 @pytest.mark.parametrize("color", ["rgb", "luma"])
-def test_distances_are_reached(edit, rule, color):
+def test_distances_are_reached(edit, rule, color, dtype):
     shape, family = (3, 3, 28, 36), csp((28, 36), edit, rule)
     family = family if color == "rgb" else LumaFamily(family)
-    x = position = image(*shape, dtype=torch.float32)
+    x = position = image(*shape, dtype=dtype)
     anchor = family.anchor(x)
     for step, target in enumerate([0.1, 0.25, 0.4]):
         extent = to_distance(x, position, target * torch.tensor([1.0, 0.5, 1.5]))
-        taken = check_search(anchor, family, slope(shape, step), extent)
+        taken = check_search(anchor, family, slope(shape, step, dtype=dtype), extent)
         position = taken.frames.view(shape)
         assert ((taken.l2 - extent.limits[0]).abs() <= extent.limits[1]).all() and not taken.out_of_range.any()
 
@@ -238,7 +240,7 @@ def test_memory_layout_does_not_matter(layout):
 def bad_arguments(args: dict) -> list:
     coordinates = args["coordinates"]
     return [
-        (dict(images=torch.rand(6, 32, 28).double()), "images must have dtype float32"),
+        (dict(images=torch.rand(6, 32, 28).half()), "images must have dtype float32 or float64, got Half"),
         (dict(planes_per_sample=4), "planes_per_sample must divide the number of planes, 6, got 4"),
         (dict(coordinates=coordinates[1:]), r"coordinates must hold \d+ tensors, or none, got \d+"),
         (dict(coordinates=[t.double() for t in coordinates]), r"coordinates\[0\] must have dtype float32"),

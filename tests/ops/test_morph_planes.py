@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 import torch
-from cases import ODD_LAYOUTS, RAW, image, normal, on_tensors, widened
+from cases import ODD_LAYOUTS, RAW, image, normal, on_tensors, plane_dtypes, widened
 from pairwise import covering, merged
 from tolerances import assert_close
 
@@ -46,14 +46,15 @@ class Case:
     factors: tuple = (1, 1)  # columns of the phase's and the amplitude's: 1, or None for one per plane
     low: float = -0.5
     high: float = 0.75
+    dtype: torch.dtype = torch.float32
 
     def args(self) -> list:
         N, H, W, groups = self.shape
-        planes, gradients = (f(N, H, W, dtype=torch.float32) for f in (image, normal))
-        masks = [image(*size, dtype=torch.float32, seed=i) + 0.5 for i, size in enumerate(groups)]
+        planes, gradients = (f(N, H, W, dtype=self.dtype) for f in (image, normal))
+        masks = [image(*size, dtype=self.dtype, seed=i) + 0.5 for i, size in enumerate(groups)]
         filters = [m / (H * W) for m in masks]  # so that images stay near [0, 1]
-        kept = image(1, H, W, dtype=torch.float32, seed=7) / (H * W)
-        table = lambda seed: 0.7 * normal(3, N if self.factors == (None,) else 1, dtype=torch.float32, seed=seed)
+        kept = image(1, H, W, dtype=self.dtype, seed=7) / (H * W)
+        table = lambda seed: 0.7 * normal(3, N if self.factors == (None,) else 1, dtype=self.dtype, seed=seed)
         b, a = table(3), table(4)
         b[1], a[1] = 0, 0
         weak = [f * 0.03 for f in filters]
@@ -75,11 +76,12 @@ of_cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
 @merged
+@plane_dtypes
 @of_cases
-def test_frames_are_those_of_the_reference(case):
-    args = case.args()
+def test_frames_are_those_of_the_reference(case, dtype):
+    args = replace(case, dtype=dtype).args()
     actual, expected = RAW.morph_planes(*args), reference.morph_planes(*widened(args))
-    assert actual.dtype == torch.float32 and actual.is_contiguous()
+    assert actual.dtype == dtype and actual.is_contiguous()
     assert_close(actual, expected, "render")
     meta = RAW.morph_planes(*on_tensors(lambda t: t.to("meta"), args))
     assert (actual.shape, actual.dtype, actual.stride()) == (meta.shape, meta.dtype, meta.stride())
@@ -101,9 +103,10 @@ def halves(args: list) -> tuple[list, list]:
 
 @of_cpu_kernels
 @merged
+@plane_dtypes
 @of_cases
-def test_halves_give_the_same_frames_and_the_sizes_of_the_reference(case):
-    args = case.args()
+def test_halves_give_the_same_frames_and_the_sizes_of_the_reference(case, dtype):
+    args = replace(case, dtype=dtype).args()
     step, move = halves(args)
     coefficients, *sizes = RAW.step_planes(*step)
     assert torch.equal(RAW.move_planes(args[0], coefficients, *move), RAW.morph_planes(*args))
@@ -150,9 +153,10 @@ def test_frames_are_clipped_and_nan_stays_in_its_plane():
 
 
 @merged
+@plane_dtypes
 @pytest.mark.parametrize("layout", ODD_LAYOUTS)
-def test_memory_layout_does_not_matter(layout):
-    args = on_tensors(ODD_LAYOUTS[layout], CASES["odd"].args())
+def test_memory_layout_does_not_matter(layout, dtype):
+    args = on_tensors(ODD_LAYOUTS[layout], replace(CASES["odd"], dtype=dtype).args())
     assert_close(RAW.morph_planes(*args), reference.morph_planes(*widened(args)), "render")
 
 
@@ -204,10 +208,11 @@ def gradients(function, args: list, cotangent: torch.Tensor) -> tuple:
 
 
 @merged
+@plane_dtypes
 @pytest.mark.parametrize("label", DIFFERENTIABLE)
-def test_gradients_are_those_of_the_reference(label):
-    args = replace(CASES[label], low=-9.0, high=9.0).args()
-    cotangent = normal(3, *args[0].shape, dtype=torch.float32)
+def test_gradients_are_those_of_the_reference(label, dtype):
+    args = replace(CASES[label], low=-9.0, high=9.0, dtype=dtype).args()
+    cotangent = normal(3, *args[0].shape, dtype=dtype)
     actual = gradients(RAW.morph_planes, args, cotangent)
     expected = gradients(reference.morph_planes, widened(args), widened(cotangent))
     for a, e in zip(actual, expected, strict=True):
@@ -215,6 +220,18 @@ def test_gradients_are_those_of_the_reference(label):
             assert all(g is None or not g.any() for g in (a, e))
         else:
             assert_close(a, e, "op_backward")
+
+
+@of_cpu_kernels
+@merged
+@pytest.mark.parametrize("label", DIFFERENTIABLE)
+def test_numerical_derivatives(label):
+    args = replace(CASES[label], low=-9.0, high=9.0, dtype=torch.float64).args()
+    planes, gradients, *factors = args[:4]
+    factors = [t[::2] for t in factors]  # a frame of factor 0 is the plane itself, with another derivative
+    function = lambda *leaves: RAW.morph_planes(*leaves, *args[4:])
+    leaves = [t.requires_grad_() for t in (planes, gradients, *factors)]
+    assert torch.autograd.gradcheck(function, leaves, fast_mode=True)
 
 
 def test_second_derivatives_are_those_of_the_reference():
@@ -302,9 +319,10 @@ def with_threads(count: int, args: list) -> torch.Tensor:
 
 
 @merged
+@plane_dtypes
 @pytest.mark.parametrize("label", ["even", "threads", "threads-per_plane", "shared"])
-def test_frames_do_not_depend_on_threads_and_other_planes(label):
-    args = CASES[label].args()
+def test_frames_do_not_depend_on_threads_and_other_planes(label, dtype):
+    args = replace(CASES[label], dtype=dtype).args()
     frames = with_threads(1, args)
     assert all(torch.equal(with_threads(count, args), frames) for count in (2, 3))
     for n in range(len(args[0])):
@@ -339,7 +357,8 @@ def test_parallel_regions_are_few(frames):
 
 
 BAD_ARGUMENTS = [
-    (dict(images=torch.rand(3, 32, 24).double()), "images must have dtype float32, got float64"),
+    (dict(images=torch.rand(3, 32, 24).half()), "images must have dtype float32( or float64)?, got Half"),
+    (dict(gradients=torch.rand(3, 32, 24).double()), "gradients must have dtype float32, got float64"),
     (dict(images=torch.rand(32, 24)), r"images must have shape \[N, H, W\]"),
     (dict(gradients=torch.rand(2, 32, 24)), r"gradients must have shape \[3, 32, 24\]"),
     (dict(phase_factors=torch.rand(3, 2)), r"phase_factors must have shape \[F, 1\] or \[F, N\] with N = 3"),

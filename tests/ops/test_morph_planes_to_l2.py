@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 import torch
-from cases import ODD_LAYOUTS, RAW, image, normal, on_tensors
+from cases import ODD_LAYOUTS, PLANE_DTYPES, RAW, image, normal, on_tensors
 from pairwise import covering, merged
 from tolerances import assert_close
 
@@ -25,8 +25,8 @@ pytestmark = pytest.mark.skipif(not native.SIMD_WIDTH, reason="needs AVX2, and t
 BOUNDS = (0.0, 1.0)
 
 
-def motion_of(family, shape, gradient_scale=0.02):
-    x, g = image(*shape, dtype=torch.float32), gradient_scale * normal(*shape, dtype=torch.float32)
+def motion_of(family, shape, gradient_scale=0.02, dtype=torch.float32):
+    x, g = image(*shape, dtype=dtype), gradient_scale * normal(*shape, dtype=dtype)
     return family.prepare(x, g)
 
 
@@ -36,14 +36,14 @@ def csp(size, edit="phase", rule="complex", **options):
 
 def limits_of(motion, max_l2, frames_before=3, **changes):
     """``max_l2`` [M] or [M, B]."""
-    B = len(motion.image)
-    max_l2 = torch.as_tensor(max_l2, dtype=torch.float32)
+    B, dtype = len(motion.image), motion.image.dtype
+    max_l2 = torch.as_tensor(max_l2, dtype=dtype)
     max_l2 = (max_l2[:, None] if max_l2.dim() == 1 else max_l2).expand(-1, B).contiguous()
     of_samples = {
         "max_l2": max_l2,
         "tolerances": tolerance_at(max_l2),
-        "range_ends": torch.full((B,), torch.finfo(torch.float32).max),
-        "shares": torch.linspace(0, 1, frames_before + 1)[:-1],
+        "range_ends": torch.full((B,), torch.finfo(dtype).max, dtype=dtype),
+        "shares": torch.linspace(0, 1, frames_before + 1, dtype=dtype)[:-1],
     }
     search = dict(phase_cap=math.inf, phase_limit=PHASE_LIMIT, speed_share=SPEED_SHARE, iterations=ITERATIONS)
     return L2Limits(**{**of_samples, **search, **changes})
@@ -74,14 +74,14 @@ def check_with_the_search(motion, limits, bounds=BOUNDS):
 
 def settings():
     sizes, edits = [(28, 28), (45, 35)], ("phase", "amplitude", "joint")
-    axes = sizes, (1, 3), edits, ("complex", "polar"), ("real", "adjoint"), (None, BOUNDS)
+    axes = sizes, (1, 3), edits, ("complex", "polar"), ("real", "adjoint"), (None, BOUNDS), PLANE_DTYPES
     return covering(product(*axes))
 
 
 @merged
-@pytest.mark.parametrize("size, channels, edit, rule, synthesis, bounds", settings())
-def test_frames_are_those_of_the_search(size, channels, edit, rule, synthesis, bounds):
-    motion = motion_of(csp(size, edit, rule, synthesis=synthesis), (4, channels, *size))
+@pytest.mark.parametrize("size, channels, edit, rule, synthesis, bounds, dtype", settings())
+def test_frames_are_those_of_the_search(size, channels, edit, rule, synthesis, bounds, dtype):
+    motion = motion_of(csp(size, edit, rule, synthesis=synthesis), (4, channels, *size), dtype=dtype)
     targets = torch.tensor([[0.05, 0.3, 0.0, 1.0]])
     found = check_with_the_search(motion, limits_of(motion, targets), bounds)
     assert found.attained.all() and not found.out_of_range.any()
@@ -205,7 +205,7 @@ NAMES = (
     "complex_bands eps floor low high phase_cap phase_limit speed_share iterations"
 ).split()
 BAD_ARGUMENTS = [
-    (dict(images=torch.rand(6, 32, 28).double()), "images must have dtype float32"),
+    (dict(images=torch.rand(6, 32, 28).half()), "images must have dtype float32 or float64, got Half"),
     (dict(planes_per_sample=4), "planes_per_sample must divide the number of planes, 6, got 4"),
     (dict(planes_per_sample=0), "planes_per_sample must divide"),
     (dict(base=torch.rand(7, 32, 28)), "number of planes of base must be a multiple of that of images, 6, got 7"),

@@ -3,13 +3,13 @@
 import itertools
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from cases import CPU_PLANE_OPS, ODD_LAYOUTS, PLANE_OPS, RAW, image, normal, on_tensors, widened
+from cases import CPU_PLANE_OPS, ODD_LAYOUTS, PLANE_OPS, RAW, image, normal, on_tensors, plane_dtypes, widened
 from pairwise import merged, pairwise
-from tolerances import assert_close
+from tolerances import TOLERANCES, assert_close
 
 from steerlens_fast import CSPFamily, SteerablePyramid, memory, native, ops
 from steerlens_fast.ops import reference
@@ -50,6 +50,7 @@ class PlaneCase:
 
     shape: tuple
     form: int
+    dtype: torch.dtype = torch.float32
 
     @property
     def sizes(self) -> tuple:
@@ -57,7 +58,7 @@ class PlaneCase:
 
     def filters(self) -> list:
         """Random, nonzero at every frequency."""
-        return [image(*size, dtype=torch.float32, seed=i) + 0.5 for i, size in enumerate(self.shape[3])]
+        return [image(*size, dtype=self.dtype, seed=i) + 0.5 for i, size in enumerate(self.shape[3])]
 
     def spec(self) -> list:
         """(i_powers, forms)."""
@@ -65,7 +66,7 @@ class PlaneCase:
         return [[(i + 1) % 4 for i in range(groups)], [self.form] * groups]
 
     def planes(self) -> torch.Tensor:
-        return normal(self.shape[0], *self.sizes, dtype=torch.float32)
+        return normal(self.shape[0], *self.sizes, dtype=self.dtype)
 
     def split(self) -> list:
         i_powers, forms = self.spec()
@@ -73,13 +74,13 @@ class PlaneCase:
 
     def bands(self, complex_: bool = False) -> list:
         stored = lambda K: (K + 1) // 2 if self.form == PAIRS else K
-        dtype = torch.complex64 if complex_ or self.form != REAL else torch.float32
+        dtype = self.dtype.to_complex() if complex_ or self.form != REAL else self.dtype
         return [
             normal(self.shape[0], stored(K), h, w, dtype=dtype, seed=i) for i, (K, h, w) in enumerate(self.shape[3])
         ]
 
     def merge(self, residual: int = 0, complex_: bool = False) -> list:
-        residual = normal(residual, *self.sizes, dtype=torch.float32, seed=9) if residual else None
+        residual = normal(residual, *self.sizes, dtype=self.dtype, seed=9) if residual else None
         return [self.bands(complex_), self.filters(), *self.spec(), residual, *self.sizes]
 
 
@@ -95,12 +96,14 @@ DERIVATIVES = {label: CASES[label] for i, label in enumerate(CASES) if i % 4 == 
 
 
 @merged
+@plane_dtypes
 @of_split
-def test_split_planes_is_the_reference_and_the_adjoint_of_merge_planes(case):
+def test_split_planes_is_the_reference_and_the_adjoint_of_merge_planes(case, dtype):
+    case = replace(case, dtype=dtype)
     actual, expected = RAW.split_planes(*case.split()), reference.split_planes(*widened(case.split()))
     assert_meta(RAW.split_planes, case.split(), actual)
     for a, e in zip(actual, expected, strict=True):
-        assert a.is_contiguous() and a.dtype == (torch.complex64 if case.form == COMPLEX else torch.float32)
+        assert a.is_contiguous() and a.dtype == (dtype.to_complex() if case.form == COMPLEX else dtype)
         assert_close(a, e, "pyramid")
     assert_adjoint(case)
 
@@ -129,21 +132,24 @@ def assert_meta(op, args: list, outputs) -> None:
 
 
 @merged
+@plane_dtypes
 @of_merge
-def test_merge_planes_is_the_reference(case):
+def test_merge_planes_is_the_reference(case, dtype):
+    case = replace(case, dtype=dtype)
     n = case.shape[0]
     for residual, complex_ in itertools.product({0, n, min(n, 1)}, {False, case.form == REAL}):
         args = case.merge(residual, complex_)
         actual, expected = RAW.merge_planes(*args), reference.merge_planes(*widened(args))
         assert_meta(RAW.merge_planes, args, actual)
-        assert actual.is_contiguous() and actual.dtype == torch.float32
+        assert actual.is_contiguous() and actual.dtype == dtype
         assert_close(actual, expected, "pyramid")
 
 
 @merged
+@plane_dtypes
 @pytest.mark.parametrize("layout", ODD_LAYOUTS)
-def test_memory_layout_does_not_matter(layout):
-    case = CASES["odd-complex"]
+def test_memory_layout_does_not_matter(layout, dtype):
+    case = replace(CASES["odd-complex"], dtype=dtype)
     for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(residual=1))):
         args = on_tensors(ODD_LAYOUTS[layout], args)
         actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*widened(args))
@@ -169,7 +175,7 @@ def test_nan_and_inf_stay_in_their_plane(bad):
 
 
 def assert_adjoint(case):
-    """Check that <split x, y> = <x, merge y>, in float32."""
+    """Check that <split x, y> = <x, merge y>."""
     planes, filters, i_powers, forms = case.split()
     bands = [torch.randn_like(b) for b in RAW.split_planes(planes, filters, i_powers, forms)]
     back = RAW.merge_planes(bands, filters, [-power % 4 for power in i_powers], forms, None, *case.sizes)
@@ -177,7 +183,7 @@ def assert_adjoint(case):
     inner = lambda x, y: (x.to(y.dtype).conj() * y).real.double().sum().item() if x.numel() else 0.0
     left, right = sum(inner(f, b) for f, b in zip(forth, bands)), inner(planes, back)
     size = sum(f.norm().item() * b.norm().item() for f, b in zip(forth, bands))
-    assert abs(left - right) <= 1e-5 * max(size, 1e-30)
+    assert abs(left - right) <= TOLERANCES["adjoint"].of(case.dtype) * max(size, 1e-30)
 
 
 def gradients(function, args: list, cotangents=None):
@@ -192,8 +198,10 @@ def gradients(function, args: list, cotangents=None):
 
 
 @merged
+@plane_dtypes
 @pytest.mark.parametrize("case", DERIVATIVES.values(), ids=DERIVATIVES)
-def test_gradients_are_those_of_the_reference(case):
+def test_gradients_are_those_of_the_reference(case, dtype):
+    case = replace(case, dtype=dtype)
     named = [("merge_planes", case.merge(residual=case.shape[0]))]
     named += [("split_planes", case.split())] if case.form != PAIRS else []
     for op, args in named:
@@ -201,6 +209,19 @@ def test_gradients_are_those_of_the_reference(case):
         expected, _ = gradients(getattr(reference, op), widened(args), widened(cotangents))
         for a, e in zip(actual, expected, strict=True):
             assert_close(a, e, "pyramid")
+
+
+@of_cpu_kernels
+@merged
+@pytest.mark.parametrize("label", ["even-complex", "odd-real", "1x6-pairs"])
+def test_numerical_derivatives(label):
+    case = replace(CASES[label], dtype=torch.float64)
+    leaf = lambda t: t.requires_grad_()
+    bands, filters, i_powers, forms, residual, *sizes = case.merge(residual=1)
+    merge = lambda residual, *bands: RAW.merge_planes(bands, filters, i_powers, forms, residual, *sizes)
+    assert torch.autograd.gradcheck(merge, [leaf(residual), *map(leaf, bands)], fast_mode=True)
+    planes, *options = case.split()
+    assert torch.autograd.gradcheck(lambda x: RAW.split_planes(x, *options), leaf(planes), fast_mode=True)
 
 
 def test_derivative_of_the_gradient_is_the_op():
@@ -252,9 +273,10 @@ THREADED = [label for label in CASES if label.startswith(("threads-", "shared-")
 
 
 @merged
+@plane_dtypes
 @pytest.mark.parametrize("label", ["even-complex", "odd-real", *THREADED])
-def test_frames_do_not_depend_on_threads_and_other_planes(label):
-    case, before = CASES[label], torch.get_num_threads()
+def test_frames_do_not_depend_on_threads_and_other_planes(label, dtype):
+    case, before = replace(CASES[label], dtype=dtype), torch.get_num_threads()
     named = [("merge_planes", case.merge(residual=1))] + (
         [("split_planes", case.split())] if case.form != PAIRS else []
     )
@@ -301,10 +323,11 @@ def test_single_large_plane_is_shared_by_threads(threads):
 
 @of_cpu_kernels
 @pairwise
+@plane_dtypes
 @pytest.mark.parametrize("op, planes", [("split_planes", 40), ("merge_planes", 264)])
 @pytest.mark.parametrize("width", [128, 132])
-def test_large_streamed_results_are_those_of_single_planes(op, planes, width):
-    case = PlaneCase((planes, 128, width, [(4 if op == "split_planes" else 1, 128, width)]), COMPLEX)
+def test_large_streamed_results_are_those_of_single_planes(op, planes, width, dtype):
+    case = PlaneCase((planes, 128, width, [(4 if op == "split_planes" else 1, 128, width)]), COMPLEX, dtype)
     args = case.split() if op == "split_planes" else case.merge()
     (whole,) = every_plane(op, args)
     assert whole.nbytes > STREAMED_BYTES
@@ -313,12 +336,13 @@ def test_large_streamed_results_are_those_of_single_planes(op, planes, width):
 
 
 @pairwise
+@plane_dtypes
 @pytest.mark.parametrize("kind", bank.KINDS)
 @pytest.mark.parametrize("shape", [(28, 28), (45, 35), (64, 90)])
-def test_banks_give_the_same_with_plane_ops_and_ffts(kind, shape, monkeypatch, taken):
+def test_banks_give_the_same_with_plane_ops_and_ffts(kind, shape, dtype, monkeypatch, taken):
     geometry = Geometry(shape, max_scales(shape), 3, 5, 1.0, False, True)
     parts = (Part("highpass"), Part(0), Part(1, (0, 2, 3)), Part("lowpass"))
-    whole, x = Bank(geometry, kind, parts), image(3, *shape, dtype=torch.float32)
+    whole, x = Bank(geometry, kind, parts), image(3, *shape, dtype=dtype)
     bands = whole.split(x)
     back = whole.merge(bands)
     assert taken == {"split_planes": 1, "merge_planes": 1}
@@ -358,7 +382,8 @@ def test_gradients_of_a_morph_are_those_of_float64(synthesis, taken):
         torch.autograd.grad(family.prepare(*pair).render([0.5, 1.0]).square().sum(), pair)
         for pair in ((x, g), (wide_x, wide_g))
     ]
-    assert taken == {"split_planes": 2, "merge_planes": 1}  # two analyses (image and gradient), one synthesis (frames)
+    # In each precision, two analyses (image and gradient) and one synthesis (frames).
+    assert taken == {"split_planes": 4, "merge_planes": 2}
     for a, e in zip(*grads):
         assert_close(a, e, "render")
 
@@ -369,9 +394,9 @@ def test_plane_ops_supported():
     x = torch.rand(2, 32, 32)
     assert supported((32, 32), x) and supported((61, 59), x) and supported((44, 46), x) and supported((2048, 2048), x)
     assert not supported((67, 32), x) and not supported((32, 134), x) and not supported((8192, 4096), x)
-    assert (
-        not supported((32, 32), x.double()) and not supported((32, 32), x[:0]) and not supported((32, 32), x.to("meta"))
-    )
+    assert not supported((32, 32), x[:0]) and not supported((32, 32), x.to("meta"))
+    assert supported((32, 32), x.double()) and not supported((32, 32), x.half())
+    assert not backend.plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), x, x.double())
 
 
 @of_cpu_kernels
@@ -398,7 +423,8 @@ BAD_ARGUMENTS_OF_SPLIT_PLANES = [
     (dict(filters=[torch.rand(4, 2, 24, 16)] * 3), r"filters\[0\] must have shape \[K, h, w\]"),
     (dict(i_powers=[0, 4, 0]), r"i_powers\[1\] must be 0 to 3, got 4"),
     (dict(forms=[1, 1, 2]), r"forms\[2\] must be 0 \(real\)(, | or )1 \(complex\)( or 3 \(widened\))?, got 2"),
-    (dict(planes=torch.rand(2, 32, 24).double()), "planes must have dtype float32, got float64"),
+    (dict(planes=torch.rand(2, 32, 24).half()), "planes must have dtype float32( or float64)?, got Half"),
+    (dict(filters=[torch.rand(4, 32, 24).double()] * 3), r"filters\[0\] must have dtype float32, got float64"),
     (dict(planes=torch.rand(32, 24)), r"planes must have shape \[N, H, W\]"),
     (dict(planes=torch.rand(2, 67, 24)), "no prime factor above 61, got 67"),
     (dict(planes=torch.rand(2, 32, 25)[:, :, :5]), r"filters\[0\] must have shape"),

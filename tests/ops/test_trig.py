@@ -115,7 +115,7 @@ def test_amplitude_is_accurate(device):
 def exp_of(x: torch.Tensor) -> torch.Tensor:
     """Return exp(x) by the gain of the polar rule, with factors whose products are exact: only exp itself is tested."""
     one = torch.ones_like(x).reshape(1, 1, 1, -1)
-    factors = torch.ones(1, 1, device=x.device)
+    factors = torch.ones(1, 1, dtype=x.dtype, device=x.device)
     return ops.extrapolate(one + 0j, None, x.reshape(one.shape), factors, factors, "polar", "complex").real.flatten()
 
 
@@ -150,5 +150,17 @@ def test_float64_agrees_with_libm(device):
     x = torch.linspace(-50, 50, 10_001, dtype=torch.float64, device=device)
     z = ops.polar_join(torch.ones_like(x), x)
     assert (z - torch.exp(1j * x)).abs().max() <= TOLERANCES["angle"].float64
-    _, phase = ops.polar_split(z)
-    assert (torch.exp(1j * phase) - z).abs().max() <= TOLERANCES["angle"].float64
+    for radius in (1e-300, 1.0, 1e300):
+        _, phase = ops.polar_split(radius * z)
+        assert (torch.exp(1j * phase) - z).abs().max() <= TOLERANCES["angle"].float64
+    axes = torch.tensor([1, 1j, -1, -1j, 1 + 1j, -1 + 1j, -1 - 1j, 1 - 1j], dtype=torch.complex128, device=device)
+    assert torch.equal(ops.polar_split(axes)[1].cpu(), axes.cpu().angle())
+    tiny = torch.logspace(-300, -1, 2001, dtype=torch.float64, device=device)
+    assert (ops.polar_split(torch.complex(torch.ones_like(tiny), tiny))[1] / tiny.atan() - 1).abs().max() <= 1e-15
+
+
+def test_exp_is_accurate_in_float64(device):
+    x = torch.linspace(-700, 709, 100_001, dtype=torch.float64)
+    assert (exp_of(x.to(device)).cpu() / x.exp() - 1).abs().max() <= TOLERANCES["exp"].float64
+    ends = torch.tensor([709.7, 709.8, 1e4, math.inf, -745.2, -800.0, -math.inf], dtype=torch.float64)
+    torch.testing.assert_close(exp_of(ends.to(device)).cpu(), ends.exp(), rtol=1e-15, atol=0)

@@ -284,11 +284,11 @@ def test_forward_mode_equals_reverse_mode(device):
 
 @pytest.mark.parametrize("trace", [lambda f, x: make_fx(f)(x), lambda f, x: torch.jit.trace(f, x)], ids=["fx", "jit"])
 def test_traced_programs_write_every_piece_of_a_large_result(trace, small_chunks):
-    """In float64, where traced and eager code use the same ops."""
+    """Traced and eager code use the same ops at this size: the ops on whole planes take no prime factor above 61."""
     small_chunks()
-    pyramid = SteerablePyramid((24, 20))
+    pyramid = SteerablePyramid((67, 20))
     f = lambda x: tuple(pyramid(x).tensors())
-    traced = trace(f, image(3, 24, 20))
-    other = image(3, 24, 20, seed=1)
+    traced = trace(f, image(3, 67, 20))
+    other = image(3, 67, 20, seed=1)
     for a, b in zip(traced(other), f(other)):
         assert torch.equal(a, b)

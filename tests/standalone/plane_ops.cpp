@@ -15,11 +15,23 @@
 namespace {
 
 using namespace steerlens;
-using Floats = std::vector<float>;
+template <typename T>
+using Numbers = std::vector<T>;
 using Grids = std::vector<reference::Grid>;
 
 // Relative to the largest value; the same as "pyramid" and "render" in tests/tolerances.py.
-constexpr double kPyramidTolerance = 3e-6, kRenderTolerance = 3e-5;
+template <typename T>
+constexpr double kPyramidTolerance = sizeof(T) == sizeof(float) ? 3e-6 : 1e-13;
+template <typename T>
+constexpr double kRenderTolerance = sizeof(T) == sizeof(float) ? 3e-5 : 1e-12;
+template <typename T>
+const char* type_name() {
+  return sizeof(T) == sizeof(float) ? " float" : " double";
+}
+template <typename T>
+int64_t simd_width_of() {
+  return simd_width() * static_cast<int64_t>(sizeof(float)) / static_cast<int64_t>(sizeof(T));
+}
 
 struct Size {
   int64_t K, h, w;
@@ -54,25 +66,29 @@ void check(bool passed, const std::string& label, double error = 0) {
   std::printf("FAILED %s: error %.2g\n", label.c_str(), error);
 }
 
-Floats random_floats(int64_t count, float low, float high, unsigned seed) {
+template <typename T>
+Numbers<T> random_numbers(int64_t count, double low, double high, unsigned seed) {
   std::mt19937 engine(seed);
-  Floats out(count);
-  for (float& value : out)
-    value = low + (high - low) * static_cast<float>(static_cast<double>(engine()) / 4294967296.0);
+  Numbers<T> out(count);
+  for (T& value : out)
+    value = static_cast<T>(low + (high - low) * static_cast<double>(engine()) / 4294967296.0);
   return out;
 }
 
 // Returns grid `index` of an array of grids, in which each value has `parts` floats.
-reference::Grid grid_of(const Floats& from, int64_t index, int64_t h, int64_t w, int parts = 1) {
+template <typename T>
+reference::Grid grid_of(const Numbers<T>& from, int64_t index, int64_t h, int64_t w,
+                        int parts = 1) {
   reference::Grid grid(h, w);
-  const float* at = from.data() + index * h * w * parts;
+  const T* at = from.data() + index * h * w * parts;
   for (int64_t i = 0; i < h * w; ++i)
-    grid.values[i] = {at[parts * i], parts == 2 ? at[2 * i + 1] : 0.0f};
+    grid.values[i] = {at[parts * i], parts == 2 ? at[2 * i + 1] : T(0)};
   return grid;
 }
 
 // Compares the grids from `first` on, stored as for grid_of, with the expected ones.
-void compare(const Floats& actual, int64_t first, const Grids& expected, int parts,
+template <typename T>
+void compare(const Numbers<T>& actual, int64_t first, const Grids& expected, int parts,
              double tolerance, const std::string& label) {
   double largest = 0, error = 0;
   for (size_t k = 0; k < expected.size(); ++k) {
@@ -87,15 +103,16 @@ void compare(const Floats& actual, int64_t first, const Grids& expected, int par
 }
 
 // Groups of bands with random filters, in the forms that the kernels and the reference read.
+template <typename T>
 struct Groups {
-  std::vector<Floats> filters;
-  std::vector<PlaneGroup<float>> groups;
+  std::vector<Numbers<T>> filters;
+  std::vector<PlaneGroup<T>> groups;
   std::vector<reference::Group> expected;
 
-  void add(const Size& size, int64_t H, Form form, int i_power, float scale) {
+  void add(const Size& size, int64_t H, Form form, int i_power, double scale) {
     const unsigned seed = static_cast<unsigned>(filters.size());
-    filters.push_back(random_floats(size.K * size.h * size.w, 0.5f * scale, 1.5f * scale, seed));
-    PlaneGroup<float> group{};
+    filters.push_back(random_numbers<T>(size.K * size.h * size.w, 0.5 * scale, 1.5 * scale, seed));
+    PlaneGroup<T> group{};
     group.filter = filters.back().data();
     group.K = size.K;
     group.h = size.h;
@@ -103,7 +120,7 @@ struct Groups {
     group.i_power = i_power;
     group.form = form;
     group.stride = form == Form::kReal ? 1 : 2;
-    group.row_blocks = row_blocks(size.h, H, simd_width());
+    group.row_blocks = row_blocks(size.h, H, simd_width_of<T>());
     groups.push_back(group);
     reference::Group same{{}, i_power, form == Form::kComplex};
     for (int64_t k = 0; k < size.K; ++k)
@@ -112,8 +129,9 @@ struct Groups {
   }
 };
 
-Groups groups_of(const Shape& shape, Form form, int i_power, float scale = 1) {
-  Groups out;
+template <typename T>
+Groups<T> groups_of(const Shape& shape, Form form, int i_power, double scale = 1) {
+  Groups<T> out;
   for (const Size& size : shape.groups) {
     out.add(size, shape.H, form, i_power % 4, scale);
     i_power += 1;
@@ -121,8 +139,9 @@ Groups groups_of(const Shape& shape, Form form, int i_power, float scale = 1) {
   return out;
 }
 
-PlaneArgs<float> plane_args(const Shape& shape, const std::vector<PlaneGroup<float>>& groups) {
-  return {shape.count, shape.H, shape.W, groups, row_blocks(shape.H, shape.H, simd_width())};
+template <typename T>
+PlaneArgs<T> plane_args(const Shape& shape, const std::vector<PlaneGroup<T>>& groups) {
+  return {shape.count, shape.H, shape.W, groups, row_blocks(shape.H, shape.H, simd_width_of<T>())};
 }
 
 // Returns the result of `run` with one thread; checks that it is equal with two threads.
@@ -137,59 +156,64 @@ auto same_with_two_threads(const Run& run, const std::string& label) {
 
 // --- split_planes and merge_planes
 
-std::vector<Floats> split(const Shape& shape, Groups& filters, const Floats& planes) {
-  std::vector<Floats> bands;
-  for (PlaneGroup<float>& group : filters.groups) {
+template <typename T>
+std::vector<Numbers<T>> split(const Shape& shape, Groups<T>& filters, const Numbers<T>& planes) {
+  std::vector<Numbers<T>> bands;
+  for (PlaneGroup<T>& group : filters.groups) {
     bands.emplace_back(shape.count * group.K * group.h * group.w * group.stride);
     group.bands_out = bands.back().data();
   }
-  SplitPlanesArgs<float> args{plane_args(shape, filters.groups), planes.data(), 0};
+  SplitPlanesArgs<T> args{plane_args(shape, filters.groups), planes.data(), 0};
   run_split(args);
   return bands;
 }
 
+template <typename T>
 void test_split(const Shape& shape, Form form, bool with_reference = true) {
-  const std::string label =
-      std::string("split_planes ") + shape.name + (form == Form::kReal ? " real" : " complex");
-  Groups filters = groups_of(shape, form, 1);
-  const Floats planes = random_floats(shape.count * shape.H * shape.W, -1, 1, 9);
+  const std::string label = std::string("split_planes ") + shape.name +
+                            (form == Form::kReal ? " real" : " complex") + type_name<T>();
+  Groups<T> filters = groups_of<T>(shape, form, 1);
+  const Numbers<T> planes = random_numbers<T>(shape.count * shape.H * shape.W, -1, 1, 9);
   const auto bands = same_with_two_threads([&] { return split(shape, filters, planes); }, label);
   for (int64_t n = 0; with_reference && n < shape.count; ++n) {
     const auto expected = reference::split(grid_of(planes, n, shape.H, shape.W), filters.expected);
     for (size_t i = 0; i < bands.size(); ++i)
       compare(bands[i], n * filters.groups[i].K, expected[i], filters.groups[i].stride,
-              kPyramidTolerance, label);
+              kPyramidTolerance<T>, label);
   }
 }
 
 // The bands of plane n, in the form that the reference reads.
-reference::Bands bands_of(const Floats& bands, const PlaneGroup<float>& group, int64_t n) {
+template <typename T>
+reference::Bands bands_of(const Numbers<T>& bands, const PlaneGroup<T>& group, int64_t n) {
   reference::Bands out;
   for (int64_t k = 0; k < group.num_stored(); ++k)
     out.push_back(grid_of(bands, n * group.num_stored() + k, group.h, group.w, group.stride));
   return group.form == Form::kPairs ? reference::unpaired(out, group.K) : out;
 }
 
-Floats merge(const Shape& shape, const Groups& filters, const Floats& residual) {
-  Floats planes(shape.count * shape.H * shape.W);
-  MergePlanesArgs<float> args{plane_args(shape, filters.groups), residual.data(), 1, planes.data()};
+template <typename T>
+Numbers<T> merge(const Shape& shape, const Groups<T>& filters, const Numbers<T>& residual) {
+  Numbers<T> planes(shape.count * shape.H * shape.W);
+  MergePlanesArgs<T> args{plane_args(shape, filters.groups), residual.data(), 1, planes.data()};
   run_merge(args);
   return planes;
 }
 
+template <typename T>
 void test_merge(const Shape& shape, Form form, bool with_reference = true) {
   const char* const forms[] = {" real", " complex", " pairs"};
   const std::string label =
-      std::string("merge_planes ") + shape.name + forms[static_cast<int>(form)];
-  Groups filters = groups_of(shape, form, 2);
-  std::vector<Floats> bands;
-  for (PlaneGroup<float>& group : filters.groups) {
+      std::string("merge_planes ") + shape.name + forms[static_cast<int>(form)] + type_name<T>();
+  Groups<T> filters = groups_of<T>(shape, form, 2);
+  std::vector<Numbers<T>> bands;
+  for (PlaneGroup<T>& group : filters.groups) {
     const int64_t floats = shape.count * group.num_stored() * group.h * group.w * group.stride;
-    bands.push_back(random_floats(floats, -1, 1, static_cast<unsigned>(floats)));
+    bands.push_back(random_numbers<T>(floats, -1, 1, static_cast<unsigned>(floats)));
     group.bands = bands.back().data();
   }
-  const Floats residual = random_floats(shape.H * shape.W, -1, 1, 8);
-  const Floats planes =
+  const Numbers<T> residual = random_numbers<T>(shape.H * shape.W, -1, 1, 8);
+  const Numbers<T> planes =
       same_with_two_threads([&] { return merge(shape, filters, residual); }, label);
   for (int64_t n = 0; with_reference && n < shape.count; ++n) {
     std::vector<reference::Bands> stored;
@@ -197,7 +221,7 @@ void test_merge(const Shape& shape, Form form, bool with_reference = true) {
       stored.push_back(bands_of(bands[i], filters.groups[i], n));
     const reference::Grid expected =
         reference::merge(stored, filters.expected, grid_of(residual, 0, shape.H, shape.W));
-    compare(planes, n, {expected}, 1, kPyramidTolerance, label);
+    compare(planes, n, {expected}, 1, kPyramidTolerance<T>, label);
   }
 }
 
@@ -221,28 +245,29 @@ struct MorphCase {
 
 // The arguments of the morph, and the memory that they point to. The threshold kFloor is large, so that coefficients near
 // 0, where phases jump, do not move. The filters are scaled so that images stay near [0, 1].
+template <typename T>
 struct Morph {
-  static constexpr float kFloor = 0.3f, kLow = -0.5f, kHigh = 0.75f;
+  static constexpr T kFloor = T(0.3), kLow = T(-0.5), kHigh = T(0.75);
 
   Shape shape;
-  Groups analysis, gradient, synthesis;
-  Floats images, gradients, phase_factors, amplitude_factors;
-  MorphArgs<float> args{};
+  Groups<T> analysis, gradient, synthesis;
+  Numbers<T> images, gradients, phase_factors, amplitude_factors;
+  MorphArgs<T> args{};
 
   explicit Morph(const MorphCase& test) : shape(test.shape) {
     const int64_t area = shape.H * shape.W;
-    const float scale = 1 / static_cast<float>(area);
+    const double scale = 1 / static_cast<double>(area);
     const Form form = test.complex_bands ? Form::kComplex : Form::kReal;
     for (const Size& size : shape.groups) {
       analysis.add(size, shape.H, Form::kComplex, 3, scale);
-      gradient.add(size, shape.H, form, 3, 0.03f * scale);
-      synthesis.add(size, shape.H, form, 1, 0.03f * scale);
+      gradient.add(size, shape.H, form, 3, 0.03 * scale);
+      synthesis.add(size, shape.H, form, 1, 0.03 * scale);
     }
     analysis.add({1, shape.H, shape.W}, shape.H, Form::kReal, 0, scale);
-    images = random_floats(shape.count * area, 0, 1, 5);
-    gradients = random_floats(shape.count * area, -1.7f, 1.7f, 6);
-    phase_factors = random_floats(kFrames * shape.count, 0.2f, 1, 3);
-    amplitude_factors = random_floats(kFrames * shape.count, -1, -0.2f, 4);
+    images = random_numbers<T>(shape.count * area, 0, 1, 5);
+    gradients = random_numbers<T>(shape.count * area, -1.7, 1.7, 6);
+    phase_factors = random_numbers<T>(kFrames * shape.count, 0.2, 1, 3);
+    amplitude_factors = random_numbers<T>(kFrames * shape.count, -1, -0.2, 4);
     for (int64_t n = shape.count; n < 2 * shape.count; ++n)
       phase_factors[n] = amplitude_factors[n] = 0;
     args.analysis = plane_args(shape, analysis.groups);
@@ -262,23 +287,24 @@ struct Morph {
     args.factor_stride = 1;
   }
 
-  Floats frames() {
-    Floats out(kFrames * shape.count * shape.H * shape.W);
-    MorphArgs<float> call = args;
+  Numbers<T> frames() {
+    Numbers<T> out(kFrames * shape.count * shape.H * shape.W);
+    MorphArgs<T> call = args;
     call.out = out.data();
     run_morph(call);
     return out;
   }
 
   // The frames, computed by step_planes and move_planes.
-  Floats frames_of_halves() {
-    Floats out(kFrames * shape.count * shape.H * shape.W);
-    std::vector<float> speeds(shape.count * args.bands()), phases(speeds.size());
-    std::vector<float> memory(shape.count * args.coefficient_vectors(simd_width()) * simd_width() +
-                              kMaxSimdWidth);
+  Numbers<T> frames_of_halves() {
+    Numbers<T> out(kFrames * shape.count * shape.H * shape.W);
+    Numbers<T> speeds(shape.count * args.bands()), phases(speeds.size());
+    Numbers<T> memory(shape.count * args.coefficient_vectors(simd_width_of<T>()) *
+                          simd_width_of<T>() +
+                      kMaxSimdWidth);
     const auto misalignment =
-        reinterpret_cast<uintptr_t>(memory.data()) / sizeof(float) % kMaxSimdWidth;
-    MorphArgs<float> call = args;
+        reinterpret_cast<uintptr_t>(memory.data()) / sizeof(T) % kMaxSimdWidth;
+    MorphArgs<T> call = args;
     call.out = out.data();
     call.coefficients = memory.data() + (kMaxSimdWidth - misalignment) % kMaxSimdWidth;
     call.speeds = speeds.data();
@@ -306,21 +332,33 @@ struct Morph {
   }
 };
 
+template <typename T>
 void test_morph(const MorphCase& test, bool with_reference = true) {
-  Morph morph(test);
-  const std::string label = test.label();
-  const Floats frames = same_with_two_threads([&] { return morph.frames(); }, label);
+  Morph<T> morph(test);
+  const std::string label = test.label() + type_name<T>();
+  const Numbers<T> frames = same_with_two_threads([&] { return morph.frames(); }, label);
   check(morph.frames_of_halves() == frames, label + " in two calls");
   for (int64_t i = 0; with_reference && i < kFrames * test.shape.count; ++i)
     compare(frames, i, {morph.expected(i / test.shape.count, i % test.shape.count)}, 1,
-            kRenderTolerance, label);
+            kRenderTolerance<T>, label);
 }
 
+template <typename T>
 void test_shape(const Shape& shape, bool with_reference = true) {
-  for (const Form form : {Form::kReal, Form::kComplex}) test_split(shape, form, with_reference);
+  for (const Form form : {Form::kReal, Form::kComplex}) test_split<T>(shape, form, with_reference);
   for (const Form form : {Form::kReal, Form::kComplex, Form::kPairs})
-    test_merge(shape, form, with_reference);
-  test_morph({shape}, with_reference);
+    test_merge<T>(shape, form, with_reference);
+  test_morph<T>({shape}, with_reference);
+}
+
+template <typename T>
+void test_all() {
+  for (const Shape& shape : kShapes) test_shape<T>(shape);
+  test_shape<T>(kShared, false);
+  for (const Edit edit : {Edit::kPhase, Edit::kAmplitude, Edit::kJoint})
+    for (const Rule rule : {Rule::kComplex, Rule::kPolar})
+      for (const bool complex_bands : {false, true})
+        test_morph<T>({kShapes[1], edit, rule, complex_bands});
 }
 
 }  // namespace
@@ -332,12 +370,8 @@ int main(int argc, char** argv) {
     std::printf("FAILED: the argument must be this CPU's SIMD width, not 0\n");
     return 1;
   }
-  for (const Shape& shape : kShapes) test_shape(shape);
-  test_shape(kShared, false);
-  for (const Edit edit : {Edit::kPhase, Edit::kAmplitude, Edit::kJoint})
-    for (const Rule rule : {Rule::kComplex, Rule::kPolar})
-      for (const bool complex_bands : {false, true})
-        test_morph({kShapes[1], edit, rule, complex_bands});
+  test_all<float>();
+  test_all<double>();
   std::printf(failures ? "%d comparisons failed\n" : "all comparisons passed\n", failures);
   return failures > 0;
 }

@@ -73,7 +73,7 @@ inline Groups<T> groups_in(Vec<T>* memory, const MorphArgs<T>& args,
 
 template <typename T>
 inline MotionKernels<T> motion_kernels(const MorphArgs<T>& args) {
-  MotionKernels<T> motion;
+  MotionKernels<T> motion{};
   for_edit(args.moves_phase(), args.moves_amplitude(), args.rule, MakeMotionKernels<T>{motion});
   return motion;
 }

@@ -92,5 +92,6 @@ void FftTables<T>::add(int64_t size) {
 }
 
 template class FftTables<float>;
+template class FftTables<double>;
 
 }  // namespace steerlens

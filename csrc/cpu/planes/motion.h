@@ -112,16 +112,22 @@ SL_FN void take_steps(const MorphArgs<T>& args, const CoefficientSpan<T>& c,
   }
 }
 
+template <typename E, Rule kRule, typename T>
+SL_FN void take_steps_by(const MorphArgs<T>& args, const CoefficientSpan<T>& c,
+                         const CoefficientSpan<T>& gradient, T threshold) {
+  gradient.fields == 2 ? take_steps<E, 2, kRule>(args, c, gradient, threshold)
+                       : take_steps<E, 1, kRule>(args, c, gradient, threshold);
+}
+
 template <typename E, typename T>
 void take_step(const MorphArgs<T>& args, const CoefficientSpan<T>& c,
                const CoefficientSpan<T>& gradient, T threshold) {
-  const bool polar = args.rule == Rule::kPolar;
-  if (gradient.fields == 2)
-    polar ? take_steps<E, 2, Rule::kPolar>(args, c, gradient, threshold)
-          : take_steps<E, 2, Rule::kComplex>(args, c, gradient, threshold);
+  if constexpr (E::kMovesAmplitude)
+    take_steps_by<E, E::kAmplitudeRule>(args, c, gradient, threshold);
+  else if (args.rule == Rule::kPolar)
+    take_steps_by<E, Rule::kPolar>(args, c, gradient, threshold);
   else
-    polar ? take_steps<E, 1, Rule::kPolar>(args, c, gradient, threshold)
-          : take_steps<E, 1, Rule::kComplex>(args, c, gradient, threshold);
+    take_steps_by<E, Rule::kComplex>(args, c, gradient, threshold);
 }
 
 template <typename E, typename T>
@@ -172,8 +178,9 @@ struct MakeMotionKernels {
   MotionKernels<T>& motion;
   template <typename E>
   void run() const {
-    motion = {Layout<E>::kFields, largest_amplitude<E, T>, take_step<E, T>,
-              step_size<E, T>,    real_frame<E, T>,        complex_frame<E, T>};
+    if constexpr (E::kMovesPhase || E::kMovesAmplitude)  // as every Edit does
+      motion = {Layout<E>::kFields, largest_amplitude<E, T>, take_step<E, T>,
+                step_size<E, T>,    real_frame<E, T>,        complex_frame<E, T>};
   }
 };
 

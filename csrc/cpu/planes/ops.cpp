@@ -1,4 +1,4 @@
-// The ops on whole planes on CPUs with SIMD registers, in float32.
+// The ops on whole planes on CPUs with SIMD registers.
 #include "../../args/advance.h"
 #include "../kernels/planes.h"
 
@@ -17,15 +17,16 @@ void set_image_blocks(PlaneArgs<T>& args) {
   args.image_blocks = row_blocks(args.H, args.H, limits<T>().simd_width);
 }
 
-// Returns run(T()), where T is the type of the op's numbers.
+// Returns run(T()), where T is the type of the op's numbers, float or double: that of its first tensor.
 template <typename Run>
-auto with_precision(const Run& run) {
-  return run(float());
+auto with_precision(const char* op, const ArgName& name, const Tensor& first, const Run& run) {
+  const bool float64 = check_floating(op, name, first, is_complex(first.scalar_type()));
+  return float64 ? run(double()) : run(float());
 }
 
 std::vector<Tensor> split_planes(Tensor planes, std::vector<Tensor> filters,
                                  std::vector<int64_t> i_powers, std::vector<int64_t> forms) {
-  return with_precision([&](auto zero) -> std::vector<Tensor> {
+  return with_precision("split_planes", "planes", planes, [&](auto zero) -> std::vector<Tensor> {
     using T = decltype(zero);
     auto p = prepare_split_planes<T>(limits<T>(), planes, filters, {i_powers, forms});
     SplitPlanesArgs<T> args{std::move(p.args), const_data<T>(p.planes), p.result_bytes()};
@@ -39,7 +40,8 @@ std::vector<Tensor> split_planes(Tensor planes, std::vector<Tensor> filters,
 Tensor merge_planes(std::vector<Tensor> bands, std::vector<Tensor> filters,
                     std::vector<int64_t> i_powers, std::vector<int64_t> forms,
                     std::optional<Tensor> residual, int64_t height, int64_t width) {
-  return with_precision([&](auto zero) -> Tensor {
+  check_band_count("merge_planes", bands, filters);
+  return with_precision("merge_planes", "bands[0]", bands[0], [&](auto zero) -> Tensor {
     using T = decltype(zero);
     auto p = prepare_merge_planes<T>(limits<T>(), bands, filters, {i_powers, forms}, residual,
                                      height, width);
@@ -59,7 +61,7 @@ Tensor morph_planes(Tensor images, Tensor gradients, Tensor phase_factors, Tenso
                     std::vector<Tensor> analysis, std::vector<Tensor> synthesis, int64_t i_power,
                     int64_t edit, int64_t rule, bool complex_bands, double eps, double floor,
                     double low, double high) {
-  return with_precision([&](auto zero) -> Tensor {
+  return with_precision("morph_planes", "images", images, [&](auto zero) -> Tensor {
     using T = decltype(zero);
     auto p = prepare_morph_planes<T>(
         limits<T>(), {images, gradients, phase_factors, amplitude_factors, analysis, synthesis},
@@ -77,32 +79,33 @@ std::tuple<Tensor, Tensor, Tensor> step_planes(Tensor images, Tensor gradients,
                                                std::vector<Tensor> synthesis, int64_t i_power,
                                                int64_t edit, int64_t rule, bool complex_bands,
                                                double eps, double floor) {
-  return with_precision([&](auto zero) -> std::tuple<Tensor, Tensor, Tensor> {
-    using T = decltype(zero);
-    auto p = prepare_step_planes<T>(limits<T>(), images, gradients, analysis, synthesis,
-                                    {i_power, edit, rule, complex_bands, eps, floor, 0, 0});
-    const int64_t N = p.args.analysis.count, width = limits<T>().simd_width,
-                  floats = p.args.coefficient_vectors(width) * width;
-    const auto new_result = [&](int64_t n) {
-      return new_tensor(p.in.images, {N, n}, kRealType<T>);
-    };
-    Tensor coefficients = new_result(floats), speeds = new_result(p.args.bands()),
-           phases = new_result(p.args.bands());
-    if (N == 0) return {coefficients, speeds, phases};
-    p.args.coefficients = mutable_data<T>(coefficients);
-    p.args.speeds = mutable_data<T>(speeds);
-    p.args.phases = mutable_data<T>(phases);
-    set_image_blocks(p.args.analysis);
-    run_step(p.args);
-    return {coefficients, speeds, phases};
-  });
+  return with_precision(
+      "step_planes", "images", images, [&](auto zero) -> std::tuple<Tensor, Tensor, Tensor> {
+        using T = decltype(zero);
+        auto p = prepare_step_planes<T>(limits<T>(), images, gradients, analysis, synthesis,
+                                        {i_power, edit, rule, complex_bands, eps, floor, 0, 0});
+        const int64_t N = p.args.analysis.count, width = limits<T>().simd_width,
+                      floats = p.args.coefficient_vectors(width) * width;
+        const auto new_result = [&](int64_t n) {
+          return new_tensor(p.in.images, {N, n}, kRealType<T>);
+        };
+        Tensor coefficients = new_result(floats), speeds = new_result(p.args.bands()),
+               phases = new_result(p.args.bands());
+        if (N == 0) return {coefficients, speeds, phases};
+        p.args.coefficients = mutable_data<T>(coefficients);
+        p.args.speeds = mutable_data<T>(speeds);
+        p.args.phases = mutable_data<T>(phases);
+        set_image_blocks(p.args.analysis);
+        run_step(p.args);
+        return {coefficients, speeds, phases};
+      });
 }
 
 Tensor move_planes(Tensor images, Tensor coefficients, Tensor phase_factors,
                    Tensor amplitude_factors, std::vector<Tensor> analysis,
                    std::vector<Tensor> synthesis, int64_t i_power, int64_t edit, int64_t rule,
                    bool complex_bands, double low, double high) {
-  return with_precision([&](auto zero) -> Tensor {
+  return with_precision("move_planes", "images", images, [&](auto zero) -> Tensor {
     using T = decltype(zero);
     auto p = prepare_move_planes<T>(
         limits<T>(), {images, images, phase_factors, amplitude_factors, analysis, synthesis},
@@ -121,20 +124,21 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> morph_planes_to_l2(
     std::vector<Tensor> analysis, std::vector<Tensor> synthesis, int64_t i_power, int64_t edit,
     int64_t rule, bool complex_bands, double eps, double floor, double low, double high,
     double phase_cap, double phase_limit, double speed_share, int64_t iterations) {
-  return with_precision([&](auto zero) -> std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> {
-    using T = decltype(zero);
-    auto p = prepare_morph_planes_to_l2<T>(
-        limits<T>(), {images, gradients, images, images, analysis, synthesis},
-        {base, planes_per_sample, max_l2, tolerances, range_ends, shares},
-        {i_power, edit, rule, complex_bands, eps, floor, low, high},
-        {phase_cap, phase_limit, speed_share, iterations});
-    if (p.args.samples > 0) {
-      set_image_blocks(p.args.morph.analysis);
-      set_image_blocks(p.args.morph.synthesis);
-      run_morph_to_l2(p.args);
-    }
-    return {p.frames, p.factors, p.l2, p.attained, p.out_of_range};
-  });
+  return with_precision("morph_planes_to_l2", "images", images,
+                        [&](auto zero) -> std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> {
+                          using T = decltype(zero);
+                          auto p = prepare_morph_planes_to_l2<T>(
+                              limits<T>(), {images, gradients, images, images, analysis, synthesis},
+                              {base, planes_per_sample, max_l2, tolerances, range_ends, shares},
+                              {i_power, edit, rule, complex_bands, eps, floor, low, high},
+                              {phase_cap, phase_limit, speed_share, iterations});
+                          if (p.args.samples > 0) {
+                            set_image_blocks(p.args.morph.analysis);
+                            set_image_blocks(p.args.morph.synthesis);
+                            run_morph_to_l2(p.args);
+                          }
+                          return {p.frames, p.factors, p.l2, p.attained, p.out_of_range};
+                        });
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> advance_planes(
@@ -144,20 +148,22 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> advance_planes(
     int64_t i_power, int64_t edit, int64_t rule, bool complex_bands, double eps, double floor,
     double low, double high, double phase_cap, double phase_limit, double speed_share,
     double max_step_ratio, int64_t iterations) {
-  return with_precision([&](auto zero) -> std::tuple<Tensor, Tensor, Tensor, Tensor> {
-    using T = decltype(zero);
-    auto p = prepare_advance_planes<T>(
-        limits<T>(), {images, gradients, images, images, analysis, synthesis},
-        {coordinates, base, planes_per_sample, source, position, factors, l2_limits},
-        {i_power, edit, rule, complex_bands, eps, floor, low, high},
-        {{phase_cap, phase_limit, speed_share, iterations}, max_step_ratio});
-    if (p.args.to_l2.samples > 0) {
-      set_image_blocks(p.args.to_l2.morph.analysis);
-      set_image_blocks(p.args.to_l2.morph.synthesis);
-      run_advance(p.args);
-    }
-    return {p.frames, p.factors, p.l2, p.out_of_range};
-  });
+  return with_precision(
+      "advance_planes", "images", images,
+      [&](auto zero) -> std::tuple<Tensor, Tensor, Tensor, Tensor> {
+        using T = decltype(zero);
+        auto p = prepare_advance_planes<T>(
+            limits<T>(), {images, gradients, images, images, analysis, synthesis},
+            {coordinates, base, planes_per_sample, source, position, factors, l2_limits},
+            {i_power, edit, rule, complex_bands, eps, floor, low, high},
+            {{phase_cap, phase_limit, speed_share, iterations}, max_step_ratio});
+        if (p.args.to_l2.samples > 0) {
+          set_image_blocks(p.args.to_l2.morph.analysis);
+          set_image_blocks(p.args.to_l2.morph.synthesis);
+          run_advance(p.args);
+        }
+        return {p.frames, p.factors, p.l2, p.out_of_range};
+      });
 }
 
 }  // namespace

@@ -1,3 +1,6 @@
+// The kernels of the ops on whole planes. Each type of numbers has a source file of its own, since compiling takes long.
+#pragma once
+
 #include "planes.h"
 
 #if STEERLENS_SIMD_WIDTH
@@ -49,14 +52,12 @@ void run_advance(AdvanceArgs<T>&) {
 }  // namespace steerlens::STEERLENS_CPU_LEVEL
 #endif
 
-namespace steerlens::STEERLENS_CPU_LEVEL {
-
-STEERLENS_INSTANTIATE_PLANES_KERNEL(run_split, SplitPlanesArgs)
-STEERLENS_INSTANTIATE_PLANES_KERNEL(run_merge, MergePlanesArgs)
-STEERLENS_INSTANTIATE_PLANES_KERNEL(run_morph, MorphArgs)
-STEERLENS_INSTANTIATE_PLANES_KERNEL(run_step, MorphArgs)
-STEERLENS_INSTANTIATE_PLANES_KERNEL(run_move, MorphArgs)
-STEERLENS_INSTANTIATE_PLANES_KERNEL(run_morph_to_l2, MorphToL2Args)
-STEERLENS_INSTANTIATE_PLANES_KERNEL(run_advance, AdvanceArgs)
-
-}  // namespace steerlens::STEERLENS_CPU_LEVEL
+// To be placed in the namespace of the level.
+#define STEERLENS_INSTANTIATE_PLANES_KERNELS(T)     \
+  template void run_split(SplitPlanesArgs<T>&);     \
+  template void run_merge(MergePlanesArgs<T>&);     \
+  template void run_morph(MorphArgs<T>&);           \
+  template void run_step(MorphArgs<T>&);            \
+  template void run_move(MorphArgs<T>&);            \
+  template void run_morph_to_l2(MorphToL2Args<T>&); \
+  template void run_advance(AdvanceArgs<T>&);
