@@ -1,7 +1,7 @@
 """Set-ups of the single ops of ``steerlens_fast.ops`` and of their backwards.
 
-Tensors are those of the pyramid of a batch 8x3x224x224, in float32, so that they exceed the caches: pointwise ops take
-the bands of scale 0, filters all scales.
+Tensors are those of the pyramid of a batch 8x3x224x224, in float32, so that they exceed the caches. Pointwise ops take
+the bands of scale 0. Splits and merges take the bands of all scales.
 """
 
 from __future__ import annotations
@@ -45,13 +45,14 @@ def _run(who: str, ours: Callable, baseline: Callable, *inputs, pieces=True) -> 
 
 
 def pair(shape, who, device="cpu") -> Run:
-    planes, run = _normal(0, shape[0] * shape[1], *shape[2:], device=device), shape[1]
-    return _run(who, lambda p: ops.pair(p, run), lambda p: plain.pair(p, run), planes, pieces=False)
+    planes, length = _normal(0, shape[0] * shape[1], *shape[2:], device=device), shape[1]
+    return _run(who, lambda p: ops.pair(p, length), lambda p: plain.pair(p, length), planes, pieces=False)
 
 
 def unpair(shape, who, device="cpu") -> Run:
-    pairs, run = _normal(0, shape[0] * shape[1] // 2, *shape[2:], dtype=torch.complex64, device=device), shape[1]
-    return _run(who, lambda p: ops.unpair(p, run), lambda p: plain.unpair(p, run), pairs, pieces=False)
+    pairs = _normal(0, shape[0] * shape[1] // 2, *shape[2:], dtype=torch.complex64, device=device)
+    length = shape[1]
+    return _run(who, lambda p: ops.unpair(p, length), lambda p: plain.unpair(p, length), pairs, pieces=False)
 
 
 # --- Polar coordinates ---
@@ -138,7 +139,7 @@ def split_bands(shape, who, paired=False, device="cpu") -> Run:
         function = lambda: ops.split_bands(spectrum, masks, i_powers, widths, shape[-1], paired)
         return Run(function, (spectrum, *masks))
     spectrum, wide = torch.fft.rfft2(planes), [m[..., None] for m in masks]
-    return _whole(who, plain.split_bands, spectrum, wide, i_powers, widths)
+    return _run_at_once(who, plain.split_bands, spectrum, wide, i_powers, widths)
 
 
 def merge_bands(shape, who, paired=False, device="cpu") -> Run:
@@ -154,10 +155,11 @@ def merge_bands(shape, who, paired=False, device="cpu") -> Run:
     bands = spectra(halves, len(masks[0]))
     if who == "ours":
         return Run(lambda: ops.merge_bands(bands, halves, i_powers, widths, H, W), (*bands, *halves))
-    return _whole(who, plain.merge_bands, bands, [m[..., None] for m in halves], i_powers, H, W)
+    return _run_at_once(who, plain.merge_bands, bands, [m[..., None] for m in halves], i_powers, H, W)
 
 
-def _whole(who: str, baseline: Callable, *args) -> Run:
+def _run_at_once(who: str, baseline: Callable, *args) -> Run:
+    """Return the run of a baseline on all planes at once."""
     return Run(partial(torch.compile(baseline, dynamic=False) if who == "compiled" else baseline, *args))
 
 

@@ -1,7 +1,8 @@
 """The baselines "plain" and "compiled": our algorithm in plain torch, as fast as it can be without custom kernels.
 
-It uses real FFTs and half spectra for real images and bands, masks that contain all constant factors, no autograd, and
-no residual image where the result does not need it. A batch is computed in pieces whose tensors stay in the caches.
+It uses real FFTs and half spectra for real images and bands, masks that contain all constant factors, and no
+autograd. A morph adds the residual's spectrum to each frame's, without its inverse FFT. A batch is computed in pieces
+whose tensors stay in the caches.
 """
 
 from __future__ import annotations

@@ -10,5 +10,5 @@ COMPILED = cases.SHAPES[:1]  # shapes at which plain torch is also compiled, whi
 @pytest.mark.parametrize("shape", cases.SHAPES, ids=cases.label)
 @pytest.mark.parametrize("work", WORK)
 def test_pyramid(measured, work, shape):
-    whom = ["plenoptic", "plain", "ffts"]
-    measured(work, shape, whom + ["compiled"] * (shape in COMPILED))
+    baselines = ["plenoptic", "plain", "ffts"]
+    measured(work, shape, baselines + ["compiled"] * (shape in COMPILED))

@@ -59,7 +59,7 @@ def check_number(name: str, value, above: float = -math.inf, unit: str = "", clo
         value = value.item()
     if type(value) not in (float, int) and (isinstance(value, bool) or not isinstance(value, Real)):
         raise TypeError(f"{name} must be a float{unit}, got {value!r}")
-    # Not math.isfinite, which torch.compile of torch 2.10 cannot trace.
+    # torch.compile of torch 2.10 cannot trace math.isfinite.
     if not -math.inf < value < math.inf or value < above or (value == above and not closed):
         limit = "" if above == -math.inf else f" and {'at least' if closed else 'above'} {above:g}"
         raise ValueError(f"{name} must be finite{limit}{unit}, got {value}")

@@ -303,9 +303,9 @@ def frames(out: Path) -> dict[str, torch.Tensor]:
     return found
 
 
-def check_exit(capsys, code: int, *names: str, says: int) -> str:
-    """Check that the exit status ``code`` is ``says``, and that stderr contains ``names``; return stderr."""
+def check_exit(capsys, code: int, *names: str, status: int) -> str:
+    """Check that the exit status ``code`` is ``status``, and that stderr contains ``names``; return stderr."""
     message = capsys.readouterr().err
-    assert code == says, message
+    assert code == status, message
     assert all(name in message for name in names), message
     return message

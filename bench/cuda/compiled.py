@@ -1,7 +1,7 @@
-"""The phase "compile": reports registers, stack, spills and widths of memory accesses of every CUDA kernel.
+"""The phase "compile" of bench/cuda.sh: reports what ptxas and the machine code say about every CUDA kernel.
 
-Needs nvcc, but no GPU. Registers, stack and spills are those that ptxas reports. Widths are read from the machine code
-by nvdisasm (of the toolkit, on PATH, or of triton); without nvdisasm they are not measured.
+Needs nvcc, but no GPU. Registers, stack and spills are those that ptxas reports. Widths of memory accesses are read
+from the machine code by nvdisasm (of the toolkit, on PATH, or of triton); without nvdisasm they are not measured.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The phase "sanitize": runs every op and a small morph under compute-sanitizer.
+"""The phase "sanitize" of bench/cuda.sh: runs every op and a small morph under compute-sanitizer.
 
 Its tools memcheck, racecheck and initcheck run at the same time. Only errors in our kernels, recognised by their names,
 make the phase fail; initcheck also reports kernels of torch and cuFFT.

@@ -1,4 +1,4 @@
-"""The phase "tests": runs the test suite in several processes, and records each test when it ends.
+"""The phase "tests" of bench/cuda.sh: runs the test suite in several processes, and records each test when it ends.
 
 Tests that use the GPU run first, slow tests last. Test files that cannot be imported (since an extra is not installed)
 are listed in the result.

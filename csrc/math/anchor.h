@@ -28,7 +28,7 @@ SL_FN T log_near_1(T x) {
   return T(2) * s * sum;
 }
 
-// Moves a coefficient, in the coordinates that an Extrapolation E moves.
+// Moves the phase, the amplitude or both of a coefficient, whichever the Extrapolation E moves.
 template <typename E>
 struct AnchoredMove {
   static constexpr bool kMovesPhase = E::kMovesPhase, kMovesAmplitude = E::kMovesAmplitude;
@@ -42,7 +42,8 @@ struct AnchoredMove {
     return clamped(std::fma(factor, p.phase_step, p.phase), -kLimit, kLimit);
   }
 
-  // Returns `amplitude` after a step.
+  // Returns `amplitude` after a step. A relative amplitude without a step keeps its value exactly: clamping could change
+  // it, since the limits are rounded.
   template <typename T>
   SL_FN static T moved_amplitude(const AnchoredCoefficient<T>& p, T factor) {
     const T moved = std::fma(factor, p.amplitude_step, p.amplitude);
@@ -99,7 +100,7 @@ struct AnchoredMove {
     return exp_of(log_amplitude) * T(1);
   }
 
-  // Returns eta after a step from eta = `log_amplitude`.
+  // Returns eta after a step from eta = `log_amplitude`. Without a step, it keeps its value exactly.
   template <typename T>
   SL_FN static T moved_log_amplitude(const AnchoredCoefficient<T>& p, T log_amplitude, T factor) {
     const T moved = moved_amplitude(p, factor);

@@ -53,7 +53,7 @@ struct Extrapolation {
     if constexpr (!kAmplitude) return {T(1), T(1)};
     if constexpr (kRule == Rule::kPolar) return exp_of(amplitude_factor * p.amplitude_step);
     const T moved = p.amplitude + amplitude_factor * p.amplitude_step;
-    // 0, or NaN if an operand is not finite. (Finite operands may have an infinite product: then the result is 0.)
+    // 0, or NaN if the factor or the step is not finite. It is 0 if both are finite, but their product is -infinity.
     const T zero = p.amplitude_step * (amplitude_factor - amplitude_factor);
     return {moved < T(0) ? zero : moved, T(1)};
   }

@@ -12,7 +12,8 @@ constexpr int kMaxFftPasses = 6;  // enough for lengths up to 512
 //
 // A pass has n / R groups of R samples. Let j = group % span. The inputs of a group are
 // x[group + k n / R] exp(-2 pi i j k / (span R)) for k = 0 ... R - 1, and its outputs are y[(group - j) R + j + k span].
-// Odd radices come first, so that neighbouring groups write at odd distances.
+// Odd radices come first: neighbouring groups of the first pass then write at an odd distance, which avoids conflicts
+// between the banks of a GPU's shared memory.
 struct FftPlan {
   int size = 1, passes = 0;
   unsigned char radix[kMaxFftPasses] = {};

@@ -166,7 +166,7 @@ double L2Search::below_high(double x, bool inside) const {
   return inside ? std::max(x, bound) : bound;
 }
 
-// The size of the step that proportional growth predicts.
+// If rises were proportional to factors: how far, in positions, the largest rise so far is from the target.
 double L2Search::room() const {
   return std::fabs(std::log(std::min(std::max(largest, kMinShare), 1 / kMinShare)));
 }

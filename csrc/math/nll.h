@@ -8,9 +8,10 @@
 
 namespace steerlens {
 
-// Writes the gradient with respect to the scores of one sample: softmax(scores) - onehot(target). It is computed as a
-// product, which is accurate even if the target's probability rounds to 1. If a score is NaN, the whole gradient is NaN.
-// The gradient with respect to a score of -inf is 0.
+// Writes the gradient with respect to the scores of one sample: softmax(scores) - onehot(target). For a class other than
+// the target, it is computed as its share among these classes times (1 - the target's probability). This is accurate
+// even if the target's probability rounds to 1. If a score is NaN, the whole gradient is NaN. The gradient with respect
+// to a score of -inf is 0.
 template <typename T>
 void nll_gradient(const T* scores, int64_t classes, int64_t target, T* gradient) {
   constexpr double kLowest = std::numeric_limits<T>::lowest();

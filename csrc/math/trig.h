@@ -60,7 +60,7 @@ SL_FN QuarterTurns<double, int64_t> in_quarter_turns(double x) {
   return {bits_of(shifted), fma(k, -6.123233995736766e-17, fma(k, -1.5707963267948966, x))};
 }
 
-// sin and cos of |r| < 1.
+// sin and cos of r, by fits for |r| <= pi/4. Callers pass no |r| of 1 or more.
 SL_FN SinCos<float> sincos_near_0(float r) {
   const float z = r * r;
   const float s = fmaf(

@@ -101,7 +101,7 @@ compact_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encod
 
 
 def _line(item: Item) -> bytes:
-    # Not dataclasses.astuple, which makes deep copies.
+    # dataclasses.astuple would make deep copies.
     fields = (item.index, item.key, item.path, item.label, item.place, item.target)
     # surrogateescape keeps the bytes of file names that are not UTF-8.
     return compact_json(fields).encode(errors="surrogateescape") + b"\n"

@@ -39,18 +39,18 @@ class GradientProvider:
         # Whether all samples are known to be OK. Always False on a GPU, where reading the status would wait.
         self.known_all_ok = images.device.type == "cpu"
         self.outputs: dict[int, Tensor] = {}  # [B, classes, ...], by frame number
-        self.classes: tuple[int, ...] = (0,)
+        self.output_shape: tuple[int, ...] = (0,)  # (classes, ...), of one sample
         self.gradient_norm = images.new_zeros(len(images))  # [B], of the gradient at the source
         self.steps = 0  # number of gradients so far
         self.stopped_at_step = torch.zeros_like(self.status)  # [B], counted from 1; 0 for samples that did not stop
         self.classifier.warn_if_training()
-        self.stream = self.classifier.session(images)
+        self.random_stream = self.classifier.session(images)  # for models with dropout
         self.smoothing, self.copies = lens.smoothing, None  # copies is made at the first gradient
 
     @property
     def class_count(self) -> int:
         """Number of the model's classes, or of its labels for task "multilabel"."""
-        return self.classes[1 if self.classifier.task == "multilabel" else 0]
+        return self.output_shape[1 if self.classifier.task == "multilabel" else 0]
 
     def exclude(self, bad: Tensor) -> None:
         """Set the status of the samples in ``bad`` [B], whose images are not finite or not in bounds."""
@@ -107,7 +107,7 @@ class GradientProvider:
             partial(self._gradient_start, resolved),
             self.args,
             self.batch,
-            stream=self.stream,
+            stream=self.random_stream,
         )
         if resolved:
             self._set_target(outputs, resolved)
@@ -116,7 +116,7 @@ class GradientProvider:
     def _set_target(self, outputs: Tensor, resolved: list[tuple[Tensor, Tensor]]) -> None:
         """Set target, source class and number of classes from the outputs of the source."""
         self.target, self.source_class = (_joined(parts).to(self.images.device) for parts in zip(*resolved))
-        self.classes = tuple(outputs.shape[1:])
+        self.output_shape = tuple(outputs.shape[1:])
         checks.check_class_names("class_names", self.class_names, self.class_count)
         self.classifier.warn_of_probabilities(outputs)
         self._warn_of_predicted_targets()
@@ -141,7 +141,7 @@ class GradientProvider:
             copies = list(islice(self.copies, min(per_call, remaining)))
             noisy = torch.cat([copy.of(image) for copy in copies]).to(self.images.dtype)
             start = partial(self._gradient_start_of_copies, len(copies))
-            gradient, _ = self.classifier.gradient(noisy, start, self.args, batch, stream=self.stream)
+            gradient, _ = self.classifier.gradient(noisy, start, self.args, batch, stream=self.random_stream)
             for copy, one in zip(copies, gradient.to(image.dtype).chunk(len(copies))):
                 total += copy.pull_back(one)  # one by one, so that the sum does not depend on per_call
             remaining -= len(copies)
@@ -160,6 +160,10 @@ class GradientProvider:
             warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
 
     def _gradient_start(self, resolved: list, outputs: Tensor, at: slice) -> tuple[Tensor, Tensor]:
+        """Return :func:`gradient_start` for the ``outputs`` of the samples ``at``.
+
+        At the source, target and source class are determined by the outputs, and appended to ``resolved``.
+        """
         if self.source_class is None:
             target = slice_target(self.target, at)
             resolved.append(resolve_checked_target(target, outputs.detach(), self.classifier.task))
@@ -173,7 +177,7 @@ class GradientProvider:
         return gradient_start(self.objective, outputs, target, source, self.classifier.task)
 
     def _run_model(self, image: Tensor) -> Tensor:
-        return self.classifier.outputs(image, self.args, self.batch, stream=self.stream)
+        return self.classifier.outputs(image, self.args, self.batch, stream=self.random_stream)
 
     def _check_gradient(self, gradient: Tensor, first: bool) -> tuple[Tensor, Tensor]:
         """Return the gradient, with 0 for failed samples, and its largest absolute values [B].
@@ -182,7 +186,7 @@ class GradientProvider:
         """
         self.steps += 1
         flat = gradient.flatten(1)
-        # NaN if any entry is. Not vector_norm(flat, inf), which takes 20 times as long on a CPU.
+        # The largest absolute value is NaN if any entry is NaN. vector_norm(flat, inf) takes 20 times as long on a CPU.
         largest = torch.maximum(flat.amax(1), -flat.amin(1))
         if first:
             self.gradient_norm = _l2_norms(flat)
@@ -216,7 +220,7 @@ class GradientProvider:
         if len(self.outputs) == frames:
             return torch.stack([self.outputs[frame] for frame in range(frames)], 1)
         known = next(iter(self.outputs.values()), self.images)
-        shape = (len(self.images), frames, *self.classes)
+        shape = (len(self.images), frames, *self.output_shape)
         outputs = torch.full(shape, torch.nan, dtype=known.dtype, device=self.images.device)
         for frame, of_frame in self.outputs.items():
             outputs[:, frame] = of_frame

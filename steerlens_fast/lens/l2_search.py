@@ -192,7 +192,7 @@ def search_piece(
 
 
 class _Search:
-    """Renders frames at the factors of a search, whose state per sample :func:`ops.begin_l2_search` describes."""
+    """Renders frames at the factors that a search tries. :func:`ops.begin_l2_search` describes the search's state."""
 
     def __init__(self, motion: Motion, bounds, source: Tensor, given: Tensor, keep_frame: bool):
         self.motion, self.bounds, self.source, self.given = motion, bounds, source, given
@@ -305,7 +305,7 @@ def _default_start(motion: Motion, target: Tensor) -> Tensor:
 def _gradient_norm(motion: Motion, target: Tensor) -> Tensor:
     gradient = getattr(motion, "gradient", None)
     if gradient is None:
-        return target
+        return target  # so that the first factor is 1
     norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
     if norm.device.type == "cpu" and not bool((norm > 0).all()):  # the squares of tiny gradients underflow
         norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1, dtype=torch.float64)
@@ -313,7 +313,7 @@ def _gradient_norm(motion: Motion, target: Tensor) -> Tensor:
 
 
 def _per_sample(name: str, value: float | Tensor, image: Tensor, closed: bool = False) -> Tensor:
-    """Return values [B] in the image's dtype and on its device; raise unless all are above 0, or 0 if ``closed``."""
+    """Return values [B] in the image's dtype and on its device; raise unless all are above (``closed``: at least) 0."""
     if image.dim() < 3:
         raise ValueError(f"motion.image must have a batch dimension, [B, ..., H, W], got {list(image.shape)}")
     if isinstance(value, (bool, str)) or not isinstance(value, (Real, Sequence, np.ndarray, Tensor)):

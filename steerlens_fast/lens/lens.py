@@ -59,9 +59,10 @@ class SteerableLens:
     family : {"csp-phase", "csp-amplitude", "csp-joint", "fourier", "pixel"} or Family
         Coordinates in which the image moves; see :mod:`steerlens_fast.families`.
     rule : {"complex", "polar"}
-        How coefficients and gradient become a step: that of :func:`steerlens_fast.ops.step` with ``eps = 1``. A frame's
-        factor b multiplies this step. With "polar", and in family "pixel", the result equals a step of ``eps = b``.
-        With "complex" it does not: a step of any ``eps`` changes phases by at most pi, and b multiplies this change.
+        How coefficients and gradient become a step. The step is that of :func:`steerlens_fast.ops.step` with
+        ``eps = 1``, and a frame's factor b multiplies it. With "polar", and in family "pixel", the result equals a step
+        of ``eps = b``. With "complex" it does not: a step of any ``eps`` changes phases by at most pi, and b multiplies
+        this change.
     regime : {"frozen", "persistent", "live"}
         When gradients are computed. "frozen": once, at the source. "persistent": at each step, in coordinates relative
         to the source's decomposition (phases change by at most pi and log amplitudes by at most 1 in total). "live": at
@@ -241,8 +242,8 @@ class SteerableLens:
             L2 distances of several frames. The result is the source, and one frame at each distance. In the regimes
             "persistent" and "live", distances must increase.
         frames : int, optional
-            Number of frames F, including the source; by default 12 or ``steps`` + 1, whichever is less. With a table
-            of factors, or with ``distances``, the table determines F.
+            Number of frames F, including the source; by default 12 or ``steps`` + 1, whichever is less. With several
+            ``factors``, F is their number; with M ``distances``, it is M + 1.
         steps : int, optional
             Number of gradients in the regimes "persistent" and "live"; at least F - 1, and 11 by default. Each
             interval between frames takes ceil(steps / (F - 1)) gradients. Must be None in the regime "frozen".
@@ -279,8 +280,8 @@ class SteerableLens:
         -----
         The loss of a batch is the sum over its samples, so except for rounding no sample depends on the others. If
         several threads morph, only one at a time runs the model. A frame of factor 0 is the reconstructed source, with
-        errors below 3e-6 for images in [0, 1]. A distance is attained if the frame's distance differs from it by at
-        most 5e-4, and by at most a thousandth of a distance other than 0.
+        errors below 3e-6 for images in [0, 1]. A distance is attained if the error of the frame's distance is at most
+        5e-4, and at most a thousandth of the distance. (For distance 0, only the first of these applies.)
 
         **Choosing a distance.** The table contains the mean probability of the target, which is the runner-up class,
         and in parentheses the number of images classified as the target. Digits: 60 test images of 32 x 32 pixels, with
@@ -307,9 +308,9 @@ class SteerableLens:
         2 sqrt(r^2 - d^2), twice the length of a step perpendicular to the displacement so far. Later steps make up for
         shortened steps; ``attained`` says whether the distance was reached. A step changes no phase by more than 1e6
         rad. If a gradient becomes exactly zero, or too small to reach the distance, the remaining frames repeat the
-        last one, and ``reasons`` names the step. The result depends little on the number of frames. With 2, 3, 5, 8 and
-        12 frames (11 to 14 steps), target probabilities differed by at most .001 for 60 digits at a distance of 2.29,
-        and by at most .14 for four photographs at a distance of 6 (csp-joint, persistent, polar; 2026-11-28).
+        frame before, and ``reasons`` names the step. The result depends little on the number of frames. With 2, 3, 5, 8
+        and 12 frames (11 to 14 steps), target probabilities differed by at most .001 for 60 digits at a distance of
+        2.29, and by at most .14 for four photographs at a distance of 6 (csp-joint, persistent, polar; 2026-11-28).
 
         **Batches.** In the regimes "persistent" and "live", the result for an image can depend on its batch. Batch
         sizes change the model's gradients by rounding errors of about 1e-6, which grow three- to tenfold with each
@@ -472,8 +473,8 @@ class SteerableLens:
 
     def _family_for(self, images: Tensor) -> Family:
         """Return the edit family of images [B, C, H, W]; the last one is cached for images of the same shape."""
-        restriction = self.rule, self.scales, self.orientations, self.pyramid
-        key = self.family, self.color, tuple(images.shape[1:]), restriction
+        options = self.rule, self.scales, self.orientations, self.pyramid
+        key = self.family, self.color, tuple(images.shape[1:]), options
         if self._last_family is None or self._last_family[0] != key:
             family = self.family
             if isinstance(family, str):

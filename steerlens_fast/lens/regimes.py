@@ -141,7 +141,7 @@ def _factor_at_budget(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return factors [B] at distances [B], whether the distances are attained, and whether gradients are too small."""
     found = _frames_at_l2(state, motion, scale, budget[None], shares=budget.new_empty(0))
-    if found is not None:  # bitwise the factors of _render_by_one_op
+    if found is not None:  # the same factors, bit for bit, as in _render_by_one_op
         return found.factors[0], found.attained[0], found.out_of_range[0]
     range_end = _range_end(state.source, 0.0, scale)
     limits = {"max_factor": max_factor, "range_end": range_end}
@@ -185,7 +185,11 @@ def _render_by_one_op(state: MorphState, motion: Motion, scale: Tensor | None) -
 def _frames_at_l2(
     state: MorphState, motion: Motion, scale: Tensor | None, budgets: Tensor, shares: Tensor
 ) -> FramesAtL2 | None:
-    """Return F - M frames at the ``shares`` and M frames at distances [M, B] with one op; None if no op does this."""
+    """Return frames that one op renders, or None if no op takes this motion.
+
+    First come F - M frames at ``shares`` of the factor that reaches the first distance, then frames at M distances,
+    ``budgets`` [M, B].
+    """
     if not isinstance(motion, DistanceMotion) or not len(state.source):
         return None
     limits = L2Limits(
@@ -279,7 +283,7 @@ class _PersistentPosition:
         return self.anchor.frame(self.bounds)
 
 
-class _RefreshedSteps:
+class _GradientSteps:
     """Takes the gradient steps of a morph, with one op each if there is an op for the family and the images."""
 
     def __init__(self, state: MorphState, position: _LivePosition | _PersistentPosition):
@@ -349,7 +353,7 @@ def _step_by_step(
     state: MorphState, gradient: GradientFn, position: _LivePosition | _PersistentPosition
 ) -> Iterator[Tensor]:
     """Yield frames one by one, with a new gradient at each step."""
-    stepper, frame = _RefreshedSteps(state, position), int(state.schedule.starts_at_source)
+    stepper, frame = _GradientSteps(state, position), int(state.schedule.starts_at_source)
     frame_number = frame - 1 if frame else None  # the number of the frame that equals the image
     steps = list(state.schedule.steps())
     if not steps:
@@ -446,7 +450,10 @@ def _scaled(values: Tensor, scale: Tensor | None) -> Tensor:
 
 
 def _range_end(like: Tensor, reached: Tensor | float, scale: Tensor | None) -> Tensor:
-    """Return the largest factors [B] of scaled-up gradients that the dtype can add to the factors ``reached``."""
+    """Return the largest factors [B] that can be added to the factors ``reached`` without overflow.
+
+    They are factors of gradients that :func:`_scaled_up` multiplied by ``scale`` [B].
+    """
     largest = torch.finfo(like.dtype).max - reached
     if scale is None:
         return largest if isinstance(largest, Tensor) else like.new_full(like.shape[:1], largest)

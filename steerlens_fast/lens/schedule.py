@@ -34,7 +34,7 @@ class Schedule:
     factors: Tensor | None = None
     amplitude_factors: Tensor | None = None
     budgets: Tensor | None = None
-    one_frame_per_budget: bool = False  # if False, there is a single budget, which the last of F frames has
+    one_frame_per_budget: bool = False  # if False, there is a single budget, the distance of the last frame
     starts_at_source: bool = True  # the first frame has factor 0 for every sample
     moves_toward_target: bool = True  # some factor or distance is positive
     steps_per_frame: int = 1  # number of gradients from one frame to the next
@@ -68,7 +68,7 @@ class Schedule:
         return self._shares(reached) * reached
 
     def shares_of_budget(self) -> Tensor:
-        """Return the factors [F - M] of the frames before the M budgets, as shares of the first budget's factor."""
+        """Return the factors of the F - M frames before those at budgets, divided by the first budget's factor."""
         return self.budgets.new_zeros(1) if self.one_frame_per_budget else self._shares(self.budgets)[:-1, 0]
 
     def _shares(self, like: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def make_schedule(
     regime: str = "frozen",
 ) -> Schedule:
     """Check arguments of :meth:`SteerableLens.morph` and return the schedule of images [B, C, H, W]."""
-    refreshed = regime != "frozen"
+    stepwise = regime != "frozen"  # a new gradient at each step
     frames, steps = check_steps(frames, steps, regime)
     given = {"factors": factors, "max_l2": max_l2, "distances": distances}
     check_exclusive(**given)
@@ -97,11 +97,11 @@ def make_schedule(
     elif amplitude_factors is not None:
         raise ValueError(f"amplitude_factors must be None if factors is None, got {amplitude_factors!r}")
     elif distances is not None:
-        schedule = _distances_schedule(images, distances, frames, refreshed)
+        schedule = _distances_schedule(images, distances, frames, stepwise)
     else:
         schedule = _budget_schedule(images, _default_l2(bounds) if max_l2 is None else max_l2, frames, steps)
     intervals = schedule.frames - schedule.starts_at_source
-    if not refreshed:
+    if not stepwise:
         return schedule
     per_frame = steps_per_frame(steps, intervals)
     # At distance 0 nothing moves, so one gradient for each frame is enough.
@@ -235,14 +235,14 @@ def _budget_schedule(images: Tensor, max_l2, frames: int | None, steps: int | No
     return Schedule(count_frames(frames, steps), budgets=budgets, moves_toward_target=bool((table > 0).any()))
 
 
-def _distances_schedule(images: Tensor, distances, frames: int | None, refreshed: bool) -> Schedule:
+def _distances_schedule(images: Tensor, distances, frames: int | None, stepwise: bool) -> Schedule:
     """Return the schedule with one frame at each of M distances."""
     kinds, count = "a sequence of M floats, or a tensor [B, M]", len(images)
     table = _real_table("distances", distances, kinds)
     if table.dim() not in (1, 2) or not table.shape[-1] or (table.dim() == 2 and len(table) != count):
         hint = "for a single distance use max_l2="
         raise ValueError(f"distances must be {kinds} with B = {count} ({hint}), got shape {list(table.shape)}")
-    if refreshed and not bool((table.diff(dim=-1) > 0).all()):
+    if stepwise and not bool((table.diff(dim=-1) > 0).all()):
         raise ValueError(f"distances must increase in the regimes 'persistent' and 'live', got {distances!r}")
     budgets = _distances_in("distances", distances, table, images).reshape(-1, table.shape[-1]).T.expand(-1, count)
     frames = count_frames(frames, distances=len(budgets) + 1)

@@ -63,7 +63,7 @@ class Morphs:
         L2 norm of the objective's gradient with respect to the source image.
     stopped : Tensor [B], int64, or None
         The step, counted from 1, at which a morph ended because its gradient was zero, too small, infinite or NaN; 0 if
-        it did not end early. Later frames repeat the last one. Only for morphs with a new gradient at each step.
+        it did not end early. Later frames repeat the frame before. Only for morphs with a new gradient at each step.
 
     Examples
     --------

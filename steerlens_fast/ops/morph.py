@@ -239,7 +239,7 @@ def move_planes(
 ) -> Tensor:
     """Return frames, given the result of :func:`step_planes`; the second half of :func:`morph_planes`.
 
-    Both halves together return bitwise the frames of :func:`morph_planes`. The arguments are those of
+    The frames of both halves together are, bit for bit, those of :func:`morph_planes`. The arguments are those of
     :func:`morph_planes`, with ``coefficients`` [N, floats] instead of gradients. Filters, ``edit`` and ``rule`` must be
     those of the call of :func:`step_planes`.
 

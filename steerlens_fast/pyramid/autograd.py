@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def split(bank: Bank, image: Tensor, widen: tuple[bool, ...] = ()) -> tuple[Tensor, ...]:
     """Split images into bands, recorded for derivatives; see :func:`.batches.split` for ``widen``."""
-    if not needs_derivative(image):  # as in most backward passes; Function.apply would take as long as a small op
+    # Most backward passes need no derivatives of their own. Function.apply would then take as long as a small op.
+    if not needs_derivative(image):
         return _Split.forward(image, bank, widen)
     if are_batched((image,)):
         return over_batched_gradients(lambda t: _Split.apply(t, bank, widen), (image,))

@@ -12,6 +12,9 @@ bank        split                           merge
 "adjoint"   gradient w.r.t. c               synthesis from Re(c) and Im(c)
 =========== =============================== ===============================
 
+The *residual of a bank* is the part of an image that its bands do not contain. It is not the same as the high-pass and
+low-pass residuals, which can be parts of the bank. Functions that compute it require a bank of oriented scales.
+
 FFTs are not normalised; all constants are in the masks (:mod:`.masks`). :func:`.backend.choose_backend` decides how a
 bank is computed: by the ops on whole planes, or by torch.fft and the ops on bands (:mod:`.spectra`). :mod:`.batches`
 divides large batches into pieces, and :mod:`.autograd` computes derivatives.
@@ -133,7 +136,7 @@ class Bank:
         return list(masks.cached_masks(self.geometry, *options))
 
     def residual_mask(self, like: Tensor) -> Tensor:
-        """Return the share of each frequency's energy that is in none of these bands, divided by H W.
+        """Return the mask of the bank's residual: the share of each frequency's energy in none of its bands, over H W.
 
         The shape is [1, H, W] if bands are paired, else [1, H, W//2+1]. Device and precision are those of ``like``.
         """

@@ -49,7 +49,7 @@ class FilterCache:
         """Return the cached value of this geometry and key; if there is none, call ``make`` and cache the result.
 
         A value is a tensor or a tuple of tensors. ``original`` is True for float64 filters from which other filters are
-        computed. Such originals are freed first.
+        computed. When a value is added, the originals of all other geometries are freed.
         """
         group = self._groups.get(geometry)
         if group is not None:
@@ -92,9 +92,10 @@ class FilterCache:
                 self._latest = group
 
     def _shrink(self) -> None:
-        """Free filters until the limit is met: first the float64 originals of all geometries but the latest.
+        """Free the float64 originals of all geometries but the latest, and more if the limit is exceeded.
 
-        If the limit is still exceeded, the least recently used geometries are freed, then the originals of the latest.
+        Then the least recently used geometries are freed until the limit is met, except those that a captured CUDA
+        graph reads. If that is not enough, the originals of the latest geometry are freed, too.
         """
         with self._lock:
             for group in self._groups.values():
@@ -188,8 +189,8 @@ def clear_filter_cache() -> None:
     """Free all cached filters; pyramids rebuild their filters when they are next used.
 
     Filters to which compiled functions, exported programs or autograd graphs refer stay in memory. CUDA graphs do not
-    refer to the filters that they read, so capture them again. On a GPU, the memory returns to torch's allocator;
-    ``torch.cuda.empty_cache`` returns it to the device.
+    refer to the filters that they read, so capture such graphs again after this call. On a GPU, the memory returns to
+    torch's allocator; ``torch.cuda.empty_cache`` returns it to the device.
 
     Examples
     --------

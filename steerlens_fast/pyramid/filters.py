@@ -1,8 +1,9 @@
 """The formulas of the pyramid's filters, in float64.
 
 Let ``fx`` and ``fy`` be twice the frequencies of ``fftfreq``, so that Nyquist is 1, and ``r = hypot(fx, fy)``,
-``theta = atan2(fy, fx)``. For scales ``s = 0 ... J - 1`` from fine to coarse, radial filters with transitions of
-``width`` octaves, order ``n`` and ``K`` orientations ``k``::
+``theta = atan2(fy, fx)``. The pyramid has scales ``s = 0 ... J - 1`` from fine to coarse, orientations
+``k = 0 ... K - 1`` and the order ``n``. The transitions of its radial filters are ``width`` octaves wide. Its filters
+are::
 
     high_s(r) = sin(pi/2 t_s)    low_s(r) = cos(pi/2 t_s)    t_s = clamp((log2 r + s + width) / width, 0, 1)
     a_k(theta) = sqrt(C) cos(theta - pi k / K)^n             C   = 2^(2n) (n!)^2 / (K (2n)!)
@@ -85,7 +86,7 @@ def max_scales(shape: tuple[int, int]) -> int:
 
 
 def polar_grid(geometry: Geometry, block: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return log2 of the radius (-inf at DC) and the angle of each frequency in a low-frequency ``block`` [h, w]."""
+    """Return log2 of the radius (-inf at DC) and the angle of the lowest h x w frequencies, ``block`` = (h, w)."""
     (H, W), (h, w) = geometry.shape, block
     fy = 2.0 * signed_frequencies(h).double()[:, None] / H
     fx = 2.0 * signed_frequencies(w).double()[None, :] / W
@@ -153,9 +154,9 @@ def _make_band_filter(geometry: Geometry, scale: int) -> tuple[Tensor, Tensor]:
 
 
 def band_filter(geometry: Geometry, scale: int) -> Tensor:
-    """Return ``B_sk`` of scale s = ``scale`` for all k on its low-frequency block, [K, h, w]; 0 at DC and Nyquist.
+    """Return ``B_sk`` of scale s = ``scale`` for all k at the lowest h x w frequencies, [K, h, w]; 0 at DC and Nyquist.
 
-    Both of two opposite frequencies have a value, as for a real kernel.
+    It is that of a real kernel: its values at opposite frequencies are equal up to the sign (-1)^n.
     """
     return _band_filter(geometry, scale)[0]
 
@@ -172,7 +173,7 @@ def highpass_filter(geometry: Geometry) -> Tensor:
 
 
 def lowpass_filter(geometry: Geometry) -> Tensor:
-    """Return ``R_lo`` on the low-pass residual's block, [h_J, w_J]."""
+    """Return ``R_lo`` at the lowest h_J x w_J frequencies, those of the low-pass residual."""
     return CACHE.get(geometry, "lowpass", lambda: _make_lowpass_filter(geometry), original=True)
 
 

@@ -47,7 +47,7 @@ def band_shape(geometry: Geometry, part: Part) -> tuple[int, int, int]:
 
 
 def full_mask(geometry: Geometry, kind: str, part: Part) -> Tensor:
-    """Return the masks of a part's bands in the full layout, [K, h, w] float64."""
+    """Return the masks of a part's bands in the full layout (all w columns), [K, h, w] float64."""
     analysis = kind == "analysis"
     _, h, w = band_shape(geometry, part)
     samples = h * w if analysis else math.prod(geometry.shape)  # 1 / samples normalises the inverse FFT
@@ -67,7 +67,10 @@ def full_mask(geometry: Geometry, kind: str, part: Part) -> Tensor:
 
 
 def full_residual_mask(geometry: Geometry, parts: tuple[Part, ...]) -> Tensor:
-    """Return [1, H, W] float64: the share of each frequency's energy that is in none of the ``parts``, over H W."""
+    """Return the mask of a bank's residual, [1, H, W] float64, for oriented ``parts``.
+
+    It is the share of each frequency's energy that is in none of the parts, divided by H W.
+    """
     H, W = geometry.shape
     residual = torch.ones(H, W, dtype=torch.float64, device="cpu")
     for scale, orientations in parts:
@@ -78,8 +81,13 @@ def full_residual_mask(geometry: Geometry, parts: tuple[Part, ...]) -> Tensor:
     return residual.clamp(min=0)[None] / (H * W)
 
 
-def _halve_reflected(mask: Tensor, w: int, W: int) -> Tensor:
-    """Halve all columns but DC and Nyquist, because irfft2 counts the columns of a half spectrum twice."""
+def _halved_for_half_spectrum(mask: Tensor, w: int, W: int) -> Tensor:
+    """Return a mask in full layout for a merge into a half spectrum: all columns but DC and Nyquist are halved.
+
+    The merge adds the conjugates of values at negative frequencies to the values at the opposite frequencies. This sum
+    is twice the spectrum of the real image. The columns DC and Nyquist contain their own opposite frequencies, and
+    irfft2 takes the mean of both.
+    """
     weight = torch.full((w,), 0.5, dtype=mask.dtype, device="cpu")
     weight[0] = 1.0
     if w == W and W % 2 == 0:
@@ -99,20 +107,20 @@ def cached_masks(
     """
 
     def of_part(part: Part) -> Tensor:
-        reflected = merging and kind != "real" and is_oriented(part)
-        key = "mask", kind, part, reflected, device, ops.real_dtype(dtype)
-        return _cached(geometry, key, lambda: _make_mask(geometry, kind, part, reflected, device, dtype))
+        halved = merging and kind != "real" and is_oriented(part)
+        key = "mask", kind, part, halved, device, ops.real_dtype(dtype)
+        return _cached(geometry, key, lambda: _make_mask(geometry, kind, part, halved, device, dtype))
 
     key = "masks", kind, parts, merging, device, dtype
     return _cached(geometry, key, lambda: tuple(map(of_part, parts)), device)
 
 
-def _make_mask(geometry: Geometry, kind: str, part: Part, reflected: bool, device: str, dtype: torch.dtype) -> Tensor:
+def _make_mask(geometry: Geometry, kind: str, part: Part, halved: bool, device: str, dtype: torch.dtype) -> Tensor:
     mask, (_, _, w) = full_mask(geometry, kind, part), band_shape(geometry, part)
     if kind != "real" and not is_oriented(part):  # a residual is real: half layout
         mask = mask[..., : w // 2 + 1]
-    elif reflected:
-        mask = _halve_reflected(mask, w, geometry.shape[1])
+    elif halved:
+        mask = _halved_for_half_spectrum(mask, w, geometry.shape[1])
     return mask.to(device=device, dtype=ops.real_dtype(dtype)).contiguous()
 
 

@@ -32,8 +32,8 @@ class SteerablePyramid(nn.Module):
         Order n of the angular filter cos^n, 0 to 15. The kernels are n-th directional derivatives.
     orientations : int, optional
         Number of orientations K, at least ``order + 1`` (the default). Orientation k has the direction ``pi k / K``
-        (radians) in the frequency plane. Direction 0 is along +x, and responds to vertical edges; ``pi / 2`` is along
-        +y, which points down.
+        (radians) in the frequency plane. Direction 0 is along +x: orientation 0 responds to vertical edges. Direction
+        ``pi / 2`` is along +y, which points down.
     width : float
         Width of the radial filters' transition in octaves, above 0; usually 1, as in plenoptic. The name is
         plenoptic's; it is not the image's width.

@@ -64,8 +64,8 @@ def plot_pyramid(
     Each row and each residual has a colour scale of its own, because amplitudes grow from fine to coarse scales in most
     images. 0.2 % of a row's samples are beyond its colour scale.
 
-    An orientation is labelled with the direction of its frequencies; 0 degrees responds to vertical edges. A scale is
-    labelled with the frequency at which its filters peak, for transitions of an octave.
+    An orientation is labelled with the direction of its frequencies; that of 0 degrees responds to vertical edges. A
+    scale is labelled with the frequency at which its filters peak, for transitions of an octave.
 
     Examples
     --------

@@ -103,11 +103,10 @@ def to_complex(band: Tensor) -> Tensor:
 
 
 def merge_spectra(bank: Bank, spectra: Sequence[Tensor], residual: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """Merge the spectra of F * N planes' bands into images [F * N, H, W].
+    """Merge the spectra of bands into images [F * N, H, W]: F frames of N images (F = 1 outside of morphs).
 
     For a paired bank the result is complex, and its real part has the images (see :func:`real_images`). ``residual`` is
-    a tuple: the spectra of N images from :func:`image_spectrum`, and a mask. Their product is added to each of the F
-    frames.
+    a tuple: the spectra of N images from :func:`image_spectrum`, and a mask. Their product is added to each frame.
     """
     H, W = bank.geometry.shape
     masks, i_powers, widths = bank.masks(spectra[0], merging=True), bank.merge_i_powers, bank.widths

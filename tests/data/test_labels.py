@@ -41,14 +41,14 @@ def test_whole_numbers_of_any_type_are_ints():
         check_whole_numbers_of_any_type_are_ints(value)
 
 
-def check_anything_else_with_place_and_value(value):
+def check_raises_with_place_and_value(value):
     with pytest.raises(JobError, match="^t.csv, line 7: goal must be a non-negative int, got "):
         parse_class(value, "t.csv, line 7", "goal")
 
 
 def test_other_values_raise_with_place_and_value():
     for value in WRONG:
-        check_anything_else_with_place_and_value(value)
+        check_raises_with_place_and_value(value)
 
 
 def check_other_text_is_a_name(value):
@@ -168,7 +168,8 @@ def test_every_source_raises_for_wrong_labels(make, tmp_path):
         (tmp_path / str(n)).mkdir()
         with pytest.raises(JobError, match=message) as e:
             labels(make, tmp_path / str(n), values)
-        assert str(values[1]) in str(e.value) and any(place in str(e.value) for place in ("t.", "2", "1]", "hub"))
+        places = "t.csv, line 3", "t.jsonl, line 2", "t.tar!1", "[1]", "hub#train"  # by kind of source
+        assert str(values[1]) in str(e.value) and any(place in str(e.value) for place in places)
 
 
 @pytest.mark.parametrize("value", ["2.0", 2.0, "map:1=2.0", "map:1.0=2", {"1.0": "2.0"}, {1.0: 2.0}], ids=repr)

@@ -284,7 +284,7 @@ def flat(text: str) -> str:
 
 
 def test_numbers_of_the_results_page_are_those_of_the_committed_results():
-    """``python bench/evaluate.py --readme`` prints all rows and phrases that the page must contain."""
+    """``python bench/evaluate.py --print`` prints all rows and phrases that the page must contain."""
     for phrase in measured():
         assert flat(phrase) in flat(evaluation_section()), phrase
 

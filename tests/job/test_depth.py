@@ -281,7 +281,7 @@ def test_colour_in_16_bit_folders_raises(data, tmp_path, capsys):
         capsys,
         run_here(tmp_path, data=data, **options),
         "frame_dtype must be uint8 for colour frames in format 'folder'",
-        says=2,
+        status=2,
     )
     assert run_here(tmp_path / "rgb", data=data, **{**options, "format": "safetensors"}, range="0,4095") == 0
 

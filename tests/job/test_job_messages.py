@@ -44,7 +44,7 @@ def test_message_of_a_model_that_raises_names_the_options(dry, data, tmp_path, c
     """The message has the first line of the model's error and the relevant options; only the log has the traceback."""
     code = run_here(tmp_path / "out", *dry, data=data, channels=3)
     message = check_exit(
-        capsys, code, "the model failed for images of 3 x 16 x 16: RuntimeError: mat1 and mat2", says=1
+        capsys, code, "the model failed for images of 3 x 16 x 16: RuntimeError: mat1 and mat2", status=1
     )
     assert message.strip().endswith("; set --channels and --size to the model's") and "Traceback" not in message
     if not dry:
@@ -54,7 +54,7 @@ def test_message_of_a_model_that_raises_names_the_options(dry, data, tmp_path, c
 def test_dry_run_has_no_traceback(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(Classifier, "forward", lambda self, images: self.nothing)
     code = run_here(tmp_path / "out", "--dry-run", data=data)
-    assert "Traceback" not in check_exit(capsys, code, "AttributeError", "'nothing'", says=1)
+    assert "Traceback" not in check_exit(capsys, code, "AttributeError", "'nothing'", status=1)
 
 
 def test_shape_is_not_the_cause_if_images_were_accepted_before(data, tmp_path, capsys, monkeypatch):
@@ -67,7 +67,7 @@ def test_shape_is_not_the_cause_if_images_were_accepted_before(data, tmp_path, c
         return original_forward(self, images)
 
     monkeypatch.setattr(Classifier, "forward", tires)
-    message = check_exit(capsys, run_here(tmp_path / "out", data=data), "RuntimeError: I am tired", says=1)
+    message = check_exit(capsys, run_here(tmp_path / "out", data=data), "RuntimeError: I am tired", status=1)
     assert "--channels" not in message
 
 
@@ -77,7 +77,7 @@ def test_program_for_one_batch_size_is_reported(data, tmp_path, capsys):
     options = {"data": data, "model": tmp_path / "m.pt2", "batch_size": 4, "shard_size": 8}
     assert run_here(tmp_path / "even", **options) == 0
     code = run_here(tmp_path / "odd", **options, limit=6)
-    check_exit(capsys, code, "[0] == 4", "exported for one batch size", "a dynamic batch dimension", says=1)
+    check_exit(capsys, code, "[0] == 4", "exported for one batch size", "a dynamic batch dimension", status=1)
 
 
 class Fixed(torch.nn.Module):
@@ -102,11 +102,11 @@ def test_trace_for_one_batch_size_is_reported(size, data, tmp_path, capsys):
     for batch_size, limit in ((8, 8), (4, 6)):
         code = run_here(tmp_path / f"{batch_size}", **options, batch_size=batch_size, limit=limit)
         message = check_exit(
-            capsys, code, "batches of 4 only", "trace or export it with a dynamic batch dimension", says=1
+            capsys, code, "batches of 4 only", "trace or export it with a dynamic batch dimension", status=1
         )
         assert "--channels" not in message and "RuntimeError: " in message
     code = run_here(tmp_path / "size", **{**options, "size": 20}, batch_size=4)
-    check_exit(capsys, code, "set --channels and --size to the model's", says=1)
+    check_exit(capsys, code, "set --channels and --size to the model's", status=1)
 
 
 @pytest.mark.parametrize("count, message", [(1, "the only image cannot"), (3, "none of the first 3 images can")])
@@ -116,14 +116,14 @@ def test_unknown_size_is_reported_with_the_first_bad_image(count, message, tmp_p
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"" if n == 0 else b"text")
     code = run_here(tmp_path / "out", data=tmp_path / "images", model="job_models:for_zoo")
-    check_exit(capsys, code, "size must be given", message, "0.png (empty: ", "0.png has 0 bytes", says=2)
+    check_exit(capsys, code, "size must be given", message, "0.png (empty: ", "0.png has 0 bytes", status=2)
 
 
 def test_keys_that_are_not_unique_are_named_with_their_lines(data, tmp_path, capsys):
     paths = sorted(data.rglob("*.png"))[:2]
     (tmp_path / "t.csv").write_text(f"path,key\n{paths[0]},a\n\n{paths[1]},b\n{paths[1]},a\n")
     code = run_here(tmp_path / "out", data=tmp_path / "t.csv")
-    check_exit(capsys, code, "'a' twice: ", f"t.csv, line 2 ({paths[0]}) and ", f"t.csv, line 5 ({paths[1]})", says=2)
+    check_exit(capsys, code, "'a' twice: ", f"t.csv, line 2 ({paths[0]}) and ", f"t.csv, line 5 ({paths[1]})", status=2)
 
 
 # --- Grey arrays -----------------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def test_grey_arrays_have_one_channel_by_default(layout, tmp_path, capsys):
     assert main(["morph", "--out", str(out), "--resume", "--workers", "0", "--gallery", "0"]) == 0
     capsys.readouterr()
     code = main([*argv, "--out", str(tmp_path / "rgb"), "--channels", "3"])
-    check_exit(capsys, code, "images of 3 x 16 x 16", says=1)
+    check_exit(capsys, code, "images of 3 x 16 x 16", status=1)
 
 
 def test_three_means_select_three_channels(tmp_path, capsys):
@@ -239,14 +239,14 @@ def advice(capsys) -> list[list[str]]:
     ],
 )
 def test_bad_options_are_named_with_valid_ones(options, message, data, tmp_path, capsys):
-    check_exit(capsys, run_here(tmp_path / "out", data=data, **options), *message, says=2)
+    check_exit(capsys, run_here(tmp_path / "out", data=data, **options), *message, status=2)
 
 
 @pytest.mark.parametrize("target", ["label", "map:0=1"])
 def test_targets_by_label_need_labels(target, data, tmp_path, capsys):
     """An error is raised first, unless labels are read together with the images; then each item fails."""
     flat = data / "c0"
-    check_exit(capsys, run_here(tmp_path, data=flat, target=target), "target", "needs labels", "no item of", says=2)
+    check_exit(capsys, run_here(tmp_path, data=flat, target=target), "target", "needs labels", "no item of", status=2)
     assert not (tmp_path / "plan.json").exists()
     (tmp_path / "table.csv").write_text(f"path,label\n{next(flat.iterdir())},1\n{next((data / 'c1').iterdir())},\n")
     assert run_here(tmp_path / "out", data=tmp_path / "table.csv", target="label") == 3
@@ -293,7 +293,7 @@ def test_target_column_of_a_table_is_used(data, tmp_path, capsys):
     assert [r["target"] for r in records(tmp_path / "label")] == [0, 1, 2]
     table.write_text(f"path\n{paths[0]}\n")
     code = run_here(tmp_path / "none", data=table, target="column")
-    check_exit(capsys, code, "target 'column' needs a data table with a column target", says=2)
+    check_exit(capsys, code, "target 'column' needs a data table with a column target", status=2)
 
 
 def test_left_out_files_are_reported(data, tmp_path, capsys):

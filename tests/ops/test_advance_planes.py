@@ -1,4 +1,4 @@
-"""advance_planes, compared with anchors that compute a step by several ops, and with morph_planes at its factors."""
+"""advance_planes, compared with anchors that compute a step by several ops, and with renders at its factors."""
 
 import math
 from itertools import product
@@ -14,7 +14,7 @@ from steerlens_fast.families.protocols import StepExtent
 from steerlens_fast.lens.l2_search import l2_from, tolerance_at
 from steerlens_fast.lens.regimes import SEARCH_OPTIONS
 
-pytestmark = pytest.mark.skipif(not native.SIMD_WIDTH, reason="needs AVX2, and the CPU's own kernels")
+pytestmark = pytest.mark.skipif(not native.SIMD_WIDTH, reason="the op needs AVX2 or NEON")
 BOUNDS = (0.0, 1.0)
 UNLIMITED = SEARCH_OPTIONS | {"max_step_ratio": 1e30}
 
@@ -23,8 +23,8 @@ def csp(size, edit="phase", rule="complex", **options):
     return CSPFamily(SteerablePyramid(size, order=2, **options), edit, rule, floor=0.05)
 
 
-def slope(shape, step, scale=0.02, dtype=torch.float32):
-    return scale * normal(*shape, dtype=dtype, seed=step)
+def random_gradient(shape, seed, scale=0.02, dtype=torch.float32):
+    return scale * normal(*shape, dtype=dtype, seed=seed)
 
 
 def by_factors(x, position, b, a=None, phase_cap=math.inf):
@@ -65,7 +65,7 @@ def test_steps_are_those_of_the_single_ops(size, channels, edit, rule, synthesis
     anchor, expected = family.anchor(x), family.anchor(x)
     b, a = torch.tensor([[0.0, 3.0, 40.0], [1.0, 3.0, 20.0]], dtype=dtype)
     for step in range(3):  # some coordinates reach their limits
-        g = slope(shape, step, dtype=dtype)
+        g = random_gradient(shape, step, dtype=dtype)
         taken = anchor.refreshed_step(g, by_factors(x, position, b, a), bounds)
         expected.advance(g, b[None], a[None])
         position = taken.frames.view(shape)
@@ -98,14 +98,14 @@ def test_distances_are_reached(edit, rule, color, dtype):
     anchor = family.anchor(x)
     for step, target in enumerate([0.1, 0.25, 0.4]):
         extent = to_distance(x, position, target * torch.tensor([1.0, 0.5, 1.5]))
-        taken = check_search(anchor, family, slope(shape, step, dtype=dtype), extent)
+        taken = check_search(anchor, family, random_gradient(shape, step, dtype=dtype), extent)
         position = taken.frames.view(shape)
         assert ((taken.l2 - extent.limits[0]).abs() <= extent.limits[1]).all() and not taken.out_of_range.any()
 
 
 def test_search_starts_at_the_given_factor():
     shape, family = (2, 1, 32, 32), csp((32, 32))
-    x, g = image(*shape, dtype=torch.float32), slope((2, 1, 32, 32), 0)
+    x, g = image(*shape, dtype=torch.float32), random_gradient((2, 1, 32, 32), 0)
     expected = family.anchor(x).refreshed_step(g, to_distance(x, x, 0.3), BOUNDS)
     start = expected.factors[0]
     options = UNLIMITED | {"iterations": 1}
@@ -116,13 +116,13 @@ def test_search_starts_at_the_given_factor():
 def test_limits_are_kept():
     """The length of a step, a cap on phases for both kinds of steps, and factors that cannot be represented."""
     shape, family = (2, 1, 32, 32), csp((32, 32))
-    x, g = image(*shape, dtype=torch.float32), slope((2, 1, 32, 32), 0)
+    x, g = image(*shape, dtype=torch.float32), random_gradient((2, 1, 32, 32), 0)
     first = family.anchor(x)
     position = first.refreshed_step(g, to_distance(x, x, 0.5), BOUNDS).frames.view(shape)
     # A step back toward the source and beyond would reach nearly the same distance, but would be longer
     target, ratio = 0.51, 0.5
     extent = to_distance(x, position, target, options=UNLIMITED | {"max_step_ratio": ratio})
-    taken = check_search(first, family, slope(shape, 1), extent)
+    taken = check_search(first, family, random_gradient(shape, 1), extent)
     longest = ratio * math.sqrt(target**2 - 0.5**2)
     assert (l2_from(taken.frames.view(1, *shape), position)[0] <= longest * 1.01).all()
 
@@ -138,13 +138,13 @@ def test_limits_are_kept():
 
 @merged
 @pytest.mark.parametrize("color", ["rgb", "luma"])
-def test_without_coordinates_the_images_move(color):
+def test_motions_step_from_the_current_image(color):
     shape, family = (2, 3, 35, 32), csp((35, 32), "joint")
     family = family if color == "rgb" else LumaFamily(family)
     x, position = image(*shape, dtype=torch.float32), image(*shape, dtype=torch.float32, seed=5) * 0.1
     position = (0.9 * x + position).clamp(0, 1)
     target = l2_from(position[None], x)[0] + 0.2
-    motion = family.prepare(position, slope(shape, 0))
+    motion = family.prepare(position, random_gradient(shape, 0))
     taken = motion.refreshed_step(to_distance(x, position, target), BOUNDS)
     assert ((taken.l2 - target).abs() <= 1.1 * tolerance_at(target)).all()
     assert_close(taken.frames.view(1, *shape), motion.render(taken.factors[:1], bounds=BOUNDS), "render")
@@ -154,7 +154,7 @@ def test_without_coordinates_the_images_move(color):
 
 def test_gradients_without_motion_and_not_finite_ones_leave_others_alone():
     shape, family = (4, 1, 32, 32), csp((32, 32), "joint")
-    x, g = image(*shape, dtype=torch.float32), slope((4, 1, 32, 32), 0)
+    x, g = image(*shape, dtype=torch.float32), random_gradient((4, 1, 32, 32), 0)
     expected = family.anchor(x).refreshed_step(g, to_distance(x, x, 0.5), BOUNDS)
     g[1] = 0
     g[2, 0, 3, 4] = math.nan
@@ -173,7 +173,7 @@ def test_threads_change_no_bit(shape):
     def run(count):
         with memory.threads(count):
             anchor = family.anchor(x)
-            taken = anchor.refreshed_step(slope(shape, 0), to_distance(x, x, 0.5), BOUNDS)
+            taken = anchor.refreshed_step(random_gradient(shape, 0), to_distance(x, x, 0.5), BOUNDS)
             return *taken, *anchor.state
 
     expected = run(1)
@@ -196,7 +196,7 @@ def raw_arguments(factors=False) -> list:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("steerlens_fast.ops.advance.call_op", lambda name, *args: calls.append(args) or (None,) * 4)
         extent = by_factors(x, x, 2.0) if factors else to_distance(x, x, 0.1)
-        family.anchor(x).refreshed_step(slope(shape, 0), extent, BOUNDS)
+        family.anchor(x).refreshed_step(random_gradient(shape, 0), extent, BOUNDS)
     return list(calls[0])
 
 

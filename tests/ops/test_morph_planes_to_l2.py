@@ -21,7 +21,7 @@ from steerlens_fast.lens.l2_search import (
     tolerance_at,
 )
 
-pytestmark = pytest.mark.skipif(not native.SIMD_WIDTH, reason="needs AVX2, and the CPU's own kernels")
+pytestmark = pytest.mark.skipif(not native.SIMD_WIDTH, reason="the op needs AVX2 or NEON")
 BOUNDS = (0.0, 1.0)
 
 

@@ -74,7 +74,7 @@ def band_probes(
     pyramid : SteerablePyramid, optional
         The pyramid with the bands to probe; by default one of the image's size.
     max_l2 : float
-        Distance of every edit after clipping, reached within 0.1 %.
+        Distance of every edit after clipping; its error is at most 0.1 %.
     directions : int
         Number of Gaussian directions per image. For each of them, white noise replaces the gradient.
     bounds : (float, float) or None
