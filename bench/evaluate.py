@@ -2,7 +2,7 @@
 
 Writes the folders ``DATE-evaluate-PRESET`` (report, summary and records) and ``DATE-evaluate-times.json``, and prints
 the tables and phrases that ``bench/evaluation.md`` must contain, made from the newest results. A test compares them
-with the page. ``--print`` only prints them.
+with the page, which also explains the measures, such as G and E. ``--print`` only prints them.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def _attainment_phrases(summary: dict) -> list[str]:
 
 
 def _interval_table(entry: dict, published: dict | None = None) -> str:
-    """Return the rows of families and controls: value (interval) and, if there is one, / published value."""
+    """Return the rows of families and controls, with cells like ".8 (.7 to .9)" or ".8 (.7 to .9) / published"."""
     lines = []
     for family, measures in {**entry["families"], **entry["controls"]}.items():
         cells = []

@@ -48,7 +48,7 @@ class PlainPyramid:
         self.analytic = [place(b * weight / size) for b, weight, size in zip(bands, weights, sizes)]
         self.real = [place(half(b, b.shape[-1]) / n) for b in bands]  # for the synthesis and for gradients
         self.high, self.low = place(half(high, W) / n), place(half(low, low.shape[-1]) / low.numel())
-        self.low_back = place(half(low, low.shape[-1]) / n)
+        self.low_synthesis = place(half(low, low.shape[-1]) / n)
         residual = 1 - pad_half(sum_of_squares(bands), H, W)
         self.residual = place(residual.clamp(min=0) / n)
         self.columns = [split_columns(b.shape[-1]) for b in bands]
@@ -120,7 +120,7 @@ class PlainPyramid:
     def _synthesize_piece(self, high: Tensor, *bands_and_low: Tensor) -> Tensor:
         *bands, low = bands_and_low
         spectrum = times(torch.fft.rfft2(high), self.high)
-        add_half(spectrum, times(torch.fft.rfft2(low), self.low_back), self._low_shape)
+        add_half(spectrum, times(torch.fft.rfft2(low), self.low_synthesis), self._low_shape)
         return self._merged(spectrum, [band.real for band in bands])
 
     def _merged(self, spectrum: Tensor, bands: list[Tensor]) -> Tensor:

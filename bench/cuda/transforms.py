@@ -27,7 +27,7 @@ Row = Callable[[], dict]
 
 
 def rows(device: torch.device) -> Iterator[Row]:
-    """Yield a function for each row of the table; rows that need a GPU only if there is one."""
+    """Yield a function for each row of the table; without a GPU, rows that need one are left out."""
     on_gpu = device.type == "cuda"
     shape = LARGE if on_gpu else SMALL
     for work in ("analysis", "synthesis", "8-frame phase morph"):
@@ -46,7 +46,7 @@ def rows(device: torch.device) -> Iterator[Row]:
 
 
 def timed(work: str, shape, who: str, device: torch.device) -> dict:
-    """Return the row of one implementation."""
+    """Return the row of one implementation: ``who`` is its key, and "is" in the row its full name."""
     name = plenoptic_name() if who == "plenoptic" else who
     with torch.set_grad_enabled("morph" in work and who == "plenoptic"):
         function = setup(work, shape, who.partition(",")[0], device)

@@ -12,7 +12,7 @@ from ..pyramid.bank import Bank, Part
 
 
 def check_restriction(pyramid, scales: Sequence[int] | None, orientations: Sequence[int] | None) -> None:
-    """Raise unless ``pyramid`` has these scales and orientations; None is valid without scales and orientations."""
+    """Raise unless ``pyramid`` has these scales and orientations. It may be None only if both of them are None."""
     if pyramid is not None and not isinstance(pyramid, SteerablePyramid):
         raise TypeError(f"pyramid must be a SteerablePyramid or None, got {type(pyramid).__name__}")
     if pyramid is None and (scales is not None or orientations is not None):
@@ -45,7 +45,10 @@ def band_pass(
     scales: Sequence[int] | None = None,
     orientations: Sequence[int] | None = None,
 ) -> Tensor:
-    """Return images [..., H, W] with spectra times :func:`band_weights`, or unchanged if both choices are None."""
+    """Multiply the spectra of images [..., H, W] by :func:`band_weights`; return the filtered images.
+
+    If ``scales`` and ``orientations`` are None, the images are returned unchanged.
+    """
     if (scales is None and orientations is None) or not image.numel():
         return image
     weights = band_weights(image, pyramid, scales, orientations)

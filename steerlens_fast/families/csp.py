@@ -37,7 +37,7 @@ class CSPFamily:
     rule : {"complex", "polar"}
         How coefficients and gradient become a step; see :func:`steerlens_fast.ops.step`.
     eps : float
-        Length of the infinitesimal step.
+        Factor of the gradient in one step.
     floor : float
         Coefficients below this fraction of their band's largest amplitude do not move.
     scales, orientations : sequence of int, optional
@@ -236,7 +236,7 @@ class CSPAnchor(PlaneAnchor):
 
 
 def take_step(motion: CSPMotion, extent: StepExtent, bounds: Bounds, base: Tensor | None) -> StepTaken | None:
-    """Take one step of a motion with one op, or return None if no op takes these images.
+    """Take one step of a motion with one op, or return None if no op supports these images.
 
     If the motion has coordinates ``motion.state``, the op moves them in place.
     """
@@ -330,7 +330,7 @@ class CSPAnalysis:
         return (phase if family.moves_phase else None), (amplitude if family.moves_amplitude else None)
 
     def images(self, bands: Iterable[Tensor], num_frames: int) -> Tensor:
-        """Synthesize frames [F, n, H, W] from the coefficients of each scale, which are stored in the :attr:`form`.
+        """Synthesize frames [F, n, H, W] from the coefficients of each scale, which have the form :attr:`form`.
 
         If frames are complex, only their real parts are used.
         """

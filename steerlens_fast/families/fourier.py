@@ -26,7 +26,7 @@ class FourierFamily:
     rule : {"complex", "polar"}
         How coefficients and gradient become a step; see :func:`steerlens_fast.ops.step`.
     eps : float
-        Length of the infinitesimal step.
+        Factor of the gradient in one step.
     floor : float
         Coefficients below this fraction of the spectrum's largest amplitude do not move.
     pyramid : SteerablePyramid, optional

@@ -34,7 +34,7 @@ from .shared import check_image_and_gradient, clip, factor_pair
 WEIGHTS = (0.299, 0.587, 0.114)  # weights of R, G and B in ITU-R BT.601
 # Size of a block of rendered frames, by device, as a multiple of the size that memory.chunks chooses; 1 on other
 # devices. Each block repeats the analysis, so larger blocks are faster on a CPU.
-BLOCK_PASSES = {"cpu": 4}
+CHUNKS_PER_BLOCK = {"cpu": 4}
 
 
 def luma(image: Tensor) -> Tensor:
@@ -118,8 +118,8 @@ class LumaMotion:
         if is_recorded(image, self.gradient, b, a):
             return clip(frame(render(slice(None))), bounds)
         out = new_output((len(b), *image.shape), image.dtype, image.device)
-        passes = BLOCK_PASSES.get(y.device.type, 1)
-        for f in chunks(len(b), y.numel() * y.itemsize // passes, y.device):
+        multiple = CHUNKS_PER_BLOCK.get(y.device.type, 1)
+        for f in chunks(len(b), y.numel() * y.itemsize // multiple, y.device):
             for out_frame, moved_y in zip(out[f], render(f)):
                 self._store_frame(out_frame, moved_y, bounds)
         return out

@@ -25,7 +25,7 @@ class PixelFamily:
     Parameters
     ----------
     eps : float
-        Length of the infinitesimal step.
+        Factor of the gradient in one step.
     pyramid : SteerablePyramid, optional
         The pyramid that ``scales`` and ``orientations`` belong to; required with them.
     scales, orientations : sequence of int, optional

@@ -16,9 +16,9 @@ from .protocols import Bounds, PlaneFamily, PreparedPlanes
 from .shared import clip, factor_pair, factors_of_planes, flatten_planes
 
 # Size of a piece, as a multiple of the size that memory.chunks chooses. Pieces of two photographs are faster than
-# pieces of one, since each of two threads has whole planes. They still fit a cache of 32 MiB: the phases of two RGB
-# images of 224 x 224 pixels take 20 MiB.
-PASSES_PER_PIECE = 2
+# pieces of one, since two threads can share six planes evenly, but not three. They still fit a cache of 32 MiB: the
+# phases of two RGB images of 224 x 224 pixels take 20 MiB.
+CHUNKS_PER_PIECE = 2
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,13 +35,13 @@ class PlaneMotion:
         return f"{type(self).__name__}({self.family}, image {list(self.image.shape)})"
 
     def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds: Bounds = None) -> Tensor:
-        """Return frames, which are the image after ``factors`` times one step.
+        """Return frames, which are the image moved by ``factors`` times one step.
 
         Parameters
         ----------
         factors : sequence of float, or Tensor [F] or [F, *leading]
-            Factors of the phase step. A frame has one factor for all samples, or one for each index ``leading`` of
-            the first leading dimensions of the image.
+            Factors of the phase step, one for each frame, or different ones for the samples of a frame. ``leading``
+            are then the first dimensions of the image, such as [B] or [B, C].
         amplitude_factors : like ``factors``, optional
             Factors of the amplitude step, by default ``factors``.
         bounds : (float, float), optional
@@ -67,7 +67,7 @@ class PlaneMotion:
             yield slice(0, len(self.image)), self
             return
         per_sample = self.image.shape[1:-2].numel()
-        size = per_sample * self.family.prepared_bytes(self.image.dtype) // PASSES_PER_PIECE
+        size = per_sample * self.family.prepared_bytes(self.image.dtype) // CHUNKS_PER_PIECE
         for at in chunks(len(self.image), size, self.image.device):
             plane_slice = slice(at.start * per_sample, at.stop * per_sample)
             state = tuple(t[plane_slice] for t in self.state)

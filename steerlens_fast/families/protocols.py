@@ -31,7 +31,7 @@ class Motion(Protocol):
     def gradient(self) -> Tensor: ...
 
     def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds: Bounds = None) -> Tensor:
-        """Return frames [F, ..., H, W], clipped to ``bounds``: the image after ``factors`` times one step.
+        """Return frames [F, ..., H, W], clipped to ``bounds``: the image moved by ``factors`` times one step.
 
         ``amplitude_factors`` multiply the step of amplitudes. By default they equal ``factors``, which multiply
         everything else.
@@ -49,9 +49,9 @@ def check_frames(frames: Tensor, motion: Motion, count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class L2Limits:
-    """M distances of the frames of each of B samples, and limits of the search for their factors.
+    """The distances that frames of B samples must have, and limits of the search for the factors of these frames.
 
-    The last M of F frames are those at the distances.
+    A sample has M distances and F frames. The last M frames are at the distances.
     """
 
     max_l2: Tensor  # [M, B], the distances
@@ -60,7 +60,7 @@ class L2Limits:
     shares: Tensor  # [F - M], factors of the first frames as shares of the factor at the first distance
     phase_cap: float  # the user's limit of phase steps, in radians
     phase_limit: float  # largest phase step with accurate float32 sines, in radians
-    speed_share: float  # estimate of (change of planes) / (change of coefficients), for the first factor
+    speed_share: float  # estimate of (change of image) / (change of coefficients); gives the first factor to try
     iterations: int  # largest number of tried factors for each distance
 
 
@@ -69,7 +69,7 @@ class DistanceMotion(Protocol):
     """A motion that can, for some images, compute all frames at given distances with one op."""
 
     def frames_at_l2(self, limits: L2Limits, bounds: Bounds = None, base: Tensor | None = None) -> FramesAtL2 | None:
-        """Return the frames, or None if no op takes this motion.
+        """Return the frames, or None if no op supports this motion.
 
         Frames are the motion's image plus its change or, if ``base`` [B, C, H, W] is given, ``base`` plus the change in
         all channels.
@@ -90,10 +90,13 @@ class StepExtent:
 
 @runtime_checkable
 class SteppingMotion(Protocol):
-    """A motion that can, for some images, take a step with one op."""
+    """A motion that can, for some images, take a step with one op.
+
+    The step is called refreshed, since it follows a gradient that was computed anew at the present image.
+    """
 
     def refreshed_step(self, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None) -> StepTaken | None:
-        """Return the step, or None if no op takes this motion. See :class:`DistanceMotion` for ``base``."""
+        """Return the step, or None if no op supports this motion. See :class:`DistanceMotion` for ``base``."""
 
 
 @runtime_checkable
@@ -103,7 +106,7 @@ class SteppingAnchor(Protocol):
     def refreshed_step(
         self, gradient: Tensor, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None
     ) -> StepTaken | None:
-        """Move the coordinates in place along ``-gradient`` and return the step; return None if no op takes it."""
+        """Move the coordinates in place along ``-gradient`` and return the step, or None if no op supports it."""
 
 
 class Family(Protocol):

@@ -51,7 +51,8 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         uint16 and float32, images of more than 8 bits are decoded at full depth. Format "safetensors" supports all
         three dtypes; "folder" supports uint8 and, for grey frames, uint16; "wds" supports only uint8.
     batch_size, shard_size : int, optional
-        Number of images in one call of the model, and in a shard. By default, both depend on the size of an image.
+        Number of images in a batch, and in a shard. By default, both depend on the size of an image. On a GPU, the
+        model is called with a whole batch; on a CPU, a call may have fewer images.
     threads : int, optional
         Threads of torch in each worker, which may change the rounding. By default the machine's cores divided by the
         number of workers.
@@ -149,7 +150,8 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         group="outputs",
         metavar="N",
         minimum=1,
-        help="images in one call of the model (default: depends on the image size)",
+        help="images in a batch, which on a CPU may take several calls of the model (default: depends on the image "
+        "size)",
     )
     shard_size: int | None = option(
         None,

@@ -152,13 +152,13 @@ def fixed_batch(text: str, sizes: set[int]) -> int | None:
         if match is None:
             continue
         if kind == "reshape":
-            fixed, image, values = int(match[1]), prod(map(int, match[2].split(","))), int(match[3])
+            fixed, per_image, values = int(match[1]), prod(map(int, match[2].split(","))), int(match[3])
         elif kind == "product":
-            fixed, values, image = int(match[1]), int(match[1]) * int(match[2]), int(match[3])
+            fixed, values, per_image = int(match[1]), int(match[1]) * int(match[2]), int(match[3])
         else:
             fixed, given = sorted(map(int, match.groups()), key=lambda n: n in sizes)
-            image, values = 1, given
-        if fixed not in sizes and any(n * image == values for n in sizes):
+            per_image, values = 1, given
+        if fixed not in sizes and any(n * per_image == values for n in sizes):
             return fixed
     return None
 

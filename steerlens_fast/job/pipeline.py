@@ -39,9 +39,9 @@ class Pipeline:
         self._pending: deque[tuple[Shard, Batch, list[Callable[[], int]]]] = deque()
         self._publishing: Future | None = None
 
-    def add(self, shard: Shard, batch: Batch, parts: list[Callable[[], int]]) -> None:
-        """Append a batch that was submitted to the device; ``parts`` are results of :meth:`Shard.add`."""
-        self._pending.append((shard, batch, parts))
+    def add(self, shard: Shard, batch: Batch, finishers: list[Callable[[], int]]) -> None:
+        """Append a batch that was submitted to the device; ``finishers`` are results of :meth:`Shard.add`."""
+        self._pending.append((shard, batch, finishers))
         while len(self._pending) > self._max_pending:
             self._finish(*self._pending.popleft())
 
@@ -54,12 +54,12 @@ class Pipeline:
             self._finish(*self._pending.popleft())
 
     def wait(self) -> None:
-        """Wait until the last shard is published; raise its error if that failed."""
+        """Wait until the shard that is being published is complete; raise the error if publishing failed."""
         if self._publishing is not None:
             self._publishing.result()
 
-    def _finish(self, shard: Shard, batch: Batch, parts: list[Callable[[], int]]) -> None:
-        failed = sum(finish() for finish in parts)
+    def _finish(self, shard: Shard, batch: Batch, finishers: list[Callable[[], int]]) -> None:
+        failed = sum(finish() for finish in finishers)
         self._on_event({"event": "batch", "shard": batch.shard, "items": len(batch.items), "failed": failed})
         if batch.last:
             self.wait()  # only one shard is published at a time, so that few are in memory

@@ -30,7 +30,7 @@ class Plan:
     items : int
         Number of items of the data set.
     shard_size, batch_size : int
-        Items in a shard, and in one call of the model; the last shard and the last batch of a shard may be smaller.
+        Items in a shard, and in a batch; the last shard and the last batch of a shard may be smaller.
     offsets : list of int
         Byte offset in ``items.jsonl`` at which each shard begins.
     listing_sha256 : str
@@ -44,7 +44,7 @@ class Plan:
     without_target : int
         Number of items that are skipped because the target option gives them no target.
     classes : list of str or None
-        Names of the model's classes; those of the data's classes if the model's have no names.
+        Names of the model's classes or, if these have none, of the data's classes.
     labels : list of str or None
         Names of the data's classes.
     model, source, versions : dict

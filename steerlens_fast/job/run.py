@@ -218,7 +218,8 @@ def _finish(
     code = COMPLETE_WITH_FAILURES if summary["failed"] else DONE
     if not summary["complete"]:
         return Outcome(INTERRUPTED if stop.requested else code, summary)
-    remove_temporary_files(out)  # no process writes to a complete job: ranks write its summary one at a time
+    # Safe, since no process computes shards of a complete job, and ranks do this one at a time.
+    remove_temporary_files(out)
     if run_options.gallery and (new or not (out / "gallery").exists()):
         from .gallery import write_gallery
 

@@ -71,7 +71,7 @@ class Shard:
             self.frames = torch.empty(shape, dtype=dtype, pin_memory=True, device="cpu")
         else:
             self.frames = new_output(shape, dtype, torch.device("cpu"))
-        self.rows, self.records, self.parts = 0, [], 1
+        self.rows, self.records, self.batch_parts = 0, [], 1
 
     def add(self, batch: Batch, morphs: Morphs) -> Callable[[], int]:
         """Add a batch without waiting for the GPU.
@@ -82,16 +82,16 @@ class Shard:
             good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
             frames = morphs.frames if len(good) == len(batch.items) else _select(morphs.frames, good)
             frames_ready = store_frames(frames, self.frames[self.rows : self.rows + len(good)], self._transfers)
-            numbers, numbers_ready = self._transfers.numbers_to_host(morphs)
+            results, results_ready = self._transfers.results_to_host(morphs)
         first, self.rows = self.rows, self.rows + len(good)
-        return partial(self._finish, batch, numbers, first, (frames_ready, numbers_ready))
+        return partial(self._finish, batch, results, first, (frames_ready, results_ready))
 
-    def _finish(self, batch: Batch, numbers: Morphs, first: int, arrivals: tuple[Callable[[], None], ...]) -> int:
+    def _finish(self, batch: Batch, results: Morphs, first: int, arrivals: tuple[Callable[[], None], ...]) -> int:
         with self.clock.spent_on("convert"):
             for wait in arrivals:
                 wait()
         with self.clock.spent_on("records"):
-            records = make_records(batch, numbers, first, self.plan.shown_classes, self.plan.labels)
+            records = make_records(batch, results, first, self.plan.shown_classes, self.plan.labels)
         self.records += records
         return sum(record["status"] != OK for record in records)
 
@@ -114,8 +114,8 @@ class Shard:
             "failed": failed,
             "seconds": seconds,
         }
-        if self.parts > 1:  # recorded, because the batch size may change rounding errors
-            marker["batch_parts"] = self.parts
+        if self.batch_parts > 1:  # recorded, because the batch size may change rounding errors
+            marker["batch_parts"] = self.batch_parts
         write_json(marker_path(out, self.number), marker)
         return marker
 
@@ -182,9 +182,10 @@ def make_records(
 ) -> list[dict]:
     """Return the record of each item.
 
-    An item's ``row`` is the place of its frames among those of the shard, counted from ``first_row``; None if it has no
-    frames. If the model's ``classes`` have names, records have ``source_name``, ``target_name`` and ``prediction_name``
-    (of the last frame). If the data's ``labels`` have names, records have ``label_name``.
+    An item's ``row`` is the place of its frames among those of the shard, or None if it has no frames. The first item
+    with frames has the row ``first_row``. If the model's ``classes`` have names, records have ``source_name``,
+    ``target_name`` and ``prediction_name`` (of the last frame). If the data's ``labels`` have names, records have
+    ``label_name``.
     """
     columns, statuses = _columns(morphs), morphs.status.tolist()
     independent = morphs.settings.get("task") == "multilabel"
@@ -199,7 +200,7 @@ def make_records(
             record |= _status_fields(statuses[n]) | {"row": row}
             row += 1
         if independent and record["label"] not in (record["target"], ~(record["target"] or 0)):
-            record["label_differs"] = None  # unknown: only the target's label is recorded
+            record["label_differs"] = None  # unknown: the record has no prediction for the item's label
         records.append(record | _class_name_fields(record, classes, labels) | assess(record))
     return records
 
@@ -249,8 +250,9 @@ def _columns(morphs: Morphs) -> dict[str, list]:
 def _classes(morphs: Morphs) -> tuple[Tensor, Tensor, Tensor]:
     """Return the target, the class of the source, and the predicted class of each frame (UNKNOWN if not scored).
 
-    For task "multilabel", all three refer to the target's label l. The number is l if this label is present (or, in the
-    target, is to become present), and ~l if it is absent.
+    For task "multilabel", each of them is l or ~l for the target's label l. In the target, l means that the label is to
+    become present, and ~l that it is to become absent. In the others, l means that it is present, and ~l that it is
+    absent.
     """
     predictions = morphs.predictions
     predictions = predictions.masked_fill(predictions == -1, UNKNOWN)

@@ -13,7 +13,7 @@ from ..errors import OK
 
 REACHED, NOT_REACHED, ALREADY, UNSCORED = "reached", "not-reached", "already-predicted", "not-scored"
 SOURCE_UNKNOWN = ("gradient-not-finite", "image-not-in-bounds")  # the model's outputs for the source may be NaN
-ROUNDING = 1e-4  # smallest relative decrease of a probability that is not ascribed to rounding
+ROUNDING = 1e-4  # a relative decrease of a probability up to this is regarded as a rounding error
 PAIRS = 100  # maximum number of class pairs in summary.json
 
 
@@ -38,8 +38,8 @@ def assess(record: dict) -> dict[str, bool | None]:
         ``reached``
             The target is predicted for the last frame. None if ``already_predicted``.
         ``fell_below_source``, ``fell_below_earlier``
-            The target's probability in the last frame is lower than in the source, or than in any earlier scored
-            frame, by more than 0.01 % of that value.
+            The target's probability in the last frame is lower than in the source, or than its largest value in the
+            earlier scored frames, by more than 0.01 % of that value.
 
     Examples
     --------

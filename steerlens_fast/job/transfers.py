@@ -61,7 +61,7 @@ class Transfers:
             for source, destination in pairs:
                 destination.copy_(source)
             return _no_wait
-        for source, destination in pairs:  # the loop computes a source, so a copy waits only for its own
+        for source, destination in pairs:  # a generator computes each source only now: a copy waits for no later one
             self._download.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(self._download):
                 destination.copy_(source, non_blocking=True)
@@ -70,16 +70,16 @@ class Transfers:
         arrived.record(self._download)
         return arrived.synchronize
 
-    def numbers_to_host(self, morphs: Morphs) -> tuple[Morphs, Callable[[], None]]:
+    def results_to_host(self, morphs: Morphs) -> tuple[Morphs, Callable[[], None]]:
         """Copy all tensors except the frames to the host; return the copies, and a function that waits for them."""
-        # A clone of no values: a view would keep all frames in memory.
-        numbers = replace(morphs, frames=morphs.frames[..., :0].clone())
+        # The frames are replaced by an empty clone, since an empty view would keep all frames in memory.
+        results = replace(morphs, frames=morphs.frames[..., :0].clone())
         if not self.pinned:
-            return numbers.cpu(), _no_wait
+            return results.cpu(), _no_wait
         copies = {
-            n: torch.empty(t.shape, dtype=t.dtype, pin_memory=True, device="cpu") for n, t in numbers.tensors().items()
+            n: torch.empty(t.shape, dtype=t.dtype, pin_memory=True, device="cpu") for n, t in results.tensors().items()
         }
-        return replace(numbers, **copies), self.to_host((t, copies[n]) for n, t in numbers.tensors().items())
+        return replace(results, **copies), self.to_host((t, copies[n]) for n, t in results.tensors().items())
 
 
 def _no_wait() -> None:

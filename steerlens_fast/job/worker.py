@@ -67,7 +67,7 @@ class Worker:
         self.target_rule = parse_target(config.target)
         self._has_morphed = False
         self._on_event: EventCallback = lambda event: None
-        self.parts = 1  # divides the number of images that are computed at once; doubled when memory is too small
+        self.batch_divisor = 1  # a batch is computed in parts; doubled when memory is too small, to halve the parts
 
     def open(self, out: Path, plan: Plan) -> None:
         """Prepare for the shards of a plan; raise a JobError if model, data or software differ from the plan's."""
@@ -104,7 +104,7 @@ class Worker:
             while (batch := self._next_batch(batches)) is not None:
                 if shard is None:
                     shard = Shard(batch.shard, self.plan, self.transfers)
-                    self.parts = 1  # so that the result does not depend on earlier shards
+                    self.batch_divisor = 1  # so that the result does not depend on earlier shards
                     on_event({"event": "begun", "shard": batch.shard})
                 pipeline.add(shard, batch, self._compute_batch(shard, batch))
                 shard = None if batch.last else shard
@@ -135,18 +135,18 @@ class Worker:
     def _compute_batch(self, shard: Shard, batch: Batch) -> list[Callable[[], int]]:
         """Compute a batch in parts; return the result of :meth:`Shard.add` for each part.
 
-        On a CPU, a part has only as many images as the model takes at once, to limit the memory of frames in floating
+        On a CPU, a part has only as many images as one call of the model, to limit the memory of frames in floating
         point. If memory is still too small, parts are halved.
         """
         shard.clock.seconds.update(self._waiting.seconds if hasattr(self, "_waiting") else {})
         targets = self._batch_targets(batch)
         max_size = min(len(batch.items), self._samples_per_call(batch) or len(batch.items))
-        parts, at = [], 0
+        finishers, at = [], 0
         while at < len(batch.items):
-            size = -(-max_size // self.parts)
+            size = -(-max_size // self.batch_divisor)
             part = slice(at, at + size)
             try:
-                parts += self._compute_part(shard, batch.part(part), targets[part])
+                finishers += self._compute_part(shard, batch.part(part), targets[part])
                 at += size
                 continue
             except Exception as error:
@@ -154,11 +154,11 @@ class Worker:
                     raise
                 if size == 1:
                     self._raise_out_of_memory(error)
-            self.parts *= 2  # not in the except block, where the tensors of the failed call are still alive
+            self.batch_divisor *= 2  # not in the except block, where the tensors of the failed call are still alive
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-        shard.parts = max(shard.parts, self.parts)
-        return parts
+        shard.batch_parts = max(shard.batch_parts, self.batch_divisor)
+        return finishers
 
     def _compute_part(self, shard: Shard, batch: Batch, targets: list[int | None]) -> list[Callable[[], int]]:
         """Compute a part of a batch, without the images for which the model raises an error.
@@ -179,7 +179,7 @@ class Worker:
                 traceback.clear_frames(error.__traceback__)  # they keep tensors alive
                 first_error = first_error or error
         alone = [(batch.part(slice(n, n + 1)), targets[n : n + 1]) for n in range(len(batch.items))]
-        shard.parts = max(shard.parts, len(alone))
+        shard.batch_parts = max(shard.batch_parts, len(alone))
         try:
             return [self._morph_and_add(shard, *one) for one in alone]
         except Exception as error:
@@ -209,7 +209,7 @@ class Worker:
         return morphs
 
     def _samples_per_call(self, batch: Batch) -> int | None:
-        """Return the number of images that the model takes at once, or None for any number."""
+        """Return the number of images to pass to the model in one call, or None for any number."""
         if self.device.type != "cpu":
             return None
         return samples_per_call(batch.pixels[:1].to(image_dtype(self.config.dtype)), self.plan.threads)
@@ -237,7 +237,7 @@ class Worker:
         """Mark the images for which the model also raises an error in a batch of one."""
         good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
         errors = {n: own for n in good if (own := self._error_at(batch, targets, n))}
-        if errors and len(errors) == len(good) and self._fails_for_every_image(batch, targets):
+        if errors and len(errors) == len(good) and self._fails_for_other_images(batch, targets):
             self._raise_described(error, batch, targets)
         for n, own in errors.items():
             batch.loaded[n].failure = image_failure(own)
@@ -265,11 +265,11 @@ class Worker:
             return error
         return None
 
-    def _fails_for_every_image(self, batch: Batch, targets: list[int | None]) -> bool:
-        """Return whether the model, which fails for every image of this batch, fails for all images.
+    def _fails_for_other_images(self, batch: Batch, targets: list[int | None]) -> bool:
+        """Return whether the model, which fails for every image of this batch, would fail for other images, too.
 
-        In the first batch of the job, it is assumed to fail for all images if several were loaded. Otherwise the model
-        is called with a synthetic image.
+        In the first batch of the job, this is assumed if several images were loaded. Otherwise the model is called with
+        a synthetic image.
         """
         good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
         if batch.shard == 0 and batch.first and len(good) > 1:

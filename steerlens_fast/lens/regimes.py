@@ -169,7 +169,7 @@ def _render_to_budgets(state: MorphState, motion: PiecewiseMotion, scale: Tensor
 
 
 def _render_by_one_op(state: MorphState, motion: Motion, scale: Tensor | None) -> Tensor | None:
-    """Search the factors and return all frames [F, B, C, H, W] with one op, or None if no op takes this motion."""
+    """Search the factors and return all frames [F, B, C, H, W] with one op, or None if no op supports this motion."""
     schedule = state.schedule
     found = _frames_at_l2(state, motion, scale, schedule.budgets, schedule.shares_of_budget())
     if found is None:
@@ -246,7 +246,7 @@ class _LivePosition:
         self.family, self.bounds, self.image = state.family, state.bounds, state.source
 
     def step_by_op(self, gradient: Tensor, extent: StepExtent) -> StepTaken | None:
-        """Take a step with one op, or return None if no op takes this family and these images."""
+        """Take a step with one op, or return None if no op supports this family and these images."""
         if extent.limits is None:  # with given factors, a render is one op already
             return None
         motion = self.motion_along(gradient)

@@ -99,7 +99,7 @@ class MorphRun:
         fell, farthest = morphs.fell, morphs.l2[:, -1] >= morphs.l2.amax(1) * (1 - 1e-3)
         if bool((fell & farthest).any()):
             text = (
-                f"the last frame of {int(fell.sum())} of {len(morphs)} morphs has a lower target probability than an "
+                f"in {int(fell.sum())} of {len(morphs)} morphs, the last frame has a lower target probability than an "
                 "earlier frame (see Morphs.fell and Morphs.best_frame): try a smaller distance"
             )
             warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())

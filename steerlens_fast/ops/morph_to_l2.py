@@ -72,7 +72,8 @@ def morph_planes_to_l2(
     phase_cap, phase_limit : float
         No phase step exceeds the smaller of these limits, in radians.
     speed_share : float
-        Estimate of the ratio between the change of the planes and that of the coefficients, for the first factor.
+        Estimate of the ratio between the change of the planes and that of the coefficients. It gives the first factor
+        to try.
     iterations : int
         Largest number of factors to try for a distance, not counting factor 0.
 

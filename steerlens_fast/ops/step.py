@@ -28,7 +28,7 @@ def step(
     gradient : Tensor [..., h, w], real or complex
         G = dL/dRe(c) + i dL/dIm(c) of a loss L to decrease. G is real if the imaginary parts do not enter the image.
     eps : float
-        Length of the step.
+        Factor of the gradient in the step.
     rule : {"complex", "polar"}
         "complex": with ``c' = c - eps G``, the phase step is ``arg(c' conj c)``, and the amplitude step ``|c'| - |c|``.
         "polar": the phase step is ``-eps Im(G conj c)``, and the step of the log amplitude ``-eps Re(G conj c)``.

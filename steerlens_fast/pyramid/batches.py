@@ -106,7 +106,7 @@ def _store_bands(bank: Bank, part: Part, spectra: Tensor, out: Tensor) -> None:
 
 
 def _forms_match(bank: Bank, bands: Sequence[Tensor]) -> bool:
-    """Return whether merge_planes takes these bands.
+    """Return whether merge_planes supports these bands.
 
     It does not if a part that must be real is complex. A paired bank takes all bands, since it reads only real parts.
     """

@@ -983,7 +983,7 @@ print(max(codes), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def _memory_of_main_process(*commands: list[str]) -> int:
-    """Run commands in another process; return the peak memory of this process, without its workers, in KiB."""
+    """Run commands in another process; return the peak memory of that process, without its workers, in KiB."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",

@@ -40,10 +40,10 @@ class LateTransfers(Transfers):
 
         return arrive
 
-    def numbers_to_host(self, morphs):
-        numbers = replace(morphs, frames=morphs.frames[..., :0])
-        here = {name: torch.full_like(t, 77) for name, t in numbers.tensors().items()}
-        return replace(numbers, **here), self.to_host((t, here[name]) for name, t in numbers.tensors().items())
+    def results_to_host(self, morphs):
+        results = replace(morphs, frames=morphs.frames[..., :0])
+        here = {name: torch.full_like(t, 77) for name, t in results.tensors().items()}
+        return replace(results, **here), self.to_host((t, here[name]) for name, t in results.tensors().items())
 
 
 def pixels(count=12):
@@ -75,10 +75,10 @@ def test_on_the_cpu_nothing_is_copied_twice():
     assert not transfers.pinned and transfers.max_pending == 0
     assert transfers.to_device(t).data_ptr() == t.data_ptr()
     morphs = SteerableLens(Linear()).morph(image(2, 3, *SIZE, dtype=torch.float32), 1, factors=1.0, frames=2)
-    numbers, arrived = transfers.numbers_to_host(morphs)
+    results, arrived = transfers.results_to_host(morphs)
     arrived()
-    assert numbers.l2.data_ptr() == morphs.l2.data_ptr() and numbers.frames.shape[:-1] == morphs.frames.shape[:-1]
-    assert numbers.frames.untyped_storage().nbytes() == 0  # the frames can be freed before the records are made
+    assert results.l2.data_ptr() == morphs.l2.data_ptr() and results.frames.shape[:-1] == morphs.frames.shape[:-1]
+    assert results.frames.untyped_storage().nbytes() == 0  # the frames can be freed before the records are made
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ def data():
 
 
 @pytest.fixture(scope="module")
-def reader(data):
+def digit_classifier(data):
     """A classifier of digits that was trained for one epoch and classifies most digits correctly."""
     return digits_data.train(data, epochs=1)
 
@@ -122,7 +122,7 @@ def test_frames_are_the_composed_ones(name, rule, regime, color, device):
     ],
     ids=str,
 )
-def test_limits_and_pyramids_reach_the_family(name, regime, options):
+def test_family_has_the_bands_and_the_pyramid_of_the_options(name, regime, options):
     x, model = images(), smooth()
     lens = SteerableLens(model, family=name, regime=regime, **options)
     morphs = lens.morph(x, TARGET, factors=FACTORS, **steps(regime, 3))
@@ -327,11 +327,11 @@ def test_cap_limits_the_search_for_a_budget(regime):
 @pairwise
 @rules
 @pytest.mark.parametrize("bounds", [(0, 1), None], ids=str)
-def test_first_live_step_is_nearly_linear_in_the_cap(data, reader, rule, bounds):
-    """Published distances are 1.45, 2.84, 5.37 at 0.25, 0.5 and 1 rad; each must be 1.76 to 2.11 times the previous."""
+def test_first_live_step_is_nearly_linear_in_the_cap(data, digit_classifier, rule, bounds):
+    """Published distances are 1.45, 2.84, 5.37 at 0.25, 0.5 and 1 rad; each must be 1.68 to 2.38 times the previous."""
     l2 = []
     for cap in (0.25, 0.5, 1.0):
-        lens = SteerableLens(reader, rule=rule, regime="live", phase_cap=cap, bounds=bounds)
+        lens = SteerableLens(digit_classifier, rule=rule, regime="live", phase_cap=cap, bounds=bounds)
         l2.append(lens.morph(data.test_images[:100], factors=1e9, frames=2, steps=1, score="none").l2[:, 1])
     for less, more in zip(l2, l2[1:]):
         assert less.min() > 1e-3
@@ -345,10 +345,10 @@ def test_first_live_step_is_nearly_linear_in_the_cap(data, reader, rule, bounds)
 @names
 @rules
 @pytest.mark.parametrize("budget", [2.0, 12.0])
-def test_budgets_are_met_on_hundreds_of_digits(data, reader, name, rule, budget):
+def test_budgets_are_met_on_hundreds_of_digits(data, digit_classifier, name, rule, budget):
     """Within 5e-4. If a budget is reported as not attained, no factor near the returned one comes much closer."""
     x = data.test_images[:300]
-    lens = SteerableLens(reader, family=name, rule=rule)
+    lens = SteerableLens(digit_classifier, family=name, rule=rule)
     morphs = lens.morph(x, max_l2=budget, frames=3, score="none")
     miss = (morphs.l2[:, -1] - budget).abs()
     assert morphs.attained.shape == (len(x),) and morphs.budget.tolist() == [[budget]] * len(x)
@@ -362,7 +362,7 @@ def test_budgets_are_met_on_hundreds_of_digits(data, reader, name, rule, budget)
         near = 0.9
         if name not in ("pixel", "csp-amplitude"):  # no phase turns by more than 1e6 rad
             far = x[out_of_reach]
-            motion = family_of(name, rule, shape=(32, 32)).prepare(far, gradient(reader, far, rest.target))
+            motion = family_of(name, rule, shape=(32, 32)).prepare(far, gradient(digit_classifier, far, rest.target))
             limit = 1e6 / motion.largest_phase_step()[:, None]
             assert (rest.factors[:, -1:] <= 1.001 * limit).all()
             table, near = table.minimum(limit), 0.8  # the search ends at this limit, beyond which phases are inaccurate
@@ -403,8 +403,8 @@ def test_budgets_of_steps_are_interpolated_between_frames():
 
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
-def test_frames_of_new_gradients_are_evenly_spaced_in_distance(data, reader, regime):
-    lens = SteerableLens(reader, family="csp-joint", rule="polar", regime=regime)
+def test_frames_of_new_gradients_are_evenly_spaced_in_distance(data, digit_classifier, regime):
+    lens = SteerableLens(digit_classifier, family="csp-joint", rule="polar", regime=regime)
     morphs = lens.morph(data.test_images[:40], max_l2=2.0, frames=5, score="last")
     ladder = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0])
     assert ((morphs.l2 - ladder).abs() <= 5e-4)[morphs.attained].all() and morphs.attained.float().mean() > 0.9
@@ -463,9 +463,9 @@ def test_number_of_frames_does_not_change_the_gradients(regime, options):
 
 
 @pytest.mark.parametrize("name", ["pixel", "csp-joint"])
-def test_number_of_frames_hardly_changes_the_result(data, reader, name):
+def test_number_of_frames_hardly_changes_the_result(data, digit_classifier, name):
     x = data.test_images[:30]
-    lens = SteerableLens(reader, family=name, rule="polar", regime="persistent")
+    lens = SteerableLens(digit_classifier, family=name, rule="polar", regime="persistent")
     last = [lens.morph(x, max_l2=2.0, frames=frames, score="last") for frames in (2, 3, 5, 8, 12)]
     probability = torch.stack([morphs.target_probability[:, -1] for morphs in last])
     assert all(morphs.attained.all() for morphs in last)
@@ -495,7 +495,7 @@ class Turning(torch.nn.Module):
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 def test_step_is_limited_if_the_gradient_turns_back(regime):
-    """Along the reversed gradient, 3/4 of the distance is reached only on the other side of the source."""
+    """Along the reversed gradient, the next distance is reached only on the other side of the source."""
     x, l2 = torch.full((1, 1, 16, 16), 0.5), 4.0
     lens = SteerableLens(Turning(), family="pixel", regime=regime, objective="logit")
     morphs = lens.morph(x, 1, max_l2=l2, frames=5, steps=4, score="none")
@@ -567,9 +567,9 @@ def test_no_step_changes_a_phase_by_more_than_1e6_radians(regime, name, rule):
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "fourier"])  # real FFTs depend on their batch
-def test_batch_changes_no_bit_with_internal_batch_size_1(data, reader, regime, name):
+def test_batch_changes_no_bit_with_internal_batch_size_1(data, digit_classifier, regime, name):
     x = data.test_images[:4]
-    lens = SteerableLens(reader, family=name, rule="polar", regime=regime)
+    lens = SteerableLens(digit_classifier, family=name, rule="polar", regime=regime)
     together = lens.morph(x, max_l2=2.0, frames=4, internal_batch_size=1)
     for i in (0, 3):
         alone = lens.morph(x[i : i + 1], together.target[i : i + 1], max_l2=2.0, frames=4)
@@ -577,8 +577,8 @@ def test_batch_changes_no_bit_with_internal_batch_size_1(data, reader, regime, n
 
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
-def test_steps_with_new_gradients_are_more_accurate_than_the_reported_tolerance(data, reader, regime):
-    lens = SteerableLens(reader, family="csp-joint", rule="polar", regime=regime)
+def test_steps_with_new_gradients_are_more_accurate_than_the_reported_tolerance(data, digit_classifier, regime):
+    lens = SteerableLens(digit_classifier, family="csp-joint", rule="polar", regime=regime)
     morphs = lens.morph(data.test_images[:40], max_l2=2.0, frames=5, score="none")
     ladder = torch.tensor([0.5, 1.0, 1.5, 2.0])
     assert morphs.attained.all() and (morphs.l2[:, 1:] - ladder).abs().max() < 2e-5
@@ -622,7 +622,7 @@ def test_morphs_beyond_the_best_frame_warn():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert lens.morph(x, 1, max_l2=3.2).best_frame.tolist() == [11]
-    with pytest.warns(UserWarning, match="1 of 1 morphs has a lower target probability"):
+    with pytest.warns(UserWarning, match="in 1 of 1 morphs, the last frame has a lower target probability"):
         morphs = lens.morph(x, 1, max_l2=6.4)  # twice the distance of the best image from the source
     assert morphs.fell.all() and morphs.best_frame[0] in (5, 6)
 
@@ -632,9 +632,9 @@ def test_warning_counts_all_morphs_that_fell():
     peaked = lambda t: torch.stack([torch.full_like(t[:, 0, 0, 0], -4.0), -(t - 0.7).square().sum((1, 2, 3))], 1)
     lens = SteerableLens(peaked, family="pixel", bounds=None)
     shares = torch.tensor([[0.0, 0.5, 1.0], [0.5, 1.0, 0.9]])  # the second is on its way back
-    with pytest.warns(UserWarning, match="2 of 2 morphs has a lower"):
+    with pytest.warns(UserWarning, match="in 2 of 2 morphs, the last frame has a lower"):
         farthest = lens.morph(x, 1, max_l2=6.4).factors[:, -1:]
-    with pytest.warns(UserWarning, match="2 of 2 morphs has a lower"):
+    with pytest.warns(UserWarning, match="in 2 of 2 morphs, the last frame has a lower"):
         morphs = lens.morph(x, 1, factors=shares * farthest)
     assert morphs.fell.sum() == 2
 
@@ -1026,8 +1026,8 @@ def test_search_analyses_each_sample_once(monkeypatch):
 @pytest.mark.parametrize(
     "extent", [{"max_l2": 1.5}, {"distances": [0.4, 3.0]}, {"factors": 60.0, "frames": 4}], ids=str
 )
-def test_one_op_steps_as_renders_do(regime, name, rule, color, cap, extent):
-    """Refreshed steps by one op, and by rendering every factor that a search tries, are the same but for rounding."""
+def test_steps_by_one_op_equal_steps_by_rendering(regime, name, rule, color, cap, extent):
+    """One op gives the same step as a search that renders every factor it tries, except for rounding errors."""
     if not native.SIMD_WIDTH:
         pytest.skip("needs the ops on whole planes")
     cap = None if name == "csp-amplitude" else cap

@@ -1,4 +1,4 @@
-"""advance_planes, compared with anchors that compute a step by several ops, and with renders at its factors."""
+"""advance_planes, compared with anchors that step by several ops, and with renders at the factors it returns."""
 
 import math
 from itertools import product
@@ -78,7 +78,7 @@ def test_steps_are_those_of_the_single_ops(size, channels, edit, rule, synthesis
 
 
 def check_search(anchor, family, gradient, extent, bounds=BOUNDS):
-    """Check that the step to a distance is the one by the factors that it returns; return its results."""
+    """Check that the step to a distance equals a step with the factors that the search found; return the step."""
     other = copy_of(anchor, family)
     taken = anchor.refreshed_step(gradient, extent, bounds)
     same = other.refreshed_step(gradient, by_factors(extent.source, extent.position, *taken.factors), bounds)
@@ -152,7 +152,7 @@ def test_motions_step_from_the_current_image(color):
         assert torch.equal(taken.frames.view(1, *shape), motion.render(taken.factors[:1], bounds=BOUNDS))
 
 
-def test_gradients_without_motion_and_not_finite_ones_leave_others_alone():
+def test_gradients_that_are_zero_or_not_finite_do_not_affect_other_samples():
     shape, family = (4, 1, 32, 32), csp((32, 32), "joint")
     x, g = image(*shape, dtype=torch.float32), random_gradient((4, 1, 32, 32), 0)
     expected = family.anchor(x).refreshed_step(g, to_distance(x, x, 0.5), BOUNDS)

@@ -122,7 +122,7 @@ def test_source_outside_the_bounds_is_clipped():
     check_with_the_search(motion, limits_of(motion, [[3.0, 4.0]]), bounds)
 
 
-def test_gradients_without_motion_and_not_finite_ones_leave_others_alone():
+def test_gradients_that_are_zero_or_not_finite_do_not_affect_other_samples():
     motion = motion_of(csp((32, 32), "joint"), (5, 1, 32, 32))
     expected = motion.frames_at_l2(limits_of(motion, [0.5]), BOUNDS)
     motion.gradient[1] = 0

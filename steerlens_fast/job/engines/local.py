@@ -34,7 +34,7 @@ ATTEMPTS = 3
 # The script of a worker process. It makes the working directory the last entry of sys.path, not the first as with
 # python -m: the directory may contain a clone of this repository, whose folder steerlens_fast must not be imported in
 # place of the installed package. Garbage is not collected until the model is loaded: imports create many objects and
-# little garbage, and with collections they take a quarter longer (timm).
+# little garbage, and collecting it makes them a quarter slower (measured with timm).
 WORKER_SCRIPT = """import gc, os, sys
 gc.disable()
 here = [folder for folder in sys.path if not folder or os.path.abspath(folder) == os.getcwd()]
@@ -88,7 +88,7 @@ class Local:
         self._pending: deque[int] = deque()
         self._plan: Plan | None = None
         self._lost: dict[int, str] = {}  # skipped shards, and how the last worker ended
-        # How often a worker exited that had only this shard; the key None is for workers without a shard.
+        # By shard, how many workers exited while they had only this shard; the key None counts those without a shard.
         self._exits: Counter[int | None] = Counter()
         # Shards that were assigned together to a worker that exited. They are then assigned one at a time, to find the
         # one that causes the exit.
@@ -197,7 +197,7 @@ class Local:
         self._selector.unregister(worker.popen.stdout)
         status, shards = worker.kill(grace=5.0), worker.assigned
         worker.assigned = []
-        if worker.ended:
+        if worker.end_requested:
             return
         end = f"{describe_status(status)}{self._images_of(worker)}"
         worker.log_line(f"the worker ended while it had {f'shards {shards}' if shards else 'no shard'}: {end}")
@@ -255,7 +255,7 @@ class _Process:
         self.assigned: list[int] = []
         self.computing: dict | None = None  # the event of the images that its model computes
         self.model: dict | None = None
-        self.opened = self.ended = False
+        self.opened = self.end_requested = False
         self._line = b""
         command = [sys.executable, "-c", WORKER_SCRIPT]
         # The worker can import the same modules as this process, for example from the folder of a script.
@@ -293,14 +293,14 @@ class _Process:
 
     def cancel_pending(self) -> None:
         """Cancel the assigned shards that have not begun."""
-        if self.opened and not self.ended:
-            self.ended = True
+        if self.opened and not self.end_requested:
+            self.end_requested = True
             self.send({"stop": True})
 
     def end(self) -> None:
         """Let the process end when it has computed its shards."""
-        if self.opened and not self.ended:
-            self.ended = True
+        if self.opened and not self.end_requested:
+            self.end_requested = True
             self.send({"end": True})
 
     def read(self) -> list[dict] | None:

@@ -27,7 +27,8 @@ from ..worker import Worker
 
 def main() -> int:
     """Run the worker until its supervisor ends it; return the exit status."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor handles Ctrl-C, which reaches all processes
+    # Only the supervisor handles SIGINT, which a cluster may send to all processes.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # output of the model goes to the log

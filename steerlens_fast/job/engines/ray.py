@@ -113,13 +113,13 @@ class _Actor:
 
     def describe(self) -> dict:
         """Return the model's description."""
-        return self._loaded().loaded.description
+        return self._get_worker().loaded.description
 
     def run_shard(self, out: str, shard: int) -> list[dict]:
         """Compute one shard and return its events."""
         events: list[dict] = []
         with log_unexpected_errors(Path(out) / "logs" / f"worker-{self._number}.log"):
-            worker = self._loaded()
+            worker = self._get_worker()
             if not self._opened:
                 worker.open(Path(out), Plan.read(Path(out)))
                 self._opened = True
@@ -129,7 +129,7 @@ class _Actor:
             worker.run(shards, events.append)
         return events
 
-    def _loaded(self) -> Worker:
+    def _get_worker(self) -> Worker:
         """Return the worker; it is made in the first call, since Ray reports errors in ``__init__`` as a dead actor."""
         self._worker = self._worker or Worker(*self._arguments)
         return self._worker

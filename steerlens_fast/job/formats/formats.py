@@ -69,8 +69,8 @@ class Format(Protocol):
         folder, shard_name
             As for :meth:`write`.
         records : list of dict
-            All records of the shard, or some; the frames of others are not decoded. If no record has a row, sizes that
-            are unknown are 0 in the result's shape.
+            All records of the shard, or some; the frames of others are not decoded. If no record has a row, the result
+            is empty: n is 0, and depending on the format, the other sizes may be 0, too.
 
         Raises
         ------

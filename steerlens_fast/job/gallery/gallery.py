@@ -247,7 +247,7 @@ def _facts(config: dict, plan: Plan, done: CompletedShards) -> list[list[str]]:
 
 
 def _setting(value, prefix: str = "") -> str:
-    """Return a setting as text, as on the command line; ``prefix`` is that of mappings."""
+    """Return a setting as text, as on the command line; the text of a mapping begins with ``prefix``."""
     if isinstance(value, dict):
         return prefix + ",".join(f"{a}={b}" for a, b in value.items())
     return ", ".join(map(_setting, value)) if isinstance(value, list) else str(value)

@@ -64,11 +64,11 @@ class Card {
 
   describe() {
     const {example} = this, list = this.find(".numbers"), {attained} = example;
-    const begins = example.factors[example.start] === 0 || example.l2[example.start] === 0;
+    const startsAtSource = example.factors[example.start] === 0 || example.l2[example.start] === 0;
     this.find(".source").setAttribute("aria-label", `Source image of ${example.key}`);
     const place = `frame ${example.start + 1}, nearest to the source`;
-    this.find("figure figcaption").textContent = begins ? "source" : place;
-    const from = begins ? "" : ` from frame ${example.start + 1}`;
+    this.find("figure figcaption").textContent = startsAtSource ? "source" : place;
+    const from = startsAtSource ? "" : ` from frame ${example.start + 1}`;
     const scale = `difference${data.channels === 1 ? "" : " of each channel"}${from}, ±${number(example.scale)}`;
     const caption = this.find(".difference figcaption");
     caption.textContent = scale;
@@ -358,7 +358,7 @@ function start() {
   byId("all").max = last;
   const small = data.width <= 96 && data.height <= 96;
   byId("cards").classList.toggle("small", small);
-  byId("cards").style.setProperty("--whole", `${data.width}px`);
+  byId("cards").style.setProperty("--image-width", `${data.width}px`);
   arrange();
   const near = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) cards[entry.target.dataset.number].load();
