@@ -77,6 +77,35 @@ void set_coordinates(const char* op, AdvancePlanes<T>& p) {
   }
 }
 
+// Whether two contiguous tensors share memory.
+inline bool overlap(const Tensor& a, const Tensor& b) {
+  const auto begin = [](const Tensor& t) {
+    return reinterpret_cast<uintptr_t>(t.const_data_ptr());
+  };
+  const auto end = [&](const Tensor& t) {
+    return begin(t) + static_cast<uintptr_t>(t.numel()) * t.element_size();
+  };
+  return begin(a) < end(b) && begin(b) < end(a);
+}
+
+// Threads write the coordinates of some planes while others read the arguments of other planes.
+template <typename T>
+void check_no_overlap(const char* op, const AdvancePlanes<T>& p) {
+  const MorphInputs& morph = p.morph.morph.in;
+  std::vector<Tensor> others = {morph.images, morph.gradients, p.in.source, p.in.position};
+  for (const auto& filters : {morph.analysis, morph.synthesis})
+    others.insert(others.end(), filters.begin(), filters.end());
+  for (const auto& t : {p.morph.in.base, p.in.factors, p.in.limits})
+    if (t) others.push_back(*t);
+  for (size_t i = 0; i < p.in.coordinates.size(); ++i) {
+    const Tensor& written = p.in.coordinates[i];
+    for (const Tensor& other : others)
+      if (overlap(written, other))
+        fail(op, "coordinates[", i, "] must not share memory with another argument");
+    others.push_back(written);
+  }
+}
+
 template <typename T>
 AdvancePlanes<T> prepare_advance_planes(const PlaneLimits& limits, const MorphInputs& morph_in,
                                         const AdvanceInputs& in, const MorphOptions& options,
@@ -112,6 +141,7 @@ AdvancePlanes<T> prepare_advance_planes(const PlaneLimits& limits, const MorphIn
   if (in.factors) check_per_sample<T>(op, "factors", *p.in.factors, images, 2, B);
   if (in.limits) check_per_sample<T>(op, "limits", *p.in.limits, images, 4, B);
   set_coordinates(op, p);
+  check_no_overlap(op, p);
   args.searches = in.limits.has_value();
   const T* rows = const_data<T>(args.searches ? *p.in.limits : *p.in.factors);
   if (args.searches) {

@@ -190,8 +190,9 @@ MorphPlanesToL2<T> prepare_morph_planes_to_l2(const PlaneLimits& limits, MorphIn
   args.samples = check_samples(op, images, p.in);
   args.channels = check_base<T>(op, images, args.samples, p.in);
   check_l2_limits<T>(op, images, args.samples, p.in);
-  if (l2_options.iterations < 0)
-    fail(op, "iterations must be at least 0, got ", l2_options.iterations);
+  constexpr int64_t kMaxIterations = int64_t{1} << 20;  // the kernels store a distance for each
+  if (l2_options.iterations < 0 || l2_options.iterations > kMaxIterations)
+    fail(op, "iterations must be from 0 to ", kMaxIterations, ", got ", l2_options.iterations);
   const int64_t B = args.samples, M = p.in.max_l2.size(0), F = M + p.in.shares.size(0);
   const int64_t N = images.size(0), H = images.size(1), W = images.size(2);
   args.morph = p.morph.args;

@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from .enums import edit_index, rule_index
-from .registration import call_op, check_plane_dtype, check_plane_ops_exist, fake
+from .registration import call_op, check_no_tangent, check_plane_dtype, check_plane_ops_exist, fake, leaves
 
 
 class StepTaken(NamedTuple):
@@ -60,8 +61,8 @@ def advance_planes(
     images, gradients : Tensor [B * planes_per_sample, H, W], float32 or float64
         Planes that the coordinates are anchored at, and the gradient at the present image.
     coordinates : sequence of Tensors [B * planes_per_sample, K, h, w], contiguous
-        For each group of bands, delta if phases move, then eta if amplitudes move. They are written in place. The
-        sequence may be empty.
+        For each group of bands, delta if phases move, then eta if amplitudes move. They are written in place, and
+        must not share memory with each other or with another argument. The sequence may be empty.
     planes_per_sample : int
     source, position : Tensor [B * channels, H, W], like all tensors in the dtype of ``images``
         Images from which distances are measured, and the present images. They are read only if ``limits`` is given.
@@ -107,21 +108,28 @@ def advance_planes(
     ...     taken = advance_planes(*args, factors=torch.ones(2, 1))
     ...     assert taken.frames.shape == (1, 2, 32, 32) and bool(phases.any())
     """
-    tensors = images, gradients, source, position, *coordinates
-    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-        raise RuntimeError("advance_planes has no derivative: use morph_planes")
     low, high = (-math.inf, math.inf) if bounds is None else bounds
     options = i_power, edit_index(edit), rule_index(rule), complex_bands, eps, floor, low, high
     search = phase_cap, phase_limit, speed_share, max_step_ratio, iterations
     groups = list(analysis), list(synthesis)
     args = images, gradients, list(coordinates), planes_per_sample, base, source, position, factors, limits, *groups
     check_plane_ops_exist("advance_planes", args)
-    return StepTaken(*call_op("advance_planes", *args, *options, *search))
+    tensors = (t for t in leaves(args) if isinstance(t, Tensor))
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        # Not by register_no_derivative, since torch registers derivatives only of ops that write no argument.
+        raise RuntimeError("advance_planes has no derivative: use morph_planes")
+    check_no_tangent("advance_planes", args)
+    taken = StepTaken(*call_op("advance_planes", *args, *options, *search))
+    if not torch.compiler.is_compiling():  # torch does this only for ops that are registered from Python
+        increment_version(coordinates)
+    return taken
 
 
 @fake("advance_planes")
 def _(images, gradients, coordinates, planes_per_sample, base, source, *options):
     check_plane_dtype("images", images)
+    if planes_per_sample < 1:
+        raise RuntimeError(f"planes_per_sample must be at least 1, got {planes_per_sample}")
     samples = images.shape[0] // planes_per_sample
     l2 = images.new_empty(samples)
     return source.new_empty(1, *source.shape), images.new_empty(2, samples), l2, torch.empty_like(l2, dtype=torch.bool)

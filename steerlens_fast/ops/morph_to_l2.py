@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from .enums import edit_index, rule_index
-from .registration import call_op, check_plane_dtype, check_plane_ops_exist, fake, register_no_derivative
+from .registration import (
+    call_op,
+    check_no_tangent,
+    check_plane_dtype,
+    check_plane_ops_exist,
+    fake,
+    register_no_derivative,
+)
 
 
 class FramesAtL2(NamedTuple):
@@ -110,6 +117,7 @@ def morph_planes_to_l2(
     search = phase_cap, phase_limit, speed_share, iterations
     args = images, gradients, planes_per_sample, base, *limits, list(analysis), list(synthesis), *options, *search
     check_plane_ops_exist("morph_planes_to_l2", args)
+    check_no_tangent("morph_planes_to_l2", args)
     return FramesAtL2(*call_op("morph_planes_to_l2", *args))
 
 

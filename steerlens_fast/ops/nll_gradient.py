@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..torch_internals import below_autograd, has_transforms
 from . import reference
-from .registration import fake
+from .registration import fake, has_tangent, register_no_derivative
 
 _ops = torch.ops.steerlens_fast
 
@@ -20,13 +20,14 @@ def nll_gradient(scores: Tensor, target: Tensor) -> Tensor:
     Parameters
     ----------
     scores : Tensor [N, classes], float32 or float64
-        Class scores. On CPUs, one op computes the gradient; elsewhere, plain torch computes it.
+        Class scores. On CPUs, one op computes the gradient, unless its derivative is recorded; otherwise, plain torch
+        computes it.
     target : Tensor [N], int64
 
     Returns
     -------
     Tensor [N, classes]
-        The gradient; 0 for scores of -inf. It has no derivative.
+        The gradient; 0 for scores of -inf.
 
     Examples
     --------
@@ -34,12 +35,19 @@ def nll_gradient(scores: Tensor, target: Tensor) -> Tensor:
     >>> nll_gradient(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))
     tensor([[ 0.5000, -0.5000]])
     """
-    if scores.device.type != "cpu" or has_transforms() or torch.compiler.is_compiling():
+    if scores.device.type != "cpu" or torch.compiler.is_compiling() or _needs_derivative(scores):
         return reference.nll_gradient(scores, target)
     with below_autograd():
         return _ops.nll_gradient(scores, target)
 
 
+def _needs_derivative(scores: Tensor) -> bool:
+    return has_transforms() or (torch.is_grad_enabled() and scores.requires_grad) or has_tangent([scores])
+
+
 @fake("nll_gradient")
 def _(scores, target):
     return torch.empty_like(scores, memory_format=torch.contiguous_format)
+
+
+register_no_derivative("nll_gradient", "the op nll_gradient has no derivative: use steerlens_fast.ops.nll_gradient")

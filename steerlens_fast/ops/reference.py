@@ -35,15 +35,15 @@ def nll_gradient(scores: Tensor, target: Tensor) -> Tensor:
     The steps are those of autograd for the objective "nll" in ``classifier.objectives``.
     """
     lowest, index = torch.finfo(scores.dtype).min, target[:, None]
-    others = scores.clamp(min=lowest).scatter_(1, index, lowest)
-    largest = others.amax(1, keepdim=True)
-    others.sub_(largest)
-    total = others.exp().sum(1, keepdim=True).log_()
-    gap = (scores.gather(1, index) - largest).sub_(total)
+    others = scores.clamp(min=lowest).scatter(1, index, lowest)
+    largest = others.detach().amax(1, keepdim=True)
+    others = others - largest
+    total = others.exp().sum(1, keepdim=True).log()
+    gap = (scores.gather(1, index) - largest) - total
     _, buffer = torch.ops.aten.log_sigmoid_forward(gap)
     slope = torch.ops.aten.log_sigmoid_backward(torch.ones_like(gap), gap, buffer)  # 1 - probability of the target
-    gradient = others.sub_(total).exp_().mul_(slope).masked_fill_(scores == -torch.inf, 0.0)
-    return gradient.scatter_(1, index, 0 - slope)
+    gradient = ((others - total).exp() * slope).masked_fill(scores == -torch.inf, 0.0)
+    return gradient.scatter(1, index, 0 - slope)
 
 
 def pair(planes: Tensor, run: int) -> Tensor:

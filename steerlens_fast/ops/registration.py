@@ -121,6 +121,12 @@ def has_tangent(values) -> bool:
     return found
 
 
+def check_no_tangent(name: str, args) -> None:
+    """Raise if an argument has a forward-mode tangent, which the op would drop."""
+    if not torch.compiler.is_compiling() and has_tangent(args):
+        raise RuntimeError(f"{name} has no derivative: use morph_planes")
+
+
 # --- Fakes, which return shapes and dtypes for meta tensors, torch.compile and torch.export ---
 
 

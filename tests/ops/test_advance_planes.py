@@ -8,6 +8,7 @@ import torch
 from cases import ODD_LAYOUTS, PLANE_DTYPES, RAW, image, normal, on_tensors, plane_dtypes
 from pairwise import covering, merged
 from tolerances import assert_close
+from torch.autograd import forward_ad
 
 from steerlens_fast import CSPFamily, LumaFamily, SteerablePyramid, memory, native, ops
 from steerlens_fast.families.protocols import StepExtent
@@ -213,10 +214,39 @@ def test_opcheck():
     tests = "test_schema", "test_autograd_registration", "test_faketensor"
     for factors in (True, False):
         torch.library.opcheck(RAW.advance_planes.default, raw_arguments(factors), test_utils=tests)
-    x = torch.rand(1, 3, 28, 28, requires_grad=True)
-    args = raw_arguments()
+
+
+def advance(args: dict):
+    """Take a step by the wrapper."""
+    first = "images gradients coordinates planes_per_sample source position analysis synthesis i_power".split()
+    options = {name: args[name] for name in ("base", "factors", "limits")}
+    return ops.advance_planes(*(args[name] for name in first), edit="joint", **options)
+
+
+@merged
+@pytest.mark.parametrize("name", ["images", "coordinates", "analysis", "base", "factors"])
+def test_derivatives_raise(name):
+    args = dict(zip(NAMES, raw_arguments(factors=True), strict=True))
+    args["base"] = args["images"].clone()
+    value, zeros = args[name], [t.clone() for t in args["coordinates"]]
+    require_grad = lambda t: t.clone().requires_grad_()
+    recorded = [require_grad(t) for t in value] if isinstance(value, list) else require_grad(value)
     with pytest.raises(RuntimeError, match="advance_planes has no derivative: use morph_planes"):
-        ops.advance_planes(x[0], x[0], [], 3, x[0], x[0], args[9], args[10])
+        advance({**args, name: recorded})
+    with forward_ad.dual_level():
+        dual = lambda t: forward_ad.make_dual(t.clone(), torch.ones_like(t))
+        dual = [dual(t) for t in value] if isinstance(value, list) else dual(value)
+        with pytest.raises(RuntimeError, match="advance_planes has no derivative: use morph_planes"):
+            advance({**args, name: dual})
+    assert all(map(torch.equal, args["coordinates"], zeros))
+
+
+def test_autograd_notices_that_coordinates_have_moved():
+    args, weight = dict(zip(NAMES, raw_arguments(), strict=True)), torch.ones((), requires_grad=True)
+    product_of = args["coordinates"][1] * weight
+    advance(args)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product_of.sum().backward()
 
 
 def test_compiled_op_moves_the_coordinates():
@@ -246,13 +276,16 @@ def bad_arguments(args: dict) -> list:
         (dict(coordinates=[t.double() for t in coordinates]), r"coordinates\[0\] must have dtype float32"),
         (dict(coordinates=[t[:5] for t in coordinates]), r"coordinates\[0\] must have shape \[6, 3, 32, 28\]"),
         (dict(coordinates=[t.mT.contiguous().mT for t in coordinates]), r"coordinates\[0\] must be contiguous"),
+        (dict(coordinates=[coordinates[0]] * 2 + coordinates[2:]), r"coordinates\[1\] must not share memory with"),
+        (dict(position=coordinates[1].view(-1, 32, 28)[6:12]), r"coordinates\[1\] must not share memory with"),
         (dict(source=torch.rand(5, 32, 28)), r"source must have shape \[6, 32, 28\], got \[5, 32, 28\]"),
         (dict(position=torch.rand(6, 32, 28).double()), "position must have dtype float32"),
         (dict(limits=None), "either factors or limits must be given, got neither"),
         (dict(factors=torch.ones(2, 2)), "either factors or limits must be given, got both"),
         (dict(limits=torch.ones(3, 2)), r"limits must have shape \[4, 2\], got \[3, 2\]"),
         (dict(limits=None, factors=torch.ones(2, 3)), r"factors must have shape \[2, 2\], got \[2, 3\]"),
-        (dict(iterations=-1), "iterations must be at least 0, got -1"),
+        (dict(iterations=-1), "iterations must be from 0 to 1048576, got -1"),
+        (dict(iterations=2**62), "iterations must be from 0 to 1048576, got 4611686018427387904"),
         (dict(edit=3), "edit must be 0 .* got 3"),
     ]
 
@@ -262,4 +295,6 @@ def test_bad_arguments_raise():
     for change, message in bad_arguments(args):
         with pytest.raises(RuntimeError, match=f"advance_planes: .*{message}"):
             RAW.advance_planes(**{**args, **change})
+    with pytest.raises(RuntimeError, match="planes_per_sample must be at least 1, got 0"):
+        RAW.advance_planes(*on_tensors(lambda t: t.to("meta"), list({**args, "planes_per_sample": 0}.values())))
     assert not any(t.any() for t in args["coordinates"])

@@ -8,6 +8,7 @@ import torch
 from cases import ODD_LAYOUTS, PLANE_DTYPES, RAW, image, normal, on_tensors
 from pairwise import covering, merged
 from tolerances import assert_close
+from torch.autograd import forward_ad
 
 from steerlens_fast import CSPFamily, LumaFamily, SteerablePyramid, memory, native, ops
 from steerlens_fast.families.protocols import L2Limits
@@ -188,6 +189,9 @@ def test_opcheck():
     torch.library.opcheck(RAW.morph_planes_to_l2.default, args, test_utils="test_faketensor")
     with pytest.raises(RuntimeError, match="morph_planes_to_l2 has no derivative: use morph_planes"):
         RAW.morph_planes_to_l2(args[0].requires_grad_(), *args[1:])[0].sum().backward()
+    with forward_ad.dual_level(), pytest.raises(RuntimeError, match="morph_planes_to_l2 has no derivative"):
+        dual = forward_ad.make_dual(args[1], torch.ones_like(args[1]))
+        ops.morph_planes_to_l2(args[0].detach(), dual, args[2], *args[4:10])
 
 
 @merged
@@ -216,7 +220,8 @@ BAD_ARGUMENTS = [
     (dict(tolerances=torch.ones(2, 2)), r"tolerances must have shape \[1, 2\]"),
     (dict(range_ends=torch.ones(3)), r"range_ends must have shape \[2\], got \[3\]"),
     (dict(shares=torch.ones(3).double()), "shares must have dtype float32"),
-    (dict(iterations=-1), "iterations must be at least 0, got -1"),
+    (dict(iterations=-1), "iterations must be from 0 to 1048576, got -1"),
+    (dict(iterations=2**61), "iterations must be from 0 to 1048576, got 2305843009213693952"),
     (dict(edit=3), "edit must be 0 .* got 3"),
 ]
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from cases import ODD_LAYOUTS, RAW, normal
 from pairwise import merged
+from torch.autograd import forward_ad
 from torch.nn.functional import cross_entropy
 
 from steerlens_fast import memory, ops
@@ -51,7 +52,26 @@ def test_scores_that_are_not_finite_are_as_in_the_formula(dtype, target):
 
 
 def test_opcheck():
-    torch.library.opcheck(RAW.nll_gradient.default, inputs(3, 7))
+    scores, target = inputs(3, 7)
+    torch.library.opcheck(RAW.nll_gradient.default, (scores, target))
+    with pytest.raises(RuntimeError, match="the op nll_gradient has no derivative"):
+        RAW.nll_gradient(scores.requires_grad_(), target).sum().backward()
+
+
+def test_derivatives_are_those_of_softmax():
+    scores, target = inputs(3, 7, torch.float64)
+    scores[0, 2], direction = -INF, normal(3, 7, dtype=torch.float64, seed=2)
+    slope = scores.softmax(1)
+    expected = slope * (direction - (slope * direction).sum(1, keepdim=True))  # the Hessian is symmetric
+    leaf = scores.clone().requires_grad_()
+    (recorded,) = torch.autograd.grad(ops.nll_gradient(leaf, target), leaf, direction)
+    _, pull_back = torch.func.vjp(lambda s: ops.nll_gradient(s, target), scores)
+    _, tangent = torch.func.jvp(lambda s: ops.nll_gradient(s, target), (scores,), (direction,))
+    with forward_ad.dual_level():
+        dual = ops.nll_gradient(forward_ad.make_dual(scores, direction), target)
+        found = forward_ad.unpack_dual(dual).tangent
+    for derivative in (recorded, *pull_back(direction), tangent, found):
+        torch.testing.assert_close(derivative, expected, rtol=1e-12, atol=1e-14)
 
 
 @merged
