@@ -77,7 +77,7 @@ def strips(rows: Sequence[tuple], title: str, note: str = NOTE) -> Figure:
 def _of_all(examples: Sequence) -> Figure:
     """Return a figure of the morphs by phase of all photographs."""
     rows = [(f"{_short(e.source)}\n→ {e.photograph.target}", e, "phase") for e in examples]
-    return strips(rows, "phases of the luma, along refreshed gradients")
+    return strips(rows, "phases of the luma, with a new gradient at each step")
 
 
 def _draw_verdicts(axes, example, family: str) -> None:

@@ -210,7 +210,7 @@ class CSPMotion(PlaneMotion):
             iterations=limits.iterations,
         )
 
-    def refreshed_step(self, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None) -> StepTaken | None:
+    def take_step(self, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None) -> StepTaken | None:
         """See :class:`SteppingMotion`."""
         return take_step(self, extent, bounds, base)
 
@@ -224,7 +224,7 @@ class CSPMotion(PlaneMotion):
 class CSPAnchor(PlaneAnchor):
     """See :class:`Anchor`."""
 
-    def refreshed_step(
+    def take_step(
         self, gradient: Tensor, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None
     ) -> StepTaken | None:
         """See :class:`SteppingAnchor`."""

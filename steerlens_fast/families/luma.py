@@ -145,11 +145,11 @@ class LumaMotion:
             return None
         return self.motion.frames_at_l2(limits, bounds, self.image)
 
-    def refreshed_step(self, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None) -> StepTaken | None:
+    def take_step(self, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None) -> StepTaken | None:
         """See :class:`SteppingMotion`."""
         if base is not None or not isinstance(self.motion, SteppingMotion):
             return None
-        return self.motion.refreshed_step(extent, bounds, self.image)
+        return self.motion.take_step(extent, bounds, self.image)
 
     def speed(self) -> Tensor | None:
         """See :class:`PiecewiseMotion`. All three channels change like the luma, hence the factor sqrt(3)."""
@@ -175,14 +175,14 @@ class LumaAnchor:
         _, gradient = check_image_and_gradient(self.image, gradient)
         return LumaMotion(self.image, gradient, self.y, self.anchor.toward(self._of_luma(gradient)))
 
-    def refreshed_step(
+    def take_step(
         self, gradient: Tensor, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None
     ) -> StepTaken | None:
         """See :class:`SteppingAnchor`."""
         if base is not None or not isinstance(self.anchor, SteppingAnchor):
             return None
         _, gradient = check_image_and_gradient(self.image, gradient)
-        return self.anchor.refreshed_step(self._of_luma(gradient), extent, bounds, self.image)
+        return self.anchor.take_step(self._of_luma(gradient), extent, bounds, self.image)
 
     def advance(self, gradient: Tensor, factors: Factors, amplitude_factors: Factors | None = None) -> None:
         """See :class:`Anchor`."""

@@ -95,7 +95,7 @@ class SteppingMotion(Protocol):
     The step is called refreshed, since it follows a gradient that was computed anew at the present image.
     """
 
-    def refreshed_step(self, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None) -> StepTaken | None:
+    def take_step(self, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None) -> StepTaken | None:
         """Return the step, or None if no op supports this motion. See :class:`DistanceMotion` for ``base``."""
 
 
@@ -103,7 +103,7 @@ class SteppingMotion(Protocol):
 class SteppingAnchor(Protocol):
     """An anchor that can, for some images, take a step with one op."""
 
-    def refreshed_step(
+    def take_step(
         self, gradient: Tensor, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None
     ) -> StepTaken | None:
         """Move the coordinates in place along ``-gradient`` and return the step, or None if no op supports it."""

@@ -250,7 +250,7 @@ class _LivePosition:
         if extent.limits is None:  # with given factors, a render is one op already
             return None
         motion = self.motion_along(gradient)
-        taken = motion.refreshed_step(extent, self.bounds) if isinstance(motion, SteppingMotion) else None
+        taken = motion.take_step(extent, self.bounds) if isinstance(motion, SteppingMotion) else None
         if taken is not None:
             self.image = taken.frames.view(self.image.shape)
         return taken
@@ -273,7 +273,7 @@ class _PersistentPosition:
     def step_by_op(self, gradient: Tensor, extent: StepExtent) -> StepTaken | None:
         """See :class:`_LivePosition`."""
         anchor = self.anchor
-        return anchor.refreshed_step(gradient, extent, self.bounds) if isinstance(anchor, SteppingAnchor) else None
+        return anchor.take_step(gradient, extent, self.bounds) if isinstance(anchor, SteppingAnchor) else None
 
     def motion_along(self, gradient: Tensor) -> Motion:
         return self.anchor.toward(gradient)

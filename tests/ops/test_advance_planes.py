@@ -67,7 +67,7 @@ def test_steps_are_those_of_the_single_ops(size, channels, edit, rule, synthesis
     b, a = torch.tensor([[0.0, 3.0, 40.0], [1.0, 3.0, 20.0]], dtype=dtype)
     for step in range(3):  # some coordinates reach their limits
         g = random_gradient(shape, step, dtype=dtype)
-        taken = anchor.refreshed_step(g, by_factors(x, position, b, a), bounds)
+        taken = anchor.take_step(g, by_factors(x, position, b, a), bounds)
         expected.advance(g, b[None], a[None])
         position = taken.frames.view(shape)
         assert_close(position, expected.frame(bounds), "render")
@@ -81,8 +81,8 @@ def test_steps_are_those_of_the_single_ops(size, channels, edit, rule, synthesis
 def check_search(anchor, family, gradient, extent, bounds=BOUNDS):
     """Check that the step to a distance equals a step with the factors that the search found; return the step."""
     other = copy_of(anchor, family)
-    taken = anchor.refreshed_step(gradient, extent, bounds)
-    same = other.refreshed_step(gradient, by_factors(extent.source, extent.position, *taken.factors), bounds)
+    taken = anchor.take_step(gradient, extent, bounds)
+    same = other.take_step(gradient, by_factors(extent.source, extent.position, *taken.factors), bounds)
     assert torch.equal(taken.frames, same.frames) and torch.equal(taken.l2, same.l2)
     assert all(map(torch.equal, coordinates(anchor), coordinates(other)))
     return taken
@@ -107,10 +107,10 @@ def test_distances_are_reached(edit, rule, color, dtype):
 def test_search_starts_at_the_given_factor():
     shape, family = (2, 1, 32, 32), csp((32, 32))
     x, g = image(*shape, dtype=torch.float32), random_gradient((2, 1, 32, 32), 0)
-    expected = family.anchor(x).refreshed_step(g, to_distance(x, x, 0.3), BOUNDS)
+    expected = family.anchor(x).take_step(g, to_distance(x, x, 0.3), BOUNDS)
     start = expected.factors[0]
     options = UNLIMITED | {"iterations": 1}
-    taken = family.anchor(x).refreshed_step(g, to_distance(x, x, 0.3, start=start, options=options), BOUNDS)
+    taken = family.anchor(x).take_step(g, to_distance(x, x, 0.3, start=start, options=options), BOUNDS)
     assert torch.equal(taken.factors, expected.factors) and torch.equal(taken.frames, expected.frames)
 
 
@@ -119,7 +119,7 @@ def test_limits_are_kept():
     shape, family = (2, 1, 32, 32), csp((32, 32))
     x, g = image(*shape, dtype=torch.float32), random_gradient((2, 1, 32, 32), 0)
     first = family.anchor(x)
-    position = first.refreshed_step(g, to_distance(x, x, 0.5), BOUNDS).frames.view(shape)
+    position = first.take_step(g, to_distance(x, x, 0.5), BOUNDS).frames.view(shape)
     # A step back toward the source and beyond would reach nearly the same distance, but would be longer
     target, ratio = 0.51, 0.5
     extent = to_distance(x, position, target, options=UNLIMITED | {"max_step_ratio": ratio})
@@ -131,10 +131,10 @@ def test_limits_are_kept():
     largest = cap / motion.largest_phase_step()
     taken = check_search(family.anchor(x), family, g, to_distance(x, x, 5.0, phase_cap=cap))
     torch.testing.assert_close(taken.factors[0], largest, rtol=1e-6, atol=0)
-    taken = family.anchor(x).refreshed_step(g, by_factors(x, x, 1e4, 2e4, phase_cap=cap), BOUNDS)
+    taken = family.anchor(x).take_step(g, by_factors(x, x, 1e4, 2e4, phase_cap=cap), BOUNDS)
     torch.testing.assert_close(taken.factors, largest * torch.tensor([[1.0], [2.0]]), rtol=1e-6, atol=0)
     weak = to_distance(x, x, 1.0, range_end=torch.tensor([1.0, 1e30]))
-    assert family.anchor(x).refreshed_step(1e-4 * g, weak, BOUNDS).out_of_range.tolist() == [True, False]
+    assert family.anchor(x).take_step(1e-4 * g, weak, BOUNDS).out_of_range.tolist() == [True, False]
 
 
 @merged
@@ -146,7 +146,7 @@ def test_motions_step_from_the_current_image(color):
     position = (0.9 * x + position).clamp(0, 1)
     target = l2_from(position[None], x)[0] + 0.2
     motion = family.prepare(position, random_gradient(shape, 0))
-    taken = motion.refreshed_step(to_distance(x, position, target), BOUNDS)
+    taken = motion.take_step(to_distance(x, position, target), BOUNDS)
     assert ((taken.l2 - target).abs() <= 1.1 * tolerance_at(target)).all()
     assert_close(taken.frames.view(1, *shape), motion.render(taken.factors[:1], bounds=BOUNDS), "render")
     if color == "rgb":
@@ -156,11 +156,11 @@ def test_motions_step_from_the_current_image(color):
 def test_gradients_that_are_zero_or_not_finite_do_not_affect_other_samples():
     shape, family = (4, 1, 32, 32), csp((32, 32), "joint")
     x, g = image(*shape, dtype=torch.float32), random_gradient((4, 1, 32, 32), 0)
-    expected = family.anchor(x).refreshed_step(g, to_distance(x, x, 0.5), BOUNDS)
+    expected = family.anchor(x).take_step(g, to_distance(x, x, 0.5), BOUNDS)
     g[1] = 0
     g[2, 0, 3, 4] = math.nan
     anchor = family.anchor(x)
-    taken = anchor.refreshed_step(g, to_distance(x, x, 0.5), BOUNDS)
+    taken = anchor.take_step(g, to_distance(x, x, 0.5), BOUNDS)
     assert all(torch.equal(a.view(-1, 4)[:, [0, 3]], b.view(-1, 4)[:, [0, 3]]) for a, b in zip(taken[1:], expected[1:]))
     assert torch.equal(taken.frames[0, [0, 3]], expected.frames[0, [0, 3]])
     assert not any(t[1].any() for t in anchor.state)
@@ -174,7 +174,7 @@ def test_threads_change_no_bit(shape):
     def run(count):
         with memory.threads(count):
             anchor = family.anchor(x)
-            taken = anchor.refreshed_step(random_gradient(shape, 0), to_distance(x, x, 0.5), BOUNDS)
+            taken = anchor.take_step(random_gradient(shape, 0), to_distance(x, x, 0.5), BOUNDS)
             return *taken, *anchor.state
 
     expected = run(1)
@@ -197,7 +197,7 @@ def raw_arguments(factors=False) -> list:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("steerlens_fast.ops.advance.call_op", lambda name, *args: calls.append(args) or (None,) * 4)
         extent = by_factors(x, x, 2.0) if factors else to_distance(x, x, 0.1)
-        family.anchor(x).refreshed_step(random_gradient(shape, 0), extent, BOUNDS)
+        family.anchor(x).take_step(random_gradient(shape, 0), extent, BOUNDS)
     return list(calls[0])
 
 
