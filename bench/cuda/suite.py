@@ -20,7 +20,7 @@ from common import ROOT, TESTS, phase_arguments, write_result
 
 CORES_PER_PART = 3
 MAX_PARTS = 6  # each process needs memory for its CUDA context
-QUICK = ["pyramid/test_filters_show_the_right_number.py", "pyramid/test_transforms.py"]  # files of a dry run
+QUICK = ["pyramid/test_filters.py", "pyramid/test_transforms.py"]  # files of a dry run
 
 
 def main() -> int:
