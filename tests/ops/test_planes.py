@@ -382,8 +382,9 @@ def test_gradients_of_a_morph_are_those_of_float64(synthesis, taken):
         torch.autograd.grad(family.prepare(*pair).render([0.5, 1.0]).square().sum(), pair)
         for pair in ((x, g), (wide_x, wide_g))
     ]
-    # In each precision, two analyses (image and gradient) and one synthesis (frames).
-    assert taken == {"split_planes": 4, "merge_planes": 2}
+    # In each precision that has plane ops, two analyses (image and gradient) and one synthesis (frames).
+    precisions = 2 if native.SIMD_WIDTH else 1  # emulated CUDA kernels take only float32
+    assert taken == {"split_planes": 2 * precisions, "merge_planes": precisions}
     for a, e in zip(*grads):
         assert_close(a, e, "render")
 
