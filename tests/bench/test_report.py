@@ -127,6 +127,13 @@ def test_photographs_have_rates_and_shares_of_the_gradients():
     assert tables.photographs({"photographs": [row]})[-1] == "| csp-phase, factors | 16.0 | 0.86 |"
 
 
+def test_headline_has_the_rows_with_its_baseline():
+    other = speed_row("analysis, default allocator", "default", 1.0, tuned=2.0)
+    rows = [speed_row("analysis", mode, ours, plenoptic=ours * 3) for mode, ours in (("default", 0.5), ("tuned", 0.25))]
+    lines = tables.headline(speed(*(row | {"shape": "8x3x224x224"} for row in (other, *rows))))
+    assert lines[2:] == ["| analysis, 8x3x224x224 | 500 / 250 ms | plenoptic 2 | 3.00x / 3.00x as fast |"]
+
+
 def test_gpu_has_one_allocator():
     row = speed_row("analysis", "cuda", 0.001, plenoptic=0.004, ffts=0.0005)
     assert "| 1.00 |" in tables.transforms(speed(row))[-1]
