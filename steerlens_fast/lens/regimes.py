@@ -297,9 +297,10 @@ class _GradientSteps:
         gradient, scale = _scaled_up(gradient, size, self.state.schedule)
         size = _scaled(size, scale).double() if step.budget is not None else size
         start = None if step.budget is None or self.last_move is None else self.last_move / size
-        taken = self._by_op(step, gradient, scale, start)
+        range_end = None if step.budget is None else _range_end(self.b, self.b, scale)
+        taken = self._by_op(step, gradient, range_end, start)
         if taken is None:
-            taken = self._by_renders(step, gradient, scale, start, size > 0)
+            taken = self._by_renders(step, gradient, range_end, start, size > 0)
         self.image, db, da = taken
         # If the gradient is 0, rounding errors have determined the factor.
         db, da = where_good(size > 0, db, 0.0), None if da is None else where_good(size > 0, da, 0.0)
@@ -309,7 +310,7 @@ class _GradientSteps:
         self.a = self.a + _scaled(db if da is None else da, scale)
 
     def _by_op(
-        self, step: Step, gradient: Tensor, scale: Tensor | None, start: Tensor | None
+        self, step: Step, gradient: Tensor, range_end: Tensor | None, start: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None] | None:
         """Return (next image, phase factors, amplitude factors), computed by one op, or None if there is no op."""
         state = self.state
@@ -317,11 +318,10 @@ class _GradientSteps:
             return None
         cap = math.inf if state.phase_cap is None else state.phase_cap
         extent = partial(StepExtent, state.source, self.image, cap)
-        if step.budget is None:
+        if range_end is None:
             a = step.factor if step.amplitude_factor is None else step.amplitude_factor
             taken = self.position.step_by_op(gradient, extent(factors=torch.stack([step.factor, a])))
         else:
-            range_end = _range_end(self.b, self.b, scale)
             first = torch.zeros_like(range_end) if start is None else start.to(range_end.dtype)
             limits = torch.stack([step.budget, _step_tolerance(step.budget), range_end, first])
             taken = self.position.step_by_op(gradient, extent(limits=limits, options=SEARCH_OPTIONS))
@@ -333,17 +333,16 @@ class _GradientSteps:
         return taken.frames.view(state.source.shape), b, None if step.amplitude_factor is None else a
 
     def _by_renders(
-        self, step: Step, gradient: Tensor, scale: Tensor | None, start: Tensor | None, moves: Tensor
+        self, step: Step, gradient: Tensor, range_end: Tensor | None, start: Tensor | None, moves: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return (next image, phase factors, amplitude factors), with a render for each factor that is tried.
 
         Samples that are not in ``moves`` [B] have factor 0.
         """
         motion = self.position.motion_along(gradient)
-        if step.budget is None:
+        if range_end is None:
             b, a = _given_factors(self.state, motion, step)
         else:
-            range_end = _range_end(self.b, self.b, scale)
             b, a = _budget_factors(self.state, motion, step, self.image, range_end, start), None
         b, a = where_good(moves, b, 0.0), None if a is None else where_good(moves, a, 0.0)
         return self.position.move(motion, gradient, b, a), b, a

@@ -28,11 +28,9 @@ double l2_between(const T* a, const T* b, int64_t size) {
 template <typename T>
 struct AdvanceSample {
   const AdvanceArgs<T>& args;
-  const MotionKernels<T>& motion;
+  const MorphParts<T>& parts;
   const AnchorKernels<T>& anchor;
-  const MorphStep<T>& step;
-  const FrameSynthesis<T>& synthesis;
-  const MorphToL2<T>& to_l2;  // for its limits
+  const MorphToL2<T>& to_l2;  // for its limits and frames
   FrameValues<T> values;
   double* distances;  // [B, distances_per_sample]
 
@@ -61,7 +59,8 @@ struct AdvanceSample {
     void draw(Factors<T> factors) {
       if (factors.phase == drawn.phase && factors.amplitude == drawn.amplitude) return;
       for (size_t i = 0; i < memory.planes.size(); ++i)
-        of.draw_plane(n, first + i, factors, memory.planes[i], workspace, executor);
+        of.to_l2.draw_plane(n, first + i, 0, factors, memory.planes[i], nullptr, of.values,
+                            workspace, executor);
       drawn = factors;
     }
 
@@ -90,7 +89,7 @@ struct AdvanceSample {
   template <typename Executor>
   void sample(int64_t n, const Workspace<T>& workspace, const Executor& executor) const {
     const int64_t count = planes_in_memory(args);
-    const SampleMemory<T> memory(workspace.extra, args.to_l2, motion, count);
+    const SampleMemory<T> memory(workspace.extra, args.to_l2, parts.motion, count);
     for (int64_t first = 0; first < args.to_l2.planes_per_sample; first += count) {
       Run<Executor> run{*this, n, first, memory, workspace, executor};
       prepare(run);
@@ -112,10 +111,10 @@ struct AdvanceSample {
     for (size_t i = 0; i < run.memory.planes.size(); ++i) {
       const int64_t plane = run.n * args.to_l2.planes_per_sample + run.first + i;
       const Groups<T>& groups = run.memory.planes[i];
-      step.analyze(plane, groups, run.workspace, run.executor);
+      parts.step.analyze(plane, groups, run.workspace, run.executor);
       for_coordinates(plane, groups, run.executor, anchor.read);
-      step.take_steps(plane, groups, run.memory.gradient, run.workspace, run.executor);
-      step.write_sizes(plane, groups, run.executor);
+      parts.step.take_steps(plane, groups, run.memory.gradient, run.workspace, run.executor);
+      parts.step.write_sizes(plane, groups, run.executor);
     }
   }
 
@@ -192,24 +191,6 @@ struct AdvanceSample {
     return given > 0 ? clamped(given, Limits::min(), Limits::max())
                      : to_l2.first_factor(n, args.to_l2.max_l2[n]);
   }
-
-  // The frame of plane c of sample n.
-  template <typename Executor>
-  void draw_plane(int64_t n, int64_t c, Factors<T> factors, const Groups<T>& groups,
-                  const Workspace<T>& workspace, const Executor& executor) const {
-    const MorphToL2Args<T>& l2_args = args.to_l2;
-    const int64_t area = l2_args.area(), channels = l2_args.channels / l2_args.planes_per_sample;
-    const int64_t first = c * channels * area;
-    const T* image = l2_args.image_of(n) + first;
-    T* to = frame(n) + first;
-    if (!args.anchored() && factors.phase == 0 && factors.amplitude == 0)
-      return values.copy(image, channels * area, to, executor);
-    const T* plane = l2_args.morph.images + (n * l2_args.planes_per_sample + c) * area;
-    const SampleWriter<T> writer{
-        values,   groups.back(),           plane,  image, to, l2_args.morph.synthesis.W, area,
-        channels, l2_args.base != nullptr, nullptr};
-    synthesis.frame(groups, factors, workspace, executor, writer);
-  }
 };
 
 }  // namespace
@@ -217,28 +198,20 @@ struct AdvanceSample {
 template <typename T>
 void run_advance(AdvanceArgs<T>& args) {
   MorphArgs<T>& morph = args.to_l2.morph;
-  const FilterMemory<T> filters({&morph.analysis.groups, &morph.synthesis.groups});
-  share_filters(morph);
-  MotionKernels<T> motion = motion_kernels(morph);
+  MorphParts<T> parts(morph);
   AnchorKernels<T> anchor = {};
   if (args.anchored())
     for_edit(morph.moves_phase(), morph.moves_amplitude(), morph.rule,
-             MakeAnchorKernels<T>{motion, anchor});
-  const FftTables<T> ffts(morph.analysis);
-  const Analysis<T> analysis{morph.analysis, ffts};
-  const Synthesis<T> synthesis{morph.synthesis, ffts};
-  const MorphStep<T> step{morph, motion, analysis};
-  const FrameSynthesis<T> frame_synthesis{morph, motion, synthesis};
+             MakeAnchorKernels<T>{parts.motion, anchor});
   const FrameValues<T> values{morph.low, morph.high, StreamingVecWriter(0)};
-  const MorphToL2<T> to_l2{args.to_l2, motion, step, frame_synthesis, values, values, nullptr};
+  const MorphToL2<T> to_l2{args.to_l2, parts, values, values, nullptr};
   const ScratchMemory distances(args.to_l2.samples * AdvanceSample<T>::distances_per_sample(args) *
                                 int64_t{sizeof(double)});
-  const AdvanceSample<T> advance{
-      args, motion, anchor, step, frame_synthesis, to_l2, values, distances.data<double>()};
+  const AdvanceSample<T> advance{args, parts, anchor, to_l2, values, distances.data<double>()};
   const auto work = [&](int64_t n, const Workspace<T>& workspace, const auto& executor) {
     advance.sample(n, workspace, executor);
   };
-  for_each_item(morph.analysis, ffts, work,
+  for_each_item(morph.analysis, parts.ffts, work,
                 {SampleMemory<T>::vectors(args.to_l2, AdvanceSample<T>::planes_in_memory(args)), 0,
                  args.to_l2.planes_per_sample});
 }

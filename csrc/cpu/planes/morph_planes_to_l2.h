@@ -103,15 +103,13 @@ struct FrameFactor {
 template <typename T>
 struct MorphToL2 {
   const MorphToL2Args<T>& args;
-  const MotionKernels<T>& motion;
-  const MorphStep<T>& step;
-  const FrameSynthesis<T>& synthesis;
+  const MorphParts<T>& parts;
   FrameValues<T> tried, kept;  // how frames are written
   double* tried_l2;            // [B, M, iterations]
 
   template <typename Executor>
   void sample(int64_t n, const Workspace<T>& workspace, const Executor& executor) const {
-    const SampleMemory<T> memory(workspace.extra, args, motion, args.planes_per_sample);
+    const SampleMemory<T> memory(workspace.extra, args, parts.motion, args.planes_per_sample);
     prepare(n, memory, workspace, executor);
     const double source_l2 = l2_of_source(n);
     std::vector<Reached<T>> reached;
@@ -150,6 +148,25 @@ struct MorphToL2 {
     return std::min(args.phase_cap, args.phase_limit) / largest;
   }
 
+  // Plane c of sample n in a frame.
+  template <typename Executor>
+  void draw_plane(int64_t n, int64_t c, int64_t frame, Factors<T> factors, const Groups<T>& groups,
+                  ComplexVec<T>* sums, const FrameValues<T>& values, const Workspace<T>& workspace,
+                  const Executor& executor) const {
+    const int64_t area = args.area(), channels = args.channels / args.planes_per_sample;
+    const int64_t first = c * channels * area;
+    const T* image = args.image_of(n) + first;
+    T* to = args.morph.out + (frame * args.samples + n) * args.sample_size() + first;
+    if (!args.morph.anchored && factors.phase == 0 && factors.amplitude == 0)
+      return values.copy(image, channels * area, to, executor);
+    const T* plane = args.morph.images + (n * args.planes_per_sample + c) * area;
+    const bool adds_change = args.base != nullptr;
+    const int64_t W = args.morph.synthesis.W;
+    const SampleWriter<T> writer{values, groups.back(), plane,    image,       to,
+                                 W,      area,          channels, adds_change, sums};
+    parts.frames.frame(groups, factors, workspace, executor, writer);
+  }
+
  private:
   // Analysis and step of all planes.
   template <typename Executor>
@@ -160,8 +177,8 @@ struct MorphToL2 {
     });
     for (int64_t c = 0; c < args.planes_per_sample; ++c) {
       const int64_t plane = n * args.planes_per_sample + c;
-      step.plane(plane, memory.planes[c], memory.gradient, workspace, executor);
-      step.write_sizes(plane, memory.planes[c], executor);
+      parts.step.plane(plane, memory.planes[c], memory.gradient, workspace, executor);
+      parts.step.write_sizes(plane, memory.planes[c], executor);
     }
   }
 
@@ -246,23 +263,12 @@ struct MorphToL2 {
                        });
   }
 
-  // One frame of plane c of sample n.
   template <typename Executor>
   void draw(int64_t n, int64_t c, const FrameFactor<T>& frame, const SampleMemory<T>& memory,
             ComplexVec<T>* sums, const FrameValues<T>& values, const Workspace<T>& workspace,
             const Executor& executor) const {
-    const int64_t area = args.area(), channels = args.channels / args.planes_per_sample;
-    const int64_t first = c * channels * area;
-    const T* image = args.image_of(n) + first;
-    T* to = args.morph.out + (frame.index * args.samples + n) * args.sample_size() + first;
-    if (frame.factor == 0) return values.copy(image, channels * area, to, executor);
-    const T* plane = args.morph.images + (n * args.planes_per_sample + c) * area;
-    const bool adds_change = args.base != nullptr;
-    const GroupCoefficients<T>& residual = memory.planes[c].back();
-    const int64_t W = args.morph.synthesis.W;
-    const SampleWriter<T> writer{values, residual, plane,    image,       to,
-                                 W,      area,     channels, adds_change, sums};
-    synthesis.frame(memory.planes[c], {frame.factor, frame.factor}, workspace, executor, writer);
+    draw_plane(n, c, frame.index, {frame.factor, frame.factor}, memory.planes[c], sums, values,
+               workspace, executor);
   }
 };
 
@@ -271,26 +277,18 @@ struct MorphToL2 {
 template <typename T>
 void run_morph_to_l2(MorphToL2Args<T>& args) {
   MorphArgs<T>& morph = args.morph;
-  const FilterMemory<T> filters({&morph.analysis.groups, &morph.synthesis.groups});
-  share_filters(morph);
-  const MotionKernels<T> motion = motion_kernels(morph);
-  const FftTables<T> ffts(morph.analysis);
-  const Analysis<T> analysis{morph.analysis, ffts};
-  const Synthesis<T> synthesis{morph.synthesis, ffts};
-  const MorphStep<T> step{morph, motion, analysis};
-  const FrameSynthesis<T> frame_synthesis{morph, motion, synthesis};
+  const MorphParts<T> parts(morph);
   const FrameValues<T> tried{morph.low, morph.high, StreamingVecWriter(0)};
   const FrameValues<T> kept{
       morph.low, morph.high,
       StreamingVecWriter(morph.frames * args.samples * args.sample_size() * int64_t{sizeof(T)})};
   const ScratchMemory tried_l2(args.samples * args.distances * args.iterations *
                                int64_t{sizeof(double)});
-  const MorphToL2<T> to_l2{
-      args, motion, step, frame_synthesis, tried, kept, tried_l2.data<double>()};
+  const MorphToL2<T> to_l2{args, parts, tried, kept, tried_l2.data<double>()};
   const auto work = [&](int64_t n, const Workspace<T>& workspace, const auto& executor) {
     to_l2.sample(n, workspace, executor);
   };
-  for_each_item(morph.analysis, ffts, work,
+  for_each_item(morph.analysis, parts.ffts, work,
                 {SampleMemory<T>::vectors(args, args.planes_per_sample),
                  args.planes_per_sample * morph.frames, args.planes_per_sample});
 }
