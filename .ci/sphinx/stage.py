@@ -21,6 +21,7 @@ GUIDES = (  # (page, file), in the order of the table of contents
     ("classifier", "steerlens_fast/classifier/README.md"),
     ("morphs", "steerlens_fast/morphs/README.md"),
     ("lens", "steerlens_fast/lens/README.md"),
+    ("distances", "steerlens_fast/lens/distances.md"),
     ("photographs", "steerlens_fast/lens/photographs.md"),
     ("io", "steerlens_fast/io/README.md"),
     ("data", "steerlens_fast/data/README.md"),

@@ -34,57 +34,67 @@ UNTRACED = "SteerableLens reads gradients and distances on the host; compile the
 class SteerableLens:
     """Morph images toward a class along the gradient of a classifier.
 
-    A family of coordinates turns the gradient into a motion of the image. By default, the motion changes the phases of
-    a complex steerable pyramid. The frames of a motion show which changes the classifier takes for the other class.
+    By default, the gradient changes the phases of a complex steerable pyramid. A morph is a sequence of images, its
+    frames, with larger and larger changes. It shows which changes the classifier takes for the other class.
 
     Parameters
     ----------
     model : callable
-        The classifier: an ``nn.Module``, any callable, or an exported, compiled, scripted or data-parallel model. It
-        maps (preprocessed) images [N, C, H, W] to logits [N, classes, ...]. It may also return an object that contains
-        the logits as ``.logits``, as ``["logits"]`` or as its first element. Probabilities would be wrong, since a
-        softmax is applied to the output. The model's state, including training flags, is not changed.
+        The classifier, which maps (preprocessed) images [N, C, H, W] to logits [N, classes, ...]. It must not return
+        probabilities, since a softmax is applied to its output. It may be an ``nn.Module``, any callable, or an
+        exported, compiled, scripted or data-parallel model. The logits may also be the attribute ``.logits``, the item
+        ``["logits"]`` or the first element of the output. The model's state, including training flags, is not changed.
     bounds : (float, float) or None
-        Range of the images; frames are clipped to it. With None, any finite images are accepted, and frames are not
-        clipped.
+        Range of the images, to which frames are clipped. None if they have no range; frames then are not clipped.
     preprocessing : callable, optional
         Differentiable map from images in ``bounds`` to inputs of ``model``, for example a normalisation. If all
         parameters of the model have one floating-point dtype, the inputs are cast to it.
     task : {"multiclass", "binary", "multilabel"}
-        Meaning of the outputs. "multiclass": one score per class, [N, classes, ...]. "binary": one logit z per image,
-        [N] or [N, 1]; class 1 has the probability sigmoid(z). "multilabel": independent logits z of L labels, [N, L];
-        target l makes label l present, and target ``~l`` makes it absent. With "binary" and "multilabel", each logit z
-        is replaced by the two scores -z/2 and z/2, whose softmax gives the probabilities. ``Morphs.outputs`` then is
-        [B, F, 2] or [B, F, 2, L], and a custom objective gets [N, 2] or [N, 2, L].
+        What the outputs are.
+
+        - "multiclass": one score per class, [N, classes, ...].
+        - "binary": one logit z per image, [N] or [N, 1]. Class 1 has the probability sigmoid(z).
+        - "multilabel": independent logits of L labels, [N, L]. Target l makes label l present, ``~l`` makes it absent.
+
+        With the last two, each logit z becomes the two scores -z/2 and z/2, so that a softmax gives probabilities.
+        ``Morphs.outputs`` is [B, F, 2] or [B, F, 2, L], and a custom objective gets [N, 2] or [N, 2, L].
     family : {"csp-phase", "csp-amplitude", "csp-joint", "fourier", "pixel"} or Family
-        Coordinates in which the image moves; see :mod:`steerlens_fast.families`.
+        What changes: phases or amplitudes of the pyramid or both ("joint"), phases of the Fourier transform, or pixels.
     rule : {"complex", "polar"}
-        How coefficients and gradient become a step. The step is that of :func:`steerlens_fast.ops.step` with
-        ``eps = 1``, and a frame's factor b multiplies it. With "polar", and in family "pixel", the result equals a step
-        of ``eps = b``. With "complex" it does not: a step of any ``eps`` changes phases by at most pi, and b multiplies
-        this change.
+        How the gradient changes a coefficient. "complex", the paper's rule, subtracts the gradient from the complex
+        coefficient, and takes the resulting change of phase and amplitude as the step. "polar" is gradient descent in
+        phase and log amplitude. A frame's factor multiplies the step. See :func:`steerlens_fast.ops.step`.
     regime : {"frozen", "persistent", "live"}
-        When gradients are computed. "frozen": once, at the source. "persistent": at each step, in coordinates relative
-        to the source's decomposition (phases change by at most pi and log amplitudes by at most 1 in total). "live": at
-        each step, in coordinates of the current image. The number of ``steps`` is an argument of :meth:`morph`.
+        When gradients are computed.
+
+        - "frozen": once, at the source. All frames are multiples of one step.
+        - "live": at each step. The step changes the image after the previous step, which is decomposed again.
+        - "persistent": at each step. Changes of the source's coefficients add up; in total, phases change by at most
+          pi and log amplitudes by at most 1.
+
+        The number of ``steps`` is an argument of :meth:`morph`.
     objective : {"nll", "logit", "margin", "log-probability"} or callable
-        What the motion improves. A callable ``(outputs, target) -> [N]`` is a loss, which the motion decreases.
+        The loss that the morph decreases: the negative log likelihood of the target, or its negative logit, margin or
+        log probability, or a callable ``(outputs, target) -> [N]``.
     color : {"rgb", "luma", "grey"}
-        "rgb": each channel moves. "luma": the luma of RGB images moves, and its change is added to all channels.
+        "rgb": each channel changes. "luma": the luma of RGB images changes, and its change is added to all channels.
         "grey": images are converted to grey first. No effect on images of one channel.
     pyramid : SteerablePyramid or mapping, optional
         The pyramid, or options of :class:`SteerablePyramid` for images of any size, e.g. ``{"synthesis": "adjoint"}``.
     scales, orientations : sequence of int, optional
-        Bands that move; by default all.
+        Bands that change; by default all.
     phase_cap : float, optional
-        Largest phase change, in radians, along one gradient. The factors of each sample are scaled down so that no
-        phase exceeds it: in the frozen regime the factors of all frames, in the other regimes those of each step.
+        Largest phase change, in radians, by one gradient. If a phase would change more, all factors of the sample are
+        scaled down: in the frozen regime those of all frames, in the other regimes those of the step.
     smoothing : mapping, optional
-        Options of SmoothGrad (arXiv 1706.03825), which averages each gradient over noisy copies of the image; by
-        default gradients are not averaged. ``noise``: standard deviation of the noise, in the units of the images.
-        ``samples`` (8): number of copies; each costs as much as a plain gradient. ``seed`` (0): seed of the noise,
-        which is the same for all images. ``shift`` (0): largest random shift of a copy in pixels. ``scale`` (0):
-        largest random change of its size, as a share. ``flip`` (False): whether copies are mirrored at random.
+        Averages each gradient over noisy copies of the image (SmoothGrad, arXiv 1706.03825), for example
+        ``{"noise": 0.1, "samples": 8}``. By default gradients are not averaged. The options are
+
+        - ``noise``: standard deviation of the noise, in the units of the images.
+        - ``samples`` (8): number of copies. Each costs as much as a plain gradient.
+        - ``seed`` (0): seed of the noise, which is the same for all images.
+        - ``shift`` (0), ``scale`` (0), ``flip`` (False): whether copies are also shifted by up to this many pixels,
+          resized by up to this share, or mirrored, at random.
     class_names : sequence of str or mapping from int to str, optional
         A name for each class, for targets, figures and the representation of ``Morphs``. By default the model's
         attribute ``class_names``, if it has a name for each class.
@@ -138,8 +148,8 @@ class SteerableLens:
         self.family, self.pyramid = family, pyramid
         bands = {"scales": scales, "orientations": orientations}
         checked = {n: None if t is None else tuple(checks.check_indices(n, t, None)) for n, t in bands.items()}
-        for name, given in checked.items():
-            if given == ():
+        for name, indices in checked.items():
+            if indices == ():
                 raise ValueError(f"{name} must contain at least one index, or be None for all, got an empty sequence")
         self.scales, self.orientations = checked["scales"], checked["orientations"]
         self.class_names = None if class_names is None else as_class_names("class_names", class_names)
@@ -182,7 +192,7 @@ class SteerableLens:
 
     @property
     def settings(self) -> dict[str, object]:
-        """The settings that determine the frames, as JSON-compatible data."""
+        """Settings of the lens as JSON-compatible data."""
         name = lambda value: value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
         named = isinstance(self.family, str)
         return {
@@ -225,19 +235,18 @@ class SteerableLens:
             their own dtype.
         target : int, sequence, Tensor [B], str or None
             Target class, as in captum: an int for all samples, a list or tensor of one int per sample, or a tuple of
-            ints for outputs with more dimensions. A name in ``class_names``, or a synonym in such a name, can replace
-            an int. "runner-up" (the default) is the second most probable class at the source, "least" the least
-            probable and "argmax" the most probable class.
+            ints for outputs with more dimensions. A class name can replace an int. "runner-up" (the default), "least"
+            and "argmax" are the classes with the second highest, lowest and highest score for the source.
         factors : float, sequence [F], Tensor [F] or [B, F], optional
-            The factor of each frame: the multiple of one step along the gradient, counted from the source. A float is
-            the factor of the last frame; the factors of ``frames`` frames grow linearly from 0 to it. Negative factors
-            move away from the target.
+            Numbers by which a step along the gradient is multiplied, one for each frame. A float is the factor of the
+            last frame; the factors of the other frames grow linearly from 0 to it. Negative factors move away from the
+            target.
         amplitude_factors : float, sequence [F], Tensor [F] or [B, F], optional
-            Multiples of the amplitude step, for family "csp-joint"; by default ``factors``.
+            Factors of the changes of amplitude, for family "csp-joint"; by default ``factors``.
         max_l2 : float, sequence [B] or Tensor [B], optional
-            L2 distance of the last frame from the source, over all channels and pixels of the clipped image. At
-            distance 0, frames are the reconstructed source. If neither ``factors`` nor ``distances`` is given, the
-            default is twice the range of ``bounds``, or 12 for a lens made by :meth:`for_photographs`.
+            L2 distance of the last frame from the source, over all channels and pixels. If neither ``factors`` nor
+            ``distances`` is given, the default is twice the range of ``bounds``, or 12 for a lens made by
+            :meth:`for_photographs`.
         distances : sequence of M floats or Tensor [B, M], optional
             L2 distances of several frames. The result is the source, and one frame at each distance. In the regimes
             "persistent" and "live", distances must increase.
@@ -252,76 +261,41 @@ class SteerableLens:
         additional_forward_args : optional
             Further arguments of the model, as in captum: a value or a tuple. Tensors [B, ...] are split like images.
         score : {"all", "last", "none"}
-            Frames on which the model is run for ``Morphs.outputs``. The outputs of frames at which a gradient was
-            computed are always included; with ``smoothing``, only those of the source.
+            Frames on which the model is run for ``Morphs.outputs``. Outputs that were computed with a gradient are
+            always included.
 
         Returns
         -------
         Morphs
             ``frames`` [B, F, C, H, W] with the images' device and dtype, outputs, distances, and the status of each
-            sample (:class:`steerlens_fast.morphs.MorphStatus`). If the gradient at the source is zero or not finite,
-            the sample is not ``ok``, and its frames repeat the source. If the gradient is too small to reach the
-            distance, the sample is not ``ok`` either (``GRADIENT_TOO_SMALL``); its frames go as far as factors in the
-            floating-point range allow.
+            sample (:class:`steerlens_fast.morphs.MorphStatus`). A sample is not ``ok`` if a gradient is zero or not
+            finite; its further frames then repeat the frame before. Nor is it ``ok`` if the gradient is too small to
+            reach the distance.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument is invalid. Most arguments are checked before anything is computed.
+            If an argument is invalid.
 
         Warns
         -----
         UserWarning
-            If the model already predicts the target class (``Morphs.already_predicted``; not for target "argmax"), or
-            if the last frame has a lower target probability than an earlier frame (``Morphs.fell``). Both checks wait
-            for the device, so on a GPU they are made only with ``max_l2`` or ``distances``.
+            If the model already predicts the target class (``Morphs.already_predicted``), or if the last frame has a
+            lower target probability than an earlier frame (``Morphs.fell``). On a GPU, only with ``max_l2`` or
+            ``distances``, since both checks wait for the device.
 
         Notes
         -----
-        The loss of a batch is the sum over its samples, so except for rounding no sample depends on the others. If
-        several threads morph, only one at a time runs the model. A frame of factor 0 is the reconstructed source, with
-        errors below 3e-6 for images in [0, 1]. A distance is attained if the error of the frame's distance is at most
-        5e-4, and at most a thousandth of the distance. (For distance 0, only the first of these applies.)
+        ``lens/distances.md`` shows which distances change a prediction, and how steps and batches influence the result.
 
-        **Choosing a distance.** The table contains the mean probability of the target, which is the runner-up class,
-        and in parentheses the number of images classified as the target. Digits: 60 test images of 32 x 32 pixels, with
-        the demo's network after 3 epochs. Photos: ten photographs of scikit-image at 224 x 224 pixels, with
-        EfficientNet-Lite0. The regime is "frozen", and "persistent" in the last row (csp-joint, polar; 2026-11-28).
-
-        ============================ ====== ========= ========= ========= ========= ========= =========
-        images, family, rule         source L2 1      2         3         4         8         16
-        ============================ ====== ========= ========= ========= ========= ========= =========
-        digits, csp-phase, complex   .10    .23 (16)  .39 (32)  .48 (40)  .46 (37)
-        digits, csp-joint, polar     .10    .23 (15)  .42 (32)  .59 (44)  .67 (54)
-        digits, pixel                .10    .27 (19)  .49 (37)  .67 (51)  .76 (57)
-        photos, csp-phase, complex   .12    .63 (8)   .59 (9)   .53 (9)   .48 (7)   .33 (5)   .18 (2)
-        photos, csp-joint, polar     .12    .29 (4)   .35 (5)   .37 (6)   .39 (6)   .40 (6)   .37 (6)
-        photos, pixel                .12    .61 (9)   .55 (7)   .50 (7)   .48 (7)   .38 (4)   .29 (4)
-        photos, joint, persistent    .12    .36 (6)   .49 (8)   .60 (8)   .73 (9)   .87 (10)  .78 (9)
-        ============================ ====== ========= ========= ========= ========= ========= =========
-
-        Useful distances hardly depend on the number of pixels, so the default does not depend on it either. In the
-        frozen regime, use distances of 1 to 3 with the rule "complex" and 3 to 8 with "polar". With new gradients at
-        each step, the target probability of photographs rises up to a distance of 8.
-
-        **New gradients at each step.** A step from distance d to distance r moves the image by at most
-        2 sqrt(r^2 - d^2), twice the length of a step perpendicular to the displacement so far. Later steps make up for
-        shortened steps; ``attained`` says whether the distance was reached. A step changes no phase by more than 1e6
-        rad. If a gradient becomes exactly zero, or too small to reach the distance, the remaining frames repeat the
-        frame before, and ``reasons`` names the step. The result depends little on the number of frames. With 2, 3, 5, 8
-        and 12 frames (11 to 14 steps), target probabilities differed by at most .001 for 60 digits at a distance of
-        2.29, and by at most .14 for four photographs at a distance of 6 (csp-joint, persistent, polar; 2026-11-28).
-
-        **Batches.** In the regimes "persistent" and "live", the result for an image can depend on its batch. Batch
-        sizes change the model's gradients by rounding errors of about 1e-6, which grow three- to tenfold with each
-        gradient. For example, a photograph was morphed alone and in a batch of four, to a distance of 6 (csp-joint,
-        EfficientNet-Lite0). With 11 gradients, the two last frames had an L2 distance of 1 to 5, and their target
-        probabilities differed by up to .15. With 4 gradients, the distance was at most .4, and the difference .005.
-        With ``internal_batch_size=1`` results are bitwise equal (pixel and pyramid families, CPU; 2026-11-28). In
-        float64 they agree to 1e-13 after 4 gradients.
-
-        **GPU.** Frozen morphs with given factors do not wait for the device if factors and target are in CPU memory.
-        Images on a GPU raise no error if they are not finite or not in ``bounds``; they are not ``ok``.
+        - A frame of factor 0 is the source, rebuilt from its pyramid. For images in [0, 1], it differs from the source
+          by less than 3e-6.
+        - A distance is attained if the error is at most 5e-4, and at most a thousandth of the distance. (For distance
+          0, only the first limit applies.)
+        - The loss of a batch is the sum over its samples, so no sample depends on the others, except for rounding.
+        - If several threads morph, only one at a time runs the model.
+        - Frozen morphs with given factors do not wait for a GPU if factors and target are in CPU memory. Images on a
+          GPU raise no error if they are not finite or not in ``bounds``; they are not ``ok``.
 
         Examples
         --------
@@ -355,9 +329,10 @@ class SteerableLens:
         internal_batch_size: int | None = None,
         additional_forward_args: Any = None,
     ) -> Iterator[Tensor]:
-        """Yield the frames of :meth:`morph` one by one [B, C, H, W], with only one of them in memory.
+        """Yield the frames of :meth:`morph` [B, C, H, W] one by one.
 
-        Arguments, errors and warnings are those of :meth:`morph`. The model is not run on the frames to score them.
+        Only one frame is in memory at a time. Arguments, errors and warnings are those of :meth:`morph`. Frames are not
+        scored.
 
         Examples
         --------
@@ -397,7 +372,7 @@ class SteerableLens:
         target : as in :meth:`morph`
             For ``captum.robust.MinParamPerturbation``, pass the target in ``attack_kwargs``.
         factor : float, optional
-            Multiple of one step along the gradient; 0 returns the reconstructed source.
+            Number by which the step along the gradient is multiplied.
         max_l2, steps, internal_batch_size, additional_forward_args
             As in :meth:`morph`.
 
@@ -472,7 +447,7 @@ class SteerableLens:
             raise TypeError(f"pyramid must be a SteerablePyramid or a mapping of its options, got {kind}")
 
     def _family_for(self, images: Tensor) -> Family:
-        """Return the edit family of images [B, C, H, W]; the last one is cached for images of the same shape."""
+        """Return the edit family for images [B, C, H, W]; the last family is cached."""
         options = self.rule, self.scales, self.orientations, self.pyramid
         key = self.family, self.color, tuple(images.shape[1:]), options
         if self._last_family is None or self._last_family[0] != key:

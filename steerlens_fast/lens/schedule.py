@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..checks import Factors, check_int, to_device_async
 
-DEFAULT_L2 = 2.0  # as a multiple of the range of the bounds; the notes of SteerableLens.morph give the reason
+DEFAULT_L2 = 2.0  # as a multiple of the range of the bounds; distances.md gives the reason
 FRAMES, STEPS = 12, 11  # default numbers
 
 
