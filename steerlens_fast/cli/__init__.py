@@ -42,7 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _final_status(code: int) -> int:
-    """Return the command's exit status; if it succeeded but stdout cannot be written, that of the error."""
+    """Return the command's exit status.
+
+    If the command succeeded but stdout cannot be written, this is the status of that error.
+    """
     from ..errors import FATAL, to_job_error
 
     flush_streams()

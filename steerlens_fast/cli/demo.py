@@ -57,7 +57,10 @@ DIGITS_L2 = 4.0
 
 
 def _photographs(arguments: argparse.Namespace, digits: dict) -> int:
-    """Run the demo on photographs; ``digits`` has the defaults of the options that are only for digits."""
+    """Run the demo on photographs.
+
+    ``digits`` has the defaults of the options that are only for digits.
+    """
     from ..errors import USAGE, JobError
 
     for name, default in digits.items():

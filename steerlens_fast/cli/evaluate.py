@@ -1,4 +1,7 @@
-"""``steerlens-fast evaluate``: measures edits. Options that are not given have the preset's values or defaults."""
+"""``steerlens-fast evaluate``: measures edits.
+
+Options that are not given have the values of the preset or their defaults.
+"""
 
 from __future__ import annotations
 

@@ -134,7 +134,10 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _missing_shards(out: Path) -> str:
-    """Return text about a job's incomplete shards, which an export leaves out; "" if there are none."""
+    """Return text about a job's incomplete shards, which an export leaves out.
+
+    The result is "" if there are none.
+    """
     from ..job.plan import Plan
     from ..job.report import completed_shards
 

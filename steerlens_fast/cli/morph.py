@@ -1,4 +1,7 @@
-"""``steerlens-fast morph``: the data-set job. On resume, options that are not given have the job's values."""
+"""``steerlens-fast morph``: the data-set job.
+
+When a job is resumed, options that are not given have the values of the job.
+"""
 
 from __future__ import annotations
 

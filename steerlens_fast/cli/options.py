@@ -1,4 +1,7 @@
-"""Makes command-line options from the fields of configurations; helpers that several commands share."""
+"""Makes command-line options from the fields of configurations.
+
+It also has helpers that several commands share.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Finds whether an image file that cannot be decoded is truncated or damaged. Messages are the same in every run."""
+"""Finds whether an image file that cannot be decoded is truncated or damaged.
+
+The messages do not depend on the run, so that records of failed images do not change when a job is repeated.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ TIFF_PIECES = ((273, 279), (324, 325))  # tags of the offsets and byte counts of
 
 
 def format_of(data: bytes) -> str | None:
-    """Return the format that the first bytes identify; None for BMP and PPM, whose first bytes also occur in text."""
+    """Return the format that the first bytes identify.
+
+    The result is None for BMP and PPM, whose first bytes also occur in text.
+    """
     head = bytes(data[:12])
     if head.startswith(b"RIFF") and head[8:] == b"WEBP":
         return "WEBP"

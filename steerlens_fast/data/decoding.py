@@ -327,7 +327,10 @@ def _as_bad_item(error: Exception, data: bytes, image: Image | None) -> BadItem:
 
 
 def _decode_fast(fast_decode, data: bytes, image: Image) -> Image | None:
-    """Return an image decoded by torchcodec; None if it fails or its pixels would differ from Pillow's."""
+    """Return an image decoded by torchcodec.
+
+    The result is None if it fails or its pixels would differ from Pillow's.
+    """
     if image.format not in ("JPEG", "PNG") or image.mode not in ("RGB", "L") or image.has_transparency_data:
         return None
     if image.format == "PNG":
@@ -346,7 +349,10 @@ def _decode_fast(fast_decode, data: bytes, image: Image) -> Image | None:
 
 
 def _orientation(image: Image) -> int:
-    """Return the EXIF or XMP orientation, 1 to 8; 0 if the metadata are damaged or have none."""
+    """Return the EXIF or XMP orientation, 1 to 8.
+
+    The result is 0 if the metadata are damaged or contain no orientation.
+    """
     if not any(key in image.info for key in ORIENTATION_KEYS):
         return 1
     try:
@@ -365,7 +371,10 @@ def _load_upright(image: Image, mode: str, depth: DepthOptions) -> Image | Float
 
 
 def _from_deep_colour(image: Image, data: bytes, mode: str, depth: DepthOptions) -> Image | FloatColours:
-    """Decode all bits of a colour image, or of a grey image with alpha; Pillow would read only the high bytes."""
+    """Decode all bits of a colour image, or of a grey image with alpha.
+
+    Pillow would read only the high bytes.
+    """
     colours = read_deep_colour(image, data)
     if colours.layout == "CMYK" and depth.range is not None:
         raise BadItem("unsupported", f"range must be None for a {image.format} of 16-bit CMYK, got {depth.range}")
@@ -392,7 +401,10 @@ def _grey_scale(image: Image) -> GreyScale:
 
 
 def _is_white_zero(image: Image) -> bool:
-    """Return whether the image is a TIFF in which 0 is white; Pillow inverts such images only up to 8 bits."""
+    """Return whether the image is a TIFF in which 0 is white.
+
+    Pillow inverts such images only up to 8 bits.
+    """
     return image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO
 
 
@@ -506,7 +518,10 @@ def _from_array(data: np.ndarray | Tensor, max_pixels: int, depth: DepthOptions)
 
 
 def _as_array(data: np.ndarray | Tensor, depth: DepthOptions) -> np.ndarray:
-    """Return the data as an array of uint8, uint16 or floats in [0, 1]; if a range is given, of any real type."""
+    """Return the data as an array of uint8, uint16 or floats in [0, 1].
+
+    If a range is given, the array may have any real dtype.
+    """
     if isinstance(data, Tensor):
         data = data.detach().cpu()
         data = (data.float() if data.is_floating_point() else data).numpy()

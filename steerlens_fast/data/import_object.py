@@ -12,7 +12,9 @@ from ..errors import USAGE, JobError
 
 
 def import_object(argument: str, name: str):
-    """Import the object called ``pkg.mod:name``; the working directory is searched first, as with ``python -m``.
+    """Import the object called ``pkg.mod:name``.
+
+    The working directory is searched first, as with ``python -m``.
 
     Parameters
     ----------

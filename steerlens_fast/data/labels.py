@@ -18,7 +18,9 @@ Class = int | str  # number or name of a class
 
 
 def parse_class(value, where: str, what: str = "label") -> Class | None:
-    """Return a value as a class number or class name; None if there is no label.
+    """Return a value as a class number or class name.
+
+    The result is None if there is no label.
 
     Whole numbers of any type are class numbers: ``3``, ``3.0``, ``"3"``, ``"3.0"``, ``numpy.float32(3)``, a tensor of
     one value. Other texts are class names, without the spaces around them; bytes are texts in UTF-8. None and empty
@@ -57,7 +59,9 @@ def parse_class(value, where: str, what: str = "label") -> Class | None:
 
 
 def class_number(value, where: str, numbers: dict[str, int], what: str = "label") -> int | None:
-    """Return a value as a class number; None if there is no label. ``numbers`` maps class names to numbers.
+    """Return a value as a class number.
+
+    The result is None if there is no label. ``numbers`` maps class names to numbers.
 
     Examples
     --------
@@ -74,7 +78,9 @@ def class_number(value, where: str, numbers: dict[str, int], what: str = "label"
 
 
 def sorted_class_names(labels: Iterable[tuple[str, object]]) -> list[str] | None:
-    """Return the sorted class names of a column; None if labels are numbers. A name's index is its class number.
+    """Return the sorted class names of a column.
+
+    The index of a name is its class number. The result is None if labels are numbers.
 
     Parameters
     ----------
@@ -117,14 +123,20 @@ def _unwrapped(value):
 
 
 def _parse_text(text: str) -> Class | None:
-    """Return a class number or name; None for a number that is not whole."""
+    """Return a class number or name.
+
+    The result is None for a number that is not whole.
+    """
     if NUMERAL.fullmatch(text):
         return _whole_number(Decimal(text))
     return None if text.lstrip("+-").lower() in NOT_FINITE else text
 
 
 def _whole_number(value) -> int | None:
-    """Return a value as an int; None if it is not a whole number."""
+    """Return a value as an int.
+
+    The result is None if it is not a whole number.
+    """
     if isinstance(value, bool):
         return None
     try:

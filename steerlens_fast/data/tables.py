@@ -1,4 +1,7 @@
-"""Reads the rows of .csv and .jsonl files. Each row comes with its file and line, for messages."""
+"""Reads the rows of .csv and .jsonl files.
+
+Each row comes with its file and line, for messages.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ def _ignore(line: int) -> None:
 
 @contextmanager
 def open_table(path: str, name: str) -> Iterator[TextIO]:
-    """Open a table as UTF-8 text, with or without a byte order mark; surrogates preserve bytes that are not UTF-8.
+    """Open a table as UTF-8 text, with or without a byte order mark.
+
+    Surrogates preserve bytes that are not UTF-8.
 
     Raises
     ------
@@ -91,7 +96,9 @@ def json_rows(file: TextIO, name: str, check: Callable, skipped=_ignore) -> Iter
 
 
 def json_object(text: str | bytes, where: str) -> dict:
-    """Return the values of a JSON object by name; names are in lower case, without spaces around them.
+    """Return the values of a JSON object by name.
+
+    Names are in lower case, without spaces around them.
 
     Examples
     --------
@@ -126,7 +133,10 @@ def _columns(rows: Iterator[list[str]], name: str) -> list[str]:
 
 
 def _distinct(names: Iterable[str], where: str, what: str) -> list[str]:
-    """Return the names in lower case and stripped; raise an error if two names that are not empty are equal."""
+    """Return the names in lower case and stripped.
+
+    Raise an error if two names that are not empty are equal.
+    """
     names = list(names)
     normalized = [name.strip().lower() for name in names]
     for name in normalized:
@@ -137,7 +147,9 @@ def _distinct(names: Iterable[str], where: str, what: str) -> list[str]:
 
 
 def distinct_pairs(expected: str, pairs: list[tuple[str, object]]) -> dict:
-    """Return the pairs of a JSON object as a dict; raise a JobError that begins with ``expected`` if a name repeats.
+    """Return the pairs of a JSON object as a dict.
+
+    Raise a JobError that begins with ``expected`` if a name repeats.
 
     Examples
     --------

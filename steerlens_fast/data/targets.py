@@ -104,7 +104,9 @@ class TargetRule:
         class_names: Sequence[str] | None = None,
         model_names: Sequence[str] | None = None,
     ) -> int | None:
-        """Return the target of an item whose label was read with its image; None unless the kind is "label" or "map".
+        """Return the target of an item whose label was read with its image.
+
+        The result is None unless the kind is "label" or "map".
 
         Examples
         --------
@@ -218,7 +220,9 @@ def batch_target(rule: TargetRule, targets: Sequence[int | None]) -> list[int] |
 
 
 def target_number(value: Class, class_names: Sequence[str] | None, model_names: Sequence[str] | None = None) -> int:
-    """Return the number of a target class given by number or name; ``~n`` if label n is to be removed.
+    """Return the number of a target class given by number or name.
+
+    The number is ``~n`` if label n is to be removed.
 
     Examples
     --------
@@ -282,7 +286,10 @@ def _with_model_target(item: Item, class_names: Sequence[str] | None, names: _Cl
 
 
 def _parse_target_class(value, where: str = "") -> Class:
-    """Return a class number or name; raise a JobError for anything else. ``where`` is the location, for messages."""
+    """Return a class number or name.
+
+    Raise a JobError for anything else. ``where`` is the location, for messages.
+    """
     try:
         parsed = parse_class(value, "target", "target")
     except JobError:

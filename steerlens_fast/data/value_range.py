@@ -22,7 +22,9 @@ THREADS = 4
 
 
 def read_image(source: Source, item: Item, range=None, **decode_options) -> Image:
-    """Decode an item's image at its original size; raise BadItem if it cannot be decoded.
+    """Decode an item's image at its original size.
+
+    Raise BadItem if it cannot be decoded.
 
     Parameters
     ----------
@@ -50,7 +52,10 @@ def value_range_of(source: Source, items: Iterable[Item], **decode_options) -> t
 
 @contextmanager
 def _thread_pool() -> Iterator[ThreadPoolExecutor]:
-    """Yield a pool of threads; if the system cannot start them, raise a JobError with a remedy."""
+    """Yield a pool of threads.
+
+    If the system cannot start them, raise a JobError with a remedy.
+    """
     try:
         with ThreadPoolExecutor(THREADS) as pool:
             yield pool

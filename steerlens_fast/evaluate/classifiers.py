@@ -70,7 +70,9 @@ def _prefix_errors(role: str) -> Iterator[None]:
 
 
 def short_names(specs) -> list[str]:
-    """Return the last part of each classifier's name, for the results; equal names get numbers.
+    """Return the last part of each classifier's name, for the results.
+
+    Equal names get numbers.
 
     Examples
     --------
@@ -106,7 +108,9 @@ class _AdaptedModel:
 
 
 class ClassifierSet:
-    """The driver and the judges; when the first batch is classified, judges with other classes are removed.
+    """The driver and the judges.
+
+    When the first batch is classified, judges with other classes are removed.
 
     Attributes
     ----------
@@ -128,7 +132,10 @@ class ClassifierSet:
         self.classes: int | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the classes [1 + judges, N] that the driver and each judge predict; -1 where scores are NaN."""
+        """Return the classes [1 + judges, N] that the driver and each judge predict.
+
+        A class is -1 where the scores are NaN.
+        """
         images = images.to(self.device)
         if self.classes is None:
             self._compare(images)
@@ -173,7 +180,10 @@ class ClassifierSet:
 
 
 def first_difference(ours: list[str] | None, theirs: list[str] | None) -> int | None:
-    """Return the number of the first class with different names, or None; only first synonyms are compared."""
+    """Return the number of the first class with different names, or None.
+
+    Only first synonyms are compared.
+    """
     plain = lambda name: str(name).partition(",")[0].strip().casefold()
     pairs = enumerate(zip(ours or (), theirs or ()))
     return next((n for n, (a, b) in pairs if plain(a) != plain(b)), None)

@@ -113,7 +113,10 @@ class EditGenerator:
 
 
 def _coefficients(recorded: RecordingFamily, factor: Tensor) -> tuple[Tensor | None, Coefficients | None]:
-    """Return the images that were decomposed and their edited coefficients, [N, c, ...]; None without a pyramid."""
+    """Return the images that were decomposed and their edited coefficients, [N, c, ...].
+
+    The result is None without a pyramid.
+    """
     family = recorded.family
     if not isinstance(family, CSPFamily):
         return None, None

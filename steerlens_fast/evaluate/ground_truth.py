@@ -27,7 +27,9 @@ class TrueMotionData(Protocol):
 
 
 class GroundTruth:
-    """A true motion with the number of channels of an evaluation; grey images are repeated for RGB classifiers.
+    """A true motion with the number of channels of an evaluation.
+
+    Grey images are repeated for RGB classifiers.
 
     Parameters
     ----------

@@ -148,7 +148,10 @@ def _check_no_foreign_files(out: Path) -> None:
 
 
 def _clear(out: Path) -> None:
-    """Delete an evaluation's files; the plan comes last, since it shows that the folder is an evaluation's."""
+    """Delete an evaluation's files.
+
+    The plan comes last, since it shows that the folder is an evaluation's.
+    """
     for name in FOLDERS:
         if (out / name).exists():
             shutil.rmtree(out / name)
@@ -160,7 +163,10 @@ def _clear(out: Path) -> None:
 
 
 def _run_tasks(out: Path, runner: TaskRunner, progress: str) -> None:
-    """Run the unfinished tasks; each result is on disk before the next task starts."""
+    """Run the unfinished tasks.
+
+    Each result is on disk before the next task starts.
+    """
     tasks = list(runner.tasks())
     missing = [task for task in tasks if not task_file(out, task).exists()]
     # All kinds of tasks for the first sources come first, so that the cost of each kind is known early.
@@ -186,7 +192,10 @@ def _run_tasks(out: Path, runner: TaskRunner, progress: str) -> None:
 
 
 def _run_task(runner: TaskRunner, task: Task) -> TaskResult:
-    """Run a task; if a classifier raises an error, add the task and its sources to the message."""
+    """Run a task.
+
+    If a classifier raises an error, add the task and its sources to the message.
+    """
     try:
         return runner.run(task)
     except (JobError, OSError):

@@ -144,7 +144,10 @@ def select_sources(
 def _candidates(
     config, data: Source, target_rule: TargetRule, driver: LoadedModel, classifiers: ClassifierSet
 ) -> Iterator[Candidate]:
-    """Yield every image with its predicted classes; images are read and classified in batches."""
+    """Yield every image with its predicted classes.
+
+    Images are read and classified in batches.
+    """
     if data.class_names is None and target_rule.kind in ("class", "map", "csv"):
         for _ in data.listing():  # some sources know their class names only after the last item
             pass
@@ -204,7 +207,10 @@ def check_targets(target_rule: TargetRule, class_names: list[str] | None, model_
 
 
 def _reason(config: EvaluationConfig, candidate: Candidate, rank: str | None, classes: int) -> str | None:
-    """Return the reason why an image is left out; None if it is selected."""
+    """Return the reason why an image is left out.
+
+    The result is None if it is selected.
+    """
     image, label, target = candidate.image, candidate.label, candidate.target
     predicted_classes = candidate.predicted_classes
     if bool((image == image[:, :1, :1]).all()):

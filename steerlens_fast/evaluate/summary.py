@@ -40,7 +40,10 @@ GROUPED = ("alignment", "displacement", RECOVERED)
 
 
 def read_results(path: Path) -> list[dict]:
-    """Read the records of ``results.jsonl``; keys may contain any bytes except line feeds."""
+    """Read the records of ``results.jsonl``.
+
+    Keys may contain any bytes except line feeds.
+    """
     lines = path.read_bytes().split(b"\n")
     return [json.loads(line.decode(errors="surrogateescape")) for line in lines if line]
 
@@ -71,7 +74,10 @@ def summarise(results: Path, config: EvaluationConfig, runner: TaskRunner, probl
 
 
 class _Table:
-    """The records as columns [sources], one for each family, budget and measure; NaN where a value is missing."""
+    """The records as columns [sources], one for each family, budget and measure.
+
+    Missing values are NaN.
+    """
 
     def __init__(self, records: list[dict], count: int, config: EvaluationConfig):
         self.count, self.config, self.groups = count, config, {}

@@ -13,12 +13,18 @@ from .tasks import Task, TaskResult
 
 
 def task_file(out: Path, task: Task) -> Path:
-    """Return the path of a task's records; if the file exists, the task is done."""
+    """Return the path of a task's records.
+
+    If the file exists, the task is done.
+    """
     return out / "parts" / f"{task.name}.jsonl"
 
 
 def write_result(out: Path, task: Task, result: TaskResult) -> None:
-    """Write the frames of a task, then its records; the file of records shows that the task is done."""
+    """Write the frames of a task, then its records.
+
+    The file of records shows that the task is done.
+    """
     if result.frames:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **result.frames)

@@ -1,4 +1,7 @@
-"""The tasks of an evaluation; each measures one family, one control or the probes, for a batch of sources."""
+"""The tasks of an evaluation.
+
+Each measures one family, one control or the probes, for a batch of sources.
+"""
 
 from __future__ import annotations
 
@@ -128,7 +131,10 @@ class TaskRunner:
         return (task.last - task.first) * (1 if task.kind == PROBES else len(self.budgets))
 
     def cost_of(self, kind: str) -> float:
-        """Return the expected cost of a record, in forward passes; a gradient costs two."""
+        """Return the expected cost of a record, in forward passes.
+
+        A gradient costs two.
+        """
         if kind == PROBES:
             return 2.0 + self.pyramid.height * self.pyramid.orientations * (1 + self.config.probe_directions)
         steps = 1 if self.config.regime == "frozen" else gradient_steps(self.config.frames, self.config.steps)

@@ -31,7 +31,10 @@ def at_least_0(text: str) -> float:
 
 
 def folder(text: str) -> Path:
-    """Parse a path; a leading ``~`` is the home directory, also in ``--out=~/x``, which shells do not expand."""
+    """Parse a path.
+
+    A leading ``~`` is the home directory, also in ``--out=~/x``, which shells do not expand.
+    """
     from .paths import output_folder
 
     try:
@@ -137,7 +140,9 @@ def value_range(text: str) -> str | list[float]:
 
 
 def key_values(text: str) -> dict:
-    """Parse options such as ``order=3,synthesis=adjoint``; values are ints, floats, true, false, or strings.
+    """Parse options such as ``order=3,synthesis=adjoint``.
+
+    Values are ints, floats, true, false, or strings.
 
     Examples
     --------

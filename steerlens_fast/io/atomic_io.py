@@ -1,4 +1,7 @@
-"""Writes files atomically, so that a file is complete or does not exist; reads JSON; computes SHA-256."""
+"""Writes files atomically, so that a file is complete or does not exist.
+
+Reads JSON; computes SHA-256.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +87,10 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    """Call ``os.replace``; if the file system cannot rename over a file, rename the old file first."""
+    """Call ``os.replace``.
+
+    If the file system cannot rename over a file, rename the old file first.
+    """
     try:
         os.replace(temporary, path)
     except OSError as error:
@@ -96,7 +102,9 @@ def _replace(temporary: Path, path: Path) -> None:
 
 
 def replace_keeping_backup(temporary: Path, path: Path) -> None:
-    """Rename ``path`` to its backup, and ``temporary`` to ``path``; the caller deletes the backup.
+    """Rename ``path`` to its backup, and ``temporary`` to ``path``.
+
+    The caller deletes the backup.
 
     If the process is killed in between, :func:`restore_backups` renames the backup back to ``path``.
     """
@@ -124,7 +132,9 @@ def backup_path(path: Path) -> Path:
 
 
 def restore_backup(path: Path, *, folder: bool) -> None:
-    """Rename the backup that a killed process left to ``path``; if ``path`` exists, delete the backup.
+    """Rename the backup that a killed process left to ``path``.
+
+    If ``path`` exists, the backup is deleted instead.
 
     Nothing is done if the backup is a file although ``folder`` is True, or a folder although it is False.
     """
@@ -141,7 +151,10 @@ def restore_backup(path: Path, *, folder: bool) -> None:
 
 
 def restore_backups(*folders: Path) -> None:
-    """Call :func:`restore_backup` for each backup in the folders. No other process may write to the folders."""
+    """Call :func:`restore_backup` for each backup in the folders.
+
+    No other process may write to the folders.
+    """
     for folder in folders:
         for backup in folder.glob(BACKUP_PATTERN):
             path = backup.with_name(backup.name[1:].removesuffix(BACKUP_SUFFIX))
@@ -149,7 +162,10 @@ def restore_backups(*folders: Path) -> None:
 
 
 def existing_path(path: Path) -> Path:
-    """Return ``path``, or its backup if only the backup exists; for commands that must not rename it."""
+    """Return ``path``, or its backup if only the backup exists.
+
+    This is for commands that must not rename it.
+    """
     backup = backup_path(path)
     return backup if not os.path.exists(path) and os.path.exists(backup) else path
 

@@ -1,4 +1,7 @@
-"""Renders static pages from a Jinja2 template, a style, a script and data. The pages make no request to a server."""
+"""Renders static pages from a Jinja2 template, a style, a script and data.
+
+The pages make no request to a server.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from ..extras import require_extra
 
 
 def render_page(package: str, title: str, data: dict, images: str) -> str:
-    """Return a page, rendered from ``page.html``, ``page.css`` and ``page.js`` of a package; all text is escaped.
+    """Return a page, rendered from ``page.html``, ``page.css`` and ``page.js`` of a package.
+
+    All text is escaped.
 
     Parameters
     ----------

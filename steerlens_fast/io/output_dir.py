@@ -66,7 +66,9 @@ def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required:
 
 
 def is_locked(path: Path) -> bool | None:
-    """Return whether another process holds an exclusive lock on ``path``; None if that cannot be determined.
+    """Return whether another process holds an exclusive lock on ``path``.
+
+    The result is None if that cannot be determined.
 
     The lock file is only opened for reading, and a shared lock is tried.
     """
@@ -83,7 +85,10 @@ def is_locked(path: Path) -> bool | None:
 
 
 def _flock(file: BinaryIO, operation: int) -> None:
-    """Lock a file; try for a second, since another process may hold the lock for a moment in :func:`is_locked`."""
+    """Lock a file.
+
+    This tries for a second, since another process may hold the lock for a moment in :func:`is_locked`.
+    """
     for _ in range(LOCK_ATTEMPTS - 1):
         try:
             return fcntl.flock(file, operation)
@@ -137,7 +142,10 @@ def check_unchanged(before: Mapping, now: Mapping, what: str, **labels: str) -> 
 
 
 def check_same_model(before: Mapping, now: Mapping) -> None:
-    """Raise a JobError if two model descriptions differ; changed weights are named by their file."""
+    """Raise a JobError if two model descriptions differ.
+
+    Changed weights are named by their file.
+    """
     file = before["spec"] if before["weights"] in (None, "random") else before["weights"]
     check_unchanged(before, now, "the model", sha256=f"the SHA-256 of {file}")
 

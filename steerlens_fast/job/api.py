@@ -1,4 +1,7 @@
-"""``morph_dataset``, which runs the data-set job from Python; this folder's README.md lists the steps of a job."""
+"""``morph_dataset``, which runs the data-set job from Python.
+
+This folder's README.md lists the steps of a job.
+"""
 
 from __future__ import annotations
 

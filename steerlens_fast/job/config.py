@@ -227,7 +227,10 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
 
     @classmethod
     def from_dict(cls, values: Mapping) -> JobConfig:
-        """Return a configuration, see :meth:`BaseConfig.from_dict`; lists for size, mean and std become tuples."""
+        """Return a configuration, see :meth:`BaseConfig.from_dict`.
+
+        Lists for size, mean and std become tuples.
+        """
         tuple_fields = ("size", "mean", "std")
         tuples = {name: tuple(v) for name, v in values.items() if name in tuple_fields and isinstance(v, list)}
         return super().from_dict({**values, **tuples})

@@ -171,7 +171,10 @@ class _ExportJob:
         return ", ".join(method_words(lens.settings))
 
     def name(self, number: int) -> str:
-        """Return the name of a class, or its number if classes have no names; ``~n`` means that label n is absent."""
+        """Return the name of a class, or its number if classes have no names.
+
+        ``~n`` means that label n is absent.
+        """
         if number < 0:
             return f"not {self.name(~number)}"
         return str(number) if self.plan.classes is None else class_name(number, self.plan.shown_classes)
@@ -199,7 +202,10 @@ def _write_shard(job: _ExportJob, shard: int, records: list[dict]) -> None:
 
 
 def _write_items(job: _ExportJob, shard: int, records: list[dict]) -> None:
-    """Write one file per item; existing files are skipped before any frame is read."""
+    """Write one file per item.
+
+    Existing files are skipped before any frame is read.
+    """
     paths = {r["key"]: job.to / job.file_names(r["key"], SUFFIXES[job.format]) for r in records}
     missing = [r for r in records if job.overwrite or not paths[r["key"]].exists()]
     if job.format != "npz":
@@ -263,12 +269,18 @@ def _strip_data(job: _ExportJob, record: dict, frames: Tensor) -> StripData:
 
 
 def _table(record: dict, name: str) -> Tensor | None:
-    """Return a field of a record as a tensor [1, F]; None if the record does not have it."""
+    """Return a field of a record as a tensor [1, F].
+
+    The result is None if the record does not have it.
+    """
     return torch.tensor([record[name]], dtype=torch.float64, device="cpu") if name in record else None
 
 
 def _predictions(job: _ExportJob, record: dict) -> list[str]:
-    """Return each frame's prediction and its probability as text; "" if it is the target or was not scored."""
+    """Return each frame's prediction and its probability as text.
+
+    The result is "" if it is the target or was not scored.
+    """
     count, target = len(record["predictions"]), record["target"]
     probabilities = record["prediction_probability"] or [None] * count
     pairs = zip(record["predictions"], probabilities)

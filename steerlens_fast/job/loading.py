@@ -35,7 +35,9 @@ def placeholder_for(dtype: torch.dtype) -> float:
 
 
 def channels_of(source: Mapping) -> int | None:
-    """Return the number of channels of an array source; None for other sources, in which it may differ by image.
+    """Return the number of channels of an array source.
+
+    The result is None for other sources, in which it may differ by image.
 
     Examples
     --------
@@ -59,7 +61,10 @@ class LoadedImage:
 
 @dataclass
 class Batch:
-    """Items and their ``pixels`` [B, C, H, W], uint8 or float32 in [0, 1]; items that failed have placeholders."""
+    """Items and their ``pixels`` [B, C, H, W], uint8 or float32 in [0, 1].
+
+    Items that failed have placeholders.
+    """
 
     shard: int
     last: bool  # whether it is the last batch of its shard
@@ -186,7 +191,10 @@ class Loader:
 
 
 def digest(data) -> str | None:
-    """Return the SHA-256 of encoded bytes or of an array's values; None for other objects."""
+    """Return the SHA-256 of encoded bytes or of an array's values.
+
+    The result is None for other objects.
+    """
     if isinstance(data, Tensor):
         # As bytes, since numpy has no bfloat16.
         data = data.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()

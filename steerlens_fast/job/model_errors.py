@@ -58,7 +58,10 @@ def may_be_caused_by_image(error: Exception) -> bool:
 
 
 def image_failure(error: Exception) -> BadItem:
-    """Return the failure of an image for which the model raised an error; its message is the same in every run."""
+    """Return the failure of an image for which the model raised an error.
+
+    Its message is the same in every run.
+    """
     text = error_summary(error)
     with suppress(OSError):  # there is no folder for temporary files
         text = text.replace(tempfile.gettempdir() + os.sep, "")

@@ -40,7 +40,10 @@ class Pipeline:
         self._publishing: Future | None = None
 
     def add(self, shard: Shard, batch: Batch, finishers: list[Callable[[], int]]) -> None:
-        """Append a batch that was submitted to the device; ``finishers`` are results of :meth:`Shard.add`."""
+        """Append a batch that was submitted to the device.
+
+        ``finishers`` are results of :meth:`Shard.add`.
+        """
         self._pending.append((shard, batch, finishers))
         while len(self._pending) > self._max_pending:
             self._finish(*self._pending.popleft())
@@ -54,7 +57,10 @@ class Pipeline:
             self._finish(*self._pending.popleft())
 
     def wait(self) -> None:
-        """Wait until the shard that is being published is complete; raise the error if publishing failed."""
+        """Wait until the shard that is being published is complete.
+
+        Raise the error if publishing failed.
+        """
         if self._publishing is not None:
             self._publishing.result()
 
@@ -83,7 +89,10 @@ class ShardQueue:
         self._shards, self._read, self._before_waiting, self._ended = shards, read, before_waiting, False
 
     def __call__(self, wait: bool):
-        """Return the next shard; None after ``END``, or if ``wait`` is False and the queue is empty."""
+        """Return the next shard.
+
+        The result is None after ``END``, or if ``wait`` is False and the queue is empty.
+        """
         if self._ended:
             return None
         if wait:

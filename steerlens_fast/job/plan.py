@@ -146,7 +146,10 @@ def _check_version(path: Path, values) -> None:
 
 
 def batch_and_shard_size(config: JobConfig, frame_shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return the configured sizes; by default powers of 2 that limit the values in a batch and the bytes in a shard."""
+    """Return the configured sizes.
+
+    The defaults are powers of 2 that limit the values in a batch and the bytes in a shard.
+    """
     values = prod(frame_shape[1:])
     batch = config.batch_size or min(256, _power_of_two(BATCH_VALUES // values))
     stored = prod(frame_shape) * getattr(torch, config.frame_dtype).itemsize

@@ -72,7 +72,10 @@ class JobInputs:
         return items
 
     def _check_targets(self, items: Iterator[Item]) -> Iterator[Item]:
-        """Yield the items; after the last one, raise a JobError if no item has a target."""
+        """Yield the items.
+
+        After the last one, raise a JobError if no item has a target.
+        """
         missing, item = True, None
         for item in items:
             missing = missing and item.target is None
@@ -82,7 +85,10 @@ class JobInputs:
             raise JobError(f"{text}, got {self.config.data}, in which no item has a target", USAGE)
 
     def _check_labels(self, items: Iterator[Item]) -> Iterator[Item]:
-        """Yield the items; after the last one, raise a JobError if no item has a label."""
+        """Yield the items.
+
+        After the last one, raise a JobError if no item has a label.
+        """
         missing, item = True, None
         for item in items:
             missing = missing and item.label is None
@@ -139,7 +145,10 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int) -> Plan:
 
 
 def check_plan(out: Path, inputs: JobInputs) -> Plan:
-    """Read the plan in ``out``; raise a JobError if data or software have changed since."""
+    """Read the plan in ``out``.
+
+    Raise a JobError if data or software have changed since.
+    """
     plan = Plan.read(out)
     check_unchanged(plan.versions, versions(inputs.device), "the software")
     check_unchanged(plan.source, inputs.source.description, "the data")
@@ -183,7 +192,10 @@ def has_no_complete_shard(out: Path) -> bool:
 
 
 def resumed_config(out: Path, options: Mapping) -> JobConfig:
-    """Read the configuration in ``out``; raise a JobError if any of the ``options`` differs from it."""
+    """Read the configuration in ``out``.
+
+    Raise a JobError if any of the ``options`` differs from it.
+    """
     Plan.read(out)  # raises if another version wrote the folder
     saved = JobConfig.from_dict(read_json(out / "config.json"))
     # trust_checkpoint is never restored from the folder: the user must pass it again
@@ -199,7 +211,10 @@ def with_default_target(options: Mapping) -> dict:
 
 
 def expand_settings(options: Mapping) -> dict:
-    """Replace the option ``settings`` by the options that it stands for; raise a JobError for an unknown name."""
+    """Replace the option ``settings`` by the options that it stands for.
+
+    Raise a JobError for an unknown name.
+    """
     try:
         return with_settings(options)
     except (TypeError, ValueError) as error:
@@ -217,7 +232,10 @@ def clear(out: Path) -> None:
 
 
 def remove_temporary_files(out: Path) -> None:
-    """Delete temporary files of killed processes; errors are ignored, since files that remain do no harm."""
+    """Delete temporary files of killed processes.
+
+    Errors are ignored, since files that remain do no harm.
+    """
     for leftover in (*out.glob(TEMPORARY_PATTERN), *(out / "shards").glob(TEMPORARY_PATTERN)):
         with suppress(OSError):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()

@@ -24,7 +24,10 @@ def read_config(out: Path) -> dict:
 
 
 def read_frames(out: Path, format: str, shard: int, records: list[dict]) -> Tensor:
-    """Read the frames [n, F, C, H, W] of some records of a shard; raise a JobError if the shard is damaged."""
+    """Read the frames [n, F, C, H, W] of some records of a shard.
+
+    Raise a JobError if the shard is damaged.
+    """
     try:
         return get_format(format).read(out / "shards", shard_name(shard), records)
     except (OSError, ValueError) as error:

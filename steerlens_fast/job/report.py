@@ -60,7 +60,10 @@ def completed_shards(out: Path, plan: Plan) -> CompletedShards:
 
 
 def read_marker(out: Path, shard: int) -> dict | None:
-    """Read the marker of a shard; None if it is missing or damaged."""
+    """Read the marker of a shard.
+
+    The result is None if it is missing or damaged.
+    """
     try:
         marker = read_json(marker_path(out, shard))
         counts = [marker["items"], marker["failed"], *(file["bytes"] for file in marker["files"].values())]
@@ -81,7 +84,10 @@ def _has_all_files(out: Path, plan: Plan, shard: int, marker: dict) -> bool:
 
 
 def _stored_files(out: Path, marker: dict) -> dict[str, Path]:
-    """Return the path of each file of a shard; that of its backup if a process was killed while replacing it."""
+    """Return the path of each file of a shard.
+
+    If a process was killed while replacing a file, this is the path of the backup.
+    """
     parts = {name: name.partition("/") for name in marker["files"]}  # a shard of format "folder" is one folder
     roots = {first: existing_path(out / "shards" / first) for first in {first for first, _, _ in parts.values()}}
     return {name: roots[first] / inner for name, (first, _, inner) in parts.items()}
@@ -152,13 +158,19 @@ def write_summary(out: Path, plan: Plan, last_run: dict) -> dict:
 
 
 def _attained(record: dict) -> bool | None:
-    """Return whether a morph reaches all requested distances; None if none was requested."""
+    """Return whether a morph reaches all requested distances.
+
+    The result is None if none was requested.
+    """
     attained = record.get("attained")
     return all(attained) if isinstance(attained, list) else attained
 
 
 def _as_labelled(record: dict) -> bool | None:
-    """Return whether the model predicts the label for the source; None without a label."""
+    """Return whether the model predicts the label for the source.
+
+    The result is None without a label.
+    """
     label = record.get("label")
     return None if label is None else label == record.get("source")
 
@@ -216,7 +228,10 @@ def read_success(out: Path, plan: Plan, done: CompletedShards) -> dict:
 
 
 def read_summary(out: Path) -> dict | None:
-    """Read the summary of a complete job; None if one of the files of :func:`write_summary` is missing."""
+    """Read the summary of a complete job.
+
+    The result is None if one of the files of :func:`write_summary` is missing.
+    """
     try:
         summary = read_json(out / "summary.json")
     except (OSError, ValueError):
@@ -230,7 +245,9 @@ def _json_line(record: dict) -> bytes:
 
 
 def verify(out: Path, plan: Plan) -> dict[int, str]:
-    """Compare every file with its hash, and every key with ``items.jsonl``; return the problems by shard.
+    """Compare every file with its hash, and every key with ``items.jsonl``.
+
+    Return the problems by shard.
 
     The problem of an incomplete shard is "not done". A problem of ``items.jsonl`` has the key -1.
     """
@@ -245,7 +262,10 @@ def verify(out: Path, plan: Plan) -> dict[int, str]:
 
 
 def shard_problem(out: Path, plan: Plan, shard: int, check_keys: bool) -> str | None:
-    """Compare a shard's files with their hashes, and its keys with ``items.jsonl``; return the problem, or None."""
+    """Compare a shard's files with their hashes, and its keys with ``items.jsonl``.
+
+    Return the problem, or None.
+    """
     if not existing_path(marker_path(out, shard)).exists():
         return NOT_DONE
     marker = read_marker(out, shard)

@@ -88,12 +88,18 @@ def run_job(out: Path, options: Mapping, run_options: RunOptions | None = None, 
 
 
 class Terminated(BaseException):
-    """Raised on SIGTERM. A BaseException, so that ``except Exception`` does not catch it."""
+    """Raised on SIGTERM.
+
+    It is a BaseException, so that ``except Exception`` does not catch it.
+    """
 
 
 @contextmanager
 def _locked(out: Path, run_options: RunOptions) -> Iterator[None]:
-    """Lock the folder for this job. The ranks of a job share this lock, and each also locks its own number."""
+    """Lock the folder for this job.
+
+    The ranks of a job share this lock, and each also locks its own number.
+    """
     if run_options.engine != "env":
         with hold_lock(out / ".lock"):
             yield
@@ -130,7 +136,10 @@ def _run(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, objec
 
 
 def _run_rank(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, objects: dict) -> Outcome:
-    """Run one rank. The first rank that holds the lock makes the plan. Each rank writes the summary at its end."""
+    """Run one rank.
+
+    The first rank that holds the lock makes the plan. Each rank writes the summary at its end.
+    """
     rank = rank_of()
     planned = has_plan(out)
     config = resumed_config(out, options) if planned else JobConfig.from_dict(with_default_target(options))
@@ -152,7 +161,10 @@ def _run_rank(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, 
 
 
 def _new_plan(out: Path, inputs: JobInputs, engine: Engine) -> Plan:
-    """Make a plan, and replace an existing one. Called when data and model have been loaded without an error."""
+    """Make a plan, and replace an existing one.
+
+    This is called when data and model have been loaded without an error.
+    """
     model = engine.describe()
     if has_plan(out):
         clear(out)
@@ -165,7 +177,10 @@ def _ranks_here() -> int:
 
 
 def _is_resumed(out: Path, run_options: RunOptions) -> bool:
-    """Return whether to resume the job in ``out``; raise a JobError if there is one and the options do not allow it."""
+    """Return whether to resume the job in ``out``.
+
+    Raise a JobError if there is one and the options do not allow it.
+    """
     if not has_plan(out):
         return False
     if run_options.overwrite:
@@ -193,7 +208,10 @@ def _pending(out: Path, plan: Plan, run_options: RunOptions, shards: Iterable[in
 def _compute(
     out: Path, plan: Plan, shards: Sequence[int], engine: Engine, run_options: RunOptions, stop: Stop
 ) -> tuple[dict, str]:
-    """Compute shards; return a summary of the progress, and the message of :attr:`ProgressListener.too_many`."""
+    """Compute shards.
+
+    Return a summary of the progress, and the message of :attr:`ProgressListener.too_many`.
+    """
     check_same_model(plan.model, engine.describe())
     (out / "shards").mkdir(exist_ok=True)
     sync_folder(out)
@@ -210,7 +228,10 @@ def _compute(
 def _finish(
     out: Path, plan: Plan, run_options: RunOptions, stop: Stop, last_run: dict | None, too_many: str = ""
 ) -> Outcome:
-    """Write summary and gallery. If ``last_run`` is None, no shard was computed; files that exist are kept."""
+    """Write summary and gallery.
+
+    If ``last_run`` is None, no shard was computed; files that exist are kept.
+    """
     summary = read_summary(out) if last_run is None else None
     new, summary = summary is None, summary or write_summary(out, plan, last_run or {})
     if too_many:

@@ -131,7 +131,10 @@ def store_frames(frames: Tensor, out: Tensor, transfers: Transfers) -> Callable[
 
 
 def _to_dtype(frames: Tensor, dtype: torch.dtype) -> Tensor:
-    """Convert frames in [0, 1] to a dtype; integers use their full range."""
+    """Convert frames in [0, 1] to a dtype.
+
+    Integers use their full range.
+    """
     if dtype.is_floating_point:
         return frames.to(dtype)
     scaled = frames.mul(torch.iinfo(dtype).max).round_()
@@ -149,7 +152,10 @@ def _select(frames: Tensor, rows: list[int]) -> Tensor:
 
 
 def write_records(path: Path, records: list[dict]) -> dict[str, dict]:
-    """Write records as JSON lines; return the file's hash and size as an entry of the marker."""
+    """Write records as JSON lines.
+
+    Return the file's hash and size as an entry of the marker.
+    """
     lines = (compact_json(r) + "\n" for r in records)
     data = "".join(lines).encode(errors="surrogateescape")
     with atomic_write(path) as file:
@@ -158,7 +164,10 @@ def write_records(path: Path, records: list[dict]) -> dict[str, dict]:
 
 
 def read_records(path: Path) -> list[dict]:
-    """Read records that :func:`write_records` wrote; raise a JobError if the file is damaged."""
+    """Read records that :func:`write_records` wrote.
+
+    Raise a JobError if the file is damaged.
+    """
     try:
         records = [
             json.loads(line)
@@ -269,7 +278,10 @@ def _signed_label(state: Tensor, label: Tensor) -> Tensor:
 
 
 def _prediction_probability(morphs: Morphs) -> Tensor:
-    """Return the probability [B, F] of each frame's prediction; for task "multilabel", of the target's state."""
+    """Return the probability [B, F] of each frame's prediction.
+
+    For task "multilabel", this is the probability of the target's state.
+    """
     best = morphs.probabilities.amax(2)
     if morphs.settings.get("task") != "multilabel":
         return best

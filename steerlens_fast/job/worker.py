@@ -70,7 +70,10 @@ class Worker:
         self.batch_divisor = 1  # a batch is computed in parts; doubled when memory is too small, to halve the parts
 
     def open(self, out: Path, plan: Plan) -> None:
-        """Prepare for the shards of a plan; raise a JobError if model, data or software differ from the plan's."""
+        """Prepare for the shards of a plan.
+
+        Raise a JobError if model, data or software differ from the plan's.
+        """
         check_same_model(plan.model, self.loaded.description)
         check_unchanged(plan.source, self.source.description, "the data")
         check_unchanged(plan.versions, versions(self.device.type), "the software")
@@ -91,7 +94,9 @@ class Worker:
         )
 
     def run(self, shards: queue.Queue[int | None], on_event: EventCallback) -> None:
-        """Compute the shards in a queue until ``END``; ``on_event`` is called for every morph, batch and shard.
+        """Compute the shards in a queue until ``END``.
+
+        ``on_event`` is called for every morph, batch and shard.
 
         While one shard is published, the next shard is computed. While a GPU computes a batch, the host makes the
         records of the batch before.
@@ -112,7 +117,10 @@ class Worker:
             pipeline.wait()
 
     def first_batch(self, shard: int = 0) -> float:
-        """Compute the first batch of a shard without storing it; return the elapsed seconds."""
+        """Compute the first batch of a shard without storing it.
+
+        Return the elapsed seconds.
+        """
         start = time.perf_counter()
         batch = next(self.loader.batches(ShardQueue(queue_of(shard), self._read_shard)))
         for finish in self._compute_batch(Shard(shard, self.plan, self.transfers), batch):
@@ -133,7 +141,9 @@ class Worker:
             return next(batches, None)
 
     def _compute_batch(self, shard: Shard, batch: Batch) -> list[Callable[[], int]]:
-        """Compute a batch in parts; return the result of :meth:`Shard.add` for each part.
+        """Compute a batch in parts.
+
+        Return the result of :meth:`Shard.add` for each part.
 
         On a CPU, a part has only as many images as one call of the model, to limit the memory of frames in floating
         point. If memory is still too small, parts are halved.
@@ -255,7 +265,10 @@ class Worker:
             batch.pixels[n] = replacement
 
     def _error_at(self, batch: Batch, targets: list[int | None], n: int) -> Exception | None:
-        """Return the error of the model for one image of a batch, or None; other errors are raised."""
+        """Return the error of the model for one image of a batch, or None.
+
+        Other errors are raised.
+        """
         try:
             self._morph(batch.part(slice(n, n + 1)), targets[n : n + 1])
         except Exception as error:
@@ -293,7 +306,10 @@ class Worker:
         raise JobError(f"out of memory on {self.device} with one image at a time: {error}") from error
 
     def _batch_targets(self, batch: Batch) -> list[int | None]:
-        """Return each item's target, None for a rank such as runner-up; items without a required label fail."""
+        """Return each item's target, None for a rank such as runner-up.
+
+        Items without a required label fail.
+        """
         targets = []
         for item, loaded in zip(batch.items, batch.loaded):
             target = item.target
@@ -314,7 +330,10 @@ class Worker:
 
 
 class _TimedClassifier:
-    """Wraps a classifier and measures the time of its gradients and scores; on a GPU, the time to launch them."""
+    """Wraps a classifier and measures the time of its gradients and scores.
+
+    On a GPU, this is the time to launch them.
+    """
 
     def __init__(self, classifier):
         self._classifier, self.clock = classifier, Clock()

@@ -99,7 +99,10 @@ def _attribute_owner(model):
 
 
 def _data_attribute(owner, name: str):
-    """Return an attribute; None if it is missing, a method, or part of the module's state."""
+    """Return an attribute.
+
+    The result is None if it is missing, a method, or part of the module's state.
+    """
     value = getattr(owner, name, None)
     state = isinstance(owner, nn.Module) and isinstance(value, Tensor) and _is_state(owner, value)
     return None if callable(value) or state else value
@@ -135,7 +138,10 @@ def _entry(name: str) -> str:
 
 
 def _check_value(name: str, where: str, value, spec: str):
-    """Check a value like the option of that name, and return it; arrays become lists."""
+    """Check a value like the option of that name, and return it.
+
+    Arrays become lists.
+    """
     plain = value.tolist() if isinstance(value, (Tensor, np.ndarray, np.generic)) else value
     single = name in ("mean", "std") and isinstance(plain, (int, float)) and not isinstance(plain, bool)
     try:

@@ -19,12 +19,18 @@ MAX_NAMES = 4  # largest number of names in a message
 
 
 def load_weights(model: nn.Module, path: str, trust: bool) -> None:
-    """Load a checkpoint into a model; raise a JobError if names or shapes differ."""
+    """Load a checkpoint into a model.
+
+    Raise a JobError if names or shapes differ.
+    """
     put_weights(model, read_weights(path, trust), path)
 
 
 def put_weights(model: nn.Module, state: Mapping[str, Tensor], path: str) -> None:
-    """Load a state dict from :func:`read_weights` into a model; ``path`` is the file's path, for messages."""
+    """Load a state dict from :func:`read_weights` into a model.
+
+    ``path`` is the file's path, for messages.
+    """
     state = _without_prefixes(state, model.state_dict())
     try:
         keys = model.load_state_dict(state, strict=False)
@@ -74,7 +80,10 @@ def read_pickle(path: str, trust: bool, argument: str):
 
 
 def zip_names(path: str) -> list[str]:
-    """Return the names of the entries of a zip file; an empty list for other files."""
+    """Return the names of the entries of a zip file.
+
+    The result is an empty list for other files.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()

@@ -20,7 +20,10 @@ def samples_per_call(images: Tensor, threads: int) -> int | None:
 
 
 def resolve_device(device: str | None) -> str:
-    """Return ``device``; if it is None, "cuda" if there are a GPU and CUDA kernels, otherwise "cpu"."""
+    """Return ``device``.
+
+    If ``device`` is None, the result is "cuda" if there are a GPU and CUDA kernels, otherwise "cpu".
+    """
     if device == "cpu":
         return device
     obstacle = "torch finds no GPU" if not torch.cuda.is_available() else no_cuda_reason()

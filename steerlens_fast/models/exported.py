@@ -21,7 +21,10 @@ SUFFIXES = (".pt2", ".pt", ".pth", ".ts", ".torchscript")
 
 
 def load_from_file(path: str, weights: str | None, trust: bool, device: torch.device) -> RawModel:
-    """Return the model in a file; the kind of file is detected from its content."""
+    """Return the model in a file.
+
+    The kind of file is detected from its content.
+    """
     if not os.path.isfile(path):
         raise JobError(f"model must be an existing file, got {path!r}", USAGE)
     if weights is not None:

@@ -38,14 +38,20 @@ class RawModel:
 
 
 def model_name(spec) -> str:
-    """Return a model's name as it was given; for an object, its qualified name."""
+    """Return a model's name as it was given.
+
+    The name of an object is its qualified name.
+    """
     if isinstance(spec, nn.Module) or not hasattr(spec, "__qualname__"):
         spec = str(spec) if hasattr(spec, "__fspath__") else spec if isinstance(spec, str) else type(spec)
     return spec if isinstance(spec, str) else f"{spec.__module__}.{spec.__qualname__}"
 
 
 def hash_model(model) -> str:
-    """Return the SHA-256 of a model's state dict (names, dtypes, shapes, bytes); without state, of its name."""
+    """Return the SHA-256 of a model's state dict (names, dtypes, shapes, bytes).
+
+    For a model without state, this is the hash of its name.
+    """
     owner = getattr(model, "__self__", None)
     model = owner if isinstance(owner, nn.Module) else model  # a bound method's module has the weights
     state = model.state_dict() if isinstance(model, nn.Module) else {}
@@ -74,7 +80,10 @@ def count_parameters(model) -> int:
 
 
 def place_model(raw: RawModel, device: torch.device, dtype: torch.dtype, channels_last: bool):
-    """Return the model on a device, in a dtype and memory format; copy it first if it is the caller's object."""
+    """Return the model on a device, in a dtype and memory format.
+
+    Copy it first if it is the caller's object.
+    """
     model = raw.model
     if not isinstance(model, nn.Module):
         return model  # a function has nothing to move
@@ -94,7 +103,10 @@ def place_model(raw: RawModel, device: torch.device, dtype: torch.dtype, channel
 
 
 def copy_model(model: nn.Module, hint: str) -> nn.Module:
-    """Return a deep copy; raise a JobError with a hint if the model cannot be copied."""
+    """Return a deep copy.
+
+    Raise a JobError with a hint if the model cannot be copied.
+    """
     try:
         return copy.deepcopy(model)
     except Exception as error:

@@ -360,7 +360,10 @@ def _form_id(key: dict, shown: list[_TrialData]) -> str:
 
 
 def _page(key: dict, trials: list[_Trial], shown: list[_TrialData], jobs: list[JobMorphs]) -> str:
-    """Render the page; from the key it contains only the ids, and the two classes of each image in random order."""
+    """Render the page.
+
+    From the key it contains only the ids, and the two classes of each image in random order.
+    """
     data = {"form": key["form"], "jobs": [job["hash"] for job in key["jobs"]], "show_source": key["show_source"]}
     data["trials"] = [
         {

@@ -135,7 +135,10 @@ def _unanswered(ratings: list[Ratings], images: int) -> list[str]:
 
 
 class _Tables:
-    """All answers as tables [images, raters], NaN where an answer is missing; ``role`` has indices of ROLES."""
+    """All answers as tables [images, raters], NaN where an answer is missing.
+
+    ``role`` has indices of ROLES.
+    """
 
     def __init__(self, key: dict, ratings: list[Ratings]):
         self.trials, self.judges = key["trials"], key["judges"]
@@ -151,7 +154,10 @@ class _Tables:
         return [n for n, trial in enumerate(self.trials) if trial["condition"] == condition]
 
     def by_source(self, values: Tensor, images: list[int]) -> Tensor:
-        """Return the rows of some images, one for each source; NaN for sources without such an image."""
+        """Return the rows of some images, one for each source.
+
+        Values are NaN for sources without such an image.
+        """
         table = values.new_full((int(self.source.max()) + 1, *values.shape[1:]), torch.nan)
         table[self.source[images]] = values[images]
         return table

@@ -1,4 +1,7 @@
-"""Reads arrays of images: .npy files and .safetensors files. The images are read from the file one at a time."""
+"""Reads arrays of images: .npy files and .safetensors files.
+
+The images are read from the file one at a time.
+"""
 
 from __future__ import annotations
 

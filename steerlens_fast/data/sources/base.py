@@ -48,7 +48,10 @@ class LeftOut:
         return {r: {"count": n, "examples": self._examples[r]} for r, n in sorted(self._counts.items())}
 
     def as_text(self) -> str:
-        """Return text such as ``"2 hidden (.a, .b), 1 not an image (notes.txt)"``; "" if nothing is left out."""
+        """Return text such as ``"2 hidden (.a, .b), 1 not an image (notes.txt)"``.
+
+        The result is "" if nothing is left out.
+        """
         entries = self.as_dict().items()
         return ", ".join(f"{entry['count']} {reason} ({', '.join(entry['examples'])})" for reason, entry in entries)
 
@@ -105,7 +108,10 @@ class Source:
 
 
 def read_file(path: str) -> bytes:
-    """Return all bytes of a file; raise BadItem if it is empty or cannot be read."""
+    """Return all bytes of a file.
+
+    Raise BadItem if it is empty or cannot be read.
+    """
     try:
         # Unbuffered, so that the file is read at once. Non-blocking, since opening a pipe could wait forever.
         with open(path, "rb", buffering=0, opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:

@@ -53,7 +53,10 @@ class FolderSource(Source):
             )
 
     def _check_classes(self) -> None:
-        """Check that each class has an image. Called before the first item, since a job may list only some items."""
+        """Check that each class has an image.
+
+        This is called before the first item, since a job may list only some items.
+        """
         above = {_folder_id(self.root)}
         empty = [name for name in self.class_names or () if not _has_image(f"{self.root}/{name}", above)]
         if empty and len(empty) < len(self.class_names):
@@ -75,7 +78,10 @@ def is_tar_folder(path: str) -> bool:
 
 
 def _walk(folder: str, under: str, above: set[FolderId], left_out: LeftOut) -> Iterator[str]:
-    """Yield the relative paths of image files; ``above`` has the folders that contain this one."""
+    """Yield the relative paths of image files.
+
+    ``above`` has the folders that contain this one.
+    """
     files, folders = _scan(folder, above, left_out, under)
     for name in sorted(files + list(folders)):
         if name in folders:

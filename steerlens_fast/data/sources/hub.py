@@ -1,4 +1,7 @@
-"""Data sets of the Hugging Face ``datasets`` library, by name or path. Needs the extra ``steerlens_fast[hf]``."""
+"""Data sets of the Hugging Face ``datasets`` library, by name or path.
+
+Needs the extra ``steerlens_fast[hf]``.
+"""
 
 from __future__ import annotations
 

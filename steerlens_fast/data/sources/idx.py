@@ -1,4 +1,7 @@
-"""IDX files of images and labels, the format of MNIST and Fashion-MNIST; plain or compressed with gzip."""
+"""IDX files of images and labels, the format of MNIST and Fashion-MNIST.
+
+Files may be compressed with gzip.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,9 @@ def idx_source(spec: str) -> ArraySource:
 
 
 def split_spec(spec: str) -> tuple[str, str | None]:
-    """Return the folder and the part of ``idx:FOLDER[#part]``; None if no part is given.
+    """Return the folder and the part of ``idx:FOLDER[#part]``.
+
+    The result is None if no part is given.
 
     Examples
     --------
@@ -114,7 +119,10 @@ def read_idx(path: str, kind: str) -> np.ndarray:
 
 
 def _read_at_most(file: BinaryIO, count: int) -> bytes:
-    """Return up to ``count`` bytes. They are read in blocks, since a damaged header may have a huge ``count``."""
+    """Return up to ``count`` bytes.
+
+    They are read in blocks, since a damaged header may have a huge ``count``.
+    """
     body = bytearray()
     while len(body) < count and (part := file.read(min(BLOCK, count - len(body)))):
         body += part

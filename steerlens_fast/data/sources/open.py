@@ -1,4 +1,7 @@
-"""Opens a source; the kind of data is detected from its name or type."""
+"""Opens a source.
+
+The kind of data is detected from its name or type.
+"""
 
 from __future__ import annotations
 

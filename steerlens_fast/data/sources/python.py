@@ -89,7 +89,10 @@ class PythonSource(Source):
             raise BadItem("bad-label", str(error)) from error
 
     def _get(self, n: int) -> tuple:
-        """Return the image, target and key of an item; target and key are None if it has none."""
+        """Return the image, target and key of an item.
+
+        Target and key are None if it has none.
+        """
         try:
             with self._lock:
                 item = self.data[n]
@@ -121,7 +124,10 @@ class PythonSource(Source):
         return self._label(target, path) if label is None else label, check_key(own_key, path) if own_key else key
 
     def _label(self, target, where: str) -> int | None:
-        """Return the class number of a target; None if the target is not a single number or string."""
+        """Return the class number of a target.
+
+        The result is None if the target is not a single number or string.
+        """
         if not _is_one_value(target):
             return None
         value = _class_of(target, where)
@@ -136,7 +142,10 @@ class PythonSource(Source):
         return class_number(value, where, self._numbers)
 
     def _labels(self, count: int) -> list[int | None] | None:
-        """Return the labels in the data set's attributes; None if there are none, or a transform changes targets."""
+        """Return the labels in the data set's attributes.
+
+        The result is None if there are none, or a transform changes targets.
+        """
         if getattr(self.data, "target_transform", None) is not None:
             return None
         for name in ("targets", "labels", "samples"):
@@ -170,7 +179,10 @@ def call_factory(spec: str):
 
 
 def _read_attribute(data, name: str, count: int) -> Sequence | None:
-    """Return an attribute that has one number or string for each item; None for any other attribute."""
+    """Return an attribute that has one number or string for each item.
+
+    The result is None for any other attribute.
+    """
     entries = _of_length(data, name, count)
     if entries is None:
         return None
@@ -181,7 +193,10 @@ def _read_attribute(data, name: str, count: int) -> Sequence | None:
 
 
 def _class_of(value, where: str) -> int | str | None:
-    """Return the class of a value, see :func:`parse_class`; None for -1, as in torchvision's data sets."""
+    """Return the class of a value, see :func:`parse_class`.
+
+    The class -1 means "no label", as in torchvision's data sets, and gives None.
+    """
     is_number = _is_one_value(value) and not isinstance(value, (str, bytes))
     return None if is_number and value == -1 else parse_class(value, where)
 
@@ -204,13 +219,19 @@ def _of_length(data, name: str, count: int) -> Sequence | None:
 
 
 def _sequence(value) -> Sequence | None:
-    """Return a sequence, or an array as a list; None for others: strings, mappings, sets."""
+    """Return a sequence, or an array as a list.
+
+    The result is None for other objects, such as strings, mappings and sets.
+    """
     value = value.tolist() if hasattr(value, "tolist") else value  # reading a tensor's scalars one by one is slow
     return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)) else None
 
 
 def _class_names(data) -> list[str] | None:
-    """Return the names of a data set's classes in the order of their numbers; None if it has none."""
+    """Return the names of a data set's classes in the order of their numbers.
+
+    The result is None if it has none.
+    """
     classes, class_to_idx = getattr(data, "classes", None), getattr(data, "class_to_idx", None)
     names = _in_order(classes) if isinstance(classes, Mapping) else _sequence(classes)
     if not names and isinstance(class_to_idx, Mapping):

@@ -111,7 +111,10 @@ class TarSource(Source):
                     yield n, base, members
 
     def _read_class_names(self) -> list[str] | None:
-        """Return the class names; None if there are no labels, or the first one is a number."""
+        """Return the class names.
+
+        The result is None if there are no labels, or the first one is a number.
+        """
         classes = (parse_class(label, where) for where, label in self._labels())
         first = next((value for value in classes if value is not None), None)
         return sorted_class_names(self._labels()) if isinstance(first, str) else None
@@ -244,7 +247,10 @@ def _normalized(name: str) -> str:
 
 
 def _reason_to_leave_out(member: tarfile.TarInfo) -> str | None:
-    """Return why a member cannot be read in place; None for regular files and hard links."""
+    """Return why a member cannot be read in place.
+
+    The result is None for regular files and hard links.
+    """
     if member.isdir():
         return "directory"
     if member.issym():

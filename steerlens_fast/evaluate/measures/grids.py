@@ -10,7 +10,9 @@ from torch import Tensor
 
 @lru_cache(maxsize=32)
 def interpolation(size: int, points: int) -> Tensor:
-    """Return the matrix [size, points] of linear interpolation; the outer control points lie on the border pixels.
+    """Return the matrix [size, points] of linear interpolation.
+
+    The outer control points lie on the border pixels.
 
     Examples
     --------

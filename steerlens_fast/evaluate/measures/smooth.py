@@ -142,7 +142,10 @@ def _folded(displacement: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def _starts(grid: int, restarts: int, seed: int, image: Tensor) -> Tensor:
-    """Return starts [R, 2, g, g]. The first is 0; the others are drawn on the CPU, and do not depend on the device."""
+    """Return starts [R, 2, g, g].
+
+    The first is 0; the others are drawn on the CPU, and do not depend on the device.
+    """
     random = torch.Generator().manual_seed(seed)
     reach, starts = REACH * image.shape[-2], [torch.zeros(2, grid, grid, dtype=torch.float64, device="cpu")]
     for n in range(1, restarts):

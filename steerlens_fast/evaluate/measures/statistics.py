@@ -263,7 +263,9 @@ def _agresti_min(more: int, less: int, cases: int, confidence: float) -> tuple[f
 
 
 def percentiles(resampled: Tensor, confidence: float) -> tuple[float | None, float | None]:
-    """Return the limits of a percentile interval; resamples without a value are ignored.
+    """Return the limits of a percentile interval.
+
+    Resamples without a value are ignored.
 
     Examples
     --------
@@ -276,7 +278,9 @@ def percentiles(resampled: Tensor, confidence: float) -> tuple[float | None, flo
 
 
 def paired_difference(first: Tensor, second: Tensor, statistic: str = "median", **options) -> Interval:
-    """Return :func:`bootstrap` of ``first - second``; cases without both values are left out.
+    """Return :func:`bootstrap` of ``first - second``.
+
+    Cases without both values are left out.
 
     Parameters
     ----------
@@ -338,7 +342,10 @@ def _check(values, sources, statistic, draws, confidence, seed) -> tuple[Tensor,
 
 
 def check_sources(sources, count: int) -> Tensor:
-    """Return the number of each case's source, [count]; by default, each case is its own source."""
+    """Return the number of each case's source, [count].
+
+    By default, each case is its own source.
+    """
     if sources is None:
         return torch.arange(count, device="cpu")
     if not isinstance(sources, Tensor) or sources.shape != (count,) or sources.is_floating_point():

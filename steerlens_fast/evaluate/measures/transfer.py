@@ -65,7 +65,9 @@ class Transfer:
 def transfer(
     judges: Mapping[str, Callable], images: Tensor, target: Tensor, *, batch_size: int | None = None
 ) -> Transfer:
-    """Return which judges predict the target for edited images; a judge is a classifier that did not guide the edit.
+    """Return which judges predict the target for edited images.
+
+    A judge is a classifier that did not guide the edit.
 
     Parameters
     ----------

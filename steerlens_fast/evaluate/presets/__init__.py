@@ -1,1 +1,4 @@
-"""Presets, the experiments that are part of the package. The module ``presets`` has their options."""
+"""Presets, the experiments that are part of the package.
+
+Their options are in the module ``presets``.
+"""

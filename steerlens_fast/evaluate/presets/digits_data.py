@@ -28,7 +28,10 @@ class LabelledImages:
 
 
 def load(seed: int = 0) -> LabelledImages:
-    """Return scikit-learn's 1797 digits with a margin, upsampled to 32 x 32; a quarter of them is for testing."""
+    """Return scikit-learn's 1797 digits with a margin, upsampled to 32 x 32.
+
+    A quarter of them is for testing.
+    """
     datasets, selection = require_extra("demo", "sklearn.datasets"), require_extra("demo", "sklearn.model_selection")
     pixels, labels = datasets.load_digits(return_X_y=True)
     train, test = selection.train_test_split(range(len(labels)), test_size=0.25, random_state=seed, stratify=labels)

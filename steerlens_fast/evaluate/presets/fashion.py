@@ -23,7 +23,9 @@ CLASSES = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
 
 
 def data_spec(folder: str | os.PathLike | None = None) -> str:
-    """Return the data source of a folder's test images; the folder is FOLDER or idx:FOLDER, by default Debian's.
+    """Return the data source of a folder's test images.
+
+    The folder is FOLDER or idx:FOLDER, by default Debian's.
 
     Examples
     --------

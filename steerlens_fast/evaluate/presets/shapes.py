@@ -18,7 +18,9 @@ OTHER = "map:" + ",".join(f"{2 * k + low}={2 * k + 1 - low}" for k in range(len(
 
 
 class Shapes:
-    """A map-style data set of (image, label) with a known true motion; see :mod:`steerlens_fast.evaluate.ground_truth`.
+    """A map-style data set of (image, label) with a known true motion.
+
+    See :mod:`steerlens_fast.evaluate.ground_truth`.
 
     Each image is drawn from a factor, such as a position. Class ``2 k`` is kind k with a factor below 0, and class
     ``2 k + 1`` is kind k with a factor above 0. Kinds alternate, so that any seven consecutive items have all kinds.

@@ -19,7 +19,9 @@ Nuisance = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class SyntheticImages:
-    """N images of one kind. The sign of their factor is their class; nuisance parameters vary within a class.
+    """N images of one kind.
+
+    The sign of their factor is their class; nuisance parameters vary within a class.
 
     Attributes
     ----------

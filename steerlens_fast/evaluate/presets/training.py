@@ -85,7 +85,9 @@ _RUN: ContextVar[TrainingRun | None] = ContextVar("training_run", default=None)
 
 @contextmanager
 def training_run(run: TrainingRun) -> Iterator[TrainingRun]:
-    """Make ``run`` the current run in the block; networks that are loaded in the block are trained for this run.
+    """Make ``run`` the current run in the block.
+
+    Networks that are loaded in the block are trained for this run.
 
     The functions that make the networks are called by name (``pkg.mod:callable``) without arguments, so they cannot get
     the run as an argument.
@@ -112,7 +114,9 @@ def report_epochs(epochs: range, name: str) -> Iterator[int]:
 
 
 def trained(name: str, make: Callable[[], nn.Module], data: LabelledImages, recipe: Recipe) -> nn.Module:
-    """Return a trained network; if the run's folder has its weights, for this recipe and data, they are read.
+    """Return a trained network.
+
+    If the run's folder has its weights, for this recipe and data, they are read.
 
     Parameters
     ----------

@@ -44,7 +44,9 @@ ENGINES = ("local", "env", "ray")
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Options that decide how a job runs; they do not change the bytes of its shards.
+    """Options that decide how a job runs.
+
+    They do not change the bytes of its shards.
 
     Parameters
     ----------
@@ -138,7 +140,10 @@ class Engine(Protocol):
         """Wait until a worker has loaded the model; return the model's description."""
 
     def run(self, out: Path, plan: Plan, shards: Sequence[int], on_event: EventCallback, stop: Stop) -> None:
-        """Compute shards in any order, until a stop is requested; call ``on_event`` with every event."""
+        """Compute shards in any order, until a stop is requested.
+
+        Call ``on_event`` with every event.
+        """
 
     def close(self) -> None:
         """Stop all workers immediately."""
@@ -193,7 +198,10 @@ def num_workers(options: RunOptions, device: str) -> int:
 
 
 def _own_device(device: str, options: RunOptions) -> str:
-    """Return the device of this process; for a rank, the GPU whose number is the rank's number on its machine."""
+    """Return the device of this process.
+
+    A rank uses the GPU whose number is the rank's number on its machine.
+    """
     if device == "cpu" or options.engine != "env":
         return device
     return f"cuda:{rank_of().local % torch.cuda.device_count()}"

@@ -139,7 +139,10 @@ class Local:
         return bool(self._pending and not stop.requested) or any(worker.assigned for worker in self._workers)
 
     def _assign_shards(self, stop: Stop) -> None:
-        """Assign pending shards to workers; every worker gets a first shard before any gets a second."""
+        """Assign pending shards to workers.
+
+        Every worker gets a first shard before any gets a second.
+        """
         if stop.requested:
             for worker in self._workers:
                 worker.cancel_pending()
@@ -218,7 +221,10 @@ class Local:
         return f" while the model computed shard {shard}, {list_paths(paths)}"
 
     def _record_failure(self, worker: _Process, end: str, shards: list[int]) -> None:
-        """Count the exit of a worker; skip a shard during which too many workers have exited."""
+        """Count the exit of a worker.
+
+        A shard is skipped if too many workers have exited while they computed it.
+        """
         shard = shards[0] if shards else None
         self._exits[shard] += 1
         if self._exits[shard] < ATTEMPTS:
@@ -228,7 +234,10 @@ class Local:
         self._lost[shards.pop()] = end
 
     def _start(self, worker: _Process, last: bool) -> None:
-        """Start a worker. If that fails, warn; but raise a JobError if ``last`` is True and no other worker runs."""
+        """Start a worker.
+
+        If that fails, warn; but raise a JobError if ``last`` is True and no other worker runs.
+        """
         try:
             worker.start()
         except OSError as error:
@@ -304,7 +313,10 @@ class _Process:
             self.send({"end": True})
 
     def read(self) -> list[dict] | None:
-        """Return the events since the last call; None if the process has exited."""
+        """Return the events since the last call.
+
+        The result is None if the process has exited.
+        """
         data = os.read(self.popen.stdout.fileno(), 1 << 16)
         if not data:
             return None
@@ -312,7 +324,10 @@ class _Process:
         return [json.loads(line) for line in lines]
 
     def kill(self, grace: float = 0.0) -> int:
-        """Kill the process if it does not end within ``grace`` seconds; return its status, negative for a signal."""
+        """Kill the process if it does not end within ``grace`` seconds.
+
+        Return its status, negative for a signal.
+        """
         try:
             self.popen.wait(grace)
         except subprocess.TimeoutExpired:
@@ -332,7 +347,9 @@ class _Process:
 
 
 def describe_status(status: int) -> str:
-    """Return the exit status of a process as text; a negative status is the number of a signal.
+    """Return the exit status of a process as text.
+
+    A negative status is the number of a signal.
 
     Examples
     --------
@@ -351,7 +368,10 @@ def describe_status(status: int) -> str:
 
 
 def _popen(command: list[str], **options) -> subprocess.Popen:
-    """Start a process; if the limit on processes is reached, wait and try again."""
+    """Start a process.
+
+    If the limit on processes is reached, wait and try again.
+    """
     for _ in range(ATTEMPTS - 1):
         try:
             return subprocess.Popen(command, **options)

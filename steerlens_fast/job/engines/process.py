@@ -96,7 +96,10 @@ def _serve(messages: TextIO, on_event: EventCallback) -> None:
 
 
 def _listen(messages: TextIO, shards: queue.Queue) -> None:
-    """Queue the shards that the supervisor sends; clear the queue on a stop; exit if the supervisor has died."""
+    """Queue the shards that the supervisor sends.
+
+    Clear the queue on a stop; exit if the supervisor has died.
+    """
     for line in messages:
         message = json.loads(line)
         if "shard" in message:

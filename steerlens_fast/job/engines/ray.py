@@ -1,4 +1,7 @@
-"""The engine that computes shards in actors of Ray (extra ``ray``). All actors must have access to the job's folder."""
+"""The engine that computes shards in actors of Ray (extra ``ray``).
+
+All actors must have access to the job's folder.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,10 @@ class Ray:
             signal.signal(signal.SIGTERM, handler)  # Ray replaced it by a handler that exits with status 15
 
     def _ended(self, tasks: list) -> list:
-        """Return the tasks that have ended; if there are none, wait for up to ``POLL_SECONDS``."""
+        """Return the tasks that have ended.
+
+        If there are none, wait for up to ``POLL_SECONDS``.
+        """
         return self._ray.wait(tasks, timeout=POLL_SECONDS)[0] if tasks else []
 
     def _get(self, task):
@@ -130,7 +136,10 @@ class _Actor:
         return events
 
     def _get_worker(self) -> Worker:
-        """Return the worker; it is made in the first call, since Ray reports errors in ``__init__`` as a dead actor."""
+        """Return the worker.
+
+        It is made in the first call, since Ray reports errors in ``__init__`` as a dead actor.
+        """
         self._worker = self._worker or Worker(*self._arguments)
         return self._worker
 

@@ -102,7 +102,9 @@ def read_image(file: BinaryIO, format: str, channels: int | None = None) -> Tens
 
 
 def prefetch(function: Callable, items: Iterable) -> Iterator:
-    """Yield ``function(item)`` for all items, in order; a few threads compute some results in advance.
+    """Yield ``function(item)`` for all items, in order.
+
+    A few threads compute some results in advance.
 
     Examples
     --------
@@ -150,7 +152,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def _replace_folder(temporary: Path, path: Path) -> None:
-    """Replace a folder; delete it first if it cannot be renamed, as in a lower layer of an overlay file system."""
+    """Replace a folder.
+
+    Delete it first if it cannot be renamed, as in a lower layer of an overlay file system.
+    """
     try:
         replace_keeping_backup(temporary, path)
     except OSError as error:

@@ -30,7 +30,9 @@ class Format(Protocol):
     def write(
         self, folder: Path, shard_name: str, frames: Tensor, records: list[dict], metadata: dict
     ) -> dict[str, dict]:
-        """Write a shard, replacing an older one; if this fails, no files of the new one remain.
+        """Write a shard, replacing an older one.
+
+        If this fails, no files of the new one remain.
 
         Parameters
         ----------
@@ -80,7 +82,9 @@ class Format(Protocol):
 
 
 def get_format(name: str) -> Format:
-    """Return the module of a format; its optional packages are imported when it is used.
+    """Return the module of a format.
+
+    Its optional packages are imported when it is used.
 
     Examples
     --------

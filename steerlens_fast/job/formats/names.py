@@ -93,7 +93,9 @@ def _hash(key: str) -> int:
 
 
 def file_name(key: str, suffix: str) -> str:
-    """Return the file name of a key; dots in its folders are encoded, so that no folder has the name of a file.
+    """Return the file name of a key.
+
+    Dots in its folders are encoded, so that no folder has the name of a file.
 
     Examples
     --------

@@ -27,7 +27,10 @@ LOSSLESS = {"format": "webp", "lossless": True, "method": 0, "quality": 20}
 
 
 def write(folder: Path, shard_name: str, frames: Tensor, records: list[dict], metadata: dict) -> dict[str, dict]:
-    """Write a shard, see :class:`.formats.Format`; the tar's comment has ``metadata`` and the frames' shape."""
+    """Write a shard, see :class:`.formats.Format`.
+
+    The tar's comment has ``metadata`` and the frames' shape.
+    """
     path, frames, stored = folder / (shard_name + suffix), check_frames(frames, (1, 3)), records_with_frames(records)
     require_extra("cli", "PIL.Image")
     comment = {"metadata": metadata, "channels": frames.shape[2], "frames": frames.shape[1]}
@@ -63,7 +66,9 @@ def read(folder: Path, shard_name: str, records: list[dict]) -> Tensor:
 
 
 def encode_lossless(image) -> bytes:
-    """Encode a Pillow image as lossless WebP; grey images are stored with three equal channels.
+    """Encode a Pillow image as lossless WebP.
+
+    Grey images are stored with three equal channels.
 
     Examples
     --------

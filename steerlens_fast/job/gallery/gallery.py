@@ -106,7 +106,10 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
 
 
 def _check_gallery_folder(to: Path) -> Path:
-    """Return ``to``; raise a JobError if it has files that do not belong to a gallery."""
+    """Return ``to``.
+
+    Raise a JobError if it has files that do not belong to a gallery.
+    """
     if os.path.lexists(to) and not (to.is_dir() and set(os.listdir(to)) <= {"index.html", "images", "maps"}):
         raise JobError(f"to must be a new folder or a gallery's folder, got {to} with other files", USAGE)
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +119,10 @@ def _check_gallery_folder(to: Path) -> Path:
 def _write_examples(
     folder: Path, out: Path, config: dict, plan: Plan, shard: int, records: list[dict], columns: int
 ) -> list[dict]:
-    """Write frames and difference maps of some items of a shard; return the items' data for the page."""
+    """Write frames and difference maps of some items of a shard.
+
+    Return the items' data for the page.
+    """
     with_frames = [record for record in records if record["row"] is not None]
     frames = as_8_bit(read_frames(out, config["format"], shard, with_frames)) if with_frames else []
     files: dict[int, dict] = {}
@@ -140,7 +146,10 @@ def _write_examples(
 def _sampled(
     out: Path, plan: Plan, done: CompletedShards, sample: int, seed: int | None
 ) -> Iterator[tuple[int, list[dict]]]:
-    """Yield each shard that has examples, with their records; other shards are read only if they have failed items."""
+    """Yield each shard that has examples, with their records.
+
+    Other shards are read only if they have failed items.
+    """
     sampled = [set(sample_indices(count, sample, seed)) for count in (done.items - done.failed, done.failed)]
     # Index of the shard's first morph among all morphs, and of its first failed item among all failed items.
     first = [0, 0]
@@ -180,7 +189,9 @@ def sample_indices(count: int, sample: int, seed: int | None) -> list[int]:
 
 
 def strip(frames: Tensor, columns: int) -> Tensor:
-    """Arrange frames [F, C, H, W] in rows of ``columns`` frames; return [C, rows * H, columns * W].
+    """Arrange frames [F, C, H, W] in rows of ``columns`` frames.
+
+    The result is [C, rows * H, columns * W].
 
     Examples
     --------
@@ -247,7 +258,10 @@ def _facts(config: dict, plan: Plan, done: CompletedShards) -> list[list[str]]:
 
 
 def _setting(value, prefix: str = "") -> str:
-    """Return a setting as text, as on the command line; the text of a mapping begins with ``prefix``."""
+    """Return a setting as text, as on the command line.
+
+    The text of a mapping begins with ``prefix``.
+    """
     if isinstance(value, dict):
         return prefix + ",".join(f"{a}={b}" for a, b in value.items())
     return ", ".join(map(_setting, value)) if isinstance(value, list) else str(value)
@@ -267,6 +281,9 @@ def _counts(out: Path, plan: Plan, done: CompletedShards) -> dict:
 
 
 def page(data: dict) -> str:
-    """Render the page that shows ``data``; text is escaped, and only the images next to the page can be loaded."""
+    """Render the page that shows ``data``.
+
+    Text is escaped, and only the images next to the page can be loaded.
+    """
     title = "Morphs of {Data}, {Model}".format(**dict(data["facts"])).encode(errors="replace").decode()
     return render_page(__package__, title, data, images="'self' file:")
