@@ -344,7 +344,10 @@ def progress(folder, total, every=15.0):
 
 
 class Build(cpp_extension.BuildExtension):
-    """torch's build command; it also prints the decision about CUDA, and compiles kernels for each CPU level."""
+    """torch's build command.
+
+    It also prints the decision about CUDA, and compiles kernels for each CPU level.
+    """
 
     decision = ""  # what is built, and the reason
 

@@ -67,7 +67,10 @@ class InProcess:
 
 
 class InSubprocess:
-    """An implementation that runs in another process; exceptions of that process are raised in this one."""
+    """An implementation that runs in another process.
+
+    Exceptions of that process are raised in this one.
+    """
 
     def __init__(self, work, shape, who, threads=None, context=CONTEXT, **options):
         self.pipe, child_end = context.Pipe()
@@ -135,7 +138,10 @@ def build(work: str, shape, who: str, **options) -> cases.Run:
 
 
 def open_baseline(work, shape, who, device="cpu", **options) -> InProcess | InSubprocess:
-    """Return a baseline; other implementations on the CPU, and "tuned", get a process of their own."""
+    """Return a baseline.
+
+    Other implementations on the CPU, and the one named "tuned", run in processes of their own.
+    """
     if who == "tuned":
         with mock.patch.dict(os.environ, TUNED):  # glibc reads these when a process starts
             context = multiprocessing.get_context("spawn")

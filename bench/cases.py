@@ -1,4 +1,6 @@
-"""Shapes and set-ups of the benchmarks. A set-up is a function that returns a :class:`Run`.
+"""Shapes and set-ups of the benchmarks.
+
+A set-up is a function that returns a :class:`Run`.
 
 Its argument ``who`` names the implementation: "ours" or a baseline (baselines.py). Baselines of the transforms and
 morphs are "plenoptic" (plenoptic_baseline.py), "plain" torch and "compiled" plain torch (plain_pyramid.py), and "ffts",
@@ -183,7 +185,10 @@ def _frozen(shape, who, edit, height, order, frames, bounds, device) -> Run:
 
 
 def lens_morph(shape, who, frames=FRAMES, device="cpu") -> Run:
-    """Return the run of a frozen morph of a ResNet-50 with unscored frames; "gradient" is the gradient alone."""
+    """Return the run of a frozen morph of a ResNet-50 with unscored frames.
+
+    "gradient" is the gradient alone.
+    """
     images, target = image_of(shape, device), torch.arange(shape[0], device=device)
     model = networks.resnet50().to(device)
     if who == "ours":
@@ -282,7 +287,10 @@ def _small_lens(shape, device, extent: dict, regime="frozen") -> Run:
 
 
 def small_morph(shape, who, device="cpu") -> Run:
-    """Return the run of a frozen morph by factors; "parts" are the model's gradient and the rendering of frames."""
+    """Return the run of a frozen morph by factors.
+
+    "parts" are the model's gradient and the rendering of frames.
+    """
     if who == "ours":
         return _small_lens(shape, device, {"factors": 20.0, "frames": FRAMES})
     images, target = image_of(shape, device), torch.zeros(shape[0], dtype=torch.int64, device=device)
@@ -297,14 +305,20 @@ def small_morph(shape, who, device="cpu") -> Run:
 
 
 def small_distance(shape, who, device="cpu") -> Run:
-    """Return the run of a frozen morph to a distance; "factors" is the morph by factors."""
+    """Return the run of a frozen morph to a distance.
+
+    "factors" is the morph by factors.
+    """
     if who == "factors":
         return small_morph(shape, "ours", device)
     return _small_lens(shape, device, {"max_l2": 2.0, "frames": FRAMES})
 
 
 def small_steps(shape, who, device="cpu") -> Run:
-    """Return the run of persistent steps by factors; "parts" are a gradient, an analysis and a synthesis per step."""
+    """Return the run of persistent steps by factors.
+
+    "parts" are a gradient, an analysis and a synthesis per step.
+    """
     if who == "ours":
         extent = {"factors": 20.0, "frames": PERSISTENT_STEPS + 1, "steps": PERSISTENT_STEPS}
         return _small_lens(shape, device, extent, "persistent")
@@ -321,7 +335,10 @@ def small_steps(shape, who, device="cpu") -> Run:
 
 
 def small_steps_to_distance(shape, who, device="cpu") -> Run:
-    """Return the run of persistent steps to a distance; "factors" are the steps by factors."""
+    """Return the run of persistent steps to a distance.
+
+    "factors" are the steps by factors.
+    """
     if who == "factors":
         return small_steps(shape, "ours", device)
     extent = {"max_l2": 2.0, "frames": PERSISTENT_STEPS + 1, "steps": PERSISTENT_STEPS}
@@ -332,7 +349,10 @@ def small_steps_to_distance(shape, who, device="cpu") -> Run:
 
 
 def photographs(shape, device="cpu") -> Tensor:
-    """Return square crops of scikit-learn's two photographs, of several sizes; grey if the shape has one channel."""
+    """Return square crops of scikit-learn's two photographs, of several sizes.
+
+    They are grey if the shape has one channel.
+    """
     from sklearn.datasets import load_sample_images
 
     B, C, H, W = shape
@@ -382,7 +402,10 @@ DISTANCE_SETUPS = {
 
 
 def beside_spinner(shape, who, device="cpu") -> Run:
-    """Return the run of a phase morph while another process keeps one core busy; "alone" is without that process."""
+    """Return the run of a phase morph while another process keeps one core busy.
+
+    "alone" is without that process.
+    """
     alone = morph(shape, "ours", device=device)
     if who == "alone":
         return alone

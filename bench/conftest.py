@@ -1,4 +1,7 @@
-"""Fixtures of the benchmarks: ``pytest bench [--device cuda]``; ``bench/run`` runs both allocator modes and reports."""
+"""Fixtures of the benchmarks: ``pytest bench [--device cuda]``.
+
+``bench/run`` runs both allocator modes and reports.
+"""
 
 import baselines
 import measure
@@ -80,7 +83,10 @@ def measured(benchmark, device):
 
 
 def in_turns(benchmark, ours, others: dict, device: str) -> dict[str, list[float]]:
-    """Return the seconds of all rounds. pytest-benchmark times ours; the baselines run before each of its rounds."""
+    """Return the seconds of all rounds.
+
+    Our calls are timed by pytest-benchmark, and the baselines run before each of its rounds.
+    """
     times = {who: [] for who in others}
     if not benchmark.enabled:  # with --benchmark-disable everything runs once, without a ratio
         benchmark.pedantic(ours.run)

@@ -1,4 +1,6 @@
-"""Benchmarks of whole data-set jobs: ``python bench/dataset.py [--out RESULT.json]``; 20 minutes on two cores.
+"""Benchmarks of whole data-set jobs: ``python bench/dataset.py [--out RESULT.json]``.
+
+They take 20 minutes on two cores.
 
 There are four parts:
 
@@ -236,7 +238,10 @@ def cpu(folder: Path) -> list[dict]:
 
 
 def worker_cpu(work: str, folder: str) -> None:
-    """Run a worker in this process; print the CPU seconds per image of the worker, and of gradients or morphs alone."""
+    """Run a worker in this process.
+
+    Print the CPU seconds per image of the worker, and of gradients or morphs alone.
+    """
     data, options, shards = CPU_JOBS[work]
     config = JobConfig.from_dict({"data": str(Path(folder, data)), **options, "target": str(options["target"])})
     worker = Worker(config, "cpu", decoders=1)

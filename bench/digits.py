@@ -53,7 +53,10 @@ def classifiers(d: digits_data.LabelledImages, seed: int) -> dict[str, nn.Module
 
 @dataclass(frozen=True)
 class Case:
-    """One cell of a table; ``rule`` is None for the pixel family, which has no rules."""
+    """One cell of a table.
+
+    ``rule`` is None for the pixel family, which has no rules.
+    """
 
     target: str
     rule: str | None
@@ -63,7 +66,10 @@ class Case:
 
 
 def cases(drivers) -> Iterator[Case]:
-    """Yield all cases, table by table; the pixel family, which has no rules, occurs once."""
+    """Yield all cases, table by table.
+
+    The pixel family, which has no rules, occurs once.
+    """
     for rule, target, driver, regime in product(RULES, TARGETS, drivers, REGIMES):
         for family in FAMILIES:
             if family != "pixel":
@@ -116,7 +122,10 @@ def table(rows: list[dict], target: str, rule: str, l2: float) -> list[str]:
 
 
 def orders(rows: list[dict], target: str, rule: str, l2: float) -> Iterator[str]:
-    """Yield, as text, for how many drivers the published order of families holds; ties count as ordered."""
+    """Yield, as text, for how many drivers the published order of families holds.
+
+    Ties count as ordered.
+    """
     chosen = select(rows, target, rule, l2)
     drivers = dict.fromkeys(r["driver"] for r in chosen)
     for regime, what in product(REGIMES, ("median", "both_judges")):

@@ -54,7 +54,10 @@ def fits() -> dict:
 
 
 def preset(name: str, folder: Path, *options: str) -> dict:
-    """Run a preset and copy its report; return wall-clock seconds, CPU seconds, and the load before and after."""
+    """Run a preset and copy its report.
+
+    Return wall-clock seconds, CPU seconds, and the load before and after.
+    """
     load = [round(os.getloadavg()[0], 2)]
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "steerlens_fast", "evaluate", "--preset", name, "--progress", "none"]
@@ -98,7 +101,10 @@ def results_phrases(results: Path) -> list[str]:
 
 
 def newest_times(results: Path) -> dict:
-    """Return the newest times of every preset; load and other entries are those of the newest run with digits."""
+    """Return the newest times of every preset.
+
+    Load and other entries are those of the newest run with digits.
+    """
     times: dict = {}
     for file in sorted(results.glob("*-evaluate-times.json")):
         entry = json.loads(file.read_text())

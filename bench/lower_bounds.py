@@ -26,7 +26,10 @@ FEW_PLANES = 4
 
 @dataclass(frozen=True)
 class Fastest:
-    """The fastest of several functions; each counts with the shortest of ``ROUNDS`` calls."""
+    """The fastest of several functions.
+
+    Each counts with the shortest of ``ROUNDS`` calls.
+    """
 
     name: str
     function: Callable

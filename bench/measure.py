@@ -33,7 +33,10 @@ def allocator(device: str) -> str:
 
 
 def turn(run: Callable, device="cpu") -> float:
-    """Return the seconds of a call. A short call is made twice, and the second counts: the first warms the caches."""
+    """Return the seconds of a call.
+
+    A short call is made twice, and the second counts: the first warms the caches.
+    """
     first = clocked(run, device)
     return first if first > SLOW else clocked(run, device)
 
@@ -45,7 +48,10 @@ def rounds_for(seconds: float) -> int:
 
 
 def compare(runs: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Return the seconds of each run. They alternate, so that disturbances of the machine affect all of them."""
+    """Return the seconds of each run.
+
+    They alternate, so that disturbances of the machine affect all of them.
+    """
     least = [min(seconds(), seconds()) for seconds in runs.values()]
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds_for(2 * sum(least))):

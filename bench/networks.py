@@ -1,4 +1,7 @@
-"""Networks of the benchmarks; in a module of their own, so that a worker that loads one imports little else."""
+"""Networks of the benchmarks.
+
+They have a module of their own, so that a worker that loads one imports little else.
+"""
 
 import sys
 from pathlib import Path

@@ -164,7 +164,10 @@ def _run_at_once(who: str, baseline: Callable, *args) -> Run:
 
 
 def _filters(shape, real: bool, device) -> tuple[list[Tensor], list[int], list[int]]:
-    """Return (masks [K, h, w], widths, i_powers) of every scale; the masks of real bands are two-sided."""
+    """Return (masks [K, h, w], widths, i_powers) of every scale.
+
+    The masks of real bands are two-sided.
+    """
     g = cases.pyramid_of(shape).geometry
     bands = [filters.band_filter(g, s) * (1 if real else filters.analytic_weight(g, s)) for s in range(g.num_scales)]
     masks = [b.to(device, torch.float32).contiguous() for b in bands]

@@ -53,7 +53,10 @@ def extrapolate(c: Tensor, phase_step: Tensor, amplitude_step: Tensor | None, b:
 
 
 def extrapolate_pairs(*args) -> Tensor:
-    """Return the real parts of all frames; pairs of orientations are the two parts of complex numbers."""
+    """Return the real parts of all frames.
+
+    Pairs of orientations are the two parts of complex numbers.
+    """
     real = extrapolate(*args)
     return torch.complex(real[:, :, 0::2], real[:, :, 1::2])
 

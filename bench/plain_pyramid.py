@@ -21,7 +21,10 @@ AMPLITUDE_FLOOR = 1e-6  # coefficients with a smaller amplitude, relative to the
 
 
 class PlainPyramid:
-    """Analysis, synthesis and morphs of images [N, H, W] in float32; ``compiled`` compiles the function of a piece."""
+    """Analysis, synthesis and morphs of images [N, H, W] in float32.
+
+    ``compiled`` compiles the function of a piece.
+    """
 
     def __init__(self, geometry: Geometry, device: str = "cpu", compiled: bool = False):
         self.geometry, self.device = geometry, torch.device(device)
@@ -37,7 +40,10 @@ class PlainPyramid:
         self._start, self._frame = make(self._start_piece), make(self._frame_of_piece)
 
     def _place_masks(self) -> None:
-        """Make the masks. Their last dimension is 1, so that a mask multiplies real and imaginary part alike."""
+        """Make the masks.
+
+        Their last dimension is 1, so that a mask multiplies real and imaginary part alike.
+        """
         g = self.geometry
         (H, W), n = g.shape, g.shape[0] * g.shape[1]
         place = lambda m: m.to(self.device, torch.float32)[..., None].contiguous()
@@ -62,7 +68,10 @@ class PlainPyramid:
         return self._in_pieces(self._analyze, images)
 
     def synthesize(self, coefficients: list[Tensor]) -> Tensor:
-        """Return the images of coefficients; the imaginary parts of the bands are not used."""
+        """Return the images of coefficients.
+
+        The imaginary parts of the bands are not used.
+        """
         return self._in_pieces(lambda *c: [self._synthesize(*c)], *coefficients)[0]
 
     def gradients(self, gradient: Tensor) -> list[Tensor]:
@@ -161,7 +170,10 @@ def polar_step(c: Tensor, gradient: Tensor, joint: bool) -> tuple:
 
 
 def times(spectrum: Tensor, mask: Tensor) -> Tensor:
-    """Multiply a complex tensor by a real mask [..., 1] in real numbers; torch would convert the mask to complex."""
+    """Multiply a complex tensor by a real mask [..., 1] in real numbers.
+
+    This is faster, since torch would convert the mask to a complex one.
+    """
     return torch.view_as_complex(torch.view_as_real(spectrum.resolve_conj()) * mask)
 
 

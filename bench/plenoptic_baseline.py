@@ -21,7 +21,10 @@ def make_pyramid(shape, height, order, device="cpu"):
 
 
 def _with_grad(coefficients) -> tuple[list, list[Tensor]]:
-    """Replace the oriented bands by tensors that require gradients; return the keys of the bands, and the bands."""
+    """Replace the oriented bands by tensors that require gradients.
+
+    Return the keys of the bands, and the bands.
+    """
     scales = [key for key in coefficients if isinstance(key, int)]
     bands = [coefficients[s].detach().requires_grad_() for s in scales]
     coefficients.update(zip(scales, bands))
@@ -37,7 +40,10 @@ def backward(pyramid, image: Tensor, gradient: Tensor) -> Callable:
 
 
 def morph(pyramid, image: Tensor, gradient: Tensor, factors: Tensor, joint=False, bounds=None) -> Tensor:
-    """Return the frames [F, B, C, H, W] of one frozen step; each takes one synthesis."""
+    """Return the frames [F, B, C, H, W] of one frozen step.
+
+    Each takes one synthesis.
+    """
     coefficients = pyramid(image)
     scales, bands = _with_grad(coefficients)
     gradients = torch.autograd.grad(pyramid.recon_pyr(coefficients), bands, gradient)

@@ -87,7 +87,10 @@ def shape_of(text: str) -> tuple[int, ...]:
 
 
 def default_shape(work: str) -> tuple[int, ...]:
-    """Return the shape at which a workload is measured; the first one, if there are several."""
+    """Return the shape at which a workload is measured.
+
+    If there are several shapes, this is the first one.
+    """
     if work in cases.SMALL_SETUPS:
         return cases.SMALL
     if work in cases.BUSY_SETUPS:

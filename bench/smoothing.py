@@ -32,7 +32,10 @@ DISTANCES = {"persistent": (4.0, 8.0, 12.0), "frozen": (2.0, 4.0, 8.0)}
 
 
 def main() -> None:
-    """Measure all settings with each kind of smoothing; print a line for each distance, and write the results."""
+    """Measure all settings with each kind of smoothing.
+
+    Print a line for each distance, and write the results.
+    """
     networks, images, targets = load()
     results = {}
     for name, settings in SETTINGS.items():

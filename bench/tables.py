@@ -60,7 +60,10 @@ def by_mode(result: dict, threads: int | None = None) -> dict[tuple[str, str], d
 
 
 def values(modes: dict, *keys) -> list:
-    """Return ``row[key][key]...`` of the row of each allocator, None where it is missing; a GPU has one allocator."""
+    """Return ``row[key][key]...`` of the row of each allocator, None where it is missing.
+
+    A GPU has one allocator.
+    """
     found = []
     for mode in MODES if "default" in modes or "tuned" in modes else modes:
         value = modes.get(mode)
@@ -335,5 +338,8 @@ TABLES: dict[str, dict[str, Callable[[dict], list[str]]]] = {
 
 
 def kind_of(result: dict) -> str:
-    """Return the kind of a result, a key of ``TABLES``; "" if there is none."""
+    """Return the kind of a result, a key of ``TABLES``.
+
+    The result is "" if there is none.
+    """
     return result.get("kind") or next((kind for kind in ("digits", "photographs", "cpu") if kind in result), "")

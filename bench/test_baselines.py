@@ -1,4 +1,7 @@
-"""The baselines compute the same results as ours; otherwise a comparison of times would mean nothing."""
+"""The baselines compute the same results as ours.
+
+Otherwise a comparison of times would mean nothing.
+"""
 
 import inspect
 
@@ -18,7 +21,10 @@ PLENOPTIC = dict(rtol=2e-4, atol=2e-4)  # plenoptic interpolates its masks in ta
 
 
 def check(work, shape, who, device, tolerance, **options):
-    """Compare all tensors of the results; if the baseline's tensor is real, compare only our real parts."""
+    """Compare all tensors of the results.
+
+    If the baseline's tensor is real, compare only our real parts.
+    """
     results = (baselines.build(work, shape, w, device=device, **options)() for w in ("ours", who))
     ours, expected = (measure.tensors_in(result) for result in results)
     assert len(ours) == len(expected)

@@ -1,4 +1,7 @@
-"""Peak memory beyond the result stays below a limit. The memory of baselines is measured together with their times."""
+"""Peak memory beyond the result stays below a limit.
+
+The memory of baselines is measured together with their times.
+"""
 
 import cases
 import measure

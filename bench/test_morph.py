@@ -1,4 +1,7 @@
-"""Morphs by a given gradient, compared with the baselines; morphs of the lens, compared with the gradient alone."""
+"""Morphs by a given gradient, compared with the baselines.
+
+Morphs of the lens are compared with the gradient alone.
+"""
 
 import cases
 import pytest

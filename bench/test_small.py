@@ -1,4 +1,7 @@
-"""Small images, compared with the parts of their work; searches for a distance; a morph while a core is busy."""
+"""Small images, compared with the parts of their work.
+
+Also searches for a distance, and a morph while a core is busy.
+"""
 
 import baselines
 import cases

@@ -17,7 +17,10 @@ KEYS |= {"down": "\ue015", "enter": "\ue007", "backspace": "\ue003"}
 
 
 class Browser:
-    """A browser window, closed at the end of a ``with`` block; ``profile`` is a folder that no other window uses."""
+    """A browser window, closed at the end of a ``with`` block.
+
+    ``profile`` is a folder that no other window uses.
+    """
 
     def __init__(self, profile, *switches: str):
         self.driver = subprocess.Popen([DRIVER, "--port=0"], stdout=subprocess.PIPE, text=True)

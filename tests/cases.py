@@ -267,7 +267,10 @@ def case(op: str, label: str, shape, **options) -> OpCase:
 
 
 def shapes_of(op: str) -> dict:
-    """Return the table of an op's shapes; every table has "odd" and "threads"."""
+    """Return the table of an op's shapes.
+
+    Every table has "odd" and "threads".
+    """
     return BANK_SHAPES if "bands" in op else PAIR_SHAPES if "pair" in op else POINT_SHAPES
 
 
@@ -320,7 +323,10 @@ OP_CASES = list(_op_cases())
 
 
 def with_dtypes(cases: list[OpCase]) -> list[tuple[OpCase, torch.dtype]]:
-    """Return (case, dtype); float32 and float64 alternate, but the first and the largest shape have both."""
+    """Return (case, dtype).
+
+    The dtypes float32 and float64 alternate, but the first and the largest shape have both.
+    """
     dtypes = list(DTYPES)
     return [
         (c, dtype) for i, c in enumerate(cases) for dtype in (dtypes if c.label in BOTH_DTYPES else [dtypes[i % 2]])

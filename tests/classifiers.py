@@ -8,14 +8,20 @@ CLASSES = 5
 
 
 def linear(channels=3, size=16, classes=CLASSES, dtype=torch.float32) -> nn.Module:
-    """Return a classifier with one linear layer; the gradients of its logits do not depend on the image."""
+    """Return a classifier with one linear layer.
+
+    The gradients of its logits do not depend on the image.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         return nn.Sequential(nn.Flatten(), nn.Linear(channels * size * size, classes)).to(dtype).eval()
 
 
 def smooth(channels=3, classes=CLASSES, dtype=torch.float32) -> nn.Module:
-    """Return a classifier with two convolutions, for images of any size; its gradients depend on the image."""
+    """Return a classifier with two convolutions, for images of any size.
+
+    Its gradients depend on the image.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         model = nn.Sequential(

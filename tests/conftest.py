@@ -27,7 +27,10 @@ def pytest_report_header(config):
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request) -> torch.device:
-    """Every device for which the ops have kernels; tests on cuda are skipped if there is no GPU."""
+    """Every device for which the ops have kernels.
+
+    Tests on cuda are skipped if there is no GPU.
+    """
     if request.param == "cuda" and not HAS_CUDA:
         pytest.skip(f"cuda: {WHY_NOT}")
     return torch.device(request.param)

@@ -1,4 +1,7 @@
-"""Data and networks of the evaluation's tests, which processes import by name; networks can be slow."""
+"""Data and networks of the evaluation's tests, which processes import by name.
+
+Networks can be slow.
+"""
 
 from __future__ import annotations
 

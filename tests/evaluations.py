@@ -24,7 +24,10 @@ def pictures(count: int = 10, size: int = 16) -> torch.Tensor:
 
 
 def net(seed: int, classes: int = 3, size: int = 16) -> torch.nn.Module:
-    """Return a network with one hidden layer; for ``pictures``, no class is more likely than the others."""
+    """Return a network with one hidden layer.
+
+    For ``pictures``, no class is more likely than the others.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers = torch.nn.Flatten(), torch.nn.Linear(size * size, 16), torch.nn.GELU(), torch.nn.Linear(16, classes)

@@ -1,4 +1,6 @@
-"""A fake GPU: tensors on the CPU that report a GPU as their device. It finds operations for which the host must wait.
+"""A fake GPU: tensors on the CPU that report a GPU as their device.
+
+It finds operations for which the host must wait.
 
 Such operations are reads of a value, copies to the host, and blocking copies from it. On a real GPU,
 ``torch.cuda.set_sync_debug_mode`` finds them.
@@ -21,7 +23,10 @@ GPU = torch.device("cuda", 0)
 
 
 class OnGpu(Tensor):
-    """A tensor that reports a GPU as its device; ``_held`` is the CPU tensor with its values."""
+    """A tensor that reports a GPU as its device.
+
+    ``_held`` is the CPU tensor with its values.
+    """
 
     @staticmethod
     def __new__(cls, real: Tensor):
@@ -54,7 +59,10 @@ class FakeGpu(TorchDispatchMode):
 
 
 def run(function, args, kwargs):
-    """Run an op on the CPU; its results are "on the GPU" if an argument is, or if ``device=`` requests it."""
+    """Run an op on the CPU.
+
+    Its results are "on the GPU" if an argument is, or if ``device=`` requests it.
+    """
     there = [t for t in tree_iter((args, kwargs)) if isinstance(t, OnGpu)]
     device = kwargs.get("device")
     to = None if device is None else torch.device(device).type

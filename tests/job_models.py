@@ -1,4 +1,6 @@
-"""Models, data sets and helpers for tests of jobs; processes of a job import them by name.
+"""Models, data sets and helpers for tests of jobs.
+
+Processes of a job import them by name.
 
 Environment variables make the classifier slow or faulty, so that a test can resume the job later without the fault:
 
@@ -197,7 +199,10 @@ class Triples(torch.utils.data.Dataset):
 
 
 def arguments(out: Path, *more, data: Path | str | None = None, **options) -> list[str]:
-    """Return the arguments of the command ``morph``; with ``data``, those of a new job."""
+    """Return the arguments of the command ``morph``.
+
+    With ``data``, the arguments are those of a new job.
+    """
     new = [] if data is None else ["--data", data, "--model", MODEL, "--channels", 1, "--threads", 1, "--frames", 4]
     new = new[:-2] if "distances" in options else new
     new += [] if data is None else ["--shard-size", 4, "--batch-size", 2]
@@ -304,7 +309,10 @@ def frames(out: Path) -> dict[str, torch.Tensor]:
 
 
 def check_exit(capsys, code: int, *names: str, status: int) -> str:
-    """Check that the exit status ``code`` is ``status``, and that stderr contains ``names``; return stderr."""
+    """Check that the exit status ``code`` is ``status``, and that stderr contains ``names``.
+
+    Return stderr.
+    """
     message = capsys.readouterr().err
     assert code == status, message
     assert all(name in message for name in names), message

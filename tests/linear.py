@@ -12,7 +12,10 @@ def inputs(count=2):
 
 
 class Linear(torch.nn.Module):
-    """A classifier of five classes for images of 3 x 24 x 20; ``to`` is a function that moves the weights."""
+    """A classifier of five classes for images of 3 x 24 x 20.
+
+    ``to`` is a function that moves the weights.
+    """
 
     def __init__(self, to=lambda t: t):
         super().__init__()

@@ -22,7 +22,10 @@ def in_plane(op: str, wide_args: list, outputs) -> list:
 
 
 def leaves_of(args: list, op: str) -> tuple[list, list]:
-    """Return the arguments with differentiable tensors as leaves of autograd, and these leaves; masks are constants."""
+    """Return the arguments with differentiable tensors as leaves of autograd, and these leaves.
+
+    Masks are constants.
+    """
     leaves = []
 
     def leaf(t):

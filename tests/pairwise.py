@@ -74,7 +74,10 @@ def merged(test):
 
 
 def run_all(cases: Iterable[tuple[str, Callable[[], object]]]) -> None:
-    """Run the function of every (name, function) with the same seed; raise an error that lists those that failed."""
+    """Run the function of every (name, function) with the same seed.
+
+    Raise an error that lists those that failed.
+    """
     count, errors = 0, []
     for name, function in cases:
         count += 1

@@ -9,7 +9,10 @@ from steerlens_fast import native
 
 
 def peak_bytes(function, path):
-    """Return the result of a function, and the peak of allocated bytes; the profile is written to ``path``."""
+    """Return the result of a function, and the peak of allocated bytes.
+
+    The profile is written to ``path``.
+    """
     native.free_idle_blocks()  # the profiler does not see memory that is reused
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         result = function()

@@ -28,7 +28,10 @@ needs_checkout = pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="th
 
 
 def run(*command, cwd, **environment):
-    """Return the exit status and the output of a command; FORCE_* variables are those of ``environment`` only."""
+    """Return the exit status and the output of a command.
+
+    FORCE_* variables are those of ``environment`` only.
+    """
     env = {k: v for k, v in os.environ.items() if not k.startswith("FORCE_")} | environment
     done = subprocess.run(
         [sys.executable, *command], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -153,7 +156,7 @@ def test_host_and_device_never_include_each_other():
 
 
 def test_extensions_of_standard_cpp_are_in_two_headers():
-    """So other compilers and systems need changes only in these headers."""
+    """Other compilers and systems then need changes only in these headers."""
     extension = r"__attribute__|__builtin_|\b(__)?asm(__)?\b|_Pragma|#pragma (?!once)|__restrict__|__int128|__VERSION__"
     linux_header, linux_only = r"#include <(sys/|unistd|dlfcn|pthread|malloc)", r"(?s)#if defined\(__linux__\).*?#endif"
     cpp = [path for path in ROOT.glob("csrc/**/*.*") if path.suffix in (".h", ".cpp") and "cuda" not in path.parts]
@@ -243,7 +246,7 @@ def test_python_files_of_an_earlier_build_are_deleted(setup, tmp_path):
 
 
 def test_library_is_linked_again_whenever_it_is_built(setup):
-    """It contains the version, which is not in a file that it is compiled from."""
+    """The library contains the version, which is in none of the files that it is compiled from."""
     command = setup.Build(setuptools.Distribution())
     command.ensure_finalized()
     assert command.force

@@ -1,4 +1,7 @@
-"""Examples in docstrings and Python blocks of READMEs run; links point to files and headings that exist."""
+"""Examples in docstrings and Python blocks of READMEs run.
+
+Links point to files and headings that exist.
+"""
 
 import doctest
 import importlib

@@ -1,4 +1,7 @@
-"""Numbers of numpy and tensors without dimensions are accepted as numbers; bools and floats are no integers."""
+"""Numbers of numpy and tensors without dimensions are accepted as numbers.
+
+Bools and floats are no integers.
+"""
 
 import numpy as np
 import pytest

@@ -42,7 +42,9 @@ class Expectation:
 
 
 def make_zoo(folder: str | os.PathLike) -> list[Expectation]:
-    """Write all files to a folder; return the images that a listing of the folder must contain, in its order.
+    """Write all files to a folder.
+
+    Return the images that a listing of the folder must contain, in its order.
 
     The folder also contains what a listing must leave out: a text, a hidden image, a directory that is named like an
     image, and links that lead back to the folder. Images are in the folder and one sub-folder, so there are no classes.
@@ -61,7 +63,10 @@ def make_zoo(folder: str | os.PathLike) -> list[Expectation]:
 
 
 def picture(height: int = 24, width: int = 32) -> np.ndarray:
-    """A smooth image without symmetry, uint8 [H, W, 3]; JPEG changes it little."""
+    """A smooth image without symmetry, uint8 [H, W, 3].
+
+    JPEG changes it little.
+    """
     y, x = np.mgrid[0:height, 0:width]
     parts = (x * 200 / width + 20, y * 200 / height + 30, (x + 2 * y) * 200 / (width + 2 * height))
     return np.rint(np.stack(parts, -1)).astype(np.uint8)
@@ -79,7 +84,10 @@ def over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 def png(
     values: np.ndarray, colour: int, bits: int = 8, before: bytes = b"", size: tuple[int, int] | None = None
 ) -> bytes:
-    """Return a PNG file of values [H, W(, C)]; ``before`` are chunks before the pixels, ``size`` replaces the size."""
+    """Return a PNG file of values [H, W(, C)].
+
+    ``before`` are chunks before the pixels, ``size`` replaces the size.
+    """
     height, width = size or values.shape[:2]
     rows = values.reshape(values.shape[0], -1)
     if bits < 8:

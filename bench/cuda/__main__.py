@@ -76,7 +76,10 @@ def arguments() -> argparse.Namespace:
 
 
 def run_phase(phase: str, out: Path, device: str, limit: float) -> dict:
-    """Run a phase; return its result, with the status "ok", "failed (exit code)" or "out of time"."""
+    """Run a phase.
+
+    Return its result, with the status "ok", "failed (exit code)" or "out of time".
+    """
     start, log = time.monotonic(), out / f"{phase}.log"
     print(f"{phase}: at most {limit:.0f} s (log: {log})", flush=True)
     (out / f"{phase}.json").unlink(missing_ok=True)

@@ -16,7 +16,10 @@ MIB = 2**20
 
 
 def median_ms(call: Callable[[], object], device: torch.device, rounds: int = ROUNDS) -> float:
-    """Return the milliseconds of a call, the median of ``rounds``; short calls are repeated between two events."""
+    """Return the milliseconds of a call, the median of ``rounds``.
+
+    Short calls are repeated between two events.
+    """
     for _ in range(WARMUP):
         call()
     once = _between(call, device, 1)

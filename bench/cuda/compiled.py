@@ -56,7 +56,10 @@ def main() -> None:
 
 
 def compile_all(nvcc: str, archs: str, work: Path) -> dict[str, str]:
-    """Compile every .cu file as setup.py does, with warnings as errors; return the output of nvcc by file."""
+    """Compile every .cu file as setup.py does, with warnings as errors.
+
+    Return the output of nvcc by file.
+    """
     macros = [f"-D{name}={value}" for name, value in setup.MACROS + setup.CUDA_MACROS]
     os.environ["STEERLENS_PTXAS"] = "1"
     flags = [*setup.nvcc_flags(archs, device="cpu"), "-Werror=all-warnings", "-Xcompiler=-Werror,-fPIC"]
@@ -178,7 +181,10 @@ def short_name(name: str) -> str:
 
 
 def disassembler() -> str | None:
-    """Return the path of nvdisasm, in the toolkit, on PATH or in triton; None if it is not found."""
+    """Return the path of nvdisasm, in the toolkit, on PATH or in triton.
+
+    The result is None if it is not found.
+    """
     toolkit, triton = setup.find_toolkit(), find_spec("triton")
     places = [f"{toolkit[0]}/bin"] if toolkit else []
     places += [f"{Path(triton.origin).parent}/backends/nvidia/bin"] if triton and triton.origin else []

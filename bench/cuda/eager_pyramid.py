@@ -71,7 +71,10 @@ class EagerPyramid(Module):
 
 
 def _grid(*shape: int) -> tuple[Tensor, Tensor]:
-    """Return log2(frequency / Nyquist) and the angle of every frequency, float64; frequency zero is in the centre."""
+    """Return log2(frequency / Nyquist) and the angle of every frequency, float64.
+
+    Frequency zero is in the centre.
+    """
     if any(n % 2 for n in shape):
         raise ValueError(f"image_shape must be even, got {shape}")
     y, x = (torch.arange(-n // 2, n // 2, dtype=torch.float64) * (2 / n) for n in shape)

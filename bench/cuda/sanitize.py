@@ -81,7 +81,10 @@ def end(process: subprocess.Popen) -> None:
 
 
 def errors_in(text: str) -> tuple[int, int]:
-    """Return the number of reports about our kernels, and about others; summaries are not counted."""
+    """Return the number of reports about our kernels, and about others.
+
+    Summaries are not counted.
+    """
     ours = others = 0
     for report in re.split(r"(?m)^========= (?=\S)", text):
         if not re.match(r"(Invalid|Uninitialized|Error:|Warning:|Race|Potential|Program hit|Misaligned)", report):

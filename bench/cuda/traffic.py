@@ -1,4 +1,6 @@
-"""Counts the bytes that the CUDA kernels move. The kernels are emulated (tests/emulation), so no GPU is needed.
+"""Counts the bytes that the CUDA kernels move.
+
+The kernels are emulated (tests/emulation), so no GPU is needed.
 
     python bench/cuda/traffic.py --out bench/results/DATE-cuda-emulated-traffic.json     # a few minutes on one core
 
@@ -104,7 +106,10 @@ class TorchBytes(TorchDispatchMode):
 
 
 def fft_bytes(given: Tensor, out: Tensor, dimensions: int) -> int:
-    """Return the bytes of one pass for each dimension; the last or first pass of a real FFT has a real side."""
+    """Return the bytes of one pass for each dimension.
+
+    The pass that reads or writes the real side of a real FFT moves half as many.
+    """
     larger = max(touched(given), touched(out)) if given.is_complex() == out.is_complex() else 0
     complex_side = larger or touched(given if given.is_complex() else out)
     return touched(given) + touched(out) + 2 * (dimensions - 1) * complex_side

@@ -1,4 +1,7 @@
-"""Transforms and morphs on a GPU, compared with plenoptic and with torch's FFTs alone; time and memory of the lens."""
+"""Transforms and morphs on a GPU, compared with plenoptic and with torch's FFTs alone.
+
+It also measures time and memory of the lens.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ Row = Callable[[], dict]
 
 
 def rows(device: torch.device) -> Iterator[Row]:
-    """Yield a function for each row of the table; without a GPU, rows that need one are left out."""
+    """Yield a function for each row of the table.
+
+    Without a GPU, rows that need one are left out.
+    """
     on_gpu = device.type == "cuda"
     shape = LARGE if on_gpu else SMALL
     for work in ("analysis", "synthesis", "8-frame phase morph"):

@@ -1,4 +1,7 @@
-"""bench/cuda.sh without a GPU: its options, and how its reports are made; .ci/cuda-dry-run runs its phases."""
+"""bench/cuda.sh without a GPU: its options, and how its reports are made.
+
+.ci/cuda-dry-run runs its phases.
+"""
 
 import ast
 import json

@@ -110,7 +110,7 @@ def test_one_sample_takes_every_form():
     "shape, target", [(FLAT, INDICES), (DEEP, POSITIONS), (FLAT, None), (FLAT, 3), (DEEP, (3, 1, 2))]
 )
 def test_slices_resolve_as_the_whole_does(shape, target):
-    """For any slices of a batch. A resolved target can be resolved again."""
+    """Slices of a batch have the same targets as the whole batch. A resolved target can be resolved again."""
     outputs = scores(*shape)
     whole, source = resolve_target(target, outputs)
     checked = check_target(target, N)
@@ -284,7 +284,7 @@ def test_nll_is_accurate_at_every_probability(dtype):
 
 @pytest.mark.parametrize("gap, probability", [(27.63, 1 - 1e-12), (60.0, 1.0), (85.0, 1.0)])
 def test_saturated_nll_keeps_the_direction_of_its_gradient(gap, probability):
-    """Although the target's probability is rounded to 1, so that -log softmax would be 0."""
+    """The target's probability is rounded to 1, so -log softmax, computed from it, would be 0."""
     logits, weights = scores(3, 7), scores(7, 12)
     logits[:, 2] = logits[:, [0, 1, 3, 4, 5, 6]].logsumexp(1) + gap
     assert (logits.double().softmax(1)[:, 2] >= probability - 1e-13).all()
@@ -312,7 +312,7 @@ def test_saturated_gradient_does_not_depend_on_the_batch():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
 def test_gradient_without_a_graph_of_the_loss_is_that_of_autograd(objective, dtype):
-    """Also where scores are large or -inf. For nll, small probabilities p differ by eps |log p|."""
+    """Some scores are large or -inf. For nll, small probabilities p may differ by eps |log p|."""
     nll_tolerance = dict(rtol=2e-5, atol=1e-37) if dtype == torch.float32 else dict(rtol=2e-13, atol=1e-300)
     tolerance = nll_tolerance if objective in ("nll", "log-probability") else dict(rtol=0, atol=0)
     for scale, excluded in ((1e-3, 0.0), (1.0, 0.3), (1e4, 0.3), (1e30, 0.0)):

@@ -33,7 +33,10 @@ def put(folder, names, data=None):
 
 
 def listed(data, **options):
-    """Return key and label of each item; check that indices are 0, 1, 2 ..."""
+    """Return key and label of each item.
+
+    Check that indices are 0, 1, 2 ...
+    """
     items = list(open_source(data, **options).listing())
     assert [item.index for item in items] == list(range(len(items)))
     return [(item.key, item.label) for item in items]
@@ -171,7 +174,7 @@ SYSTEM = ["__MACOSX", ".ipynb_checkpoints", "__pycache__", "@eaDir", "$RECYCLE.B
 
 @pytest.mark.parametrize("system", SYSTEM)
 def test_system_folders_do_not_take_part_in_numbering(tmp_path, system):
-    """At the top and in classes. They are counted as left out."""
+    """Folders of operating systems are left out, at the top and in class folders."""
     put(tmp_path, [f"{name}/1.png" for name in ("ant", "bee", "cat")])
     put(tmp_path, [f"{system}/ant/._1.png", f"{system}/2.png", f"cat/{system}/3.png"])
     source = open_source(tmp_path)
@@ -183,7 +186,7 @@ def test_system_folders_do_not_take_part_in_numbering(tmp_path, system):
 
 @pytest.mark.parametrize("content", [[], ["notes.txt"], ["deeper/notes.txt"], [".hidden.png"], ["__MACOSX/1.png"]])
 def test_class_folder_without_images_raises(tmp_path, content):
-    """As in torchvision's ImageFolder, also if only the first items are read."""
+    """This is an error as in torchvision's ImageFolder, even if only the first items are read."""
     put(tmp_path, [f"{name}/1.png" for name in ("ant", "cat")])
     (tmp_path / "bee").mkdir()
     put(tmp_path / "bee", content)
@@ -195,7 +198,7 @@ def test_class_folder_without_images_raises(tmp_path, content):
 
 
 def test_entries_of_a_folder_that_are_no_items_are_counted(tmp_path):
-    """They are counted by reason, with names. Items and left-out entries together are all entries."""
+    """Entries that are left out are counted by reason, with their names. Every entry is an item or is left out."""
     put(tmp_path, ["cat/1.png", "cat/2.heic", "cat/.DS_Store", "dog/3.JPE", "dog/4.jfif", "Thumbs.db", "labels.zip"])
     (tmp_path / "cat" / "up").symlink_to("..")
     source = open_source(tmp_path)
@@ -234,7 +237,7 @@ def test_links_are_followed_except_cycles(tmp_path):
 
 
 def test_unreadable_files_are_listed(tmp_path):
-    """They are listed, and reading each gives a reason."""
+    """Unreadable files are listed, and reading one gives a reason."""
     put(tmp_path, ["ok.png"])
     put(tmp_path, ["empty.png"], b"")
     (tmp_path / "dangling.png").symlink_to("nowhere.png")
@@ -562,7 +565,7 @@ def test_labels_in_json_members_are_read(tmp_path):
 
 
 def test_tars_of_equal_names_have_different_keys(tmp_path):
-    """Their keys also contain the folders."""
+    """The keys also contain the folders of the tars."""
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         tar(tmp_path / folder / "t.tar", [("1.png", b"x")])
@@ -1058,7 +1061,7 @@ def test_callable_is_imported_and_called():
 
 
 def test_data_set_is_read_by_one_thread_at_a_time():
-    """So a data set that reads from an open file works, as in a worker of torch's DataLoader."""
+    """A data set may read from an open file, so only one thread reads items at a time, as in torch's DataLoader."""
     busy, met = threading.Lock(), []
 
     class Fragile(list):

@@ -1,4 +1,7 @@
-"""The demo on photographs, with the real networks; skipped where the extra ``photographs`` is not installed."""
+"""The demo on photographs, with the real networks.
+
+These tests are skipped where the extra ``photographs`` is not installed.
+"""
 
 import csv
 import json

@@ -50,7 +50,10 @@ class Traffic:
 
 @cache
 def load(kind: str = "plain") -> ctypes.CDLL:
-    """Build and load the emulated ops, ``torch.ops.steerlens_emulated``. A process can load only one kind."""
+    """Build and load the emulated ops, ``torch.ops.steerlens_emulated``.
+
+    A process can load only one kind.
+    """
     from .build import build  # here, since it imports torch's build tools, which takes long
 
     path = build(kind)
@@ -64,7 +67,10 @@ def set_seed(seed: int) -> None:
 
 
 def set_max_grid_rows(rows: int | None) -> None:
-    """Limit the rows of grids, so that kernels must loop over planes; None restores the limit of GPUs."""
+    """Limit the rows of grids, so that kernels must loop over planes.
+
+    The result is None restores the limit of GPUs.
+    """
     load(requested()).emulation_set_max_grid_rows(rows or 0)
 
 
@@ -85,7 +91,10 @@ def install(kind: str = "plain") -> torch.library.Library:
 
 
 def counted(function: Callable) -> list[Traffic]:
-    """Call ``function`` and return the traffic of each kernel that it launches; needs the kind "counting"."""
+    """Call ``function`` and return the traffic of each kernel that it launches.
+
+    Needs the kind "counting".
+    """
     library = load("counting")
     library.emulation_stop_counting.restype = ctypes.c_char_p
     library.emulation_start_counting()
@@ -99,7 +108,10 @@ def counted(function: Callable) -> list[Traffic]:
 
 
 def requested() -> str | None:
-    """Return the kind of build that the environment requests, or None. If there is one, disable the CPU's plane ops."""
+    """Return the kind of build that the environment requests, or None.
+
+    If there is one, disable the CPU's plane ops.
+    """
     kind = os.environ.get(VARIABLE)
     if kind:
         os.environ["STEERLENS_CPU_CAPABILITY"] = "default"

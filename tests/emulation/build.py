@@ -40,7 +40,10 @@ LINKED = {"sanitized": ["-fsanitize=address,undefined"]}
 
 
 def build(kind: str = "plain", sources: list[Path] | None = None, csrc: Path = CSRC) -> Path:
-    """Build a library and return its path. By default it has all ops; ``sources`` or ``csrc`` replace their files."""
+    """Build a library and return its path.
+
+    By default it has all ops; ``sources`` or ``csrc`` replace their files.
+    """
     kernels = [*sorted(csrc.glob("cuda/**/*.cu")), csrc / "schema.cpp"] if sources is None else sources
     device, device_flags = sorted((HERE / "device").glob("*.cpp")), ["-O2"]
     if kind == "sanitized":

@@ -1,4 +1,7 @@
-"""The emulation reports faults of kernels and launches that a GPU would reject; faulty/kernels.cu has the kernels."""
+"""The emulation reports faults of kernels and launches that a GPU would reject.
+
+The kernels are in faulty/kernels.cu.
+"""
 
 import ctypes
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +42,10 @@ def library():
 
 
 def run(library, name, seed=0, floats=64) -> list[float]:
-    """Run a kernel on this number of floats and return them; raise its error."""
+    """Run a kernel on this number of floats and return them.
+
+    If the kernel fails, raise its error.
+    """
     memory = (ctypes.c_float * (floats + 8))()
     offset = -ctypes.addressof(memory) % 32 // 4  # data begin at a sector, as in CUDA
     data = (ctypes.c_float * floats).from_buffer(memory, 4 * offset)

@@ -152,7 +152,7 @@ def test_class_that_the_driver_has_not_raises_before_any_work(target, tmp_path, 
 
 
 def test_tables_class_that_the_driver_has_not_raises(tmp_path, no_work):
-    """Also if the image with this class would not be examined."""
+    """The error is raised even if the image with this class would not be examined."""
     (tmp_path / "t.csv").write_text("key,target\n" + "".join(f"{n:02d},{1 if n < 9 else 99}\n" for n in range(10)))
     with pytest.raises(JobError, match="0 to 2, got 99"):
         run(tmp_path / "out", target=str(tmp_path / "t.csv"), sources=1)
@@ -174,7 +174,7 @@ def test_judges_that_are_objects_must_have_names(judges, tmp_path, no_work):
 
 
 def test_driver_of_other_images_says_what_it_was_given(tmp_path, no_work):
-    """For example, if the network needs grey images and ``channels=1`` is missing."""
+    """The network needs grey images, and ``channels=1`` is missing."""
     with pytest.raises(JobError, match=r"driver fails on images \[10, 3, 16, 16\].*\n.*channels and size") as error:
         run(tmp_path, channels=None)
     assert error.value.code == 2 and not (tmp_path / "plan.json").exists()

@@ -145,7 +145,7 @@ def test_missing_values_are_left_out_and_counted():
 
 
 def test_draws_are_the_same_for_all_and_for_one_seed():
-    """So values that two families have in common cancel, and the interval of their difference is narrower."""
+    """With equal draws, what two families have in common cancels, and the interval of their difference is narrower."""
     assert torch.equal(resample_counts(20, 100, 5), resample_counts(20, 100, 5)) and not torch.equal(
         resample_counts(20, 100, 5), resample_counts(20, 100, 6)
     )
@@ -161,7 +161,8 @@ def test_pairs_with_a_missing_value_are_left_out():
 
 
 def test_intervals_of_proportions_contain_them():
-    """Over all samples of 8 cases, weighted by probability. (Intervals of a bootstrap contain 10 % in only 56 %.)"""
+    """Every possible sample of 8 cases counts with its probability. A bootstrap's intervals contain 10 % in only 56
+    %."""
     for true in (0.1, 0.25, 0.5):
         covered = 0.0
         for count in range(9):
@@ -173,7 +174,8 @@ def test_intervals_of_proportions_contain_them():
 
 
 def test_intervals_of_differences_of_proportions():
-    """For nine pairs (1, 0), two (0, 1) and one without a value, with numbers computed by hand; and for equal pairs."""
+    """The first pairs are nine (1, 0), two (0, 1) and one without a value, with limits computed by hand. Then all pairs
+    are equal."""
     first = torch.tensor([1.0] * 9 + [0.0] * 2 + [1.0] * 6 + [0.0] * 3 + [math.nan])
     second = torch.tensor([0.0] * 9 + [1.0] * 2 + [1.0] * 6 + [0.0] * 3 + [1.0])
     found = proportion_difference(first, second)

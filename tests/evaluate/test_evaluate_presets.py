@@ -175,7 +175,7 @@ def test_fashion_preset_reads_a_folder(clothes, tmp_path, monkeypatch):
 
 
 def test_missing_or_damaged_clothes_raise(clothes, tmp_path, monkeypatch, capsys):
-    """The error is raised before training. If there are no files, it has the command that installs them."""
+    """The error is raised before training. If there are no files, its message has the command that installs them."""
 
     def check_usage_error(says: str, *options) -> None:
         fashion.data.cache_clear()

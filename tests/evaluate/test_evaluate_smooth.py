@@ -38,7 +38,7 @@ def test_known_warp_is_explained():
 
 
 def test_displacement_of_a_known_warp_is_found():
-    """The image must have structure, as it has everywhere here."""
+    """The image has structure everywhere, since a warp of a uniform region cannot be found."""
     images, grid = pictures(8), displacements(8, 1.5)
     found = smooth_reconstruction(images, warped(images, grid))
     assert (found.displacement - grid)[:, :, 1:-1, 1:-1].abs().median() < 0.01

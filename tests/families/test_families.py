@@ -306,7 +306,7 @@ def test_chunks_do_not_change_frames(small_chunks, pieces, synthesis, edit, devi
 @syntheses
 @pytest.mark.parametrize("chunked", [False, True], ids=["whole", "chunked"])
 def test_numerical_derivatives_agree(small_chunks, chunked, synthesis, edit, rule):
-    """With respect to image, gradient and factors."""
+    """Derivatives with respect to image, gradient and factors are checked."""
     if chunked:
         small_chunks()
     family = CSPFamily(SteerablePyramid((8, 8), order=1, synthesis=synthesis), edit, rule, eps=0.05, floor=1e-3)
@@ -462,7 +462,8 @@ def test_floor_of_the_fourier_family_is_that_of_the_reference():
 @pytest.mark.parametrize("shape", [(8, 8), (7, 9)], ids=str)
 @pytest.mark.parametrize("chunked", [False, True], ids=["whole", "chunked"])
 def test_numerical_derivatives_of_fourier_agree(small_chunks, chunked, shape, rule):
-    """With respect to image, gradient and factors, for all planes together and for each plane."""
+    """Derivatives with respect to image, gradient and factors are checked, for all planes together and for each
+    plane."""
     if chunked:
         small_chunks()
     x, gradient = inputs(2, *shape)
@@ -661,7 +662,7 @@ def advanced_frames(family, x, gradients, b, a=None):
 @anchored
 @pytest.mark.parametrize("size", [1.0, 30.0], ids=["near", "at the limits"])
 def test_anchored_frames_are_those_of_the_reference(name, size, device):
-    """Three steps along three gradients, with factors per sample."""
+    """The frames follow three gradients, with different factors for each sample."""
     family = ANCHORED[name]
     x, gradients = image(2, 2, 16, 19, device=device), normal(3, 2, 2, 16, 19, device=device)
     b, a = size * image(3, 2, seed=5), size * image(3, 2, seed=6)

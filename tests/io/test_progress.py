@@ -27,7 +27,7 @@ def clock(monkeypatch):
 
 
 def test_notebooks_have_a_progress_bar(monkeypatch):
-    """Although its streams are not terminals."""
+    """A notebook has a progress bar although its streams are not terminals."""
     pytest.importorskip("tqdm")
     shell = SimpleNamespace(config={"IPKernelApp": {}})
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
@@ -56,7 +56,7 @@ def test_writes_a_line_every_ten_seconds(clock):
 
 
 def test_json_lines_have_the_rate_of_the_last_minute(clock):
-    """A job that becomes ten times slower shows that within a minute; items of earlier runs do not count."""
+    """If a job becomes ten times slower, its rate shows this within a minute. Items of earlier runs do not count."""
     stream = io.StringIO()
     progress = Progress(10_000, done=4000, failed=7, kind="json", stream=stream)
     for rate in [100] * 12 + [10] * 8:
@@ -71,7 +71,7 @@ def test_json_lines_have_the_rate_of_the_last_minute(clock):
 
 
 def test_first_line_after_a_long_batch_has_the_rate_so_far(clock):
-    """Also if the first batch takes minutes."""
+    """The first batch takes minutes."""
     stream = io.StringIO()
     progress = Progress(100, kind="json", stream=stream)
     clock.now += 300

@@ -52,7 +52,7 @@ def test_range_uses_all_grey_levels_of_12_bit_data(data):
 
 
 def test_tiff_of_12_bits_is_scaled_from_all_of_them():
-    """Like a PGM with a maximum of 4095, although Pillow scales only the PGM to 16 bits."""
+    """The TIFF gives the image of a PGM with a maximum of 4095, although Pillow scales only the PGM to 16 bits."""
     data = zoo.tiff_of_12_bits(TWELVE_BITS)
     assert np.array_equal(levels(data), expected(TWELVE_BITS, 0, 4095))
     assert np.array_equal(levels(data, range=(1000, 2000)), expected(TWELVE_BITS, 1000, 2000))
@@ -61,7 +61,7 @@ def test_tiff_of_12_bits_is_scaled_from_all_of_them():
 
 @pytest.mark.parametrize("data", [PNG, TIFF, TWELVE_BITS], ids=["png", "tiff", "array"])
 def test_deep_images_keep_their_depth(data):
-    """They become floats in [0, 1], also if they are resized."""
+    """Deep images become floats in [0, 1], resized or not."""
     image = decode(data, range=(0, 4095), keep_depth=True)
     assert image.mode == "F" and np.allclose(np.asarray(image), TWELVE_BITS / 4095, atol=1e-7)
     assert np.allclose(resize_and_crop(image, None)[0], TWELVE_BITS / 4095, atol=1e-7)
@@ -175,7 +175,10 @@ def test_wrong_ranges_raise():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Six images of 12 bits; all except the first use the values 0 to 4095."""
+    """Six images of 12 bits.
+
+    All except the first use the values 0 to 4095.
+    """
     folder = tmp_path_factory.mktemp("deep")
     rng = np.random.default_rng(0)
     for n in range(6):
@@ -211,7 +214,7 @@ def test_narrow_images_give_a_warning(data, tmp_path, capsys, caplog):
 
 
 def test_narrow_images_after_others_give_a_warning(tmp_path):
-    """For colour images after an image of 8 bits and one that cannot be decoded."""
+    """The narrow colour images come after an image of 8 bits and one that cannot be decoded."""
     files = [zoo.png(TWELVE_BITS.astype(np.uint8), zoo.GREY), b"", OF_COLOURS["rgb.png"], OF_COLOURS["ppm"]]
     for n, content in enumerate(files):
         (tmp_path / f"{n}.png").write_bytes(content)

@@ -73,7 +73,7 @@ def expected(data, tmp_path_factory) -> dict[str, str]:
 
 
 def test_stochastic_model_gives_the_same_bytes(tmp_path):
-    """In workers too, and if shards are computed again. The model uses all random number generators."""
+    """Workers, and a second run, give the same bytes, although the model uses all random number generators."""
     folder = make_folder(tmp_path / "images", 12)
     options = ("--model", "job_models:noisy_everywhere", "--regime", "live")
     found = []
@@ -123,7 +123,7 @@ def unfinished_job(data, tmp_path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_local_workers_write_the_same_bytes(workers, data, expected, tmp_path, monkeypatch, capfd):
-    """Also if the model writes lines to stdout that look like messages of a worker."""
+    """The model writes lines to stdout that look like messages of a worker."""
     monkeypatch.setenv("JOB_PRINT", "1")
     options = arguments(tmp_path, data=data, workers=workers, progress=("json", "lines")[workers - 1])
     code, (stdout, stderr) = main(options), capfd.readouterr()
@@ -156,7 +156,8 @@ def test_model_that_raises_ends_the_job_with_its_message(data, tmp_path, monkeyp
 
 @pytest.mark.slow
 def test_shard_that_kills_its_workers_is_skipped(data, tmp_path, monkeypatch, capsys):
-    """The other shards are completed, and the error names the images. With a mended image, this shard is, too."""
+    """The other shards are completed, and the error names the images. When the image is mended, this shard is
+    completed, too."""
     images, out = Path(shutil.copytree(data, tmp_path / "images")), tmp_path / "out"
     make_white(images / "c1" / "025.png")
     monkeypatch.setattr(local, "ATTEMPTS", 2)
@@ -246,7 +247,7 @@ def test_ranks_write_the_same_bytes(world, data, expected, tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_ranks_at_the_same_time_write_the_same_bytes(data, expected, tmp_path):
-    """As an array job of SLURM that counts from 1. One rank is killed and started again."""
+    """The ranks are an array job of SLURM that counts from 1. One of them is killed and started again."""
     numbers = {"SLURM_ARRAY_TASK_MIN": 1, "SLURM_ARRAY_TASK_COUNT": 2}
     begin = lambda n: start(
         arguments(tmp_path, engine="env", data=data), SLURM_ARRAY_TASK_ID=n, **numbers, JOB_SLEEP=0.01

@@ -1,4 +1,7 @@
-"""Shard formats: frames that are read equal those that were written, for any keys; files are reproducible."""
+"""Shard formats: frames that are read equal those that were written, for any keys.
+
+Files are reproducible.
+"""
 
 import errno
 import hashlib

@@ -1,4 +1,7 @@
-"""The gallery of a job: its content and files; in a browser, its controls, and that it loads no other files."""
+"""The gallery of a job: its content and files.
+
+In a browser, also its controls; the page must not load other files.
+"""
 
 import hashlib
 import html
@@ -25,7 +28,10 @@ HAS_BROWSER = bool(browser.CHROMIUM and browser.DRIVER)
 
 
 def data_of(page) -> dict:
-    """Return the data in the page. As in a browser, the script element ends at the first "</script"."""
+    """Return the data in the page.
+
+    As in a browser, the script element ends at the first "</script".
+    """
     (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script', page.read_text(), re.S | re.I)
     return json.loads(text)
 
@@ -218,7 +224,10 @@ def ended(index: int, record: dict) -> dict:
 
 @pytest.fixture
 def mixed(tmp_path):
-    """A job with one example of each kind of outcome; targets are the labels."""
+    """A job with one example of each kind of outcome.
+
+    Targets are the labels.
+    """
     change = lambda record: ended(record["index"], record)
     make_job(tmp_path, morphs_of(8), [f"k/{i}" for i in range(8)], failed=(7,), target="label", change=change)
     return tmp_path
@@ -296,7 +305,10 @@ def window(tmp_path_factory):
 
 @pytest.fixture
 def shown(window, tmp_path):
-    """An open gallery of eight morphs of plain colours. The console of the browser must stay empty."""
+    """An open gallery of eight morphs of plain colours.
+
+    The console of the browser must stay empty.
+    """
     colours = torch.arange(8, dtype=torch.uint8)[:, None] * 20 + torch.arange(6, dtype=torch.uint8) * 10
     frames = colours[:, :, None, None, None].expand(8, 6, 3, 20, 17)
     keys = [NASTY[0], *(f"k/{i}" for i in range(1, 8))]
@@ -431,7 +443,10 @@ def test_page_fits_the_window(shown, width):
 
 @pytest.fixture
 def sorted_out(window, mixed):
-    """The open gallery with one example of each kind. The console of the browser must stay empty."""
+    """The open gallery with one example of each kind.
+
+    The console of the browser must stay empty.
+    """
     window.log("browser")
     window.open(write_gallery(mixed).as_uri())
     window.wait("cards[0].image?.complete")

@@ -710,7 +710,7 @@ def test_out_of_memory_with_one_image_is_fatal(data, tmp_path, monkeypatch, caps
 
 
 def test_model_that_raises_ends_the_job_with_its_error(data, tmp_path, monkeypatch, capsys):
-    """Also for a ValueError, which is no usage error here."""
+    """A ValueError of the model is not reported as a usage error."""
     images = Path(shutil.copytree(data, tmp_path / "images"))
     for name in ("000.png", "001.png"):  # all of the first batch
         make_white(images / "c0" / name)
@@ -983,7 +983,10 @@ print(max(codes), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def _memory_of_main_process(*commands: list[str]) -> int:
-    """Run commands in another process; return the peak memory of that process, without its workers, in KiB."""
+    """Run commands in another process.
+
+    Return the peak memory of that process, without its workers, in KiB.
+    """
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -997,7 +1000,10 @@ def _memory_of_main_process(*commands: list[str]) -> int:
 
 
 def _finished(out: Path, count: int) -> None:
-    """Make a finished job on ``count`` tiny images. Records are written here, and files of frames are sparse."""
+    """Make a finished job on ``count`` tiny images.
+
+    Records are written here, and files of frames are sparse.
+    """
     np.save(out.with_suffix(".npy"), np.zeros((count, 8, 8), np.uint8))
     arguments = {"data": str(out.with_suffix(".npy")), "model": "job_models:for_tiny", "channels": 1, "frames": 2}
     inputs = JobInputs(JobConfig.from_dict(arguments | {"shard_size": 500, "threads": 1}), "cpu")

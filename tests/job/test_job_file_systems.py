@@ -56,7 +56,10 @@ def evaluated(out: Path, **more):
 
 
 def failing(monkeypatch, module, name: str, number: int, when=lambda *args: True) -> list:
-    """Make a system call fail; return the list of calls that have failed."""
+    """Make a system call fail.
+
+    Return the list of calls that have failed.
+    """
     real, failed = getattr(module, name), []
 
     def call(*args, **more):
@@ -305,7 +308,7 @@ def test_disk_errors_of_an_evaluation_name_the_file(number, code, tmp_path, monk
 
 @pytest.mark.parametrize("number, code", ERRORS)
 def test_writes_that_fail_name_the_file(number, code, data, tmp_path, monkeypatch, capsys):
-    """Errors of writes do not name the file, so the name is added."""
+    """The system's errors in writing do not name the file, so the name is added."""
 
     class Full(io.FileIO):
         def write(self, _):
@@ -344,7 +347,10 @@ def test_disk_errors_of_exports_and_galleries_name_the_file(number, code, job, t
 
 @pytest.fixture
 def read_only(job, tmp_path, monkeypatch):
-    """A job's folder without write access. The system calls are replaced, since permissions do not apply to root."""
+    """A job's folder without write access.
+
+    The system calls are replaced, since permissions do not apply to root.
+    """
     out = Path(shutil.copytree(job, tmp_path / "mounted"))
     inside = lambda path: str(path).startswith(str(out))
     refused = lambda path: OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))

@@ -1,4 +1,7 @@
-"""Output folders contain only files of one job; targets of tables; environment of workers."""
+"""Output folders contain only files of one job.
+
+Also tested: targets of tables, and the environment of workers.
+"""
 
 import json
 import os

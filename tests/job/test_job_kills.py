@@ -61,7 +61,10 @@ def begin(out: Path, data: Path | None, *more, **options) -> subprocess.Popen:
 
 
 def runs_after(out: Path, process: subprocess.Popen, shards: int, delay: float) -> bool:
-    """Wait until this many more shards are done, and ``delay`` seconds; return whether the job still runs."""
+    """Wait until this many more shards are done, and ``delay`` seconds.
+
+    Return whether the job still runs.
+    """
     wanted = len(markers(out)) + shards
     wait_for(lambda: len(markers(out)) >= wanted or process.poll() is not None, f"{wanted} shards in {out}")
     time.sleep(delay)
@@ -118,7 +121,7 @@ def test_killed_main_process_loses_nothing(data, expected, tmp_path):
 
 
 def test_killed_process_without_workers_loses_nothing(data, expected, tmp_path):
-    """For a job in one process, and for a rank."""
+    """The killed process is a job without workers, or a rank."""
     rng = random.Random(3)
     job = begin(tmp_path, data, workers=0)
     for shards in (3, 5):

@@ -283,7 +283,7 @@ def test_labels_that_the_model_hardly_predicts_give_a_warning(data, tmp_path):
 
 
 def test_target_column_of_a_table_is_used(data, tmp_path, capsys):
-    """By default, and with "column". Labels are kept, too. Without a column of targets, "column" is an error."""
+    """The column is used by default and with "column". Without it, "column" is an error."""
     table, paths = tmp_path / "table.csv", sorted((data / "c0").iterdir())[:3]
     table.write_text("path,label,target\n" + "".join(f"{path},{n},{2 - n}\n" for n, path in enumerate(paths)))
     for n, options in enumerate(({}, {"target": "column"})):
@@ -297,7 +297,7 @@ def test_target_column_of_a_table_is_used(data, tmp_path, capsys):
 
 
 def test_left_out_files_are_reported(data, tmp_path, capsys):
-    """In the plan, the summary, the last line and the dry run."""
+    """The plan, the summary, the last line and the dry run report them."""
     shutil.copytree(data, tmp_path / "data")
     (tmp_path / "data" / "__MACOSX" / "c0").mkdir(parents=True)
     (tmp_path / "data" / "c0" / "notes.txt").touch()
@@ -315,7 +315,7 @@ def test_left_out_files_are_reported(data, tmp_path, capsys):
 
 @pytest.mark.parametrize("integer", [np.int64, np.uint8, lambda n: torch.tensor(n)], ids=["int64", "uint8", "tensor"])
 def test_numbers_of_other_libraries_are_accepted(integer, data, tmp_path):
-    """For every option that is an int or a float, the configuration is the same as with numbers of Python."""
+    """Numbers of numpy, for example, give the same configuration as numbers of Python, for every numeric option."""
     own = {
         "channels": 1,
         "frames": 3,

@@ -51,7 +51,10 @@ def not_white() -> Exception:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Images, two of which are white; these are in one batch, which is not the first of its shard."""
+    """Images, two of which are white.
+
+    These are in one batch, which is not the first of its shard.
+    """
     images = make_folder(tmp_path_factory.mktemp("data") / "images", COUNT)
     for key in ("c1/006.png", "c1/007.png"):
         make_white(images / key)
@@ -139,7 +142,7 @@ def call():
 
 
 def test_resumed_job_leaves_out_the_same_images(data, tmp_path, monkeypatch):
-    """Also if a worker begins with another shard, and if the error contains an address and a temporary file."""
+    """A worker begins with another shard, and the error contains an address and a temporary file, which differ."""
 
     def error():
         return ValueError(f"{object()} in {os.path.join(os.environ.get('TMPDIR', '/tmp'), 'scratch')}")
@@ -219,7 +222,8 @@ def test_error_that_occurs_once_is_not_blamed_on_an_image(data, job_without_erro
 
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_model_that_raises_for_placeholders_of_bad_files(batch_size, data, tmp_path, monkeypatch):
-    """The model needs contrast. Truncated files and white images do not make good images fail."""
+    """The model raises an error for images without contrast. Bad files and white images do not make good images
+    fail."""
     images = Path(shutil.copytree(data, tmp_path / "images"))
     (images / "c0" / "001.png").write_bytes((images / "c0" / "001.png").read_bytes()[:40])
     flat = lambda images: bool((images.detach().flatten(1).std(1) == 0).any())

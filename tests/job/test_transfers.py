@@ -83,7 +83,7 @@ def test_on_the_cpu_nothing_is_copied_twice():
 
 @pytest.mark.slow
 def test_float_frames_of_a_whole_batch_are_never_in_memory(tmp_path):
-    """Beyond the shard's uint8 frames, 37 MiB, and the float frames of 8 of 32 images, 37 MiB, at most 64 MiB."""
+    """The peak is at most 64 MiB beyond the shard's uint8 frames (37 MiB) and the float frames of 8 images (37 MiB)."""
     photos = torch.randint(0, 256, (32, 224, 224, 3), dtype=torch.uint8)
     data = torch.utils.data.StackDataset(photos, [0] * 32)
     options = {**JOB, "frames": 8, "batch_size": 32, "shard_size": 32, "threads": 1, "score": "none"}

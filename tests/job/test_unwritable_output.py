@@ -123,7 +123,10 @@ def test_characters_that_a_stream_cannot_encode_are_escaped():
 
 
 def run(argv: list[str], shell: str, cwd: Path, **environment) -> subprocess.CompletedProcess:
-    """Run a command whose streams the shell redirects; its exit status is on stdout or in a file named status."""
+    """Run a command whose streams the shell redirects.
+
+    Its exit status is on stdout or in a file named status.
+    """
     known = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
     known |= {"OMP_NUM_THREADS": "1", **environment}
     command = ["bash", "-c", f'( "$@" ; echo $? > status ) {shell}', "bash", sys.executable, "-m", "steerlens_fast"]
@@ -231,7 +234,8 @@ def test_exit_status_of_a_process_whose_stdout_cannot_be_written(command, shell,
 
 
 def test_closed_descriptors_get_no_file_of_the_job(tmp_path):
-    """Otherwise, the next opened file would get the descriptor of stderr, and messages would be written to it."""
+    """If stderr is closed, the next opened file would get its descriptor, and messages would be written to that
+    file."""
     script = "from steerlens_fast.io.console import open_closed_descriptors as mend; import os; os.close(2); mend(); "
     script += "file = open('a', 'w'); os.write(2, b'for people'); file.write(str(file.fileno() > 2))"
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
@@ -291,7 +295,7 @@ def test_threads_that_cannot_be_started_name_the_remedy(data, tmp_path, monkeypa
 
 
 def test_job_without_home_and_temporary_folder(data, expected, tmp_path):
-    """A job needs neither."""
+    """A job needs neither a home directory nor a temporary folder."""
     environment = {"HOME": "", "TMPDIR": str(tmp_path / "missing"), "XDG_CACHE_HOME": "/proc/no"}
     options = arguments(tmp_path / "out", data=data, workers=1, progress="none")
     ended = run(options, "", tmp_path, **environment)
@@ -300,7 +304,7 @@ def test_job_without_home_and_temporary_folder(data, expected, tmp_path):
 
 
 def test_ctrl_c_without_a_readable_message(data, tmp_path, monkeypatch):
-    """stderr is a pipe that was closed by its reader."""
+    """The reader of the pipe stderr has closed it."""
     reader, writer = os.pipe()
     os.close(reader)
     kept = os.dup(2)

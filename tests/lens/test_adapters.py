@@ -97,7 +97,7 @@ def test_quantus_explanations_are_the_change(name):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_quantus_explanation_has_l2_2_by_default(channels):
-    """For tensors and arrays of any dtype and range of values."""
+    """Tensors and arrays may have any dtype and range of values."""
     model, x = smooth(channels=channels), 4 * images(2, channels=channels) - 2
     for given in (x, x.numpy(), x.numpy().astype(np.float64)):
         model_of = model if given.dtype != np.float64 else copy.deepcopy(model).double()
@@ -171,7 +171,7 @@ def test_bad_arguments_of_quantus_explain_raise():
 
 @pytest.mark.parametrize("regime", REGIMES)
 def test_timm_model_moves_toward_the_target(regime):
-    """Channels last, batch statistics in eval mode, normalisation as preprocessing."""
+    """The model is in channels-last layout and in eval mode, and its normalisation is the preprocessing."""
     timm = optional_libraries.timm()
     model = with_batch_statistics(timm.create_model("resnet18", num_classes=10))
     mean, std = (torch.tensor(model.pretrained_cfg[k])[:, None, None] for k in ("mean", "std"))
@@ -194,7 +194,8 @@ def test_timm_transformer_is_morphed():
 
 
 def test_torchvision_models_are_morphed():
-    """A classifier, and a segmentation model that returns a mapping, from which a lambda selects the scores."""
+    """The models are a classifier, and a segmentation model that returns a mapping, from which a lambda selects
+    scores."""
     models = optional_libraries.torchvision().models
     x = images(2, 64)
     classifier = with_batch_statistics(models.mobilenet_v3_small(num_classes=7))

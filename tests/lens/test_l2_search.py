@@ -166,7 +166,7 @@ def test_good_start_saves_renders():
 
 
 def test_unattainable_distances_end_the_search():
-    """For images that do not move, and for distances that no change of phases reaches."""
+    """Some images do not move, and some distances are reached by no change of phases."""
     still = Counted(PixelFamily().prepare(torch.rand(2, 1, 16, 16), torch.zeros(2, 1, 16, 16)))
     factor, l2, attained = factor_at_l2(still, 1.0)
     assert not (factor.any() or l2.any() or attained.any()) and still.frames <= 5
@@ -223,7 +223,7 @@ def test_no_step_goes_far_beyond_proportional_growth():
 
 
 def test_budget_is_met_from_a_start_beyond_it():
-    """Even if the distance at the start is on a plateau, or has overflowed."""
+    """The distance at the start is on a plateau, or has overflowed."""
     steps = torch.tensor([1e1, 1e4, 1e8, 1e12])
     flat = Curve(lambda f: 2 * f / (1 + f), 4)
     factor, _, attained = factor_at_l2(flat, 1.0, start=steps, tolerance=1e-5)
@@ -235,7 +235,7 @@ def test_budget_is_met_from_a_start_beyond_it():
 
 
 def test_budget_is_met_by_a_motion_that_begins_away_from_the_source():
-    """As in the regimes live and persistent, where a step may begin toward the source, or beyond the target."""
+    """In the regimes live and persistent, a step may begin toward the source, or beyond the target distance."""
     curve = Curve(lambda f: torch.stack([1 - f[:, 0], 1 + f[:, 1], (4 - f[:, 2]).abs()], 1), 3)
     factor, l2, attained = factor_at_l2(curve, torch.tensor([2.0, 2.0, 2.0]), bounds=None, start=0.5, tolerance=1e-5)
     assert attained.all() and len(curve.tried) <= 16

@@ -351,7 +351,7 @@ def test_every_form_of_target_means_its_classes(target, meant, batch):
 
 
 def test_runner_up_is_that_of_the_source_at_every_step():
-    """Even though the ranks change in later frames."""
+    """The ranks of the classes change in later frames."""
     x = images()
     m = SteerableLens(smooth(), family="pixel", regime="live").morph(x, max_l2=3.0, frames=8)
     assert m.reached[:, -1].all() and (m.target == m.outputs[:, 0].topk(2).indices[:, 1]).all()
@@ -797,7 +797,7 @@ def test_perturb_with_factor_and_distance_raises():
 
 
 def test_model_that_returns_probabilities_warns():
-    """It is no error, since values that look like probabilities may be logits."""
+    """This is only a warning, since values that look like probabilities may be logits."""
     for model in (nn.Sequential(smooth(), nn.Softmax(1)), nn.Sequential(smooth(), nn.Softmax(1)).double()):
         x = images().to(next(model.parameters()).dtype)
         with pytest.warns(UserWarning, match="must return logits, .* look like probabilities") as record:
@@ -888,7 +888,7 @@ def test_images_and_model_on_two_devices_raise():
     ],
 )
 def test_peak_memory_beyond_the_frames_is_bounded(regime, color, frames, tmp_path):
-    """At most 64 MiB for images [8, 3, 224, 224], for any number of frames."""
+    """The limit is 64 MiB for images [8, 3, 224, 224], for any number of frames."""
     x = images(8, size=224)
     lens = SteerableLens(lambda t: t.mean((2, 3)), regime=regime, color=color)
     lens.morph(x[:1], 1, factors=3.0, frames=2)  # masks are built once

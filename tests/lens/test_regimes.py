@@ -69,7 +69,10 @@ def family_of(name, rule, color="rgb", shape=(16, 16), scales=None, orientations
 
 
 def composed(family, regime, model, x, target, factors, bounds=(0, 1)):
-    """Return the frames [F, B, C, H, W] at ``factors``; the first factor is 0."""
+    """Return the frames [F, B, C, H, W] at ``factors``.
+
+    The first factor is 0.
+    """
     if regime == "frozen":
         return family.prepare(x, gradient(model, x, target)).render(factors, bounds=bounds)
     frames, anchor = [x.clone()], family.anchor(x) if regime == "persistent" else None
@@ -183,7 +186,7 @@ def test_first_live_step_is_the_first_frozen_one(name, rule, color, options, dev
 )
 @pytest.mark.parametrize("color", ["rgb", "luma"])
 def test_first_persistent_step_is_the_first_frozen_one(name, rule, color, device):
-    """If no coordinate reaches its limit. With the complex rule, small amplitudes reach theirs at any factor."""
+    """The steps are equal if no coordinate reaches its limit. (With the complex rule, small amplitudes always do.)"""
     x, model = images(device=device), smooth().to(device)
     lenses = (SteerableLens(model, family=name, rule=rule, color=color, regime=r) for r in ("persistent", "frozen"))
     options = dict(factors=[0.0, 1.0, 2.0])
@@ -346,7 +349,8 @@ def test_first_live_step_is_nearly_linear_in_the_cap(data, digit_classifier, rul
 @rules
 @pytest.mark.parametrize("budget", [2.0, 12.0])
 def test_budgets_are_met_on_hundreds_of_digits(data, digit_classifier, name, rule, budget):
-    """Within 5e-4. If a budget is reported as not attained, no factor near the returned one comes much closer."""
+    """Budgets are met within 5e-4. If one is reported as not attained, no factor near the returned one comes much
+    closer."""
     x = data.test_images[:300]
     lens = SteerableLens(digit_classifier, family=name, rule=rule)
     morphs = lens.morph(x, max_l2=budget, frames=3, score="none")
@@ -479,7 +483,10 @@ def test_fewer_steps_than_frames_raise(options):
 
 
 class Turning(torch.nn.Module):
-    """Two classes; from the second call on, the gradient has the opposite sign."""
+    """Two classes.
+
+    From the second call on, the gradient has the opposite sign.
+    """
 
     def __init__(self):
         super().__init__()
@@ -766,7 +773,10 @@ def test_iter_frames_checks_its_arguments_before_the_first_frame():
 
 
 class Sign:
-    """A family that has only prepare and render; all pixels move by the same amount."""
+    """A family that has only prepare and render.
+
+    All pixels move by the same amount.
+    """
 
     def prepare(self, image, gradient):
         return SignMotion(image, gradient)
@@ -955,7 +965,7 @@ def test_image_with_a_saturated_target_still_moves(regime):
 @pytest.mark.parametrize("kind", ["random", "flat"])
 @pytest.mark.parametrize("cap", [None, 0.01])
 def test_morphs_do_not_depend_on_the_scale_of_small_gradients(name, rule, regime, scale, kind, cap):
-    """Neither does the status, also if a phase cap or a flat image prevents the distance."""
+    """The status does not, either, even if a phase cap or a flat image prevents the distance."""
     source = images(2) if kind == "random" else torch.full_like(images(2), 0.5)
     cap = None if name in ("pixel", "csp-amplitude") else cap
     model, options = smooth(), dict(family=name, rule=rule, regime=regime, phase_cap=cap)
@@ -971,7 +981,7 @@ def test_morphs_do_not_depend_on_the_scale_of_small_gradients(name, rule, regime
 
 @pytest.mark.parametrize("scale", [1e22, 1e34, 1e-23, 1e-33])
 def test_gradient_norms_follow_the_scale_of_gradients(scale):
-    """Even if squares of gradients overflow or underflow. The second sample has a gradient of 0."""
+    """Squares of the gradients overflow or underflow. The second sample has a gradient of 0."""
     weight = torch.randn(3, 3 * 16 * 16)
 
     def model(x):

@@ -1,4 +1,7 @@
-"""Loading models by name, from files and as objects; malicious files run no code; errors."""
+"""Loading models by name, from files and as objects.
+
+Malicious files must not run code.
+"""
 
 import copy
 import io
@@ -91,7 +94,10 @@ def _unreachable(*args, **kwargs):
 
 
 def load_error(*parts, **arguments):
-    """Check that loading raises a usage error whose message contains ``parts``; return the message."""
+    """Check that loading raises a usage error whose message contains ``parts``.
+
+    Return the message.
+    """
     with pytest.raises(JobError) as caught:
         load_model(arguments.pop("spec"), **arguments)
     assert caught.value.code == USAGE
@@ -554,7 +560,7 @@ EVIL += ["inputs.pt2", "opaque.pt2", "weights.pt2", "legacy.pt2", "before28.pt2"
 
 
 def test_malicious_file_runs_no_command(tmp_path, zoo):
-    """For a file that is given as model or as weights, and under other names."""
+    """The file is given as model or as weights, under several names."""
     trace = tmp_path / "it-ran"
     (tmp_path / "files").mkdir()
     files = malicious_files(tmp_path / "files", trace)
@@ -571,7 +577,7 @@ def test_malicious_file_runs_no_command(tmp_path, zoo):
 
 @pytest.mark.parametrize("name", ["zip.pt", "old.pt", "inputs.pt2", "opaque.pt2", "weights.pt2"])
 def test_trusted_malicious_file_runs_its_command(tmp_path, name):
-    """Checks that the files would be noticed by the test above, since they do run a command when they are trusted."""
+    """The files do run a command when they are trusted, so the test above would notice it."""
     trace = tmp_path / "it-ran"
     (tmp_path / "files").mkdir()
     path = malicious_files(tmp_path / "files", trace)[name]

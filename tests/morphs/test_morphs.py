@@ -52,7 +52,10 @@ def morphs() -> Morphs:
 
 
 def colours(*rgb, f=3, size=(12, 16)) -> Morphs:
-    """Return Morphs of samples with one colour each; the frames differ only in blue."""
+    """Return Morphs of samples with one colour each.
+
+    The frames differ only in blue.
+    """
     frames = torch.tensor(rgb)[:, None, :, None, None].repeat(1, f, 1, *size)
     frames[:, :, 2] += torch.linspace(0, 0.5, f)[:, None, None]
     return make(len(rgb), f, frames=frames)
@@ -119,7 +122,10 @@ def test_targets_with_positions_select_outputs():
 
 
 def _outputs_of(*target_probabilities):
-    """Return outputs [B, F, 2] with these probabilities of class 1; None means that the frame was not scored."""
+    """Return outputs [B, F, 2] with these probabilities of class 1.
+
+    The result is None means that the frame was not scored.
+    """
     p = torch.tensor([[NAN if v is None else v for v in row] for row in target_probabilities])
     return torch.stack([(1 - p).log(), p.log()], -1)
 
@@ -594,7 +600,8 @@ def test_target_that_is_already_predicted_is_not_bold():
 
 
 def test_strips_of_labels_and_of_positions_with_one_class_each():
-    """For independent labels, strips show the state of the target; for positions, the class at the target's."""
+    """For independent labels, strips show whether the target is present; for positions, the class at the target's
+    position."""
     outputs = torch.tensor([0.0, 1.0]).view(1, 1, 2, 1).expand(2, 3, 2, 5)  # every label is present, with 0.73
     target, source = torch.tensor([[0, 3], [1, 2]]), torch.tensor([1, 1])
     m = make(2, 3, outputs=outputs, target=target, source=source, settings=SETTINGS | {"task": "multilabel"})

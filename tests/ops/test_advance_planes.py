@@ -115,7 +115,7 @@ def test_search_starts_at_the_given_factor():
 
 
 def test_limits_are_kept():
-    """The length of a step, a cap on phases for both kinds of steps, and factors that cannot be represented."""
+    """The limits are the length of a step, a cap on phases, and factors that float32 cannot represent."""
     shape, family = (2, 1, 32, 32), csp((32, 32))
     x, g = image(*shape, dtype=torch.float32), random_gradient((2, 1, 32, 32), 0)
     first = family.anchor(x)

@@ -19,7 +19,10 @@ cases = pytest.mark.parametrize("case_", SMALL_CASES.values(), ids=SMALL_CASES)
 
 
 def of_leaves(case_, device):
-    """Return the op as a function of its differentiable tensors, and these tensors; empty outputs are left out."""
+    """Return the op as a function of its differentiable tensors, and these tensors.
+
+    Empty outputs are left out.
+    """
     args, leaves = leaves_of(case_.build(torch.float64, device), case_.op)
     position = {id(leaf): i for i, leaf in enumerate(leaves)}
 
@@ -112,7 +115,7 @@ ADJOINTS += [
 @merged
 @pytest.mark.parametrize("shape, whole, paired", ADJOINTS)
 def test_merge_is_the_adjoint_of_split(shape, whole, paired, device):
-    """If i_powers are opposite; masks are not 0 at Nyquist."""
+    """The two ops have opposite i_powers. The masks are not 0 at the Nyquist frequency."""
     dtype = torch.float64
     options = dict(whole=whole, paired=paired)
     spectrum, masks, i_powers, widths, width, _ = case("split_bands", "", shape, **options).build(dtype, device)

@@ -331,7 +331,10 @@ def other_type(t):
 
 
 def worse(value, alone: bool):
-    """Return bad values for an argument. If ``alone``, no other tensor determines its shape and precision."""
+    """Return bad values for an argument.
+
+    If ``alone``, no other tensor determines its shape and precision.
+    """
     if isinstance(value, torch.Tensor):
         shapes = [] if alone else [value[..., :-1], value[0], value.to(torch.promote_types(value.dtype, torch.float64))]
         return [*shapes, other_type(value), torch.zeros_like(value, dtype=torch.int32), value.to_sparse()]
@@ -431,7 +434,7 @@ def check_fuzzed_raw_op(op):
 
 
 def test_fuzzed_raw_ops_never_crash():
-    """Random shapes, types and numbers: a result or a clean error."""
+    """Random shapes, types and numbers give a result or an exception."""
     for op in OPS:
         check_fuzzed_raw_op(op)
 

@@ -193,7 +193,7 @@ def test_work_agrees_with_the_cpu(work, gpu):
 @pytest.mark.parametrize("regime", ["frozen", "live", "persistent"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_morphs_agree_with_the_cpu(family, regime, gpu):
-    """In float64, where rounding errors do not change which branch of a formula applies."""
+    """The comparison is in float64, so that rounding errors do not change which branch of a formula applies."""
     x, options = image(2, 3, *SIZE), {"factors": 2.0, "frames": 4}
     weights = lambda d: Linear(lambda t: t.to(d, torch.float64))
     found, expected = (

@@ -23,7 +23,10 @@ def row(*values, dtype, device="cpu"):
 
 
 def first(t, n):
-    """Return the first ``n`` values of a tensor made by :func:`row`; check that all its copies are equal."""
+    """Return the first ``n`` values of a tensor made by :func:`row`.
+
+    Check that all its copies are equal.
+    """
     t = t.detach().cpu().flatten()
     copies = t.reshape(REPEATS, -1)
     assert torch.allclose(copies, copies[:1].expand_as(copies), rtol=1e-6, atol=0, equal_nan=True)
@@ -111,7 +114,7 @@ def test_overflowing_gain_still_multiplies(dtype, device):
 @dtypes
 @rules
 def test_coefficients_below_the_floor_have_zero_gradients(rule, dtype, device):
-    """Subnormal coefficients, with infinite gradients, in a band that also has large ones."""
+    """A band has large coefficients and subnormal ones, whose gradients would be infinite."""
     tiny = TINY[dtype]
     c = row(*map(complex, tiny), complex(0, -tiny[0]), 0j, 1 + 1j, dtype=COMPLEX[dtype], device=device).requires_grad_()
     g = row(INF, 1.0, -1.0, NAN, INF, 0.5, dtype=dtype, device=device).requires_grad_()

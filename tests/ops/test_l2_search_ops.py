@@ -1,4 +1,7 @@
-"""The ops of the search for a distance, compared with numpy_l2_search.py; lens/test_l2_search.py tests the search."""
+"""The ops of the search for a distance, compared with numpy_l2_search.py.
+
+The search itself is tested in lens/test_l2_search.py.
+"""
 
 import math
 

@@ -37,7 +37,10 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Case:
-    """Arguments of the op. Their floor is large, so that coefficients near 0, where phases jump, do not move."""
+    """Arguments of the op.
+
+    Their floor is large, so that coefficients near 0, where phases jump, do not move.
+    """
 
     shape: tuple
     edit: int = JOINT

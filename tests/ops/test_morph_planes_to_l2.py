@@ -51,7 +51,10 @@ def limits_of(motion, max_l2, frames_before=3, **changes):
 
 
 def check_with_the_search(motion, limits, bounds=BOUNDS):
-    """Check frames, distances and flags of the op; return its results, frames as [F, B, C, H, W]."""
+    """Check frames, distances and flags of the op.
+
+    Return its results, frames as [F, B, C, H, W].
+    """
     found = motion.frames_at_l2(limits, bounds)
     M, source = len(limits.max_l2), motion.image
     frames = found.frames.view(-1, *source.shape)
@@ -102,7 +105,7 @@ def test_each_distance_has_a_frame():
 
 
 def test_limits_are_kept():
-    """For distances that no change of phases reaches, a cap on phases, and factors that cannot be represented."""
+    """The distance is reached by no change of phases, or needs phases beyond a cap, or factors beyond float32."""
     motion = motion_of(csp((32, 32)), (3, 1, 32, 32))
     assert not check_with_the_search(motion, limits_of(motion, [50.0])).attained.any()
     cap = 0.01

@@ -36,7 +36,10 @@ LAYOUT_CASES = [case(op, "odd", shapes_of(op)["odd"]) for op in OPS]
 
 
 def check(op: str, args: list, name: str, dtype: torch.dtype) -> list:
-    """Compare the op on ``args`` with the reference on the same numbers in float64; return the op's outputs."""
+    """Compare the op on ``args`` with the reference on the same numbers in float64.
+
+    Return the op's outputs.
+    """
     wide_args = [widened(a) for a in args]
     actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*wide_args)
     for a, e in zip(as_list(actual), as_list(expected), strict=True):
@@ -245,7 +248,7 @@ def test_extrapolate_is_finite_at_the_origin(rule, dtype, device):
 @merged
 @pytest.mark.parametrize("rule, magnitude", list(product(["complex", "polar"], [1e-30, 1e-18, 1e18, 1e30])))
 def test_amplitudes_do_not_under_or_overflow(magnitude, rule, device):
-    """Even if squares of the amplitudes overflow or underflow in float32."""
+    """Squares of the amplitudes overflow or underflow in float32."""
     unit = case("polar_split", "", POINT_SHAPES["odd"]).build(torch.float32, device)[0]
     c = unit * magnitude
     wide_c = widened(c)
@@ -344,6 +347,6 @@ def test_floor_is_relative_to_the_largest_of_each_plane(device):
 
 
 def test_comparison_of_nan_with_a_number_raises():
-    """Tests tolerances.py."""
+    """This tests tolerances.py."""
     with pytest.raises(AssertionError, match="finite"):
         error_of(torch.tensor([float("nan")]), torch.tensor([1.0]))

@@ -19,7 +19,10 @@ syntheses = pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 
 
 def compiled(function):
-    """Trace the function and its derivative, as every backend does; test_transform_matrix.py covers Inductor."""
+    """Trace the function and its derivative, as every backend does.
+
+    Inductor is tested in test_transform_matrix.py.
+    """
     return torch.compile(function, fullgraph=True, backend="aot_eager")
 
 
@@ -27,7 +30,7 @@ def compiled(function):
 
 
 def test_gpu_tensors_without_cuda_kernels_raise(monkeypatch):
-    """With a stand-in for an op, since without a GPU only fake tensors can be on one."""
+    """A stand-in replaces an op, since without a GPU only fake tensors can be on one."""
     monkeypatch.setattr(native, "HAS_CUDA", False)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     with FakeTensorMode():
@@ -193,7 +196,7 @@ class Render(torch.nn.Module):
 @pytest.mark.slow
 @pytest.mark.parametrize("synthesis, strict", [("real", True), ("adjoint", False)])
 def test_exported_module_is_equal(synthesis, strict, device):
-    """With a dynamic batch size. Coefficients are inputs and outputs, as a pytree."""
+    """The batch size is dynamic. Coefficients are inputs and outputs, as a pytree."""
     module = RoundTrip(SteerablePyramid((17, 20), synthesis=synthesis))
     x = image(2, 3, 17, 20, device=device)
     shapes = {"x": {0: torch.export.Dim("batch", min=2)}}

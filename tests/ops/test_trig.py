@@ -67,7 +67,8 @@ def test_sincos_of_a_product_is_accurate(device):
 
 
 def test_sincos_of_a_product_is_accurate_in_float64(device):
-    """Compared with the complex exponential of the rounded product: 1e-16 for each radian of the product."""
+    """The error is at most 1e-16 for each radian of the product, compared with the exponential of the rounded
+    product."""
     angle = torch.cat([angles(math.pi).double(), torch.linspace(-1, 1, 10_001, dtype=torch.float64)]).to(device)
     one = torch.ones_like(angle).reshape(1, 1, 1, -1) + 0j
     for factor in (1 / 3, -1000.0, 1e9):
@@ -92,7 +93,7 @@ def check_atan2(radius, device):
 
 
 def test_atan2_is_accurate(device):
-    """For angles around the whole circle, and for axes, diagonals and their neighbours."""
+    """The angles go around the whole circle, with axes, diagonals and their neighbours."""
     for radius in [1e-30, 1e-10, 1.0, 1e10, 1e30]:
         check_atan2(radius, device)
 
@@ -104,7 +105,7 @@ def test_atan2_is_exact_on_the_axes(device):
 
 
 def test_amplitude_is_accurate(device):
-    """Relative to each value, over the magnitudes of float32 except the extremes."""
+    """The relative error is small for all magnitudes of float32 except the extremes."""
     size = torch.logspace(-37, 37, 2001, dtype=torch.float64)
     z = torch.cat([size * torch.exp(torch.tensor(1j * a)) for a in (0.0, 0.3, math.pi / 4, 1.5, 3.0)])
     z = z.to(torch.complex64).to(device)

@@ -1,4 +1,7 @@
-"""The host never waits for the (fake) GPU in pyramids and morphs by factors; for budgets it waits once per render."""
+"""The host never waits for the (fake) GPU in pyramids and morphs by factors.
+
+For distances it waits once per render.
+"""
 
 import pytest
 import torch

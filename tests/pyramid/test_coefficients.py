@@ -98,7 +98,7 @@ def test_arithmetic_applies_to_all_parts(c):
 
 
 def test_missing_parts_stay_missing_in_arithmetic(some):
-    """None plus None is None."""
+    """A missing part is None, and None plus None is None."""
     assert same(some + some, 2 * some)
     assert not (some - some).bands[1].any()
 

@@ -34,7 +34,10 @@ def frequencies(geometry, block):
 
 
 def radial(geometry, block, scale):
-    """Return low_0 ... low_scale high_(scale+1); high_0 for scale -1; the low-pass if scale is the height."""
+    """Return low_0 ... low_scale high_(scale+1).
+
+    For scale -1 this is high_0; if scale is the height, it is the low-pass.
+    """
     fy, fx = frequencies(geometry, block)
     with np.errstate(divide="ignore"):
         log_r = np.log2(np.hypot(fy[:, None], fx[None, :]))
@@ -68,7 +71,7 @@ def test_filters_are_those_of_the_formulas(geometry):
 @merged
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_squares_add_up_to_one(geometry):
-    """So reconstruction is exact, and nothing is lost when a scale is cropped."""
+    """If they do, reconstruction is exact, and nothing is lost when a scale is cropped."""
     H, W = geometry.shape
     total = filters.highpass_filter(geometry) ** 2
     pieces = [filters.band_filter(geometry, s).square().sum(0) for s in range(geometry.num_scales)]
@@ -105,7 +108,7 @@ def test_one_of_two_opposite_frequencies_is_kept(geometry):
 @merged
 @pytest.mark.parametrize("shape", SMALL_IMAGES)
 def test_each_scale_has_half_the_rows_and_columns(shape):
-    """Half of the next finer scale, rounded up."""
+    """The sizes are half of those of the next finer scale, rounded up."""
     geometry = SteerablePyramid(shape).geometry
     assert geometry.num_scales == math.floor(math.log2(min(shape))) - 2
     for s in range(geometry.num_scales):

@@ -87,7 +87,10 @@ def leaves(t, g, f):
 
 
 def of_leaves(outputs, inputs, lead=(), **options):
-    """Return the gradients of inputs, zeros for those without effect; ``lead`` is the batch shape of the gradients."""
+    """Return the gradients of inputs, zeros for those without effect.
+
+    ``lead`` is the batch shape of the gradients.
+    """
     grads = torch.autograd.grad(outputs, inputs, allow_unused=True, **options)
     return [x.new_zeros(*lead, *x.shape) if d is None else d for d, x in zip(grads, inputs)]
 

@@ -39,7 +39,10 @@ KEY = {
 
 
 def rated(rater: str, answers: dict, /, **fields) -> dict:
-    """Return the file of a rater; ``answers`` has the choice and the naturalness of each image."""
+    """Return the file of a rater.
+
+    ``answers`` has the choice and the naturalness of each image.
+    """
     listed = [{"id": n, "choice": c, "naturalness": x, "choice_ms": 1500} for n, (c, x) in answers.items()]
     about = {"format": "steerlens-fast ratings", "form": "f0", "jobs": ["j0"], "rater": rater, "exported": "2026-01-01"}
     return {**about, "answers": listed, **fields}
@@ -117,7 +120,7 @@ def test_alpha_is_that_of_the_published_example():
 
 
 def test_crossed_bootstrap_resamples_images_and_raters():
-    """With one rater it is the bootstrap over images; where only raters differ, the interval is theirs."""
+    """With one rater, this is the bootstrap over images. If only raters differ, the interval is that of their means."""
     one = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0, nan])
     assert crossed_bootstrap(one[:, None], seed=3) == bootstrap(one, "mean", seed=3)
     raters = torch.tensor([[0.0, 1.0, 1.0, 0.0]]).expand(50, 4)
@@ -144,7 +147,7 @@ def test_equal_answers_do_not_make_an_interval_without_width(form, tmp_path):
 
 
 def test_rater_is_counted_once(form, tmp_path):
-    """With the file that has more answers, of equal ones the latest."""
+    """The file with most answers counts; among equal ones, the latest."""
     late = rated(" anna ", ANNA | {"a0": ("second", 4)}, exported="2026-01-02")
     other = rated("anna", ANNA, session="5a")  # began elsewhere, or another person
     files = write(tmp_path, rated("anna", {"a0": ("second", 1)}, session="17"), late | {"session": "17"}, other)
