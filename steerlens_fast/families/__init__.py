@@ -5,8 +5,7 @@ A family makes a :class:`Motion` from an image and a gradient of the same shape.
     motion = family.prepare(image, gradient)      # gradient: d(loss) / d(image), of a loss summed over samples
     frames = motion.render([0.0, 1.0, 2.0])       # [F, ..., H, W]
 
-A family of your own needs the method ``prepare``, and its motions need ``render``. :mod:`.protocols` describes optional
-methods.
+To write a family of your own, see the README of this folder, and :mod:`.protocols` for all methods.
 """
 
 from .csp import EDITS, CSPFamily, CSPMotion

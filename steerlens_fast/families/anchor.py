@@ -1,6 +1,7 @@
-"""Coordinates relative to the source's coefficients, for the persistent regime.
+"""Anchors of the CSP and Fourier families, for the persistent regime.
 
-A source coefficient c0 becomes c0 exp(eta + i delta), with |delta| <= pi and |eta| <= 1.
+An anchor stores the total change of each coefficient of the source: delta of its phase, and eta of its log amplitude. A
+coefficient c0 of the source has become c0 exp(eta + i delta), with |delta| <= pi and |eta| <= 1.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ LOG_AMPLITUDE_LIMIT = 1.0  # natural log units
 
 
 class PlaneAnchor:
-    """See :class:`Anchor`. Stores the coordinates of all planes and, for a small batch, the analysis."""
+    """See :class:`Anchor`. For a small batch, the analysis of the source is cached."""
 
     def __init__(self, family: AnchorPlaneFamily, image: Tensor, motion_type: type[PlaneMotion]):
         self.family, self.image, self.motion_type = family, image, motion_type
@@ -63,7 +64,10 @@ class PlaneAnchor:
         return out.reshape(self.image.shape)
 
     def _step(self, gradient: Tensor, at: slice):
-        """Return the step of the planes ``at``. For a small batch, the step along the last gradient is cached."""
+        """Return the step of the planes ``at``.
+
+        For a small batch it is cached, since ``toward`` and ``advance`` are called with the same gradient.
+        """
         if self.cached_step is not None and self.cached_step[0] is gradient:
             return self.cached_step[1]
         state = tuple(t[at] for t in self.state)
@@ -83,7 +87,7 @@ class PlaneAnchor:
 def edited_coefficients(
     c: Tensor, delta: Tensor | None, eta: Tensor | None, form: str = "complex", one: Tensor | None = None
 ) -> Tensor:
-    """Return one frame [1, ...] with the coefficients c exp(eta + i delta) of source coefficients c [n, K, h, w].
+    """Return the coefficients c exp(eta + i delta) as one frame [1, n, K, h, w].
 
     ``form`` is an argument of :func:`ops.extrapolate`. ``one`` is a tensor [[1]], which is made if it is None.
     """
@@ -101,7 +105,7 @@ def moved_coordinates(
     rule: str,
     in_place: bool = False,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Return ``coordinates`` (delta, eta) of source coefficients ``c`` [n, K, h, w] after a step, within their limits.
+    """Return the coordinates (delta, eta) of source coefficients ``c`` [n, K, h, w] after a step.
 
     ``step`` is (phase step, amplitude step). Phase factors ``b`` and amplitude factors ``a`` are [1, 1] or [1, n]. With
     ``in_place``, delta is written in place, but eta is not.

@@ -1,4 +1,4 @@
-"""Restriction of the pixel and Fourier families to some scales and orientations of a pyramid."""
+"""Restricts the pixel and Fourier families to some bands of a pyramid."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from ..pyramid.bank import Bank, Part
 
 
 def check_restriction(pyramid, scales: Sequence[int] | None, orientations: Sequence[int] | None) -> None:
-    """Raise unless ``pyramid`` has these scales and orientations. It may be None only if both of them are None."""
+    """Raise unless ``pyramid`` has these scales and orientations.
+
+    It may be None if both are None.
+    """
     if pyramid is not None and not isinstance(pyramid, SteerablePyramid):
         raise TypeError(f"pyramid must be a SteerablePyramid or None, got {type(pyramid).__name__}")
     if pyramid is None and (scales is not None or orientations is not None):
@@ -24,7 +27,7 @@ def check_restriction(pyramid, scales: Sequence[int] | None, orientations: Seque
 def moving_parts(
     pyramid: SteerablePyramid, scales: Sequence[int] | None, orientations: Sequence[int] | None
 ) -> tuple[Part, ...]:
-    """Return the parts with the given scales and orientations, where None stands for all."""
+    """Return the parts of a pyramid with these scales and orientations; None means all."""
     orientations, scales = pyramid._check_orientations(orientations), pyramid._check_scales(scales)
     return () if orientations == () else tuple(Part(s, orientations) for s in scales)
 
@@ -32,7 +35,7 @@ def moving_parts(
 def band_weights(
     like: Tensor, pyramid: SteerablePyramid, scales: Sequence[int] | None, orientations: Sequence[int] | None
 ) -> Tensor:
-    """Return the sum of the chosen bands' squared filters [H, W//2+1], with values from 0 to 1.
+    """Return the sum of the bands' squared filters, [H, W//2+1] with values from 0 to 1.
 
     The result has the device and the precision of ``like``.
     """

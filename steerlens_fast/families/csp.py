@@ -1,4 +1,4 @@
-"""The CSP families, which move coefficients of the complex steerable pyramid, as in the paper."""
+"""The CSP families move coefficients of the complex steerable pyramid, as in the paper."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ EDITS = tuple(ops.EDITS)
 
 @dataclass(frozen=True)
 class CSPFamily:
-    """Motion of phases, amplitudes or both in the complex steerable pyramid. Its residuals do not move.
+    """Motion of phases, amplitudes or both in the complex steerable pyramid.
+
+    The residuals of the pyramid do not move.
 
     Parameters
     ----------
@@ -102,7 +104,10 @@ class CSPFamily:
 
     @property
     def synthesis_bank(self) -> Bank:
-        """The synthesis of the bands that move. Its adjoint maps d(loss)/d(image) to d(loss)/d(coefficients)."""
+        """The synthesis of the bands that move.
+
+        Its adjoint maps d(loss)/d(image) to d(loss)/d(coefficients).
+        """
         if torch.compiler.is_compiling():
             return Bank(self.pyramid.geometry, self.pyramid.synthesis, self.parts)
         return self._synthesis_bank
@@ -134,7 +139,7 @@ class CSPFamily:
         return CSPAnalysis(self, image)
 
     def prepare_planes(self, image: Tensor, gradient: Tensor, *state: Tensor) -> CSPStep:
-        """Compute analysis and step of planes. The step starts at the coordinates ``state``, by default 0."""
+        """Compute analysis and step of planes, see :class:`PlaneFamily`."""
         return CSPStep(self.analyze(image), gradient, state)
 
     def step_from(self, analysis: CSPAnalysis, gradient: Tensor, state: Sequence[Tensor]) -> CSPStep:
@@ -150,7 +155,8 @@ class CSPFamily:
         return Bank(self.pyramid.geometry, "real", self.parts).plane_bytes(dtype)
 
     def prepared_bytes(self, dtype: torch.dtype) -> int:
-        """Return the bytes of a plane's coefficients (two numbers each), phase steps and amplitude steps."""
+        """Return the bytes of a plane's coefficients and steps."""
+        # Two numbers for a coefficient, one for its phase step and one for its amplitude step.
         return 4 * dtype.itemsize * sum(shape.numel() for shape in self.coordinate_shapes())
 
     def coordinate_shapes(self) -> list[torch.Size]:
@@ -170,7 +176,7 @@ class CSPMotion(PlaneMotion):
     """The motion of :class:`CSPFamily`."""
 
     def _render(self, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
-        """Return frames [F, N, H, W] of all planes, computed by one op on whole planes if possible."""
+        """Return frames [F, N, H, W] of all planes, by one op if possible."""
         family = self.family
         if isinstance(self.prepared, CSPPlanes):
             if self._by_plane_ops(b, a):
@@ -238,7 +244,7 @@ class CSPAnchor(PlaneAnchor):
 def take_step(motion: CSPMotion, extent: StepExtent, bounds: Bounds, base: Tensor | None) -> StepTaken | None:
     """Take one step of a motion with one op, or return None if no op supports these images.
 
-    If the motion has coordinates ``motion.state``, the op moves them in place.
+    The op changes the coordinates ``motion.state`` in place, if there are any.
     """
     family, (image, gradient) = motion.family, motion._planes()[:2]
     if not (family.parts and image.numel() and step_planes_supported(image)):
@@ -266,7 +272,7 @@ def take_step(motion: CSPMotion, extent: StepExtent, bounds: Bounds, base: Tenso
 
 
 def plane_options(family: CSPFamily, image: Tensor) -> tuple[list[Tensor], list[Tensor], int, str, str, bool]:
-    """Return filters (on the image's device) and options for the ops on whole planes, without eps and floor."""
+    """Return arguments of the ops on whole planes, from ``analysis`` to ``complex_bands``."""
     synthesis = family.synthesis_bank
     filters = family.analysis_bank.plane_filters(image, with_residual=True), synthesis.plane_filters(image)
     i_power = family.pyramid.geometry.analysis_i_power
@@ -274,7 +280,7 @@ def plane_options(family: CSPFamily, image: Tensor) -> tuple[list[Tensor], list[
 
 
 class CSPPlanes:
-    """See :class:`PreparedPlanes`. One op computes analysis and step, another op computes frames."""
+    """See :class:`PreparedPlanes`. This class uses the ops step_planes and move_planes."""
 
     def __init__(self, family: CSPFamily, image: Tensor, gradient: Tensor):
         self.image, self.options = image, plane_options(family, image)
@@ -330,7 +336,7 @@ class CSPAnalysis:
         return (phase if family.moves_phase else None), (amplitude if family.moves_amplitude else None)
 
     def images(self, bands: Iterable[Tensor], num_frames: int) -> Tensor:
-        """Synthesize frames [F, n, H, W] from the coefficients of each scale, which have the form :attr:`form`.
+        """Synthesize frames [F, n, H, W] from the coefficients of each scale, in the form :attr:`form`.
 
         If frames are complex, only their real parts are used.
         """
@@ -345,7 +351,7 @@ class CSPAnalysis:
         return images.unflatten(0, (num_frames, self.image.shape[0]))
 
     def image_at(self, coordinates: Iterable[tuple[Tensor | None, Tensor | None]]) -> Tensor:
-        """Return one frame [1, n, H, W] at ``coordinates``, which are (delta, eta) for each scale."""
+        """Return one frame [1, n, H, W] at the coordinates (delta, eta) of each scale."""
         edited = (edited_coefficients(c, *d, self.form, self.one) for c, d in zip(self.coefficients, coordinates))
         return self.images(edited, 1)
 
@@ -356,7 +362,7 @@ class CSPAnalysis:
 
 
 class CSPStep:
-    """See :class:`PreparedPlanes`. The step starts at the coordinates ``state``, by default 0."""
+    """See :class:`PreparedPlanes`. This class uses the ops on bands."""
 
     def __init__(self, analysis: CSPAnalysis, gradient: Tensor, state: Sequence[Tensor] = ()):
         self.analysis, self.state, self.anchored = analysis, split_state(analysis.family, state), bool(state)
@@ -374,12 +380,12 @@ class CSPStep:
         return self.analysis.images((ops.extrapolate(c, *step, b, a, *options) for c, step in bands), b.shape[0])
 
     def moved(self, b: Tensor, a: Tensor) -> list[tuple[Tensor | None, Tensor | None]]:
-        """Return the coordinates (delta, eta) of each scale after one step with factors [1, 1] or [1, n]."""
+        """Return the coordinates (delta, eta) of each scale after one step."""
         bands = zip(self.analysis.coefficients, self.state, self.steps)
         return [moved_coordinates(*band, b, a, self.analysis.family.rule) for band in bands]
 
     def advance(self, b: Tensor, a: Tensor) -> None:
-        """Move the coordinates of the planes, in place, by one step with factors [1, 1] or [1, n]."""
+        """Move the coordinates in place by one step, with factors [1, 1] or [1, n]."""
         bands = zip(self.analysis.coefficients, self.state, self.steps)
         for c, (delta, eta), step in bands:
             _, moved_eta = moved_coordinates(c, (delta, eta), step, b, a, self.analysis.family.rule, in_place=True)
@@ -408,9 +414,9 @@ class CSPStep:
 
 
 def split_state(family: CSPFamily, state: Sequence[Tensor]) -> list[tuple[Tensor | None, Tensor | None]]:
-    """Return the coordinates (delta, eta) of each scale, given the tensors ``state`` of a :class:`PlaneAnchor`.
+    """Return the coordinates (delta, eta) of each scale from the tensors ``state`` of a :class:`PlaneAnchor`.
 
-    A source coefficient c0 becomes c0 exp(eta + i delta). A coordinate that does not move is None.
+    A coordinate that does not move is None.
     """
     if not state:
         return [(None, None)] * len(family.parts)

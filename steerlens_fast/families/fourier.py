@@ -1,4 +1,4 @@
-"""The Fourier family, which moves phases of the image's spectrum. They are global, whereas a pyramid's are local."""
+"""The Fourier family moves phases of the Fourier transform of the whole image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from .shared import check_image_and_gradient
 
 @dataclass(frozen=True)
 class FourierFamily:
-    """Motion of the phases of ``rfft2(image)``, except at DC and where a frequency is Nyquist along an axis.
+    """Motion of the phases of the Fourier transform ``rfft2(image)``.
+
+    Phases at frequency 0, and at Nyquist frequencies along an axis, do not move.
 
     Parameters
     ----------
@@ -81,9 +83,9 @@ class FourierFamily:
         return PlaneAnchor(_FourierPlanes(self, *image.shape[-2:]), image, FourierMotion)
 
     def weights(self, like: Tensor) -> Tensor:
-        """Return the factors [H, W//2+1] that turn ``rfft2(gradient)`` into d(loss) / d(rfft2(image)).
+        """Return the factors that turn ``rfft2(gradient)`` into d(loss) / d(rfft2(image)).
 
-        They are 2 / (H W) times the squared filters of the chosen bands, and 0 where phases do not move.
+        They are [H, W//2+1], 2 / (H W) times the squared filters of the chosen bands, and 0 where phases do not move.
         """
         H, W = like.shape[-2:]
         moving = torch.ones(H, W // 2 + 1, dtype=like.dtype, device=like.device)
@@ -165,7 +167,7 @@ class _FourierStep:
         return cast(Tensor, moved_coordinates(self.spectra, (self.state, None), (self.phase, None), b, b, rule)[0])
 
     def advance(self, b: Tensor, a: Tensor) -> None:
-        """Move the phases of the planes, in place, by one step with factors [1, 1] or [1, n]; ``a`` is not used."""
+        """Move the phases in place by one step, with factors ``b`` [1, 1] or [1, n]. ``a`` is not used."""
         cast(Tensor, self.state).copy_(self.moved(b))
 
     def frames(self, b: Tensor, a: Tensor) -> Tensor:

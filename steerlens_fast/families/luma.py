@@ -1,4 +1,4 @@
-"""The luma family, which applies another family to the luma of RGB images. Chroma does not change."""
+"""The luma family applies another family to the luma (brightness) of RGB images."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ CHUNKS_PER_BLOCK = {"cpu": 4}
 
 
 def luma(image: Tensor) -> Tensor:
-    """Return the luma [..., 1, H, W] of images [..., 3, H, W], Y = 0.299 R + 0.587 G + 0.114 B.
+    """Return the luma Y = 0.299 R + 0.587 G + 0.114 B of RGB images.
+
+    Images [..., 3, H, W] have a luma [..., 1, H, W].
 
     Examples
     --------
@@ -53,12 +55,14 @@ def luma(image: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LumaFamily:
-    """Motion of the luma Y of RGB images by another family. The change of Y is added to R, G and B.
+    """Motion of the luma of RGB images by another family.
+
+    The change of the luma is added to R, G and B.
 
     Parameters
     ----------
     family : Family
-        The family that moves the luma. Its gradient d(loss)/dY is the sum of the image's gradient over the channels.
+        The family that moves the luma Y. It gets the gradient d(loss)/dY, the sum of the gradient over the channels.
 
     Raises
     ------
@@ -125,7 +129,7 @@ class LumaMotion:
         return out
 
     def _store_frame(self, out: Tensor, moved_y: Tensor, bounds: Bounds) -> None:
-        """Write one frame to ``out``, which is the image plus the change of its luma in all channels."""
+        """Write one frame to ``out``: the image plus the change of its luma."""
         samples = lambda t: t.reshape(-1, *t.shape[-3:])
         out, image, moved_y, y = map(samples, (out, self.image, moved_y, self.y))
         for at in scratch_chunks(image):
@@ -152,7 +156,7 @@ class LumaMotion:
         return self.motion.take_step(extent, bounds, self.image)
 
     def speed(self) -> Tensor | None:
-        """See :class:`PiecewiseMotion`. All three channels change like the luma, hence the factor sqrt(3)."""
+        """See :class:`PiecewiseMotion`. The factor is sqrt(3), because all three channels change like the luma."""
         speed = getattr(self.motion, "speed", lambda: None)()
         return None if speed is None else math.sqrt(3) * speed
 
@@ -194,7 +198,10 @@ class LumaAnchor:
         return clip(self.image + (self.anchor.frame() - self.y), checks.check_bounds(bounds))
 
     def _of_luma(self, gradient: Tensor) -> Tensor:
-        """Return d(loss)/dY. It is cached, because an anchor caches the step along one gradient tensor."""
+        """Return d(loss)/dY.
+
+        It is cached, so that the anchor of the luma gets the same tensor again and finds its cached step.
+        """
         if self.luma_gradient is None or self.luma_gradient[0] is not gradient:
             self.luma_gradient = gradient, gradient.sum(-3, keepdim=True)
         return self.luma_gradient[1]

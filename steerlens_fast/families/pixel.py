@@ -1,4 +1,4 @@
-"""The pixel family, which moves pixels along the gradient. It is the baseline for other families."""
+"""The pixel family moves pixels along the gradient. It is the baseline for other families."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``PlaneMotion``, a motion of images that is computed plane by plane, in tiles that fit the caches."""
+"""``PlaneMotion``, the motion of families that compute each image plane (channel) independently."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ CHUNKS_PER_PIECE = 2
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PlaneMotion:
-    """The motion of images [..., H, W], which is rendered in tiles of a few planes and a few frames."""
+    """A motion of images [..., H, W] that is rendered in tiles, so that the data of a tile fit the caches.
+
+    A tile consists of a few planes and a few frames.
+    """
 
     family: PlaneFamily
     image: Tensor
@@ -35,13 +38,13 @@ class PlaneMotion:
         return f"{type(self).__name__}({self.family}, image {list(self.image.shape)})"
 
     def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds: Bounds = None) -> Tensor:
-        """Return frames, which are the image moved by ``factors`` times one step.
+        """Return frames: the image, moved by ``factors`` times one step.
 
         Parameters
         ----------
         factors : sequence of float, or Tensor [F] or [F, *leading]
-            Factors of the phase step, one for each frame, or different ones for the samples of a frame. ``leading``
-            are then the first dimensions of the image, such as [B] or [B, C].
+            Factors of the phase step, one for each frame, or different ones for the samples of a frame: ``leading`` are
+            the first dimensions of the image, such as [B] or [B, C].
         amplitude_factors : like ``factors``, optional
             Factors of the amplitude step, by default ``factors``.
         bounds : (float, float), optional
@@ -75,7 +78,7 @@ class PlaneMotion:
             yield at, piece._prepared_once()
 
     def _prepared_once(self) -> PlaneMotion:
-        """Return this motion with the analysis and step of all planes, so that it can be rendered several times."""
+        """Return this motion with analysis and step, so that several renders share them."""
         return replace(self, prepared=self.family.prepare_planes(*self._planes()))
 
     def speed(self) -> Tensor | None:
@@ -100,7 +103,7 @@ class PlaneMotion:
         return self.family.prepare_planes(*(t[at] for t in self._planes()))
 
     def _plane_tiles(self) -> list[slice]:
-        """Return slices of planes. The prepared planes of a slice, together with one frame, fit the caches."""
+        """Return slices of planes that, with one frame, fit the caches."""
         count = self.image.shape[:-2].numel()
         if self.prepared is not None:
             return [slice(0, count)]
@@ -131,13 +134,16 @@ class PlaneMotion:
         return out
 
     def _moving_frames(self, b: Tensor, a: Tensor) -> list[int]:
-        """Return the indices of frames that may differ from the image: all, unless the factors can be read."""
+        """Return the indices of frames that may differ from the image.
+
+        These are all frames if reading the factors would wait for a device.
+        """
         if b.device.type != "cpu" or self.state or not is_untraced():
             return list(range(len(b)))
         return ((b != 0).any(1) | (a != 0).any(1)).nonzero()[:, 0].tolist()
 
     def _tiles(self, b: Tensor, a: Tensor, in_one_pass: bool = False) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Yield tiles, which are (slice of planes, slice of frames, frames [f, n, H, W] of these slices)."""
+        """Yield tiles: (slice of planes, slice of frames, frames [f, n, H, W])."""
         image = flatten_planes(self.image)
         count, num_frames = image.shape[0], b.shape[0]
         plane_tiles = [slice(0, count)] if in_one_pass else self._plane_tiles()

@@ -1,6 +1,10 @@
 """The interfaces of edit families and their motions.
 
-A family of your own needs only ``Family.prepare`` and ``Motion.render``.
+A family makes a motion from an image and a gradient. A motion moves *coordinates* of the image, such as phases or
+pixels: it renders frames in which these coordinates are changed by multiples of one step.
+
+A family of your own needs only ``Family.prepare`` and ``Motion.render``. The other methods are for options of the lens
+(``phase_cap``, the regime "persistent"), or make a motion faster.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ Bounds = tuple[float, float] | None
 
 
 class Motion(Protocol):
-    """An image, and how it moves.
+    """An image, and the step along which it moves.
 
     ``gradient`` is the gradient of the loss to decrease, or only the part of it that moves the image.
     """
@@ -31,15 +35,14 @@ class Motion(Protocol):
     def gradient(self) -> Tensor: ...
 
     def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds: Bounds = None) -> Tensor:
-        """Return frames [F, ..., H, W], clipped to ``bounds``: the image moved by ``factors`` times one step.
+        """Return frames [F, ..., H, W]: the image, moved by ``factors`` times one step.
 
-        ``amplitude_factors`` multiply the step of amplitudes. By default they equal ``factors``, which multiply
-        everything else.
+        Amplitudes move by ``amplitude_factors`` if they are given. Frames are clipped to ``bounds``.
         """
 
 
 def check_frames(frames: Tensor, motion: Motion, count: int) -> Tensor:
-    """Return ``frames``, the result of a possibly user-defined ``render``; raise unless they are [count, B, ...]."""
+    """Raise unless ``frames``, which a user's ``render`` may have returned, are [count, B, ...]; return them."""
     expected = (count, *motion.image.shape)
     if not isinstance(frames, Tensor) or frames.shape != expected:
         got = list(frames.shape) if isinstance(frames, Tensor) else type(frames).__name__
@@ -49,9 +52,10 @@ def check_frames(frames: Tensor, motion: Motion, count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class L2Limits:
-    """The distances that frames of B samples must have, and limits of the search for the factors of these frames.
+    """The distances of the frames of B samples, and limits of the search for their factors.
 
-    A sample has M distances and F frames. The last M frames are at the distances.
+    A sample has M distances and F frames. The last M frames are at the distances. See
+    :func:`steerlens_fast.ops.morph_planes_to_l2`.
     """
 
     max_l2: Tensor  # [M, B], the distances
@@ -66,19 +70,18 @@ class L2Limits:
 
 @runtime_checkable
 class DistanceMotion(Protocol):
-    """A motion that can, for some images, compute all frames at given distances with one op."""
+    """A motion with an op that computes all frames at given distances."""
 
     def frames_at_l2(self, limits: L2Limits, bounds: Bounds = None, base: Tensor | None = None) -> FramesAtL2 | None:
-        """Return the frames, or None if no op supports this motion.
+        """Return the frames, or None if the op does not support these images.
 
-        Frames are the motion's image plus its change or, if ``base`` [B, C, H, W] is given, ``base`` plus the change in
-        all channels.
+        If ``base`` [B, C, H, W] is given, the change of the image is added to all channels of ``base`` instead.
         """
 
 
 @dataclass(frozen=True)
 class StepExtent:
-    """The length of one step of B samples, given by ``factors`` or, through ``limits``, by distances."""
+    """How long one step of B samples is: by given ``factors``, or to distances in ``limits``."""
 
     source: Tensor  # [B, C, H, W], images from which distances are measured
     position: Tensor  # [B, C, H, W], the present images
@@ -90,27 +93,30 @@ class StepExtent:
 
 @runtime_checkable
 class SteppingMotion(Protocol):
-    """A motion that can, for some images, take a step with one op.
-
-    The step is called refreshed, since it follows a gradient that was computed anew at the present image.
-    """
+    """A motion with an op that takes a whole step, for morphs with a new gradient at each step."""
 
     def take_step(self, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None) -> StepTaken | None:
-        """Return the step, or None if no op supports this motion. See :class:`DistanceMotion` for ``base``."""
+        """Return the step, or None if the op does not support these images.
+
+        See :class:`DistanceMotion` for ``base``.
+        """
 
 
 @runtime_checkable
 class SteppingAnchor(Protocol):
-    """An anchor that can, for some images, take a step with one op."""
+    """An anchor with an op that takes a whole step."""
 
     def take_step(
         self, gradient: Tensor, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None
     ) -> StepTaken | None:
-        """Move the coordinates in place along ``-gradient`` and return the step, or None if no op supports it."""
+        """Move the coordinates in place along ``-gradient``, and return the step.
+
+        Return None if the op does not support these images.
+        """
 
 
 class Family(Protocol):
-    """The coordinates in which a gradient becomes a motion."""
+    """Makes motions: decides which coordinates of an image a gradient moves."""
 
     def prepare(self, image: Tensor, gradient: Tensor) -> Motion:
         """Return the motion of ``image`` [..., H, W] along ``-gradient``.
@@ -121,13 +127,16 @@ class Family(Protocol):
 
 @runtime_checkable
 class PiecewiseMotion(Protocol):
-    """A motion that can be split into pieces of a few samples. A piece is analysed once, and rendered several times."""
+    """A motion that can be split into pieces of a few samples.
+
+    A piece is analysed once, and can then be rendered several times, as a search for a distance needs.
+    """
 
     def pieces(self) -> Iterator[tuple[slice, Motion]]:
-        """Yield (slice of samples, motion of these samples). The analysis and step of a piece fit the caches.
+        """Yield (slice of samples, motion of these samples).
 
-        A piece may have a method ``speed()``, which returns an estimate [B] of d(L2 distance) / d(factor) at factor 0
-        for each sample, or None.
+        The analysis and step of a piece fit the caches. A piece may have a method ``speed()``, which returns None or an
+        estimate [B] of d(L2 distance) / d(factor) at factor 0, from which a search starts.
         """
 
 
@@ -135,24 +144,27 @@ class PhaseMotion(Protocol):
     """A motion of phases, which a ``phase_cap`` can limit."""
 
     def largest_phase_step(self) -> Tensor:
-        """Return the largest absolute phase step of each sample at factor 1 [B], in radians."""
+        """Return the largest absolute phase step of each sample [B], in radians."""
 
 
 class AnchoringFamily(Protocol):
-    """A family whose coordinates can be relative to the source, as in the persistent regime."""
+    """A family that supports the persistent regime."""
 
     def anchor(self, image: Tensor) -> Anchor:
-        """Return the anchor of a source ``image`` [B, ..., H, W]. Its coordinates are 0."""
+        """Return an anchor at the source ``image`` [B, ..., H, W]."""
 
 
 class Anchor(Protocol):
-    """A source image and the coordinates reached so far."""
+    """A source image, and by how much its coordinates have changed so far.
+
+    Each step changes the coordinates of the source further, in place of decomposing the changed image again.
+    """
 
     def toward(self, gradient: Tensor) -> Motion:
         """Return the motion of the current image along ``-gradient``."""
 
     def advance(self, gradient: Tensor, factors: Factors, amplitude_factors: Factors | None = None) -> None:
-        """Move the coordinates in place by ``factors``, [1] or [1, B], times one step along ``-gradient``."""
+        """Move the coordinates by one step along ``-gradient``, with factors [1] or [1, B]."""
 
     def frame(self, bounds: Bounds = None) -> Tensor:
         """Return the current image [..., H, W], clipped to ``bounds`` after synthesis."""
@@ -165,18 +177,19 @@ class PreparedPlanes(Protocol):
     """Analysis and step of a batch of n planes."""
 
     def frames(self, b: Tensor, a: Tensor) -> Tensor:
-        """Return frames [F, n, H, W] at phase factors ``b`` and amplitude factors ``a``, both [F, 1] or both [F, n].
+        """Return frames [F, n, H, W].
 
-        If frames are complex, only their real parts are used.
+        Phase factors ``b`` and amplitude factors ``a`` are both [F, 1] or both [F, n]. If frames are complex, only
+        their real parts are used.
         """
 
     def largest_phase(self) -> Tensor:
         """Return the largest absolute phase step of each plane [n], in radians."""
 
     def squared_speed(self) -> Tensor:
-        """Return an estimate [n] of each plane's squared speed, which is (L2 distance / factor)^2 at a small factor.
+        """Return an estimate [n] of each plane's (L2 distance / factor) squared, at a small factor.
 
-        This method is optional. The search for a distance derives its first factor from the speed.
+        This method is optional. A search for a distance estimates its first factor from it.
         """
 
 
@@ -184,7 +197,10 @@ class PlaneFamily(Protocol):
     """The methods of a family that :class:`PlaneMotion` calls."""
 
     def prepare_planes(self, image: Tensor, gradient: Tensor, *state: Tensor) -> PreparedPlanes:
-        """Return analysis and step of planes [n, H, W]. The step starts at the coordinates ``state``, by default 0."""
+        """Return analysis and step of planes [n, H, W].
+
+        ``state`` are the coordinates at which the step starts, see :class:`AnchorPlaneFamily`; by default 0.
+        """
 
     def frame_bytes(self, dtype: torch.dtype) -> int:
         """Return the bytes that rendering one frame of one plane takes."""
@@ -196,8 +212,8 @@ class PlaneFamily(Protocol):
 class AnchorPlaneFamily(PlaneFamily, Protocol):
     """The methods of a family that :class:`PlaneAnchor` calls.
 
-    ``analysis`` is the result of :meth:`analyze`. ``state`` contains the coordinates of the planes: for each shape of
-    :meth:`coordinate_shapes`, first the phases if they move, then the log amplitudes if they move.
+    ``analysis`` is the result of :meth:`analyze`. ``state`` is how much the coordinates of the planes have changed: for
+    each shape of :meth:`coordinate_shapes`, the phases if they move, then the log amplitudes if they move.
     """
 
     @property
@@ -213,7 +229,7 @@ class AnchorPlaneFamily(PlaneFamily, Protocol):
         """Return the analysis of planes [n, H, W]."""
 
     def step_from(self, analysis: Any, gradient: Tensor, state: Sequence[Tensor]) -> Any:
-        """Return the step of planes at the coordinates ``state``, as PreparedPlanes with a method ``advance(b, a)``."""
+        """Return the step of planes at ``state``: PreparedPlanes that also have a method ``advance(b, a)``."""
 
     def image_at(self, analysis: Any, state: Sequence[Tensor]) -> Tensor:
-        """Return the images [n, H, W] at the coordinates ``state``."""
+        """Return the images [n, H, W] at ``state``."""

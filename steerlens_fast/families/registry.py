@@ -21,7 +21,7 @@ def make_family(
     scales: Sequence[int] | None = None,
     orientations: Sequence[int] | None = None,
 ) -> Family:
-    """Return the family of a name: "pixel", "fourier", "csp-phase", "csp-amplitude" or "csp-joint".
+    """Return the family of a name in FAMILIES.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Functions for all families: checks of images, gradients and factors, planes of a batch, clipping."""
+"""Functions that all families use: checks, factors, planes, clipping."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .protocols import Bounds
 def check_image_and_gradient(
     image: Tensor, gradient: Tensor, shape: tuple[int, int] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return image and gradient [..., H, W]; raise an error unless they have the same shape, dtype and device.
+    """Check image and gradient [..., H, W], and return them, half precision converted to float32.
 
-    If ``shape`` is given, they must have this (H, W). Half precision is converted to float32.
+    They must have the same shape, dtype and device, and the size ``shape`` (H, W) if it is given.
     """
     image, gradient = checks.check_image("image", image, shape), checks.check_image("gradient", gradient, shape)
     checks.check_same("gradient", gradient, "image", image)
@@ -26,7 +26,7 @@ def check_image_and_gradient(
 
 
 def factor_pair(factors: Factors, amplitude_factors: Factors | None, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Return phase and amplitude factors for the N planes of ``image``, both [F, 1] or both [F, N]."""
+    """Return phase and amplitude factors of N planes, both [F, 1] or both [F, N]."""
     b = factor_table("factors", factors, image)
     if amplitude_factors is None:
         return b, b

@@ -3,9 +3,9 @@
 The rest of the package calls the ops only through these wrappers. An op has one name: in its schema, in the files of
 its kernels in ``csrc``, as a wrapper here and as a formula in :mod:`.reference`.
 
-Linear ops come in pairs of adjoints, so all their derivatives are kernels, too. Other ops have a kernel for the first
-derivative, and use the formula in plain torch for the second. Custom ops have no rules for ``torch.func`` and forward
-mode; there, the wrappers compute the formula.
+Derivatives: a linear op and its adjoint are both ops, and each is the derivative of the other. Other ops have a kernel
+for the first derivative, and use the formula in plain torch for the second. Torch cannot run custom ops under
+``torch.func`` and in forward mode, so the wrappers compute the formula there.
 """
 
 from .advance import StepTaken, advance_planes

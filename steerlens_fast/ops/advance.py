@@ -1,4 +1,4 @@
-"""``advance_planes``, which takes one step of images along a new gradient, by given factors or to L2 distances."""
+"""``advance_planes`` takes one step of a morph that has a new gradient at each step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class StepTaken(NamedTuple):
     frames: Tensor  # [1, B * channels, H, W]
     factors: Tensor  # [2, B], of the phase and of the amplitude step
     l2: Tensor  # [B], the distances of the frames from the source
-    out_of_range: Tensor  # [B] bool, whether the sample moves, but would need a factor that cannot be represented
+    out_of_range: Tensor  # [B] bool, whether the sample changes, but would need a factor that cannot be represented
 
 
 def advance_planes(
@@ -49,41 +49,47 @@ def advance_planes(
     max_step_ratio: float = math.inf,
     iterations: int = 48,
 ) -> StepTaken:
-    """Take one step of samples, which consist of one or more planes, and move their coordinates in place.
+    """Take one step of samples along a new gradient, by given factors or to given distances.
 
-    At coordinates delta and eta, a coefficient c0 of the images becomes c0 exp(eta + i delta). :func:`step` of the
-    coefficients at the present coordinates moves delta and eta, up to abs(delta) = pi and abs(eta) = 1. Without
-    coordinates, the images themselves move, as in :func:`morph_planes`. Temporaries are those of
-    :func:`morph_planes_to_l2`.
+    A sample consists of one or more planes. There are two ways to use the op:
+
+    - With ``coordinates`` (the persistent regime), ``images`` are the sources, and the coordinates are the total change
+      of each coefficient so far: delta of its phase, and eta of its log amplitude. A coefficient c0 of the source is
+      now c0 exp(eta + i delta). The op writes the new delta and eta in place. They stay within abs(delta) <= pi and
+      abs(eta) <= 1.
+    - Without ``coordinates`` (the live regime), ``images`` are the present images, as in :func:`morph_planes`.
 
     Parameters
     ----------
     images, gradients : Tensor [B * planes_per_sample, H, W], float32 or float64
-        Planes that the coordinates are anchored at, and the gradient at the present image.
+        Planes as described above, and the gradient at the present images.
     coordinates : sequence of Tensors [B * planes_per_sample, K, h, w], contiguous
-        For each group of bands, delta if phases move, then eta if amplitudes move. They are written in place, and
-        must not share memory with each other or with another argument. The sequence may be empty.
+        For each group of bands, delta if phases change, then eta if amplitudes change; or an empty sequence. The
+        tensors must not share memory with each other or with another argument, since they are written.
     planes_per_sample : int
+        Number of planes of a sample.
     source, position : Tensor [B * channels, H, W], like all tensors in the dtype of ``images``
         Images from which distances are measured, and the present images. They are read only if ``limits`` is given.
     analysis, synthesis, i_power, edit, rule, complex_bands, eps, floor, bounds
         As in :func:`morph_planes`.
     factors : Tensor [2, B], optional
-        Factors of the phase step and of the amplitude step. If the largest phase step of a sample would exceed
-        ``phase_cap``, both factors are scaled down.
+        Factors of the phase step and of the amplitude step. If a phase would change by more than ``phase_cap``, both
+        factors of the sample are scaled down.
     limits : Tensor [4, B], optional
-        To be given instead of ``factors``. The rows are distances to reach, their largest errors, the largest factors
-        that can be represented, and the first factors to try (0 for unknown). :func:`begin_l2_search` finds factors.
+        To be given instead of ``factors``, for a search. The rows are distances to reach, their largest errors, the
+        largest factors that the caller can represent, and the first factors to try (0 for unknown).
     base : Tensor [B * channels, H, W], optional
         As in :func:`morph_planes_to_l2`.
     phase_cap, phase_limit, speed_share, iterations
         As in :func:`morph_planes_to_l2`.
     max_step_ratio : float
-        A step from distance d to distance r is at most this many times as long as sqrt(r^2 - d^2).
+        A step from distance d to distance r is at most this many times as long as sqrt(r^2 - d^2), the length of a step
+        perpendicular to the change so far.
 
     Returns
     -------
     StepTaken
+        The new images, and the factors and distances of the step.
 
     Raises
     ------

@@ -1,8 +1,10 @@
-"""``split_bands`` maps spectra of images to spectra of bands, and ``merge_bands`` is its adjoint.
+"""``split_bands`` splits spectra of images into spectra of bands, and ``merge_bands`` merges them again.
 
-The spectrum of a real image of width W is whole or half. A whole spectrum has W columns, like the result of ``fft2``. A
-half spectrum has the W // 2 + 1 columns of frequencies that are not negative, like the result of ``rfft2``. Masks and
-spectra of bands of width w have the full layout (w columns) or, for real bands, the half layout (w // 2 + 1 columns).
+A *whole* spectrum of an image of width W has W columns, like the result of ``fft2``. A *half* spectrum has only the
+W // 2 + 1 columns of frequencies that are not negative, like the result of ``rfft2``. They determine a real image.
+
+A *mask* contains the values by which the frequencies of a band are multiplied. Masks and spectra of a band of width w
+have w columns (*full layout*) or, for real bands, w // 2 + 1 columns (*half layout*).
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ def split_bands(
     width: int,
     paired: bool = False,
 ) -> list[Tensor]:
-    """Return the spectra of all bands: blocks of an image's spectrum, multiplied by masks, in one pass.
+    """Return the spectra of all bands, given the spectra of images.
+
+    The spectrum of a band of h x w samples is the block of the h x w lowest frequencies, multiplied by the band's mask.
 
     Parameters
     ----------
@@ -33,15 +37,15 @@ def split_bands(
         The masks of each group of K bands of h x w samples, in the precision of ``spectrum``. Masks contain the
         normalisation of the FFTs, and have no derivatives.
     i_powers : sequence of int
-        A power of i for each group, 0 to 3. Group g is multiplied by ``i ** i_powers[g]``.
+        For each group, a power of i from 0 to 3: group g is also multiplied by ``i ** i_powers[g]``.
     widths : sequence of int
         The width w of each group's bands, in samples.
     width : int
         The image's width in pixels.
     paired : bool
-        Whether to return two real bands as one complex band. The masks m and m' of orientations 2q and 2q + 1 are
-        then used as one mask m + i m', and an inverse FFT yields the bands as real and imaginary part. Requires a whole
-        spectrum.
+        Whether to return two real bands as one complex band, so that one inverse FFT computes both, as its real and
+        imaginary part. For this, the masks m and m' of orientations 2q and 2q + 1 are used as one mask m + i m'.
+        Requires a whole spectrum.
 
     Returns
     -------
@@ -74,16 +78,17 @@ def merge_bands(
     whole: bool = False,
     paired: bool = False,
 ) -> Tensor:
-    """Return the spectrum of an image: the sum of the spectra of bands, multiplied by masks, in one pass.
+    """Return the spectra of images, given the spectra of their bands.
 
-    This is the adjoint of :func:`split_bands` if each power of i is replaced by ``-power % 4``. If the result is a half
-    spectrum, the conjugates of values at negative frequencies are added to the values at positive frequencies.
+    Each spectrum of a band is multiplied by its mask, and added to the spectrum of the image. With ``-power % 4`` in
+    place of each power of i, this is the adjoint of :func:`split_bands`. If the result is a half spectrum, values at
+    negative frequencies are added, as conjugates, to the values at positive frequencies.
 
     Parameters
     ----------
     bands : sequence of Tensors [P, K, h, columns], complex
-        Spectra of bands, one tensor for each mask. N is the largest P, and every P divides N. Image n contains plane
-        n mod P of each tensor, so that all frames can share one residual.
+        Spectra of the bands of each group. A group may have fewer planes P than the N images, so that all frames can
+        share one residual: image n then contains plane n mod P. P must divide N.
     masks, i_powers, widths
         As in :func:`split_bands`.
     height, width : int

@@ -1,4 +1,4 @@
-"""Names of rules, forms and edits, with their numbers in the ops, and real dtypes."""
+"""Names of rules, forms and edits, and their numbers in the ops."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from .. import checks
 RULES = {"complex": 0, "polar": 1}
 # How bands are stored: real parts, complex numbers, or pairs (the real parts of two bands as one complex band).
 FORMS = {"real": 0, "complex": 1, "pairs": 2}
-# The forms of the results of split_planes. "widened" are real parts, stored as complex numbers with imaginary parts 0.
+# The forms in which split_planes returns bands. "widened" are real parts, as complex numbers with imaginary part 0.
 SPLIT_FORMS = {"real": 0, "complex": 1, "widened": 3}
-# Which coordinates of the coefficients move.
+# What changes in the coefficients.
 EDITS = {"phase": 0, "amplitude": 1, "joint": 2}
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the real dtype of the same precision, like ``dtype.to_real``, which torch.compile cannot trace.
+    """Return the real dtype of the same precision.
+
+    It replaces ``dtype.to_real``, which torch.compile cannot trace.
 
     Examples
     --------
@@ -41,5 +43,5 @@ def edit_index(edit: str) -> int:
 
 
 def form_indices(forms: Sequence[str], numbers: dict[str, int]) -> list[int]:
-    """Return the numbers of forms, which must be keys of ``numbers``."""
+    """Return the numbers of forms in the ops."""
     return [numbers[checks.check_choice("each item of forms", form, tuple(numbers))] for form in forms]

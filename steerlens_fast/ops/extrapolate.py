@@ -1,4 +1,4 @@
-"""``extrapolate`` computes the coefficients of frames."""
+"""``extrapolate`` computes the coefficients of frames from multiples of a step."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def extrapolate(
     rule: str = "complex",
     form: str = "real",
 ) -> Tensor:
-    """Return the coefficients of all frames of a scale's bands, in one pass over coefficients and step.
+    """Return the coefficients of all frames: those of the image, changed by multiples of a step.
 
     Parameters
     ----------
     coefficients : Tensor [N, K, h, w], complex
     phase_step, amplitude_step : Tensor [N, K, h, w], real, or None
-        The results of :func:`step`, or None for a coordinate that does not move.
+        The results of :func:`step`, or None if phases or amplitudes do not change.
     phase_factors, amplitude_factors : Tensor [F, 1] or [F, N], real
         Phase factors b and amplitude factors a of each frame, for all planes or for each plane.
     rule : {"complex", "polar"}
-        The rule of the step. For a coefficient c = A exp(i phi), a phase step dphi and an amplitude step dA, "complex"
-        returns max(A + a dA, 0) exp(i (phi + b dphi)). For a step dlogA of the log amplitude, "polar" returns
-        c exp(a dlogA + i b dphi).
+        The rule of the step. The phase phi of a coefficient becomes phi + b dphi, where dphi is the phase step. Its
+        amplitude A becomes max(A + a dA, 0) with "complex", and A exp(a dlogA) with "polar", where dA or dlogA is the
+        amplitude step.
     form : {"real", "complex", "pairs"}
-        "real": real parts, which the synthesis "real" needs. "complex": complex numbers. "pairs": the real parts of two
+        What is returned. "complex": complex numbers. "real": only their real parts. "pairs": the real parts of two
         orientations as one complex number, see :func:`pair`.
 
     Returns
@@ -60,8 +60,8 @@ def extrapolate(
 
     Notes
     -----
-    Differentiable with respect to coefficients, steps and factors. Derivatives with respect to factors are computed in
-    plain torch, with F intermediate copies of the bands.
+    The op is differentiable with respect to coefficients, steps and factors. Derivatives with respect to factors take
+    the memory of F copies of the bands.
 
     Examples
     --------

@@ -1,4 +1,7 @@
-"""``begin_l2_search`` and ``advance_l2_search``, which search the factor at a given L2 distance for each sample."""
+"""``begin_l2_search`` and ``advance_l2_search`` find the factors at which samples have given L2 distances.
+
+They only choose the factors to try. The caller renders a frame at each factor, and passes its distance.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,11 @@ class SearchColumn(IntEnum):
     BEST = 3  # the factor closest to the target, or the smallest of several within the tolerance
     BEST_L2 = 4  # the distance at factor BEST
     ATTAINED = 5  # whether BEST_L2 differs from the target by at most the tolerance
-    OUT_OF_RANGE = 6  # whether the sample moves, but would need a factor that cannot be represented
+    OUT_OF_RANGE = 6  # whether the sample changes, but would need a factor that cannot be represented
 
 
 def begin_l2_search(limits: Tensor, source_l2: Tensor, epsilon: float) -> Tensor:
-    """Return the state of new searches for the factors at which B samples have their target distances.
+    """Begin a search for each of B samples, and return their state.
 
     Parameters
     ----------
@@ -61,9 +64,20 @@ def begin_l2_search(limits: Tensor, source_l2: Tensor, epsilon: float) -> Tensor
 
 
 def advance_l2_search(state: Tensor, l2: Tensor) -> Tensor:
-    """Return the next state of searches, given the distances ``l2`` [B] float64 at the factors to try.
+    """Return the next state of searches, given the distances at the factors that they tried.
 
-    A distance that is not finite means that the image overflowed. The state of a finished search does not change.
+    Parameters
+    ----------
+    state : Tensor [B, fields], float64
+        The present state.
+    l2 : Tensor [B], float64
+        Distances at the factors ``state[:, SearchColumn.FACTOR]``. A distance that is not finite means that the image
+        overflowed.
+
+    Returns
+    -------
+    Tensor [B, fields], float64
+        The state of a finished search does not change.
 
     Examples
     --------

@@ -1,6 +1,7 @@
-"""``morph_planes``, which computes frames from images and gradients, and its two halves.
+"""``morph_planes`` computes frames from images and gradients.
 
-The halves are for factors that are not known in advance.
+Its two halves, ``step_planes`` and ``move_planes``, are for callers that try several factors: the first computes what
+does not depend on the factors, and the second renders frames.
 """
 
 from __future__ import annotations
@@ -43,27 +44,26 @@ def morph_planes(
     floor: float = 1e-6,
     bounds: tuple[float, float] | None = None,
 ) -> Tensor:
-    """Return frames of planes, by analysis, :func:`step`, :func:`extrapolate`, synthesis and clip.
+    """Return frames of image planes that are morphed along a gradient.
 
-    On a CPU, each plane is computed in one pass. The only temporaries are the coefficients of one plane for each thread
-    or, if these take more than 32 MiB, of one plane at a time. On CUDA, temporaries take at most 256 MiB, or the memory
-    of one plane if that is more.
+    One op does the work of :func:`split_planes`, :func:`step`, :func:`extrapolate`, :func:`merge_planes` and a clip.
 
     Parameters
     ----------
     images, gradients : Tensor [N, H, W], float32, on CPUs also float64
-        Planes, and the gradient of a loss to decrease with respect to them.
+        Planes, and the gradient with respect to them of a loss to decrease.
     phase_factors, amplitude_factors : Tensor [F, 1] or [F, N], in the dtype of ``images``
-        Factors of each frame, as in :func:`extrapolate`.
+        Factors of each frame, for all planes or for each plane.
     analysis : sequence of Tensors [K, h, w], in the dtype of ``images``
-        Filters of the bands that move, as :func:`split_planes` takes them. The last tensor, [1, H, W], is the filter of
-        the residual, which does not move.
+        Filters that split planes into bands, one tensor for each scale whose coefficients change; see
+        :func:`split_planes`. One more tensor [1, H, W] at the end is the filter of the residual: what these bands do
+        not contain, and what therefore does not change.
     synthesis : sequence of Tensors, shaped like those of ``analysis`` without the last
-        Filters of the synthesis. Its adjoint maps the gradients from planes to coefficients.
+        Filters that merge bands to planes. They also give the gradients with respect to the coefficients.
     i_power : int
-        Power of i, 0 to 3. The analysis multiplies bands by ``i ** i_power``, and the synthesis by ``i ** -i_power``.
+        Bands are multiplied by ``i ** i_power`` in the analysis, and by ``i ** -i_power`` in the synthesis. 0 to 3.
     edit : {"phase", "amplitude", "joint"}
-        Which coordinates move.
+        What changes: phases, amplitudes or both.
     rule : {"complex", "polar"}
         How coefficients and gradients become a step, as in :func:`step`.
     complex_bands : bool
@@ -76,7 +76,7 @@ def morph_planes(
     Returns
     -------
     Tensor [F, N, H, W], in the dtype of ``images``
-        A frame whose factors are 0 equals the plane bit for bit, apart from the clip.
+        The frames. A frame whose factors are 0 equals the plane, bit for bit, apart from the clip.
 
     Raises
     ------
@@ -87,7 +87,10 @@ def morph_planes(
 
     Notes
     -----
-    Differentiable with respect to images, gradients and factors. The backward pass uses the ops listed above.
+    The op is differentiable with respect to images, gradients and factors. The backward pass uses the ops above.
+
+    On a CPU, temporaries are the coefficients of one plane for each thread or, if these take more than 32 MiB, of one
+    plane at a time. On CUDA, they take at most 256 MiB, or the memory of one plane if that is more.
 
     Examples
     --------
@@ -129,7 +132,7 @@ def _compose_morph(
     low: float,
     high: float,
 ) -> Tensor:
-    """Return the result of ``morph_planes``, computed by separate ops, which have derivatives."""
+    """Compute ``morph_planes`` by separate ops, which have derivatives."""
     (N, H, W), groups, form = images.shape, len(synthesis), FORMS["complex" if complex_bands else "real"]
     i_powers, forms, analysis_forms = [i_power] * groups, [form] * groups, [FORMS["complex"]] * groups
     *bands, residual = call("split_planes", images, analysis, [*i_powers, 0], [*analysis_forms, FORMS["real"]])
@@ -146,7 +149,7 @@ def _compose_morph(
     phase_still = (phase_factors == 0) | (edit == EDITS["amplitude"])
     amplitude_still = (amplitude_factors == 0) | (edit == EDITS["phase"])
     still = (phase_still & amplitude_still)[..., None, None]
-    # A still frame is bitwise equal to the image, but has the derivative of its reconstruction.
+    # A frame of factor 0 has the values of the image, but the derivative of its reconstruction.
     return (torch.where(still, images, out).detach() + (out - out.detach())).clamp(low, high)
 
 
@@ -186,17 +189,21 @@ def step_planes(
     eps: float = 1.0,
     floor: float = 1e-6,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return coefficients and step of planes, the first half of :func:`morph_planes` with its arguments.
+    """Return coefficients and steps of planes, the first half of :func:`morph_planes`.
+
+    The arguments are those of :func:`morph_planes`.
 
     Returns
     -------
-    coefficients : Tensor [N, floats], in the dtype of ``images``
-        Coefficients and step of all planes, for :func:`move_planes` only: the layout depends on the CPU.
+    coefficients : Tensor [N, numbers], in the dtype of ``images``
+        Coefficients and steps of all planes. Only :func:`move_planes` can read them, since the layout depends on the
+        CPU.
     speeds : Tensor [N, bands], in the dtype of ``images``
-        Squared speed of each band: ``(d / b) ** 2``, where d is the L2 norm of its change at a small factor b, in the
-        units of the planes. The planes change a little less than that, since the synthesis drops part of the change.
+        How fast each band changes at small factors: (L2 norm of its change / factor) squared, in the units of the
+        planes. A search for a distance uses this to estimate its first factor. The planes themselves change a little
+        less, because the synthesis drops part of the change.
     phases : Tensor [N, bands], in the dtype of ``images``
-        Largest absolute phase step of each band, in radians; 0 where no phase moves.
+        Largest absolute phase step of each band, in radians; 0 if phases do not change.
 
     Raises
     ------
@@ -237,11 +244,11 @@ def move_planes(
     complex_bands: bool = False,
     bounds: tuple[float, float] | None = None,
 ) -> Tensor:
-    """Return frames, given the result of :func:`step_planes`; the second half of :func:`morph_planes`.
+    """Return frames from the coefficients that :func:`step_planes` computed.
 
-    The frames of both halves together are, bit for bit, those of :func:`morph_planes`. The arguments are those of
-    :func:`morph_planes`, with ``coefficients`` [N, floats] instead of gradients. Filters, ``edit`` and ``rule`` must be
-    those of the call of :func:`step_planes`.
+    This is the second half of :func:`morph_planes`; both halves together give the same frames, bit for bit. The
+    arguments are those of :func:`morph_planes`, with ``coefficients`` instead of gradients. Filters, ``edit`` and
+    ``rule`` must be the same as in the call of :func:`step_planes`.
 
     Returns
     -------
@@ -285,10 +292,10 @@ def _(images, gradients, analysis, synthesis, i_power, edit, rule, *options):
     moves_phase, moves_amplitude = edit != EDITS["amplitude"], edit != EDITS["phase"]
     # As in csrc/kernel_args/morph.h: a coefficient has 2 numbers, its phase step 1, and its amplitude step 1 or 2. The
     # residual has 1 number for each pixel. Rows are padded to whole SIMD vectors.
-    floats = 2 + moves_phase + moves_amplitude * (2 if rule == RULES["complex"] else 1)
+    numbers = 2 + moves_phase + moves_amplitude * (2 if rule == RULES["complex"] else 1)
     width = native.SIMD_WIDTH * torch.float32.itemsize // images.itemsize or 1
     padded = lambda K, h, w: K * h * -(-w // width) * width
-    count = padded(1, H, W) + sum(floats * padded(*filters.shape) for filters in synthesis)
+    count = padded(1, H, W) + sum(numbers * padded(*filters.shape) for filters in synthesis)
     bands = sum(len(filters) for filters in synthesis)
     return images.new_empty(N, count), images.new_empty(N, bands), images.new_empty(N, bands)
 

@@ -1,4 +1,4 @@
-"""``morph_planes_to_l2``, which computes frames at given L2 distances from images and gradients."""
+"""``morph_planes_to_l2`` morphs images to given L2 distances."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FramesAtL2(NamedTuple):
     factors: Tensor  # [F, B]
     l2: Tensor  # [M, B], the distances of the last M frames
     attained: Tensor  # [M, B] bool, whether ``l2`` is within the tolerances
-    out_of_range: Tensor  # [M, B] bool, whether the sample moves, but would need a factor above ``range_ends``
+    out_of_range: Tensor  # [M, B] bool, whether the sample changes, but would need a factor above ``range_ends``
 
 
 def morph_planes_to_l2(
@@ -54,40 +54,46 @@ def morph_planes_to_l2(
     speed_share: float = 1.0,
     iterations: int = 48,
 ) -> FramesAtL2:
-    """Return frames at given L2 distances from samples, which consist of one or more planes.
+    """Morph samples to given L2 distances, and return the frames.
 
-    :func:`begin_l2_search` finds one factor for the phases and amplitudes of a sample. Analysis and step are computed
-    once. The only temporaries are the coefficients of one sample for each thread. If coefficients of a sample take
-    more than 32 MiB, all threads compute one sample at a time.
+    A sample consists of one or more planes, for example the three channels of an image. All planes of a sample have the
+    same factor. The op tries factors until a frame has the distance, like :func:`morph_planes` with a search around it,
+    but computes the coefficients only once.
+
+    There are F frames. The last M frames are at the M distances. The frames before them are intermediate ones, at given
+    shares of the factor that reaches the first distance.
 
     Parameters
     ----------
     images, gradients : Tensor [B * planes_per_sample, H, W], float32 or float64
         As in :func:`morph_planes`.
     planes_per_sample : int
+        Number of planes of a sample.
     max_l2, tolerances : Tensor [M, B], like all tensors in the dtype of ``images``
         Distances from the images, and their largest errors.
     range_ends : Tensor [B]
-        Largest factors that can be represented.
+        Largest factors that the caller can represent.
     shares : Tensor [F - M]
-        The last M frames are those at the distances. The others have these shares of the first of their factors.
+        Factors of the intermediate frames, divided by the factor of the first distance. For example, [0, 0.5] with one
+        distance gives 3 frames: the source, a frame at half of the final factor, and the frame at the distance.
     analysis, synthesis, i_power, edit, rule, complex_bands, eps, floor, bounds
         As in :func:`morph_planes`.
     base : Tensor [B * channels, H, W], optional
-        Images to all channels of which the change of the planes is added, such as the colour images that the planes are
-        the luma of; ``channels`` is a multiple of ``planes_per_sample``. By default the frames are the changed planes.
+        Images to which the change of the planes is added. For example, the planes are the luma of colour images, and
+        ``base`` are the colour images: the change of the luma is then added to all three channels. ``channels`` must be
+        a multiple of ``planes_per_sample``. By default, the frames are the changed planes.
     phase_cap, phase_limit : float
-        No phase step exceeds the smaller of these limits, in radians.
+        No phase changes by more than the smaller of these limits, in radians.
     speed_share : float
-        Estimate of the ratio between the change of the planes and that of the coefficients. It gives the first factor
-        to try.
+        Estimate of (L2 norm of the planes' change) / (L2 norm of the coefficients' change), for the first factor.
     iterations : int
         Largest number of factors to try for a distance, not counting factor 0.
 
     Returns
     -------
     FramesAtL2
-        Without ``base``, the frames are bitwise those of :func:`morph_planes` at the returned factors.
+        The frames, their factors and distances. Without ``base``, the frames are, bit for bit, those of
+        :func:`morph_planes` at the returned factors.
 
     Raises
     ------
@@ -100,6 +106,9 @@ def morph_planes_to_l2(
     -----
     The op exists only for CPUs with AVX2, AVX-512 or NEON. It has no derivative; :func:`morph_planes` has one.
 
+    Temporaries are the coefficients of one sample for each thread or, if these take more than 32 MiB, of one sample at
+    a time.
+
     Examples
     --------
     >>> import torch
@@ -108,8 +117,8 @@ def morph_planes_to_l2(
     >>> planes, filters, residual = torch.rand(2, 32, 32), [torch.ones(3, 16, 16)], torch.ones(1, 32, 32) / 1024
     >>> limits = torch.tensor([[0.1]]), torch.tensor([[1e-4]]), torch.tensor([1e30]), torch.tensor([0.0, 0.5])
     >>> if plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), planes):
-    ...     found = morph_planes_to_l2(planes, -planes.flip(0), 2, *limits, [*filters, residual], filters)
-    ...     assert found.frames.shape == (3, 2, 32, 32) and torch.equal(found.frames[0], planes)
+    ...     result = morph_planes_to_l2(planes, -planes.flip(0), 2, *limits, [*filters, residual], filters)
+    ...     assert result.frames.shape == (3, 2, 32, 32) and torch.equal(result.frames[0], planes)
     """
     low, high = (-math.inf, math.inf) if bounds is None else bounds
     limits = max_l2, tolerances, range_ends, shares

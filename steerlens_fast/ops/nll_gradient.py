@@ -13,15 +13,15 @@ _ops = torch.ops.steerlens_fast
 
 
 def nll_gradient(scores: Tensor, target: Tensor) -> Tensor:
-    """Return the gradient of -log softmax(scores)[target], summed over samples, with respect to the scores.
+    """Return the gradient of the negative log likelihood of the target.
 
-    The gradient is softmax(scores) - onehot(target). It is accurate even if the target's probability rounds to 1.
+    For the loss -log softmax(scores)[target], this is softmax(scores) - onehot(target). The result is accurate even if
+    the target's probability rounds to 1.
 
     Parameters
     ----------
     scores : Tensor [N, classes], float32 or float64
-        Class scores. On CPUs, one op computes the gradient, unless its derivative is recorded; otherwise, plain torch
-        computes it.
+        Class scores. On CPUs, one op computes the gradient, unless its derivative is recorded.
     target : Tensor [N], int64
 
     Returns

@@ -1,4 +1,4 @@
-"""``pair`` stores two real planes as one complex plane, and ``unpair`` is its inverse and adjoint."""
+"""``pair`` stores two real planes as one complex plane, and ``unpair`` reverses this."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from .registration import call, dense, fake, register_derivative
 
 
 def pair(planes: Tensor, run: int) -> Tensor:
-    """Return complex planes x_2p + i x_(2p+1) of real planes x. One complex FFT then transforms two real planes.
+    """Store pairs of real planes as complex planes, x_2p + i x_(2p+1).
+
+    One complex FFT then transforms two real planes.
 
     Parameters
     ----------
     planes : Tensor [R * run, ...], real or complex
-        R runs of ``run`` planes. Imaginary parts of complex planes are ignored.
+        R runs of ``run`` planes, such as the orientations of R images. Imaginary parts are ignored.
     run : int
-        Length of a run. Planes are paired within runs. If ``run`` is odd, the last plane of a run is paired with zeros.
+        Planes are paired only within a run. If ``run`` is odd, the last plane of a run is paired with zeros.
 
     Returns
     -------
@@ -39,7 +41,7 @@ def pair(planes: Tensor, run: int) -> Tensor:
 
 
 def unpair(pairs: Tensor, run: int) -> Tensor:
-    """Return the real planes [R * run, ...] of pairs [R * ceil(run / 2), ...] that :func:`pair` made.
+    """Return the real planes [R * run, ...] from which :func:`pair` made ``pairs``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""``split_planes`` maps images to bands, with all FFTs, and ``merge_planes`` is its adjoint."""
+"""``split_planes`` converts images to bands, including the FFTs, and ``merge_planes`` converts them back."""
 
 from __future__ import annotations
 
@@ -24,26 +24,27 @@ from .registration import (
 def split_planes(
     planes: Tensor, filters: Sequence[Tensor], i_powers: Sequence[int], forms: Sequence[str]
 ) -> list[Tensor]:
-    """Return the bands of real planes. One op computes :func:`split_bands` and its FFTs.
+    """Split real planes into bands.
 
-    Only where :func:`steerlens_fast.pyramid.backend.plane_ops_supported` returns True.
+    One op computes the FFTs of the planes, the products with the filters, and the inverse FFTs of the bands. It exists
+    where :func:`steerlens_fast.pyramid.backend.plane_ops_supported` returns True.
 
     Parameters
     ----------
     planes : Tensor [N, H, W], float32, on CPUs also float64
     filters : sequence of Tensors, each [K, h, w], in the dtype of ``planes``
-        One tensor for each group of K bands of h x w samples: masks in the full layout, see :func:`split_bands`. They
-        contain the normalisation of the FFTs.
+        The filters of each group, that is, of K bands of h x w samples: the values by which the h x w lowest
+        frequencies are multiplied. They contain the normalisation of the FFTs.
     i_powers : sequence of int
-        A power of i for each group, 0 to 3. Group g is multiplied by ``i ** i_powers[g]``.
+        For each group, a power of i from 0 to 3: group g is also multiplied by ``i ** i_powers[g]``.
     forms : sequence of {"real", "complex", "widened"}
-        "complex": complex bands. "real": real parts, for bands whose imaginary parts are 0 except for rounding.
-        "widened" (CPU only): real parts, stored as complex numbers with imaginary parts 0.
+        How the bands of each group are returned. "complex": as complex numbers. "real": only their real parts, for
+        filters that give real bands. "widened" (CPU only): real parts, as complex numbers with imaginary part 0.
 
     Returns
     -------
     list of Tensor [N, K, h, w]
-        In the dtype of ``planes`` or its complex dtype, one tensor for each group.
+        The bands of each group, in the dtype of ``planes`` or its complex dtype.
 
     Raises
     ------
@@ -73,9 +74,10 @@ def merge_planes(
     width: int,
     residual: Tensor | None = None,
 ) -> Tensor:
-    """Return real planes, given their bands. One op computes :func:`merge_bands` and its FFTs.
+    """Merge bands into real planes.
 
-    The adjoint of :func:`split_planes` if ``i_powers`` are the opposite ones, ``-power % 4``.
+    One op computes the FFTs of the bands, the products with the filters, their sum, and the inverse FFTs of the planes.
+    With ``-power % 4`` in place of each power of i, it is the adjoint of :func:`split_planes`.
 
     Parameters
     ----------
@@ -84,11 +86,12 @@ def merge_planes(
     filters, i_powers
         As in :func:`split_planes`.
     forms : sequence of {"real", "complex", "pairs"}
-        What the op reads of each group's bands: real parts, complex numbers, or real parts stored by :func:`pair`.
+        How the bands of each group are stored. "real": only their real parts are read. "complex": as complex numbers.
+        "pairs": as real parts of two bands in one complex band, as :func:`pair` returns them.
     height, width : int
         The planes' size in pixels.
     residual : Tensor [n, height, width], optional
-        Planes that are added to the result. Plane j mod n is added to plane j.
+        Planes to add to the result. Plane j mod n is added to plane j, so that all frames of n planes can share them.
 
     Returns
     -------

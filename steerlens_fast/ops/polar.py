@@ -1,4 +1,4 @@
-"""``polar_split`` maps coefficients to amplitude and phase, and ``polar_join`` is its inverse."""
+"""``polar_split`` converts coefficients to amplitude and phase, and ``polar_join`` converts them back."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def polar_join(amplitude: Tensor, phase: Tensor) -> Tensor:
-    """Return ``amplitude * exp(i phase)`` of two real tensors of one shape, the inverse of :func:`polar_split`.
+    """Return ``amplitude * exp(i phase)``, for two real tensors of one shape.
+
+    This is the inverse of :func:`polar_split`.
 
     Raises
     ------

@@ -14,14 +14,14 @@ from .frequencies import signed_frequencies
 
 
 def crop(spectrum: Tensor, h: int, w: int) -> Tensor:
-    """Return the h x w block of lowest frequencies of a full spectrum [..., H, W], in FFT order."""
+    """Return the h x w lowest frequencies of a full spectrum [..., H, W], in FFT order."""
     H, W = spectrum.shape[-2:]
     rows, columns = signed_frequencies(h) % H, signed_frequencies(w) % W
     return spectrum[..., rows[:, None], columns[None, :]]
 
 
 def pad(block: Tensor, H: int, W: int) -> Tensor:
-    """Return a block [..., h, w] of frequencies in a spectrum of zeros, the adjoint of :func:`crop`."""
+    """Return a spectrum [..., H, W] of zeros with the lowest frequencies ``block``. The adjoint of :func:`crop`."""
     h, w = block.shape[-2:]
     rows, columns = signed_frequencies(h) % H, signed_frequencies(w) % W
     full = block.new_zeros(*block.shape[:-2], H, W)
@@ -30,7 +30,7 @@ def pad(block: Tensor, H: int, W: int) -> Tensor:
 
 
 def nll_gradient(scores: Tensor, target: Tensor) -> Tensor:
-    """Return the gradient of -log softmax(scores)[target], summed over samples, for scores [N, classes].
+    """Return the gradient of -log softmax(scores)[target] for scores [N, classes].
 
     The steps are those of autograd for the objective "nll" in ``classifier.objectives``.
     """
@@ -56,7 +56,7 @@ def pair(planes: Tensor, run: int) -> Tensor:
 
 
 def unpair(pairs: Tensor, run: int) -> Tensor:
-    """Return the planes of pairs, by the inverse and adjoint of :func:`pair`."""
+    """Return the planes of pairs. The inverse and the adjoint of :func:`pair`."""
     count = (run + 1) // 2
     runs = pairs.reshape(pairs.shape[0] // max(count, 1), count, *pairs.shape[1:])
     return torch.stack([runs.real, runs.imag], 2).flatten(1, 2)[:, :run].flatten(0, 1)
@@ -88,10 +88,9 @@ def split_bands(
     width: int,
     paired: bool = False,
 ) -> list[Tensor]:
-    """Return i^power * mask * block [N, K, h, columns] for each group, given spectra [N, H, width//2+1 or width].
+    """Return the spectra of bands: i^power * mask * (block of lowest frequencies), for each group.
 
-    The block has the lowest frequencies. If ``paired``, two real masks are applied as one complex mask, and the results
-    are [N, ceil(K/2), h, w].
+    If ``paired``, two real masks are applied as one complex mask, and the results are [N, ceil(K/2), h, w].
     """
     out = []
     masks = [_pair_masks(mask) for mask in masks] if paired else masks
@@ -113,7 +112,7 @@ def merge_bands(
     whole: bool = False,
     paired: bool = False,
 ) -> Tensor:
-    """Return the spectra of images by the adjoint of :func:`split_bands` with opposite ``i_powers``.
+    """Return the spectra of images. The adjoint of :func:`split_bands` with opposite ``i_powers``.
 
     Image n contains plane n mod P of a group with P planes.
     """
@@ -162,7 +161,7 @@ def _unpair_orientations(pairs: Tensor, K: int) -> Tensor:
 
 
 def split_planes(planes: Tensor, filters: list[Tensor], i_powers: list[int], forms: list[int]) -> list[Tensor]:
-    """Return bands [N, K, h, w] of planes [N, H, W]: ifft2(i^power * mask * crop(fft2)), without normalisation.
+    """Return the bands of planes: ifft2(i^power * mask * crop(fft2(plane))), without normalisation.
 
     One FFT computes two real bands, with their masks as one complex mask.
     """
@@ -185,7 +184,7 @@ def merge_planes(
     height: int,
     width: int,
 ) -> Tensor:
-    """Return real planes [N, height, width] by the adjoint of :func:`split_planes` with opposite ``i_powers``.
+    """Return real planes. The adjoint of :func:`split_planes` with opposite ``i_powers``.
 
     Forms "real" and "pairs" read real parts. Plane n mod P of the residual's P planes is added to plane n.
     """
@@ -202,13 +201,13 @@ def merge_planes(
 
 
 def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
-    """Return amplitude and phase in radians. The phase of 0 is 0 with the sign of the imaginary part."""
+    """Return amplitude and phase in radians. The phase of 0 is 0."""
     amplitude, phase = coefficients.abs(), coefficients.angle()
     return amplitude, torch.where(amplitude == 0, coefficients.imag, phase)
 
 
 def polar_split_backward(coefficients: Tensor, grad_amplitude: Tensor, grad_phase: Tensor) -> Tensor:
-    """Return u (g_amplitude + i g_phase / |c|), where u = c / |c|, or 0 if c = 0.
+    """Return c / |c| (g_amplitude + i g_phase / |c|), or 0 if c = 0.
 
     The quotient g_phase / |c| is limited to the largest finite number.
     """
@@ -247,16 +246,16 @@ def _product_angle(factor: Tensor, angle: Tensor) -> Tensor:
 
 
 def _times_exp(c: Tensor, log_gain: Tensor) -> Tensor:
-    """Return c exp(log_gain), correct also if only exp(log_gain) overflows or vanishes."""
+    """Return c exp(log_gain). It is correct even if exp(log_gain) alone overflows or is 0."""
     limit = 87.0 if log_gain.dtype == torch.float32 else 700.0  # exp(limit) and exp(-limit) are normal numbers
     inside = log_gain.clamp(-limit, limit)
     return c * inside.exp() * (log_gain.clamp(-2 * limit, 2 * limit) - inside).exp()
 
 
 def _moves(coefficients: Tensor, floor: float) -> Tensor:
-    """Return which coefficients move: all except 0 and those below ``floor`` times their plane's largest amplitude.
+    """Return which coefficients change: all except 0 and those below ``floor`` times the largest of their band.
 
-    A coefficient that is NaN moves, so that the result is NaN, too.
+    NaN counts as a coefficient that changes, so that the result is NaN, too.
     """
     a = coefficients.detach().abs()
     largest = a.amax((-2, -1), keepdim=True) if a.numel() else a
@@ -264,9 +263,10 @@ def _moves(coefficients: Tensor, floor: float) -> Tensor:
 
 
 def step(coefficients: Tensor, gradient: Tensor, eps: float, rule: int, floor: float) -> tuple[Tensor, Tensor]:
-    """Return phase and amplitude step, or with "polar" phase and log amplitude step, along -gradient.
+    """Return the phase step and the amplitude step along -gradient.
 
-    "complex": arg(c' conj c) and |c'| - |c|, with c' = c - eps G.   "polar": -eps Im(G conj c) and -eps Re(G conj c).
+    "complex": arg(c' conj c) and |c'| - |c|, with c' = c - eps G.
+    "polar": -eps Im(G conj c), and the step -eps Re(G conj c) of the log amplitude.
     """
     moves = _moves(coefficients, floor)
     c = torch.where(moves, coefficients, torch.ones_like(coefficients))
@@ -321,9 +321,10 @@ def extrapolate(
     rule: int,
     form: int,
 ) -> Tensor:
-    """Return frames [F, N, K, h, w], or pairs [F, N, ceil(K/2), h, w], of coefficients [N, K, h, w].
+    """Return the coefficients of frames, [F, N, K, h, w] or, as pairs, [F, N, ceil(K/2), h, w].
 
-    "complex": max(A + a dA, 0) exp(i (phi + b dphi)).   "polar": c exp(a dlogA + i b dphi).
+    "complex": max(A + a dA, 0) exp(i (phi + b dphi)).
+    "polar": c exp(a dlogA + i b dphi).
     Phase factors b and amplitude factors a are [F, 1] or [F, N].
     """
     a, b = amplitude_factors[:, :, None, None, None], phase_factors[:, :, None, None, None]
@@ -337,7 +338,7 @@ def extrapolate(
         amplitude = coefficients.abs()
         at_origin = amplitude == 0
         direction = torch.where(at_origin, torch.ones_like(frames), _direction_or_zero(frames, amplitude))
-        if phase_step is not None:  # a coefficient 0 has phase 0, which moves, too
+        if phase_step is not None:  # a coefficient 0 has phase 0, which changes, too
             direction = torch.where(at_origin, torch.complex(angle.cos(), angle.sin()), direction)
         frames = (amplitude + a * amplitude_step).clamp(min=0) * direction
     if form == FORMS["pairs"]:
@@ -355,7 +356,10 @@ def extrapolate_backward(
     amplitude_factors: Tensor,
     rule: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of :func:`extrapolate` with respect to coefficients and both steps, empty for None."""
+    """Return the gradients of :func:`extrapolate` with respect to coefficients and both steps.
+
+    The gradient of a step that is None is an empty tensor.
+    """
     a, b = amplitude_factors[:, :, None, None, None], phase_factors[:, :, None, None, None]
     rotation = torch.ones_like(coefficients)
     if phase_step is not None:
@@ -396,7 +400,7 @@ def morph_planes(
     low: float,
     high: float,
 ) -> Tensor:
-    """Return clipped frames [F, N, H, W] of planes [N, H, W]. A frame whose factors are 0 equals its plane."""
+    """Return clipped frames [F, N, H, W]. A frame whose factors are 0 equals its plane."""
     options = analysis, synthesis, i_power, edit, rule, complex_bands
     coefficients, _, _ = step_planes(images, gradients, *options, eps, floor)
     return move_planes(images, coefficients, phase_factors, amplitude_factors, *options, low, high)
@@ -414,9 +418,9 @@ def step_planes(
     eps: float,
     floor: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return coefficients and step, squared speeds and largest phase steps of planes [N, H, W].
+    """Return coefficients and steps, and the squared speeds and largest phase steps of all bands.
 
-    The first result, [N, numbers], is for :func:`move_planes`; the op has another layout. The others are [N, bands].
+    The first result [N, numbers] is for :func:`move_planes`. The op has another layout of it.
     """
     (_, H, W), groups = images.shape, len(synthesis)
     i_powers, form = [i_power] * groups, FORMS["complex" if complex_bands else "real"]
@@ -450,7 +454,7 @@ def move_planes(
     low: float,
     high: float,
 ) -> Tensor:
-    """Return clipped frames [F, N, H, W], given planes [N, H, W] and the coefficients of :func:`step_planes`."""
+    """Return clipped frames [F, N, H, W], given the coefficients of :func:`step_planes`."""
     (N, H, W), groups, form = images.shape, len(synthesis), FORMS["complex" if complex_bands else "real"]
     moves_phase, moves_amplitude = edit != EDITS["amplitude"], edit != EDITS["phase"]
     sizes = [filters.numel() for filters in synthesis for _ in range(4)]
@@ -466,4 +470,5 @@ def move_planes(
     out = out.unflatten(0, (len(phase_factors), N))
     still = ((phase_factors == 0) | (not moves_phase)) & ((amplitude_factors == 0) | (not moves_amplitude))
     value = torch.where(still[..., None, None], images, out).detach()
-    return (value + (out - out.detach())).clamp(low, high)  # a still frame has the derivative of its reconstruction
+    # A frame of factor 0 has the values of the image, but the derivative of its reconstruction.
+    return (value + (out - out.detach())).clamp(low, high)

@@ -1,4 +1,4 @@
-"""Calls of the ops, and functions for their fakes (shape functions) and derivatives."""
+"""Functions that call the ops, and that register their shapes and derivatives with torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ _ops = torch.ops.steerlens_fast
 
 
 def call(name: str, *args):
-    """Call the op, or its formula in :mod:`.reference` under a transform for which custom ops have no rule."""
+    """Call an op, or its formula in :mod:`.reference` where torch cannot run custom ops.
+
+    This is so under ``torch.func`` and in forward mode.
+    """
     return _call(_function(name, args), args)
 
 
@@ -49,7 +52,7 @@ def _call(function: Callable, args):
 
 
 def _without_kernels(args, error: Exception) -> Exception:
-    """Return an error that says how to get CUDA kernels if that is why an op failed; otherwise the error itself."""
+    """Return the error of an op, or a clearer one if CUDA kernels are missing."""
     on_gpu = any(leaf.is_cuda for leaf in leaves(args) if isinstance(leaf, Tensor))
     reason = no_cuda_reason() if on_gpu else ""
     return RuntimeError(f"tensors must be on the CPU, because {reason}, got tensors on a GPU") if reason else error
@@ -64,20 +67,20 @@ def _function(name: str, args) -> Callable:
 
 
 def are_batched(values) -> bool:
-    """Return whether a tensor among ``values`` (nested lists) is a batch of gradients; see :mod:`.torch_internals`."""
+    """Return whether a tensor in nested lists is a batch of gradients; see :mod:`.torch_internals`."""
     if not has_batched_gradients():
         return False
     return any(is_batched_gradient(t) for t in leaves(values) if isinstance(t, Tensor))
 
 
 def call_plane_op(name: str, *args):
-    """Call an op on whole planes by :func:`call`; raise if there is no such op for the arguments' CPU."""
+    """Call an op on whole planes; raise if this CPU has none."""
     check_plane_ops_exist(name, args)
     return call(name, *args)
 
 
 def check_plane_ops_exist(name: str, args) -> None:
-    """Raise if the arguments of an op on whole planes are on a CPU for which there is no such op."""
+    """Raise if an op on whole planes would run on a CPU that has none."""
     if not native.LARGEST_PLANE_SIDE["cpu"] and _takes_cpu_kernel(args):
         raise RuntimeError(
             f"{name} needs a CPU with AVX2, AVX-512 or NEON (aarch64), a build by GCC or clang and an environment "
@@ -103,22 +106,22 @@ def _nested(like, elements: Iterator):
 
 
 def has_tangent(values) -> bool:
-    """Return whether a tensor among ``values`` (nested lists) has a forward-mode tangent."""
+    """Return whether a tensor in nested lists has a forward-mode tangent."""
     if not in_forward_mode():  # avoids the loop over all tensors
         return False
     tensors, batched = [t for t in leaves(values) if isinstance(t, Tensor)], has_batched_gradients()
     try:
-        found = any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
+        any_tangent = any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
     except RuntimeError:  # torch cannot unpack a batch of tangents
         if not batched:
             raise
-        found = True
-    if found and batched:
+        any_tangent = True
+    if any_tangent and batched:
         raise NotImplementedError(
             "jacobian(..., vectorize=True, strategy='forward-mode') is not supported here, since torch has no rules "
             "for its batched tangents; use torch.func.jacfwd, or vectorize=False"
         )
-    return found
+    return any_tangent
 
 
 def check_no_tangent(name: str, args) -> None:
@@ -127,11 +130,11 @@ def check_no_tangent(name: str, args) -> None:
         raise RuntimeError(f"{name} has no derivative: use morph_planes")
 
 
-# --- Fakes, which return shapes and dtypes for meta tensors, torch.compile and torch.export ---
+# --- Shape functions ("fakes"), which torch.compile, torch.export and meta tensors need ---
 
 
 def fake(name: str):
-    """Return a decorator that registers the shape function of an op (its "fake kernel" in torch).
+    """Return a decorator that registers the shape function of an op, torch's "fake kernel".
 
     The registered function also checks that all tensors are on one device.
     """
@@ -154,14 +157,14 @@ def two_real_like(t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def is_plane_dtype(t: Tensor) -> bool:
-    """Return whether the ops on whole planes take a tensor's dtype on its device: float64 only on CPUs."""
+    """Return whether the ops on whole planes support a tensor's dtype: float32, and on CPUs also float64."""
     real = real_dtype(t.dtype)
     has_float64 = t.device.type == "meta" or (t.device.type == "cpu" and native.SIMD_WIDTH > 0)
     return real == torch.float32 or (real == torch.float64 and has_float64)
 
 
 def check_plane_dtype(name: str, t: Tensor) -> None:
-    """Raise if the ops on whole planes do not take a tensor's dtype on its device."""
+    """Raise if the ops on whole planes do not support a tensor's dtype."""
     if not is_plane_dtype(t):
         raise RuntimeError(f"{name} must be float32 or complex64, on CPUs also float64 or complex128, got {t.dtype}")
 
@@ -170,17 +173,17 @@ def check_plane_dtype(name: str, t: Tensor) -> None:
 
 
 def dense(grad: Tensor) -> Tensor:
-    """Return a contiguous gradient. If a stride is 0, copy it, since ``is_contiguous()`` can be True for it."""
+    """Return a contiguous gradient. A stride of 0 needs a copy, although ``is_contiguous()`` can be True for it."""
     return grad.contiguous() if 0 not in grad.stride() else grad.clone(memory_format=torch.contiguous_format)
 
 
 def opposite_i_powers(i_powers: Sequence[int]) -> list[int]:
-    """Return the exponents, 0 to 3, of the conjugate powers of i, which the adjoint needs."""
+    """Return the exponents of the conjugate powers of i, which adjoints need."""
     return [-power % 4 for power in i_powers]
 
 
 def check_constant(ctx, index: int, name: str) -> None:
-    """Raise if autograd requests a derivative with respect to ``name``, the tensors of input ``index``."""
+    """Raise if autograd requests a derivative with respect to input ``index``, which is called ``name``."""
     if any(ctx.needs_input_grad[index]):
         raise RuntimeError(f"{name} must not require grad: they are constants here; detach them")
 
@@ -193,7 +196,7 @@ class _Constant:
 
 
 def save_inputs(ctx, inputs, output):
-    """Save all inputs for :func:`saved_inputs`, as the ``setup_context`` of ``register_autograd``."""
+    """Save all inputs of an op for its backward. It is the ``setup_context`` of ``register_autograd``."""
     flat = leaves(inputs)
     ctx.save_for_backward(*[x for x in flat if isinstance(x, Tensor)])
     ctx.layout = _nested(inputs, (None if isinstance(x, Tensor) else _Constant(x) for x in flat))
@@ -207,7 +210,7 @@ def saved_inputs(ctx) -> list:
 
 
 def register_derivative(name: str, backward: Callable, setup_context: Callable) -> None:
-    """Register the backward of an op, which then also takes batched gradients."""
+    """Register the backward of an op, and make it work with batched gradients."""
 
     def backward_with_batches(ctx, *grads):
         return _backward_of_batch(backward, ctx, grads) if are_batched(grads) else backward(ctx, *grads)
@@ -240,7 +243,10 @@ def _backward_of_batch(backward: Callable, ctx, grads):
 
 
 def register_backward_of_backward(name: str) -> None:
-    """Register the derivative of ``reference.<name>`` as the derivative of the op ``name``, itself a backward."""
+    """Register the second derivative of an op, whose first derivative is the op ``name``.
+
+    The derivative of its formula ``reference.<name>`` is used.
+    """
     formula = getattr(reference, name)
 
     def backward(ctx, *grads):

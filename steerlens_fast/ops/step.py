@@ -1,4 +1,4 @@
-"""``step`` computes how coefficients move along a gradient."""
+"""``step`` computes how a gradient changes phases and amplitudes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .registration import (
 def step(
     coefficients: Tensor, gradient: Tensor, eps: float = 1.0, rule: str = "complex", floor: float = 1e-6
 ) -> tuple[Tensor, Tensor]:
-    """Return the step of every coefficient along ``-gradient``, in polar coordinates.
+    """Return the changes of phase and amplitude along ``-gradient``.
 
     Parameters
     ----------
@@ -30,10 +30,11 @@ def step(
     eps : float
         Factor of the gradient in the step.
     rule : {"complex", "polar"}
-        "complex": with ``c' = c - eps G``, the phase step is ``arg(c' conj c)``, and the amplitude step ``|c'| - |c|``.
-        "polar": the phase step is ``-eps Im(G conj c)``, and the step of the log amplitude ``-eps Re(G conj c)``.
+        "complex": the change from c to ``c' = c - eps G``. The phase step is ``arg(c' conj c)``, and the amplitude step
+        ``|c'| - |c|``. "polar": gradient descent in phase and log amplitude. The phase step is ``-eps Im(G conj c)``,
+        and the step of the log amplitude ``-eps Re(G conj c)``.
     floor : float
-        A coefficient does not move if its amplitude is below ``floor`` times the largest of its band, a plane h x w.
+        Coefficients below this share of the largest amplitude of their band [h, w] do not change.
 
     Returns
     -------
