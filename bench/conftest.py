@@ -71,8 +71,8 @@ def measured(benchmark, device):
                 row["fft_form"], row["fft_forms"] = ffts.name, ffts.milliseconds
             # Peak memory depends neither on the allocator nor on the number of threads, so it is measured once
             if allocator(device) != "tuned" and torch.get_num_threads() == THREADS:
-                kept = {who: run for who, run in others.items() if who not in ("ffts", "copy", "tuned")}
-                row["peak_beyond_output"] = {who: run.peak()[0] for who, run in {"ours": ours, **kept}.items()}
+                selected = {who: run for who, run in others.items() if who not in ("ffts", "copy", "tuned")}
+                row["peak_beyond_output"] = {who: run.peak()[0] for who, run in {"ours": ours, **selected}.items()}
         finally:
             for baseline in others.values():
                 baseline.close()

@@ -129,8 +129,8 @@ def photographs(folder: Path) -> list[dict]:
             spent[name] = finished["seconds"]
     alone = statistics.median(rates["gradients alone"])
     rows = []
-    for name, found in rates.items():
-        rate = statistics.median(found)
+    for name, values in rates.items():
+        rate = statistics.median(values)
         row = {"work": f"{PHOTOS} JPEGs, ResNet-18, {FRAMES} frames", "what": name, "images_per_second": rate}
         rows.append(row | {"of_gradients_alone": rate / alone, "seconds": spent.get(name)})
     return rows
@@ -175,15 +175,15 @@ def digits(folder: Path) -> list[dict]:
     rows = []
     for data in ("png", "digits.npy"):
         for distance in (["--factors", "10"], ["--max-l2", "2.3"]):
-            found = [job(folder, data, [*distance, "--score", "none"], number) for number in range(ROUNDS)]
+            runs = [job(folder, data, [*distance, "--score", "none"], number) for number in range(ROUNDS)]
             rows.append({
                 "work": f"{DIGITS} digits, {FRAMES} frames, {data}, {distance[0]}",
-                "images_per_second": DIGITS / median(found, "seconds"),
-                "seconds": median(found, "seconds"),
+                "images_per_second": DIGITS / median(runs, "seconds"),
+                "seconds": median(runs, "seconds"),
                 "import_torch": imported,
-                "first_shard": median(found, "first_shard"),
-                "spent": found[0]["spent"],
-                "resume_seconds": median(found, "resume_seconds"),
+                "first_shard": median(runs, "first_shard"),
+                "spent": runs[0]["spent"],
+                "resume_seconds": median(runs, "resume_seconds"),
             })  # fmt: skip
     return rows
 
@@ -192,10 +192,10 @@ def job(folder: Path, data: str, flags: list[str], number: int) -> dict:
     """Run one job as a user starts it, then resume the finished job."""
     out = folder / f"{data}-{'-'.join(flags)}-{number}"
     base = [sys.executable, "-m", "steerlens_fast", "morph", "--out", str(out), "--progress", "none"]
-    given = ["--data", str(folder / data), "--model", MODEL, "--channels", "1", "--frames", str(FRAMES)]
-    given += ["--gallery", "0", "--workers", str(WORKERS)]
+    arguments = ["--data", str(folder / data), "--model", MODEL, "--channels", "1", "--frames", str(FRAMES)]
+    arguments += ["--gallery", "0", "--workers", str(WORKERS)]
     start = time.time()
-    finished = command([*base, *given, *flags])
+    finished = command([*base, *arguments, *flags])
     first = min(p.stat().st_mtime for p in (out / "shards").glob("*.done.json")) - start
     again = command([*base, "--resume"])
     spent = json.loads((out / "summary.json").read_text())["seconds"]
@@ -210,8 +210,8 @@ def command(line: list[str]) -> dict:
     return {"seconds": time.perf_counter() - start}
 
 
-def median(found: list[dict], name: str) -> float:
-    return statistics.median(row[name] for row in found)
+def median(runs: list[dict], name: str) -> float:
+    return statistics.median(row[name] for row in runs)
 
 
 # --- CPU time of a worker --------------------------------------------------------------------------------------------
@@ -228,13 +228,13 @@ def cpu(folder: Path) -> list[dict]:
     if not (folder / "png").exists():
         write_digits(folder, DIGITS)
     environment = {**os.environ, **KEEP_MEMORY, "OMP_NUM_THREADS": "1"}
-    found: dict[str, list[dict]] = {work: [] for work in CPU_JOBS}
+    runs_by_work: dict[str, list[dict]] = {work: [] for work in CPU_JOBS}
     for work in list(CPU_JOBS) * ROUNDS:  # alternately, so that disturbances affect all of them
         line = [sys.executable, __file__, "--worker", work, str(folder)]
         finished = subprocess.run(line, check=True, capture_output=True, text=True, env=environment)
-        found[work].append(json.loads(finished.stdout.splitlines()[-1]))
+        runs_by_work[work].append(json.loads(finished.stdout.splitlines()[-1]))
     names = "job", "alone", "alone_of_job", "peak_mib"
-    return [{"work": work} | {name: median(runs, name) for name in names} for work, runs in found.items()]
+    return [{"work": work} | {name: median(runs, name) for name in names} for work, runs in runs_by_work.items()]
 
 
 def worker_cpu(work: str, folder: str) -> None:

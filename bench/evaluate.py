@@ -48,9 +48,9 @@ def fits() -> dict:
     entry = {"fits": FITS, "size": SIZE}
     for workers in (1, os.cpu_count()):
         start = time.perf_counter()
-        found = sf.smooth_reconstruction(images, edits, workers=workers)
+        result = sf.smooth_reconstruction(images, edits, workers=workers)
         entry[f"seconds, {workers} workers"] = round(time.perf_counter() - start, 2)
-    return entry | {"median E of the warp": round(found.warp.median().item(), 4)}
+    return entry | {"median E of the warp": round(result.warp.median().item(), 4)}
 
 
 def preset(name: str, folder: Path, *options: str) -> dict:

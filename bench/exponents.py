@@ -9,15 +9,15 @@ import statistics
 def exponents(rows: list[dict]) -> list[dict]:
     """Return a fit for each axis, work and implementation."""
     kinds = dict.fromkeys((row["axis"], row["work"]) for row in rows)
-    found = []
+    result = []
     for axis, work in kinds:
         points = [row for row in rows if (row["axis"], row["work"]) == (axis, work)]
         for who in dict.fromkeys(who for row in points for who in row["seconds"]):
             curve = [(row["value"], row["seconds"][who]) for row in points if who in row["seconds"]]
             fitted = fit(curve)
             if fitted:
-                found.append({"axis": axis, "work": work, "who": who, **fitted})
-    return found
+                result.append({"axis": axis, "work": work, "who": who, **fitted})
+    return result
 
 
 def fit(curve: list[tuple[int, float]]) -> dict | None:

@@ -67,7 +67,7 @@ def measured(axis: str, points: list[Point], device: str) -> Iterator[dict]:
         skipped = slow.setdefault(point.work, set())
         seconds = at_point(point, [who for who in WHO if who not in skipped], device)
         if axis != "threads":
-            skipped.update(who for who, taken in seconds.items() if taken > LIMIT and who != "ours")
+            skipped.update(who for who, duration in seconds.items() if duration > LIMIT and who != "ours")
         row = {"axis": axis, "value": point.value, "work": work_of(axis, point), "shape": cases.label(point.shape)}
         yield row | {"threads": torch.get_num_threads(), "seconds": seconds}
 
@@ -87,7 +87,7 @@ def at_point(point: Point, whom: list[str], device: str) -> dict[str, float]:
     finally:
         for run in runs.values():
             run.close()
-    return {who: statistics.median(found) for who, found in times.items()}
+    return {who: statistics.median(durations) for who, durations in times.items()}
 
 
 def main() -> None:
@@ -112,8 +112,8 @@ def main() -> None:
     for axis, points in chosen.items():
         for row in measured(axis, points, args.device):
             result["rows"].append(row)
-            taken = ", ".join(f"{who} {1e3 * s:.2f}" for who, s in row["seconds"].items())
-            print(f"{axis} {row['value']}, {row['work']}: {taken} ms", flush=True)
+            text = ", ".join(f"{who} {1e3 * s:.2f}" for who, s in row["seconds"].items())
+            print(f"{axis} {row['value']}, {row['work']}: {text} ms", flush=True)
         results.write(out, result | {"exponents": exponents(result["rows"])})  # after each axis, in case a later fails
     plots.draw(results.read(out), results.pictures(out))
 

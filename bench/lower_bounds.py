@@ -44,7 +44,7 @@ class Fastest:
         for _ in range(ROUNDS + 1):  # the first call is a warm-up
             for name, function in functions.items():
                 times[name].append(clocked(function, device))
-        milliseconds = {name: 1e3 * min(found[1:]) for name, found in times.items()}
+        milliseconds = {name: 1e3 * min(seconds[1:]) for name, seconds in times.items()}
         name = min(milliseconds, key=milliseconds.get)
         return cls(name, functions[name], milliseconds)
 
@@ -92,9 +92,9 @@ def morph_ffts(shape, frames=cases.FRAMES, height=None, order=cases.ORDER, devic
 
 
 def _fastest_ffts(make: Callable, forms: tuple[str, ...], device: str) -> Fastest:
-    made = {form: make(form) for form in forms}
+    functions = {form: make(form) for form in forms}
     sizes = {"whole batch": 1 << 30, f"{FEW_PLANES} planes at a time": FEW_PLANES}
-    pairs = product(made.items(), sizes.items())
+    pairs = product(functions.items(), sizes.items())
     return Fastest.of({f"{form}, {name}": partial(run, size) for (form, run), (name, size) in pairs}, device)
 
 

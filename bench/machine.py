@@ -15,7 +15,7 @@ import steerlens_fast as sf
 
 def machine(*distributions: str) -> dict:
     """Return processor, caches, cores, date, and versions of torch, Python, this package and ``distributions``."""
-    found = {
+    facts = {
         "cpu": _cpu(),
         "vectors": torch.backends.cpu.get_cpu_capability(),  # the level of torch's kernels
         "cpu_capability": sf.build_info()["cpu_capability"],  # the level of our kernels
@@ -30,8 +30,8 @@ def machine(*distributions: str) -> dict:
         "system": f"{platform.system()} {platform.machine()}",
     }
     if torch.cuda.is_available():
-        found["gpu"], found["cuda"] = torch.cuda.get_device_name(), torch.version.cuda
-    return found | {name: importlib.metadata.version(name) for name in distributions}
+        facts["gpu"], facts["cuda"] = torch.cuda.get_device_name(), torch.version.cuda
+    return facts | {name: importlib.metadata.version(name) for name in distributions}
 
 
 def _cpu() -> str | None:

@@ -76,10 +76,10 @@ def summarised(times: dict[str, list[float]]) -> dict:
     if "ours" not in times:
         return {}
     return {
-        "seconds": {who: statistics.median(found) for who, found in times.items()},
-        "least": {who: min(found) for who, found in times.items()},
-        "spread": {who: spread(found) for who, found in times.items()},
-        "over_ours": {who: ratio(found, times["ours"]) for who, found in times.items() if who != "ours"},
+        "seconds": {who: statistics.median(seconds) for who, seconds in times.items()},
+        "least": {who: min(seconds) for who, seconds in times.items()},
+        "spread": {who: spread(seconds) for who, seconds in times.items()},
+        "over_ours": {who: ratio(seconds, times["ours"]) for who, seconds in times.items() if who != "ours"},
         "rounds": len(times["ours"]),
     }
 

@@ -100,16 +100,16 @@ def step_backward(shape, who, device="cpu") -> Run:
 
 
 def extrapolate(shape, who, joint=False, form="pairs", device="cpu") -> Run:
-    c, b, given = _frozen(shape, joint, device)
+    c, b, factors = _frozen(shape, joint, device)
     a = b if joint else torch.zeros_like(b)
-    amplitude = given[1] if joint else None
-    inputs = c, *given, b, a
+    amplitude = factors[1] if joint else None
+    inputs = c, *factors, b, a
     if who == "ours":
-        return Run(lambda: ops.extrapolate(c, given[0], amplitude, b, a, form=form), inputs)
+        return Run(lambda: ops.extrapolate(c, factors[0], amplitude, b, a, form=form), inputs)
     baseline = {"pairs": plain.extrapolate_pairs, "real": plain.extrapolate}[form]
     if who == "compiled":
-        return Run(partial(torch.compile(baseline, dynamic=False), c, given[0], amplitude, b, a), inputs)
-    return Run(lambda: plain.over_frames(baseline, c, given[0], amplitude, b, a), inputs)
+        return Run(partial(torch.compile(baseline, dynamic=False), c, factors[0], amplitude, b, a), inputs)
+    return Run(lambda: plain.over_frames(baseline, c, factors[0], amplitude, b, a), inputs)
 
 
 def extrapolate_backward(shape, who, device="cpu") -> Run:

@@ -63,9 +63,9 @@ def extrapolate_pairs(*args) -> Tensor:
 
 def over_frames(function: Callable, c: Tensor, phase_step: Tensor, amplitude_step: Tensor | None, b, a) -> Tensor:
     """Return the frames of ``function``, computed for a few planes at a time."""
-    given = [t for t in (c, phase_step, amplitude_step) if t is not None]
+    tensors = [t for t in (c, phase_step, amplitude_step) if t is not None]
     run = lambda *some: function(*some, *(None,) * (3 - len(some)), b, a).movedim(0, 1)
-    return in_pieces(run, *given)[0].movedim(1, 0)
+    return in_pieces(run, *tensors)[0].movedim(1, 0)
 
 
 def split_bands(spectrum: Tensor, masks: list[Tensor], i_powers: list[int], widths: list[int]) -> list[Tensor]:

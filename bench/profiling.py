@@ -70,13 +70,15 @@ def shares(record: profile, rounds: int, device: str) -> dict[str, float]:
     averages = record.key_averages()
     on_cpu = device == "cpu"
     of = lambda event: event.self_cpu_time_total if on_cpu else event.self_device_time_total
-    found = dict.fromkeys([*KINDS, OTHER_OPS], 0.0)
+    milliseconds = dict.fromkeys([*KINDS, OTHER_OPS], 0.0)
     for event in averages:
         if event.key != "call" and event.device_type == DeviceType.CPU:  # a kernel's time counts for its op
-            found[kind_of(event.key)] += of(event) / 1e3 / rounds
+            milliseconds[kind_of(event.key)] += of(event) / 1e3 / rounds
     if on_cpu:
-        found[OUTSIDE] = sum(event.self_cpu_time_total for event in averages if event.key == "call") / 1e3 / rounds
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+        milliseconds[OUTSIDE] = (
+            sum(event.self_cpu_time_total for event in averages if event.key == "call") / 1e3 / rounds
+        )
+    return dict(sorted(milliseconds.items(), key=lambda item: -item[1]))
 
 
 def shape_of(text: str) -> tuple[int, ...]:
@@ -133,11 +135,11 @@ def main() -> None:
         record.export_chrome_trace(str(args.trace))
 
 
-def show(args, shape, found: dict[str, float], alone: float) -> None:
-    whole = sum(found.values())
+def show(args, shape, by_kind: dict[str, float], alone: float) -> None:
+    whole = sum(by_kind.values())
     print(f"{args.work}, {cases.label(shape)}, {args.who}, {args.device}, {args.threads} threads:")
     print(f"  {alone:.2f} ms a call; {whole:.2f} ms under the profiler, of which")
-    for kind, milliseconds in found.items():
+    for kind, milliseconds in by_kind.items():
         if milliseconds:
             print(f"  {milliseconds:8.2f} ms  {100 * milliseconds / whole:5.1f} %  {kind}")
 

@@ -28,8 +28,8 @@ MARKED = re.compile(r"<!-- table: (?P<name>[\w-]+), (?P<file>\S+) -->\n(?P<body>
 
 def tables_of(result: dict) -> dict[str, list[str]]:
     """Return the lines of all tables of a result that have rows, by name."""
-    made = {name: make(result) for name, make in TABLES.get(kind_of(result), {}).items()}
-    return {name: lines for name, lines in made.items() if len(lines) > 2}
+    tables = {name: make(result) for name, make in TABLES.get(kind_of(result), {}).items()}
+    return {name: lines for name, lines in tables.items() if len(lines) > 2}
 
 
 def block(name: str, file: str, lines: list[str], folder: str = ".") -> str:
@@ -65,17 +65,17 @@ def rewritten(readme: str, file: str, folder: str = ".") -> str:
     """Return the text of a README with the tables of a result file, a path from the root of the repository."""
     result = results.read(ROOT / file)
     places = {match["name"] for match in MARKED.finditer(readme)}
-    made = {name: lines for name, lines in of_vectors(result).items() if name in places} or tables_of(result)
+    new_tables = {name: lines for name, lines in of_vectors(result).items() if name in places} or tables_of(result)
     known = set()
 
     def replace(match: re.Match) -> str:
-        if match["name"] not in made:
+        if match["name"] not in new_tables:
             return match[0]
         known.add(match["name"])
-        if match["body"].count("\n|") > len(made[match["name"]]):
+        if match["body"].count("\n|") > len(new_tables[match["name"]]):
             message = f"{file} has fewer rows than the README's table {match['name']}: was everything measured?"
             raise SystemExit(f"{message} To rewrite the table anyway, set its file to {NONE!r}")
-        return block(match["name"], file, made[match["name"]], folder)
+        return block(match["name"], file, new_tables[match["name"]], folder)
 
     return MARKED.sub(replace, readme)
 
@@ -100,9 +100,11 @@ def folder_of(readme: Path) -> str:
 def refreshed(readme: str, folder: str = ".") -> str:
     """Return the text of a README with every marked table rewritten from the file that it names."""
     files = {match["file"] for match in MARKED.finditer(readme)} - {NONE}
-    found = {file: results.read(ROOT / file) for file in files}
-    made = {file: tables_of(result) | of_vectors(result) for file, result in found.items()} | {NONE: {}}
-    rewrite = lambda m: block(m["name"], m["file"], made[m["file"]].get(m["name"], []), folder)
+    results_by_file = {file: results.read(ROOT / file) for file in files}
+    tables_by_file = {file: tables_of(result) | of_vectors(result) for file, result in results_by_file.items()} | {
+        NONE: {}
+    }
+    rewrite = lambda m: block(m["name"], m["file"], tables_by_file[m["file"]].get(m["name"], []), folder)
     return MARKED.sub(rewrite, readme)
 
 
@@ -119,25 +121,25 @@ def main() -> None:
         parser.error(f"no such file: {', '.join(missing)}")
     if args.out and not args.collect:
         parser.error("--out needs --collect")
-    kept = [args.out] if args.collect else args.files
-    if args.readme and not all(path and path.resolve().is_relative_to(ROOT) for path in kept):
+    files = [args.out] if args.collect else args.files
+    if args.readme and not all(path and path.resolve().is_relative_to(ROOT) for path in files):
         parser.error("--readme needs result files in this repository (bench/results)")
-    found = [results.collect(args.files)] if args.collect else [results.read(path) for path in args.files]
-    for path, result in zip(args.files, found):
-        made = tables_of(result)
-        if not made:
+    loaded = [results.collect(args.files)] if args.collect else [results.read(path) for path in args.files]
+    for path, result in zip(args.files, loaded):
+        new_tables = tables_of(result)
+        if not new_tables:
             print(f"{path}: no table shows a result with the keys {', '.join(result)}")
-        for name, lines in made.items():
+        for name, lines in new_tables.items():
             print(f"\n{name}\n", *lines, sep="\n")
     if args.collect and args.out:
-        results.write(args.out, found[0])
-    for path, result in zip(args.files, found):
+        results.write(args.out, loaded[0])
+    for path, result in zip(args.files, loaded):
         if kind_of(result) == "growth":
             from plots import draw
 
             draw(result, results.pictures(path))
     if args.readme:
-        write_tables([str(path.resolve().relative_to(ROOT)) for path in kept])
+        write_tables([str(path.resolve().relative_to(ROOT)) for path in files])
 
 
 if __name__ == "__main__":

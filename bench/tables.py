@@ -52,11 +52,11 @@ def heading(*names: str) -> list[str]:
 def by_mode(result: dict, threads: int | None = None) -> dict[tuple[str, str], dict[str, dict]]:
     """Return the rows with times for this number of threads, as {(work, shape): {allocator: row}}."""
     threads = threads or result["machine"]["threads"]
-    found: dict = {}
+    table: dict = {}
     for row in result["rows"]:
         if "seconds" in row and row["threads"] == threads:
-            found.setdefault((row["work"], row["shape"]), {})[row["allocator"]] = row
-    return found
+            table.setdefault((row["work"], row["shape"]), {})[row["allocator"]] = row
+    return table
 
 
 def values(modes: dict, *keys) -> list:
@@ -64,13 +64,13 @@ def values(modes: dict, *keys) -> list:
 
     A GPU has one allocator.
     """
-    found = []
+    cells = []
     for mode in MODES if "default" in modes or "tuned" in modes else modes:
         value = modes.get(mode)
         for key in keys:
             value = None if value is None else value.get(key)
-        found.append(value)
-    return found
+        cells.append(value)
+    return cells
 
 
 def our_ms(modes: dict) -> str:
@@ -82,9 +82,9 @@ def our_ms(modes: dict) -> str:
 
 def peaks(modes: dict) -> str:
     """Return MiB beyond the output of ours, plenoptic and plain torch."""
-    found = next((row["peak_beyond_output"] for row in modes.values() if "peak_beyond_output" in row), None)
-    mebibytes = lambda who: f"{found[who] / MIB:.1f}" if who in found else "-"
-    return " / ".join(map(mebibytes, ("ours", "plenoptic", "plain"))) if found else ""
+    peak = next((row["peak_beyond_output"] for row in modes.values() if "peak_beyond_output" in row), None)
+    mebibytes = lambda who: f"{peak[who] / MIB:.1f}" if who in peak else "-"
+    return " / ".join(map(mebibytes, ("ours", "plenoptic", "plain"))) if peak else ""
 
 
 def rate(modes: dict) -> str:
@@ -136,7 +136,7 @@ def lens(result: dict) -> list[str]:
     lines = heading("work", "default / tuned", "goal")
     for (work, shape), modes in by_mode(result).items():
         seconds, batch = values(modes, "seconds", "ours"), int(shape.split("x")[0])
-        over = lambda count, found=seconds: [None if s is None else s / count for s in found]
+        over = lambda count, values_in_seconds=seconds: [None if s is None else s / count for s in values_in_seconds]
         if "persistent" in work:
             each, sample = joined(over(int(work.split()[0])), ms), joined(over(int(work.split()[0]) * batch), ms)
             what = f"one step of the persistent regime, {shape}, with a model of negligible cost"
@@ -210,9 +210,9 @@ def allocators(result: dict) -> list[str]:
     lines = heading("work, float32", "shape", "default, ms", "tuned, ms", "default / tuned")
     for row in result["rows"]:
         if "tuned" in row.get("over_ours", {}):
-            taken = [ms(row["seconds"][who]) for who in ("ours", "tuned")]
+            times = [ms(row["seconds"][who]) for who in ("ours", "tuned")]
             ratio = inverse(row["over_ours"]["tuned"])
-            lines.append(line([row["work"].removesuffix(", default allocator"), row["shape"], *taken, ratio]))
+            lines.append(line([row["work"].removesuffix(", default allocator"), row["shape"], *times, ratio]))
     return lines
 
 
@@ -274,10 +274,10 @@ def worker_cpu(result: dict) -> list[str]:
 def traffic(result: dict) -> list[str]:
     """Return the table of the bytes that CUDA kernels move, divided by the smallest possible number, for each size."""
     sizes = list(dict.fromkeys(row["size"] for row in result["rows"]))
-    found = {(row["op"], row["size"]): row for row in result["rows"]}
+    row_of = {(row["op"], row["size"]): row for row in result["rows"]}
     lines = heading("op", f"ideal, {sizes[0]}, MiB", *(f"moved / ideal, {size}" for size in sizes))
     for op in dict.fromkeys(row["op"] for row in result["rows"]):
-        rows = [found[op, size] for size in sizes]
+        rows = [row_of[op, size] for size in sizes]
         cells = [f"{row['ratio']:.2f} ({row['ratio_once_per_block']:.2f})" for row in rows]
         lines.append(line([f"`{op}`", f"{rows[0]['ideal_bytes'] / MIB:.0f}", *cells]))
     return lines
@@ -296,10 +296,10 @@ def traffic_workloads(result: dict) -> list[str]:
 def headline(result: dict) -> list[str]:
     """Return the table of README.md from the rows of a speed result."""
     lines = heading("work, float32, default / tuned allocator", "time", "compared with", "ratio")
-    found = by_mode(result)
+    by_work = by_mode(result)
     for work, shape, baseline, name in HEADLINE:
         # Other suites measure the same work, compared with something else.
-        rows = (m for (w, s), m in found.items() if w.startswith(work) and s == shape)
+        rows = (m for (w, s), m in by_work.items() if w.startswith(work) and s == shape)
         modes = next((m for m in rows if values(m, "over_ours", baseline)[-1] is not None), None)
         if modes is None:
             continue

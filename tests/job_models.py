@@ -300,12 +300,12 @@ def frames(out: Path) -> dict[str, torch.Tensor]:
     from steerlens_fast.job.formats import get_format
 
     kind = json.loads((out / "config.json").read_text())["format"]
-    found = {}
+    results = {}
     for path in sorted((out / "shards").glob("*.jsonl")):
         records = lines(path)
         stored = get_format(kind).read(out / "shards", path.stem, records)
-        found |= dict(zip((r["key"] for r in records if r["row"] is not None), stored))
-    return found
+        results |= dict(zip((r["key"] for r in records if r["row"] is not None), stored))
+    return results
 
 
 def check_exit(capsys, code: int, *names: str, status: int) -> str:

@@ -103,15 +103,20 @@ def make_job(
         places = range(shard * shard_size, min((shard + 1) * shard_size, count))
         good = [i for i in places if i not in failed]
         rows = {i: row for row, i in enumerate(good)}
-        own = [change(_record(i, keys[i], f, rows.get(i), unscored)) for i in places]
-        own = [entry | assess(entry) for entry in own]
+        shard_records = [change(_record(i, keys[i], f, rows.get(i), unscored)) for i in places]
+        shard_records = [entry | assess(entry) for entry in shard_records]
         folder, stem = out / "shards", f"{shard:05d}"
-        files = get_format(format).write(folder, stem, frames[good], own, {"shard": shard})
-        files |= write_records(folder / f"{stem}.jsonl", own)
-        marker = {"shard": shard, "files": files, "items": len(own), "failed": sum(r["status"] != OK for r in own)}
+        files = get_format(format).write(folder, stem, frames[good], shard_records, {"shard": shard})
+        files |= write_records(folder / f"{stem}.jsonl", shard_records)
+        marker = {
+            "shard": shard,
+            "files": files,
+            "items": len(shard_records),
+            "failed": sum(r["status"] != OK for r in shard_records),
+        }
         marker["seconds"] = {}
         write_json(folder / f"{stem}.done.json", marker)
-        records += own
+        records += shard_records
     return records
 
 

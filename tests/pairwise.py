@@ -115,9 +115,9 @@ def _cases_of(argnames, argvalues, ids=None) -> list:
     names = _names_of(argnames)
     labels = None if ids is None or callable(ids) else list(ids)
     cases = []
-    for i, given in enumerate(argvalues):
-        case = given if isinstance(given, type(pytest.param())) else None
-        values = case.values if case else tuple(given) if len(names) > 1 else (given,)
+    for i, argvalue in enumerate(argvalues):
+        case = argvalue if isinstance(argvalue, type(pytest.param())) else None
+        values = case.values if case else tuple(argvalue) if len(names) > 1 else (argvalue,)
         label = labels[i] if labels else "-".join(_label(n, v, i, ids) for n, v in zip(names, values, strict=True))
         cases.append(pytest.param(*values, id=case.id if case and case.id else label, marks=case.marks if case else ()))
     return cases

@@ -40,8 +40,8 @@ def _without_device(path: Path) -> list[int]:
 
 def test_every_factory_call_has_a_device():
     root = Path(steerlens_fast.__file__).parent
-    found = {str(p.relative_to(root)): lines for p in root.rglob("*.py") if (lines := _without_device(p))}
-    assert found == {}
+    result = {str(p.relative_to(root)): lines for p in root.rglob("*.py") if (lines := _without_device(p))}
+    assert result == {}
 
 
 def test_factory_call_without_device_is_found(tmp_path):

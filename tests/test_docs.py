@@ -61,8 +61,10 @@ def public_functions(module):
 
 def public_methods(cls):
     """Return the methods that the class defines, without those that torch documents."""
-    own = [(n, getattr(cls, n)) for n in vars(cls) if not n.startswith("_")]
-    return [(n, f) for n, f in own if inspect.isfunction(f) and not (n != "forward" and hasattr(torch.nn.Module, n))]
+    methods = [(n, getattr(cls, n)) for n in vars(cls) if not n.startswith("_")]
+    return [
+        (n, f) for n, f in methods if inspect.isfunction(f) and not (n != "forward" and hasattr(torch.nn.Module, n))
+    ]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -109,13 +111,13 @@ def test_documented_parameters_exist():
     documented = [getattr(steerlens_fast, n) for n in steerlens_fast.__all__]
     documented = [d for d in documented if inspect.isclass(d)] + [f for _, f in public_functions(steerlens_fast.ops)]
     documented += [f for d in documented if inspect.isclass(d) for _, f in public_methods(d)]
-    for thing in documented:
-        section = re.search(r"Parameters\n\s*-+\n(.*?)(?:\n\s*\n\s*\w+\n\s*-+\n|\Z)", inspect.getdoc(thing) or "", re.S)
+    for item in documented:
+        section = re.search(r"Parameters\n\s*-+\n(.*?)(?:\n\s*\n\s*\w+\n\s*-+\n|\Z)", inspect.getdoc(item) or "", re.S)
         if section:
             names = [
                 n.strip() for line in re.findall(r"^(\w[\w, ]*?)(?: :.*)?$", section[1], re.M) for n in line.split(",")
             ]
-            assert set(names) <= set(inspect.signature(thing).parameters), f"{thing.__qualname__}: {names}"
+            assert set(names) <= set(inspect.signature(item).parameters), f"{item.__qualname__}: {names}"
 
 
 def python_blocks(readme: Path) -> list[str]:

@@ -201,8 +201,8 @@ def test_invalid_environment_variable_keeps_its_message(installed, tmp_path):
     ],
 )
 def test_message_about_another_torch_names_the_lost_features(info, cuda, expected):
-    found = extension.torch_mismatch(info, cuda)
-    assert found.endswith(expected) and bool(found) == bool(expected)
+    actual = extension.torch_mismatch(info, cuda)
+    assert actual.endswith(expected) and bool(actual) == bool(expected)
 
 
 def test_build_info_names_the_torch_in_use():
@@ -261,16 +261,16 @@ def test_documented_command_with_every_extra_of_jobs_does_not_replace_torch(envi
     if not any(importlib.metadata.distributions(name="pip")):
         pytest.skip("pip is not installed")
     wheel = package_without_code(tmp_path)
-    wanted = [a.replace(".[cli,plot]", f"{wheel}[cli,plot,save,timm,torchvision]") for a in documented_arguments()]
+    expected = [a.replace(".[cli,plot]", f"{wheel}[cli,plot,save,timm,torchvision]") for a in documented_arguments()]
     report, pip = tmp_path / "report.json", [sys.executable, "-m", "pip", "--python", str(environment)]
-    command = [*pip, "install", "--dry-run", "--report", str(report), *wanted]
+    command = [*pip, "install", "--dry-run", "--report", str(report), *expected]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode and re.search(
         r"No matching distribution|Could not fetch|Connection|Read timed out", done.stdout
     ):
         pytest.skip(f"no package index within reach: {done.stdout.strip().splitlines()[-1]}")
     assert done.returncode == 0, done.stdout
-    plan = {found["metadata"]["name"].lower() for found in json.loads(report.read_text())["install"]}
+    plan = {result["metadata"]["name"].lower() for result in json.loads(report.read_text())["install"]}
     assert {"timm", "torchvision", "matplotlib"} <= plan and "torch" not in plan
     assert not [name for name in plan if name.startswith(("nvidia", "triton", "cuda"))]
 

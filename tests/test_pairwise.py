@@ -67,14 +67,14 @@ def test_pytest_runs_the_chosen_cases(first, second, third):
 
 
 def test_merged_cases_all_run_and_the_failed_ones_are_listed(tmp_path):
-    seen = []
+    recorded = []
 
     @merged
     @pytest.mark.slow
     @pytest.mark.parametrize("order", [1, 2, 3])
     @pytest.mark.parametrize("size", [(8, 8), (9, 9)], ids=str)
     def grid(order, size, tmp_path):
-        seen.append((order, size, torch.rand(()).item(), tmp_path))
+        recorded.append((order, size, torch.rand(()).item(), tmp_path))
         assert order != 2, "two"
 
     assert list(inspect.signature(grid).parameters) == ["tmp_path"]
@@ -82,5 +82,5 @@ def test_merged_cases_all_run_and_the_failed_ones_are_listed(tmp_path):
     with pytest.raises(AssertionError, match=r"^2 of 6 cases failed: \(8, 8\)-2, \(9, 9\)-2$") as caught:
         grid(tmp_path=tmp_path)
     assert str(caught.value.__cause__).startswith("two")
-    assert {case[:2] for case in seen} == set(product([1, 2, 3], [(8, 8), (9, 9)]))
-    assert {case[2:] for case in seen} == {(torch.manual_seed(0) and torch.rand(()).item(), tmp_path)}
+    assert {case[:2] for case in recorded} == set(product([1, 2, 3], [(8, 8), (9, 9)]))
+    assert {case[2:] for case in recorded} == {(torch.manual_seed(0) and torch.rand(()).item(), tmp_path)}

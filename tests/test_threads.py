@@ -93,7 +93,7 @@ def test_only_the_command_shortens_the_spinning_of_threads(arguments, shortened)
     environment = {name: value for name, value in os.environ.items() if name not in openmp.SPIN_SETTINGS}
     environment["OMP_DISPLAY_ENV"] = "verbose"  # libgomp prints its settings when it is loaded
     shown = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=True)
-    found = re.search(r"GOMP_SPINCOUNT = '(\d+)'", shown.stderr)
-    if found is None:
+    result = re.search(r"GOMP_SPINCOUNT = '(\d+)'", shown.stderr)
+    if result is None:
         pytest.skip("this torch does not use libgomp")
-    assert (found[1] == "4000") == shortened
+    assert (result[1] == "4000") == shortened

@@ -26,34 +26,34 @@ def test_dispatch_modes_are_detected(missing):
 
 
 def test_export_is_detected(monkeypatch):
-    seen = []
+    recorded = []
 
     class Recorder(torch.nn.Module):
         def forward(self, t):
-            seen.append(internals.is_exporting())
+            recorded.append(internals.is_exporting())
             return t + 1
 
     torch.export.export(Recorder(), (torch.zeros(2),), strict=False)
-    assert set(seen) == {True} and not internals.is_exporting()
+    assert set(recorded) == {True} and not internals.is_exporting()
     monkeypatch.setattr(torch.compiler, "_is_exporting_flag", None)
     monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
     assert internals.is_exporting()
 
 
 def test_transforms_are_detected(missing):
-    seen = []
-    torch.func.vmap(lambda t: seen.append(internals.has_transforms()) or t)(torch.zeros(2))
-    assert seen == [True] and not internals.has_transforms()
+    recorded = []
+    torch.func.vmap(lambda t: recorded.append(internals.has_transforms()) or t)(torch.zeros(2))
+    assert recorded == [True] and not internals.has_transforms()
     missing("_transforms_active")
     assert internals.has_transforms()
 
 
 def test_batched_gradients_are_detected(missing):
-    x, seen = torch.ones(2, requires_grad=True), []
+    x, recorded = torch.ones(2, requires_grad=True), []
     y = 2 * x
-    y.register_hook(lambda g: seen.append((internals.has_batched_gradients(), internals.is_batched_gradient(g))))
+    y.register_hook(lambda g: recorded.append((internals.has_batched_gradients(), internals.is_batched_gradient(g))))
     torch.autograd.grad(3 * y, x, torch.eye(2), is_grads_batched=True)
-    assert seen == [(True, True)] and not internals.has_batched_gradients()
+    assert recorded == [(True, True)] and not internals.has_batched_gradients()
     missing("_vmap_key", "_is_batched")
     assert not internals.has_batched_gradients() and not internals.is_batched_gradient(x)
 
@@ -99,14 +99,14 @@ def test_forward_mode_is_detected(monkeypatch):
 def test_tensors_made_outside_of_modes_are_ordinary(has, missing):
     if not has:
         missing("_disable_modes")
-    made = lambda: internals.outside_modes(torch.ones, 2)
+    ones_outside = lambda: internals.outside_modes(torch.ones, 2)
     with FakeTensorMode():
-        assert type(made()) is torch.Tensor
+        assert type(ones_outside()) is torch.Tensor
     with torch.inference_mode():
-        assert not made().is_inference()
-    kept = []
-    torch.func.grad(lambda t: kept.append(made()) or t.sum())(torch.zeros(2))
-    assert kept[0].tolist() == [1, 1]  # outlives the transform
+        assert not ones_outside().is_inference()
+    tensors = []
+    torch.func.grad(lambda t: tensors.append(ones_outside()) or t.sum())(torch.zeros(2))
+    assert tensors[0].tolist() == [1, 1]  # outlives the transform
     with pytest.raises(ZeroDivisionError):
         internals.outside_modes(lambda: 1 / 0)
 
@@ -130,11 +130,11 @@ def test_constants_are_kept_by_the_compiler(knows, monkeypatch):
 
 @pytest.mark.parametrize("marked", [True, False])
 def test_eager_functions_break_the_graph_and_are_not_traced(marked):
-    seen = []
+    recorded = []
 
     @internals.eager("it reads the clock")
     def function(t, *, factor):
-        seen.append(torch.compiler.is_compiling())
+        recorded.append(torch.compiler.is_compiling())
         return t * factor
 
     assert function(torch.ones(2), factor=3).tolist() == [3, 3]
@@ -143,7 +143,7 @@ def test_eager_functions_break_the_graph_and_are_not_traced(marked):
     torch.compiler.reset()
     caller = lambda t: function(t + 1, factor=3) + 1
     assert torch.compile(caller, backend="eager")(torch.ones(2)).tolist() == [7, 7]
-    assert seen == [False, False]
+    assert recorded == [False, False]
     torch.compiler.reset()
     with pytest.raises(torch._dynamo.exc.Unsupported, match="it reads the clock"):
         torch.compile(caller, backend="eager", fullgraph=True)(torch.ones(2))
@@ -187,25 +187,25 @@ def test_torch_without_private_functions_gives_the_same_results(missing):
 
 def private_uses(source: str) -> list[str]:
     """Return the private names of torch that a module imports, or uses as attributes of objects of torch."""
-    tree, roots, found = ast.parse(source), set(), []
+    tree, roots, result = ast.parse(source), set(), []
     private = lambda name: name.startswith("_") and not name.startswith("__")
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.split(".")[0] == "torch":
                     roots.add(alias.asname or "torch")
-                    found += [alias.name] if any(map(private, alias.name.split("."))) else []
+                    result += [alias.name] if any(map(private, alias.name.split("."))) else []
         if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == "torch":
             names = [*node.module.split("."), *(alias.name for alias in node.names)]
-            found += [node.module] if any(map(private, names)) else []
+            result += [node.module] if any(map(private, names)) else []
             roots |= {alias.asname or alias.name for alias in node.names}
     for node in ast.walk(tree):
         name, value = _attribute(node)
         while isinstance(value, ast.Attribute):
             value = value.value
         if name and private(name) and isinstance(value, ast.Name) and value.id in roots:
-            found.append(f"{value.id}...{name}")
-    return found
+            result.append(f"{value.id}...{name}")
+    return result
 
 
 def _attribute(node):
@@ -228,4 +228,4 @@ def test_no_other_file_uses_private_functions():
     sources = {path: path.read_text() for path in PACKAGE.rglob("*.py") if path.name != "torch_internals.py"}
     assert len(sources) > 100
     uses = {path: private_uses(text) + ["_dynamo"] * ("_dynamo" in text) for path, text in sources.items()}
-    assert {str(path): found for path, found in uses.items() if found} == {}
+    assert {str(path): result for path, result in uses.items() if result} == {}

@@ -89,16 +89,16 @@ def run_phase(phase: str, out: Path, device: str, limit: float) -> dict:
         where, env = (sources(Path(folder)), build_environment()) if building else (ROOT, environment())
         code = run(command, file, limit, env, where)
     status = {0: "ok", None: "out of time"}.get(code, f"failed ({code})")
-    found = {"status": status, "seconds": round(time.monotonic() - start, 1)}
+    result = {"status": status, "seconds": round(time.monotonic() - start, 1)}
     if (out / f"{phase}.json").exists():
-        found |= json.loads((out / f"{phase}.json").read_text())
-    print(f"{phase}: {found['status']} after {found['seconds']:.0f} s", flush=True)
-    if found["status"] != "ok":
+        result |= json.loads((out / f"{phase}.json").read_text())
+    print(f"{phase}: {result['status']} after {result['seconds']:.0f} s", flush=True)
+    if result["status"] != "ok":
         print(
             "\n".join(f"    {line[:WIDTH]}" for line in log.read_text(errors="replace").splitlines()[-LAST_LINES:]),
             flush=True,
         )
-    return found
+    return result
 
 
 def command_of(phase: str, device: str, out: Path, limit: float) -> list[str]:
@@ -148,34 +148,34 @@ def environment() -> dict[str, str]:
 
 def build_environment() -> dict[str, str]:
     """Return the environment of a CUDA build, for this device unless the caller named architectures."""
-    found = environment() | {"FORCE_CUDA": "1"}
+    variables = environment() | {"FORCE_CUDA": "1"}
     import torch
 
-    if "TORCH_CUDA_ARCH_LIST" not in found and torch.cuda.is_available():
-        found["TORCH_CUDA_ARCH_LIST"] = "{}.{}".format(*torch.cuda.get_device_capability())
-    return found
+    if "TORCH_CUDA_ARCH_LIST" not in variables and torch.cuda.is_available():
+        variables["TORCH_CUDA_ARCH_LIST"] = "{}.{}".format(*torch.cuda.get_device_capability())
+    return variables
 
 
 def about(device: str) -> dict:
     """Return machine and versions."""
     import torch
 
-    found = {"date": datetime.now(timezone.utc).date().isoformat(), "python": platform.python_version()}
-    found |= {"torch": torch.__version__, "torch_cuda": torch.version.cuda, "cores": os.cpu_count()}
-    found["commit"] = output_of("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD") or None
+    facts = {"date": datetime.now(timezone.utc).date().isoformat(), "python": platform.python_version()}
+    facts |= {"torch": torch.__version__, "torch_cuda": torch.version.cuda, "cores": os.cpu_count()}
+    facts["commit"] = output_of("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD") or None
     if device == "cpu" or not torch.cuda.is_available():
-        return found | {"device": "cpu (dry run)" if device == "cpu" else "no GPU"}
+        return facts | {"device": "cpu (dry run)" if device == "cpu" else "no GPU"}
     p = torch.cuda.get_device_properties(0)
-    found |= {"device": p.name, "capability": f"{p.major}.{p.minor}", "multiprocessors": p.multi_processor_count}
-    found |= {
+    facts |= {"device": p.name, "capability": f"{p.major}.{p.minor}", "multiprocessors": p.multi_processor_count}
+    facts |= {
         "memory_mib": p.total_memory >> 20,
         "l2_mib": p.L2_cache_size >> 20,
         "cudnn": torch.backends.cudnn.version(),
     }
-    found["driver"] = (
+    facts["driver"] = (
         output_of("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader").split("\n")[0] or None
     )
-    return found
+    return facts
 
 
 def output_of(*command: str) -> str:

@@ -85,5 +85,5 @@ def captured(function: Callable[[], object]) -> Callable[[], None]:
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        kept = function()
-    return lambda: (graph.replay(), kept)[0]
+        output = function()
+    return lambda: (graph.replay(), output)[0]

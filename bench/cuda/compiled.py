@@ -65,9 +65,9 @@ def compile_all(nvcc: str, archs: str, work: Path) -> dict[str, str]:
     flags = [*setup.nvcc_flags(archs, device="cpu"), "-Werror=all-warnings", "-Xcompiler=-Werror,-fPIC"]
 
     def one(source: Path) -> tuple[str, str]:
-        kept = work / source.stem
-        kept.mkdir(parents=True, exist_ok=True)
-        place = ["--keep", f"--keep-dir={kept}", f"-I{ROOT}/csrc", "-c", str(source), "-o", str(kept / "out.o")]
+        folder = work / source.stem
+        folder.mkdir(parents=True, exist_ok=True)
+        place = ["--keep", f"--keep-dir={folder}", f"-I{ROOT}/csrc", "-c", str(source), "-o", str(folder / "out.o")]
         done = subprocess.run(
             [nvcc, *macros, *flags, *place], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
         )
@@ -83,7 +83,7 @@ def report(logs: dict[str, str], work: Path) -> list[dict]:
     """Return one row for each kernel: its file and name, and what was found for each architecture."""
     rows: dict[str, dict] = {}
     for stem, log in logs.items():
-        accesses = {arch: found for cubin in (work / stem).glob("*.cubin") for arch, found in accesses_in(cubin)}
+        accesses = {arch: counts for cubin in (work / stem).glob("*.cubin") for arch, counts in accesses_in(cubin)}
         for mangled, arch, facts in resources(log):
             row = rows.setdefault(mangled, {"file": f"{stem}.cu", "kernel": mangled})
             row[arch] = facts | accesses.get(arch, {}).get(mangled, {})
@@ -95,14 +95,14 @@ def report(logs: dict[str, str], work: Path) -> list[dict]:
 
 def resources(log: str) -> list[tuple[str, str, dict]]:
     """Return (mangled name, architecture, registers and spills) of each kernel in the output of ptxas -v."""
-    found = []
+    rows = []
     for part in re.split(r"(?=ptxas info\s+: Compiling entry function)", log)[1:]:
         name, arch = ENTRY.search(part).groups()
         stack, stores, loads = map(int, SPILLS.search(part).groups())
         registers = int(USED.search(part)[1])
         facts = {"registers": registers, "stack": stack, "spill_stores": stores, "spill_loads": loads}
-        found.append((name, arch, facts))
-    return found
+        rows.append((name, arch, facts))
+    return rows
 
 
 def accesses_in(cubin: Path) -> list[tuple[str, dict]]:
@@ -112,15 +112,15 @@ def accesses_in(cubin: Path) -> list[tuple[str, dict]]:
         return []
     text = subprocess.run([tool, "-c", str(cubin)], stdout=subprocess.PIPE, text=True, check=True).stdout
     arch = re.search(r"\.target\s+(sm_\w+)", text)[1]
-    found = {}
+    counts = {}
     for part in re.split(r"(?=\.section\s+\.text\.)", text)[1:]:
         name = re.match(r"\.section\s+\.text\.([\w$]+)", part)[1]
         widths = {"LDG": Counter(), "STG": Counter()}
         for access in ACCESS.finditer(part):
             width = next((w for w in access[0].split(".") if w in ("64", "128", "256", "U8", "U16")), "32")
             widths[access[1]][width] += 1
-        found[name] = {"loads": dict(sorted(widths["LDG"].items())), "stores": dict(sorted(widths["STG"].items()))}
-    return [(arch, found)]
+        counts[name] = {"loads": dict(sorted(widths["LDG"].items())), "stores": dict(sorted(widths["STG"].items()))}
+    return [(arch, counts)]
 
 
 def verdict(kernels: list[dict]) -> dict:

@@ -43,15 +43,15 @@ class EagerPyramid(Module):
     def forward(self, image: Tensor) -> OrderedDict:
         spectrum = fft.fftshift(fft.fft2(image), dim=AXES)
         high = fft.ifft2(fft.ifftshift(spectrum * self.high, dim=AXES)).real
-        found = OrderedDict(residual_highpass=high)
+        coefficients = OrderedDict(residual_highpass=high)
         lowpass = spectrum[:, :, None] * self.low
         for scale in range(self.height):
             mask = getattr(self, f"angles_{scale}") * getattr(self, f"high_{scale}")
             band = self.analysis_factor * lowpass * mask
-            found[scale] = fft.ifft2(fft.ifftshift(band, dim=AXES))
+            coefficients[scale] = fft.ifft2(fft.ifftshift(band, dim=AXES))
             lowpass = lowpass[(..., *self.inner[scale])] * getattr(self, f"low_{scale}")
-        found["residual_lowpass"] = fft.ifft2(fft.ifftshift(lowpass, dim=AXES)).real.squeeze(2)
-        return found
+        coefficients["residual_lowpass"] = fft.ifft2(fft.ifftshift(lowpass, dim=AXES)).real.squeeze(2)
+        return coefficients
 
     def recon_pyr(self, coefficients: OrderedDict) -> Tensor:
         spectrum = self._from_scale(coefficients, 0) * self.low

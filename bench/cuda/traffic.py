@@ -76,13 +76,13 @@ def op_case(name: str, size: tuple[int, int], planes: int) -> tuple[Callable, li
 
 def ideal_bytes(name: str, size: tuple[int, int]) -> int:
     """Return the ideal for 64x3 planes, from those of one and of two planes: masks are read once."""
-    found = []
+    sizes = []
     for planes in (1, 2):
         op, args = op_case(name, size, planes)
-        found.append(kernels.bytes_of(args) + kernels.bytes_of(op(*args)))
+        sizes.append(kernels.bytes_of(args) + kernels.bytes_of(op(*args)))
         if name.startswith(kernels.READ_TWICE):  # two kernels read the coefficients
-            found[-1] += kernels.args_coefficients(args)
-    return found[0] + (found[1] - found[0]) * (PLANES - 1)
+            sizes[-1] += kernels.args_coefficients(args)
+    return sizes[0] + (sizes[1] - sizes[0]) * (PLANES - 1)
 
 
 # --- Whole workloads ---
@@ -105,14 +105,14 @@ class TorchBytes(TorchDispatchMode):
         return out
 
 
-def fft_bytes(given: Tensor, out: Tensor, dimensions: int) -> int:
+def fft_bytes(x: Tensor, out: Tensor, dimensions: int) -> int:
     """Return the bytes of one pass for each dimension.
 
     The pass that reads or writes the real side of a real FFT moves half as many.
     """
-    larger = max(touched(given), touched(out)) if given.is_complex() == out.is_complex() else 0
-    complex_side = larger or touched(given if given.is_complex() else out)
-    return touched(given) + touched(out) + 2 * (dimensions - 1) * complex_side
+    larger = max(touched(x), touched(out)) if x.is_complex() == out.is_complex() else 0
+    complex_side = larger or touched(x if x.is_complex() else out)
+    return touched(x) + touched(out) + 2 * (dimensions - 1) * complex_side
 
 
 def is_view(func) -> bool:
@@ -150,17 +150,17 @@ def work_row(name: str, size: tuple[int, int], computed_by: str) -> dict:
 def work_counts(name: str, size: tuple[int, int], planes: int) -> tuple[int, int, int, int, int]:
     work = WORKS[name](size, planes)
     work()  # makes the masks
-    found: list[TorchBytes] = []
+    torch_bytes: list[TorchBytes] = []
 
     def run():
         with TorchBytes() as mode:
             work()
-        found.append(mode)
+        torch_bytes.append(mode)
 
     traffic = emulation.counted(run)
     totals = (sum(getattr(t, name) for t in traffic) for name in ("bytes", "wavefronts", "fewest_wavefronts"))
     ours, *shared = totals
-    return ours, found[0].ffts, found[0].others, *shared
+    return ours, torch_bytes[0].ffts, torch_bytes[0].others, *shared
 
 
 def implementations(size: tuple[int, int]) -> tuple[str, ...]:
@@ -210,19 +210,19 @@ def main() -> None:
     memory.CHUNK_BYTES["cpu"] = memory.SCRATCH_BYTES["cpu"] = 1 << 40  # one chunk, as for so few planes on a GPU
     plane_motion.store = store_as_cuda
     backend.is_untraced = lambda: True  # allows the ops on whole planes within TorchBytes, which is a dispatch mode
-    found = {"rows": [], "workloads": []}
+    result = {"rows": [], "workloads": []}
     for size in SIZES:
         for name in kernels.cases(1, ORIENTATIONS, size, FRAMES):
-            found["rows"].append(kernel_row(name, size))
-            print(found["rows"][-1], flush=True)
+            result["rows"].append(kernel_row(name, size))
+            print(result["rows"][-1], flush=True)
         for name in WORKS:
             for computed_by in implementations(size):
-                found["workloads"].append(work_row(name, size, computed_by))
-                print(found["workloads"][-1], flush=True)
+                result["workloads"].append(work_row(name, size, computed_by))
+                print(result["workloads"][-1], flush=True)
     del installed
     about = machine() | {"how": "counted in emulation, no time", "planes": "64x3, from a count of 16"}
     about |= {"orientations": ORIENTATIONS, "frames": FRAMES}
-    results.write(args.out, {"kind": "traffic", "machine": about} | found)
+    results.write(args.out, {"kind": "traffic", "machine": about} | result)
 
 
 if __name__ == "__main__":

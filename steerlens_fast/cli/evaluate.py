@@ -63,12 +63,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from ..evaluate.presets.presets import with_preset
     from ..evaluate.run import run_evaluation
 
-    given = vars(arguments)
+    values = vars(arguments)
     options = with_absolute_paths(given_fields(EvaluationConfig, arguments))
-    if "preset" in given:
-        options = with_preset(given["preset"], options)
-    run = {name: given[name] for name in RUN_HELP if name in given}
-    evaluation = run_evaluation(arguments.out, options, figures="no_figures" not in given, **run)
+    if "preset" in values:
+        options = with_preset(values["preset"], options)
+    run = {name: values[name] for name in RUN_HELP if name in values}
+    evaluation = run_evaluation(arguments.out, options, figures="no_figures" not in values, **run)
     write_stdout("\n".join(_summary_lines(evaluation)))
     return evaluation.code
 

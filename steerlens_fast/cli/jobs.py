@@ -58,15 +58,15 @@ def _with_folder(arguments: argparse.Namespace) -> argparse.Namespace:
     """Return the arguments, with the job's folder in ``out``."""
     from ..errors import USAGE, JobError
 
-    given = [folder for folder in (arguments.folder, arguments.out) if folder is not None]
+    folders = [folder for folder in (arguments.folder, arguments.out) if folder is not None]
     command = f"steerlens-fast {arguments.command}"
-    if not given:
+    if not folders:
         more = " --format gif --to morphs-gif/" if arguments.command == "export" else ""
         raise JobError(f'a job\'s folder must be given: "{command} morphs/{more}", or "{command} --out morphs/"', USAGE)
-    if len({os.path.abspath(folder) for folder in given}) > 1:
+    if len({os.path.abspath(folder) for folder in folders}) > 1:
         other = "; use --to for the folder to write" if "to" in vars(arguments) else ""
-        raise JobError(f"DIR and --out must both be the job's folder, got {given[0]} and {given[1]}{other}", USAGE)
-    arguments.out = given[0]
+        raise JobError(f"DIR and --out must both be the job's folder, got {folders[0]} and {folders[1]}{other}", USAGE)
+    arguments.out = folders[0]
     return arguments
 
 

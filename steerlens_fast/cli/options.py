@@ -95,8 +95,8 @@ def as_sentence(help: str) -> str:
 
 def given_fields(config: type, arguments: argparse.Namespace) -> dict:
     """Return the fields of a configuration that were given on the command line."""
-    given = vars(arguments)
-    return {field.name: given[field.name] for field in dataclasses.fields(config) if field.name in given}
+    values = vars(arguments)
+    return {field.name: values[field.name] for field in dataclasses.fields(config) if field.name in values}
 
 
 def _flags(field: dataclasses.Field) -> tuple[str, ...]:

@@ -128,22 +128,22 @@ def evaluate(
         for name, value in objects.items()
         if value is not None
     }
-    given = {"data": data, "driver": driver, "judges": judges, **options}
-    settings = {name: value for name, value in given.items() if name not in type_names}
+    arguments = {"data": data, "driver": driver, "judges": judges, **options}
+    settings = {name: value for name, value in arguments.items() if name not in type_names}
     settings = with_absolute_paths(settings) | type_names
     run_options = {"resume": resume, "overwrite": overwrite, "progress": progress, "figures": figures}
     return run_evaluation(output_folder(out), settings, **objects, **run_options)
 
 
-def _judges(given) -> Mapping[str, Callable] | list[str | os.PathLike]:
+def _judges(judges) -> Mapping[str, Callable] | list[str | os.PathLike]:
     """Return the judges as a mapping of callables, or as a list of names."""
     from ..errors import USAGE, JobError
 
-    if isinstance(given, (str, os.PathLike)):
-        return [given]
-    if isinstance(given, Mapping):
-        return given
-    if not isinstance(given, (list, tuple)) or not all(isinstance(one, (str, os.PathLike)) for one in given):
-        got = [type(one).__name__ for one in given] if isinstance(given, (list, tuple)) else type(given).__name__
+    if isinstance(judges, (str, os.PathLike)):
+        return [judges]
+    if isinstance(judges, Mapping):
+        return judges
+    if not isinstance(judges, (list, tuple)) or not all(isinstance(one, (str, os.PathLike)) for one in judges):
+        got = [type(one).__name__ for one in judges] if isinstance(judges, (list, tuple)) else type(judges).__name__
         raise JobError(f"judges must be a dict {{name: classifier}}, or a list of names, got {got}", USAGE)
-    return list(given)
+    return list(judges)

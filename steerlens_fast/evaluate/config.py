@@ -248,11 +248,11 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
             if not all(isinstance(value, str) for value in getattr(self, name)):
                 raise TypeError(f"{name} must be a list of str, got {getattr(self, name)!r}")
         for name in JUDGE_FIELDS:
-            given = getattr(self, name)
-            if not isinstance(given, tuple):
-                raise TypeError(f"{name} must have one value for each judge, got {given!r}")
-            if given and len(given) != len(self.judges):
-                raise ValueError(f"{name} must have one value for each of {len(self.judges)} judges, got {given}")
+            chosen = getattr(self, name)
+            if not isinstance(chosen, tuple):
+                raise TypeError(f"{name} must have one value for each judge, got {chosen!r}")
+            if chosen and len(chosen) != len(self.judges):
+                raise ValueError(f"{name} must have one value for each of {len(self.judges)} judges, got {chosen}")
         for name in ("families", "distances"):
             values = getattr(self, name) or ()
             if len(set(values)) != len(values):

@@ -34,8 +34,13 @@ def render_page(package: str, title: str, data: dict, images: str) -> str:
         If Jinja2 is not installed.
     """
     jinja2, markup = require_extra("cli", "jinja2"), require_extra("cli", "markupsafe").Markup
-    shared, own = (files(name).joinpath("page.css").read_text(encoding="utf-8") for name in (__package__, package))
-    style, script = markup(shared + own), markup(files(package).joinpath("page.js").read_text(encoding="utf-8"))
+    common_style, page_style = (
+        files(name).joinpath("page.css").read_text(encoding="utf-8") for name in (__package__, package)
+    )
+    style, script = (
+        markup(common_style + page_style),
+        markup(files(package).joinpath("page.js").read_text(encoding="utf-8")),
+    )
     policy = f"default-src 'none'; img-src {images}; style-src {_source(style)}; script-src {_source(script)}; "
     policy += "base-uri 'none'; form-action 'none'"
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)

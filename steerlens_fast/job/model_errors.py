@@ -109,8 +109,8 @@ def describe_error(
 
 
 def _argument_error(error: Exception, batch: Batch, targets: Sequence[int | None]) -> JobError:
-    given = [(target, item.path) for target, item in zip(targets, batch.items) if target is not None]
-    largest = f" (largest target in this batch: {max(given)[0]}, of {max(given)[1]})" if given else ""
+    known = [(target, item.path) for target, item in zip(targets, batch.items) if target is not None]
+    largest = f" (largest target in this batch: {max(known)[0]}, of {max(known)[1]})" if known else ""
     return JobError(f"{error}{largest}", USAGE)
 
 
@@ -159,8 +159,8 @@ def fixed_batch(text: str, sizes: set[int]) -> int | None:
         elif kind == "product":
             fixed, values, per_image = int(match[1]), int(match[1]) * int(match[2]), int(match[3])
         else:
-            fixed, given = sorted(map(int, match.groups()), key=lambda n: n in sizes)
-            per_image, values = 1, given
+            fixed, called_with = sorted(map(int, match.groups()), key=lambda n: n in sizes)
+            per_image, values = 1, called_with
         if fixed not in sizes and any(n * per_image == values for n in sizes):
             return fixed
     return None

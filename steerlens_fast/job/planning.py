@@ -177,8 +177,8 @@ def check_output_folder(out: Path, data) -> None:
         if out.resolve().is_relative_to(Path(data).resolve()):
             raise JobError(f"out must not be inside data, got {out} and {data}", USAGE)
     names = [] if not out.exists() else os.listdir(out)
-    own = (*FILES, *FOLDERS, *OTHER_FILES, TEMPORARY_PATTERN, BACKUP_PATTERN)
-    others = [name for name in names if not any(fnmatch(name, pattern) for pattern in own)]
+    job_names = (*FILES, *FOLDERS, *OTHER_FILES, TEMPORARY_PATTERN, BACKUP_PATTERN)
+    others = [name for name in names if not any(fnmatch(name, pattern) for pattern in job_names)]
     if names and not has_plan(out) and (".lock" not in names or others):
         raise JobError(
             f"out must be a new folder or a job's folder, got {out} with other files, e.g. {(others or names)[0]}",

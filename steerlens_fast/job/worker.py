@@ -57,10 +57,10 @@ class Worker:
         self.config, self.device, self.decoders = config, torch.device(device), decoders
         if self.device.index is not None:
             torch.cuda.set_device(self.device)  # since some models use kernels that run on the current device
-        given = config.model if model is None else model
+        spec = config.model if model is None else model
         self.source: Source = open_source_from_config(config) if source is None else source
         options = {**config.model_options, "data_channels": channels_of(self.source.description)}
-        self.loaded: LoadedModel = load_model(given, device=device, **options)
+        self.loaded: LoadedModel = load_model(spec, device=device, **options)
         self.lens = SteerableLens(self.loaded.model, preprocessing=self.loaded.preprocessing, **config.lens_options)
         self.lens.classifier = _TimedClassifier(self.lens.classifier)
         self.lens.warn_about_targets = False  # the records contain what it would warn about
@@ -246,11 +246,11 @@ class Worker:
     def _leave_out_failing_images(self, batch: Batch, targets: list[int | None], error: Exception) -> None:
         """Mark the images for which the model also raises an error in a batch of one."""
         good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
-        errors = {n: own for n in good if (own := self._error_at(batch, targets, n))}
+        errors = {n: image_error for n in good if (image_error := self._error_at(batch, targets, n))}
         if errors and len(errors) == len(good) and self._fails_for_other_images(batch, targets):
             self._raise_described(error, batch, targets)
-        for n, own in errors.items():
-            batch.loaded[n].failure = image_failure(own)
+        for n, image_error in errors.items():
+            batch.loaded[n].failure = image_failure(image_error)
             batch.pixels[n] = placeholder_for(batch.pixels.dtype)
 
     def _replace_placeholders(self, batch: Batch, targets: list[int | None], error: Exception) -> None:

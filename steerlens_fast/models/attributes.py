@@ -109,7 +109,7 @@ def _data_attribute(owner, name: str):
 
 
 def _is_state(module: nn.Module, value: Tensor) -> bool:
-    return any(value is own for own in (*module.buffers(), *module.parameters()))
+    return any(value is tensor for tensor in (*module.buffers(), *module.parameters()))
 
 
 def _read_config(config, spec: str) -> dict[str, tuple[str, object]]:

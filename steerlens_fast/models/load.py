@@ -235,14 +235,14 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _class_names(given) -> list[str] | None:
+def _class_names(names) -> list[str] | None:
     """Return the class names for the argument ``class_names`` of :func:`load_model`."""
-    if given is None:
+    if names is None:
         return None
     try:
-        if isinstance(given, (str, os.PathLike)):
-            return imagenet_names() if given == IMAGENET else read_class_names(expand_home(given))
-        return as_class_names("class_names", given)
+        if isinstance(names, (str, os.PathLike)):
+            return imagenet_names() if names == IMAGENET else read_class_names(expand_home(names))
+        return as_class_names("class_names", names)
     except (TypeError, ValueError, MissingExtra) as error:
         raise JobError(str(error), USAGE) from error
 

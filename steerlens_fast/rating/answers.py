@@ -89,11 +89,11 @@ def read_ratings(path: str | Path, key: dict) -> Ratings:
     if not isinstance(rater, str) or not rater.strip():
         raise JobError(f"rater must be a pseudonym, got {rater!r} in {file}", USAGE)
     known = {trial["id"] for trial in key["trials"]}
-    given = data.get("answers")
-    if not isinstance(given, list) or not all(isinstance(answer, dict) for answer in given):
-        raise JobError(f"answers must be a list of objects, got {given!r} in {file}", USAGE)
+    entries = data.get("answers")
+    if not isinstance(entries, list) or not all(isinstance(answer, dict) for answer in entries):
+        raise JobError(f"answers must be a list of objects, got {entries!r} in {file}", USAGE)
     answers: dict[str, dict] = {}
-    for answer in given:
+    for answer in entries:
         image = answer.get("id")
         if not isinstance(image, str) or image not in known:
             raise JobError(f"id must be that of an image of the form, got {image!r} in {file}", USAGE)

@@ -280,8 +280,8 @@ def _show_shard(
     job: JobMorphs, shard: int, trials: list[_Trial], judges: dict, show_source: bool
 ) -> Iterator[_TrialData]:
     check_undamaged(job.out, job.plan, shard)
-    wanted = {job.places[trial.morph][1] for trial in trials}
-    records = [r for r in read_records(job.out / "shards" / f"{shard_name(shard)}.jsonl") if r["index"] in wanted]
+    indices = {job.places[trial.morph][1] for trial in trials}
+    records = [r for r in read_records(job.out / "shards" / f"{shard_name(shard)}.jsonl") if r["index"] in indices]
     frames = as_8_bit(read_frames(job.out, job.config["format"], shard, records))
     rows = {record["index"]: row for row, record in enumerate(records)}
     at = [rows[job.places[trial.morph][1]] for trial in trials]

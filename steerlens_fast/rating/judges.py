@@ -27,9 +27,9 @@ def load_judges(judges: Judges, channels: int) -> dict[str, LoadedModel]:
     """
     if isinstance(judges, (str, os.PathLike)):
         judges = [judges]
-    given = judges if isinstance(judges, Mapping) else dict(zip(short_names([str(j) for j in judges]), judges))
+    named = judges if isinstance(judges, Mapping) else dict(zip(short_names([str(j) for j in judges]), judges))
     loaded = {}
-    for name, spec in given.items():
+    for name, spec in named.items():
         try:
             loaded[name] = load_model(spec, data_channels=channels)
         except JobError as error:

@@ -127,10 +127,10 @@ def tally(
 def _unanswered(ratings: list[Ratings], images: int) -> list[str]:
     notes = []
     for one in ratings:
-        given = {n: sum(a[n] is not None for a in one.answers.values()) for n in ("choice", "naturalness")}
+        counts = {n: sum(a[n] is not None for a in one.answers.values()) for n in ("choice", "naturalness")}
         if one.answered < 2 * images:
-            missing = f"{images - given['choice']} of {images} images without a choice"
-            notes.append(f"rater {one.rater}: {missing}, {images - given['naturalness']} without naturalness")
+            missing = f"{images - counts['choice']} of {images} images without a choice"
+            notes.append(f"rater {one.rater}: {missing}, {images - counts['naturalness']} without naturalness")
     return notes
 
 

@@ -140,8 +140,8 @@ def test_gpu_has_one_allocator():
 
 
 def test_exponents_are_fitted_to_the_largest_values():
-    (found,) = growth(0.75)["exponents"]
-    assert found["exponent"] == pytest.approx(0.75) and (found["from"], found["to"]) == (8, 32)
+    (result,) = growth(0.75)["exponents"]
+    assert result["exponent"] == pytest.approx(0.75) and (result["from"], result["to"]) == (8, 32)
     with_a_constant = [(2**i, 1.0 + 2.0**i) for i in range(12)]
     assert exponents.fit(with_a_constant)["exponent"] == pytest.approx(1, abs=0.01)
     assert exponents.fit([(1, 1.0)]) is None
@@ -154,8 +154,8 @@ def test_results_have_one_line_per_row(tmp_path):
     }
     (tmp_path / "raw.json").write_text(json.dumps(raw))
     results.write(tmp_path / "kept.json", results.collect([tmp_path / "raw.json"]))
-    kept = results.read(tmp_path / "kept.json")
-    assert kept == {"kind": "speed", "machine": {"cpu": "x"}, "rows": [{"work": "a", "seconds": {"ours": 0.1235}}]}
+    reread = results.read(tmp_path / "kept.json")
+    assert reread == {"kind": "speed", "machine": {"cpu": "x"}, "rows": [{"work": "a", "seconds": {"ours": 0.1235}}]}
     assert len([line for line in (tmp_path / "kept.json").read_text().splitlines() if '"work"' in line]) == 1
 
 

@@ -201,24 +201,24 @@ def test_precisions_other_than_float32(dtype):
 
 @pytest.mark.parametrize("batch, calls", [(None, [7]), (7, [7]), (99, [7]), (3, [3, 3, 1]), (1, [1] * 7)])
 def test_one_model_call_per_batch(batch, calls):
-    model, seen = counting(network().eval())
+    model, recorded = counting(network().eval())
     classifier, x = Classifier(model), images(7)
     classifier.gradient(x, toward_two, batch=batch)
-    assert seen == calls
+    assert recorded == calls
     classifier.outputs(x, batch=batch)
-    assert seen == calls * 2
+    assert recorded == calls * 2
 
 
 def test_losses_get_the_indices_of_their_samples():
-    target, seen = torch.tensor([0, 1, 2, 3, 4, 0, 1]), []
+    target, recorded = torch.tensor([0, 1, 2, 3, 4, 0, 1]), []
 
     def losses(outputs, at):
-        seen.append((at.start, at.stop))
+        recorded.append((at.start, at.stop))
         return loss("logit", outputs, *resolve_target(target[at], outputs))
 
     model, x = network().eval(), images(7)
     gradient, _ = Classifier(model).gradient(x, losses, batch=3)
-    assert seen == [(0, 3), (3, 6), (6, 7)]
+    assert recorded == [(0, 3), (3, 6), (6, 7)]
     each = lambda o: -o.gather(1, target[:, None])[:, 0]
     assert_close(gradient, plain(model, x, each)[0], "classifier")
 
@@ -255,10 +255,10 @@ def test_batch_is_freed_before_the_next():
 
 @pytest.mark.parametrize("per_sample", [torch.rand(7), torch.rand(7, 1)], ids=["N", "N x 1"])
 def test_additional_arguments(per_sample):
-    seen = []
+    recorded = []
 
     def model(x, *args):
-        seen.append(args)
+        recorded.append(args)
         scale = args[0].reshape(-1, 1) * args[1]
         return x.flatten(1) * scale
 
@@ -268,8 +268,8 @@ def test_additional_arguments(per_sample):
     whole = Classifier(model).gradient(x, toward_two, args)
     parts = Classifier(model).gradient(x, toward_two, args, batch=3)
     assert_close(parts[0], whole[0], "classifier")
-    assert [len(a[0]) for a in seen] == [7, 3, 3, 1]
-    assert all(a[1].shape == () and a[2] is word and a[3].shape == (3,) and a[4] is None for a in seen)
+    assert [len(a[0]) for a in recorded] == [7, 3, 3, 1]
+    assert all(a[1].shape == () and a[2] is word and a[3].shape == (3,) and a[4] is None for a in recorded)
 
 
 def test_single_or_no_additional_argument():
@@ -293,10 +293,10 @@ class InPlace(nn.Module):
 
 def test_models_that_work_in_place():
     x, scale = images(), torch.ones(4)
-    kept = x.clone()
+    original = x.clone()
     gradient, _ = Classifier(InPlace()).gradient(x, toward_two, scale, batch=3)
     Classifier(InPlace(), lambda x: x.mul_(2)).outputs(x, scale)
-    assert torch.equal(x, kept)
+    assert torch.equal(x, original)
     assert (scale == 1).all()
     assert (gradient.flatten(1).sum(1) == -3).all()
 
@@ -390,13 +390,13 @@ def test_batch_statistics_are_used_and_kept(wrap):
     model, x = network().train(), images()
     expected = plain(copy.deepcopy(model), x)
     before = state_of(model)
-    made = wrap(model)
-    buffers = {k: b.clone() for k, b in made.named_buffers()}
-    classifier = Classifier(made)
+    wrapped = wrap(model)
+    buffers = {k: b.clone() for k, b in wrapped.named_buffers()}
+    classifier = Classifier(wrapped)
     for _ in range(2):
         assert_same(classifier, expected, x)
     assert_untouched(before, state_of(model))
-    assert all(torch.equal(b, buffers[k]) for k, b in made.named_buffers())
+    assert all(torch.equal(b, buffers[k]) for k, b in wrapped.named_buffers())
     with pytest.warns(UserWarning, match="training mode.*not changed"):
         classifier.warn_if_training()
     assert model.training
@@ -426,23 +426,23 @@ def test_buffers_written_in_eval_mode_are_kept():
 
 def test_compiled_models_buffers_stay_where_cuda_graphs_know_them():
     model = network().eval()
-    ours, seen = model[1].running_mean.data_ptr(), []
-    model[1].register_forward_pre_hook(lambda m, _: seen.append(m.running_mean.data_ptr()))
+    ours, recorded = model[1].running_mean.data_ptr(), []
+    model[1].register_forward_pre_hook(lambda m, _: recorded.append(m.running_mean.data_ptr()))
     classifier = Classifier(torch.compile(model, backend="eager"))
     classifier.outputs(images())
-    assert seen == [ours]
+    assert recorded == [ours]
     model.train()
     classifier.outputs(images())
-    assert seen[1] != ours
+    assert recorded[1] != ours
 
 
 def test_program_exported_in_training_mode_keeps_its_buffers():
     model = network().train()
     program = torch.export.export(model, (images(),))
-    made = program.module()
-    before = {k: b.clone() for k, b in made.named_buffers()}
-    Classifier(made).gradient(images(), toward_two)
-    assert all(torch.equal(b, before[k]) for k, b in made.named_buffers())
+    module = program.module()
+    before = {k: b.clone() for k, b in module.named_buffers()}
+    Classifier(module).gradient(images(), toward_two)
+    assert all(torch.equal(b, before[k]) for k, b in module.named_buffers())
 
 
 def test_pending_graph_of_the_callers_stays_valid():
@@ -527,16 +527,16 @@ def test_callers_defaults():
 
 
 def test_memory_formats():
-    model, seen = network().eval(), []
+    model, recorded = network().eval(), []
 
     def forward(x):
-        seen.append(x.is_contiguous(memory_format=torch.channels_last))
+        recorded.append(x.is_contiguous(memory_format=torch.channels_last))
         return model(x)
 
     x = images().to(memory_format=torch.channels_last)
     gradient, _ = Classifier(forward).gradient(x, toward_two, batch=2)
     Classifier(forward).outputs(x)
-    assert all(seen)
+    assert all(recorded)
     assert gradient.is_contiguous(memory_format=torch.channels_last)
     assert_close(gradient, plain(model, x)[0], "classifier")
     expanded = images(1).expand(4, *SHAPE)
@@ -638,8 +638,8 @@ def test_transform_in_training_mode_does_not_warn():
     model = network().eval()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for made in (model, lambda x: x, model.forward):
-            Classifier(made, preprocessing=nn.Identity()).warn_if_training()
+        for transform in (model, lambda x: x, model.forward):
+            Classifier(transform, preprocessing=nn.Identity()).warn_if_training()
 
 
 # --- Bad input

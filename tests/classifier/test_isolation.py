@@ -26,15 +26,15 @@ class Drawing(nn.Module):
         self.numpy, self.legacy = np.random.default_rng(1), np.random.RandomState(1)
 
     def forward(self, x):
-        own = self.python.random() + self.numpy.random() + self.legacy.rand()
-        noise = torch.rand(()) + torch.rand((), generator=self.torch) + random.random() + np.random.rand() + own
+        drawn = self.python.random() + self.numpy.random() + self.legacy.rand()
+        noise = torch.rand(()) + torch.rand((), generator=self.torch) + random.random() + np.random.rand() + drawn
         return self.head(x.flatten(1) * noise)
 
 
 def states(model):
     """Return the state of every generator that :class:`Drawing` uses."""
-    own = (model.torch.get_state(), model.python.getstate(), model.numpy.bit_generator.state)
-    return (*own, model.legacy.get_state(), torch.get_rng_state(), random.getstate(), np.random.get_state())
+    model_states = (model.torch.get_state(), model.python.getstate(), model.numpy.bit_generator.state)
+    return (*model_states, model.legacy.get_state(), torch.get_rng_state(), random.getstate(), np.random.get_state())
 
 
 def test_generators_of_the_caller_are_unchanged():
@@ -105,12 +105,12 @@ def test_states_are_read_and_written_only_if_a_number_was_drawn(monkeypatch):
 def test_seeded_streams_repeat_and_leave_no_trace():
     draw = lambda: (torch.rand(2).tolist(), random.random(), np.random.rand())
     before = torch.get_rng_state(), random.getstate(), repr(np.random.get_state())
-    found = []
+    results = []
     for seed in [(0, 3), (0, 3), (0, 4), (1, 3), (0, 3, "x")]:
         with RandomStream(seed=seed):
-            found.append(draw())
-    assert found[0] == found[1]
-    assert len({str(f) for f in found}) == 4
+            results.append(draw())
+    assert results[0] == results[1]
+    assert len({str(f) for f in results}) == 4
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (random.getstate(), repr(np.random.get_state())) == before[1:]
 
@@ -192,9 +192,9 @@ def run(script):
 
 def test_fork_during_a_long_model_call_leaves_the_child_free():
     """The child does not wait for a thread that it does not have, and its buffers are not those of the call."""
-    found = run(FORK)
-    assert found.returncode == 0, found.stderr
-    assert found.stderr.count("RuntimeWarning: the process was forked while a model call") == 1
+    result = run(FORK)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("RuntimeWarning: the process was forked while a model call") == 1
 
 
 INTERRUPT = """
@@ -241,8 +241,8 @@ assert handled == [signal.SIGTERM] and signal.getsignal(signal.SIGTERM) is handl
 
 
 def test_signals_during_the_wait_before_a_fork_are_handled_after_it():
-    found = run(INTERRUPT)
-    assert found.returncode == 0, found.stderr
+    result = run(INTERRUPT)
+    assert result.returncode == 0, result.stderr
 
 
 DRAW = """
@@ -288,8 +288,8 @@ sys.exit(status)
 
 
 def test_fork_while_a_model_draws_leaves_the_child_with_free_generators():
-    found = run(DRAW)
-    assert found.returncode == 0, found.stderr
+    result = run(DRAW)
+    assert result.returncode == 0, result.stderr
 
 
 LOADER = """
@@ -309,8 +309,8 @@ assert torch.equal(Classifier(Loading().eval()).outputs(images), images.flatten(
 
 
 def test_model_may_fork_worker_processes():
-    found = run(LOADER)
-    assert found.returncode == 0, found.stderr
+    result = run(LOADER)
+    assert result.returncode == 0, result.stderr
 
 
 def test_generator_of_a_gpu_is_left_alone_in_a_forked_child(monkeypatch):

@@ -140,9 +140,9 @@ def test_targets_made_in_inference_mode(target):
 
 
 def test_target_is_copied_not_kept():
-    given = torch.tensor(INDICES)
-    resolved, _ = resolve_target(given, scores(*FLAT))
-    assert given.tolist() == INDICES
+    target = torch.tensor(INDICES)
+    resolved, _ = resolve_target(target, scores(*FLAT))
+    assert target.tolist() == INDICES
     assert resolved.tolist() == INDICES
 
 
@@ -270,10 +270,10 @@ NLL_IS_ACCURATE_AT_EVERY_PROBABILITY = [
 def check_nll_is_accurate_at_every_probability(dtype, row, value, gradient):
     leaf = torch.tensor([row, [0.0, 1.0, 2.0]], dtype=dtype, requires_grad=True)
     losses = loss("nll", leaf, torch.tensor([0, 0]), torch.tensor([1, 1]))
-    (found,) = torch.autograd.grad(losses.sum(), leaf)
+    (actual,) = torch.autograd.grad(losses.sum(), leaf)
     options = {"rtol": 2e-6 if dtype == torch.float32 else 1e-11, "atol": 0.0}
     torch.testing.assert_close(losses[0], torch.tensor(value, dtype=dtype), **options)
-    torch.testing.assert_close(found[0], torch.tensor(gradient, dtype=dtype), **options)
+    torch.testing.assert_close(actual[0], torch.tensor(gradient, dtype=dtype), **options)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -321,9 +321,9 @@ def test_gradient_without_a_graph_of_the_loss_is_that_of_autograd(objective, dty
         target, source = resolve_target([0, 1, 2, 3, 4, 0, 1], outputs)
         (expected,) = torch.autograd.grad(loss(objective, outputs, target, source).sum(), outputs)
         start, gradient = gradient_start(objective, outputs, target, source)
-        (found,) = torch.autograd.grad(start, outputs, gradient)
-        torch.testing.assert_close(found, expected, equal_nan=True, **tolerance)
-        assert torch.equal(found.nan_to_num().signbit(), expected.nan_to_num().signbit())
+        (actual,) = torch.autograd.grad(start, outputs, gradient)
+        torch.testing.assert_close(actual, expected, equal_nan=True, **tolerance)
+        assert torch.equal(actual.nan_to_num().signbit(), expected.nan_to_num().signbit())
 
 
 def test_margin_toward_the_source_has_no_gradient():
@@ -334,9 +334,9 @@ def test_margin_toward_the_source_has_no_gradient():
 
 
 def test_callable_gets_outputs_and_resolved_target():
-    for shape, given in ((FLAT, INDICES), (DEEP, POSITIONS)):
+    for shape, indices in ((FLAT, INDICES), (DEEP, POSITIONS)):
         outputs = scores(*shape)
-        target, source = resolve_target(given, outputs)
+        target, source = resolve_target(indices, outputs)
         objective = Mock(return_value=outputs.flatten(1).sum(1))
         assert loss(objective, outputs, target, source) is objective.return_value
         assert [*map(id, objective.call_args.args)] == [id(outputs), id(target)]

@@ -53,8 +53,10 @@ def off_by(a, b) -> int:
 
 def test_every_file_of_the_zoo_gives_its_pixels_or_its_reason(zoo_files):
     folder, expected = zoo_files
-    found = {name: outcome((folder / name).read_bytes, max_pixels=zoo.MAX_PIXELS) for name in [*zoo.good(), *zoo.bad()]}
-    assert {name: got for name, got in found.items() if not is_expected(expected[name], got)} == {}
+    actual = {
+        name: outcome((folder / name).read_bytes, max_pixels=zoo.MAX_PIXELS) for name in [*zoo.good(), *zoo.bad()]
+    }
+    assert {name: got for name, got in actual.items() if not is_expected(expected[name], got)} == {}
 
 
 def test_listing_of_the_zoo_has_all_images(zoo_files):
@@ -371,9 +373,9 @@ def check_squares_are_those_of_torchvision(interpolation, size, crop_pct):
     crop = transforms.CenterCrop(size)
     for n, (height, width) in enumerate(SIZES):
         for image in random_images(height, width, n):
-            wanted = np.asarray(crop(resize(image)))
+            expected = np.asarray(crop(resize(image)))
             got = resize_and_crop(image, (size, size), crop_pct=crop_pct, interpolation=interpolation)
-            assert np.array_equal(got, np.atleast_3d(wanted).transpose(2, 0, 1)), (height, width)
+            assert np.array_equal(got, np.atleast_3d(expected).transpose(2, 0, 1)), (height, width)
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
@@ -394,8 +396,8 @@ def test_all_sizes_are_those_of_timm(size, crop_pct):
     )
     for n, (height, width) in enumerate(SIZES):
         image = random_images(height, width, n)[0]
-        wanted = torch.as_tensor(np.asarray(transform(image)))
-        assert torch.equal(torch.tensor(resize_and_crop(image, size, crop_pct=crop_pct)), wanted), (height, width)
+        expected = torch.as_tensor(np.asarray(transform(image)))
+        assert torch.equal(torch.tensor(resize_and_crop(image, size, crop_pct=crop_pct)), expected), (height, width)
 
 
 def random_images(height, width, seed):

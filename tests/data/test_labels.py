@@ -32,8 +32,8 @@ WRONG += [np.bool_(True), np.float32(0.5), 1j, [1], b"\xff", {}, np.arange(2)]
 
 
 def check_whole_numbers_of_any_type_are_ints(value):
-    found = parse_class(value, "here")
-    assert found == 10 and type(found) is int
+    result = parse_class(value, "here")
+    assert result == 10 and type(result) is int
 
 
 def test_whole_numbers_of_any_type_are_ints():
@@ -148,10 +148,10 @@ def labels(make, folder, values):
 @pytest.mark.parametrize("make", SOURCES)
 def test_every_source_gives_the_same_labels(make, tmp_path):
     """Numbers are sorted as numbers, not as words: 10 comes after 2."""
-    wanted = [0, 1, 2, 10]
-    for n, values in enumerate([wanted, [0.0, 1.0, 2.0, 10.0], ["0", "1", "2", "10"], ["0.0", "1.0", "2.0", "10.0"]]):
+    expected = [0, 1, 2, 10]
+    for n, values in enumerate([expected, [0.0, 1.0, 2.0, 10.0], ["0", "1", "2", "10"], ["0.0", "1.0", "2.0", "10.0"]]):
         (tmp_path / str(n)).mkdir()
-        assert labels(make, tmp_path / str(n), values) == (wanted, None)
+        assert labels(make, tmp_path / str(n), values) == (expected, None)
     (tmp_path / "names").mkdir()
     assert labels(make, tmp_path / "names", ["cat", "n02", "ant", "cat"]) == ([1, 2, 0, 1], ["ant", "cat", "n02"])
 

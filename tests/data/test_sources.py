@@ -497,11 +497,11 @@ def test_tars_have_the_same_samples_however_they_are_named(tmp_path):
     """A folder, a brace pattern, a glob or a file gives the same samples with labels, read from inside the tars."""
     for n in range(4):
         shard(tmp_path / f"train-{n:03}.tar", range(5 * n, 5 * n + 5))
-    wanted = [(f"train-{n // 5:03}/{n:04}", n % 3) for n in range(20)]
+    expected = [(f"train-{n // 5:03}/{n:04}", n % 3) for n in range(20)]
     for data in (tmp_path, tmp_path / "train-{000..003}.tar", f"{tmp_path}/*.tar", f"{tmp_path}/train-00[0-3].tar"):
-        assert listed(data) == wanted, data
-    assert listed(tmp_path / "train-002.tar") == wanted[10:15]
-    assert listed(tmp_path / "train-{001,003}.tar") == wanted[5:10] + wanted[15:]
+        assert listed(data) == expected, data
+    assert listed(tmp_path / "train-002.tar") == expected[10:15]
+    assert listed(tmp_path / "train-{001,003}.tar") == expected[5:10] + expected[15:]
     source = open_source(tmp_path)
     assert source.description == {"kind": "webdataset", "tars": [str(tmp_path / f"train-{n:03}.tar") for n in range(4)]}
     items = list(source.listing())
@@ -535,11 +535,11 @@ def test_members_of_a_tar_are_grouped_into_samples(tmp_path, format):
     path = tar(tmp_path / "t.tar", members, format)
     source = open_source(path)
     items = list(source.listing())
-    wanted = {"t/a/1": (b"one", 4), "t/b.c/2": (b"two", 6), "t/3": (b"three", None), "t/4": (b"four", None)}
-    wanted |= {"t/5": (None, None), f"t/{'x' * 90}": (b"long", None)}
+    expected = {"t/a/1": (b"one", 4), "t/b.c/2": (b"two", 6), "t/3": (b"three", None), "t/4": (b"four", None)}
+    expected |= {"t/5": (None, None), f"t/{'x' * 90}": (b"long", None)}
     if format != tarfile.USTAR_FORMAT:
-        wanted |= {f"t/{'é' * 150}/日": (b"longer", None), os.fsdecode(b"t/caf\xe9"): (b"bytes", None)}
-    assert {item.key for item in items} == set(wanted)
+        expected |= {f"t/{'é' * 150}/日": (b"longer", None), os.fsdecode(b"t/caf\xe9"): (b"bytes", None)}
+    assert {item.key for item in items} == set(expected)
     assert source.left_out.as_dict() == {
         "hidden": {"count": 1, "examples": ["t.tar!__MACOSX/._3.jpg"]},
         "not an image": {"count": 1, "examples": ["t.tar!only-text.txt"]},
@@ -550,7 +550,7 @@ def test_members_of_a_tar_are_grouped_into_samples(tmp_path, format):
         },
     }
     for item in items:
-        data, label = wanted[item.key]
+        data, label = expected[item.key]
         assert item.label == label
         assert reason(source, item) == "empty" if data is None else source.read(item) == data
     write_listing(tmp_path / "items.jsonl", items, 4)
@@ -769,9 +769,9 @@ def check_arrays(tmp_path, array, layout, kind):
     assert items[7].path == f"images.{kind}[7]" and items[7].label is None
     dtype = np.uint8 if array.dtype == np.uint8 else np.float32
     for item in items:
-        wanted = array[item.index].transpose(1, 2, 0) if layout == "NCHW" else array[item.index]
+        expected = array[item.index].transpose(1, 2, 0) if layout == "NCHW" else array[item.index]
         got = open_source(path).read(item)
-        assert got.dtype == dtype and np.array_equal(got, wanted.astype(dtype))
+        assert got.dtype == dtype and np.array_equal(got, expected.astype(dtype))
 
 
 @pytest.mark.parametrize("kind", ["npy", "safetensors"])
@@ -791,8 +791,8 @@ def test_labels_of_arrays_are_read(tmp_path):
     both = {"images": torch.tensor(BYTES), "labels": torch.arange(12) % 3, "z": torch.zeros(2, 2, 2, 2)}
     safetensors.save_file(both, tmp_path / "x.safetensors")
     assert listed(tmp_path / "x.safetensors") == [(f"{n:02}", n % 3) for n in range(12)]
-    given = listed(tmp_path / "x.safetensors", labels=str(tmp_path / "z.npy"))
-    assert given == [(f"{n:02}", n % 4) for n in range(12)]
+    with_labels = listed(tmp_path / "x.safetensors", labels=str(tmp_path / "z.npy"))
+    assert with_labels == [(f"{n:02}", n % 4) for n in range(12)]
 
 
 def test_bfloat16_tensors_are_read(tmp_path):
@@ -971,9 +971,9 @@ def test_attributes_that_are_no_labels_are_ignored(attributes):
 def test_keys_of_a_data_set_are_used():
     """Keys come from the data set's attribute or, by reading each item once, from its triples."""
     data = Numbers(key=lambda n: f"image/{n}")
-    wanted = [(f"image/{n}", n % 3) for n in range(12)]
-    wanted[5] = ("05", None)  # item 5 cannot be read
-    assert listed(data) == wanted
+    expected = [(f"image/{n}", n % 3) for n in range(12)]
+    expected[5] = ("05", None)  # item 5 cannot be read
+    assert listed(data) == expected
     data = Numbers(keys=[f"k{n}" for n in range(12)], targets=list(range(12)))
     assert listed(data) == [(f"k{n}", n) for n in range(12)] and data.reads == 0
     check_source_error("key must be a relative path", Numbers(keys=["../a"] * 12))
@@ -1090,8 +1090,8 @@ def test_torchvision_data_sets_are_read():
         source = open_source(whole)
         for item in source.listing():
             image, label = source.read_with_label(item)
-            wanted, target = data[item.index + offset]
-            assert label == int(target) and np.array_equal(np.asarray(decode(image)), np.asarray(wanted))
+            expected, target = data[item.index + offset]
+            assert label == int(target) and np.array_equal(np.asarray(decode(image)), np.asarray(expected))
 
 
 # --- Hugging Face ----------------------------------------------------------------------------------------------------

@@ -78,8 +78,8 @@ SINGLE_CLASS_IS_THE_TARGET_OF_ALL = [
 
 
 def check_single_class_is_the_target_of_all(value):
-    found, rule = targets(value)
-    assert found == {item.key: 2 for item in items()}
+    result, rule = targets(value)
+    assert result == {item.key: 2 for item in items()}
     assert json.loads(json.dumps(rule.description)) == {"kind": "class", "class": "eel" if value == "eel" else 2}
 
 
@@ -89,10 +89,10 @@ def test_single_class_is_the_target_of_all():
 
 
 def test_digits_are_class_numbers_even_if_a_class_has_that_name():
-    found, _ = targets("1", names=["5", "1", "0"])
-    assert set(found.values()) == {1}
-    found, _ = targets("0", names=["5", "1", "0"])
-    assert set(found.values()) == {0}
+    result, _ = targets("1", names=["5", "1", "0"])
+    assert set(result.values()) == {1}
+    result, _ = targets("0", names=["5", "1", "0"])
+    assert set(result.values()) == {0}
 
 
 MAPS = [
@@ -108,9 +108,9 @@ MAPS = [
 
 
 def check_map_gives_targets_by_label(value):
-    found, rule = targets(value)
+    result, rule = targets(value)
     goes = {1: 3, 3: 0, None: None}  # an item without a label is kept, and fails when it is read
-    assert found == {item.key: goes[item.label] for item in items() if item.label in goes}
+    assert result == {item.key: goes[item.label] for item in items() if item.label in goes}
     assert rule.dropped == sum(item.label in (0, 2) for item in items()) > 0
     assert rule.description["kind"] == "map" and len(json.loads(json.dumps(rule.description))["map"]) == 2
 
@@ -123,8 +123,8 @@ def test_map_gives_targets_by_label_and_drops_other_labels():
 def test_map_in_a_json_file_is_that_map(tmp_path):
     file = written(tmp_path / "m.json", json.dumps({"1": 3, "fox": "cat"}))
     for value in (file, Path(file)):
-        found, rule = targets(value)
-        assert (found, rule.description) == (
+        result, rule = targets(value)
+        assert (result, rule.description) == (
             targets({1: 3, "fox": "cat"})[0],
             parse_target({1: 3, "fox": "cat"}).description,
         )
@@ -153,8 +153,8 @@ CSV = {
 def check_csv_gives_targets_by_key_or_path(tmp_path, text):
     file = tmp_path / "t.csv"
     file.write_bytes(text.encode())
-    found, rule = targets(str(file))
-    assert found == {"a/1": 3, "a/2": 0, "a/4": 1}
+    result, rule = targets(str(file))
+    assert result == {"a/1": 3, "a/2": 0, "a/4": 1}
     assert rule.dropped == len(items()) - 3
     assert rule.description == {"kind": "csv", "path": str(file), "sha256": sha256_of(file)}
 
@@ -176,9 +176,9 @@ def test_items_are_read_only_as_needed(tmp_path):
     """For every rule, items are read only as far as needed."""
     file = written(tmp_path / "t.csv", "key,target\n" + "".join(f"a/{n},1\n" for n in range(100)))
     for value in ("least", "label", 3, {0: 1, 1: 1, 2: 1, 3: 1}, file):
-        taken = []
-        stream = parse_target(value).resolve(taken.append(item) or item for item in items(100))
-        assert len([next(stream) for _ in range(3)]) == 3 == len(taken)
+        read = []
+        stream = parse_target(value).resolve(read.append(item) or item for item in items(100))
+        assert len([next(stream) for _ in range(3)]) == 3 == len(read)
 
 
 def test_each_resolve_counts_from_zero():
@@ -200,9 +200,9 @@ def test_label_that_is_known_after_reading_gets_its_target():
 def test_placeholders_get_class_0_and_leave_the_others_unchanged():
     """The lens gets targets in captum's form: a list with one class per sample, or a rank."""
     images, lens = torch.rand(3, 3, 16, 16), SteerableLens(linear())
-    given = batch_target(parse_target("label"), [4, None, 2])
-    assert given == [4, 0, 2]
-    assert lens.morph(images, given, factors=1.0, score="none").target.tolist() == [4, 0, 2]
+    batch = batch_target(parse_target("label"), [4, None, 2])
+    assert batch == [4, 0, 2]
+    assert lens.morph(images, batch, factors=1.0, score="none").target.tolist() == [4, 0, 2]
     rank = batch_target(parse_target("least"), [None, 1, None])
     least = linear()(images).argmin(1)
     assert torch.equal(lens.morph(images, rank, factors=1.0, score="none").target, least)

@@ -61,11 +61,11 @@ def build(kind: str = "plain", sources: list[Path] | None = None, csrc: Path = C
 def compiled(source: Path, flags: list[str], csrc: Path) -> Path:
     macros = [f"-D{name}={value}" for name, value in setup.MACROS]
     includes = [f"-I{HERE / 'device'}", f"-I{csrc}", *setup.system_includes("cpu")]
-    kept = [flag for flag in setup.CXX_FLAGS if flag not in ("-O3", "-g0")]
-    command = [*CXX, *kept, *COMMON, *flags, *macros, *includes]
-    own = source.is_relative_to(HERE / "device")
+    cxx_flags = [flag for flag in setup.CXX_FLAGS if flag not in ("-O3", "-g0")]
+    command = [*CXX, *cxx_flags, *COMMON, *flags, *macros, *includes]
+    is_emulation = source.is_relative_to(HERE / "device")
     shared = [path for path in sorted(csrc.glob("**/*.h")) if "cpu" not in path.relative_to(csrc).parts]
-    headers = sorted((HERE / "device").glob("*.h")) if own else [*shared, CUDA_RUNTIME]
+    headers = sorted((HERE / "device").glob("*.h")) if is_emulation else [*shared, CUDA_RUNTIME]
     target = BUILD / f"{source.stem}-{digest(command, source, *headers)}.o"
     if not target.exists():
         run([*command, "-x", "c++", "-c", str(source), "-o", f"{target}.{os.getpid()}"])
@@ -89,10 +89,10 @@ def linked(objects: list[Path], flags: list[str]) -> Path:
 
 
 def digest(command: list[str], *files: Path) -> str:
-    found = hashlib.sha256(repr([command, torch.__version__, sys.version, compiler()]).encode())
+    result = hashlib.sha256(repr([command, torch.__version__, sys.version, compiler()]).encode())
     for file in files:
-        found.update(file.read_bytes())
-    return found.hexdigest()[:20]
+        result.update(file.read_bytes())
+    return result.hexdigest()[:20]
 
 
 def compiler() -> str:

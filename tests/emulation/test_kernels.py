@@ -86,12 +86,12 @@ def test_chunks_of_frames_do_not_change_a_bit():
     frames = 48 * 1024
     x, g, factors, _, *options = plane_args(1, frames, 16, 16)["morph_planes"]
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measured:
-        found = RAW.morph_planes(x, g, factors, factors, *options)
+        result = RAW.morph_planes(x, g, factors, factors, *options)
     allocated = [event.self_cpu_memory_usage for event in measured.events()]
-    assert found.nbytes < max(allocated) <= MAX_WORKSPACE_BYTES
+    assert result.nbytes < max(allocated) <= MAX_WORKSPACE_BYTES
     for few in torch.arange(frames).split(frames // 2):
         few = torch.cat([few[:3], few[-3:]])
-        assert torch.equal(RAW.morph_planes(x, g, factors[few], factors[few], *options), found[few])
+        assert torch.equal(RAW.morph_planes(x, g, factors[few], factors[few], *options), result[few])
 
 
 def test_split_planes_with_rows_that_a_filter_removes():

@@ -29,19 +29,19 @@ from steerlens_fast.families import FAMILIES
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_derivative_is_that_of_the_images(kind):
-    made = synthetic_images(kind, 6, seed=2)
+    synthetic = synthetic_images(kind, 6, seed=2)
     step = 1e-5
-    change = (made.images(made.factor + step) - made.images(made.factor - step)) / (2 * step)
-    assert (change - made.derivative()).abs().max() < 1e-6
-    assert made.images().min() >= 0 and made.images().max() <= 1
-    assert made.labels.tolist() == [0, 1] * 3 and (made.factor.abs() >= 0.25).all()
+    change = (synthetic.images(synthetic.factor + step) - synthetic.images(synthetic.factor - step)) / (2 * step)
+    assert (change - synthetic.derivative()).abs().max() < 1e-6
+    assert synthetic.images().min() >= 0 and synthetic.images().max() <= 1
+    assert synthetic.labels.tolist() == [0, 1] * 3 and (synthetic.factor.abs() >= 0.25).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_morph_along_the_derivative_is_aligned(kind):
     """Along the derivative, the cosine is 1 and phases measure the distance; against it, both are negative."""
-    made = synthetic_images(kind, 8, seed=1)
-    source, toward = made.images(), made.toward.view(-1, 1, 1, 1) * made.derivative()
+    synthetic = synthetic_images(kind, 8, seed=1)
+    source, toward = synthetic.images(), synthetic.toward.view(-1, 1, 1, 1) * synthetic.derivative()
     for by in (1e-3, -1e-3):
         edit = source + by * toward
         cosine, moved = alignment(source, edit, toward), phase_displacement(source, edit, toward)
@@ -50,8 +50,8 @@ def test_morph_along_the_derivative_is_aligned(kind):
 
 
 def test_edit_perpendicular_to_the_derivative_is_not_aligned():
-    made = synthetic_images("position", 4)
-    source, derivative = made.images(), made.derivative()
+    synthetic = synthetic_images("position", 4)
+    source, derivative = synthetic.images(), synthetic.derivative()
     other, dot = torch.randn_like(source), lambda a, b: (a * b).sum((1, 2, 3), keepdim=True)
     other = other - derivative * dot(other, derivative) / dot(derivative, derivative)
     assert alignment(source, source, derivative).isnan().all()
@@ -64,17 +64,19 @@ def test_displacements_beyond_a_turn_are_recovered(shift):
     x, y = torch.arange(64.0, dtype=torch.float64), torch.arange(64.0, dtype=torch.float64)[:, None]
     blob = lambda cx: torch.exp(-((x - cx) ** 2 + (y - 32) ** 2) / (2 * 3.0**2))[None, None]
     slope = (blob(28 + 1e-5) - blob(28 - 1e-5)) / 2e-5
-    found = phase_displacement(blob(28.0), blob(28.0 + shift), slope)
-    assert abs(found.item() / shift - 1) < 0.05
+    result = phase_displacement(blob(28.0), blob(28.0 + shift), slope)
+    assert abs(result.item() / shift - 1) < 0.05
 
 
 @pytest.mark.parametrize("kind", ["position", "size"])
 def test_true_motion_has_the_requested_distance(kind):
-    made = synthetic_images(kind, 6)
-    moved, by = made.moved(1.5)
-    assert ((moved - made.images()).flatten(1).norm(dim=1) - 1.5).abs().max() < 1e-6
-    assert (by > 0).all() and torch.equal(moved, made.images(made.factor + made.toward * by))
-    assert (alignment(made.images(), moved, made.toward.view(-1, 1, 1, 1) * made.derivative()) > 0.8).all()
+    synthetic = synthetic_images(kind, 6)
+    moved, by = synthetic.moved(1.5)
+    assert ((moved - synthetic.images()).flatten(1).norm(dim=1) - 1.5).abs().max() < 1e-6
+    assert (by > 0).all() and torch.equal(moved, synthetic.images(synthetic.factor + synthetic.toward * by))
+    assert (
+        alignment(synthetic.images(), moved, synthetic.toward.view(-1, 1, 1, 1) * synthetic.derivative()) > 0.8
+    ).all()
 
 
 def test_synthetic_images_depend_on_the_seed():
@@ -106,8 +108,10 @@ def test_bad_arguments_of_alignment_raise():
 def test_clipping_counts_values_and_energy():
     source = torch.zeros(2, 1, 2, 2)
     edit = torch.tensor([[[[2.0, 0.5], [0.0, 0.0]]], [[[0.5, 0.5], [0.0, 0.0]]]])
-    found = clipping(source, edit)
-    assert found.pixels.tolist() == [0.25, 0.0] and found.energy[0] == pytest.approx(1 / 4.25) and found.energy[1] == 0
+    result = clipping(source, edit)
+    assert (
+        result.pixels.tolist() == [0.25, 0.0] and result.energy[0] == pytest.approx(1 / 4.25) and result.energy[1] == 0
+    )
     assert clipping(source, source).energy.isnan().all() and clipping(source, edit, None).energy.tolist() == [0, 0]
 
 
@@ -117,8 +121,8 @@ def test_clipping_counts_values_and_energy():
 def test_coefficients_of_an_image_are_consistent(synthesis, options):
     pyramid = SteerablePyramid((24, 31), synthesis=synthesis, **options)
     source, other = torch.rand(2, 3, 2, 24, 31, dtype=torch.float64)
-    found = coefficient_consistency(pyramid, source, pyramid(other))
-    assert max(found.leakage.max(), found.departure.max(), found.departure_clipped.max()) < 1e-12
+    result = coefficient_consistency(pyramid, source, pyramid(other))
+    assert max(result.leakage.max(), result.departure.max(), result.departure_clipped.max()) < 1e-12
 
 
 def test_leakage_is_one_if_real_and_imaginary_parts_cancel():
@@ -128,8 +132,8 @@ def test_leakage_is_one_if_real_and_imaginary_parts_cancel():
     c, d = pyramid(source), pyramid(change) * 0.1
     joined = lambda part: replace(c, bands=tuple(torch.complex(*part(a, b)) for a, b in zip(c.bands, d.bands)))
     opposite = joined(lambda a, b: ((a + b).real, (a - b).imag))
-    found = coefficient_consistency(pyramid, source, opposite, None)
-    assert_close(found.leakage, torch.ones_like(found.leakage), "fit")
+    result = coefficient_consistency(pyramid, source, opposite, None)
+    assert_close(result.leakage, torch.ones_like(result.leakage), "fit")
     real_alone = joined(lambda a, b: ((a + b).real, a.imag))
     halved = coefficient_consistency(pyramid, source, real_alone, None).leakage
     assert_close(halved, torch.full_like(halved, 0.5), "fit")
@@ -157,20 +161,22 @@ def test_unclipped_image_and_coefficients_are_those_of_the_frame(family, rule, r
     """The unclipped image is the last frame after clipping, and the coefficients give this image after synthesis."""
     edit = editor(family, rule=rule, regime=regime)
     images = torch.rand(3, 3, 24, 24)
-    found = edit(images, [0, 1, 2], 1.0)
-    assert found.morphs.attained.all()
-    assert_close(found.unclipped.clamp(0, 1), found.frame, "render", absolute=True)
+    result = edit(images, [0, 1, 2], 1.0)
+    assert result.morphs.attained.all()
+    assert_close(result.unclipped.clamp(0, 1), result.frame, "render", absolute=True)
     if family.startswith("csp"):
-        assert_close(edit.inner.family.pyramid.synthesize(found.coefficients), found.unclipped, "render", absolute=True)
+        assert_close(
+            edit.inner.family.pyramid.synthesize(result.coefficients), result.unclipped, "render", absolute=True
+        )
     else:
-        assert found.coefficients is None
+        assert result.coefficients is None
 
 
 def test_coefficients_of_luma_edits_are_those_of_y():
     edit = editor("csp-joint", color="luma")
-    found = edit(torch.rand(2, 3, 24, 24), [0, 1], 1.0)
-    assert_close(found.unclipped.clamp(0, 1), found.frame, "render", absolute=True)
-    assert found.source.shape == (2, 1, 24, 24) and found.coefficients.bands[0].shape[:2] == (2, 1)
+    result = edit(torch.rand(2, 3, 24, 24), [0, 1], 1.0)
+    assert_close(result.unclipped.clamp(0, 1), result.frame, "render", absolute=True)
+    assert result.source.shape == (2, 1, 24, 24) and result.coefficients.bands[0].shape[:2] == (2, 1)
 
 
 def test_edits_follow_averaged_gradients():
@@ -186,7 +192,7 @@ def test_probes_of_a_linear_driver_are_known():
     """For pixel steps, the margin rises by L2 times the norm of its gradient in the band; noise does not change it."""
     model = linear(1, 16, dtype=torch.float64)
     images, target, source = torch.full((6, 1, 16, 16), 0.5).double(), torch.tensor([1] * 6), torch.tensor([0] * 6)
-    found = band_probes(model, images, target, source, family="pixel", objective="margin", directions=64)
+    result = band_probes(model, images, target, source, family="pixel", objective="margin", directions=64)
     weight = (model[1].weight[1] - model[1].weight[0]).detach().view(1, 1, 16, 16)
     pyramid = SteerablePyramid((16, 16))
     for s in range(2):
@@ -194,9 +200,9 @@ def test_probes_of_a_linear_driver_are_known():
             bands = pyramid(weight)
             within = pyramid.synthesize(bands, [s], [k], residuals=False)
             along = 0.025 * (within * weight).sum() / within.norm()
-            assert_close(found.along[:, s, k], along.detach().expand(6), "probe")
-    assert found.attained.all() and torch.equal(found.advantage, found.along - found.chance)
-    assert (found.chance.mean(0).abs() < 0.25 * found.along.mean(0)).all()
+            assert_close(result.along[:, s, k], along.detach().expand(6), "probe")
+    assert result.attained.all() and torch.equal(result.advantage, result.along - result.chance)
+    assert (result.chance.mean(0).abs() < 0.25 * result.along.mean(0)).all()
 
 
 def test_probes_do_not_depend_on_the_batch():
@@ -211,16 +217,16 @@ def test_probes_do_not_depend_on_the_batch():
 
 def test_band_that_cannot_move_has_no_advantage():
     """A constant image has no phases to move, so no step reaches the distance, which is reported."""
-    found = band_probes(smooth(channels=1), torch.full((1, 1, 16, 16), 0.5), torch.tensor([1]), torch.tensor([0]))
-    assert not found.attained.any() and found.advantage.isnan().all()
+    result = band_probes(smooth(channels=1), torch.full((1, 1, 16, 16), 0.5), torch.tensor([1]), torch.tensor([0]))
+    assert not result.attained.any() and result.advantage.isnan().all()
 
 
 def test_probes_accept_the_options_of_the_lens():
     driver = Classifier(TwoCentres(torch.rand(1, 16, 16), torch.rand(1, 16, 16)))
     pyramid = SteerablePyramid((16, 16), height=1, orientations=6)
     images, target = torch.rand(2, 1, 16, 16), torch.tensor([1, 1])
-    found = band_probes(driver, images, target, 0 * target, family="csp-joint", pyramid=pyramid, directions=2)
-    assert found.advantage.shape == (2, 1, 6)
+    result = band_probes(driver, images, target, 0 * target, family="csp-joint", pyramid=pyramid, directions=2)
+    assert result.advantage.shape == (2, 1, 6)
 
 
 BAD_PROBES = [
@@ -235,6 +241,6 @@ BAD_PROBES = [
 
 def test_bad_probes_raise():
     for change, message in BAD_PROBES:
-        given = {"target": torch.tensor([1, CLASSES - 1]), "source": torch.tensor([0, 0]), **change}
+        arguments = {"target": torch.tensor([1, CLASSES - 1]), "source": torch.tensor([0, 0]), **change}
         with pytest.raises((TypeError, ValueError), match=message):
-            band_probes(linear(1, 16), torch.rand(2, 1, 16, 16), **given)
+            band_probes(linear(1, 16), torch.rand(2, 1, 16, 16), **arguments)

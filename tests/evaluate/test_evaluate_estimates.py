@@ -32,27 +32,27 @@ RECORDS = {"pixel": 50, "csp-joint": 50, "noise": 50, "probes": 25}
 def estimated(clock, order, cost) -> list[tuple[float, float]]:
     """Return (estimated, true) remaining seconds after each record."""
     remaining = RemainingTime(RECORDS, cost)
-    left, found = sum(SECONDS[kind] * count for kind, count in RECORDS.items()), []
+    left, results = sum(SECONDS[kind] * count for kind, count in RECORDS.items()), []
     for kind in order:
         clock.now += SECONDS[kind]
         remaining.add(kind, 1)
         left -= SECONDS[kind]
-        found.append((remaining(), left))
-    return found
+        results.append((remaining(), left))
+    return results
 
 
 def test_estimate_is_right_if_cheap_tasks_come_first(clock):
     """Kinds of tasks that have not run yet are weighted by their expected cost."""
     order = [kind for kind, count in RECORDS.items() for _ in range(count)]
-    found = estimated(clock, order, cost={"pixel": 5.0, "csp-joint": 5.0, "noise": 1.0, "probes": 30.0})
-    assert all(0.6 * true <= entry <= 1.7 * true for entry, true in found)
-    assert found[-1] == (0.0, 0.0)
+    result = estimated(clock, order, cost={"pixel": 5.0, "csp-joint": 5.0, "noise": 1.0, "probes": 30.0})
+    assert all(0.6 * true <= entry <= 1.7 * true for entry, true in result)
+    assert result[-1] == (0.0, 0.0)
 
 
 def test_wrong_expectations_are_corrected_after_each_kind(clock):
     order = [*RECORDS, *(kind for kind, count in RECORDS.items() for _ in range(count - 1))]
-    found = estimated(clock, order, cost=dict.fromkeys(RECORDS, 1.0))
-    assert all(entry == pytest.approx(true) for entry, true in found[3:])
+    result = estimated(clock, order, cost=dict.fromkeys(RECORDS, 1.0))
+    assert all(entry == pytest.approx(true) for entry, true in result[3:])
 
 
 def test_nothing_is_estimated_before_the_first_record(clock):

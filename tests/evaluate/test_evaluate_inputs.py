@@ -70,8 +70,8 @@ def test_range_decides_the_images(value, tmp_path):
 
 def test_images_of_a_narrow_range_are_a_problem(tmp_path):
     images = pictures().to(torch.int32).numpy().astype(np.uint16)
-    found = run(tmp_path, StackDataset(torch.from_numpy(images), [0] * len(images)), judges={}, **QUICK)
-    assert any("at most a quarter of the range of 16 bits" in problem for problem in found.summary["problems"])
+    result = run(tmp_path, StackDataset(torch.from_numpy(images), [0] * len(images)), judges={}, **QUICK)
+    assert any("at most a quarter of the range of 16 bits" in problem for problem in result.summary["problems"])
 
 
 # --- Which images were examined
@@ -124,8 +124,8 @@ def test_what_the_target_leaves_out_counts_up_to_the_last_source(tmp_path):
 
 def test_labels_that_are_known_late_are_left_out_by_the_same_name(tmp_path):
     labels = predicted()
-    found = run(tmp_path, dataset(labels=labels), judges={}, target={labels[0]: (labels[0] + 1) % 3}, **QUICK)
-    sources = found.summary["sources"]
+    result = run(tmp_path, dataset(labels=labels), judges={}, target={labels[0]: (labels[0] + 1) % 3}, **QUICK)
+    sources = result.summary["sources"]
     assert sources["left_out"]["no-target"]["images"] == len(labels) - labels.count(labels[0])
     assert sources["examined"] == counted(sources) == 10
 
@@ -162,9 +162,9 @@ def test_labels_that_the_driver_has_not_are_left_out(tmp_path):
     """An image cannot be morphed toward a label that is no class of the driver."""
     labels = [(label + 1) % 3 for label in predicted()]
     labels[2] = 5
-    found = run(tmp_path, dataset(labels=labels), judges={}, target="label", **QUICK)
-    assert found.summary["sources"]["left_out"]["no-such-class"]["images"] == 1
-    assert found.summary["sources"]["chosen"] == 9 and found.code == 0
+    result = run(tmp_path, dataset(labels=labels), judges={}, target="label", **QUICK)
+    assert result.summary["sources"]["left_out"]["no-such-class"]["images"] == 1
+    assert result.summary["sources"]["chosen"] == 9 and result.code == 0
 
 
 @pytest.mark.parametrize("judges", [[net(1)], (net(1), "timm:x"), net(1), 5])
@@ -259,8 +259,8 @@ def test_what_objects_are_called_names_no_file(tmp_path, monkeypatch):
     """A judge named "a" keeps this name if a file named "a" exists."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a").touch()
-    found = run(tmp_path / "out", judges={"a": net(1)}, **QUICK)
-    assert found.summary["judges"] == ["a"] == found.summary["config"]["judges"]
+    result = run(tmp_path / "out", judges={"a": net(1)}, **QUICK)
+    assert result.summary["judges"] == ["a"] == result.summary["config"]["judges"]
 
 
 def test_judges_with_weights_of_their_own_stand_beside_others(tmp_path):
@@ -284,10 +284,10 @@ def test_judges_with_weights_of_their_own_stand_beside_others(tmp_path):
 def test_judges_have_sizes_means_and_deviations_of_their_own(tmp_path):
     """Judge b gets normalised images of 24 x 24, judge a the images of the driver."""
     judges = {"a": net(1), "b": net(2, size=24)}
-    own = {"judge_size": ["-", 24], "judge_mean": [None, [0.5]], "judge_std": [None, [0.25]]}
-    found = run(tmp_path, judges=judges, **own, **QUICK)
-    assert found.summary["problems"] == []
-    assert found.summary["config"]["judge_size"] == [None, [24, 24]]
+    judge_options = {"judge_size": ["-", 24], "judge_mean": [None, [0.5]], "judge_std": [None, [0.25]]}
+    actual = run(tmp_path, judges=judges, **judge_options, **QUICK)
+    assert actual.summary["problems"] == []
+    assert actual.summary["config"]["judge_size"] == [None, [24, 24]]
     images = pictures().permute(0, 3, 1, 2).float() / 255
     morphs = SteerableLens(net(0), family="pixel", rule="polar", regime="persistent").morph(
         images, max_l2=0.5, frames=3
@@ -299,7 +299,7 @@ def test_judges_have_sizes_means_and_deviations_of_their_own(tmp_path):
     for name, judge in judges.items():
         expected = judge(shown[name]).detach().softmax(1).gather(1, target[:, None])[:, 0].tolist()
         assert [r["judges_probability"][name] for r in written] == pytest.approx(expected, abs=1e-5)
-    run(tmp_path, judges=judges, resume=True, **own, **QUICK)  # equal to the stored options
+    run(tmp_path, judges=judges, resume=True, **judge_options, **QUICK)  # equal to the stored options
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_invalid_options_of_judges_raise(wrong, message, tmp_path, no_work):
 def test_command_line_takes_options_of_judges(tmp_path, monkeypatch):
     arguments = {}
     monkeypatch.setattr(
-        "steerlens_fast.evaluate.run.run_evaluation", lambda out, given, **_: arguments.update(given) or 1 / 0
+        "steerlens_fast.evaluate.run.run_evaluation", lambda out, passed, **_: arguments.update(passed) or 1 / 0
     )
     options = [
         "--data",
@@ -344,10 +344,10 @@ def test_command_line_takes_options_of_judges(tmp_path, monkeypatch):
 def test_models_may_be_paths(tmp_path):
     written_to(tmp_path)
     options = {**FAST, **QUICK, "select": "all", "size": 16}
-    found = evaluate(
+    result = evaluate(
         tmp_path / "images", tmp_path / "driver.pt2", tmp_path / "judge.pt2", out=tmp_path / "out", **options
     )
-    assert found.code == 0 and found.summary["judges"] == ["judge"]
+    assert result.code == 0 and result.summary["judges"] == ["judge"]
 
 
 # --- Files that a killed run has left
@@ -386,11 +386,11 @@ def test_grey_truth_is_compared_with_rgb_images(tmp_path):
 
 def test_truth_of_another_size_is_reported_and_the_rest_continues(tmp_path):
     shapes = Shapes(2, seed=3)
-    found = run(tmp_path, shapes, net(0, classes=14, size=16), {}, target=0, size=16, sources=7, **QUICK)
-    assert found.code == 3 and "groups" not in found.summary
+    result = run(tmp_path, shapes, net(0, classes=14, size=16), {}, target=0, size=16, sources=7, **QUICK)
+    assert result.code == 3 and "groups" not in result.summary
     message = "the true motion is known for images 1x32x32, got 1x16x16"
-    assert message in " ".join(found.summary["problems"])
-    assert found.summary["budgets"][0]["families"]["pixel"]["warp"]["cases"] == 7
+    assert message in " ".join(result.summary["problems"])
+    assert result.summary["budgets"][0]["families"]["pixel"]["warp"]["cases"] == 7
 
 
 def test_cropped_truth_is_none():

@@ -39,8 +39,8 @@ HERE = Path(__file__).parents[1]
 
 def test_records_are_the_measured_values(tmp_path):
     """Every number of the records is computed again."""
-    found = run(tmp_path)
-    assert found.code == 0 and found.summary["problems"] == []
+    result = run(tmp_path)
+    assert result.code == 0 and result.summary["problems"] == []
     written = records(tmp_path)
     images = pictures().permute(0, 3, 1, 2).float() / 255
     driver, judges = net(0), {"a": net(1), "b": net(2)}
@@ -50,34 +50,36 @@ def test_records_are_the_measured_values(tmp_path):
         frames, target = morphs.frames[:, -1].contiguous(), morphs.target
         confidence = driver_confidence(driver(frames).detach(), target)
         fit = smooth_reconstruction(images, frames, restarts=1, grid=4)
-        own = [r for r in written if r["family"] == family and r["budget"] == 1.0]
-        assert [r["source"] for r in own] == list(range(10)) and [r["target"] for r in own] == target.tolist()
-        assert torch.allclose(torch.tensor([r["target_probability"] for r in own]), confidence, atol=1e-5)
-        assert torch.allclose(torch.tensor([r["warp"] for r in own]).double(), fit.warp, atol=1e-3)
-        assert all(r["gain"] >= r["warp"] and r["attained"] for r in own)
+        family_records = [r for r in written if r["family"] == family and r["budget"] == 1.0]
+        assert [r["source"] for r in family_records] == list(range(10)) and [
+            r["target"] for r in family_records
+        ] == target.tolist()
+        assert torch.allclose(torch.tensor([r["target_probability"] for r in family_records]), confidence, atol=1e-5)
+        assert torch.allclose(torch.tensor([r["warp"] for r in family_records]).double(), fit.warp, atol=1e-3)
+        assert all(r["gain"] >= r["warp"] and r["attained"] for r in family_records)
         for name, judge in judges.items():
-            assert [r["judges"][name] for r in own] == (judge(frames).argmax(1) == target).tolist()
-        results = found.summary["budgets"][0]["families"][family]
+            assert [r["judges"][name] for r in family_records] == (judge(frames).argmax(1) == target).tolist()
+        results = result.summary["budgets"][0]["families"][family]
         assert results["target_probability"]["value"] == pytest.approx(
             float(confidence.double().quantile(0.5)), abs=1e-5
         )
-        assert results["jointly"]["value"] == sum(r["jointly"] for r in own) / 10
+        assert results["jointly"]["value"] == sum(r["jointly"] for r in family_records) / 10
     assert {r["family"] for r in written} == {*FAST["families"], "noise", "probes"}
 
 
 def test_binary_classifiers_are_measured_by_their_sigmoid(tmp_path):
     driver, judge = net(0, classes=1), net(1, classes=1)
-    found = run(tmp_path, driver=driver, judges={"a": judge}, task="binary", families=["pixel"], frames=3)
-    assert found.summary["problems"] == []
+    result = run(tmp_path, driver=driver, judges={"a": judge}, task="binary", families=["pixel"], frames=3)
+    assert result.summary["problems"] == []
     images = pictures().permute(0, 3, 1, 2).float() / 255
     lens = SteerableLens(driver, task="binary", family="pixel", regime="persistent")
     m = lens.morph(images, max_l2=1.0, frames=3)
     toward = lambda net: torch.where(m.target == 1, 1.0, -1.0) * net(m.frames[:, -1].contiguous()).detach()[:, 0]
-    own = [r for r in records(tmp_path) if r["family"] == "pixel" and r["budget"] == 1.0]
-    assert [r["target"] for r in own] == m.target.tolist() == (driver(images)[:, 0] <= 0).long().tolist()
-    confidence = torch.tensor([r["target_probability"] for r in own])
+    pixel_records = [r for r in records(tmp_path) if r["family"] == "pixel" and r["budget"] == 1.0]
+    assert [r["target"] for r in pixel_records] == m.target.tolist() == (driver(images)[:, 0] <= 0).long().tolist()
+    confidence = torch.tensor([r["target_probability"] for r in pixel_records])
     torch.testing.assert_close(confidence, toward(driver).sigmoid(), atol=1e-5, rtol=0)
-    assert [r["judges"]["a"] for r in own] == (toward(judge) > 0).tolist()
+    assert [r["judges"]["a"] for r in pixel_records] == (toward(judge) > 0).tolist()
 
 
 def test_stochastic_classifier_is_measured_reproducibly(tmp_path):
@@ -89,12 +91,12 @@ def test_stochastic_classifier_is_measured_reproducibly(tmp_path):
         def forward(self, x):
             return self.net(x + 0.05 * torch.randn_like(x) + 0.05 * random.random())
 
-    found = []
+    results = []
     for name in ("a", "b"):
         torch.rand(1), random.random()
         run(tmp_path / name, driver=Noisy().eval(), families=["pixel"], max_l2=1.0)
-        found.append(records(tmp_path / name))
-    assert found[0] == found[1]
+        results.append(records(tmp_path / name))
+    assert results[0] == results[1]
 
 
 def test_every_figure_has_its_denominator(tmp_path):
@@ -115,14 +117,14 @@ def test_records_are_compared_with_the_ground_truth(tmp_path):
     """With a driver that knows the true target, pixel edits have the direction of the true difference."""
     shapes = Shapes(4, seed=3)
     driver = net(0, classes=14, size=32)
-    found = run(tmp_path, shapes, driver, {}, target=0, sources=28, families=["pixel"], max_l2=0.5, probe_directions=0)
-    control = found.summary["budgets"][0]["controls"]["true motion"]
+    result = run(tmp_path, shapes, driver, {}, target=0, sources=28, families=["pixel"], max_l2=0.5, probe_directions=0)
+    control = result.summary["budgets"][0]["controls"]["true motion"]
     assert control["alignment"]["value"] > 0.95 and control["warp"]["value"] > 0.9
-    groups = found.summary["groups"]["0.5"]
+    groups = result.summary["groups"]["0.5"]
     assert set(groups) == {"position", "orientation", "width", "curvature", "frequency", "gap", "size"}
     assert groups["position"]["true motion"]["recovered"]["value"] == pytest.approx(1, abs=0.03)
     assert all(r["group"] in groups for r in records(tmp_path))
-    assert found.summary["bands"] is None
+    assert result.summary["bands"] is None
 
 
 def test_oracle_driver_is_aligned(tmp_path):
@@ -130,11 +132,11 @@ def test_oracle_driver_is_aligned(tmp_path):
     shapes = Shapes(2, seed=3)  # the first kind is the position of a bar
     source = shapes.pixels[:1].float() / 255
     toward = source + 0.2 * shapes.derivative([0]).float()
-    found = run(
+    result = run(
         *(tmp_path, shapes, TwoCentres(source[0], toward[0]), {}),
         **{"target": 1, "sources": 1, "families": ["pixel"], "max_l2": 0.1, "probe_directions": 0, "limit": 1},
     )
-    assert found.summary["budgets"][0]["families"]["pixel"]["alignment"]["value"] > 0.97  # less than 1 due to clipping
+    assert result.summary["budgets"][0]["families"]["pixel"]["alignment"]["value"] > 0.97  # less than 1 due to clipping
 
 
 # --- Independence of batches, chunks and interruptions
@@ -283,11 +285,11 @@ def test_overwrite_removes_only_its_own_files(tmp_path):
 
 
 def test_judges_with_other_classes_are_left_out_of_transfer(tmp_path):
-    found = run(tmp_path, judges={"good": net(1), "wide": net(2, classes=5)})
-    assert found.code == 3
-    assert found.summary["problems"] == ["judge 'wide' has 5 classes, but the driver has 3; it is left out"]
-    assert found.summary["judges"] == ["good"]
-    assert found.summary["budgets"][0]["families"]["pixel"]["jointly"]["cases"] == 10
+    result = run(tmp_path, judges={"good": net(1), "wide": net(2, classes=5)})
+    assert result.code == 3
+    assert result.summary["problems"] == ["judge 'wide' has 5 classes, but the driver has 3; it is left out"]
+    assert result.summary["judges"] == ["good"]
+    assert result.summary["budgets"][0]["families"]["pixel"]["jointly"]["cases"] == 10
 
 
 def test_wrong_number_of_class_names_raises(tmp_path):
@@ -296,8 +298,8 @@ def test_wrong_number_of_class_names_raises(tmp_path):
         JobError, match="class_names of the driver must have one name for each .* 3 classes, got 2 names"
     ):
         run(tmp_path / "a", driver=few)
-    found = run(tmp_path / "b", judges={"a": net(1), "many": many})
-    assert found.summary["problems"] == ["judge 'many' has 4 class names for 3 classes; it is left out"]
+    result = run(tmp_path / "b", judges={"a": net(1), "many": many})
+    assert result.summary["problems"] == ["judge 'many' has 4 class names for 3 classes; it is left out"]
 
 
 def run_net(seed, names):
@@ -310,19 +312,19 @@ def test_evaluation_without_judges(tmp_path):
     first = run(tmp_path / "a", judges={"wide": net(2, classes=5)})
     assert "no judge has the driver's classes: transfer is not measured" in first.summary["problems"]
     assert run(tmp_path / "b", judges={}).code == 0
-    for found in (first, run(tmp_path / "b", judges={}, resume=True)):
-        results = found.summary["budgets"][0]["families"]["pixel"]
+    for result in (first, run(tmp_path / "b", judges={}, resume=True)):
+        results = result.summary["budgets"][0]["families"]["pixel"]
         assert "jointly" not in results and results["warp"]["cases"] == 10
 
 
 def test_unattained_budget_is_reported_and_not_averaged(tmp_path):
-    found = run(tmp_path, distances=[100.0, 0.5])
-    far, near = found.summary["budgets"]
-    assert found.code == 3 and far["attainment"]["common"] == 0
+    result = run(tmp_path, distances=[100.0, 0.5])
+    far, near = result.summary["budgets"]
+    assert result.code == 3 and far["attainment"]["common"] == 0
     assert far["attainment"]["by_family"] == {"pixel": 0, "csp-phase": 0} and far["attainment"]["of"] == 10
     assert all(entry["value"] is None for entry in (far["families"][f]["warp"] for f in FAST["families"]))
     assert [far["families"]["pixel"]["target_probability"][k] for k in ("value", "cases", "of")] == [None, 0, 10]
-    assert any("no source attained L2 = 100 in every family" in problem for problem in found.summary["problems"])
+    assert any("no source attained L2 = 100 in every family" in problem for problem in result.summary["problems"])
     assert near["attainment"]["common"] == 10 and near["families"]["pixel"]["warp"]["value"] is not None
     assert {r["attained"] for r in records(tmp_path) if r.get("budget") == 100.0} == {False}
 
@@ -330,11 +332,11 @@ def test_unattained_budget_is_reported_and_not_averaged(tmp_path):
 def test_constant_images_are_left_out(tmp_path):
     images = pictures()
     images[3] = 128
-    found = run(tmp_path, dataset(images))
-    assert found.code == 3 and found.summary["sources"]["chosen"] == 9
-    assert found.summary["sources"]["left_out"]["constant"]["images"] == 1
+    result = run(tmp_path, dataset(images))
+    assert result.code == 3 and result.summary["sources"]["chosen"] == 9
+    assert result.summary["sources"]["left_out"]["constant"]["images"] == 1
     assert any(
-        "1 images are left out: every pixel has the same value" in problem for problem in found.summary["problems"]
+        "1 images are left out: every pixel has the same value" in problem for problem in result.summary["problems"]
     )
     assert "3" not in {r["key"] for r in records(tmp_path)}
 
@@ -347,16 +349,16 @@ def test_bad_file_is_left_out(tmp_path):
         (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[..., 0].numpy()).save(tmp_path / "data" / f"{name}.png")
     (tmp_path / "data" / "dog" / "bad.png").write_bytes(b"no image")
-    found = run(tmp_path / "out", str(tmp_path / "data"), net(0, classes=2), {}, max_l2=0.5)
-    assert found.summary["sources"]["chosen"] == 4
-    assert found.summary["sources"]["left_out"]["not-an-image"]["images"] == 1
+    result = run(tmp_path / "out", str(tmp_path / "data"), net(0, classes=2), {}, max_l2=0.5)
+    assert result.summary["sources"]["chosen"] == 4
+    assert result.summary["sources"]["left_out"]["not-an-image"]["images"] == 1
     assert {r["key"].partition(".")[0] for r in records(tmp_path / "out")} == {"cat/1", "cat/2", "dog/1", "dog/2"}
 
 
 def test_single_class_is_a_problem(tmp_path):
-    found = run(tmp_path, driver=_biased(net(0)), judges={})
-    assert any("all sources are of one class" in problem for problem in found.summary["problems"])
-    assert found.summary["budgets"][0]["families"]["pixel"]["warp"]["cases"] == 10
+    result = run(tmp_path, driver=_biased(net(0)), judges={})
+    assert any("all sources are of one class" in problem for problem in result.summary["problems"])
+    assert result.summary["budgets"][0]["families"]["pixel"]["warp"]["cases"] == 10
 
 
 def _biased(model):
@@ -376,8 +378,8 @@ def test_images_in_memory_and_wrong_images(tmp_path):
     labels, target = predicted.tolist(), int(predicted[1])
     assert 0 < (predicted[1:] == target).sum() < 9, "the network must see several classes"
     labels[0] = (labels[0] + 1) % 3
-    found = run(tmp_path, dataset(labels=labels), judges={}, select="auto", target=target)
-    out = found.summary["sources"]["left_out"]
+    result = run(tmp_path, dataset(labels=labels), judges={}, select="auto", target=target)
+    out = result.summary["sources"]["left_out"]
     assert out["wrong"]["images"] == 1
     assert out["already-target"]["images"] == int((predicted[1:] == target).sum())
     assert all(r["predicted"] != target for r in records(tmp_path))
@@ -401,12 +403,12 @@ def test_zero_gradient_does_not_affect_others(tmp_path):
             heard = (x[:, 0, 0, 0] != x[4, 0, 0, 0]).to(x) if len(x) > 4 else 1.0
             return self.net(x * (heard if isinstance(heard, float) else heard.view(-1, 1, 1, 1)))
 
-    found = run(
+    result = run(
         tmp_path, driver=WithoutGradient().eval(), judges={}, batch_size=10, probe_directions=0, families=["pixel"]
     )
     bad = [r for r in records(tmp_path) if r["source"] == 4 and r["family"] == "pixel"]
     assert all(r["reason"] and r["warp"] is None and r["attained"] is False for r in bad)
-    assert found.summary["budgets"][0]["attainment"]["common"] == 9
+    assert result.summary["budgets"][0]["attainment"]["common"] == 9
 
 
 BAD_OPTIONS = [
@@ -465,7 +467,7 @@ def test_report_has_tables_and_figures(tmp_path):
     images = pictures(6)
     data = dataset(images)
     data.classes = ["<b>nil</b>", "one & two", "$x$"]
-    found = run(tmp_path, data, figures=True, judges={"<i>judge</i>": net(1)}, sources=6, distances=[1.0, 50.0])
+    result = run(tmp_path, data, figures=True, judges={"<i>judge</i>": net(1)}, sources=6, distances=[1.0, 50.0])
     page = (tmp_path / "index.html").read_text()
     assert "<i>" not in page.split("<main>")[1] and "<b>" not in page and "http" not in page.split("<main>")[1]
     assert "no source attained L2 = 50 in every family" in page
@@ -474,7 +476,7 @@ def test_report_has_tables_and_figures(tmp_path):
     for name in names:
         assert f'src="figures/{name}.svg"' in page
         assert (tmp_path / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
-    assert found.code == 3
+    assert result.code == 3
 
 
 def test_report_loads_nothing_else_in_a_browser(tmp_path):
@@ -531,8 +533,8 @@ def test_command_line_runs_an_evaluation(tmp_path, capsys, monkeypatch):
 
 def test_float64_evaluation_agrees_with_float32(tmp_path):
     options = dict(max_l2=0.5, families=["csp-joint"], steps=2, probe_directions=0, sources=4)
-    found = {dtype: run(tmp_path / dtype, dtype=dtype, **options) for dtype in ("float32", "float64")}
-    rows = {dtype: records(tmp_path / dtype) for dtype in found}
+    result = {dtype: run(tmp_path / dtype, dtype=dtype, **options) for dtype in ("float32", "float64")}
+    rows = {dtype: records(tmp_path / dtype) for dtype in result}
     assert json.loads((tmp_path / "float64" / "summary.json").read_text())["config"]["dtype"] == "float64"
     pairs = [(one["l2"], other["l2"]) for one, other in zip(*rows.values()) if one["family"] == "csp-joint"]
     assert len(pairs) == 4 and all(abs(one - other) < 1e-5 for one, other in pairs)

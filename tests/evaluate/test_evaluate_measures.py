@@ -32,13 +32,13 @@ def test_judges_are_counted_separately_and_jointly():
     images = torch.rand(9, 3, 16, 16)
     judges = {"linear": linear(), "smooth": smooth()}
     target = judges["smooth"](images).argmax(1)
-    found = transfer(judges, images, target, batch_size=4)
-    assert found.agrees["smooth"].all()
+    result = transfer(judges, images, target, batch_size=4)
+    assert result.agrees["smooth"].all()
     for name, judge in judges.items():
         outputs = judge(images).detach()
-        assert torch.equal(found.agrees[name], outputs.argmax(1) == target)
-        assert torch.allclose(found.probability[name], driver_confidence(outputs, target), atol=1e-6)
-    assert torch.equal(found.jointly, found.agrees["linear"] & found.agrees["smooth"])
+        assert torch.equal(result.agrees[name], outputs.argmax(1) == target)
+        assert torch.allclose(result.probability[name], driver_confidence(outputs, target), atol=1e-6)
+    assert torch.equal(result.jointly, result.agrees["linear"] & result.agrees["smooth"])
 
 
 def test_judges_are_unchanged():
@@ -66,10 +66,10 @@ def test_bad_judges_raise():
 
 def test_common_attainment_has_every_denominator():
     t, f = True, False
-    found = common_attainment({"a": torch.tensor([t, t, f, t]), "b": torch.tensor([t, f, f, t])})
-    assert found.common.tolist() == [t, f, f, t]
-    assert (found.count, found.of, found.by_family) == (2, 4, {"a": 3, "b": 2})
-    assert str(found) == "2/4 in common (a 3/4, b 2/4)"
+    result = common_attainment({"a": torch.tensor([t, t, f, t]), "b": torch.tensor([t, f, f, t])})
+    assert result.common.tolist() == [t, f, f, t]
+    assert (result.count, result.of, result.by_family) == (2, 4, {"a": 3, "b": 2})
+    assert str(result) == "2/4 in common (a 3/4, b 2/4)"
     assert common_attainment({"a": torch.zeros(3, dtype=torch.bool)}).count == 0
 
 
@@ -89,30 +89,30 @@ def test_bootstrap_agrees_with_all_resamples():
     values = torch.tensor([0.0, 1.0, 3.0, 7.0], dtype=torch.float64)
     every = torch.stack([values[list(index)].mean() for index in itertools.product(range(4), repeat=4)])
     low, high = every.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    found = bootstrap(values, "mean", draws=200_000)
-    assert found.value == 2.75
-    assert abs(found.low - low) <= 0.25 and abs(found.high - high) <= 0.25  # neighbouring values lie 0.25 apart
+    result = bootstrap(values, "mean", draws=200_000)
+    assert result.value == 2.75
+    assert abs(result.low - low) <= 0.25 and abs(result.high - high) <= 0.25  # neighbouring values lie 0.25 apart
 
 
 def test_bootstrap_agrees_with_the_normal_interval():
     """The interval of a mean of many values agrees with the central limit theorem."""
     values = torch.randn(4000, dtype=torch.float64) * 3 + 5
-    found = bootstrap(values, "mean")
+    result = bootstrap(values, "mean")
     half = 1.96 * values.std().item() / math.sqrt(4000)
-    assert abs((found.high - found.low) / (2 * half) - 1) < 0.06
-    assert abs((found.high + found.low) / 2 - values.mean().item()) < 0.1 * half
+    assert abs((result.high - result.low) / (2 * half) - 1) < 0.06
+    assert abs((result.high + result.low) / 2 - values.mean().item()) < 0.1 * half
 
 
 def test_bootstrap_of_a_proportion():
-    found = bootstrap(torch.arange(300) < 30, "mean")
+    result = bootstrap(torch.arange(300) < 30, "mean")
     half = 1.96 * math.sqrt(0.1 * 0.9 / 300)
-    assert found.value == pytest.approx(0.1)
-    assert abs(found.low - (0.1 - half)) < 0.008 and abs(found.high - (0.1 + half)) < 0.008
+    assert result.value == pytest.approx(0.1)
+    assert abs(result.low - (0.1 - half)) < 0.008 and abs(result.high - (0.1 + half)) < 0.008
 
 
 def test_constant_values_have_an_interval_without_width():
-    found = bootstrap(torch.full((50,), 2.5))
-    assert (found.value, found.low, found.high) == (2.5, 2.5, 2.5)
+    result = bootstrap(torch.full((50,), 2.5))
+    assert (result.value, result.low, result.high) == (2.5, 2.5, 2.5)
 
 
 def test_medians_are_those_of_the_resamples():
@@ -137,9 +137,9 @@ def test_cases_of_one_source_are_not_independent():
 
 def test_missing_values_are_left_out_and_counted():
     values = torch.tensor([1.0, math.nan, 3.0, math.nan])
-    found = bootstrap(values)
-    assert (found.value, found.cases, found.of) == (2.0, 2, 4)
-    assert 1 <= found.low <= found.high <= 3
+    result = bootstrap(values)
+    assert (result.value, result.cases, result.of) == (2.0, 2, 4)
+    assert 1 <= result.low <= result.high <= 3
     none = bootstrap(torch.full((3,), math.nan))
     assert (none.value, none.low, none.high, none.cases, none.of) == (None, None, None, 0, 3)
 
@@ -150,14 +150,14 @@ def test_draws_are_the_same_for_all_and_for_one_seed():
         resample_counts(20, 100, 5), resample_counts(20, 100, 6)
     )
     base = torch.randn(200, dtype=torch.float64) * 10
-    found = paired_difference(base + 1, base, "mean")
-    assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1))
+    result = paired_difference(base + 1, base, "mean")
+    assert (result.value, result.low, result.high) == pytest.approx((1, 1, 1))
     assert bootstrap(base, seed=1) == bootstrap(base, seed=1)
 
 
 def test_pairs_with_a_missing_value_are_left_out():
-    found = paired_difference(torch.tensor([5.0, math.nan, 2.0]), torch.tensor([1.0, 1.0, math.nan]))
-    assert (found.value, found.cases, found.of) == (4.0, 1, 3)
+    result = paired_difference(torch.tensor([5.0, math.nan, 2.0]), torch.tensor([1.0, 1.0, math.nan]))
+    assert (result.value, result.cases, result.of) == (4.0, 1, 3)
 
 
 def test_intervals_of_proportions_contain_them():
@@ -166,10 +166,10 @@ def test_intervals_of_proportions_contain_them():
     for true in (0.1, 0.25, 0.5):
         covered = 0.0
         for count in range(9):
-            found = proportion(torch.arange(8) < count)
-            assert found.low <= found.value == count / 8 <= found.high and (found.low, found.high) != (0, 0)
+            result = proportion(torch.arange(8) < count)
+            assert result.low <= result.value == count / 8 <= result.high and (result.low, result.high) != (0, 0)
             probability = math.comb(8, count) * true**count * (1 - true) ** (8 - count)
-            covered += probability * (found.low <= true <= found.high)
+            covered += probability * (result.low <= true <= result.high)
         assert covered > 0.92
 
 
@@ -178,11 +178,11 @@ def test_intervals_of_differences_of_proportions():
     are equal."""
     first = torch.tensor([1.0] * 9 + [0.0] * 2 + [1.0] * 6 + [0.0] * 3 + [math.nan])
     second = torch.tensor([0.0] * 9 + [1.0] * 2 + [1.0] * 6 + [0.0] * 3 + [1.0])
-    found = proportion_difference(first, second)
+    result = proportion_difference(first, second)
     middle = 7 / 22
     half = 1.959964 * math.sqrt((12 / 22 - middle**2) / 22)
-    assert (found.value, found.cases, found.of) == (pytest.approx(7 / 20), 20, 21)
-    assert (found.low, found.high) == pytest.approx((middle - half, middle + half), abs=1e-6)
+    assert (result.value, result.cases, result.of) == (pytest.approx(7 / 20), 20, 21)
+    assert (result.low, result.high) == pytest.approx((middle - half, middle + half), abs=1e-6)
     equal = proportion_difference(torch.zeros(8), torch.zeros(8))
     assert equal.value == 0 and -equal.low == equal.high == pytest.approx(1.959964 / 10)
 
@@ -199,10 +199,10 @@ BAD_STATISTICS = [
 
 
 def test_bad_statistics_raise():
-    for given, message in BAD_STATISTICS:
-        given = {"values": torch.ones(2), **given}
+    for call, message in BAD_STATISTICS:
+        call = {"values": torch.ones(2), **call}
         with pytest.raises((TypeError, ValueError), match=message):
-            bootstrap(given.pop("values"), **given)
+            bootstrap(call.pop("values"), **call)
     for difference in (paired_difference, proportion_difference):
         with pytest.raises(ValueError, match="second must have the shape of first"):
             difference(torch.ones(2), torch.ones(3))

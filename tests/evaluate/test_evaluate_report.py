@@ -161,14 +161,14 @@ def test_displacements_are_reported_by_kind(tmp_path):
     assert pooled["recovered"]["value"] == pytest.approx(torch.tensor(list(each.values())).double().quantile(0.5))
     groups = summary["groups"]["0.5"]
     for kind, entry in groups.items():
-        own = [rows["pixel", n]["displacement"] for n in each if rows["pixel", n]["group"] == kind]
-        median = torch.tensor(own).double().quantile(0.5).item()  # records have six significant digits
+        displacements = [rows["pixel", n]["displacement"] for n in each if rows["pixel", n]["group"] == kind]
+        median = torch.tensor(displacements).double().quantile(0.5).item()  # records have six significant digits
         assert entry["pixel"]["displacement"]["value"] == pytest.approx(median, rel=1e-5)
-        assert entry["pixel"]["displacement"]["cases"] == entry["pixel"]["displacement"]["of"] == len(own)
+        assert entry["pixel"]["displacement"]["cases"] == entry["pixel"]["displacement"]["of"] == len(displacements)
     page = (tmp_path / "index.html").read_text()
-    assert "Compared with the true motion, by kind" in page and page.count(f"{len(own)} of {len(own)}") >= 3 * len(
-        groups
-    )
+    assert "Compared with the true motion, by kind" in page and page.count(
+        f"{len(displacements)} of {len(displacements)}"
+    ) >= 3 * len(groups)
 
 
 def test_true_motion_that_misses_its_distance_is_left_out(tmp_path):

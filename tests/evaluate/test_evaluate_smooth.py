@@ -32,41 +32,41 @@ def warped(images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
 
 def test_known_warp_is_explained():
     images = pictures(24)
-    found = smooth_reconstruction(images, warped(images, displacements(24, 3.0)))
-    assert (found.warp > 0.95).all(), found.warp.min()
-    assert found.warp.median() > 0.9999
+    result = smooth_reconstruction(images, warped(images, displacements(24, 3.0)))
+    assert (result.warp > 0.95).all(), result.warp.min()
+    assert result.warp.median() > 0.9999
 
 
 def test_displacement_of_a_known_warp_is_found():
     """The image has structure everywhere, since a warp of a uniform region cannot be found."""
     images, grid = pictures(8), displacements(8, 1.5)
-    found = smooth_reconstruction(images, warped(images, grid))
-    assert (found.displacement - grid)[:, :, 1:-1, 1:-1].abs().median() < 0.01
-    assert (found.folded == 0).all()
+    result = smooth_reconstruction(images, warped(images, grid))
+    assert (result.displacement - grid)[:, :, 1:-1, 1:-1].abs().median() < 0.01
+    assert (result.folded == 0).all()
 
 
 def test_white_noise_is_not_explained():
     images = pictures(12)
     edit = images + 0.05 * torch.randn_like(images)
-    found = smooth_reconstruction(images, edit)
-    assert found.warp.max() < 0.06, "128 numbers explain about 3 % of 4,096"
-    assert found.gain.max() < 0.09
+    result = smooth_reconstruction(images, edit)
+    assert result.warp.max() < 0.06, "128 numbers explain about 3 % of 4,096"
+    assert result.gain.max() < 0.09
 
 
 def test_known_gain_is_explained_by_the_gain_only():
     images = pictures(6)
     gain = 1 + 0.3 * upsample(torch.randn(6, 1, 8, 8, dtype=torch.float64), (64, 64))
-    found = smooth_reconstruction(images, gain * images)
-    assert (found.gain > 0.999).all()
-    assert (found.warp < 0.6).all()
+    result = smooth_reconstruction(images, gain * images)
+    assert (result.gain > 0.999).all()
+    assert (result.warp < 0.6).all()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_gain_is_at_least_warp_and_both_are_shares(channels):
     images = pictures(5, 24, channels)
     for edit in (pictures(5, 24, channels), images + 0.1 * torch.randn_like(images), images.flip(-1), 1 - images):
-        found = smooth_reconstruction(images, edit)
-        assert (found.gain >= found.warp).all() and (found.warp >= 0).all() and (found.gain <= 1).all()
+        result = smooth_reconstruction(images, edit)
+        assert (result.gain >= result.warp).all() and (result.warp >= 0).all() and (result.gain <= 1).all()
 
 
 def test_channels_share_one_warp():
@@ -89,9 +89,9 @@ def test_explained_share_is_that_of_the_returned_warp():
     """The share E follows from the returned displacement."""
     images = pictures(5, 32)
     edit = (warped(images, displacements(5, 3.0)) + 0.05 * torch.randn_like(images)).clamp(0, 1)
-    found = smooth_reconstruction(images, edit)
-    left = (warped(images, found.displacement) - edit).square().flatten(1).sum(1)
-    assert_close(found.warp, 1 - left / (edit - images).square().flatten(1).sum(1), "fit")
+    result = smooth_reconstruction(images, edit)
+    left = (warped(images, result.displacement) - edit).square().flatten(1).sum(1)
+    assert_close(result.warp, 1 - left / (edit - images).square().flatten(1).sum(1), "fit")
 
 
 # --- Edges
@@ -101,26 +101,26 @@ def test_images_without_an_edit_have_no_share():
     images = pictures(3, 16)
     edit = images.clone()
     edit[1] = edit[1].flip(-1)
-    found = smooth_reconstruction(images, edit)
-    assert found.warp.isnan().tolist() == found.gain.isnan().tolist() == [True, False, True]
+    result = smooth_reconstruction(images, edit)
+    assert result.warp.isnan().tolist() == result.gain.isnan().tolist() == [True, False, True]
 
 
 def test_constant_source_explains_nothing_by_warps():
     images = torch.full((2, 1, 16, 16), 0.5)
-    found = smooth_reconstruction(images, images + 0.2 * torch.rand(2, 1, 16, 16))
-    assert found.warp.tolist() == [0, 0] and (found.gain > 0.5).all()
+    result = smooth_reconstruction(images, images + 0.2 * torch.rand(2, 1, 16, 16))
+    assert result.warp.tolist() == [0, 0] and (result.gain > 0.5).all()
 
 
 def test_no_images_give_empty_results():
-    found = smooth_reconstruction(torch.zeros(0, 1, 16, 16), torch.zeros(0, 1, 16, 16))
-    assert len(found) == 0 and found.displacement.shape == (0, 2, 8, 8)
+    result = smooth_reconstruction(torch.zeros(0, 1, 16, 16), torch.zeros(0, 1, 16, 16))
+    assert len(result) == 0 and result.displacement.shape == (0, 2, 8, 8)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 8, 8), (2, 1, 17, 40), (1, 3, 31, 9)])
 def test_images_of_any_size_are_fitted(shape):
     images = torch.rand(shape)
-    found = smooth_reconstruction(images, torch.rand(shape))
-    assert found.warp.isfinite().all() and found.displacement.shape == (shape[0], 2, 8, 8)
+    result = smooth_reconstruction(images, torch.rand(shape))
+    assert result.warp.isfinite().all() and result.displacement.shape == (shape[0], 2, 8, 8)
 
 
 # --- The batch, the seed
@@ -233,6 +233,6 @@ BAD_INPUT = [
 
 def test_bad_input_raises():
     for change, message in BAD_INPUT:
-        given = {"source": torch.rand(2, 1, 16, 16), "edit": torch.rand(2, 1, 16, 16), **change}
+        arguments = {"source": torch.rand(2, 1, 16, 16), "edit": torch.rand(2, 1, 16, 16), **change}
         with pytest.raises((TypeError, ValueError), match=message):
-            smooth_reconstruction(given.pop("source"), given.pop("edit"), **given)
+            smooth_reconstruction(arguments.pop("source"), arguments.pop("edit"), **arguments)

@@ -671,8 +671,8 @@ def test_anchored_frames_are_those_of_the_reference(name, size, device):
     expected = ComposedAnchor(family, x.reshape(4, 16, 19))
     for j, frame in enumerate(frames):
         factors = b[j].repeat_interleave(2), (b if one else a)[j].repeat_interleave(2)
-        wanted = expected.advance(gradients[j].reshape(4, 16, 19), *factors)
-        assert_close(frame.reshape(4, 16, 19), wanted, "render", like=1.0)
+        wanted_items = expected.advance(gradients[j].reshape(4, 16, 19), *factors)
+        assert_close(frame.reshape(4, 16, 19), wanted_items, "render", like=1.0)
 
 
 @merged

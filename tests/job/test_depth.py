@@ -193,7 +193,7 @@ def sources(data):
 
 
 def first_frames(out):
-    return [found[0, 0] for _, found in sorted(frames(out).items())]
+    return [stored[0, 0] for _, stored in sorted(frames(out).items())]
 
 
 def test_narrow_images_give_a_warning(data, tmp_path, capsys, caplog):
@@ -228,11 +228,11 @@ def test_jobs_range_decides_its_images(value, data, tmp_path):
     """Stored sources are the images scaled from the range. A resumed job uses it, too."""
     assert run_here(tmp_path, data=data, range=value) == 0
     highs = [v.max() if value == "image" else 4095 for v in sources(data)]
-    wanted = [expected(v, 0, high) for v, high in zip(sources(data), highs)]
-    assert all(np.array_equal(a, b) for a, b in zip(first_frames(tmp_path), wanted, strict=True))
+    wanted_items = [expected(v, 0, high) for v, high in zip(sources(data), highs)]
+    assert all(np.array_equal(a, b) for a, b in zip(first_frames(tmp_path), wanted_items, strict=True))
     (tmp_path / "shards" / "00001.done.json").unlink()
     assert run_here(tmp_path, "--resume") == 0
-    assert all(np.array_equal(a, b) for a, b in zip(first_frames(tmp_path), wanted, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(first_frames(tmp_path), wanted_items, strict=True))
 
 
 @pytest.mark.parametrize("kind, dtype", [("safetensors", "uint16"), ("safetensors", "float32"), ("folder", "uint16")])
@@ -242,11 +242,11 @@ def test_frames_keep_as_many_bits_as_asked(kind, dtype, data, tmp_path):
     results = records(tmp_path / "out")
     stored = torch.cat([read_frames(tmp_path / "out", kind, s, results[4 * s : 4 * s + 4]) for s in range(2)])
     assert stored.dtype == getattr(torch, dtype)
-    wanted = np.stack(sources(data)) / 4095
+    expected = np.stack(sources(data)) / 4095
     if dtype == "float32":
-        assert np.allclose(stored[:, 0, 0].numpy(), wanted, atol=1e-6)
+        assert np.allclose(stored[:, 0, 0].numpy(), expected, atol=1e-6)
     else:
-        assert np.abs(stored[:, 0, 0].numpy().astype(int) - np.rint(wanted * 65535)).max() <= 1
+        assert np.abs(stored[:, 0, 0].numpy().astype(int) - np.rint(expected * 65535)).max() <= 1
     assert len(np.unique(stored[0, 0, 0].numpy())) > 150  # the image has 256 pixels
     for format in ("npz", "safetensors", "folder", "wds"):  # numbers keep their type, pictures have 8 bits
         assert export(tmp_path / "out", tmp_path / format, format) == 6
@@ -295,8 +295,8 @@ def test_colours_keep_their_depth_in_16_bit_frames(tmp_path):
     (tmp_path / "in" / "1.png").write_bytes(zoo.png(colours, zoo.RGB, 16))
     options = {"model": "job_models:for_zoo", "channels": 3, "size": "24x32", "frame_dtype": "uint16"}
     assert run_here(tmp_path / "out", data=tmp_path / "in", **options) == 0
-    (found,) = frames(tmp_path / "out").values()
-    assert np.array_equal(found[0].permute(1, 2, 0), colours)
+    (stored,) = frames(tmp_path / "out").values()
+    assert np.array_equal(stored[0].permute(1, 2, 0), colours)
 
 
 @pytest.mark.parametrize("kind", ["npy", "safetensors"])
@@ -314,7 +314,7 @@ def test_arrays_of_more_than_8_bits(kind, tmp_path):
             save_file({"images": torch.from_numpy(values.astype(dtype))}, path)
         out = tmp_path / f"out-{np.dtype(dtype)}"
         assert morph_dataset(path, "job_models:classifier", out, **job, **options).code == 0
-        wanted = [expected(v, 0, 4095) for v in values]
-        assert all(np.array_equal(a, b) for a, b in zip(first_frames(out), wanted, strict=True))
+        wanted_items = [expected(v, 0, 4095) for v in values]
+        assert all(np.array_equal(a, b) for a, b in zip(first_frames(out), wanted_items, strict=True))
     with pytest.raises(JobError, match="or other integers with a range .--range., got (int16|I16)"):
         morph_dataset(path, "job_models:classifier", tmp_path / "no", **job)

@@ -76,25 +76,25 @@ def test_stochastic_model_gives_the_same_bytes(tmp_path):
     """Workers, and a second run, give the same bytes, although the model uses all random number generators."""
     folder = make_folder(tmp_path / "images", 12)
     options = ("--model", "job_models:noisy_everywhere", "--regime", "live")
-    found = []
+    results = []
     for workers in (0, 2):
         random.random(), np.random.rand(), torch.rand(1)
         assert run_here(tmp_path / str(workers), *options, data=folder, workers=workers) == 0
-        found.append(digests(tmp_path / str(workers)))
+        results.append(digests(tmp_path / str(workers)))
     markers(tmp_path / "0")[1].unlink()
     assert run_here(tmp_path / "0", "--resume") == 0
-    assert found[0] == found[1] == digests(tmp_path / "0")
+    assert results[0] == results[1] == digests(tmp_path / "0")
     assert run_here(tmp_path / "other", *options, "--seed", 1, data=folder, workers=0) == 0
-    assert digests(tmp_path / "other") != found[0]
+    assert digests(tmp_path / "other") != results[0]
 
 
 def test_averaged_gradients_give_the_same_bytes(tmp_path, capsys):
     folder, noise = make_folder(tmp_path / "images", 6), ("--regime", "live", "--smoothing", "noise=0.1,samples=3")
-    found = []
+    results = []
     for workers in (0, 1):
         assert run_here(tmp_path / str(workers), *noise, data=folder, workers=workers) == 0
-        found.append(digests(tmp_path / str(workers)))
-    assert found[0] == found[1]
+        results.append(digests(tmp_path / str(workers)))
+    assert results[0] == results[1]
     assert json.loads((tmp_path / "0" / "config.json").read_text())["smoothing"] == {"noise": 0.1, "samples": 3}
     assert run_here(tmp_path / "plain", "--regime", "live", data=folder) == 0
     plain = frames(tmp_path / "plain")
@@ -346,14 +346,14 @@ def test_another_engine_continues_a_job(unfinished_job, expected, monkeypatch):
 
 def ray_actors(job: subprocess.Popen) -> list[int]:
     """Return the process ids of the actors in the Ray cluster that a job has started."""
-    found = []
+    results = []
     for folder in Path("/proc").iterdir():
         try:
             if b"ray::_Actor" in (folder / "cmdline").read_bytes() and _under(folder, job.pid):
-                found.append(int(folder.name))
+                results.append(int(folder.name))
         except OSError:  # the entry is no process, or the process has just ended
             continue
-    return sorted(found)
+    return sorted(results)
 
 
 def _under(folder: Path, ancestor: int) -> bool:

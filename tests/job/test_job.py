@@ -96,7 +96,7 @@ def test_all_items_have_records_and_frames(data, job):
 
 def test_records_and_frames_are_those_of_the_lens(data, job):
     """They are compared with the lens, in the batches of the plan."""
-    found, results = frames(job), records(job)
+    stored, results = frames(job), records(job)
     files = sorted(data.rglob("*.png"))
     pixels = np.stack([np.asarray(Image.open(path)) for path in files])[:, None]
     lens = SteerableLens(classifier().eval())
@@ -104,8 +104,8 @@ def test_records_and_frames_are_those_of_the_lens(data, job):
         morphs = lens.morph(torch.from_numpy(pixels[first : first + 2]).float() / 255, max_l2=2.0, frames=4)
         for n, record in enumerate(results[first : first + 2]):
             path = files[first + n]
-            assert torch.equal(found[record["key"]], (morphs.frames[n] * 255).round().byte())
-            assert np.array_equal(found[record["key"]][0], pixels[first + n])
+            assert torch.equal(stored[record["key"]], (morphs.frames[n] * 255).round().byte())
+            assert np.array_equal(stored[record["key"]][0], pixels[first + n])
             assert record["sha256"] == sha256(path.read_bytes()).hexdigest() and record["path"] == str(path)
             assert record["label"] == int(path.parent.name[1:]) and record["size"] == [16, 16]
             assert (record["source"], record["target"]) == (int(morphs.source[n]), int(morphs.target[n]))
@@ -145,8 +145,8 @@ def test_markers_have_the_hashes_of_their_files(job):
 @pytest.mark.parametrize("kind", ["wds", "folder"])
 def test_formats_have_equal_frames(kind, data, job, tmp_path):
     assert run_here(tmp_path, data=data, format=kind) == 0
-    found, expected = frames(tmp_path), frames(job)
-    assert found.keys() == expected.keys() and all(torch.equal(found[key], expected[key]) for key in expected)
+    stored, expected = frames(tmp_path), frames(job)
+    assert stored.keys() == expected.keys() and all(torch.equal(stored[key], expected[key]) for key in expected)
     assert records(tmp_path) == records(job)
 
 
@@ -183,9 +183,9 @@ def test_all_sources_of_data_give_the_same_morphs(as_what, data, job, tmp_path):
     assert run_here(tmp_path / "out", **as_what(data, tmp_path)) == 0
     results, expected = records(tmp_path / "out"), records(job)
     assert [r["label"] for r in results] == [r["label"] for r in expected]
-    found, wanted = frames(tmp_path / "out"), frames(job)
-    assert len(found) == COUNT
-    assert all(torch.equal(found[r["key"]], wanted[e["key"]]) for r, e in zip(results, expected))
+    stored, wanted_items = frames(tmp_path / "out"), frames(job)
+    assert len(stored) == COUNT
+    assert all(torch.equal(stored[r["key"]], wanted_items[e["key"]]) for r, e in zip(results, expected))
 
 
 # --- Options ---------------------------------------------------------------------------------------------------------
@@ -233,9 +233,9 @@ def test_targets(data, tmp_path):
         "map:c0=c2": [2] * 6,
         str(tmp_path / "some.csv"): [2, 0],
     }
-    for n, (target, wanted) in enumerate(expected.items()):
+    for n, (target, wanted_items) in enumerate(expected.items()):
         assert run_here(tmp_path / str(n), data=data, target=target, limit=6) in (0, 3)  # argmax may have no gradient
-        assert [r["target"] for r in records(tmp_path / str(n))] == wanted, target
+        assert [r["target"] for r in records(tmp_path / str(n))] == wanted_items, target
     assert [r["key"] for r in records(tmp_path / "7")] == ["c0/001.png", "c0/003.png"]
 
 
@@ -280,9 +280,9 @@ def test_status_export_gallery_of_a_real_job(copy, capsys, tmp_path):
     assert (status["running"], status["done"], status["shards_done"], status["failed"]) == (False, COUNT, 8, 0)
     to = tmp_path / "exported"
     assert main(["export", str(copy), "--to", str(to), "--format", "npz", "--keys", "c1/*", "--limit", "3"]) == 0
-    found, expected = sorted(to.rglob("*.npz")), frames(copy)
-    assert len(found) == 3
-    for path in found:
+    stored, expected = sorted(to.rglob("*.npz")), frames(copy)
+    assert len(stored) == 3
+    for path in stored:
         loaded = np.load(path)
         assert np.array_equal(loaded["frames"], expected[json.loads(str(loaded["record"]))["key"]])
     assert main(["gallery", str(copy), "--sample", "5"]) == 0
@@ -557,7 +557,7 @@ def _no_pipes(folder: str, names: list[str]) -> list[str]:
 def test_images_of_the_zoo_give_pixels_or_reasons(zoo):
     expected, out, _, codes = zoo
     assert codes[0] == 3
-    results, found = records(out), frames(out)
+    results, stored = records(out), frames(out)
     assert [r["key"] for r in results] == [e.path for e in expected]
     for e, record in zip(expected, results):
         if e.reason is not None:
@@ -565,7 +565,7 @@ def test_images_of_the_zoo_give_pixels_or_reasons(zoo):
             continue
         assert record["status"] == "ok", (e.path, record)
         assert record["size"] == list(e.pixels.shape[:2]), e.path
-        source = found[e.path][0].numpy().astype(int)
+        source = stored[e.path][0].numpy().astype(int)
         assert record["factors"][0] == 0
         assert np.abs(source - resize_and_crop(Image.fromarray(e.pixels), (24, 32))).max() <= e.tolerance, e.path
 
@@ -660,7 +660,7 @@ def test_only_mended_images_are_tried_again(data, job, tmp_path):
     assert run_here(out, "--retry-failed") == 0
     again = {p.name for p in markers(out) if before[p.name] != p.stat().st_mtime_ns}
     assert again == {"00000.done.json", "00005.done.json"} and lines(out / "failed.jsonl") == []
-    assert all(torch.equal(found, frames(job)[key]) for key, found in frames(out).items())
+    assert all(torch.equal(stored, frames(job)[key]) for key, stored in frames(out).items())
 
 
 def test_too_many_failures_stop_a_job(data, tmp_path, capsys):
@@ -853,11 +853,11 @@ def test_python_objects_as_data_and_model(tmp_path):
     results = records(tmp_path / "objects")
     assert [r["key"] for r in results] == [f"mine/{n}" for n in range(10)]
     assert [r["target"] for r in results] == [r["label"] for r in results] == [n % 3 for n in range(10)]
-    found = frames(tmp_path / "objects")
-    assert all(np.array_equal(found[f"mine/{n}"][0, 0], pixels) for n, pixels in enumerate(data.images))
+    stored = frames(tmp_path / "objects")
+    assert all(np.array_equal(stored[f"mine/{n}"][0, 0], pixels) for n, pixels in enumerate(data.images))
     named = morph_dataset("job_models:Triples", MODEL, tmp_path / "named", target="label", workers=0, **options())
     assert named.code == 0
-    assert all(torch.equal(frames(tmp_path / "named")[key], found[key]) for key in found)
+    assert all(torch.equal(frames(tmp_path / "named")[key], stored[key]) for key in stored)
     before = digests(tmp_path / "objects")
     markers(tmp_path / "objects")[1].unlink()
     assert morph_dataset(data, model, tmp_path / "objects", resume=True, target="label", **options()).code == 0
@@ -879,15 +879,15 @@ def test_images_that_a_python_data_set_may_return(tmp_path):
         Image.open(_truncated(tmp_path)),
         object(),
     ]
-    data = [(thing, n % 3) for n, thing in enumerate([*good, *bad])]
+    data = [(value, n % 3) for n, value in enumerate([*good, *bad])]
     outcome = morph_dataset(data, classifier().eval(), tmp_path / "out", **options())
-    results, found = records(tmp_path / "out"), frames(tmp_path / "out")
+    results, stored = records(tmp_path / "out"), frames(tmp_path / "out")
     assert outcome.code == 3 and [r["status"] == "ok" for r in results] == [True] * len(good) + [False] * len(bad)
     assert all(len(r["sha256"]) == 64 for r in results[: len(good)])
     assert {r["status"] for r in results[len(good) :]} == {"bad-array", "truncated"}
     for n in (0, 1, 3, 4, 5):
-        assert np.array_equal(found[results[n]["key"]][0, 0], image)
-    assert (found[results[2]["key"]][0, 0].int() - torch.from_numpy(image).int()).abs().max() <= 1
+        assert np.array_equal(stored[results[n]["key"]][0, 0], image)
+    assert (stored[results[2]["key"]][0, 0].int() - torch.from_numpy(image).int()).abs().max() <= 1
 
 
 def _truncated(folder: Path) -> Path:
@@ -954,12 +954,12 @@ def test_threads_and_signal_handlers_of_the_caller_are_unchanged(fails, tmp_path
 
 
 def test_another_thread_may_run_a_job(tmp_path):
-    found = []
-    run = lambda: found.append(morph_dataset(Triples(), classifier().eval(), tmp_path, **options()))
+    results = []
+    run = lambda: results.append(morph_dataset(Triples(), classifier().eval(), tmp_path, **options()))
     thread = threading.Thread(target=run)
     thread.start()
     thread.join()
-    assert found[0].code == 0 and len(records(tmp_path)) == 10
+    assert results[0].code == 0 and len(records(tmp_path)) == 10
 
 
 def test_keys_that_are_not_unique_raise(tmp_path):

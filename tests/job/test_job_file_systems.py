@@ -143,8 +143,8 @@ def test_folders_that_cannot_be_opened_are_not_synchronised(number, data, job, t
 def test_evaluations_continue_without_fsync(tmp_path, monkeypatch):
     failing(monkeypatch, os, "fsync", errno.EINVAL)
     with pytest.warns(UserWarning, match="cannot be flushed to disk"):
-        found = evaluated(tmp_path)
-    assert found.summary["budgets"][0]["attainment"]["of"] == 4
+        result = evaluated(tmp_path)
+    assert result.summary["budgets"][0]["attainment"]["of"] == 4
 
 
 # --- Without renaming over a file ------------------------------------------------------------------------------------
@@ -240,13 +240,17 @@ def test_backups_of_the_other_kind_are_not_touched(kind, tmp_path):
     """A folder is no backup of a file, and a file is no backup of a folder, so they are kept."""
     write, other = (_write_folder, _write_file) if kind == "file" else (_write_file, _write_folder)
     backup = atomic_io.backup_path(tmp_path / "a")
-    own = tmp_path / "own" if kind == "link" else backup
-    other(own, "precious")
+    backup_of_the_user = tmp_path / "own" if kind == "link" else backup
+    other(backup_of_the_user, "precious")
     if kind == "link":
-        backup.symlink_to(own)
+        backup.symlink_to(backup_of_the_user)
     for _ in range(1 if kind == "file" else 2):  # a folder cannot be renamed to a file
         write(tmp_path / "a", "new")
-    assert os.path.lexists(backup) and (own / "text" if own.is_dir() else own).read_text() == "precious"
+    assert (
+        os.path.lexists(backup)
+        and (backup_of_the_user / "text" if backup_of_the_user.is_dir() else backup_of_the_user).read_text()
+        == "precious"
+    )
 
 
 def test_backup_that_is_a_link_to_a_folder_is_deleted_without_it(tmp_path):

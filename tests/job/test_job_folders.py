@@ -80,10 +80,10 @@ def test_environment_of_workers_limits_spinning_and_keeps_freed_memory(monkeypat
     from steerlens_fast import openmp
     from steerlens_fast.job.engines import local
 
-    seen = {}
+    recorded = {}
 
     def popen(command, env, **_):
-        seen.update(env)
+        recorded.update(env)
         raise FileNotFoundError
 
     spin, keep = {"GOMP_SPINCOUNT": "4000"}, local.KEEP_MEMORY
@@ -91,7 +91,7 @@ def test_environment_of_workers_limits_spinning_and_keeps_freed_memory(monkeypat
     cases += [({"MALLOC_MMAP_MAX_": "9"}, spin), ({"STEERLENS_KEEP_FREED_MEMORY": "0"}, spin)]
     names = {*openmp.SPIN_SETTINGS, *local.ALLOCATOR_SETTINGS}
     for arguments, added in cases:
-        seen.clear()
+        recorded.clear()
         with monkeypatch.context() as patch:
             for name in names:
                 patch.delenv(name, raising=False)
@@ -100,4 +100,4 @@ def test_environment_of_workers_limits_spinning_and_keeps_freed_memory(monkeypat
             patch.setattr(local.subprocess, "Popen", popen)
             with pytest.raises(FileNotFoundError):
                 local._Process(0, "cpu", Path(os.devnull)).start()
-        assert {name: value for name, value in seen.items() if name in names} == arguments | added
+        assert {name: value for name, value in recorded.items() if name in names} == arguments | added

@@ -65,8 +65,8 @@ def runs_after(out: Path, process: subprocess.Popen, shards: int, delay: float) 
 
     Return whether the job still runs.
     """
-    wanted = len(markers(out)) + shards
-    wait_for(lambda: len(markers(out)) >= wanted or process.poll() is not None, f"{wanted} shards in {out}")
+    expected = len(markers(out)) + shards
+    wait_for(lambda: len(markers(out)) >= expected or process.poll() is not None, f"{expected} shards in {out}")
     time.sleep(delay)
     return process.poll() is None
 
@@ -165,8 +165,8 @@ def test_signals_that_end_a_job_at_once(signals, code, data, expected, tmp_path)
     for number in signals:
         job.send_signal(number)
         time.sleep(0.5)
-    found, stderr = ended(job)
-    assert found == code and ("interrupted" in stderr or "terminated" in stderr), stderr
+    actual, stderr = ended(job)
+    assert actual == code and ("interrupted" in stderr or "terminated" in stderr), stderr
     all_ended(processes)
     assert time.monotonic() - begun < PATIENCE / 2 and not markers(tmp_path) and not temporaries(tmp_path)
     assert run_here(tmp_path, "--resume") == 0
@@ -227,12 +227,12 @@ for kind, workers, limit in (("safetensors", 1, 180), ("wds", 0, 60), ("folder",
 def full_disk(tmp_path_factory):
     """Results of a job of each format that needs more than the 1 MiB of its disk, which is mounted in a namespace."""
     folder = tmp_path_factory.mktemp("disk")
-    own = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
-    trial = [*own, "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    namespace = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
+    trial = [*namespace, "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
     if not shutil.which("unshare") or subprocess.run(trial, capture_output=True).returncode:
         pytest.skip("no file system can be mounted here")
     make_folder(folder / "images", 180)
-    command = [*own, sys.executable, "-c", FULL_DISK, str(folder)]
+    command = [*namespace, sys.executable, "-c", FULL_DISK, str(folder)]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),

@@ -140,7 +140,7 @@ def test_grey_arrays_have_one_channel_by_default(layout, tmp_path, capsys):
     assert main([*argv, "--out", str(out)]) == 0
     plan = json.loads((out / "plan.json").read_text())
     assert plan["channels"] == plan["model"]["channels"] == 1
-    assert all(np.array_equal(found[0, 0], pixels) for found, pixels in zip(frames(out).values(), grey, strict=True))
+    assert all(np.array_equal(stored[0, 0], pixels) for stored, pixels in zip(frames(out).values(), grey, strict=True))
     markers(out)[1].unlink()
     assert main(["morph", "--out", str(out), "--resume", "--workers", "0", "--gallery", "0"]) == 0
     capsys.readouterr()
@@ -316,7 +316,7 @@ def test_left_out_files_are_reported(data, tmp_path, capsys):
 @pytest.mark.parametrize("integer", [np.int64, np.uint8, lambda n: torch.tensor(n)], ids=["int64", "uint8", "tensor"])
 def test_numbers_of_other_libraries_are_accepted(integer, data, tmp_path):
     """Numbers of numpy, for example, give the same configuration as numbers of Python, for every numeric option."""
-    own = {
+    python_numbers = {
         "channels": 1,
         "frames": 3,
         "size": 16,
@@ -328,10 +328,18 @@ def test_numbers_of_other_libraries_are_accepted(integer, data, tmp_path):
     }
     others = {"max_pixels": 10_000, "scales": [0, 1], "seed": 0, "mean": [0.0], "std": [1.0], "max_l2": 1.5}
     run = {"workers": 0, "gallery": 0, "max_failures": 3}
-    given = {name: integer(n) for name, n in own.items()} | {"scales": np.array([0, 1]), "max_l2": np.float32(1.5)}
-    given |= {"mean": np.zeros(1), "std": np.ones(1, np.float32), "max_pixels": np.int64(10_000), "seed": integer(0)}
-    given |= {name: integer(n) for name, n in run.items()}
-    for n, options in enumerate(({**own, **others, **run}, given)):
+    other_numbers = {name: integer(n) for name, n in python_numbers.items()} | {
+        "scales": np.array([0, 1]),
+        "max_l2": np.float32(1.5),
+    }
+    other_numbers |= {
+        "mean": np.zeros(1),
+        "std": np.ones(1, np.float32),
+        "max_pixels": np.int64(10_000),
+        "seed": integer(0),
+    }
+    other_numbers |= {name: integer(n) for name, n in run.items()}
+    for n, options in enumerate(({**python_numbers, **others, **run}, other_numbers)):
         assert morph_dataset(str(data), "job_models:classifier", tmp_path / str(n), **options).code == 0
     configs = [json.loads((tmp_path / name / "config.json").read_text()) for name in "01"]
     assert configs[0] == configs[1] and configs[1]["size"] == [16, 16]

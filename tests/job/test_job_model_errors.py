@@ -83,9 +83,9 @@ def test_images_for_which_the_model_raises_are_listed_and_leave_others_unchanged
     ]
     assert {r["message"] for r in failed} == {"ValueError: this model does not like white"}
     assert "10 of 12 images done, 2 failed (failed.jsonl): 2 model-error" in capsys.readouterr().err
-    found, expected = frames(tmp_path / "out"), frames(tmp_path / "job_without_errors")
-    assert found.keys() == expected.keys() - {"c1/006.png", "c1/007.png"}
-    assert all(torch.equal(found[key], expected[key]) for key in found)
+    stored, expected = frames(tmp_path / "out"), frames(tmp_path / "job_without_errors")
+    assert stored.keys() == expected.keys() - {"c1/006.png", "c1/007.png"}
+    assert all(torch.equal(stored[key], expected[key]) for key in stored)
     by_key = {r["key"]: r for r in records(tmp_path / "job_without_errors")}
     for record in records(tmp_path / "out"):
         if record["status"] == "ok":

@@ -52,12 +52,12 @@ def test_job_takes_names_and_preprocessing_from_the_model(table, tmp_path):
     plan = json.loads((tmp_path / "plan.json").read_text())
     assert (plan["size"], plan["channels"], plan["classes"]) == ([12, 12], 3, Named.class_names)
     assert (plan["model"]["mean"], plan["model"]["std"]) == ([0.5, 0.4, 0.3], [0.25, 0.25, 0.25])
-    found = records(tmp_path)
-    assert [r["target"] for r in found] == [2, 3] * (COUNT // 2)
+    stored = records(tmp_path)
+    assert [r["target"] for r in stored] == [2, 3] * (COUNT // 2)
     model = load_model("job_models:named", seed=0)
     frames = load_file(tmp_path / "shards" / "00000.safetensors")["frames"]
     source = model.model(model.preprocessing(frames[:, 0].float() / 255)).softmax(1)
-    expected = [r["probability"][0] for r in found]
+    expected = [r["probability"][0] for r in stored]
     torch.testing.assert_close(source[range(COUNT), [2, 3] * 3], torch.tensor(expected), atol=1e-5, rtol=0)
     assert {e["target"] for e in shown(tmp_path)} == {"tench", "cat"}
 
@@ -85,10 +85,10 @@ def test_class_names_from_a_file(tmp_path):
     for suffix in ("txt", "json"):
         options = ("--class-names", tmp_path / f"names.{suffix}", "--target", "map:c0=lynx,c1=tabby")
         assert run(tmp_path / suffix, folder, "classifier", *options, "--channels", 1) == 0
-    found = records(tmp_path / "txt")
-    assert [r["target"] for r in found] == [r["target"] for r in records(tmp_path / "json")] == [1, 1, 0, 0]
-    assert [(r["target_name"], r["label_name"]) for r in found] == [("lynx", "c0")] * 2 + [("tabby", "c1")] * 2
-    assert {r["source_name"] for r in found} | {r["prediction_name"] for r in found} <= {"tabby", "lynx", "bee"}
+    stored = records(tmp_path / "txt")
+    assert [r["target"] for r in stored] == [r["target"] for r in records(tmp_path / "json")] == [1, 1, 0, 0]
+    assert [(r["target_name"], r["label_name"]) for r in stored] == [("lynx", "c0")] * 2 + [("tabby", "c1")] * 2
+    assert {r["source_name"] for r in stored} | {r["prediction_name"] for r in stored} <= {"tabby", "lynx", "bee"}
     assert {e["target"] for e in shown(tmp_path / "txt")} == {"tabby", "lynx"}
 
 

@@ -170,17 +170,17 @@ def test_summary_and_last_line_of_a_job(data, tmp_path, capsys, options, expecte
     """The counts follow from the records, and the records from their predictions."""
     assert run_here(tmp_path, data=data, **options) == 0
     summary, line = json.loads((tmp_path / "summary.json").read_text()), capsys.readouterr().err.splitlines()[-1]
-    success, found = summary["success"], records(tmp_path)
+    success, stored = summary["success"], records(tmp_path)
     assert {name: success[name] for name in expected} == expected
     assert line == f"{tmp_path}: {format_summary(summary)}"
-    for r in found:
+    for r in stored:
         assert r["already_predicted"] == (r["source"] == r["target"]) and r["label_differs"] == (
             r["source"] != r["label"]
         )
         scored = r["predictions"][-1] is not None
         flipped = scored and not r["already_predicted"]
         assert r["reached"] == ((r["predictions"][-1] == r["target"]) if flipped else None)
-    count = lambda name: sum(r[name] is True for r in found)
+    count = lambda name: sum(r[name] is True for r in stored)
     assert success["reached"] == (count("reached") if success["counted"] else None)
     assert success["already_predicted"] == count("already_predicted")
     assert success["label_differs"] == count("label_differs") == summary["labelled"] - summary["as_labelled"]
@@ -203,9 +203,9 @@ def test_probabilities_of_predictions_are_in_the_record(data, tmp_path):
 
 def test_success_without_a_summary_is_that_of_the_shards(tmp_path):
     """The counts are computed from the shards if a job is unfinished, or was made by an older version."""
-    made = make_job(tmp_path, morphs_of(10, 3), [str(i) for i in range(10)], failed=(2,), unscored=(3,))
+    job = make_job(tmp_path, morphs_of(10, 3), [str(i) for i in range(10)], failed=(2,), unscored=(3,))
     plan = Plan.read(tmp_path)
-    for r in made:
+    for r in job:
         assert set(QUESTIONS) <= r.keys()
     assert read_success(tmp_path, plan, completed_shards(tmp_path, plan))["morphs"] == 9
     (tmp_path / "shards" / "00000.done.json").unlink()

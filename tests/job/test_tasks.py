@@ -44,12 +44,12 @@ def check_a_binary_models_probability_is_its_sigmoid(shape, target):
     lens = SteerableLens(lambda x: SHAPES[shape](model(x)), task="binary", family="pixel")
     m = lens.morph(x, target, max_l2=2.0, frames=3, internal_batch_size=2)
     ranks = {None: ~before, "least": ~before, "argmax": before}
-    wanted = ranks[target].long() if target in (None, "argmax", "least") else torch.tensor(target).expand(N)
+    wanted_items = ranks[target].long() if target in (None, "argmax", "least") else torch.tensor(target).expand(N)
     z = model(m.frames.flatten(0, 1)).reshape(N, 3)
-    assert torch.equal(m.target, wanted)
+    assert torch.equal(m.target, wanted_items)
     assert torch.equal(m.source, before.long())
     assert torch.equal(m.predictions, (z > 0).long())
-    expected = torch.where(wanted[:, None] == 1, z.sigmoid(), (-z).sigmoid())
+    expected = torch.where(wanted_items[:, None] == 1, z.sigmoid(), (-z).sigmoid())
     torch.testing.assert_close(m.target_probability, expected, rtol=1e-5, atol=1e-6)
     assert (m.target_probability.diff(dim=1) > 0).all()
 
@@ -70,9 +70,9 @@ def test_objectives_of_one_logit_are_their_formulas():
     expected["margin"] = torch.where(target == source, 0, -toward)
     assert set(expected) == set(OBJECTIVES)
     for objective, value in expected.items():
-        found = loss(objective, scores, target, source, "binary")
-        torch.testing.assert_close(found, value, rtol=1e-6, atol=0.0)
-        gradients = (torch.autograd.grad(v.sum(), z, retain_graph=True)[0] for v in (found, value))
+        actual = loss(objective, scores, target, source, "binary")
+        torch.testing.assert_close(actual, value, rtol=1e-6, atol=0.0)
+        gradients = (torch.autograd.grad(v.sum(), z, retain_graph=True)[0] for v in (actual, value))
         torch.testing.assert_close(*gradients, rtol=1e-6, atol=0.0)
 
 
@@ -109,13 +109,13 @@ def test_each_label_has_its_own_sigmoid(target, resolved):
     assert m.target.tolist() == resolved
     state, label = m.target.unbind(1)
     z = model(m.frames.flatten(0, 1)).reshape(N, 3, LABELS)
-    own = z.gather(2, label[:, None, None].expand(N, 3, 1))[..., 0]
-    expected = torch.where(state[:, None] == 1, own.sigmoid(), (-own).sigmoid())
+    label_scores = z.gather(2, label[:, None, None].expand(N, 3, 1))[..., 0]
+    expected = torch.where(state[:, None] == 1, label_scores.sigmoid(), (-label_scores).sigmoid())
     torch.testing.assert_close(m.target_probability, expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(m.probabilities[:, :, 1], z.sigmoid(), rtol=1e-5, atol=1e-6)
     assert torch.equal(m.predictions, (z > 0).long())
-    assert torch.equal(m.source, (own[:, 0] > 0).long())
-    assert torch.equal(m.reached, (own > 0) == (state[:, None] == 1))
+    assert torch.equal(m.source, (label_scores[:, 0] > 0).long())
+    assert torch.equal(m.reached, (label_scores > 0) == (state[:, None] == 1))
     assert (m.target_probability.diff(dim=1) > 0).all()
 
 
@@ -248,21 +248,23 @@ def test_containers_that_hold_themselves_end():
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
 
-def check_images_are_cast_to_the_models_dtype(given, computed, preprocessing):
-    model, x = network(3, computed), images(given)
+def check_images_are_cast_to_the_models_dtype(image_dtype, computed, preprocessing):
+    model, x = network(3, computed), images(image_dtype)
     loss_of = lambda o, at=None: -o[:, 1].float()
     gradient, outputs = Classifier(model, preprocessing).gradient(x, loss_of)
     leaf = x.clone().requires_grad_()
     expected = model((leaf if preprocessing is None else preprocessing(leaf)).to(computed))
     assert torch.equal(outputs, expected) and outputs.dtype == computed
-    assert torch.equal(gradient, torch.autograd.grad(loss_of(expected).sum(), leaf)[0]) and gradient.dtype == given
+    assert (
+        torch.equal(gradient, torch.autograd.grad(loss_of(expected).sum(), leaf)[0]) and gradient.dtype == image_dtype
+    )
 
 
 @pytest.mark.parametrize("computed", DTYPES, ids=str)
 @pytest.mark.parametrize("preprocessing", [None, lambda x: (x - 0.5) / 0.25])
 def test_images_are_cast_to_the_models_dtype(computed, preprocessing):
-    for given in DTYPES:
-        check_images_are_cast_to_the_models_dtype(given, computed, preprocessing)
+    for image_dtype in DTYPES:
+        check_images_are_cast_to_the_models_dtype(image_dtype, computed, preprocessing)
 
 
 @pytest.mark.parametrize("computed", [torch.float16, torch.bfloat16], ids=str)
@@ -273,11 +275,11 @@ def test_saturated_gradient_survives_half_precision(computed):
         model[3].bias[1] += 29
     losses = lambda o, at=None: loss("nll", o, torch.ones(len(o), dtype=torch.int64), torch.zeros(len(o)).long())
     x = images()
-    found = Classifier(network_like(model, computed)).gradient(x, losses)[0].double().flatten(1)
+    actual = Classifier(network_like(model, computed)).gradient(x, losses)[0].double().flatten(1)
     expected = Classifier(network_like(model, torch.float64)).gradient(x, losses)[0].double().flatten(1)
     assert (expected.norm(dim=1) < 1e-10).all() and (expected.norm(dim=1) > 1e-16).all()
-    sizes = found.norm(dim=1), expected.norm(dim=1)
-    assert ((found * expected).sum(1) > 0.99 * sizes[0] * sizes[1]).all()  # one direction
+    sizes = actual.norm(dim=1), expected.norm(dim=1)
+    assert ((actual * expected).sum(1) > 0.99 * sizes[0] * sizes[1]).all()  # one direction
     assert ((sizes[0] / sizes[1]).log().abs() < 0.5).all()  # scores of 29 have a grain of 1/64, or 1/8
 
 

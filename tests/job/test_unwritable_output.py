@@ -307,13 +307,13 @@ def test_ctrl_c_without_a_readable_message(data, tmp_path, monkeypatch):
     """The reader of the pipe stderr has closed it."""
     reader, writer = os.pipe()
     os.close(reader)
-    kept = os.dup(2)
+    saved_stderr = os.dup(2)
     os.dup2(writer, 2)
     try:
         with job._signals() as stop:
             signal.raise_signal(signal.SIGINT)
             assert stop.requested
     finally:
-        os.dup2(kept, 2)
-        for handle in (writer, kept):
+        os.dup2(saved_stderr, 2)
+        for handle in (writer, saved_stderr):
             os.close(handle)

@@ -38,11 +38,11 @@ def _l2(motion, factor, bounds=(0, 1)):
 @pytest.mark.parametrize("family", list(_families()))
 def test_meets_the_budget(family):
     motion = _motion(family)
-    wanted = torch.tensor([0.1, 1.0, 2.0, 4.0, 6.0])
-    factor, l2, attained = factor_at_l2(motion, wanted)
+    expected = torch.tensor([0.1, 1.0, 2.0, 4.0, 6.0])
+    factor, l2, attained = factor_at_l2(motion, expected)
     assert factor.shape == l2.shape == attained.shape == (5,) and attained.dtype == torch.bool
     assert attained.all()
-    assert (l2 - wanted).abs().max() <= TOLERANCE
+    assert (l2 - expected).abs().max() <= TOLERANCE
     # Rendered again, alone: the reported distance is the real one. 1e-5: float32 over 3072 pixels.
     assert (_l2(motion, factor) - l2).abs().max() < 1e-5
 
@@ -271,13 +271,13 @@ def test_factors_tried_for_a_sample_do_not_depend_on_its_batch():
     ]
     start, targets = 0.05, torch.full((6,), 0.5)
     together = Curve(lambda f: torch.stack([kind(f[:, n]) for n, kind in enumerate(kinds)], 1), 6)
-    found = factor_at_l2(together, targets, start=start)
-    assert found[2].tolist() == [True, True, False, False, True, True]
+    result = factor_at_l2(together, targets, start=start)
+    assert result[2].tolist() == [True, True, False, False, True, True]
     tried = torch.cat(together.tried)
     for n, kind in enumerate(kinds):
         alone = Curve(kind)
         factor, l2, _ = factor_at_l2(alone, targets[n : n + 1], start=start)
-        assert (factor, l2) == (found[0][n], found[1][n])
+        assert (factor, l2) == (result[0][n], result[1][n])
         sequence = torch.cat(alone.tried)[:, 0]
         assert torch.equal(tried[: len(sequence), n], sequence)
 

@@ -46,8 +46,8 @@ def test_class_names_are_those_given_or_the_models():
     assert SteerableLens(model).morph(x, 1, factors=1.0).class_names is None
     model.class_names = [f"name {n}" for n in range(CLASSES)]
     assert SteerableLens(model).morph(x, 1, factors=1.0).class_names == model.class_names
-    given = [f"other {n}" for n in range(CLASSES)]
-    assert "other 1" in repr(SteerableLens(model, class_names=given).morph(x, 1, factors=1.0))
+    names = [f"other {n}" for n in range(CLASSES)]
+    assert "other 1" in repr(SteerableLens(model, class_names=names).morph(x, 1, factors=1.0))
     with pytest.raises(ValueError, match=f"class_names must have .* model's {CLASSES} classes, got 1 names"):
         SteerableLens(model, class_names=["cat"]).morph(x, 1, factors=1.0)
 
@@ -69,8 +69,8 @@ def test_targets_are_class_names_of_the_lens_or_the_model():
 
 def test_settings_for_photographs_are_overridden_by_options():
     lens = SteerableLens.for_photographs(smooth(), regime="live")
-    own = {"family": "csp-phase", "rule": "polar", "color": "luma", "regime": "live"}
-    assert {name: lens.settings[name] for name in own} == own
+    options = {"family": "csp-phase", "rule": "polar", "color": "luma", "regime": "live"}
+    assert {name: lens.settings[name] for name in options} == options
     x = images()
     assert lens.morph(x, 1, frames=2, steps=1).budget.tolist() == [[12.0], [12.0]]
     assert lens.morph(x, 1, frames=2, steps=1, max_l2=0.5).budget.tolist() == [[0.5], [0.5]]
@@ -179,14 +179,14 @@ def test_preprocessing_is_part_of_the_gradient():
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_images_give_half_precision_frames(half):
     """The model gets its own dtype; the pyramid computes in float32."""
-    x, seen = images().to(half), set()
+    x, recorded = images().to(half), set()
 
     def model(t):
-        seen.add(t.dtype)
+        recorded.add(t.dtype)
         return smooth()(t.float())
 
     m = SteerableLens(model).morph(x, TARGET, max_l2=0.5, frames=3)
-    assert m.frames.dtype == half and seen == {half}
+    assert m.frames.dtype == half and recorded == {half}
     assert m.l2.dtype == m.factors.dtype == torch.float32
     assert (m.frames[:, 0] - x).abs().max() <= torch.finfo(half).eps and m.attained.all()
 
@@ -266,17 +266,17 @@ def test_logits_are_found_in_objects_mappings_and_sequences(wrap):
 def test_additional_forward_args_are_split_like_the_samples(batch):
     """A tensor with one row per sample is split like the samples; anything else is passed to every call."""
     x, each = images(3), torch.tensor([[0.5], [2.0], [-1.0]])
-    seen, net = [], smooth()
+    recorded, net = [], smooth()
 
     def model(t, scale, flag, table):
         assert flag == "flag" and table.shape == (2, 2) and len(scale) == len(t)
-        seen.append(scale.flatten().tolist())
+        recorded.append(scale.flatten().tolist())
         return net(t) * scale
 
     args = (each, "flag", torch.ones(2, 2))
     lens = SteerableLens(model)
     m = lens.morph(x, 1, factors=4.0, frames=2, additional_forward_args=args, internal_batch_size=batch)
-    assert list(itertools.chain(*seen)) == [0.5, 2.0, -1.0] * 2
+    assert list(itertools.chain(*recorded)) == [0.5, 2.0, -1.0] * 2
     for i in range(3):
         alone = SteerableLens(lambda t, i=i: net(t) * each[i]).morph(x[i : i + 1], 1, factors=4.0, frames=2)
         assert_close(m.frames[i : i + 1], alone.frames, "composition")
@@ -285,9 +285,9 @@ def test_additional_forward_args_are_split_like_the_samples(batch):
 
 def test_one_additional_argument_needs_no_tuple():
     x, net = images(), smooth()
-    given = SteerableLens(lambda t, s: net(t) * s).morph(x, 1, factors=2.0, frames=2, additional_forward_args=3.0)
+    morphs = SteerableLens(lambda t, s: net(t) * s).morph(x, 1, factors=2.0, frames=2, additional_forward_args=3.0)
     meant = SteerableLens(lambda t: net(t) * 3.0).morph(x, 1, factors=2.0, frames=2)
-    assert torch.equal(given.frames, meant.frames)
+    assert torch.equal(morphs.frames, meant.frames)
 
 
 # --- Targets and objectives
@@ -481,11 +481,11 @@ def test_every_grad_mode_gives_the_same_morphs(mode, regime):
     with mode():
         x = images()
         enabled = torch.is_grad_enabled()
-        for given in (x, outside):
-            m = lens.morph(given, TARGET, factors=3.0, frames=3)
+        for image in (x, outside):
+            m = lens.morph(image, TARGET, factors=3.0, frames=3)
             assert torch.equal(m.frames, expected.frames) and torch.equal(m.outputs, expected.outputs)
-            assert torch.equal(torch.stack(list(lens.iter_frames(given, TARGET, factors=3.0, frames=3)), 1), m.frames)
-            assert torch.equal(lens.perturb(given, TARGET, factor=3.0), lens.perturb(outside, TARGET, factor=3.0))
+            assert torch.equal(torch.stack(list(lens.iter_frames(image, TARGET, factors=3.0, frames=3)), 1), m.frames)
+            assert torch.equal(lens.perturb(image, TARGET, factor=3.0), lens.perturb(outside, TARGET, factor=3.0))
         assert torch.is_grad_enabled() == enabled
     assert not m.frames.requires_grad
 

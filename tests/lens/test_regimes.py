@@ -207,10 +207,10 @@ def test_shift_turns_the_phases():
     """Moving a grating with frequency omega by d pixels adds -omega d to the phases of its bands."""
     pyramid, omega = SteerablePyramid((64, 64)), torch.pi / 4
     still = pyramid(grating(0.0)).bands[1][0, 0]
-    seen = still.abs() > 0.1 * still.abs().max()
+    recorded = still.abs() > 0.1 * still.abs().max()
     for d in (1, 2, 3):
         moved = pyramid(grating(0.0).roll(d, -1)).bands[1][0, 0]
-        turned = (moved * still.conj()).angle()[seen]
+        turned = (moved * still.conj()).angle()[recorded]
         assert (turned + omega * d).abs().max() < 1e-4
 
 
@@ -437,13 +437,13 @@ def check_steps_are_the_number_of_gradients(regime, options, gradients):
     options = {"factors": 6.0, **options} if not {"factors", "max_l2", "distances"} & set(options) else options
     morphs = SteerableLens(model, family="pixel", regime=regime).morph(images(), TARGET, **options, score="none")
     assert model.gradients == gradients
-    wanted = {"frames": options.get("frames"), "distances": len(options.get("distances", ())) + 1}
+    expected = {"frames": options.get("frames"), "distances": len(options.get("distances", ())) + 1}
     if isinstance(options.get("factors"), list):
         assert morphs.frames.shape[1] == 3
     elif "distances" in options:
-        assert morphs.frames.shape[1] == wanted["distances"]
+        assert morphs.frames.shape[1] == expected["distances"]
     else:
-        assert morphs.frames.shape[1] == (wanted["frames"] or min(12, options.get("steps", 11) + 1))
+        assert morphs.frames.shape[1] == (expected["frames"] or min(12, options.get("steps", 11) + 1))
 
 
 @pairwise

@@ -278,10 +278,10 @@ def test_name_in_the_working_directory_is_imported(zoo, images, prefix):
 
 def test_name_of_an_instance_gives_a_copy(zoo, images):
     loaded = load_model("user_zoo:instance", dtype="bfloat16")
-    own = sys.modules["user_zoo"].instance
-    assert own.training and own.head.weight.requires_grad and own.head.weight.dtype == torch.float32
+    instance = sys.modules["user_zoo"].instance
+    assert instance.training and instance.head.weight.requires_grad and instance.head.weight.dtype == torch.float32
     assert not loaded.model.training and loaded.model.head.weight.dtype == torch.bfloat16
-    assert loaded.sha256 == load_model(own).sha256
+    assert loaded.sha256 == load_model(instance).sha256
 
 
 def test_name_of_a_factory_may_return_a_function(zoo):
@@ -451,9 +451,9 @@ def test_programs_run_in_half_precision(tmp_path, images):
     torch.jit.script(smooth()).save(tmp_path / "m.pt")
     for path in (exported(tmp_path / "m.pt2"), tmp_path / "m.pt"):
         loaded = load_model(path, dtype="bfloat16", channels_last=True)
-        found = scores(loaded.model, loaded.preprocessing(images))
-        assert found.dtype == torch.bfloat16
-        torch.testing.assert_close(found.float(), scores(smooth(), images), rtol=0.1, atol=0.1)
+        result = scores(loaded.model, loaded.preprocessing(images))
+        assert result.dtype == torch.bfloat16
+        torch.testing.assert_close(result.float(), scores(smooth(), images), rtol=0.1, atol=0.1)
 
 
 def test_pickled_module_must_be_trusted(tmp_path, images):
@@ -595,12 +595,12 @@ def test_timm_preprocessing_is_that_of_timm(images):
     state = torch.get_rng_state()
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        own = timm.create_model("resnet10t").eval()
-    config = timm.data.resolve_model_data_config(own)
+        timm_model = timm.create_model("resnet10t").eval()
+    config = timm.data.resolve_model_data_config(timm_model)
     assert (loaded.channels, *loaded.size) == config["input_size"]
     assert (loaded.interpolation, loaded.crop_pct) == (config["interpolation"], config["crop_pct"])
     assert (loaded.description["mean"], loaded.description["std"]) == (list(config["mean"]), list(config["std"]))
-    assert torch.equal(scores(loaded.model, images), scores(own, images))
+    assert torch.equal(scores(loaded.model, images), scores(timm_model, images))
     load_model("timm:resnet10t", weights="random", seed=4)
     assert torch.equal(torch.get_rng_state(), state), "the caller's random numbers are the caller's"
     assert loaded.class_names is None and not loaded.model.training
@@ -623,18 +623,18 @@ def test_timm_models_of_fixed_size_are_made_for_the_given_size():
 
 def test_weights_determine_the_classes_of_a_hub_model(tmp_path, images):
     timm = optional_libraries.timm()
-    own = timm.create_model("resnet10t", num_classes=7).eval()
-    torch.save({"state_dict": {f"module.{n}": v for n, v in own.state_dict().items()}}, tmp_path / "w.pt")
+    hub_model = timm.create_model("resnet10t", num_classes=7).eval()
+    torch.save({"state_dict": {f"module.{n}": v for n, v in hub_model.state_dict().items()}}, tmp_path / "w.pt")
     loaded = load_model("timm:resnet10t", weights=tmp_path / "w.pt")
-    assert torch.equal(scores(loaded.model, images), scores(own, images)) and loaded.size == (176, 176)
+    assert torch.equal(scores(loaded.model, images), scores(hub_model, images)) and loaded.size == (176, 176)
     vision = optional_libraries.torchvision().models
-    own = vision.get_model("squeezenet1_1").eval()
-    torch.save(own.state_dict(), tmp_path / "w.pt")
+    hub_model = vision.get_model("squeezenet1_1").eval()
+    torch.save(hub_model.state_dict(), tmp_path / "w.pt")
     load_error("missing", "unexpected", spec="torchvision:mobilenet_v3_small", weights=tmp_path / "w.pt")
-    own = vision.get_model("mobilenet_v3_small", num_classes=7).eval()
-    torch.save(own.state_dict(), tmp_path / "w.pt")
+    hub_model = vision.get_model("mobilenet_v3_small", num_classes=7).eval()
+    torch.save(hub_model.state_dict(), tmp_path / "w.pt")
     loaded = load_model("torchvision:mobilenet_v3_small", weights=tmp_path / "w.pt")
-    assert torch.equal(scores(loaded.model, images), scores(own, images))
+    assert torch.equal(scores(loaded.model, images), scores(hub_model, images))
 
 
 def test_gpu_without_cuda_kernels_is_not_used(monkeypatch):
@@ -678,12 +678,12 @@ def test_torchvision_preprocessing_is_that_of_torchvision(images):
     loaded = load_model("torchvision:mobilenet_v2", weights="random", seed=3)
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        own = vision.get_model("mobilenet_v2").eval()
+        vision_model = vision.get_model("mobilenet_v2").eval()
     expected = vision.get_model_weights("mobilenet_v2").DEFAULT.transforms()
     assert loaded.size == (expected.crop_size[0],) * 2 and loaded.interpolation == expected.interpolation.value
     assert round(loaded.size[0] / loaded.crop_pct) == expected.resize_size[0]
     assert (loaded.description["mean"], loaded.description["std"]) == (expected.mean, expected.std)
-    assert torch.equal(scores(loaded.model, images), scores(own, images))
+    assert torch.equal(scores(loaded.model, images), scores(vision_model, images))
     assert loaded.class_names is None
 
 
@@ -708,12 +708,12 @@ def test_pretrained_models_have_class_names(monkeypatch, tmp_path):
     weights = vision.get_model_weights("squeezenet1_1").DEFAULT
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
-    own = vision.get_model("squeezenet1_1").eval()
+    vision_model = vision.get_model("squeezenet1_1").eval()
     file = tmp_path / "checkpoints" / weights.url.rpartition("/")[2]
-    torch.save(own.state_dict(), file)
+    torch.save(vision_model.state_dict(), file)
     loaded = load_model("torchvision:squeezenet1_1")
     assert loaded.class_names == weights.meta["categories"] and len(loaded.class_names) == 1000
-    assert loaded.sha256 == load_model(own).sha256
+    assert loaded.sha256 == load_model(vision_model).sha256
     assert loaded.description["class_names"] == loaded.class_names
 
 

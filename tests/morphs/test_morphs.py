@@ -495,10 +495,10 @@ def test_column_headers():
     assert below(factors=factors, l2=l2, budget=None) == ["L2 7"]
     two = {"factors": factors, "amplitude_factors": factors / 4, "l2": l2}
     assert head(**two, budget=None) == ["phase 0\namplitude 0", "phase 1\namplitude 0.25"]
-    own = torch.tensor([[0.0, 1.0], [0.0, 2.0]])
-    assert head(factors=own, l2=l2) == ["frame 0", "frame 1"]
-    assert head(factors=own, l2=l2[:1].expand(2, 2)) == ["L2 0", "L2 5"]
-    assert below(factors=own, l2=l2[:1].expand(2, 2)) == []
+    sample_factors = torch.tensor([[0.0, 1.0], [0.0, 2.0]])
+    assert head(factors=sample_factors, l2=l2) == ["frame 0", "frame 1"]
+    assert head(factors=sample_factors, l2=l2[:1].expand(2, 2)) == ["L2 0", "L2 5"]
+    assert below(factors=sample_factors, l2=l2[:1].expand(2, 2)) == []
 
 
 def test_class_names_and_reasons():
@@ -696,22 +696,22 @@ def animation(path) -> list:
     """Return the frames as RGB, and their durations."""
     with Image.open(path) as picture:
         assert picture.n_frames == 1 or picture.info["loop"] == 0  # repeats forever
-        found = []
+        results = []
         for i in range(picture.n_frames):
             picture.seek(i)
-            found.append((picture.convert("RGB"), picture.info.get("duration")))
-        return found
+            results.append((picture.convert("RGB"), picture.info.get("duration")))
+        return results
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp"])
 def test_animation_runs_forward_and_back(tmp_path, suffix):
     m = make(3, 4, size=(16, 16))
     m.save(tmp_path / f"a.{suffix}")
-    found = animation(tmp_path / f"a.{suffix}")
-    assert [ms for _, ms in found] == [900, 110, 110, 900, 110, 110]
-    assert found[0][0].size == (3 * (144 + 8) + 8, 8 + 144 + 3 * 13 + 8)
+    result = animation(tmp_path / f"a.{suffix}")
+    assert [ms for _, ms in result] == [900, 110, 110, 900, 110, 110]
+    assert result[0][0].size == (3 * (144 + 8) + 8, 8 + 144 + 3 * 13 + 8)
     for i, j in ((1, 5), (2, 4)):
-        assert found[i][0].tobytes() == found[j][0].tobytes()
+        assert result[i][0].tobytes() == result[j][0].tobytes()
     m.save(tmp_path / f"a.{suffix}", frames=[0, 3], samples=2)
     assert len(animation(tmp_path / f"a.{suffix}")) == 2
     m.save(tmp_path / f"a.{suffix}", frames=1)

@@ -67,12 +67,12 @@ def test_steps_are_those_of_the_single_ops(size, channels, edit, rule, synthesis
     b, a = torch.tensor([[0.0, 3.0, 40.0], [1.0, 3.0, 20.0]], dtype=dtype)
     for step in range(3):  # some coordinates reach their limits
         g = random_gradient(shape, step, dtype=dtype)
-        taken = anchor.take_step(g, by_factors(x, position, b, a), bounds)
+        result = anchor.take_step(g, by_factors(x, position, b, a), bounds)
         expected.advance(g, b[None], a[None])
-        position = taken.frames.view(shape)
+        position = result.frames.view(shape)
         assert_close(position, expected.frame(bounds), "render")
-        assert torch.equal(taken.factors, torch.stack([b, a]))
-        assert_close(taken.l2, l2_from(position[None], x)[0], "op")
+        assert torch.equal(result.factors, torch.stack([b, a]))
+        assert_close(result.l2, l2_from(position[None], x)[0], "op")
         for ours, theirs in zip(anchor.state, expected.state):
             # The logarithm amplifies errors of amplitudes by up to e, where they have fallen to 1/e.
             assert_close(ours, theirs, "render", like=math.e)
@@ -81,11 +81,11 @@ def test_steps_are_those_of_the_single_ops(size, channels, edit, rule, synthesis
 def check_search(anchor, family, gradient, extent, bounds=BOUNDS):
     """Check that the step to a distance equals a step with the factors that the search found; return the step."""
     other = copy_of(anchor, family)
-    taken = anchor.take_step(gradient, extent, bounds)
-    same = other.take_step(gradient, by_factors(extent.source, extent.position, *taken.factors), bounds)
-    assert torch.equal(taken.frames, same.frames) and torch.equal(taken.l2, same.l2)
+    result = anchor.take_step(gradient, extent, bounds)
+    same = other.take_step(gradient, by_factors(extent.source, extent.position, *result.factors), bounds)
+    assert torch.equal(result.frames, same.frames) and torch.equal(result.l2, same.l2)
     assert all(map(torch.equal, coordinates(anchor), coordinates(other)))
-    return taken
+    return result
 
 
 @merged
@@ -99,9 +99,9 @@ def test_distances_are_reached(edit, rule, color, dtype):
     anchor = family.anchor(x)
     for step, target in enumerate([0.1, 0.25, 0.4]):
         extent = to_distance(x, position, target * torch.tensor([1.0, 0.5, 1.5]))
-        taken = check_search(anchor, family, random_gradient(shape, step, dtype=dtype), extent)
-        position = taken.frames.view(shape)
-        assert ((taken.l2 - extent.limits[0]).abs() <= extent.limits[1]).all() and not taken.out_of_range.any()
+        result = check_search(anchor, family, random_gradient(shape, step, dtype=dtype), extent)
+        position = result.frames.view(shape)
+        assert ((result.l2 - extent.limits[0]).abs() <= extent.limits[1]).all() and not result.out_of_range.any()
 
 
 def test_search_starts_at_the_given_factor():
@@ -110,8 +110,8 @@ def test_search_starts_at_the_given_factor():
     expected = family.anchor(x).take_step(g, to_distance(x, x, 0.3), BOUNDS)
     start = expected.factors[0]
     options = UNLIMITED | {"iterations": 1}
-    taken = family.anchor(x).take_step(g, to_distance(x, x, 0.3, start=start, options=options), BOUNDS)
-    assert torch.equal(taken.factors, expected.factors) and torch.equal(taken.frames, expected.frames)
+    result = family.anchor(x).take_step(g, to_distance(x, x, 0.3, start=start, options=options), BOUNDS)
+    assert torch.equal(result.factors, expected.factors) and torch.equal(result.frames, expected.frames)
 
 
 def test_limits_are_kept():
@@ -123,16 +123,16 @@ def test_limits_are_kept():
     # A step back toward the source and beyond would reach nearly the same distance, but would be longer
     target, ratio = 0.51, 0.5
     extent = to_distance(x, position, target, options=UNLIMITED | {"max_step_ratio": ratio})
-    taken = check_search(first, family, random_gradient(shape, 1), extent)
+    result = check_search(first, family, random_gradient(shape, 1), extent)
     longest = ratio * math.sqrt(target**2 - 0.5**2)
-    assert (l2_from(taken.frames.view(1, *shape), position)[0] <= longest * 1.01).all()
+    assert (l2_from(result.frames.view(1, *shape), position)[0] <= longest * 1.01).all()
 
     motion, cap = family.prepare(x, g), 0.01
     largest = cap / motion.largest_phase_step()
-    taken = check_search(family.anchor(x), family, g, to_distance(x, x, 5.0, phase_cap=cap))
-    torch.testing.assert_close(taken.factors[0], largest, rtol=1e-6, atol=0)
-    taken = family.anchor(x).take_step(g, by_factors(x, x, 1e4, 2e4, phase_cap=cap), BOUNDS)
-    torch.testing.assert_close(taken.factors, largest * torch.tensor([[1.0], [2.0]]), rtol=1e-6, atol=0)
+    result = check_search(family.anchor(x), family, g, to_distance(x, x, 5.0, phase_cap=cap))
+    torch.testing.assert_close(result.factors[0], largest, rtol=1e-6, atol=0)
+    result = family.anchor(x).take_step(g, by_factors(x, x, 1e4, 2e4, phase_cap=cap), BOUNDS)
+    torch.testing.assert_close(result.factors, largest * torch.tensor([[1.0], [2.0]]), rtol=1e-6, atol=0)
     weak = to_distance(x, x, 1.0, range_end=torch.tensor([1.0, 1e30]))
     assert family.anchor(x).take_step(1e-4 * g, weak, BOUNDS).out_of_range.tolist() == [True, False]
 
@@ -146,11 +146,11 @@ def test_motions_step_from_the_current_image(color):
     position = (0.9 * x + position).clamp(0, 1)
     target = l2_from(position[None], x)[0] + 0.2
     motion = family.prepare(position, random_gradient(shape, 0))
-    taken = motion.take_step(to_distance(x, position, target), BOUNDS)
-    assert ((taken.l2 - target).abs() <= 1.1 * tolerance_at(target)).all()
-    assert_close(taken.frames.view(1, *shape), motion.render(taken.factors[:1], bounds=BOUNDS), "render")
+    result = motion.take_step(to_distance(x, position, target), BOUNDS)
+    assert ((result.l2 - target).abs() <= 1.1 * tolerance_at(target)).all()
+    assert_close(result.frames.view(1, *shape), motion.render(result.factors[:1], bounds=BOUNDS), "render")
     if color == "rgb":
-        assert torch.equal(taken.frames.view(1, *shape), motion.render(taken.factors[:1], bounds=BOUNDS))
+        assert torch.equal(result.frames.view(1, *shape), motion.render(result.factors[:1], bounds=BOUNDS))
 
 
 def test_gradients_that_are_zero_or_not_finite_do_not_affect_other_samples():
@@ -160,9 +160,11 @@ def test_gradients_that_are_zero_or_not_finite_do_not_affect_other_samples():
     g[1] = 0
     g[2, 0, 3, 4] = math.nan
     anchor = family.anchor(x)
-    taken = anchor.take_step(g, to_distance(x, x, 0.5), BOUNDS)
-    assert all(torch.equal(a.view(-1, 4)[:, [0, 3]], b.view(-1, 4)[:, [0, 3]]) for a, b in zip(taken[1:], expected[1:]))
-    assert torch.equal(taken.frames[0, [0, 3]], expected.frames[0, [0, 3]])
+    result = anchor.take_step(g, to_distance(x, x, 0.5), BOUNDS)
+    assert all(
+        torch.equal(a.view(-1, 4)[:, [0, 3]], b.view(-1, 4)[:, [0, 3]]) for a, b in zip(result[1:], expected[1:])
+    )
+    assert torch.equal(result.frames[0, [0, 3]], expected.frames[0, [0, 3]])
     assert not any(t[1].any() for t in anchor.state)
 
 
@@ -174,8 +176,8 @@ def test_threads_change_no_bit(shape):
     def run(count):
         with memory.threads(count):
             anchor = family.anchor(x)
-            taken = anchor.take_step(random_gradient(shape, 0), to_distance(x, x, 0.5), BOUNDS)
-            return *taken, *anchor.state
+            result = anchor.take_step(random_gradient(shape, 0), to_distance(x, x, 0.5), BOUNDS)
+            return *result, *anchor.state
 
     expected = run(1)
     for count in (2, 3):
@@ -206,8 +208,8 @@ def test_empty_batches_have_empty_results():
     for name in ("images", "gradients", "source", "position"):
         args[name] = args[name][:0]
     args |= {"coordinates": [t[:0] for t in args["coordinates"]], "limits": args["limits"][:, :0]}
-    found = RAW.advance_planes(**args)
-    assert [list(t.shape) for t in found] == [[1, 0, 32, 28], [2, 0], [0], [0]]
+    result = RAW.advance_planes(**args)
+    assert [list(t.shape) for t in result] == [[1, 0, 32, 28], [2, 0], [0], [0]]
 
 
 def test_opcheck():

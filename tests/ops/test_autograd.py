@@ -27,8 +27,8 @@ def of_leaves(case_, device):
     position = {id(leaf): i for i, leaf in enumerate(leaves)}
 
     def function(*values):
-        made = on_tensors(lambda t: values[position[id(t)]] if id(t) in position else t, args)
-        return tuple(o for o in as_list(getattr(RAW, case_.op)(*made)) if o.numel())
+        arguments = on_tensors(lambda t: values[position[id(t)]] if id(t) in position else t, args)
+        return tuple(o for o in as_list(getattr(RAW, case_.op)(*arguments)) if o.numel())
 
     return function, leaves
 
@@ -50,8 +50,8 @@ def test_derivatives_agree_with_numerical_ones_and_the_reference(case_, device):
 
 def second_derivatives(module, case_, args):
     """Return second derivatives of a loss that depends on amplitude and phase of every output."""
-    made, leaves = leaves_of(args, case_.op)
-    outs = in_plane(case_.op, [widened(a) for a in args], getattr(module, case_.op)(*made))
+    arguments, leaves = leaves_of(args, case_.op)
+    outs = in_plane(case_.op, [widened(a) for a in args], getattr(module, case_.op)(*arguments))
     weights = [normal(*o.shape, dtype=o.dtype, device=o.device, seed=i) for i, o in enumerate(outs)]
     loss = sum((w.conj() * o).real.square().sum() for w, o in zip(weights, outs))
     firsts = torch.autograd.grad(loss, leaves, create_graph=True, allow_unused=True)
@@ -81,9 +81,9 @@ def test_third_derivatives_of_linear_ops_are_those_of_the_reference(op, device):
     args = case(op, "", BANK_SHAPES["odd"]).build(torch.float64, device)
 
     def third(module, args):
-        made, leaves = leaves_of(args, op)
+        arguments, leaves = leaves_of(args, op)
         power = lambda ts: sum(t.abs().square().square().sum() for t in as_list(ts))
-        firsts = torch.autograd.grad(power(getattr(module, op)(*made)), leaves, create_graph=True)
+        firsts = torch.autograd.grad(power(getattr(module, op)(*arguments)), leaves, create_graph=True)
         seconds = torch.autograd.grad(power(firsts) * 1e-9, leaves, create_graph=True)
         return torch.autograd.grad(power(seconds) * 1e-27, leaves)
 

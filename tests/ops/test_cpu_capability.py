@@ -51,15 +51,15 @@ for capability in capabilities:
 
 def results() -> list[torch.Tensor]:
     """Return bands, images and frames of every shape and of both syntheses."""
-    found = []
+    results = []
     for shape in SHAPES:
         x, g = image(3, *shape, dtype=torch.float32), 0.02 * normal(3, *shape, dtype=torch.float32)
         for synthesis in ("real", "adjoint"):
             pyramid = SteerablePyramid(shape, synthesis=synthesis)
             coefficients = pyramid(x)
-            found += [*coefficients.bands, pyramid.synthesize(coefficients)]
-            found.append(CSPFamily(pyramid, "joint", rule="polar").prepare(x, g).render([0.0, 1.0, 5.0]))
-    return found
+            results += [*coefficients.bands, pyramid.synthesize(coefficients)]
+            results.append(CSPFamily(pyramid, "joint", rule="polar").prepare(x, g).render([0.0, 1.0, 5.0]))
+    return results
 
 
 def run(*arguments, **environment):

@@ -88,13 +88,13 @@ def test_streams_give_the_results_of_one_stream(work, gpu):
     alone = [tensors_of(work(*batch)) for batch in batches]
     torch.cuda.synchronize()
     streams = [torch.cuda.Stream() for _ in batches]
-    found = [None] * len(batches)
+    results = [None] * len(batches)
     for _ in range(3):
         for n, stream in enumerate(streams):
             with torch.cuda.stream(stream):
-                found[n] = tensors_of(work(*batches[n]))
+                results[n] = tensors_of(work(*batches[n]))
     torch.cuda.synchronize()
-    for mine, expected in zip(found, alone):
+    for mine, expected in zip(results, alone):
         assert all(map(torch.equal, mine, expected))
 
 
@@ -105,9 +105,9 @@ def test_device_other_than_the_current_one_works(work, gpu):
         pytest.skip("needs two GPUs")
     other = torch.device("cuda", 1)
     with torch.cuda.device(gpu):
-        found = tensors_of(work(*on(other)))
+        actual = tensors_of(work(*on(other)))
         assert torch.cuda.current_device() == 0
-    for mine, expected in zip(found, tensors_of(work(*on(gpu)))):
+    for mine, expected in zip(actual, tensors_of(work(*on(gpu)))):
         assert mine.device == other
         assert_close(mine, expected, "render")
 
@@ -178,16 +178,16 @@ def test_repeated_gradients_are_bitwise_equal(gpu):
 def test_ops_agree_with_the_cpu(op, gpu, dtype):
     name = "op_backward" if op.endswith("_backward") else "op"
     for case_ in (c for c in OP_CASES if c.op == op):
-        found, expected = (as_list(getattr(RAW, op)(*case_.build(dtype, d))) for d in (gpu, "cpu"))
-        for ours, theirs in zip(found, expected, strict=True):
+        actual, expected = (as_list(getattr(RAW, op)(*case_.build(dtype, d))) for d in (gpu, "cpu"))
+        for ours, theirs in zip(actual, expected, strict=True):
             assert ours.device.type == "cuda", str(case_)
             assert_close(ours, theirs, name)
 
 
 @each_workload
 def test_work_agrees_with_the_cpu(work, gpu):
-    for found, expected in zip(*(tensors_of(work(*on(d))) for d in (gpu, "cpu")), strict=True):
-        assert_close(found, expected, "render")
+    for actual, expected in zip(*(tensors_of(work(*on(d))) for d in (gpu, "cpu")), strict=True):
+        assert_close(actual, expected, "render")
 
 
 @pytest.mark.parametrize("regime", ["frozen", "live", "persistent"])
@@ -196,15 +196,15 @@ def test_morphs_agree_with_the_cpu(family, regime, gpu):
     """The comparison is in float64, so that rounding errors do not change which branch of a formula applies."""
     x, options = image(2, 3, *SIZE), {"factors": 2.0, "frames": 4}
     weights = lambda d: Linear(lambda t: t.to(d, torch.float64))
-    found, expected = (
+    actual, expected = (
         SteerableLens(weights(d), family=family, regime=regime).morph(x.to(d), 3, **options) for d in (gpu, "cpu")
     )
-    assert torch.equal(found.target.cpu(), expected.target) and found.ok.all()
+    assert torch.equal(actual.target.cpu(), expected.target) and actual.ok.all()
     for name in ("frames", "l2", "outputs", "factors"):
-        assert_close(getattr(found, name), getattr(expected, name), "render")
+        assert_close(getattr(actual, name), getattr(expected, name), "render")
 
 
 def test_budgets_agree_with_the_cpu(gpu):
-    found = [factor_at_l2(CSPFamily(SteerablePyramid(SIZE), rule="polar").prepare(*on(d)), 2.0) for d in (gpu, "cpu")]
-    assert found[0][2].all() and found[1][2].all()
-    assert (found[0][1].cpu() - found[1][1]).abs().max() <= 1e-3, "each within 5e-4 of 2"
+    result = [factor_at_l2(CSPFamily(SteerablePyramid(SIZE), rule="polar").prepare(*on(d)), 2.0) for d in (gpu, "cpu")]
+    assert result[0][2].all() and result[1][2].all()
+    assert (result[0][1].cpu() - result[1][1]).abs().max() <= 1e-3, "each within 5e-4 of 2"

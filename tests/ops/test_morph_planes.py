@@ -56,13 +56,13 @@ class Case:
         planes, gradients = (f(N, H, W, dtype=self.dtype) for f in (image, normal))
         masks = [image(*size, dtype=self.dtype, seed=i) + 0.5 for i, size in enumerate(groups)]
         filters = [m / (H * W) for m in masks]  # so that images stay near [0, 1]
-        kept = image(1, H, W, dtype=self.dtype, seed=7) / (H * W)
+        residual = image(1, H, W, dtype=self.dtype, seed=7) / (H * W)
         table = lambda seed: 0.7 * normal(3, N if self.factors == (None,) else 1, dtype=self.dtype, seed=seed)
         b, a = table(3), table(4)
         b[1], a[1] = 0, 0
         weak = [f * 0.03 for f in filters]
         options = 3, self.edit, self.rule, self.both
-        return [planes, gradients, b, a, [*filters, kept], weak, *options, 1.0, 0.3, self.low, self.high]
+        return [planes, gradients, b, a, [*filters, residual], weak, *options, 1.0, 0.3, self.low, self.high]
 
 
 OPTIONS = {

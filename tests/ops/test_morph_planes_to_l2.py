@@ -55,25 +55,25 @@ def check_with_the_search(motion, limits, bounds=BOUNDS):
 
     Return its results, frames as [F, B, C, H, W].
     """
-    found = motion.frames_at_l2(limits, bounds)
+    actual = motion.frames_at_l2(limits, bounds)
     M, source = len(limits.max_l2), motion.image
-    frames = found.frames.view(-1, *source.shape)
-    shares = limits.shares[:, None] * found.factors[-M]
-    assert torch.equal(found.factors[:-M], shares)
-    assert torch.equal(frames, motion.render(found.factors, bounds=bounds))
-    assert_close(found.l2, l2_from(frames[-M:], source), "op")
+    frames = actual.frames.view(-1, *source.shape)
+    shares = limits.shares[:, None] * actual.factors[-M]
+    assert torch.equal(actual.factors[:-M], shares)
+    assert torch.equal(frames, motion.render(actual.factors, bounds=bounds))
+    assert_close(actual.l2, l2_from(frames[-M:], source), "op")
     ((_, piece),) = pieces_of(motion)
     max_factor = None if math.isinf(limits.phase_cap) else limits.phase_cap / motion.largest_phase_step()
     for m, target in enumerate(limits.max_l2):
         expected = search_piece(
             piece, target, bounds, tolerance=limits.tolerances[m], max_factor=max_factor, range_end=limits.range_ends
         )
-        assert torch.equal(found.attained[m], expected.attained)
-        assert torch.equal(found.out_of_range[m], expected.out_of_range)
+        assert torch.equal(actual.attained[m], expected.attained)
+        assert torch.equal(actual.out_of_range[m], expected.out_of_range)
         # Both searches try the same factors, up to the rounding of distances and speeds
-        torch.testing.assert_close(found.factors[m - M], expected.factor, rtol=1e-3, atol=0)
-        assert ((found.l2[m] - expected.l2).abs() <= 2 * limits.tolerances[m]).all()
-    return found._replace(frames=frames)
+        torch.testing.assert_close(actual.factors[m - M], expected.factor, rtol=1e-3, atol=0)
+        assert ((actual.l2[m] - expected.l2).abs() <= 2 * limits.tolerances[m]).all()
+    return actual._replace(frames=frames)
 
 
 def settings():
@@ -87,8 +87,8 @@ def settings():
 def test_frames_are_those_of_the_search(size, channels, edit, rule, synthesis, bounds, dtype):
     motion = motion_of(csp(size, edit, rule, synthesis=synthesis), (4, channels, *size), dtype=dtype)
     targets = torch.tensor([[0.05, 0.3, 0.0, 1.0]])
-    found = check_with_the_search(motion, limits_of(motion, targets), bounds)
-    assert found.attained.all() and not found.out_of_range.any()
+    result = check_with_the_search(motion, limits_of(motion, targets), bounds)
+    assert result.attained.all() and not result.out_of_range.any()
 
 
 @merged
@@ -100,8 +100,8 @@ def test_luma_moves_all_channels(size, edit):
 
 def test_each_distance_has_a_frame():
     motion = motion_of(csp((32, 32), "joint"), (2, 3, 32, 32))
-    found = check_with_the_search(motion, limits_of(motion, [0.2, 0.1, 0.7], 1))
-    assert found.attained.all() and torch.equal(found.frames[0], motion.image)
+    result = check_with_the_search(motion, limits_of(motion, [0.2, 0.1, 0.7], 1))
+    assert result.attained.all() and torch.equal(result.frames[0], motion.image)
 
 
 def test_limits_are_kept():
@@ -109,11 +109,11 @@ def test_limits_are_kept():
     motion = motion_of(csp((32, 32)), (3, 1, 32, 32))
     assert not check_with_the_search(motion, limits_of(motion, [50.0])).attained.any()
     cap = 0.01
-    found = check_with_the_search(motion, limits_of(motion, [5.0], phase_cap=cap))
-    torch.testing.assert_close(found.factors[-1], cap / motion.largest_phase_step(), rtol=1e-6, atol=0)
+    result = check_with_the_search(motion, limits_of(motion, [5.0], phase_cap=cap))
+    torch.testing.assert_close(result.factors[-1], cap / motion.largest_phase_step(), rtol=1e-6, atol=0)
     weak = motion_of(csp((32, 32)), (3, 1, 32, 32), gradient_scale=1e-6)
-    found = check_with_the_search(weak, limits_of(weak, [1.0], range_ends=torch.tensor([1.0, 1e30, 2.0])))
-    assert found.out_of_range.tolist() == [[True, False, True]]
+    result = check_with_the_search(weak, limits_of(weak, [1.0], range_ends=torch.tensor([1.0, 1e30, 2.0])))
+    assert result.out_of_range.tolist() == [[True, False, True]]
     no_trial = motion.frames_at_l2(limits_of(motion, [1.0], iterations=0), BOUNDS)
     assert not no_trial.factors.any() and not no_trial.attained.any()
 
@@ -121,8 +121,8 @@ def test_limits_are_kept():
 def test_source_outside_the_bounds_is_clipped():
     motion = motion_of(csp((35, 27)), (2, 1, 35, 27))
     bounds = (0.2, 0.8)
-    found = check_with_the_search(motion, limits_of(motion, [0.0]), bounds)
-    assert not found.attained.any() and torch.equal(found.frames[-1], motion.image.clamp(*bounds))
+    result = check_with_the_search(motion, limits_of(motion, [0.0]), bounds)
+    assert not result.attained.any() and torch.equal(result.frames[-1], motion.image.clamp(*bounds))
     check_with_the_search(motion, limits_of(motion, [[3.0, 4.0]]), bounds)
 
 
@@ -132,17 +132,17 @@ def test_gradients_that_are_zero_or_not_finite_do_not_affect_other_samples():
     motion.gradient[1] = 0
     motion.gradient[2, 0, 3, 4] = math.nan
     motion.gradient[3] = math.inf
-    found = motion.frames_at_l2(limits_of(motion, [0.5]), BOUNDS)
-    assert found.attained.tolist() == [[True, False, False, False, True]]
-    assert not found.factors[:, 1:4].any()
-    assert all(torch.equal(a[:, [0, 4]], b[:, [0, 4]]) for a, b in zip(found, expected))
-    assert torch.equal(found.frames[-1, 1:4], motion.image[1:4, 0])
+    actual = motion.frames_at_l2(limits_of(motion, [0.5]), BOUNDS)
+    assert actual.attained.tolist() == [[True, False, False, False, True]]
+    assert not actual.factors[:, 1:4].any()
+    assert all(torch.equal(a[:, [0, 4]], b[:, [0, 4]]) for a, b in zip(actual, expected))
+    assert torch.equal(actual.frames[-1, 1:4], motion.image[1:4, 0])
 
 
 def test_underflowing_speeds_start_from_the_gradient():
     motion = motion_of(csp((32, 32), "joint", "polar"), (2, 1, 32, 32), gradient_scale=1e-30)
-    found = motion.frames_at_l2(limits_of(motion, [0.5]), BOUNDS)
-    assert found.attained.all()
+    result = motion.frames_at_l2(limits_of(motion, [0.5]), BOUNDS)
+    assert result.attained.all()
 
 
 def results(motion, count, limits):
@@ -181,8 +181,8 @@ def test_empty_batches_have_empty_results():
     args = raw_arguments()
     args[:2] = [t[:0] for t in args[:2]]
     args[4:7] = args[4][:, :0], args[5][:, :0], args[6][:0]
-    found = RAW.morph_planes_to_l2(*args)
-    assert [list(t.shape) for t in found] == [[4, 0, 32, 28], [4, 0], [1, 0], [1, 0], [1, 0]]
+    result = RAW.morph_planes_to_l2(*args)
+    assert [list(t.shape) for t in result] == [[4, 0, 32, 28], [4, 0], [1, 0], [1, 0], [1, 0]]
 
 
 def test_opcheck():

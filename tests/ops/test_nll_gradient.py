@@ -32,15 +32,15 @@ def check(actual, expected):
 @pytest.mark.parametrize("count, classes", [(1, 2), (3, 7), (1, 1000), (301, 97), (0, 5)])
 def test_values_are_those_of_the_formula_and_of_autograd(dtype, count, classes):
     scores, target = inputs(count, classes, dtype)
-    found = ops.nll_gradient(scores, target)
-    check(found, reference.nll_gradient(scores, target))
+    actual = ops.nll_gradient(scores, target)
+    check(actual, reference.nll_gradient(scores, target))
     leaf = scores.clone().requires_grad_()
     (expected,) = torch.autograd.grad(cross_entropy(leaf, target, reduction="sum"), leaf)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
     alone = [ops.nll_gradient(scores[i : i + 1], target[i : i + 1]) for i in range(count)]
-    assert not count or torch.equal(found, torch.cat(alone))
+    assert not count or torch.equal(actual, torch.cat(alone))
     with memory.threads(3):
-        assert torch.equal(found, ops.nll_gradient(scores, target))
+        assert torch.equal(actual, ops.nll_gradient(scores, target))
 
 
 @merged
@@ -69,8 +69,8 @@ def test_derivatives_are_those_of_softmax():
     _, tangent = torch.func.jvp(lambda s: ops.nll_gradient(s, target), (scores,), (direction,))
     with forward_ad.dual_level():
         dual = ops.nll_gradient(forward_ad.make_dual(scores, direction), target)
-        found = forward_ad.unpack_dual(dual).tangent
-    for derivative in (recorded, *pull_back(direction), tangent, found):
+        actual = forward_ad.unpack_dual(dual).tangent
+    for derivative in (recorded, *pull_back(direction), tangent, actual):
         torch.testing.assert_close(derivative, expected, rtol=1e-12, atol=1e-14)
 
 

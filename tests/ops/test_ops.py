@@ -155,8 +155,8 @@ def test_inputs_are_not_written(device):
 
 def gradients(function, op: str, args: list, cotangents=None):
     """Return gradients of every leaf (zeros where it has no effect) for random cotangents of every output."""
-    made, leaves = leaves_of(args, op)
-    outputs = [o for o in as_list(function(*made)) if o.requires_grad]
+    arguments, leaves = leaves_of(args, op)
+    outputs = [o for o in as_list(function(*arguments)) if o.requires_grad]
     cotangents = cotangents or [torch.randn_like(o) for o in outputs]
     grads = torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True)
     return [torch.zeros_like(x) if g is None else g for g, x in zip(grads, leaves)], cotangents
@@ -165,11 +165,11 @@ def gradients(function, op: str, args: list, cotangents=None):
 def check_expanded_gradients_are_read_with_stride_0(op, device):
     shape = BANK_SHAPES["8x8"] if "bands" in op else ((1, 6), 1) if "pair" in op else (1, 1, 1, 6)
     args = case(op, "", shape).build(torch.float64, device)
-    made, leaves = leaves_of(args, op)
+    arguments, leaves = leaves_of(args, op)
     total = lambda outs: sum(torch.view_as_real(o).sum() if o.is_complex() else o.sum() for o in as_list(outs))
-    actual = torch.autograd.grad(total(getattr(RAW, op)(*made)), leaves, allow_unused=True)
-    made, leaves = leaves_of([widened(a) for a in args], op)
-    expected = torch.autograd.grad(total(getattr(reference, op)(*made)), leaves, allow_unused=True)
+    actual = torch.autograd.grad(total(getattr(RAW, op)(*arguments)), leaves, allow_unused=True)
+    arguments, leaves = leaves_of([widened(a) for a in args], op)
+    expected = torch.autograd.grad(total(getattr(reference, op)(*arguments)), leaves, allow_unused=True)
     for a, e in zip(actual, expected, strict=True):
         assert_close(a, e, "op_backward")
 
@@ -182,10 +182,10 @@ def test_expanded_gradients_are_read_with_stride_0(device):
 
 def test_unused_outputs_have_no_gradient(device):
     args = case("split_bands", "", BANK_SHAPES["odd"]).build(torch.float64, device)
-    made, leaves = leaves_of(args, "split_bands")
-    (actual,) = torch.autograd.grad(RAW.split_bands(*made)[2].abs().sum(), leaves)
-    made, leaves = leaves_of([widened(a) for a in args], "split_bands")
-    (expected,) = torch.autograd.grad(reference.split_bands(*made)[2].abs().sum(), leaves)
+    arguments, leaves = leaves_of(args, "split_bands")
+    (actual,) = torch.autograd.grad(RAW.split_bands(*arguments)[2].abs().sum(), leaves)
+    arguments, leaves = leaves_of([widened(a) for a in args], "split_bands")
+    (expected,) = torch.autograd.grad(reference.split_bands(*arguments)[2].abs().sum(), leaves)
     assert_close(actual, expected, "op_backward")
 
 

@@ -189,9 +189,11 @@ def assert_adjoint(case):
 def gradients(function, args: list, cotangents=None):
     """Return gradients with respect to every tensor but the filters, and the cotangents of the outputs."""
     leaf = lambda t: t.detach().requires_grad_()
-    made = [on_tensors(leaf, [a])[0] if i in (0, 4) else a for i, a in enumerate(args)]
-    leaves = [t for a in (made[0], *made[4:5]) for t in (a if isinstance(a, list) else [a]) if hasattr(t, "shape")]
-    out = function(*made)
+    arguments = [on_tensors(leaf, [a])[0] if i in (0, 4) else a for i, a in enumerate(args)]
+    leaves = [
+        t for a in (arguments[0], *arguments[4:5]) for t in (a if isinstance(a, list) else [a]) if hasattr(t, "shape")
+    ]
+    out = function(*arguments)
     out = [out] if isinstance(out, torch.Tensor) else list(out)
     cotangents = cotangents or [torch.randn_like(o) for o in out]
     return torch.autograd.grad(out, leaves, cotangents), cotangents

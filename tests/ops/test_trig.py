@@ -13,11 +13,11 @@ ANGLE, EXP = TOLERANCES["angle"].float32, TOLERANCES["exp"].float32
 def around(values: torch.Tensor, steps: int = 3) -> torch.Tensor:
     """Each float32 value and its nearest neighbours on both sides."""
     values = values.to(torch.float32)
-    found, up, down = [values], values, values
+    results, up, down = [values], values, values
     for _ in range(steps):
         up, down = (torch.nextafter(v, torch.full_like(v, s * math.inf)) for v, s in ((up, 1), (down, -1)))
-        found += [up, down]
-    return torch.cat(found)
+        results += [up, down]
+    return torch.cat(results)
 
 
 def angles(limit: float) -> torch.Tensor:

@@ -183,9 +183,9 @@ def test_freed_filters_are_recorded_on_every_stream_that_used_them(several, monk
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: pytest.fail("the host waits"))
     cache, tensors = module.FilterCache(limit=0), [OnGpu(), OnGpu()]
-    made = tuple(tensors) if several else tensors[0]
+    filters = tuple(tensors) if several else tensors[0]
     for current.cuda_stream in (1, 1, 2, 1, 3):
-        assert cache.get("a", "key", lambda: made) is made
+        assert cache.get("a", "key", lambda: filters) is filters
     assert [t.waits_for for t in tensors] == [[1, 2, 3], [1, 2, 3] if several else []]
     cache.get("b", "key", OnGpu)
     assert list(cache._groups) == ["b"]

@@ -135,8 +135,10 @@ def test_equal_answers_do_not_make_an_interval_without_width(form, tmp_path):
     answers = {name: ("neither", 3) for name in ("a0", "b0", "a1", "b1")}
     result = tally(form, write(tmp_path, rated("anna", answers), rated("bert", answers)))
     for role, value in (("target", 0.0), ("source", 0.0), ("neither", 1.0)):
-        found, of_two = result["conditions"]["b"][role], proportion(torch.tensor([value] * 2))
-        assert (found["low"], found["high"], found["cases"]) == (of_two.low, of_two.high, 4) and found["value"] == value
+        actual, of_two = result["conditions"]["b"][role], proportion(torch.tensor([value] * 2))
+        assert (actual["low"], actual["high"], actual["cases"]) == (of_two.low, of_two.high, 4) and actual[
+            "value"
+        ] == value
     assert result["conditions"]["b"]["driver"] == proportion(torch.ones(2)).as_dict()
     difference = result["differences"]["a - b"]["target"]
     assert difference["value"] == 0 and -difference["low"] == difference["high"] > 0.4

@@ -93,8 +93,12 @@ def safetensors_source(path: str, labels: str | None, any_values: bool = False) 
         raise usage_error(f"data must be {EXPECTED_DTYPES}, got {kind} in {printable(path)}, tensor {name!r}")
     shape = rows.get_shape()
     if labels is None and "labels" in file.keys():
-        own = file.get_tensor("labels")
-        row_labels = Labels((own.double() if own.is_floating_point() else own).numpy(), shape[:1], f"{path}, labels")
+        file_labels = file.get_tensor("labels")
+        row_labels = Labels(
+            (file_labels.double() if file_labels.is_floating_point() else file_labels).numpy(),
+            shape[:1],
+            f"{path}, labels",
+        )
     else:
         row_labels = None if labels is None else Labels(_load(labels, "labels"), shape[:1], labels)
 

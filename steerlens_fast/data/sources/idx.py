@@ -82,8 +82,8 @@ def idx_files(spec: str) -> dict[str, str]:
     for name in sorted(os.listdir(folder), reverse=True):  # so that a plain file takes precedence over its .gz
         path = os.path.abspath(os.path.join(folder, name))
         if (match := FILE.fullmatch(name)) and not os.path.isdir(path):
-            own = match["part"].lower()
-            parts.setdefault(ALIASES.get(own, own), {})[match["kind"].lower()] = path
+            file_part = match["part"].lower()
+            parts.setdefault(ALIASES.get(file_part, file_part), {})[match["kind"].lower()] = path
     with_images = {name: files for name, files in parts.items() if "images" in files}
     chosen = DEFAULT if part is None and len(with_images) != 1 else part or next(iter(with_images))
     lower = chosen.lower()

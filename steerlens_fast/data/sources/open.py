@@ -71,9 +71,9 @@ def open_source(data, *, labels: str | os.PathLike | None = None, any_values: bo
     is_path = isinstance(data, (str, os.PathLike))
     spec = expand_home(data) if is_path else ""
     if labels is not None and not spec.lower().endswith((".npy", ".safetensors")):
-        given = repr(spec) if is_path else type(data).__name__
+        shown = repr(spec) if is_path else type(data).__name__
         raise usage_error(
-            f"labels must be None unless data is a .npy or .safetensors file, got {str(labels)!r} with data {given}"
+            f"labels must be None unless data is a .npy or .safetensors file, got {str(labels)!r} with data {shown}"
         )
     if is_path:
         return _open_path(spec, None if labels is None else expand_home(labels), any_values)

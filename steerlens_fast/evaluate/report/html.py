@@ -62,10 +62,10 @@ def share(interval: dict) -> str:
 def environment() -> Environment:
     """Return the environment with the report's templates, and the filters that they use."""
     sources = {name: files(__package__).joinpath(name).read_text(encoding="utf-8") for name in TEMPLATES}
-    made = Environment(loader=DictLoader(sources), autoescape=True, undefined=StrictUndefined)
-    made.filters |= {"number": number, "low_to_high": low_to_high, "share": share, **tables.FILTERS}
-    made.globals |= {"SOURCE": SOURCE, "GROUPED": tables.GROUPED, "PUBLISHED_MEASURES": tables.PUBLISHED_MEASURES}
-    return made
+    templates = Environment(loader=DictLoader(sources), autoescape=True, undefined=StrictUndefined)
+    templates.filters |= {"number": number, "low_to_high": low_to_high, "share": share, **tables.FILTERS}
+    templates.globals |= {"SOURCE": SOURCE, "GROUPED": tables.GROUPED, "PUBLISHED_MEASURES": tables.PUBLISHED_MEASURES}
+    return templates
 
 
 def macro(name: str, *arguments) -> str:
@@ -84,13 +84,13 @@ def page(summary: dict, figures: list[tuple[str, str, Sequence[str]]]) -> str:
 
     Its content security policy allows only the page's own style and figures, and no requests to a server.
     """
-    made = environment()
-    source, _, _ = made.loader.get_source(made, "page.html")
+    templates = environment()
+    source, _, _ = templates.loader.get_source(templates, "page.html")
     style = sha256(re.search("<style>(.*?)</style>", source, re.S)[1].encode()).digest()
     policy = f"default-src 'none'; img-src 'self' file:; style-src 'sha256-{b64encode(style).decode()}'; "
     policy += "base-uri 'none'; form-action 'none'"
     versions = json.dumps(summary["about"]["versions"], indent=1)
     facts = tables.facts(summary)
-    return made.get_template("page.html").render(
+    return templates.get_template("page.html").render(
         summary=summary, figures=figures, facts=facts, versions=versions, policy=policy
     )
