@@ -99,7 +99,10 @@ def _verdict_lines(result) -> list[str]:
 
 
 def _print_job(out: Path, command: str, seconds: dict[str, float]) -> None:
-    """Print the summary of the demo's job, its command line, and the time that each part of the demo took."""
+    """Print the summary and the command line of the demo's job.
+
+    The time that each part of the demo took is printed, too.
+    """
     from ..job.report import format_summary, read_summary
 
     write_stdout(f"  {format_summary(read_summary(out / 'job'))}")
@@ -110,7 +113,7 @@ def _print_job(out: Path, command: str, seconds: dict[str, float]) -> None:
 
 @contextmanager
 def _folder_in_errors(out) -> Iterator[None]:
-    """Add the folder to the message of an error that is raised while files are written to it."""
+    """Add the folder to the message of errors in writing to it."""
     try:
         yield
     except OSError as error:
@@ -144,7 +147,10 @@ def _digits(arguments: argparse.Namespace) -> int:
 
 
 def _summary_lines(result) -> list[str]:
-    """Return a table of target probabilities, and the share of all test digits that reach their target."""
+    """Return a table of the demo's results.
+
+    It has target probabilities, and the share of all test digits that reach their target.
+    """
     lines = [f"test accuracy {result.test_accuracy:.1%}", "", "probability of the target, frame by frame:"]
     for e in result.examples:
         for name, m in e.morphs.items():

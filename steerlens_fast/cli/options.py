@@ -16,7 +16,9 @@ from ..io.console import write_stdout
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser that adds its options when it is first used, so that only the command that runs is imported.
+    """A parser that adds its options when it is first used.
+
+    So only the modules of the command that runs are imported.
 
     Parameters
     ----------
@@ -36,7 +38,10 @@ class CommandParser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def _print_message(self, message, file=None):
-        """Print help and version like other text on stdout, since argparse ignores errors in writing them."""
+        """Print help and version like other text on stdout.
+
+        argparse would ignore errors in writing them.
+        """
         if message and file is not None and file is sys.stdout:
             write_stdout(message.removesuffix("\n"))
         else:
@@ -83,7 +88,7 @@ class OptionGroups:
 
 
 def as_sentence(help: str) -> str:
-    """Return a command's short help as the first sentence of its own help text.
+    """Return a command's short help as a sentence.
 
     Examples
     --------

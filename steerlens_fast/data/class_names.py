@@ -31,7 +31,9 @@ def class_name(number: int, classes: Sequence[str] | None) -> str:
 
 
 def read_class_names(path: str | os.PathLike) -> list[str]:
-    """Read the names of a model's classes from a file: one name per line, or JSON if the suffix is .json.
+    """Read the names of a model's classes from a file.
+
+    The file has one name per line or, if its suffix is .json, is JSON.
 
     JSON is a list of names, or an object from class number to name. Spaces around names are removed. Names must not be
     empty.
@@ -75,5 +77,8 @@ def _names_in_json(file: str, value) -> list[str]:
 
 
 def _names_in_lines(text: str) -> list[str]:
-    """Return the lines of a text, without str.splitlines, which also splits at characters such as U+2028."""
+    """Return the lines of a text.
+
+    str.splitlines is not used, since it also splits at characters such as U+2028.
+    """
     return text.removesuffix("\n").split("\n") if text else []

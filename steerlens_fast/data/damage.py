@@ -57,10 +57,10 @@ def describe_damage(error: Exception, data: bytes, image: Image | None) -> tuple
 
 
 def ends_early(name: str, data: bytes, image: Image | None, error: str = "") -> bool:
-    """Return whether a file is incomplete, according to the lengths in its own headers.
+    """Return whether a file ends early, according to its own headers.
 
-    Only for formats without lengths, Pillow's message ``error`` is used, since Pillow also calls some damaged files
-    truncated.
+    For formats without lengths, Pillow's message ``error`` is used instead. It is less reliable, since Pillow also
+    calls some damaged files truncated.
 
     Examples
     --------

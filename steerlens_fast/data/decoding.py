@@ -1,4 +1,6 @@
-"""Decodes encoded bytes, arrays and tensors to images, with 8 bits per value unless more are requested.
+"""Decodes files, arrays and tensors to images.
+
+The result has 8 bits per value unless more are requested.
 
 An image that cannot be decoded raises a :class:`BadItem`; words in quotes are its reasons.
 
@@ -116,7 +118,7 @@ class DepthOptions:
 
 
 class GreyScale(NamedTuple):
-    """The value of white in a grey image of more than 8 bits, and the value to which Pillow decodes it."""
+    """The value of white in a file, and in the image that Pillow decodes."""
 
     maximum: int = MAX_16_BITS
     decoded_maximum: int = MAX_16_BITS
@@ -191,7 +193,7 @@ def decode(
 
 
 def pixel_value_range(image: Image) -> dict | None:
-    """Return the lowest and highest value of an image of more than 8 bits, and the maximum of its type.
+    """Return the range of values in an image of more than 8 bits.
 
     Parameters
     ----------
@@ -214,7 +216,9 @@ def pixel_value_range(image: Image) -> dict | None:
 
 
 def is_narrow_range(values: dict | None) -> bool:
-    """Return whether an image uses so small a part of its type's range that scaling leaves few different levels.
+    """Return whether an image uses only a small part of its type's range.
+
+    Scaling to 8 bits then leaves few different levels.
 
     Examples
     --------
@@ -300,7 +304,10 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _check_png(data: bytes) -> None:
-    """Check that every chunk is complete and has the right CRC, which Pillow does not check for pixel data."""
+    """Check that every chunk of a PNG is complete and undamaged.
+
+    Pillow does not check the CRC of pixel data.
+    """
     view, offset, kind = memoryview(data), len(PNG), b""
     while kind != b"IEND":
         if offset + 12 > len(data):
@@ -315,7 +322,10 @@ def _check_png(data: bytes) -> None:
 
 
 def _as_bad_item(error: Exception, data: bytes, image: Image | None) -> BadItem:
-    """Convert an exception of a decoder, which may be of any type: Pillow raises even SyntaxError for damage."""
+    """Convert an exception of a decoder to a BadItem.
+
+    It may be of any type: Pillow raises even SyntaxError for damaged files.
+    """
     pillow = _pillow()
     if isinstance(error, (pillow.DecompressionBombError, pillow.DecompressionBombWarning)):
         return BadItem("too-large", str(error))
@@ -371,7 +381,7 @@ def _load_upright(image: Image, mode: str, depth: DepthOptions) -> Image | Float
 
 
 def _from_deep_colour(image: Image, data: bytes, mode: str, depth: DepthOptions) -> Image | FloatColours:
-    """Decode all bits of a colour image, or of a grey image with alpha.
+    """Decode all bits of an image with colours or alpha.
 
     Pillow would read only the high bytes.
     """
@@ -390,7 +400,7 @@ def _from_deep_colour(image: Image, data: bytes, mode: str, depth: DepthOptions)
 
 
 def _grey_scale(image: Image) -> GreyScale:
-    """Return the scale of a grey image of more than 8 bits that is opened, but not decoded."""
+    """Return the scale of an undecoded grey image of more than 8 bits."""
     tile = image.tile[0] if getattr(image, "tile", None) else None
     arguments = tile[3] if tile and isinstance(tile[3], tuple) else ()
     if image.format == "PPM" and image.mode == "I" and len(arguments) > 1:
@@ -440,7 +450,7 @@ def _composite_over_white(image: Image) -> Image:
 
 
 def _scale(image: Image, depth: DepthOptions, grey: GreyScale, inverted: bool) -> Image:
-    """Scale a grey image of more than 8 bits to 8 bits or to floats in [0, 1]."""
+    """Scale a grey image to 8 bits or to floats in [0, 1]."""
     if RANGE_KEY in image.info:  # an array, which has been scaled before
         return image
     pixels = np.asarray(image)
@@ -466,7 +476,7 @@ def _range_of_values(pixels: np.ndarray, full: int | None) -> tuple:
 
 
 def _scaled_to_unit(pixels: np.ndarray, range, maximum: float) -> np.ndarray:
-    """Return values scaled to [0, 1], where 0 is black and 1 is white."""
+    """Return values scaled so that black is 0 and white is 1."""
     if range == "image":
         low, high = float(pixels.min()), float(pixels.max())
         high = high if high > low else low + 1  # an image of one value is black
@@ -518,7 +528,9 @@ def _from_array(data: np.ndarray | Tensor, max_pixels: int, depth: DepthOptions)
 
 
 def _as_array(data: np.ndarray | Tensor, depth: DepthOptions) -> np.ndarray:
-    """Return the data as an array of uint8, uint16 or floats in [0, 1].
+    """Return the data as an array of a supported dtype.
+
+    The dtypes are uint8, uint16, and floats in [0, 1].
 
     If a range is given, the array may have any real dtype.
     """

@@ -1,7 +1,7 @@
-"""Reads all bits of colour images, and of grey images with alpha, that have more than 8 bits per value.
+"""Reads images of more than 8 bits per value that have colours or alpha.
 
-Pillow returns only the high byte of each value. Therefore a PNG or TIFF is read twice with Pillow, the second time with
-the wrong byte order, which gives the low bytes. The values of a PPM are read without Pillow.
+For such images, Pillow returns only the high byte of each value. Therefore a PNG or TIFF is read twice with Pillow, the
+second time with the wrong byte order, which gives the low bytes. The values of a PPM are read without Pillow.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ COMMENT = re.compile(rb"#[^\r\n]*")
 
 
 class DeepColour(NamedTuple):
-    """Values [H, W, channels] of a file, the names of the channels, and the maximum of a value."""
+    """The values of a file, at their full depth.
+
+    They are [H, W, channels], with the names of the channels and the maximum of a value.
+    """
 
     values: np.ndarray
     layout: str
@@ -35,10 +38,10 @@ class DeepColour(NamedTuple):
 
 
 class FloatColours:
-    """A colour image of float32 values, made of one Pillow image of mode "F" for each channel.
+    """A colour image of float32 values.
 
-    Pillow has no mode for such images. This class has the methods of :class:`PIL.Image.Image` that decoding and
-    resizing use.
+    Pillow has no mode for such images, so this class has one Pillow image of mode "F" for each channel. It has the
+    methods of :class:`PIL.Image.Image` that decoding and resizing use.
 
     Parameters
     ----------
@@ -66,7 +69,7 @@ class FloatColours:
         return self._each(lambda channel: channel.transpose(method))
 
     def convert(self, mode: str) -> FloatColours | Image:
-        """Return this image for the mode "RGB", and a grey image of mode "F" for "L"."""
+        """Return this image for "RGB", or a grey image for "L"."""
         if mode == "RGB":
             return self
         grey = sum(weight * np.asarray(channel) for weight, channel in zip(self.LUMA, self._channels))
@@ -83,7 +86,9 @@ class FloatColours:
 
 
 def is_deep_colour(image: Image) -> bool:
-    """Return whether an image that is opened, but not decoded, has values that Pillow would reduce to 8 bits.
+    """Return whether Pillow would reduce the values of an image to 8 bits.
+
+    The image is opened, but not decoded.
 
     Raises
     ------
@@ -102,7 +107,7 @@ def is_deep_colour(image: Image) -> bool:
 
 
 def read_deep_colour(image: Image, data: bytes) -> DeepColour:
-    """Decode ``image``, for which :func:`is_deep_colour` is true, and return all bits of its values.
+    """Return all bits of an image for which :func:`is_deep_colour` is true.
 
     Parameters
     ----------
@@ -127,7 +132,9 @@ def read_deep_colour(image: Image, data: bytes) -> DeepColour:
 
 
 def unit_colours(colours: DeepColour, scale) -> tuple[np.ndarray, np.ndarray]:
-    """Return the image over white, in [0, 1] and [H, W] or [H, W, 3], and the file's values without alpha.
+    """Return the image over white, and the file's values without alpha.
+
+    The image is in [0, 1], [H, W] or [H, W, 3].
 
     Parameters
     ----------
@@ -175,7 +182,10 @@ def _ppm_maximum(image: Image) -> int:
 
 
 def _ppm_values(image: Image, data: bytes) -> np.ndarray:
-    """Return the values of a PPM with two bytes per value, stored in binary or as decimals."""
+    """Return the values of a PPM with two bytes per value.
+
+    They are stored in binary or as decimals.
+    """
     codec, _, offset, (_, maximum) = image.tile[0]
     count = image.width * image.height * 3
     if codec == "ppm_plain":

@@ -1,4 +1,4 @@
-"""Items of a data set, and the file that lists them ("listing"), with one line of JSON per item."""
+"""Items of a data set, and the file that lists them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Listing:
-    """The result of :func:`write_listing`: the byte offset of each shard, the number of items, the file's SHA-256."""
+    """What :func:`write_listing` has written.
+
+    The byte offset of each shard, the number of items, and the file's SHA-256.
+    """
 
     offsets: list[int]
     items: int
@@ -87,7 +90,10 @@ def hash_items(items: Iterable[Item]) -> str:
 
 
 def read_listing(path: Path, offset: int = 0, count: int | None = None) -> Iterator[Item]:
-    """Yield the items of a listing from byte ``offset`` on, at most ``count`` of them."""
+    """Yield items of a listing.
+
+    They begin at byte ``offset``; there are at most ``count``.
+    """
     with open(path, "rb") as file:
         file.seek(offset)
         for n, line in enumerate(file):

@@ -1,4 +1,7 @@
-"""Converts class labels to numbers, by the same rules for all sources, table columns and the command line."""
+"""Converts class labels to numbers.
+
+The rules are the same for all sources, table columns and the command line.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,8 @@ def parse_class(value, where: str, what: str = "label") -> Class | None:
 
     The result is None if there is no label.
 
-    Whole numbers of any type are class numbers: ``3``, ``3.0``, ``"3"``, ``"3.0"``, ``numpy.float32(3)``, a tensor of
-    one value. Other texts are class names, without the spaces around them; bytes are texts in UTF-8. None and empty
-    texts mean that there is no label.
+    Whole numbers of any type are class numbers: ``3``, ``3.0``, ``"3"``, ``numpy.float32(3)``, a tensor of one value.
+    Other texts are class names. None and empty texts mean that there is no label.
 
     Parameters
     ----------
@@ -112,7 +114,10 @@ def sorted_class_names(labels: Iterable[tuple[str, object]]) -> list[str] | None
 
 
 def _unwrapped(value):
-    """Return the only value of a numpy or torch array as a Python number, UTF-8 bytes as text, others unchanged."""
+    """Return the only value of an array as a Python number.
+
+    Bytes become text (UTF-8), and other values are unchanged.
+    """
     if hasattr(value, "item"):
         with suppress(TypeError, ValueError, RuntimeError):  # more than one value
             value = value.item()

@@ -19,7 +19,10 @@ TARGET_SUFFIXES = (".csv", ".json")  # a target is a path only with one of these
 
 
 def with_absolute_paths(options: Mapping) -> dict:
-    """Return the options with ``~`` expanded, and the names of existing files and folders made absolute."""
+    """Return the options with absolute paths.
+
+    ``~`` is expanded, and the names of files and folders that exist become absolute.
+    """
     return {name: _absolute(name, value) if name in PATH_OPTIONS else value for name, value in options.items()}
 
 

@@ -23,12 +23,11 @@ MAX_RATIO = 16  # of the resized image to the crop; above it, only the crop is r
 def resize_and_crop(
     image: Image | FloatColours, size: tuple[int, int] | None, *, crop_pct: float = 1.0, interpolation: str = "bicubic"
 ) -> np.ndarray:
-    """Return an image's pixels at the model's size, as timm's evaluation transforms do before normalisation.
+    """Return an image's pixels at the model's size, as timm does.
 
-    The image is resized with antialiasing, and its centre is cropped. For a square size, the shorter side is resized to
-    ``floor(size / crop_pct)``, and the longer side in proportion; the result equals torchvision's ``Resize`` and
-    ``CenterCrop`` of a PIL image. For other sizes, the image is resized so that it just covers
-    ``floor(size / crop_pct)``.
+    The image is resized with antialiasing until it just covers ``floor(size / crop_pct)``, and its centre is cropped.
+    For a square size, the result equals torchvision's ``Resize`` and ``CenterCrop`` of a PIL image. The pixels are not
+    normalised.
 
     Parameters
     ----------
@@ -80,7 +79,10 @@ def _resize(image: Image | FloatColours, size: tuple[int, int], crop_pct: float,
 
 
 def _size_before_crop(source: tuple[int, int], size: tuple[int, int], crop_pct: float) -> tuple[int, int]:
-    """Return (H, W) before the crop, rounded as in torchvision for square sizes and as in timm for others."""
+    """Return (H, W) before the crop.
+
+    For square sizes, it is rounded as in torchvision, for others as in timm.
+    """
     height, width = (math.floor(side / crop_pct) for side in size)
     if height != width:
         ratio = min(source[0] / height, source[1] / width)

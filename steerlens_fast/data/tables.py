@@ -84,7 +84,10 @@ def csv_rows(file: TextIO, name: str, check: Callable[[list[str], str], None], s
 
 
 def json_rows(file: TextIO, name: str, check: Callable, skipped=_ignore) -> Iterator[Row]:
-    """Yield each row of a file with one JSON object per line, with its location; see :func:`csv_rows`."""
+    """Yield each row of a file with one JSON object per line.
+
+    Each row comes with its location; see :func:`csv_rows`.
+    """
     for n, line in enumerate(file, 1):
         where = f"{name}, line {n}"
         if not line.strip():

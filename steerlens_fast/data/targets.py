@@ -1,4 +1,7 @@
-"""Rules that give each item its target class: by rank or label, from a table, or one class for all items."""
+"""Rules that give each item its target class.
+
+The target depends on the model's scores, the label, a map, a table, or is one class for all items.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,9 @@ class TargetRule:
         class_names: Sequence[str] | None = None,
         model_names: Sequence[str] | None = None,
     ) -> Iterator[Item]:
-        """Yield the items with their targets, and drop items that are not in the table.
+        """Yield the items with their targets.
+
+        Items that are not in the map or csv file are dropped.
 
         The target of an item stays None if it depends on the model.
 
@@ -64,8 +69,8 @@ class TargetRule:
         class_names : sequence of str, optional
             Names of the data's classes, in the order of their numbers.
         model_names : sequence of str, optional
-            Names of the model's classes. A target's name is looked up among the model's classes, then among the data's.
-            A label's name is looked up among the data's classes, or among the model's if the data have no names.
+            Names of the model's classes. The name of a target is looked up here first, then in ``class_names``. The
+            name of a label is looked up here only if the data have no names.
 
         Returns
         -------
@@ -172,9 +177,8 @@ def parse_target(value: str | int | Mapping | os.PathLike) -> TargetRule:
           ``"not:cat"`` or ``"not:3"`` removes a label, also in maps and tables.
         * ``"map:3=8,cat=dog"``, a mapping, or a .json file with a mapping: the target for each label. Items with other
           labels are left out.
-        * A .csv file with the columns ``target``, and ``key`` or ``path``. Paths are written as in the data, or
-          relative to the folder of the .csv file; an entry of ``path`` may also be a key. Items that are not in the
-          file are left out.
+        * A .csv file with the columns ``target``, and ``key`` or ``path``: a target for each item. Paths are written as
+          in the data, or relative to the folder of the .csv file. Items that are not in the file are left out.
 
     Raises
     ------
@@ -240,7 +244,9 @@ class _ClassNames:
         self._model_names = None if model_names is None else list(model_names)
 
     def target_number(self, value: Class, where: str = "") -> int:
-        """Return the number of a target: the model's class of that name, otherwise the data's.
+        """Return the number of a target.
+
+        It is the model's class of that name, otherwise the data's.
 
         ``where`` is the location of the value in a map or file, for messages.
         """
@@ -248,14 +254,20 @@ class _ClassNames:
         return self._find(value, where, *lookups)
 
     def model_number(self, name: str, default: int) -> int:
-        """Return the number of the model's class with that name or synonym, otherwise ``default``."""
+        """Return the number of the model's class with that name.
+
+        Synonyms count as names. Without such a class, the result is ``default``.
+        """
         names = full_names(self._model_names), synonyms(self._model_names)
         if not any(name in synonyms for entries in names for synonyms in entries):
             return default
         return self._find(name, "", (full_names, self._model_names), (synonyms, self._model_names))
 
     def label_number(self, value: Class, where: str = "") -> int:
-        """Return the number of a label: the data's class of that name, or the model's if the data have no names."""
+        """Return the number of a label.
+
+        It is the data's class of that name, or the model's if the data have no names.
+        """
         if self._data_names is not None:
             return self._find(value, where, (full_names, self._data_names))
         return self._find(value, where, (full_names, self._model_names), (synonyms, self._model_names))
@@ -279,7 +291,10 @@ class _ClassNames:
 
 
 def _with_model_target(item: Item, class_names: Sequence[str] | None, names: _ClassNames) -> Item:
-    """Replace a target that is a class of the data by the model's class of the same name, if there is one."""
+    """Replace a target of the data by the model's class of that name.
+
+    A target without such a class is unchanged.
+    """
     if item.target is None or class_names is None:
         return item
     return replace(item, target=names.model_number(class_names[item.target], item.target))

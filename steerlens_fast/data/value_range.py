@@ -1,4 +1,4 @@
-"""Finds the range of the values that occur in images of more than 8 bits."""
+"""Finds the range of values in images of more than 8 bits."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ def read_image(source: Source, item: Item, range=None, **decode_options) -> Imag
 
 
 def value_range_of(source: Source, items: Iterable[Item], **decode_options) -> tuple[float, float] | None:
-    """Return the lowest and the highest value of all images of more than 8 bits; None if there are none."""
+    """Return the lowest and the highest value of all images.
+
+    Images of 8 bits do not count. The result is None if there are no others.
+    """
     low, high, items = float("inf"), float("-inf"), iter(items)
     with _thread_pool() as pool:
         while chunk := list(islice(items, 16 * THREADS)):
@@ -73,7 +76,10 @@ def _values(source: Source, item: Item, **options) -> dict | None:
 
 
 def narrow_range_warnings(source: Source, items: Iterable[Item], **decode_options) -> list[str]:
-    """Return a list with a warning if any of the first images use a small part of their type's range; else []."""
+    """Return a list with a warning if images have a narrow range.
+
+    Only the first images are read. The list is empty if none of them uses a small part of its type's range.
+    """
     sampled = list(islice(items, SAMPLED))
     with _thread_pool() as pool:  # not only the first image, which may have 8 bits
         values = pool.map(partial(_values, source, **decode_options), sampled)
@@ -85,7 +91,7 @@ def narrow_range_warnings(source: Source, items: Iterable[Item], **decode_option
 
 
 def narrow_warning(narrow: int, total: int, used: str = "") -> str:
-    """Return a warning about images that use a small part of their value range.
+    """Return a warning about images with a narrow range of values.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The demos: morphs of handwritten digits by a small classifier, and of photographs by an ImageNet classifier."""
+"""The demos: morphs of handwritten digits, and of photographs."""
 
 from .demo import run_demo
 

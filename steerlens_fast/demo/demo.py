@@ -1,4 +1,4 @@
-"""The demo on digits: trains a small classifier and morphs test digits toward other classes.
+"""The demo on digits: trains a small classifier, and morphs digits.
 
 Each digit is morphed along one gradient to one L2 distance in three ways: by phase alone, by phase and amplitude and,
 for comparison, by pixels.
@@ -151,7 +151,7 @@ def _morph(
     rule: str,
     progress: Callable[..., Iterable] = iter,
 ) -> dict[str, Morphs]:
-    """Return the morphs of images [N, 1, 32, 32] in every family, each along one gradient."""
+    """Return the morphs of images [N, 1, 32, 32] in every family."""
     return {
         name: SteerableLens(model, family=family, rule=rule).morph(images, targets, max_l2=max_l2, frames=frames)
         for name, family in progress(FAMILIES.items())
@@ -178,7 +178,10 @@ def _examples(morph, digits: LabelledImages, right: Tensor, pairs, progress) -> 
 
 
 def _flip_rates(morph, digits: LabelledImages, right: Tensor, pairs, progress):
-    """Return, for each pair, the share of source digits that reach the target in each family, and their number."""
+    """Return how many test digits reach the target.
+
+    For each pair, the result has the share for each family, and the number of digits.
+    """
     flipped, tested = {}, {}
     for source, target in progress(list(dict.fromkeys(pairs))):
         images = digits.test_images[(digits.test_labels == source) & right]

@@ -15,7 +15,9 @@ MODEL = "steerlens_fast.evaluate.presets.digits_data:classifier"
 
 
 def morph_all(out: Path, result, *, max_l2: float = 4.0, frames: int = 8, progress: str = "auto") -> list[str]:
-    """Morph every test digit toward the class with the second-largest logit, and return the command for such a job.
+    """Morph every test digit toward its runner-up class.
+
+    Return a command line that does the same.
 
     Writes ``digits.safetensors`` (images and labels), ``classifier.safetensors`` (the checkpoint) and the job's folder
     ``job``.
@@ -49,7 +51,10 @@ def morph_all(out: Path, result, *, max_l2: float = 4.0, frames: int = 8, progre
 
 
 def program() -> str:
-    """Return the name of the command, or its path if the environment is not active."""
+    """Return the name of the command, or its path.
+
+    The path is returned if the environment is not active.
+    """
     beside = Path(sys.executable).parent / PROGRAM
     if shutil.which(PROGRAM) or not beside.exists():
         return PROGRAM

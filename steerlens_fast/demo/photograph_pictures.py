@@ -1,4 +1,4 @@
-"""Writes the files of the demo on photographs: strips, an overview, animations, a table and the licences."""
+"""Writes the files of the demo on photographs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ require_extra("photographs", "PIL.Image")
 
 
 def write_all(out: Path, examples: Sequence, progress: Callable) -> list[Path]:
-    """Write a strip and an animation of each example, figures with all of them, ``judges.csv`` and ``licences.txt``."""
+    """Write all files of the demo on photographs.
+
+    These are a strip and an animation of each example, figures with all of them, ``judges.csv`` and ``licences.txt``.
+    """
     jobs: list[tuple[str, Callable]] = []
     for example in examples:
         title = example.photograph.title
@@ -48,14 +51,17 @@ def _save(figure, file) -> None:
 
 
 def strip(example) -> Figure:
-    """Return a figure of the morphs of one photograph, with a row per family."""
+    """Return a figure of the morphs of one photograph."""
     rows = [(LABELS[family], example, family) for family in example.morphs]
     note = f"{NOTE}. Photograph: {example.photograph.credit}"
     return strips(rows, f"{example.source} → {example.photograph.target}", note)
 
 
 def strips(rows: Sequence[tuple], title: str, note: str = NOTE) -> Figure:
-    """Return a figure with a morph in each row (label, example, family), and the predictions for its last frame."""
+    """Return a figure with a morph in each row.
+
+    A row is (label, example, family). The predictions for the last frame are on the right.
+    """
     count = rows[0][1].morphs[rows[0][2]].frames.shape[1]
     at = sorted({round(n * (count - 1) / (COLUMNS - 1)) for n in range(COLUMNS)})
     figure = Figure(figsize=(1.55 * len(at) + 3.1, 1.8 * len(rows) + 0.75), layout="constrained")
@@ -99,7 +105,10 @@ def _short(name: str, width: int = 20) -> str:
 
 
 def overview(examples: Sequence) -> Figure:
-    """Return a figure with a row per photograph: the photograph and its last frames, with the predictions."""
+    """Return a figure with all photographs and their last frames.
+
+    Each row has one photograph. The predictions are below the images.
+    """
     families = list(examples[0].morphs)
     size = (1.75 * (len(families) + 1) + 1.4, 2.1 * len(examples) + 0.6)
     figure = Figure(figsize=size, layout="constrained")
@@ -138,7 +147,7 @@ def _write_below(axes, lines: Sequence[tuple[str, bool]]) -> None:
 
 
 def animate(example, file) -> None:
-    """Write a WebP animation that shows the families side by side, forward then backward.
+    """Write a WebP animation of all families, forward then backward.
 
     It is lossless. The 256 colours of a GIF would change a photograph about half as much as the edit does.
     """

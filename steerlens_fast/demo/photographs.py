@@ -47,7 +47,10 @@ class Photograph:
     credit: str  # author and licence
 
     def read(self) -> Tensor:
-        """Return the photograph, cropped to the size of the networks: [3, 224, 224] in [0, 1]."""
+        """Return the photograph, [3, 224, 224] in [0, 1].
+
+        It is cropped to the size of the networks.
+        """
         path = files(require_extra("photographs", self.package.partition(".")[0]).__name__)
         path = path.joinpath(*self.package.split(".")[1:], self.file)
         with path.open("rb") as file, require_extra("photographs", "PIL.Image").open(file) as image:
@@ -70,7 +73,7 @@ PHOTOGRAPHS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """The predictions of a network for a photograph and for the last frame of its morph."""
+    """A network's predictions for a photograph and its last frame."""
 
     predicted_before: str  # class predicted for the photograph
     predicted: str  # class predicted for the last frame
@@ -112,7 +115,9 @@ def run_photographs(
     frames: int = 8,
     progress: bool = False,
 ) -> PhotographsResult:
-    """Morph photographs with an ImageNet classifier, and write pictures and a table with two others' predictions.
+    """Morph photographs with an ImageNet classifier.
+
+    Also write pictures, and a table with the predictions of two other classifiers.
 
     Parameters
     ----------

@@ -20,7 +20,9 @@ __all__ = ["as_typed", "morph_all"]
 def morph_all(
     out: Path, result, *, max_l2: float = SETTINGS["max_l2"], frames: int = 8, progress: str = "auto"
 ) -> list[str]:
-    """Morph the photographs as a data set, and return a command line that repeats the job.
+    """Morph the photographs as a data set.
+
+    Return a command line that repeats the job.
 
     Writes the cropped photographs, ``photographs.csv`` with their targets, and the job's folder ``job``.
 

@@ -1,4 +1,4 @@
-"""Writes the files of the demo on digits: strips, an overview, animations and a table."""
+"""Writes the files of the demo on digits."""
 
 from __future__ import annotations
 
@@ -75,7 +75,10 @@ def _panel(axes, m: Morphs, frame: int, *, with_l2: bool = True) -> None:
 
 
 def strip(example) -> Figure:
-    """Return a figure with a row per family and a column per frame, with target probabilities and distances."""
+    """Return a figure of one example: families in rows, frames in columns.
+
+    It shows target probabilities and distances.
+    """
     columns = next(iter(example.morphs.values())).frames.shape[1]
     figure = Figure(figsize=(1.05 * columns + 1.0, 4.5), layout="constrained")
     grid = figure.subplots(len(example.morphs), columns, squeeze=False)
@@ -93,7 +96,10 @@ def strip(example) -> Figure:
 
 
 def overview(examples) -> Figure:
-    """Return a figure with a row per example: all frames of the joint morph, last frames of the other families."""
+    """Return a figure with all examples, one in each row.
+
+    A row has all frames of the joint morph, and the last frames of the other families.
+    """
     columns = examples[0].morphs["joint"].frames.shape[1]
     figure = Figure(figsize=(0.92 * (columns + 2) + 1.1, 1.13 * len(examples) + 0.8), layout="constrained")
     widths = [1] * columns + [0.25, 1, 1]
@@ -124,7 +130,10 @@ def overview(examples) -> Figure:
 
 
 def animate(example, file) -> None:
-    """Write a GIF that shows the families side by side, forward then backward, with enlarged pixels."""
+    """Write a GIF of all families, forward then backward.
+
+    Pixels are enlarged.
+    """
     count = next(iter(example.morphs.values())).frames.shape[1]
     write_animation([_animation_frame(example, frame) for frame in range(count)], file, "gif")
 

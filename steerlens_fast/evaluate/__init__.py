@@ -136,7 +136,7 @@ def evaluate(
 
 
 def _judges(judges) -> Mapping[str, Callable] | list[str | os.PathLike]:
-    """Return the judges as a mapping of callables, or as a list of names."""
+    """Return the judges as a mapping of callables or a list of names."""
     from ..errors import USAGE, JobError
 
     if isinstance(judges, (str, os.PathLike)):

@@ -1,4 +1,4 @@
-"""Loads the driver and the judges, and adapts them to take the same images.
+"""Loads driver and judges, and adapts them to the same images.
 
 The driver is the classifier whose gradient the edits follow. The judges are other classifiers, whose gradients are
 never used.
@@ -28,7 +28,7 @@ CALL_BYTES = {"cpu": 5 << 20, "cuda": 128 << 20}
 
 
 def images_per_call(image_bytes: int, device: torch.device) -> int:
-    """Return how many images of ``image_bytes`` bytes are passed to a classifier in one call.
+    """Return how many images are passed to a classifier in one call.
 
     Examples
     --------
@@ -88,12 +88,18 @@ def short_names(specs) -> list[str]:
 
 
 def as_driver(model: LoadedModel, channels: int, task: str = "multiclass") -> Classifier:
-    """Return a classifier that takes images [N, channels, H, W] in [0, 1] of any size."""
+    """Return a classifier that takes images of any size.
+
+    The images are [N, channels, H, W] in [0, 1].
+    """
     return Classifier(model.model, _AdaptedModel(model, channels), task)
 
 
 class _AdaptedModel:
-    """Resizes, converts (to grey or RGB) and normalises the evaluation's images for a model."""
+    """Adapts the evaluation's images to a model.
+
+    They are resized, converted (to grey or RGB) and normalised.
+    """
 
     def __init__(self, model: LoadedModel, channels: int):
         self.model, self.channels = model, channels
@@ -132,7 +138,7 @@ class ClassifierSet:
         self.classes: int | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the classes [1 + judges, N] that the driver and each judge predict.
+        """Return the predictions of driver and judges, [1 + judges, N].
 
         A class is -1 where the scores are NaN.
         """

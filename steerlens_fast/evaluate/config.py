@@ -1,4 +1,4 @@
-"""The configuration of an evaluation: every option that decides its results, as plain data."""
+"""The configuration of an evaluation: all options that decide its results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Edits a batch with one family, and keeps the unclipped images and the edited coefficients."""
+"""Edits a batch with one family.
+
+It keeps the unclipped images and the edited coefficients, which the measures need.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,9 @@ from .config import EvaluationConfig
 
 
 def gradient_steps(frames: int | None, steps: int | None) -> int:
-    """Return how many gradients a morph takes to reach its budget, in a regime with several gradients.
+    """Return how many gradients a morph takes to reach its budget.
+
+    This is for regimes with several gradients.
 
     Examples
     --------
@@ -76,7 +81,10 @@ class RecordingFamily:
         return self.anchored
 
     def image(self, factor: Tensor) -> Tensor:
-        """Return the unclipped images of the anchor or, if there is none, of the last motion at a factor [N]."""
+        """Return the unclipped images at a factor [N].
+
+        They are those of the anchor or, if there is none, of the last motion.
+        """
         return self.anchored.frame() if self.anchored is not None else self.motion.render(factor[None])[0]
 
 

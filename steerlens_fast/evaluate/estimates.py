@@ -1,4 +1,4 @@
-"""Estimates the remaining time of an evaluation, whose kinds of tasks take very different times."""
+"""Estimates the remaining time of an evaluation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Mapping
 
 
 class RemainingTime:
-    """Estimates the remaining seconds from the time that the records of each kind have taken.
+    """Estimates the remaining seconds from the times so far.
+
+    Kinds of tasks take very different times, so the times of each kind are counted separately.
 
     Parameters
     ----------

@@ -10,7 +10,9 @@ from torch import Tensor
 
 @runtime_checkable
 class TrueMotionData(Protocol):
-    """The interface of a data set with a known true motion from one class to another.
+    """The interface of a data set with a known true motion.
+
+    The motion leads from one class to another.
 
     In all methods, ``numbers`` are indices of items, and images are [n, C, H, W] in [0, 1]. The *factor* of an image is
     the number that the motion changes, such as the position of a bar.
@@ -69,7 +71,9 @@ class GroundTruth:
 
 
 def ground_truth_of(source, number: int, image: Tensor, cropped: bool) -> tuple[GroundTruth | None, str | None]:
-    """Return the true motion of a source's data if it is known, or a message if edits cannot be compared with it.
+    """Return the true motion of a source's data, or a message.
+
+    The message says why edits cannot be compared with it.
 
     Parameters
     ----------

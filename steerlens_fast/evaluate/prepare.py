@@ -1,4 +1,7 @@
-"""Prepares an evaluation: loads models and data, compares the models' classes, and selects the images to edit."""
+"""Prepares an evaluation.
+
+It loads models and data, compares the models' classes, and selects the images to edit.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ FORMAT_VERSION = 2  # version of the files of an evaluation
 
 @dataclass
 class Preparation:
-    """What an evaluation needs to run: its configuration, task runner, plan and problems so far."""
+    """What an evaluation needs to run.
+
+    It has the configuration, the task runner, the plan, and the problems so far.
+    """
 
     config: EvaluationConfig
     runner: TaskRunner

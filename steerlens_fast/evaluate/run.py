@@ -1,4 +1,7 @@
-"""Runs an evaluation: locks the folder, prepares, runs the unfinished tasks, and writes summary and report."""
+"""Runs an evaluation.
+
+It locks the folder, prepares, runs the unfinished tasks, and writes summary and report.
+"""
 
 from __future__ import annotations
 
@@ -136,7 +139,10 @@ def _write_or_check_plan(out: Path, prepared: Preparation, overwrite: bool) -> N
 
 
 def _check_no_foreign_files(out: Path) -> None:
-    """Raise a JobError if the folder has files that an evaluation would overwrite or read."""
+    """Raise a JobError if the folder has files of another program.
+
+    An evaluation would overwrite or read them.
+    """
     there = [name for name in (*FILES, *FOLDERS) if (out / name).exists()]
     if "parts" in there and not any((out / "parts").iterdir()):
         there.remove("parts")

@@ -82,7 +82,7 @@ class SourceSelection:
 
 @dataclass
 class Candidate:
-    """One image of the data set, or the reason why it cannot be read."""
+    """One image of the data set, or why it cannot be read."""
 
     item: Item
     dropped: int  # number of earlier images without a target
@@ -175,7 +175,10 @@ def _candidates(
 
 
 def _load(data: Source, candidate: Candidate, driver: LoadedModel, size, value_range) -> tuple[int, int] | None:
-    """Read an image, and return the size of later images, which is ``size`` or, if it is None, that of this image."""
+    """Read an image.
+
+    The second result is the size of later images: ``size`` or, if it is None, the size of this image.
+    """
     try:
         encoded, candidate.label = data.read_with_label(candidate.item)
         image = decode(encoded, mode="L" if driver.channels == 1 else "RGB", range=value_range)
@@ -188,7 +191,7 @@ def _load(data: Source, candidate: Candidate, driver: LoadedModel, size, value_r
 
 
 def check_targets(target_rule: TargetRule, class_names: list[str] | None, model_names=None, *, classes: int) -> None:
-    """Raise a JobError if any target in the rule's table is not a class of the driver.
+    """Check that every target of a rule is a class of the driver.
 
     Examples
     --------

@@ -155,7 +155,10 @@ def _budget(table: _Table, budget: float, problems: list[str]) -> dict:
 
 
 def _family(table: _Table, family: str, budget: float, which: Tensor) -> dict:
-    """Return every measure of a family over some sources, and the predictions of each judge."""
+    """Return the measures of a family over some sources.
+
+    They include the predictions of each judge.
+    """
     summary, within = {}, lambda values: torch.where(which, values, torch.nan)
     for name, statistic in MEASURES.items():
         if table.has(family, budget, name):

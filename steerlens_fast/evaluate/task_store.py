@@ -1,4 +1,7 @@
-"""Stores the results of finished tasks: their records, and the frames that the report shows."""
+"""Stores the results of finished tasks.
+
+They are records, and the frames that the report shows.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ def write_result(out: Path, task: Task, result: TaskResult) -> None:
 
 
 def read_frames(out: Path, tasks: list[Task]) -> dict[str, dict[int, np.ndarray]]:
-    """Return the frames [C, H, W] uint8 that the report shows, by family and source."""
+    """Return the frames that the report shows, by family and source.
+
+    They are uint8 [C, H, W].
+    """
     frames: dict[str, dict[int, np.ndarray]] = {}
     for task in tasks:
         path = task_file(out, task).with_suffix(".npz")

@@ -39,7 +39,10 @@ DIGITS = 7  # significant digits of numbers in a record
 
 @dataclass(frozen=True)
 class Task:
-    """The measurement of one family, one control or the probes, for a range of sources."""
+    """The measurement of one family, one control or the probes.
+
+    It is for a range of sources.
+    """
 
     kind: str
     first: int
@@ -57,7 +60,10 @@ class Task:
 
 @dataclass
 class TaskResult:
-    """The records of a task, and the frames (uint8) of the sources that the report shows."""
+    """The records of a task, and frames for the report.
+
+    The frames are uint8.
+    """
 
     records: list[dict] = field(default_factory=list)
     frames: dict[str, np.ndarray] = field(default_factory=dict)
@@ -101,7 +107,10 @@ class TaskRunner:
                 yield Task(kind, first, min(first + self.config.batch_size, len(self.sources)))
 
     def _shown(self) -> set[int]:
-        """Return the sources that the report shows: evenly spaced, or the first of each group."""
+        """Return the sources that the report shows.
+
+        They are evenly spaced, or the first of each group.
+        """
         count, maximum = len(self.sources), min(self.config.samples, len(self.sources))
         if self.truth is None:
             return {i * (count - 1) // max(maximum - 1, 1) for i in range(maximum)}
@@ -142,14 +151,17 @@ class TaskRunner:
         return 2.0 * gradients + 1 + len(self.judges) + FIT_COST
 
     def _split(self, task: Task, images_per_source: int = 1) -> list[Task]:
-        """Split a task so that its images fit into one call of a classifier."""
+        """Split a task to fit into one call of a classifier."""
         source = self.sources.images[:1]
         count = max(1, images_per_call(source.shape[1:].numel() * source.itemsize, self.device) // images_per_source)
         edges = [*range(task.first, task.last, count), task.last]
         return [Task(task.kind, first, last) for first, last in zip(edges, edges[1:])]
 
     def _run_part(self, task: Task, budget: float) -> tuple[list[dict], dict[str, np.ndarray]]:
-        """Return the records of some sources at a budget, and the frames that the report shows."""
+        """Return the records of some sources at a budget.
+
+        The second result has the frames that the report shows.
+        """
         images = self.sources.images[task.at].to(self.device)
         make = {NOISE: self._noise_control, TRUE: self._true_control}.get(task.kind, self._edit)
         columns, frame = make(task, images, budget)
@@ -179,7 +191,10 @@ class TaskRunner:
         return columns
 
     def _noise_control(self, task: Task, images: Tensor, budget: float) -> tuple[dict, Tensor]:
-        """Move along white noise in place of the gradient, as a baseline of every measure."""
+        """Move along white noise in place of the gradient.
+
+        This is a baseline of every measure.
+        """
         samples = gaussian_noise(images.shape[1:], self.config.seed, range(task.first, task.last)).to(images)
         motion = PixelFamily().prepare(images, samples)
         factor, l2, attained = factor_at_l2(motion, budget)

@@ -1,4 +1,7 @@
-"""Functions that convert the text of a command-line option to its value, for the argument ``type`` of argparse."""
+"""Functions that convert the text of a command-line option to its value.
+
+They are the argument ``type`` of argparse.
+"""
 
 from __future__ import annotations
 

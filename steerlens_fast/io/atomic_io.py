@@ -31,7 +31,9 @@ _warned: set[int | None] = set()
 
 @contextmanager
 def atomic_write(path: str | os.PathLike, *, durable: bool = True) -> Iterator[BinaryIO]:
-    """Open a binary file for writing, which appears at ``path`` only if the block ends without an error.
+    """Open a binary file that appears at ``path`` only when complete.
+
+    If the block raises an error, the file does not appear.
 
     Parameters
     ----------
@@ -58,7 +60,9 @@ def atomic_write(path: str | os.PathLike, *, durable: bool = True) -> Iterator[B
 
 @contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path that is renamed to ``path`` when the block ends, or deleted if the block raises an error.
+    """Yield a temporary path that is renamed to ``path`` at the end.
+
+    If the block raises an error, the temporary file is deleted.
 
     Use it for code that writes to a path, and :func:`atomic_write` for code that writes to an open file.
 
@@ -121,7 +125,9 @@ def replace_keeping_backup(temporary: Path, path: Path) -> None:
 
 
 def backup_path(path: Path) -> Path:
-    """Return the path to which a file or folder is renamed while another one takes its place.
+    """Return the path of a backup.
+
+    A file or folder has this name while another one takes its place.
 
     Examples
     --------
@@ -171,9 +177,11 @@ def existing_path(path: Path) -> Path:
 
 
 def with_file_name(error: OSError, path: Path, temporary: Path | None = None) -> OSError:
-    """Return the error with the file name ``path`` in place of the temporary file's name or a missing name.
+    """Return the error with ``path`` as its file name.
 
-    A missing name is replaced only in errors of the storage, such as a full disk. Other errors may concern other files.
+    It replaces the name of the temporary file, or a missing name.
+
+    A missing name is added only to errors such as a full disk, since other errors may concern other files.
 
     Examples
     --------
@@ -200,7 +208,7 @@ def sync_file(file: BinaryIO) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names of the files in a folder are on the disk.
+    """Wait until the names of a folder's files are on the disk.
 
     If the file system has no fsync, or the folder cannot be opened, a warning is given: a power cut may then lose
     files. ``verify`` detects lost files, and a resumed job writes them again.

@@ -1,7 +1,9 @@
-"""The base class of configurations, which can be saved as JSON, read in another process, and compared.
+"""The base class of configurations.
 
-Each field is declared once, by :func:`option`, with its default, its help text and the values that it allows. The
-checks of values and the options of the command line are made from this declaration.
+A configuration can be saved as JSON, read in another process, and compared.
+
+Each field is declared once, by :func:`option`, with its default, help text and allowed values. From this declaration,
+values are checked, and the options of the command line are made.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from ..errors import USAGE, JobError
 
 
 def plain_data(value):
-    """Convert numpy and torch numbers and arrays to Python's own types, also inside lists, tuples and mappings.
+    """Convert numbers and arrays of numpy and torch to Python's types.
+
+    Those inside lists, tuples and mappings are converted, too.
 
     Examples
     --------
@@ -55,7 +59,7 @@ def option(
     kw_only: bool = False,
     **argument,
 ) -> Any:
-    """Return a field of a configuration, with what its check and its option of the command line need.
+    """Return a field of a configuration and of the command line.
 
     Parameters
     ----------
@@ -78,8 +82,8 @@ def option(
     kw_only : bool
         Whether the field is a keyword-only argument.
     **argument
-        Other arguments of argparse's ``add_argument``, such as ``nargs`` and ``action``. The argument ``flag`` is the
-        name of the option, by default the field's name.
+        Other arguments of argparse's ``add_argument``, such as ``nargs``, and ``flag``, the name of the option if it
+        differs from the field's name.
     """
     described = {"help": help, "group": group, "metavar": metavar, "type": type, "choices": choices}
     described |= {"minimum": minimum, "passed_to": passed_to, **argument}
@@ -88,7 +92,9 @@ def option(
 
 
 def inherited_option(config: type, name: str, **changes) -> Any:
-    """Return a field of a base class with changes, such as another default or help text.
+    """Return a field of a base class with changes.
+
+    The changes are, for example, another default or help text.
 
     Examples
     --------
@@ -109,7 +115,9 @@ def declared_fields(config) -> list[dataclasses.Field]:
 
 
 def check_fields(config) -> None:
-    """Check that every field has one of its choices, and at least its minimum, or is None if its default is None.
+    """Check the choices and the minimum of every field.
+
+    A field whose default is None may also be None.
 
     Raises
     ------
@@ -140,12 +148,15 @@ class BaseConfig:
     STRING_FIELDS: ClassVar[tuple[str, ...]]
 
     def _normalize_values(self) -> None:
-        """Convert numpy and torch numbers and arrays in all fields to Python's own types."""
+        """Convert numbers and arrays in all fields to Python's types."""
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, plain_data(getattr(self, field.name)))
 
     def _check_serializable(self) -> None:
-        """Check that all fields can be written as JSON, so that another process can read them."""
+        """Check that all fields can be written as JSON.
+
+        Another process reads them from JSON.
+        """
         for name in self.STRING_FIELDS:
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name} must be a str, got {getattr(self, name)!r}")
@@ -172,7 +183,9 @@ class BaseConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping):
-        """Return a configuration with the given fields, as from :meth:`as_dict`, and defaults for all others.
+        """Return a configuration with the given fields.
+
+        Other fields have their defaults.
 
         Raises
         ------

@@ -65,7 +65,10 @@ def write_stdout(text: str) -> None:
 
 
 def stdout_error() -> OSError | None:
-    """Return the first error in writing to stdout since the last call of this function, or None."""
+    """Return the first error in writing to stdout.
+
+    Only errors since the last call of this function count. The result is None if there was none.
+    """
     errors = _stdout_errors.copy()
     _stdout_errors.clear()
     return errors[0] if errors else None
@@ -92,7 +95,9 @@ def warn(text: str) -> None:
 
 
 def open_closed_descriptors() -> None:
-    """Open the null device for each of the descriptors 0 to 2 that is closed.
+    """Open the null device for closed descriptors of standard streams.
+
+    These are the descriptors 0 to 2.
 
     Otherwise the next file that is opened could get the descriptor of stderr, and messages would be written to it.
     """
@@ -107,7 +112,9 @@ def open_closed_descriptors() -> None:
 
 
 def flush_streams() -> None:
-    """Flush stdout and stderr, and redirect a stream that cannot be flushed to the null device.
+    """Flush stdout and stderr.
+
+    A stream that cannot be flushed is redirected to the null device.
 
     Otherwise the interpreter would flush the stream again at exit, and exit with status 120.
     """

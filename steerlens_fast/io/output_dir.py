@@ -1,4 +1,4 @@
-"""Output folders: locks, and checks that a resumed run has the same settings as before."""
+"""Output folders: locks, and checks of resumed runs."""
 
 from __future__ import annotations
 
@@ -98,7 +98,10 @@ def _flock(file: BinaryIO, operation: int) -> None:
 
 
 def _check_unlocked_allowed(path: Path, error: OSError, required: bool) -> None:
-    """Warn that a file system has no locks, or raise an error if the lock is required."""
+    """Warn that a file system has no locks.
+
+    If the lock is required, raise an error.
+    """
     if error.errno not in NO_LOCKS:
         raise OSError(error.errno, error.strerror, str(path)) from error
     problem = f"{path} cannot be locked: the file system does not support locking ({error.strerror})"
@@ -112,7 +115,7 @@ def _check_unlocked_allowed(path: Path, error: OSError, required: bool) -> None:
 
 
 def check_unchanged(before: Mapping, now: Mapping, what: str, **labels: str) -> None:
-    """Raise a JobError that names every entry in which two configurations or plans differ.
+    """Raise a JobError that names every changed entry.
 
     Parameters
     ----------

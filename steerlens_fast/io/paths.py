@@ -7,7 +7,9 @@ from pathlib import Path
 
 
 def expand_home(path: str | os.PathLike) -> str:
-    """Return a path with a leading ``~`` replaced by the home directory, since shells do not do so in ``--out=~/x``.
+    """Return a path with a leading ``~`` replaced by the home directory.
+
+    Shells do not replace it in ``--out=~/x``.
 
     Examples
     --------

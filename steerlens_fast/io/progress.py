@@ -1,4 +1,6 @@
-"""Reports progress on stderr: as a bar on a terminal, as a line every ten seconds, or as JSON lines.
+"""Reports progress on stderr.
+
+It is shown as a bar on a terminal, as a line every ten seconds, or as JSON lines.
 
 Errors in writing progress are ignored, so that they never stop a job.
 """
@@ -109,7 +111,7 @@ class Progress:
             self._write(time.monotonic(), whole_run=True)
 
     def summary(self) -> dict:
-        """Return the number of images that this run has done, the seconds it took, and the rate."""
+        """Return the number of images of this run, its seconds and its rate."""
         images, seconds = self.done - self._done_before, time.monotonic() - self._start
         rate = images / max(seconds, 1e-9)
         return {"images": images, "seconds": round(seconds, 3), "images_per_second": round(rate, 2)}
@@ -145,7 +147,10 @@ def _resolve_kind(kind: str, stream: TextIO | None) -> str:
 
 
 def in_notebook() -> bool:
-    """Return whether the process is the kernel of a notebook, which can show bars although it has no terminal."""
+    """Return whether the process is the kernel of a notebook.
+
+    A notebook can show bars although it has no terminal.
+    """
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return shell is not None and "IPKernelApp" in shell.config
 
@@ -172,7 +177,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_bytes(count: int) -> str:
-    """Return a number of bytes as text, in kB below 1 MB, otherwise in MB.
+    """Return a number of bytes as text, in kB or MB.
 
     Examples
     --------

@@ -34,7 +34,7 @@ def morph_dataset(
     gallery: int = 48,
     **options: Any,
 ) -> Outcome:
-    """Morph a whole data set toward other classes, as the command ``steerlens-fast morph`` does.
+    """Morph a whole data set, as the command ``morph`` does.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The configuration of a job: every option that decides its outputs, as plain data."""
+"""The configuration of a job: all options that decide its outputs."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
     format : {"safetensors", "wds", "folder"}
         Storage format of the shards.
     frame_dtype : {"uint8", "uint16", "float32"}
-        Dtype of stored frames. Values are 0 to 255 in uint8, 0 to 65535 in uint16, and in [0, 1] in float32. With
-        uint16 and float32, images of more than 8 bits are decoded at full depth. Format "safetensors" supports all
-        three dtypes; "folder" supports uint8 and, for grey frames, uint16; "wds" supports only uint8.
+        Dtype of stored frames. Values are 0 to 255 in uint8, 0 to 65535 in uint16, and in [0, 1] in float32. Use uint16
+        or float32 to keep more than 8 bits of deep images. Format "safetensors" supports all three dtypes, "folder"
+        uint8 and (for grey frames) uint16, "wds" only uint8.
     batch_size, shard_size : int, optional
         Number of images in a batch, and in a shard. By default, both depend on the size of an image. On a GPU, the
         model is called with a whole batch; on a CPU, a call may have fewer images.
     threads : int, optional
-        Threads of torch in each worker, which may change the rounding. By default the machine's cores divided by the
-        number of workers.
+        Threads of torch in each worker. By default the cores of the machine divided by the number of workers. Another
+        number may give other rounding errors.
 
     Raises
     ------

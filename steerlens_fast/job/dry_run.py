@@ -1,4 +1,7 @@
-"""The option ``--dry-run``, which reports what a job would do, and does not write to the job's folder."""
+"""The option ``--dry-run``: reports what a job would do.
+
+Nothing is written to the job's folder.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ LONG_BATCH = 20.0  # seconds; a batch that takes longer is timed once
 
 
 def dry_run(out: Path, options: Mapping, run_options: RunOptions) -> list[str]:
-    """Return lines of text with the configuration, counts, bytes, and the time of one batch and of all images."""
+    """Return the report of a dry run, as lines of text.
+
+    It has the configuration, counts, bytes, and the time of one batch and of all images.
+    """
     options = expand_settings(options)
     check_output_folder(out, options.get("data"))
     config = JobConfig.from_dict(with_default_target(options))

@@ -1,4 +1,7 @@
-"""Exports complete shards to another format, or to one animation, strip or array file per item."""
+"""Exports complete shards to another format.
+
+The formats are those of shards, and animations, strips and array files of single items.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,9 @@ def export(
     overwrite: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> int:
-    """Write the morphs of a job's complete shards to another folder in another format, one shard at a time.
+    """Write the morphs of complete shards to another folder and format.
+
+    One shard at a time is read.
 
     Parameters
     ----------
@@ -165,13 +170,16 @@ class _ExportJob:
 
     @cached_property
     def method(self) -> str:
-        """Family, rule, regime and changed settings, as in the title of a strip of ``Morphs``."""
+        """Family, rule, regime and changed settings.
+
+        The title of a strip of ``Morphs`` has the same text.
+        """
         # `len` is a placeholder for the model and is not called.
         lens = SteerableLens(len, **JobConfig.from_dict(self.config).lens_options)
         return ", ".join(method_words(lens.settings))
 
     def name(self, number: int) -> str:
-        """Return the name of a class, or its number if classes have no names.
+        """Return the name or the number of a class.
 
         ``~n`` means that label n is absent.
         """
@@ -242,7 +250,10 @@ def _arrays(record: dict, frames: Tensor) -> dict[str, np.ndarray]:
 
 
 def _strip_data(job: _ExportJob, record: dict, frames: Tensor) -> StripData:
-    """Return the data of a strip or an animation, from an item's record and stored frames."""
+    """Return the data of a strip or an animation.
+
+    They are taken from an item's record and stored frames.
+    """
     pixels = frames.movedim(1, -1)
     pictures = (pixels[..., 0] if pixels.shape[-1] == 1 else pixels).contiguous().numpy()
     target, already, attained = record["target"], assess(record)["already_predicted"], record["attained"]

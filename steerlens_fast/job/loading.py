@@ -1,4 +1,7 @@
-"""Loads batches: threads decode the images of the next batches while the model computes."""
+"""Loads batches of images.
+
+Threads decode the next batches while the model computes.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,15 @@ ITEMS_PER_TASK = 16  # maximum; several, because starting a task takes longer th
 
 
 def as_pixels(image: Tensor, dtype: torch.dtype) -> Tensor:
-    """Convert an 8-bit image to the dtype of a batch: floats in [0, 1], or unchanged."""
+    """Convert an 8-bit image to the dtype of a batch."""
     return image / 255 if dtype.is_floating_point else image
 
 
 def placeholder_for(dtype: torch.dtype) -> float:
-    """Return the pixel value of images that cannot be used, in the dtype of a batch."""
+    """Return the pixel value of placeholders, in a batch's dtype.
+
+    A placeholder takes the place of an image that cannot be used.
+    """
     return PLACEHOLDER / 255 if dtype.is_floating_point else PLACEHOLDER
 
 
@@ -61,7 +67,7 @@ class LoadedImage:
 
 @dataclass
 class Batch:
-    """Items and their ``pixels`` [B, C, H, W], uint8 or float32 in [0, 1].
+    """Items and their pixels [B, C, H, W].
 
     Items that failed have placeholders.
     """
@@ -111,9 +117,9 @@ class Loader:
     def batches(self, next_shard: Callable[[bool], tuple[int, list[Item]] | None]) -> Iterator[Batch]:
         """Yield every batch of the shards that ``next_shard(wait)`` returns.
 
-        ``next_shard(True)`` waits for a shard, and returns None if there are no more. ``next_shard(False)`` is called
-        while batches are pending, and returns None immediately if no shard is known yet. A shard that is known is
-        decoded while the model computes the last batches of the shard before.
+        ``next_shard(True)`` waits for a shard, and returns None if there are no more. ``next_shard(False)`` does not
+        wait, and returns None if no shard is known yet. It is called while batches are pending, so that a known shard
+        is decoded while the model computes the last batches of the previous one.
         """
         waiting: deque[Batch] = deque()
         coming: Iterator[Batch] = iter(())
@@ -174,9 +180,10 @@ class Loader:
         return self._as_floats(resize_and_crop(image, self._size, **self._resize_options))
 
     def _unchanged_pixels(self, data) -> np.ndarray | None:
-        """Return the pixels [C, H, W] of an array that :func:`decode` and :func:`resize_and_crop` would not change.
+        """Return the pixels of an array that needs no conversion.
 
-        Return None for all other data. This saves the time of Pillow, which for small images exceeds that of the lens.
+        They are [C, H, W]. The result is None for all other data. This saves the time of Pillow, which for small images
+        exceeds that of the lens.
         """
         shape = self._size if self._channels == 1 else (*self._size, self._channels)
         if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != shape:

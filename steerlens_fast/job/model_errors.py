@@ -1,4 +1,7 @@
-"""Classifies exceptions raised during a morph: caused by an image, by the model, or by the arguments."""
+"""Finds the cause of an exception in a morph.
+
+It is an image, the model, or the arguments.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +33,18 @@ DYNAMIC = "trace or export it with a dynamic batch dimension"
 
 
 class ModelExit(RuntimeError):
-    """Replaces a SystemExit that a model raised, which would end the process without a message."""
+    """Replaces a SystemExit that a model raised.
+
+    A SystemExit would end the process without a message.
+    """
 
 
 @contextmanager
 def exit_as_error() -> Iterator[None]:
-    """Convert a SystemExit to a ModelExit, so that it is handled like any other error of the model."""
+    """Convert a SystemExit to a ModelExit.
+
+    It is then handled like any other error of the model.
+    """
     try:
         yield
     except SystemExit as error:
@@ -43,7 +52,7 @@ def exit_as_error() -> Iterator[None]:
 
 
 def may_be_caused_by_image(error: Exception) -> bool:
-    """Return whether the error may have been caused by an image of the batch.
+    """Return whether an image may have caused the error.
 
     Errors of memory, threads, files and targets, and errors of programs that were exported for one batch size, are not
     caused by images.
@@ -69,7 +78,10 @@ def image_failure(error: Exception) -> BadItem:
 
 
 def model_failure(error: Exception, batch: Batch) -> ModelError:
-    """Return the error of a model that fails for every image, with the shard and the images."""
+    """Return the error of a model that fails for every image.
+
+    Its message names the shard and the images.
+    """
     paths = [item.path for item, loaded in zip(batch.items, batch.loaded) if loaded.failure is None]
     return ModelError(f"{error_summary(error)}; raised by the model in shard {batch.shard}, for {list_paths(paths)}")
 
@@ -135,7 +147,9 @@ def _shape_error(error: Exception, batch: Batch, first: bool, sizes: set[int]) -
 
 
 def fixed_batch(text: str, sizes: set[int]) -> int | None:
-    """Return the constant batch size of a traced program, found in the shapes of its error message, or None.
+    """Return the constant batch size of a traced program.
+
+    It is found in the shapes of the error message. The result is None if there is none.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """The order of a worker's tasks.
 
-Shards wait in a queue. Their batches are computed on the device. Complete shards are published, that is, written to the
+Shards wait in a queue. Their batches are computed on the device. Complete shards are published: they are written to the
 job's folder.
 """
 
@@ -19,7 +19,7 @@ END = None  # the last entry of a queue of shards
 
 
 class Pipeline:
-    """Batches that the device may still be computing, and the shard that is published at the same time.
+    """Batches on the device, and the shard that is being published.
 
     Parameters
     ----------

@@ -1,4 +1,7 @@
-"""The plan of a job: its shards and batches, and the versions and inputs that must be the same on resuming."""
+"""The plan of a job: its shards, batches, and inputs.
+
+Inputs and software versions must be the same when a job is resumed.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ SHARD_BYTES = 64 << 20  # maximum bytes of a shard's frames; a worker has up to 
 
 @dataclass(frozen=True)
 class Plan:
-    """The shards and batches of a job, and the inputs that they were planned for.
+    """The shards and batches of a job, and its inputs.
 
     Attributes
     ----------
@@ -94,7 +97,10 @@ class Plan:
 
     @cached_property
     def shown_classes(self) -> list[str] | None:
-        """The names of the classes for pictures and pages: the first synonym of each."""
+        """The names of the classes for pictures and pages.
+
+        Of several synonyms, only the first is shown.
+        """
         return short_names(self.classes)
 
     @property

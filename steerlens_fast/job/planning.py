@@ -1,4 +1,4 @@
-"""Plans a job, and checks the plan in a folder before a job is resumed."""
+"""Plans a job, and checks the plan of a resumed job."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 class JobInputs:
-    """The inputs of a job: its configuration, its data, and the target of each item.
+    """The inputs of a job: configuration, data, and targets.
 
     Parameters
     ----------
@@ -102,7 +102,10 @@ class JobInputs:
 
 
 def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int) -> Plan:
-    """List the items, divide them into shards, and write config.json, items.jsonl and plan.json, in this order."""
+    """List the items, and divide them into shards.
+
+    Write config.json, items.jsonl and plan.json, in this order.
+    """
     config, inputs.model_names = inputs.config, model["class_names"]
     check_depth(config, model["channels"])
     size = model["size"] or _size_of_first(inputs)
@@ -160,19 +163,28 @@ def check_plan(out: Path, inputs: JobInputs) -> Plan:
 
 
 def _restore_listing(out: Path, inputs: JobInputs, plan: Plan) -> None:
-    """Write items.jsonl again if it is missing or damaged: workers read their items from it."""
+    """Write items.jsonl again if it is missing or damaged.
+
+    Workers read their items from it.
+    """
     path = out / "items.jsonl"
     if not path.exists() or sha256_of(path) != plan.listing_sha256:
         write_listing(path, inputs.items(), plan.shard_size, inputs.source.where)
 
 
 def has_plan(out: Path) -> bool:
-    """Return whether the folder has a plan, which is needed to resume a job."""
+    """Return whether the folder has a plan.
+
+    Only a job with a plan can be resumed.
+    """
     return existing_path(out / "plan.json").exists()
 
 
 def check_output_folder(out: Path, data) -> None:
-    """Raise a JobError if ``out`` has files that are not a job's, or is inside the data's folder."""
+    """Check that ``out`` may be used for a job.
+
+    It must not have other files, or be inside the data's folder.
+    """
     if isinstance(data, (str, os.PathLike)) and os.path.isdir(data):
         if out.resolve().is_relative_to(Path(data).resolve()):
             raise JobError(f"out must not be inside data, got {out} and {data}", USAGE)
@@ -187,7 +199,10 @@ def check_output_folder(out: Path, data) -> None:
 
 
 def has_no_complete_shard(out: Path) -> bool:
-    """Return whether no shard of the job in ``out`` is complete, so that replacing it loses nothing."""
+    """Return whether no shard of the job in ``out`` is complete.
+
+    Replacing such a job loses nothing.
+    """
     return not any((out / "shards").glob("*.done.json"))
 
 
@@ -205,7 +220,10 @@ def resumed_config(out: Path, options: Mapping) -> JobConfig:
 
 
 def with_default_target(options: Mapping) -> dict:
-    """Add the target "column" if no target is given and the data is a table with a column ``target``."""
+    """Add the target "column" if the data have such a column.
+
+    A target that is given is unchanged.
+    """
     unset = options.get("target") is None and isinstance(options.get("data"), (str, os.PathLike))
     return {**options, "target": COLUMN} if unset and has_target_column(os.fspath(options["data"])) else dict(options)
 

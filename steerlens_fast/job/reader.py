@@ -1,4 +1,4 @@
-"""Reads a job's folder: its configuration, and the frames of complete shards in any format."""
+"""Reads the configuration and the frames in a job's folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_config(out: Path) -> dict:
 
 
 def read_frames(out: Path, format: str, shard: int, records: list[dict]) -> Tensor:
-    """Read the frames [n, F, C, H, W] of some records of a shard.
+    """Read the frames of some records of a shard, [n, F, C, H, W].
 
     Raise a JobError if the shard is damaged.
     """

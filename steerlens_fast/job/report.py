@@ -1,4 +1,7 @@
-"""Reports the state of a job's folder: complete shards, verification, and the summary files."""
+"""Reports the state of a job's folder.
+
+It finds complete shards, verifies files, and writes the summary files.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,10 @@ def read_marker(out: Path, shard: int) -> dict | None:
 
 
 def _has_all_files(out: Path, plan: Plan, shard: int, marker: dict) -> bool:
-    """Return whether a shard has all its items, and files of the sizes in its marker."""
+    """Return whether a shard is complete.
+
+    It must have all its items, and files of the sizes in its marker.
+    """
     paths = _stored_files(out, marker)
     return marker["items"] == plan.count(shard) and all(
         _size(paths[name]) == file["bytes"] for name, file in marker["files"].items()
@@ -101,7 +107,10 @@ def _size(path: Path) -> int | None:
 
 
 def records(out: Path, shards) -> Iterator[dict]:
-    """Iterate over the records of some shards, in order, with the shard's number added."""
+    """Iterate over the records of some shards, in order.
+
+    The shard's number is added to each record.
+    """
     for shard in sorted(shards):
         for record in read_records(out / "shards" / f"{shard_name(shard)}.jsonl"):
             yield {**record, "shard": shard}
@@ -112,11 +121,15 @@ def write_summary(out: Path, plan: Plan, last_run: dict) -> dict:
 
     Notes
     -----
-    In the summary, ``attained`` is the number of morphs that reach every requested distance, or None if no distance was
-    requested. ``labelled`` is the number of items with a label, and ``as_labelled`` the number of those for which the
-    model predicts the label for the source. ``target_is_label`` is True if labels are the targets. ``success`` is
-    described at :meth:`~steerlens_fast.job.success.Tally.as_dict`. ``seconds`` is the time that each activity took in
-    all workers together; ``last_run`` has the elapsed time.
+    The summary contains, among others:
+
+    - ``attained``: the number of morphs that reach every requested distance; None if no distance was requested
+    - ``labelled``: the number of items with a label
+    - ``as_labelled``: how many of these labels the model predicts for the source
+    - ``target_is_label``: whether labels are the targets
+    - ``success``: see :meth:`~steerlens_fast.job.success.Tally.as_dict`
+    - ``seconds``: the time that each activity took, in all workers together
+    - ``last_run``: the counts and the elapsed time of the last run
     """
     config = read_config(out)
     multilabel = config.get("task") == "multilabel"  # labels are not compared: an image may have several
@@ -176,7 +189,9 @@ def _as_labelled(record: dict) -> bool | None:
 
 
 def format_summary(summary: dict) -> str:
-    """Return a summary as one line of text, with a warning if the model predicts few of the labels.
+    """Return a summary as one line of text.
+
+    It has a warning if the model predicts few of the labels.
 
     Examples
     --------
@@ -209,12 +224,18 @@ def format_summary(summary: dict) -> str:
 
 
 def labels_look_wrong(labelled: int, as_labelled: int) -> bool:
-    """Return whether the model predicts so few of the labels that they may be numbered differently."""
+    """Return whether the model predicts suspiciously few of the labels.
+
+    The labels may then be numbered differently from the model's classes.
+    """
     return labelled >= MIN_LABELS and as_labelled < MIN_AGREEMENT * labelled
 
 
 def read_success(out: Path, plan: Plan, done: CompletedShards) -> dict:
-    """Return "success" from ``summary.json``, or compute it from the records if the summary is not up to date."""
+    """Return "success" from ``summary.json``.
+
+    If the summary is not up to date, it is computed from the records.
+    """
     try:
         summary = read_json(out / "summary.json")
         if (summary["done"], summary["failed"]) == (done.items, done.failed):
@@ -292,7 +313,10 @@ def check_undamaged(out: Path, plan: Plan, shard: int) -> None:
 
 
 def status_of(out: Path, plan: Plan) -> dict:
-    """Return the progress of the job in ``out``, and whether it is running (None if unknown). Nothing is written."""
+    """Return the progress of the job in ``out``.
+
+    ``running`` is None if this cannot be determined. Nothing is written.
+    """
     done = completed_shards(out, plan)
     return {
         "running": _running(out),
@@ -307,6 +331,9 @@ def status_of(out: Path, plan: Plan) -> dict:
 
 
 def _running(out: Path) -> bool | None:
-    """Return whether the lock of the job or of one of its ranks is held."""
+    """Return whether a lock of the job is held.
+
+    The job or one of its ranks holds it while it runs.
+    """
     held = [is_locked(lock) for lock in (out / ".lock", *out.glob(".lock-rank-*"))]
     return any(held) or (None if None in held else False)

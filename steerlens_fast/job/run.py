@@ -1,4 +1,7 @@
-"""Runs a job: locks the folder, plans or resumes, computes the missing shards, and writes the summary."""
+"""Runs a job.
+
+It locks the folder, plans or resumes, computes the missing shards, and writes the summary.
+"""
 
 from __future__ import annotations
 
@@ -249,7 +252,9 @@ def _finish(
 
 
 class ProgressListener:
-    """Handles the events of an engine: reports progress, and stops the job if too many items fail.
+    """Reports progress, and stops the job if too many items fail.
+
+    It is called with each event of an engine.
 
     Shards that have begun are finished as after a Ctrl-C, so that ``failed.jsonl`` lists the items that failed.
     """

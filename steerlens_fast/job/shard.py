@@ -40,7 +40,10 @@ def shard_name(shard: int) -> str:
 
 
 def marker_path(out: Path, shard: int) -> Path:
-    """Return the path of a shard's marker, which is written last: a shard that has one is complete."""
+    """Return the path of a shard's marker.
+
+    The marker is written last, so a shard that has one is complete.
+    """
     return out / "shards" / f"{shard_name(shard)}.done.json"
 
 
@@ -61,7 +64,10 @@ class Clock:
 
 
 class Shard:
-    """The frames and records of a shard, to which batches are added until it is complete and can be published."""
+    """The frames and records of a shard.
+
+    Batches are added until it is complete and can be published.
+    """
 
     def __init__(self, number: int, plan: Plan, transfers: Transfers):
         self.number, self.plan, self.clock, self._transfers = number, plan, Clock(), transfers
@@ -96,7 +102,10 @@ class Shard:
         return sum(record["status"] != OK for record in records)
 
     def publish(self, out: Path, format: str, metadata: dict) -> dict:
-        """Write frames, records and marker, in this order, and return the contents of the marker."""
+        """Write frames, records and marker, in this order.
+
+        Return the contents of the marker.
+        """
         folder = out / "shards"
         # A worker that was killed before it reported the shard may have left a marker.
         existing_path(marker_path(out, self.number)).unlink(missing_ok=True)
@@ -121,7 +130,9 @@ class Shard:
 
 
 def store_frames(frames: Tensor, out: Tensor, transfers: Transfers) -> Callable[[], None]:
-    """Convert frames [n, ...] in [0, 1] to the dtype of ``out``, and copy them to ``out``.
+    """Convert frames to the dtype of ``out``, and copy them.
+
+    The frames [n, ...] are in [0, 1].
 
     Return a function that waits for the copies.
     """
@@ -191,10 +202,8 @@ def make_records(
 ) -> list[dict]:
     """Return the record of each item.
 
-    An item's ``row`` is the place of its frames among those of the shard, or None if it has no frames. The first item
-    with frames has the row ``first_row``. If the model's ``classes`` have names, records have ``source_name``,
-    ``target_name`` and ``prediction_name`` (of the last frame). If the data's ``labels`` have names, records have
-    ``label_name``.
+    An item's ``row`` is the place of its frames among those of the shard, counted from ``first_row``. It is None if the
+    item has no frames.
     """
     columns, statuses = _columns(morphs), morphs.status.tolist()
     independent = morphs.settings.get("task") == "multilabel"
@@ -257,11 +266,11 @@ def _columns(morphs: Morphs) -> dict[str, list]:
 
 
 def _classes(morphs: Morphs) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the target, the class of the source, and the predicted class of each frame (UNKNOWN if not scored).
+    """Return the classes of target, source and frames.
 
-    For task "multilabel", each of them is l or ~l for the target's label l. In the target, l means that the label is to
-    become present, and ~l that it is to become absent. In the others, l means that it is present, and ~l that it is
-    absent.
+    The classes of frames are the predicted ones, or UNKNOWN for frames that were not scored.
+
+    For task "multilabel", each of them is l or ~l, where l is the target's label: l means present, and ~l absent.
     """
     predictions = morphs.predictions
     predictions = predictions.masked_fill(predictions == -1, UNKNOWN)
@@ -289,7 +298,10 @@ def _prediction_probability(morphs: Morphs) -> Tensor:
 
 
 def _rounded(table: Tensor) -> list:
-    """Return a table as lists of rounded numbers, with None for NaN and infinity, which JSON does not have."""
+    """Return a table as lists of rounded numbers.
+
+    NaN and infinity, which JSON does not have, become None.
+    """
     values = table.double().numpy()
     finite = np.isfinite(values)
     rounded = np.full(values.shape, None, object)

@@ -1,4 +1,7 @@
-"""Determines whether morphs reached their targets: for one record, and counted over a job and per class pair."""
+"""Determines which morphs reached their targets, and counts them.
+
+They are counted over a job and for each pair of classes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ PAIRS = 100  # maximum number of class pairs in summary.json
 
 
 def assess(record: dict) -> dict[str, bool | None]:
-    """Compare a record's target with the predictions at the source and at the last frame.
+    """Return whether a morph reached its target.
 
     Parameters
     ----------
@@ -83,7 +86,9 @@ def is_scored(record: dict) -> bool:
 
 
 def start_frame(record: dict) -> int:
-    """Return the number of the frame that is the source or nearest to it: the first with the smallest factors.
+    """Return the number of the frame that is nearest to the source.
+
+    This is the first frame with the smallest factors.
 
     Examples
     --------
@@ -124,7 +129,9 @@ def source_probability(record: dict) -> float | None:
 
 
 def outcome_of(record: dict) -> str:
-    """Return the outcome of a record: "reached" and so on for a morph, or the status of a failed item.
+    """Return the outcome of a record.
+
+    It is "reached" or similar for a morph, and the status for a failed item.
 
     Examples
     --------
@@ -199,7 +206,9 @@ def _median(values: array) -> float | None:
 
 
 class Tally:
-    """Counts a job's successful morphs, in total and per class pair (prediction for the source, target).
+    """Counts a job's successful morphs.
+
+    They are counted in total and for each pair (prediction for the source, target).
 
     Examples
     --------
@@ -225,12 +234,20 @@ class Tally:
 
         Notes
         -----
-        ``counted`` is the number of morphs that have a scored last frame, and whose target was not predicted for the
-        source. ``reached``, ``fell_below_source``, ``fell_below_earlier`` and the medians in ``target_probability``
-        refer to these morphs, and are None if there are none. ``already_predicted`` and ``not_scored`` are the numbers
-        of the other morphs. ``labelled`` is the number of morphs that have a label, and ``label_differs`` the number of
-        those whose label is not predicted for the source. ``pairs`` has these values for the most frequent class
-        pairs, at most 100, with the names that ``name`` returns; ``pairs_left_out`` is the number of other pairs.
+        The first entries refer to *counted* morphs, which have a scored last frame, and whose target was not predicted
+        for the source:
+
+        - ``counted``: their number
+        - ``reached``, ``fell_below_source``, ``fell_below_earlier``: how many did this; None if there are none
+        - ``target_probability``: medians of the target's probability; None if there are none
+
+        The others refer to all morphs:
+
+        - ``already_predicted``, ``not_scored``: the numbers of morphs that are not counted, for each reason
+        - ``labelled``: the number of morphs that have a label
+        - ``label_differs``: how many of these labels are not predicted for the source
+        - ``pairs``: these values for the most frequent class pairs, at most 100; ``name`` returns the classes' names
+        - ``pairs_left_out``: the number of other pairs
         """
         total = _Group()
         for group in self._pairs.values():

@@ -1,4 +1,6 @@
-"""Copies between host and GPU that overlap with computation: pinned memory, and a stream for each direction.
+"""Copies between host and GPU that overlap with computation.
+
+They use pinned memory, and a stream for each direction.
 
 There are two streams because a copy to the host waits until its batch is computed, and must not delay the copy of the
 next batch's pixels. On the CPU, data are copied only into the output tensor, synchronously.

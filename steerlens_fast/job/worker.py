@@ -171,11 +171,13 @@ class Worker:
         return finishers
 
     def _compute_part(self, shard: Shard, batch: Batch, targets: list[int | None]) -> list[Callable[[], int]]:
-        """Compute a part of a batch, without the images for which the model raises an error.
+        """Compute a part of a batch.
 
-        Which images are left out depends only on the images and the model, so every run leaves out the same ones. If
-        the model accepts other pixels in their places, the batch keeps its size; otherwise each image is computed
-        alone.
+        Images for which the model raises an error are left out.
+
+        If the model accepts other pixels in the places of these images, the batch keeps its size. Otherwise each image
+        is computed alone. Which images are left out depends only on the images and the model, so every run leaves out
+        the same ones.
         """
         first_error = None
         for change in (None, self._leave_out_failing_images, self._replace_placeholders):
@@ -219,7 +221,10 @@ class Worker:
         return morphs
 
     def _samples_per_call(self, batch: Batch) -> int | None:
-        """Return the number of images to pass to the model in one call, or None for any number."""
+        """Return how many images the model gets in one call.
+
+        The result is None for any number.
+        """
         if self.device.type != "cpu":
             return None
         return samples_per_call(batch.pixels[:1].to(image_dtype(self.config.dtype)), self.plan.threads)
@@ -233,7 +238,10 @@ class Worker:
 
     @contextmanager
     def _reported(self, batch: Batch) -> Iterator[None]:
-        """Send events with the images that the model computes in the block, in case the model ends the process."""
+        """Send an event with the images that the model computes.
+
+        If the model ends the process in the block, the event tells which images caused it.
+        """
         place = {"event": "morph", "shard": batch.shard, "first": batch.items[0].index, "count": len(batch.items)}
         self._on_event(place)
         try:
@@ -244,7 +252,7 @@ class Worker:
     # --- Images for which the model raises an error
 
     def _leave_out_failing_images(self, batch: Batch, targets: list[int | None], error: Exception) -> None:
-        """Mark the images for which the model also raises an error in a batch of one."""
+        """Mark the images for which the model raises an error alone."""
         good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
         errors = {n: image_error for n in good if (image_error := self._error_at(batch, targets, n))}
         if errors and len(errors) == len(good) and self._fails_for_other_images(batch, targets):
@@ -254,7 +262,7 @@ class Worker:
             batch.pixels[n] = placeholder_for(batch.pixels.dtype)
 
     def _replace_placeholders(self, batch: Batch, targets: list[int | None], error: Exception) -> None:
-        """Replace the placeholders of failed images by the pixels of an image that was loaded without an error.
+        """Replace the placeholders by the pixels of a good image.
 
         The model may raise an error for placeholders, too.
         """
@@ -265,7 +273,7 @@ class Worker:
             batch.pixels[n] = replacement
 
     def _error_at(self, batch: Batch, targets: list[int | None], n: int) -> Exception | None:
-        """Return the error of the model for one image of a batch, or None.
+        """Return the model's error for one image of a batch, or None.
 
         Other errors are raised.
         """
@@ -279,10 +287,12 @@ class Worker:
         return None
 
     def _fails_for_other_images(self, batch: Batch, targets: list[int | None]) -> bool:
-        """Return whether the model, which fails for every image of this batch, would fail for other images, too.
+        """Return whether the model would fail for other images, too.
 
-        In the first batch of the job, this is assumed if several images were loaded. Otherwise the model is called with
-        a synthetic image.
+        It has failed for every image of this batch.
+
+        In the first batch of the job, this is assumed if the batch has several images. Otherwise the model is called
+        with a synthetic image to find out.
         """
         good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
         if batch.shard == 0 and batch.first and len(good) > 1:
@@ -377,7 +387,9 @@ def _repeatable() -> Iterator[None]:
 
 
 def control_image(shape: Sequence[int]) -> Tensor:
-    """Return a synthetic image uint8 [C, H, W] of dark and bright pixels, in which all neighbours differ.
+    """Return a synthetic image, uint8 [C, H, W].
+
+    It has dark and bright pixels, and all neighbours differ.
 
     Examples
     --------

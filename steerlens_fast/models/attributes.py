@@ -93,7 +93,10 @@ def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tupl
 
 
 def _attribute_owner(model):
-    """Return the owner of the attributes: a bound method's object, or the module in a data-parallel wrapper."""
+    """Return the object that has the model's attributes.
+
+    It is the object of a bound method, or the module in a data-parallel wrapper.
+    """
     model = model if isinstance(model, nn.Module) else getattr(model, "__self__", model)
     return model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else model
 

@@ -1,4 +1,7 @@
-"""Reads checkpoints without running code in the file, and loads them into a model."""
+"""Reads checkpoints, and loads them into a model.
+
+No code in the file is run.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,10 @@ def put_weights(model: nn.Module, state: Mapping[str, Tensor], path: str) -> Non
 
 
 def read_weights(path: str, trust: bool) -> Mapping[str, Tensor]:
-    """Return the state dict in a .safetensors file, or in a file written by ``torch.save``."""
+    """Return the state dict in a file.
+
+    The file is a .safetensors file, or was written by ``torch.save``.
+    """
     if not os.path.isfile(path):
         raise JobError(f"weights must be an existing file, got {path!r}", USAGE)
     if path.endswith(".safetensors"):
@@ -65,7 +71,10 @@ def read_weights(path: str, trust: bool) -> Mapping[str, Tensor]:
 
 
 def read_pickle(path: str, trust: bool, argument: str):
-    """Return the content of a file written by ``torch.save``: tensors and containers, or any object if trusted."""
+    """Return the content of a file written by ``torch.save``.
+
+    It has only tensors and containers, or any objects if it is trusted.
+    """
     if not _is_pickle(path):
         raise JobError(f"{argument} must be a file written by torch.save, got {path}", USAGE)
     try:

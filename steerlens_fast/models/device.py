@@ -13,7 +13,10 @@ CALL_BYTES = 5 << 20  # bytes of images per thread in one call of the model on a
 
 
 def samples_per_call(images: Tensor, threads: int) -> int | None:
-    """Return how many images to pass to the model in one call on a CPU; None (no limit) on a GPU."""
+    """Return how many images to pass to the model in one call.
+
+    On a GPU, the result is None, which means no limit.
+    """
     if images.device.type != "cpu":
         return None
     return max(1, CALL_BYTES * threads // (images[0].numel() * images.itemsize))
@@ -35,5 +38,8 @@ def resolve_device(device: str | None) -> str:
 
 
 def image_dtype(dtype: str) -> torch.dtype:
-    """Return the dtype of images and frames for a model's dtype: float64 for "float64", otherwise float32."""
+    """Return the dtype of images and frames for a model's dtype.
+
+    It is float64 for "float64", otherwise float32.
+    """
     return torch.promote_types(getattr(torch, dtype), torch.float32)

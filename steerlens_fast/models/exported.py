@@ -74,7 +74,10 @@ def _load_exported(path: str, trust: bool, device: torch.device) -> nn.Module:
 
 
 def _check_no_pickles(path: str) -> None:
-    """Raise a JobError if a program contains pickles, which torch.export.load would run without any check."""
+    """Raise a JobError if a program contains pickles.
+
+    torch.export.load would run them without any check.
+    """
     try:
         if "version" in zip_names(path):
             raise ValueError("the format of torch before 2.8 is pickled")

@@ -125,7 +125,10 @@ def _read_state(weights: str | None, trust: bool) -> dict[str, Tensor] | None:
 
 
 def _num_classes(state: dict[str, Tensor], head: str = "") -> dict[str, int]:
-    """Return a checkpoint's number of classes as an option: the rows of its classifier, or of its last matrix."""
+    """Return a checkpoint's number of classes, as an option.
+
+    It is the number of rows of its classifier, or of its last matrix.
+    """
     matrices = [v for n, v in state.items() if isinstance(v, Tensor) and v.dim() == 2 and n.endswith(head)]
     return {"num_classes": len(matrices[-1])} if matrices else {}
 

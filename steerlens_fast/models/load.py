@@ -227,7 +227,10 @@ def _default_channels(data_channels: int | None, mean: Sequence[float] | None) -
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed the random numbers of torch (on the CPU), Python and numpy in the block, and restore them afterwards."""
+    """Seed the generators of torch, Python and numpy in the block.
+
+    Afterwards, their states are restored. Of torch, only the generator of the CPU is seeded.
+    """
     with MODEL_LOCK, RandomStream():
         torch.default_generator.manual_seed(seed)
         random.seed(seed)

@@ -16,7 +16,9 @@ MIN_SIZE = 8  # pixels per side of the smallest image that has one scale of a py
 
 
 class Preprocessing:
-    """Normalises images [B, C, H, W] in [0, 1], and converts them to the model's dtype and memory format.
+    """Normalises images [B, C, H, W] in [0, 1].
+
+    Also converts them to the model's dtype and memory format.
 
     Examples
     --------

@@ -126,7 +126,9 @@ def _checked_answer(answer: dict, where: str) -> dict:
 
 
 def one_per_rater(ratings: list[Ratings]) -> tuple[list[Ratings], list[str]]:
-    """Return each rater's file with the most answers (if equal, the latest file), and notes about other files.
+    """Return one file for each rater, and notes about the others.
+
+    It is the file with most answers and, of equal ones, the latest.
 
     Examples
     --------

@@ -59,7 +59,10 @@ class JobMorphs:
 
 
 def identity(record: dict) -> Identity:
-    """Return the identity of a record's source and classes, which is equal in the jobs of all families."""
+    """Return what identifies a record's source and classes.
+
+    It is equal in the jobs of all families.
+    """
     return (record["key"], record.get("sha256"), record["source"], record["target"])
 
 

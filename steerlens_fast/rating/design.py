@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 
 
 def choose_sources(pools: Sequence[Mapping], count: int, rng: random.Random) -> list[list]:
-    """Return the morphs of at most ``count`` sources, as a list for each source with one morph per family.
+    """Return the morphs of at most ``count`` sources.
+
+    The result has a list for each source, with one morph per family.
 
     Parameters
     ----------
@@ -78,7 +80,9 @@ def trial_order(sources: int, conditions: int, rng: random.Random) -> list[tuple
 
 
 def balanced_sides(count: int, rng: random.Random) -> list[bool]:
-    """Return, for each source, whether its target is the first choice: True for half of them, in random order.
+    """Return, for each source, whether its target is the first choice.
+
+    This is True for half of them, in random order.
 
     Examples
     --------

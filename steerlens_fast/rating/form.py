@@ -1,4 +1,7 @@
-"""Writes a form: a page on which people rate morphs without seeing their family, and a key for the tally."""
+"""Writes a form, and a key for the tally.
+
+The form is a page on which people rate morphs without seeing their family.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +78,10 @@ class _Trial:
 
 @dataclass
 class _TrialData:
-    """The record and images of a trial, and whether each judge predicts the target."""
+    """The record and images of a trial.
+
+    Also whether each judge predicts the target.
+    """
 
     record: dict
     image: bytes
@@ -93,7 +99,9 @@ def write_form(
     controls: bool = True,
     judges: Judges = (),
 ) -> Form:
-    """Write a page on which people rate the last frames of morphs, without seeing which family made them.
+    """Write a page on which people rate morphs.
+
+    They rate the last frames, without seeing which family made them.
 
     Parameters
     ----------
@@ -216,7 +224,10 @@ def _read_jobs(jobs) -> list[JobMorphs]:
 
 
 def _condition_names(jobs: list[JobMorphs]) -> list[str]:
-    """Return the family of each job, with its folder if the family is not unique."""
+    """Return the family of each job.
+
+    If a family is not unique, the job's folder is added.
+    """
     families = [str(job.config["family"]) for job in jobs]
     named = [
         f"{family} ({job.out.name})" if families.count(family) > 1 else family for family, job in zip(families, jobs)
@@ -332,7 +343,7 @@ def _key_entry(identifier: str, trial: _Trial, shown: _TrialData, conditions: li
 
 
 def _choices(trial: _Trial, plan: Plan) -> tuple[str, str]:
-    """Return the names of the two classes, in the order in which they are offered."""
+    """Return the names of the two classes, in the order shown."""
     _, _, source, target = trial.morph
     numbers = (target, source) if trial.target_first else (source, target)
     names = [class_name(number, plan.shown_classes) for number in numbers]
@@ -342,7 +353,10 @@ def _choices(trial: _Trial, plan: Plan) -> tuple[str, str]:
 
 
 def _number_sources(entries: list[dict], trials: list[_Trial]) -> None:
-    """Add a number to each entry, the same for all images that have the same source."""
+    """Add a number of the source to each entry.
+
+    Images of the same source have the same number.
+    """
     numbers: dict[Identity, int] = {}
     for entry, trial in zip(entries, trials):
         entry["source_number"] = numbers.setdefault(trial.morph, len(numbers))

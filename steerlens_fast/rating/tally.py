@@ -163,7 +163,10 @@ class _Tables:
         return table
 
     def is_role(self, role: str) -> Tensor:
-        """Return 1 where the answer is ``role``, 0 where it is another, and NaN where it is missing."""
+        """Return 1 where the answer is ``role``, otherwise 0 or NaN.
+
+        The result is NaN where the answer is missing.
+        """
         return torch.where(self.role.isnan(), torch.nan, (self.role == ROLES.index(role)).double())
 
     def alpha(self, images: list[bool] | list[int], options: dict) -> dict:

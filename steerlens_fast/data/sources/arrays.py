@@ -23,11 +23,12 @@ EXPECTED_DTYPES = "uint8, uint16 or floats in [0, 1], or other integers with a r
 
 
 class ArraySource(Source):
-    """The images of an array [N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3.
+    """The images of one array.
 
-    Values are uint8, uint16, or floats in [0, 1]. If the last axis has size 1 or 3, it is the channel axis. Otherwise
-    the second axis is the channel axis. ``description["layout"]`` has the order of the axes. Labels, if there are any,
-    are N class numbers of any type, or N class names. Other tensors of a .safetensors file are left out and counted.
+    The array is [N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3.
+
+    Values are uint8, uint16, or floats in [0, 1]. If the last axis has size 1 or 3, it is the channel axis; otherwise
+    it is the second one. Labels, if there are any, are N class numbers or names.
     """
 
     def __init__(
@@ -50,7 +51,10 @@ class ArraySource(Source):
             yield Item(n, numbered_key(n, count), f"{name}[{n}]", label, [n])
 
     def read(self, item: Item) -> np.ndarray:
-        """Return an image [H, W] or [H, W, C]: uint8, uint16, float32 in [0, 1], or any values if there is a range."""
+        """Return an image [H, W] or [H, W, C].
+
+        It is uint8, uint16 or float32 in [0, 1]; with a range, it may have any values.
+        """
         row = self._row(item.place[0])
         if self.layout == "NCHW":
             row = row.transpose(1, 2, 0)
@@ -77,7 +81,9 @@ def npy_source(path: str, labels: str | None, any_values: bool = False) -> Array
 
 
 def safetensors_source(path: str, labels: str | None, any_values: bool = False) -> ArraySource:
-    """Open a .safetensors file that has a tensor "images", or only one tensor with 3 or 4 axes.
+    """Open a .safetensors file of images.
+
+    It must have a tensor "images", or only one tensor with 3 or 4 axes.
 
     Labels come from a .npy file, or from the tensor "labels".
     """

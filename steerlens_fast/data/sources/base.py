@@ -22,7 +22,9 @@ HIDDEN, SYSTEM, NO_IMAGE = "hidden", "in a system folder", "not an image"  # rea
 
 
 class LeftOut:
-    """Entries of a source that are not used, counted by reason, with a few names as examples.
+    """Counts the entries of a source that are not used.
+
+    They are counted by reason, with a few names as examples.
 
     Examples
     --------
@@ -91,7 +93,9 @@ class Source:
         raise NotImplementedError
 
     def read(self, item: Item):
-        """Return the image of an item: encoded bytes, or an array, tensor or PIL image for :func:`decode`.
+        """Return the image of an item, for :func:`decode`.
+
+        The image is encoded bytes, an array, a tensor or a PIL image.
 
         Thread-safe; works without a listing in the same process.
 
@@ -131,12 +135,12 @@ def read_file(path: str) -> bytes:
 
 
 def printable(name: str | os.PathLike) -> str:
-    """Return a file name as printable text, with bytes that are not UTF-8 escaped."""
+    """Return a file name as text, with undecodable bytes escaped."""
     return os.fspath(name).encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def safe_key(name: str) -> str:
-    """Return a name as a relative path without "." and "..", so that it cannot lead out of the output folder.
+    """Return a name as a path that cannot leave the output folder.
 
     Examples
     --------
@@ -147,14 +151,17 @@ def safe_key(name: str) -> str:
 
 
 def check_key(key, where: str) -> str:
-    """Check that a key from the data is a relative path and a valid file name, and return it."""
+    """Check that a key is a valid relative path, and return it."""
     if isinstance(key, str) and key and safe_key(key) == key and is_file_name(key):
         return key
     raise usage_error(f"{where}: key must be a relative path without empty, '.' or '..' parts, got {key!r}")
 
 
 def is_file_name(text: str) -> bool:
-    """Return whether a string is a valid file name: without NUL, and without surrogates other than escaped bytes."""
+    """Return whether a string is a valid file name.
+
+    It must not contain NUL, or surrogates other than escaped bytes.
+    """
     try:
         return b"\0" not in text.encode(errors="surrogateescape")
     except UnicodeEncodeError:  # a lone surrogate, which JSON can contain
@@ -162,7 +169,7 @@ def is_file_name(text: str) -> bool:
 
 
 def numbered_key(index: int, count: int) -> str:
-    """Return the key of an item that has no name: its index, padded with zeros.
+    """Return the key of an item without a name: its padded index.
 
     Examples
     --------
@@ -184,5 +191,8 @@ def in_system_folder(name: str) -> bool:
 
 
 def is_image_name(name: str) -> bool:
-    """Return whether a file is treated as an image: it has the suffix of an image and is not hidden."""
+    """Return whether a file name is that of an image.
+
+    It has the suffix of an image, and is not hidden.
+    """
     return name.lower().endswith(ENDINGS) and not name.startswith(".")

@@ -23,7 +23,9 @@ FolderId = tuple[int, int]  # device and inode
 
 
 class FolderSource(Source):
-    """The image files of a folder and its sub-folders, sorted by the code points of their names.
+    """The image files of a folder and its sub-folders.
+
+    They are sorted by the code points of their names.
 
     If the folder itself contains images, there are no labels. Otherwise each sub-folder is a class, with all images at
     any depth in it. Classes are numbered in the order of their names, as in torchvision's ImageFolder. A sub-folder
@@ -100,7 +102,10 @@ def _has_image(folder: str, above: set[FolderId]) -> bool:
 def _scan(
     folder: str, above: set[FolderId], left_out: LeftOut, under: str = "", only_first: bool = False
 ) -> tuple[list[str], dict[str, FolderId]]:
-    """Return the image files directly in a folder, or only the first one that is found, and its sub-folders."""
+    """Return the image files and the sub-folders of a folder.
+
+    If only one image is needed, the first one found is returned.
+    """
     files, folders = [], {}
     try:
         with os.scandir(folder) as entries:

@@ -19,12 +19,13 @@ SPLITS = ("test", "train")  # default splits; the first that exists is used
 
 
 class HubSource(Source):
-    """The data set ``NAME`` or ``NAME#split``: on the hub, a folder of images, or a folder written by ``save_to_disk``.
+    """The data set ``NAME`` or ``NAME#split`` of the library ``datasets``.
 
-    If no split is named, the only split is used or, of several splits, "test" or else "train". Images are read from the
-    first column of type Image. Labels are read from the first column of type ClassLabel, where -1 means no label, or
-    else from a column "label" of class numbers or names. Other splits and other columns of images are left out and
-    counted.
+    NAME is a name on the hub, a folder of images, or a folder written by ``save_to_disk``.
+
+    If no split is named, "test" is used, or else "train", or else the only split. Images are read from the first column
+    of type Image. Labels are read from the first column of type ClassLabel (-1 means no label), or else from a column
+    "label".
     """
 
     def __init__(self, spec: str):
@@ -104,7 +105,10 @@ def _load(name: str, split: str):
 
 
 def _single_split(data, split: str):
-    """Return a data set that was saved without other splits, and the name of its split."""
+    """Return a data set that was saved without other splits.
+
+    The second result is the name of its split.
+    """
     name = str(data.split or "train")
     _choose_split([name], split, "this data set")
     return data, name

@@ -32,8 +32,8 @@ BLOCK = 1 << 24  # bytes
 def idx_source(spec: str) -> ArraySource:
     """Open ``FOLDER[#part]``: files such as ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``, plain or .gz.
 
-    The part is the prefix of the file names, such as "train". The part "test" also stands for the prefix "t10k". By
-    default the only part is opened or, of several parts, "train". The file of labels is optional.
+    The part is the prefix of the file names, such as "train"; "test" also stands for MNIST's prefix "t10k". By default,
+    "train" is opened, or the only part. The file of labels is optional.
 
     Raises
     ------
@@ -74,7 +74,10 @@ def absolute_spec(spec: str) -> str:
 
 
 def idx_files(spec: str) -> dict[str, str]:
-    """Return the paths of the files of a part, by kind: "images" and, if there is such a file, "labels"."""
+    """Return the paths of the files of a part, by kind.
+
+    The kinds are "images" and, if there is such a file, "labels".
+    """
     folder, part = split_spec(spec)
     if not os.path.isdir(folder):
         raise usage_error(f"data must be idx:FOLDER[#part], got {printable(folder)}: no such folder")
@@ -95,7 +98,10 @@ def idx_files(spec: str) -> dict[str, str]:
 
 
 def read_idx(path: str, kind: str) -> np.ndarray:
-    """Return the array in a file of images or labels, memory-mapped if the file is not compressed."""
+    """Return the array in a file of images or labels.
+
+    It is memory-mapped if the file is not compressed.
+    """
     axes, name = MAGIC[kind] & 0xFF, printable(path)
     header = 4 * (1 + axes)
     compressed = path.lower().endswith(".gz")
@@ -130,7 +136,7 @@ def _read_at_most(file: BinaryIO, count: int) -> bytes:
 
 
 def _header(data: bytes, kind: str, name: str) -> tuple[int, ...]:
-    """Return the magic number and the shape of a file, from its first bytes."""
+    """Return the magic number and the shape of a file."""
     expected = MAGIC[kind]
     magic = int.from_bytes(data[:4], "big")
     if magic != expected:

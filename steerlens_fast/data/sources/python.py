@@ -1,4 +1,7 @@
-"""Reads map-style data sets: objects with ``__len__`` and ``__getitem__``, or a callable that returns one."""
+"""Reads map-style data sets.
+
+These are objects with ``__len__`` and ``__getitem__``, or a callable that returns one.
+"""
 
 from __future__ import annotations
 
@@ -21,25 +24,23 @@ CLASSES = "a sequence of names, or a mapping between names and 0, 1, ..."  # acc
 class PythonSource(Source):
     """A data set of (image, target), (image, target, key), or images.
 
-    **Images.** An image is a PIL image, a uint8 tensor or array [H, W, C] or [C, H, W], a float tensor in [0, 1], or
+    **Images.** An image is a PIL image, a tensor or array (uint8, or floats in [0, 1]; [H, W, C] or [C, H, W]), or
     encoded bytes.
 
-    **Class names.** They come from the attribute ``classes``, a sequence of names, or a mapping from names to 0, 1, ...
-    or from 0, 1, ... to names. Without this attribute, they are the keys of ``class_to_idx``.
+    **Class names.** They come from the attribute ``classes`` (a sequence, or a mapping between names and 0, 1, ...) or,
+    without it, are the keys of ``class_to_idx``.
 
-    **Labels.** A label is a class number of any type, or a class name. -1 means no label, as in torchvision. Labels
-    come from the first of the attributes ``targets``, ``labels`` and ``samples`` that has one class number or class
-    name for each item. The entries of ``samples`` must be tuples or lists with the class number in second place. An
-    attribute with other contents (paths, mappings, lists of boxes) is ignored. If no attribute has labels, the label of
-    an item is read together with its image. A target that is not a single number or string (boxes, several labels) is
-    not a label.
+    **Labels.** A label is a class number or a class name; -1 means no label, as in torchvision. Labels come from the
+    first of the attributes ``targets``, ``labels`` and ``samples`` that has one for each item. (The entries of
+    ``samples`` are pairs such as (path, class number).) If no attribute has labels, the label of an item is read
+    together with its image. Boxes, several labels and the like are not labels.
 
-    **Errors.** A number that is not a class (1.5, -3) in ``targets`` or ``labels`` is an error. If such a number is
-    read together with an image, only this item fails. An item also fails if its label is a name that is not in
-    ``classes``, or occurs there twice.
+    **Errors.** A label that is not a class, such as 1.5, is an error if it is in an attribute. If it is read together
+    with an image, only this item fails. An item also fails if its label is a name that is not in ``classes``, or occurs
+    there twice.
 
-    **Keys.** They come from the attribute ``keys``. Without it, they are the third parts of items, for which the
-    listing reads every item once, or else numbers.
+    **Keys.** They come from the attribute ``keys`` or, without it, from the items (image, target, key), each of which
+    is then read once more. Otherwise they are numbers.
     """
 
     labels_read_with_images = True
@@ -202,7 +203,7 @@ def _class_of(value, where: str) -> int | str | None:
 
 
 def _is_one_value(value) -> bool:
-    """Return whether a value is a number, a string, or an array of one value."""
+    """Return whether a value is a single number or string."""
     shape = getattr(value, "shape", None) if hasattr(value, "item") else None
     return isinstance(value, (str, bytes, Number)) or (shape is not None and math.prod(shape) == 1)
 
@@ -213,7 +214,10 @@ def _is_scalar(value) -> bool:
 
 
 def _of_length(data, name: str, count: int) -> Sequence | None:
-    """Return an attribute that is a sequence or array of the given length, as a sequence; None for any other."""
+    """Return an attribute as a sequence, if it has the given length.
+
+    The result is None for any other attribute.
+    """
     value = _sequence(getattr(data, name, None))
     return value if value is not None and len(value) == count else None
 
@@ -228,7 +232,7 @@ def _sequence(value) -> Sequence | None:
 
 
 def _class_names(data) -> list[str] | None:
-    """Return the names of a data set's classes in the order of their numbers.
+    """Return the names of a data set's classes, by number.
 
     The result is None if it has none.
     """
@@ -240,7 +244,10 @@ def _class_names(data) -> list[str] | None:
 
 
 def _in_order(mapping: Mapping) -> list | None:
-    """Return the names of a mapping between names and 0, 1, ..., in the order of the numbers; None for any other."""
+    """Return the names of a mapping between names and 0, 1, ...
+
+    They are in the order of the numbers. The result is None for any other mapping.
+    """
     names, numbers = list(mapping), list(mapping.values())
     if not all(map(is_int, numbers)):
         names, numbers = numbers, names

@@ -1,4 +1,4 @@
-"""Reads tables (.csv, or .jsonl with one JSON object per line) with the columns path, label, target and key."""
+"""Reads tables of image files: .csv, or .jsonl with one object per line."""
 
 from __future__ import annotations
 
@@ -41,11 +41,9 @@ class TableSource(Source):
     key      the name of the outputs; by default the path without ".."
     ======== ===========================================================================================================
 
-    Either all labels and targets are class numbers (3, 3.0, "3"), or all are class names, which are sorted and numbered
-    from 0. An empty field means no class. The order and case of column names do not matter. Two columns must not have
-    the same name. Other columns are ignored.
-
-    The text is UTF-8, with or without a byte order mark. Lines end in LF or CRLF. Empty lines are left out and counted.
+    Either all labels and targets are class numbers, or all are class names, which are sorted and numbered from 0. An
+    empty field means no class. The order and case of column names do not matter. Other columns are ignored. The text is
+    UTF-8.
     """
 
     def __init__(self, path: str):

@@ -1,4 +1,7 @@
-"""Reads webdataset tars, in which members with the same name before the first dot form a sample."""
+"""Reads webdataset tars.
+
+Members with the same name before the first dot form a sample.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,10 @@ REPLACING = (SYMBOLIC_LINK, DEVICE, SPARSE)
 
 
 class Member(NamedTuple):
-    """The name of a member, and the offset and size of its bytes in the .tar file."""
+    """A member of a .tar file.
+
+    It has the member's name, and the offset and size of its bytes.
+    """
 
     name: str
     offset: int
@@ -47,17 +53,15 @@ class Member(NamedTuple):
 
 
 class TarSource(Source):
-    """The samples of .tar files, in the order in which the files contain them.
+    """The samples of .tar files, in their order in the files.
 
-    Members with the same name up to the first dot after the last "/" form a sample. The rest of the name is the suffix;
-    its case is ignored. The image of a sample is the first member with a suffix such as ``jpg``. If there is none, it
-    is the first member whose suffix ends in ``.jpg`` or the like. The true label is in the member ``.cls``, or in
-    ``.json`` under "label", "target" or "cls". Either all labels are class numbers, or all are class names, which are
-    sorted and numbered from 0. The key consists of the names of the file and the sample.
+    The members ``a/1.jpg`` and ``a/1.cls``, for example, form the sample ``a/1``: a sample's name ends at the first dot
+    of the file name, and the rest is the suffix. The image is the first member with a suffix such as ``jpg``, or else
+    the first one whose suffix ends in ``.jpg`` or the like. The true label is in the member ``.cls``, or in ``.json``
+    under "label", "target" or "cls". The key consists of the names of the file and the sample.
 
-    Of several members with the same name, the last one is used. A hard link has the content that its target has before
-    the link. tar does the same when it extracts a file. All other members are left out and counted: directories,
-    symbolic links, devices, hidden and system files, members without a suffix, and samples without an image.
+    Of several members with the same name, the last one is used, as when tar extracts them. Other members (folders,
+    symbolic links, hidden files, and so on) and samples without an image are left out and counted.
     """
 
     def __init__(self, pattern: str):
@@ -150,7 +154,10 @@ def _leave_out(left_out: LeftOut, tar: str, reason: str, name: str) -> None:
 
 
 def find_tars(pattern: str) -> list[str]:
-    """Return absolute paths of the .tar files that are in a folder, or match a pattern ({000..003}, {a,b}, *, ?)."""
+    """Return the absolute paths of .tar files.
+
+    They are the tars in a folder, or those that match a pattern ({000..003}, {a,b}, *, ?).
+    """
     if os.path.isdir(pattern):
         with os.scandir(pattern) as entries:
             names = [e.name for e in entries if e.name.lower().endswith(".tar") and not e.name.startswith(".")]
@@ -167,7 +174,7 @@ def find_tars(pattern: str) -> list[str]:
 
 
 def _other_files(pattern: str) -> list[str]:
-    """Return the names of the files in a folder that are not .tar files."""
+    """Return the files in a folder that are not .tar files."""
     if not os.path.isdir(pattern):
         return []
     return sorted(n for n in os.listdir(pattern) if not n.lower().endswith(".tar") or n.startswith("."))
@@ -195,7 +202,10 @@ def expand_braces(pattern: str) -> list[str]:
 
 
 def _prefixes(tars: list[str]) -> list[str]:
-    """Return the beginnings of keys: the names of the files, with their folders if two names are equal."""
+    """Return the beginnings of the keys of each file.
+
+    They are the names of the files, with their folders if two names are equal.
+    """
     names = [os.path.basename(t) for t in tars]
     if len(set(names)) < len(names):
         common = os.path.commonpath([os.path.dirname(t) for t in tars])
@@ -224,7 +234,10 @@ def _samples(tar: str, leave_out: Callable[[str, str], None]) -> dict[str, dict[
 
 
 def _files(tar: str, leave_out: Callable[[str, str], None]) -> dict[str, Member]:
-    """Return the regular files and hard links that remain after ``tar -x``, by their normalised names."""
+    """Return the members that ``tar -x`` would leave, by name.
+
+    They are the regular files and hard links, by their normalised names.
+    """
     files: dict[str, Member] = {}
     for member in _members(tar):
         name, reason = _normalized(member.name), _reason_to_leave_out(member)
@@ -280,7 +293,10 @@ def _members(tar: str) -> Iterator[tarfile.TarInfo]:
 
 
 def _checked_members(archive: tarfile.TarFile, file, tar: str, size: int) -> Iterator[tarfile.TarInfo]:
-    """Yield the members, and check the end of the archive: tarfile treats a damaged header as the end."""
+    """Yield the members, and check the end of the archive.
+
+    tarfile would treat a damaged header as the end.
+    """
     end = 0
     while (member := archive.next()) is not None:
         archive.members.clear()  # tarfile keeps them all in memory

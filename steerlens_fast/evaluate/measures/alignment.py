@@ -46,7 +46,9 @@ def alignment(source: Tensor, edit: Tensor, derivative: Tensor) -> Tensor:
 def phase_displacement(
     source: Tensor, edit: Tensor, derivative: Tensor, *, pyramid: SteerablePyramid | None = None
 ) -> Tensor:
-    """Return how far an edit has moved an image along the true motion, measured by the pyramid's phases.
+    """Return how far an edit has moved an image along the true motion.
+
+    The displacement is measured by the pyramid's phases.
 
     Parameters
     ----------
@@ -99,7 +101,10 @@ def phase_displacement(
 
 
 def _phase_changes(c: Tensor, edited: Tensor, rate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (weights |c|^2, phase changes, phase changes per unit of the factor) of one scale."""
+    """Return the weights and phase changes of one scale.
+
+    They are the weights |c|^2, the changes of phase, and the changes of phase per unit of the factor.
+    """
     power = c.abs().square()
     known = power > FLOOR**2 * power.flatten(1).amax(1).view(-1, *[1] * (power.dim() - 1))
     rate_of_phase = torch.where(known, (rate * c.conj()).imag / power, 0.0)

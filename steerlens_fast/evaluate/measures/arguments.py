@@ -9,7 +9,10 @@ from ...checks import check_image, check_same
 
 
 def check_batch(name: str, images) -> Tensor:
-    """Check that images [N, C, H, W] are finite, and return them detached from autograd."""
+    """Check that images [N, C, H, W] are finite.
+
+    Return them detached from autograd.
+    """
     images = check_image(name, images).detach()
     if images.dim() != 4:
         hint = "; for one image pass image[None]" if images.dim() == 3 else ""
@@ -30,7 +33,10 @@ def check_pair(name: str, images, other_name: str, other) -> tuple[Tensor, Tenso
 
 
 def check_classes(name: str, classes, count: int, num_classes: int | None = None) -> Tensor:
-    """Check that each of ``count`` samples has a class from 0 to ``num_classes`` - 1; return int64 [count]."""
+    """Check that every class is between 0 and ``num_classes`` - 1.
+
+    Return them as int64 [count].
+    """
     if not isinstance(classes, Tensor) or classes.is_floating_point() or classes.dtype == torch.bool:
         got = classes.dtype if isinstance(classes, Tensor) else type(classes).__name__
         raise TypeError(f"{name} must be an integer tensor [{count}], got {got}")
@@ -48,7 +54,9 @@ def energy(images: Tensor) -> Tensor:
 
 
 def source_generator(seed: int, number: int) -> torch.Generator:
-    """Return a random generator for one source, so that its noise does not depend on the batch.
+    """Return a random generator for one source.
+
+    With its own generator, the noise of a source does not depend on the batch.
 
     Examples
     --------
@@ -60,6 +68,9 @@ def source_generator(seed: int, number: int) -> torch.Generator:
 
 
 def gaussian_noise(shape, seed: int, numbers) -> Tensor:
-    """Return Gaussian noise [N, *shape] (float32, on the CPU), which depends only on ``seed`` and each number."""
+    """Return Gaussian noise [N, *shape], float32 on the CPU.
+
+    The noise of a number depends only on ``seed`` and this number.
+    """
     samples = [torch.randn(tuple(shape), generator=source_generator(seed, int(n)), device="cpu") for n in numbers]
     return torch.stack(samples) if samples else torch.zeros(0, *shape, device="cpu")

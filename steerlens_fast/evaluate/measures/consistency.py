@@ -1,4 +1,4 @@
-"""Measures clipping, and whether edited coefficients are consistent with the image synthesized from them."""
+"""Measures clipping, and whether edited coefficients are those of an image."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Clipping:
 
 
 def clipping(source: Tensor, edit: Tensor, bounds: tuple[float, float] | None = (0, 1)) -> Clipping:
-    """Return how much of an edit is removed by clipping to the image's bounds.
+    """Return how much of an edit is removed by clipping.
 
     Parameters
     ----------
@@ -87,7 +87,9 @@ class Consistency:
 def coefficient_consistency(
     pyramid: SteerablePyramid, source: Tensor, edited: Coefficients, bounds: tuple[float, float] | None = (0, 1)
 ) -> Consistency:
-    """Return how much edited coefficients differ from the coefficients of the image synthesized from them.
+    """Return how far edited coefficients are from those of an image.
+
+    They are compared with the coefficients of the image synthesized from them.
 
     The pyramid is overcomplete, so most sets of coefficients are not the coefficients of any image. The synthesized
     image then has only a part of the edit.
@@ -165,7 +167,10 @@ def _other_inverse(pyramid: SteerablePyramid) -> SteerablePyramid:
 
 
 def _energy(pyramid: SteerablePyramid, first: Coefficients, second: Coefficients) -> Tensor:
-    """Return the energy [N] of the difference of two sets of bands, see :func:`coefficient_consistency`."""
+    """Return the energy [N] of the difference of two sets of bands.
+
+    The energy is defined at :func:`coefficient_consistency`.
+    """
     pixels = pyramid.image_shape[0] * pyramid.image_shape[1]
     weight = lambda band: 1.0 if pyramid.geometry.tight_frame else pixels / (band.shape[-2] * band.shape[-1])
     return sum(weight(a) * (a - b).abs().double().square().flatten(1).sum(1) for a, b in zip(first.bands, second.bands))

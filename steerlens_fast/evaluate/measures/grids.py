@@ -1,4 +1,7 @@
-"""Displacement fields on a coarse grid of control points, and images sampled at displaced positions."""
+"""Displacement fields on a coarse grid of control points.
+
+Images are sampled at the displaced positions.
+"""
 
 from __future__ import annotations
 
@@ -64,14 +67,20 @@ class BilinearSamples:
         self.values = torch.addcmul(upper, down, self._slope_down)
 
     def slopes(self, at=slice(None)) -> tuple[Tensor, Tensor]:
-        """Return the derivatives [n, C, H, W] with respect to the displacement down and right, of selected images."""
+        """Return the derivatives of the moved images, [n, C, H, W] each.
+
+        They are taken with respect to the displacement down and right.
+        """
         across, inside_y, inside_x = self._across[at], *(inside[at] for inside in self._inside)
         slope_right = torch.addcmul(across, self._offset[0][at], self._across_below[at] - across)
         return self._slope_down[at] * inside_y, slope_right * inside_x
 
 
 def _cell_corners(image: Tensor, displacement: Tensor) -> tuple:
-    """Return, for each position, values and differences at its cell's corners, its offset, and if it is inside."""
+    """Return the corners of the cell around each position.
+
+    The results are the corners' values and differences, the offset in the cell, and whether it is inside the image.
+    """
     H, W = image.shape[-2:]
     (top, down, inside_y), (left, right, inside_x) = (
         _pixel_and_offset(torch.arange(size, device=image.device).to(image), d, axis, size)
@@ -88,7 +97,10 @@ def _cell_corners(image: Tensor, displacement: Tensor) -> tuple:
 def _pixel_and_offset(
     pixels: Tensor, displacement: Tensor, axis: tuple[int, int], size: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the pixel before each position, the offset from it, and whether the position is inside the image."""
+    """Return the pixel before each position, and the offset from it.
+
+    The third result says whether the position is inside the image.
+    """
     at = pixels.view(axis) + displacement
     inside = (at >= 0) & (at <= size - 1)
     at = at.clamp(0, size - 1)

@@ -1,4 +1,7 @@
-"""Least-squares fits of control grids for a batch of images, by the Levenberg-Marquardt method."""
+"""Fits control grids by least squares, for a batch of images.
+
+The method is that of Levenberg and Marquardt.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ EPSILON = 1e-12
 
 
 def fit(source: Tensor, edit: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the control grids that minimise ``||gain * source(x + d(x)) - edit||^2``, by steps from a start.
+    """Return the control grids of the best warps.
+
+    They minimise ``||gain * source(x + d(x)) - edit||^2``, by steps from a start.
 
     Parameters
     ----------
@@ -69,7 +74,10 @@ class _Trial:
         self.error = self.residual.square().flatten(1).sum(1)
 
     def derivatives(self, at=slice(None)) -> tuple[Tensor, Tensor]:
-        """Return products of two derivatives [N, pairs, H, W], and of a derivative and the residual [N, P, H, W]."""
+        """Return the products of derivatives that the normal equations need.
+
+        They are products of two derivatives [N, pairs, H, W], and of a derivative and the residual [N, P, H, W].
+        """
         slopes, residual = self.samples.slopes(at), self.residual[at]
         if self.gain is not None:
             slopes = [*(self.gain[at] * slope for slope in slopes), self.samples.values[at]]
@@ -78,7 +86,10 @@ class _Trial:
 
 
 def _over_channels(a: Tensor, b: Tensor) -> Tensor:
-    """Return the product of two tensors [N, C, H, W], summed over channels, several times as fast as einsum."""
+    """Return the product of tensors [N, C, H, W], summed over channels.
+
+    This is several times as fast as einsum.
+    """
     total = a[:, 0] * b[:, 0]
     for channel in range(1, a.shape[1]):
         total.addcmul_(a[:, channel], b[:, channel])
@@ -123,7 +134,9 @@ class _State:
 
 
 def _normal(products: Tensor, gradient: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the normal equations, J'J and J'r, in blocks for rows of control points.
+    """Return the normal equations, J'J and J'r.
+
+    They are in blocks for rows of control points.
 
     ``products`` and ``gradient`` have their values at each pixel, see :meth:`_Trial.derivatives`. A control point
     overlaps only its eight neighbours, and its weight at a pixel is a weight down times a weight across. Therefore two
@@ -185,7 +198,9 @@ def solve_block_tridiagonal(rows: Tensor, neighbours: Tensor, right: Tensor) -> 
 
 @lru_cache(maxsize=32)
 def _weight_products(size: int, points: int) -> tuple[Tensor, Tensor]:
-    """Return the products [size, pairs] of the weights of two points, and the number [g, g] of the pair of two points.
+    """Return the products of the weights of two points, [size, pairs].
+
+    The second result has the number of each pair of points, [g, g].
 
     The first pairs are each point with itself, the next pairs are each point with the next point. The last pair stands
     for all points that do not overlap; its products are 0.

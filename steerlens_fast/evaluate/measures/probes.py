@@ -1,4 +1,7 @@
-"""Single-band probes: the effect of one scale and orientation of the gradient, compared with noise in the same band."""
+"""Single-band probes.
+
+They measure the effect of one scale and orientation of the gradient, compared with noise in the same band.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,9 @@ def band_probes(
     seed: int = 0,
     numbers: Tensor | None = None,
 ) -> BandProbes:
-    """Return how the margin changes if one band moves by a small L2 distance, along the gradient and along noise.
+    """Return how the margin changes if one band moves.
+
+    The band moves by a small L2 distance, along the gradient and along noise.
 
     Parameters
     ----------
@@ -143,7 +148,10 @@ class _Probe:
     bounds: tuple[float, float] | None
 
     def __call__(self, family) -> tuple[Tensor, Tensor]:
-        """Return the change of the margin and whether the distance was reached, [1 + D, N] each."""
+        """Return the change of the margin, [1 + D, N].
+
+        The second result says where the distance was reached.
+        """
         count = len(self.direction_images)
         repeated = self.images.repeat(count, 1, 1, 1)
         motion = family.prepare(repeated, self.direction_images.flatten(0, 1).to(repeated.dtype))
@@ -154,6 +162,9 @@ class _Probe:
 
 
 def _margin(outputs: Tensor, target: Tensor, source: Tensor) -> Tensor:
-    """Return the target's logit minus the source's, in float64, since its change is small."""
+    """Return the target's logit minus the source's.
+
+    It is computed in float64, since its change is small.
+    """
     at = lambda index: outputs.double().gather(1, index[:, None].to(outputs.device))[:, 0]
     return at(target) - at(source)

@@ -1,4 +1,4 @@
-"""Smooth reconstruction: the share of an edit that a smooth warp of the source explains, without and with gain."""
+"""Smooth reconstruction: how much of an edit a smooth warp explains."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ class SmoothReconstruction:
 def smooth_reconstruction(
     source: Tensor, edit: Tensor, *, grid: int = 8, restarts: int = 3, seed: int = 0, workers: int | None = None
 ) -> SmoothReconstruction:
-    """Return the share of each edit that the best smooth warp of its source explains.
+    """Return the share of each edit that a smooth warp explains.
+
+    It is the share of the best warp of the edit's source.
 
     The warped source is ``fit(x) = gain(x) * source(x + d(x))``. The displacement d and the gain are interpolated
     bilinearly between the control points of a grid. E = 1 - ||edit - fit||^2 / ||edit - source||^2 is the share of the
@@ -110,7 +112,10 @@ def smooth_reconstruction(
 
 
 def _in_threads(solve: Callable, pieces: list, workers: int) -> list:
-    """Solve pieces in parallel, one thread each: operations of this size are too small to be split."""
+    """Solve pieces in parallel, one thread each.
+
+    Operations of this size are too small to be split between threads.
+    """
     with threads(1):
         if workers == 1 or len(pieces) < 2:
             return list(map(solve, pieces))
@@ -119,7 +124,10 @@ def _in_threads(solve: Callable, pieces: list, workers: int) -> list:
 
 
 def _solve(source: Tensor, edit: Tensor, starts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return (E of the warp, E with gain, share of folds, displacements) of one piece."""
+    """Return the shares, folds and displacements of one piece.
+
+    The shares are E of the warp and E with gain.
+    """
     restarts, count, whole = len(starts), len(source), energy(edit - source)
     repeat = lambda t: t.expand(restarts, *t.shape).flatten(0, 1)
     grids, error = fit(repeat(source), repeat(edit), starts.repeat_interleave(count, 0))

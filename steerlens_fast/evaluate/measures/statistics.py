@@ -50,7 +50,9 @@ def bootstrap(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Interval:
-    """Return a median or a mean with its percentile bootstrap interval, clustered by source.
+    """Return a median or a mean with its bootstrap interval.
+
+    Values of one source are resampled together.
 
     Parameters
     ----------
@@ -104,7 +106,9 @@ def bootstrap(
 
 
 def crossed_bootstrap(values: Tensor, *, draws: int = DRAWS, confidence: float = CONFIDENCE, seed: int = 0) -> Interval:
-    """Return the mean of a table of sources x raters with its percentile bootstrap interval over both.
+    """Return the mean of a table of sources x raters, with its interval.
+
+    The interval is a percentile bootstrap over both.
 
     Parameters
     ----------
@@ -209,7 +213,9 @@ def proportion(values: Tensor, *, confidence: float = CONFIDENCE) -> Interval:
 
 
 def proportion_difference(first: Tensor, second: Tensor, *, confidence: float = CONFIDENCE) -> Interval:
-    """Return the difference of two proportions of the same independent cases, with its interval.
+    """Return the difference of two proportions, with its interval.
+
+    Both are proportions of the same independent cases.
 
     Parameters
     ----------
@@ -255,7 +261,10 @@ def _wilson(count: float, cases: int, confidence: float) -> tuple[float, float]:
 
 
 def _agresti_min(more: int, less: int, cases: int, confidence: float) -> tuple[float, float]:
-    """Return the limits of a difference of proportions if ``more`` pairs are (1, 0) and ``less`` are (0, 1)."""
+    """Return the limits of a difference of paired proportions.
+
+    ``more`` pairs are (1, 0) and ``less`` pairs are (0, 1).
+    """
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     middle = (more - less) / (cases + 2)
     half = z * math.sqrt((more + less + 1) / (cases + 2) - middle**2) / math.sqrt(cases + 2)
@@ -323,7 +332,10 @@ def _means(values: Tensor, counts: Tensor) -> Tensor:
 
 
 def _medians(values: Tensor, counts: Tensor) -> Tensor:
-    """Return the median of each resample [draws]: the mean of its two middle values, NaN if it is empty."""
+    """Return the median of each resample [draws].
+
+    It is the mean of the two middle values, and NaN if the resample is empty.
+    """
     order = values.argsort()
     upto, total = counts[:, order].cumsum(1), counts.sum(1)
     middle = [(total - 1) // 2, total // 2]

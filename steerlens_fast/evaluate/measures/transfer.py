@@ -1,4 +1,4 @@
-"""Predictions of driver and judges on edited images, and the cases over which families can be compared."""
+"""Predictions on edited images, and the cases that can be compared."""
 
 from __future__ import annotations
 
@@ -137,7 +137,9 @@ class CommonAttainment:
 
 
 def common_attainment(attained: Mapping[str, Tensor]) -> CommonAttainment:
-    """Return the cases for which every family attained the L2 budget, over which families can be compared.
+    """Return the cases for which every family reached its budget.
+
+    Families can be compared over these cases.
 
     Parameters
     ----------

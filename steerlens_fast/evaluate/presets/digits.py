@@ -14,7 +14,10 @@ NEXT = "map:" + ",".join(f"{d}={(d + 1) % 10}" for d in range(10))
 
 @lru_cache(maxsize=1)
 def data() -> digits_data.LabelledImages:
-    """Return the digits for training and for testing, as in the demo with seed 0."""
+    """Return the digits for training and for testing.
+
+    They are those of the demo with seed 0.
+    """
     return digits_data.load(0)
 
 

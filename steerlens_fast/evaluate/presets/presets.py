@@ -22,7 +22,7 @@ FOLLOW_UP_BUDGETS = (2 / 28 * 32, 1 / 28 * 32)
 
 
 def with_preset(name: str, given: Mapping) -> dict:
-    """Return the fields of a preset's :class:`EvaluationConfig`, with the values in ``given`` where there are any.
+    """Return the fields of a preset, replaced by those in ``given``.
 
     For the preset "fashion", ``data`` is a folder of IDX files, which has both the training and the test images.
 
@@ -84,7 +84,10 @@ def preset(name: str) -> dict:
 
 
 def _photographs(data: str) -> dict:
-    """Return the fields for photographs: fewer probe directions and smaller batches, since the networks are slow."""
+    """Return the fields for photographs.
+
+    There are fewer probe directions and smaller batches, since the networks are slow.
+    """
     driver, *judges = photographs.NETWORKS
     fields = {"data": data, "driver": driver, "judges": judges, "select": "agree", "target": "runner-up"}
     fields |= {"distances": photographs.DISTANCES, "probe_directions": 4, "batch_size": 4}

@@ -1,4 +1,7 @@
-"""Compares results with the values of "Confidence Is Not Evidence" ("the follow-up"), which are for other networks."""
+"""Compares results with the published values of the follow-up.
+
+The follow-up is "Confidence Is Not Evidence". Its values are for other networks.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,9 @@ def _field_text(config: EvaluationConfig, name: str) -> str:
 
 
 def compare_orders(families: dict, paired: dict) -> dict:
-    """Compare the order of our families with the published one, by pairs, for every measure.
+    """Compare the order of our families with the published one.
+
+    They are compared by pairs, for every measure.
 
     Parameters
     ----------

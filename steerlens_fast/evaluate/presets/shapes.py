@@ -1,4 +1,7 @@
-"""The preset "shapes": synthetic images of seven kinds at 32 x 32, with two classes per kind and the true motion."""
+"""The preset "shapes": synthetic images with a known true motion.
+
+There are seven kinds of images of 32 x 32, with two classes per kind.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ class Shapes:
         return torch.cat([one.toward.view(-1, 1, 1, 1) * one.derivative() for one in images])
 
     def moved(self, numbers: Sequence[int], l2: float) -> tuple[Tensor, Tensor]:
-        """Return images [n, 1, H, W] moved by the true motion to a distance, and the change of the factor [n]."""
+        """Return images [n, 1, H, W] moved by the true motion to a distance.
+
+        The second result is the change of the factor [n].
+        """
         images, by = zip(*(self._one(n).moved(l2) for n in numbers))
         return torch.cat(images), torch.cat(by)
 

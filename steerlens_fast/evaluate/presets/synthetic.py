@@ -1,4 +1,7 @@
-"""Synthetic shapes that are drawn from a factor, such as a position, with their derivative by the factor."""
+"""Synthetic shapes, each drawn from a factor such as its position.
+
+The derivative of the images by the factor is known.
+"""
 
 from __future__ import annotations
 
@@ -47,11 +50,14 @@ class SyntheticImages:
 
     @property
     def toward(self) -> Tensor:
-        """Return the sign of a change of the factor toward the other class, [N] float64."""
+        """Return the sign of a motion toward the other class, [N] float64."""
         return -self.factor.sign()
 
     def images(self, factor: Tensor | None = None) -> Tensor:
-        """Return images [N, 1, size, size], float64 in [0, 1], at ``factor``, by default their own."""
+        """Return the images [N, 1, size, size] at ``factor``.
+
+        They are float64 in [0, 1]. By default, each image has its own factor.
+        """
         return _render(self.kind, self.size, self.factor if factor is None else factor, self.nuisance)
 
     def derivative(self) -> Tensor:
@@ -60,7 +66,9 @@ class SyntheticImages:
         return torch.func.jvp(render, (self.factor,), (torch.ones_like(self.factor),))[1]
 
     def moved(self, l2: float | Tensor) -> tuple[Tensor, Tensor]:
-        """Return images moved by the true motion toward the other class to L2 distance ``l2``.
+        """Return images moved by the true motion to L2 distance ``l2``.
+
+        They move toward the other class.
 
         The factor may leave [-1, 1]. It changes by at most 2, even if this is not enough to reach the distance.
 
@@ -82,7 +90,10 @@ class SyntheticImages:
         return len(self.factor)
 
     def __getitem__(self, index) -> SyntheticImages:
-        """Return the images of a slice, or of a tensor of ints or bools."""
+        """Return some of the images.
+
+        ``index`` is a slice, or a tensor of ints or bools.
+        """
         return replace(self, factor=self.factor[index], nuisance={n: t[index] for n, t in self.nuisance.items()})
 
 

@@ -1,4 +1,7 @@
-"""Trains the larger networks of the presets, and keeps the trained weights in the evaluation's folder."""
+"""Trains the larger networks of the presets.
+
+The trained weights are kept in the evaluation's folder.
+"""
 
 from __future__ import annotations
 
@@ -100,12 +103,15 @@ def training_run(run: TrainingRun) -> Iterator[TrainingRun]:
 
 
 def current_run() -> TrainingRun:
-    """Return the current run, or a run without a folder if there is none."""
+    """Return the current run.
+
+    Without a current run, it is a run without a folder.
+    """
     return _RUN.get() or TrainingRun()
 
 
 def report_epochs(epochs: range, name: str) -> Iterator[int]:
-    """Yield the numbers of epochs, and report the progress of training the network ``name``."""
+    """Yield the numbers of epochs, and report progress."""
     progress = Progress(len(epochs), kind=current_run().progress, unit=f"epochs of {name}")
     for epoch in epochs:
         yield epoch
@@ -186,7 +192,10 @@ def unit_range(images: Tensor) -> Tensor:
 
 
 def affine(images: Tensor) -> Tensor:
-    """Return images that are randomly rotated, scaled, sheared and shifted, by up to 11°, 15 %, 20 % and 2/28."""
+    """Return images that are randomly rotated, scaled, sheared and shifted.
+
+    The limits are 11°, 15 %, 20 % and 2/28 of the size.
+    """
     uniform = lambda *shape: torch.rand(len(images), *shape, device="cpu") * 2 - 1
     angle, scale, shear, shift = 0.2 * uniform(), 1 + 0.15 * uniform(), 0.2 * uniform(), 0.15 * uniform(2)
     top = torch.stack([scale * angle.cos(), shear - scale * angle.sin(), shift[:, 0]], 1)

@@ -78,7 +78,10 @@ def _intervals(
 
 
 def _axis_start(budgets: list[dict]) -> float:
-    """Return the largest power of ten that is not above any probability that is drawn."""
+    """Return the power of ten at which the axis of probabilities begins.
+
+    It is the largest that is not above any probability.
+    """
     each = (entry for budget in budgets for entry in (*budget["families"].values(), *budget["controls"].values()))
     lows = [entry["target_probability"]["low"] for entry in each if entry["target_probability"]["value"] is not None]
     return max(MIN_PROBABILITY, 10.0 ** np.floor(np.log10(max(min(lows, default=1e-3), MIN_PROBABILITY))))
@@ -95,7 +98,7 @@ def _rows(axes, families: dict, controls: dict, labelled: bool) -> None:
 
 
 def measures(summary: dict) -> Figure:
-    """Return a figure of three measures of each family, with one row of axes per budget."""
+    """Return a figure of three measures, with a row per budget."""
     budgets = summary["budgets"]
     rows = len(budgets[0]["families"]) + len(budgets[0]["controls"])
     figure = new_figure(9.2, len(budgets) * (0.27 * rows + 0.75))
@@ -121,7 +124,10 @@ def measures(summary: dict) -> Figure:
 
 
 def coverage(summary: dict) -> Figure:
-    """Return a figure of how many sources attained each budget, for each family and for all families."""
+    """Return a figure of how many sources attained each budget.
+
+    It has a bar for each family, and for all families.
+    """
     budgets = summary["budgets"]
     names = [*budgets[0]["attainment"]["by_family"], "in common"]
     figure = new_figure(9.2, 0.27 * len(names) + 0.75)
@@ -139,7 +145,10 @@ def coverage(summary: dict) -> Figure:
 
 
 def consistency(summary: dict) -> Figure:
-    """Return a figure of leakage, departure and clipping, as "Confidence Is Not Evidence" recommends."""
+    """Return a figure of leakage, departure and clipping.
+
+    "Confidence Is Not Evidence" recommends reporting them.
+    """
     budget = summary["budgets"][0]
     panels = {
         "leakage": "imaginary leakage",
@@ -164,7 +173,7 @@ def consistency(summary: dict) -> Figure:
 
 
 def alignments(summary: dict) -> Figure:
-    """Return a figure of the cosine and the displacement for each kind of image."""
+    """Return a figure of cosines and displacements for each kind."""
     groups = next(iter(summary["groups"].values()))
     families = list(next(iter(groups.values())))
     figure = new_figure(9.2, 5.0)

@@ -80,7 +80,9 @@ def macro(name: str, *arguments) -> str:
 
 
 def page(summary: dict, figures: list[tuple[str, str, Sequence[str]]]) -> str:
-    """Render the page of a summary with its figures, given as (name, caption, formats).
+    """Render the page of a summary.
+
+    Figures are given as (name, caption, formats).
 
     Its content security policy allows only the page's own style and figures, and no requests to a server.
     """

@@ -25,7 +25,10 @@ QUIET = "#757575"
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return a figure of the given size in inches, which is not registered with pyplot."""
+    """Return a figure of the given size in inches.
+
+    It is not registered with pyplot.
+    """
     return require_extra("plot", "matplotlib.figure").Figure(figsize=(width, height), layout="constrained", dpi=150)
 
 
@@ -63,7 +66,10 @@ def bands(probes: dict) -> Figure:
 
 
 def _counted(share: dict) -> str:
-    """Return a proportion as a count, since a percentage would round 299 of 300 to 100 %."""
+    """Return a proportion as a count.
+
+    A percentage would round 299 of 300 to 100 %.
+    """
     return f"{round(share['value'] * share['cases'])}/{share['cases']}"
 
 

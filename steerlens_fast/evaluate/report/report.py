@@ -1,4 +1,4 @@
-"""Writes the report: figures as PNG and SVG, and one static page that loads only these."""
+"""Writes the report: a static page with figures as PNG and SVG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contents of the tables on the report's page: their titles, rows and columns."""
+"""The titles, rows and columns of the report's tables."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PUBLISHED_MEASURES = {
 
 
 def facts(summary: dict) -> dict[str, str]:
-    """Return the titles and texts of the table of settings: models, data, edits and intervals."""
+    """Return the titles and texts of the table of settings."""
     config, sources = summary["config"], summary["sources"]
     reasons = [f"{entry['images']} {reason} ({entry['description']})" for reason, entry in sources["left_out"].items()]
     left_out = ", ".join(reasons) or "none"
@@ -51,7 +51,10 @@ def facts(summary: dict) -> dict[str, str]:
 
 
 def _counts(config: dict) -> str:
-    """Return the number of frames or, if each step has a new gradient, the number of gradients."""
+    """Return the number of frames or of gradients.
+
+    The number of gradients is shown if each step has a new one.
+    """
     frames, steps = config["frames"], config["steps"]
     if config["regime"] == "frozen":
         return f"{count_frames(frames, steps)} frames"
@@ -59,7 +62,7 @@ def _counts(config: dict) -> str:
 
 
 def columns(families: dict) -> list[str]:
-    """Return the measures that at least one family has, in the order of the table."""
+    """Return the measures that at least one family has."""
     return [name for name in COLUMNS if any(name in measures for measures in families.values())]
 
 
@@ -81,7 +84,7 @@ def pair_names(differences: dict) -> dict[str, str]:
 
 
 def any_has(families: dict, name: str) -> bool:
-    """Return whether at least one family has a measure that is pooled over kinds.
+    """Return whether any family has a measure pooled over kinds.
 
     Examples
     --------

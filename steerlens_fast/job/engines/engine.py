@@ -1,7 +1,9 @@
-"""Engines compute shards in this process, in worker processes, in ranks that a cluster starts, or in Ray.
+"""Engines: where shards are computed.
 
-Only shard numbers and events pass through an engine, never items or frames. In every engine the same
-:class:`~steerlens_fast.job.worker.Worker` computes the same bytes.
+An engine computes them in this process, in worker processes, in ranks that a cluster starts, or in Ray.
+
+An engine tells workers which shards to compute, and receives their events. In every engine, the same
+:class:`~steerlens_fast.job.worker.Worker` reads the images and writes the frames, so the bytes are the same.
 
 Events are dictionaries:
 
@@ -123,7 +125,9 @@ class RunOptions:
 
 
 class Stop:
-    """A flag that is set by the first Ctrl-C, or when too many items have failed.
+    """A flag that ends a job early.
+
+    It is set by the first Ctrl-C, or when too many items have failed.
 
     Shards that have begun are then finished, and no others are started.
     """
@@ -151,7 +155,10 @@ class Engine(Protocol):
 
 @contextlib.contextmanager
 def log_unexpected_errors(log: Path) -> Iterator[None]:
-    """Convert exceptions to JobErrors, and write the tracebacks of unexpected ones to the log."""
+    """Convert exceptions in the block to JobErrors.
+
+    The tracebacks of unexpected ones are written to the log.
+    """
     try:
         yield
     except Exception as error:
@@ -191,7 +198,10 @@ def make_engine(inputs: JobInputs, options: RunOptions, out: Path, objects: dict
 
 
 def num_workers(options: RunOptions, device: str) -> int:
-    """Return the number of workers: the option, by default one for each GPU, or 1 if there is none."""
+    """Return the number of workers.
+
+    By default it is one for each GPU, or 1 without a GPU.
+    """
     if options.workers is not None:
         return options.workers
     return torch.cuda.device_count() if device == "cuda" else 1

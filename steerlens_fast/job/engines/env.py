@@ -1,8 +1,9 @@
-"""Finds the number of this process among the processes ("ranks") that torchrun, a SLURM array or a script has started.
+"""Finds which part of a job this process computes.
 
-A rank reads its number r and the number n of ranks from the environment, and computes the shards r, r + n, r + 2 n and
-so on. Ranks share the output folder and do not communicate. If a rank dies, the others continue, and the rank can be
-started again at any time.
+The processes ("ranks") of a job are started by torchrun, a SLURM array or a script.
+
+Rank r of n computes the shards r, r + n, r + 2 n and so on. Both numbers are in the environment. Ranks share the output
+folder and do not communicate. If a rank dies, the others continue, and the rank can be started again at any time.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from ...errors import USAGE, JobError
 
 @dataclass(frozen=True)
 class Rank:
-    """The number of a rank, the number of ranks, and the rank's number on its machine.
+    """The number of a rank, and the number of all ranks.
+
+    ``local`` is the number of the rank on its machine.
 
     Examples
     --------

@@ -1,4 +1,7 @@
-"""The engine that runs the worker in this process: for data or models that are objects, and for ranks."""
+"""The engine that runs the worker in this process.
+
+It is used for data or models that are objects, and for ranks.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,10 @@ class InProcess:
 
 
 def _serialized(on_event: EventCallback) -> EventCallback:
-    """Return a callback with a lock, since events of batches and of shards come from different threads."""
+    """Return a callback with a lock.
+
+    Events of batches and of shards come from different threads.
+    """
     lock = threading.Lock()
 
     def locked(event: dict) -> None:

@@ -27,14 +27,13 @@ from ..pipeline import EventCallback
 from ..plan import Plan
 from .engine import Stop
 
-MAX_ASSIGNED = 2  # shards of a worker, which decodes images of the second shard while it completes the first
+MAX_ASSIGNED = 2  # shards of a worker: it decodes images of the second one while it completes the first
 # A shard is skipped if workers have exited this many times while they computed it. The job ends if workers have exited
 # this many times before their first shard.
 ATTEMPTS = 3
-# The script of a worker process. It makes the working directory the last entry of sys.path, not the first as with
-# python -m: the directory may contain a clone of this repository, whose folder steerlens_fast must not be imported in
-# place of the installed package. Garbage is not collected until the model is loaded: imports create many objects and
-# little garbage, and collecting it makes them a quarter slower (measured with timm).
+# The script of a worker process. The working directory is the last entry of sys.path, not the first as with python -m,
+# since it may contain a clone of this repository, whose folder steerlens_fast must not be imported. Garbage is
+# collected only after the model is loaded, which makes the imports a quarter faster (measured with timm).
 WORKER_SCRIPT = """import gc, os, sys
 gc.disable()
 here = [folder for folder in sys.path if not folder or os.path.abspath(folder) == os.getcwd()]
@@ -153,7 +152,10 @@ class Local:
                     worker.assign(self._pending.popleft())
 
     def _limit(self, worker: _Process, limit: int) -> int:
-        """Return how many shards a worker may have: ``limit``, or 1 if one of them must be computed alone."""
+        """Return how many shards a worker may have.
+
+        This is ``limit``, or 1 if one of its shards must be computed alone.
+        """
         return 1 if self._retry_alone & {self._pending[0], *worker.assigned} else limit
 
     def _poll(self, on_event: EventCallback) -> None:
@@ -196,7 +198,10 @@ class Local:
             worker.opened = True
 
     def _on_exit(self, worker: _Process) -> None:
-        """Put the shards of a worker that exited back into the queue, and start the worker again."""
+        """Put the shards of an exited worker back into the queue.
+
+        Then start the worker again.
+        """
         self._selector.unregister(worker.popen.stdout)
         status, shards = worker.kill(grace=5.0), worker.assigned
         worker.assigned = []
@@ -213,7 +218,10 @@ class Local:
         self._start(worker, last=True)
 
     def _images_of(self, worker: _Process) -> str:
-        """Return which images the model of a worker that exited was computing, or an empty string."""
+        """Return which images an exited worker was computing, as text.
+
+        The text is empty if there were none.
+        """
         if worker.computing is None:
             return ""
         shard, first, count = (worker.computing[name] for name in ("shard", "first", "count"))

@@ -51,7 +51,10 @@ def main() -> int:
 
 
 class _LossyStream:
-    """A stream that drops what cannot be written, for example to a log on a full disk."""
+    """A stream that drops what cannot be written.
+
+    A log on a full disk, for example, cannot be written.
+    """
 
     def __init__(self, stream: TextIO):
         self._stream = stream

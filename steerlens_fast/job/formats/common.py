@@ -29,7 +29,7 @@ MAX_THREADS = 4  # few, since the model runs at the same time
 
 
 class HashingWriter:
-    """Wraps a file, and computes the SHA-256 and the length of what is written."""
+    """Wraps a file, and computes the hash and length of its content."""
 
     def __init__(self, file: BinaryIO):
         self.file, self.sha256, self.bytes = file, sha256(), 0
@@ -57,7 +57,10 @@ def records_with_frames(records: list[dict]) -> list[dict]:
 def check_frames(
     frames: Tensor, channels: tuple[int, ...] | None = None, dtypes: tuple[torch.dtype, ...] = (torch.uint8,)
 ) -> Tensor:
-    """Check that frames are [n, F, C, H, W] on the CPU, with one of ``channels`` and one of ``dtypes``."""
+    """Check the shape, device and dtype of frames.
+
+    They must be [n, F, C, H, W] on the CPU, with one of ``channels`` and one of ``dtypes``.
+    """
     if not isinstance(frames, Tensor) or frames.dtype not in dtypes or frames.device.type != "cpu":
         names = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise TypeError(f"frames must be a {names} tensor on the CPU, got {_describe(frames)}")
@@ -87,13 +90,19 @@ def num_digits(count: int) -> int:
 
 
 def to_pil(frame: Tensor) -> Image:
-    """Convert a frame to a Pillow image: uint8 [C, H, W] with 1 or 3 channels, or uint16 [1, H, W] to 16-bit grey."""
+    """Convert a frame to a Pillow image.
+
+    The frame is uint8 [C, H, W] with 1 or 3 channels, or uint16 [1, H, W].
+    """
     pixels = frame[0] if len(frame) == 1 else frame.movedim(0, -1)
     return require_extra("cli", "PIL.Image").fromarray(pixels.contiguous().numpy())
 
 
 def read_image(file: BinaryIO, format: str, channels: int | None = None) -> Tensor:
-    """Decode an image file to a frame, and return its first ``channels``, by default all."""
+    """Decode an image file to a frame.
+
+    Only the first ``channels`` are returned, by default all.
+    """
     try:
         pixels = torch.from_numpy(np.array(require_extra("cli", "PIL.Image").open(file, formats=[format])))
     except (OSError, SyntaxError, EOFError) as error:  # raised by Pillow for damaged files
@@ -124,7 +133,9 @@ def prefetch(function: Callable, items: Iterable) -> Iterator:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Create a temporary folder that replaces ``path`` after the block, or is deleted if the block raises.
+    """Create a temporary folder that replaces ``path`` after the block.
+
+    If the block raises an error, the temporary folder is deleted.
 
     Examples
     --------

@@ -1,4 +1,6 @@
-"""Stores a shard as a folder of PNG images: KEY/frame_00.png and so on for each morph.
+"""Stores a shard as a folder of PNG images.
+
+A morph is a folder KEY with the files frame_00.png and so on.
 
 KEY is :func:`~steerlens_fast.job.formats.names.directory_name` of the record's key.
 """

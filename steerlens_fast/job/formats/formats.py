@@ -1,4 +1,7 @@
-"""The storage formats of shards, all lossless: a safetensors file, a tar of WebP images, or a folder of PNG images."""
+"""The storage formats of shards, which are lossless.
+
+A shard is a safetensors file, a tar of WebP images, or a folder of PNG images.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +44,8 @@ class Format(Protocol):
         shard_name : str
             Beginning of the file names, such as ``"00000"``.
         frames : Tensor [n, F, C, H, W] on the CPU
-            One row for each record whose "row" is not None. The dtype is uint8, or for "safetensors" also uint16
-            and float32, for "folder" also uint16 if C is 1. For formats that store images, C is 1 or 3.
+            One row for each record whose "row" is not None. All formats store uint8; "safetensors" also stores uint16
+            and float32, and "folder" uint16 if C is 1. For formats that store images, C is 1 or 3.
         records : list of dict
             Records of all items of the shard, in order, each with ``"key"`` and ``"row"``.
         metadata : dict
@@ -62,7 +65,9 @@ class Format(Protocol):
         """
 
     def read(self, folder: Path, shard_name: str, records: list[dict]) -> Tensor:
-        """Read the frames [n, F, C, H, W] of the records that have a row, in their order, exactly as written.
+        """Read the frames of some records, exactly as written.
+
+        The result is [n, F, C, H, W], with a row for each record that has one.
 
         If a process was killed while it replaced the shard, the shard's backup is read.
 
@@ -71,8 +76,7 @@ class Format(Protocol):
         folder, shard_name
             As for :meth:`write`.
         records : list of dict
-            All records of the shard, or some; the frames of others are not decoded. If no record has a row, the result
-            is empty: n is 0, and depending on the format, the other sizes may be 0, too.
+            All records of the shard, or some. If no record has a row, n is 0, and the other sizes may be 0, too.
 
         Raises
         ------

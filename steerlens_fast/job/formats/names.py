@@ -1,4 +1,6 @@
-"""Converts keys to names of files, folders and tar members that are safe on every file system and never collide.
+"""Converts keys to names of files, folders and tar members.
+
+The names are safe on every file system, and different for different keys.
 
 The parts of a key, between slashes, are converted as follows:
 
@@ -42,7 +44,9 @@ def directory_name(key: str) -> str:
 
 
 def member_name(key: str) -> str:
-    """Return the name of a key in a webdataset tar, without dots, since a sample's name ends at the first dot.
+    """Return the name of a key in a webdataset tar.
+
+    It has no dots, since a sample's name ends at the first dot.
 
     Examples
     --------
@@ -54,7 +58,9 @@ def member_name(key: str) -> str:
 
 
 class FileNames:
-    """The file names of a data set's keys: without an image suffix, unless two names would be equal.
+    """The file names of a data set's keys.
+
+    They have no image suffix, unless two names would be equal.
 
     Parameters
     ----------
@@ -82,7 +88,10 @@ class FileNames:
 
 
 def _without_suffix(key: str) -> str:
-    """Return a key without its image suffix, unless nothing would be left of the name."""
+    """Return a key without its image suffix.
+
+    The suffix remains if it is the whole name.
+    """
     folder, slash, name = key.rpartition("/")
     stem, dot, suffix = name.rpartition(".")
     return folder + slash + stem if stem.strip(".") and (dot + suffix).lower() in ENDINGS else key

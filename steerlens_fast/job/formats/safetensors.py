@@ -1,4 +1,7 @@
-"""Stores a shard as one safetensors file, with the tensor "frames" [n, F, C, H, W] and metadata."""
+"""Stores a shard as one safetensors file.
+
+It has the tensor "frames" [n, F, C, H, W] and metadata.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Stores a shard as a webdataset tar with frames KEY.00.webp and so on (lossless), and a record KEY.json, per morph.
+"""Stores a shard as a webdataset tar.
+
+Each morph has the lossless frames KEY.00.webp and so on, and a record KEY.json.
 
 KEY is :func:`~steerlens_fast.job.formats.names.member_name` of the record's key. Items without frames are skipped.
 """

@@ -1,4 +1,7 @@
-"""Writes the gallery: a static page with some of a job's morphs, and one strip image for each of them."""
+"""Writes the gallery: a static page with some of a job's morphs.
+
+Each morph is one image file, in which the frames lie side by side.
+"""
 
 from __future__ import annotations
 
@@ -68,9 +71,8 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
     Returns
     -------
     Path
-        Path of the page. It has a summary of all morphs of complete shards, and examples. Readers can filter the
-        examples by outcome, sort them, and see their signed differences from the source. The page needs no server and
-        loads only the images next to it. The same morphs give the same bytes.
+        Path of the page. It has a summary of all morphs of complete shards, and examples, which readers can filter and
+        sort. The page needs no server, and loads only the images next to it. The same morphs give the same bytes.
 
     Raises
     ------
@@ -171,7 +173,9 @@ def _split_by_status(out: Path, shard: int) -> tuple[list[dict], list[dict]]:
 
 
 def sample_indices(count: int, sample: int, seed: int | None) -> list[int]:
-    """Return ``sample`` of ``count`` indices: evenly spaced from the first to the last, or random.
+    """Return ``sample`` of ``count`` indices.
+
+    They are evenly spaced from the first to the last, or random.
 
     Examples
     --------
@@ -207,7 +211,10 @@ def strip(frames: Tensor, columns: int) -> Tensor:
 
 
 def edit_maps(frames: Tensor, start: int) -> tuple[Tensor, float]:
-    """Return maps (uint8 [F, 3, H, W]) of how frames [F, C, H, W] differ from frame ``start``, and the maps' scale."""
+    """Return maps of how frames differ from frame ``start``.
+
+    The maps are uint8 [F, 3, H, W]. The second result is their scale.
+    """
     pixels = frames[:, 0] if frames.shape[1] == 1 else frames.movedim(1, -1)
     maps, scale = difference_maps(pixels.contiguous().numpy(), start)
     return torch.from_numpy(maps).movedim(-1, 1), scale
