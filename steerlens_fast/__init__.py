@@ -1,4 +1,4 @@
-"""Show which changes to an image separate two classes of a classifier, as motion in the complex steerable pyramid."""
+"""Shows which changes to an image separate two classes for a classifier."""
 
 from importlib import import_module
 from typing import Any

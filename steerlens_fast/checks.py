@@ -1,7 +1,7 @@
 """Argument checks of the public API.
 
-A check returns the argument, or raises a TypeError or ValueError that states the argument's name, what it must be, and
-what it is. All checks run on the host, before any kernel. The raw ops check their own arguments in ``csrc/checks.h``.
+A check returns the argument, or raises a TypeError or ValueError that says what the argument must be, and what it is.
+The compiled ops check their own arguments (``csrc/checks.h``).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def is_int(value) -> bool:
 
 
 def check_int(name: str, value, minimum: int, maximum: int | None, reason: str = "") -> int:
-    """Return an int in [minimum, maximum]; an error's message has ``reason``, which says why these are the limits."""
+    """Return an int in [minimum, maximum]. ``reason`` says why these are the limits, for the error message."""
     if not is_int(value):
         raise TypeError(f"{name} must be an int, got {value!r}")
     value = index(value)
@@ -47,14 +47,17 @@ def check_int(name: str, value, minimum: int, maximum: int | None, reason: str =
 
 
 def check_bool(name: str, value) -> bool:
-    """Return a bool; raise an error for other values, also for 0 and 1."""
+    """Return a bool. 0 and 1 are not bools here."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be a bool, got {value!r}")
     return value
 
 
 def check_number(name: str, value, above: float = -math.inf, unit: str = "", closed: bool = False) -> float:
-    """Return a finite float above a limit, or equal to it if ``closed``; 0-D tensors and arrays count as numbers."""
+    """Return a finite float above a limit or, if ``closed``, equal to it.
+
+    Tensors and arrays without dimensions count as numbers.
+    """
     if isinstance(value, (Tensor, np.ndarray)) and value.ndim == 0:
         value = value.item()
     if type(value) not in (float, int) and (isinstance(value, bool) or not isinstance(value, Real)):
@@ -74,7 +77,7 @@ def check_choice(name: str, value, choices: Sequence[str]) -> str:
 
 
 def check_class_names(name: str, names: Sequence[str] | None, count: int) -> None:
-    """Raise a ValueError if there are names, but not one for each of a model's ``count`` classes.
+    """Raise unless there is a name for each of ``count`` classes, or no names at all.
 
     Examples
     --------
@@ -182,9 +185,10 @@ def check_bounds(bounds) -> tuple[float, float] | None:
 
 
 def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
-    """Return factors as [F, 1] or [F, N] for the N planes of the image, on its device and in its precision.
+    """Return factors as a table [F, 1] or [F, N] for the N planes of an image.
 
-    Factors on the CPU must be finite. Factors on a GPU are not checked, since the CPU would have to wait for them.
+    The table has the image's device and dtype. Factors on the CPU must be finite. Factors on a GPU are not checked,
+    since the CPU would have to wait for them.
     """
     table = _as_tensor(name, factors, image)
     if table.is_complex() or table.dim() == 0:
@@ -197,18 +201,18 @@ def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
     table, leading = to_device_async(name, table, image.device), image.shape[:-2]
     if table.dim() == 1:
         return table[:, None]
-    given = table.shape[1:]  # the first few leading dimensions of the image
-    if tuple(given) != tuple(leading[: len(given)]):
+    sizes = table.shape[1:]  # must be the first few leading dimensions of the image
+    if tuple(sizes) != tuple(leading[: len(sizes)]):
         raise ValueError(f"{name} must have shape [F] or [F, *{list(leading)}], got {list(table.shape)}")
-    table = table.reshape(*table.shape, *[1] * (len(leading) - len(given))).expand(table.shape[0], *leading)
+    table = table.reshape(*table.shape, *[1] * (len(leading) - len(sizes))).expand(table.shape[0], *leading)
     return table.reshape(table.shape[0], math.prod(leading))
 
 
 def to_device_async(name: str, table: Tensor, device: torch.device) -> Tensor:
     """Return a small tensor on ``device``, without waiting for the copy.
 
-    Raise a ValueError while a CUDA graph is captured, because each replay would read the CPU's memory, which may be
-    reused.
+    While a CUDA graph is captured, a tensor on the CPU raises a ValueError: each replay of the graph would read its
+    memory, which may be reused by then.
     """
     if table.device.type != "cpu" or device.type != "cuda":
         return table.to(device)

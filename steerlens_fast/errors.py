@@ -1,4 +1,4 @@
-"""Errors of jobs and of single items, exit codes, and the reasons why items fail."""
+"""Exceptions of jobs and of single items, and exit codes."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class BadItem(Exception):
 
 
 def remove_volatile_text(text: str) -> str:
-    """Remove text that differs between runs: addresses of objects, temporary files, process numbers, times.
+    """Remove text that differs between runs, such as addresses and times.
 
     Examples
     --------
@@ -131,12 +131,12 @@ class ModelError(JobError):
 
 
 def is_expected(error: BaseException) -> bool:
-    """Return whether the message of an error explains it, so that its traceback need not be logged."""
+    """Return whether an error's message explains it without a traceback."""
     return isinstance(error, JobError) and not isinstance(error, ModelError)
 
 
 def to_job_error(error: BaseException) -> JobError:
-    """Convert any exception to a JobError, with the exit code ``NO_SPACE`` for a full disk, otherwise ``FATAL``.
+    """Convert any exception to a JobError with an exit code.
 
     Examples
     --------
@@ -161,9 +161,9 @@ TORCHSCRIPT = "TorchScript interpreter"  # occurs in every error message of scri
 
 
 def cause_line(error: BaseException) -> str:
-    """Return the line of an error message that states the cause: the first, or the last for TorchScript.
+    """Return the line of an error message that states the cause.
 
-    The other lines of a TorchScript message quote the model's source code.
+    It is the first line, except for TorchScript, whose messages quote the model's source code before the cause.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Loads the compiled library ``_C``; errors name the cause and the remedy."""
+"""Loads the compiled extension ``_C``; if this fails, the error names the cause and the remedy."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def build_info() -> dict:
 
 
 def torch_mismatch(info: dict, torch_cuda: str | None) -> str:
-    """Return text about the mismatch between a build and torch's CUDA version (None for no CUDA); "" if they match.
+    """Describe how a build does not match torch's CUDA version (None for no CUDA); "" if it does.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def torch_mismatch(info: dict, torch_cuda: str | None) -> str:
 
 
 def no_cuda_reason() -> str:
-    """Return why the ops do not take tensors on a GPU; "" if there are CUDA kernels in this process."""
+    """Return why there are no CUDA kernels in this process; "" if there are."""
     import torch
 
     from . import native
@@ -123,7 +123,9 @@ def no_cuda_reason() -> str:
 
 
 def outdated_error(error: Exception) -> Exception:
-    """Return an ImportError for an error about an op or function that ``_C`` lacks; return other errors unchanged.
+    """Replace an error about an op or function that ``_C`` lacks by an ImportError.
+
+    Other errors are returned unchanged.
 
     Examples
     --------
@@ -158,7 +160,7 @@ def _import_torch() -> None:
 
 
 def _check_version(info: dict) -> None:
-    """Check that extension and Python code have the same version; warn if torch has another CUDA version."""
+    """Check the extension's version, and warn if torch has another CUDA version."""
     if info["version"] != __version__:
         text = (
             f"{PACKAGE} is version {__version__} in {FOLDER}, and its compiled extension {FOLDER / LIBRARY} was built"
@@ -186,10 +188,10 @@ def _warn_if_sources_are_newer() -> None:
 
 
 def _changed_at(path: Path) -> float:
-    """Return when a file was last changed; 0 if it is missing or a dangling link, such as an editor's lock file."""
+    """Return when a file was last changed; 0 if it does not exist."""
     try:
         return path.stat().st_mtime
-    except OSError:
+    except OSError:  # also for a dangling link, such as an editor's lock file
         return 0.0
 
 

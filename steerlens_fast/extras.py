@@ -1,4 +1,4 @@
-"""Imports optional packages when they are first needed; errors name the command that installs them."""
+"""Imports optional packages when they are needed; if one is missing, the error names the command to install it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class MissingExtra(ImportError):
 
 
 def require_extra(extra: str, module: str) -> ModuleType:
-    """Import ``module``; raise :class:`MissingExtra` with the install command if it is missing.
+    """Import an optional module; raise :class:`MissingExtra` if it is missing.
 
     Examples
     --------
@@ -35,7 +35,9 @@ def require_extra(extra: str, module: str) -> ModuleType:
 
 
 def extra_folder(extra: str, package: str) -> Path:
-    """Return the folder of a package without importing it; raise :class:`MissingExtra` where it is missing.
+    """Return the folder of an optional package, without importing it.
+
+    Raise :class:`MissingExtra` if it is missing.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Splits work into cache-sized pieces, and writes large results on CPUs."""
+"""Splits work into cache-sized pieces, and writes large results."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from . import native
 from .ops import real_dtype
 from .torch_internals import has_batched_gradients, has_dispatch_modes, has_transforms
 
-# Bytes of bands in one pass through a filter bank. On a CPU, the bands fit the caches, and the allocator keeps their
-# memory between passes. New memory from the kernel would take longer than the FFTs (measured in bench/). The value for
-# GPUs is not measured yet (bench/cuda.sh measures it). It was chosen so that a frozen morph of 16 x 3 x 224 x 224 takes
-# 140 MiB without frames and model, and at most 256 MiB with the workspace of the FFTs.
+# Bytes of bands in one pass through a filter bank. On a CPU, they fit the caches, and the allocator keeps their memory
+# for the next pass; new memory from the kernel would take longer than the FFTs (measured in bench/). The value for GPUs
+# is not measured yet. It limits the memory of a morph of 16 x 3 x 224 x 224 to 256 MiB, without frames and model.
 CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 128 << 20}
 
-# Bytes of a temporary that is written and read once, small enough for the caches and for memory that is already mapped
+# Bytes of a temporary that is written and read once. On a CPU, it fits the caches.
 SCRATCH_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}
 
 
 @lru_cache(maxsize=1)
 def keep_freed_memory() -> None:
-    """Make glibc keep up to 62 MiB of freed memory, by freeing one block of 31 MiB.
+    """Make glibc keep freed memory, up to 62 MiB, so that passes reuse it.
 
-    The thresholds of glibc grow with the largest block that was freed (mallopt(3), M_MMAP_THRESHOLD). With the initial
-    thresholds, each pass would return its temporaries to the kernel, and get new pages. The block of 31 MiB is never
-    written, so it takes no memory.
+    Otherwise each pass would return its temporaries to the kernel, and get new pages. The thresholds of glibc grow with
+    the largest block that was freed (mallopt(3), M_MMAP_THRESHOLD), so freeing one block of 31 MiB raises them. The
+    block is never written, so it takes no memory.
 
     The thresholds apply to the whole process. STEERLENS_KEEP_FREED_MEMORY=0 leaves them unchanged; then the ops do not
     keep the memory of freed results either (csrc/recycled_memory.h).
@@ -50,14 +49,17 @@ def fits_one_pass(size: int, device: torch.device) -> bool:
 
 
 def chunks(count: int, item_bytes: int, device: torch.device) -> list[slice]:
-    """Return slices of ``count`` items, of nearly equal lengths, each small enough for one pass."""
+    """Return slices of ``count`` items, each small enough for one pass.
+
+    Their lengths are nearly equal.
+    """
     if device.type == "cpu":
         keep_freed_memory()
     return _even_slices(count, max(1, _pass_bytes(device) // max(item_bytes, 1)))
 
 
 def scratch_chunks(tensor: Tensor) -> list[slice]:
-    """Return slices of a tensor's first dimension, each small enough for a temporary (SCRATCH_BYTES)."""
+    """Return slices of a tensor's first dimension, each of at most SCRATCH_BYTES."""
     item_bytes = tensor[:1].numel() * tensor.itemsize
     size = SCRATCH_BYTES.get(tensor.device.type, SCRATCH_BYTES["cuda"])
     return _even_slices(len(tensor), max(1, size // max(item_bytes, 1)))
@@ -70,7 +72,7 @@ def _even_slices(count: int, max_length: int) -> list[slice]:
 
 
 def new_output(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return an uninitialised tensor; on the CPU, a large tensor has huge pages if the kernel allows them."""
+    """Return an uninitialised tensor for results, on a CPU with huge pages if possible."""
     t = torch.empty(shape, dtype=dtype, device=device)
     if is_plain_cpu(t):
         native.advise_huge_pages(t.data_ptr(), t.numel() * t.itemsize)
@@ -78,9 +80,10 @@ def new_output(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -
 
 
 def store(out: Tensor, values: Tensor, bounds: tuple[float, float] | None = None) -> None:
-    """Copy ``values``, clipped to ``bounds``, to ``out``, a large result that is not read again soon.
+    """Copy ``values`` to ``out``, clipped to ``bounds``.
 
-    If ``values`` is complex and ``out`` is real, the real part is copied.
+    If ``values`` is complex and ``out`` is real, the real part is copied. On a CPU, the copy bypasses the caches, since
+    ``out`` is a large result that is not read again soon.
     """
     takes_real = values.is_complex() and not out.is_complex()
     plain = is_plain_cpu(out) and is_plain_cpu(values) and out.is_contiguous() and values.is_contiguous()
@@ -103,18 +106,24 @@ def store(out: Tensor, values: Tensor, bounds: tuple[float, float] | None = None
 
 
 def is_untraced() -> bool:
-    """Return whether memory may be used directly: no tracer, dispatch mode or torch.func transform is active."""
+    """Return whether no tracer, dispatch mode or torch.func transform is active.
+
+    Only then may the memory of a tensor be used directly.
+    """
     has_modes = has_dispatch_modes() or has_transforms() or has_batched_gradients()
     return not has_modes and not torch.jit.is_tracing()
 
 
 def is_plain_cpu(t: Tensor) -> bool:
-    """Return whether a tensor is on the CPU, and its memory has its values and may be used directly."""
+    """Return whether a tensor is on the CPU, and its memory may be used directly."""
     return has_plain_memory(t) and t.device.type == "cpu" and is_untraced()
 
 
 def has_plain_memory(t: Tensor) -> bool:
-    """Return whether a tensor's memory has its values, unlike that of subclasses and lazy conjugates or negatives."""
+    """Return whether a tensor's memory has its values.
+
+    It does not for subclasses, and for lazy conjugates and negatives.
+    """
     return type(t) is Tensor and not t.is_conj() and not t.is_neg()
 
 
@@ -122,7 +131,7 @@ def has_plain_memory(t: Tensor) -> bool:
 def threads(count: int | None) -> Iterator[None]:
     """Set the number of torch's threads within the block; None leaves it unchanged.
 
-    One thread is best for small tensors. More threads are not faster, and much slower if other processes use the cores.
+    For small tensors, more than one thread is not faster, and much slower if other processes use the cores.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)

@@ -1,8 +1,8 @@
-"""Loads the compiled libraries, which registers the ops; other functions of ``_C`` are called through ctypes.
+"""Loads the compiled libraries, which registers the ops with torch.
 
-The libraries are plain shared libraries, not Python modules, so one build works with every version of Python. ``_C``
-has the ops for CPUs. ``_C_cuda``, if it was built, has the CUDA kernels, and is loaded if torch has the same major
-version of CUDA.
+``_C`` has the ops for CPUs. ``_C_cuda``, if it was built, has the CUDA kernels. It is loaded if torch has the same
+major version of CUDA. Both are plain shared libraries, not Python modules, so that one build works with every version
+of Python; functions that are not ops are called through ctypes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _build_info = _function("build_info", ctypes.c_char_p)
 _cpu_capability = _function("cpu_capability", ctypes.c_char_p)
 _invalid_cpu_capability = _function("invalid_cpu_capability", ctypes.c_char_p)
 
-# The bytes of all idle blocks (csrc/recycled_memory.h), and a function that frees these blocks.
+# Freed results whose memory is kept for reuse (csrc/recycled_memory.h): their bytes, and a function that frees them.
 idle_bytes = _function("idle_bytes", ctypes.c_int64)
 free_idle_blocks = _function("free_idle_blocks", None)
 
@@ -55,16 +55,16 @@ _STREAM_REAL = (_ADDRESS, _ADDRESS, _COUNT, ctypes.c_int64, ctypes.c_double, cty
 stream_real_float = _function("stream_real_float", None, *_STREAM_REAL)
 stream_real_double = _function("stream_real_double", None, *_STREAM_REAL)
 
-# Whether the ops on whole planes take planes and bands with a side of this many samples, on a CPU.
+# Whether the ops on whole planes support a side of this many samples, on a CPU.
 plane_side_supported = _function("plane_side_supported", ctypes.c_bool, ctypes.c_int64)
-# How many floats a SIMD vector of the ops on whole planes has; 0 if this CPU or build has no such ops.
+# The number of floats in a SIMD vector of the ops on whole planes; 0 if this CPU or build has no such ops.
 SIMD_WIDTH: int = _function("simd_width", ctypes.c_int64)()
-# The number of parallel loops that the ops have run in this process. At the end of each, threads wait for the slowest.
+# The number of parallel loops that the ops have run in this process, for tests and benchmarks: threads wait after each.
 parallel_regions = _function("parallel_regions", ctypes.c_int64)
 
 
 def build_info() -> dict:
-    """Return how the libraries were built, and as ``cpu_capability`` which CPU kernels this process uses."""
+    """Return how the libraries were built, and which CPU kernels this process uses."""
     info: dict = dict(line.split("=", 1) for line in _build_info().decode().splitlines())
     return info | {"cuda": bool(info["nvcc"]), "cpu_capability": _cpu_capability().decode()}
 
@@ -86,7 +86,7 @@ HAS_CUDA = _has_matching_cuda()  # whether there are CUDA kernels in this proces
 if HAS_CUDA:
     _load(CUDA_LIBRARY)
 
-# The largest side of planes and bands that the ops on whole planes take (csrc/args/planes.h), by device type; 0 if
-# there are no such ops.
+# The largest side of planes that the ops on whole planes support (csrc/args/planes.h), by device type; 0 if there are
+# no such ops.
 CUDA_PLANE_SIDE = 256
 LARGEST_PLANE_SIDE = {"cpu": 1 << 14 if SIMD_WIDTH else 0, "cuda": CUDA_PLANE_SIDE if HAS_CUDA else 0}

@@ -1,8 +1,8 @@
-"""Shortens the time that OpenMP's threads spin while they wait, in the command and in the workers of jobs.
+"""Keeps waiting threads from taking the CPU, in the command and in the workers of jobs.
 
-Threads that spin take cores from other processes. The libgomp in torch's wheels reads the spin count from the
-environment when it is loaded. With a short spin count, a job next to a busy process was 3 times as fast; without other
-processes, its time changed by less than 2 %.
+The threads of OpenMP (libgomp in torch's wheels) spin while they wait, which takes cores from other processes. A
+variable in the environment shortens this; it is read when libgomp is loaded. With it, a job next to a busy process was
+3 times as fast; without other processes, its time changed by less than 2 %.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ SPIN_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # settin
 
 
 def short_spin(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables to add to an environment for a short spin count; none if the user has set one."""
+    """Return the variables to add to an environment; none if the user has set one."""
     return {} if any(name in environment for name in SPIN_SETTINGS) else SHORT_SPIN
 
 
 def shorten_spin_of_command() -> None:
-    """Set a short spin count in this process if it is the command; programs that import the package are not changed.
+    """Set the variable in this process if it is the command.
 
-    It has no effect after torch has been imported.
+    Programs that import the package are not changed. After torch has been imported, this has no effect.
     """
     if _is_command():
         os.environ.update(short_spin(os.environ))

@@ -1,7 +1,7 @@
-"""All private functions of torch that this package uses, each with a fallback for a torch that does not have it.
+"""All private functions of torch that this package uses, each with a fallback.
 
-One binary runs with every torch from 2.10 on, and private names may disappear in any release. A fallback is correct,
-but may be slower. No other file of the package uses private names of torch.
+Private names may disappear in any release of torch. A fallback is correct, but may be slower. No other file of the
+package uses private names of torch.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _pytree = _private("torch.utils", "_pytree")
 
 
 def has_dispatch_modes() -> bool:
-    """Return whether a dispatch mode is active (fake tensors, a tracer, a FLOP counter). Fallback: True."""
+    """Return whether a dispatch mode is active, such as fake tensors or a tracer. Fallback: True."""
     return _count_modes is None or _count_modes() > 0
 
 
@@ -66,17 +66,19 @@ def is_exporting() -> bool:
 
 
 def below_autograd() -> AbstractContextManager:
-    """Return a context in which ops skip autograd, whose Python code takes as long as a small op.
+    """Return a context in which ops skip autograd.
 
-    Use it only for code that records no derivatives. Fallback: a context that does nothing.
+    The Python code of an op's autograd takes as long as a small op. Use the context only for code that records no
+    derivatives. Fallback: a context that does nothing.
     """
     return nullcontext() if _below_autograd is None else _below_autograd()
 
 
 def has_batched_gradients() -> bool:
-    """Return whether autograd computes batched gradients (``is_grads_batched``, ``vectorize``). Fallback: False.
+    """Return whether autograd computes batched gradients. Fallback: False.
 
-    With the fallback, ops on batched gradients raise torch's own error.
+    These are requested by ``is_grads_batched`` or ``vectorize``. With the fallback, ops on batched gradients raise
+    torch's own error.
     """
     return _vmap_key is not None and _key_included(_vmap_key)
 
@@ -87,7 +89,7 @@ def is_batched_gradient(t: torch.Tensor) -> bool:
 
 
 def over_batched_gradients(function: Callable, tensors: Sequence[torch.Tensor]):
-    """Return ``function(*tensors)`` of batched gradients, computed by ``torch.func.vmap``.
+    """Call ``function(*tensors)`` on batched gradients by ``torch.func.vmap``.
 
     ``torch.func.vmap`` supports more functions than the batching of autograd. The result is a batched tensor, or a list
     or tuple of batched tensors. Fallback: the function is called directly.
@@ -109,7 +111,7 @@ def in_forward_mode() -> bool:
 
 
 def outside_modes(function: Callable, *args):
-    """Return ``function(*args)``, called outside of inference mode, dispatch modes and transforms.
+    """Call ``function(*args)`` outside of inference mode, dispatch modes and transforms.
 
     The tensors that the function creates are then ordinary tensors. Under a transform, and as a fallback, the function
     is called in a new thread, where no mode or transform is active.
@@ -140,7 +142,7 @@ def _in_thread(function: Callable, *args):
 
 
 def constant_when_traced(function: Callable) -> Callable:
-    """Return the function, marked so that ``torch.compile`` takes its result as a constant.
+    """Mark a function, so that ``torch.compile`` takes its result as a constant.
 
     This has the effect of ``torch.compiler.assume_constant_result``, which would import torch._dynamo and thereby take
     a second. Fallback, if the compiler reads another attribute: the public decorator.
@@ -182,7 +184,7 @@ def eager(reason: str) -> Callable:
 
 
 def with_static_sizes(t: torch.Tensor) -> torch.Tensor:
-    """Mark a constant so that ``torch.compile(dynamic=True)`` reads its sizes as numbers, not as symbols.
+    """Mark a constant, so that ``torch.compile(dynamic=True)`` reads its sizes as numbers.
 
     This has the effect of ``torch._dynamo.mark_static``, which accepts only traced tensors during compilation. There is
     no fallback: if the compiler reads another attribute, compilation with ``dynamic=True`` may fail.
@@ -192,7 +194,10 @@ def with_static_sizes(t: torch.Tensor) -> torch.Tensor:
 
 
 def read_pt2(path: str):
-    """Return the archive of an exported program, a context with ``get_file_names()`` and ``read_bytes(name)``."""
+    """Open the archive of an exported program.
+
+    The result is a context with ``get_file_names()`` and ``read_bytes(name)``.
+    """
     reader = _private("torch.export.pt2_archive._package", "PT2ArchiveReader")
     return (reader or _ZipReader)(path)
 
@@ -218,7 +223,7 @@ class _ZipReader:
 
 
 def register_container(kind: type, names: tuple[str, ...], flatten: Callable, unflatten: Callable) -> bool:
-    """Register a class as a pytree, so that torch.func, torch.compile and torch.export see its fields ``names``.
+    """Register a class as a pytree, so that torch's transforms see its fields ``names``.
 
     Return whether it was registered. Fallback: it is not.
     """

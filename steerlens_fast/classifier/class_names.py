@@ -15,12 +15,12 @@ LEFT_TO_RIGHT = "\u200e"  # an invisible character
 
 
 def as_class_names(where: str, value) -> list[str]:
-    """Return class names as a list; for other values, raise a TypeError or ValueError that begins with ``where``.
+    """Check class names, and return them as a list.
 
     Parameters
     ----------
     where : str
-        The name of the argument or attribute.
+        The name of the argument or attribute, for error messages.
     value : sequence of str, or mapping from 0, 1, ... to str
 
     Examples
@@ -54,9 +54,9 @@ def own_class_names(model) -> list[str] | None:
 
 
 def short_names(names: Sequence[str] | None) -> list[str] | None:
-    """Return the first synonym of each name, such as "tabby" for "tabby, tabby cat", if it is unique.
+    """Return short class names: "tabby" for "tabby, tabby cat".
 
-    If two classes have one first synonym, their whole names are returned.
+    If two classes would have the same short name, their whole names are returned.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""``Classifier``: outputs and gradients of a model, without side effects on the model or its process."""
+"""``Classifier`` computes outputs and gradients of a model, without side effects."""
 
 from __future__ import annotations
 
@@ -29,22 +29,16 @@ MIN_LOGITS = 8  # with fewer logits, all of them could be between 0 and 1 by cha
 
 
 class Classifier:
-    """A classifier that is run, and differentiated with respect to its images, without side effects.
+    """Runs a model and differentiates it with respect to images, without side effects.
 
     Calls do not change training flags, ``requires_grad``, ``param.grad``, hooks, buffers, random number generators,
-    grad mode or inputs. The generators are those of torch (on the CPU and on the CUDA devices in use), Python and
-    numpy, and those that are attributes of modules. Modules that a plain function uses are not known, and are not
-    protected.
-
-    If another thread forks the process during a call, the fork waits up to 1 second for the end of the call. If the
-    call takes longer, the child has the buffers from before the call. Then the states of its generators are undefined,
-    and a generator from which the call was drawing may be locked forever.
+    grad mode or inputs. Modules that a plain function uses are not known, and therefore not protected.
 
     Parameters
     ----------
     model : torch.nn.Module, ExportedProgram or callable
-        Maps images (and ``args``) to class scores [N, classes, ...], or to an object that contains the scores as the
-        attribute ``logits``, as the key "logits" of a mapping, or as the first entry of a tuple or list.
+        Maps images (and ``args``) to class scores [N, classes, ...]. The scores may also be the attribute ``logits``,
+        the item "logits" of a mapping, or the first entry of a tuple or list.
     preprocessing : callable, optional
         A function that is applied to each batch of images before the model, for example a normalisation. If the model
         is a module with a single floating-point dtype, the inputs of the model are cast to this dtype.
@@ -61,6 +55,15 @@ class Classifier:
     ------
     TypeError, ValueError
         If model or preprocessing is not callable, or task is unknown.
+
+    Notes
+    -----
+    The protected generators are those of torch (on the CPU and on the CUDA devices in use), Python and numpy, and those
+    that are attributes of modules.
+
+    If another thread forks the process during a call, the fork waits up to 1 second for the end of the call. If the
+    call takes longer, the child has the buffers from before the call. Then the states of its generators are undefined,
+    and a generator from which the call was drawing may be locked forever.
 
     Examples
     --------
@@ -118,7 +121,7 @@ class Classifier:
     def gradient(
         self, images: Tensor, loss: Losses, args=(), batch: int | None = None, *, stream: RandomStream | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return the gradient of the sum of all samples' losses with respect to the images, and the outputs.
+        """Return the gradient of the summed losses with respect to the images, and the outputs.
 
         The model is called once per batch.
 
@@ -127,10 +130,9 @@ class Classifier:
         images, args, batch, stream
             As for :meth:`outputs`.
         loss : callable
-            ``loss(outputs, at) -> [n]``, a loss for each of the samples ``images[at]``. Its arguments are the outputs
-            [n, classes, ...] of these samples, with their autograd graph, and the slice ``at``. Instead of losses, it
-            may return a tuple: a tensor that depends on the outputs, and the gradient of the summed losses with respect
-            to this tensor.
+            ``loss(outputs, at) -> [n]``, a loss for each of the samples ``images[at]``. ``outputs`` [n, classes, ...]
+            are the outputs of these samples, with their autograd graph. Instead of losses, it may return a tuple: a
+            tensor that depends on the outputs, and the gradient of the summed losses with respect to this tensor.
 
         Returns
         -------
@@ -148,10 +150,10 @@ class Classifier:
             return gradient, outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def session(self, images: Tensor) -> RandomStream:
-        """Return a stream of random numbers that successive calls continue.
+        """Return a stream of random numbers for successive calls.
 
-        It starts at the state of the caller's generators, or at :attr:`seed`. If calls share a stream, a model with
-        dropout draws a new mask in each call. Otherwise it draws the same mask in each call.
+        If calls share a stream, a model with dropout draws a new mask in each call. Otherwise it draws the same mask in
+        each call. The stream starts at the state of the caller's generators, or at :attr:`seed`.
         """
         modules = self._modules()
         return RandomStream([images.device, *(p.device for m in modules for p in m.parameters())], modules, self.seed)
@@ -214,13 +216,13 @@ class Classifier:
         return gradient, outputs.detach().clone()  # cloned, since a compiled model may reuse the memory of its outputs
 
     def _forward(self, images: Tensor, args, at: slice, count: int) -> Tensor:
-        given = images if self.preprocessing is None else self.preprocessing(images)
-        if given is None:
+        inputs = images if self.preprocessing is None else self.preprocessing(images)
+        if inputs is None:
             raise TypeError("preprocessing must return the inputs of the model, got None")
-        self._check_device(given)
-        given = cast_for(self.model, given)
-        with explain_mismatch(self.model, given):
-            outputs = self.model(given, *_split_args(args, at, count))
+        self._check_device(inputs)
+        inputs = cast_for(self.model, inputs)
+        with explain_mismatch(self.model, inputs):
+            outputs = self.model(inputs, *_split_args(args, at, count))
         return class_scores(outputs, len(images), self.task)
 
     def _check_device(self, images) -> None:
@@ -234,7 +236,7 @@ class Classifier:
 
 
 def _gradient(losses: Tensor | tuple[Tensor, Tensor], leaf: Tensor) -> Tensor | None:
-    """Return the gradient of the summed losses, for a return value of a loss of :meth:`Classifier.gradient`."""
+    """Return the gradient of the summed losses; see :meth:`Classifier.gradient` for ``losses``."""
     start, gradient = losses if isinstance(losses, tuple) else (losses.sum(), None)
     return torch.autograd.grad(start, leaf, gradient, allow_unused=True)[0] if start.requires_grad else None
 

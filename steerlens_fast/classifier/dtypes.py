@@ -17,7 +17,7 @@ MISMATCH = re.compile(r"dtype|scalar type|Input type \(|same device|data type", 
 
 
 def module_of(model) -> Module | None:
-    """Return a module itself, or the module of a bound method; None for a plain function."""
+    """Return the module of a model, which is a module or one of its methods; None for a function."""
     owner = getattr(model, "__self__", model)
     return owner if isinstance(owner, Module) else None
 
@@ -30,7 +30,7 @@ def floating_dtypes(model) -> list[torch.dtype]:
 
 
 def cast_for(model, images):
-    """Return images in the model's floating-point dtype, or unchanged if the model has several dtypes or none."""
+    """Return images in the model's floating-point dtype, if it has exactly one."""
     dtypes = floating_dtypes(model)
     if len(dtypes) != 1 or not isinstance(images, Tensor) or not images.is_floating_point():
         return images
@@ -39,15 +39,15 @@ def cast_for(model, images):
 
 @contextmanager
 def explain_mismatch(model, images) -> Iterator[None]:
-    """Replace torch's errors about different dtypes or devices by a TypeError that names images and model."""
+    """Replace torch's errors about different dtypes or devices by a clearer TypeError."""
     try:
         yield
     except (RuntimeError, TypeError) as error:
         line = cause_line(error)
         if isinstance(error, torch.OutOfMemoryError) or "memory" in line or not MISMATCH.search(line):
             raise
-        given = f"{images.dtype} on {images.device}" if isinstance(images, Tensor) else type(images).__name__
+        kind = f"{images.dtype} on {images.device}" if isinstance(images, Tensor) else type(images).__name__
         known = ", ".join(map(str, floating_dtypes(model))) or "unknown"
         hint = "images are not cast for a model with several or unknown dtypes"
-        text = f"model must accept images of {given} (its floating-point dtype: {known}), got {line!r}"
+        text = f"model must accept images of {kind} (its floating-point dtype: {known}), got {line!r}"
         raise TypeError(f"{text}; {hint}: cast them in preprocessing=") from error

@@ -1,4 +1,8 @@
-"""Protects random number generators and buffers from a model's side effects, also if the process is forked."""
+"""Protects random number generators and buffers from side effects of a model.
+
+They are shared by the whole process. So only one thread at a time runs a model, and a fork during a model call needs
+care: the child must get the original buffers, and no lock that stays locked forever.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +38,10 @@ RESEND_SECONDS = 0.01  # interval between checks of whether a fork has returned
 
 
 class ForkSafeLock:
-    """A re-entrant thread lock that is free in a forked child, even if another thread held it during the fork.
+    """A re-entrant thread lock that is free in a forked child.
 
-    The other thread does not exist in the child, and would never release the lock. The child also calls the functions
-    passed to :meth:`undone_by`, which the other thread would have called.
+    An ordinary lock that another thread held during the fork would stay locked in the child, where that thread does not
+    exist. The child also calls the functions passed to :meth:`undone_by`, which that thread would have called.
     """
 
     def __init__(self):
@@ -69,7 +73,7 @@ class ForkSafeLock:
 
     @contextmanager
     def undone_by(self, undo: Callable[[], None]) -> Iterator[None]:
-        """Call ``undo`` at the end of the block, and in a child that another thread forks during the block.
+        """Call ``undo`` at the end of the block, and in a child that is forked during the block.
 
         ``undo`` must not use the generators of torch or numpy, whose mutexes may be locked forever in the child.
         """
@@ -81,7 +85,7 @@ class ForkSafeLock:
             undo()
 
     def after_fork(self) -> None:
-        """Free the lock and call the undo functions in a forked child, unless the forking thread holds the lock."""
+        """In a forked child, free the lock and call the undo functions, unless this thread holds the lock."""
         if self._owner == get_ident():
             return  # this thread holds the lock, continues in the child, and will release it
         undo, self._undo = self._undo, []
@@ -90,7 +94,7 @@ class ForkSafeLock:
 
 
 def _call_all(functions: Iterable[Callable[[], None]]) -> None:
-    """Call all functions, the last one first, even if one raises an error; then raise the error."""
+    """Call all functions, the last one first; raise an error only after the last call."""
     with ExitStack() as stack:
         for function in functions:
             stack.callback(function)
@@ -109,7 +113,10 @@ class _Waits:
         self.warned = False
 
     def acquire(self) -> bool:
-        """Acquire the model lock if the running model call ends in time; wait for each call only once."""
+        """Acquire the model lock if the running model call ends in time.
+
+        A fork waits only once for the same call.
+        """
         if MODEL_LOCK.acquire(timeout=0):
             return True
         call = MODEL_LOCK.holds
@@ -156,18 +163,20 @@ def _signals_recorded(received: list[int]) -> Iterator[None]:
 
 
 def _before_fork() -> None:
-    """Wait until no model is running, since it may hold a generator's mutex, which would stay locked in the child.
+    """Wait until no model is running.
 
-    The wait has a limit, because the model call may itself wait for the thread that forks. Hooks before a fork run in
-    reverse order of their registration, so modules that were imported earlier, for example logging, acquire their locks
-    after this function.
+    A running model may hold a generator's mutex, which would stay locked in the child. The wait has a limit, because
+    the model call may itself wait for the thread that forks.
+
+    Hooks before a fork run in reverse order of their registration, so modules that were imported earlier, for example
+    logging, acquire their locks after this function.
     """
     FORK.holds_lock, FORK.signals = False, []
     FORK.holds_lock = WAITS.acquire()
 
 
 def _after_fork_in_parent() -> None:
-    """Release the lock, and start a thread that sends the recorded signals when the fork has returned."""
+    """Release the lock, and send the recorded signals once the fork has returned."""
     if FORK.holds_lock:
         MODEL_LOCK.release()
     if FORK.signals:
@@ -214,7 +223,7 @@ class _GlobalGenerator:
         self._state = None
 
     def read(self):
-        """Return the state; the object of the last call if no number was drawn since then."""
+        """Return the state: the same object as in the last call if no number was drawn since."""
         memory = self._memory()
         if memory is None or memory != self._bytes:
             self._bytes, self._state = memory, self._read()
@@ -231,10 +240,10 @@ def _torch_memory() -> bytes:
 
 
 def _python_memory() -> bytes | None:
-    """Return the position and key in the memory of the C object, after the header of all objects.
+    """Return the position and key of Python's generator, from the memory of the C object.
 
-    Return None while ``random.gauss`` has stored a second number, because drawing this number does not change the
-    memory.
+    They follow the header of all objects. Return None while ``random.gauss`` has stored a second number, because
+    drawing this number does not change the memory.
     """
     generator = random.getstate.__self__
     if not _PYTHON_MEMORY_IS_KNOWN or generator.gauss_next is not None:
@@ -252,7 +261,7 @@ def _python_memory_is_known() -> bool:
 
 
 def _numpy_memory() -> bytes | None:
-    """Return the key and the position of the generator; None if it is of another kind.
+    """Return the key and the position of numpy's generator; None for another kind of generator.
 
     Drawing a second normal number that is stored (``has_gauss``) does not change them.
     """
@@ -352,7 +361,7 @@ def _global_generators(devices: Iterable[torch.device]) -> Iterator[Accessors]:
 
 
 def _cuda_generator(device: torch.device) -> Accessors:
-    """Return the accessors of a GPU's generator, which do nothing in a forked child: it cannot use CUDA."""
+    """Return the accessors of a GPU's generator. They do nothing in a forked child, which cannot use CUDA."""
     process = os.getpid()
 
     def read() -> Tensor | None:
@@ -384,7 +393,8 @@ def _generators_in(modules: Iterable[Module]) -> Iterator[Accessors]:
 
 
 def _seed_generators(devices: Iterable[torch.device], seed: tuple) -> None:
-    """Seed torch, Python and numpy; ``torch.manual_seed`` would also seed GPUs that are not in use."""
+    """Seed torch, Python and numpy."""
+    # torch.manual_seed would also seed GPUs that are not in use.
     number = int.from_bytes(sha256(repr(seed).encode()).digest()[:8], "big") >> 1
     torch.default_generator.manual_seed(number)
     for device in devices:
@@ -397,10 +407,10 @@ def _seed_generators(devices: Iterable[torch.device], seed: tuple) -> None:
 
 @contextmanager
 def private_buffers(modules: Iterable[Module]) -> Iterator[None]:
-    """Replace the buffers of modules by copies in the block, and put the original buffers back afterwards.
+    """Give modules copies of their buffers within the block, and the original buffers afterwards.
 
-    If the values were copied back instead, an autograd graph of the caller that has saved a buffer would become
-    invalid. Buffers that were None are set to None again. Buffers that a forward pass has registered are removed.
+    Buffers that a forward pass has registered are removed. If values were copied back instead, a graph of the caller
+    that has saved a buffer would become invalid.
     """
     held = [(m, dict(m._buffers.items())) for root in modules for m in root.modules()]
     copies = {id(b): b.detach().clone() for _, buffers in held for b in buffers.values() if b is not None}
@@ -422,27 +432,30 @@ def _put_back(held: list[tuple[Module, dict[str, Tensor | None]]]) -> None:
 
 
 def in_training(module: Module) -> bool:
-    """Return whether a submodule other than WRAPPERS is in training mode; modules without a flag are not."""
+    """Return whether a submodule other than WRAPPERS is in training mode."""
     return any(getattr(m, "training", False) for m in module.modules() if type(m) not in WRAPPERS)
 
 
 def may_write(module: Module) -> bool:
-    """Return whether the module may write its buffers, as modules in eval mode may, too.
+    """Return whether a module may write its buffers.
 
-    The answer is False for a compiled module in eval mode. Its CUDA graphs contain the addresses of its buffers, and
-    would be recorded again for copies of the buffers.
+    Modules in eval mode may, too. A compiled module in eval mode is assumed not to: its CUDA graphs contain the
+    addresses of its buffers, and would be recorded again for copies of the buffers.
     """
     compiled = any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in module.modules())
     return in_training(module) or not compiled
 
 
 def is_exported(model) -> bool:
-    """Return whether a model is the module of an ExportedProgram, whose training flags have no meaning."""
+    """Return whether a model is the module of an ExportedProgram.
+
+    Its training flags have no meaning.
+    """
     return isinstance(model, torch.fx.GraphModule) and "eval" in vars(model)
 
 
 def warning_stacklevel() -> int:
-    """Return the ``stacklevel`` at which a warning names the first line outside of this package and torch."""
+    """Return the ``stacklevel`` of warnings about the first line outside of this package and torch."""
     ours, level = (__name__.partition(".")[0], "torch"), 1
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ours:

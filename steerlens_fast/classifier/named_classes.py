@@ -1,4 +1,4 @@
-"""Finds the numbers of classes by their names, and makes messages about unknown and ambiguous names."""
+"""Finds the numbers of classes by their names."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ Lookup = tuple[Callable[[Names], list[tuple[str, ...]]], Names]
 
 
 def full_names(names: Names) -> list[tuple[str, ...]]:
-    """Return the names of each class as a tuple, which has only its full name."""
+    """Return the full name of each class, as a tuple."""
     return [(name,) for name in names or []]
 
 
 def synonyms(names: Names) -> list[tuple[str, ...]]:
-    """Return the names of each class as a tuple of synonyms, which commas separate, as in ImageNet."""
+    """Return the synonyms in the name of each class. Commas separate them, as in ImageNet."""
     return [tuple(part.strip() for part in name.split(",")) for name in names or []]
 
 
 def find_class(name: str, lookups: Sequence[Lookup], where: str = "") -> int | None:
-    """Return the number of the class with a name; None if there is none. The first lookup that has the name counts.
+    """Return the number of the class with a name; None if there is none.
+
+    The lookups are tried in order.
 
     Raises
     ------
@@ -55,7 +57,7 @@ def unknown_class(
     keywords: Sequence[str] = (),
     where: str = "",
 ) -> str:
-    """Return the end of a message about an unknown name, with similar names and some of the existing names.
+    """Return the end of a message about an unknown name: similar names, and some existing names.
 
     Parameters
     ----------
@@ -84,7 +86,7 @@ def shorten(names: Sequence) -> str:
 
 
 def _suggest_containing(value: str, names: list[str]) -> str:
-    """Return the end of a message with the names that contain ``value`` as a word in any case; "" if there are none.
+    """Return the end of a message: names that contain ``value`` as a word, in any case; "" if there are none.
 
     Examples
     --------
@@ -92,6 +94,6 @@ def _suggest_containing(value: str, names: list[str]) -> str:
     ("; did you mean 'tiger cat' or 'Egyptian cat'?", '')
     """
     word = re.compile(rf"\b{re.escape(value)}\b", re.IGNORECASE)
-    found = [repr(name) for name in names if word.search(name) and "," not in name]  # single synonyms only
-    more = f" or {len(found) - MAX_NAMES} others" if len(found) > MAX_NAMES else ""
-    return f"; did you mean {' or '.join(found[:MAX_NAMES])}{more}?" if found else ""
+    close = [repr(name) for name in names if word.search(name) and "," not in name]  # single synonyms only
+    more = f" or {len(close) - MAX_NAMES} others" if len(close) > MAX_NAMES else ""
+    return f"; did you mean {' or '.join(close[:MAX_NAMES])}{more}?" if close else ""

@@ -1,4 +1,4 @@
-"""Objectives: losses of a classifier's outputs, which are lower if the outputs favour the target.
+"""Objectives: losses that are lower if a classifier's outputs favour the target.
 
 There is one loss per sample. The gradient is that of the sum over samples, since with a mean, gradients would be
 smaller in larger batches.
@@ -61,7 +61,7 @@ NEED_TWO_CLASSES = ("nll", "margin", "log-probability")  # with one class, these
 
 
 def check_objective(objective: str | Loss) -> str | Loss:
-    """Check an objective: a key of OBJECTIVES, or a callable (outputs, target) -> loss [N]."""
+    """Check an objective: a key of OBJECTIVES, or a callable."""
     if callable(objective):
         return objective
     if not isinstance(objective, str):
@@ -119,11 +119,11 @@ def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor,
 def gradient_start(
     objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor, task: str = "multiclass"
 ) -> tuple[Tensor, Tensor]:
-    """Return a tensor that depends on the outputs, and the gradient of the summed :func:`loss` with respect to it.
+    """Return where the backward pass of :func:`loss` starts: a tensor, and the gradient with respect to it.
 
-    ``torch.autograd.grad`` computes the gradient with respect to images from these two tensors. For "nll", they are the
-    outputs and a gradient that is computed without an autograd graph. For a small model, autograd would spend more time
-    in the graph of the loss than in the graph of the model.
+    ``torch.autograd.grad`` continues from there to the images. For "nll", these are the outputs and their gradient,
+    computed without an autograd graph: for a small model, autograd would spend more time in the graph of the loss than
+    in the graph of the model.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Finds the class scores in the return value of a model, and converts those of binary and multilabel models."""
+"""Finds the class scores in the return value of a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ ONE_LOGIT = "for one logit per image set task='binary' (on the command line --ta
 
 
 def class_scores(outputs, count: int, task: str = "multiclass") -> Tensor:
-    """Return the scores in the return value of a model for ``count`` images, checked and with a class axis.
+    """Return the class scores in the return value of a model, checked.
+
+    Scores of binary and multilabel models are converted, so that a softmax over axis 1 gives the probabilities of all
+    tasks.
 
     Parameters
     ----------
@@ -32,9 +35,9 @@ def class_scores(outputs, count: int, task: str = "multiclass") -> Tensor:
     Returns
     -------
     Tensor
-        Scores, whose softmax over axis 1 gives the probabilities. "multiclass": the scores of the model,
-        [N, classes, ...]. "binary": [N, 2, ...] with -z/2 and z/2 for a logit z, so that class 1 has the probability
-        sigmoid(z). "multilabel": [N, 2, L, ...] with -z/2 (label absent) and z/2 (label present).
+        "multiclass": the scores of the model, [N, classes, ...]. "binary": [N, 2, ...] with -z/2 and z/2 for a logit z,
+        so that class 1 has the probability sigmoid(z). "multilabel": [N, 2, L, ...] with -z/2 (label absent) and z/2
+        (label present).
 
     Raises
     ------
@@ -79,15 +82,15 @@ def number_of_classes(scores: Tensor, task: str = "multiclass") -> int:
 
 
 def _tensor_in(outputs) -> Tensor:
-    found = outputs
+    container = outputs
     for _ in range(MAX_LEVELS):
-        if isinstance(found, Tensor):
-            return found
-        inner = _content(found)
-        if inner is None or inner is found:
+        if isinstance(container, Tensor):
+            return container
+        content = _content(container)
+        if content is None or content is container:
             break
-        found = inner
-    raise TypeError(f"model must return scores [N, classes, ...] or logits, got {_described(outputs, found)}")
+        container = content
+    raise TypeError(f"model must return scores [N, classes, ...] or logits, got {_described(outputs, container)}")
 
 
 def _content(outputs):
@@ -99,26 +102,23 @@ def _content(outputs):
     return outputs[0] if isinstance(outputs, (tuple, list)) and outputs else None
 
 
-def _described(outputs, found) -> str:
-    """Return text about a return value without scores, and about the container that was searched last."""
-    if isinstance(found, Mapping):
-        inner = f"{type(found).__name__} with keys {list(found)}"
-    elif isinstance(found, (tuple, list)):
-        inner = (
-            f"{type(found).__name__} that begins with {type(found[0]).__name__}"
-            if found
-            else f"an empty {type(found).__name__}"
-        )
-    elif dataclasses.is_dataclass(found):
-        values = {field.name: type(getattr(found, field.name)).__name__ for field in dataclasses.fields(found)}
-        inner = f"{type(found).__name__} with fields {values}"
+def _described(outputs, container) -> str:
+    """Describe a return value without scores, and the innermost container that was searched."""
+    kind = type(container).__name__
+    if isinstance(container, Mapping):
+        inner = f"{kind} with keys {list(container)}"
+    elif isinstance(container, (tuple, list)):
+        inner = f"{kind} that begins with {type(container[0]).__name__}" if container else f"an empty {kind}"
+    elif dataclasses.is_dataclass(container):
+        values = {field.name: type(getattr(container, field.name)).__name__ for field in dataclasses.fields(container)}
+        inner = f"{kind} with fields {values}"
     else:
-        inner = type(found).__name__
-    return inner if found is outputs else f"{type(outputs).__name__} that holds {inner}"
+        inner = kind
+    return inner if container is outputs else f"{type(outputs).__name__} that holds {inner}"
 
 
 def _binary(scores: Tensor, count: int) -> Tensor:
-    """Return scores [N] or [N, 1, ...], or [] for one image, as [N, 1, ...]."""
+    """Return the logits of binary models as [N, 1, ...]."""
     shape = list(scores.shape)
     scores = scores.reshape(1) if scores.dim() == 0 and count == 1 else scores
     scores = scores[:, None] if scores.dim() == 1 else scores

@@ -1,4 +1,4 @@
-"""Targets: the class to morph toward, given as in captum, by name, or by its rank among the scores of the source."""
+"""Targets: the class to morph toward, given by number, name, or rank among the scores."""
 
 from __future__ import annotations
 
@@ -33,20 +33,21 @@ def check_target(
         * A list of ints, or an integer tensor or array [N]: the class of each sample.
         * A tuple of ints: one index for each dimension of the outputs after the batch, for all samples.
         * A list of tuples, or an integer tensor [N, k]: these indices for each sample.
-        * "runner-up" or None, "argmax", "least": the class with the second highest, highest or lowest score for the
-          source image.
+        * A rank: "runner-up" (or None), "argmax" or "least", the class with the second highest, highest or lowest score
+          for the source image.
     count : int
         Number of samples N.
     task : {"multiclass", "binary", "multilabel"}
-        Meaning of the outputs. For "binary", the classes are 0 and 1. For "multilabel", a target makes one label
-        present or absent. The int l or the tuple (1, l) makes label l present; ``~l`` or (0, l) makes label l absent. A
-        rank makes a label present: "argmax" that with the highest score, "least" that with the lowest score, and
-        "runner-up" that with the highest score among the labels that are absent in the source. If no label is absent,
-        "runner-up" is the label with the lowest score.
+        What the outputs are. For "binary", the classes are 0 and 1. For "multilabel", a target makes one label present
+        or absent:
+
+        * l or (1, l) makes label l present; ``~l`` or (0, l) makes it absent.
+        * "argmax" and "least" make the label with the highest or lowest score present. "runner-up" makes the label
+          present that has the highest score of those absent in the source or, if none is absent, the lowest of all.
     class_names : sequence of str, optional
-        Names of the classes. A class may then be given by name, also in a list, in an array, or as the class in a
-        tuple. Each synonym in a name such as "goldfish, Carassius auratus" is a name, too, if no other class has it.
-        ``"not:cat"`` is ~n for the label n with the name "cat".
+        Names of the classes. A name may then replace a class number everywhere. Each synonym in a name such as
+        "goldfish, Carassius auratus" is a name, too, if no other class has it. ``"not:cat"`` is ~n for the label n with
+        the name "cat".
 
     The rules of jobs, such as ``"map:..."``, are not valid here; see
     :func:`~steerlens_fast.data.targets.parse_target`.
@@ -81,7 +82,7 @@ def check_target(
 
 
 def has_names(target: Target) -> bool:
-    """Return whether a target contains names of classes, that is, texts other than a rank.
+    """Return whether a target contains names of classes.
 
     Examples
     --------
@@ -145,7 +146,7 @@ def slice_target(target: str | Tensor, at: slice) -> str | Tensor:
 
 
 def resolve_target(target: Target, outputs: Tensor, task: str = "multiclass") -> tuple[Tensor, Tensor]:
-    """Return the indices of the target class and of the source class, given the outputs for the source images.
+    """Return the indices of the target class and of the source class.
 
     Parameters
     ----------
@@ -212,7 +213,7 @@ def _ranked(rank: str, outputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ranked_label(rank: str, outputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return target and source for a rank among the labels of outputs [N, 2, L]."""
+    """Return target and source of a rank, for outputs [N, 2, L]."""
     if outputs.dim() != 3:
         expected = f"given by index for outputs {list(outputs.shape)}"
         raise ValueError(f"target must be {expected}, got {rank!r}, which needs outputs [N, 2, labels]")
@@ -226,12 +227,12 @@ def _ranked_label(rank: str, outputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _check_range(target: Tensor, outputs: Tensor) -> None:
-    sizes, given = list(outputs.shape[1:]), target.shape[1]
-    if given != len(sizes):
+    sizes, indices = list(outputs.shape[1:]), target.shape[1]
+    if indices != len(sizes):
         hint = "for one class per sample pass a list" if len(sizes) == 1 else "pass a tuple: class, then position"
         hint = ONE_LOGIT if sizes == [1] else hint
         expected = f"{len(sizes)} indices per sample for outputs {list(outputs.shape)}"
-        raise ValueError(f"target must have {expected}, got {given} ({hint})")
+        raise ValueError(f"target must have {expected}, got {indices} ({hint})")
     for axis, size in enumerate(sizes if len(target) else ()):
         low, high = target[:, axis].aminmax()
         if low.item() >= 0 and high.item() < size:

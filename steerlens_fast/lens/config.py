@@ -1,4 +1,4 @@
-"""Options of the lens and of its morphs, shared by the configurations of jobs and evaluations."""
+"""Options of the lens that jobs and evaluations share."""
 
 from __future__ import annotations
 

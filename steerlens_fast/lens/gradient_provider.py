@@ -1,4 +1,4 @@
-"""The classifier during one morph: gradients, outputs of frames, and the status of each sample."""
+"""``GradientProvider`` runs the classifier during one morph."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class GradientProvider:
-    """Computes targets, gradients and outputs of images [B, C, H, W], and records the status [B] of each sample."""
+    """Computes the gradients and outputs of one morph, and records the status of each sample."""
 
     def __init__(self, lens: SteerableLens, images: Tensor, target, batch: int | None, args):
         self.classifier, self.objective, self.images, self.args = lens.classifier, lens.objective, images, args
@@ -53,7 +53,7 @@ class GradientProvider:
         return self.output_shape[1 if self.classifier.task == "multilabel" else 0]
 
     def exclude(self, bad: Tensor) -> None:
-        """Set the status of the samples in ``bad`` [B], whose images are not finite or not in bounds."""
+        """Mark the samples in ``bad`` [B]: their images are not finite or not in bounds."""
         self.status = torch.where(bad, MorphStatus.IMAGE_NOT_IN_BOUNDS, self.status)
         self.known_all_ok = False
 
@@ -63,7 +63,7 @@ class GradientProvider:
         self.known_all_ok = False
 
     def stop(self, failed: Tensor, status: MorphStatus) -> None:
-        """Like :meth:`fail`, and record the current step as the one at which the samples stopped."""
+        """Like :meth:`fail`; also record the current step, at which the samples stop."""
         self.stopped_at_step = torch.where((self.status == MorphStatus.OK) & failed, self.steps, self.stopped_at_step)
         self.fail(failed, status)
 
@@ -73,7 +73,7 @@ class GradientProvider:
             self.stop(samples, MorphStatus.GRADIENT_TOO_SMALL)
 
     def started(self) -> Tensor:
-        """Return which samples [B] had a valid image, and a valid gradient at the source."""
+        """Return which samples [B] had a valid image and a valid first gradient."""
         later = (
             MorphStatus.GRADIENT_BECAME_NOT_FINITE,
             MorphStatus.OVERFLOW,
@@ -86,9 +86,10 @@ class GradientProvider:
         return started
 
     def gradient(self, image: Tensor, frame: int | None) -> tuple[Tensor, Tensor]:
-        """Return d(loss)/d(image) [B, C, H, W], with 0 for failed samples, and its largest absolute values [B].
+        """Return d(loss)/d(image) [B, C, H, W] and its largest absolute values [B].
 
-        ``frame`` is the frame number of the image, or None if the image is not a frame.
+        The gradient is 0 for failed samples. ``frame`` is the frame number of the image, or None if the image is not a
+        frame.
         """
         first = self.source_class is None
         if not len(image):
@@ -122,9 +123,9 @@ class GradientProvider:
         self._warn_of_predicted_targets()
 
     def _averaged_gradient(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the mean of the gradients at noisy copies of the image, and outputs.
+        """Return the mean of the gradients at noisy copies of the image.
 
-        The outputs are those of the source without noise, or None for a later image. One call of the model takes as
+        Also return the outputs of the source without noise, or None for a later image. One call of the model takes as
         many copies of the batch as fit in ``internal_batch_size``.
         """
         outputs = None
@@ -142,8 +143,8 @@ class GradientProvider:
             noisy = torch.cat([copy.of(image) for copy in copies]).to(self.images.dtype)
             start = partial(self._gradient_start_of_copies, len(copies))
             gradient, _ = self.classifier.gradient(noisy, start, self.args, batch, stream=self.random_stream)
-            for copy, one in zip(copies, gradient.to(image.dtype).chunk(len(copies))):
-                total += copy.pull_back(one)  # one by one, so that the sum does not depend on per_call
+            for copy, copy_gradient in zip(copies, gradient.to(image.dtype).chunk(len(copies))):
+                total += copy.pull_back(copy_gradient)  # one by one, so that the sum does not depend on per_call
             remaining -= len(copies)
         return total / self.smoothing.samples, outputs
 
@@ -180,9 +181,9 @@ class GradientProvider:
         return self.classifier.outputs(image, self.args, self.batch, stream=self.random_stream)
 
     def _check_gradient(self, gradient: Tensor, first: bool) -> tuple[Tensor, Tensor]:
-        """Return the gradient, with 0 for failed samples, and its largest absolute values [B].
+        """Update the status of samples whose gradient is zero or not finite.
 
-        The status of samples whose gradient is zero or not finite is updated.
+        Return the gradient, with 0 for failed samples, and its largest absolute values [B].
         """
         self.steps += 1
         flat = gradient.flatten(1)
@@ -203,20 +204,20 @@ class GradientProvider:
         return where_good(good, gradient, torch.zeros_like(gradient[:1])), torch.where(good, largest, 0.0)
 
     def score(self, frames: Tensor, which: str) -> None:
-        """Run the model on the ``frames`` that ``which`` names, unless their outputs are known from a gradient."""
+        """Run the model on "all", "last" or "none" of the frames, except where outputs are known."""
         wanted = {"all": range(len(frames)), "last": range(len(frames) - 1, len(frames)), "none": ()}[which]
         for frame in wanted if len(self.images) else ():
             if frame not in self.outputs:
                 self.outputs[frame] = self._run_model(frames[frame].to(self.images.dtype)).to(self.images.device)
 
     def discard_outputs(self, frame: int, replaced: Tensor) -> None:
-        """Set the outputs of a frame to NaN for the samples in ``replaced`` [B], whose frame is the source now."""
+        """Set a frame's outputs to NaN for the samples in ``replaced`` [B]."""
         if frame in self.outputs:
             outputs = self.outputs[frame]
             self.outputs[frame] = torch.where(replaced.view(-1, *[1] * (outputs.dim() - 1)), torch.nan, outputs)
 
     def all_outputs(self, frames: int) -> Tensor:
-        """Return the outputs of all frames [B, F, classes, ...], NaN where the model was not run."""
+        """Return the outputs [B, F, classes, ...], NaN where the model was not run."""
         if len(self.outputs) == frames:
             return torch.stack([self.outputs[frame] for frame in range(frames)], 1)
         known = next(iter(self.outputs.values()), self.images)
@@ -232,7 +233,7 @@ def _joined(parts: tuple[Tensor, ...]) -> Tensor:
 
 
 def _l2_norms(rows: Tensor) -> Tensor:
-    """Return the L2 norms of rows, correct even if the squares of their values overflow or underflow."""
+    """Return the L2 norms of rows, correct even if squares overflow or underflow."""
     norms, smallest = torch.linalg.vector_norm(rows, dim=1), math.sqrt(torch.finfo(rows.dtype).tiny) * 1e6
     if rows.device.type == "cpu" and all(smallest < norm < math.inf for norm in norms.tolist()):
         return norms
@@ -241,7 +242,7 @@ def _l2_norms(rows: Tensor) -> Tensor:
 
 
 def where_good(good: Tensor, values: Tensor, otherwise: Tensor | float) -> Tensor:
-    """Return ``values`` [B, ...] with those of samples that are not ``good`` [B] replaced by ``otherwise``."""
+    """Return ``values`` [B, ...] for good samples, ``otherwise`` for the others."""
     if good.device.type == "cpu" and bool(good.all()):
         return values
     return torch.where(good.view(-1, *[1] * (values.dim() - 1)), values, otherwise)

@@ -1,4 +1,4 @@
-"""``factor_at_l2`` finds the factor at which a rendered, clipped frame has a given L2 distance from its source.
+"""``factor_at_l2`` finds the factor at which a frame has a given L2 distance from its source.
 
 Factors of different edit families cannot be compared, but image distances can.
 """
@@ -40,24 +40,24 @@ def factor_at_l2(
     source: Tensor | None = None,
     iterations: int = ITERATIONS,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return, for each sample, the factor whose frame lies at L2 distance ``max_l2`` from the source.
+    """Find the factor at which each sample's frame has the L2 distance ``max_l2`` from its source.
 
     Parameters
     ----------
     motion : Motion
         Result of ``family.prepare(image, gradient)``, for an image [B, ..., H, W].
     max_l2 : float, or sequence or Tensor [B]
-        Target distance, at least 0, for all samples or for each sample. Distances are taken over all channels and
-        pixels of the clipped frame.
+        Target distance, at least 0, for all samples or for each. Distances are over all channels and pixels of the
+        clipped frame.
     bounds : (float, float) or None
         Range to which frames are clipped.
     tolerance : float or Tensor [B], optional
-        Largest error of an attained distance; by default 5e-4 or a thousandth of ``max_l2``, whichever is less. For a
-        ``max_l2`` of 0 the default is 5e-4.
+        Largest error of an attained distance. By default 5e-4 or a thousandth of ``max_l2``, whichever is less; 5e-4
+        for a ``max_l2`` of 0.
     start : float or Tensor [B], optional
         First factor to try; by default the factor at which a linear motion would reach ``max_l2``.
     max_factor : Tensor [B], optional
-        Largest factor to try, at least 0. In any case no phase step exceeds 1e6 rad, since float32 sines of larger
+        Largest factor to try, at least 0. Besides, no phase changes by more than 1e6 rad, since float32 sines of larger
         phases are inaccurate.
     source : Tensor [B, ..., H, W], optional
         Images from which distances are measured; by default the motion's image.
@@ -67,8 +67,8 @@ def factor_at_l2(
     Returns
     -------
     factor : Tensor [B]
-        The smallest of the tried factors that reaches ``max_l2``; 0 for a ``max_l2`` of 0. If no factor reaches
-        ``max_l2``, the smallest factor whose distance differs from the largest distance found by at most ``tolerance``.
+        The smallest of the tried factors at which the distance is attained; 0 for a ``max_l2`` of 0. If it is attained
+        at no factor, the smallest factor with the largest distance (up to ``tolerance``).
     l2 : Tensor [B]
         Distance at ``factor``.
     attained : Tensor [B], bool
@@ -82,19 +82,18 @@ def factor_at_l2(
 
     Notes
     -----
-    To render ``frames`` frames of each sample, up to its factor, call
-    ``motion.render(torch.linspace(0, 1, frames)[:, None] * factor)``; ``motion.render(factor)`` would interpret [B] as
-    B frames.
+    To render frames up to the factor of each sample, write
+    ``motion.render(torch.linspace(0, 1, frames)[:, None] * factor)``. (``motion.render(factor)`` would interpret the B
+    factors as those of B frames.)
 
-    Each render tries one factor per sample. It is predicted from the best three factors so far: distances are
-    proportional to small factors, and log(factor / distance) is a smooth function of larger ones. If the distance
-    grows smoothly, 3 to 6 renders suffice; with wrapped phases it may take 20. Until two factors bracket ``max_l2``,
-    the next factor is at most twice the factor that proportional growth predicts. Then regula falsi replaces a
-    prediction that lies outside the bracket or follows a step with little progress, and shrinks the bracket by at
-    least a tenth. The search ends early if the distance no longer grows. It can miss a smaller factor that reaches
-    ``max_l2`` only if the distance rises above ``max_l2`` and falls again between two tried factors.
+    The search renders one frame per tried factor and sample: 3 to 6 frames if the distance grows smoothly, up to 20 if
+    phases wrap. On a GPU, the host waits once per render. Samples do not influence each other.
 
-    Samples do not influence each other. The host waits for the device once per render.
+    The next factor is predicted from the best three factors so far. Until two factors bracket ``max_l2``, it is at most
+    twice what proportional growth predicts. Then regula falsi is used where the prediction lies outside the bracket, or
+    where the last step made little progress; it shrinks the bracket by at least a tenth. The search ends early if the
+    distance no longer grows. It can miss a smaller factor only if the distance rises above ``max_l2`` and falls again
+    between two tried factors.
 
     Examples
     --------
@@ -124,10 +123,10 @@ def search_factors(
     source: Tensor | None = None,
     iterations: int = ITERATIONS,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the results of :func:`factor_at_l2`, and for which samples [B] the gradient is too small.
+    """Return the results of :func:`factor_at_l2`, and whether the gradient is too small [B].
 
-    The gradient is too small if the sample moves but would need a factor above ``range_end`` [B], which is the largest
-    number of the dtype by default.
+    The gradient is too small if the sample changes, but would need a factor above ``range_end`` [B], by default the
+    largest number of the dtype.
     """
     iterations = check_int("iterations", iterations, 0, None)
     check_bounds(bounds)
@@ -135,31 +134,31 @@ def search_factors(
     target = _per_sample("max_l2", max_l2, image, closed=True)
     tolerance = None if tolerance is None else _per_sample("tolerance", tolerance, image)
     start = None if start is None else _per_sample("start", start, image)
-    given = {"tolerance": tolerance, "start": start, "max_factor": max_factor, "range_end": range_end}
-    found = []
+    limits = {"tolerance": tolerance, "start": start, "max_factor": max_factor, "range_end": range_end}
+    results = []
     for at, piece in pieces_of(motion):
-        of_piece = {name: None if t is None else t[at] for name, t in given.items()}
+        of_piece = {name: None if t is None else t[at] for name, t in limits.items()}
         of_piece["source"] = None if source is None else source[at]
-        found.append(search_piece(piece, target[at], bounds, **of_piece, iterations=iterations))
-    if not found:
+        results.append(search_piece(piece, target[at], bounds, **of_piece, iterations=iterations))
+    if not results:
         return target, target, target > 0, target > 0
-    parts = ((f.factor, f.l2, f.attained, f.out_of_range) for f in found)
+    parts = ((r.factor, r.l2, r.attained, r.out_of_range) for r in results)
     return tuple(map(torch.cat, zip(*parts)))
 
 
 def pieces_of(motion: Motion) -> Iterator[tuple[slice, Motion]]:
-    """Yield (slice of samples, piece of the motion with a cached analysis), or the whole motion if it has no pieces."""
+    """Yield (slice of samples, piece of the motion), or the whole motion if it has no pieces."""
     return motion.pieces() if isinstance(motion, PiecewiseMotion) else iter([(slice(None), motion)])
 
 
 @dataclass(frozen=True)
-class Found:
-    """All results of a search; see :func:`factor_at_l2` for the first three."""
+class SearchResult:
+    """The results of a search; see :func:`factor_at_l2` for the first three."""
 
     factor: Tensor  # [B]
     l2: Tensor
     attained: Tensor
-    out_of_range: Tensor  # [B], whether the sample moves, but not far enough at ``range_end``
+    out_of_range: Tensor  # [B], whether the sample changes, but not far enough at ``range_end``
     frame: Tensor | None  # [B, ..., H, W] at these factors; None unless ``keep_frame``
 
 
@@ -176,26 +175,27 @@ def search_piece(
     source: Tensor | None = None,
     iterations: int = ITERATIONS,
     keep_frame: bool = False,
-) -> Found:
-    """Search factors for all samples of a motion at once, with checked arguments of :func:`search_factors`.
+) -> SearchResult:
+    """Search the factors of one piece of a motion; the arguments are checked ones of :func:`search_factors`.
 
-    With ``keep_frame``, the result contains the frames at the factors found.
+    With ``keep_frame``, the result contains the frames at the factors.
     """
     start = _default_start(motion, target) if start is None else start
     tolerance = tolerance_at(target) if tolerance is None else tolerance
     largest = torch.full_like(target, math.inf) if (limit := _limit(motion, max_factor)) is None else limit
     range_end = torch.full_like(target, torch.finfo(target.dtype).max) if range_end is None else range_end
-    given = torch.stack([t.double() for t in (target, tolerance, start, largest, range_end)])
-    search = _Search(motion, bounds, motion.image if source is None else source, given, keep_frame)
+    limits = torch.stack([t.double() for t in (target, tolerance, start, largest, range_end)])
+    search = _Search(motion, bounds, motion.image if source is None else source, limits, keep_frame)
     search.run(iterations)
     return search.result()
 
 
 class _Search:
-    """Renders frames at the factors that a search tries. :func:`ops.begin_l2_search` describes the search's state."""
+    """Renders frames at the factors that :func:`ops.begin_l2_search` and ``advance_l2_search`` choose."""
 
-    def __init__(self, motion: Motion, bounds, source: Tensor, given: Tensor, keep_frame: bool):
-        self.motion, self.bounds, self.source, self.given = motion, bounds, source, given
+    def __init__(self, motion: Motion, bounds, source: Tensor, limits: Tensor, keep_frame: bool):
+        self.motion, self.bounds, self.source = motion, bounds, source
+        self.limits = limits  # [5, B], the argument of begin_l2_search
         self.keep_frame = keep_frame
 
     def run(self, iterations: int) -> None:
@@ -211,22 +211,23 @@ class _Search:
             self._keep_improved(frames[-1])
 
     def _begin(self, with_start: bool) -> tuple[Tensor, Tensor]:
-        """Render at factor 0 and, if ``with_start``, at the first factors; return the frames and the last distances.
+        """Render at factor 0 and, if ``with_start``, at the first factors.
 
-        On a GPU, the arguments are copied to the host together with the distances, so that there is only one wait.
+        Return the frames and the last distances. On a GPU, the limits are copied to the host together with the
+        distances, so that there is only one wait.
         """
         dtype = self.source.dtype
-        _, _, start, largest, range_end = self.given
+        _, _, start, largest, range_end = self.limits
         first = torch.minimum(torch.minimum(start, largest), range_end * (1 - 1e-6)).to(dtype)
         factors = torch.stack([torch.zeros_like(first), first]) if with_start else torch.zeros_like(first)[None]
         frames, l2 = self._render(factors)
-        table = torch.cat([self.given, l2.double()]).cpu()
+        table = torch.cat([self.limits, l2.double()]).cpu()
         self.state = ops.begin_l2_search(table[:5], table[5], torch.finfo(dtype).eps)
         self.frame = frames[0]
         return frames, table[-1]
 
     def _render(self, factors: Tensor) -> tuple[Tensor, Tensor]:
-        """Return frames [F, B, ...] at factors [F, B], and their distances [F, B] from the source."""
+        """Return frames [F, B, ...] at factors [F, B], and their distances [F, B]."""
         frames = check_frames(self.motion.render(factors, None, bounds=self.bounds), self.motion, len(factors))
         return frames, l2_from(frames, self.source)
 
@@ -247,11 +248,11 @@ class _Search:
             where = self._on_device(improved, torch.bool).view(-1, *[1] * (frame.dim() - 1))
             self.frame = torch.where(where, frame, self.frame)
 
-    def result(self) -> Found:
+    def result(self) -> SearchResult:
         factor, l2 = (self._on_device(self._column(c)) for c in (SearchColumn.BEST, SearchColumn.BEST_L2))
         flags = SearchColumn.ATTAINED, SearchColumn.OUT_OF_RANGE
         attained, out_of_range = (self._on_device(self._column(c), torch.bool) for c in flags)
-        return Found(factor, l2, attained, out_of_range, self.frame if self.keep_frame else None)
+        return SearchResult(factor, l2, attained, out_of_range, self.frame if self.keep_frame else None)
 
 
 def l2_from(frames: Tensor, source: Tensor) -> Tensor:
@@ -299,7 +300,7 @@ def _default_start(motion: Motion, target: Tensor) -> Tensor:
         if speed.device.type != "cpu" or not bool(known.all()):
             speed = torch.where(known, speed, _gradient_norm(motion, target))
     guess = (target / speed).clamp(max=torch.finfo(target.dtype).max).to(target.dtype)
-    return torch.where(guess.isfinite() & (guess > 0), guess, 1.0)  # with a gradient of zeros, any factor will do
+    return torch.where(guess.isfinite() & (guess > 0), guess, 1.0)  # 1 is as good as any if the gradient is 0
 
 
 def _gradient_norm(motion: Motion, target: Tensor) -> Tensor:
@@ -313,7 +314,10 @@ def _gradient_norm(motion: Motion, target: Tensor) -> Tensor:
 
 
 def _per_sample(name: str, value: float | Tensor, image: Tensor, closed: bool = False) -> Tensor:
-    """Return values [B] in the image's dtype and on its device; raise unless all are above (``closed``: at least) 0."""
+    """Return one value per sample [B], in the image's dtype and on its device.
+
+    Raise unless all values are above 0 or, if ``closed``, at least 0.
+    """
     if image.dim() < 3:
         raise ValueError(f"motion.image must have a batch dimension, [B, ..., H, W], got {list(image.shape)}")
     if isinstance(value, (bool, str)) or not isinstance(value, (Real, Sequence, np.ndarray, Tensor)):

@@ -26,7 +26,7 @@ def quantus_explain(
     device: str | torch.device | None = None,
     **options,
 ) -> np.ndarray:
-    """Return how images change when they are morphed toward ``targets``, as an ``explain_func`` of Quantus.
+    """Return how images change when they are morphed, as an ``explain_func`` of Quantus.
 
     Parameters
     ----------
@@ -73,8 +73,9 @@ def quantus_explain(
     checks.check_bool("signed", signed)
     parameter = next(model.parameters(), None) if isinstance(model, torch.nn.Module) else None
     dtype = parameter.dtype if parameter is not None and parameter.is_floating_point() else None
-    here = inputs.device if isinstance(inputs, torch.Tensor) else "cpu"
-    images = torch.as_tensor(inputs, device=here if device is None else device, dtype=dtype)
+    if device is None:
+        device = inputs.device if isinstance(inputs, torch.Tensor) else "cpu"
+    images = torch.as_tensor(inputs, device=device, dtype=dtype)
     if factor is None and max_l2 is None:
         low, high = checks.check_bounds(options.get("bounds")) or (0, 1)
         max_l2 = DEFAULT_L2 * (high - low)

@@ -1,14 +1,15 @@
-"""The regimes, which decide where gradients are computed and what moves.
+"""The regimes, which decide when gradients are computed, and what each step changes.
 
-========== =================== ========================================================
-regime     gradients           what moves
-========== =================== ========================================================
-frozen     1, at the source    the source, by each frame's factor
-live       1 for each step     the image after the last step, which is decomposed again
-persistent 1 for each step     coordinates relative to the source's decomposition
-========== =================== ========================================================
+========== =================== ============================================================
+regime     gradients           each step changes
+========== =================== ============================================================
+frozen     1, at the source    the source: all frames are multiples of one step
+live       1 for each step     the image after the previous step, which is decomposed again
+persistent 1 for each step     the source's coefficients, by changes that add up
+========== =================== ============================================================
 
-In the code, ``b`` are phase factors, and ``a`` are amplitude factors or None if they equal ``b``.
+In the code, ``b`` are phase factors, and ``a`` are amplitude factors or None if they equal ``b``. A *budget* is a
+distance to reach.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from .l2_search import (
     ITERATIONS,
     PHASE_LIMIT,
     SPEED_SHARE,
-    Found,
+    SearchResult,
     factor_at_l2,
     l2_from,
     search_factors,
@@ -52,8 +53,8 @@ from .l2_search import (
 from .schedule import Schedule, Step
 
 REGIMES = ("frozen", "persistent", "live")
-# A step from distance d to distance r is at most this many times as long as a step perpendicular to the displacement so
-# far, which has the length sqrt(r² - d²).
+# Limits a step, so that one bad gradient cannot move the image far sideways: from distance d to distance r, a step is
+# at most this many times as long as sqrt(r² - d²), the length of a step perpendicular to the change so far.
 MAX_STEP_RATIO = 2.0
 SEARCH_OPTIONS = {
     "phase_limit": PHASE_LIMIT,
@@ -96,16 +97,19 @@ class MorphState:
         return torch.cat(self.factors).T.contiguous()
 
     def all_amplitude_factors(self) -> Tensor | None:
-        """Return the amplitude factors of all frames [B, F], or None if they equal the phase factors."""
+        """Return the amplitude factors [B, F]; None if they equal the phase factors."""
         return None if self.schedule.amplitude_factors is None else torch.cat(self.amplitude_factors).T.contiguous()
 
     def source_frame(self) -> Tensor:
-        """Return the clipped source [1, B, C, H, W], which is the frame of factor 0."""
+        """Return the frame of factor 0, the clipped source [1, B, C, H, W]."""
         return clip(self.source.clone(), self.bounds)[None]
 
 
 def frozen(state: MorphState, gradient: GradientFn, block: int | None = None) -> Iterator[Tensor]:
-    """Yield frames in blocks [f, B, C, H, W] of size ``block`` (by default all), from one gradient at the source."""
+    """Yield frames from one gradient at the source, in blocks [f, B, C, H, W].
+
+    A block has ``block`` frames, by default all.
+    """
     loss_gradient, size = gradient(state.source, 0 if state.schedule.starts_at_source else None)
     loss_gradient, scale = _scaled_up(loss_gradient, size, state.schedule)
     motion = state.family.prepare(state.source, loss_gradient)
@@ -117,13 +121,13 @@ def frozen(state: MorphState, gradient: GradientFn, block: int | None = None) ->
     b, a = _frozen_factors(state, motion, scale)
     state.append_factors(_scaled(b, scale), _scaled(b if a is None else a, scale))
     for f in range(0, len(b), block or max(len(b), 1)):
-        some_b, some_a = (None if t is None else t[f : f + (block or len(b))] for t in (b, a))
-        frames = motion.render(some_b, some_a, bounds=state.bounds)
-        yield check_frames(frames, motion, len(some_b))
+        block_b, block_a = (None if t is None else t[f : f + (block or len(b))] for t in (b, a))
+        frames = motion.render(block_b, block_a, bounds=state.bounds)
+        yield check_frames(frames, motion, len(block_b))
 
 
 def _frozen_factors(state: MorphState, motion: Motion, scale: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Return the factors [F, B] of the motion along gradients that were multiplied by ``scale`` [B]."""
+    """Return the factors [F, B] of all frames, for gradients that were multiplied by ``scale`` [B]."""
     schedule, max_factor = state.schedule, _largest_factor(state, motion)
     if schedule.budgets is None:
         return _capped(schedule.factors, schedule.amplitude_factors, max_factor)
@@ -139,10 +143,10 @@ def _frozen_factors(state: MorphState, motion: Motion, scale: Tensor | None) -> 
 def _factor_at_budget(
     state: MorphState, motion: Motion, budget: Tensor, max_factor: Tensor | None, scale: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return factors [B] at distances [B], whether the distances are attained, and whether gradients are too small."""
-    found = _frames_at_l2(state, motion, scale, budget[None], shares=budget.new_empty(0))
-    if found is not None:  # the same factors, bit for bit, as in _render_by_one_op
-        return found.factors[0], found.attained[0], found.out_of_range[0]
+    """Return (factors, whether they attain the distances, whether gradients are too small), each [B]."""
+    by_op = _frames_at_l2(state, motion, scale, budget[None], shares=budget.new_empty(0))
+    if by_op is not None:  # the same factors, bit for bit, as in _render_by_one_op
+        return by_op.factors[0], by_op.attained[0], by_op.out_of_range[0]
     range_end = _range_end(state.source, 0.0, scale)
     limits = {"max_factor": max_factor, "range_end": range_end}
     factor, _, attained, small = search_factors(motion, budget, state.bounds, source=state.source, **limits)
@@ -150,45 +154,51 @@ def _factor_at_budget(
 
 
 def _render_to_budgets(state: MorphState, motion: PiecewiseMotion, scale: Tensor | None) -> Tensor:
-    """Search the factors and render all frames [F, B, C, H, W] piece by piece, with one analysis of each piece."""
+    """Search the factors and render all frames [F, B, C, H, W], piece by piece.
+
+    Each piece, a few samples, is analysed once.
+    """
     source, schedule = state.source, state.schedule
     out = new_output((schedule.frames, *source.shape), source.dtype, source.device)
-    range_end, factors, found = _range_end(source, 0.0, scale), [], []
+    range_end, factors, results = _range_end(source, 0.0, scale), [], []
     for at, piece in motion.pieces():
         of_piece = _search_budgets(state, piece, at, range_end[at])
         factors.append(schedule.factors_to(torch.stack([f.factor for f in of_piece])))
         _write_frames(out[:, at], piece, factors[-1], of_piece, state.bounds)
-        found.append([replace(f, frame=None) for f in of_piece])
+        results.append([replace(f, frame=None) for f in of_piece])
         del piece, of_piece  # so that the next piece reuses this memory, which is in the caches
     b = _scaled(torch.cat(factors, 1), scale)
     state.append_factors(b, b)
-    for of_budget in zip(*found):
+    for of_budget in zip(*results):
         state.attained.append(torch.cat([f.attained for f in of_budget]))
         state.on_too_small(torch.cat([f.out_of_range for f in of_budget]))
     return out
 
 
 def _render_by_one_op(state: MorphState, motion: Motion, scale: Tensor | None) -> Tensor | None:
-    """Search the factors and return all frames [F, B, C, H, W] with one op, or None if no op supports this motion."""
+    """Search the factors and return all frames [F, B, C, H, W] with one op.
+
+    Return None if no op supports this motion.
+    """
     schedule = state.schedule
-    found = _frames_at_l2(state, motion, scale, schedule.budgets, schedule.shares_of_budget())
-    if found is None:
+    by_op = _frames_at_l2(state, motion, scale, schedule.budgets, schedule.shares_of_budget())
+    if by_op is None:
         return None
-    b = _scaled(found.factors, scale)
+    b = _scaled(by_op.factors, scale)
     state.append_factors(b, b)
-    for attained, out_of_range in zip(found.attained, found.out_of_range):
+    for attained, out_of_range in zip(by_op.attained, by_op.out_of_range):
         state.attained.append(attained)
         state.on_too_small(out_of_range)
-    return found.frames.view(-1, *state.source.shape)
+    return by_op.frames.view(-1, *state.source.shape)
 
 
 def _frames_at_l2(
     state: MorphState, motion: Motion, scale: Tensor | None, budgets: Tensor, shares: Tensor
 ) -> FramesAtL2 | None:
-    """Return frames that one op renders, or None if no op takes this motion.
+    """Return frames that one op renders, or None if no op supports this motion.
 
-    First come F - M frames at ``shares`` of the factor that reaches the first distance, then frames at M distances,
-    ``budgets`` [M, B].
+    The last M frames are at the distances ``budgets`` [M, B]. The frames before them are at ``shares`` of the factor
+    that reaches the first distance.
     """
     if not isinstance(motion, DistanceMotion) or not len(state.source):
         return None
@@ -205,26 +215,26 @@ def _frames_at_l2(
     return motion.frames_at_l2(limits, state.bounds)
 
 
-def _search_budgets(state: MorphState, piece: Motion, at: slice, range_end: Tensor) -> list[Found]:
-    """Return the results of the search for each budget, with frames, for the samples ``at``."""
+def _search_budgets(state: MorphState, piece: Motion, at: slice, range_end: Tensor) -> list[SearchResult]:
+    """Return the search results, with frames, of the samples ``at`` for each budget."""
     limits = {"max_factor": _largest_factor(state, piece), "range_end": range_end}
     search = partial(search_piece, piece, bounds=state.bounds, source=state.source[at], **limits, keep_frame=True)
     return [search(budget[at]) for budget in state.schedule.budgets]
 
 
-def _write_frames(out: Tensor, piece: Motion, b: Tensor, found: list[Found], bounds: Bounds) -> None:
-    """Write a piece's frames at factors [F, n] to ``out``; the last frames are those rendered by the search."""
-    count = len(b) - len(found)
+def _write_frames(out: Tensor, piece: Motion, b: Tensor, results: list[SearchResult], bounds: Bounds) -> None:
+    """Write a piece's frames at factors [F, n] to ``out``. The search has already rendered the last ones."""
+    count = len(b) - len(results)
     for f in chunks(count, FRAME_BLOCKS * out[0].numel() * out.itemsize, out.device):
         frames = check_frames(piece.render(b[f], None, bounds=bounds), piece, f.stop - f.start)
         for to, frame in zip(out[f], frames):
             store(to, frame)
-    for to, last in zip(out[count:], found):
-        store(to, last.frame)
+    for to, result in zip(out[count:], results):
+        store(to, result.frame)
 
 
 def _with_analysis(motion: Motion) -> Motion:
-    """Return the motion, with a cached analysis if the analysis of the whole batch fits in one piece."""
+    """Return the motion, with a cached analysis if that fits the caches."""
     pieces = list(islice(motion.pieces(), 2)) if isinstance(motion, PiecewiseMotion) else []
     return pieces[0][1] if len(pieces) == 1 else motion
 
@@ -235,7 +245,7 @@ def live(state: MorphState, gradient: GradientFn) -> Iterator[Tensor]:
 
 
 def persistent(state: MorphState, gradient: GradientFn) -> Iterator[Tensor]:
-    """Yield frames one by one. Each step moves coordinates relative to the source's decomposition."""
+    """Yield frames one by one. Each step changes the source's coefficients further."""
     return _step_by_step(state, gradient, _PersistentPosition(state.family.anchor(state.source), state.bounds))
 
 
@@ -246,7 +256,7 @@ class _LivePosition:
         self.family, self.bounds, self.image = state.family, state.bounds, state.source
 
     def step_by_op(self, gradient: Tensor, extent: StepExtent) -> StepTaken | None:
-        """Take a step with one op, or return None if no op supports this family and these images."""
+        """Take a step with one op, or return None if no op supports this case."""
         if extent.limits is None:  # with given factors, a render is one op already
             return None
         motion = self.motion_along(gradient)
@@ -265,7 +275,7 @@ class _LivePosition:
 
 
 class _PersistentPosition:
-    """The position of a persistent morph: coordinates relative to the source's decomposition."""
+    """The position of a persistent morph: how much the source's coefficients have changed."""
 
     def __init__(self, anchor: Anchor, bounds: Bounds):
         self.anchor, self.bounds = anchor, bounds
@@ -284,7 +294,7 @@ class _PersistentPosition:
 
 
 class _GradientSteps:
-    """Takes the gradient steps of a morph, with one op each if there is an op for the family and the images."""
+    """Takes the gradient steps of a morph, each with one op if possible."""
 
     def __init__(self, state: MorphState, position: _LivePosition | _PersistentPosition):
         self.state, self.position = state, position
@@ -312,7 +322,7 @@ class _GradientSteps:
     def _by_op(
         self, step: Step, gradient: Tensor, range_end: Tensor | None, start: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None] | None:
-        """Return (next image, phase factors, amplitude factors), computed by one op, or None if there is no op."""
+        """Take a step with one op; return (next image, phase factors, amplitude factors), or None without an op."""
         state = self.state
         if not step_planes_supported(state.source):
             return None
@@ -335,7 +345,7 @@ class _GradientSteps:
     def _by_renders(
         self, step: Step, gradient: Tensor, range_end: Tensor | None, start: Tensor | None, moves: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return (next image, phase factors, amplitude factors), with a render for each factor that is tried.
+        """Take a step with a render for each tried factor; return (next image, phase factors, amplitude factors).
 
         Samples that are not in ``moves`` [B] have factor 0.
         """
@@ -384,7 +394,7 @@ def _given_factors(state: MorphState, motion: Motion, step: Step) -> tuple[Tenso
 def _budget_factors(
     state: MorphState, motion: Motion, step: Step, image: Tensor, range_end: Tensor, start: Tensor | None
 ) -> Tensor:
-    """Return the factors [B] with which one step reaches its distance, or goes as far as a step may.
+    """Return the factors [B] at which one step reaches its distance, or its largest length.
 
     ``range_end`` [B] are the largest possible factors, and ``start`` [B] the first factors to try.
     """
@@ -403,8 +413,8 @@ def _budget_factors(
         source=state.source,
     )
     state.on_too_small(small)
-    here = l2_from(image[None], state.source)[0]
-    longest = MAX_STEP_RATIO * (step.budget.square() - here.square()).clamp(min=0).sqrt()
+    present_l2 = l2_from(image[None], state.source)[0]
+    longest = MAX_STEP_RATIO * (step.budget.square() - present_l2.square()).clamp(min=0).sqrt()
     return _shortened(state, motion, b, image, longest.maximum(accuracy), accuracy)
 
 
@@ -423,9 +433,10 @@ def _shortened(
 
 
 def _scaled_up(gradient: Tensor, size: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor | None]:
-    """Return gradients [B, ...] for a search for distances, and the powers of two [B] by which they were multiplied.
+    """Scale up gradients [B, ...] that are too small for a search for distances.
 
-    ``size`` [B] contains the gradients' largest absolute values. The powers are None if no gradient was multiplied.
+    Return the gradients, and the powers of two [B] by which they were multiplied, or None if none was. ``size`` [B] are
+    their largest absolute values.
 
     A step is the difference of a value near 1 before and after the gradient is added, so a gradient below the rounding
     error (the dtype's eps) would be lost. Such a gradient is scaled to about sqrt(eps), where both rounding and the
@@ -438,8 +449,8 @@ def _scaled_up(gradient: Tensor, size: Tensor, schedule: Schedule) -> tuple[Tens
     if size.device.type == "cpu" and not bool(tiny.any()):
         return gradient, None
     power = size / torch.frexp(size).mantissa  # the power of two above the size
-    wanted = 2.0 ** round(math.log2(limits.eps) / 2)
-    scale = torch.where(tiny, (wanted / power).clamp(max=1 / limits.tiny), 1.0)
+    new_size = 2.0 ** round(math.log2(limits.eps) / 2)
+    scale = torch.where(tiny, (new_size / power).clamp(max=1 / limits.tiny), 1.0)
     return gradient * scale.view(-1, *[1] * (gradient.dim() - 1)), scale
 
 
@@ -449,7 +460,7 @@ def _scaled(values: Tensor, scale: Tensor | None) -> Tensor:
 
 
 def _range_end(like: Tensor, reached: Tensor | float, scale: Tensor | None) -> Tensor:
-    """Return the largest factors [B] that can be added to the factors ``reached`` without overflow.
+    """Return the largest factors [B] that can be added to ``reached`` without overflow.
 
     They are factors of gradients that :func:`_scaled_up` multiplied by ``scale`` [B].
     """
@@ -460,17 +471,20 @@ def _range_end(like: Tensor, reached: Tensor | float, scale: Tensor | None) -> T
 
 
 def _is_attained(state: MorphState, image: Tensor, budget: Tensor) -> Tensor:
-    """Return which images [B] have the distance ``budget`` from the source, up to the tolerance."""
+    """Return which images [B] are at the distance ``budget`` [B], up to the tolerance."""
     return (l2_from(image[None], state.source)[0] - budget).abs() <= tolerance_at(budget)
 
 
 def _step_tolerance(budget: Tensor) -> Tensor:
-    """Return the tolerance [B] of one step, a hundredth of that of a frame, since errors grow with later steps."""
+    """Return the tolerance [B] of one step.
+
+    It is a hundredth of the tolerance of a frame, since errors grow with later steps.
+    """
     return (tolerance_at(budget) / 100).maximum(8 * torch.finfo(budget.dtype).eps * budget)
 
 
 def _largest_factor(state: MorphState, motion: Motion) -> Tensor | None:
-    """Return the factor [B] at which the largest phase step equals the phase cap, or None without a cap."""
+    """Return the factor [B] at which the largest phase step reaches the cap; None without a cap."""
     if state.phase_cap is None:
         return None
     if not callable(getattr(motion, "largest_phase_step", None)):

@@ -27,7 +27,7 @@ BOUNDS_TOLERANCE = 1e-4  # pixels may exceed the bounds by this much, since deco
 
 
 class MorphRun:
-    """The morph of one batch of images: checks its arguments, renders frames, and makes the :class:`Morphs`."""
+    """One call of ``SteerableLens.morph``: checks arguments, renders frames, makes the :class:`Morphs`."""
 
     def __init__(self, lens: SteerableLens, images, target, schedule: dict, batch: int | None, args):
         self.lens = lens
@@ -86,10 +86,11 @@ class MorphRun:
         return morphs
 
     def _class_names(self) -> dict[str, list[str]]:
-        """Return the class names as a setting, or no setting unless each class has a name."""
-        given, classes = self.lens.class_names, self.provider.class_count
-        names = own_class_names(self.lens.classifier.model) if given is None else given
-        return {} if names is None or len(names) != classes else {"class_names": names}
+        """Return the class names as a setting; no setting unless each class has a name."""
+        names = self.lens.class_names
+        names = own_class_names(self.lens.classifier.model) if names is None else names
+        complete = names is not None and len(names) == self.provider.class_count
+        return {"class_names": names} if complete else {}
 
     def _warn_if_fell(self, morphs: Morphs) -> None:
         """Warn where the last frame's target probability is below that of an earlier frame."""
@@ -117,7 +118,7 @@ class MorphRun:
         return {"live": live, "persistent": persistent}[self.lens.regime](self.state, self.provider.gradient)
 
     def render(self) -> tuple[Tensor, Tensor]:
-        """Return all frames [F, B, C, H, W] in float32 or float64, and their distances [F, B] from the source."""
+        """Return all frames [F, B, C, H, W], in float32 or float64, and their distances [F, B]."""
         source, count = self.state.source, 0
         distances, out = [], None
         for frames in self._blocks():
@@ -131,10 +132,10 @@ class MorphRun:
         return out, torch.cat(distances)
 
     def _replace_failed(self, frames: Tensor, first: int) -> Tensor:
-        """Replace failed frames by the source, and return the distances [F, B] of all frames from the source.
+        """Replace failed frames by the source, and return the distances [F, B] of all frames.
 
-        ``first`` is the number of the first frame. A frame has failed if it is not finite, or if its sample had no
-        valid gradient at the source.
+        A frame has failed if it is not finite, or if its sample had no valid gradient at the source. ``first`` is the
+        number of the first frame.
         """
         provider = self.provider
         l2 = l2_from(frames, self.state.source)
@@ -153,7 +154,7 @@ class MorphRun:
 
 
 def check_images(images, bounds: tuple[float, float] | None, color: str) -> Tensor:
-    """Return the images; raise unless they are [B, C, H, W] in floating point and, on a CPU, within the bounds."""
+    """Check images [B, C, H, W] and return them. Values are not checked on a GPU, since this would wait for it."""
     if not isinstance(images, Tensor):
         raise TypeError(f"images must be a torch.Tensor [B, C, H, W], got {type(images).__name__}")
     if not images.is_floating_point():
@@ -185,7 +186,7 @@ def _check_range(images: Tensor, bounds: tuple[float, float] | None) -> None:
 
 
 def in_range(images: Tensor, bounds: tuple[float, float] | None) -> Tensor:
-    """Return which images are finite and within the bounds, [B] bool, without waiting for the device."""
+    """Return which images [B] are finite and within the bounds, without waiting for the device."""
     low, high = torch.aminmax(images.detach().flatten(1), dim=1)
     if bounds is None:
         return low.isfinite() & high.isfinite()

@@ -1,4 +1,4 @@
-"""Schedules, which say where the frames of a morph are: at given factors, or at distances from the source."""
+"""Schedules say at which factors or distances the frames of a morph are."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FRAMES, STEPS = 12, 11  # default numbers
 
 @dataclass(frozen=True)
 class Step:
-    """One gradient step of the regimes "live" and "persistent", which compute a new gradient at each step."""
+    """One gradient step of the regimes "live" and "persistent"."""
 
     factor: Tensor | None = None  # [B]
     amplitude_factor: Tensor | None = None  # [B]
@@ -28,7 +28,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Schedule:
-    """F frames of B samples, at ``factors`` [F, B] and amplitude factors, or at M distances ``budgets`` [M, B]."""
+    """Where the F frames of B samples are: at factors [F, B], or at distances.
+
+    ``budgets`` [M, B] are the distances: that of the last frame, or those of all frames after the source.
+    """
 
     frames: int
     factors: Tensor | None = None
@@ -62,13 +65,16 @@ class Schedule:
         return [Step(*pair, ends_frame=part == count) for pair in zip(b, a) for part in range(1, count + 1)]
 
     def factors_to(self, reached: Tensor) -> Tensor:
-        """Return the factors [F, B] of all frames, given the factors [M, B] that reach the budgets."""
+        """Return the factors [F, B] of all frames from the factors [M, B] that reach the budgets."""
         if self.one_frame_per_budget:
             return torch.cat([torch.zeros_like(reached[:1]), reached])
         return self._shares(reached) * reached
 
     def shares_of_budget(self) -> Tensor:
-        """Return the factors of the F - M frames before those at budgets, divided by the first budget's factor."""
+        """Return the factors of the F - M frames that are not at a budget.
+
+        They are relative to the factor of the first budget.
+        """
         return self.budgets.new_zeros(1) if self.one_frame_per_budget else self._shares(self.budgets)[:-1, 0]
 
     def _shares(self, like: Tensor) -> Tensor:
@@ -87,11 +93,10 @@ def make_schedule(
     steps: int | None = None,
     regime: str = "frozen",
 ) -> Schedule:
-    """Check arguments of :meth:`SteerableLens.morph` and return the schedule of images [B, C, H, W]."""
+    """Make the schedule of images [B, C, H, W] from arguments of :meth:`SteerableLens.morph`."""
     stepwise = regime != "frozen"  # a new gradient at each step
     frames, steps = check_steps(frames, steps, regime)
-    given = {"factors": factors, "max_l2": max_l2, "distances": distances}
-    check_exclusive(**given)
+    check_exclusive(factors=factors, max_l2=max_l2, distances=distances)
     if factors is not None:
         schedule = _factor_schedule(images, factors, amplitude_factors, frames, steps)
     elif amplitude_factors is not None:
@@ -113,7 +118,7 @@ def make_schedule(
 
 
 def check_steps(frames: int | None, steps: int | None, regime: str) -> tuple[int | None, int | None]:
-    """Return the numbers of frames and of gradient steps; raise unless they suit the regime."""
+    """Check the numbers of frames and of gradient steps, and return them."""
     frames = None if frames is None else check_int("frames", frames, 2, None)
     if steps is not None:
         steps = check_int("steps", steps, 1, None)
@@ -124,11 +129,11 @@ def check_steps(frames: int | None, steps: int | None, regime: str) -> tuple[int
     return frames, steps
 
 
-def check_exclusive(**given) -> None:
-    """Raise if more than one of the arguments that determine how far a morph goes is given."""
-    names = [name for name, value in given.items() if value is not None]
+def check_exclusive(**arguments) -> None:
+    """Raise if more than one of these arguments is not None."""
+    names = [name for name, value in arguments.items() if value is not None]
     if len(names) > 1:
-        raise ValueError(f"{names[0]} and {names[1]} are mutually exclusive: pass one of {', '.join(given)}")
+        raise ValueError(f"{names[0]} and {names[1]} are mutually exclusive: pass one of {', '.join(arguments)}")
 
 
 def count_frames(frames: int | None, steps: int | None = None, **tables: int | None) -> int:
@@ -153,7 +158,7 @@ def count_frames(frames: int | None, steps: int | None = None, **tables: int | N
 
 
 def steps_per_frame(steps: int | None, intervals: int) -> int:
-    """Return the number of gradient steps between two frames, which is ``steps`` / ``intervals`` rounded up.
+    """Return the number of gradient steps between two frames: ``steps`` / ``intervals``, rounded up.
 
     Examples
     --------
@@ -191,7 +196,7 @@ def _factor_schedule(images: Tensor, factors, amplitude_factors, frames: int | N
 
 
 def _ramp_schedule(images: Tensor, factor: float, frames: int) -> Schedule:
-    """Return the schedule of factors that grow linearly from 0 to ``factor``, the same for all samples."""
+    """Return the schedule of factors that grow linearly from 0 to ``factor``."""
     if abs(factor) > torch.finfo(images.dtype).max:
         raise ValueError(f"factors must be finite in {images.dtype}, got {factor!r}")
     ramp = (torch.linspace(0, 1, frames, dtype=torch.float64, device="cpu") * factor).to(images.dtype)
@@ -206,13 +211,13 @@ def _check_factor_shape(name: str, table: Tensor, count: int) -> None:
         )
 
 
-def _factor_frames(name: str, given, table: Tensor, frames: int, images: Tensor) -> Tensor:
-    """Return the factors [F, B] that a scalar, [F] or [B, F] stands for; a scalar is the last factor."""
+def _factor_frames(name: str, argument, table: Tensor, frames: int, images: Tensor) -> Tensor:
+    """Return factors [F, B], given the last factor, or factors [F] or [B, F]."""
     if table.dim() == 0:
         table = torch.linspace(0, 1, frames, dtype=torch.float64, device=table.device) * table
     table = table.to(images.dtype)
     if not bool(table.isfinite().all()):
-        raise ValueError(f"{name} must be finite in {images.dtype}, got {given!r}")
+        raise ValueError(f"{name} must be finite in {images.dtype}, got {argument!r}")
     return table.T.contiguous() if table.dim() == 2 else table[:, None].expand(-1, len(images))
 
 
@@ -225,7 +230,7 @@ def _default_l2(bounds: tuple[float, float] | None) -> float:
 
 
 def _budget_schedule(images: Tensor, max_l2, frames: int | None, steps: int | None) -> Schedule:
-    """Return the schedule up to one distance, the same for all samples or one per sample."""
+    """Return the schedule of a morph to one distance."""
     kinds, count = "a float, or a sequence or tensor [B], one for each sample", len(images)
     table = _real_table("max_l2", max_l2, kinds)
     if table.dim() > 1 or (table.dim() and len(table) != count):
@@ -249,11 +254,11 @@ def _distances_schedule(images: Tensor, distances, frames: int | None, stepwise:
     return Schedule(frames, budgets=budgets, one_frame_per_budget=True, moves_toward_target=bool((table > 0).any()))
 
 
-def _distances_in(name: str, given, table: Tensor, images: Tensor) -> Tensor:
-    """Return distances in the images' dtype and on their device; raise if any is negative or not finite."""
+def _distances_in(name: str, argument, table: Tensor, images: Tensor) -> Tensor:
+    """Check distances, and return them in the images' dtype and on their device."""
     rounded = table.to(images.dtype)
     if not bool((rounded.isfinite() & (rounded >= 0) & ((rounded > 0) | (table == 0))).all()):
-        raise ValueError(f"{name} must be finite, and 0 or positive in {images.dtype}, got {given!r}")
+        raise ValueError(f"{name} must be finite, and 0 or positive in {images.dtype}, got {argument!r}")
     table = rounded
     return to_device_async(name, table, images.device)
 

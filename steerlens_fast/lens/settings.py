@@ -11,18 +11,18 @@ SETTINGS: dict[str, dict] = {"photographs": PHOTOGRAPHS}  # measured in photogra
 
 
 def with_settings(options: Mapping) -> dict:
-    """Return the options, with the option ``settings`` replaced by the settings of that name.
+    """Replace the option ``settings`` by the settings of that name.
 
-    Options that are given explicitly override the named settings.
+    Other options override the named settings.
 
     Examples
     --------
     >>> with_settings({"settings": "photographs", "rule": "complex", "distances": [1, 2]})
     {'family': 'csp-phase', 'rule': 'complex', 'color': 'luma', 'regime': 'persistent', 'distances': [1, 2]}
     """
-    given = {name: value for name, value in options.items() if name != "settings"}
+    explicit = {name: value for name, value in options.items() if name != "settings"}
     if options.get("settings") is None:
-        return given
+        return explicit
     named = SETTINGS[check_choice("settings", options["settings"], tuple(SETTINGS))]
-    overridden = any(given.get(name) is not None for name in ("max_l2", "distances", "factors"))
-    return {name: value for name, value in named.items() if not (overridden and name == "max_l2")} | given
+    overridden = any(explicit.get(name) is not None for name in ("max_l2", "distances", "factors"))
+    return {name: value for name, value in named.items() if not (overridden and name == "max_l2")} | explicit

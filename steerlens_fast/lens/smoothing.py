@@ -1,4 +1,4 @@
-"""SmoothGrad, which averages gradients over copies of an image with noise and, optionally, random movements."""
+"""SmoothGrad, which averages gradients over noisy copies of an image."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MOVEMENT = 0x5DEECE66D  # combined with the seed, so that movements are independ
 
 @dataclass(frozen=True, kw_only=True)
 class Smoothing:
-    """Options of SmoothGrad, which averages the gradient of a loss L over noisy copies of the image.
+    """Options of SmoothGrad, which averages gradients over noisy copies of the image.
 
-    The gradient at an image x is replaced by the mean of the gradients of ``L(T_s x + noise * n_s)`` with respect to x,
-    for s = 1 ... ``samples`` (Smilkov et al., 2017, arXiv 1706.03825). n_s is Gaussian noise of mean 0 and variance 1.
-    T_s is the identity or, with ``shift``, ``scale`` or ``flip``, a random movement of the image with linear
-    interpolation and repeated edges. As in the paper, copies are not clipped to the bounds of the images.
+    The copies of an image x are T_s x + noise * n_s, for s = 1 ... ``samples`` (Smilkov et al., 2017, arXiv
+    1706.03825). n_s is Gaussian noise of mean 0 and variance 1. T_s is a random movement of the image if ``shift``,
+    ``scale`` or ``flip`` is given, with linear interpolation and repeated edges; otherwise the identity. As in the
+    paper, copies are not clipped to the bounds of the images. Gradients are taken with respect to x.
 
     Parameters
     ----------
@@ -30,8 +30,8 @@ class Smoothing:
     samples : int
         Number of copies. Each costs as much as a plain gradient.
     seed : int
-        Seed of noise and movements. All images and all batches have the same noise and movements; each gradient of a
-        morph has its own. The noise does not depend on ``shift``, ``scale`` and ``flip``.
+        Seed of noise and movements. They are the same for all images and batches, but new for each gradient of a morph.
+        The noise does not depend on ``shift``, ``scale`` and ``flip``.
     shift : float
         Largest shift of a copy along each axis, in pixels.
     scale : float
@@ -79,7 +79,10 @@ class Smoothing:
         return cls(**options)
 
     def copies(self, images: Tensor) -> Iterator[Copy]:
-        """Yield copies of images [B, C, H, W], without end. Noise and movements do not depend on B, device or dtype."""
+        """Yield copies of images [B, C, H, W], without end.
+
+        Noise and movements do not depend on the number, device or dtype of the images.
+        """
         noise = torch.Generator("cpu").manual_seed(self.seed)
         movement = torch.Generator("cpu").manual_seed(self.seed ^ MOVEMENT)
         moves = bool(self.shift or self.scale or self.flip)
@@ -90,7 +93,7 @@ class Smoothing:
             yield Copy(like(normal * self.noise), *matrices)
 
     def _movement(self, height: int, width: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return a random movement as two matrices, [H, H] for the rows and [W, W] for the columns."""
+        """Return a random movement: matrices [H, H] for the rows and [W, W] for the columns."""
         down, right, size, side = torch.rand(4, generator=generator, dtype=torch.float64, device="cpu").tolist()
         factor = 1 + self.scale * (2 * size - 1)
         rows, columns = (
@@ -119,7 +122,7 @@ class Copy:
         return (images if self.rows is None else _moved(images, self.rows, self.columns)) + self.noise
 
     def pull_back(self, gradient: Tensor) -> Tensor:
-        """Return the gradient with respect to the images, given the gradient with respect to their copies."""
+        """Return the gradient with respect to the images from that with respect to the copies."""
         return gradient if self.rows is None else _moved(gradient, self.rows.mT, self.columns.mT)
 
 

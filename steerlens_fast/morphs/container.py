@@ -1,4 +1,4 @@
-"""``Morphs``, the result of a lens, with its probabilities, its samples, and its files."""
+"""``Morphs``, the result of a lens."""
 
 from __future__ import annotations
 
@@ -38,15 +38,16 @@ class Morphs:
     Attributes
     ----------
     frames : Tensor [B, F, C, H, W], floating point
-        Clipped to the bounds. The tensor is not contiguous: in memory, the axis F comes first.
+        The frames, clipped to the bounds. The tensor is not contiguous: in memory, the axis F comes first.
     factors : Tensor [B, F]
-        Multiples of one step, counted from the source: factors of the phases or, for families that do not change phases,
-        of the amplitudes or pixels.
+        The factor of each frame: by how much the step was multiplied, in total. For families that change phases and
+        amplitudes, the factor of the phases.
     amplitude_factors : Tensor [B, F] or None
         Factors of the amplitudes; None if they equal ``factors``.
-    target : Tensor [B], or [B, k] for outputs with k - 1 dimensions after the classes; int64
-    source : Tensor [B], or [B, ...] like the outputs' dimensions after the classes; int64
-        The class that the model predicts for the source image.
+    target : Tensor [B], int64
+        The target class. For outputs with k - 1 dimensions after the classes, [B, k]: class and position.
+    source : Tensor [B], int64
+        The class that the model predicts for the source image. [B, ...] for outputs [B, F, classes, ...].
     outputs : Tensor [B, F, classes, ...]
         Class scores of each frame; NaN for frames on which the model was not run.
     l2 : Tensor [B, F]
@@ -62,8 +63,8 @@ class Morphs:
     gradient_norm : Tensor [B] or None
         L2 norm of the objective's gradient with respect to the source image.
     stopped : Tensor [B], int64, or None
-        The step, counted from 1, at which a morph ended because its gradient was zero, too small, infinite or NaN; 0 if
-        it did not end early. Later frames repeat the frame before. Only for morphs with a new gradient at each step.
+        The step, counted from 1, at which a morph stopped because its gradient was zero, too small, infinite or NaN; 0
+        if it did not stop. None for morphs along one gradient.
 
     Examples
     --------
@@ -133,7 +134,7 @@ class Morphs:
 
     @property
     def probabilities(self) -> Tensor:
-        """Softmax of the outputs [B, F, classes, ...], at least float32; NaN where the model was not run.
+        """Softmax of the outputs [B, F, classes, ...]; NaN where the model was not run.
 
         The shape is [B, F, 2] for task "binary". For "multilabel" it is [B, F, 2, L]; ``[:, :, 1]`` has the
         probabilities of the labels.
@@ -171,10 +172,10 @@ class Morphs:
 
     @property
     def fell(self) -> Tensor:
-        """Whether the last target probability is more than 1 % lower than that of an earlier frame, [B] bool.
+        """Whether the target's probability is lower in the last frame than in an earlier one, [B] bool.
 
-        The last scored frame is compared with earlier scored frames, including the source. Differences of up to 1 % of
-        the higher probability may be rounding errors. With ``score="none"``, all values are False.
+        Only scored frames are compared, including the source. Differences of up to 1 % of the higher probability do not
+        count, since they may be rounding errors.
         """
         p = self.target_probability
         scored = ~p.isnan()
@@ -188,7 +189,7 @@ class Morphs:
 
     @property
     def _index(self) -> tuple[Tensor, ...]:
-        """The class [B] of each target, and its position [B] in each further dimension of the outputs."""
+        """The class of each target [B], and its position [B] in each further dimension of the outputs."""
         return self.target.reshape(len(self), self.outputs.dim() - 2).unbind(1)
 
     # --- Samples
@@ -206,15 +207,17 @@ class Morphs:
 
     @classmethod
     def cat(cls, morphs: Sequence[Morphs]) -> Morphs:
-        """Return the samples of several morphs, which must have equal settings, shapes, dtypes and devices.
+        """Concatenate the samples of several morphs.
+
+        They must have equal settings, shapes, dtypes and devices.
 
         Examples
         --------
         >>> import torch
         >>> zero, table = torch.zeros(1, dtype=torch.int64), torch.zeros(1, 3)
         >>> frames, outputs = torch.rand(1, 3, 1, 8, 8), torch.rand(1, 3, 5)
-        >>> one = Morphs(frames, table, None, zero, zero, outputs, table, None, None, zero, {"family": "pixel"})
-        >>> len(Morphs.cat([one, one]))
+        >>> morphs = Morphs(frames, table, None, zero, zero, outputs, table, None, None, zero, {"family": "pixel"})
+        >>> len(Morphs.cat([morphs, morphs]))
         2
         """
         morphs = list(morphs)
@@ -234,7 +237,7 @@ class Morphs:
         return {name: t for name, t in named.items() if t is not None}
 
     def to(self, *args: Any, **kwargs: Any) -> Morphs:
-        """Apply ``Tensor.to`` to every tensor; a dtype applies only to floating-point tensors."""
+        """Apply ``Tensor.to`` to all tensors. A dtype applies only to floating-point tensors."""
         dtypes = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.dtype)]
         if not all(d.is_floating_point for d in dtypes):
             raise TypeError(f"dtype must be a floating-point dtype, got {dtypes[0]}")
@@ -246,7 +249,7 @@ class Morphs:
         return self.to("cpu")
 
     def detach(self) -> Morphs:
-        """Return the morphs detached from autograd; they share memory with these morphs."""
+        """Return the morphs detached from autograd, sharing memory."""
         return self._map(torch.detach)
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Morphs:
@@ -264,7 +267,7 @@ class Morphs:
         class_names: Sequence[str] | Mapping[int, str] | None = None,
         differences: bool = False,
     ) -> None:
-        """Write a figure, an animation, or all tensors, depending on the path's suffix. The write is atomic.
+        """Write a figure, an animation, or all tensors to a file, depending on its suffix.
 
         Parameters
         ----------
@@ -307,10 +310,9 @@ class Morphs:
         if check_bool("differences", differences) and suffix not in FIGURES:
             raise ValueError(f"differences must be False for {suffix}: only {', '.join(FIGURES)} can show them")
         if suffix in TENSORS:
-            given = [name for name, value in options.items() if value is not None]
-            if given:
-                got = options[given[0]]
-                raise ValueError(f"{given[0]} must be None for {suffix}, which contains all samples, got {got!r}")
+            for name, value in options.items():
+                if value is not None:
+                    raise ValueError(f"{name} must be None for {suffix}, which contains all samples, got {value!r}")
             return write_tensors(path, "Morphs", {**self.tensors()}, self.settings)
         from .strips import animate_morphs, save_figure
 
@@ -321,7 +323,7 @@ class Morphs:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Morphs:
-        """Return the morphs in a ``.safetensors`` file that :meth:`save` wrote, on the CPU.
+        """Read morphs from a ``.safetensors`` file that :meth:`save` wrote. They are on the CPU.
 
         Raises
         ------
@@ -346,7 +348,7 @@ class Morphs:
         return f"Morphs({'; '.join([', '.join([shape, *kind]), *names, *statistics])})"
 
     def _repr_html_(self) -> str | None:
-        """Return a strip and a slider for notebooks; None, for which a notebook shows repr(), if there are none."""
+        """Return a strip and a slider for notebooks; None, so that the notebook shows repr(), if not possible."""
         if self.frames.is_meta or not self.frames.numel() or self.frames.shape[2] not in (1, 3):
             return None
         from .html import morphs_html  # imports this module
@@ -358,9 +360,9 @@ class Morphs:
 
 
 def pair_names(m: Morphs) -> list[str]:
-    """Return a list with text such as "tabby -> lynx, cup -> bee (2)"; an empty list if classes have no names.
+    """Return the most frequent pairs of source and target, as one text such as "tabby -> lynx, cup -> bee (2)".
 
-    The text has the most frequent pairs of source and target. A number in brackets is the number of samples of a pair.
+    A number in brackets is the number of samples of a pair. The list is empty if classes have no names.
     """
     names = short_names(m.class_names)
     if names is None or m.frames.is_meta or not len(m):
@@ -376,7 +378,7 @@ def pair_names(m: Morphs) -> list[str]:
 
 
 def method_words(settings: dict) -> list[str]:
-    """Return the settings that are set (family, rule, regime) or changed (color, smoothing), as words.
+    """Return the main settings, as words.
 
     Examples
     --------
@@ -400,7 +402,7 @@ def _statistics(m: Morphs) -> list[str]:
 
 
 def _as_selection(index: Any, count: int, device: torch.device) -> slice | Tensor:
-    """Convert an index to a slice or an index tensor; an int becomes a slice of one sample."""
+    """Convert an index to a slice or a tensor. An int becomes a slice of one sample."""
     if isinstance(index, slice) and (index.step is None or index.step > 0):
         return index
     if isinstance(index, slice):  # torch does not support negative steps
@@ -417,7 +419,7 @@ def _as_selection(index: Any, count: int, device: torch.device) -> slice | Tenso
 
 
 def _index_tensor(index: Any, count: int) -> Tensor:
-    """Convert a list or tensor of ints or bools to a tensor, after checking it on the CPU.
+    """Convert a list or tensor of ints or bools to a tensor, checked on the CPU.
 
     An invalid index on the GPU would cause a device assert, after which the process cannot use CUDA.
     """
@@ -436,10 +438,11 @@ def _index_tensor(index: Any, count: int) -> Tensor:
 
 
 def _check_alike(first: Morphs, other: Morphs) -> None:
-    one, two = (json.loads(as_json(m.settings)) for m in (first, other))  # JSON turns tuples into lists
-    for key in sorted(one.keys() | two.keys()):
-        if one.get(key) != two.get(key):
-            raise ValueError(f"morphs must have the same settings, got {key} {one.get(key)!r} and {two.get(key)!r}")
+    settings = [json.loads(as_json(m.settings)) for m in (first, other)]  # JSON turns tuples into lists
+    for key in sorted({*settings[0], *settings[1]}):
+        a, b = (s.get(key) for s in settings)
+        if a != b:
+            raise ValueError(f"morphs must have the same settings, got {key} {a!r} and {b!r}")
     alike = lambda t: None if t is None else (tuple(t.shape[1:]), t.dtype, str(t.device))
     for f in fields(first):
         if f.name != "settings":

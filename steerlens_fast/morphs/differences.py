@@ -1,4 +1,4 @@
-"""Makes difference maps, images that show the signed difference of each frame from the source."""
+"""Difference maps: images of the signed difference of each frame from the source."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ BLUE, WHITE, RED = (33, 102, 172), (247, 247, 247), (178, 24, 43)  # from ColorB
 
 
 def difference_maps(pictures: np.ndarray, source: int) -> tuple[np.ndarray, float]:
-    """Return images of the differences of all frames from the source, with one scale for all frames.
+    """Return images of the differences of all frames from the source, with one scale.
 
     Parameters
     ----------

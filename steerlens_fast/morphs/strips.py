@@ -47,7 +47,7 @@ def plot_morphs(
     differences: bool = False,
     figure: Figure | None = None,
 ) -> Figure:
-    """Return a figure of morphs with a row for each sample and a column for each frame (a strip).
+    """Draw a strip: a figure with a row for each sample and a column for each frame.
 
     Parameters
     ----------
@@ -62,10 +62,9 @@ def plot_morphs(
         Names of all classes. By default those of the lens or the model; without names, classes are shown by their
         numbers. Of a list of synonyms such as "tabby, tabby cat", the first is shown.
     differences : bool
-        Whether to add a second row for each sample, with the signed difference of each frame from the frame whose
-        factor is nearest to 0. In grey images, blue is darker and red is brighter. In RGB images, the difference of
-        each channel is added to mid-grey. The label of the row is the largest difference, which has the strongest
-        colour, in units of the images.
+        Whether to add a second row for each sample, with the signed difference of each frame from the source (the frame
+        whose factor is nearest to 0). In grey images, blue is darker and red is brighter. In RGB images, the difference
+        of each channel is added to mid-grey. The label of the row is the difference that has the strongest colour.
     figure : matplotlib Figure or SubFigure, optional
         Figure to draw in; by default a new one of suitable size. A new figure is not registered with pyplot, so use
         ``figure.savefig``, or display it in a notebook.
@@ -84,19 +83,15 @@ def plot_morphs(
 
     Notes
     -----
-    **Rows.** The label of a row is "source → target". If a sample is not ``ok``, if its source is already predicted as
-    the target, or if a distance was not attained, the label says so.
-
-    **Text below a frame.** It has the target's probability, in bold if the target is the predicted class. Otherwise it
-    also has the name and the probability of the predicted class. Frames that were not scored have no text. The text is
-    never bold if the sample is not ``ok``, or its source is already predicted as the target.
-
-    **Headers.** A header is the frame's L2 distance or its factor, whichever is equal in all rows; if neither is, the
-    frame's number. If both are equal in all rows, it is the distance if distances were requested (``budget``),
-    otherwise the factor. If the headers are not distances, the distances are below the frames.
-
-    **Values.** Black and white are ``settings["bounds"]``. If these are None, they are the lowest and highest value of
-    each row.
+    - The label of a row is "source → target". It also says if a sample is not ``ok``, if its source is already
+      predicted as the target, or if a distance was not attained.
+    - Below a frame is the target's probability, in bold if the target is the predicted class. Otherwise, the predicted
+      class and its probability follow. Frames that were not scored have no text. Nothing is bold for a sample that is
+      not ``ok``, or whose source is already predicted as the target.
+    - Above a column is the frames' L2 distance or factor, whichever is equal in all rows; otherwise the frame's number.
+      If both are equal, it is the distance if distances were requested. If it is not the distance, the distances are
+      below the frames.
+    - Black and white are ``settings["bounds"]`` or, if these are None, the lowest and highest value of each row.
 
     Examples
     --------
@@ -114,7 +109,7 @@ def plot_morphs(
 
 
 def draw_strips(data: StripData, figure: Figure | None = None) -> Figure:
-    """Return the figure of :func:`plot_morphs`, for data from :class:`Morphs` or from a job's record."""
+    """Draw the figure of :func:`plot_morphs` from strip data."""
     names, (headers, captions) = _row_labels(data), _headers(data)
     rows = [(b, is_map) for b in range(len(data.names)) for is_map in ((False, True) if data.maps else (False,))]
     if figure is None:
@@ -153,9 +148,10 @@ def animate_morphs(
     samples: int | None = None,
     class_names: Names = None,
 ) -> None:
-    """Write an animation, "gif" or "webp" (lossless), of all samples side by side, forward then backward.
+    """Write an animation of all samples side by side, forward then backward.
 
-    Small images are enlarged. Parameters and captions are those of :func:`plot_morphs`. By default all frames are used.
+    The format is "gif" or "webp" (lossless). Small images are enlarged. Parameters and captions are those of
+    :func:`plot_morphs`. By default all frames are used.
 
     Examples
     --------
@@ -173,7 +169,7 @@ def animate_morphs(
 
 
 def tiled_frames(data: StripData) -> list[Image]:
-    """Return an image for each frame: all samples side by side, with classes and probability below."""
+    """Return an image for each frame, with all samples side by side."""
     tiled = []
     for f in range(len(data.frames)):
         captions = []
@@ -189,7 +185,9 @@ def tiled_frames(data: StripData) -> list[Image]:
 
 @dataclass(frozen=True)
 class StripData:
-    """The contents of a strip or animation with B rows of F frames, from :class:`Morphs` or a record of a job.
+    """The contents of a strip or animation with B rows of F frames.
+
+    They are made from :class:`Morphs`, or from a record of a job.
 
     Attributes
     ----------
@@ -238,7 +236,7 @@ def strip_data(
     default: int | None,
     differences: bool = False,
 ) -> StripData:
-    """Return the data of the selected samples and frames; if ``frames`` is None, of ``default`` frames."""
+    """Make the data of the selected samples and frames. ``default`` is the number of frames if ``frames`` is None."""
     shown, at = _select(morphs, frames, samples, default)
     _check_names(class_names, shown)
     class_names = _names_to_show(class_names, shown)
@@ -308,7 +306,7 @@ def strip_note(scored: bool, samples: int, all_samples: int, frames: int, all_fr
 
 
 def _predictions(morphs: Morphs, class_names: Names) -> list[list[str]]:
-    """Return the text for each frame's predicted class; "" if it is the target, or the frame was not scored."""
+    """Return text about each frame's predicted class; "" if it is the target, or not known."""
     at = (morphs._rows, *morphs._index[1:])
     classes, best = (t.movedim(1, -1)[at].tolist() for t in (morphs.predictions, morphs.probabilities.amax(2)))
 
@@ -329,7 +327,10 @@ def _state_name(number: int, target: list[int], morphs: Morphs, class_names: Nam
 
 
 def _maps(morphs: Morphs, at: list[int]) -> list[tuple[np.ndarray, float]]:
-    """Return the difference maps of the frames ``at`` from the frame with the smallest factors, for each sample."""
+    """Return the difference maps of the frames ``at``, for each sample.
+
+    They are relative to the frame with the smallest factors.
+    """
     size = morphs.factors.abs()
     size = size if morphs.amplitude_factors is None else size + morphs.amplitude_factors.abs()
     maps = []
@@ -389,7 +390,7 @@ def to_pixels(morphs: Morphs) -> np.ndarray:
 
 
 def _names_to_show(class_names: Names, morphs: Morphs) -> Names:
-    """Return the names that are shown: the first synonym of the given names, or of the names of the morphs."""
+    """Return the names to show: of each name, the first synonym."""
     if isinstance(class_names, Mapping):  # a mapping may have only some of the classes
         return class_names
     return short_names(morphs.class_names if class_names is None else list(map(str, class_names)))

@@ -1,4 +1,4 @@
-"""``Bank.split`` and ``Bank.merge`` with derivatives: each is linear, and is the adjoint of the other."""
+"""``Bank.split`` and ``Bank.merge`` with derivatives. Each is the derivative of the other."""
 
 from __future__ import annotations
 

@@ -15,10 +15,9 @@ from ..ops.registration import are_batched, has_tangent, is_plane_dtype
 from ..torch_internals import has_transforms
 from .filters import Geometry
 
-# Number of samples of the largest plane that the ops on whole planes take. Up to this size they are faster than torch's
-# FFTs on a CPU; larger planes were not measured. Besides their results, split_planes and merge_planes use 16 bytes per
-# sample, and morph_planes up to 150 bytes (for a joint morph); twice as much in float64. morph_planes_to_l2 uses as
-# much as morph_planes for each plane of an image. native.LARGEST_PLANE_SIDE limits the sides.
+# The largest plane, in samples, for which the ops on whole planes are used. Up to this size they are faster than
+# torch's FFTs on a CPU; larger planes were not measured. Besides their results, split_planes and merge_planes take 16
+# bytes per sample, and morphs up to 150 bytes; twice as much in float64. native.LARGEST_PLANE_SIDE limits the sides.
 LARGEST_PLANE = 1 << 24
 
 
@@ -32,7 +31,7 @@ class Backend(Enum):
 
 
 def choose_backend(geometry: Geometry, *tensors: Tensor) -> Backend:
-    """Return the backend for images or bands of this geometry; the result depends on all of ``tensors``."""
+    """Return the backend for a computation with these images or bands."""
     if torch.compiler.is_compiling():
         return Backend.COMPILE
     if needs_derivative(*tensors):
@@ -41,27 +40,27 @@ def choose_backend(geometry: Geometry, *tensors: Tensor) -> Backend:
 
 
 def forward_backend(geometry: Geometry, *tensors: Tensor) -> Backend:
-    """Return the backend that computes the values, PLANE_OPS or FFT, whether or not derivatives are recorded."""
+    """Return the backend that computes the values, PLANE_OPS or FFT."""
     return Backend.PLANE_OPS if plane_ops_supported(geometry, *tensors) else Backend.FFT
 
 
 def needs_derivative(*tensors: Tensor) -> bool:
-    """Return whether autograd, forward mode or torch.func records what is computed from these tensors."""
+    """Return whether derivatives of what is computed from these tensors are recorded."""
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         return True
     return has_transforms() or has_tangent(tensors) or are_batched(tensors)
 
 
 def is_recorded(*tensors: Tensor) -> bool:
-    """Return whether torch.compile or autograd records what is computed, so that nothing may be written in place."""
+    """Return whether a computation is recorded, so that nothing may be written in place."""
     return torch.compiler.is_compiling() or needs_derivative(*tensors)
 
 
 def plane_ops_supported(geometry: Geometry, *tensors: Tensor) -> bool:
-    """Return whether the ops on whole planes take these tensors.
+    """Return whether the ops on whole planes support these tensors.
 
-    The tensors must be plain tensors of one precision and of supported sizes, on a CPU with AVX2 or NEON, or in float32
-    on CUDA. The ops have derivatives, so ``requires_grad`` does not matter.
+    They must be plain tensors of one precision and of supported sizes, on a CPU with AVX2 or NEON, or in float32 on
+    CUDA. The ops have derivatives, so ``requires_grad`` does not matter.
     """
     return not torch.compiler.is_compiling() and _plane_ops_supported(geometry, tensors)
 

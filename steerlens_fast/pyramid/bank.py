@@ -1,7 +1,7 @@
 """Banks: linear maps between images and groups of bands, with their adjoints.
 
-A bank is a list of parts. A part is an oriented scale or a residual. ``split`` maps images to bands, and ``merge`` is
-its exact adjoint (in the inner product Re<a, b>). Therefore one class computes the analysis, the synthesis, the
+A bank consists of parts. A part is the bands of one scale, or a residual. ``split`` maps images to bands, and ``merge``
+is its exact adjoint (in the inner product Re<a, b>). Therefore one class computes the analysis, the synthesis, the
 gradient with respect to coefficients, and all their derivatives:
 
 =========== =============================== ===============================
@@ -42,9 +42,9 @@ __all__ = ["HIGHPASS", "KINDS", "LOWPASS", "Bank", "Part"]
 
 @dataclass(frozen=True)
 class Bank:
-    """A linear map between images [..., H, W] and bands [..., K, h, w], one tensor for each part. Hashable.
+    """A linear map between images [..., H, W] and bands [..., K, h, w], one tensor for each part.
 
-    ``kind`` is one of ``KINDS``; the table in the docstring of this module describes them.
+    The table above describes the values of ``kind``. Banks are hashable.
     """
 
     geometry: Geometry
@@ -52,7 +52,7 @@ class Bank:
     parts: tuple[Part, ...]
 
     def split(self, image: Tensor) -> list[Tensor]:
-        """Split images into bands: complex for oriented bands of "analysis" and "adjoint", else real."""
+        """Split images into bands: complex for scales of "analysis" and "adjoint", else real."""
         backend = choose_backend(self.geometry, image)
         if backend is Backend.COMPILE:
             return batches.split_in_one_pass(self, image)
@@ -80,17 +80,17 @@ class Bank:
         """Whether two real bands are stored as one complex band.
 
         With torch on a CPU, one complex FFT of a pair is 1.1 to 2.4 times as fast as two real FFTs, and an inverse one
-        2 to 10 times as fast. Whole spectra also need no special case for DC and Nyquist. Both bands of a pair belong
-        to one image plane. Unpaired banks read half spectra.
+        2 to 10 times as fast. Both bands of a pair belong to one image plane. Paired banks use whole spectra (all W
+        columns), unpaired banks half spectra (W//2+1 columns).
         """
         return self.kind == "real"
 
     def is_complex(self, part: Part) -> bool:
-        """Return whether a part's bands are complex, as oriented bands are, except those of a bank "real"."""
+        """Return whether a part's bands are complex."""
         return not self.paired and is_oriented(part)
 
     def is_full(self, part: Part) -> bool:
-        """Return whether a part's spectra have the full layout, as for complex bands and for pairs."""
+        """Return whether a part's spectra have all w columns, as complex bands and pairs need."""
         return self.paired or is_oriented(part)
 
     def band_shape(self, part: Part) -> tuple[int, int, int]:
@@ -98,7 +98,8 @@ class Bank:
         return band_shape(self.geometry, part)
 
     def plane_bytes(self, dtype: torch.dtype) -> int:
-        """Return the bytes that a pass takes for one image plane: the spectra of all bands and the largest band."""
+        """Return the bytes that a pass takes for one image plane."""
+        # The spectra of all bands, and the largest band.
         sizes = [math.prod(self.band_shape(p)) * (2 if self.is_complex(p) else 1) for p in self.parts]
         return dtype.itemsize * (sum(sizes) + max(sizes, default=0))
 
@@ -111,12 +112,12 @@ class Bank:
 
     @property
     def split_i_powers(self) -> list[int]:
-        """The power of i, 0 to 3, that multiplies each part's bands in a split."""
+        """For each part, the power of i by which a split multiplies its bands."""
         return [self.geometry.analysis_i_power if is_oriented(p) else 0 for p in self.parts]
 
     @property
     def merge_i_powers(self) -> list[int]:
-        """The power of i, 0 to 3, that multiplies each part's bands in a merge."""
+        """For each part, the power of i by which a merge multiplies its bands."""
         return opposite_i_powers(self.split_i_powers)
 
     @property
@@ -136,9 +137,10 @@ class Bank:
         return list(masks.cached_masks(self.geometry, *options))
 
     def residual_mask(self, like: Tensor) -> Tensor:
-        """Return the mask of the bank's residual: the share of each frequency's energy in none of its bands, over H W.
+        """Return the mask of the bank's residual.
 
-        The shape is [1, H, W] if bands are paired, else [1, H, W//2+1]. Device and precision are those of ``like``.
+        It is the share of each frequency's energy that is in none of the bands, divided by H W. The shape is [1, H, W]
+        if bands are paired, else [1, H, W//2+1]. Device and precision are those of ``like``.
         """
         options = self.parts, self.paired, str(like.device), ops.real_dtype(like.dtype)
         if torch.compiler.is_compiling():
@@ -146,7 +148,7 @@ class Bank:
         return masks.cached_residual_mask(self.geometry, *options)
 
     def squared_response(self, like: Tensor) -> Tensor:
-        """Return the sum of the bands' squared filters, in [0, 1]: [H, W//2+1], on the device of ``like``."""
+        """Return the sum of the bands' squared filters, [H, W//2+1] with values in [0, 1]."""
         options = self.parts, str(like.device), ops.real_dtype(like.dtype)
         if torch.compiler.is_compiling():
             return masks.constant_squared_response(self.geometry.constants, *options)[0]
@@ -164,9 +166,10 @@ class Bank:
         return list(masks.plane_filters(self.geometry, self.kind, self.parts, *options))
 
     def split_planes(self, planes: Tensor, with_residual: bool = False, widen: Sequence[bool] = ()) -> list[Tensor]:
-        """Split planes [N, H, W] into bands; the last entry is the residual [N, 1, H, W] if ``with_residual``.
+        """Split planes [N, H, W] into bands.
 
-        ``widen`` has an entry for each part; if it is True, the part's bands get a complex dtype.
+        If ``with_residual``, the last entry is the residual [N, 1, H, W]. ``widen`` has an entry for each part; if it
+        is True, the part's bands get a complex dtype.
         """
         forms = ["widened" if wide and form == "real" else form for form, wide in zip_longest(self.forms, widen)]
         i_powers = self.split_i_powers
@@ -175,7 +178,10 @@ class Bank:
         return ops.split_planes(planes, self.plane_filters(planes, with_residual), i_powers, forms)
 
     def merge_planes(self, bands: Sequence[Tensor], form: str | None = None, residual: Tensor | None = None) -> Tensor:
-        """Merge bands [N, K, h, w] into planes [N, H, W] and add ``residual``; ``form`` overrides the parts' forms."""
+        """Merge bands [N, K, h, w] into planes [N, H, W], and add ``residual``.
+
+        ``form`` overrides the forms of the parts.
+        """
         forms = self.forms if form is None else [form] * len(self.parts)
         filters = self.plane_filters(bands[0])
         return ops.merge_planes(bands, filters, self.merge_i_powers, forms, *self.geometry.shape, residual)

@@ -1,4 +1,4 @@
-"""Splits and merges batches [..., H, W] without derivatives: by ops on whole planes, or in cache-sized pieces."""
+"""Splits and merges batches [..., H, W], without derivatives."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def merge_in_one_pass(bank: Bank, bands: Sequence[Tensor]) -> Tensor:
 
 
 def _flatten_leading(t: Tensor, kept: int) -> Tensor:
-    """Return ``t`` with all dimensions but the last ``kept`` flattened to one, even if one of them is 0."""
+    """Flatten all dimensions of ``t`` but the last ``kept``, even if one of them is 0."""
     return t.reshape(-1 if t.numel() else t.shape[:-kept].numel(), *t.shape[-kept:])
 
 
@@ -95,7 +95,7 @@ def _new_bands(bank: Bank, count: int, image: Tensor) -> list[Tensor]:
 
 
 def _store_bands(bank: Bank, part: Part, spectra: Tensor, out: Tensor) -> None:
-    """Write the bands with these spectra to ``out`` [n, K, h, w]; for large images, a few orientations at a time."""
+    """Write the bands of these spectra to ``out`` [n, K, h, w], if they are large a few at a time."""
     K, h, w = bank.band_shape(part)
     if bank.paired:
         store(out, to_band(bank, part, spectra))

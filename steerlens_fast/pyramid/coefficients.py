@@ -16,7 +16,10 @@ from ..torch_internals import register_container
 
 @dataclass(frozen=True, eq=False)
 class Coefficients:
-    """The result of :meth:`SteerablePyramid.analyze`, an immutable pytree. A part that was not requested is None.
+    """The coefficients of images, which :meth:`SteerablePyramid.analyze` returns.
+
+    A part that was not requested is None. Coefficients are immutable, and torch.func and torch.compile see their
+    tensors (they are a pytree).
 
     Attributes
     ----------
@@ -42,20 +45,20 @@ class Coefficients:
     lowpass: Tensor | None
 
     def tensors(self) -> list[Tensor]:
-        """Return all tensors that are not None: high-pass, bands from fine to coarse, low-pass."""
+        """Return all tensors: high-pass, bands from fine to coarse, low-pass."""
         return [t for t in (self.highpass, *self.bands, self.lowpass) if t is not None]
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> Coefficients:
-        """Return the coefficients with ``function`` applied to all tensors, residuals included."""
+        """Apply ``function`` to all tensors, residuals included."""
         on = lambda t: None if t is None else function(t)
         return Coefficients(on(self.highpass), tuple(map(on, self.bands)), on(self.lowpass))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Coefficients:
-        """Return the coefficients with ``function`` applied to all oriented bands, but not to residuals."""
+        """Apply ``function`` to the bands of each scale, but not to residuals."""
         return replace(self, bands=tuple(None if b is None else function(b) for b in self.bands))
 
     def to(self, *args: Any, **kwargs: Any) -> Coefficients:
-        """Apply ``Tensor.to`` to all tensors; a real dtype converts bands to the complex dtype of this precision."""
+        """Apply ``Tensor.to`` to all tensors. A real dtype stands for the complex dtype of its precision, too."""
         return self.apply(lambda t: t.to(*_complex_args(t, args), **_complex_kwargs(t, kwargs)))
 
     def clone(self) -> Coefficients:
@@ -63,7 +66,7 @@ class Coefficients:
         return self.apply(torch.clone)
 
     def detach(self) -> Coefficients:
-        """Return the coefficients detached from autograd; they share memory with these coefficients."""
+        """Return the coefficients detached from autograd, sharing memory."""
         return self.apply(torch.detach)
 
     def __add__(self, other: Coefficients) -> Coefficients:
@@ -78,13 +81,16 @@ class Coefficients:
     __rmul__ = __mul__
 
     def to_plenoptic(self) -> OrderedDict:
-        """Return plenoptic's dictionary of these tensors, not copied; keys are "residual_highpass", 0, 1, ..."""
+        """Return plenoptic's dictionary of these tensors, without a copy.
+
+        Its keys are "residual_highpass", 0, 1, ... and "residual_lowpass".
+        """
         named = [("residual_highpass", self.highpass), *enumerate(self.bands), ("residual_lowpass", self.lowpass)]
         return OrderedDict((key, t) for key, t in named if t is not None)
 
     @staticmethod
     def from_plenoptic(coefficients: dict) -> Coefficients:
-        """Return the coefficients in a dictionary of plenoptic, see :meth:`to_plenoptic`; tensors are not copied."""
+        """Return the coefficients in a dictionary of plenoptic, without a copy."""
         scales = [key for key in coefficients if is_int(key)]
         bands = tuple(coefficients.get(s) for s in range(max(scales, default=-1) + 1))
         return Coefficients(coefficients.get("residual_highpass"), bands, coefficients.get("residual_lowpass"))

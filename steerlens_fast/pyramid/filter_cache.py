@@ -46,7 +46,7 @@ class FilterCache:
         self._lock = threading.Lock()
 
     def get(self, geometry: Hashable, key: Hashable, make: Callable[[], object], original: bool = False):
-        """Return the cached value of this geometry and key; if there is none, call ``make`` and cache the result.
+        """Return the cached value of a geometry and key, or make and cache it.
 
         A value is a tensor or a tuple of tensors. ``original`` is True for float64 filters from which other filters are
         computed. When a value is added, the originals of all other geometries are freed.
@@ -67,7 +67,7 @@ class FilterCache:
         return _record_stream(group, key, value)
 
     def keep_for_graph(self, geometry: Hashable) -> None:
-        """Exclude this geometry from eviction, since a CUDA graph that is being captured reads its filters."""
+        """Exclude a geometry from eviction, since a CUDA graph reads its filters."""
         group = self._groups.get(geometry)
         if group is not None:
             group.captured = True
@@ -92,10 +92,10 @@ class FilterCache:
                 self._latest = group
 
     def _shrink(self) -> None:
-        """Free the float64 originals of all geometries but the latest, and more if the limit is exceeded.
+        """Free filters until the limit is met.
 
-        Then the least recently used geometries are freed until the limit is met, except those that a captured CUDA
-        graph reads. If that is not enough, the originals of the latest geometry are freed, too.
+        The float64 originals of all geometries but the latest are always freed. Then the least recently used geometries
+        are freed, except those that a captured CUDA graph reads, and finally the originals of the latest geometry.
         """
         with self._lock:
             for group in self._groups.values():
@@ -112,7 +112,7 @@ class FilterCache:
 
 
 def _record_stream(group: _Group, key: Hashable, value):
-    """Record in torch's CUDA allocator that the current stream reads these filters, and return them.
+    """Tell torch's CUDA allocator that the current stream reads these filters; return them.
 
     The allocator then reuses the filters' memory only after the stream has finished reading, so the cache may free the
     filters without waiting. While a thread captures a CUDA graph, the allocator records this only after the capture.
@@ -134,7 +134,7 @@ CACHE = FilterCache(DEFAULT_LIMIT)
 
 
 def set_filter_cache_limit(limit: int) -> int:
-    """Limit the memory that cached filters take on all devices together; return the previous limit.
+    """Limit the memory of cached filters, on all devices together; return the previous limit.
 
     A geometry is an image size with the pyramid's options (height, order ...). Its filters are built when they are
     first used, and cached for all pyramids of this geometry. If the limit is exceeded, the filters of the least
@@ -171,7 +171,7 @@ def set_filter_cache_limit(limit: int) -> int:
 
 
 def filter_cache_bytes() -> int:
-    """Return the memory that cached filters take on all devices together, in bytes.
+    """Return the bytes of all cached filters, on all devices together.
 
     Examples
     --------
@@ -186,7 +186,7 @@ def filter_cache_bytes() -> int:
 
 
 def clear_filter_cache() -> None:
-    """Free all cached filters; pyramids rebuild their filters when they are next used.
+    """Free all cached filters. Pyramids compute theirs again when needed.
 
     Filters to which compiled functions, exported programs or autograd graphs refer stay in memory. CUDA graphs do not
     refer to the filters that they read, so capture such graphs again after this call. On a GPU, the memory returns to

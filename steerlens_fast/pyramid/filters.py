@@ -31,7 +31,7 @@ MAX_ORDER = 15
 
 @dataclass(frozen=True)
 class Geometry:
-    """All parameters of a pyramid's filters; the key of the cache of filters.
+    """All parameters of a pyramid's filters. It is the key of the cache of filters.
 
     ``shape`` is (H, W) in pixels. ``num_scales`` is the number of scales J, and ``transition_width`` the width of the
     radial filters' transition in octaves. :class:`SteerablePyramid` calls these two parameters ``height`` and
@@ -62,11 +62,11 @@ class Geometry:
 
     @property
     def analysis_i_power(self) -> int:
-        """Power of i, 0 to 3, that the analysis multiplies oriented bands by: (-i)^order."""
+        """Power of i by which the analysis multiplies bands: (-i)^order."""
         return -self.order % 4
 
     def band_shape(self, scale: int) -> tuple[int, int]:
-        """Return the samples (h, w) of the bands of ``scale``; ``scale = num_scales`` is the low-pass residual."""
+        """Return the size (h, w) of the bands of a scale; ``num_scales`` is the low-pass residual."""
         h, w = self.shape
         for _ in range(scale if self.downsample else 0):
             h, w = -(-h // 2), -(-w // 2)
@@ -81,12 +81,12 @@ def geometry_of(
 
 
 def max_scales(shape: tuple[int, int]) -> int:
-    """Return the largest number of scales for an image of ``shape``: floor(log2(min(H, W))) - 2."""
+    """Return the largest number of scales for images of this shape."""
     return int(math.log2(min(shape))) - 2
 
 
 def polar_grid(geometry: Geometry, block: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return log2 of the radius (-inf at DC) and the angle of the lowest h x w frequencies, ``block`` = (h, w)."""
+    """Return log2 of the radius, and the angle, of the h x w lowest frequencies; ``block`` is (h, w)."""
     (H, W), (h, w) = geometry.shape, block
     fy = 2.0 * signed_frequencies(h).double()[:, None] / H
     fx = 2.0 * signed_frequencies(w).double()[None, :] / W
@@ -98,7 +98,7 @@ def _transition(log_radius: Tensor, scale: int, width: float) -> Tensor:
 
 
 def high(log_radius: Tensor, scale: int, width: float) -> Tensor:
-    """Return the radial high-pass filter of ``scale``, which is exactly 0 where :func:`low` of this scale is 1."""
+    """Return the radial high-pass filter of ``scale``. It is exactly 0 where :func:`low` is 1."""
     return torch.sin(math.pi / 2 * _transition(log_radius, scale, width))
 
 
@@ -183,10 +183,10 @@ def _make_lowpass_filter(geometry: Geometry) -> Tensor:
 
 
 def scaling(geometry: Geometry, scale: int) -> float:
-    """Return the factor of a scale's coefficients relative to the default pyramid (downsampled, not a tight frame).
+    """Return the factor of a scale's coefficients, relative to a default pyramid.
 
-    ``scale = num_scales`` is the low-pass residual. Without downsampling, and unless the frame is tight, coefficients
-    double at each scale, as in plenoptic.
+    A default pyramid is downsampled, and not a tight frame. Without downsampling, coefficients double at each scale, as
+    in plenoptic, unless the frame is tight. ``scale = num_scales`` is the low-pass residual.
     """
     if not geometry.tight_frame:
         return 1.0 if geometry.downsample else 2.0**scale

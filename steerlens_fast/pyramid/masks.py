@@ -1,4 +1,4 @@
-"""The parts of a bank and their masks, which are the filters of :mod:`.filters` times all constants of the transform.
+"""The parts of a bank, and their masks: the filters of :mod:`.filters`, times all constants of the transform.
 
 Masks are computed in float64, converted to the precision and the device of the data, and cached.
 """
@@ -23,7 +23,7 @@ HIGHPASS, LOWPASS = "highpass", "lowpass"
 
 
 class Part(NamedTuple):
-    """One group of bands: the number of a scale or the name of a residual, and the orientations (None for all)."""
+    """One group of bands: a scale (by number) or a residual (by name), and its orientations (None for all)."""
 
     name: int | str
     orientations: tuple[int, ...] | None = None
@@ -47,7 +47,7 @@ def band_shape(geometry: Geometry, part: Part) -> tuple[int, int, int]:
 
 
 def full_mask(geometry: Geometry, kind: str, part: Part) -> Tensor:
-    """Return the masks of a part's bands in the full layout (all w columns), [K, h, w] float64."""
+    """Return the masks [K, h, w] of a part's bands, float64, with all w columns."""
     analysis = kind == "analysis"
     _, h, w = band_shape(geometry, part)
     samples = h * w if analysis else math.prod(geometry.shape)  # 1 / samples normalises the inverse FFT
@@ -67,7 +67,7 @@ def full_mask(geometry: Geometry, kind: str, part: Part) -> Tensor:
 
 
 def full_residual_mask(geometry: Geometry, parts: tuple[Part, ...]) -> Tensor:
-    """Return the mask of a bank's residual, [1, H, W] float64, for oriented ``parts``.
+    """Return the mask [1, H, W] of a bank's residual, float64.
 
     It is the share of each frequency's energy that is in none of the parts, divided by H W.
     """
@@ -82,7 +82,7 @@ def full_residual_mask(geometry: Geometry, parts: tuple[Part, ...]) -> Tensor:
 
 
 def _halved_for_half_spectrum(mask: Tensor, w: int, W: int) -> Tensor:
-    """Return a mask in full layout for a merge into a half spectrum: all columns but DC and Nyquist are halved.
+    """Halve all columns of a mask but DC and Nyquist, for a merge into a half spectrum.
 
     The merge adds the conjugates of values at negative frequencies to the values at the opposite frequencies. This sum
     is twice the spectrum of the real image. The columns DC and Nyquist contain their own opposite frequencies, and
@@ -127,7 +127,7 @@ def _make_mask(geometry: Geometry, kind: str, part: Part, halved: bool, device: 
 def cached_residual_mask(
     geometry: Geometry, parts: tuple[Part, ...], whole: bool, device: str, dtype: torch.dtype
 ) -> Tensor:
-    """Return :func:`full_residual_mask` for whole spectra, or its first W//2+1 columns for half spectra."""
+    """Return :func:`full_residual_mask`, unless ``whole`` only its first W//2+1 columns."""
     columns = geometry.shape[1] if whole else geometry.shape[1] // 2 + 1
 
     def make() -> Tensor:
@@ -137,7 +137,7 @@ def cached_residual_mask(
 
 
 def cached_squared_response(geometry: Geometry, parts: tuple[Part, ...], device: str, dtype: torch.dtype) -> Tensor:
-    """Return the sum of the squared filters of ``parts``, in [0, 1]: [H, W//2+1]."""
+    """Return the sum of the squared filters of ``parts``, [H, W//2+1]."""
     samples = math.prod(geometry.shape)
 
     def make() -> Tensor:

@@ -19,26 +19,28 @@ SYNTHESES = ("real", "adjoint")
 
 
 class SteerablePyramid(nn.Module):
-    """Complex steerable pyramid of images of one size: exact at every size, differentiable, batched.
+    """Complex steerable pyramid of images of one size.
+
+    It represents an image by complex coefficients at several scales and orientations. Their amplitude is the local
+    contrast, and their phase the local position of edges and texture. The image can be rebuilt exactly, at every size.
 
     Parameters
     ----------
     image_shape : (int, int)
-        (H, W) in pixels, each at least 8, the smallest size that has one scale.
+        (H, W) in pixels, each at least 8.
     height : int or "auto"
-        Number of scales J, of one octave each. "auto" is the maximum, ``floor(log2(min(H, W))) - 2``. The name is
-        plenoptic's; it is not the image's height.
+        Number of scales J, of one octave each; not the image's height (the name is plenoptic's). "auto" is the maximum,
+        ``floor(log2(min(H, W))) - 2``.
     order : int
-        Order n of the angular filter cos^n, 0 to 15. The kernels are n-th directional derivatives.
+        Order n of the angular filter cos^n, 0 to 15. Higher orders are more selective for orientation.
     orientations : int, optional
         Number of orientations K, at least ``order + 1`` (the default). Orientation k has the direction ``pi k / K``
-        (radians) in the frequency plane. Direction 0 is along +x: orientation 0 responds to vertical edges. Direction
-        ``pi / 2`` is along +y, which points down.
+        (radians) in the frequency plane. Direction 0 is along +x, so orientation 0 responds to vertical edges.
+        Direction ``pi / 2`` is along +y, which points down.
     width : float
-        Width of the radial filters' transition in octaves, above 0; usually 1, as in plenoptic. The name is
-        plenoptic's; it is not the image's width.
+        Width of the radial filters' transition in octaves, above 0; not the image's width (the name is plenoptic's).
     tight_frame : bool
-        If True, the energy of the coefficients equals that of the image (Parseval), as in plenoptic. If False, bands
+        Whether coefficients are scaled so that their energy equals that of the image, as in plenoptic. If False, bands
         have the amplitudes of the filtered, subsampled image, as in matlabPyrTools.
     synthesis : {"real", "adjoint"}
         How :meth:`synthesize` inverts the analysis. "real" uses only Re(c), like plenoptic and matlabPyrTools.
@@ -137,16 +139,16 @@ class SteerablePyramid(nn.Module):
         image : Tensor [..., H, W], float32 or float64
             Images with any leading dimensions. float16 and bfloat16 are converted to float32.
         scales : sequence of int, optional
-            Scales to compute (0 is the finest), by default all. Other scales are None in the result.
+            Scales to compute, by default all; 0 is the finest. Other scales are None in the result.
         residuals : bool
             Whether to compute the high-pass and low-pass residuals.
 
         Returns
         -------
         Coefficients
-            ``bands[s]`` is [..., K, h_s, w_s] complex with h_s = ceil(H / 2^s), w_s = ceil(W / 2^s). The amplitude is
-            the local contrast in orientation k. If the image moves by d pixels along that orientation, the phase of a
-            component of frequency omega (radians per pixel) changes by ``-omega d``.
+            ``bands[s]`` is [..., K, h_s, w_s] complex with h_s = ceil(H / 2^s), w_s = ceil(W / 2^s). If the image moves
+            by d pixels along orientation k, the phase of a component of frequency omega (radians per pixel) changes by
+            ``-omega d``.
 
         Raises
         ------
@@ -258,7 +260,9 @@ class SteerablePyramid(nn.Module):
         return tuple(None if band is None else steer(band) for band in coefficients.bands)
 
     def pack(self, coefficients: Coefficients) -> Tensor:
-        """Return all coefficients as one real tensor [..., M]: high-pass, bands (Re, Im interleaved), low-pass.
+        """Return all coefficients as one real tensor [..., M].
+
+        Its order is high-pass, bands (Re and Im interleaved), low-pass.
 
         Raises
         ------
@@ -355,7 +359,10 @@ class SteerablePyramid(nn.Module):
 
 
 def steering_weights(order: int, orientations: int, angle: float | Tensor) -> Tensor:
-    """Return w_k, [K] float64, such that cos^n(t - angle) = sum_k w_k cos^n(t - pi k / K) for every t."""
+    """Return the weights [K] with which the K bands add up to the band at ``angle``.
+
+    They are w_k in cos^n(t - angle) = sum_k w_k cos^n(t - pi k / K), for every t.
+    """
     samples = 4 * (order + 1)
     t = torch.arange(samples, dtype=torch.float64, device="cpu") * (2 * math.pi / samples)
     k = torch.arange(orientations, dtype=torch.float64, device="cpu") * (math.pi / orientations)

@@ -127,13 +127,13 @@ def _one_image(
         raise ValueError(f"coefficients must have at least one image, got leading dimensions {list(leading)}")
     if any_band is not None and not any_band.is_complex() and show in ("phase", "imaginary"):
         raise TypeError(f"coefficients must be complex for show={show!r}, got {any_band.dtype}")
-    given = () if index is None else (index,) if is_int(index) else tuple(index)
-    if len(given) > len(leading):
+    numbers = () if index is None else (index,) if is_int(index) else tuple(index)
+    if len(numbers) > len(leading):
         raise IndexError(f"index must have at most {len(leading)} numbers, got {index!r}")
-    for i, n in zip(given, leading):
+    for i, n in zip(numbers, leading):
         if not (is_int(i) and -n <= i < n):
             raise IndexError(f"index must lie within the leading dimensions {list(leading)}, got {index!r}")
-    full_index = given + (0,) * (len(leading) - len(given))
+    full_index = numbers + (0,) * (len(leading) - len(numbers))
     pick = lambda t: None if t is None else t[full_index].detach().cpu().resolve_conj()
     return [pick(b) for b in coefficients.bands], pick(coefficients.highpass), pick(coefficients.lowpass)
 
@@ -150,7 +150,7 @@ def _scale_label(s: int, highpass: Tensor | None) -> str:
 
 
 def _limit(values: Tensor) -> float:
-    """Return the limit of a colour scale, exceeded by the share CLIPPED of all |values|; 1 if all are 0."""
+    """Return the limit of a colour scale: the share CLIPPED of all values exceeds it."""
     flat = values.abs().flatten().double()
     finite = flat[flat.isfinite()]
     if not len(finite):

@@ -1,4 +1,4 @@
-"""The pyramid in plain torch, with which tests compare it: full complex FFTs, one band at a time."""
+"""The pyramid in plain torch, with which tests compare it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def analyze(image: Tensor, geometry: Geometry) -> tuple[Tensor, list[Tensor], Te
 
 
 def synthesize(highpass: Tensor, bands: list[Tensor], lowpass: Tensor, geometry: Geometry, synthesis: str) -> Tensor:
-    """Return the images of which :func:`analyze` returned the coefficients, for ``synthesis`` "real" or "adjoint"."""
+    """Rebuild the images from the results of :func:`analyze`."""
     H, W = geometry.shape
     to = lambda mask: mask.to(highpass.device, highpass.dtype)
     X = torch.fft.fft2(highpass) * to(filters.highpass_filter(geometry))

@@ -1,7 +1,7 @@
-"""Splits and merges a batch of planes in one pass, by torch.fft and the ops on bands; torch.compile can trace this.
+"""Splits and merges a batch of planes in one pass, by torch.fft and the ops on bands.
 
-A half spectrum has the W//2+1 columns of ``rfft2``. A whole spectrum has all W columns of ``fft2``. Paired banks (see
-``Bank.paired``) use whole spectra.
+torch.compile can trace this module. A half spectrum has the W//2+1 columns of ``rfft2``. A whole spectrum has all W
+columns of ``fft2``. Paired banks (see ``Bank.paired``) use whole spectra.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def split_spectrum(bank: Bank, spectrum: Tensor) -> Iterator[Tensor]:
 
 
 def image_spectrum(bank: Bank, planes: Tensor) -> Tensor:
-    """Return the spectrum of images [N, H, W] for :func:`split_spectrum`: whole for a paired bank, else half."""
+    """Return the spectrum of images [N, H, W]: whole for a paired bank, else half."""
     return whole_spectrum(planes) if bank.paired else torch.fft.rfft2(planes)
 
 
@@ -50,7 +50,7 @@ def whole_spectrum(planes: Tensor) -> Tensor:
 
 
 def split_into_band_spectra(bank: Bank, spectrum: Tensor) -> Iterator[tuple[Part, Tensor]]:
-    """Yield each part with the spectra of its bands, without keeping references to earlier spectra."""
+    """Yield each part with the spectra of its bands. References to earlier spectra are dropped, to free memory."""
     masks = bank.masks(spectrum, merging=False)
     spectra = ops.split_bands(spectrum, masks, bank.split_i_powers, bank.widths, bank.geometry.shape[1], bank.paired)
     for part in bank.parts:
@@ -71,7 +71,7 @@ def to_band(bank: Bank, part: Part, spectrum: Tensor) -> Tensor:
 
 
 def band_spectra(bank: Bank, bands: Iterable[Tensor]) -> list[Tensor]:
-    """Return the spectra of bands [N, K, h, w], for :func:`merge_spectra`; a paired bank reads only real parts."""
+    """Return the spectra of bands [N, K, h, w]. A paired bank reads only their real parts."""
     if bank.paired:
         return pair_spectra(pair_orientations(band) for band in bands)
     complex_parts = map(bank.is_complex, bank.parts)
@@ -82,7 +82,7 @@ def band_spectra(bank: Bank, bands: Iterable[Tensor]) -> list[Tensor]:
 
 
 def pair_spectra(pairs: Iterable[Tensor]) -> list[Tensor]:
-    """Return the spectra of bands that are already stored in pairs, [N, ceil(K/2), h, w] complex."""
+    """Return the spectra of bands that are stored in pairs [N, ceil(K/2), h, w]."""
     return [torch.fft.fft2(pair) for pair in pairs]
 
 
@@ -103,10 +103,11 @@ def to_complex(band: Tensor) -> Tensor:
 
 
 def merge_spectra(bank: Bank, spectra: Sequence[Tensor], residual: tuple[Tensor, Tensor] | None = None) -> Tensor:
-    """Merge the spectra of bands into images [F * N, H, W]: F frames of N images (F = 1 outside of morphs).
+    """Merge the spectra of bands into images [F * N, H, W].
 
-    For a paired bank the result is complex, and its real part has the images (see :func:`real_images`). ``residual`` is
-    a tuple: the spectra of N images from :func:`image_spectrum`, and a mask. Their product is added to each frame.
+    These are F frames of N images; F is 1 outside of morphs. For a paired bank the result is complex, and its real part
+    has the images (see :func:`real_images`). ``residual`` is a tuple: the spectra of N images from
+    :func:`image_spectrum`, and a mask. Their product is added to each frame.
     """
     H, W = bank.geometry.shape
     masks, i_powers, widths = bank.masks(spectra[0], merging=True), bank.merge_i_powers, bank.widths
