@@ -1,8 +1,8 @@
 // Recycles large blocks of CPU memory: a freed result or scratch block is kept (as an *idle block*) and reused.
 //
-// Without this, glibc returns freed blocks of more than 32 MiB, and often smaller ones, to the operating system. The
-// next result then needs fresh pages. Zeroing them can take longer than computing the result. Idle blocks are marked
-// with MADV_FREE: the operating system may take their pages when memory is scarce, and other pages are reused at once.
+// Without this, glibc would return large freed blocks to the operating system. The next result would need new pages,
+// and zeroing them can take longer than computing the result. The operating system may take the pages of idle blocks
+// when memory is scarce (MADV_FREE).
 //
 // Blocks are allocated by torch, so torch's memory statistics include them, also while they are idle. A result in a
 // recycled block cannot be resized in place (torch then reports "Trying to resize storage that is not resizable").
@@ -56,8 +56,8 @@ inline Tensor new_block(int64_t bytes) {
 
 #ifdef STEERLENS_RECYCLE
 
-// The idle blocks. No method waits for the lock, since it may be held forever: by a thread of the parent process, if
-// this process was forked at that time. Without the lock, a method does nothing, or take() allocates a new block.
+// The idle blocks. No method waits for the lock: if this process was forked while another thread held the lock, it is
+// held forever. Without the lock, a method does nothing, or take() allocates a new block.
 class IdleBlocks {
  public:
   static IdleBlocks& instance() {
@@ -154,8 +154,8 @@ class RecycledBlock {
   Tensor block_;
 };
 
-// torch_from_blob, which torch has since 2.11; null with torch 2.10, where results are not recycled. It is
-// looked up at run time, since a library that links to it would not load with torch 2.10.
+// torch_from_blob, or null with torch 2.10, which does not have it; results are then not recycled. It is looked up at
+// run time, since a library that links to it would not load with torch 2.10.
 using FromBlob = AOTITorchError (*)(void* data, int64_t ndim, const int64_t* sizes,
                                     const int64_t* strides, int64_t offset, int32_t dtype,
                                     int32_t device_type, int32_t device_index,

@@ -1,11 +1,16 @@
 // The schemas of all ops, from the analysis of an image to the synthesis of frames. Kernels are registered in cpu/ and
 // cuda/. README.md has a glossary.
 //
-// Sizes are N planes (images times channels) of H x W, K orientations, bands of h x w samples, F frames and B samples.
-// Item i of each list belongs to group i of the bands. masks[i] is [K, h, w] (full layout) or [K, h, w/2+1] (half
-// layout) with w = widths[i]; the spectra of group i are multiplied by i^i_powers[i] (math/bands.h).
+// Sizes: N planes (images times channels) of H x W, K orientations, bands of h x w samples, F frames, B samples
+// (images).
+//
+// Lists have an item for each *group* of bands, which are the bands of one scale, or a residual. masks[i] is [K, h, w]
+// (full layout) or [K, h, w/2+1] (half layout) with w = widths[i]. The spectra of group i are multiplied by
+// i^i_powers[i] (math/bands.h).
+//
 // The ops on whole planes (split_planes to advance_planes) take float32, on the CPU also float64. Their filters are
 // masks in the full layout.
+//
 // step_planes to advance_planes have CPU kernels only, as has the L2 search (math/l2_search.h).
 #include <torch/csrc/stable/library.h>
 

@@ -1,8 +1,9 @@
-"""Inputs for tests in several files: shapes, arguments of every op, and tensors with unusual memory layouts."""
+"""Inputs for tests of ops: shapes, arguments of every op, and tensors with unusual memory layouts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from steerlens_fast import native
 
-RAW = torch.ops.steerlens_fast  # only tests bypass ops/, to pass the kernels what its wrappers would not
+RAW = torch.ops.steerlens_fast  # without the wrappers in ops/, which reject some arguments
 
 DTYPES = {torch.float32: "float32", torch.float64: "float64"}
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=DTYPES.values())
@@ -45,63 +46,99 @@ POINT_SHAPES = {
     "threads": (4, 4, 64, 33),  # enough elements for several threads
 }
 
-# (N, H, W, groups): N planes of H x W; a group is (K, h, w, layout, number of its planes in merge_bands)
+
+class Group(NamedTuple):
+    """The bands of one scale: K masks of h x w."""
+
+    K: int
+    h: int
+    w: int
+    layout: str  # "full" masks are [K, h, w], "half" ones [K, h, w // 2 + 1], as half spectra are
+    merge_planes: int | None  # planes of this group in merge_bands; None for as many as in the bank
+
+
+class BankShape(NamedTuple):
+    """N planes of H x W, and the groups of bands that they are split into."""
+
+    N: int
+    H: int
+    W: int
+    groups: list[Group]
+
+
+def full(K: int, h: int, w: int, merge_planes: int | None = None) -> Group:
+    return Group(K, h, w, "full", merge_planes)
+
+
+def half(K: int, h: int, w: int, merge_planes: int | None = None) -> Group:
+    return Group(K, h, w, "half", merge_planes)
+
+
+class PlaneShape(NamedTuple):
+    """For the ops on whole planes: N planes of H x W, and groups (K, h, w) of bands."""
+
+    N: int
+    H: int
+    W: int
+    groups: list[tuple[int, int, int]]
+
+
+class PairShape(NamedTuple):
+    """The shape of planes, of which each ``run`` consecutive ones are paired among themselves."""
+
+    planes: tuple[int, ...]
+    run: int
+
+
 BANK_SHAPES = {
-    "even": (
-        2,
-        16,
-        12,
-        [(4, 16, 12, "full", 2), (4, 8, 6, "full", 2), (1, 16, 12, "half", 2), (1, 4, 3, "half", 2)],
+    "even": BankShape(2, 16, 12, [full(4, 16, 12), full(4, 8, 6), half(1, 16, 12), half(1, 4, 3)]),
+    "odd": BankShape(3, 15, 9, [full(2, 15, 9), full(2, 8, 5), half(2, 8, 5), half(1, 4, 3)]),
+    "prime": BankShape(2, 13, 17, [full(3, 13, 17), half(3, 7, 9)]),
+    "odd_in_even": BankShape(2, 14, 10, [full(2, 7, 5), half(2, 7, 5)]),
+    "even_in_odd": BankShape(2, 13, 11, [full(2, 6, 4), half(2, 6, 4)]),
+    "1x1": BankShape(1, 1, 1, [full(1, 1, 1)]),
+    "1x6": BankShape(2, 1, 6, [full(2, 1, 6), full(1, 1, 3), half(1, 1, 1)]),
+    "6x1": BankShape(2, 6, 1, [full(2, 6, 1), half(1, 3, 1)]),
+    "2x2": BankShape(2, 2, 2, [full(2, 2, 2), full(2, 1, 1), half(1, 2, 2)]),
+    "8x8": BankShape(1, 8, 8, [full(4, 8, 8), half(4, 4, 4)]),
+    "K1": BankShape(2, 9, 8, [full(1, 9, 8)]),
+    "K0": BankShape(2, 8, 8, [full(0, 8, 8), half(1, 4, 4)]),
+    "empty": BankShape(0, 8, 6, [full(4, 8, 6), half(1, 4, 3)]),
+    "fewer_planes": BankShape(
+        6, 8, 10, [full(2, 8, 10), half(2, 4, 5, merge_planes=3), half(1, 8, 10, merge_planes=1)]
     ),
-    "odd": (
-        3,
-        15,
-        9,
-        [(2, 15, 9, "full", 3), (2, 8, 5, "full", 3), (2, 8, 5, "half", 3), (1, 4, 3, "half", 3)],
-    ),
-    "prime": (2, 13, 17, [(3, 13, 17, "full", 2), (3, 7, 9, "half", 2)]),
-    "odd_in_even": (2, 14, 10, [(2, 7, 5, "full", 2), (2, 7, 5, "half", 2)]),
-    "even_in_odd": (2, 13, 11, [(2, 6, 4, "full", 2), (2, 6, 4, "half", 2)]),
-    "1x1": (1, 1, 1, [(1, 1, 1, "full", 1)]),
-    "1x6": (2, 1, 6, [(2, 1, 6, "full", 2), (1, 1, 3, "full", 2), (1, 1, 1, "half", 2)]),
-    "6x1": (2, 6, 1, [(2, 6, 1, "full", 2), (1, 3, 1, "half", 2)]),
-    "2x2": (2, 2, 2, [(2, 2, 2, "full", 2), (2, 1, 1, "full", 2), (1, 2, 2, "half", 2)]),
-    "8x8": (1, 8, 8, [(4, 8, 8, "full", 1), (4, 4, 4, "half", 1)]),
-    "K1": (2, 9, 8, [(1, 9, 8, "full", 2)]),
-    "K0": (2, 8, 8, [(0, 8, 8, "full", 2), (1, 4, 4, "half", 2)]),
-    "empty": (0, 8, 6, [(4, 8, 6, "full", 0), (1, 4, 3, "half", 0)]),
-    "fewer_planes": (6, 8, 10, [(2, 8, 10, "full", 6), (2, 4, 5, "half", 3), (1, 8, 10, "half", 1)]),
-    "threads": (4, 64, 96, [(4, 64, 96, "full", 4), (4, 32, 48, "half", 2)]),
+    "threads": BankShape(4, 64, 96, [full(4, 64, 96), half(4, 32, 48, merge_planes=2)]),
 }
 
 
-# The same for whole spectra and for bands in pairs, which have full layouts
+# For whole spectra, and for bands in pairs. Their masks are full.
 WHOLE_SHAPES = {
-    "even": (2, 16, 12, [(4, 16, 12, "full", 2), (4, 8, 6, "full", 2), (1, 4, 3, "full", 2)]),
-    "odd": (3, 15, 9, [(2, 15, 9, "full", 3), (2, 8, 5, "full", 3), (1, 4, 3, "full", 3)]),
-    "mixed": (2, 13, 11, [(2, 6, 4, "full", 2), (2, 7, 6, "full", 2)]),
-    "narrow": (2, 5, 3, [(2, 5, 3, "full", 2), (1, 3, 2, "full", 2), (1, 1, 1, "full", 2)]),
-    "1x2": (2, 1, 2, [(2, 1, 2, "full", 2), (1, 1, 1, "full", 2)]),
-    "2x1": (2, 2, 1, [(2, 2, 1, "full", 2)]),
-    "K0": (2, 8, 8, [(0, 8, 8, "full", 2), (1, 4, 4, "full", 2)]),
-    "empty": (0, 8, 6, [(4, 8, 6, "full", 0)]),
-    "fewer_planes": (6, 8, 10, [(2, 8, 10, "full", 6), (2, 4, 5, "full", 3), (1, 8, 10, "full", 1)]),
-    "threads": (4, 64, 96, [(4, 64, 96, "full", 4), (4, 32, 48, "full", 2)]),
+    "even": BankShape(2, 16, 12, [full(4, 16, 12), full(4, 8, 6), full(1, 4, 3)]),
+    "odd": BankShape(3, 15, 9, [full(2, 15, 9), full(2, 8, 5), full(1, 4, 3)]),
+    "mixed": BankShape(2, 13, 11, [full(2, 6, 4), full(2, 7, 6)]),
+    "narrow": BankShape(2, 5, 3, [full(2, 5, 3), full(1, 3, 2), full(1, 1, 1)]),
+    "1x2": BankShape(2, 1, 2, [full(2, 1, 2), full(1, 1, 1)]),
+    "2x1": BankShape(2, 2, 1, [full(2, 2, 1)]),
+    "K0": BankShape(2, 8, 8, [full(0, 8, 8), full(1, 4, 4)]),
+    "empty": BankShape(0, 8, 6, [full(4, 8, 6)]),
+    "fewer_planes": BankShape(
+        6, 8, 10, [full(2, 8, 10), full(2, 4, 5, merge_planes=3), full(1, 8, 10, merge_planes=1)]
+    ),
+    "threads": BankShape(4, 64, 96, [full(4, 64, 96), full(4, 32, 48, merge_planes=2)]),
 }
-# (shape of planes, length of their runs)
 PAIR_SHAPES = {
-    "even": ((4, 5, 7), 4),
-    "odd": ((3, 5, 7), 3),
-    "odd_runs": ((9, 2, 3), 3),
-    "runs": ((6, 4, 4), 2),
-    "single": ((1, 6, 6), 1),
-    "singles": ((4, 3), 1),
-    "one_pair": ((2, 3, 5), 2),
-    "flat": ((5,), 5),
-    "empty": ((0, 4, 4), 3),
-    "no_run": ((0, 4, 4), 0),
-    "no_area": ((2, 0, 4), 2),
-    "threads": ((4, 130, 131), 4),
+    "even": PairShape((4, 5, 7), 4),
+    "odd": PairShape((3, 5, 7), 3),
+    "odd_runs": PairShape((9, 2, 3), 3),
+    "runs": PairShape((6, 4, 4), 2),
+    "single": PairShape((1, 6, 6), 1),
+    "singles": PairShape((4, 3), 1),
+    "one_pair": PairShape((2, 3, 5), 2),
+    "flat": PairShape((5,), 5),
+    "empty": PairShape((0, 4, 4), 3),
+    "no_run": PairShape((0, 4, 4), 0),
+    "no_area": PairShape((2, 0, 4), 2),
+    "threads": PairShape((4, 130, 131), 4),
 }
 
 
@@ -117,7 +154,7 @@ def normal(*shape: int, dtype=torch.float64, device="cpu", seed: int = 1) -> Ten
 
 
 def coefficients(*shape: int, dtype=torch.float64, device="cpu", seed: int = 2) -> Tensor:
-    """Complex numbers with amplitudes from 0.5 to 2: no op has a kink there."""
+    """Complex numbers with amplitudes from 0.5 to 2, where every op is smooth."""
     amplitude, turn = image(*shape, seed=seed) * 1.5 + 0.5, image(*shape, seed=seed + 100)
     return torch.polar(amplitude, 2 * torch.pi * turn).to(device, dtype.to_complex())
 
@@ -150,40 +187,46 @@ class OpCase:
         return f"{self.op}-{self.label}"
 
 
-def masks_of(shape, dtype, device) -> list[Tensor]:
+def masks_of(shape: BankShape, dtype, device) -> list[Tensor]:
     """Random masks that are nonzero everywhere, also at frequency 0 and at the Nyquist frequency."""
-    _, _, _, groups = shape
-    sizes = [(k, h, w if layout == "full" else w // 2 + 1) for k, h, w, layout, _ in groups]
+    sizes = [(g.K, g.h, g.w if g.layout == "full" else g.w // 2 + 1) for g in shape.groups]
     return [image(*size, dtype=dtype, device=device, seed=i) + 0.5 for i, size in enumerate(sizes)]
 
 
-def pair_args(shape, dtype, device, complex_planes=False) -> list:
-    sizes, run = shape
-    return [normal(*sizes, dtype=dtype.to_complex() if complex_planes else dtype, device=device), run]
+def pair_args(shape: PairShape, dtype, device, complex_planes=False) -> list:
+    planes, run = shape
+    return [normal(*planes, dtype=dtype.to_complex() if complex_planes else dtype, device=device), run]
 
 
-def unpair_args(shape, dtype, device) -> list:
+def unpair_args(shape: PairShape, dtype, device) -> list:
     (planes, *area), run = shape
     pairs = planes // max(run, 1) * ((run + 1) // 2)
     return [normal(pairs, *area, dtype=dtype.to_complex(), device=device), run]
 
 
-def split_args(shape, dtype, device, whole=False, paired=False) -> list:
-    n, H, W, groups = shape
-    spectrum = normal(n, H, W if whole else W // 2 + 1, dtype=dtype.to_complex(), device=device)
-    i_powers, widths = [(i + 1) % 4 for i in range(len(groups))], [g[2] for g in groups]
+def split_args(shape: BankShape, dtype, device, whole=False, paired=False) -> list:
+    N, H, W, groups = shape
+    spectrum = normal(N, H, W if whole else W // 2 + 1, dtype=dtype.to_complex(), device=device)
+    i_powers, widths = [(i + 1) % 4 for i in range(len(groups))], [g.w for g in groups]
     return [spectrum, masks_of(shape, dtype, device), i_powers, widths, W, paired]
 
 
-def merge_args(shape, dtype, device, whole=False, paired=False) -> list:
-    _, H, W, groups = shape
+def merge_args(shape: BankShape, dtype, device, whole=False, paired=False) -> list:
+    N, H, W, groups = shape
     masks = masks_of(shape, dtype, device)
     stored = lambda K: (K + 1) // 2 if paired else K
     bands = [
-        normal(g[4], stored(mask.shape[0]), *mask.shape[1:], dtype=dtype.to_complex(), device=device, seed=i)
+        normal(
+            N if g.merge_planes is None else g.merge_planes,
+            stored(mask.shape[0]),
+            *mask.shape[1:],
+            dtype=dtype.to_complex(),
+            device=device,
+            seed=i,
+        )
         for i, (g, mask) in enumerate(zip(groups, masks))
     ]
-    i_powers, widths = [(i + 3) % 4 for i in range(len(groups))], [g[2] for g in groups]
+    i_powers, widths = [(i + 3) % 4 for i in range(len(groups))], [g.w for g in groups]
     return [bands, masks, i_powers, widths, H, W, whole, paired]
 
 
@@ -252,12 +295,16 @@ MAKERS = {  # in the order of the schema
     "merge_bands": merge_args,
     "unpair": unpair_args,
 }
-OPS = tuple(MAKERS)
-# Ops that have kernels for CPUs only; they have tests of their own
-CPU_OPS = ("begin_l2_search", "advance_l2_search", "morph_planes_to_l2", "advance_planes", "nll_gradient")
-# Ops that have tests of their own
+OPS = tuple(MAKERS)  # the other ops, below, have test files of their own
+CPU_OPS = (
+    "begin_l2_search",
+    "advance_l2_search",
+    "morph_planes_to_l2",
+    "advance_planes",
+    "nll_gradient",
+)  # on CPUs only
 PLANE_OPS = ("split_planes", "merge_planes", "morph_planes")
-CPU_PLANE_OPS = ("step_planes", "move_planes")  # the halves of morph_planes, on CPUs only
+CPU_PLANE_OPS = ("step_planes", "move_planes")  # together, they compute morph_planes
 PLANE_DTYPES = (torch.float32, torch.float64) if native.SIMD_WIDTH else (torch.float32,)
 plane_dtypes = pytest.mark.parametrize("dtype", PLANE_DTYPES, ids=str)
 
@@ -275,7 +322,8 @@ def shapes_of(op: str) -> dict:
 
 
 BOTH_DTYPES = ("even", "odd", "threads")
-SHAPES_OF_ALL = ("odd", "1x1", "empty", "threads")  # used by every pointwise op; other shapes alternate between ops
+# Shapes for every pointwise op; each other shape is for every second op
+SHAPES_OF_ALL = ("odd", "1x1", "empty", "threads")
 
 
 def _op_cases():
@@ -289,7 +337,7 @@ def _op_cases():
             yield case(op, name, WHOLE_SHAPES[label], whole=True, paired=paired)
     for label, shape in PAIR_SHAPES.items():
         yield case("pair", label, shape)
-        if label in ("even", "odd", "empty", "threads"):  # the kernel is that of real planes
+        if label in ("even", "odd", "empty", "threads"):  # few, since complex planes use the kernel of real ones
             yield case("pair", f"complex_{label}", shape, complex_planes=True)
         yield case("unpair", label, shape)
     for i, op in enumerate(op for op in OPS if "bands" not in op and "pair" not in op):
@@ -355,7 +403,7 @@ def expanded(t: Tensor) -> Tensor:
 
 
 def lazy(t: Tensor) -> Tensor:
-    """Return a view of which torch has postponed the conjugation (complex numbers) or the negation (real ones)."""
+    """Return a view that torch has marked as conjugated (complex numbers) or negated (real ones)."""
     return t.conj() if t.is_complex() else torch.complex(t.new_zeros(t.shape), -t).conj().imag
 
 

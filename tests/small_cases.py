@@ -2,22 +2,26 @@
 
 from itertools import product
 
-from cases import BANK_SHAPES, case
+from cases import BANK_SHAPES, BankShape, PairShape, case, full, half
 from pairwise import covering
 
 SMALL = (2, 1, 2, 3)
 SMALL_CASES = {
-    "split_bands-odd": case("split_bands", "", (2, 5, 4, [(2, 5, 4, "full", 2), (1, 3, 2, "half", 2)])),
+    "split_bands-odd": case("split_bands", "", BankShape(2, 5, 4, [full(2, 5, 4), half(1, 3, 2)])),
     "split_bands-1x1": case("split_bands", "", BANK_SHAPES["1x1"]),
-    "merge_bands-odd": case("merge_bands", "", (2, 5, 4, [(2, 5, 4, "full", 2), (1, 3, 2, "half", 1)])),
+    "merge_bands-odd": case("merge_bands", "", BankShape(2, 5, 4, [full(2, 5, 4), half(1, 3, 2, merge_planes=1)])),
     "merge_bands-1x6": case("merge_bands", "", BANK_SHAPES["1x6"]),
-    "split_bands-whole": case("split_bands", "", (2, 5, 4, [(2, 5, 4, "full", 2), (1, 3, 2, "full", 2)]), whole=True),
-    "merge_bands-whole": case("merge_bands", "", (2, 5, 4, [(2, 5, 4, "full", 2), (1, 3, 2, "full", 1)]), whole=True),
-    "split_bands-pairs": case("split_bands", "", (2, 5, 4, [(3, 5, 4, "full", 2)]), whole=True, paired=True),
-    "merge_bands-pairs": case("merge_bands", "", (2, 5, 4, [(3, 5, 4, "full", 1)]), whole=True, paired=True),
-    "pair": case("pair", "", ((3, 2), 3)),
-    "pair-complex": case("pair", "", ((4, 2), 2), complex_planes=True),
-    "unpair": case("unpair", "", ((6, 2), 3)),
+    "split_bands-whole": case("split_bands", "", BankShape(2, 5, 4, [full(2, 5, 4), full(1, 3, 2)]), whole=True),
+    "merge_bands-whole": case(
+        "merge_bands", "", BankShape(2, 5, 4, [full(2, 5, 4), full(1, 3, 2, merge_planes=1)]), whole=True
+    ),
+    "split_bands-pairs": case("split_bands", "", BankShape(2, 5, 4, [full(3, 5, 4)]), whole=True, paired=True),
+    "merge_bands-pairs": case(
+        "merge_bands", "", BankShape(2, 5, 4, [full(3, 5, 4, merge_planes=1)]), whole=True, paired=True
+    ),
+    "pair": case("pair", "", PairShape((3, 2), 3)),
+    "pair-complex": case("pair", "", PairShape((4, 2), 2), complex_planes=True),
+    "unpair": case("unpair", "", PairShape((6, 2), 3)),
     "polar_split": case("polar_split", "", SMALL),
     "polar_split_backward": case("polar_split_backward", "", SMALL),
     "polar_join": case("polar_join", "", SMALL),

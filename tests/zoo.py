@@ -1,7 +1,8 @@
-"""A folder of good and bad image files of every kind, with the pixels or the error that a reader must return.
+"""The zoo: a folder of good and bad image files of every kind.
 
-Expected pixels are computed with numpy from the arrays that the files were made of. PNG files are written here, byte by
-byte.
+Each file comes with what a reader must return: its pixels, or the reason of an error. The pixels are computed with
+numpy from the arrays that the files were made of. PNG files are written here byte by byte, so that they can have
+every kind of damage.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import zlib
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -33,30 +35,37 @@ TURN = {  # EXIF orientation: function from stored pixels to displayed pixels
 
 @dataclass(frozen=True)
 class Expectation:
-    """What a file must return: ``pixels`` uint8 [H, W, 3] within ``tolerance`` levels, or an error's ``reason``."""
+    """What a reader must return for a file: pixels, or the reason of an error."""
 
     path: str  # below the zoo's folder
     reason: str | None = None
-    pixels: np.ndarray | None = None
+    pixels: np.ndarray | None = None  # uint8 [H, W, 3]
+    tolerance: int = 0  # of the pixels, in levels
+
+
+class File(NamedTuple):
+    """A file, and what a reader must return: pixels, or the reason of an error."""
+
+    data: bytes
+    result: np.ndarray | str
     tolerance: int = 0
 
 
 def make_zoo(folder: str | os.PathLike) -> list[Expectation]:
     """Write all files to a folder.
 
-    Return the images that a listing of the folder must contain, in its order.
-
-    The folder also contains what a listing must leave out: a text, a hidden image, a directory that is named like an
-    image, and links that lead back to the folder. Images are in the folder and one sub-folder, so there are no classes.
+    Return the images that a listing of the folder must contain, in the order of the listing. The folder also contains
+    what a listing must leave out: a text, a hidden image, a directory that is named like an image, and links that lead
+    back to the folder.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     expected = []
-    for name, (data, result, *tolerance) in {**good(), **bad(), **named()}.items():
+    for name, file in {**good(), **bad(), **named()}.items():
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(data)
-        options = {"reason": result} if isinstance(result, str) else {"pixels": as_rgb(result)}
-        expected.append(Expectation(name, **options, tolerance=tolerance[0] if tolerance else 0))
+        (folder / name).write_bytes(file.data)
+        result = {"reason": file.result} if isinstance(file.result, str) else {"pixels": as_rgb(file.result)}
+        expected.append(Expectation(name, **result, tolerance=file.tolerance))
     expected += [Expectation(name, "unreadable") for name in _unreadable(folder)]
     _left_out(folder)
     return sorted(expected, key=lambda e: e.path.split("/"))
@@ -155,52 +164,52 @@ def exif(orientation: int) -> bytes:
     return b"Exif\0\0" + b"MM\0*\0\0\0\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, orientation, 0, 0)
 
 
-def good() -> dict[str, tuple]:
-    """Return, by file name, a file, the pixels that it must return, and the tolerance."""
+def good() -> dict[str, File]:
+    """Return, by file name, files that a reader must accept."""
     rgb = picture()
     grey, alpha = rgb[:, :, 2], np.tile(np.linspace(0, 255, 32).astype(np.uint8), (24, 1))
     deep = (rgb.astype(np.uint16) * 257) ^ np.arange(32, dtype=np.uint16)[None, :, None] * 5
     scaled = np.rint(deep[:, :, 0] * 255.0 / 65535).astype(np.uint8)
     cmyk = np.concatenate([rgb, grey[:, :, None] // 3], -1)
     inked = np.rint((255.0 - cmyk[..., :3]) * (255.0 - cmyk[..., 3:]) / 255).astype(np.uint8)
-    orientations = {f"exif-{k}.jpg": (jpeg(rgb, exif=exif(k)), turn(rgb), JPEG) for k, turn in TURN.items()}
+    orientations = {f"exif-{k}.jpg": File(jpeg(rgb, exif=exif(k)), turn(rgb), JPEG) for k, turn in TURN.items()}
     return {
-        "rgb.png": (png(rgb, RGB), rgb),
-        "rgb.jpg": (jpeg(rgb), rgb, JPEG),
-        "progressive.JPEG": (jpeg(rgb, progressive=True), rgb, JPEG),
-        "subsampled.jpg": (jpeg(rgb, subsampling=2), rgb, JPEG),
-        "a-png-called.jpg": (png(rgb, RGB), rgb),
-        "rgb.bmp": (saved(rgb, "BMP"), rgb),
-        "rgb.tif": (saved(rgb, "TIFF"), rgb),
-        "packed.tiff": (saved(rgb, "TIFF", compression="tiff_lzw"), rgb),
-        "rgb.webp": (saved(rgb, "WEBP", lossless=True), rgb),
-        "rgb.ppm": (b"P6 32 24 255\n" + rgb.tobytes(), rgb),
-        "grey.png": (png(grey, GREY), grey),
-        "grey.jpg": (jpeg(grey), grey, JPEG),
-        "grey.bmp": (saved(grey, "BMP"), grey),
-        "grey.pgm": (b"P5 32 24 255\n" + grey.tobytes(), grey),
-        "1x1.png": (png(rgb[:1, :1], RGB), rgb[:1, :1]),
-        "1x1.jpg": (jpeg(rgb[:1, :1]), rgb[:1, :1], JPEG),
-        "1-bit.png": (png(grey // 128, GREY, 1), grey // 128 * 255),
-        "4-bit.png": (png(grey // 16, GREY, 4), grey // 16 * 17),
-        "16-bit-grey.png": (png(deep[:, :, 0], GREY, 16), scaled),
-        "16-bit-grey.tif": (saved(deep[:, :, 0], "TIFF"), scaled),
-        "16-bit-white-is-zero.tif": (as_white_is_zero(saved(65535 - deep[:, :, 0], "TIFF")), scaled),
-        "16-bit-grey.pgm": (b"P5 32 24 65535\n" + deep[:, :, 0].astype(">u2").tobytes(), scaled),
-        "16-bit-rgb.png": (png(deep, RGB, 16), np.rint(deep / 257).astype(np.uint8)),
-        "32-bit-small.tif": (saved(deep[:, :, 0].astype(np.int32), "TIFF"), scaled),
-        "rgba.png": (png(np.dstack([rgb, alpha]), RGBA), over_white(rgb, alpha)),
-        "rgba.webp": (saved(np.dstack([rgb, alpha]), "WEBP", lossless=True, exact=True), over_white(rgb, alpha)),
-        "rgba.tif": (saved(np.dstack([rgb, alpha]), "TIFF"), over_white(rgb, alpha)),
-        "grey-alpha.png": (png(np.dstack([grey, alpha]), GREY_ALPHA), over_white(as_rgb(grey), alpha)),
-        "cmyk.jpg": (jpeg(Image.frombytes("CMYK", (32, 24), cmyk.tobytes())), inked, 2 * JPEG),
-        "cmyk.tif": (saved(Image.frombytes("CMYK", (32, 24), cmyk.tobytes()), "TIFF"), inked),
-        "damaged-exif.jpg": (jpeg(rgb, exif=exif(6)[:14] + b"\xff" * 9), rgb, JPEG),
-        "exif-0.jpg": (jpeg(rgb, exif=exif(0)), rgb, JPEG),
-        "exif-6.png": (png(rgb, RGB, before=chunk(b"eXIf", exif(6)[6:])), TURN[6](rgb)),
-        "exif-7.tif": (saved(rgb, "TIFF", tiffinfo={0x0112: 7}), TURN[7](rgb)),
-        "exif-8.webp": (saved(rgb, "WEBP", lossless=True, exif=exif(8)), TURN[8](rgb)),
-        "exif-5-16-bit.png": (png(deep[:, :, 0], GREY, 16, chunk(b"eXIf", exif(5)[6:])), scaled.T),
+        "rgb.png": File(png(rgb, RGB), rgb),
+        "rgb.jpg": File(jpeg(rgb), rgb, JPEG),
+        "progressive.JPEG": File(jpeg(rgb, progressive=True), rgb, JPEG),
+        "subsampled.jpg": File(jpeg(rgb, subsampling=2), rgb, JPEG),
+        "a-png-called.jpg": File(png(rgb, RGB), rgb),
+        "rgb.bmp": File(saved(rgb, "BMP"), rgb),
+        "rgb.tif": File(saved(rgb, "TIFF"), rgb),
+        "packed.tiff": File(saved(rgb, "TIFF", compression="tiff_lzw"), rgb),
+        "rgb.webp": File(saved(rgb, "WEBP", lossless=True), rgb),
+        "rgb.ppm": File(b"P6 32 24 255\n" + rgb.tobytes(), rgb),
+        "grey.png": File(png(grey, GREY), grey),
+        "grey.jpg": File(jpeg(grey), grey, JPEG),
+        "grey.bmp": File(saved(grey, "BMP"), grey),
+        "grey.pgm": File(b"P5 32 24 255\n" + grey.tobytes(), grey),
+        "1x1.png": File(png(rgb[:1, :1], RGB), rgb[:1, :1]),
+        "1x1.jpg": File(jpeg(rgb[:1, :1]), rgb[:1, :1], JPEG),
+        "1-bit.png": File(png(grey // 128, GREY, 1), grey // 128 * 255),
+        "4-bit.png": File(png(grey // 16, GREY, 4), grey // 16 * 17),
+        "16-bit-grey.png": File(png(deep[:, :, 0], GREY, 16), scaled),
+        "16-bit-grey.tif": File(saved(deep[:, :, 0], "TIFF"), scaled),
+        "16-bit-white-is-zero.tif": File(as_white_is_zero(saved(65535 - deep[:, :, 0], "TIFF")), scaled),
+        "16-bit-grey.pgm": File(b"P5 32 24 65535\n" + deep[:, :, 0].astype(">u2").tobytes(), scaled),
+        "16-bit-rgb.png": File(png(deep, RGB, 16), np.rint(deep / 257).astype(np.uint8)),
+        "32-bit-small.tif": File(saved(deep[:, :, 0].astype(np.int32), "TIFF"), scaled),
+        "rgba.png": File(png(np.dstack([rgb, alpha]), RGBA), over_white(rgb, alpha)),
+        "rgba.webp": File(saved(np.dstack([rgb, alpha]), "WEBP", lossless=True, exact=True), over_white(rgb, alpha)),
+        "rgba.tif": File(saved(np.dstack([rgb, alpha]), "TIFF"), over_white(rgb, alpha)),
+        "grey-alpha.png": File(png(np.dstack([grey, alpha]), GREY_ALPHA), over_white(as_rgb(grey), alpha)),
+        "cmyk.jpg": File(jpeg(Image.frombytes("CMYK", (32, 24), cmyk.tobytes())), inked, 2 * JPEG),
+        "cmyk.tif": File(saved(Image.frombytes("CMYK", (32, 24), cmyk.tobytes()), "TIFF"), inked),
+        "damaged-exif.jpg": File(jpeg(rgb, exif=exif(6)[:14] + b"\xff" * 9), rgb, JPEG),
+        "exif-0.jpg": File(jpeg(rgb, exif=exif(0)), rgb, JPEG),
+        "exif-6.png": File(png(rgb, RGB, before=chunk(b"eXIf", exif(6)[6:])), TURN[6](rgb)),
+        "exif-7.tif": File(saved(rgb, "TIFF", tiffinfo={0x0112: 7}), TURN[7](rgb)),
+        "exif-8.webp": File(saved(rgb, "WEBP", lossless=True, exif=exif(8)), TURN[8](rgb)),
+        "exif-5-16-bit.png": File(png(deep[:, :, 0], GREY, 16, chunk(b"eXIf", exif(5)[6:])), scaled.T),
         **orientations,
         **_palettes(),
         **_transparent_colours(rgb, grey, deep[:, :, 0], scaled),
@@ -208,7 +217,7 @@ def good() -> dict[str, tuple]:
     }
 
 
-def _palettes() -> dict[str, tuple]:
+def _palettes() -> dict[str, File]:
     colours = picture(16, 16).reshape(256, 3)
     index = np.arange(24 * 32).reshape(24, 32) % 251
     alphas = (np.arange(256) * 7 % 256).astype(np.uint8)
@@ -217,33 +226,37 @@ def _palettes() -> dict[str, tuple]:
     gif.putpalette(colours.tobytes())  # makes it mode "P"
     holes = np.where((index == 3)[:, :, None], 255, colours[index]).astype(np.uint8)
     return {
-        "palette.png": (png(index, PALETTE, before=palette), colours[index]),
-        "palette-1-bit.png": (png(index % 2, PALETTE, 1, chunk(b"PLTE", colours[:2].tobytes())), colours[index % 2]),
-        "palette-alpha.png": (png(index, PALETTE, before=palette + opacity), over_white(colours[index], alphas[index])),
-        "palette.gif": (saved(gif, "GIF"), colours[index]),
-        "palette-hole.gif": (saved(gif, "GIF", transparency=3), holes),
-        "palette.bmp": (saved(gif, "BMP"), colours[index]),
+        "palette.png": File(png(index, PALETTE, before=palette), colours[index]),
+        "palette-1-bit.png": File(
+            png(index % 2, PALETTE, 1, chunk(b"PLTE", colours[:2].tobytes())), colours[index % 2]
+        ),
+        "palette-alpha.png": File(
+            png(index, PALETTE, before=palette + opacity), over_white(colours[index], alphas[index])
+        ),
+        "palette.gif": File(saved(gif, "GIF"), colours[index]),
+        "palette-hole.gif": File(saved(gif, "GIF", transparency=3), holes),
+        "palette.bmp": File(saved(gif, "BMP"), colours[index]),
     }
 
 
-def _transparent_colours(rgb: np.ndarray, grey: np.ndarray, deep: np.ndarray, scaled: np.ndarray) -> dict[str, tuple]:
+def _transparent_colours(rgb: np.ndarray, grey: np.ndarray, deep: np.ndarray, scaled: np.ndarray) -> dict[str, File]:
     """Return images without alpha in which one colour means transparent."""
     colour, tone, deep_tone = rgb[5, 7], int(grey[5, 7]), int(deep[5, 7])
     there = (rgb != colour).any(-1, keepdims=True)
     return {
-        "hole.png": (png(rgb, RGB, 8, chunk(b"tRNS", struct.pack(">3H", *colour))), np.where(there, rgb, 255)),
-        "grey-hole.png": (
+        "hole.png": File(png(rgb, RGB, 8, chunk(b"tRNS", struct.pack(">3H", *colour))), np.where(there, rgb, 255)),
+        "grey-hole.png": File(
             png(grey, GREY, 8, chunk(b"tRNS", struct.pack(">H", tone))),
             np.where(grey == tone, 255, grey).astype(np.uint8),
         ),
-        "16-bit-hole.png": (
+        "16-bit-hole.png": File(
             png(deep, GREY, 16, chunk(b"tRNS", struct.pack(">H", deep_tone))),
             np.where(deep == deep_tone, 255, scaled).astype(np.uint8),
         ),
     }
 
 
-def _animations(rgb: np.ndarray) -> dict[str, tuple]:
+def _animations(rgb: np.ndarray) -> dict[str, File]:
     later = [Image.fromarray(255 - rgb), Image.fromarray(rgb[::-1])]
     blocks = np.repeat(np.repeat(np.array([[0, 1], [2, 1]], np.uint8), 9, 0), 9, 1)
     colours = np.array([[250, 10, 20], [30, 240, 50], [60, 70, 230]], np.uint8)
@@ -251,15 +264,15 @@ def _animations(rgb: np.ndarray) -> dict[str, tuple]:
     for frame in frames:
         frame.putpalette(colours.tobytes())
     return {
-        "animated.gif": (saved(frames[0], "GIF", save_all=True, append_images=frames[1:]), colours[blocks]),
-        "animated.webp": (saved(rgb, "WEBP", save_all=True, append_images=later, lossless=True), rgb),
-        "animated.png": (saved(rgb, "PNG", save_all=True, append_images=later), rgb),
-        "pages.tif": (saved(rgb, "TIFF", save_all=True, append_images=later), rgb),
+        "animated.gif": File(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]), colours[blocks]),
+        "animated.webp": File(saved(rgb, "WEBP", save_all=True, append_images=later, lossless=True), rgb),
+        "animated.png": File(saved(rgb, "PNG", save_all=True, append_images=later), rgb),
+        "pages.tif": File(saved(rgb, "TIFF", save_all=True, append_images=later), rgb),
     }
 
 
-def bad() -> dict[str, tuple[bytes, str]]:
-    """Return, by file name, a file and the reason of the error that it must raise."""
+def bad() -> dict[str, File]:
+    """Return, by file name, files that a reader must reject."""
     rgb = picture()
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     whole, as_jpeg, as_webp = png(noise, RGB), jpeg(noise), saved(noise, "WEBP", lossless=True)
@@ -268,35 +281,37 @@ def bad() -> dict[str, tuple[bytes, str]]:
     shallow = np.zeros((501, 500), np.uint8)
     flat = np.zeros((1, 1), np.uint8)
     return {
-        "truncated.png": (whole[: len(whole) // 2], "truncated"),
-        "truncated-in-header.png": (whole[:20], "truncated"),
-        "truncated-end.png": (whole[:last], "truncated"),
-        "truncated.jpg": (as_jpeg[: len(as_jpeg) // 2], "truncated"),
-        "truncated-in-header.jpg": (as_jpeg[:100], "truncated"),
-        "truncated-progressive.jpg": (jpeg(noise, progressive=True)[: len(as_jpeg) // 2], "truncated"),
-        "truncated.gif": (saved(Image.fromarray(noise).convert("P"), "GIF")[:2000], "truncated"),
-        "truncated.webp": (as_webp[:3000], "truncated"),
-        "truncated.bmp": (saved(noise, "BMP")[:3000], "truncated"),
-        "truncated.ppm": (b"P6 64 64 255\n" + noise.tobytes()[:3000], "truncated"),
-        "truncated.tif": (saved(noise, "TIFF")[:3000], "truncated"),
-        "bad-crc.png": (flipped(whole, pixels), "corrupt"),
-        "bad-crc-itself.png": (flipped(whole, last - 2), "corrupt"),
-        "bad-crc-of-text.png": (flipped(png(rgb, RGB, before=chunk(b"tEXt", b"a\0b")), 45), "corrupt"),
-        "bad-deflate.png": (b"".join((whole[:33], chunk(b"IDAT", b"x\x9cgarbage"), chunk(b"IEND", b""))), "corrupt"),
-        "bad-tables.jpg": (as_jpeg[: tables + 5] + b"\xff" * 16 + as_jpeg[tables + 21 :], "corrupt"),
-        "bad.webp": (as_webp[:30] + bytes(len(as_webp) - 30), "corrupt"),
-        "empty.jpg": (b"", "empty"),
-        "text.jpg": (b"Not an image, whatever it is called.\n", "not-an-image"),
-        "text-like-bmp.bmp": (b"BMX is a sport, and these are words.\n", "not-an-image"),
-        "text-like-ppm.ppm": (b"P3 is a name.\n", "not-an-image"),
-        "postscript.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not-an-image"),
-        "bomb.png": (png(flat, GREY, 1, size=(60_000, 60_000)), "too-large"),
-        "bomb-beyond-c.png": (png(flat, GREY, 1, size=(2**31 - 1, 2**31 - 1)), "too-large"),
-        "just-too-large.png": (png(shallow, GREY), "too-large"),
-        "32-bit.tif": (saved(np.full((9, 9), 70_000, np.int32), "TIFF"), "unsupported"),
-        "negative.tif": (saved(np.full((9, 9), -1, np.int32), "TIFF"), "unsupported"),
-        "float.tif": (saved(np.ones((9, 9), np.float32), "TIFF"), "unsupported"),
-        "lab.tif": (saved(Image.new("LAB", (9, 9)), "TIFF"), "unsupported"),
+        "truncated.png": File(whole[: len(whole) // 2], "truncated"),
+        "truncated-in-header.png": File(whole[:20], "truncated"),
+        "truncated-end.png": File(whole[:last], "truncated"),
+        "truncated.jpg": File(as_jpeg[: len(as_jpeg) // 2], "truncated"),
+        "truncated-in-header.jpg": File(as_jpeg[:100], "truncated"),
+        "truncated-progressive.jpg": File(jpeg(noise, progressive=True)[: len(as_jpeg) // 2], "truncated"),
+        "truncated.gif": File(saved(Image.fromarray(noise).convert("P"), "GIF")[:2000], "truncated"),
+        "truncated.webp": File(as_webp[:3000], "truncated"),
+        "truncated.bmp": File(saved(noise, "BMP")[:3000], "truncated"),
+        "truncated.ppm": File(b"P6 64 64 255\n" + noise.tobytes()[:3000], "truncated"),
+        "truncated.tif": File(saved(noise, "TIFF")[:3000], "truncated"),
+        "bad-crc.png": File(flipped(whole, pixels), "corrupt"),
+        "bad-crc-itself.png": File(flipped(whole, last - 2), "corrupt"),
+        "bad-crc-of-text.png": File(flipped(png(rgb, RGB, before=chunk(b"tEXt", b"a\0b")), 45), "corrupt"),
+        "bad-deflate.png": File(
+            b"".join((whole[:33], chunk(b"IDAT", b"x\x9cgarbage"), chunk(b"IEND", b""))), "corrupt"
+        ),
+        "bad-tables.jpg": File(as_jpeg[: tables + 5] + b"\xff" * 16 + as_jpeg[tables + 21 :], "corrupt"),
+        "bad.webp": File(as_webp[:30] + bytes(len(as_webp) - 30), "corrupt"),
+        "empty.jpg": File(b"", "empty"),
+        "text.jpg": File(b"Not an image, whatever it is called.\n", "not-an-image"),
+        "text-like-bmp.bmp": File(b"BMX is a sport, and these are words.\n", "not-an-image"),
+        "text-like-ppm.ppm": File(b"P3 is a name.\n", "not-an-image"),
+        "postscript.png": File(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not-an-image"),
+        "bomb.png": File(png(flat, GREY, 1, size=(60_000, 60_000)), "too-large"),
+        "bomb-beyond-c.png": File(png(flat, GREY, 1, size=(2**31 - 1, 2**31 - 1)), "too-large"),
+        "just-too-large.png": File(png(shallow, GREY), "too-large"),
+        "32-bit.tif": File(saved(np.full((9, 9), 70_000, np.int32), "TIFF"), "unsupported"),
+        "negative.tif": File(saved(np.full((9, 9), -1, np.int32), "TIFF"), "unsupported"),
+        "float.tif": File(saved(np.ones((9, 9), np.float32), "TIFF"), "unsupported"),
+        "lab.tif": File(saved(Image.new("LAB", (9, 9)), "TIFF"), "unsupported"),
     }
 
 
@@ -304,7 +319,7 @@ def flipped(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
-def named() -> dict[str, tuple]:
+def named() -> dict[str, File]:
     """Return good images with unusual file names."""
     data, pixels = png(picture(9, 8), RGB), picture(9, 8)
     names = (
@@ -317,7 +332,7 @@ def named() -> dict[str, tuple]:
         "ü" * 125 + "x.png",
         "below/" + "a.b.c.png",
     )
-    return {name: (data, pixels) for name in names}
+    return {name: File(data, pixels) for name in names}
 
 
 def _unreadable(folder: Path) -> list[str]:

@@ -1,5 +1,5 @@
-// Checks the arguments of advance_planes, and allocates its results. They are the arguments of morph_planes_to_l2 for one
-// frame, with factors or distances, and the coordinates of the bands.
+// Checks the arguments of advance_planes, and allocates its results. The arguments are those of morph_planes_to_l2 for
+// one frame, and in addition the coordinates of the bands. Either factors or distances are given.
 #pragma once
 
 #include "../kernel_args/advance.h"

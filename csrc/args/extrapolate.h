@@ -1,7 +1,7 @@
 // Checks the arguments of extrapolate and extrapolate_backward, and allocates their results.
 //
-// There are N planes. Here, a plane is the coefficients of all K orientations of one scale of an image plane; `area` is
-// their number. Each of F frames has a phase factor and an amplitude factor, which may differ between planes.
+// There are N planes. Here, a *plane* is the coefficients of all K orientations of one scale of an image plane. Each of
+// F frames has a phase factor and an amplitude factor, which may differ between planes.
 #pragma once
 
 #include "../checks.h"

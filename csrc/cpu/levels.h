@@ -1,9 +1,10 @@
-// CPU levels. Each cpu/kernels/*.cpp is compiled once for each level, with flags of its own (setup.py). The flags define
-// STEERLENS_CPU_LEVEL, the namespace of the code, and STEERLENS_SIMD_WIDTH.
+// CPU levels: the same kernels, compiled for several generations of CPUs. Each cpu/kernels/*.cpp is compiled once for
+// each level, with flags of its own (setup.py). The flags define STEERLENS_CPU_LEVEL, the namespace of the code, and
+// STEERLENS_SIMD_WIDTH.
 //
-// If several objects contain the same inline function, the linker keeps one copy for all callers, and an older CPU could
-// not run a copy for a newer one. Therefore, all functions in kernels are in the namespace of the level, or SL_FN. Of the
-// standard library, kernels use only functions that compilers inline.
+// If several objects contain the same inline function, the linker keeps one copy for all callers. This could be a copy
+// for newer CPUs, which an older CPU cannot run. Therefore all functions in kernels are in the namespace of the level,
+// or always inlined (SL_FN). Of the standard library, kernels use only functions that compilers inline.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,9 @@
 // Loads and stores of global memory, and which coefficients a thread of a pointwise kernel takes.
 //
-// The kernels are bound by memory: accesses should be wide, and those of a warp should cover whole sectors (32 bytes).
-// So a thread takes *pieces* of a few consecutive coefficients, and in each access the pieces of a warp's lanes lie side
-// by side. A piece is 16 bytes of complex numbers, 8 of real ones; or one coefficient, where planes begin inside pieces.
+// The kernels are limited by memory traffic. So accesses should be wide, and those of a warp should cover whole sectors
+// (32 bytes). For this, each thread takes *pieces* of a few consecutive coefficients, and in each access the pieces of
+// neighbouring threads lie side by side. A piece is 16 bytes of complex numbers, or 8 of real ones. If planes do not
+// begin at pieces, it is a single coefficient.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -60,7 +61,7 @@ __device__ __forceinline__ V load_one(const V* p) {
   return load<1>(p).v[0];
 }
 
-// By an intrinsic, since nvcc splits other stores that a condition guards.
+// Uses an intrinsic, since nvcc would split other stores that are under a condition.
 template <typename V, int kCount>
 __device__ __forceinline__ void store(V* p, const Pack<V, kCount>& pack) {
   using Word = typename WordOf<sizeof(Pack<V, kCount>)>::type;
@@ -74,8 +75,8 @@ __device__ __forceinline__ void store_one(V* p, const V& value) {
   store(p, Pack<V, 1>{{value}});
 }
 
-// The coefficients of one plane that a thread takes together: kPieces times kPiece consecutive ones. Those of its warp
-// are consecutive, too, and begin at a sector, even where the plane does not.
+// The coefficients of one plane that a thread takes together: kPieces pieces of kPiece consecutive ones. Those of its
+// warp are consecutive, too, and begin at a sector, even if the plane does not.
 template <int kPieces, int kPiece>
 struct Pieces {
   static constexpr int kCount = kPieces * kPiece;

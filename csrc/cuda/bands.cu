@@ -1,8 +1,8 @@
-// split_bands and merge_bands on CUDA, each in one launch for all groups, since launches dominate the time of small
-// batches.
+// split_bands and merge_bands on CUDA. Each is one launch for all groups, since launches take most of the time for
+// small batches.
 //
-// A thread computes one frequency of the image's spectrum in several planes: this value of the spectrum is read or
-// written once for all bands, and masks are read once for all of these planes.
+// A thread computes one frequency of the image's spectrum in several planes. So this value of the spectrum is read or
+// written once for all bands, and masks are read once for these planes.
 #include "../math/bands.h"
 
 #include "../args/bands.h"
@@ -11,14 +11,14 @@
 namespace steerlens {
 namespace {
 
-// Planes of a thread. With more of them masks would be read less often, but their values fill the registers.
+// Planes of a thread. With more, masks would be read less often, but there are not enough registers for their values.
 template <typename T>
 constexpr int kPlanes = 64 / sizeof(T);
-// Of these planes, in merge_kernel. With more of them the loads in flight would fill the registers.
+// Planes per branch in merge_kernel. With more, there would not be enough registers for the loads in flight.
 constexpr int kPerBranch = 4;
 
-// Threads are counted through rows that are rounded up to whole sectors of complex64: where the bands' rows begin at a
-// sector, so do the accesses of a warp.
+// The number of threads for a row: its columns, rounded up to whole sectors of complex64. If the bands' rows begin at a
+// sector, the accesses of a warp do so, too.
 __host__ __device__ inline int64_t threads_per_row(int64_t columns) {
   return (columns + kPerSector / 2 - 1) / (kPerSector / 2) * (kPerSector / 2);
 }

@@ -8,8 +8,8 @@
 namespace steerlens {
 namespace {
 
-// The factors of a plane's frames. Each lane of a warp reads those of one frame, so that the warp reads each factor once;
-// if every lane read all, these sectors would be a tenth of the traffic.
+// The factors of a plane's frames. Each lane of a warp reads those of one frame, so that the warp reads each factor
+// once. If every lane read all, they would be a tenth of the traffic.
 template <typename T>
 class PlaneFactors {
  public:

@@ -14,8 +14,8 @@
 namespace steerlens {
 
 constexpr int kThreads = 256;
-// Blocks that a multiprocessor must hold at once, which allows the compiler up to 128 registers a thread. By
-// default it aims at more blocks than memory-bound kernels need, and spills registers.
+// Blocks that a multiprocessor must hold at once. With 2, the compiler may use up to 128 registers per thread. By
+// default, it aims at more blocks than these kernels need, and spills registers.
 constexpr int kMinBlocks = 2;
 // The largest grid; kernels loop over what exceeds it.
 constexpr int64_t kMaxGridX = 2147483647, kMaxGridY = 65535;
@@ -56,7 +56,7 @@ class Launcher {
     config.blockDim = dim3(threads);
     config.dynamicSmemBytes = bytes;
     config.stream = stream_;
-    // A function, not <<<>>>: a host compiler can parse it, too (tests/emulation).
+    // A function call instead of <<<>>>, so that a host compiler can parse it, too (tests/emulation).
     STD_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, args...));
   }
 
@@ -76,8 +76,8 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks)
   }
 }
 
-// Launches it for pieces of kWide coefficients if every array that op accesses is aligned to 16 bytes (`wide`) and
-// planes have whole pieces, else of one.
+// Launches it for pieces of kWide coefficients, if every array of the op is aligned to 16 bytes (`wide`) and planes
+// have whole pieces. Otherwise a piece has one coefficient.
 template <int kWide, typename Op>
 void for_each_coefficient(const Op& op, int64_t planes, int64_t area, bool wide,
                           const Launcher& launcher) {

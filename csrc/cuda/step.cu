@@ -1,6 +1,6 @@
-// step and step_backward on CUDA: one launch finds the largest amplitudes of parts of each band, with several
-// blocks per band; a second one combines the parts and computes the step. A maximum does not depend on the
-// order of comparisons, so the results are deterministic without atomics.
+// step and step_backward on CUDA, in two launches. The first finds the largest amplitudes of parts of each band. The
+// second combines the parts and computes the step. Results are deterministic, since a maximum does not depend on the
+// order of comparisons.
 #include "../args/step.h"
 
 #include "../math/polar.h"
@@ -10,7 +10,7 @@
 namespace steerlens {
 namespace {
 
-// A smaller part is not worth a block; a band has at most kMaxParts.
+// A smaller part would not be worth a block. A band has at most kMaxParts parts.
 constexpr int64_t kPartSize = 4096, kMaxParts = 256;
 
 // parts[n, x] = the largest amplitude among the coefficients of band n that the blocks at x visit.

@@ -17,7 +17,7 @@ struct BandGroup {
   int i_power;         // multiply by i^i_power
 };
 
-// 26 scales, for a side of up to 2^28, and 2 residuals.
+// Enough for 26 scales and 2 residuals, so for sides of up to 2^28.
 constexpr int kMaxGroups = 28;
 
 template <typename T>

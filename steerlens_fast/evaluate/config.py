@@ -41,14 +41,14 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     driver : str
         The classifier whose gradient the edits follow, see :func:`steerlens_fast.models.load_model`.
     judges : sequence of str
-        Classifiers of the same classes, whose gradients are never used.
+        Classifiers of the same classes, whose gradients are not used.
     weights : str
         Weights of the driver.
     judge_weights : sequence of str
         Weights of each judge, or "-" for its default weights. Empty: default weights for all.
     judge_size, judge_mean, judge_std : sequence
-        A value for each judge, which replaces ``size``, ``mean`` or ``std``. None or "-" does not replace it; nor does
-        an empty sequence, for all judges. Images have the driver's size, and are resized for judges of other sizes.
+        A value for each judge, in place of ``size``, ``mean`` or ``std``. With None or "-", the judge has the common
+        value. Images have the driver's size, and are resized for judges of other sizes.
     target : str or int
         See :func:`steerlens_fast.data.targets.parse_target`. "argmax" is not allowed, because it is the source's class.
     select : {"auto", "right", "agree", "all"}

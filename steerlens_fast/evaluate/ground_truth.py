@@ -37,7 +37,7 @@ class GroundTruth:
     ----------
     truth : TrueMotionData
     channels : int
-        Channels of the evaluation's images: the data set's number of channels, or any number if the data set has one.
+        Channels of the evaluation's images. If the data set has one channel, it is repeated.
 
     Examples
     --------

@@ -34,8 +34,8 @@ def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tupl
                                               take precedence
     ========================================= ============================================================
 
-    An attribute that is None, a method, a buffer or a parameter is ignored, because a module that has ``mean`` and
-    ``std`` as buffers normalises images itself.
+    Methods, buffers and parameters are ignored: a module that has ``mean`` and ``std`` as buffers normalises images
+    itself.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tupl
     Returns
     -------
     (dict, list of str or None)
-        A dictionary with any of size, mean, std, channels, interpolation and crop_pct, namely those that the model has
-        and the caller does not override; and the class names.
+        The values that the model has and the caller does not override (size, mean, std, channels, interpolation,
+        crop_pct), and the class names.
 
     Raises
     ------

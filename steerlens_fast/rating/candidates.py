@@ -16,8 +16,7 @@ from ..job.success import assess, source_frame
 
 SETTINGS = ("family", "rule", "regime", "objective", "color", "max_l2", "distances", "model", "data", "target")
 
-# (key, SHA-256 of the source's file, source class, target class), which is equal for one source in the jobs of all
-# families
+# (key, SHA-256 of the source's file, source class, target class); the jobs of all families have the same for a source
 Identity = tuple
 
 

@@ -55,9 +55,8 @@ def trial_order(sources: int, conditions: int, rng: random.Random) -> list[tuple
 
     Notes
     -----
-    The conditions of a source follow a Latin square. In every block, the same half of the sources comes first;
-    otherwise the order within a block is random. Therefore at least ``sources // 2`` other pairs lie between two pairs
-    of one source, also for a rater who starts in the middle of the order.
+    The conditions of a source follow a Latin square. In every block, the same half of the sources comes first, so that
+    at least ``sources // 2`` other pairs lie between two pairs of one source. Within each half, the order is random.
 
     Examples
     --------

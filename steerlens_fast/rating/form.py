@@ -142,12 +142,13 @@ def write_form(
     Raters choose the class that the model predicts for the source, the target class, or neither. The two classes are in
     random order. Raters also rate how natural the image is, from 1 to 5.
 
-    Sources that all jobs have are shown in every family. Each block of images has every source once, and families are
-    balanced by a Latin square. Each rater starts at a different place in this order.
+    Every source is shown in every family, if all jobs have it. In each block of images, every source occurs once. A
+    Latin square decides in which family, so that each family occurs equally often. Each rater starts at a different
+    place in this order.
 
-    A morph is left out if the model predicts its target for the source, or if its label differs from the prediction,
-    because the two offered classes would not fit. A morph that does not reach its distance is left out, because the
-    distances of families would differ.
+    A morph is left out if the model predicts the target for the source, or not the label, because the two offered
+    classes would not fit. A morph that does not reach its distance is left out, too, because families are compared at
+    equal distances.
 
     Examples
     --------

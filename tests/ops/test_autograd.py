@@ -99,7 +99,7 @@ def test_small_cases_contain_every_op():
 # --- Adjoints: <S x, y> = <x, S' y>
 
 
-SAME_PLANES = [label for label, (n, _, _, groups) in BANK_SHAPES.items() if all(g[4] == n for g in groups)]
+SAME_PLANES = [label for label, shape in BANK_SHAPES.items() if all(g.merge_planes is None for g in shape.groups)]
 
 
 def dot(a, b):

@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 import torch
-from cases import ODD_LAYOUTS, RAW, image, normal, on_tensors, plane_dtypes, widened
+from cases import ODD_LAYOUTS, RAW, PlaneShape, image, normal, on_tensors, plane_dtypes, widened
 from pairwise import covering, merged
 from tolerances import assert_close
 
@@ -20,18 +20,17 @@ of_cpu_kernels = pytest.mark.skipif(not native.SIMD_WIDTH, reason="the CPU's ker
 PHASE, AMPLITUDE, JOINT = 0, 1, 2
 COMPLEX, POLAR = 0, 1
 
-# N planes of H x W, then groups (K, h, w).
 SHAPES = {
-    "even": (3, 32, 24, [(4, 32, 24), (3, 16, 12)]),
-    "odd": (2, 35, 27, [(3, 35, 27), (2, 18, 14)]),
-    "primes": (2, 37, 53, [(1, 19, 27), (3, 37, 53)]),
-    "lanes": (2, 48, 16, [(4, 48, 16)]),
-    "1x6": (2, 1, 6, [(2, 1, 6), (1, 1, 3)]),
-    "1x1": (1, 1, 1, [(2, 1, 1)]),
-    "K0": (2, 8, 8, [(0, 8, 8), (1, 4, 4)]),
-    "empty": (0, 16, 12, [(4, 16, 12)]),
-    "threads": (9, 100, 96, [(4, 100, 96), (1, 50, 48)]),
-    "shared": (5, 192, 176, [(3, 192, 176), (1, 96, 88)]),
+    "even": PlaneShape(3, 32, 24, [(4, 32, 24), (3, 16, 12)]),
+    "odd": PlaneShape(2, 35, 27, [(3, 35, 27), (2, 18, 14)]),
+    "primes": PlaneShape(2, 37, 53, [(1, 19, 27), (3, 37, 53)]),
+    "lanes": PlaneShape(2, 48, 16, [(4, 48, 16)]),
+    "1x6": PlaneShape(2, 1, 6, [(2, 1, 6), (1, 1, 3)]),
+    "1x1": PlaneShape(1, 1, 1, [(2, 1, 1)]),
+    "K0": PlaneShape(2, 8, 8, [(0, 8, 8), (1, 4, 4)]),
+    "empty": PlaneShape(0, 16, 12, [(4, 16, 12)]),
+    "threads": PlaneShape(9, 100, 96, [(4, 100, 96), (1, 50, 48)]),
+    "shared": PlaneShape(5, 192, 176, [(3, 192, 176), (1, 96, 88)]),
 }
 
 
@@ -42,7 +41,7 @@ class Case:
     Their floor is large, so that coefficients near 0, where phases jump, do not move.
     """
 
-    shape: tuple
+    shape: PlaneShape
     edit: int = JOINT
     rule: int = COMPLEX
     both: bool = False
@@ -337,7 +336,7 @@ def test_frames_do_not_depend_on_threads_and_other_planes(label, dtype):
 @of_cpu_kernels
 def test_large_planes_are_shared_by_threads():
     """The coefficients of one plane exceed the memory that each thread may allocate."""
-    args = Case((2, 640, 720, [(4, 640, 720), (4, 320, 360)]), rule=POLAR).args()
+    args = Case(PlaneShape(2, 640, 720, [(4, 640, 720), (4, 320, 360)]), rule=POLAR).args()
     args[11] = 0.0  # no floor: with any, rounding would decide whether some of the millions of coefficients move
     frames = with_threads(1, args)
     assert torch.equal(with_threads(2, args), frames)

@@ -17,6 +17,7 @@ from cases import (
     POINT_SHAPES,
     RAW,
     OpCase,
+    PairShape,
     case,
     dtypes,
     on_tensors,
@@ -163,7 +164,7 @@ def gradients(function, op: str, args: list, cotangents=None):
 
 
 def check_expanded_gradients_are_read_with_stride_0(op, device):
-    shape = BANK_SHAPES["8x8"] if "bands" in op else ((1, 6), 1) if "pair" in op else (1, 1, 1, 6)
+    shape = BANK_SHAPES["8x8"] if "bands" in op else PairShape((1, 6), 1) if "pair" in op else (1, 1, 1, 6)
     args = case(op, "", shape).build(torch.float64, device)
     arguments, leaves = leaves_of(args, op)
     total = lambda outs: sum(torch.view_as_real(o).sum() if o.is_complex() else o.sum() for o in as_list(outs))

@@ -7,7 +7,18 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from cases import CPU_PLANE_OPS, ODD_LAYOUTS, PLANE_OPS, RAW, image, normal, on_tensors, plane_dtypes, widened
+from cases import (
+    CPU_PLANE_OPS,
+    ODD_LAYOUTS,
+    PLANE_OPS,
+    RAW,
+    PlaneShape,
+    image,
+    normal,
+    on_tensors,
+    plane_dtypes,
+    widened,
+)
 from pairwise import merged, pairwise
 from tolerances import TOLERANCES, assert_close
 
@@ -23,23 +34,22 @@ of_cpu_kernels = pytest.mark.skipif(not native.SIMD_WIDTH, reason="the CPU's ker
 REAL, COMPLEX, PAIRS = 0, 1, 2
 STREAMED_BYTES = 16 << 20  # larger results are written with non-temporal stores
 
-# N planes of H x W, then groups (K, h, w).
 SHAPES = {
-    "even": (2, 32, 24, [(4, 32, 24), (3, 16, 12), (1, 8, 6)]),
-    "odd": (3, 35, 27, [(3, 35, 27), (2, 18, 14), (1, 9, 7)]),
-    "primes": (2, 37, 53, [(2, 37, 53), (3, 19, 27), (1, 11, 13)]),
-    "largest_prime": (1, 61, 59, [(2, 61, 59), (1, 31, 30)]),
-    "odd_in_even": (2, 18, 34, [(2, 9, 17), (1, 5, 3)]),
-    "even_in_odd": (2, 33, 35, [(2, 16, 18), (1, 6, 4)]),
-    "lanes": (2, 48, 16, [(4, 48, 16), (1, 16, 16)]),
-    "1x1": (2, 1, 1, [(2, 1, 1)]),
-    "1x6": (2, 1, 6, [(2, 1, 6), (1, 1, 3)]),
-    "6x1": (2, 6, 1, [(3, 6, 1), (1, 3, 1)]),
-    "2x2": (2, 2, 2, [(2, 2, 2), (1, 1, 1)]),
-    "K0": (2, 8, 8, [(0, 8, 8), (1, 4, 4)]),
-    "empty": (0, 16, 12, [(4, 16, 12)]),
-    "threads": (27, 100, 96, [(4, 100, 96), (1, 50, 48)]),
-    "shared": (5, 192, 176, [(3, 192, 176), (1, 96, 88)]),
+    "even": PlaneShape(2, 32, 24, [(4, 32, 24), (3, 16, 12), (1, 8, 6)]),
+    "odd": PlaneShape(3, 35, 27, [(3, 35, 27), (2, 18, 14), (1, 9, 7)]),
+    "primes": PlaneShape(2, 37, 53, [(2, 37, 53), (3, 19, 27), (1, 11, 13)]),
+    "largest_prime": PlaneShape(1, 61, 59, [(2, 61, 59), (1, 31, 30)]),
+    "odd_in_even": PlaneShape(2, 18, 34, [(2, 9, 17), (1, 5, 3)]),
+    "even_in_odd": PlaneShape(2, 33, 35, [(2, 16, 18), (1, 6, 4)]),
+    "lanes": PlaneShape(2, 48, 16, [(4, 48, 16), (1, 16, 16)]),
+    "1x1": PlaneShape(2, 1, 1, [(2, 1, 1)]),
+    "1x6": PlaneShape(2, 1, 6, [(2, 1, 6), (1, 1, 3)]),
+    "6x1": PlaneShape(2, 6, 1, [(3, 6, 1), (1, 3, 1)]),
+    "2x2": PlaneShape(2, 2, 2, [(2, 2, 2), (1, 1, 1)]),
+    "K0": PlaneShape(2, 8, 8, [(0, 8, 8), (1, 4, 4)]),
+    "empty": PlaneShape(0, 16, 12, [(4, 16, 12)]),
+    "threads": PlaneShape(27, 100, 96, [(4, 100, 96), (1, 50, 48)]),
+    "shared": PlaneShape(5, 192, 176, [(3, 192, 176), (1, 96, 88)]),
 }
 FORMS = {"real": REAL, "complex": COMPLEX, "pairs": PAIRS}
 
@@ -48,25 +58,25 @@ FORMS = {"real": REAL, "complex": COMPLEX, "pairs": PAIRS}
 class PlaneCase:
     """Arguments of both ops for one shape."""
 
-    shape: tuple
+    shape: PlaneShape
     form: int
     dtype: torch.dtype = torch.float32
 
     @property
     def sizes(self) -> tuple:
-        return self.shape[1:3]
+        return self.shape.H, self.shape.W
 
     def filters(self) -> list:
         """Random, nonzero at every frequency."""
-        return [image(*size, dtype=self.dtype, seed=i) + 0.5 for i, size in enumerate(self.shape[3])]
+        return [image(*size, dtype=self.dtype, seed=i) + 0.5 for i, size in enumerate(self.shape.groups)]
 
     def spec(self) -> list:
         """(i_powers, forms)."""
-        groups = len(self.shape[3])
+        groups = len(self.shape.groups)
         return [[(i + 1) % 4 for i in range(groups)], [self.form] * groups]
 
     def planes(self) -> torch.Tensor:
-        return normal(self.shape[0], *self.sizes, dtype=self.dtype)
+        return normal(self.shape.N, *self.sizes, dtype=self.dtype)
 
     def split(self) -> list:
         i_powers, forms = self.spec()
@@ -76,7 +86,7 @@ class PlaneCase:
         stored = lambda K: (K + 1) // 2 if self.form == PAIRS else K
         dtype = self.dtype.to_complex() if complex_ or self.form != REAL else self.dtype
         return [
-            normal(self.shape[0], stored(K), h, w, dtype=dtype, seed=i) for i, (K, h, w) in enumerate(self.shape[3])
+            normal(self.shape.N, stored(K), h, w, dtype=dtype, seed=i) for i, (K, h, w) in enumerate(self.shape.groups)
         ]
 
     def merge(self, residual: int = 0, complex_: bool = False) -> list:
@@ -311,7 +321,7 @@ def test_parallel_regions_are_few():
 @merged
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_single_large_plane_is_shared_by_threads(threads):
-    case, before = PlaneCase((1, 512, 500, [(2, 512, 500), (1, 256, 250)]), REAL), torch.get_num_threads()
+    case, before = PlaneCase(PlaneShape(1, 512, 500, [(2, 512, 500), (1, 256, 250)]), REAL), torch.get_num_threads()
     for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(residual=1))):
         torch.set_num_threads(threads)
         try:
@@ -329,7 +339,7 @@ def test_single_large_plane_is_shared_by_threads(threads):
 @pytest.mark.parametrize("op, planes", [("split_planes", 40), ("merge_planes", 264)])
 @pytest.mark.parametrize("width", [128, 132])
 def test_large_streamed_results_are_those_of_single_planes(op, planes, width, dtype):
-    case = PlaneCase((planes, 128, width, [(4 if op == "split_planes" else 1, 128, width)]), COMPLEX, dtype)
+    case = PlaneCase(PlaneShape(planes, 128, width, [(4 if op == "split_planes" else 1, 128, width)]), COMPLEX, dtype)
     args = case.split() if op == "split_planes" else case.merge()
     (whole,) = every_plane(op, args)
     assert whole.nbytes > STREAMED_BYTES

@@ -188,8 +188,8 @@ SL_FN void merge_whole_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T
   if (first) clear_row(out, args.W);
 }
 
-// Computes a row of a half spectrum: each group adds its columns with non-negative frequencies, and the conjugates of
-// those with negative frequencies in the opposite row.
+// Computes a row of a half spectrum. Each group adds its columns with non-negative frequencies. Those with negative
+// frequencies come from the opposite row, as conjugates.
 template <typename T>
 SL_FN void merge_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T>* __restrict sum,
                      Cplx<T>* __restrict out) {

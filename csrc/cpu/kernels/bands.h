@@ -1,5 +1,5 @@
-// The kernels of split_bands and merge_bands, for ranges of rows. Rows are numbered over all planes. torch's FFT divides
-// its work among threads in the same way, so that a thread finds its bands in its own cache.
+// The kernels of split_bands and merge_bands, for ranges of rows, which are numbered over all planes. torch's FFT
+// divides its work among threads in the same way, so that a thread finds its bands in its own cache.
 #pragma once
 
 #include "../../kernel_args/bands.h"

@@ -12,7 +12,8 @@ constexpr int64_t kBlock = 256;
 // Returns the maximum of value(c) over a band.
 template <typename T, typename Value>
 SL_FN T largest_of(const Cplx<T>* __restrict c, int64_t area, const Value& value) {
-  // Several independent maxima, since a single one would be a chain of dependent operations, which is not vectorised.
+  // Several independent maxima, so that the loop is vectorised: with a single one, each comparison would depend on the
+  // last.
   constexpr int kMaxima = 16;
   T maxima[kMaxima] = {};
   int64_t i = 0;
@@ -44,8 +45,8 @@ SL_FN T band_threshold(const StepArgs<T>& args, int64_t band) {
                         in_range ? std::sqrt(square) : largest_of(c, args.area, Amplitude<T>{}));
 }
 
-// The step of one band, in blocks. `eps` is copied to a local variable: otherwise, the compiler would have to assume that
-// stores in the loop change the member, and would not vectorise.
+// The step of one band, in blocks. `eps` is copied to a local variable, so that the loop is vectorised: the compiler
+// must assume that stores in the loop may change a member.
 struct StepBand {
   template <Rule kRule, typename Gradient, typename T>
   SL_FN static void run(const StepArgs<T>& args, int64_t band) {

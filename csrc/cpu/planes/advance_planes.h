@@ -1,6 +1,9 @@
-// advance_planes: one refreshed step, sample by sample: analysis and step, then either given factors, or a search for the
-// factor at which the frame lies at a distance. Coefficients move in coordinates anchored at the planes, which the op
-// reads and updates, or, without coordinates, as in morph_planes_to_l2, which explains how threads share a sample.
+// advance_planes: one step along a new gradient, for each sample (image). The op analyses the image and its gradient,
+// and computes the step. The factor of the step is given, or the op searches for the factor at which the frame has a
+// distance.
+//
+// If the op has coordinates (math/anchor.h), it moves the coefficients in these, and updates them. Otherwise
+// coefficients move as in morph_planes_to_l2.h, which also explains how threads share a sample.
 #pragma once
 
 #include "anchored_motion.h"
@@ -34,18 +37,18 @@ struct AdvanceSample {
   FrameValues<T> values;
   double* distances;  // [B, distances_per_sample]
 
-  // Two searches, with a distance for each factor tried, and distances of the results.
+  // Room for the distances of two searches, one for each factor that is tried, and those of the results.
   static int64_t distances_per_sample(const AdvanceArgs<T>& args) {
     return 2 * args.to_l2.iterations + 2;
   }
 
-  // How many planes of a sample are in memory at a time: all, where the factors depend on all.
+  // How many planes of a sample are in memory at a time: all, if the factors depend on all of them, otherwise one.
   static int64_t planes_in_memory(const AdvanceArgs<T>& args) {
     const bool independent = !args.searches && std::isinf(args.to_l2.phase_cap);
     return independent ? 1 : args.to_l2.planes_per_sample;
   }
 
-  // The work on the planes in memory of sample n, on each of the threads that share it.
+  // The work of one thread on the planes of sample n that are in memory. Other threads may share the work.
   template <typename Executor>
   struct Run {
     const AdvanceSample& of;
@@ -64,7 +67,8 @@ struct AdvanceSample {
       drawn = factors;
     }
 
-    // The distance of the last frame drawn from an image: computed once, since others may be ahead and draw again.
+    // The distance between the last frame that was drawn and an image. It is computed only once, by one thread, since
+    // another thread may already draw the next frame.
     double distance_from(const T* image) {
       double& l2 = of.distances[n * distances_per_sample(of.args) + measured++];
       executor.run(1, [&](int64_t, FftScratch<T>&) {
@@ -165,7 +169,8 @@ struct AdvanceSample {
     return {b * share, a * share};
   }
 
-  // Draws the frame at the distance, or as far as a step may go; returns whether it would need a factor out of range.
+  // Draws the frame at the distance, or as near to it as a step may go. Returns whether the distance needs a factor
+  // that T cannot represent.
   template <typename Executor>
   bool search(Run<Executor>& run) const {
     const int64_t n = run.n;
@@ -184,7 +189,7 @@ struct AdvanceSample {
     return found.out_of_range != 0;
   }
 
-  // The first factor to try: the given one or, without one, that of a linear motion.
+  // The first factor to try. If none is given, it is the right one for a linear motion.
   T start(int64_t n) const {
     using Limits = std::numeric_limits<T>;
     const T given = args.starts[n];

@@ -39,7 +39,7 @@ struct GroupCoefficients {
     write_real(k, block, y, value.re);
     if (block + 1 < blocks) write_real(k, block + 1, y, value.im);
   }
-  // Reads back what write_two_blocks wrote for orientation 0.
+  // Reads what write_two_blocks wrote for orientation 0.
   SL_FN ComplexVec<T> read_two_blocks(int64_t block, int64_t y) const {
     return {*at(0, block, y), block + 1 < blocks ? *at(0, block + 1, y) : Vec<T>{}};
   }

@@ -1,9 +1,11 @@
-// How threads share the work on many planes. An op describes the work on one plane as stages of independent tasks,
-// each a few rows or columns or a whole frame, and an executor runs them: on one thread, which has the plane to
-// itself, or on all threads. The results are the same bit for bit.
+// How threads share the work on many planes.
 //
-// An op starts one parallel region of torch's threads, not one for each stage: a region ends when all its threads
-// have run. On a busy machine this takes milliseconds, in which a single thread could have done all the work.
+// An op describes the work on one plane as stages. A stage consists of independent tasks, such as some rows of an FFT,
+// or whole frames. An executor runs them: on one thread, which has the plane to itself, or on all threads, which share
+// it. The results are the same bit for bit.
+//
+// An op starts one parallel region of torch's threads, not one for each stage, because a region ends only when all its
+// threads have run. On a busy machine, this can take longer than doing all the work on one thread.
 #pragma once
 
 #include <algorithm>
@@ -43,14 +45,15 @@ struct TaskCounts {
   alignas(64) std::atomic<int64_t> done{0};
 };
 
-// All threads share a plane. Each runs the op's code, with an executor of its own, through all stages; in every
-// stage the threads that have arrived claim its tasks. A thread thus waits only for tasks that others are running,
-// never for a thread that has not started, and even a single thread finishes the work. A task that throws counts as
-// done; torch rethrows the exception when all threads have finished.
+// All threads share a plane. Each thread runs the op's code through all stages, with an executor of its own. In every
+// stage, the threads that have arrived claim the tasks, one after the other. So a thread waits only for tasks that
+// others are running, never for a thread that has not started.
+//
+// A task that throws counts as done; torch rethrows the exception when all threads have finished.
 template <typename T>
 class SharedExecutor {
  public:
-  // If `own`, a workspace of this thread, is given, the thread runs whole large tasks in it.
+  // `own` is a workspace of this thread. If it is given, the thread runs large tasks as a whole, in this workspace.
   SharedExecutor(TaskCounts& counts, int64_t threads, FftScratch<T>& scratch,
                  std::optional<Workspace<T>> own)
       : counts_(counts), threads_(threads), scratch_(scratch), own_(own) {}
@@ -77,7 +80,7 @@ class SharedExecutor {
   }
 
  private:
-  // In its destructor, so also if a task throws: other threads wait for the count.
+  // Counts in its destructor, so also if a task throws, since other threads wait for the count.
   struct MarkDone {
     TaskCounts& counts;
     int64_t tasks;
@@ -138,9 +141,8 @@ inline bool divides_evenly(int64_t items, int64_t threads) {
   return items % threads == 0 || items >= 4 * threads;
 }
 
-// Whether all threads cooperate on one item at a time: when handing out whole items would leave some
-// threads idle and one plane has enough work for all of them, or when one workspace per thread would need
-// too much memory.
+// Whether all threads share one item at a time. They do if one workspace per thread would need too much memory. They
+// also do if whole items for each thread would leave some threads idle, and one plane has enough work for all.
 template <typename T>
 inline bool threads_share_items(const PlaneArgs<T>& args, const ItemNeeds& needs) {
   const int64_t threads = num_threads();
@@ -162,9 +164,11 @@ void for_each_thread(int64_t threads, int64_t rows, int64_t elements, const Body
   });
 }
 
-// Calls work(n, workspace, executor) for each item n. Each thread takes whole items as long as there are enough
-// for all; the threads share the remaining ones. A shared item is in the first workspace, which is also a thread's
-// own. A large task therefore uses only `spectrum` and `intermediate` of the thread's own workspace, not `extra`.
+// Calls work(n, workspace, executor) for each item n. Each thread takes whole items as long as there are enough for
+// all; the threads share the remaining ones.
+//
+// A shared item is in the first workspace, which is also the own workspace of one thread. Therefore a large task may
+// use only `spectrum` and `intermediate` of the thread's own workspace, not `extra`.
 template <typename T, typename Work>
 void share_items(const PlaneArgs<T>& args, const FftTables<T>& ffts, const Work& work,
                  const ItemNeeds& needs) {

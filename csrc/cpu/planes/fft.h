@@ -1,7 +1,8 @@
-// kSimdWidth complex FFTs at a time, one in each element of the vectors: Stockham's algorithm, in passes of
-// radix 2, 3, 4, 5, 7, 8 or another prime up to kMaxPrime. The first pass reads and the last pass writes
-// through the caller's functions, so that filters, crops and transposes are part of a transform and need no separate
-// passes over memory. Without any of these, torch.fft is the better choice.
+// kSimdWidth complex FFTs at a time, one in each element of the vectors, by Stockham's algorithm: passes of radix 2, 3,
+// 4, 5, 7, 8 or another prime up to kMaxPrime.
+//
+// The first pass reads, and the last pass writes, through functions of the caller. So filters, crops and transposes are
+// part of a transform, and need no passes over memory of their own.
 #pragma once
 
 #include <utility>

@@ -8,8 +8,8 @@
 namespace steerlens {
 namespace {
 
-// A table has at most two complex numbers for each sample: in float, 256 KiB for the largest side, 4 KiB for 224
-// samples. A full cache is emptied; tables in use stay alive, since their users share ownership.
+// A table of floats has at most 256 KiB; for 224 samples it has 4 KiB. A full cache is emptied; tables in use stay
+// alive, since their users share ownership.
 constexpr size_t kMaxCachedTables = 256;
 
 // Radices 8 and 4 first, which take the fewest operations per sample; then the odd prime factors.

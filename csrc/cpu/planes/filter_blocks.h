@@ -1,6 +1,8 @@
-// The filters of an op as its kernels read them: [K, row blocks, w, kSimdWidth], where an element of a vector is one
-// row of a row block, 0 where the band does not have that row. Each call lays them out anew, which takes only a few
-// percent of the time of one plane; so the ops take plain filters [K, h, w], the same on every CPU, and cache nothing.
+// The filters of an op in the layout that its kernels read: [K, row blocks, w, kSimdWidth]. Each element of a vector is
+// one row of a row block, and 0 if the band does not have that row.
+//
+// Ops take plain filters [K, h, w], which are the same on every CPU, and lay them out in each call. This takes a few
+// percent of the time of one plane.
 #pragma once
 
 #include <algorithm>

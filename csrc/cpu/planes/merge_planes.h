@@ -1,4 +1,4 @@
-// merge_planes: merge_bands with the FFTs around it, plane by plane; see split_planes.h.
+// merge_planes: merge_bands and the FFTs before and after it, plane by plane; see split_planes.h.
 #pragma once
 
 #include "filter_blocks.h"

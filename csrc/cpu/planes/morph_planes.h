@@ -1,5 +1,5 @@
-// morph_planes: step_planes, then move_planes, plane by plane. Only the coefficients of one plane are in memory at a
-// time (some MiB for each thread at 224 x 224; all threads share a large plane).
+// morph_planes: step_planes, then move_planes, plane by plane. So only the coefficients of one plane are in memory at a
+// time (some MiB for each thread at 224 x 224).
 #pragma once
 
 #include "move_planes.h"

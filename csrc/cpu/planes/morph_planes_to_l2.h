@@ -1,9 +1,12 @@
-// morph_planes_to_l2: morph_planes to frames at given L2 distances from the images, sample by sample: analysis and step
-// once, then the search for the factors (math/l2_search.h), then all frames. The frame of a factor that is tried is
-// written where the frame at the distance belongs, which it is unless another factor turns out to be better.
+// morph_planes_to_l2: morph_planes to frames at given L2 distances from the images. For each sample (image), analysis
+// and step are computed once. Then the factors are found by a search (math/l2_search.h), which draws a frame for each
+// factor that it tries. Then the other frames are drawn.
 //
-// Where threads share a sample, each of them runs the search, with the same results. A distance is written once and
-// never again, since a slow thread may read it while others are ahead.
+// The search draws its frames in the place of the result. So the last frame that it tries need not be drawn again, if
+// it is the best one.
+//
+// If threads share a sample, each of them runs the search, with the same results. Each distance has its own place in
+// memory and is written only once, since a slow thread may read it while others are ahead.
 #pragma once
 
 #include <cmath>
@@ -16,7 +19,7 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-// The memory of one sample, or of as many of its planes as are in memory at a time.
+// The memory of the planes of a sample that are in memory at a time.
 template <typename T>
 struct SampleMemory {
   std::vector<Groups<T>> planes;
@@ -126,7 +129,7 @@ struct MorphToL2 {
     draw_frames(n, reached, memory, workspace, executor);
   }
 
-  // The factor that reaches the target if the motion stays linear; for a gradient of zeros, any factor will do.
+  // The factor that reaches the target if the motion is linear.
   T first_factor(int64_t n, T target) const {
     const int64_t bands = args.planes_per_sample * args.morph.bands();
     double squared_speed = 0;
@@ -241,7 +244,8 @@ struct MorphToL2 {
     args.out_of_range[at] = search.out_of_range != 0;
   }
 
-  // All frames but those of the last factors that the searches have tried, if these are the best.
+  // Draws all frames that are not drawn yet. Drawn are those of the last factors that the searches tried, if they are
+  // the best.
   template <typename Executor>
   void draw_frames(int64_t n, const std::vector<Reached<T>>& reached, const SampleMemory<T>& memory,
                    const Workspace<T>& workspace, const Executor& executor) const {

@@ -10,9 +10,9 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-// How the coefficients of an Extrapolation E are stored: kSimdWidth coefficients are an array of kFields
-// vectors, each with one number of every coefficient. Fields 0 and 1 are the real and imaginary part of
-// Coefficient::base; the others exist if E reads them.
+// How the coefficients of an Extrapolation E are stored. kSimdWidth coefficients are kFields vectors; a vector has the
+// same number (field) of each coefficient. Fields 0 and 1 are the real and imaginary part of Coefficient::base. The
+// others exist if E reads them.
 template <typename E>
 struct Layout {
   static constexpr int kPhase = 2, kAmplitude = kPhase + E::kMovesPhase;

@@ -1,5 +1,5 @@
-// move_planes: from the results of step_planes to frames by extrapolate, merge_planes and a clip, plane by plane. A
-// frame's coefficients are computed when the synthesis reads them.
+// move_planes: computes frames from the results of step_planes, by extrapolate, merge_planes and a clip, plane by
+// plane. The coefficients of a frame are not stored: they are computed when the synthesis reads them.
 #pragma once
 
 #include "coefficients.h"

@@ -1,8 +1,7 @@
-// The parts of a plane's two-dimensional FFT: forward FFTs of kSimdWidth columns at a time (a column block),
-// then of kSimdWidth rows at a time (a row block); inverse FFTs of rows, then of columns. Between the two the
-// plane is an array of vectors:
-//   intermediate[block * h + y]          after the forward columns: row y of a column block
-//   intermediate[block * padded(w) + x]  after the inverse rows: column x of a row block
+// The two parts of a plane's two-dimensional FFT. A forward FFT transforms first columns, kSimdWidth at a time (a
+// *column block*), then rows, kSimdWidth at a time (a *row block*). An inverse FFT transforms first rows, then columns.
+// Between the two parts, the plane is an array of vectors: intermediate[block * h + y]          after the forward
+// columns: row y of a column block intermediate[block * padded(w) + x]  after the inverse rows: column x of a row block
 // The second FFTs transpose what they read.
 #pragma once
 

@@ -1,5 +1,5 @@
-// split_planes: split_bands with the FFTs around it, plane by plane, so that a spectrum stays within a core's
-// caches. Like all ops on whole planes, only on CPUs with SIMD registers (capability.h).
+// split_planes: split_bands and the FFTs before and after it, plane by plane, so that a spectrum stays in a core's
+// caches. Like all ops on whole planes, it exists only on CPUs with SIMD registers (capability.h).
 #pragma once
 
 #include "analysis.h"

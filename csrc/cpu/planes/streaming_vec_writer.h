@@ -26,9 +26,9 @@ SL_FN bool begins_cache_line(const void* at) {
   return reinterpret_cast<uint64_t>(at) % kCacheLine == 0;
 }
 
-// Non-temporal stores are used for whole cache lines only: half a line may be written to memory before its other
-// half arrives, and then costs a read and a second write (205 instead of 19 ms with vectors of eight floats). A
-// single vector of half a line is therefore written with an ordinary store.
+// Non-temporal stores are used only for whole cache lines, because half a line may be written to memory before its
+// other half arrives, and then costs a second write (205 instead of 19 ms with vectors of eight floats). So a single
+// vector that is half a line is written with an ordinary store.
 struct StreamingVecWriter {
   bool streamed;  // the result is larger than the caches (memory.h); the executor ends the stream
 

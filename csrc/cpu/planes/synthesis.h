@@ -1,8 +1,8 @@
-// The synthesis of one plane: bands are added to a spectrum, from which the plane is computed. The op passes a
-// reader of the bands; each of its functions returns a function of y that gives row y of a column block:
-//   complex_band(i, block, scratch)  complex values of the i-th transform: a complex band, or two real ones in pairs
-//   two_bands(i, block, scratch)     orientations 2 i and 2 i + 1 as real and imaginary part
-//   two_blocks(i, q, scratch)        column blocks 2 q and 2 q + 1 of orientation 2 i as real and imaginary part
+// The synthesis of one plane: bands are added to a spectrum, from which the plane is computed. The op decides how bands
+// are read, by the reader that it passes. Each of the reader's functions returns a function of y that gives row y of a
+// column block: complex_band(i, block, scratch)  complex values of the i-th transform: a complex band, or two real ones
+// in pairs two_bands(i, block, scratch)     orientations 2 i and 2 i + 1 as real and imaginary part two_blocks(i, q,
+// scratch)        column blocks 2 q and 2 q + 1 of orientation 2 i as real and imaginary part
 #pragma once
 
 #include "../../math/bands.h"

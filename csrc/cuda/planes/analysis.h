@@ -45,9 +45,11 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   }
 }
 
-// One row of the image's spectrum, and the opposite one, of kLines planes: its forward FFT, then for each band filter,
-// crop and inverse FFT. Rows of a transform in which its filter is 0 are neither computed nor stored, but recorded for
-// the kernels that read it: a fifth of an oriented band's, which has half of the spectrum and no corners.
+// One row of the image's spectrum, and the opposite one, of kLines planes: the forward FFT of the row, then for each
+// band its filter, crop and inverse FFT.
+//
+// Rows in which a band's filter is 0 are neither computed nor stored. These are a fifth of the rows of an oriented
+// band. The kernels that read the band find in `stored_rows` which rows there are.
 __global__ void __launch_bounds__(kMaxThreads, 2)
     split_rows_kernel(const Cplx<float>* half_planes, const __grid_constant__ FftPlan plan, int H,
                       int planes, const __grid_constant__ Units units) {
@@ -125,8 +127,8 @@ __device__ __forceinline__ void read_inverse_columns(const BlockFft& fft, const 
   }
 }
 
-// Half rows to real planes, two column blocks as in real_columns_kernel: write.plane(n)(at, value) stores sample `at` of
-// plane n.
+// From half rows to real planes, two column blocks at a time as in real_columns_kernel. write.plane(n)(at, value)
+// stores sample `at` of plane n.
 template <typename Write>
 __global__ void __launch_bounds__(kMaxThreads, 2)
     inverse_real_columns_kernel(const Cplx<float>* half_planes,

@@ -14,8 +14,8 @@ constexpr int kLines = 8;
 // One access of 8 bytes; Cplx itself is aligned to 4.
 using Word = Pack<Cplx<float>, 1>;
 
-// Each thread of a block holds kItems samples of its lines, in registers where a kernel keeps them. With more samples,
-// or with the threads for larger sides, the registers of morph_planes would not suffice.
+// Each thread of a block has kItems samples of its lines. morph_planes keeps them in registers, which limits kItems,
+// and the number of threads and so the sides of planes.
 constexpr int kItems = 4;
 constexpr int kMaxThreads = kLines * kCudaLimits.max_side / kItems;
 
@@ -72,9 +72,9 @@ class BlockFft {
  private:
   __device__ Word* buffer(int pass) const { return samples_ + pass % 2 * plan_.size * kLines; }
 
-  // Where a sample is in a buffer. Consecutive samples alternate between two halves of the banks; in each half, two lines
-  // of four such samples use different banks. If the size is a power of two, the first pass writes every eighth sample;
-  // moved_bit_ makes these alternate, too.
+  // Where a sample is in a buffer, chosen so that lanes rarely use the same bank. Consecutive samples alternate between
+  // two halves of the banks; in each half, two lines of four such samples use different banks. If the size is a power
+  // of two, the first pass writes every eighth sample, and moved_bit_ makes these alternate, too.
   __device__ int word(int i, int line) const {
     return (i ^ (i >> 3 & moved_bit_)) * kLines + (line ^ (i & 6));
   }

@@ -6,9 +6,9 @@
 namespace steerlens {
 namespace {
 
-// At row y and column x of the i-th transform: i^i_power (m + i sign m') for two real bands that share it. A band
-// stored by half rows is real, so only the Hermitian part of the product counts: the mean of the filter here and of the
-// conjugate one at the opposite frequency.
+// The filter of the i-th transform at row y and column x. For two real bands that share a transform, it is i^i_power (m
+// + i sign m'). For a real band stored by half rows, only the Hermitian part counts: the mean of the filter here and of
+// the conjugate filter at the opposite frequency.
 __device__ __forceinline__ Cplx<float> filter_at(const Unit& unit, int i, int y, int x,
                                                  float sign) {
   const int w = unit.w(), h = unit.h(), area = h * w, at = y * w + x;

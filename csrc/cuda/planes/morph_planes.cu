@@ -1,6 +1,6 @@
-// morph_planes on CUDA. Between image and frames, only the half-transformed bands of image and gradient are in memory:
-// a block that has a band's columns computes their coefficients, step and all frames in registers.
-// See cpu/planes/morph_planes.h for what the op computes.
+// morph_planes on CUDA. A block of threads that has columns of a band computes their coefficients, step and all frames
+// in registers. So between image and frames, only half-transformed bands are in memory: after the inverse FFTs of their
+// rows. See cpu/planes/morph_planes.h for what the op computes.
 #include "../../args/morph.h"
 
 #include "../../math/extrapolate.h"
@@ -50,7 +50,7 @@ __device__ __forceinline__ float band_threshold(const MorphColumns& args, int64_
   return step_threshold(args.floor, largest_of_warp(largest));
 }
 
-// Two blocks of the largest side have 64 registers a thread: enough unless amplitudes move.
+// If two blocks of the largest side are to fit, a thread has 64 registers. This is enough unless amplitudes move.
 template <typename E>
 constexpr int kMorphBlocks = E::kMovesAmplitude ? 1 : 2;
 

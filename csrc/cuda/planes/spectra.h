@@ -1,9 +1,10 @@
-// What the kernels of the ops on whole planes share: the half-transformed data between them, and their launches.
+// What the kernels of the ops on whole planes share: their launches, and the layout of the data between them.
 //
-// Between column and row FFTs a plane [rows, w] is stored by column blocks of kLines columns, [column blocks, rows,
-// kLines]: a block of threads that transforms columns reads or writes consecutive memory, one that transforms rows
-// reads or writes 64 bytes at a time. After the FFT of its columns, a real plane is stored as its *half rows*, 0 to h/2;
-// the others are their conjugates.
+// Between column and row FFTs, a plane [rows, w] is stored by column blocks of kLines columns, [column blocks, rows,
+// kLines]. So a block of threads that transforms columns accesses consecutive memory, and one that transforms rows
+// accesses 64 bytes at a time.
+//
+// After the FFT of its columns, a real plane is stored as its *half rows*, 0 to h/2. The others are their conjugates.
 #pragma once
 
 #include "block_fft.h"
@@ -14,8 +15,8 @@ namespace {
 constexpr int column_blocks(int w) { return (w + kLines - 1) / kLines; }
 constexpr int half_rows(int h) { return h / 2 + 1; }
 
-// What one complex FFT of a band holds: a complex band; two real bands (or one, beside zeros) as the real and imaginary
-// part; or one real band by its half rows.
+// What one complex FFT transforms: a complex band; two real bands, or one and zeros, as the real and imaginary part; or
+// one real band, stored by its half rows.
 enum class Content : int { kComplex, kPair, kHalf };
 
 // The bands of one group that have the same content.
@@ -123,17 +124,19 @@ inline int64_t half_plane_size(int64_t H, int64_t W) {
   return int64_t{column_blocks(static_cast<int>(W))} * half_rows(static_cast<int>(H)) * kLines;
 }
 
-// Memory between the kernels, in complex numbers (256 MiB); the planes of an op are computed in chunks that need no more,
-// or one by one. Larger chunks fill a GPU better, smaller ones stay in its L2 cache: to be measured on a device.
+// Memory between the kernels, in complex numbers (256 MiB). The planes of an op are computed in chunks that need at
+// most this, or one by one. Larger chunks fill a GPU better, smaller ones stay in its L2 cache: the best size is not
+// measured yet.
 constexpr int64_t kWorkspaceSize = (int64_t{256} << 20) / int64_t{sizeof(Cplx<float>)};
 
-// How many lines of `size` complex numbers that memory holds: at least one, and no part of kLines.
+// How many lines of `size` complex numbers the memory holds: at least one and, from kLines on, a multiple of kLines.
 inline int64_t lines_in(int64_t memory, int64_t size) {
   const int64_t lines = std::max<int64_t>(1, memory / size);
   return lines < kLines ? lines : lines / kLines * kLines;
 }
 
-// How many frames of one plane the memory holds; `plane`, `frame`: complex numbers for the plane itself and for a frame.
+// How many frames of one plane the memory holds. `plane` and `frame` are the complex numbers for the plane itself and
+// for a frame.
 inline int64_t frames_in_workspace(int64_t plane, int64_t frame) {
   return lines_in(kWorkspaceSize - plane, frame);
 }

@@ -6,7 +6,7 @@
 namespace steerlens {
 namespace {
 
-// The factors of frames; or none: then each plane is one frame, and all move.
+// The factors of frames. Without factors, each plane is one frame, and all move.
 struct FrameFactors {
   const float *phase, *amplitude;  // [F, N or 1]
   int64_t stride;                  // N or 0, between the factors of one plane: see index()
@@ -38,9 +38,10 @@ struct MergedRows {
   FrameFactors factors;
 };
 
-// One row of the half spectrum of kLines planes: the FFTs of the bands' rows and of the opposite ones, filtered and
-// summed up, and the inverse FFT of the sum. The real part of an image comes from the Hermitian part of its spectrum,
-// (S(Y, X) + conj S(-Y, -X)) / 2. A thread sums the values of its columns in registers.
+// One row of the half spectrum of kLines planes. The FFTs of the bands' rows, and of the opposite rows, are filtered
+// and summed up. Then comes the inverse FFT of the sum. Opposite rows are needed, since the real part of an image comes
+// from the Hermitian part of its spectrum, (S(Y, X) + conj S(-Y, -X)) / 2. A thread sums the values of its columns in
+// registers.
 __global__ void __launch_bounds__(kMaxThreads, 2)
     merge_rows_kernel(const __grid_constant__ MergedRows args,
                       const __grid_constant__ Units units) {

@@ -202,8 +202,8 @@ def _weight_products(size: int, points: int) -> tuple[Tensor, Tensor]:
 
     The second result has the number of each pair of points, [g, g].
 
-    The first pairs are each point with itself, the next pairs are each point with the next point. The last pair stands
-    for all points that do not overlap; its products are 0.
+    First come the pairs of each point with itself, then those of each point with the next one. The last pair, with
+    products 0, stands for all points that do not overlap.
     """
     weights = interpolation(size, points)
     near = [(i, i) for i in range(points)] + [(i, i + 1) for i in range(points - 1)]

@@ -57,9 +57,8 @@ def bootstrap(
     Parameters
     ----------
     values : Tensor [N]
-        One value for each case; bools count as 0 and 1. NaN means that a case has no value. Such a case is counted only
-        in ``of``. For a proportion of independent cases use :func:`proportion`, whose interval is also valid for few
-        cases, and for proportions near 0 and 1.
+        One value for each case; NaN if a case has none. For a proportion of independent cases use :func:`proportion`,
+        whose interval is also valid for few cases, and for proportions near 0 and 1.
     statistic : {"median", "mean"}
     sources : Tensor [N], int64, optional
         The number of each case's source, counted from 0. All cases of a source are resampled together, since they are

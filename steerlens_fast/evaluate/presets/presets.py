@@ -60,8 +60,7 @@ def preset(name: str) -> dict:
     the other class of the same kind, so it does not depend on any network. Photographs have no labels, so their target
     is the driver's runner-up.
 
-    When the options for digits were chosen, only medians and transfer were known, with each of the three digit networks
-    as the driver (``bench/digits.py``).
+    The options for digits were chosen when only medians and transfer had been measured (``bench/digits.py``).
 
     Examples
     --------

@@ -24,7 +24,7 @@ Nuisance = dict[str, Tensor]
 class SyntheticImages:
     """N images of one kind.
 
-    The sign of their factor is their class; nuisance parameters vary within a class.
+    The sign of an image's factor is its class. Position, contrast and other *nuisance* parameters vary within a class.
 
     Attributes
     ----------
