@@ -115,7 +115,10 @@ def obstacle(toolkit):
 
 
 def decide():
-    """Return (toolkit, reason): the toolkit for the CUDA kernels, or None to build without them, and the reason."""
+    """Return the CUDA toolkit to build with, and the reason.
+
+    The toolkit is None if the build has no CUDA kernels.
+    """
     if flag_set("FORCE_CPU") and flag_set("FORCE_CUDA"):
         sys.exit("steerlens_fast: FORCE_CPU and FORCE_CUDA are mutually exclusive, but both are set.")
     if flag_set("FORCE_CPU"):
@@ -165,7 +168,10 @@ def gencode(archs):
 
 
 def system_includes(device):
-    """Return flags that include the headers of torch and CUDA as system headers, so that they cause no warnings."""
+    """Return flags for the headers of torch and CUDA.
+
+    They are included as system headers, so that they cause no warnings.
+    """
     return [flag for path in cpp_extension.include_paths(device_type=device) for flag in ("-isystem", path)]
 
 
@@ -175,7 +181,10 @@ def nvcc_flags(archs, device="cuda"):
 
 
 def cpu_levels(machine):
-    """Return ({level: flags}, macros): the CPU levels of a type of machine, and macros for all C++ files."""
+    """Return the CPU levels of a type of machine.
+
+    The result is ({level: flags}, macros for all C++ files).
+    """
     machine = machine.lower() if os.name != "nt" else ""  # on Windows, compilers do not have these flags and vectors
     x86 = machine in ("x86_64", "amd64")
     default = DEFAULT_WIDTHS.get(machine, 0)
@@ -186,7 +195,10 @@ def cpu_levels(machine):
 
 
 class KernelExtension(Extension):
-    """An extension with sources that are compiled once for each CPU level, each with flags of its own."""
+    """An extension with sources that are compiled once for each CPU level.
+
+    Each level has flags of its own.
+    """
 
     def __init__(self, *args, kernels, levels, kernel_flags, **kwargs):
         super().__init__(*args, **kwargs)
@@ -279,7 +291,9 @@ def check_compiler(command):
 
 
 def find_ninja():
-    """Add the folders with programs of this Python's packages to PATH, where torch looks for ninja.
+    """Add the folders with programs of this Python to PATH.
+
+    torch looks for ninja on PATH.
 
     They are not on PATH if the environment of this Python is not active.
     """
@@ -310,7 +324,9 @@ def check_folders(folder):
 
 
 def single_word_compiler(command, folder):
-    """Write a script that runs a compiler of several words, such as "ccache g++", and return its path.
+    """Write a script that runs a compiler of several words.
+
+    Such a compiler is "ccache g++", for example. Return the script's path.
 
     torch needs this, since it interprets CXX as the name of one file.
     """
@@ -325,7 +341,10 @@ def single_word_compiler(command, folder):
 
 @contextmanager
 def progress(folder, total, every=15.0):
-    """Within the block, print a line every few seconds: elapsed time, and number of object files in a folder."""
+    """Within the block, print a line every few seconds.
+
+    It has the elapsed time, and the number of object files in a folder.
+    """
     start, done = time.time(), threading.Event()
 
     def report():
@@ -397,7 +416,10 @@ class Build(cpp_extension.BuildExtension):
 
 
 class PythonFiles(build_py):
-    """Copies the Python files, and deletes those of an earlier build that no longer exist in the sources."""
+    """Copies the Python files.
+
+    Files of an earlier build that no longer exist in the sources are deleted.
+    """
 
     def run(self):
         if not self.editable_mode:
@@ -413,7 +435,10 @@ class Wheel(bdist_wheel):
 
 
 def tracked_files(folder="."):
-    """Return the files that git tracks, or [] in an unpacked source archive, where SOURCES.txt lists them."""
+    """Return the files that git tracks.
+
+    The result is [] in an unpacked source archive, where SOURCES.txt lists them.
+    """
     if not Path(folder, ".git").exists():
         if Path(folder, "PKG-INFO").exists():
             return []
@@ -429,7 +454,10 @@ def tracked_files(folder="."):
 
 
 class SourceArchive(sdist):
-    """A source archive with all files that git tracks, so that it can be built, linted and tested."""
+    """A source archive with all files that git tracks.
+
+    It can be built, linted and tested.
+    """
 
     def make_distribution(self):
         self.filelist.extend(tracked_files())

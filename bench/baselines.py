@@ -107,7 +107,10 @@ class InSubprocess:
 
 
 def _serve(pipe, work, shape, who, threads, options) -> None:
-    """Build an implementation, then call the methods that arrive through the pipe until the pipe is closed."""
+    """Build an implementation, then run the methods named in the pipe.
+
+    It ends when the pipe is closed.
+    """
     try:
         torch.set_num_threads(threads)
         baseline = InProcess(build(work, shape, who, **options), options.get("device", "cpu"))

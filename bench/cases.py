@@ -126,7 +126,10 @@ def synthesis(shape, who, height=None, order=ORDER, device="cpu") -> Run:
 
 
 def synthesis_backward(shape, who, height=None, order=ORDER, device="cpu") -> Run:
-    """Return the run that computes the gradients of all bands from the gradient of the image."""
+    """Return the run that computes the gradients of all bands.
+
+    They are computed from the gradient of the image.
+    """
     gradient, geometry = gradient_of(shape, device), (height, order, device)
     if who == "ffts":  # the gradients are real bands, so their FFTs take as long as those of the synthesis
         from lower_bounds import synthesis_ffts
@@ -151,12 +154,18 @@ def synthesis_backward(shape, who, height=None, order=ORDER, device="cpu") -> Ru
 
 
 def morph(shape, who, height=None, order=ORDER, frames=FRAMES, device="cpu") -> Run:
-    """Return the run that computes the frames of a phase morph from an image and its gradient, with one frozen step."""
+    """Return the run of a phase morph along a given gradient.
+
+    The frames are multiples of one step.
+    """
     return _frozen(shape, who, "phase", height or height_for(shape), order, frames, None, device)
 
 
 def joint_morph(shape, who, device="cpu") -> Run:
-    """Return the run that computes the frames of a morph of phase and amplitude, at full height, clipped to [0, 1]."""
+    """Return the run of a morph of phase and amplitude.
+
+    It has full height, and frames are clipped to [0, 1].
+    """
     return _frozen(shape, who, "joint", filters.max_scales(shape[-2:]), ORDER, DIGIT_FRAMES, (0, 1), device)
 
 
@@ -205,7 +214,10 @@ def gradients(model, images: Tensor, target: Tensor) -> Tensor:
 
 
 class Mean(torch.nn.Module):
-    """A classifier of negligible cost: three scores, which are multiples of the mean pixel value."""
+    """A classifier of negligible cost.
+
+    Its three scores are multiples of the mean pixel value.
+    """
 
     def __init__(self):
         super().__init__()
@@ -220,7 +232,10 @@ def cheap_lens(regime="frozen", device="cpu") -> sf.SteerableLens:
 
 
 def persistent_morph(shape, who="ours", steps=PERSISTENT_STEPS, device="cpu") -> Run:
-    """Return the run of steps of the persistent regime, with a model of negligible cost."""
+    """Return the run of steps of the persistent regime.
+
+    The model has negligible cost.
+    """
     images, lens = image_of(shape, device), cheap_lens("persistent", device)
     function = lambda: lens.morph(images, 1, factors=1e3, frames=steps + 1, steps=steps, score="none").frames
     return Run(function, (images,), grad=True)
@@ -265,7 +280,7 @@ ALLOCATOR_SETUPS = {f"{name}, default allocator": partial(setup) for name, setup
 
 
 def in_all_shapes(setups) -> list[tuple]:
-    """Return (work, shape) for every shape at which each of these transforms and morphs is measured."""
+    """Return (work, shape) of all transforms and morphs."""
     return [(work, shape) for work in setups for shape in (MORPH_SHAPES if "morph" in work else SHAPES)]
 
 
@@ -367,7 +382,10 @@ def photographs(shape, device="cpu") -> Tensor:
 
 
 class Patches(torch.nn.Module):
-    """A cheap classifier of five classes whose gradient varies over the image (correlations with 8 x 8 patches)."""
+    """A cheap classifier whose gradient varies over the image.
+
+    It has five classes, whose scores are correlations with 8 x 8 patches.
+    """
 
     def __init__(self, channels: int):
         super().__init__()

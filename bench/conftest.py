@@ -50,7 +50,10 @@ def threads():
 
 @pytest.fixture
 def measured(benchmark, device):
-    """A function that times ours and the named baselines alternately, and records a row of the results."""
+    """A function that times ours and the named baselines alternately.
+
+    It records a row of the results.
+    """
 
     def run(work, shape, whom=(), **options):
         ours = baselines.InProcess(baselines.build(work, shape, "ours", device=device, **options), device)

@@ -87,7 +87,10 @@ def write_photos(folder: Path, count: int) -> None:
 
 
 def digit_pixels(count: int) -> np.ndarray:
-    """Return scikit-learn's digits at 32 x 32, shifted and with noise: uint8 [count, 32, 32]."""
+    """Return scikit-learn's digits at 32 x 32, uint8 [count, 32, 32].
+
+    They are shifted and have noise.
+    """
     from sklearn.datasets import load_digits
 
     random, digits = np.random.default_rng(0), load_digits().images
@@ -112,7 +115,10 @@ def write_digits(folder: Path, count: int) -> None:
 
 
 def photographs(folder: Path) -> list[dict]:
-    """Return images per second of gradients only, in this process, and of jobs with a worker per core, alternately."""
+    """Return images per second of gradients alone, and of jobs.
+
+    Gradients are computed in this process, and jobs with a worker per core, alternately.
+    """
     write_photos(folder / "photos", PHOTOS)
     model, images = networks.resnet18().requires_grad_(False), in_memory(folder / "photos")
     rates: dict[str, list[float]] = {name: [] for name in ("gradients alone", *PHOTO_JOBS)}
@@ -218,7 +224,9 @@ def median(runs: list[dict], name: str) -> float:
 
 
 def cpu(folder: Path) -> list[dict]:
-    """Return a row for each job: the CPU time per image of one worker with one thread.
+    """Return a row for each job: the CPU time per image.
+
+    The job has one worker with one thread.
 
     The worker runs in a process with the environment of a job's workers. The same process then computes only the
     gradients (photographs) or only the morphs (digits) of images in memory.
@@ -286,7 +294,10 @@ def cpu_seconds(run) -> float:
 
 
 def memory(folder: Path) -> list[dict]:
-    """Return the peak resident memory of a job's main process, without its workers, for growing numbers of items."""
+    """Return the peak memory of a job's main process.
+
+    It is measured without the workers, for growing numbers of items.
+    """
     rows = []
     for count in (1_000, 10_000, 100_000):
         data, out = folder / f"{count}.npy", folder / f"memory-{count}"

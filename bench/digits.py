@@ -87,7 +87,10 @@ def morphs(case: Case, model: nn.Module, images: Tensor, labels: Tensor) -> Iter
 
 
 def measure(case: Case, models: dict[str, nn.Module], images: Tensor, labels: Tensor) -> Iterator[dict]:
-    """Yield a row per budget, with the predictions of driver and judges on the last frames of all sources."""
+    """Yield a row per budget.
+
+    It has the predictions of driver and judges on the last frames of all sources.
+    """
     judges = [model for name, model in models.items() if name != case.driver]
     for budget, m in morphs(case, models[case.driver], images, labels):
         misses = (m.l2[:, -1] - budget).abs()[m.attained].tolist()
@@ -112,7 +115,7 @@ def select(rows: list[dict], target: str, rule: str, l2: float) -> list[dict]:
 
 
 def table(rows: list[dict], target: str, rule: str, l2: float) -> list[str]:
-    """Format a table with a row per driver and regime, and a column per family."""
+    """Format a table of all drivers, regimes and families."""
     chosen = select(rows, target, rule, l2)
     cells = {(r["driver"], r["regime"], r["family"]): cell(r) for r in chosen}
     lines = [f"| driver | regime | {' | '.join(FAMILIES)} |", "|---" * (2 + len(FAMILIES)) + "|"]
@@ -136,7 +139,9 @@ def orders(rows: list[dict], target: str, rule: str, l2: float) -> Iterator[str]
 
 
 def cell(row: dict) -> str:
-    """Return a cell's text: median probability, count of both judges, and how many sources attained the distance.
+    """Return the text of a cell.
+
+    It has the median probability, the count of both judges, and how many sources attained the distance.
 
     The last number is left out if all sources attained it.
     """

@@ -35,7 +35,9 @@ REPORT_FILES = ("index.html", "summary.json", "figures")
 
 
 def fits() -> dict:
-    """Return the seconds that smooth reconstructions of 64 x 64 images take, with three starts of each fit.
+    """Return the seconds that smooth reconstructions of 64 x 64 images take.
+
+    Each fit has three starts.
 
     The edits are warps by up to 3 pixels, with noise.
     """
@@ -206,7 +208,10 @@ def _attainment_phrases(summary: dict) -> list[str]:
 
 
 def _interval_table(entry: dict, published: dict | None = None) -> str:
-    """Return the rows of families and controls, with cells like ".8 (.7 to .9)" or ".8 (.7 to .9) / published"."""
+    """Return the rows of families and controls.
+
+    Cells are like ".8 (.7 to .9)" or ".8 (.7 to .9) / published".
+    """
     lines = []
     for family, measures in {**entry["families"], **entry["controls"]}.items():
         cells = []

@@ -1,4 +1,6 @@
-"""Times that ours is compared with to see what could still be gained: torch's FFTs alone, and a copy of as many bytes.
+"""Lower bounds: torch's FFTs alone, and a copy of as many bytes.
+
+They show what could still be gained.
 
 Each is measured in several forms, and the fastest form counts (:class:`Fastest`). The FFTs of an analysis are rfft2 of
 the images and ifft2 of the bands; those of a synthesis are the reverse. The FFTs of the residuals are left out. Inputs
@@ -55,7 +57,10 @@ def synchronize(device: str) -> None:
 
 
 def clocked(function: Callable, device: str = "cpu") -> float:
-    """Return the seconds of one call, including the work that it launched on the device."""
+    """Return the seconds of one call.
+
+    They include the work that it launched on the device.
+    """
     synchronize(device)
     start = time.perf_counter()
     function()
@@ -75,7 +80,9 @@ def synthesis_ffts(shape, height=None, order=cases.ORDER, device="cpu") -> Faste
 
 
 def morph_ffts(shape, frames=cases.FRAMES, height=None, order=cases.ORDER, device="cpu") -> Fastest:
-    """Return the FFTs of one analysis, and of a synthesis for the gradient and for each frame.
+    """Return the FFTs of a morph.
+
+    They are those of one analysis, and of a synthesis for the gradient and for each frame.
 
     The gradient is analysed into real bands. Its FFTs take as long as those of a synthesis.
     """
@@ -142,7 +149,10 @@ def _synthesis(shape, height, order, device, form) -> Callable[[int], None]:
 
 
 def copy(moved: int, device="cpu") -> Fastest:
-    """Return a copy that reads half of ``moved`` bytes and writes the other half, between existing buffers."""
+    """Return a copy between existing buffers.
+
+    It reads half of ``moved`` bytes, and writes the other half.
+    """
     size = max(moved // 2, 1)
     source, target = (torch.ones(size, dtype=torch.uint8, device=device) for _ in range(2))
     forms = {"ordinary": lambda: target.copy_(source)}

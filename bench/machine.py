@@ -41,7 +41,10 @@ def _cpu() -> str | None:
 
 
 def _caches() -> dict[str, str]:
-    """Return the caches of the first core, such as {"L1 Data": "32K", "L2 Unified": "1024K"}."""
+    """Return the caches of the first core.
+
+    For example {"L1 Data": "32K", "L2 Unified": "1024K"}.
+    """
     folders = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"))
     fields = [[_read(folder / name) for name in ("level", "type", "size")] for folder in folders]
     return {f"L{level} {kind}": size for level, kind, size in fields}

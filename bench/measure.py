@@ -26,7 +26,10 @@ TUNED = "MALLOC_MMAP_MAX_"  # one of the variables that bench/run sets for its t
 
 
 def allocator(device: str) -> str:
-    """Return the allocator: "default" or "tuned" glibc on the CPU, the name of the device elsewhere."""
+    """Return the name of the allocator.
+
+    On the CPU it is "default" or "tuned" (glibc), elsewhere the name of the device.
+    """
     if device != "cpu":
         return device
     return "tuned" if TUNED in os.environ else "default"
@@ -42,7 +45,10 @@ def turn(run: Callable, device="cpu") -> float:
 
 
 def rounds_for(seconds: float) -> int:
-    """Return the number of rounds that fit into ``BUDGET`` if one takes this many seconds."""
+    """Return the number of rounds that fit into ``BUDGET``.
+
+    One round takes this many seconds.
+    """
     least, most = ROUNDS
     return max(least, min(most, int(BUDGET / max(seconds, 1e-6))))
 
@@ -61,7 +67,7 @@ def compare(runs: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
 
 
 def ratio(above: list[float], below: list[float]) -> float:
-    """Return the median, over rounds, of the ratio of the two times of a round."""
+    """Return the median of the ratios of two times within a round."""
     return statistics.median(a / b for a, b in zip(above, below))
 
 
@@ -72,7 +78,10 @@ def spread(values: list[float]) -> float:
 
 
 def summarised(times: dict[str, list[float]]) -> dict:
-    """Return the median, shortest and spread of times, and the ratio of each baseline to ours."""
+    """Return a summary of the times of all rounds.
+
+    It has the median, shortest and spread of times, and the ratio of each baseline to ours.
+    """
     if "ours" not in times:
         return {}
     return {

@@ -131,7 +131,10 @@ def _frozen(shape, joint: bool, device) -> tuple[Tensor, Tensor, list[Tensor]]:
 
 
 def split_bands(shape, who, paired=False, device="cpu") -> Run:
-    """Return the run that splits a half spectrum into complex bands, or a whole spectrum into pairs of real bands."""
+    """Return the run that splits a spectrum into bands.
+
+    A half spectrum is split into complex bands, a whole one into pairs of real bands.
+    """
     masks, widths, i_powers = _filters(shape, paired, device)
     planes = cases.planes_of(cases.image_of(shape, device))
     if who == "ours":
@@ -143,7 +146,10 @@ def split_bands(shape, who, paired=False, device="cpu") -> Run:
 
 
 def merge_bands(shape, who, paired=False, device="cpu") -> Run:
-    """Return the run that merges bands in half layout into a half spectrum, or pairs of bands into a whole spectrum."""
+    """Return the run that merges bands into a spectrum.
+
+    Bands in half layout give a half spectrum, pairs of bands a whole one.
+    """
     masks, widths, i_powers = _filters(shape, True, device)
     n, (H, W), i_powers = shape[0] * shape[1], shape[-2:], [-power % 4 for power in i_powers]
     spectra = lambda like, K: [_normal(i, n, K, *m.shape[1:], dtype=torch.complex64, device=device)

@@ -78,7 +78,10 @@ def _read(package: str, file: str) -> torch.Tensor:
 
 @torch.no_grad()
 def predictions(networks, frames: torch.Tensor, targets: list[int]) -> dict[str, list]:
-    """Return, for each network, the target's probability in each frame ("p"), and whether it is predicted ("hit")."""
+    """Return the predictions of each network for each frame.
+
+    "p" is the target's probability, and "hit" whether it is predicted.
+    """
     probability, predicted = [], []
     for network in networks:
         outputs = [network.model(network.preprocessing(part.contiguous())) for part in frames.split(BATCH)]

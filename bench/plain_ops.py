@@ -43,7 +43,10 @@ def step(c: Tensor, gradient: Tensor, rule: int) -> tuple[Tensor, Tensor]:
 
 
 def extrapolate(c: Tensor, phase_step: Tensor, amplitude_step: Tensor | None, b: Tensor, a: Tensor) -> Tensor:
-    """Return the real parts of all frames, [F, N, K, h, w], by the rule "complex"."""
+    """Return the real parts of all frames, [F, N, K, h, w].
+
+    The rule is "complex".
+    """
     amplitude, phase = c.abs(), c.angle()
     out = phase.new_empty(len(b), *c.shape)
     for frame, factor, growth in zip(out, b[:, 0], a[:, 0]):

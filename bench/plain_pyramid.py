@@ -1,4 +1,6 @@
-"""The baselines "plain" and "compiled": our algorithm in plain torch, as fast as it can be without custom kernels.
+"""The baselines "plain" and "compiled": our algorithm in plain torch.
+
+It is as fast as we could make it without custom kernels.
 
 It uses real FFTs and half spectra for real images and bands, masks that contain all constant factors, and no
 autograd. A morph adds the residual's spectrum to each frame's, without its inverse FFT. A batch is computed in pieces
@@ -64,7 +66,10 @@ class PlainPyramid:
     # --- Whole batches ---
 
     def analyze(self, images: Tensor) -> list[Tensor]:
-        """Return highpass [N, H, W], complex bands [N, K, h, w] from fine to coarse, and lowpass of images."""
+        """Return the coefficients of images.
+
+        They are highpass [N, H, W], complex bands [N, K, h, w] from fine to coarse, and lowpass.
+        """
         return self._in_pieces(self._analyze, images)
 
     def synthesize(self, coefficients: list[Tensor]) -> Tensor:
@@ -75,7 +80,10 @@ class PlainPyramid:
         return self._in_pieces(lambda *c: [self._synthesize(*c)], *coefficients)[0]
 
     def gradients(self, gradient: Tensor) -> list[Tensor]:
-        """Return the gradients with respect to the real parts of the bands, from the gradient of the images."""
+        """Return the gradients with respect to the bands' real parts.
+
+        They are computed from the gradient of the images.
+        """
         return self._in_pieces(self._gradients, gradient)
 
     def morph(self, image: Tensor, gradient: Tensor, factors: list[float], joint=False, bounds=None) -> Tensor:
@@ -113,7 +121,10 @@ class PlainPyramid:
         return self.geometry.band_shape(self.geometry.num_scales)
 
     def _band(self, spectrum: Tensor, s: int) -> Tensor:
-        """Return the coefficients [N, K, h, w] of a scale from the half spectrum of a real image."""
+        """Return the coefficients [N, K, h, w] of a scale.
+
+        They are computed from the half spectrum of a real image.
+        """
         direct, mirrored = self.columns[s]
         left = spectrum.index_select(1, self.rows[s])[..., :direct]
         right = spectrum.index_select(1, self.opposite[s])[..., 1 : mirrored + 1].flip(-1).conj()
@@ -133,7 +144,10 @@ class PlainPyramid:
         return self._merged(spectrum, [band.real for band in bands])
 
     def _merged(self, spectrum: Tensor, bands: list[Tensor]) -> Tensor:
-        """Add real bands [N, K, h, w] to a half spectrum, in place, and return the images of that spectrum."""
+        """Return the images of a half spectrum and real bands.
+
+        The bands [N, K, h, w] are added to the spectrum in place.
+        """
         power_of_i = 1j**self.geometry.order
         for band, mask in zip(bands, self.real):
             summed = torch.view_as_complex(torch.view_as_real(torch.fft.rfft2(band)).mul_(mask).sum(1))
@@ -141,7 +155,10 @@ class PlainPyramid:
         return inverse(spectrum, self.geometry.shape)
 
     def _start_piece(self, image: Tensor, gradient: Tensor, joint: bool) -> tuple[Tensor, list]:
-        """Return what all frames need: the spectrum of the residual, and for each scale the result of polar_step."""
+        """Return what all frames need.
+
+        This is the spectrum of the residual, and for each scale the result of polar_step.
+        """
         spectrum = torch.fft.rfft2(image)
         state = [
             polar_step(self._band(spectrum, s), g, joint)
@@ -159,7 +176,10 @@ class PlainPyramid:
 
 
 def polar_step(c: Tensor, gradient: Tensor, joint: bool) -> tuple:
-    """Return amplitude, phase, phase step and (if ``joint``, else None) amplitude step of a step from c to c - G."""
+    """Return amplitude, phase, and the steps of both.
+
+    The step leads from c to c - G. The amplitude step is None unless ``joint``.
+    """
     amplitude, phase, moved = c.abs(), c.angle(), c - gradient
     still = amplitude <= AMPLITUDE_FLOOR * amplitude.amax((-2, -1), keepdim=True)
     phase_step = (moved * c.conj()).angle().masked_fill_(still, 0)
@@ -182,7 +202,10 @@ def inverse(spectrum: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def split_columns(w: int) -> tuple[int, int]:
-    """Return how many columns of a full spectrum the half spectrum contains, and how many are mirrored from it."""
+    """Return how many columns of a full spectrum the half spectrum has.
+
+    The second result is the number of columns that are mirrored from it.
+    """
     return w // 2 + 1, w - w // 2 - 1
 
 
@@ -192,7 +215,10 @@ def split_rows(h: int) -> tuple[int, int]:
 
 
 def crop_half(spectrum: Tensor, h: int, w: int) -> Tensor:
-    """Return the half spectrum of h x w samples: the lowest frequencies of a half spectrum [N, H, W//2+1]."""
+    """Return the half spectrum of h x w samples.
+
+    It has the lowest frequencies of a half spectrum [N, H, W//2+1].
+    """
     if h == spectrum.shape[-2]:
         return spectrum[..., : w // 2 + 1]
     top, bottom = split_rows(h)
@@ -211,7 +237,10 @@ def sum_of_squares(bands: list[Tensor]) -> list[Tensor]:
 
 
 def pad_half(blocks: list[Tensor], H: int, W: int) -> Tensor:
-    """Return the sum of blocks [h, w] of lowest frequencies, in half layout [H, W//2+1]."""
+    """Return the sum of blocks of lowest frequencies.
+
+    Blocks are [h, w], and the sum is in half layout [H, W//2+1].
+    """
     out = blocks[0].new_zeros(H, W // 2 + 1)
     for block in blocks:
         w = block.shape[-1]

@@ -1,4 +1,7 @@
-"""The baseline "plenoptic": backward and morphs written with its public functions, as its users would write them."""
+"""The baseline "plenoptic": backward and morphs with its public functions.
+
+They are written as its users would write them.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,10 @@ def _with_grad(coefficients) -> tuple[list, list[Tensor]]:
 
 
 def backward(pyramid, image: Tensor, gradient: Tensor) -> Callable:
-    """Return a function that computes the gradient with respect to all bands from the gradient of the image."""
+    """Return a function that computes the gradients of all bands.
+
+    They are computed from the gradient of the image.
+    """
     coefficients = pyramid(image)
     _, bands = _with_grad(coefficients)
     out = pyramid.recon_pyr(coefficients)

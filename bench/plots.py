@@ -1,4 +1,7 @@
-"""Draws a growth result: one PNG for each varied quantity, with a log-log plot for each workload."""
+"""Draws a growth result.
+
+There is one PNG for each varied quantity, with a log-log plot for each workload.
+"""
 
 from __future__ import annotations
 

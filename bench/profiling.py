@@ -1,4 +1,6 @@
-"""Shows what a workload spends its time on: ``python bench/profiling.py WORK [SHAPE] [--who WHO] [--trace FILE]``.
+"""Shows what a workload spends its time on.
+
+``python bench/profiling.py WORK [SHAPE] [--who WHO] [--trace FILE]``
 
 Prints the shares of FFTs, of this package's kernels, of copies, of torch's other arithmetic, of memory management, and
 of the time outside of ops (Python, dispatch, waiting), then the table of torch's profiler. ``--list`` lists the
@@ -66,7 +68,10 @@ def recorded(run, rounds: int, device: str) -> profile:
 
 
 def shares(record: profile, rounds: int, device: str) -> dict[str, float]:
-    """Return the milliseconds that a call spends on each kind of op, from the ops' self times on the device."""
+    """Return the milliseconds that a call spends on each kind of op.
+
+    They are the ops' self times on the device.
+    """
     averages = record.key_averages()
     on_cpu = device == "cpu"
     of = lambda event: event.self_cpu_time_total if on_cpu else event.self_device_time_total

@@ -33,14 +33,17 @@ def tables_of(result: dict) -> dict[str, list[str]]:
 
 
 def block(name: str, file: str, lines: list[str], folder: str = ".") -> str:
-    """Return a table between its markers, for a README in this folder of the repository."""
+    """Return a table between its markers, for a README in this folder."""
     if file == NONE:
         return f"<!-- table: {name}, {NONE} -->\nNot measured yet.\n<!-- end -->"
     return f"<!-- table: {name}, {file} -->\n" + "\n".join([where(file, folder), "", *lines, "", "<!-- end -->"])
 
 
 def where(file: str, folder: str = ".") -> str:
-    """Return the sentence above a table: machine, versions, date, and links relative to the README's folder."""
+    """Return the sentence above a table.
+
+    It has machine, versions and date. Links are relative to the README's folder.
+    """
     result = results.read(ROOT / file)
     m = result["machine"]
     link = lambda path: os.path.relpath(path, folder)
@@ -57,12 +60,18 @@ def where(file: str, folder: str = ".") -> str:
 
 
 def of_vectors(result: dict) -> dict[str, list[str]]:
-    """Return the tables of a result under the names of the variants for its machine's instruction set."""
+    """Return the tables of a result, named by instruction set.
+
+    The machine's instruction set is added to the name of each table.
+    """
     return {f"{name}-{result['machine'].get('vectors')}": lines for name, lines in tables_of(result).items()}
 
 
 def rewritten(readme: str, file: str, folder: str = ".") -> str:
-    """Return the text of a README with the tables of a result file, a path from the root of the repository."""
+    """Return the text of a README with the tables of a result file.
+
+    The file is a path from the root of the repository.
+    """
     result = results.read(ROOT / file)
     places = {match["name"] for match in MARKED.finditer(readme)}
     new_tables = {name: lines for name, lines in of_vectors(result).items() if name in places} or tables_of(result)
@@ -98,7 +107,10 @@ def folder_of(readme: Path) -> str:
 
 
 def refreshed(readme: str, folder: str = ".") -> str:
-    """Return the text of a README with every marked table rewritten from the file that it names."""
+    """Return the text of a README with every table written again.
+
+    Each table is made from the file that its marker names.
+    """
     files = {match["file"] for match in MARKED.finditer(readme)} - {NONE}
     results_by_file = {file: results.read(ROOT / file) for file in files}
     tables_by_file = {file: tables_of(result) | of_vectors(result) for file, result in results_by_file.items()} | {

@@ -65,7 +65,10 @@ def _line(m: dict) -> str:
 
 
 def wilson(hits: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Return the Wilson interval of a proportion, by default of 95 %: (.06, .39) for 3 of 18."""
+    """Return the Wilson interval of a proportion.
+
+    By default its level is 95 %: (.06, .39) for 3 of 18.
+    """
     share, spread = hits / count, z * z / count
     middle = share + spread / 2
     half = z * math.sqrt(share * (1 - share) / count + spread / (4 * count))

@@ -1,4 +1,7 @@
-"""Makes the tables of the READMEs: each function takes a result and returns the lines of a table."""
+"""Makes the tables of the READMEs.
+
+Each function takes a result and returns the lines of a table.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ def ms(seconds: float) -> str:
 
 
 def joined(values: list[float | None], show: Callable[[float], str]) -> str:
-    """Return a cell with the values of both allocators, "1.5 / -" if one is missing, "" if both are."""
+    """Return a cell with the values of both allocators.
+
+    It is "1.5 / -" if one is missing, and "" if both are.
+    """
     cells = ["-" if value is None else show(value) for value in values]
     return " / ".join(cells) if set(cells) != {"-"} else ""
 
@@ -50,7 +56,10 @@ def heading(*names: str) -> list[str]:
 
 
 def by_mode(result: dict, threads: int | None = None) -> dict[tuple[str, str], dict[str, dict]]:
-    """Return the rows with times for this number of threads, as {(work, shape): {allocator: row}}."""
+    """Return the rows with times for this number of threads.
+
+    The result is {(work, shape): {allocator: row}}.
+    """
     threads = threads or result["machine"]["threads"]
     table: dict = {}
     for row in result["rows"]:
@@ -74,7 +83,7 @@ def values(modes: dict, *keys) -> list:
 
 
 def our_ms(modes: dict) -> str:
-    """Return our milliseconds, with a ~ if rounds differ too much for a reliable median."""
+    """Return our milliseconds, marked by ~ if rounds differ much."""
     marks = ["~" if (spread or 0) > DOUBTFUL else "" for spread in values(modes, "spread", "ours")]
     seconds = values(modes, "seconds", "ours")
     return joined([None if s is None else mark + ms(s) for mark, s in zip(marks, seconds)], str)
@@ -88,7 +97,10 @@ def peaks(modes: dict) -> str:
 
 
 def rate(modes: dict) -> str:
-    """Return GB/s, and their share of the bandwidth of a copy, for the last allocator."""
+    """Return GB/s, and their share of a copy's.
+
+    They are those of the last allocator.
+    """
     row = list(modes.values())[-1]
     return f"{row['bytes_per_second'] / 1e9:.1f} ({percent(row['share_of_copy'])})" if "share_of_copy" in row else ""
 
@@ -132,7 +144,10 @@ def ops(result: dict) -> list[str]:
 
 
 def lens(result: dict) -> list[str]:
-    """Return the table of morphs compared with their classifier alone, and of a job compared with its morphs alone."""
+    """Return the table of the lens and of a job.
+
+    Morphs are compared with their classifier alone, and the job with its morphs alone.
+    """
     lines = heading("work", "default / tuned", "goal")
     for (work, shape), modes in by_mode(result).items():
         seconds, batch = values(modes, "seconds", "ours"), int(shape.split("x")[0])
@@ -181,7 +196,7 @@ def goal_of(work: str, shape: str) -> str:
 
 
 def small(result: dict) -> list[str]:
-    """Return the table of small images and of searches, not scored, and of one image beside a spinning process."""
+    """Return the table of small images, of searches, and of a busy machine."""
     lines = heading("work", "shape", "ours, ms", "compared with", "its time, ms", "ratio of times", "goal")
     for (work, shape), modes in (by_mode(result, 1) | by_mode(result)).items():
         row = list(modes.values())[-1]
@@ -206,7 +221,10 @@ def float64(result: dict) -> list[str]:
 
 
 def allocators(result: dict) -> list[str]:
-    """Return the table of the allocator's default settings, compared with tuned ones in the same run."""
+    """Return the table of default and tuned allocator settings.
+
+    Both were measured in the same run.
+    """
     lines = heading("work, float32", "shape", "default, ms", "tuned, ms", "default / tuned")
     for row in result["rows"]:
         if "tuned" in row.get("over_ours", {}):
@@ -262,7 +280,10 @@ def photographs(result: dict) -> list[str]:
 
 
 def worker_cpu(result: dict) -> list[str]:
-    """Return the table of the CPU time of a worker, compared with its gradients or morphs alone."""
+    """Return the table of the CPU time of a worker.
+
+    It is compared with its gradients or morphs alone.
+    """
     names = ("worker, CPU ms per image", "gradients or morphs alone, CPU ms per image", "their share")
     lines = heading("work", *names, "peak memory, MiB")
     for row in result["cpu"]:
@@ -272,7 +293,10 @@ def worker_cpu(result: dict) -> list[str]:
 
 
 def traffic(result: dict) -> list[str]:
-    """Return the table of the bytes that CUDA kernels move, divided by the smallest possible number, for each size."""
+    """Return the table of the bytes that CUDA kernels move.
+
+    For each size, they are divided by the smallest possible number.
+    """
     sizes = list(dict.fromkeys(row["size"] for row in result["rows"]))
     row_of = {(row["op"], row["size"]): row for row in result["rows"]}
     lines = heading("op", f"ideal, {sizes[0]}, MiB", *(f"moved / ideal, {size}" for size in sizes))
@@ -284,7 +308,10 @@ def traffic(result: dict) -> list[str]:
 
 
 def traffic_workloads(result: dict) -> list[str]:
-    """Return the table of the bytes per pixel (and frame) and of the bank conflicts of whole workloads."""
+    """Return the table of the bytes and bank conflicts of workloads.
+
+    Bytes are given per pixel (and frame).
+    """
     columns = ("our kernels", "torch's FFTs", "torch's other ops", "all", "bank conflicts")
     lines = heading("work", "size", "computed by", *columns)
     for row in result["workloads"]:

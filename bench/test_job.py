@@ -1,4 +1,7 @@
-"""A short data-set job, compared with the lens alone on the same images in memory; for long jobs see dataset.py."""
+"""A short data-set job, compared with the lens alone.
+
+The lens gets the same images in memory. For long jobs see dataset.py.
+"""
 
 import os
 

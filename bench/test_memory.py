@@ -15,7 +15,7 @@ pytestmark = pytest.mark.cpu_only  # chunks are larger on a GPU
 
 
 def check(benchmark, work, run, limit):
-    """Record the peak memory of a run, and compare it with the limit in MiB."""
+    """Record the peak memory of a run, and check its limit in MiB."""
     run()  # the first call builds masks
     beyond, output = benchmark.pedantic(measure.beyond_output, (run,))
     row = {"work": work, "shape": cases.label(SHAPE), "device": "cpu", "allocator": measure.allocator("cpu")}

@@ -1,4 +1,7 @@
-"""Every op with one and two threads, compared with plain torch, compiled plain torch and a copy of as many bytes."""
+"""Every op with one and two threads.
+
+They are compared with plain torch, compiled plain torch and a copy of as many bytes.
+"""
 
 import op_cases
 import pytest

@@ -87,7 +87,10 @@ class Browser:
         self._post(f"/element/{self.find(selector)}/click", {})
 
     def resize(self, width: int, height: int) -> None:
-        """Set the size of the page's viewport, which may be smaller than the smallest window."""
+        """Set the size of the page's viewport.
+
+        It may be smaller than the smallest window.
+        """
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self._post("/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics})
 
@@ -102,7 +105,10 @@ class Browser:
         return base64.b64decode(self._request(Request(self.root + path)))
 
     def log(self, kind: str) -> list[dict]:
-        """Return the log entries since the last call: of the console ("browser") or the network ("performance")."""
+        """Return the log entries since the last call.
+
+        They are those of the console ("browser") or the network ("performance").
+        """
         return self._post("/se/log", {"type": kind})
 
     def requests(self) -> list[str]:

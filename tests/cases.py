@@ -1,4 +1,4 @@
-"""Inputs for tests of ops: shapes, arguments of every op, and tensors with unusual memory layouts."""
+"""Inputs for tests of ops: shapes, arguments, and unusual memory layouts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,7 +75,10 @@ def half(K: int, h: int, w: int, merge_planes: int | None = None) -> Group:
 
 
 class PlaneShape(NamedTuple):
-    """For the ops on whole planes: N planes of H x W, and groups (K, h, w) of bands."""
+    """A shape for the ops on whole planes.
+
+    There are N planes of H x W, and groups (K, h, w) of bands.
+    """
 
     N: int
     H: int
@@ -188,7 +191,7 @@ class OpCase:
 
 
 def masks_of(shape: BankShape, dtype, device) -> list[Tensor]:
-    """Random masks that are nonzero everywhere, also at frequency 0 and at the Nyquist frequency."""
+    """Random masks that are nonzero at every frequency."""
     sizes = [(g.K, g.h, g.w if g.layout == "full" else g.w // 2 + 1) for g in shape.groups]
     return [image(*size, dtype=dtype, device=device, seed=i) + 0.5 for i, size in enumerate(sizes)]
 
@@ -403,7 +406,10 @@ def expanded(t: Tensor) -> Tensor:
 
 
 def lazy(t: Tensor) -> Tensor:
-    """Return a view that torch has marked as conjugated (complex numbers) or negated (real ones)."""
+    """Return a view that torch has only marked as conjugated.
+
+    A real tensor is marked as negated.
+    """
     return t.conj() if t.is_complex() else torch.complex(t.new_zeros(t.shape), -t).conj().imag
 
 

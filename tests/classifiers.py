@@ -40,7 +40,10 @@ def smooth(channels=3, classes=CLASSES, dtype=torch.float32) -> nn.Module:
 
 
 class Stateful(nn.Module):
-    """Has everything that a morph could change: batch statistics, a counter, dropout, a frozen parameter."""
+    """A model with everything that a morph could change.
+
+    It has batch statistics, a counter, dropout and a frozen parameter.
+    """
 
     def __init__(self):
         super().__init__()
@@ -70,7 +73,10 @@ class Segmenter(nn.Module):
 
 
 class Counted(nn.Module):
-    """Counts the calls of a model: with autograd (``gradients``) and without (``scores``), and their batch sizes."""
+    """Counts the calls of a model, and their batch sizes.
+
+    Calls with autograd are ``gradients``, others are ``scores``.
+    """
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -85,7 +91,10 @@ class Counted(nn.Module):
 
 
 class TwoCentres(nn.Module):
-    """Has two classes, whose scores decrease with the squared distance of an image from ``source`` and ``target``."""
+    """A classifier with two classes.
+
+    Their scores decrease with the squared distance of an image from ``source`` and ``target``.
+    """
 
     def __init__(self, source: Tensor, target: Tensor, sharpness: float = 1.0):
         super().__init__()
@@ -98,7 +107,10 @@ class TwoCentres(nn.Module):
 
 
 class BadGradients(nn.Module):
-    """Makes the gradients of samples whose first pixel has one of the values in MARKS NaN, infinite or zero."""
+    """Makes the gradients of marked samples NaN, infinite or zero.
+
+    A sample is marked if its first pixel has one of the values in MARKS.
+    """
 
     MARKS = {"nan": 0.25, "inf": 0.5, "zero": 0.75}
 

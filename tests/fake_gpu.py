@@ -45,7 +45,10 @@ class OnGpu(Tensor):
 
 
 class FakeGpu(TorchDispatchMode):
-    """Makes tensors on "cuda" instances of :class:`OnGpu`, and lists in ``waits`` where the host would have waited."""
+    """Makes tensors on "cuda" instances of :class:`OnGpu`.
+
+    ``waits`` lists the places where the host would have waited.
+    """
 
     def __init__(self):
         super().__init__()
@@ -91,7 +94,10 @@ def waits(function, args, kwargs) -> bool:
 
 
 def patch_cuda(monkeypatch) -> None:
-    """Replace functions that need a real GPU: the initialisation of CUDA, random states, masks of banks."""
+    """Replace functions that need a real GPU.
+
+    They are the initialisation of CUDA, random states, and masks of banks.
+    """
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.zeros(1, dtype=torch.uint8))

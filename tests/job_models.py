@@ -98,7 +98,10 @@ class Noisy(Classifier):
 
 
 class NoisyEverywhere(Classifier):
-    """A model that uses random numbers of Python, numpy and its own generator, also for its weights."""
+    """A model that uses every random number generator.
+
+    It uses those of Python and numpy and its own, also for its weights.
+    """
 
     def __init__(self):
         super().__init__()
@@ -120,7 +123,10 @@ def noisy_everywhere() -> NoisyEverywhere:
 
 
 class Named(torch.nn.Module):
-    """A model with attributes for its class names and preprocessing, for colour images of 12 x 12."""
+    """A model with attributes for class names and preprocessing.
+
+    It takes colour images of 12 x 12.
+    """
 
     class_names = ["ant", "goldfish, Carassius auratus", "tench, Tinca tinca", "cat"]
     mean, std, size, channels = (0.5, 0.4, 0.3), 0.25, 12, 3
@@ -238,7 +244,10 @@ def ended(process: subprocess.Popen) -> tuple[int, str]:
 
 
 def children(process: subprocess.Popen) -> list[int]:
-    """Return the process ids of the children that any thread of a process has started."""
+    """Return the process ids of a process's children.
+
+    Any of its threads may have started them.
+    """
     try:
         tasks = Path(f"/proc/{process.pid}/task").iterdir()
         return [int(child) for task in tasks for child in (task / "children").read_text().split()]

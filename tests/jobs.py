@@ -1,4 +1,4 @@
-"""Writes output folders of finished jobs without a model, for tests of galleries and exports."""
+"""Writes output folders of finished jobs without a model."""
 
 import math
 from collections.abc import Callable
@@ -49,7 +49,10 @@ def morphs_of(n: int, frames: int = 6, channels: int = 3, size=(20, 17)) -> torc
 
 
 def record(index: int, key: str, frames: int, row: int | None, status: str = OK, scored: bool = True) -> dict:
-    """Return the record of an item whose target becomes more likely from frame to frame."""
+    """Return the record of an item that moves toward its target.
+
+    The target becomes more likely from frame to frame.
+    """
     source, target = index % 4, (index + 1) % 4
     record = {"key": key, "index": index, "path": f"images/{index}.png", "sha256": f"{index:064x}", "size": [20, 17]}
     record |= {"label": source, "status": status, "row": row}

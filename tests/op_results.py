@@ -9,7 +9,10 @@ def as_list(outputs) -> list:
 
 
 def in_plane(op: str, wide_args: list, outputs) -> list:
-    """Replace phases by amplitude * exp(i phase), which is continuous where phases jump from pi to -pi."""
+    """Replace phases by amplitude * exp(i phase).
+
+    This is continuous where phases jump from pi to -pi.
+    """
     outputs = as_list(outputs)
     if op == "polar_split":
         amplitude, phase = outputs

@@ -1,4 +1,7 @@
-"""Libraries that users combine with this package: each function returns one, or skips the test if it is missing."""
+"""Libraries that users combine with this package.
+
+Each function returns one, or skips the test if it is missing.
+"""
 
 import importlib
 import sys

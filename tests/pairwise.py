@@ -1,4 +1,7 @@
-"""Decorators for tests with many cases: ``pairwise`` runs few of them, ``merged`` runs all of them in one test."""
+"""Decorators for tests with many cases.
+
+``pairwise`` runs few of the cases, and ``merged`` runs all of them in one test.
+"""
 
 import functools
 import inspect
@@ -10,7 +13,7 @@ import torch
 
 
 def covering(cases: Iterable[Sequence[Hashable]]) -> list[Sequence[Hashable]]:
-    """Return a few of ``cases`` that contain every pair of values that occurs in any of them.
+    """Return a few of ``cases`` that contain every pair of values.
 
     A pair is two values with their positions. The choice is greedy and deterministic: the next case is the first one of
     those that add the most new pairs. The chosen cases keep their order.
@@ -32,7 +35,9 @@ def covering(cases: Iterable[Sequence[Hashable]]) -> list[Sequence[Hashable]]:
 
 
 def pairwise(test):
-    """Replace the ``parametrize`` marks of a test by one with few cases, which cover every pair of values of two marks.
+    """Run few cases of a test, which contain every pair of values.
+
+    The ``parametrize`` marks are replaced by one mark with these cases.
 
     It must be above the marks. Fixtures with parameters still multiply the cases; use a mark instead.
 
@@ -49,7 +54,9 @@ def pairwise(test):
 
 
 def merged(test):
-    """Run all cases of the ``parametrize`` marks in one test: for cases that take milliseconds and run the same code.
+    """Run all cases of the ``parametrize`` marks in one test.
+
+    This saves time if cases take milliseconds and run the same code.
 
     It must be above the marks, and above :func:`pairwise`. All cases run even if some fail. The error lists the failed
     cases, and its cause is the first failure. Each case gets the same random numbers as a separate test.
@@ -92,7 +99,10 @@ def run_all(cases: Iterable[tuple[str, Callable[[], object]]]) -> None:
 
 
 def _axes_of(test) -> tuple[list[str], list[list], list]:
-    """Return the names of all parameters, the cases of each ``parametrize`` mark, and all other marks."""
+    """Return the parameters, cases and other marks of a test.
+
+    There is one list of cases for each ``parametrize`` mark.
+    """
     marks = [mark for mark in test.pytestmark if mark.name == "parametrize"]
     names = [name for mark in marks for name in _names_of(mark.args[0])]
     axes = [_cases_of(*mark.args, **mark.kwargs) for mark in marks]
@@ -111,7 +121,10 @@ def _names_of(names: str | Sequence[str]) -> list[str]:
 
 
 def _cases_of(argnames, argvalues, ids=None) -> list:
-    """Return the cases of a mark as ``pytest.param``, each with the id that pytest would give it."""
+    """Return the cases of a mark as ``pytest.param``.
+
+    Each has the id that pytest would give it.
+    """
     names = _names_of(argnames)
     labels = None if ids is None or callable(ids) else list(ids)
     cases = []

@@ -1,5 +1,4 @@
-"""The build and its options, imports, include directions of csrc, and the files of the repository and its source
-archive."""
+"""The build and its options, imports, and the files of the repository."""
 
 import importlib.util
 import json
@@ -212,7 +211,10 @@ def setup():
 
 
 def ends_with(expected, function, *arguments):
-    """Return whether the function ends the program with a message of one line that contains a text."""
+    """Return whether the function ends the program with a message.
+
+    The message has one line and contains a text.
+    """
     with pytest.raises(SystemExit) as error:
         function(*arguments)
     text = str(error.value)
@@ -360,7 +362,7 @@ def test_top_level_has_only_the_listed_names(tracked):
 
 
 def source_archive(folder):
-    """Return the path of the source archive of a folder, and the names in it."""
+    """Return the source archive of a folder, and the names in it."""
     code, output = run("setup.py", "-q", "sdist", cwd=folder, FORCE_CPU="1")
     assert code == 0, output
     (path,) = (folder / "dist").glob("*.tar.gz")

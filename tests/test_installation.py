@@ -1,4 +1,4 @@
-"""Failed imports name the cause, installing extras does not replace torch, and builds show their progress."""
+"""Installation: errors of imports, extras that keep torch, and progress of builds."""
 
 import importlib.metadata
 import json
@@ -32,7 +32,10 @@ def python(*arguments, cwd, path=(), **environment):
 
 
 def copy_package(folder: Path, binary: bool = False, setup: bool = False) -> Path:
-    """Copy the package to ``folder/steerlens_fast``, with or without its libraries and a setup.py next to it."""
+    """Copy the package to ``folder/steerlens_fast``.
+
+    It may have its libraries, and a setup.py next to it.
+    """
     shutil.copytree(PACKAGE, folder / "steerlens_fast", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     for library in (native.LIBRARY, native.CUDA_LIBRARY) if binary else ():
         if library.exists():
@@ -225,7 +228,10 @@ def environment(tmp_path_factory):
 
 
 def package_without_code(folder: Path) -> Path:
-    """Write a wheel that has only the metadata of this package, so that extras can be resolved without a build."""
+    """Write a wheel that has only the metadata of this package.
+
+    So extras can be resolved without a build.
+    """
     requirements = importlib.metadata.requires("steerlens_fast")
     extras = importlib.metadata.metadata("steerlens_fast").get_all("Provides-Extra")
     lines = ["Metadata-Version: 2.1", "Name: steerlens_fast", "Version: 0"]

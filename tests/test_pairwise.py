@@ -1,4 +1,4 @@
-"""The decorators of pairwise.py cover every pair of a grid by few cases, and run cases in one test."""
+"""The decorators of pairwise.py."""
 
 import inspect
 from itertools import combinations, product

@@ -1,4 +1,7 @@
-"""Results are bitwise equal for any number of threads, in repeated runs, and in several threads at once."""
+"""Results are bitwise equal for any number of threads.
+
+They are also equal in repeated runs, and in several threads at once.
+"""
 
 import os
 import re

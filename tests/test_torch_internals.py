@@ -59,7 +59,10 @@ def test_batched_gradients_are_detected(missing):
 
 
 def batched_sum(function):
-    """Return d/dx of (x * c) for two directions, where the backward applies ``function`` to gradients."""
+    """Return d/dx of (x * c) for two directions.
+
+    The backward applies ``function`` to gradients.
+    """
 
     class Through(torch.autograd.Function):
         @staticmethod
@@ -186,7 +189,10 @@ def test_torch_without_private_functions_gives_the_same_results(missing):
 
 
 def private_uses(source: str) -> list[str]:
-    """Return the private names of torch that a module imports, or uses as attributes of objects of torch."""
+    """Return the private names of torch that a module uses.
+
+    It imports them, or uses them as attributes of objects of torch.
+    """
     tree, roots, result = ast.parse(source), set(), []
     private = lambda name: name.startswith("_") and not name.startswith("__")
     for node in ast.walk(tree):
@@ -209,7 +215,10 @@ def private_uses(source: str) -> list[str]:
 
 
 def _attribute(node):
-    """Return (name, object) of an attribute that is written with a dot or by getattr, hasattr and others."""
+    """Return (name, object) of an attribute.
+
+    It is written with a dot, or by getattr, hasattr and others.
+    """
     if isinstance(node, ast.Attribute):
         return node.attr, node.value
     calls = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr")

@@ -1,4 +1,4 @@
-"""The tolerances of all tests, each with its reason, and the comparison that uses them."""
+"""The tolerances of all tests, each with its reason."""
 
 from dataclasses import dataclass
 

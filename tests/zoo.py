@@ -112,7 +112,10 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def tiff(values: np.ndarray, order: str, planar: int = 1) -> bytes:
-    """An uncompressed TIFF of 16-bit RGB [H, W, 3], with the byte order "<" or ">"."""
+    """An uncompressed TIFF of 16-bit RGB [H, W, 3].
+
+    Its byte order is "<" or ">".
+    """
     height, width, channels = values.shape
     entries = [(256, width), (257, height), (258, 16), (259, 1), (262, 2), (273, 8 + 2 + 9 * 12 + 4)]
     entries += [(277, channels), (279, 2 * values.size), (284, planar)]

@@ -110,7 +110,10 @@ def command_of(phase: str, device: str, out: Path, limit: float) -> list[str]:
 
 
 def run(command: list[str], log, limit: float, environment: dict[str, str], folder: Path) -> int | None:
-    """Run a command and return its exit code, or None if it and its children were killed at the time limit."""
+    """Run a command and return its exit code.
+
+    The result is None if it and its children were killed at the time limit.
+    """
     process = subprocess.Popen(
         command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
     )
@@ -141,13 +144,19 @@ def sources(folder: Path) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of a phase: Python imports this checkout's package and finds ninja in its own folder."""
+    """Return the environment variables of a phase.
+
+    Python imports this checkout's package, and finds ninja in its own folder.
+    """
     first = {"PYTHONPATH": str(ROOT), "PATH": str(Path(sys.executable).parent)}
     return os.environ | {k: os.pathsep.join(filter(None, (v, os.environ.get(k)))) for k, v in first.items()}
 
 
 def build_environment() -> dict[str, str]:
-    """Return the environment of a CUDA build, for this device unless the caller named architectures."""
+    """Return the environment variables of a CUDA build.
+
+    It builds for this device, unless the caller named architectures.
+    """
     variables = environment() | {"FORCE_CUDA": "1"}
     import torch
 

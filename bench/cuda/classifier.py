@@ -1,4 +1,7 @@
-"""ResNet-50 with random weights: timm's if timm is installed, otherwise the same layers in plain torch."""
+"""ResNet-50 with random weights.
+
+It is timm's if timm is installed, otherwise it has the same layers in plain torch.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,10 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """ResNet-50 (He et al., 2015), with the stride in the 3x3 convolution, as in torchvision and timm."""
+    """ResNet-50 (He et al., 2015).
+
+    The stride is in the 3x3 convolution, as in torchvision and timm.
+    """
 
     def __init__(self, classes: int = 1000):
         super().__init__()

@@ -51,13 +51,19 @@ def rotated(function: Callable, sets: list[list]) -> Callable[[], object]:
 
 
 def sets_beyond_cache(size: int, device: torch.device) -> int:
-    """Return how many sets of arguments, of ``size`` bytes each, exceed the L2 cache together."""
+    """Return how many sets of arguments exceed the L2 cache.
+
+    Each set has ``size`` bytes.
+    """
     cache = torch.cuda.get_device_properties(device).L2_cache_size if device.type == "cuda" else 0
     return 1 if size > 4 * cache else min(64, math.ceil(4 * cache / max(size, 1)) + 1)
 
 
 def copy_bandwidth(size: int, device: torch.device) -> float:
-    """Return the bandwidth in GB/s of a copy of ``size`` bytes, each read once and written once."""
+    """Return the bandwidth of a copy in GB/s.
+
+    Each of ``size`` bytes is read once and written once.
+    """
     source = torch.empty(size // 4, dtype=torch.float32, device=device).normal_()
     target = torch.empty_like(source)
     return 2 * source.nbytes / median_ms(lambda: target.copy_(source), device) / 1e6

@@ -33,7 +33,10 @@ def write_result(out: Path, phase: str, result: dict) -> None:
 
 
 def as_text(value, indent: int = 0) -> str:
-    """Return JSON with one line for each entry of a list, so that diffs of results are readable."""
+    """Return JSON with one line for each entry of a list.
+
+    Diffs of results are then readable.
+    """
     pad = " " * (indent + 1)
     if isinstance(value, dict) and any(isinstance(v, (dict, list)) for v in value.values()) and indent < 2:
         rows = [f"{pad}{json.dumps(k)}: {as_text(v, indent + 1)}" for k, v in value.items()]

@@ -1,4 +1,4 @@
-"""The phase "compile" of bench/cuda.sh: reports what ptxas and the machine code say about every CUDA kernel.
+"""The phase "compile" of bench/cuda.sh: what the compiler says about each kernel.
 
 Needs nvcc, but no GPU. Registers, stack and spills are those that ptxas reports. Widths of memory accesses are read
 from the machine code by nvdisasm (of the toolkit, on PATH, or of triton); without nvdisasm they are not measured.
@@ -80,7 +80,10 @@ def compile_all(nvcc: str, archs: str, work: Path) -> dict[str, str]:
 
 
 def report(logs: dict[str, str], work: Path) -> list[dict]:
-    """Return one row for each kernel: its file and name, and what was found for each architecture."""
+    """Return one row for each kernel.
+
+    It has the kernel's file and name, and the numbers for each architecture.
+    """
     rows: dict[str, dict] = {}
     for stem, log in logs.items():
         accesses = {arch: counts for cubin in (work / stem).glob("*.cubin") for arch, counts in accesses_in(cubin)}
@@ -94,7 +97,10 @@ def report(logs: dict[str, str], work: Path) -> list[dict]:
 
 
 def resources(log: str) -> list[tuple[str, str, dict]]:
-    """Return (mangled name, architecture, registers and spills) of each kernel in the output of ptxas -v."""
+    """Return the registers and spills of each kernel.
+
+    The result is (mangled name, architecture, numbers), from the output of ptxas -v.
+    """
     rows = []
     for part in re.split(r"(?=ptxas info\s+: Compiling entry function)", log)[1:]:
         name, arch = ENTRY.search(part).groups()
@@ -106,7 +112,10 @@ def resources(log: str) -> list[tuple[str, str, dict]]:
 
 
 def accesses_in(cubin: Path) -> list[tuple[str, dict]]:
-    """Return [(architecture, {mangled name: numbers of loads and stores by width})], or [] without nvdisasm."""
+    """Return the numbers of loads and stores by width.
+
+    The result is [(architecture, {mangled name: numbers})], or [] without nvdisasm.
+    """
     tool = disassembler()
     if not tool:
         return []
@@ -124,7 +133,10 @@ def accesses_in(cubin: Path) -> list[tuple[str, dict]]:
 
 
 def verdict(kernels: list[dict]) -> dict:
-    """Return the kernels that spill, the wide kernels with narrow accesses, and the largest numbers of registers."""
+    """Return the kernels with problems.
+
+    These are kernels that spill, and wide kernels with narrow accesses. The largest numbers of registers are included.
+    """
     archs = lambda row: {arch: facts for arch, facts in row.items() if arch.startswith("sm_")}
     each = [(row["kernel"], arch, facts) for row in kernels for arch, facts in archs(row).items()]
     spilling = sorted({f"{name} {arch}" for name, arch, facts in each if facts["spill_stores"] or facts["spill_loads"]})
@@ -150,7 +162,9 @@ def is_wide(kernel: str) -> bool:
 
 
 def has_narrow_accesses(kernel: str, facts: dict) -> bool:
-    """Return whether complex numbers are not accessed 16 bytes at a time, or real ones not 8 bytes at a time.
+    """Return whether a wide kernel accesses too few bytes at a time.
+
+    Complex numbers should be accessed 16 bytes at a time, real ones 8 bytes.
 
     Loads of 4 bytes are allowed, since factors are single numbers.
     """

@@ -1,4 +1,6 @@
-"""A copy of plenoptic's pyramid in plain torch, which replaces plenoptic where it is not installed.
+"""A copy of plenoptic's pyramid in plain torch.
+
+It replaces plenoptic where this is not installed.
 
 It does the same operations in the same order as plenoptic 2.1's ``SteerablePyramidFreq(is_complex=True)``, and needs
 even image sizes, too. The filters are exact here, whereas plenoptic interpolates them in a table (they differ by about

@@ -1,4 +1,4 @@
-"""Every op on large inputs, compared with the bandwidth of a copy on the same device.
+"""Every op on large inputs, compared with a copy on the same device.
 
 Bytes moved are those of each input and each output once. ``step`` and its backward read the coefficients twice (the
 first time to find the largest amplitude of each band), which is counted.
@@ -56,7 +56,10 @@ def args_coefficients(args: list) -> int:
 
 
 def cases(planes: int, orientations: int, size: tuple[int, int], frames: int) -> dict[str, Callable]:
-    """Return, by name of the op, a function that takes a device and returns (op, arguments)."""
+    """Return functions that make the arguments of ops, by name.
+
+    Each takes a device and returns (op, arguments).
+    """
     N, K, F = planes, orientations, frames
     shape = (N, K, *size)
 

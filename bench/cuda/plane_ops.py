@@ -1,4 +1,4 @@
-"""A switch between the ops on whole planes, and torch.fft with the ops on bands."""
+"""Switches between the ops on whole planes and torch.fft."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from steerlens_fast import native
 
 @contextmanager
 def plane_ops(device: str, allowed: bool) -> Iterator[None]:
-    """Within the block, use the ops on whole planes on this type of device only if ``allowed``."""
+    """Within the block, use ops on whole planes only if ``allowed``.
+
+    This applies to one type of device. Otherwise torch.fft and the ops on bands are used.
+    """
     sides = native.LARGEST_PLANE_SIDE
     before = sides[device]
     sides[device] = before if allowed else 0

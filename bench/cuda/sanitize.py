@@ -60,7 +60,10 @@ def start(tool: str, name: str, out: Path) -> subprocess.Popen:
 
 
 def verdict(process: subprocess.Popen, args, name: str) -> dict:
-    """Return the number of errors in our kernels and in others, and whether the work was completed."""
+    """Return the number of errors in our kernels and in others.
+
+    Also whether the work was completed.
+    """
     try:
         process.wait(max(1.0, args.deadline - time.monotonic()))
     except subprocess.TimeoutExpired:

@@ -1,4 +1,6 @@
-"""The phase "tests" of bench/cuda.sh: runs the test suite in several processes, and records each test when it ends.
+"""The phase "tests" of bench/cuda.sh: runs the test suite.
+
+It runs in several processes, and each test is recorded when it ends.
 
 Tests that use the GPU run first, slow tests last. Test files that cannot be imported (since an extra is not installed)
 are listed in the result.
@@ -54,7 +56,10 @@ def start(args, part: int, parts: int) -> subprocess.Popen:
 
 
 def environment(parts: int) -> dict[str, str]:
-    """Return the environment of one part: it uses its share of the cores, and ignores options of an outer pytest."""
+    """Return the environment variables of one part.
+
+    The part uses its share of the cores, and ignores options of an outer pytest.
+    """
     inherited = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     return inherited | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // parts))}
 
@@ -66,7 +71,10 @@ def wait_until(deadline: float, processes: list[subprocess.Popen]) -> None:
 
 
 def end(processes: list[subprocess.Popen]) -> None:
-    """Interrupt running processes, so that pytest writes its summary, and kill those that do not end."""
+    """Interrupt running processes, and kill those that do not end.
+
+    After the interrupt, pytest writes its summary.
+    """
     for number, seconds in ((signal.SIGINT, 4), (signal.SIGKILL, 2)):
         for process in processes:
             if process.poll() is None:

@@ -1,4 +1,7 @@
-"""Makes the table that bench/cuda.sh prints at the end: its phases, then measurements and their targets."""
+"""Makes the table that bench/cuda.sh prints at the end.
+
+It has the phases, then measurements and their targets.
+"""
 
 from __future__ import annotations
 

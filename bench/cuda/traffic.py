@@ -51,7 +51,9 @@ FREE = ("empty", "new_empty", "empty_like", "detach", "alias", "_local_scalar_de
 
 
 def kernel_row(name: str, size: tuple[int, int]) -> dict:
-    """Return the bytes that an op moves on 64x3 planes, its ideal, and their ratio.
+    """Return the bytes that an op moves, its ideal, and their ratio.
+
+    The op has 64x3 planes.
 
     In the ratio "once per block", a sector counts once for each block that accesses it.
     """
@@ -75,7 +77,10 @@ def op_case(name: str, size: tuple[int, int], planes: int) -> tuple[Callable, li
 
 
 def ideal_bytes(name: str, size: tuple[int, int]) -> int:
-    """Return the ideal for 64x3 planes, from those of one and of two planes: masks are read once."""
+    """Return the ideal for 64x3 planes.
+
+    It is extrapolated from one and two planes, since masks are read once for all planes.
+    """
     sizes = []
     for planes in (1, 2):
         op, args = op_case(name, size, planes)
@@ -125,7 +130,10 @@ def tensors(value) -> list[Tensor]:
 
 
 def touched(t: Tensor) -> int:
-    """Return the bytes that are accessed, including the gaps between strided elements, such as real parts."""
+    """Return the bytes that are accessed.
+
+    They include the gaps between strided elements, such as real parts.
+    """
     gaps = min(t.stride(-1), emulation.SECTOR // t.itemsize) if t.dim() else 1
     return t.numel() * t.itemsize * max(gaps, 1) if 0 not in t.stride() else t.itemsize
 

@@ -52,7 +52,10 @@ def rows(device: torch.device) -> Iterator[Row]:
 
 
 def timed(work: str, shape, who: str, device: torch.device) -> dict:
-    """Return the row of one implementation: ``who`` is its key, and "is" in the row its full name."""
+    """Return the row of one implementation.
+
+    Its key is ``who``; the entry "is" has its full name.
+    """
     name = plenoptic_name() if who == "plenoptic" else who
     with torch.set_grad_enabled("morph" in work and who == "plenoptic"):
         function = setup(work, shape, who.partition(",")[0], device)
@@ -100,7 +103,10 @@ def plenoptic_name() -> str:
 
 
 def lens_row(shape, device: torch.device) -> dict:
-    """Return the row of an unscored frozen morph of ResNet-50 (channels last), with the time of its gradient alone."""
+    """Return the row of a frozen morph of ResNet-50.
+
+    Frames are not scored. The row also has the time of the gradient alone.
+    """
     model, name = resnet50() if device.type == "cuda" else (cases.Mean().eval(), "a mean (dry run)")
     model = model.to(device, memory_format=torch.channels_last)
     images = cases.image_of(shape, device).contiguous(memory_format=torch.channels_last)
@@ -135,7 +141,10 @@ def memory_row(frames: int, shape, device: torch.device) -> dict:
 
 
 def chunk_row(mib: int, shape, device: torch.device) -> dict:
-    """Return time and memory of a morph with chunks of this size, for the choice of ``memory.CHUNK_BYTES``."""
+    """Return time and memory of a morph with chunks of this size.
+
+    ``memory.CHUNK_BYTES`` is chosen by these numbers.
+    """
     before = memory.CHUNK_BYTES["cuda"]
     memory.CHUNK_BYTES["cuda"] = mib << 20
     try:

@@ -1,4 +1,4 @@
-"""Benchmarks: the tables of the READMEs are those of the committed figures, and are computed correctly."""
+"""The tables of the READMEs are those of the results, and are computed correctly."""
 
 import json
 import subprocess

@@ -1,4 +1,7 @@
-"""Random numbers, buffers and locks of a model do not affect the caller, in this process or in a forked one."""
+"""A model's random numbers, buffers and locks do not affect the caller.
+
+This holds in this process and in a forked one.
+"""
 
 import os
 import random

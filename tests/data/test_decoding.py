@@ -1,4 +1,4 @@
-"""Decoding and resizing: every image gives the expected pixels, or the expected reason why it cannot be read."""
+"""Decoding and resizing: every image gives its pixels, or its reason."""
 
 import io
 import subprocess
@@ -297,7 +297,10 @@ def with_pillow(data, *, mode):
 
 @pytest.fixture
 def fake_torchcodec(monkeypatch):
-    """A function that replaces torchcodec by another function, and returns the list of files that it is called with."""
+    """A function that replaces torchcodec's decoder.
+
+    It returns the list of files that the decoder is called with.
+    """
     files = []
 
     def apply(function):

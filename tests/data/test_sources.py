@@ -882,7 +882,10 @@ def test_bad_array_files_raise(tmp_path):
 
 
 class Numbers:
-    """A map-style data set: image n has only n in it, and counts how often it is read."""
+    """A map-style data set: image n has only n in it.
+
+    It counts how often each image is read.
+    """
 
     def __init__(self, n=12, key=None, **attributes):
         self.n, self.key, self.reads = n, key, 0

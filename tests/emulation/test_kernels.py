@@ -1,4 +1,7 @@
-"""Emulated kernels give the same results for any order of threads, in chunks, and if planes exceed the grid."""
+"""Emulated kernels give the same results in all conditions.
+
+These are any order of threads, chunks, and planes that exceed the grid.
+"""
 
 import pytest
 import torch
@@ -49,7 +52,10 @@ def test_ops_do_not_depend_on_the_order_of_threads(case_: OpCase):
 
 
 def plane_args(planes: int, frames: int, H: int = 33, W: int = 22) -> dict[str, list]:
-    """Return arguments of the ops on whole planes: three bands of the image's size, and a smaller one."""
+    """Return arguments of the ops on whole planes.
+
+    There are three bands of the image's size, and a smaller one.
+    """
     x, g = (torch.rand(planes, H, W) for _ in range(2))
     filters = [torch.rand(3, H, W) / (H * W), torch.rand(1, H // 2, W // 2) / (H * W)]
     factors, residual = torch.rand(frames, 1), torch.rand(1, H, W) / (H * W)

@@ -29,7 +29,10 @@ QUICK = {"families": ["pixel"], "max_l2": 0.5, "probe_directions": 0}
 
 @pytest.fixture
 def no_work(monkeypatch):
-    """Fail if a task begins, so that a test shows that an error was raised before any work."""
+    """Fail if a task begins.
+
+    A test that uses it shows that an error was raised before any work.
+    """
 
     def refused(self, task):
         raise AssertionError(f"{task.name} has begun")

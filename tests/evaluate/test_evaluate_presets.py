@@ -24,7 +24,10 @@ OF_EACH = 15
 
 
 def classes(of_each: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return images [10 N, 28, 28] of noise with a bright square, whose position is the class, and labels."""
+    """Return images [10 N, 28, 28] and their labels.
+
+    An image is noise with a bright square, whose position is the class.
+    """
     labels = np.arange(10).repeat(of_each)
     images = np.random.default_rng(seed).integers(0, 60, (len(labels), 28, 28), dtype=np.uint8)
     for image, label in zip(images, labels):

@@ -1,4 +1,4 @@
-"""Smooth reconstruction: known warps are found, noise is not explained, results do not depend on the batch."""
+"""Smooth reconstruction: known warps are found, and noise is not explained."""
 
 import math
 

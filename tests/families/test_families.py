@@ -26,7 +26,10 @@ def inputs(*shape, dtype=torch.float64, device="cpu"):
 
 
 def composed(family, x, gradient, factors, amplitude_factors=None, bounds=None):
-    """Return frames [F, N, H, W] of planes [N, H, W] by the reference ops and autograd."""
+    """Return frames [F, N, H, W] by the reference ops and autograd.
+
+    The planes are [N, H, W].
+    """
     g, synthesis, rule = family.pyramid.geometry, family.pyramid.synthesis, RULES.index(family.rule)
     x, gradient = x.double().cpu(), gradient.double().cpu()
     b = torch.as_tensor(factors, dtype=torch.float64)
@@ -365,7 +368,10 @@ def test_meta_tensors_give_meta_frames():
 
 
 def independent(spectrum):
-    """Return the half spectrum of a real image: in column 0, rows k and -k are made conjugate."""
+    """Return a half spectrum that is that of a real image.
+
+    In column 0, rows k and -k are made conjugate.
+    """
     out, H = spectrum.clone(), spectrum.shape[-2]
     rows = torch.arange(1, (H + 1) // 2)
     out[..., H - rows, 0] = spectrum[..., rows, 0].conj()
@@ -394,7 +400,10 @@ def band_response(family, shape):
 
 
 def fourier_phase_step(family, x, gradient, spectrum):
-    """Return [..., H, W//2+1]: the gradient through irfft2 by autograd, then the step of the reference."""
+    """Return the step [..., H, W//2+1] by the reference.
+
+    The gradient goes through irfft2 by autograd.
+    """
     leaf = spectrum.clone().requires_grad_()
     (G,) = torch.autograd.grad(torch.fft.irfft2(independent(leaf), s=x.shape[-2:]), leaf, gradient)
     G = (G * band_response(family, x.shape[-2:])).masked_fill(still_frequencies(x.shape[-2:]), 0.0)
@@ -591,7 +600,10 @@ anchored = pytest.mark.parametrize("name", ANCHORED)
 
 
 class ComposedAnchor:
-    """c = c0 exp(eta + i delta) in plain torch, for planes [N, H, W]; |delta| <= pi and |eta| <= 1 after every step."""
+    """An anchor in plain torch: c = c0 exp(eta + i delta).
+
+    After every step, |delta| <= pi and |eta| <= 1. Planes are [N, H, W].
+    """
 
     def __init__(self, family, x):
         self.family, self.x = family, x.double().cpu()
@@ -613,7 +625,10 @@ class ComposedAnchor:
         return pyramid_reference.synthesize(self.high, self.at(), self.low, g, synthesis)
 
     def steps(self, gradient):
-        """Return the (phase, amplitude) steps of each band, zero where the family does not move it."""
+        """Return the steps (phase, amplitude) of each band.
+
+        They are zero if the family does not move the band.
+        """
         family = self.family
         if isinstance(family, FourierFamily):
             phase = fourier_phase_step(family, self.x, gradient, self.at()[0])

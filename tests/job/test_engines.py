@@ -1,4 +1,7 @@
-"""Engines write the same bytes, with any number of workers, and when one continues the job of another."""
+"""Engines write the same bytes.
+
+This holds for any number of workers, and when one engine continues the job of another.
+"""
 
 import importlib.util
 import json
@@ -345,7 +348,7 @@ def test_another_engine_continues_a_job(unfinished_job, expected, monkeypatch):
 
 
 def ray_actors(job: subprocess.Popen) -> list[int]:
-    """Return the process ids of the actors in the Ray cluster that a job has started."""
+    """Return the process ids of a job's Ray actors."""
     results = []
     for folder in Path("/proc").iterdir():
         try:

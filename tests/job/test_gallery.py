@@ -207,9 +207,13 @@ RISING, FALLING, PEAK = (
 )
 
 
-def ended(index: int, record: dict) -> dict:
-    """0 reached, 1 not and fell below the source, 2 fell below an earlier frame, 3 already predicted, 4 label differs
-    and reached, 5 not scored, 6 failed with frames, 7 truncated."""
+def with_outcome(index: int, record: dict) -> dict:
+    """Return the record of an item with the outcome number ``index``.
+
+    0: target reached. 1: not reached, and the probability fell below the source's. 2: it fell below an earlier frame's.
+    3: target already predicted for the source. 4: reached, and the label is not predicted. 5: not scored. 6: failed,
+    with frames. 7: truncated file.
+    """
     if index == 7:
         return record
     probability = {1: FALLING, 2: PEAK, 3: [0.9] * 6}.get(index, RISING)
@@ -228,7 +232,7 @@ def mixed(tmp_path):
 
     Targets are the labels.
     """
-    change = lambda record: ended(record["index"], record)
+    change = lambda record: with_outcome(record["index"], record)
     make_job(tmp_path, morphs_of(8), [f"k/{i}" for i in range(8)], failed=(7,), target="label", change=change)
     return tmp_path
 
@@ -458,7 +462,7 @@ VISIBLE = "[...document.querySelectorAll('.card')].filter((c) => c.offsetParent)
 
 
 def choose(window, select: str, value: str) -> None:
-    """Choose an option as by the keyboard: by its letters, with an event for the page."""
+    """Choose an option as by the keyboard, with an event for the page."""
     text = window.run(f"return document.querySelector('#{select} option[value={value}]').text")
     window.type(f"#{select}", text)
 

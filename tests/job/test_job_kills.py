@@ -1,4 +1,7 @@
-"""Jobs that are killed or interrupted, or whose disk is full, lose no results and leave no processes."""
+"""Jobs that are killed, or whose disk is full, lose no results.
+
+They leave no processes, either.
+"""
 
 import json
 import os
@@ -225,7 +228,10 @@ for kind, workers, limit in (("safetensors", 1, 180), ("wds", 0, 60), ("folder",
 
 @pytest.fixture(scope="module")
 def full_disk(tmp_path_factory):
-    """Results of a job of each format that needs more than the 1 MiB of its disk, which is mounted in a namespace."""
+    """Results of a job of each format on a full disk.
+
+    The disk has 1 MiB, less than the job needs, and is mounted in a namespace.
+    """
     folder = tmp_path_factory.mktemp("disk")
     namespace = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
     trial = [*namespace, "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]

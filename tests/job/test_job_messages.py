@@ -1,4 +1,4 @@
-"""Messages of a job name the cause in terms of the user's options, and say what to do."""
+"""Messages of a job name the cause, and say what to do."""
 
 import json
 import re

@@ -1,4 +1,7 @@
-"""Models that raise: errors for single images are listed, other errors end the job, memory errors reduce batches."""
+"""Models that raise errors.
+
+Errors for single images are listed, other errors end the job, and memory errors reduce batches.
+"""
 
 import errno
 import json

@@ -25,7 +25,10 @@ JOB = {"target": 2, "factors": 2.0, "frames": 3, "batch_size": 2, "shard_size": 
 
 
 class LateTransfers(Transfers):
-    """A fake for transfers from a GPU: copies to the host are done only when something waits for them."""
+    """A fake of transfers from a GPU, which are late.
+
+    Copies to the host are done only when something waits for them.
+    """
 
     def __init__(self, device):
         super().__init__(device)

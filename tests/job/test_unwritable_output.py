@@ -1,4 +1,4 @@
-"""A job continues if its output cannot be written (closed or full stderr, closed pipe)."""
+"""A job continues if its output cannot be written."""
 
 import errno
 import io

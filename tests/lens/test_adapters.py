@@ -22,7 +22,10 @@ def images(count=2, size=16, channels=3, dtype=torch.float32):
 
 
 def with_batch_statistics(model):
-    """Return a model with random weights, and with batch statistics under which the classes differ."""
+    """Return a model with random weights and batch statistics.
+
+    Under these statistics, the classes differ.
+    """
     with torch.no_grad():
         model.train()(torch.randn(8, 3, 64, 64))
     return model.eval().requires_grad_(False)

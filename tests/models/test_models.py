@@ -67,7 +67,10 @@ def images():
 
 @pytest.fixture
 def zoo(tmp_path, monkeypatch):
-    """Write a module of a user to the working directory, from where alone it can be imported."""
+    """Write a module of a user to the working directory.
+
+    It can be imported only from there.
+    """
     (tmp_path / "user_zoo.py").write_text(ZOO)
     (tmp_path / "user_broken.py").write_text("import torch\nimport no_such_package_anywhere\n")
     (tmp_path / "user_wrong.py").write_text("value = 1\nvalue.nothing\n")
@@ -324,7 +327,10 @@ def test_unknown_names_raise(zoo, spec, text):
 
 
 def _checkpoint(kind: str, state: dict, path: Path):
-    """Write a checkpoint in one of the forms that training scripts use, and return its path."""
+    """Write a checkpoint and return its path.
+
+    It has one of the forms that training scripts use.
+    """
     wrapped = {"wrapped": "state_dict", "keras-like": "model", "tutorial": "model_state_dict"}
     prefixed = {"parallel": "module.", "compiled": "_orig_mod.", "lightning": "model.", "both": "module._orig_mod."}
     if kind == "safetensors":
@@ -509,7 +515,10 @@ class Malicious:
 
 
 def _replaced(source: Path, path: Path, entries: dict[str, bytes], more: dict[str, bytes] | None = None) -> Path:
-    """Write a copy of a zip file in which entries with certain endings are replaced, and entries are added."""
+    """Write a changed copy of a zip file.
+
+    Entries with certain endings are replaced, and entries are added.
+    """
     with zipfile.ZipFile(source) as whole, zipfile.ZipFile(path, "w") as out:
         root = whole.namelist()[0].split("/")[0]
         for name in whole.namelist():

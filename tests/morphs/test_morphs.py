@@ -28,7 +28,10 @@ NAN = float("nan")
 
 
 def make(b=4, f=5, c=3, size=(12, 16), dtype=torch.float32, classes=3, budgets=1, **changes) -> Morphs:
-    """Return Morphs with the memory layout of a lens: frames are the first dimension in memory."""
+    """Return Morphs with the memory layout of a lens.
+
+    The dimension of frames comes first in memory.
+    """
     factors = torch.linspace(0, 4, f).expand(b, f).to(dtype)
     fields = {
         "frames": torch.rand(f, b, c, *size).to(dtype).transpose(0, 1),

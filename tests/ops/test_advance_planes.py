@@ -1,4 +1,4 @@
-"""advance_planes, compared with anchors that step by several ops, and with renders at the factors it returns."""
+"""advance_planes, compared with anchors that step by several ops."""
 
 import math
 from itertools import product

@@ -49,7 +49,10 @@ def test_derivatives_agree_with_numerical_ones_and_the_reference(case_, device):
 
 
 def second_derivatives(module, case_, args):
-    """Return second derivatives of a loss that depends on amplitude and phase of every output."""
+    """Return second derivatives of a loss.
+
+    The loss depends on amplitude and phase of every output.
+    """
     arguments, leaves = leaves_of(args, case_.op)
     outs = in_plane(case_.op, [widened(a) for a in args], getattr(module, case_.op)(*arguments))
     weights = [normal(*o.shape, dtype=o.dtype, device=o.device, seed=i) for i, o in enumerate(outs)]

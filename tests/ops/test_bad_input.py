@@ -1,4 +1,7 @@
-"""Bad input raises a ValueError or TypeError that names the argument, what was expected and what was given."""
+"""Bad input raises an error that names the argument.
+
+It also says what was expected and what was given.
+"""
 
 import random
 from functools import partial
@@ -352,7 +355,7 @@ def worse(value, alone: bool):
 
 
 def bad_args(op, device="cpu"):
-    """Yield (name, arguments) for every argument of an op, where the named argument is bad."""
+    """Yield (name, arguments) in which the named argument is bad."""
     build = lambda: case(op, "", shapes_of(op)["odd"]).build(torch.float32, device)
     names = [a.name for a in getattr(RAW, op).default._schema.arguments]
     for i, name in enumerate(names):

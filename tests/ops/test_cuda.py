@@ -1,4 +1,7 @@
-"""Tests on a GPU: CUDA graphs, streams, a second device, no waits, repeatability, agreement with the CPU."""
+"""Tests on a GPU.
+
+CUDA graphs, streams, a second device, no waits, repeatability, and agreement with the CPU.
+"""
 
 import pytest
 import torch

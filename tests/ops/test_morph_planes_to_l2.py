@@ -1,4 +1,4 @@
-"""morph_planes_to_l2, compared with the search by the other ops, and with morph_planes at the factors found."""
+"""morph_planes_to_l2, compared with the search by other ops."""
 
 import math
 from itertools import product

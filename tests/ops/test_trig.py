@@ -21,7 +21,10 @@ def around(values: torch.Tensor, steps: int = 3) -> torch.Tensor:
 
 
 def angles(limit: float) -> torch.Tensor:
-    """Return a dense grid of angles, multiples of pi/4 with their neighbours, and numbers close to 0."""
+    """Return a dense grid of angles.
+
+    It includes multiples of pi/4 with their neighbours, and numbers close to 0.
+    """
     borders = around(torch.arange(-1000, 1001, dtype=torch.float64) * (math.pi / 4))
     tiny = torch.logspace(-38, 0, 400)
     grid = torch.linspace(-limit, limit, 200_001)
@@ -30,7 +33,10 @@ def angles(limit: float) -> torch.Tensor:
 
 
 def angle_error(values: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
-    """Return the angles between complex numbers and ``exact``, or the distances from the unit circle if larger."""
+    """Return the angles between complex numbers and ``exact``.
+
+    If the distance from the unit circle is larger, it is returned instead.
+    """
     apart = values.cpu().to(torch.complex128) * torch.exp(-1j * exact)
     return torch.maximum(apart.angle().abs(), (apart.abs() - 1).abs())
 
@@ -114,7 +120,10 @@ def test_amplitude_is_accurate(device):
 
 
 def exp_of(x: torch.Tensor) -> torch.Tensor:
-    """Return exp(x) by the gain of the polar rule, with factors whose products are exact: only exp itself is tested."""
+    """Return exp(x), computed by the gain of the polar rule.
+
+    Products of factors are exact, so only exp itself is tested.
+    """
     one = torch.ones_like(x).reshape(1, 1, 1, -1)
     factors = torch.ones(1, 1, dtype=x.dtype, device=x.device)
     return ops.extrapolate(one + 0j, None, x.reshape(one.shape), factors, factors, "polar", "complex").real.flatten()

@@ -36,7 +36,10 @@ def empty_cache():
 
 
 def resident() -> int:
-    """Return the resident bytes of the process, after idle blocks and glibc's freed memory are released."""
+    """Return the resident bytes of the process.
+
+    Idle blocks and glibc's freed memory are released first.
+    """
     gc.collect()
     native.free_idle_blocks()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):

@@ -1,4 +1,7 @@
-"""The filters have the symmetries and values of the formulas in their docstring, computed with numpy."""
+"""The filters have the symmetries and values of their formulas.
+
+The formulas are in their docstring, and are computed with numpy.
+"""
 
 import math
 
@@ -28,7 +31,10 @@ GEOMETRIES = [
 
 
 def frequencies(geometry, block):
-    """Return (f_y, f_x) of the frequencies of a block, in units of the Nyquist frequency, which is positive itself."""
+    """Return the frequencies (f_y, f_x) of a block.
+
+    The unit is the Nyquist frequency, which is positive itself.
+    """
     signed = lambda n: np.array([k if k <= n // 2 else k - n for k in range(n)])
     return [2 * signed(n) / N for n, N in zip(block, geometry.shape)]
 

@@ -1,4 +1,6 @@
-"""Eager, compiled and exported code, with static and dynamic sizes and every derivative, for every part.
+"""Eager, compiled and exported code, with every derivative, for every part.
+
+Sizes are static or dynamic.
 
 Each combination equals eager float64, or raises an error that names the cause (UNSUPPORTED).
 """
@@ -206,7 +208,10 @@ def check_part(way, cell, name):
 
 
 def expected_of(cell, part, inputs):
-    """Return the result of autograd in eager mode, without transforms: samples and cotangents one by one."""
+    """Return the result of autograd in eager mode.
+
+    No transforms are used: samples and cotangents are computed one by one.
+    """
     t, g, f = inputs
     if cell in ("plain", "vmap"):
         return part(t, g, f) if cell == "plain" else torch.stack([part(*one, f) for one in zip(t, g)])

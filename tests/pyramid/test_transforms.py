@@ -48,7 +48,10 @@ def assert_right_or_raises(transformed, expected):
 
 
 def assert_jvp_right_or_raises(module, op):
-    """Check forward mode: it must not treat an input that has a tangent as a constant."""
+    """Check forward mode.
+
+    It must not treat an input that has a tangent as a constant.
+    """
     (ours, values), (theirs, _) = op_and_leaves(module, op), op_and_leaves(reference, op)
     tangents = [normal(*v.shape, dtype=v.dtype, seed=i) for i, v in enumerate(values)]
     derivative = lambda f: lambda: torch.func.jvp(f, tuple(values), tuple(tangents))[1]
@@ -110,7 +113,10 @@ FAMILIES = {"pixel": lambda width: PixelFamily(0.2)} | {
 
 @pytest.fixture(params=FAMILIES.values(), ids=FAMILIES)
 def render(request):
-    """Return (image, gradient) -> frames, for a geometry that no other test has cached masks of."""
+    """Return (image, gradient) -> frames, for a new geometry.
+
+    No other test has cached its masks.
+    """
     serial = sum(map(ord, request.node.name))
     family = request.param(0.8 + serial / 1e6)
     yield lambda x, g: family.prepare(x, g).render([0.5, 1.0])

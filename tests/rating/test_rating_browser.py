@@ -1,4 +1,7 @@
-"""The rating form in a browser: filled in by keys and clicks, closed and opened again, saved and tallied."""
+"""The rating form in a browser.
+
+It is filled in by keys and clicks, closed and opened again, saved and tallied.
+"""
 
 import json
 import time
