@@ -12,8 +12,10 @@ import re
 import subprocess
 import sys
 import tarfile
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import numpy as np
@@ -133,6 +135,23 @@ def test_safetensors_reads_it(tmp_path):
         assert list(file.keys()) == ["frames"]
         assert json.loads(file.metadata()["steerlens_fast"]) == ABOUT
         assert np.array_equal(file.get_tensor("frames"), pixels.numpy())
+
+
+def test_safetensors_writes_pieces(tmp_path, monkeypatch):
+    """A large shard is written in pieces, the last of which is shorter; the frames come back bit for bit."""
+    module, sizes = get_format("safetensors"), []
+    original = module.atomic_write
+
+    @contextmanager
+    def recording_write(path):
+        with original(path) as file:
+            yield SimpleNamespace(write=lambda data: sizes.append(len(data)) or file.write(data))
+
+    monkeypatch.setattr(module, "atomic_write", recording_write)
+    pixels, records = morphs_of(2, 3, 3, (401, 399)), make_records(["a", "b"], 3)
+    marked = module.write(tmp_path, "00000", pixels, records, ABOUT)
+    assert max(sizes) == module.PIECE_BYTES > sizes[-1] and sum(sizes) == marked["00000.safetensors"]["bytes"]
+    assert torch.equal(module.read(tmp_path, "00000", records), pixels)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -21,6 +21,8 @@ from .common import check_frames, records_with_frames
 name = "safetensors"
 suffix = ".safetensors"
 DTYPES = {torch.uint8: "U8", torch.uint16: "U16", torch.float32: "F32"}
+# Bytes per write. With writes of 8 MiB or more, Linux 6.18 (ext4) takes 7 times the CPU time for the same file.
+PIECE_BYTES = 1 << 20
 
 
 def write(folder: Path, shard_name: str, frames: Tensor, records: list[dict], metadata: dict) -> dict[str, dict]:
@@ -35,7 +37,8 @@ def write(folder: Path, shard_name: str, frames: Tensor, records: list[dict], me
         hashing = pool.submit(digest.update, data)  # runs while the file is written and flushed
         with atomic_write(path) as file:
             file.write(header)
-            file.write(data)
+            for start in range(0, len(data), PIECE_BYTES):
+                file.write(data[start : start + PIECE_BYTES])
         hashing.result()
     return {path.name: {"sha256": digest.hexdigest(), "bytes": len(header) + len(data)}}
 
