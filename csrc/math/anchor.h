@@ -1,5 +1,5 @@
-// A coefficient in coordinates relative to its source c0: its value is c0 exp(eta + i delta), with |delta| <= pi and
-// |eta| <= 1. Steps change delta and eta.
+// A coefficient in the persistent regime, where steps add up. Its value is c0 exp(eta + i delta): c0 is the coefficient
+// of the source, delta the total change of its phase, and eta that of its log amplitude. |delta| <= pi and |eta| <= 1.
 #pragma once
 
 #include <limits>
@@ -8,19 +8,18 @@
 
 namespace steerlens {
 
-// Values that are computed once for each coefficient and step. `amplitude` is eta with the polar rule, and exp(eta), the
-// amplitude relative to |c0|, with the complex rule.
+// Values that are computed once for each coefficient and step.
 template <typename T>
 struct AnchoredCoefficient {
   Cplx<T> source;  // c0
-  T phase, amplitude;
+  T phase;         // delta
+  T amplitude;  // eta with the polar rule; exp(eta) with the complex rule, which adds to amplitudes
   T phase_step, amplitude_step;
 };
 
-// log(x) for x from 1/e to e.
+// log(x) for x from 1/e to e, by the series of log(x) = 2 artanh(s).
 template <typename T>
 SL_FN T log_near_1(T x) {
-  // log(x) = 2 artanh(s). Terms of the series below 1e-8 (1e-17 in float64) of the sum are left out.
   constexpr int kTerms = sizeof(T) == 4 ? 11 : 25;
   const T s = (x - T(1)) / (x + T(1)), square = s * s;
   T sum = T(0);
@@ -28,7 +27,7 @@ SL_FN T log_near_1(T x) {
   return T(2) * s * sum;
 }
 
-// Moves the phase, the amplitude or both of a coefficient, whichever the Extrapolation E moves.
+// Moves the phase, the amplitude or both, as the Extrapolation E does.
 template <typename E>
 struct AnchoredMove {
   static constexpr bool kMovesPhase = E::kMovesPhase, kMovesAmplitude = E::kMovesAmplitude;
@@ -42,8 +41,8 @@ struct AnchoredMove {
     return clamped(std::fma(factor, p.phase_step, p.phase), -kLimit, kLimit);
   }
 
-  // Returns `amplitude` after a step. A relative amplitude without a step keeps its value exactly: clamping could change
-  // it, since the limits are rounded.
+  // Returns `amplitude` after a step. Without a step, it is not clamped, since that could change it: the limits are
+  // rounded.
   template <typename T>
   SL_FN static T moved_amplitude(const AnchoredCoefficient<T>& p, T factor) {
     const T moved = std::fma(factor, p.amplitude_step, p.amplitude);
@@ -79,7 +78,7 @@ struct AnchoredMove {
     return gain(p, amplitude_factor) * (p.source.re * turn.re - p.source.im * turn.im);
   }
 
-  // |d value / d f|^2 at f = 0, if both factors are f.
+  // |d value / d factor|^2 at factor 0.
   template <typename T>
   SL_FN static T squared_speed(const AnchoredCoefficient<T>& p) {
     const T square = p.source.re * p.source.re + p.source.im * p.source.im;
@@ -93,14 +92,14 @@ struct AnchoredMove {
     return speed;
   }
 
-  // Returns the value of `amplitude` for a given eta.
+  // Returns the value of `amplitude` for eta = `log_amplitude`.
   template <typename T>
   SL_FN static T amplitude_at(T log_amplitude) {
     if constexpr (!kRelativeAmplitude) return log_amplitude;
     return exp_of(log_amplitude) * T(1);
   }
 
-  // Returns eta after a step from eta = `log_amplitude`. Without a step, it keeps its value exactly.
+  // Returns eta after a step from eta = `log_amplitude`.
   template <typename T>
   SL_FN static T moved_log_amplitude(const AnchoredCoefficient<T>& p, T log_amplitude, T factor) {
     const T moved = moved_amplitude(p, factor);
@@ -108,14 +107,14 @@ struct AnchoredMove {
     return p.amplitude_step == T(0) ? log_amplitude : clamped(log_near_1(moved), T(-1), T(1));
   }
 
-  // Sets the steps of p from those that the op `step` computes for the present value of the coefficient.
+  // Sets the steps of p from those of the op `step` at the present value.
   template <typename T>
   SL_FN static void set_steps(AnchoredCoefficient<T>& p, PolarPair<T> step) {
     p.phase_step = step.phase;
     p.amplitude_step = step.amplitude;
     if constexpr (kRelativeAmplitude) {
       constexpr T kMax =
-          std::numeric_limits<T>::max();  // a factor of 0 times infinity would be NaN
+          std::numeric_limits<T>::max();  // clamped, since 0 times infinity would be NaN
       const T relative = clamped(step.amplitude / amplitude_of(p.source), -kMax, kMax);
       p.amplitude_step = step.amplitude == T(0) ? T(0) : relative;
     }

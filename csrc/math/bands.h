@@ -1,15 +1,15 @@
-// Maps indices between the spectrum of an image and the spectrum of a band. A band of h x w samples has the lowest h x w
-// frequencies of the image. The frequencies of n samples are the integers k with -n/2 < k <= n/2.
+// Maps indices between the spectrum of an image and the spectrum of a band, which has the lowest h x w frequencies of
+// the image. The frequencies of n samples are the integers k with -n/2 < k <= n/2, in FFT order.
 //
-// The spectrum of an image is a half spectrum [H, W/2+1] (of a real image) or a whole one [H, W]. The spectrum of a band
-// is stored in one of two layouts; bands of a whole spectrum use the full layout:
-//   half  w/2+1 columns, which are columns of the image's spectrum;
-//   full  w columns. Column c > w/2 has the negative frequency c - w. A half spectrum does not contain it: its value
-//         there is the conjugate of the value at (-ky, -kx).
-// Two real bands may be stored as a pair: orientations 2q and 2q+1 are the real and imaginary parts of one complex band.
-// Let m and m' be the masks of the two orientations. The spectrum of a real image times m + i m' has an inverse FFT whose
-// real part is the first band, and whose imaginary part is the second. The synthesis multiplies by m - i m' and sums over
-// all bands; the image is the real part of the inverse FFT of this sum.
+// The spectrum of an image has W columns (whole) or, for a real image, only the W/2+1 columns of frequencies that are
+// not negative (half). The spectrum of a band has one of two layouts:
+//   full  w columns. Column c > w/2 has the negative frequency c - w. A half spectrum lacks these frequencies; the values
+//         there are the conjugates of those at the opposite frequencies (-ky, -kx).
+//   half  w/2+1 columns, as in the image's half spectrum.
+//
+// Pairs: one complex FFT can transform two real bands, as the real and imaginary part of a complex band. With the masks
+// m and m' of two orientations, the inverse FFT of (m + i m') times the spectrum of a real image has these bands as its
+// parts. For the synthesis, the spectrum of the pair is multiplied by m - i m'.
 #pragma once
 
 #include "common.h"
@@ -19,19 +19,19 @@ namespace steerlens {
 // The number of bands that are stored for K orientations.
 SL_FN int64_t stored_bands(int64_t K, bool paired) { return paired ? pairs_of(K) : K; }
 
-// (first + i second) * value: applies the filter of a pair of real bands to one value of the spectrum.
+// (first + i second) * value, the filter of a pair.
 template <typename T>
 SL_FN Cplx<T> pair_filter(T first, T second, Cplx<T> value) {
   return {first * value.re - second * value.im, first * value.im + second * value.re};
 }
 
-// (first - i second) * value: applies the conjugate filter, that of the synthesis.
+// (first - i second) * value, the filter of a pair in the synthesis.
 template <typename T>
 SL_FN Cplx<T> conjugate_pair_filter(T first, T second, Cplx<T> value) {
   return pair_filter(first, -second, value);
 }
 
-// i^kPower (first - i second): the conjugate filter of a pair, times a power of i.
+// i^kPower (first - i second).
 template <int kPower, typename T>
 SL_FN Cplx<T> conjugate_filter_times_i(T first, T second) {
   if constexpr (kPower == 0) return {first, -second};
@@ -44,7 +44,7 @@ SL_FN int64_t signed_frequency(int64_t index, int64_t n) {
   return index <= n / 2 ? index : index - n;
 }
 
-// The row that holds frequency k in a spectrum of n rows, or -1 where it has none.
+// The row of frequency k in a spectrum of n rows, or -1 if there is none.
 SL_FN int64_t row_of_frequency(int64_t k, int64_t n) {
   if (2 * k > n || 2 * k <= -n) return -1;
   return k < 0 ? k + n : k;
@@ -60,10 +60,10 @@ SL_FN int64_t band_row(int64_t Y, int64_t h, int64_t H) {
   return row_of_frequency(signed_frequency(Y, H), h);
 }
 
-// The row that holds the negative of row Y's frequency.
+// The row with the opposite frequency of row Y.
 SL_FN int64_t opposite_row(int64_t Y, int64_t H) { return Y == 0 ? 0 : H - Y; }
 
-// The number of a band's columns with non-negative frequencies. They have the same index in the image's spectrum.
+// The number of columns with frequencies that are not negative. They have the same index in the image's spectrum.
 SL_FN int64_t direct_columns(int64_t w) { return w / 2 + 1; }
 
 // The column of a whole spectrum (W columns) that has the frequency of column x of a band in full layout (w columns).

@@ -1,5 +1,5 @@
-// Complex numbers and other definitions that all files of math/ use. Functions of math/ take scalars, not tensors, and
-// run on host and device.
+// Complex numbers and other definitions that all files of math/ use. The functions of math/ take scalars, and run on
+// host and device.
 #pragma once
 
 #include <cmath>
@@ -10,7 +10,7 @@
 
 namespace steerlens {
 
-// The number of pairs that n items make. If n is odd, the last item has no partner, but counts as a pair.
+// The number of pairs of n items. If n is odd, the last item is a pair of its own.
 SL_FN int64_t pairs_of(int64_t n) { return (n + 1) / 2; }
 
 // Conversion between a floating-point number and its bits.
@@ -74,7 +74,7 @@ SL_FN Cplx<T> selected(bool first, Cplx<T> a, Cplx<T> b) {
   return {first ? a.re : b.re, first ? a.im : b.im};
 }
 
-// i^power for a power of 0 to 3. A multiplication by this number is exact and needs no branch.
+// i^power, for a power of 0 to 3.
 template <typename T>
 SL_FN Cplx<T> power_of_i(int power) {
   return {T(power == 0) - T(power == 2), T(power == 1) - T(power == 3)};

@@ -1,7 +1,7 @@
 // The value of one coefficient in one frame, and its derivatives.
 //
-// A coefficient c has an amplitude |c| and a phase. In a frame, the phase is increased by the frame's phase factor times
-// the coefficient's phase step. The amplitude changes likewise, or by a factor with the polar rule.
+// In a frame, the phase of a coefficient is increased by (phase factor of the frame) * (phase step of the coefficient).
+// Its amplitude is increased likewise with the complex rule, and multiplied by exp(factor * step) with the polar rule.
 #pragma once
 
 #include "common.h"
@@ -20,7 +20,7 @@ struct Coefficient {
   T amplitude_step;
 };
 
-// The value in a frame is gain * base * rotation. Template arguments say whether phases and amplitudes move.
+// Computes the value in a frame: gain * base * rotation. The template arguments say what moves.
 template <bool kPhase, bool kAmplitude, Rule kRule>
 struct Extrapolation {
   static constexpr bool kMovesPhase = kPhase, kMovesAmplitude = kAmplitude;
@@ -46,19 +46,19 @@ struct Extrapolation {
     return {t.cos, t.sin};
   }
 
-  // The amplitude in the frame, divided by |base|. With the amplitude A and the factor a, it is max(A + a dA, 0) or, with
-  // the polar rule, exp(a dlogA).
+  // The amplitude in the frame, divided by |base|: max(A + a dA, 0) with the complex rule, exp(a dlogA) with the polar
+  // one.
   template <typename T>
   SL_FN static Gain<T> gain(const Coefficient<T>& p, T amplitude_factor) {
     if constexpr (!kAmplitude) return {T(1), T(1)};
     if constexpr (kRule == Rule::kPolar) return exp_of(amplitude_factor * p.amplitude_step);
     const T moved = p.amplitude + amplitude_factor * p.amplitude_step;
-    // 0, or NaN if the factor or the step is not finite. It is 0 if both are finite, but their product is -infinity.
+    // 0, or NaN if the factor or the step is not finite.
     const T zero = p.amplitude_step * (amplitude_factor - amplitude_factor);
     return {moved < T(0) ? zero : moved, T(1)};
   }
 
-  // |d value / d f|^2 at f = 0, if both factors are f.
+  // |d value / d factor|^2 at factor 0.
   template <typename T>
   SL_FN static T squared_speed(const Coefficient<T>& p) {
     const T square =

@@ -1,4 +1,4 @@
-// Parts of complex FFTs: the plan of a length, roots of unity, and small DFTs.
+// Parts of the complex FFTs on CUDA: the plan of a length, roots of unity, and small DFTs.
 #pragma once
 
 #include "trig.h"
@@ -7,12 +7,14 @@ namespace steerlens {
 
 constexpr int kMaxFftPasses = 6;  // enough for lengths up to 512
 
-// The passes of the Stockham algorithm (decimation in time), whose outputs are in order. A pass has a radix R. It combines
-// transforms of `span` samples (the product of the radices of earlier passes) into transforms of span * R samples.
+// The radices of the passes of the Stockham algorithm (decimation in time), whose outputs are in order.
 //
-// A pass has n / R groups of R samples. Let j = group % span. The inputs of a group are
-// x[group + k n / R] exp(-2 pi i j k / (span R)) for k = 0 ... R - 1, and its outputs are y[(group - j) R + j + k span].
-// Odd radices come first: neighbouring groups of the first pass then write at an odd distance, which avoids conflicts
+// A pass of radix R combines transforms of `span` samples into transforms of span * R samples; span is the product of
+// the radices of earlier passes. It has n / R groups of R samples. Let j = group % span. The inputs of a group are
+// x[group + k n / R] exp(-2 pi i j k / (span R)) for k = 0 ... R - 1, and its outputs are y[(group - j) R + j + k
+// span].
+//
+// Odd radices come first, so that neighbouring groups of the first pass write at an odd distance. This avoids conflicts
 // between the banks of a GPU's shared memory.
 struct FftPlan {
   int size = 1, passes = 0;
@@ -32,7 +34,7 @@ inline FftPlan make_fft_plan(int size) {
   return plan;
 }
 
-// exp(-2 pi i k / n) for 0 <= k < n < 2^22. Only the remainder beyond whole quarter turns is rounded.
+// exp(-2 pi i k / n) for 0 <= k < n < 2^22.
 SL_FN Cplx<float> root_of_unity(int k, int n) {
   const int quarters = (4 * k + n / 2) / n;
   const float remainder =

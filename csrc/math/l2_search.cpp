@@ -11,12 +11,12 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // log 2: without a bracket, the next factor is at most twice the one that proportional growth predicts.
 constexpr double kLogReach = 0.6931471805599453;
-constexpr double kMinShare = 1e-6;     // smaller rises count as no motion
+constexpr double kMinShare = 1e-6;     // smaller rises count as no change of the image
 constexpr double kMinProgress = 0.05;  // smaller decreases of the best gap count as no progress
 constexpr double kMinRise = 0.05;      // smaller rises may be rounding errors
-// Numbers of trials without progress after which the search ends, if the image has moved, and if it has not.
+// The search ends after this many trials without progress: if the image has changed, and if it has not.
 constexpr double kPatience = 10, kPatienceWithoutMotion = 3;
-// Distance of the last position from the end of the range, so that rounding cannot make a factor exceed the range.
+// Keeps the last position below the end of the range, so that rounding cannot make a factor exceed the range.
 constexpr double kRangeMargin = 1e-6;
 
 // The smaller value, or NaN if one of them is NaN.
@@ -95,7 +95,7 @@ void L2Search::update_progress(double rise) {
   }
 }
 
-// Keeps the three points with the smallest gaps.
+// Keeps the three trials with the smallest gaps.
 void L2Search::add_point(double rise) {
   int at = 0;
   while (at < 3 && !(gap(rise) < gap(rises[at]))) ++at;
@@ -112,8 +112,7 @@ void L2Search::update_results() {
   active = is_active();
 }
 
-// A search without a bracket ends if it makes no progress: phases have then wrapped around, and larger factors only add
-// noise.
+// Without a bracket, the search ends if it makes no progress: phases have wrapped around, and larger factors add noise.
 bool L2Search::is_active() const {
   const bool open = low < end && high - low > epsilon / 2;
   const double patience = has_moved() ? kPatience : kPatienceWithoutMotion;
@@ -125,8 +124,8 @@ bool L2Search::is_bracketed() const { return std::isfinite(low) && std::isfinite
 
 bool L2Search::has_moved() const { return largest > kMinRise; }
 
-// The next position: inside the bracket, or a bounded step beyond the only end that is known. `slow` says that the last
-// trial did not halve the smallest gap.
+// The next position: inside the bracket or, if only one end is known, a bounded step beyond it. `slow` says that the
+// last trial did not halve the smallest gap.
 double L2Search::next_position(bool slow) const {
   const double x = predicted();
   const bool inside = x > low && x < high && !slow;
@@ -134,9 +133,10 @@ double L2Search::next_position(bool slow) const {
   return std::isfinite(low) ? beyond_low(x) : below_high(x, inside);
 }
 
-// The position at which the rise should be 1; not finite without points. While the image moves in proportion to the
-// factor, log(factor / rise) is constant; beyond, it is smooth. It is interpolated as a function of the rise: by a
-// parabola for three points, a line for two, a constant for one.
+// The position at which the rise should be 1; not finite before the first trial.
+//
+// log(factor / rise) is constant while the image changes in proportion to the factor, and smooth beyond. It is
+// interpolated as a function of the rise: by a parabola for three trials, a line for two, a constant for one.
 double L2Search::predicted() const {
   const double first = (ratios[1] - ratios[0]) / (rises[1] - rises[0]);
   const double next = (ratios[2] - ratios[1]) / (rises[2] - rises[1]);
@@ -146,8 +146,8 @@ double L2Search::predicted() const {
   return std::isfinite(parabola) ? parabola : std::isfinite(line) ? line : ratios[0];
 }
 
-// The predicted position x if it is useful (`inside`), else that of regula falsi, moved so that the bracket shrinks by
-// at least a tenth.
+// The predicted position x if it is useful (`inside`). Otherwise that of regula falsi, moved so that the bracket
+// shrinks by at least a tenth.
 double L2Search::inside_bracket(double x, bool inside) const {
   if (inside) return x;
   const double share = (1 - low_rise) / (high_rise - low_rise);
@@ -166,7 +166,7 @@ double L2Search::below_high(double x, bool inside) const {
   return inside ? std::max(x, bound) : bound;
 }
 
-// If rises were proportional to factors: how far, in positions, the largest rise so far is from the target.
+// How far the largest rise so far is from the target, in positions, if rises were proportional to factors.
 double L2Search::room() const {
   return std::fabs(std::log(std::min(std::max(largest, kMinShare), 1 / kMinShare)));
 }

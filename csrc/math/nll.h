@@ -8,10 +8,11 @@
 
 namespace steerlens {
 
-// Writes the gradient with respect to the scores of one sample: softmax(scores) - onehot(target). For a class other than
-// the target, it is computed as its share among these classes times (1 - the target's probability). This is accurate
-// even if the target's probability rounds to 1. If a score is NaN, the whole gradient is NaN. The gradient with respect
-// to a score of -inf is 0.
+// Writes the gradient with respect to the scores of one sample: softmax(scores) - onehot(target).
+//
+// For a class other than the target, it is computed as (1 - the target's probability) * (the class's share of that),
+// which is accurate even if the target's probability rounds to 1. If a score is NaN, the whole gradient is NaN. For a
+// score of -inf, it is 0.
 template <typename T>
 void nll_gradient(const T* scores, int64_t classes, int64_t target, T* gradient) {
   constexpr double kLowest = std::numeric_limits<T>::lowest();
@@ -25,8 +26,7 @@ void nll_gradient(const T* scores, int64_t classes, int64_t target, T* gradient)
   for (int64_t i = 0; i < classes; ++i) largest = std::max(largest, other(i));
   for (int64_t i = 0; i < classes; ++i) total += std::exp(other(i) - largest);
   const double log_total = std::log(total);
-  // 1 - the target's probability. The gap is the difference between the target's score and the log of the sum of exp over
-  // the other scores.
+  // missing = 1 - the target's probability = 1 / (1 + exp(gap)), where gap = score - log(sum of exp(other scores)).
   const double gap = (static_cast<double>(scores[target]) - largest) - log_total;
   const double missing = gap > 0 ? std::exp(-gap) / (1 + std::exp(-gap)) : 1 / (1 + std::exp(gap));
   for (int64_t i = 0; i < classes; ++i) {

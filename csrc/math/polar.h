@@ -8,8 +8,8 @@ namespace steerlens {
 
 enum class Rule : int { kComplex = 0, kPolar = 1 };
 
-// Floating-point numbers whose bits are used as integers:
-//   kMinNormal  the smallest normal number; adding its bits to those of a number increments the exponent
+// The bits of some floating-point numbers, as integers:
+//   kMinNormal  the smallest normal number; it has the lowest bit of the exponent
 //   kLargest    the largest power of two whose reciprocal is normal
 //   kMask       infinity, which has all bits of the exponent
 template <typename T>
@@ -27,9 +27,9 @@ struct Exponents<double> {
                            kLargest = 2045 * kMinNormal;
 };
 
-// A complex number, divided by a power of two so that squares of its parts neither underflow nor overflow. The power is
-// the largest one that is not above the larger of |re| and |im|. It is computed from the bits as integers, which costs
-// less than comparing floats.
+// A complex number, divided by a power of two so that the squares of its parts neither underflow nor overflow. The
+// power of two is just below the larger of |re| and |im|. It is computed from their bits, which costs less than
+// comparing floats.
 template <typename T>
 struct Scaled {
   Cplx<T> c;               // the number times `scale`
@@ -60,7 +60,7 @@ SL_FN T amplitude_of(Cplx<T> c) {
 template <typename T>
 struct Polar {
   T amplitude;
-  T inverse, scale;   // the product of both is 1 / |c|; for subnormal |c| it would overflow
+  T inverse, scale;   // their product is 1 / |c|, which would overflow for subnormal |c|
   Cplx<T> direction;  // c / |c|
 };
 
@@ -74,8 +74,9 @@ SL_FN Polar<T> polar_of(Cplx<T> c) {
 }
 
 // x clamped to the finite numbers. NaN becomes the largest or the lowest finite number, depending on its sign bit.
-// Two minima of integers cost less than comparisons of floats: the signed one clamps positive numbers, whose bits are
-// larger than those of negative ones as signed integers; the unsigned one clamps negative numbers.
+//
+// Two minima of the bits cost less than comparisons of floats: that of signed integers clamps positive numbers, and
+// that of unsigned integers, where negative numbers are larger, clamps negative ones.
 template <typename T>
 SL_FN T saturated(T x) {
   using E = Exponents<T>;
@@ -87,9 +88,11 @@ SL_FN T saturated(T x) {
   return from_bits<T>(below < kMinFinite ? below : kMinFinite);
 }
 
-// The gradient with respect to c, from those with respect to |c| and arg c: c / |c| * (grad_amplitude +
-// i grad_phase / |c|), or 0 where c = 0. The quotient is saturated: if it were infinite, the product would be NaN where
-// a part of c / |c| is 0. If grad_phase itself is infinite or NaN, both parts are NaN.
+// The gradient with respect to c, from those with respect to |c| and arg c. It is 0 for c = 0, and otherwise
+// c / |c| * (grad_amplitude + i grad_phase / |c|).
+//
+// The quotient is saturated: if it were infinite, the product would be NaN where a part of c / |c| is 0. If grad_phase
+// itself is infinite or NaN, both parts are NaN.
 template <typename T>
 SL_FN Cplx<T> polar_split_grad(Polar<T> c, T grad_amplitude, T grad_phase) {
   const T turn = saturated((grad_phase * c.inverse) * c.scale);
@@ -133,8 +136,8 @@ SL_FN PolarPair<T> step_value(Cplx<T> c, G gradient, T eps, Rule rule, T& amplit
     const T zero = s.square - s.square;  // NaN if either part of c is infinite or NaN
     return {w.re + zero, w.im + zero};
   }
-  // `turned` has the angle of c' conj(c). It is computed as |c|^2 - eps G conj(c), since c - eps G would suffer from
-  // cancellation if the phase step is small. The factor 1/8 prevents overflow of the sum.
+  // `turned` has the angle of c' conj(c). It is computed as |c|^2 - eps G conj(c), so that small phase steps are
+  // accurate: c - eps G would lose digits. The factor 1/8 prevents overflow of the sum.
   const Cplx<T> scaled_step = ((T(-0.125) * eps) * gradient) * conj(s.c);
   // Adding 0 makes an imaginary part of -0 positive, so that an angle of half a turn is always +pi.
   const Cplx<T> turned = {std::fma(T(0.125) * s.square, s.inverse_scale, scaled_step.re),
@@ -143,7 +146,7 @@ SL_FN PolarPair<T> step_value(Cplx<T> c, G gradient, T eps, Rule rule, T& amplit
   return {amplitude_of(moved) - amplitude, angle_of(turned.im, turned.re)};
 }
 
-// The larger of two amplitudes, or `largest` if `a` is NaN.
+// The larger of two amplitudes; `largest` if `a` is NaN.
 template <typename T>
 SL_FN T larger_amplitude(T a, T largest) {
   return a > largest ? a : largest;
@@ -174,8 +177,8 @@ struct StepGrad {
   Cplx<T> c, gradient;
 };
 
-// The gradients of step_above with respect to c and G, with the threshold as a constant. If a coefficient does not move,
-// they are 0, even where the other values are NaN (a multiplication by 0 would not do this).
+// The gradients of step_above with respect to c and G; the threshold counts as a constant. They are 0 for a coefficient
+// that does not move, even if other values are NaN.
 template <typename T, typename G>
 SL_FN StepGrad<T> step_above_grad(Cplx<T> c, G gradient, T eps, Rule rule, T threshold,
                                   T grad_phase, T grad_amplitude) {

@@ -1,14 +1,14 @@
-// Elementary functions. Those in float32, and those in float64 on CPUs with FMA, have no branches, so that compilers
-// vectorise them. Elsewhere, those in float64 call libm.
+// Elementary functions without branches, so that compilers vectorise them. In float64, they need a CPU with FMA;
+// elsewhere libm is called.
 //
-// The coefficients of the float32 polynomials are minimax fits (by Lawson's iterated weighted least squares) for sin and
-// cos on |r| <= pi/4, atan on 0 <= q <= 1, and exp on |r| <= ln(2)/2. The error of each fit is below 1e-8.
+// The float32 polynomials are minimax fits (by Lawson's iterated weighted least squares) for sin and cos on |r| <=
+// pi/4, atan on 0 <= q <= 1, and exp on |r| <= ln(2)/2. The error of each fit is below 1e-8.
 #pragma once
 
 #include "common.h"
 
-// Without FMA instructions, fma() is a function of libm and often slow, so that libm's functions are faster than ours.
-// CUDA's need fewer registers; with ours, kernels would spill.
+// Without FMA instructions, fma() is a slow function of libm, so libm's sin, cos and exp are faster than ours. On CUDA,
+// they need fewer registers; with ours, kernels would spill.
 #if defined(__CUDACC__) || (!defined(__FMA__) && !defined(__ARM_FEATURE_FMA))
 #define STEERLENS_LIBM_FLOAT64
 #endif
@@ -39,8 +39,8 @@ SL_FN double signed_by_bit_1(double x, int64_t bits) {
   return from_bits<double>(static_cast<uint64_t>(bits_of(x)) ^ sign);
 }
 
-// An angle x as number * pi/2 + remainder. The remainder is meaningless for angles far beyond 1e6 rad (float32) or 1e15
-// rad (float64).
+// An angle as number * pi/2 + remainder. The remainder is meaningless far beyond 1e6 rad (float32) or 1e15 rad
+// (float64).
 template <typename T, typename Bits>
 struct QuarterTurns {
   Bits number;  // only its low-order bits are valid
@@ -97,11 +97,10 @@ SL_FN double magnitude(double x) { return fabs(x); }
 SL_FN float fused(float a, float b, float c) { return fmaf(a, b, c); }
 SL_FN double fused(double a, double b, double c) { return fma(a, b, c); }
 
-// sin and cos of an angle. If it is so large that the remainder is meaningless, `fallback` (0 or NaN) replaces the
-// remainder.
+// sin and cos of an angle. `fallback` (0 or NaN) replaces the remainder of an angle that is too large.
 template <typename T, typename Bits>
 SL_FN SinCos<T> sincos_of_turns(QuarterTurns<T, Bits> turns, T fallback) {
-  // For a huge angle the result is meaningless, too, but sin^2 + cos^2 = 1 still holds.
+  // For a huge angle the result is meaningless, but sin^2 + cos^2 = 1 still holds.
   const bool inside = magnitude(turns.remainder) < T(1);
   const SinCos<T> near_0 = sincos_near_0(inside ? turns.remainder : fallback);
   const bool odd = turns.number & 1;
@@ -109,8 +108,8 @@ SL_FN SinCos<T> sincos_of_turns(QuarterTurns<T, Bits> turns, T fallback) {
           signed_by_bit_1(odd ? near_0.sin : near_0.cos, turns.number + 1)};
 }
 
-// sin and cos of factor * angle. The rounding error of the product is added to the remainder. So the result is accurate
-// to 3e-7 rad in float32 for |product| < 1e6 rad, even if the factor is a thousand.
+// sin and cos of factor * angle. The rounding error of the product is added to the remainder, so that the result is
+// accurate to 3e-7 rad in float32, for products below 1e6 rad.
 template <typename T>
 SL_FN SinCos<T> sincos_product(T factor, T angle) {
   const T x = factor * angle;
@@ -159,8 +158,7 @@ SL_FN float angle_of(float y, float x) {
 // 2^k for an integer k in [-126, 127].
 SL_FN float power_of_two(int k) { return from_bits<float>((k + 127) << 23); }
 
-// exp(x) as a product of two factors. Where exp(x) would overflow or underflow, (value * first) * second may still be
-// representable.
+// exp(x) as a product of two factors. Even if exp(x) overflows or underflows, (value * first) * second may be correct.
 template <typename T>
 struct Gain {
   T first, second;
@@ -201,7 +199,8 @@ SL_FN double with_sign(double magnitude, double sign) {
                            (static_cast<uint64_t>(bits_of(sign)) & (uint64_t{1} << 63)));
 }
 
-// The polynomial, from msun, is for quotients up to 7/16. A larger one is replaced by the tangent of its angle minus pi/4.
+// The polynomial, from msun, is for quotients up to 7/16. A larger one is replaced by the tangent of its angle minus
+// pi/4.
 SL_FN double angle_of(double y, double x) {
   const double ax = fabs(x), ay = fabs(y);
   const bool steep = ay > ax;
