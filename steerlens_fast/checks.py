@@ -36,7 +36,7 @@ def is_int(value) -> bool:
 
 
 def check_int(name: str, value, minimum: int, maximum: int | None, reason: str = "") -> int:
-    """Return an int in [minimum, maximum]. ``reason`` says why these are the limits, for the error message."""
+    """Return an int in [minimum, maximum]. ``reason`` explains the limits in the error message."""
     if not is_int(value):
         raise TypeError(f"{name} must be an int, got {value!r}")
     value = index(value)
@@ -101,7 +101,7 @@ def check_options(name: str, options: Mapping, function, excluded: str) -> None:
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return the end of a message about an unknown word: the most similar known words, or "".
+    """Return the end of a message about an unknown word, which suggests similar known words.
 
     Examples
     --------
@@ -185,7 +185,7 @@ def check_bounds(bounds) -> tuple[float, float] | None:
 
 
 def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
-    """Return factors as a table [F, 1] or [F, N] for the N planes of an image.
+    """Return factors as a table [F, 1] or [F, N], for N image planes.
 
     The table has the image's device and dtype. Factors on the CPU must be finite. Factors on a GPU are not checked,
     since the CPU would have to wait for them.

@@ -1,4 +1,4 @@
-"""Imports optional packages when they are needed; if one is missing, the error names the command to install it."""
+"""Imports optional packages when they are needed."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ MISMATCH = re.compile(r"dtype|scalar type|Input type \(|same device|data type", 
 
 
 def module_of(model) -> Module | None:
-    """Return the module of a model, which is a module or one of its methods; None for a function."""
+    """Return the module of a model that is a module or one of its methods, else None."""
     owner = getattr(model, "__self__", model)
     return owner if isinstance(owner, Module) else None
 

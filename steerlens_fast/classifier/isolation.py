@@ -85,7 +85,7 @@ class ForkSafeLock:
             undo()
 
     def after_fork(self) -> None:
-        """In a forked child, free the lock and call the undo functions, unless this thread holds the lock."""
+        """Free the lock in a forked child, and call the undo functions."""
         if self._owner == get_ident():
             return  # this thread holds the lock, continues in the child, and will release it
         undo, self._undo = self._undo, []
@@ -223,7 +223,7 @@ class _GlobalGenerator:
         self._state = None
 
     def read(self):
-        """Return the state: the same object as in the last call if no number was drawn since."""
+        """Return the state: the same object as before if no number was drawn since."""
         memory = self._memory()
         if memory is None or memory != self._bytes:
             self._bytes, self._state = memory, self._read()
@@ -361,7 +361,8 @@ def _global_generators(devices: Iterable[torch.device]) -> Iterator[Accessors]:
 
 
 def _cuda_generator(device: torch.device) -> Accessors:
-    """Return the accessors of a GPU's generator. They do nothing in a forked child, which cannot use CUDA."""
+    """Return the accessors of a GPU's generator."""
+    # They do nothing in a forked child, which cannot use CUDA.
     process = os.getpid()
 
     def read() -> Tensor | None:

@@ -86,7 +86,7 @@ def shorten(names: Sequence) -> str:
 
 
 def _suggest_containing(value: str, names: list[str]) -> str:
-    """Return the end of a message: names that contain ``value`` as a word, in any case; "" if there are none.
+    """Return the end of a message that suggests names with the word ``value``; "" if there are none.
 
     Examples
     --------

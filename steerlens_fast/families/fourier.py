@@ -167,7 +167,7 @@ class _FourierStep:
         return cast(Tensor, moved_coordinates(self.spectra, (self.state, None), (self.phase, None), b, b, rule)[0])
 
     def advance(self, b: Tensor, a: Tensor) -> None:
-        """Move the phases in place by one step, with factors ``b`` [1, 1] or [1, n]. ``a`` is not used."""
+        """Move the phases in place by one step, with factors ``b`` [1, 1] or [1, n]."""
         cast(Tensor, self.state).copy_(self.moved(b))
 
     def frames(self, b: Tensor, a: Tensor) -> Tensor:

@@ -23,9 +23,9 @@ CHUNKS_PER_PIECE = 2
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PlaneMotion:
-    """A motion of images [..., H, W] that is rendered in tiles, so that the data of a tile fit the caches.
+    """A motion of images [..., H, W] that is rendered in tiles.
 
-    A tile consists of a few planes and a few frames.
+    A tile is a few frames of a few planes, so that its data fit the caches.
     """
 
     family: PlaneFamily

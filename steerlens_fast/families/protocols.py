@@ -93,7 +93,7 @@ class StepExtent:
 
 @runtime_checkable
 class SteppingMotion(Protocol):
-    """A motion with an op that takes a whole step, for morphs with a new gradient at each step."""
+    """A motion with an op that takes a whole step."""
 
     def take_step(self, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None) -> StepTaken | None:
         """Return the step, or None if the op does not support these images.

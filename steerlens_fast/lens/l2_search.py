@@ -147,7 +147,7 @@ def search_factors(
 
 
 def pieces_of(motion: Motion) -> Iterator[tuple[slice, Motion]]:
-    """Yield (slice of samples, piece of the motion), or the whole motion if it has no pieces."""
+    """Yield (slice of samples, piece) for each piece of a motion, which may be the whole motion."""
     return motion.pieces() if isinstance(motion, PiecewiseMotion) else iter([(slice(None), motion)])
 
 

@@ -470,5 +470,5 @@ class SteerableLens:
 
 
 def _family_text(family: Family) -> str:
-    """Return the repr of a family object, or its class if it has no repr of its own."""
+    """Return the repr of a family object, or the name of its class."""
     return type(family).__name__ if type(family).__repr__ is object.__repr__ else repr(family)

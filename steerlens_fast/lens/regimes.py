@@ -223,7 +223,10 @@ def _search_budgets(state: MorphState, piece: Motion, at: slice, range_end: Tens
 
 
 def _write_frames(out: Tensor, piece: Motion, b: Tensor, results: list[SearchResult], bounds: Bounds) -> None:
-    """Write a piece's frames at factors [F, n] to ``out``. The search has already rendered the last ones."""
+    """Write a piece's frames at factors [F, n] to ``out``.
+
+    The last frames are those that the search has rendered.
+    """
     count = len(b) - len(results)
     for f in chunks(count, FRAME_BLOCKS * out[0].numel() * out.itemsize, out.device):
         frames = check_frames(piece.render(b[f], None, bounds=bounds), piece, f.stop - f.start)
@@ -322,7 +325,10 @@ class _GradientSteps:
     def _by_op(
         self, step: Step, gradient: Tensor, range_end: Tensor | None, start: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None] | None:
-        """Take a step with one op; return (next image, phase factors, amplitude factors), or None without an op."""
+        """Take a step with one op, or return None if there is no such op.
+
+        Return (next image, phase factors, amplitude factors).
+        """
         state = self.state
         if not step_planes_supported(state.source):
             return None
@@ -345,9 +351,9 @@ class _GradientSteps:
     def _by_renders(
         self, step: Step, gradient: Tensor, range_end: Tensor | None, start: Tensor | None, moves: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Take a step with a render for each tried factor; return (next image, phase factors, amplitude factors).
+        """Take a step, with a render for each factor that is tried.
 
-        Samples that are not in ``moves`` [B] have factor 0.
+        Return (next image, phase factors, amplitude factors). Samples that are not in ``moves`` [B] have factor 0.
         """
         motion = self.position.motion_along(gradient)
         if range_end is None:

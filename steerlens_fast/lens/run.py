@@ -118,7 +118,7 @@ class MorphRun:
         return {"live": live, "persistent": persistent}[self.lens.regime](self.state, self.provider.gradient)
 
     def render(self) -> tuple[Tensor, Tensor]:
-        """Return all frames [F, B, C, H, W], in float32 or float64, and their distances [F, B]."""
+        """Return all frames [F, B, C, H, W] and their distances [F, B]."""
         source, count = self.state.source, 0
         distances, out = [], None
         for frames in self._blocks():
@@ -154,7 +154,10 @@ class MorphRun:
 
 
 def check_images(images, bounds: tuple[float, float] | None, color: str) -> Tensor:
-    """Check images [B, C, H, W] and return them. Values are not checked on a GPU, since this would wait for it."""
+    """Check images [B, C, H, W] and return them.
+
+    On a GPU, values are not checked, since this would wait for it.
+    """
     if not isinstance(images, Tensor):
         raise TypeError(f"images must be a torch.Tensor [B, C, H, W], got {type(images).__name__}")
     if not images.is_floating_point():

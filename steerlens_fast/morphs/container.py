@@ -348,7 +348,7 @@ class Morphs:
         return f"Morphs({'; '.join([', '.join([shape, *kind]), *names, *statistics])})"
 
     def _repr_html_(self) -> str | None:
-        """Return a strip and a slider for notebooks; None, so that the notebook shows repr(), if not possible."""
+        """Return a strip and a slider for notebooks; None to show repr() instead."""
         if self.frames.is_meta or not self.frames.numel() or self.frames.shape[2] not in (1, 3):
             return None
         from .html import morphs_html  # imports this module
@@ -360,9 +360,10 @@ class Morphs:
 
 
 def pair_names(m: Morphs) -> list[str]:
-    """Return the most frequent pairs of source and target, as one text such as "tabby -> lynx, cup -> bee (2)".
+    """Return text about the most frequent pairs of source and target, as a list of one text or none.
 
-    A number in brackets is the number of samples of a pair. The list is empty if classes have no names.
+    For example "tabby -> lynx, cup -> bee (2)", where 2 is the number of samples of the second pair. The list is empty
+    if classes have no names.
     """
     names = short_names(m.class_names)
     if names is None or m.frames.is_meta or not len(m):

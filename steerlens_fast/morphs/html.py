@@ -1,4 +1,7 @@
-"""Shows morphs in a notebook, as HTML with a strip and a slider over the frames. Needs the extra ``plot``."""
+"""Shows morphs in a notebook, as HTML with a strip and a slider over the frames.
+
+Needs the extra ``plot``.
+"""
 
 from __future__ import annotations
 

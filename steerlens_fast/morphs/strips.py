@@ -236,7 +236,10 @@ def strip_data(
     default: int | None,
     differences: bool = False,
 ) -> StripData:
-    """Make the data of the selected samples and frames. ``default`` is the number of frames if ``frames`` is None."""
+    """Make the data of the selected samples and frames.
+
+    ``default`` is the number of frames if ``frames`` is None.
+    """
     shown, at = _select(morphs, frames, samples, default)
     _check_names(class_names, shown)
     class_names = _names_to_show(class_names, shown)
@@ -319,7 +322,7 @@ def _predictions(morphs: Morphs, class_names: Names) -> list[list[str]]:
 
 
 def _state_name(number: int, target: list[int], morphs: Morphs, class_names: Names) -> str:
-    """Return the name of a class; for task "multilabel", the name of the label, with "not" if it is absent."""
+    """Return the name of a class or, for task "multilabel", of a label, with "not" if it is absent."""
     if morphs.settings.get("task") != "multilabel" or len(target) != 2:
         return _class_name(number, class_names)
     label = _class_name(target[1], class_names)
@@ -416,7 +419,7 @@ def _row_labels(data: StripData) -> list[str]:
 
 
 def _check_names(class_names: Names, morphs: Morphs) -> None:
-    """Check that names are a sequence with a name for each class, or a mapping, which may have fewer names."""
+    """Raise unless names are a mapping, or a sequence with a name for each class."""
     if class_names is None or isinstance(class_names, Mapping):
         return
     if isinstance(class_names, str) or not isinstance(class_names, Sequence):
@@ -444,7 +447,7 @@ def _headers(data: StripData) -> tuple[list[str], list[list[str]]]:
 
 
 def _header_numbers(data: StripData) -> tuple[list[str] | None, list[list[str]] | None]:
-    """Return the headers of the columns and the texts below the frames, as far as they show distances and factors.
+    """Return distances or factors as headers of the columns, and distances as texts below the frames.
 
     The headers are None if neither the distances nor the factors are equal in all rows. The texts are None if the
     headers show the distances.
@@ -461,9 +464,9 @@ def _header_numbers(data: StripData) -> tuple[list[str] | None, list[list[str]] 
 
 
 class _Numbers:
-    """A table [B, F] as text, in which values below 0.1 % of the largest value are 0.
+    """A table [B, F] of numbers as text.
 
-    ``same`` is whether all rows are equal within 0.5 %.
+    Values below 0.1 % of the largest value are 0. ``same`` is whether all rows are equal within 0.5 %.
     """
 
     def __init__(self, table: torch.Tensor | None):
@@ -477,7 +480,7 @@ class _Numbers:
 
 
 def _new_figure(shape: tuple[int, ...], names: list[str], captions: list[list[str]]) -> Figure:
-    """Return a figure whose size leaves no gaps between panels; ``shape`` is [rows, F, H, W, ...]."""
+    """Return a figure of a size without gaps between panels; ``shape`` is [rows, F, H, W, ...]."""
     tall = min(max(shape[2] / shape[3], 0.4), 2.5)  # height of a panel divided by its width
     widest = max(len(line) for name in names for line in name.split("\n"))
     max_lines = max(len(caption.split("\n")) for row in captions for caption in row)
@@ -498,7 +501,7 @@ def draw_panel(axes, picture: np.ndarray, caption: str = "", reached: bool = Fal
 
 
 def caption_style(reached: bool) -> dict[str, str]:
-    """Return matplotlib's options for the text below a frame, which is bold if the target is predicted."""
+    """Return matplotlib's options for the text below a frame."""
     return {"color": REACHED, "weight": "bold"} if reached else {"color": NOT_YET}
 
 
@@ -506,7 +509,10 @@ def caption_style(reached: bool) -> dict[str, str]:
 
 
 def tile(pictures: np.ndarray, captions: Sequence[str], reached: Sequence[bool]) -> Image:
-    """Return one image with n images, uint8 [n, H, W] or [n, H, W, 3], enlarged and with captions of two lines."""
+    """Arrange n images, uint8 [n, H, W] or [n, H, W, 3], in one image.
+
+    They are enlarged, and have captions of two lines.
+    """
     pil, drawing = require_extra("plot", "PIL.Image"), require_extra("plot", "PIL.ImageDraw")
     n, h, w = pictures.shape[:3]
     zoom = -(-SIDE // max(h, w))
@@ -539,7 +545,7 @@ def write_animation(pictures: Sequence[Image], file: BinaryIO, format: str) -> N
 
 
 def _with_palette(picture: Image) -> Image:
-    """Convert an RGB image to an adaptive palette of 256 colours with dithering; return a grey image unchanged."""
+    """Convert an RGB image to a palette of 256 colours; return a grey image unchanged."""
     if picture.mode == "L":
         return picture
     pil = require_extra("plot", "PIL.Image")

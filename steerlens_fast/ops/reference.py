@@ -21,7 +21,7 @@ def crop(spectrum: Tensor, h: int, w: int) -> Tensor:
 
 
 def pad(block: Tensor, H: int, W: int) -> Tensor:
-    """Return a spectrum [..., H, W] of zeros with the lowest frequencies ``block``. The adjoint of :func:`crop`."""
+    """Return a spectrum [..., H, W] with the lowest frequencies ``block``, and zeros. The adjoint of :func:`crop`."""
     h, w = block.shape[-2:]
     rows, columns = signed_frequencies(h) % H, signed_frequencies(w) % W
     full = block.new_zeros(*block.shape[:-2], H, W)
@@ -47,7 +47,7 @@ def nll_gradient(scores: Tensor, target: Tensor) -> Tensor:
 
 
 def pair(planes: Tensor, run: int) -> Tensor:
-    """Return pairs [R * ceil(run/2), ...], x_2p + i x_(2p+1), of the real parts x of planes [R * run, ...]."""
+    """Return pairs x_2p + i x_(2p+1) [R * ceil(run/2), ...] of the real parts x of planes [R * run, ...]."""
     planes = planes.real if planes.is_complex() else planes
     runs = planes.reshape(planes.shape[0] // max(run, 1), run, *planes.shape[1:])
     if run % 2:
@@ -150,7 +150,7 @@ def _ifft2(t: Tensor) -> Tensor:
 
 
 def _pair_orientations(bands: Tensor) -> Tensor:
-    """Return [N, ceil(K/2), h, w] complex: the real parts of bands 2q and 2q + 1 of [N, K, h, w] as one band."""
+    """Return the real parts of bands [N, K, h, w] in pairs, [N, ceil(K/2), h, w] complex."""
     N, K = bands.shape[:2]
     return pair(bands.flatten(0, 1), K).unflatten(0, (N, (K + 1) // 2))
 

@@ -157,7 +157,7 @@ def two_real_like(t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def is_plane_dtype(t: Tensor) -> bool:
-    """Return whether the ops on whole planes support a tensor's dtype: float32, and on CPUs also float64."""
+    """Return whether the ops on whole planes support a tensor's dtype."""
     real = real_dtype(t.dtype)
     has_float64 = t.device.type == "meta" or (t.device.type == "cpu" and native.SIMD_WIDTH > 0)
     return real == torch.float32 or (real == torch.float64 and has_float64)
@@ -173,7 +173,8 @@ def check_plane_dtype(name: str, t: Tensor) -> None:
 
 
 def dense(grad: Tensor) -> Tensor:
-    """Return a contiguous gradient. A stride of 0 needs a copy, although ``is_contiguous()`` can be True for it."""
+    """Return a contiguous gradient."""
+    # is_contiguous() can be True although a stride is 0, so such a gradient is copied.
     return grad.contiguous() if 0 not in grad.stride() else grad.clone(memory_format=torch.contiguous_format)
 
 

@@ -95,7 +95,7 @@ def _new_bands(bank: Bank, count: int, image: Tensor) -> list[Tensor]:
 
 
 def _store_bands(bank: Bank, part: Part, spectra: Tensor, out: Tensor) -> None:
-    """Write the bands of these spectra to ``out`` [n, K, h, w], if they are large a few at a time."""
+    """Write the bands of these spectra to ``out`` [n, K, h, w]."""
     K, h, w = bank.band_shape(part)
     if bank.paired:
         store(out, to_band(bank, part, spectra))

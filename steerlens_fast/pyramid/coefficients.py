@@ -58,7 +58,7 @@ class Coefficients:
         return replace(self, bands=tuple(None if b is None else function(b) for b in self.bands))
 
     def to(self, *args: Any, **kwargs: Any) -> Coefficients:
-        """Apply ``Tensor.to`` to all tensors. A real dtype stands for the complex dtype of its precision, too."""
+        """Apply ``Tensor.to`` to all tensors. For bands, a real dtype means its complex dtype."""
         return self.apply(lambda t: t.to(*_complex_args(t, args), **_complex_kwargs(t, kwargs)))
 
     def clone(self) -> Coefficients:

@@ -135,7 +135,7 @@ def direction_cosines(angle: Tensor, orientations: int) -> tuple[Tensor, Tensor]
 
 
 def angular_gain(order: int, orientations: int) -> float:
-    """Return sqrt(C), the factor with which the squares of the K angular filters add up to 1."""
+    """Return sqrt(C): with this factor, the squares of the K angular filters add up to 1."""
     log_c = 2 * order * math.log(2) + 2 * math.lgamma(order + 1) - math.lgamma(2 * order + 1)
     return math.sqrt(math.exp(log_c) / orientations)
 
@@ -154,15 +154,19 @@ def _make_band_filter(geometry: Geometry, scale: int) -> tuple[Tensor, Tensor]:
 
 
 def band_filter(geometry: Geometry, scale: int) -> Tensor:
-    """Return ``B_sk`` of scale s = ``scale`` for all k at the lowest h x w frequencies, [K, h, w]; 0 at DC and Nyquist.
+    """Return the filters ``B_sk`` [K, h, w] of a scale, at the h x w lowest frequencies.
 
-    It is that of a real kernel: its values at opposite frequencies are equal up to the sign (-1)^n.
+    They are 0 at DC and Nyquist. Values at opposite frequencies are equal up to the sign (-1)^n, since the filters have
+    real kernels.
     """
     return _band_filter(geometry, scale)[0]
 
 
 def analytic_weight(geometry: Geometry, scale: int) -> Tensor:
-    """Return the factor [K, h, w] that makes bands analytic: 2 where cos(theta - pi k / K) > 0, 0 where it is < 0."""
+    """Return the factors [K, h, w] that make bands analytic.
+
+    They are 2 where cos(theta - pi k / K) is positive, and 0 where it is negative.
+    """
     return _band_filter(geometry, scale)[1]
 
 
@@ -173,7 +177,7 @@ def highpass_filter(geometry: Geometry) -> Tensor:
 
 
 def lowpass_filter(geometry: Geometry) -> Tensor:
-    """Return ``R_lo`` at the lowest h_J x w_J frequencies, those of the low-pass residual."""
+    """Return ``R_lo`` at the h_J x w_J frequencies of the low-pass residual."""
     return CACHE.get(geometry, "lowpass", lambda: _make_lowpass_filter(geometry), original=True)
 
 

@@ -1,4 +1,4 @@
-"""The parts of a bank, and their masks: the filters of :mod:`.filters`, times all constants of the transform.
+"""The masks of a bank: the filters of :mod:`.filters`, times all constants of the transform.
 
 Masks are computed in float64, converted to the precision and the device of the data, and cached.
 """
@@ -23,7 +23,7 @@ HIGHPASS, LOWPASS = "highpass", "lowpass"
 
 
 class Part(NamedTuple):
-    """One group of bands: a scale (by number) or a residual (by name), and its orientations (None for all)."""
+    """A group of bands: a scale (a number) or residual (a name), and its orientations (None for all)."""
 
     name: int | str
     orientations: tuple[int, ...] | None = None
@@ -82,7 +82,7 @@ def full_residual_mask(geometry: Geometry, parts: tuple[Part, ...]) -> Tensor:
 
 
 def _halved_for_half_spectrum(mask: Tensor, w: int, W: int) -> Tensor:
-    """Halve all columns of a mask but DC and Nyquist, for a merge into a half spectrum.
+    """Halve all columns of a mask but DC and Nyquist, for merges into half spectra.
 
     The merge adds the conjugates of values at negative frequencies to the values at the opposite frequencies. This sum
     is twice the spectrum of the real image. The columns DC and Nyquist contain their own opposite frequencies, and

@@ -162,7 +162,7 @@ def _limit(values: Tensor) -> float:
 
 
 class _Painter:
-    """Draws bands, residuals and colour bars; ``aspect`` is the height of a panel divided by its width."""
+    """Draws bands, residuals and colour bars. ``aspect`` is a panel's height divided by its width."""
 
     def __init__(self, figure, aspect: float):
         colors = require_extra("plot", "matplotlib.colors")
@@ -172,7 +172,7 @@ class _Painter:
         self.hues = colors.ListedColormap(_hue_circle().numpy(), name="phase")
 
     def draw_bands(self, panels, band: Tensor | None, show: str):
-        """Draw the orientations of one scale [K, h, w]; return the artist that its colour bar describes."""
+        """Draw the orientations of one scale [K, h, w]; return what its colour bar describes."""
         if band is None:
             for axes in panels:
                 self._absent(axes)

@@ -11,7 +11,7 @@ from .filters import Geometry
 
 
 def analyze(image: Tensor, geometry: Geometry) -> tuple[Tensor, list[Tensor], Tensor]:
-    """Return (highpass [..., H, W], bands [..., K, h_s, w_s], lowpass [..., h_J, w_J]) of images [..., H, W]."""
+    """Return the high-pass, the bands [..., K, h_s, w_s] and the low-pass of images [..., H, W]."""
     X = torch.fft.fft2(image)
     to = lambda mask: mask.to(image.device, image.dtype)
     bands = []

@@ -50,11 +50,11 @@ def whole_spectrum(planes: Tensor) -> Tensor:
 
 
 def split_into_band_spectra(bank: Bank, spectrum: Tensor) -> Iterator[tuple[Part, Tensor]]:
-    """Yield each part with the spectra of its bands. References to earlier spectra are dropped, to free memory."""
+    """Yield each part with the spectra of its bands."""
     masks = bank.masks(spectrum, merging=False)
     spectra = ops.split_bands(spectrum, masks, bank.split_i_powers, bank.widths, bank.geometry.shape[1], bank.paired)
     for part in bank.parts:
-        first, *spectra = spectra
+        first, *spectra = spectra  # drops the reference to the part before, to free memory
         yield part, first
 
 
