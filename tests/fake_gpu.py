@@ -25,7 +25,7 @@ GPU = torch.device("cuda", 0)
 class OnGpu(Tensor):
     """A tensor that reports a GPU as its device.
 
-    ``_held`` is the CPU tensor with its values.
+    ``_on_cpu`` is the CPU tensor with its values.
     """
 
     @staticmethod
@@ -34,7 +34,7 @@ class OnGpu(Tensor):
         return Tensor._make_wrapper_subclass(cls, real.shape, device="meta", **layout)
 
     def __init__(self, real: Tensor):
-        self._held = real
+        self._on_cpu = real
 
     device, is_cuda = GPU, True  # only in Python; for C++ code it is a meta tensor, which needs no GPU
     __torch_function__ = torch._C._disabled_torch_function_impl
@@ -69,8 +69,8 @@ def run(function, args, kwargs):
     there = [t for t in tree_iter((args, kwargs)) if isinstance(t, OnGpu)]
     device = kwargs.get("device")
     to = None if device is None else torch.device(device).type
-    known = {id(t._held): t for t in there}
-    real = lambda t: t._held if isinstance(t, OnGpu) else "cpu" if isinstance(t, torch.device) else t
+    known = {id(t._on_cpu): t for t in there}
+    real = lambda t: t._on_cpu if isinstance(t, OnGpu) else "cpu" if isinstance(t, torch.device) else t
     out = function(*tree_map(real, args), **tree_map(real, kwargs))
     if not there and to != "cuda" or to == "cpu":
         return out

@@ -105,12 +105,12 @@ class NoisyEverywhere(Classifier):
 
     def __init__(self):
         super().__init__()
-        self.own = np.random.default_rng(0)
+        self.generator = np.random.default_rng(0)
         with torch.no_grad():
             self.layers[1].bias += random.random() + np.random.rand()
 
     def forward(self, images):
-        noise = self.own.normal(size=images.shape) * random.random() + np.random.randn(*images.shape)
+        noise = self.generator.normal(size=images.shape) * random.random() + np.random.randn(*images.shape)
         return super().forward(images + 0.05 * torch.from_numpy(noise).to(images))
 
 

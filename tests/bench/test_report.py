@@ -170,6 +170,7 @@ def test_pictures_of_growth_are_reproducible(tmp_path):
     assert first.read_bytes() == before  # the same numbers, the same bytes
 
 
+# (command line, words in the message)
 WRONG_LINES = [
     (["profiling.py", "analysis", "8x3"], "must be like 8x3x224x224 (batch, channels, height, width), got '8x3'"),
     (["profiling.py", "analysis", "--rounds", "0"], "rounds"),

@@ -654,6 +654,7 @@ def test_models_that_cannot_be_called(bad, word):
             Classifier(network(), bad)
 
 
+# (type of the exception, model, words in the message)
 MODELS_THAT_RETURN_NO_SCORES = [
     (TypeError, lambda x: None, [r"\[N, classes", "NoneType"]),
     (TypeError, lambda x: "cat", ["logits", "str"]),

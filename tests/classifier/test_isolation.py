@@ -175,7 +175,7 @@ if not child:
     same &= torch.equal(lens.morph(images, 1, factors=1.0).frames, expected)
     os._exit(0 if same and model.calls.item() == 0 else 7)
 status = os.waitpid(child, 0)[1]
-isolation.FORK_SECONDS = 3600.0  # no fork waits for the same call again
+isolation.FORK_SECONDS = 3600.0  # a fork that waited for the same call again would hang the test
 if not os.fork():
     os._exit(0)
 os.wait()

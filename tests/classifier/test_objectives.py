@@ -40,6 +40,7 @@ def selected(outputs, target):
 # --- The grammar
 
 
+# (shape of the outputs, target)
 GRAMMAR = [
     (FLAT, 3),
     (FLAT, np.int64(3).item()),
@@ -75,6 +76,7 @@ def test_targets_select_the_outputs_that_captum_selects():
         check_targets_select_what_captum_selects(shape, target)
 
 
+# (target, the same as an int or a list of ints)
 INTEGERS_OF_EVERY_TYPE_ARE_TARGETS = [
     (np.int64(3), 3),
     (np.uint8(3), 3),
@@ -245,6 +247,7 @@ def test_bad_sample_leaves_the_others_unchanged(objective):
 INF = float("inf")
 
 
+# (scores, loss, gradient)
 NLL_IS_ACCURATE_AT_EVERY_PROBABILITY = [
     ([0.0, 0.0, 0.0], 1.0986122886681098, [-2 / 3, 1 / 3, 1 / 3]),
     (
@@ -361,6 +364,7 @@ def test_targets_go_where_the_outputs_are(device):
 # --- Bad input
 
 
+# (type of the exception, target, words in the message)
 BAD_TARGETS_BEFORE_THE_MODEL_RUNS = [
     (TypeError, True, ["True"]),
     (TypeError, np.True_, ["True"]),
@@ -409,6 +413,7 @@ def test_bad_targets_raise_before_the_model_runs():
         check_bad_targets_before_the_model_runs(kind, target, words)
 
 
+# (shape, target, words in the message)
 TARGETS_UNLIKE_THE_OUTPUTS = [
     (FLAT, 10, ["0 to 9", "10"]),
     (FLAT, -1, ["0 to 9", "-1"]),
@@ -463,6 +468,7 @@ def test_logit_of_a_binary_model_is_its_output():
     assert losses.tolist() == [-3.0, -1.0]
 
 
+# (type of the exception, objective, words in the message)
 OBJECTIVES_WITHOUT_A_LOSS_PER_SAMPLE = [
     (ValueError, F.cross_entropy, [r"\[4\]", r"\[\]"]),
     (ValueError, lambda o, t: o, [r"\[4\]", r"\[4, 10\]"]),

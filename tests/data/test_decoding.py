@@ -207,6 +207,7 @@ def test_half_precision_pixels_are_rounded():
         assert np.asarray(decode(levels.to(dtype), mode="L")).ravel().tolist() == [0, 64, 128, 255]
 
 
+# (data, part of the message)
 BAD_ARRAYS = [
     (np.full((4, 4), 1.5), "in \\[0, 1\\], got 1.5 to 1.5"),
     (np.full((4, 4), -0.1), "in \\[0, 1\\]"),
@@ -367,6 +368,7 @@ def test_torchcodec_that_cannot_be_used_is_an_error(monkeypatch):
     assert error.value.code == 2
 
 
+# (height, width)
 SIZES = [(375, 500), (500, 375), (64, 64), (33, 97), (1, 1), (10, 37), (300, 301), (7, 90)]
 
 

@@ -353,6 +353,7 @@ def test_tables_have_labels_and_targets(tmp_path, name):
     assert table(*both) == ([(0, 1), (2, 0)], ["cat", "dog", "eel"])
 
 
+# (file name, content, part of the message)
 COLUMNS_OF_ONE_NAME_AND_OTHER_SEPARATORS = [
     ("t.csv", "path,target,target\na,1,2\n", "line 1: columns must differ, got 'target', 'target'"),
     ("t.csv", "path,label, Label\na,1,2\n", "line 1: columns must differ, got 'label', ' Label'"),
@@ -423,6 +424,7 @@ def test_table_names_files_that_are_not_utf8(tmp_path):
     assert source.read(next(source.listing())) == b"x"
 
 
+# (file name, content, part of the message)
 WRONG_TABLES = [
     ("t.csv", "", "line 1: columns of the header must include path .* got \\[\\]"),
     (
@@ -740,6 +742,7 @@ RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (12, 5, 7, 3), np.uint8)
 
 
+# (array, layout)
 ROWS_OF_ARRAYS_ARE_IMAGES = [
     (BYTES, "NHWC"),
     (BYTES[..., :1], "NHWC"),
@@ -823,6 +826,7 @@ def test_large_array_is_not_loaded(tmp_path):
     assert not source.read(item).any() and source.description["items"] == 1 << 22
 
 
+# (array, part of the message)
 WRONG_ARRAYS = [
     (np.zeros((3, 4, 5, 4), np.uint8), r"with C 1 or 3, got \[3, 4, 5, 4\]"),
     (np.zeros((3, 4, 8, 8), np.uint8), r"with C 1 or 3, got \[3, 4, 8, 8\]"),
@@ -1005,7 +1009,7 @@ def test_data_sets_without_targets_and_with_bad_ones():
             source.read_with_label(item)
         reasons.append(error.value.reason)
     assert reasons == ["bad-label"] * len(wrong) + ["unreadable"] * 2
-    assert source.read(items[len(without)]) is image  # the image is good, whatever its target
+    assert source.read(items[len(without)]) is image  # the image can be read, although its label cannot
 
 
 def test_labels_of_items_must_be_classes_of_the_data_set():

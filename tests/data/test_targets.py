@@ -210,6 +210,7 @@ def test_placeholders_get_class_0_and_leave_the_others_unchanged():
 
 # --- Bad input ---
 
+# {what is wrong: (target, *words in the message)}
 BAD = {
     "unknown name": ("owl", "'owl'", "'cat', 'dog', 'eel', 'fox'", "runner-up"),
     "almost a rank": ("runner_up", "'runner_up'; did you mean 'runner-up'?"),
@@ -289,6 +290,7 @@ def test_names_are_checked_before_the_first_item_is_taken():
             parse_target(value).resolve(never(), NAMES)
 
 
+# {what is wrong: (content of the file, *words in the message)}
 BAD_CSV = {
     "no header": ("a/1,3\n", "['a/1', '3']"),
     "empty": ("", "[]"),

@@ -71,7 +71,9 @@ def test_files_exist_and_decode(short):
             picture.load()
             if path.suffix == ".gif":
                 assert picture.n_frames == 2 * SHORT["frames"] - 2  # forward and back
-                assert picture.width >= 3 * 32 * 4 and picture.info["loop"] == 0  # three families; repeats forever
+                assert (
+                    picture.width >= 3 * 32 * 4 and picture.info["loop"] == 0
+                )  # three families side by side; the animation repeats forever
             else:
                 assert min(picture.size) > 300
 
@@ -166,6 +168,7 @@ def test_full_demo_morphs_a_3_into_an_8(tmp_path):
 # --- Errors ----------------------------------------------------------------------------------------------------------
 
 
+# (arguments, type of the exception, part of the message)
 BAD_ARGUMENTS = [
     ({"pairs": []}, ValueError, "pairs must be"),
     ({"pairs": [(3, 3)]}, ValueError, "pairs must be .* two different digits"),
@@ -258,6 +261,7 @@ def test_unwritable_directory_is_an_error(tmp_path, capsys):
     assert f"cannot write to {tmp_path / 'file'}" in capsys.readouterr().err
 
 
+# (command line, part of the message)
 USAGE_ERRORS = [
     (["demo", "--pairs", "3-8"], "expected digits like 3:8,7:2, got '3-8'"),
     (["demo", "--pairs", "3:3"], "source and target must differ"),

@@ -229,6 +229,7 @@ def test_probes_accept_the_options_of_the_lens():
     assert result.advantage.shape == (2, 1, 6)
 
 
+# (changed arguments, part of the message)
 BAD_PROBES = [
     ({"family": "wavelet"}, "family must be one of"),
     ({"max_l2": 0.0}, "max_l2 must be finite and above 0"),

@@ -120,7 +120,7 @@ def test_what_the_target_leaves_out_counts_up_to_the_last_source(tmp_path):
     labels = predicted()
     data = dataset(labels=labels)
     data.labels = labels
-    first = labels[-1]  # what comes before the first image of this class is dropped
+    first = labels[-1]  # images before the first one of this class are dropped
     sources = run(tmp_path, data, judges={}, target={first: (first + 1) % 3}, sources=1, **QUICK).summary["sources"]
     assert sources["examined"] == counted(sources) == labels.index(first) + 1
 

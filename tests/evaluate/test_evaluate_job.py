@@ -411,6 +411,7 @@ def test_zero_gradient_does_not_affect_others(tmp_path):
     assert result.summary["budgets"][0]["attainment"]["common"] == 9
 
 
+# (changed arguments, part of the message)
 BAD_OPTIONS = [
     ({"families": []}, "families must name at least one"),
     ({"families": ["pixel", "pixel"]}, "families must be distinct"),

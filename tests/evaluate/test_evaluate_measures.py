@@ -48,6 +48,7 @@ def test_judges_are_unchanged():
     assert all(torch.equal(t, before[name]) for name, t in judge.state_dict().items())
 
 
+# (judges, target, part of the message)
 BAD_JUDGES = [
     ({}, torch.zeros(2, dtype=torch.int64), "judges must be a mapping"),
     ([linear()], torch.zeros(2, dtype=torch.int64), "judges must be a mapping"),
@@ -187,6 +188,7 @@ def test_intervals_of_differences_of_proportions():
     assert equal.value == 0 and -equal.low == equal.high == pytest.approx(1.959964 / 10)
 
 
+# (call, part of the message)
 BAD_STATISTICS = [
     ({"values": [1.0]}, "values must be a real tensor"),
     ({"values": torch.ones(2, 2)}, "values must be a real tensor"),

@@ -218,6 +218,7 @@ def test_order_of_families_has_intervals():
     assert warp["unclear"] == ["csp-joint > pixel"] and warp["intervals"]["pixel"] == [0.3, 1.2]
 
 
+# (changed arguments, reason)
 OTHER_OPTIONS = [
     ({"rule": "complex"}, "rule is complex, not polar"),
     ({"regime": "frozen"}, "regime is frozen, not persistent"),

@@ -219,6 +219,7 @@ def test_control_points_lie_on_the_border():
 # --- Bad input
 
 
+# (changed arguments, part of the message)
 BAD_INPUT = [
     ({"edit": torch.rand(2, 1, 16, 17)}, "edit must have the source's shape"),
     ({"edit": torch.rand(2, 1, 16, 16).double()}, "edit must have the source's dtype"),

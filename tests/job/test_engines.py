@@ -245,7 +245,7 @@ def test_ranks_write_the_same_bytes(world, data, expected, tmp_path, monkeypatch
         monkeypatch.setenv("RANK", str(number))
         assert run_here(tmp_path, engine="env", data=data) in (0, 3)
     assert digests(tmp_path) == expected and not temporaries(tmp_path) and main(["verify", str(tmp_path)]) == 0
-    assert run_here(tmp_path, engine="env", data=data) == 3  # one that is started again finds nothing to do
+    assert run_here(tmp_path, engine="env", data=data) == 3  # a rank that is started again has nothing to do
 
 
 @pytest.mark.slow
@@ -432,7 +432,7 @@ print(json.dumps(codes + [ray.is_initialized()]))
             kill(actors[0])
         stdout, stderr = job.communicate(timeout=PATIENCE)
     assert len(actors) == 2, stderr
-    output_lines = [line for line in stdout.splitlines() if line.startswith("[2")]  # among Ray's own
+    output_lines = [line for line in stdout.splitlines() if line.startswith("[2")]  # Ray prints other lines
     assert json.loads(output_lines[0]) == [2, 3, True], stderr
     failed = [json.loads(line) for line in (tmp_path / "two" / "failed.jsonl").read_text().splitlines()]
     assert "'nothing'" in stderr and [f["message"] for f in failed if f["status"] == "model-error"] == [

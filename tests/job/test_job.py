@@ -313,6 +313,7 @@ def test_resume_without_a_job_begins_one(data, job, tmp_path):
     assert digests(tmp_path) == digests(job)
 
 
+# (option, new value, old value in the message)
 RESUMING_WITH_ANOTHER_CONFIGURATION_IS_AN_ERROR = [
     ("frames", 5, "4"),
     ("max_l2", 3, "2.0"),
@@ -720,6 +721,7 @@ def test_model_that_raises_ends_the_job_with_its_error(data, tmp_path, monkeypat
     assert "Traceback" in log and "in _misbehave" in log
 
 
+# (options, words in the message)
 WRONG_USAGE_IS_AN_ERROR = [
     ({"target": "7"}, ["target", "7"]),
     ({"target": "zebra"}, ["target", "zebra"]),
@@ -822,6 +824,7 @@ def test_steps_and_distances_from_the_command_line(more, frames_, steps, data, t
     assert config["steps"] == steps and all(len(record["l2"]) == frames_ for record in records(tmp_path))
 
 
+# (changed arguments, words in the message)
 DISTANCES_AND_STEPS_THAT_DO_NOT_AGREE = [
     ({"steps": 5}, ["steps", "frozen"]),
     ({"steps": 1, "regime": "live"}, ["steps", "at least", "2"]),
@@ -897,6 +900,7 @@ def _truncated(folder: Path) -> Path:
     return path
 
 
+# (changed arguments, exit status, part of the message)
 ERRORS_HAVE_EXIT_CODES = [
     ({"frames": 1}, 2, "frames"),
     ({"engine": "spark"}, 2, "engine"),

@@ -284,6 +284,7 @@ def test_folder_that_cannot_be_replaced_is_kept(tmp_path, monkeypatch):
 
 # --- Full, or without write access -----------------------------------------------------------------------------------
 
+# (number of the error, exit status)
 ERRORS = [(errno.ENOSPC, 5), (errno.EDQUOT, 5), (errno.EROFS, 1), (errno.EACCES, 1), (errno.EIO, 1)]
 
 

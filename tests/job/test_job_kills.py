@@ -151,7 +151,7 @@ def test_ctrl_c_finishes_the_current_shards(workers, data, expected, tmp_path):
     all_ended(processes)
     assert done < len(markers(tmp_path)) < 23 and not temporaries(tmp_path)
     files = [path for path in (tmp_path / "shards").iterdir() if not path.name.endswith(".done.json")]
-    assert len(files) == 2 * len(markers(tmp_path))  # what has begun is done and marked
+    assert len(files) == 2 * len(markers(tmp_path))  # shards that have begun are finished and have a marker
     assert len(lines(tmp_path / "manifest.jsonl")) == 4 * len(markers(tmp_path))
     assert run_here(tmp_path, "--resume") == 0
     check_complete(tmp_path, expected)

@@ -195,6 +195,7 @@ def test_attributes_in_the_state_and_methods_are_ignored():
     assert (loaded.size, loaded.preprocessing, loaded.class_names) == (None, None, None)
 
 
+# (attributes, words in the message)
 BAD_ATTRIBUTES = [
     ({"class_names": "cat"}, ["class_names", "sequence of str", "'cat'"]),
     ({"class_names": [1, 2]}, ["class_names", "str", "got 1 for class 0"]),

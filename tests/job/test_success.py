@@ -22,6 +22,7 @@ def record(probability, predictions, *, source=0, target=1, label=None, status="
     return known | {"probability": probability, "predictions": predictions} | more
 
 
+# (record, answers to QUESTIONS, outcome)
 ANSWERS_OF_A_RECORD_ARE_RIGHT = [
     (record([0.1, 0.4, 0.8], [0, 0, 1]), (False, None, True, False, False), "reached"),
     (record([0.1, 0.4, 0.3], [0, 0, 2]), (False, None, False, False, True), "not-reached"),
@@ -30,7 +31,7 @@ ANSWERS_OF_A_RECORD_ARE_RIGHT = [
     (record([0.4, 0.4, 0.4], [0, 0, 0]), (False, None, False, False, False), "not-reached"),
     (record([0.9, 1.0, 0.99999], [0, 1, 1]), (False, None, True, False, False), "reached"),  # rounding
     (record([1e-6, 3e-7], [0, 0]), (False, None, False, True, True), "not-reached"),
-    # predicted already: no success, whatever becomes of it
+    # the target is predicted for the source, so the morph does not count as reached
     (record([0.8, 0.9, 1.0], [1, 1, 1], source=1, label=1), (True, False, None, False, False), "already-predicted"),
     (record([0.8, 0.5, 0.1], [1, 1, 0], source=1, label=0), (True, True, None, True, True), "already-predicted"),
     # not scored, or NaN
@@ -39,7 +40,7 @@ ANSWERS_OF_A_RECORD_ARE_RIGHT = [
     (record([0.1, None, 0.9], [0, None, 1]), (False, None, True, False, False), "reached"),
     (record([None, None, 0.9], [None, None, 1]), (False, None, True, None, None), "reached"),
     (record([0.8, None], [1, None], source=1), (True, None, None, None, None), "already-predicted"),
-    # the source is another frame than the first, or none
+    # the source is not the first frame, or is not among the frames
     (record([0.9, 0.5, 0.2], [1, 0, 0], factors=[-1.0, 0.0, 1.0]), (False, None, False, True, True), "not-reached"),
     (record([0.9, 0.5], [1, 0], factors=[1.0, 2.0]), (False, None, False, None, True), "not-reached"),
     (

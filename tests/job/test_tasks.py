@@ -92,6 +92,7 @@ def test_binary_model_has_classes_0_and_1(target):
 # --- Labels
 
 
+# (target, resolved)
 CASES = [
     (2, [[1, 2]] * N),
     (~2, [[0, 2]] * N),
@@ -211,6 +212,7 @@ class Endless:
         return self if self.same else Endless(False)
 
 
+# (output, words in the message)
 OUTPUTS_WITHOUT_SCORES = [
     (Mock(), ["Mock"]),
     (MagicMock(), ["MagicMock"]),
@@ -269,7 +271,7 @@ def test_images_are_cast_to_the_models_dtype(computed, preprocessing):
 
 @pytest.mark.parametrize("computed", [torch.float16, torch.bfloat16], ids=str)
 def test_saturated_gradient_survives_half_precision(computed):
-    """For float32 images, the gradient at the outputs is 1e-13; float16 numbers are not smaller than 6e-8."""
+    """The gradient at the outputs is about 1e-13, which is too small for float16, whose smallest number is 6e-8."""
     model = network(3)
     with torch.no_grad():
         model[3].bias[1] += 29
@@ -279,8 +281,8 @@ def test_saturated_gradient_survives_half_precision(computed):
     expected = Classifier(network_like(model, torch.float64)).gradient(x, losses)[0].double().flatten(1)
     assert (expected.norm(dim=1) < 1e-10).all() and (expected.norm(dim=1) > 1e-16).all()
     sizes = actual.norm(dim=1), expected.norm(dim=1)
-    assert ((actual * expected).sum(1) > 0.99 * sizes[0] * sizes[1]).all()  # one direction
-    assert ((sizes[0] / sizes[1]).log().abs() < 0.5).all()  # scores of 29 have a grain of 1/64, or 1/8
+    assert ((actual * expected).sum(1) > 0.99 * sizes[0] * sizes[1]).all()  # both have one direction
+    assert ((sizes[0] / sizes[1]).log().abs() < 0.5).all()  # scores near 29 are multiples of 1/64 or 1/8
 
 
 def network_like(model, dtype):

@@ -38,12 +38,12 @@ def _l2(motion, factor, bounds=(0, 1)):
 @pytest.mark.parametrize("family", list(_families()))
 def test_meets_the_budget(family):
     motion = _motion(family)
-    expected = torch.tensor([0.1, 1.0, 2.0, 4.0, 6.0])
-    factor, l2, attained = factor_at_l2(motion, expected)
+    budgets = torch.tensor([0.1, 1.0, 2.0, 4.0, 6.0])
+    factor, l2, attained = factor_at_l2(motion, budgets)
     assert factor.shape == l2.shape == attained.shape == (5,) and attained.dtype == torch.bool
     assert attained.all()
-    assert (l2 - expected).abs().max() <= TOLERANCE
-    # Rendered again, alone: the reported distance is the real one. 1e-5: float32 over 3072 pixels.
+    assert (l2 - budgets).abs().max() <= TOLERANCE
+    # The frames have the distances that the search reports. 1e-5 is the rounding error of float32 over 3072 pixels.
     assert (_l2(motion, factor) - l2).abs().max() < 1e-5
 
 
@@ -305,6 +305,7 @@ def test_results_are_float64_without_a_graph():
     assert (l2 - 1).abs().max() <= 1e-10
 
 
+# (arguments, type of the exception, part of the message)
 BAD_ARGUMENTS = [
     ({"max_l2": -1}, ValueError, "max_l2 must be finite and at least 0, got -1"),
     ({"max_l2": [0.0, 1.0, 2.0, 3.0, -1e-9]}, ValueError, "max_l2 must be finite and at least 0"),

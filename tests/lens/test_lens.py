@@ -613,6 +613,7 @@ def test_empty_batch_gives_empty_morphs(regime, options, target, color, family):
 # --- Bad input
 
 
+# (type of the exception, options, words in the message)
 BAD_OPTIONS = [
     (ValueError, {"family": "steerable"}, ["family", *NAMES, "steerable"]),
     (TypeError, {"family": 3}, ["family", "prepare", "3"]),
@@ -686,6 +687,7 @@ def altered(value):
     return x
 
 
+# (type of the exception, arguments, words in the message)
 BAD_ARGUMENTS_AND_CHANGE_NOTHING = [
     (ValueError, {"images": altered(1.0002)}, ["images", r"bounds \(0.0, 1.0\)", "preprocessing", "1.0002"]),
     (ValueError, {"images": altered(-0.5)}, ["images", "bounds", "-0.5 to "]),

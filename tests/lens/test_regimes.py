@@ -418,6 +418,7 @@ def test_frames_of_new_gradients_are_evenly_spaced_in_distance(data, digit_class
 # --- More steps than frames
 
 
+# (options, number of gradients)
 STEPS_ARE_THE_NUMBER_OF_GRADIENTS = [
     ({}, 11),
     ({"frames": 2}, 11),
@@ -638,7 +639,7 @@ def test_warning_counts_all_morphs_that_fell():
     x = torch.full((2, 1, 16, 16), 0.5)
     peaked = lambda t: torch.stack([torch.full_like(t[:, 0, 0, 0], -4.0), -(t - 0.7).square().sum((1, 2, 3))], 1)
     lens = SteerableLens(peaked, family="pixel", bounds=None)
-    shares = torch.tensor([[0.0, 0.5, 1.0], [0.5, 1.0, 0.9]])  # the second is on its way back
+    shares = torch.tensor([[0.0, 0.5, 1.0], [0.5, 1.0, 0.9]])  # the second morph turns back
     with pytest.warns(UserWarning, match="in 2 of 2 morphs, the last frame has a lower"):
         farthest = lens.morph(x, 1, max_l2=6.4).factors[:, -1:]
     with pytest.warns(UserWarning, match="in 2 of 2 morphs, the last frame has a lower"):

@@ -761,6 +761,7 @@ def test_every_process_gets_the_same_untrained_model(zoo, spec, weights):
 
 # --- Arguments ---
 
+# {what is wrong: (arguments, *words in the message)}
 BAD = {
     "unknown form": (dict(spec="resnet18"), "'resnet18'", "timm:NAME"),
     "empty": (dict(spec=""), "''"),

@@ -176,6 +176,7 @@ def test_int_index_keeps_the_batch(morphs):
     assert morphs[1].frames.data_ptr() == morphs.frames[1].data_ptr()  # a view
 
 
+# (index, numbers of the chosen samples)
 INDICES = [
     (slice(1, 3), [1, 2]),
     (slice(None, None, -2), [3, 1]),
@@ -206,6 +207,7 @@ def test_iteration_yields_one_sample_each(morphs):
     assert same(Morphs.cat(reversed(ones)), morphs[::-1])
 
 
+# (index, type of the exception, part of the message)
 BAD_INDEX = [
     (4, IndexError, "index must lie within the 4 samples, got 4"),
     (-5, IndexError, "got -5"),
@@ -242,6 +244,7 @@ def test_cat_compares_settings_as_json(morphs):
     assert len(Morphs.cat([morphs, other])) == 8
 
 
+# (changed arguments, type of the exception, part of the message)
 UNLIKE_MORPHS = [
     ({"f": 6}, ValueError, "morphs must agree in frames"),
     ({"size": (16, 12)}, ValueError, "morphs must agree in frames"),
@@ -315,6 +318,7 @@ def test_pickle_and_deepcopy_are_equal(morphs):
         assert same(pickle.loads(pickle.dumps(m)), m) and same(copy.deepcopy(m), m)
 
 
+# (changed arguments, part of the message)
 BAD_FIELDS = [
     ({"frames": torch.rand(4, 5, 12, 16)}, r"frames must be a tensor \[B, F, C, H, W\], got \[4, 5, 12, 16\]"),
     ({"frames": None}, "frames must be a tensor .* got NoneType"),

@@ -25,6 +25,7 @@ def pyramid(**options) -> SteerablePyramid:
 # --- The constructor
 
 
+# (type of the exception, options, words in the message)
 BAD_OPTIONS_OF_THE_CONSTRUCTOR = [
     (ValueError, {"image_shape": (7, 16)}, ["image_shape", r"\(8, 8\)", r"\(7, 16\)"]),
     (ValueError, {"image_shape": (16, 0)}, ["image_shape", r"\(16, 0\)"]),
@@ -70,6 +71,7 @@ def test_bad_options_of_the_constructor_raise():
 # --- Images
 
 
+# (type of the exception, bad value, words in the message)
 BAD_IMAGES = [
     (ValueError, torch.rand(20), [r"\[\.\.\., 16, 20\]", r"\[20\]"]),
     (ValueError, torch.tensor(1.0), [r"\[\.\.\., 16, 20\]", r"\[\]"]),
@@ -135,6 +137,7 @@ def test_pixel_images_of_one_dimension_raise():
 # --- Subsets
 
 
+# (type of the exception, bad value, words in the message)
 BAD_SCALES = [
     (ValueError, [2], ["0 to 1", "2"]),
     (ValueError, [-1], ["0 to 1", "-1"]),
@@ -158,6 +161,7 @@ def test_bad_scales_raise():
             CSPFamily(p, scales=bad)
 
 
+# (type of the exception, bad value, words in the message)
 BAD_ORIENTATIONS = [
     (ValueError, [4], ["0 to 3", "4"]),
     (ValueError, [1, 1], ["distinct", r"\[1, 1\]"]),
@@ -186,6 +190,7 @@ def good():
     return pyramid()(image(2, *SHAPE, dtype=torch.float32))
 
 
+# {what is wrong: (function that makes it, words in the message)}
 BAD_COEFFICIENTS = {
     "dict": (TypeError, lambda: good().to_plenoptic(), ["Coefficients", "OrderedDict"]),
     "other_size": (ValueError, lambda: SteerablePyramid((24, 20), height=2)(torch.rand(2, 24, 20)), [r"\[2, 16, 20\]"]),
@@ -256,6 +261,7 @@ def motion(kind="csp", **options):
     return family.prepare(*(torch.rand(2, 3, *SHAPE) for _ in range(2)))
 
 
+# (options, words in the message)
 BAD_OPTIONS_OF_A_FAMILY = [
     ({"edit": "colour"}, ["edit", "phase", "amplitude", "joint", "colour"]),
     ({"edit": None}, ["edit", "None"]),
@@ -279,6 +285,7 @@ def test_family_without_a_pyramid_raises():
         CSPFamily("complex")
 
 
+# (type of the exception, bad value, words in the message)
 BAD_FACTORS = [
     (ValueError, [0.0, NAN], ["finite", "nan"]),
     (ValueError, [INF], ["finite", "inf"]),

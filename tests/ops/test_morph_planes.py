@@ -151,7 +151,9 @@ def test_frames_are_clipped_and_nan_stays_in_its_plane():
     frames = RAW.morph_planes(*args)
     clean = frames[:, [0, 2]]
     assert clean.min() == 0.25 and clean.max() == 0.5
-    assert frames[0, 1].isnan().all() and frames[1, 1].isnan().sum() == 1  # the second is the plane itself
+    assert (
+        frames[0, 1].isnan().all() and frames[1, 1].isnan().sum() == 1
+    )  # frame 1 has factor 0: it is the plane itself
 
 
 @merged
@@ -358,6 +360,7 @@ def test_parallel_regions_are_few(frames):
 # --- Bad input
 
 
+# (changed arguments, part of the message)
 BAD_ARGUMENTS = [
     (dict(images=torch.rand(3, 32, 24).half()), "images must have dtype float32( or float64)?, got Half"),
     (dict(gradients=torch.rand(3, 32, 24).double()), "gradients must have dtype float32, got float64"),

@@ -211,6 +211,7 @@ NAMES = (
     "images gradients planes_per_sample base max_l2 tolerances range_ends shares analysis synthesis i_power edit rule "
     "complex_bands eps floor low high phase_cap phase_limit speed_share iterations"
 ).split()
+# (changed arguments, part of the message)
 BAD_ARGUMENTS = [
     (dict(images=torch.rand(6, 32, 28).half()), "images must have dtype float32 or float64, got Half"),
     (dict(planes_per_sample=4), "planes_per_sample must divide the number of planes, 6, got 4"),

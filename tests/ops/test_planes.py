@@ -98,7 +98,7 @@ CASES = {f"{name}-{form}": PlaneCase(s, f) for name, s in SHAPES.items() for for
 SPLITS = {label: case for label, case in CASES.items() if case.form != PAIRS}
 of_split = pytest.mark.parametrize("case", SPLITS.values(), ids=SPLITS)
 of_merge = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-# One form of most shapes: the derivative of each op is the other one.
+# Most shapes are tested in one form only. The derivative of each op is the other op.
 DERIVATIVES = {label: CASES[label] for i, label in enumerate(CASES) if i % 4 == 0 or label.startswith(("odd-", "1x6-"))}
 
 
@@ -433,6 +433,7 @@ def test_fft_tables_stay_valid_while_their_cache_overflows():
 # --- Bad input
 
 
+# (changed arguments, part of the message)
 BAD_ARGUMENTS_OF_SPLIT_PLANES = [
     (dict(forms=[1]), "i_powers and forms must have one entry for each of 3 filters, got 3 and 1"),
     (dict(filters=[torch.rand(4, 33, 24)] * 3), r"filters\[0\] must have shape \[K, h, w\] with h <= 32 and w <= 24"),
@@ -454,6 +455,7 @@ def test_bad_arguments_of_split_planes_raise():
             RAW.split_planes(**{**args, **change})
 
 
+# (changed arguments, part of the message)
 BAD_ARGUMENTS_OF_MERGE_PLANES = [
     (dict(bands=[]), "bands must hold one tensor for each of 3 filters, got 0"),
     (dict(height=2**62), "height must be 1 to"),

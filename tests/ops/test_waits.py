@@ -25,7 +25,7 @@ def test_operations_that_do_not_wait_are_not_recorded():
     x, mode = torch.arange(6.0).view(2, 3), FakeGpu()
     with mode:
         t = OnGpu(x)
-        assert t.device.type == "cuda" and torch.equal(((2 * t)[1:] + 1)._held, 2 * x[1:] + 1)
+        assert t.device.type == "cuda" and torch.equal(((2 * t)[1:] + 1)._on_cpu, 2 * x[1:] + 1)
         t[:1, :1] = 7
         t.to(torch.float64).clamp_(0, 1)
     assert not mode.waits
@@ -65,7 +65,7 @@ def test_pyramid_does_not_wait(synthesis, gpu_mode):
     with gpu_mode as mode:
         back = pyramid.synthesize(pyramid(OnGpu(x)))
     assert not mode.waits
-    assert_close(back._held, x, "reconstruction", absolute=True)
+    assert_close(back._on_cpu, x, "reconstruction", absolute=True)
 
 
 @merged
@@ -78,7 +78,7 @@ def test_morph_along_a_gradient_does_not_wait(synthesis, edit, gpu_mode):
     with gpu_mode as mode:
         frames = family.prepare(OnGpu(x), OnGpu(g)).render([0.5, 1.0, 2.0], bounds=(0, 1))
     assert not mode.waits
-    assert_close(frames._held, expected, "render")
+    assert_close(frames._on_cpu, expected, "render")
 
 
 @merged
@@ -95,9 +95,9 @@ def test_frozen_morph_by_the_lens_does_not_wait(family, target, color, gpu_mode)
         morphs = lens.morph(OnGpu(x), target, **options)
     assert not mode.waits
     assert morphs.frames.device.type == "cuda"
-    assert_close(morphs.frames._held, expected.frames, "render")
-    assert torch.equal(morphs.target._held, expected.target)
-    assert not morphs.status._held.any()
+    assert_close(morphs.frames._on_cpu, expected.frames, "render")
+    assert torch.equal(morphs.target._on_cpu, expected.target)
+    assert not morphs.status._on_cpu.any()
 
 
 @merged
@@ -109,7 +109,7 @@ def test_new_gradients_at_each_step_do_not_wait(regime, family, gpu_mode):
     with gpu_mode as mode:
         morphs = SteerableLens(Linear(OnGpu), family=family, regime=regime).morph(OnGpu(x), 3, **options)
     assert not mode.waits
-    assert_close(morphs.frames._held, expected.frames, "render")
+    assert_close(morphs.frames._on_cpu, expected.frames, "render")
 
 
 def test_budget_waits_once_per_render(gpu_mode):
@@ -123,9 +123,9 @@ def test_budget_waits_once_per_render(gpu_mode):
         object.__setattr__(piece, "render", lambda *a, **k: renders.append(1) or render(*a, **k))
         object.__setattr__(motion, "pieces", lambda: [(at, piece)])
         factor, l2, attained = factor_at_l2(motion, 2.0)
-    assert attained._held.all() and torch.equal(attained._held, expected[2])
+    assert attained._on_cpu.all() and torch.equal(attained._on_cpu, expected[2])
     assert 2 <= len(renders) and len(mode.waits) <= len(renders)
-    assert_close(factor._held, expected[0], "render")
+    assert_close(factor._on_cpu, expected[0], "render")
 
 
 def test_invalid_samples_get_a_status_without_a_wait(gpu_mode):
@@ -137,7 +137,7 @@ def test_invalid_samples_get_a_status_without_a_wait(gpu_mode):
         lens = SteerableLens(Linear(OnGpu), rule="polar")
         good, some = (lens.morph(OnGpu(t), 3, factors=2.0, frames=3) for t in (x, bad))
     assert not mode.waits
-    status = some.status._held.tolist()
+    status = some.status._on_cpu.tolist()
     assert [MorphStatus(s).reason for s in status] == [
         "",
         MorphStatus(5).reason,
@@ -145,8 +145,8 @@ def test_invalid_samples_get_a_status_without_a_wait(gpu_mode):
         "",
     ] and "bounds" in MorphStatus(5).reason
     for n in (0, 3):
-        assert torch.equal(some.frames._held[n], good.frames._held[n])
-    assert torch.equal(some.frames._held[2, 2], bad[2].clamp(0, 1)) and not some.l2._held[1:3].any()
+        assert torch.equal(some.frames._on_cpu[n], good.frames._on_cpu[n])
+    assert torch.equal(some.frames._on_cpu[2, 2], bad[2].clamp(0, 1)) and not some.l2._on_cpu[1:3].any()
 
 
 def test_factors_on_the_host_raise_while_a_graph_is_captured(gpu_mode, monkeypatch):

@@ -137,6 +137,7 @@ def test_pyplot_state_is_unchanged(coefficients):
     assert pyplot.get_fignums() == before
 
 
+# (arguments, type of the exception, part of the message)
 BAD_ARGUMENTS = [
     ({"show": "power"}, ValueError, "show must be one of"),
     ({"index": 2}, IndexError, r"index must lie within the leading dimensions \[2, 3\], got 2"),

@@ -157,14 +157,15 @@ UNSUPPORTED = {
     for cell in INSIDE
     if cell != "plain"
 }
-# Compiling and exporting take seconds: every part with dynamic sizes, plainly or backward; parts of each kind else.
+# Compiling and exporting take seconds. So every part is tested only with dynamic sizes, without derivatives or with a
+# backward. Other combinations are tested with one part of each kind.
 EVERY_PART = "plain", "backward"
 SOME_PARTS = "forward", "synthesize_adjoint", "render_pixel_bands", "render_csp_joint"
 
 
 def included(way, cell, name) -> bool:
     if way == "eager":
-        return False  # a test of its own
+        return False  # eager mode has a test of its own
     return name in SOME_PARTS or (way.endswith("dynamic") and cell in EVERY_PART)
 
 

@@ -151,7 +151,7 @@ def test_equal_answers_do_not_make_an_interval_without_width(form, tmp_path):
 def test_rater_is_counted_once(form, tmp_path):
     """The file with most answers counts; among equal ones, the latest."""
     late = rated(" anna ", ANNA | {"a0": ("second", 4)}, exported="2026-01-02")
-    other = rated("anna", ANNA, session="5a")  # began elsewhere, or another person
+    other = rated("anna", ANNA, session="5a")  # another browser, or another person
     files = write(tmp_path, rated("anna", {"a0": ("second", 1)}, session="17"), late | {"session": "17"}, other)
     result = tally(form, files)
     assert [(r["rater"], r["file"], r["answered"]) for r in result["raters"]] == [("anna", str(files[1]), 12)]
