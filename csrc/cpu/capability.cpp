@@ -36,9 +36,9 @@ Selection select_capability() {
   const char* const variable = std::getenv("STEERLENS_CPU_CAPABILITY");
   const std::string value = variable ? variable : "";
   if (value.empty()) return {supported};
-  const auto found = std::find(kNames.begin(), kNames.end(), value);
-  if (found == kNames.end()) return {CpuCapability::kDefault, value};
-  return {std::min(supported, static_cast<CpuCapability>(found - kNames.begin()))};
+  const auto name = std::find(kNames.begin(), kNames.end(), value);
+  if (name == kNames.end()) return {CpuCapability::kDefault, value};
+  return {std::min(supported, static_cast<CpuCapability>(name - kNames.begin()))};
 }
 
 // Selected once in a process.

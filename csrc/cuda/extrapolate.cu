@@ -21,8 +21,9 @@ class PlaneFactors {
   __device__ __forceinline__ void next(int64_t frame) {
     const int lane = static_cast<int>(frame % kWarp);
     if (lane == 0) {
-      const int64_t own = frame + threadIdx.x % kWarp;
-      const int64_t at = factor_index(args_, own < args_.frames ? own : frame, plane_);
+      const int64_t lane_frame = frame + threadIdx.x % kWarp;
+      const int64_t at =
+          factor_index(args_, lane_frame < args_.frames ? lane_frame : frame, plane_);
       phases_ = load_one(args_.phase_factors + at);
       amplitudes_ = load_one(args_.amplitude_factors + at);
     }

@@ -110,8 +110,8 @@ SL_FN void add_columns(const BandGroup<T>& g, int64_t n, int64_t y, int64_t x, i
   }
   for (; k < g.K; ++k, mask += area, band += area) {
     for (int64_t i = 0; i < size; ++i) {
-      const Cplx<T> one = factor * (mask[i] * band[i]);
-      out[i] = first ? one : out[i] + one;
+      const Cplx<T> product = factor * (mask[i] * band[i]);
+      out[i] = first ? product : out[i] + product;
     }
     first = false;
   }
@@ -147,8 +147,8 @@ SL_FN void add_pair_columns_times_i(const BandGroup<T>& g, const T* __restrict m
   for (; k < g.K; k += 2, mask += 2 * area, band += area, first = false)
     for (int64_t i = 0; i < size; ++i) {
       const T second = k + 1 < g.K ? mask[area + i] : T(0);
-      const Cplx<T> one = conjugate_filter_times_i<kPower>(mask[i], second) * band[i];
-      out[i] = first ? one : out[i] + one;
+      const Cplx<T> product = conjugate_filter_times_i<kPower>(mask[i], second) * band[i];
+      out[i] = first ? product : out[i] + product;
     }
 }
 

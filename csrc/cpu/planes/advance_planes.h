@@ -177,24 +177,26 @@ struct AdvanceSample {
     const MorphToL2Args<T>& limits = args.to_l2;
     const int64_t size = limits.sample_size();
     const double target = limits.max_l2[n], tolerance = limits.tolerances[n];
-    const double here = l2_between(position(n), source(n), size);
-    const L2Search found = run.search(
-        {target, tolerance, start(n), to_l2.max_factor(n), limits.range_ends[n]}, source(n), here);
+    const double distance_now = l2_between(position(n), source(n), size);
+    const L2Search result =
+        run.search({target, tolerance, start(n), to_l2.max_factor(n), limits.range_ends[n]},
+                   source(n), distance_now);
     // The length of a step that is perpendicular to the displacement so far.
-    const double perpendicular = std::sqrt(std::max(target * target - here * here, 0.0));
+    const double perpendicular =
+        std::sqrt(std::max(target * target - distance_now * distance_now, 0.0));
     const double longest = std::max(args.max_step_ratio * perpendicular, tolerance);
     const T b = run.drawn.phase;
     if (b > 0 && run.distance_from(position(n)) > longest)
       run.search({longest, tolerance, b / 2, b, limits.range_ends[n]}, position(n), 0);
-    return found.out_of_range != 0;
+    return result.out_of_range != 0;
   }
 
   // The first factor to try. If none is given, it is the right one for a linear motion.
   T start(int64_t n) const {
     using Limits = std::numeric_limits<T>;
-    const T given = args.starts[n];
-    return given > 0 ? clamped(given, Limits::min(), Limits::max())
-                     : to_l2.first_factor(n, args.to_l2.max_l2[n]);
+    const T first_factor = args.starts[n];
+    return first_factor > 0 ? clamped(first_factor, Limits::min(), Limits::max())
+                            : to_l2.first_factor(n, args.to_l2.max_l2[n]);
   }
 };
 

@@ -53,10 +53,13 @@ struct TaskCounts {
 template <typename T>
 class SharedExecutor {
  public:
-  // `own` is a workspace of this thread. If it is given, the thread runs large tasks as a whole, in this workspace.
+  // If `thread_workspace` is given, the thread runs large tasks as a whole, in this workspace.
   SharedExecutor(TaskCounts& counts, int64_t threads, FftScratch<T>& scratch,
-                 std::optional<Workspace<T>> own)
-      : counts_(counts), threads_(threads), scratch_(scratch), own_(own) {}
+                 std::optional<Workspace<T>> thread_workspace)
+      : counts_(counts),
+        threads_(threads),
+        scratch_(scratch),
+        thread_workspace_(thread_workspace) {}
 
   template <typename Task>
   void run(int64_t count, const Task& task) const {
@@ -72,9 +75,10 @@ class SharedExecutor {
 
   template <typename Task>
   void run_large(int64_t count, const Workspace<T>& workspace, const Task& task) const {
-    if (own_)
-      run(count,
-          [&](int64_t i, FftScratch<T>& scratch) { task(i, *own_, SerialExecutor<T>{scratch}); });
+    if (thread_workspace_)
+      run(count, [&](int64_t i, FftScratch<T>& scratch) {
+        task(i, *thread_workspace_, SerialExecutor<T>{scratch});
+      });
     else
       for (int64_t i = 0; i < count; ++i) task(i, workspace, *this);
   }
@@ -104,7 +108,7 @@ class SharedExecutor {
   TaskCounts& counts_;
   int64_t threads_;
   FftScratch<T>& scratch_;
-  std::optional<Workspace<T>> own_;
+  std::optional<Workspace<T>> thread_workspace_;
   mutable int64_t end_ = 0;  // the number of tasks in all stages so far
 };
 
@@ -173,15 +177,17 @@ template <typename T, typename Work>
 void share_items(const PlaneArgs<T>& args, const FftTables<T>& ffts, const Work& work,
                  const ItemNeeds& needs) {
   const int64_t threads = num_threads();
-  const bool own = !large_workspace(args, needs.extra);
-  const bool own_tasks = own && needs.large_tasks > 0 && divides_evenly(needs.large_tasks, threads);
-  const int64_t count = needs.count(args), whole = own ? count - count % threads : 0;
-  const WorkspaceMemory<T> memory(args, needs.extra, own ? threads : 1);
+  const bool workspace_per_thread = !large_workspace(args, needs.extra);
+  const bool large_tasks_in_own =
+      workspace_per_thread && needs.large_tasks > 0 && divides_evenly(needs.large_tasks, threads);
+  const int64_t count = needs.count(args),
+                whole = workspace_per_thread ? count - count % threads : 0;
+  const WorkspaceMemory<T> memory(args, needs.extra, workspace_per_thread ? threads : 1);
   TaskCounts counts;
   for_each_thread(threads, threads, kElementsPerTask, [&](int64_t thread, int64_t, int64_t) {
-    const Workspace<T> workspace = memory.of(own ? thread : 0);
+    const Workspace<T> workspace = memory.of(workspace_per_thread ? thread : 0);
     const SharedExecutor<T> executor(counts, threads, thread_scratch<T>(ffts.max_size()),
-                                     own_tasks ? std::optional(workspace) : std::nullopt);
+                                     large_tasks_in_own ? std::optional(workspace) : std::nullopt);
     executor.run(whole, [&](int64_t n, FftScratch<T>& scratch) {
       work(n, workspace, SerialExecutor<T>{scratch});
     });

@@ -55,8 +55,8 @@ std::shared_ptr<const FftTable<T>> fft_table(int64_t size) {
   static std::mutex mutex;
   static std::unordered_map<int64_t, std::shared_ptr<const FftTable<T>>> cache;
   const std::lock_guard<std::mutex> lock(mutex);
-  const auto found = cache.find(size);
-  if (found != cache.end()) return found->second;
+  const auto entry = cache.find(size);
+  if (entry != cache.end()) return entry->second;
   auto table = std::make_shared<const FftTable<T>>(make_table<T>(size));
   if (cache.size() >= kMaxCachedTables) cache.clear();
   cache.emplace(size, table);

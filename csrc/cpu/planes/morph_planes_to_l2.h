@@ -107,8 +107,8 @@ template <typename T>
 struct MorphToL2 {
   const MorphToL2Args<T>& args;
   const MorphParts<T>& parts;
-  FrameValues<T> tried, kept;  // how frames are written
-  double* tried_l2;            // [B, M, iterations]
+  FrameValues<T> trial_values, final_values;  // how frames are written
+  double* tried_l2;                           // [B, M, iterations]
 
   template <typename Executor>
   void sample(int64_t n, const Workspace<T>& workspace, const Executor& executor) const {
@@ -203,7 +203,8 @@ struct MorphToL2 {
     const T* image = args.image_of(n);
     const int64_t size = args.sample_size();
     const auto squares = [&](int64_t at) {
-      const Vec<T> value = load_vec(image + at, size - at), change = kept.clip(value) - value;
+      const Vec<T> value = load_vec(image + at, size - at),
+                   change = final_values.clip(value) - value;
       return change * change;
     };
     Vec<T> sums = {};
@@ -219,7 +220,7 @@ struct MorphToL2 {
     const int64_t f = args.morph.frames - args.distances + m;
     const int64_t pairs = memory.sums_count / args.planes_per_sample;
     for (int64_t c = 0; c < args.planes_per_sample; ++c)
-      draw(n, c, {f, factor}, memory, memory.sums + c * pairs, tried, workspace, executor);
+      draw(n, c, {f, factor}, memory, memory.sums + c * pairs, trial_values, workspace, executor);
     double& l2 = tried_l2[(n * args.distances + m) * args.iterations + trial];
     executor.run(1, [&](int64_t, FftScratch<T>&) { l2 = take_l2(memory, pairs); });
     return l2;
@@ -260,11 +261,12 @@ struct MorphToL2 {
       for (const FrameFactor<T>& frame : missing) write(frame.index, frame.factor);
     });
     const int64_t count = missing.size();
-    executor.run_large(args.planes_per_sample * count, workspace,
-                       [&](int64_t i, const Workspace<T>& own, const auto& frame_executor) {
-                         const FrameFactor<T>& frame = missing[i % count];
-                         draw(n, i / count, frame, memory, nullptr, kept, own, frame_executor);
-                       });
+    executor.run_large(
+        args.planes_per_sample * count, workspace,
+        [&](int64_t i, const Workspace<T>& task_workspace, const auto& frame_executor) {
+          const FrameFactor<T>& frame = missing[i % count];
+          draw(n, i / count, frame, memory, nullptr, final_values, task_workspace, frame_executor);
+        });
   }
 
   template <typename Executor>
@@ -282,13 +284,13 @@ template <typename T>
 void run_morph_to_l2(MorphToL2Args<T>& args) {
   MorphArgs<T>& morph = args.morph;
   const MorphParts<T> parts(morph);
-  const FrameValues<T> tried{morph.low, morph.high, StreamingVecWriter(0)};
-  const FrameValues<T> kept{
+  const FrameValues<T> trial_values{morph.low, morph.high, StreamingVecWriter(0)};
+  const FrameValues<T> final_values{
       morph.low, morph.high,
       StreamingVecWriter(morph.frames * args.samples * args.sample_size() * int64_t{sizeof(T)})};
   const ScratchMemory tried_l2(args.samples * args.distances * args.iterations *
                                int64_t{sizeof(double)});
-  const MorphToL2<T> to_l2{args, parts, tried, kept, tried_l2.data<double>()};
+  const MorphToL2<T> to_l2{args, parts, trial_values, final_values, tried_l2.data<double>()};
   const auto work = [&](int64_t n, const Workspace<T>& workspace, const auto& executor) {
     to_l2.sample(n, workspace, executor);
   };

@@ -105,10 +105,11 @@ struct MorphFrames {
   template <typename Executor>
   void plane(int64_t n, const Groups<T>& groups, const Workspace<T>& workspace,
              const Executor& executor) const {
-    executor.run_large(args.frames, workspace,
-                       [&](int64_t f, const Workspace<T>& own, const auto& frame_executor) {
-                         frame(f, n, groups, own, frame_executor);
-                       });
+    executor.run_large(
+        args.frames, workspace,
+        [&](int64_t f, const Workspace<T>& task_workspace, const auto& frame_executor) {
+          frame(f, n, groups, task_workspace, frame_executor);
+        });
   }
 
  private:

@@ -84,13 +84,13 @@ inline void add_units(const PlaneGroup<float>& group, int64_t H, int64_t W, bool
   const int K = static_cast<int>(group.K);
   const auto add = [&](Content content, int first, int bands) {
     if (bands == 0) return;
-    Unit one = unit;
-    one.filter += first * group.h * group.w;
-    one.content = content;
-    one.bands = bands;
-    one.transforms = content == Content::kPair ? static_cast<int>(pairs_of(bands)) : bands;
-    one.data_rows = content == Content::kHalf ? half_rows(one.h()) : one.h();
-    units.push_back(one);
+    Unit part = unit;
+    part.filter += first * group.h * group.w;
+    part.content = content;
+    part.bands = bands;
+    part.transforms = content == Content::kPair ? static_cast<int>(pairs_of(bands)) : bands;
+    part.data_rows = content == Content::kHalf ? half_rows(part.h()) : part.h();
+    units.push_back(part);
   };
   if (group.form == Form::kComplex) return add(Content::kComplex, 0, K);
   const bool half = halves && K % 2 == 1 && has_all_opposites(group, H, W);
