@@ -58,7 +58,7 @@ def test_families_accept_numbers_of_numpy(family):
     pyramid, x, g = SteerablePyramid((32, 24)), image(2, 32, 24), normal(2, 32, 24)
     half, small = np.float32(0.5), np.float32(2.0**-20)
 
-    def made(number, floor, scales, orientations):
+    def family_of(number, floor, scales, orientations):
         bands = dict(scales=scales, orientations=orientations)
         if family == "csp":
             return CSPFamily(pyramid, eps=number, floor=floor, **bands)
@@ -66,8 +66,8 @@ def test_families_accept_numbers_of_numpy(family):
             return FourierFamily(eps=number, floor=floor, pyramid=pyramid, **bands)
         return PixelFamily(number, pyramid, **bands)
 
-    expected = made(0.5, 2.0**-20, [0, 1], [2]).prepare(x, g).render([0.5, 1.0], bounds=(0, 1))
-    ours = made(half, small, np.array([0, 1]), (np.int64(2),)).prepare(x, g)
+    expected = family_of(0.5, 2.0**-20, [0, 1], [2]).prepare(x, g).render([0.5, 1.0], bounds=(0, 1))
+    ours = family_of(half, small, np.array([0, 1]), (np.int64(2),)).prepare(x, g)
     assert torch.equal(ours.render(np.array([0.5, 1.0], dtype=np.float32), bounds=np.array([0, 1])), expected)
     assert torch.equal(factor_at_l2(ours, np.float32(0.5))[0], factor_at_l2(ours, 0.5)[0])
 

@@ -38,20 +38,20 @@ def images_per_call(image_bytes: int, device: torch.device) -> int:
     return max(1, CALL_BYTES.get(device.type, CALL_BYTES["cuda"]) // max(image_bytes, 1))
 
 
-def load_driver(config: EvaluationConfig, device: str, given: Callable | None = None) -> LoadedModel:
-    """Load the driver: the configuration's, or the given callable."""
-    spec = config.driver if given is None else given
+def load_driver(config: EvaluationConfig, device: str, driver: Callable | None = None) -> LoadedModel:
+    """Load the driver of the configuration, or a callable in its place."""
+    spec = config.driver if driver is None else driver
     with _prefix_errors("driver"):
         return load_model(spec, device=device, weights=config.weights, **config.model_options)
 
 
 def load_judges(
-    config: EvaluationConfig, device: str, given: Mapping[str, Callable] | None = None
+    config: EvaluationConfig, device: str, judge_models: Mapping[str, Callable] | None = None
 ) -> dict[str, LoadedModel]:
     """Load the judges; the keys are their names."""
-    specs = config.judges if given is None else given.values()
-    files = (None,) * len(specs) if given is not None else config.judge_weights or (None,) * len(specs)
-    names = short_names(config.judges) if given is None else list(given)
+    specs = config.judges if judge_models is None else judge_models.values()
+    files = (None,) * len(specs) if judge_models is not None else config.judge_weights or (None,) * len(specs)
+    names = short_names(config.judges) if judge_models is None else list(judge_models)
     judges = {}
     for number, (name, spec, file) in enumerate(zip(names, specs, files)):
         weights = None if file == USE_DEFAULT else file

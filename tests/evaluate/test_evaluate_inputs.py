@@ -89,17 +89,17 @@ def counted(sources: dict) -> int:
     return sources["chosen"] + sum(entry["images"] for entry in sources["left_out"].values())
 
 
-@pytest.mark.parametrize("wanted", [1, 3, 5, 9])
-def test_images_after_the_last_source_do_not_count(wanted, tmp_path):
+@pytest.mark.parametrize("count", [1, 3, 5, 9])
+def test_images_after_the_last_source_do_not_count(count, tmp_path):
     """Images that were read in the same batch as the last source, but after it, are not counted as examined."""
     images = pictures(20)
     labels = [label if n % 2 else (label + 1) % 3 for n, label in enumerate(predicted(images))]
     images[18:] = 7
-    found = run(tmp_path, dataset(images, labels), judges={}, select="right", sources=wanted, **QUICK)
-    sources = found.summary["sources"]
-    assert sources["examined"] == 2 * wanted == counted(sources)
-    assert {reason: entry["images"] for reason, entry in sources["left_out"].items()} == {"wrong": wanted}
-    assert not any("constant" in problem for problem in found.summary["problems"]), "nobody asked for those"
+    result = run(tmp_path, dataset(images, labels), judges={}, select="right", sources=count, **QUICK)
+    sources = result.summary["sources"]
+    assert sources["examined"] == 2 * count == counted(sources)
+    assert {reason: entry["images"] for reason, entry in sources["left_out"].items()} == {"wrong": count}
+    assert not any("constant" in problem for problem in result.summary["problems"]), "nobody asked for those"
 
 
 def test_every_image_counts_where_there_are_not_enough(tmp_path):

@@ -65,15 +65,15 @@ def test_nan_outputs_do_not_reach_the_target():
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def evaluation(tmp_path_factory):
     """An evaluation of ten sources, in which csp-phase attains the larger budget only for some."""
     return run(tmp_path_factory.mktemp("report"), dataset(), figures=True, distances=[6.0, 0.5])
 
 
-def test_families_are_paired_with_controls(found):
+def test_families_are_paired_with_controls(evaluation):
     """The expected differences are computed here, over the sources that all families and the control attained."""
-    for budget in found.summary["budgets"]:
-        at = [r for r in records(found.out) if r.get("budget") == pytest.approx(budget["l2"])]
+    for budget in evaluation.summary["budgets"]:
+        at = [r for r in records(evaluation.out) if r.get("budget") == pytest.approx(budget["l2"])]
         by = {f: {r["source"]: r for r in at if r["family"] == f} for f in ("pixel", "csp-phase", "noise")}
         there = {f: {n for n, r in by[f].items() if r["attained"]} for f in by}
         both = sorted(there["pixel"] & there["csp-phase"] & there["noise"])
@@ -88,13 +88,13 @@ def test_families_are_paired_with_controls(found):
             expected = proportion_difference(*columns) if shares else paired_difference(*columns, draws=50)
             assert differences["pixel - noise"] == pytest.approx(expected.as_dict(), abs=1e-6)
             assert differences["pixel - noise"]["cases"] == len(both) and differences["pixel - noise"]["of"] == 10
-    commons = [budget["attainment"]["common"] for budget in found.summary["budgets"]]
+    commons = [budget["attainment"]["common"] for budget in evaluation.summary["budgets"]]
     assert commons[0] < commons[1] == len(both) == 10, "the larger budget must not be everybody's"
 
 
-def test_page_has_intervals_and_denominators(found):
-    page = (found.out / "index.html").read_text()
-    for budget, section in zip(found.summary["budgets"], page.split("<h2>L2 = ")[1:], strict=True):
+def test_page_has_intervals_and_denominators(evaluation):
+    page = (evaluation.out / "index.html").read_text()
+    for budget, section in zip(evaluation.summary["budgets"], page.split("<h2>L2 = ")[1:], strict=True):
         assert "Paired differences of families from controls" in section
         for name in ("paired", "paired_with_controls"):
             for pair, entry in budget[name]["warp"].items():
@@ -102,10 +102,10 @@ def test_page_has_intervals_and_denominators(found):
                 assert macro("difference", entry) in row and f"{entry['cases']} of {entry['of']}" in row
 
 
-def test_page_has_the_denominators_of_every_band(found):
-    page = (found.out / "index.html").read_text()
+def test_page_has_the_denominators_of_every_band(evaluation):
+    page = (evaluation.out / "index.html").read_text()
     section = page.split("<h2>Single-band probes</h2>")[1].split("</section>")[0]
-    bands = found.summary["bands"]
+    bands = evaluation.summary["bands"]
     for s, row in enumerate(bands["advantage"]):
         cells = section.split(f'<th scope="row">scale {s}</th>')[1].split("</tr>")[0].split("<td>")[1:]
         for k, cell in enumerate(cells):
@@ -127,9 +127,9 @@ def test_cells_contain_value_interval_and_cases():
     assert "<strong>" not in difference({**interval, "low": 0.1, "cases": 5})  # 5 equal signs have probability 2/32
 
 
-def test_figures_draw_the_values_of_the_summary(found):
+def test_figures_draw_the_values_of_the_summary(evaluation):
     """Small probabilities have the right positions, and bands have counts, also "9 of 10"."""
-    summary = json.loads(json.dumps(found.summary))
+    summary = json.loads(json.dumps(evaluation.summary))
     tiny, none = summary["budgets"][0]["controls"]["noise"]["target_probability"], 1e-15
     tiny.update(value=3e-8, low=2e-9, high=4e-7)
     axes = figures.measures(summary).axes[0]
@@ -243,9 +243,9 @@ def test_other_options_are_left_out_with_the_reason():
         assert "Not compared" in page and why in page and "<table" not in page
 
 
-def test_other_data_have_no_published_values(found):
-    assert compare_with_published(*shipped(data="digits/")) is None and "published" not in found.summary
-    assert "Comparison with the follow-up" not in (found.out / "index.html").read_text()
+def test_other_data_have_no_published_values(evaluation):
+    assert compare_with_published(*shipped(data="digits/")) is None and "published" not in evaluation.summary
+    assert "Comparison with the follow-up" not in (evaluation.out / "index.html").read_text()
 
 
 def test_judges_that_were_left_out_are_a_reason():

@@ -54,7 +54,7 @@ def pixels(count=12):
     return torch.utils.data.StackDataset(data, [0] * count)
 
 
-def made(out, device="cpu", **options):
+def job_outputs(out, device="cpu", **options):
     """Run a job and return the frames and records of all shards."""
     safetensors = pytest.importorskip("safetensors.torch")
     outcome = morph_dataset(pixels(), Linear(lambda t: t.to(device)), out, device=device, **(JOB | options))
@@ -63,14 +63,14 @@ def made(out, device="cpu", **options):
     return frames, [p.read_text() for p in sorted((out / "shards").glob("?????.jsonl"))]
 
 
-def assert_same(one, other):
-    assert all(map(torch.equal, one[0], other[0])) and one[1] == other[1] and len(one[0]) == 3
+def assert_same(first, second):
+    assert all(map(torch.equal, first[0], second[0])) and first[1] == second[1] and len(first[0]) == 3
 
 
 def test_late_copies_give_the_same_results(tmp_path, monkeypatch):
-    expected = made(tmp_path / "at once")
+    expected = job_outputs(tmp_path / "at once")
     monkeypatch.setattr(worker, "Transfers", LateTransfers)
-    assert_same(made(tmp_path / "late"), expected)
+    assert_same(job_outputs(tmp_path / "late"), expected)
 
 
 def test_on_the_cpu_nothing_is_copied_twice():
@@ -187,4 +187,4 @@ def test_copies_to_and_from_a_gpu(gpu):
 @pytest.mark.cuda
 @pytest.mark.parametrize("options", [{}, {"factors": None, "max_l2": 1.0}], ids=["factors", "max_l2"])
 def test_job_on_a_gpu_is_reproducible(options, gpu, tmp_path):
-    assert_same(made(tmp_path / "one", "cuda", **options), made(tmp_path / "two", "cuda", **options))
+    assert_same(job_outputs(tmp_path / "one", "cuda", **options), job_outputs(tmp_path / "two", "cuda", **options))

@@ -354,22 +354,22 @@ def test_large_streamed_results_are_those_of_single_planes(op, planes, width, dt
 @plane_dtypes
 @pytest.mark.parametrize("kind", bank.KINDS)
 @pytest.mark.parametrize("shape", [(28, 28), (45, 35), (64, 90)])
-def test_banks_give_the_same_with_plane_ops_and_ffts(kind, shape, dtype, monkeypatch, taken):
+def test_banks_give_the_same_with_plane_ops_and_ffts(kind, shape, dtype, monkeypatch, op_calls):
     geometry = Geometry(shape, max_scales(shape), 3, 5, 1.0, False, True)
     parts = (Part("highpass"), Part(0), Part(1, (0, 2, 3)), Part("lowpass"))
     whole, x = Bank(geometry, kind, parts), image(3, *shape, dtype=dtype)
     bands = whole.split(x)
     back = whole.merge(bands)
-    assert taken == {"split_planes": 1, "merge_planes": 1}
+    assert op_calls == {"split_planes": 1, "merge_planes": 1}
     monkeypatch.setitem(native.LARGEST_PLANE_SIDE, "cpu", 0)
     for a, e in zip(bands, whole.split(x), strict=True):
         assert_close(a, e, "pyramid")
     assert_close(back, whole.merge(bands), "pyramid")
-    assert taken == {"split_planes": 1, "merge_planes": 1}
+    assert op_calls == {"split_planes": 1, "merge_planes": 1}
 
 
 @pytest.fixture
-def taken(monkeypatch) -> Counter:
+def op_calls(monkeypatch) -> Counter:
     """The number of calls of each op."""
     calls = Counter()
     for name in PLANE_OPS + CPU_PLANE_OPS:
@@ -389,7 +389,7 @@ def test_complex_residuals_raise(kind):
 
 
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
-def test_gradients_of_a_morph_are_those_of_float64(synthesis, taken):
+def test_gradients_of_a_morph_are_those_of_float64(synthesis, op_calls):
     family = CSPFamily(SteerablePyramid((32, 30), synthesis=synthesis), "joint")
     x, g = (f(2, 32, 30, dtype=torch.float32).requires_grad_() for f in (image, normal))
     wide_x, wide_g = (widened(t).requires_grad_() for t in (x, g))
@@ -399,7 +399,7 @@ def test_gradients_of_a_morph_are_those_of_float64(synthesis, taken):
     ]
     # In each precision that has plane ops, two analyses (image and gradient) and one synthesis (frames).
     precisions = 2 if native.SIMD_WIDTH else 1  # emulated CUDA kernels take only float32
-    assert taken == {"split_planes": 2 * precisions, "merge_planes": precisions}
+    assert op_calls == {"split_planes": 2 * precisions, "merge_planes": precisions}
     for a, e in zip(*grads):
         assert_close(a, e, "render")
 

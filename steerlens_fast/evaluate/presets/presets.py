@@ -21,8 +21,8 @@ JUDGES = {
 FOLLOW_UP_BUDGETS = (2 / 28 * 32, 1 / 28 * 32)
 
 
-def with_preset(name: str, given: Mapping) -> dict:
-    """Return the fields of a preset, replaced by those in ``given``.
+def with_preset(name: str, overrides: Mapping) -> dict:
+    """Return the fields of a preset, replaced by ``overrides``.
 
     For the preset "fashion", ``data`` is a folder of IDX files, which has both the training and the test images.
 
@@ -38,14 +38,14 @@ def with_preset(name: str, given: Mapping) -> dict:
     >>> with_preset("shapes", {"max_l2": 3.0})["max_l2"], "distances" in with_preset("shapes", {"max_l2": 3.0})
     (3.0, False)
     """
-    fields = preset(name) | dict(given)
-    if "max_l2" in given and "distances" not in given:
+    fields = preset(name) | dict(overrides)
+    if "max_l2" in overrides and "distances" not in overrides:
         del fields["distances"]
     if name == "fashion":
         fields["data"] = fashion.data_spec(fields["data"])
         fashion.check(fields["data"])
     elif name == "photographs":
-        photographs.check(data_given="data" in given)
+        photographs.check(data_given="data" in overrides)
     elif name == "mnist":
         mnist.file()
     elif name == "digits":
