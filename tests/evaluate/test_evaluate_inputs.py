@@ -99,7 +99,7 @@ def test_images_after_the_last_source_do_not_count(count, tmp_path):
     sources = result.summary["sources"]
     assert sources["examined"] == 2 * count == counted(sources)
     assert {reason: entry["images"] for reason, entry in sources["left_out"].items()} == {"wrong": count}
-    assert not any("constant" in problem for problem in result.summary["problems"]), "nobody asked for those"
+    assert not any("constant" in problem for problem in result.summary["problems"]), "a later image was counted"
 
 
 def test_every_image_counts_where_there_are_not_enough(tmp_path):
