@@ -153,7 +153,7 @@ class Classifier:
         """Return a stream of random numbers for successive calls.
 
         If calls share a stream, a model with dropout draws a new mask in each call. Otherwise it draws the same mask in
-        each call. The stream starts at the state of the caller's generators, or at :attr:`seed`.
+        each call. The first call starts at the state of the caller's generators, or at :attr:`seed`.
         """
         modules = self._modules()
         return RandomStream([images.device, *(p.device for m in modules for p in m.parameters())], modules, self.seed)
@@ -205,7 +205,8 @@ class Classifier:
 
     def _differentiate(self, images: Tensor, loss: Losses, args, at: slice) -> tuple[Tensor, Tensor]:
         """Return gradient and outputs of one batch, and free its autograd graph."""
-        leaf = _copy(images, at).requires_grad_()
+        leaf = images[at].detach()
+        leaf = (leaf.clone() if leaf.is_inference() else leaf).requires_grad_()
         outputs = self._forward(leaf.clone(), args, at, len(images))  # a clone, since a model may change it in place
         if not outputs.requires_grad:
             raise ValueError("model must return outputs that depend on the images, got outputs without a graph")

@@ -290,8 +290,8 @@ class RandomStream:
     """A stream of random numbers that successive ``with`` blocks continue, separate from the caller's.
 
     The stream covers the generators of torch, Python (``random``) and numpy (``numpy.random``), and generators that are
-    attributes of modules. It starts at the states that they have when it is created. Outside of its ``with`` blocks,
-    the generators have the caller's states.
+    attributes of modules. Its first block starts at the states that they have then. Outside of its ``with`` blocks, the
+    generators have the caller's states.
 
     Parameters
     ----------
@@ -321,18 +321,16 @@ class RandomStream:
     """
 
     def __init__(self, devices: Iterable[torch.device] = (), modules: Iterable[Module] = (), seed: tuple | None = None):
-        devices = list(devices)
-        self._generators = [*_global_generators(devices), *_generators_in(modules)]
-        with MODEL_LOCK:  # otherwise the stream of another thread may be active
-            self._own = self._callers = self._read()
-            if seed is not None:
-                _seed_generators(devices, seed)
-                self._own = self._read()
-                self._write(self._callers, self._own)
+        self._devices, self._seed = list(devices), seed
+        self._generators = [*_global_generators(self._devices), *_generators_in(modules)]
+        self._own: list | None = None  # states at the end of the last block
 
     def __enter__(self) -> RandomStream:
         self._callers = self._read()
-        self._write(self._own, self._callers)
+        if self._own is not None:
+            self._write(self._own, self._callers)
+        elif self._seed is not None:
+            _seed_generators(self._devices, self._seed)
         return self
 
     def __exit__(self, *_) -> None:

@@ -234,13 +234,11 @@ def _check_range(target: Tensor, outputs: Tensor) -> None:
         expected = f"{len(sizes)} indices per sample for outputs {list(outputs.shape)}"
         raise ValueError(f"target must have {expected}, got {indices} ({hint})")
     for axis, size in enumerate(sizes if len(target) else ()):
-        low, high = target[:, axis].aminmax()
-        if low.item() >= 0 and high.item() < size:
-            continue
-        bad = target[:, axis][(target[:, axis] < 0) | (target[:, axis] >= size)]
-        where = f"in dimension {axis + 1} of outputs {list(outputs.shape)}"
-        hint = f" ({ONE_LOGIT})" if axis == 0 and size == 1 else ""
-        raise ValueError(f"target must be 0 to {size - 1} {where}, got {bad[0]}{hint}")
+        bad = [index for index in target[:, axis].tolist() if not 0 <= index < size]
+        if bad:
+            where = f"in dimension {axis + 1} of outputs {list(outputs.shape)}"
+            hint = f" ({ONE_LOGIT})" if axis == 0 and size == 1 else ""
+            raise ValueError(f"target must be 0 to {size - 1} {where}, got {bad[0]}{hint}")
 
 
 def _float_hint(value) -> str:

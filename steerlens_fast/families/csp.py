@@ -178,25 +178,27 @@ class CSPMotion(PlaneMotion):
     def _render(self, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
         """Return frames [F, N, H, W] of all planes, by one op if possible."""
         family = self.family
+        image, gradient, *_ = self._planes()
+        by_plane_ops = self._by_plane_ops(image, gradient, b, a)
         if isinstance(self.prepared, CSPPlanes):
-            if self._by_plane_ops(b, a):
+            if by_plane_ops:
                 return self.prepared.render(b, a, bounds)
             return replace(self, prepared=None)._render(b, a, bounds)
-        if self.prepared is not None or not self._by_plane_ops(b, a):
+        if self.prepared is not None or not by_plane_ops:
             return super()._render(b, a, bounds)
-        image, gradient = self._planes()
         options = *plane_options(family, image), family.eps, family.floor
         return ops.morph_planes(image, gradient, b, a, *options, bounds)
 
     def _prepared_once(self) -> CSPMotion:
-        if not (self._by_plane_ops() and step_planes_supported(self._planes()[0])):
+        image, gradient, *_ = self._planes()
+        if not (self._by_plane_ops(image, gradient) and step_planes_supported(image)):
             return super()._prepared_once()
-        return replace(self, prepared=CSPPlanes(self.family, *self._planes()))
+        return replace(self, prepared=CSPPlanes(self.family, image, gradient))
 
     def frames_at_l2(self, limits: L2Limits, bounds: Bounds = None, base: Tensor | None = None) -> FramesAtL2 | None:
         """See :class:`DistanceMotion`."""
-        image, gradient = self._planes()[:2]
-        if not (self._by_plane_ops() and step_planes_supported(image)):
+        image, gradient, *_ = self._planes()
+        if not (self._by_plane_ops(image, gradient) and step_planes_supported(image)):
             return None
         if base is not None:
             base = flatten_planes(base)
@@ -220,11 +222,11 @@ class CSPMotion(PlaneMotion):
         """See :class:`SteppingMotion`."""
         return take_step(self, extent, bounds, base)
 
-    def _by_plane_ops(self, *factors: Tensor) -> bool:
+    def _by_plane_ops(self, *planes_and_factors: Tensor) -> bool:
         """Return whether the ops on whole planes can compute all frames."""
         if self.state or not self.family.parts:
             return False
-        return choose_backend(self.family.pyramid.geometry, *self._planes(), *factors) is Backend.PLANE_OPS
+        return choose_backend(self.family.pyramid.geometry, *planes_and_factors) is Backend.PLANE_OPS
 
 
 class CSPAnchor(PlaneAnchor):

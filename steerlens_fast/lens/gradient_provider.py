@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,25 @@ from ..morph_status import MorphStatus
 
 if TYPE_CHECKING:
     from .lens import SteerableLens
+
+
+@dataclass
+class LossGradient:
+    """The gradient of the loss at B images."""
+
+    values: Tensor  # [B, C, H, W]
+
+    @cached_property
+    def largest(self) -> Tensor:
+        """The largest absolute values [B], NaN for a sample with a NaN. They are computed when first read."""
+        flat = self.values.flatten(1)
+        return torch.maximum(flat.amax(1), -flat.amin(1))  # vector_norm(flat, inf) takes 20 times as long on a CPU
+
+    def where(self, good: Tensor) -> LossGradient:
+        """Return the gradient with 0 for samples that are not ``good`` [B]."""
+        gradient = LossGradient(where_good(good, self.values, torch.zeros_like(self.values[:1])))
+        gradient.largest = torch.where(good, self.largest, 0.0)
+        return gradient
 
 
 class GradientProvider:
@@ -40,9 +60,10 @@ class GradientProvider:
         self.known_all_ok = images.device.type == "cpu"
         self.outputs: dict[int, Tensor] = {}  # [B, classes, ...], by frame number
         self.output_shape: tuple[int, ...] = (0,)  # (classes, ...), of one sample
-        self.gradient_norm = images.new_zeros(len(images))  # [B], of the gradient at the source
+        self.gradient_norm: Tensor | None = None  # [B], of the gradient at the source
         self.steps = 0  # number of gradients so far
-        self.stopped_at_step = torch.zeros_like(self.status)  # [B], counted from 1; 0 for samples that did not stop
+        # [B], counted from 1; 0 for samples that did not stop. None for a regime with a single step.
+        self.stopped_at_step = None if lens.regime == "frozen" else torch.zeros_like(self.status)
         self.classifier.warn_if_training()
         self.random_stream = self.classifier.session(images)  # for models with dropout
         self.smoothing, self.copies = lens.smoothing, None  # copies is made at the first gradient
@@ -64,7 +85,9 @@ class GradientProvider:
 
     def stop(self, failed: Tensor, status: MorphStatus) -> None:
         """Like :meth:`fail`; also record the current step, at which the samples stop."""
-        self.stopped_at_step = torch.where((self.status == MorphStatus.OK) & failed, self.steps, self.stopped_at_step)
+        if self.stopped_at_step is not None:
+            stopped = (self.status == MorphStatus.OK) & failed
+            self.stopped_at_step = torch.where(stopped, self.steps, self.stopped_at_step)
         self.fail(failed, status)
 
     def stop_where_gradient_too_small(self, samples: Tensor) -> None:
@@ -85,8 +108,8 @@ class GradientProvider:
             started |= self.status == status
         return started
 
-    def gradient(self, image: Tensor, frame: int | None) -> tuple[Tensor, Tensor]:
-        """Return d(loss)/d(image) [B, C, H, W] and its largest absolute values [B].
+    def gradient(self, image: Tensor, frame: int | None) -> LossGradient:
+        """Return d(loss)/d(image).
 
         The gradient is 0 for failed samples. ``frame`` is the frame number of the image, or None if the image is not a
         frame.
@@ -94,7 +117,8 @@ class GradientProvider:
         first = self.source_class is None
         if not len(image):
             self.target = self.source_class = torch.zeros(0, dtype=torch.int64, device=image.device)
-            return torch.zeros_like(image), self.gradient_norm
+            self.gradient_norm = image.new_zeros(0)
+            return LossGradient(torch.zeros_like(image))
         gradient, outputs = self._plain_gradient(image) if self.smoothing is None else self._averaged_gradient(image)
         if frame is not None and outputs is not None:
             self.outputs[frame] = outputs.to(image.device)
@@ -180,28 +204,26 @@ class GradientProvider:
     def _run_model(self, image: Tensor) -> Tensor:
         return self.classifier.outputs(image, self.args, self.batch, stream=self.random_stream)
 
-    def _check_gradient(self, gradient: Tensor, first: bool) -> tuple[Tensor, Tensor]:
+    def _check_gradient(self, values: Tensor, first: bool) -> LossGradient:
         """Update the status of samples whose gradient is zero or not finite.
 
-        Return the gradient, with 0 for failed samples, and its largest absolute values [B].
+        Return the gradient, with 0 for failed samples.
         """
         self.steps += 1
-        flat = gradient.flatten(1)
-        # The largest absolute value is NaN if any entry is NaN. vector_norm(flat, inf) takes 20 times as long on a CPU.
-        largest = torch.maximum(flat.amax(1), -flat.amin(1))
+        gradient, all_good = LossGradient(values), False
         if first:
-            self.gradient_norm = _l2_norms(flat)
-        if self.known_all_ok and all(0 < size < math.inf for size in largest.tolist()):
-            return gradient, largest
+            self.gradient_norm, all_good = _l2_norms(values.flatten(1))
+        if self.known_all_ok and (all_good or all(0 < size < math.inf for size in gradient.largest.tolist())):
+            return gradient
         not_finite = MorphStatus.GRADIENT_NOT_FINITE if first else MorphStatus.GRADIENT_BECAME_NOT_FINITE
         zero = MorphStatus.GRADIENT_ZERO if first else MorphStatus.GRADIENT_BECAME_ZERO
-        status = torch.where(largest.isfinite(), MorphStatus.OK, not_finite)
-        status = torch.where(largest == 0, zero, status)
+        status = torch.where(gradient.largest.isfinite(), MorphStatus.OK, not_finite)
+        status = torch.where(gradient.largest == 0, zero, status)
         failed = status != MorphStatus.OK
         self.stop(failed, status)
         # A sample that has failed does not move again, even if a later gradient is good.
         good = self.status == MorphStatus.OK
-        return where_good(good, gradient, torch.zeros_like(gradient[:1])), torch.where(good, largest, 0.0)
+        return gradient.where(good)
 
     def score(self, frames: Tensor, which: str) -> None:
         """Run the model on "all", "last" or "none" of the frames, except where outputs are known."""
@@ -218,27 +240,26 @@ class GradientProvider:
 
     def all_outputs(self, frames: int) -> Tensor:
         """Return the outputs [B, F, classes, ...], NaN where the model was not run."""
-        if len(self.outputs) == frames:
-            return torch.stack([self.outputs[frame] for frame in range(frames)], 1)
         known = next(iter(self.outputs.values()), self.images)
-        shape = (len(self.images), frames, *self.output_shape)
-        outputs = torch.full(shape, torch.nan, dtype=known.dtype, device=self.images.device)
-        for frame, of_frame in self.outputs.items():
-            outputs[:, frame] = of_frame
-        return outputs
+        missing = known.new_full((len(self.images), *self.output_shape), torch.nan)
+        return torch.stack([self.outputs.get(frame, missing) for frame in range(frames)], 1)
 
 
 def _joined(parts: tuple[Tensor, ...]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _l2_norms(rows: Tensor) -> Tensor:
-    """Return the L2 norms of rows, correct even if squares overflow or underflow."""
+def _l2_norms(rows: Tensor) -> tuple[Tensor, bool]:
+    """Return the L2 norms of rows, and whether all rows are known to be finite and not 0.
+
+    The norms are correct even if squares overflow or underflow.
+    """
     norms, smallest = torch.linalg.vector_norm(rows, dim=1), math.sqrt(torch.finfo(rows.dtype).tiny) * 1e6
     if rows.device.type == "cpu" and all(smallest < norm < math.inf for norm in norms.tolist()):
-        return norms
+        return norms, True
     accurate = (norms > smallest) & norms.isfinite()
-    return torch.where(accurate, norms, torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).to(rows.dtype))
+    precise = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).to(rows.dtype)
+    return torch.where(accurate, norms, precise), False
 
 
 def where_good(good: Tensor, values: Tensor, otherwise: Tensor | float) -> Tensor:

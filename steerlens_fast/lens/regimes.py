@@ -38,7 +38,7 @@ from ..families.shared import clip
 from ..memory import chunks, new_output, store
 from ..ops import FramesAtL2, StepTaken
 from ..pyramid.backend import step_planes_supported
-from .gradient_provider import where_good
+from .gradient_provider import LossGradient, where_good
 from .l2_search import (
     ITERATIONS,
     PHASE_LIMIT,
@@ -66,9 +66,8 @@ SEARCH_OPTIONS = {
 FRAME_BLOCKS = 4
 
 
-# Maps (image, frame number) to (gradient, its largest absolute values [B]). Image and gradient are [B, C, H, W]. The
-# gradient is 0 for failed samples. The frame number is None if the image is not a frame.
-GradientFn = Callable[[Tensor, int | None], tuple[Tensor, Tensor]]
+# Maps (image [B, C, H, W], frame number) to the gradient. The frame number is None if the image is not a frame.
+GradientFn = Callable[[Tensor, int | None], LossGradient]
 # Called with a mask [B] of the samples that stop because their gradient is too small to reach their distance.
 OnTooSmall = Callable[[Tensor], None]
 
@@ -110,10 +109,10 @@ def frozen(state: MorphState, gradient: GradientFn, block: int | None = None) ->
 
     A block has ``block`` frames, by default all.
     """
-    loss_gradient, size = gradient(state.source, 0 if state.schedule.starts_at_source else None)
-    loss_gradient, scale = _scaled_up(loss_gradient, size, state.schedule)
-    motion = state.family.prepare(state.source, loss_gradient)
-    if state.schedule.budgets is not None and block is None and isinstance(motion, PiecewiseMotion) and len(size):
+    at_source = gradient(state.source, 0 if state.schedule.starts_at_source else None)
+    loss_gradient, scale = _scaled_up(at_source, state.schedule)
+    motion, to_budgets = state.family.prepare(state.source, loss_gradient), state.schedule.budgets is not None
+    if to_budgets and block is None and isinstance(motion, PiecewiseMotion) and len(state.source):
         frames = _render_by_one_op(state, motion, scale)
         yield _render_to_budgets(state, motion, scale) if frames is None else frames
         return
@@ -305,9 +304,10 @@ class _GradientSteps:
         self.image = state.source
         self.last_move: Tensor | None = None  # [B], factor of the last step times the size of its gradient
 
-    def take(self, step: Step, gradient: Tensor, size: Tensor) -> None:
-        """Take a step along ``-gradient``. ``size`` [B] are the gradient's largest absolute values."""
-        gradient, scale = _scaled_up(gradient, size, self.state.schedule)
+    def take(self, step: Step, loss_gradient: LossGradient) -> None:
+        """Take a step along ``-loss_gradient``."""
+        gradient, scale = _scaled_up(loss_gradient, self.state.schedule)
+        size = loss_gradient.largest
         size = _scaled(size, scale).double() if step.budget is not None else size
         start = None if step.budget is None or self.last_move is None else self.last_move / size
         range_end = None if step.budget is None else _range_end(self.b, self.b, scale)
@@ -377,7 +377,7 @@ def _step_by_step(
         state.append_factors(stepper.b[None], stepper.a[None])
         yield state.source_frame()
     for step in steps:
-        stepper.take(step, *gradient(stepper.image, frame_number))
+        stepper.take(step, gradient(stepper.image, frame_number))
         frame_number = None
         if step.ends_frame:
             if step.budget is not None:
@@ -438,26 +438,26 @@ def _shortened(
     return torch.where(far, near, b)
 
 
-def _scaled_up(gradient: Tensor, size: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor | None]:
+def _scaled_up(gradient: LossGradient, schedule: Schedule) -> tuple[Tensor, Tensor | None]:
     """Scale up gradients [B, ...] that are too small for a search for distances.
 
-    Return the gradients, and the powers of two [B] by which they were multiplied, or None if none was. ``size`` [B] are
-    their largest absolute values.
+    Return the gradients, and the powers of two [B] by which they were multiplied, or None if none was.
 
     A step is the difference of a value near 1 before and after the gradient is added, so a gradient below the rounding
     error (the dtype's eps) would be lost. Such a gradient is scaled to about sqrt(eps), where both rounding and the
     curvature of the step have little effect.
     """
+    values = gradient.values
     if schedule.budgets is None:
-        return gradient, None
-    limits = torch.finfo(gradient.dtype)
+        return values, None
+    size, limits = gradient.largest, torch.finfo(values.dtype)
     tiny = (size > 0) & (size < limits.eps)
     if size.device.type == "cpu" and not bool(tiny.any()):
-        return gradient, None
+        return values, None
     power = size / torch.frexp(size).mantissa  # the power of two above the size
     new_size = 2.0 ** round(math.log2(limits.eps) / 2)
     scale = torch.where(tiny, (new_size / power).clamp(max=1 / limits.tiny), 1.0)
-    return gradient * scale.view(-1, *[1] * (gradient.dim() - 1)), scale
+    return values * scale.view(-1, *[1] * (values.dim() - 1)), scale
 
 
 def _scaled(values: Tensor, scale: Tensor | None) -> Tensor:

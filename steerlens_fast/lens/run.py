@@ -79,7 +79,7 @@ class MorphRun:
             status=provider.status,
             settings=self.lens.settings | self._class_names(),
             gradient_norm=provider.gradient_norm,
-            stopped=None if self.lens.regime == "frozen" else provider.stopped_at_step,
+            stopped=provider.stopped_at_step,
         )
         if self.warn_if_fell and len(provider.outputs) > 1:  # the comparison needs two frames with outputs
             self._warn_if_fell(morphs)
@@ -139,7 +139,7 @@ class MorphRun:
         """
         provider = self.provider
         l2 = l2_from(frames, self.state.source)
-        if provider.known_all_ok and math.isfinite(l2.sum()):
+        if provider.known_all_ok and all(map(math.isfinite, l2.flatten().tolist())):
             return l2
         finite = l2.isfinite()
         started = provider.started()

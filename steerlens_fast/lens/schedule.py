@@ -199,7 +199,7 @@ def _ramp_schedule(images: Tensor, factor: float, frames: int) -> Schedule:
     """Return the schedule of factors that grow linearly from 0 to ``factor``."""
     if abs(factor) > torch.finfo(images.dtype).max:
         raise ValueError(f"factors must be finite in {images.dtype}, got {factor!r}")
-    ramp = (torch.linspace(0, 1, frames, dtype=torch.float64, device="cpu") * factor).to(images.dtype)
+    ramp = torch.linspace(0, factor, frames, dtype=images.dtype, device="cpu")
     table = to_device_async("factors", ramp[:, None].expand(-1, images.shape[0]), images.device)
     return Schedule(frames, table, moves_toward_target=factor > 0)
 
@@ -257,10 +257,10 @@ def _distances_schedule(images: Tensor, distances, frames: int | None, stepwise:
 def _distances_in(name: str, argument, table: Tensor, images: Tensor) -> Tensor:
     """Check distances, and return them in the images' dtype and on their device."""
     rounded = table.to(images.dtype)
-    if not bool((rounded.isfinite() & (rounded >= 0) & ((rounded > 0) | (table == 0))).all()):
+    pairs = zip(rounded.flatten().tolist(), table.flatten().tolist())
+    if not all(0 < to < math.inf or to == given == 0 for to, given in pairs):
         raise ValueError(f"{name} must be finite, and 0 or positive in {images.dtype}, got {argument!r}")
-    table = rounded
-    return to_device_async(name, table, images.device)
+    return to_device_async(name, rounded, images.device)
 
 
 def _real_table(name: str, value, kinds: str) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import operator
 import os
 from collections import Counter
@@ -104,7 +105,8 @@ class Morphs:
             known = size[: 2 if name in ("factors", "amplitude_factors", "outputs", "l2") else 1]
             if not isinstance(t, Tensor) or tuple(t.shape[: len(known)]) != known:
                 raise ValueError(f"{name} must be a tensor {list(known)} or [{known[0]}, ...], got {_shape(t)}")
-        if self.outputs.dim() < 3 or self.target[:1].numel() not in (0, self.outputs.dim() - 2):
+        positions = math.prod(self.target.shape[1:]) if len(self.target) else None
+        if self.outputs.dim() < 3 or positions not in (None, self.outputs.dim() - 2):
             expected = f"[B, {self.outputs.dim() - 2}] for outputs {_shape(self.outputs)}"
             raise ValueError(
                 f"target must be [B] for outputs [B, F, classes], or {expected}, got {_shape(self.target)}"
@@ -233,8 +235,7 @@ class Morphs:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors that are not None, by name."""
-        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "settings"}
-        return {name: t for name, t in named.items() if t is not None}
+        return {name: t for name, t in vars(self).items() if name != "settings" and t is not None}
 
     def to(self, *args: Any, **kwargs: Any) -> Morphs:
         """Apply ``Tensor.to`` to all tensors. A dtype applies only to floating-point tensors."""

@@ -97,12 +97,22 @@ def test_states_are_read_and_written_only_if_a_number_was_drawn(monkeypatch):
     random.seed(5)
     np.random.seed(5)
     stream, calls = RandomStream(), []
+    with stream:
+        pass
     for name in ("_read", "_write"):
         for generator in (TORCH, PYTHON, NUMPY):
             monkeypatch.setattr(generator, name, lambda *_, name=name, generator=generator: calls.append(name))
     with stream:
         pass
     assert calls == []
+
+
+def test_stream_starts_at_the_states_of_its_first_block():
+    stream = RandomStream()
+    torch.rand(2)
+    with stream:
+        inside = torch.rand(3)
+    assert torch.equal(torch.rand(3), inside)
 
 
 def test_seeded_streams_repeat_and_leave_no_trace():
