@@ -93,17 +93,17 @@ def test_lenses_accept_numbers_of_any_kind(regime, whole, real, tmp_path):
         options = dict(phase_cap=real(2.0), bounds=(real(0.0), real(1.0)), scales=[whole(0)], orientations=[whole(1)])
         lens = SteerableLens(model.eval(), family="csp-joint", regime=regime, pyramid=pyramid, **options)
         options = dict(frames=whole(3), internal_batch_size=whole(1), **steps)
-        other_morphs = lens.morph(x, whole(3), factors=real(0.5), amplitude_factors=real(0.25), **options)
+        result = lens.morph(x, whole(3), factors=real(0.5), amplitude_factors=real(0.25), **options)
         frames = torch.stack(list(lens.iter_frames(x, whole(3), max_l2=real(0.25), **options)), 1)
-        return other_morphs, frames, lens.perturb(x, whole(3), factor=real(0.5), **steps)
+        return result, frames, lens.perturb(x, whole(3), factor=real(0.5), **steps)
 
-    other_morphs, *others = morphs(whole, real)
+    first_morphs, *others = morphs(whole, real)
     expected, *expected_others = morphs(int, float)
-    for ours, theirs in zip([other_morphs.frames, *others], [expected.frames, *expected_others]):
+    for ours, theirs in zip([first_morphs.frames, *others], [expected.frames, *expected_others]):
         assert torch.equal(ours, theirs)
     pytest.importorskip("matplotlib")
-    assert len(other_morphs[whole(-1)]) == 1
-    other_morphs.save(tmp_path / "a.png", frames=[whole(0), whole(-1)], samples=whole(1))
+    assert len(first_morphs[whole(-1)]) == 1
+    first_morphs.save(tmp_path / "a.png", frames=[whole(0), whole(-1)], samples=whole(1))
 
 
 @pytest.mark.parametrize("whole, real", [(np.int64, np.float32), (np.array, np.array), (torch.tensor, torch.tensor)])

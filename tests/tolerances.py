@@ -54,7 +54,7 @@ TOLERANCES = {
 def error_of(actual: Tensor, expected: Tensor) -> tuple[float, float]:
     """Return (largest absolute error, largest expected magnitude) in float64.
 
-    The result is NaN and infinities must be equal.
+    NaN and infinities must be equal.
     """
     assert actual.shape == expected.shape, f"shape {list(actual.shape)}, expected {list(expected.shape)}"
     assert actual.is_complex() == expected.is_complex(), f"dtype {actual.dtype}, expected {expected.dtype}"

@@ -64,7 +64,7 @@ def compile_all(nvcc: str, archs: str, work: Path) -> dict[str, str]:
     os.environ["STEERLENS_PTXAS"] = "1"
     flags = [*setup.nvcc_flags(archs, device="cpu"), "-Werror=all-warnings", "-Xcompiler=-Werror,-fPIC"]
 
-    def one(source: Path) -> tuple[str, str]:
+    def compile_one(source: Path) -> tuple[str, str]:
         folder = work / source.stem
         folder.mkdir(parents=True, exist_ok=True)
         place = ["--keep", f"--keep-dir={folder}", f"-I{ROOT}/csrc", "-c", str(source), "-o", str(folder / "out.o")]
@@ -76,7 +76,7 @@ def compile_all(nvcc: str, archs: str, work: Path) -> dict[str, str]:
         return source.stem, done.stdout
 
     with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
-        return dict(pool.map(one, sorted((ROOT / "csrc/cuda").glob("**/*.cu"))))
+        return dict(pool.map(compile_one, sorted((ROOT / "csrc/cuda").glob("**/*.cu"))))
 
 
 def report(logs: dict[str, str], work: Path) -> list[dict]:

@@ -69,7 +69,7 @@ def set_seed(seed: int) -> None:
 def set_max_grid_rows(rows: int | None) -> None:
     """Limit the rows of grids, so that kernels must loop over planes.
 
-    The result is None restores the limit of GPUs.
+    None restores the limit of GPUs.
     """
     load(requested()).emulation_set_max_grid_rows(rows or 0)
 

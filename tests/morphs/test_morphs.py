@@ -127,7 +127,7 @@ def test_targets_with_positions_select_outputs():
 def _outputs_of(*target_probabilities):
     """Return outputs [B, F, 2] with these probabilities of class 1.
 
-    The result is None means that the frame was not scored.
+    None means that the frame was not scored.
     """
     p = torch.tensor([[NAN if v is None else v for v in row] for row in target_probabilities])
     return torch.stack([(1 - p).log(), p.log()], -1)

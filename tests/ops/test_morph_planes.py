@@ -24,7 +24,7 @@ SHAPES = {
     "even": PlaneShape(3, 32, 24, [(4, 32, 24), (3, 16, 12)]),
     "odd": PlaneShape(2, 35, 27, [(3, 35, 27), (2, 18, 14)]),
     "primes": PlaneShape(2, 37, 53, [(1, 19, 27), (3, 37, 53)]),
-    "lanes": PlaneShape(2, 48, 16, [(4, 48, 16)]),
+    "whole_blocks": PlaneShape(2, 48, 16, [(4, 48, 16)]),
     "1x6": PlaneShape(2, 1, 6, [(2, 1, 6), (1, 1, 3)]),
     "1x1": PlaneShape(1, 1, 1, [(2, 1, 1)]),
     "K0": PlaneShape(2, 8, 8, [(0, 8, 8), (1, 4, 4)]),

@@ -41,7 +41,7 @@ SHAPES = {
     "largest_prime": PlaneShape(1, 61, 59, [(2, 61, 59), (1, 31, 30)]),
     "odd_in_even": PlaneShape(2, 18, 34, [(2, 9, 17), (1, 5, 3)]),
     "even_in_odd": PlaneShape(2, 33, 35, [(2, 16, 18), (1, 6, 4)]),
-    "lanes": PlaneShape(2, 48, 16, [(4, 48, 16), (1, 16, 16)]),
+    "whole_blocks": PlaneShape(2, 48, 16, [(4, 48, 16), (1, 16, 16)]),
     "1x1": PlaneShape(2, 1, 1, [(2, 1, 1)]),
     "1x6": PlaneShape(2, 1, 6, [(2, 1, 6), (1, 1, 3)]),
     "6x1": PlaneShape(2, 6, 1, [(3, 6, 1), (1, 3, 1)]),

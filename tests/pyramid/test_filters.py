@@ -33,7 +33,7 @@ GEOMETRIES = [
 def frequencies(geometry, block):
     """Return the frequencies (f_y, f_x) of a block.
 
-    The unit is the Nyquist frequency, which is positive itself.
+    They are in units of the Nyquist frequency. The Nyquist frequency itself counts as positive.
     """
     signed = lambda n: np.array([k if k <= n // 2 else k - n for k in range(n)])
     return [2 * signed(n) / N for n, N in zip(block, geometry.shape)]

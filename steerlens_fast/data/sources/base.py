@@ -97,7 +97,7 @@ class Source:
 
         The image is encoded bytes, an array, a tensor or a PIL image.
 
-        Thread-safe; works without a listing in the same process.
+        It must be thread-safe, and must work in a process that has not listed the source.
 
         Raises
         ------
