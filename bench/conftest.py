@@ -55,10 +55,10 @@ def measured(benchmark, device):
     It records a row of the results.
     """
 
-    def run(work, shape, whom=(), **options):
+    def run(work, shape, baseline_names=(), **options):
         ours = baselines.InProcess(baselines.build(work, shape, "ours", device=device, **options), device)
         moved = measure.nbytes(ours.run.inputs) + measure.nbytes(ours.run())
-        others = {who: baselines.open_baseline(work, shape, who, device, **options) for who in whom}
+        others = {who: baselines.open_baseline(work, shape, who, device, **options) for who in baseline_names}
         copied = copy(moved, device)
         others["copy"] = baselines.InProcess(copied, device)
         try:

@@ -76,12 +76,12 @@ def work_of(axis: str, point: Point) -> str:
     return "phase morph" if axis == "frames" else point.work
 
 
-def at_point(point: Point, whom: list[str], device: str) -> dict[str, float]:
+def at_point(point: Point, names: list[str], device: str) -> dict[str, float]:
     """Return the median seconds of each implementation."""
     ours = baselines.InProcess(baselines.build(point.work, point.shape, "ours", device=device, **point.options), device)
     runs = {"ours": ours}
     try:
-        for who in whom[1:]:
+        for who in names[1:]:
             runs[who] = baselines.open_baseline(point.work, point.shape, who, device, **point.options)
         times = measure.compare({who: run.seconds for who, run in runs.items()})
     finally:

@@ -16,7 +16,7 @@ from typing import TextIO
 def write_line(text: str, stream: TextIO | None) -> bool:
     """Write a line, and return whether that succeeded; never raises an error.
 
-    The stream may be None, closed, on a full disk, or a pipe that nobody reads. Characters that it cannot encode are
+    The stream may be None, closed, on a full disk, or a pipe without a reader. Characters that it cannot encode are
     escaped.
 
     Examples

@@ -34,7 +34,7 @@ def write_tensors(path: str | os.PathLike, kind: str, tensors: dict[str, Tensor 
         temporary.touch()
         mode = temporary.stat().st_mode
         safetensors.save_file(_without_shared_memory(tensors), temporary, metadata={KEY: metadata})
-        temporary.chmod(mode)  # as the umask says; safetensors makes files that only their owner can read
+        temporary.chmod(mode)  # the mode of the umask; safetensors makes files that only their owner can read
 
 
 def read_tensors(path: str | os.PathLike, kind: str) -> tuple[dict[str, Tensor], dict]:

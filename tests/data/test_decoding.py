@@ -224,16 +224,16 @@ BAD_ARRAYS = [
 ]
 
 
-def check_arrays_that_are_no_images(data, says):
-    with pytest.raises(BadItem, match=says) as error:
+def check_arrays_that_are_no_images(data, message):
+    with pytest.raises(BadItem, match=message) as error:
         decode(data)
     assert error.value.reason == "bad-array"
 
 
 def test_bad_arrays_raise():
     """An array of another shape, type or range is rejected with a message that names it."""
-    for data, says in BAD_ARRAYS:
-        check_arrays_that_are_no_images(data, says)
+    for data, message in BAD_ARRAYS:
+        check_arrays_that_are_no_images(data, message)
 
 
 def test_images_of_a_data_set_are_treated_as_files(zoo_files):
@@ -280,11 +280,11 @@ def test_messages_about_bad_files_are_readable(kind):
 
 
 @pytest.mark.parametrize(
-    "options, says", [({"mode": "CMYK"}, "mode must be one of"), ({"decoder": "opencv"}, "decoder must be one of")]
+    "options, message", [({"mode": "CMYK"}, "mode must be one of"), ({"decoder": "opencv"}, "decoder must be one of")]
 )
-def test_unknown_options_of_decode_raise(options, says):
+def test_unknown_options_of_decode_raise(options, message):
     """The error names unknown modes and decoders."""
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=message):
         decode(b"", **options)
 
 
@@ -431,7 +431,7 @@ def test_very_narrow_image_stays_small():
 
 
 @pytest.mark.parametrize(
-    "options, error, says",
+    "options, error, message",
     [
         ({"crop_pct": 0.0}, ValueError, "crop_pct must be finite and above 0"),
         ({"crop_pct": 1.1}, ValueError, "crop_pct must be above 0 and at most 1, got 1.1"),
@@ -439,7 +439,7 @@ def test_very_narrow_image_stays_small():
         ({"interpolation": "cubic"}, ValueError, "interpolation must be one of"),
     ],
 )
-def test_bad_options_of_resize_and_crop_raise(options, error, says):
+def test_bad_options_of_resize_and_crop_raise(options, error, message):
     """The error names the option and its valid values."""
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         resize_and_crop(Image.fromarray(RGB), (8, 8), **options)

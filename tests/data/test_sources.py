@@ -42,9 +42,9 @@ def listed(data, **options):
     return [(item.key, item.label) for item in items]
 
 
-def check_source_error(says, data, **options):
+def check_source_error(message, data, **options):
     """Check that opening or listing the data raises a usage error with this message."""
-    with pytest.raises(JobError, match=says) as error:
+    with pytest.raises(JobError, match=message) as error:
         list(open_source(data, **options).listing())
     assert error.value.code == USAGE
 
@@ -110,7 +110,7 @@ def test_damaged_idx_files_are_named(tmp_path):
 
         opened = gzip.open if gz else open
         whole = opened(path, "rb").read()
-        for data, says in (
+        for data, message in (
             (whole[:-1], "360 bytes after the header, which gives the shape .5, 8, 9., got 359 in .*images"),
             (whole + b"1", "360 bytes after the header, .* got (more than 360|361) in .*images"),
             (b"\0\0\x0d\3" + whole[4:], r"magic number 2051 \(0x00000803, .*\), got 3331 \(0x00000d03\) in .*images"),
@@ -119,7 +119,7 @@ def test_damaged_idx_files_are_named(tmp_path):
         ):
             with opened(path, "wb") as file:
                 file.write(data)
-            check_source_error(f"images must .*{says}", spec)
+            check_source_error(f"images must .*{message}", spec)
     path.write_bytes(path.read_bytes()[:-9])
     check_source_error("images must be a complete IDX file, got .*gz", spec)
 
@@ -365,14 +365,14 @@ COLUMNS_OF_ONE_NAME_AND_OTHER_SEPARATORS = [
 ]
 
 
-def check_bad_columns_and_separators(tmp_path, name, text, says):
+def check_bad_columns_and_separators(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
-    check_source_error(says, tmp_path / name)
+    check_source_error(message, tmp_path / name)
 
 
 def test_bad_columns_and_separators_raise(tmp_path):
-    for name, text, says in COLUMNS_OF_ONE_NAME_AND_OTHER_SEPARATORS:
-        check_bad_columns_and_separators(tmp_path, name, text, says)
+    for name, text, message in COLUMNS_OF_ONE_NAME_AND_OTHER_SEPARATORS:
+        check_bad_columns_and_separators(tmp_path, name, text, message)
 
 
 def test_tables_written_by_other_programs_are_read(tmp_path):
@@ -463,15 +463,15 @@ WRONG_TABLES = [
 ]
 
 
-def check_tables_that_are_wrong(tmp_path, name, text, says):
+def check_tables_that_are_wrong(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
-    check_source_error(says, tmp_path / name)
+    check_source_error(message, tmp_path / name)
 
 
 def test_wrong_tables_raise(tmp_path):
     """The error names the file and the line."""
-    for name, text, says in WRONG_TABLES:
-        check_tables_that_are_wrong(tmp_path, name, text, says)
+    for name, text, message in WRONG_TABLES:
+        check_tables_that_are_wrong(tmp_path, name, text, message)
 
 
 def test_missing_table_raises():
@@ -515,7 +515,7 @@ def test_tars_have_the_same_samples_however_they_are_named(tmp_path):
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_members_of_a_tar_are_grouped_into_samples(tmp_path, format):
-    """Members with equal names up to the first dot are a sample, at any position. The suffix tells the image."""
+    """Members with equal names up to the first dot are a sample, at any position in the tar."""
     members = [
         ("./a/1.seg.png", b"mask"),
         ("./a/1.JPG", b"one"),
@@ -841,16 +841,16 @@ WRONG_ARRAYS = [
 ]
 
 
-def check_bad_array(tmp_path, array, says):
+def check_bad_array(tmp_path, array, message):
     np.save(tmp_path / "x.npy", array)
-    check_source_error(says, tmp_path / "x.npy")
+    check_source_error(message, tmp_path / "x.npy")
     check_source_error("x.npy", tmp_path / "x.npy")
 
 
 def test_wrong_arrays_raise(tmp_path):
     """The error names the shape or type, and the file."""
-    for array, says in WRONG_ARRAYS:
-        check_bad_array(tmp_path, array, says)
+    for array, message in WRONG_ARRAYS:
+        check_bad_array(tmp_path, array, message)
 
 
 def test_bad_array_files_raise(tmp_path):

@@ -143,7 +143,7 @@ def test_network_below_its_accuracy_is_a_problem(digits, tmp_path, monkeypatch, 
 def test_damaged_table_of_digits_raises(digits):
     whole = digits.read_bytes()
     lines = gzip.decompress(whole).splitlines(keepends=True)
-    for data, says in (
+    for data, message in (
         (whole[:-20], "must be a table of numbers from 0 to 255, got an error"),
         (gzip.compress(b"".join(lines).replace(b",", b",3", 1)), "must be a table|must have"),
         (
@@ -153,7 +153,7 @@ def test_damaged_table_of_digits_raises(digits):
     ):
         digits.write_bytes(data)
         mnist.data.cache_clear()
-        with pytest.raises(run_module.JobError, match=says):
+        with pytest.raises(run_module.JobError, match=message):
             mnist.data()
 
 
@@ -180,10 +180,10 @@ def test_fashion_preset_reads_a_folder(clothes, tmp_path, monkeypatch):
 def test_missing_or_damaged_clothes_raise(clothes, tmp_path, monkeypatch, capsys):
     """The error is raised before training. If there are no files, its message has the command that installs them."""
 
-    def check_usage_error(says: str, *options) -> None:
+    def check_usage_error(message: str, *options) -> None:
         fashion.data.cache_clear()
         assert evaluate("fashion", tmp_path / "out", *options) == 2
-        assert re.search(says, capsys.readouterr().err) and not (tmp_path / "out/networks").exists()
+        assert re.search(message, capsys.readouterr().err) and not (tmp_path / "out/networks").exists()
 
     monkeypatch.setattr(fashion, "DEBIAN", str(tmp_path / "none"))
     check_usage_error(
@@ -192,14 +192,14 @@ def test_missing_or_damaged_clothes_raise(clothes, tmp_path, monkeypatch, capsys
     assert not (tmp_path / "out").exists()
     labels, images = clothes / "train-labels-idx1-ubyte.gz", clothes / "train-images-idx3-ubyte.gz"
     whole = gzip.decompress(labels.read_bytes())
-    for content, says in (
+    for content, message in (
         (whole[:-1], "150 bytes after the header, .* got 149 in .*train-labels"),
         (b"\0\0\x08\3" + whole[4:], r"magic number 2049 .* got 2051"),
         (whole[:4] + (149).to_bytes(4, "big") + whole[8:-1], "labels must have one entry for each of 150 images"),
         (whole[:-1] + b"\x0a", "labels must be 0 to 9, got 10 in .*train-labels"),
     ):
         labels.write_bytes(gzip.compress(content))
-        check_usage_error(says, "--data", clothes)
+        check_usage_error(message, "--data", clothes)
     labels.unlink()
     check_usage_error(
         "data must have the labels of .*train-images-idx3-ubyte.gz, got none; apt install", "--data", clothes

@@ -526,8 +526,8 @@ def test_only_reached_targets_are_green(sorted_out):
     ]
     green = "return cards.map((c) => c.root.querySelectorAll('.good, .reached').length)"
     assert sorted_out.run(green) == [2, 0, 0, 0, 2, 0, 0, 0]
-    says = "return cards.slice(0, 4).map((c) => c.find('.prediction').textContent)"
-    assert sorted_out.run(says) == [
+    shown_classes = "return cards.slice(0, 4).map((c) => c.find('.prediction').textContent)"
+    assert sorted_out.run(shown_classes) == [
         f"predicted: {text}" for text in ("one 0.900", "zero 0.950", "zero 0.600", "zero 0.900")
     ]
 

@@ -144,7 +144,7 @@ def test_shift_of_a_grating_changes_the_phase(shape, ky, kx):
             side = math.copysign(1, math.cos(direction - math.pi * k / pyramid.orientations))
             expected = a[k] * torch.exp(torch.tensor(-1j * side * turn, dtype=a.dtype))
             assert (b[k] - expected).abs().max() < 1e-12
-    assert max(b.abs().max() for b in before.bands) > 0.1, "no band sees the grating"
+    assert max(b.abs().max() for b in before.bands) > 0.1, "no band contains the grating"
 
 
 def test_amplitude_of_a_grating_is_its_contrast_times_the_gain():
