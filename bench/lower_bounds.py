@@ -2,10 +2,12 @@
 
 They show what could still be gained.
 
-Each is measured in several forms, and the fastest form counts (:class:`Fastest`). The FFTs of an analysis are rfft2 of
-the images and ifft2 of the bands; those of a synthesis are the reverse. The FFTs of the residuals are left out. Inputs
-are allocated beforehand. The forms differ in how real bands are transformed (each by a real FFT, or two by one complex
-FFT), and in how many planes a call transforms: the whole batch, or four, which is faster if a batch exceeds the caches.
+The FFTs of an analysis are rfft2 of the images and ifft2 of the bands; those of a synthesis are the reverse. The FFTs
+of the residuals are left out.
+
+Each bound is measured in several forms, and the fastest form counts (:class:`Fastest`). Real bands are transformed each
+by a real FFT, or two by one complex FFT. A call transforms the whole batch or four planes, which is faster if a batch
+exceeds the caches. Inputs are allocated before.
 """
 
 from __future__ import annotations
