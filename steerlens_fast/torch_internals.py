@@ -84,7 +84,7 @@ def has_batched_gradients() -> bool:
 
 
 def is_batched_gradient(t: torch.Tensor) -> bool:
-    """Return whether a tensor is a batch of gradients that torch shows as a single gradient."""
+    """Return whether a tensor is a batch of gradients; torch hides its batch dimension."""
     return _is_batched is not None and _is_batched(t)
 
 

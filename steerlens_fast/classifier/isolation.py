@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn import DataParallel, Module, Sequential
 
-# The training flag has no effect on these modules, and is set in new ones, also around a model in eval mode.
+# These modules ignore their training flag, which is True in a new one, even around a model in eval mode.
 WRAPPERS = {DataParallel, Sequential}
 Accessors = tuple[Callable[[], object], Callable[[object], object]]  # read and write the state of a generator
 
@@ -109,7 +109,7 @@ class _Waits:
     """How forks wait for model calls of other threads."""
 
     def __init__(self):
-        self.given_up: int | None = None  # number of the model call for which a fork has waited in vain
+        self.given_up: int | None = None  # number of a model call that did not end while a fork waited
         self.warned = False
 
     def acquire(self) -> bool:

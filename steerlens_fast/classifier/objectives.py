@@ -88,7 +88,7 @@ def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor,
         The return values of :func:`resolve_target`.
     task : {"multiclass", "binary", "multilabel"}
         For "binary" and "multilabel" with a logit z, "logit" is -z for target 1 and z for target 0. "margin" equals
-        "logit" if source and target differ, and is 0 if they are equal. "nll" is the softplus of "logit".
+        "logit" if source and target differ, and is 0 if they are equal.
 
     Returns
     -------

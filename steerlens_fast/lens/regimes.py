@@ -8,6 +8,9 @@ live       1 for each step     the image after the previous step, which is decom
 persistent 1 for each step     the source's coefficients, by changes that add up
 ========== =================== ============================================================
 
+Where one compiled op can search a distance and render the frames, or take a whole step, it is used. Otherwise frames
+are rendered at each factor that the search tries.
+
 In the code, ``b`` are phase factors, and ``a`` are amplitude factors or None if they equal ``b``. A *budget* is a
 distance to reach.
 """
@@ -315,7 +318,7 @@ class _GradientSteps:
         if taken is None:
             taken = self._by_renders(step, gradient, range_end, start, size > 0)
         self.image, db, da = taken
-        # If the gradient is 0, rounding errors have determined the factor.
+        # If the gradient is 0, the image does not change, and the factor that was found is arbitrary.
         db, da = where_good(size > 0, db, 0.0), None if da is None else where_good(size > 0, da, 0.0)
         # The next step's first factor is this product divided by the next size.
         self.last_move = None if step.budget is None else db * size

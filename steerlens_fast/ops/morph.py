@@ -51,7 +51,7 @@ def morph_planes(
     Parameters
     ----------
     images, gradients : Tensor [N, H, W], float32, on CPUs also float64
-        Planes, and the gradient with respect to them of a loss to decrease.
+        Image planes, each one channel of one image, and the gradient with respect to them of a loss to decrease.
     phase_factors, amplitude_factors : Tensor [F, 1] or [F, N], in the dtype of ``images``
         Factors of each frame, for all planes or for each plane.
     analysis : sequence of Tensors [K, h, w], in the dtype of ``images``

@@ -32,6 +32,7 @@ def split_planes(
     Parameters
     ----------
     planes : Tensor [N, H, W], float32, on CPUs also float64
+        Image planes, each one channel of one image.
     filters : sequence of Tensors, each [K, h, w], in the dtype of ``planes``
         The filters of each group, that is, of K bands of h x w samples: the values by which the h x w lowest
         frequencies are multiplied. They contain the normalisation of the FFTs.
