@@ -16,8 +16,8 @@ from .ops import real_dtype
 from .torch_internals import has_batched_gradients, has_dispatch_modes, has_transforms
 
 # Bytes of bands in one pass through a filter bank. On a CPU, they fit the caches, and the allocator keeps their memory
-# for the next pass; new memory from the kernel would take longer than the FFTs (measured in bench/). The value for GPUs
-# is not measured yet. It limits the memory of a morph of 16 x 3 x 224 x 224 to 256 MiB, without frames and model.
+# for the next pass. (Getting new memory would take longer than the FFTs.) The value for GPUs is not measured yet. It
+# limits the memory of a morph of 16 x 3 x 224 x 224 to 256 MiB, without frames and model.
 CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 128 << 20}
 
 # Bytes of a temporary that is written and read once. On a CPU, it fits the caches.

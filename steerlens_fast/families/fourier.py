@@ -44,8 +44,8 @@ class FourierFamily:
 
     Notes
     -----
-    The phase of frequency -k of a real image is minus that of k, so both move together, and
-    d(loss)/dX_k = 2 rfft2(gradient)_k / (H W) for the spectrum X.
+    The phases of frequencies k and -k of a real image are opposite, so both move together. Therefore, the gradient with
+    respect to the spectrum X is d(loss)/dX_k = 2 rfft2(gradient)_k / (H W).
 
     Examples
     --------

@@ -136,9 +136,9 @@ CACHE = FilterCache(DEFAULT_LIMIT)
 def set_filter_cache_limit(limit: int) -> int:
     """Limit the memory of cached filters, on all devices together; return the previous limit.
 
-    A geometry is an image size with the pyramid's options (height, order ...). Its filters are built when they are
+    A geometry is an image size with the pyramid's options (height, order ...). Its filters are computed when they are
     first used, and cached for all pyramids of this geometry. If the limit is exceeded, the filters of the least
-    recently used geometries are freed, but not those of the latest geometry, and not those that a captured CUDA graph
+    recently used geometries are freed. Those of the latest geometry are kept, and those that a captured CUDA graph
     reads.
 
     Parameters
