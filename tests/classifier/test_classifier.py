@@ -577,7 +577,7 @@ def test_session_continues_one_stream_and_no_session_starts_anew():
     assert torch.equal(second, noisy(x)), "and goes on as the caller's would"
 
 
-def test_sessions_are_not_moved_by_what_the_caller_draws_between():
+def test_random_numbers_drawn_by_the_caller_do_not_change_a_session():
     classifier, x = Classifier(noisy), images()
     runs = []
     for draws in (0, 5):
@@ -591,7 +591,7 @@ def test_sessions_are_not_moved_by_what_the_caller_draws_between():
     assert not torch.equal(runs[0][0], runs[0][1])
 
 
-def test_caller_draws_as_if_nothing_had_run():
+def test_session_does_not_change_the_random_numbers_of_the_caller():
     classifier, x = Classifier(noisy), images()
     torch.manual_seed(1)
     expected = torch.rand(6)

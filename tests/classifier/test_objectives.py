@@ -346,7 +346,7 @@ def test_callable_gets_outputs_and_resolved_target():
 
 
 @pytest.mark.parametrize("where", ["meta", "cpu"])
-def test_callers_default_device_is_not_ours(where):
+def test_default_device_of_the_caller_has_no_influence(where):
     with torch.device(where):
         for target in (3, INDICES, np.array(INDICES), None):
             outputs = torch.randn(FLAT, device="cpu")

@@ -56,7 +56,7 @@ def test_rank_leaves_the_items_alone(rank):
     assert batch_target(rule, [None, None]) == rank
 
 
-def test_label_is_each_items_own_and_items_without_one_stay():
+def test_target_label_is_the_label_of_each_item():
     rule = parse_target("label")
     assert list(rule.resolve(items())) == [replace(item, target=item.label) for item in items()]
     assert rule.dropped == 0 and rule.rank is None and rule.description == {"kind": "label"}

@@ -102,7 +102,7 @@ def test_images_after_the_last_source_do_not_count(count, tmp_path):
     assert not any("constant" in problem for problem in result.summary["problems"]), "a later image was counted"
 
 
-def test_every_image_counts_where_there_are_not_enough(tmp_path):
+def test_all_images_are_examined_if_there_are_too_few_sources(tmp_path):
     """Unreadable images and those without a target count as examined, too."""
     images, labels = list(pictures(12)), predicted(pictures(12))
     images[4] = b"no image"
@@ -116,7 +116,7 @@ def test_every_image_counts_where_there_are_not_enough(tmp_path):
     assert sources["examined"] == counted(sources) == 12
 
 
-def test_what_the_target_leaves_out_counts_up_to_the_last_source(tmp_path):
+def test_images_without_a_target_count_up_to_the_last_source(tmp_path):
     labels = predicted()
     data = dataset(labels=labels)
     data.labels = labels
@@ -136,7 +136,7 @@ def test_labels_that_are_known_late_are_left_out_by_the_same_name(tmp_path):
 # --- Targets
 
 
-def test_sources_own_class_is_no_target(tmp_path, no_work, capsys):
+def test_target_argmax_raises(tmp_path, no_work, capsys):
     with pytest.raises(JobError, match="target must differ from the source's class, got 'argmax'"):
         run(tmp_path, target="argmax")
     assert not list(tmp_path.glob("*.json*"))
@@ -145,7 +145,7 @@ def test_sources_own_class_is_no_target(tmp_path, no_work, capsys):
 
 
 @pytest.mark.parametrize("target", [3, "map:0=1,1=7", "gnu", {2: 0, 7: 5}])
-def test_class_that_the_driver_has_not_raises_before_any_work(target, tmp_path, no_work):
+def test_target_that_is_no_class_of_the_driver_raises_before_any_work(target, tmp_path, no_work):
     data = dataset()
     data.labels, data.classes = [n % 3 for n in range(10)], ["ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen"]
     with pytest.raises(JobError, match="target must be one of the driver's 3 classes, 0 to 2, got") as error:
@@ -154,14 +154,14 @@ def test_class_that_the_driver_has_not_raises_before_any_work(target, tmp_path, 
     assert ("'gnu', class 6 of the data" in str(error.value)) == (target == "gnu")
 
 
-def test_tables_class_that_the_driver_has_not_raises(tmp_path, no_work):
+def test_target_in_a_table_that_is_no_class_of_the_driver_raises(tmp_path, no_work):
     """The error is raised even if the image with this class would not be examined."""
     (tmp_path / "t.csv").write_text("key,target\n" + "".join(f"{n:02d},{1 if n < 9 else 99}\n" for n in range(10)))
     with pytest.raises(JobError, match="0 to 2, got 99"):
         run(tmp_path / "out", target=str(tmp_path / "t.csv"), sources=1)
 
 
-def test_labels_that_the_driver_has_not_are_left_out(tmp_path):
+def test_images_whose_label_is_no_class_of_the_driver_are_left_out(tmp_path):
     """An image cannot be morphed toward a label that is no class of the driver."""
     labels = [(label + 1) % 3 for label in predicted()]
     labels[2] = 5
@@ -176,7 +176,7 @@ def test_judges_that_are_objects_must_have_names(judges, tmp_path, no_work):
         run(tmp_path, judges=judges)
 
 
-def test_driver_of_other_images_says_what_it_was_given(tmp_path, no_work):
+def test_shape_that_the_driver_rejects_is_in_the_message(tmp_path, no_work):
     """The network needs grey images, and ``channels=1`` is missing."""
     with pytest.raises(JobError, match=r"driver fails on images \[10, 3, 16, 16\].*\n.*channels and size") as error:
         run(tmp_path, channels=None)
@@ -242,7 +242,7 @@ def test_evaluation_continues_from_any_working_directory(tmp_path, monkeypatch, 
     assert main(["evaluate", "--resume", *arguments, *run, *out]) == 0, capsys.readouterr().err
 
 
-def test_paths_are_from_the_root(tmp_path, monkeypatch):
+def test_names_of_existing_files_become_absolute_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("net.pt2", "a.tar", "t-00.tar", "t-01.tar", "random", "runner-up"):
         (tmp_path / name).touch()
@@ -258,7 +258,7 @@ def test_paths_are_from_the_root(tmp_path, monkeypatch):
         assert with_absolute_paths(arguments) == arguments
 
 
-def test_what_objects_are_called_names_no_file(tmp_path, monkeypatch):
+def test_names_of_judges_that_are_objects_are_not_taken_for_paths(tmp_path, monkeypatch):
     """A judge named "a" keeps this name if a file named "a" exists."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a").touch()
@@ -266,8 +266,8 @@ def test_what_objects_are_called_names_no_file(tmp_path, monkeypatch):
     assert result.summary["judges"] == ["a"] == result.summary["config"]["judges"]
 
 
-def test_judges_with_weights_of_their_own_stand_beside_others(tmp_path):
-    """ "-" is for the exported program, which has its weights; the other judge gets those of the file."""
+def test_each_judge_may_have_its_own_weights(tmp_path):
+    """Judges with "-" keep their own weights. The second judge gets those in the file."""
     written_to(tmp_path)
     other = evaluate_models.judge()
     with torch.no_grad():
@@ -284,7 +284,7 @@ def test_judges_with_weights_of_their_own_stand_beside_others(tmp_path):
     assert pooled["judge-2"]["value"] == target.count(2) / 8 != pooled["judge"]["value"]
 
 
-def test_judges_have_sizes_means_and_deviations_of_their_own(tmp_path):
+def test_each_judge_may_have_its_own_size_mean_and_deviation(tmp_path):
     """Judge b gets normalised images of 24 x 24, judge a the images of the driver."""
     judges = {"a": net(1), "b": net(2, size=24)}
     judge_options = {"judge_size": ["-", 24], "judge_mean": [None, [0.5]], "judge_std": [None, [0.25]]}

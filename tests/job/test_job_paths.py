@@ -107,6 +107,6 @@ def test_home_of_an_unknown_user_raises(home, capsys):
         ("colour 0xff00 of a.png, 60000 x 60000 pixels", "colour 0xff00 of a.png, 60000 x 60000 pixels"),
     ],
 )
-def test_reason_holds_nothing_of_one_run(text, stable, monkeypatch):
+def test_reasons_are_the_same_in_every_run(text, stable, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", "/tmp")
     assert remove_volatile_text(text) == stable == str(BadItem("corrupt", text))

@@ -237,7 +237,7 @@ def test_outputs_without_scores_raise():
         check_outputs_without_scores(output, words)
 
 
-def test_containers_that_hold_themselves_end():
+def test_container_that_contains_itself_raises():
     loop = []
     loop.append(loop)
     with raises_with(TypeError, "model", "list"):

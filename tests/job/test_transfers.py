@@ -139,7 +139,7 @@ def test_batches_are_finished_in_order(max_pending):
     assert kinds == [(kind, shard) for shard in range(3) for kind in ("batch", "batch", "shard")]
 
 
-def test_nothing_is_left_undone_before_a_wait():
+def test_shard_queue_calls_before_waiting_only_if_it_waits():
     shards, cleared = queue.Queue(), []
     take = ShardQueue(shards, lambda n: n, lambda: cleared.append(1) or shards.put(END))
     assert take(wait=False) is None and not cleared
