@@ -33,7 +33,7 @@ struct Exponents<double> {
 template <typename T>
 struct Scaled {
   Cplx<T> c;               // the number times `scale`
-  T square;                // |c|^2
+  T square;                // |c|^2 of this c
   T scale, inverse_scale;  // powers of two
 };
 

@@ -85,15 +85,15 @@ class PlaneAnchor:
 
 
 def edited_coefficients(
-    c: Tensor, delta: Tensor | None, eta: Tensor | None, form: str = "complex", one: Tensor | None = None
+    c: Tensor, delta: Tensor | None, eta: Tensor | None, form: str = "complex", factor_one: Tensor | None = None
 ) -> Tensor:
     """Return the coefficients c exp(eta + i delta) as one frame [1, n, K, h, w].
 
-    ``form`` is an argument of :func:`ops.extrapolate`. ``one`` is a tensor [[1]], which is made if it is None.
+    ``form`` is an argument of :func:`ops.extrapolate`. ``factor_one`` is a tensor [[1]], which is made if it is None.
     """
-    if one is None:
-        one = torch.ones(1, 1, dtype=real_dtype(c.dtype), device=c.device)
-    return ops.extrapolate(c, delta, eta, one, one, "polar", form)
+    if factor_one is None:
+        factor_one = torch.ones(1, 1, dtype=real_dtype(c.dtype), device=c.device)
+    return ops.extrapolate(c, delta, eta, factor_one, factor_one, "polar", form)
 
 
 def moved_coordinates(

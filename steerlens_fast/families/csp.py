@@ -311,7 +311,7 @@ class CSPAnalysis:
 
     def __init__(self, family: CSPFamily, image: Tensor):
         self.family, self.synthesis_bank, self.image = family, family.synthesis_bank, image
-        self.one = torch.ones(1, 1, dtype=image.dtype, device=image.device)
+        self.factor_one = torch.ones(1, 1, dtype=image.dtype, device=image.device)
         self.by_plane_ops = forward_backend(family.pyramid.geometry, image) is Backend.PLANE_OPS
         if not family.parts:
             self.coefficients, self.residual = [], None
@@ -354,7 +354,9 @@ class CSPAnalysis:
 
     def image_at(self, coordinates: Iterable[tuple[Tensor | None, Tensor | None]]) -> Tensor:
         """Return one frame [1, n, H, W] at the coordinates (delta, eta) of each scale."""
-        edited = (edited_coefficients(c, *d, self.form, self.one) for c, d in zip(self.coefficients, coordinates))
+        edited = (
+            edited_coefficients(c, *d, self.form, self.factor_one) for c, d in zip(self.coefficients, coordinates)
+        )
         return self.images(edited, 1)
 
     @property
@@ -369,7 +371,7 @@ class CSPStep:
     def __init__(self, analysis: CSPAnalysis, gradient: Tensor, state: Sequence[Tensor] = ()):
         self.analysis, self.state, self.anchored = analysis, split_state(analysis.family, state), bool(state)
         bands = zip(analysis.coefficients, analysis.gradients(gradient), self.state)
-        current = lambda c, d: edited_coefficients(c, *d, one=analysis.one)[0] if self.anchored else c
+        current = lambda c, d: edited_coefficients(c, *d, factor_one=analysis.factor_one)[0] if self.anchored else c
         self.steps = [analysis.step(current(c, d), g) for c, g, d in bands]
 
     def frames(self, b: Tensor, a: Tensor) -> Tensor:
