@@ -207,7 +207,7 @@ def lens_morph(shape, who, frames=FRAMES, device="cpu") -> Run:
 
 
 def gradients(model, images: Tensor, target: Tensor) -> Tensor:
-    """Return the gradient of the loss in each image, with which every morph begins."""
+    """Return the gradient of the loss in each image."""
     x = images.clone().requires_grad_()
     loss = torch.nn.functional.cross_entropy(model(x), target, reduction="sum")
     return torch.autograd.grad(loss, x)[0]
@@ -420,9 +420,9 @@ DISTANCE_SETUPS = {
 
 
 def beside_spinner(shape, who, device="cpu") -> Run:
-    """Return the run of a phase morph while another process keeps one core busy.
+    """Return a phase morph that runs while another process is busy.
 
-    "alone" is without that process.
+    The other process keeps one core busy. With "alone", there is none.
     """
     alone = morph(shape, "ours", device=device)
     if who == "alone":

@@ -175,7 +175,7 @@ def seconds(run) -> float:
 
 
 def digits(folder: Path) -> list[dict]:
-    """Return a row for each kind of data and way to give the distance."""
+    """Return a row for each kind of data and of distance."""
     write_digits(folder, DIGITS)
     imported = statistics.median(command([sys.executable, "-c", "import torch"])["seconds"] for _ in range(ROUNDS))
     rows = []
@@ -284,7 +284,7 @@ def morphs(images: torch.Tensor, batch: int, distance: dict) -> None:
 
 
 def cpu_seconds(run) -> float:
-    """Return the CPU seconds that this process spends on one call, in all threads."""
+    """Measure the CPU time of one call, in all threads of this process."""
     start = time.process_time()
     run()
     return time.process_time() - start

@@ -1,8 +1,9 @@
-"""Measures how time grows with batch, size, frames, scales, orientations and threads: ``python bench/growth.py``.
+"""Measures how time grows with the amount of work: ``python bench/growth.py``.
 
-One of these quantities (an *axis*) is varied at a time. For each value, ours, plain torch, plenoptic and the FFTs alone
-run alternately, with glibc's default allocator. The result is written to bench/results/DATE-DEVICE-growth.json, and a
-plot for each axis (plots.py) to a folder of the same name without ".json".
+Batch, size, frames, scales, orientations or threads are varied, one of these (an *axis*) at a time. For each value,
+ours, plain torch, plenoptic and the FFTs alone run alternately, with glibc's default allocator. The result is written
+to bench/results/DATE-DEVICE-growth.json, and a plot for each axis (plots.py) to a folder of the same name without
+".json".
 """
 
 from __future__ import annotations

@@ -14,7 +14,11 @@ import steerlens_fast as sf
 
 
 def machine(*distributions: str) -> dict:
-    """Return processor, caches, cores, date, and versions of torch, Python, this package and ``distributions``."""
+    """Return facts about this machine.
+
+    They are the processor, caches, cores, the date, and the versions of torch, Python, this package and
+    ``distributions``.
+    """
     facts = {
         "cpu": _cpu(),
         "vectors": torch.backends.cpu.get_cpu_capability(),  # the level of torch's kernels

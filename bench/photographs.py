@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def load() -> tuple[list, torch.Tensor, list[int]]:
-    """Return the three networks, the photographs [N, 3, 224, 224], and their target classes."""
+    """Return three networks, photographs [N, 3, 224, 224], and target classes."""
     networks = [load_model(f"steerlens_fast.models.efficientnet_lite:lite{n}", size=224) for n in range(3)]
     images = torch.stack([_read(package, file) for package, file, _ in PHOTOGRAPHS])
     return networks, images, [target_number(target, None, networks[0].class_names) for *_, target in PHOTOGRAPHS]

@@ -27,7 +27,10 @@ MARKED = re.compile(r"<!-- table: (?P<name>[\w-]+), (?P<file>\S+) -->\n(?P<body>
 
 
 def tables_of(result: dict) -> dict[str, list[str]]:
-    """Return the lines of all tables of a result that have rows, by name."""
+    """Return the tables of a result: ``{name: lines}``.
+
+    Tables without rows are left out.
+    """
     tables = {name: make(result) for name, make in TABLES.get(kind_of(result), {}).items()}
     return {name: lines for name, lines in tables.items() if len(lines) > 2}
 

@@ -272,7 +272,7 @@ def dataset(result: dict) -> list[str]:
 
 
 def photographs(result: dict) -> list[str]:
-    """Return the table of the data-set job on photographs, compared with the classifier's gradients."""
+    """Return the table of the data-set job on photographs."""
     lines = heading("work", "images/s", "share of the gradients' rate")
     for row in result["photographs"]:
         lines.append(line([row["what"], f"{row['images_per_second']:.1f}", f"{row['of_gradients_alone']:.2f}"]))

@@ -45,7 +45,7 @@ def _between(call: Callable[[], object], device: torch.device, calls: int) -> fl
 
 
 def rotated(function: Callable, sets: list[list]) -> Callable[[], object]:
-    """Return a function that calls ``function``, each time with the next set of arguments."""
+    """Return a function that uses the next set of arguments at each call."""
     number = iter(range(1 << 62))
     return lambda: function(*sets[next(number) % len(sets)])
 
@@ -70,7 +70,10 @@ def copy_bandwidth(size: int, device: torch.device) -> float:
 
 
 def peak_beyond(function: Callable[[], torch.Tensor], device: torch.device) -> float:
-    """Return the peak MiB of a call, without earlier allocations and without its result."""
+    """Measure the peak memory of a call, in MiB.
+
+    Earlier allocations and the result of the call are not counted.
+    """
     function()  # the first call makes filters and FFT plans
     torch.cuda.synchronize(device)
     torch.cuda.empty_cache()

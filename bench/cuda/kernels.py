@@ -108,7 +108,7 @@ def cases(planes: int, orientations: int, size: tuple[int, int], frames: int) ->
 
 
 def bank_of(size: tuple[int, int], kind: str) -> Bank:
-    """Return the bank of all scales of a pyramid, as the morph uses it."""
+    """Return the filters that a morph uses for all scales."""
     geometry = SteerablePyramid(size).geometry
     return Bank(geometry, kind, tuple(map(Part, range(geometry.num_scales))))
 

@@ -101,7 +101,7 @@ def errors_in(text: str) -> tuple[int, int]:
 
 
 def work(device: str) -> int:
-    """Run every op in float32 and float64, an analysis, a synthesis and a morph."""
+    """Run every op, an analysis, a synthesis and a morph."""
     sys.path.insert(0, str(TESTS))
     import torch
     from cases import OPS, RAW, case, shapes_of

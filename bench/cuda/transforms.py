@@ -134,7 +134,7 @@ def morph_of(frames: int, shape, device: torch.device) -> Callable[[], torch.Ten
 
 
 def memory_row(frames: int, shape, device: torch.device) -> dict:
-    """Return the row of the memory that a morph needs beyond frames and model."""
+    """Measure the memory that a morph needs beyond frames and model."""
     beyond = peak_beyond(morph_of(frames, shape, device), device)
     result = {"work": f"frozen {frames}-frame morph by the lens", "shape": cases.label(shape), "who": "memory"}
     return result | {"mib_beyond_frames_and_model": round(beyond, 1), "chunk_mib": memory.CHUNK_BYTES["cuda"] >> 20}

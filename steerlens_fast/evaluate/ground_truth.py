@@ -22,7 +22,10 @@ class TrueMotionData(Protocol):
         """Return d(image)/d(factor), [n, C, H, W], toward the target class."""
 
     def moved(self, numbers: Sequence[int], l2: float) -> tuple[Tensor, Tensor]:
-        """Return the images moved by the true motion to an L2 distance, and the change of the factor [n]."""
+        """Move images by the true motion, to an L2 distance.
+
+        The results are the moved images and the change of the factor [n].
+        """
 
     def group(self, number: int) -> str:
         """Return the kind of an item; results are grouped by kind."""

@@ -214,7 +214,7 @@ def _prefixes(tars: list[str]) -> list[str]:
 
 
 def _samples(tar: str, leave_out: Callable[[str, str], None]) -> dict[str, dict[str, Member]]:
-    """Return the members of a .tar file, as a dictionary for each sample with its members by suffix."""
+    """Return the members of each sample in a .tar file, by suffix."""
     samples: dict[str, dict[str, Member]] = {}
     for name, member in _files(tar, leave_out).items():
         folder, slash, file = name.rpartition("/")

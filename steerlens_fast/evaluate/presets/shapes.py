@@ -55,7 +55,7 @@ class Shapes:
         return torch.cat([one.toward.view(-1, 1, 1, 1) * one.derivative() for one in images])
 
     def moved(self, numbers: Sequence[int], l2: float) -> tuple[Tensor, Tensor]:
-        """Return images [n, 1, H, W] moved by the true motion to a distance.
+        """Move images [n, 1, H, W] by the true motion, to an L2 distance.
 
         The second result is the change of the factor [n].
         """
