@@ -14,11 +14,11 @@ from torch.nn.parallel import DistributedDataParallel
 from ..checks import check_choice, check_int
 from .dtypes import cast_for, explain_mismatch, module_of
 from .isolation import (
-    MODEL_LOCK,
     RandomStream,
     in_training,
     is_exported,
     may_write,
+    one_thread,
     private_buffers,
     warning_stacklevel,
 )
@@ -61,9 +61,8 @@ class Classifier:
     The protected generators are those of torch (on the CPU and on the CUDA devices in use), Python and numpy, and those
     that are attributes of modules.
 
-    If another thread forks the process during a call, the fork waits up to 1 second for the end of the call. If the
-    call takes longer, the child has the buffers from before the call. Then the states of its generators are undefined,
-    and a generator from which the call was drawing may be locked forever.
+    Only one thread at a time runs the same model. Threads that run different models share the generators of the
+    process, so the random numbers that their models draw depend on the order of the calls.
 
     Examples
     --------
@@ -199,8 +198,8 @@ class Classifier:
 
     @contextmanager
     def _without_side_effects(self, images: Tensor, stream: RandomStream | None) -> Iterator[None]:
-        stream = self.session(images) if stream is None else stream
-        with MODEL_LOCK, torch.inference_mode(False), stream, private_buffers(filter(may_write, self._modules())):
+        stream, modules = self.session(images) if stream is None else stream, self._modules()
+        with one_thread(modules), torch.inference_mode(False), stream, private_buffers(filter(may_write, modules)):
             yield
 
     def _differentiate(self, images: Tensor, loss: Losses, args, at: slice) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..checks import check_bool, check_int
 from ..classifier.class_names import as_class_names
-from ..classifier.isolation import MODEL_LOCK, RandomStream
+from ..classifier.isolation import RandomStream
 from ..classifier.named_classes import shorten
 from ..data.class_names import read_class_names
 from ..errors import USAGE, JobError
@@ -231,7 +231,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
     Afterwards, their states are restored. Of torch, only the generator of the CPU is seeded.
     """
-    with MODEL_LOCK, RandomStream():
+    with RandomStream():
         torch.default_generator.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)

@@ -1,7 +1,4 @@
-"""A model's random numbers, buffers and locks do not affect the caller.
-
-This holds in this process and in a forked one.
-"""
+"""A model's random numbers, buffers and locks do not affect the caller."""
 
 import os
 import random
@@ -16,7 +13,7 @@ import torch
 from torch import nn
 
 from steerlens_fast.classifier import Classifier
-from steerlens_fast.classifier.isolation import MODEL_LOCK, NUMPY, PYTHON, TORCH, ForkSafeLock, RandomStream
+from steerlens_fast.classifier.isolation import RandomStream, one_thread
 
 
 class Drawing(nn.Module):
@@ -93,15 +90,14 @@ def test_normal_number_that_waits_in_pythons_generator(drawn):
     assert inside == [random.gauss(0, 1) for _ in range(3)]
 
 
-def test_states_are_read_and_written_only_if_a_number_was_drawn(monkeypatch):
-    random.seed(5)
+def test_states_of_numpy_are_read_and_written_only_if_a_number_was_drawn(monkeypatch):
+    """Reading and writing them is slow."""
     np.random.seed(5)
     stream, calls = RandomStream(), []
     with stream:
         pass
-    for name in ("_read", "_write"):
-        for generator in (TORCH, PYTHON, NUMPY):
-            monkeypatch.setattr(generator, name, lambda *_, name=name, generator=generator: calls.append(name))
+    for name in ("get_state", "set_state"):
+        monkeypatch.setattr(np.random, name, lambda *_, name=name, **__: calls.append(name))
     with stream:
         pass
     assert calls == []
@@ -139,60 +135,70 @@ def test_seeded_classifier_draws_the_same_whatever_ran_before():
     assert not torch.equal(classifier.outputs(images), first)
 
 
-def test_lock_is_reentrant_and_undoes_in_order():
-    lock, done = ForkSafeLock(), []
-    with lock, lock.undone_by(lambda: done.append(1)), lock, lock.undone_by(lambda: done.append(2)):
-        assert done == []
-    assert done == [2, 1]
+class Meeting(Drawing):
+    """Draws from all generators while another thread is in the forward pass of another model."""
+
+    def __init__(self, barrier):
+        super().__init__()
+        self.barrier = barrier
+
+    def forward(self, x):
+        self.barrier.wait(60)
+        outputs = super().forward(x)
+        self.barrier.wait(60)
+        return outputs
+
+
+def test_threads_run_different_models_at_the_same_time():
+    barrier, images = threading.Barrier(2), torch.rand(2, 1, 8, 8)
+    models = [Meeting(barrier).eval() for _ in range(2)]
+    before, results = repr([states(model) for model in models]), []
+    threads = [threading.Thread(target=lambda m=m: results.append(Classifier(m).outputs(images))) for m in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 2
+    assert repr([states(model) for model in models]) == before
+
+
+def test_one_thread_at_a_time_runs_the_same_model():
+    model, ran = nn.Flatten(), threading.Event()
+    thread = threading.Thread(target=lambda: (Classifier(model).outputs(torch.rand(1, 1, 2, 2)), ran.set()))
+    with one_thread([model]), one_thread([model]):  # a thread that runs the model may run it again
+        thread.start()
+        assert not ran.wait(0.2)
+    assert ran.wait(60)
+    thread.join()
 
 
 FORK = """
 import os, signal, sys, threading
 import torch
 from torch import nn
-import steerlens_fast as sf
-from steerlens_fast.classifier import Classifier, isolation
+from steerlens_fast.classifier import Classifier
 
-isolation.FORK_SECONDS = 0.1
 torch.set_num_threads(1)
 inside, leave = threading.Event(), threading.Event()
 
-class Slow(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.head = nn.Linear(64, 3)
-        self.register_buffer("calls", torch.zeros(()))
-
+class Slow(nn.Flatten):
     def forward(self, x):
-        self.calls += 1
-        torch.rand(3)
         if threading.current_thread() is not threading.main_thread():
             inside.set()
             assert leave.wait(60)
-        return self.head(x.flatten(1))
+        return super().forward(x)
 
-model, images = Slow().eval(), torch.rand(2, 1, 8, 8)
-before = torch.get_rng_state()
-lens = sf.SteerableLens(model, family="pixel")
-expected = lens.morph(images, 1, factors=1.0).frames
-thread = threading.Thread(target=lambda: lens.morph(images, 1, factors=1.0))
+classifier, images = Classifier(Slow().eval()), torch.rand(2, 1, 8, 8)
+thread = threading.Thread(target=lambda: classifier.outputs(images))
 thread.start()
 assert inside.wait(60)
 child = os.fork()
 if not child:
     signal.alarm(60)
-    same = model.calls.item() == 0
-    same &= torch.equal(lens.morph(images, 1, factors=1.0).frames, expected)
-    os._exit(0 if same and model.calls.item() == 0 else 7)
+    os._exit(0 if torch.equal(classifier.outputs(images), images.flatten(1)) else 7)
 status = os.waitpid(child, 0)[1]
-isolation.FORK_SECONDS = 3600.0  # a fork that waited for the same call again would hang the test
-if not os.fork():
-    os._exit(0)
-os.wait()
-assert not torch.equal(torch.get_rng_state(), before), "the parent's thread is still within"
 leave.set()
 thread.join()
-assert torch.equal(torch.get_rng_state(), before) and model.calls.item() == 0
 sys.exit(os.waitstatus_to_exitcode(status))
 """
 
@@ -203,105 +209,8 @@ def run(script):
     return subprocess.run([sys.executable, "-c", script], env=environment, timeout=150, capture_output=True, text=True)
 
 
-def test_fork_during_a_long_model_call_leaves_the_child_free():
-    """The child does not wait for a thread that it does not have, and its buffers are not those of the call."""
+def test_forked_child_does_not_wait_for_threads_of_the_parent():
     result = run(FORK)
-    assert result.returncode == 0, result.stderr
-    assert result.stderr.count("RuntimeWarning: the process was forked while a model call") == 1
-
-
-INTERRUPT = """
-import os, signal, threading
-from steerlens_fast.classifier import isolation
-
-lock, inside, leave = isolation.MODEL_LOCK, threading.Event(), threading.Event()
-isolation.FORK_SECONDS, acquire, handled = 0.1, lock.acquire, []
-
-def call():
-    with lock:
-        inside.set()
-        assert leave.wait(60)
-
-def interrupted(timeout=-1):
-    if timeout > 0:
-        signal.raise_signal(number)  # in this thread: another one may take one of os.kill later
-    return acquire(timeout)
-
-def handler(number, frame):
-    handled.append(number)
-    raise RuntimeError
-
-signal.signal(signal.SIGTERM, handler)
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-thread = threading.Thread(target=call)
-thread.start()
-assert inside.wait(60)
-lock.acquire = interrupted
-for number, error in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, RuntimeError)):
-    isolation.WAITS.given_up = None
-    try:
-        if not os.fork():
-            os._exit(0)
-        os.wait()
-        threading.Event().wait(30)
-        raise AssertionError("the handler's error was lost")
-    except error:
-        pass
-leave.set()
-thread.join()
-assert handled == [signal.SIGTERM] and signal.getsignal(signal.SIGTERM) is handler
-"""
-
-
-def test_signals_during_the_wait_before_a_fork_are_handled_after_it():
-    result = run(INTERRUPT)
-    assert result.returncode == 0, result.stderr
-
-
-DRAW = """
-import os, random, signal, sys, threading
-import numpy as np
-import torch
-from torch import nn
-from steerlens_fast.classifier import Classifier
-
-torch.set_num_threads(1)
-
-class Noise(nn.Module):
-    def forward(self, x):
-        torch.randn(1_000_000), np.random.randn(1_000_000), random.random()
-        return x.flatten(1)
-
-def states():
-    return torch.get_rng_state().tolist(), repr(np.random.get_state())
-
-classifier, images, leave = Classifier(Noise().eval()), torch.rand(1, 1, 2, 2), threading.Event()
-before = states()
-
-def loop():
-    while not leave.is_set():
-        classifier.outputs(images)
-
-thread = threading.Thread(target=loop)
-thread.start()
-for _ in range(10):
-    child = os.fork()
-    if not child:
-        signal.alarm(60)
-        same = states() == before
-        classifier.outputs(images)
-        os._exit(0 if same else 7)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status:
-        break
-leave.set()
-thread.join()
-sys.exit(status)
-"""
-
-
-def test_fork_while_a_model_draws_leaves_the_child_with_free_generators():
-    result = run(DRAW)
     assert result.returncode == 0, result.stderr
 
 
@@ -324,59 +233,3 @@ assert torch.equal(Classifier(Loading().eval()).outputs(images), images.flatten(
 def test_model_may_fork_worker_processes():
     result = run(LOADER)
     assert result.returncode == 0, result.stderr
-
-
-def test_generator_of_a_gpu_is_left_alone_in_a_forked_child(monkeypatch):
-    """In a forked child, torch raises an error for every use of CUDA."""
-    parent, state = os.getpid(), torch.zeros(16, dtype=torch.uint8)
-
-    def read(device):
-        assert os.getpid() == parent
-        return state
-
-    monkeypatch.setattr(torch.cuda, "get_rng_state", read)
-    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: read(device))
-    before, code = torch.get_rng_state(), 7
-    with RandomStream([torch.device("cuda")]) as stream:
-        torch.rand(1)
-        child = os.fork()
-        if not child:
-            try:
-                stream.__exit__()
-                code = 0 if torch.equal(torch.get_rng_state(), before) else 8
-            finally:
-                os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-def test_lock_that_another_thread_holds_is_free_in_a_forked_child():
-    """An undo function that fails there does not prevent the others."""
-    lock, held, leave, parent, done = ForkSafeLock(), threading.Event(), threading.Event(), os.getpid(), []
-
-    def hold():
-        with lock, lock.undone_by(lambda: done.append(1)), lock.undone_by(lambda: 1 / (os.getpid() == parent)):
-            held.set()
-            leave.wait(60)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    assert held.wait(60)
-    child = os.fork()
-    if not child:
-        os._exit(0 if lock.acquire(timeout=30) and done else 7)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert not lock.acquire(timeout=0)
-    leave.set()
-    thread.join()
-
-
-def test_fork_by_the_thread_in_the_lens_itself_continues_in_both():
-    """The call of a model that forks ends in the child as in the parent."""
-    before = torch.get_rng_state()
-    with MODEL_LOCK, RandomStream():
-        torch.rand(1)
-        child = os.fork()
-        if not child:
-            os._exit(0 if MODEL_LOCK._depth == 1 and not torch.equal(torch.get_rng_state(), before) else 7)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert torch.equal(torch.get_rng_state(), before)

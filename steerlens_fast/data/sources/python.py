@@ -9,9 +9,9 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Number
+from threading import RLock
 
 from ...checks import is_int
-from ...classifier.isolation import ForkSafeLock
 from ...errors import BadItem, JobError, describe_error, usage_error
 from ..import_object import import_object, user_code_error
 from ..items import Item
@@ -62,7 +62,7 @@ class PythonSource(Source):
         self._numbers = {name: number for number, name in enumerate(names)}
         self._ambiguous = {name for name, count in Counter(names).items() if count > 1}  # such as ImageNet's "crane"
         # Items are read one at a time, as in a worker of torch's DataLoader, since data sets may share file handles.
-        self._lock = ForkSafeLock()
+        self._lock = RLock()
 
     def listing(self) -> Iterator[Item]:
         count = len(self.data)
