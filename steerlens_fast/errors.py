@@ -22,7 +22,15 @@ EXPLANATIONS = {
     errno.EFBIG: "the file system or a limit (ulimit -f) does not allow files of this size: use a smaller shard size",
     errno.EMFILE: "this process may open no more files: raise ulimit -n, or use fewer decoders",
     errno.ENFILE: "this machine has too many open files",
+    errno.ENOMEM: "this machine has no free memory",
+    errno.ETIMEDOUT: "the connection to the file system timed out",
 }
+
+# Errors that concern a single file. All others, such as EIO and EMFILE, would also occur for other files.
+FILE_ERRORS = (
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ),
+    *(errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV, errno.EFBIG, errno.EOVERFLOW),
+)
 
 NO_THREAD = "can't start new thread"  # message of Python's RuntimeError
 
@@ -155,6 +163,19 @@ def to_job_error(error: BaseException) -> JobError:
     if isinstance(error, OSError) and error.errno in EXPLANATIONS:
         text += f" ({EXPLANATIONS[error.errno]})"
     return JobError(text if isinstance(error, (OSError, MissingExtra)) else f"{type(error).__name__}: {text}")
+
+
+def is_system_fault(error: BaseException) -> bool:
+    """Return whether storage or process caused an error, rather than the file that was read.
+
+    Examples
+    --------
+    >>> is_system_fault(OSError(errno.EMFILE, "Too many open files")), is_system_fault(OSError("broken data stream"))
+    (True, False)
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno not in FILE_ERRORS
+    return NO_THREAD in str(error)
 
 
 TORCHSCRIPT = "TorchScript interpreter"  # occurs in every error message of scripted and traced models

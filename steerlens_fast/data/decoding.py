@@ -74,7 +74,7 @@ import numpy as np
 from torch import Tensor
 
 from ..checks import check_bool, check_choice, check_number
-from ..errors import USAGE, BadItem, JobError
+from ..errors import USAGE, BadItem, JobError, is_system_fault, to_job_error
 from ..extras import require_extra
 from .damage import END_OF_JPEG, FIRST_BYTES, describe_damage, format_of
 from .deep_colour import MAX_16_BITS, FloatColours, is_deep_colour, read_deep_colour, unit_colours
@@ -189,6 +189,8 @@ def decode(
     except (BadItem, MemoryError):
         raise
     except Exception as error:  # Pillow decodes lazily
+        if is_system_fault(error):
+            raise to_job_error(error) from error
         raise _as_bad_item(error, b"", data) from error
 
 

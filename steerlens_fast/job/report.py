@@ -102,7 +102,7 @@ def _stored_files(out: Path, marker: dict) -> dict[str, Path]:
 def _size(path: Path) -> int | None:
     try:
         return path.stat().st_size
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

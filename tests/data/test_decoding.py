@@ -1,6 +1,8 @@
 """Decoding and resizing: every image gives its pixels, or its reason."""
 
+import errno
 import io
+import os
 import subprocess
 import sys
 import warnings
@@ -241,6 +243,18 @@ def test_images_of_a_data_set_are_treated_as_files(zoo_files):
     folder, expected = zoo_files
     for name in ("exif-6.jpg", "truncated.png", "16-bit-grey.png", "palette-alpha.png", "float.tif"):
         assert is_expected(expected[name], outcome(lambda n=name: Image.open(folder / n))), name
+
+
+def test_storage_fault_of_an_opened_image_is_no_damage(monkeypatch):
+    """Pillow reads the pixels only when the image is decoded."""
+    image = Image.new("L", (4, 4))
+
+    def load():
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(image, "load", load)
+    with pytest.raises(JobError, match="Input/output error"):
+        decode(image, mode="RGB")
 
 
 def middle(data: bytes, length: int = 40) -> bytes:

@@ -1,5 +1,6 @@
 """Data sources: items with their order, names and labels; reading them; errors."""
 
+import errno
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import tarfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from pairwise import merged
 
 from steerlens_fast.data.items import Item, read_listing, write_listing
 from steerlens_fast.data.sources import open_source
+from steerlens_fast.data.sources.folder import _is_folder
 from steerlens_fast.data.sources.tars import expand_braces
 from steerlens_fast.errors import USAGE, BadItem, JobError
 
@@ -251,6 +254,59 @@ def test_unreadable_files_are_listed(tmp_path):
     assert reason(source, gone) == "unreadable"
     assert reason(source, Item(0, "d", str(tmp_path))) == "unreadable"
     assert reason(source, Item(0, "n", "a\0b.png")) == "unreadable"
+
+
+class Opened(torch.utils.data.Dataset):
+    """A data set of files, which are opened for each item."""
+
+    def __init__(self, paths):
+        self.paths = paths
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, n):
+        with open(self.paths[n], "rb", opener=os.open) as file:
+            return file.read()
+
+
+SYSTEM_FAULTS = [errno.ESTALE, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT]
+
+
+@pytest.mark.parametrize("number", SYSTEM_FAULTS)
+@pytest.mark.parametrize("kind", ["folder", "tar", "python"])
+def test_faults_of_storage_or_process_are_no_bad_items(kind, number, tmp_path, monkeypatch):
+    """Reading is tried three times. Then the error names the image and the cause."""
+    put(tmp_path / "images", ["0.png"])
+    shard(tmp_path / "0.tar", [0])
+    data = {"folder": tmp_path / "images", "tar": tmp_path / "0.tar", "python": Opened([tmp_path / "images" / "0.png"])}
+    source = open_source(data[kind])
+    item = next(source.listing())
+    expected, calls = source.read(item), []
+    for name in ("open", "pread"):
+        real = getattr(os, name)
+
+        def fail(*args, real=real):
+            calls.append(args)
+            if len(calls) % failures:
+                raise OSError(number, os.strerror(number))
+            return real(*args)
+
+        monkeypatch.setattr(os, name, fail)
+    failures = 3
+    assert source.read(item) == expected and len(calls) >= 3
+    failures = 99
+    with pytest.raises(JobError, match=rf"0\S* cannot be read: .*{os.strerror(number)}") as error:
+        source.read(item)
+    assert error.value.code == 1
+
+
+def test_folder_that_storage_does_not_describe_raises():
+    def fail():
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with pytest.raises(OSError, match="Stale file handle"):
+        _is_folder(SimpleNamespace(is_dir=fail))
 
 
 def test_huge_file_is_not_read(tmp_path):

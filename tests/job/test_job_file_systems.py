@@ -282,6 +282,28 @@ def test_folder_that_cannot_be_replaced_is_kept(tmp_path, monkeypatch):
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["a", "a/old"]
 
 
+# --- Storage or process fail in reading ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EMFILE])
+def test_faults_in_reading_images_end_the_job(number, data, job, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patched:
+        failing(patched, os, "open", number, lambda path, *_: str(path).endswith("003.png"))
+        assert run_here(tmp_path, data=data) == 1
+    stderr = capsys.readouterr().err
+    assert f"003.png cannot be read: [Errno {number}] {os.strerror(number)}" in stderr and "Traceback" not in stderr
+    assert run_here(tmp_path, "--resume", data=data) == 0 and digests(tmp_path) == digests(job)
+
+
+def test_faults_in_verifying_discard_nothing(job, tmp_path, monkeypatch, capsys):
+    out = Path(shutil.copytree(job, tmp_path / "out"))
+    with monkeypatch.context() as patched:
+        failing(patched, os, "stat", errno.EIO, lambda path, *_: str(path).endswith("00001.safetensors"))
+        assert main(["verify", str(out), "--discard"]) == 1
+    assert "the disk, or the connection to it, has failed" in capsys.readouterr().err
+    assert main(["verify", str(out)]) == 0
+
+
 # --- Full, or without write access -----------------------------------------------------------------------------------
 
 # (number of the error, exit status)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
-from ...errors import BadItem, usage_error
+from ...errors import BadItem, JobError, is_system_fault, to_job_error, usage_error
 from ..items import Item
 
 # Suffixes of image files; compared in lower case
 SUFFIXES = ("jpg", "jpeg", "png", "bmp", "tif", "tiff", "gif", "webp", "ppm", "pgm", "pnm", "pbm", "jpe", "jfif")
 ENDINGS = tuple(f".{s}" for s in SUFFIXES)
 MAX_FILE = 1 << 30  # bytes; larger files are not read
+RETRIES = 2  # how often an image is read again if storage or process fail
 MAX_EXAMPLES = 3  # names of left-out entries that are stored for each reason
 
 # Folders that operating systems and other programs create; names that begin with "." are left out as hidden
 SYSTEM_FOLDERS = ("__MACOSX", "__pycache__", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information")
 SYSTEM_FOLDERS += ("lost+found",)
 HIDDEN, SYSTEM, NO_IMAGE = "hidden", "in a system folder", "not an image"  # reasons to leave an entry out
+
+Result = TypeVar("Result")
 
 
 class LeftOut:
@@ -103,6 +107,8 @@ class Source:
         ------
         BadItem
             If the image cannot be read.
+        JobError
+            If storage or process fail, so that other images cannot be read either.
         """
         return read_file(item.path)
 
@@ -114,24 +120,43 @@ class Source:
 def read_file(path: str) -> bytes:
     """Return all bytes of a file.
 
-    Raise BadItem if it is empty or cannot be read.
+    Raise BadItem if it is empty or cannot be read, and a JobError if storage or process fail.
     """
     try:
-        # Unbuffered, so that the file is read at once. Non-blocking, since opening a pipe could wait forever.
-        with open(path, "rb", buffering=0, opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise BadItem("unreadable", f"{printable(path)} must be a regular file")
-            if status.st_size > MAX_FILE:
-                raise BadItem(
-                    "too-large", f"{printable(path)} must have at most {MAX_FILE} bytes, got {status.st_size}"
-                )
-            data = file.readall()
+        data = read_with_retries(lambda: _read_regular_file(path), printable(path))
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL character
         raise BadItem("unreadable", f"{printable(path)}: {getattr(error, 'strerror', None) or error}") from error
     if not data:
         raise BadItem("empty", f"{printable(path)} has 0 bytes")
     return data
+
+
+def read_with_retries(read: Callable[[], Result], where: str, retries: int = RETRIES) -> Result:
+    """Return the result of ``read``, which reads the image at ``where``.
+
+    If storage or process fail, ``read`` is called again. If this does not help, a JobError is raised. Other errors are
+    raised unchanged.
+    """
+    try:
+        return read()
+    except Exception as error:
+        if not is_system_fault(error):
+            raise
+        if retries:
+            return read_with_retries(read, where, retries - 1)
+        failure = to_job_error(error)
+        raise JobError(f"{where} cannot be read: {failure}", failure.code) from error
+
+
+def _read_regular_file(path: str) -> bytes:
+    # Unbuffered, so that the file is read at once. Non-blocking, since opening a pipe could wait forever.
+    with open(path, "rb", buffering=0, opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise BadItem("unreadable", f"{printable(path)} must be a regular file")
+        if status.st_size > MAX_FILE:
+            raise BadItem("too-large", f"{printable(path)} must have at most {MAX_FILE} bytes, got {status.st_size}")
+        return file.readall()
 
 
 def printable(name: str | os.PathLike) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from ...errors import usage_error
+from ...errors import is_system_fault, usage_error
 from ..items import Item
 from .base import (
     HIDDEN,
@@ -134,8 +134,10 @@ def _scan(
 def _is_folder(entry: os.DirEntry) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
+    except OSError as error:
+        if is_system_fault(error):
+            raise
+        return False  # a link to itself
 
 
 def _folder_id(folder: str) -> FolderId:

@@ -13,7 +13,7 @@ from ...extras import require_extra
 from ...io.paths import expand_home
 from ..items import Item
 from ..labels import class_number, sorted_class_names
-from .base import LeftOut, Source, numbered_key, printable, read_file
+from .base import LeftOut, Source, numbered_key, printable, read_file, read_with_retries
 
 SPLITS = ("test", "train")  # default splits; the first that exists is used
 
@@ -60,7 +60,7 @@ class HubSource(Source):
 
     def read(self, item: Item) -> bytes:
         try:
-            image = self._data[item.place[0]][self._image]
+            image = read_with_retries(lambda: self._data[item.place[0]][self._image], item.path)
         except OSError as error:
             raise BadItem("unreadable", f"{item.path}: {remove_volatile_text(str(error))}") from error
         if image is None or (image["bytes"] is None and image["path"] is None):

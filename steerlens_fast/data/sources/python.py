@@ -16,7 +16,7 @@ from ...errors import BadItem, JobError, describe_error, usage_error
 from ..import_object import import_object, user_code_error
 from ..items import Item
 from ..labels import class_number, parse_class
-from .base import Source, check_key, numbered_key
+from .base import Source, check_key, numbered_key, read_with_retries
 
 CLASSES = "a sequence of names, or a mapping between names and 0, 1, ..."  # accepted types
 
@@ -96,8 +96,8 @@ class PythonSource(Source):
         """
         try:
             with self._lock:
-                item = self.data[n]
-        except (BadItem, MemoryError):
+                item = read_with_retries(lambda: self.data[n], f"{self.name}[{n}]")
+        except (BadItem, JobError, MemoryError):
             raise
         except (Exception, SystemExit) as error:  # the data set's code may raise anything
             raise BadItem("unreadable", f"{self.name}[{n}]: {describe_error(error)}") from error

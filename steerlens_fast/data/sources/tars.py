@@ -27,6 +27,7 @@ from .base import (
     Source,
     in_system_folder,
     printable,
+    read_with_retries,
     safe_key,
 )
 
@@ -91,7 +92,7 @@ class TarSource(Source):
     def read(self, item: Item) -> bytes:
         number, offset, size = item.place
         try:
-            data = os.pread(self._descriptor(number), size, offset)
+            data = read_with_retries(lambda: self._pread(number, size, offset), printable(item.path))
         except OSError as error:
             raise BadItem("unreadable", f"{printable(item.path)}: {error.strerror}") from error
         if len(data) < size:
@@ -133,7 +134,7 @@ class TarSource(Source):
                 continue
             name, offset, size = members[suffix]
             where = f"{printable(self.tars[number])}!{printable(name)}"
-            text = os.pread(self._descriptor(number), size, offset)
+            text = self._pread(number, size, offset)
             if suffix == "cls" and not text.strip():
                 continue  # the .cls is empty, but the label may be in the .json
             if suffix == "cls":
@@ -141,6 +142,13 @@ class TarSource(Source):
             row = json_object(text, where)
             return where, next((row[name] for name in LABEL_NAMES if name in row), None)
         return printable(self.tars[number]), None
+
+    def _pread(self, number: int, size: int, offset: int) -> bytes:
+        try:
+            return os.pread(self._descriptor(number), size, offset)
+        except OSError:
+            self._open.number = None  # so that the file is opened again, which helps if the server has replaced it
+            raise
 
     def _descriptor(self, number: int) -> int:
         if getattr(self._open, "number", None) != number:
