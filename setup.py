@@ -7,7 +7,6 @@ Environment variables:
     CUDA_HOME               folder of the CUDA toolkit (default: that of the nvcc on PATH)
     TORCH_CUDA_ARCH_LIST    GPU architectures, such as "8.0;9.0+PTX", or "all" for CUDA_ARCHS below (default: those of
                             this machine's GPUs, or "all" if there are none)
-    STEERLENS_PTXAS=1       print the registers and spills of each kernel
     MAX_JOBS                number of files to compile at the same time
 """
 
@@ -176,8 +175,7 @@ def system_includes(device):
 
 
 def nvcc_flags(archs, device="cuda"):
-    report = ["-Xptxas=-v"] if os.environ.get("STEERLENS_PTXAS") == "1" else []
-    return NVCC_FLAGS + gencode(archs) + report + system_includes(device)
+    return NVCC_FLAGS + gencode(archs) + system_includes(device)
 
 
 def cpu_levels(machine):

@@ -61,8 +61,8 @@ def compile_all(nvcc: str, archs: str, work: Path) -> dict[str, str]:
     Return the output of nvcc by file.
     """
     macros = [f"-D{name}={value}" for name, value in setup.MACROS + setup.CUDA_MACROS]
-    os.environ["STEERLENS_PTXAS"] = "1"
-    flags = [*setup.nvcc_flags(archs, device="cpu"), "-Werror=all-warnings", "-Xcompiler=-Werror,-fPIC"]
+    warnings = ["-Werror=all-warnings", "-Xcompiler=-Werror,-fPIC"]
+    flags = [*setup.nvcc_flags(archs, device="cpu"), "-Xptxas=-v", *warnings]  # -v prints registers and spills
 
     def compile_one(source: Path) -> tuple[str, str]:
         folder = work / source.stem
