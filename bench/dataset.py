@@ -62,11 +62,14 @@ PHOTO_OPTIONS = {"model": "networks:resnet18", "size": 224, "crop_pct": 0.95, "t
 PHOTO_OPTIONS |= {"batch_size": BATCH, "shard_size": BATCH, **UNSCORED}
 DISTANCES = {"csp-phase, factors": {"factors": 1000.0}, "csp-phase, max_l2": {"max_l2": 10.0}}
 CPU_JOBS = {  # work: (data, options, number of measured shards)
-    **{f"JPEGs of 500 x 375, {name}": ("photos", {**PHOTO_OPTIONS, **one}, 1) for name, one in DISTANCES.items()},
     **{
-        f"digits, {data}, {name}": (data, {**DIGIT_OPTIONS, **one}, 3)
+        f"JPEGs of 500 x 375, {name}": ("photos", {**PHOTO_OPTIONS, **distance}, 1)
+        for name, distance in DISTANCES.items()
+    },
+    **{
+        f"digits, {data}, {name}": (data, {**DIGIT_OPTIONS, **distance}, 3)
         for data in ("png", "digits.npy")
-        for name, one in {"factors": {"factors": 10.0}, "max_l2": {"max_l2": 2.3}}.items()
+        for name, distance in {"factors": {"factors": 10.0}, "max_l2": {"max_l2": 2.3}}.items()
     },
 }
 

@@ -20,7 +20,7 @@ from steerlens_fast import native
 THREADS = 2
 BUDGET = 1.5  # seconds for all rounds of one comparison, approximately
 ROUNDS = 5, 25  # at least, at most
-SLOW = 0.03  # seconds; longer runs exceed the caches, so they are not run once before to warm the caches
+SLOW = 0.03  # seconds; longer calls are not warmed up, since their data exceed the caches
 MIB = 2**20
 TUNED = "MALLOC_MMAP_MAX_"  # one of the variables that bench/run sets for its tuned mode
 
@@ -38,7 +38,7 @@ def allocator(device: str) -> str:
 def turn(run: Callable, device="cpu") -> float:
     """Return the seconds of a call.
 
-    A short call is made twice, and the second counts: the first warms the caches.
+    A short call is made twice, and only the second time is returned, because the first call warms the caches.
     """
     first = clocked(run, device)
     return first if first > SLOW else clocked(run, device)
@@ -47,16 +47,16 @@ def turn(run: Callable, device="cpu") -> float:
 def rounds_for(seconds: float) -> int:
     """Return the number of rounds that fit into ``BUDGET``.
 
-    One round takes this many seconds.
+    ``seconds`` is the time of one round.
     """
     least, most = ROUNDS
     return max(least, min(most, int(BUDGET / max(seconds, 1e-6))))
 
 
 def compare(runs: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Return the seconds of each run.
+    """Run several functions alternately, and return the seconds of each run.
 
-    They alternate, so that disturbances of the machine affect all of them.
+    Since they alternate, disturbances of the machine affect all of them.
     """
     least = [min(seconds(), seconds()) for seconds in runs.values()]
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -80,7 +80,8 @@ def spread(values: list[float]) -> float:
 def summarised(times: dict[str, list[float]]) -> dict:
     """Return a summary of the times of all rounds.
 
-    It has the median, shortest and spread of times, and the ratio of each baseline to ours.
+    For each implementation it has the median, minimum and spread of its times. For each baseline, it also has
+    the ratio to ours.
     """
     if "ours" not in times:
         return {}

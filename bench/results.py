@@ -41,7 +41,7 @@ def read(path: Path) -> dict:
 def collect(paths: list[Path]) -> dict:
     """Return a result with the rows that conftest.py recorded, from files of pytest-benchmark."""
     benchmark_files = [json.loads(path.read_text()) for path in paths]
-    rows = [row["extra_info"] for one in benchmark_files for row in one["benchmarks"] if row["extra_info"]]
+    rows = [row["extra_info"] for file in benchmark_files for row in file["benchmarks"] if row["extra_info"]]
     return {"kind": "speed", "machine": benchmark_files[0]["machine_info"]["measured_on"], "rows": rows}
 
 

@@ -97,9 +97,9 @@ def peaks(modes: dict) -> str:
 
 
 def rate(modes: dict) -> str:
-    """Return GB/s, and their share of a copy's.
+    """Return a cell with the GB/s of an op, and their share of a copy's.
 
-    They are those of the last allocator.
+    Only the last allocator is shown.
     """
     row = list(modes.values())[-1]
     return f"{row['bytes_per_second'] / 1e9:.1f} ({percent(row['share_of_copy'])})" if "share_of_copy" in row else ""
@@ -282,7 +282,7 @@ def photographs(result: dict) -> list[str]:
 def worker_cpu(result: dict) -> list[str]:
     """Return the table of the CPU time of a worker.
 
-    It is compared with its gradients or morphs alone.
+    The time is compared with that of gradients or morphs alone.
     """
     names = ("worker, CPU ms per image", "gradients or morphs alone, CPU ms per image", "their share")
     lines = heading("work", *names, "peak memory, MiB")

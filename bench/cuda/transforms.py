@@ -39,10 +39,10 @@ def rows(device: torch.device) -> Iterator[Row]:
     for work in ("analysis", "synthesis", "8-frame phase morph"):
         for who in ("ours", "ours, ops on bands", "plenoptic", "ffts"):
             yield lambda work=work, who=who: timed(work, shape, who, device)
-    one = ONE if on_gpu else (1, 3, 32, 32)
+    one_image = ONE if on_gpu else (1, 3, 32, 32)
     for work in ("analysis", "synthesis", "8-frame phase morph"):
         for who in ("ours", "ours, graph", "plenoptic") if on_gpu else ("ours", "plenoptic"):
-            yield lambda work=work, who=who: timed(work, one, who, device)
+            yield lambda work=work, who=who: timed(work, one_image, who, device)
     yield lambda: lens_row(shape, device)
     if on_gpu:
         for mib in CHUNKS_MIB:

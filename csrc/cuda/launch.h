@@ -76,8 +76,8 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks)
   }
 }
 
-// Launches it for pieces of kWide coefficients, if every array of the op is aligned to 16 bytes (`wide`) and planes
-// have whole pieces. Otherwise a piece has one coefficient.
+// Launches for_each_kernel. If every array of the op is aligned to 16 bytes (`wide`) and planes have whole pieces, a
+// piece has kWide coefficients. Otherwise it has one.
 template <int kWide, typename Op>
 void for_each_coefficient(const Op& op, int64_t planes, int64_t area, bool wide,
                           const Launcher& launcher) {

@@ -244,9 +244,9 @@ class _ClassNames:
         self._model_names = None if model_names is None else list(model_names)
 
     def target_number(self, value: Class, where: str = "") -> int:
-        """Return the number of a target.
+        """Return the number of a target class given by number or name.
 
-        It is the model's class of that name, otherwise the data's.
+        A name is looked up among the model's classes, then among the data's, then among synonyms in the model's.
 
         ``where`` is the location of the value in a map or file, for messages.
         """
@@ -264,9 +264,9 @@ class _ClassNames:
         return self._find(name, "", (full_names, self._model_names), (synonyms, self._model_names))
 
     def label_number(self, value: Class, where: str = "") -> int:
-        """Return the number of a label.
+        """Return the number of a label given by number or name.
 
-        It is the data's class of that name, or the model's if the data have no names.
+        A name is looked up among the data's classes, or among the model's if the data have no names.
         """
         if self._data_names is not None:
             return self._find(value, where, (full_names, self._data_names))

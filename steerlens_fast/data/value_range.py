@@ -76,14 +76,14 @@ def _values(source: Source, item: Item, **options) -> dict | None:
 
 
 def narrow_range_warnings(source: Source, items: Iterable[Item], **decode_options) -> list[str]:
-    """Return a list with a warning if images have a narrow range.
+    """Return a list with a warning if images use a small part of their type's range.
 
-    Only the first images are read. The list is empty if none of them uses a small part of its type's range.
+    Only the first images are read. If none of them has a narrow range, the list is empty.
     """
     sampled = list(islice(items, SAMPLED))
     with _thread_pool() as pool:  # not only the first image, which may have 8 bits
         values = pool.map(partial(_values, source, **decode_options), sampled)
-        narrow = [each for each in values if is_narrow_range(each)]
+        narrow = [value for value in values if is_narrow_range(value)]
     if not narrow:
         return []
     low, high = min(v["low"] for v in narrow), max(v["high"] for v in narrow)

@@ -143,7 +143,7 @@ def _judges(judges) -> Mapping[str, Callable] | list[str | os.PathLike]:
         return [judges]
     if isinstance(judges, Mapping):
         return judges
-    if not isinstance(judges, (list, tuple)) or not all(isinstance(one, (str, os.PathLike)) for one in judges):
-        got = [type(one).__name__ for one in judges] if isinstance(judges, (list, tuple)) else type(judges).__name__
+    if not isinstance(judges, (list, tuple)) or not all(isinstance(judge, (str, os.PathLike)) for judge in judges):
+        got = [type(judge).__name__ for judge in judges] if isinstance(judges, (list, tuple)) else type(judges).__name__
         raise JobError(f"judges must be a dict {{name: classifier}}, or a list of names, got {got}", USAGE)
     return list(judges)

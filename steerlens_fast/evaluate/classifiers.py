@@ -83,7 +83,7 @@ def short_names(specs) -> list[str]:
     for spec in specs:
         name = spec.rpartition(":")[2].rpartition("/")[2].removesuffix(".pt2").removesuffix(".pt") or spec
         free = (name if n == 1 else f"{name}-{n}" for n in range(1, len(names) + 4))
-        names.append(next(one for one in free if one not in (*names, "driver", "")))
+        names.append(next(candidate for candidate in free if candidate not in (*names, "driver", "")))
     return names
 
 

@@ -223,7 +223,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         for name in JUDGE_FIELDS[1:]:
             object.__setattr__(self, name, _value_per_judge(getattr(self, name)))
         if isinstance(self.judge_size, tuple):
-            sizes = ((one, one) if isinstance(one, int) else one for one in self.judge_size)
+            sizes = ((size, size) if isinstance(size, int) else size for size in self.judge_size)
             object.__setattr__(self, "judge_size", tuple(sizes))
         try:
             self._check()

@@ -83,7 +83,7 @@ class RecordingFamily:
     def image(self, factor: Tensor) -> Tensor:
         """Return the unclipped images at a factor [N].
 
-        They are those of the anchor or, if there is none, of the last motion.
+        They are made by the recorded anchor or, if there is none, by the recorded motion.
         """
         return self.anchored.frame() if self.anchored is not None else self.motion.render(factor[None])[0]
 

@@ -35,7 +35,7 @@ def plain_data(value):
     if isinstance(value, (str, int, float)) or value is None:
         return float(value) if type(value) not in (float, str, int, bool) and isinstance(value, float) else value
     if isinstance(value, Mapping):
-        return {plain_data(key): plain_data(one) for key, one in value.items()}
+        return {plain_data(key): plain_data(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(map(plain_data, value)) if type(value) in (list, tuple) else value
     if isinstance(value, (np.generic, np.ndarray, Tensor)):

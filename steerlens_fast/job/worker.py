@@ -193,7 +193,7 @@ class Worker:
         alone = [(batch.part(slice(n, n + 1)), targets[n : n + 1]) for n in range(len(batch.items))]
         shard.batch_parts = max(shard.batch_parts, len(alone))
         try:
-            return [self._morph_and_add(shard, *one) for one in alone]
+            return [self._morph_and_add(shard, *image_and_target) for image_and_target in alone]
         except Exception as error:
             if is_out_of_memory(error):
                 self._raise_out_of_memory(error)  # the shard already contains some of these images

@@ -128,14 +128,14 @@ def _checked_answer(answer: dict, where: str) -> dict:
 def one_per_rater(ratings: list[Ratings]) -> tuple[list[Ratings], list[str]]:
     """Return one file for each rater, and notes about the others.
 
-    It is the file with most answers and, of equal ones, the latest.
+    Of several files of a rater, the one with most answers is kept. If these are equal, it is the latest.
 
     Examples
     --------
     >>> empty, full = {"choice": None, "naturalness": None}, {"choice": "first", "naturalness": 3}
     >>> first, again = Ratings("a", "1.json", "", {"x": empty}), Ratings("a", "2.json", "", {"x": full})
     >>> kept, notes = one_per_rater([first, again])
-    >>> [one.file for one in kept], notes
+    >>> [rater.file for rater in kept], notes
     (['2.json'], ['rater a is counted once: 2.json (2 answers) in place of 1.json (0 answers)'])
     """
     best: dict[str, Ratings] = {}
@@ -145,9 +145,9 @@ def one_per_rater(ratings: list[Ratings]) -> tuple[list[Ratings], list[str]]:
         if old is None:
             best[new.rater] = new
             continue
-        kept, dropped = sorted((old, new), key=lambda one: (one.answered, one.exported), reverse=True)
+        kept, dropped = sorted((old, new), key=lambda file: (file.answered, file.exported), reverse=True)
         best[new.rater] = kept
-        counts = [f"{one.file} ({one.answered} answers)" for one in (kept, dropped)]
+        counts = [f"{file.file} ({file.answered} answers)" for file in (kept, dropped)]
         differ = kept.session != dropped.session and kept.session and dropped.session
         note = f"rater {new.rater} is counted once: {counts[0]} in place of {counts[1]}"
         hint = "; if two people chose this pseudonym, change it in one file, since the sessions differ"

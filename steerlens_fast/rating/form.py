@@ -281,10 +281,9 @@ def _show(jobs: list[JobMorphs], trials: list[_Trial], judges: dict, show_source
         by_shard[trial.job, shard].append(number)
     shown: list[_TrialData | None] = [None] * len(trials)
     for (job, shard), numbers in sorted(by_shard.items()):
-        for number, one in zip(
-            numbers, _show_shard(jobs[job], shard, [trials[n] for n in numbers], judges, show_source)
-        ):
-            shown[number] = one
+        of_shard = _show_shard(jobs[job], shard, [trials[n] for n in numbers], judges, show_source)
+        for number, trial_data in zip(numbers, of_shard):
+            shown[number] = trial_data
     return shown
 
 
@@ -369,8 +368,8 @@ def _job_entry(name: str, job: JobMorphs) -> dict:
 
 def _form_id(key: dict, shown: list[_TrialData]) -> str:
     digest = sha256(compact_json(key).encode(errors="surrogateescape"))
-    for one in shown:
-        digest.update(one.image)
+    for trial_data in shown:
+        digest.update(trial_data.image)
     return digest.hexdigest()[:16]
 
 
@@ -384,11 +383,11 @@ def _page(key: dict, trials: list[_Trial], shown: list[_TrialData], jobs: list[J
         {
             "id": entry["id"],
             "choices": _choices(trial, jobs[trial.job].plan),
-            "image": _data_uri(one.image),
-            "source": None if one.source is None else _data_uri(one.source),
+            "image": _data_uri(trial_data.image),
+            "source": None if trial_data.source is None else _data_uri(trial_data.source),
             "size": jobs[trial.job].plan.size,
         }
-        for entry, trial, one in zip(key["trials"], trials, shown)
+        for entry, trial, trial_data in zip(key["trials"], trials, shown)
     ]
     return render_page(__package__, TITLE, data, images="data:")
 

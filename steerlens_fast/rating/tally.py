@@ -105,7 +105,7 @@ def tally(
     key = read_key(form)
     files = [files] if isinstance(files, (str, os.PathLike)) else list(files)
     ratings, notes = one_per_rater([read_ratings(path, key) for path in files])
-    if not any(one.answered for one in ratings):
+    if not any(rater.answered for rater in ratings):
         raise JobError(f"files must have at least one answer, got none in {len(files)} files", USAGE)
     notes = [*_unanswered(ratings, len(key["trials"])), *notes]
     if len(ratings) == 1:
@@ -126,11 +126,11 @@ def tally(
 
 def _unanswered(ratings: list[Ratings], images: int) -> list[str]:
     notes = []
-    for one in ratings:
-        counts = {n: sum(a[n] is not None for a in one.answers.values()) for n in ("choice", "naturalness")}
-        if one.answered < 2 * images:
+    for rater in ratings:
+        counts = {n: sum(a[n] is not None for a in rater.answers.values()) for n in ("choice", "naturalness")}
+        if rater.answered < 2 * images:
             missing = f"{images - counts['choice']} of {images} images without a choice"
-            notes.append(f"rater {one.rater}: {missing}, {images - counts['naturalness']} without naturalness")
+            notes.append(f"rater {rater.rater}: {missing}, {images - counts['naturalness']} without naturalness")
     return notes
 
 
@@ -143,7 +143,7 @@ class _Tables:
     def __init__(self, key: dict, ratings: list[Ratings]):
         self.trials, self.judges = key["trials"], key["judges"]
         self.source = torch.tensor([trial["source_number"] for trial in self.trials], device="cpu")
-        answers = [[one.answers.get(trial["id"], {}) for one in ratings] for trial in self.trials]
+        answers = [[rater.answers.get(trial["id"], {}) for rater in ratings] for trial in self.trials]
         role = lambda trial, answer: _role(trial, answer.get("choice"))
         self.role = _tensor([[role(t, a) for a in row] for t, row in zip(self.trials, answers)])
         self.naturalness = _tensor([[a.get("naturalness") for a in row] for row in answers])
@@ -264,14 +264,14 @@ def table(result: dict) -> str:
     width = max(9, 2 + max(map(len, [*conditions, *result["differences"]])))
     header = [*ROLES, "naturalness", "driver", *judges]
     lines.append(_row("", "answers", header, width))
-    for name, one in conditions.items():
-        cells = [_share(one[role]) for role in ROLES] + [_mean(one["naturalness"]), _share(one["driver"])]
-        cells += [_share(one["judges"][judge]) for judge in judges]
-        lines.append(_row(name, f"{one['target']['cases']}/{one['target']['of']}", cells, width))
-    for name, one in result["differences"].items():
-        lines.append(
-            _row(name, str(one["target"]["cases"]), [_share(one["target"]), "", "", _mean(one["naturalness"])], width)
-        )
+    for name, condition in conditions.items():
+        cells = [_share(condition[role]) for role in ROLES]
+        cells += [_mean(condition["naturalness"]), _share(condition["driver"])]
+        cells += [_share(condition["judges"][judge]) for judge in judges]
+        lines.append(_row(name, f"{condition['target']['cases']}/{condition['target']['of']}", cells, width))
+    for name, difference in result["differences"].items():
+        cells = [_share(difference["target"]), "", "", _mean(difference["naturalness"])]
+        lines.append(_row(name, str(difference["target"]["cases"]), cells, width))
     alpha = ", ".join(f"{name} {_share(value)}" for name, value in result["alpha"].items())
     lines.append(f"agreement between raters, Krippendorff's alpha: {alpha}")
     return "\n".join([*lines, *(f"note: {note}" for note in result["notes"])])

@@ -103,9 +103,10 @@ def test_lower_capability_gives_the_same_results(tmp_path):
 
 
 def test_env_value_chooses_the_capability_or_raises():
-    """An empty or higher value selects the capability of the CPU. After an invalid one, a second import raises as well.
+    """An empty or higher value selects the capability of the CPU.
 
-    It raises even if the variable has been corrected, since the first import has registered the ops.
+    After an invalid value, a second import raises even if the variable has been corrected, because the first import has
+    registered the ops.
     """
     done = run("-c", FORKS + IMPORT, "avx", "", "avx512")
     assert done.returncode == 0, done.stderr

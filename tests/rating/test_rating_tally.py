@@ -68,13 +68,13 @@ def form(tmp_path):
 
 def write(folder, *ratings: dict) -> list:
     paths = [folder / f"{n}.json" for n in range(len(ratings))]
-    for path, one in zip(paths, ratings):
-        path.write_text(json.dumps(one))
+    for path, rating in zip(paths, ratings):
+        path.write_text(json.dumps(rating))
     return paths
 
 
-def values(one: dict, *names: str) -> list:
-    return [one[name]["value"] for name in names]
+def values(intervals: dict, *names: str) -> list:
+    return [intervals[name]["value"] for name in names]
 
 
 def test_shares_and_means_by_family(form, tmp_path):
@@ -85,8 +85,8 @@ def test_shares_and_means_by_family(form, tmp_path):
     assert values(b, "target", "source", "neither") == pytest.approx([1 / 3] * 3)
     assert values(b, "naturalness", "driver") == [1.75, 1.0]
     assert values(unedited, "target", "source", "naturalness", "driver") == [0.0, 1.0, 5.0, 0.0]
-    assert [values(one["judges"], "judge") for one in (a, b)] == [[0.5], [0.0]]
-    assert [(one["target"]["cases"], one["target"]["of"]) for one in (a, b, unedited)] == [(4, 4), (3, 4), (2, 4)]
+    assert [values(family["judges"], "judge") for family in (a, b)] == [[0.5], [0.0]]
+    assert [(part["target"]["cases"], part["target"]["of"]) for part in (a, b, unedited)] == [(4, 4), (3, 4), (2, 4)]
     assert (unedited["driver"]["cases"], unedited["driver"]["of"], a["seconds"]) == (1, 2, 1.5)
     assert (a["l2"], unedited["l2"]) == (2.0, 0.0)
     difference = result["differences"]["a - b"]

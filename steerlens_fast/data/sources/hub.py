@@ -23,9 +23,10 @@ class HubSource(Source):
 
     NAME is a name on the hub, a folder of images, or a folder written by ``save_to_disk``.
 
-    If no split is named, "test" is used, or else "train", or else the only split. Images are read from the first column
-    of type Image. Labels are read from the first column of type ClassLabel (-1 means no label), or else from a column
-    "label".
+    If no split is named, the only split is used. If there are several, it is "test", otherwise "train".
+
+    Images are read from the first column of type Image. Labels are read from the first column of type ClassLabel, in
+    which -1 means no label. If there is no such column, they are read from the column "label".
     """
 
     def __init__(self, spec: str):

@@ -89,10 +89,9 @@ def coefficient_consistency(
 ) -> Consistency:
     """Return how far edited coefficients are from those of an image.
 
-    They are compared with the coefficients of the image synthesized from them.
-
-    The pyramid is overcomplete, so most sets of coefficients are not the coefficients of any image. The synthesized
-    image then has only a part of the edit.
+    The pyramid is overcomplete, so most sets of coefficients are not the coefficients of any image. An image that is
+    synthesized from them then has only a part of the edit. Therefore the edited coefficients are compared with the
+    coefficients of the synthesized image.
 
     Parameters
     ----------

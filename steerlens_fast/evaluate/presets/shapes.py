@@ -52,7 +52,7 @@ class Shapes:
     def derivative(self, numbers: Sequence[int]) -> Tensor:
         """Return d(image)/d(factor), [n, 1, H, W], toward the other class."""
         images = [self._one(n) for n in numbers]
-        return torch.cat([one.toward.view(-1, 1, 1, 1) * one.derivative() for one in images])
+        return torch.cat([image.toward.view(-1, 1, 1, 1) * image.derivative() for image in images])
 
     def moved(self, numbers: Sequence[int], l2: float) -> tuple[Tensor, Tensor]:
         """Move images [n, 1, H, W] by the true motion, to an L2 distance.
