@@ -61,7 +61,8 @@ DIGIT_OPTIONS = {"model": MODEL, "channels": 1, "target": "runner-up", "frames":
 PHOTO_OPTIONS = {"model": "networks:resnet18", "size": 224, "crop_pct": 0.95, "target": 3, "frames": FRAMES}
 PHOTO_OPTIONS |= {"batch_size": BATCH, "shard_size": BATCH, **UNSCORED}
 DISTANCES = {"csp-phase, factors": {"factors": 1000.0}, "csp-phase, max_l2": {"max_l2": 10.0}}
-CPU_JOBS = {  # work: (data, options, number of measured shards)
+CPU_SHARDS = 4  # of each work; while the heap grows, in the first three shards of photographs, page faults take time
+CPU_JOBS = {  # work: (data, options, how many of the shards are measured, after the others as a warm-up)
     **{
         f"JPEGs of 500 x 375, {name}": ("photos", {**PHOTO_OPTIONS, **distance}, 1)
         for name, distance in DISTANCES.items()
@@ -235,7 +236,7 @@ def cpu(folder: Path) -> list[dict]:
     gradients (photographs) or only the morphs (digits) of images in memory.
     """
     if not (folder / "photos").exists():
-        write_photos(folder / "photos", 4 * BATCH)
+        write_photos(folder / "photos", CPU_SHARDS * BATCH)
     if not (folder / "png").exists():
         write_digits(folder, DIGITS)
     environment = {**os.environ, **KEEP_MEMORY, "OMP_NUM_THREADS": "1"}
@@ -261,8 +262,8 @@ def worker_cpu(work: str, folder: str) -> None:
         (out / "shards").mkdir()
         plan = make_plan(out, JobInputs(config, "cpu"), worker.loaded.description, WORKERS)
         worker.open(out, plan)
-        worker.run(queue_of(0), lambda event: None)  # warm-up
-        measured = range(1, 1 + shards)
+        warm_up, measured = range(CPU_SHARDS - shards), range(CPU_SHARDS - shards, CPU_SHARDS)
+        worker.run(queue_of(*warm_up), lambda event: None)
         count = sum(map(plan.count, measured))
         job = cpu_seconds(lambda: worker.run(queue_of(*measured), lambda event: None)) / count
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
