@@ -6,7 +6,7 @@ Environment variables make the classifier slow or faulty, so that a test can res
 
 - ``JOB_SLEEP``: seconds in every forward pass;
 - ``JOB_OOM``: largest number of images in a call that does not raise an out-of-memory error;
-- ``JOB_PRINT``: write to stdout in three ways;
+- ``JOB_PRINT``: write to stdout in three ways, and read stdin;
 - ``JOB_WHITE``: for a white image, return a gradient of NaN (``nan``), exit (``exit``) or raise an error (``raise``).
 """
 
@@ -55,7 +55,7 @@ class Classifier(torch.nn.Module):
         if "JOB_PRINT" in os.environ:
             print("a model that talks", flush=True)
             os.write(1, b'{"event": "shard", "shard": 999}\n')
-            os.system("echo and a child of it")
+            os.system("cat; echo and a child of it")
         white = (images.detach() > 0.999).flatten(1).all(1)
         outputs = self.layers(images)
         return self._misbehave(os.environ.get("JOB_WHITE"), images, outputs, white) if white.any() else outputs
@@ -87,6 +87,28 @@ class Uncollected(Classifier):
     def forward(self, images):
         if not gc.isenabled():
             raise RuntimeError("no garbage is collected")
+        return super().forward(images)
+
+
+class Forking(Classifier):
+    """A model that forks a child, which stays alive, as a pool does.
+
+    The first of its processes is killed in the first call. The children write their process ids to the folder
+    ``JOB_CHILDREN``.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.folder = Path(os.environ["JOB_CHILDREN"])
+        self.first, child = not any(self.folder.iterdir()), os.fork()
+        if not child:
+            signal.pause()
+            os._exit(0)
+        (self.folder / str(child)).touch()
+
+    def forward(self, images):
+        if self.first:
+            os.kill(os.getpid(), signal.SIGKILL)
         return super().forward(images)
 
 

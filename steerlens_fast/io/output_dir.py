@@ -22,6 +22,8 @@ LOCK_ATTEMPTS = 10  # attempts to lock a folder, a tenth of a second apart
 NOT_COMPARED = ("trust_checkpoint",)  # may differ between a run and its resumption
 MAX_SHOWN = 200  # characters of a value in a message
 
+_lock_files: set[BinaryIO] = set()  # open lock files
+
 
 # --- Locks ---
 
@@ -50,7 +52,7 @@ def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required:
         If the lock file cannot be opened.
     """
     operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
-    with open(path, "a+b", buffering=0) as file:
+    with open(path, "a+b", buffering=0) as file, _closed_in_children(file):
         try:
             _flock(file, operation)
         except BlockingIOError:
@@ -63,6 +65,27 @@ def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required:
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
+
+
+@contextmanager
+def _closed_in_children(file: BinaryIO) -> Iterator[None]:
+    """Close a file in the processes that this process forks during the block.
+
+    A process that the model keeps, for example, would otherwise hold the lock after this process has ended.
+    """
+    _lock_files.add(file)
+    try:
+        yield
+    finally:
+        _lock_files.discard(file)
+
+
+def _close_lock_files() -> None:
+    for file in _lock_files:
+        file.close()
+
+
+os.register_at_fork(after_in_child=_close_lock_files)
 
 
 def is_locked(path: Path) -> bool | None:

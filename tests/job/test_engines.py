@@ -125,15 +125,21 @@ def unfinished_job(data, tmp_path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_local_workers_write_the_same_bytes(workers, data, expected, tmp_path, monkeypatch, capfd):
-    """The model writes lines to stdout that look like messages of a worker."""
+def test_local_workers_write_the_same_bytes(workers, data, expected, tmp_path, tmp_path_factory, monkeypatch, capfd):
+    """The model writes lines to stdout that look like messages of a worker.
+
+    The interpreter writes to stdout when it starts. A child of the model reads stdin.
+    """
+    site = tmp_path_factory.mktemp("site")
+    (site / "sitecustomize.py").write_text('print("a site that talks")')
+    monkeypatch.syspath_prepend(site)
     monkeypatch.setenv("JOB_PRINT", "1")
     options = arguments(tmp_path, data=data, workers=workers, progress=("json", "lines")[workers - 1])
     code, (stdout, stderr) = main(options), capfd.readouterr()
     assert code == 3 and "talks" not in stdout, stderr
     assert digests(tmp_path) == expected and not temporaries(tmp_path)
     logs = [(tmp_path / "logs" / f"worker-{n}.log").read_text() for n in range(workers)]
-    for text in ("a model that talks", '{"event": "shard", "shard": 999}', "and a child of it"):
+    for text in ("a site that talks", "a model that talks", '{"event": "shard", "shard": 999}', "and a child of it"):
         assert any(text in log for log in logs)
     progress, summary = stderr.splitlines()
     assert f"{COUNT - 1} of {COUNT} images done, 1 failed (failed.jsonl): 1 not-an-image" in summary
@@ -181,6 +187,23 @@ def test_shard_that_kills_its_workers_is_skipped(data, tmp_path, monkeypatch, ca
     assert run_here(out, "--resume") == 3
     assert run_here(tmp_path / "undisturbed", data=images) == 3
     assert digests(out) == digests(tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+def test_killed_worker_is_replaced_although_its_child_lives(data, tmp_path):
+    children, out = tmp_path / "children", tmp_path / "out"
+    children.mkdir()
+    try:
+        code, stderr = ended(
+            start(arguments(out, data=data, workers=1, model="job_models:Forking"), JOB_CHILDREN=children)
+        )
+        pids = [int(path.name) for path in children.iterdir()]
+        assert len(pids) == 2 and all(map(alive, pids)), stderr
+    finally:
+        for path in children.iterdir():
+            kill(int(path.name))
+    assert code == 3 and len(records(out)) == COUNT, stderr
+    assert (out / "logs" / "worker-0.log").read_text().count(": signal SIGKILL") == 1
 
 
 @pytest.mark.slow

@@ -112,6 +112,23 @@ def test_several_ranks_need_locks(world, code, data, tmp_path, monkeypatch, caps
     assert code == 0 or (f"{tmp_path / '.planning'} cannot be locked" in stderr and "NFS without nolock" in stderr)
 
 
+def test_forked_process_does_not_keep_the_lock(tmp_path):
+    reader, writer = os.pipe()
+    with hold_lock(tmp_path / ".lock"):
+        child = os.fork()
+        if child == 0:
+            os.close(writer)
+            os.read(reader, 1)  # until the test closes the pipe
+            os._exit(0)
+    os.close(reader)
+    try:
+        with hold_lock(tmp_path / ".lock"):
+            pass
+    finally:
+        os.close(writer)
+        os.waitpid(child, 0)
+
+
 def test_other_errors_of_locks_name_the_file(data, tmp_path, monkeypatch, capsys):
     failing(monkeypatch, fcntl, "flock", errno.EIO)
     assert run_here(tmp_path, data=data) == 1

@@ -159,14 +159,14 @@ class Local:
         return 1 if self._retry_alone & {self._pending[0], *worker.assigned} else limit
 
     def _poll(self, on_event: EventCallback) -> None:
-        for key, _ in self._selector.select(POLL_SECONDS):
+        self._selector.select(POLL_SECONDS)
+        for key in list(self._selector.get_map().values()):
             worker: _Process = key.data
-            events = worker.read()
-            if events is None:
-                self._on_exit(worker)
-                continue
-            for event in events:
+            ended = worker.popen.poll() is not None  # before the last events are read
+            for event in worker.read():
                 self._handle_event(worker, event, on_event)
+            if ended or worker.closed:
+                self._on_exit(worker)
 
     def _handle_event(self, worker: _Process, event: dict, on_event: EventCallback) -> None:
         kind = event["event"]
@@ -202,7 +202,7 @@ class Local:
 
         Then start the worker again.
         """
-        self._selector.unregister(worker.popen.stdout)
+        self._selector.unregister(worker.events)
         status, shards = worker.kill(grace=5.0), worker.assigned
         worker.assigned = []
         if worker.end_requested:
@@ -257,7 +257,7 @@ class Local:
             return
         self._workers.append(worker)
         worker.send({**self._settings, "device": worker.device})
-        self._selector.register(worker.popen.stdout, selectors.EVENT_READ, worker)
+        self._selector.register(worker.events, selectors.EVENT_READ, worker)
 
 
 class _Process:
@@ -266,6 +266,7 @@ class _Process:
     def __init__(self, number: int, device: str, log: Path):
         self.number, self.device, self.log, self.threads = number, device, log, None
         self.popen: subprocess.Popen | None = None
+        self.events: BinaryIO | None = None  # the reading end of a pipe
 
     def start(self) -> None:
         """Start the process."""
@@ -273,19 +274,23 @@ class _Process:
         self.computing: dict | None = None  # the event of the images that its model computes
         self.model: dict | None = None
         self.opened = self.end_requested = False
+        # Whether the pipe of events is at its end. A child of an exited worker may keep it open.
+        self.closed = False
         self._line = b""
-        command = [sys.executable, "-c", WORKER_SCRIPT]
         # The worker can import the same modules as this process, for example from the folder of a script.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(folder) for folder in sys.path)}
         environment |= short_spin(environment)
         environment |= {} if any(name in environment for name in ALLOCATOR_SETTINGS) else KEEP_MEMORY
         environment |= {"OMP_NUM_THREADS": self.threads} if self.threads else {}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        with self.open_log() as log:
+        reader, writer = os.pipe()
+        with contextlib.ExitStack() as on_error, open(writer, "wb"), self.open_log() as log:
+            self.events = on_error.enter_context(open(reader, "rb", buffering=0))
+            os.set_blocking(reader, False)
+            command = [sys.executable, "-c", WORKER_SCRIPT, str(writer)]
+            streams = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log, "pass_fds": [writer]}
             # In a session of its own, the worker does not get the terminal's Ctrl-C, which the supervisor handles.
-            options = {**pipes, "stderr": log, "env": environment, "start_new_session": True}
-            self.popen = _popen(command, **options)
-        os.set_blocking(self.popen.stdout.fileno(), False)
+            self.popen = _popen(command, **streams, env=environment, start_new_session=True)
+            on_error.pop_all()
 
     def open_log(self) -> BinaryIO:
         """Open the log, or the null device if that fails."""
@@ -301,7 +306,7 @@ class _Process:
             self.popen.stdin.write(json.dumps(message).encode() + b"\n")
             self.popen.stdin.flush()
         except BrokenPipeError:
-            pass  # the process has exited; read() will return None
+            pass  # the process has exited
 
     def assign(self, shard: int) -> None:
         """Send a shard number."""
@@ -320,15 +325,15 @@ class _Process:
             self.end_requested = True
             self.send({"end": True})
 
-    def read(self) -> list[dict] | None:
-        """Return the events since the last call.
-
-        The result is None if the process has exited.
-        """
-        data = os.read(self.popen.stdout.fileno(), 1 << 16)
-        if not data:
-            return None
-        *lines, self._line = (self._line + data).split(b"\n")
+    def read(self) -> list[dict]:
+        """Return the events since the last call, without waiting."""
+        while not self.closed:
+            data = self.events.read(1 << 16)
+            if data is None:  # no more events now
+                break
+            self._line += data
+            self.closed = not data
+        *lines, self._line = self._line.split(b"\n")
         return [json.loads(line) for line in lines]
 
     def kill(self, grace: float = 0.0) -> int:
@@ -341,7 +346,7 @@ class _Process:
         except subprocess.TimeoutExpired:
             self.popen.send_signal(signal.SIGKILL)
         status = self.popen.wait()
-        for pipe in (self.popen.stdin, self.popen.stdout):
+        for pipe in (self.popen.stdin, self.events):
             try:
                 pipe.close()
             except BrokenPipeError:

@@ -1,7 +1,7 @@
 """A worker process, which :mod:`.local` (the supervisor) starts.
 
-It reads messages from stdin and writes events to stdout, as JSON lines. All other output goes to the log. The process
-exits when its stdin is closed.
+It reads messages from stdin, and writes events to a pipe whose descriptor is the argument of the process, as JSON
+lines. Stdout and stderr are the log. The process exits when its stdin is closed.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ def main() -> int:
     # Only the supervisor handles SIGINT, which a cluster may send to all processes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    events = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # output of the model goes to the log
+    descriptor = int(sys.argv.pop())  # not to be seen by models that parse arguments
+    os.set_inheritable(descriptor, False)
+    events = os.fdopen(descriptor, "w", buffering=1)
+    messages = os.fdopen(os.dup(0))
+    _close_stdin()
     sys.stdout.reconfigure(errors="backslashreplace")  # stderr has this error handler by default
     sys.stdout, sys.stderr = _LossyStream(sys.stdout), _LossyStream(sys.stderr)
     lock = threading.Lock()
@@ -41,13 +44,20 @@ def main() -> int:
             events.write(json.dumps(event) + "\n")
 
     try:
-        _serve(sys.stdin, on_event)
+        _serve(messages, on_event)
         return 0
     except BaseException as error:  # noqa: BLE001  (reported to the supervisor)
         reported = to_job_error(error)
         log_traceback(error)
         on_event({"event": "fatal", "message": str(reported), "code": reported.code})
         return 1
+
+
+def _close_stdin() -> None:
+    """Replace stdin by the null device, so that the model and its children cannot read messages."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
 
 
 class _LossyStream:
