@@ -17,9 +17,12 @@ using Word = Pack<Cplx<float>, 1>;
 // Each thread of a block has kItems samples of its lines. morph_planes keeps them in registers, which limits kItems,
 // and the number of threads and so the sides of planes.
 constexpr int kItems = 4;
-constexpr int kMaxThreads = kLines * kCudaLimits.max_side / kItems;
+constexpr int max_threads(int items) { return kLines * kCudaLimits.max_side / items; }
+constexpr int kMaxThreads = max_threads(kItems);
 
-inline int threads_of(int size) { return (kLines * size / kItems + kWarp - 1) / kWarp * kWarp; }
+inline int threads_of(int size, int items) {
+  return (kLines * size / items + kWarp - 1) / kWarp * kWarp;
+}
 
 // In shared memory: samples [2, size, kLines], roots of unity [size], the factors of all passes [size]. 144 bytes per
 // sample: 36 KiB for the largest side.
@@ -60,6 +63,7 @@ class BlockFft {
   // of the block must call this; before the next inputs are written, they must wait for each other.
   __device__ void run() const {
     int span = 1;
+#pragma unroll 1  // more copies would only take registers
     for (int pass = 0; pass < plan_.passes; ++pass) {
       const int radix = plan_.radix[pass];
       __syncthreads();
@@ -101,6 +105,7 @@ class BlockFft {
   template <int R>
   __device__ void combine(int span, const Word* from, Word* to) const {
     const int groups = plan_.size / R;
+#pragma unroll 1
     for (int i = threadIdx.x; i < groups * kLines; i += blockDim.x) {
       const int line = i % kLines, group = i / kLines, j = group % span;
       const int first = (group - j) * R + j;
@@ -124,6 +129,7 @@ class BlockFft {
       const int group = place / length * span + within % span;
       const int turn = within * (size / length);
       Cplx<float> sum = {0.0f, 0.0f};
+#pragma unroll 1
       for (int k = 0, root = 0; k < radix; ++k) {
         sum = sum + read(from + word(group + k * groups, line)) * read(roots_ + root);
         root += turn;

@@ -98,7 +98,9 @@ void run_merge(MergePlanes<float>& p) {
     }
     FrameFactors planes{};
     planes.frames = 1;
-    merge_rows(launcher, {work.half_planes, nullptr, count, make_fft_plan(W), H, planes}, all);
+    merge_rows(launcher,
+               {work.half_planes, nullptr, static_cast<int>(count), make_fft_plan(W), H, planes},
+               all);
     const WritePlane write{mutable_data<float>(p.planes),
                            p.residual.has_value() ? const_data<float>(*p.residual) : nullptr, first,
                            p.residual.has_value() ? p.residual->size(0) : 1, args.H * args.W};

@@ -50,15 +50,18 @@ __device__ __forceinline__ float band_threshold(const MorphColumns& args, int64_
   return step_threshold(args.floor, largest_of_warp(largest));
 }
 
-// If two blocks of the largest side are to fit, a thread has 64 registers. This is enough unless amplitudes move.
+// With 64 registers a thread, half of a multiprocessor's threads can run. If amplitudes move, kItems samples need more
+// registers. If phases move, too, by the complex rule, even half of them do.
 template <typename E>
-constexpr int kMorphBlocks = E::kMovesAmplitude ? 1 : 2;
+constexpr bool kManyRegisters = E::kMovesPhase && E::kNeedsAmplitude;
+template <typename E>  // samples that a thread holds
+constexpr int kMorphItems = E::kMovesAmplitude && !kManyRegisters<E> ? kItems / 2 : kItems;
 
 // A column block of one complex band, or of two real ones: coefficients, step, and the forward FFTs of all frames.
 template <typename E, bool kComplexBands>
-__global__ void __launch_bounds__(kMaxThreads, kMorphBlocks<E>)
+__global__ void __launch_bounds__(max_threads(kMorphItems<E>), E::kMovesAmplitude ? 1 : 2)
     morph_columns_kernel(const __grid_constant__ MorphColumns args) {
-  constexpr int kBands = kComplexBands ? 1 : 2;
+  constexpr int kBands = kComplexBands ? 1 : 2, kHeld = kMorphItems<E>;
   const int h = args.image.h(), w = args.image.w();
   const ColumnBlock block(args.frames.transforms, w);
   const int i = block.transform, columns = block.columns(w);
@@ -75,7 +78,7 @@ __global__ void __launch_bounds__(kMaxThreads, kMorphBlocks<E>)
     return swap_parts(fft.output(s.at, s.line));
   };
 
-  Cplx<float> c[kBands][kItems] = {};
+  Cplx<float> c[kBands][kHeld] = {};
 #pragma unroll
   for (int k = 0; k < kBands; ++k) {
     if (k >= bands) break;
@@ -83,18 +86,18 @@ __global__ void __launch_bounds__(kMaxThreads, kMorphBlocks<E>)
                          columns);
     fft.run();
 #pragma unroll
-    for (int m = 0; m < kItems; ++m) c[k][m] = output(m);
+    for (int m = 0; m < kHeld; ++m) c[k][m] = output(m);
     __syncthreads();
   }
   read_inverse_columns(fft, args.gradient.transform(plane, i) + offset, stored_rows[kBands],
                        columns);
   fft.run();
-  Coefficient<float> moving[kBands][kItems];
+  Coefficient<float> moving[kBands][kHeld];
 #pragma unroll
   for (int k = 0; k < kBands; ++k) {
     const float threshold = k < bands ? band_threshold(args, plane, kBands * i + k) : 0.0f;
 #pragma unroll
-    for (int m = 0; m < kItems; ++m) {
+    for (int m = 0; m < kHeld; ++m) {
       const Cplx<float> g = output(m);
       PolarPair<float> step;
       if constexpr (kComplexBands)
@@ -105,14 +108,25 @@ __global__ void __launch_bounds__(kMaxThreads, kMorphBlocks<E>)
     }
   }
 
-  for (int64_t f = 0; f < args.factors.frames; ++f) {
-    if (args.factors.still(plane, f)) continue;
-    const int64_t at = args.factors.index(plane, f);
-    const float phase = load_one(args.factors.phase + at);
-    const float amplitude = load_one(args.factors.amplitude + at);
+  static __shared__ float phases[kWarp], amplitudes[kWarp];  // of this and the next frames
+  Cplx<float>* to = args.frames.transform(plane * args.factors.frames, i) + offset;
+  for (int f = 0; f < args.factors.frames; ++f, to += args.frames.plane_size()) {
+    const int lane = f % kWarp;
+    if (lane == 0) {
+      __syncthreads();
+      const int64_t frame = f + static_cast<int>(threadIdx.x);
+      if (threadIdx.x < kWarp && frame < args.factors.frames) {
+        const int64_t at = args.factors.index(plane, frame);
+        if (E::kMovesPhase) phases[threadIdx.x] = load_one(args.factors.phase + at);
+        if (E::kMovesAmplitude) amplitudes[threadIdx.x] = load_one(args.factors.amplitude + at);
+      }
+    }
     __syncthreads();
+    const float phase = E::kMovesPhase ? phases[lane] : 0.0f;
+    const float amplitude = E::kMovesAmplitude ? amplitudes[lane] : 0.0f;
+    if (phase == 0.0f && amplitude == 0.0f) continue;  // the frame is the plane itself
 #pragma unroll
-    for (int m = 0; m < kItems; ++m) {
+    for (int m = 0; m < kHeld; ++m) {
       const int j = threadIdx.x + m * blockDim.x;
       if (j >= h * kLines) continue;
       Cplx<float> value;
@@ -120,12 +134,12 @@ __global__ void __launch_bounds__(kMaxThreads, kMorphBlocks<E>)
         value = E::value(moving[0][m], phase, amplitude);
       else
         value = {E::real(moving[0][m], phase, amplitude),
-                 bands == 2 ? E::real(moving[kBands - 1][m], phase, amplitude) : 0.0f};
+                 E::real(moving[kBands - 1][m], phase, amplitude)};
       const Sample s = column_sample(j);
       fft.set_input(s.at, s.line, value);
     }
     fft.run();
-    Cplx<float>* to = args.frames.transform(plane * args.factors.frames + f, i) + offset;
+#pragma unroll 1
     for (int j = threadIdx.x; j < h * kLines; j += blockDim.x) {
       const Sample s = column_sample(j);
       store_one(to + j, fft.output(s.at, s.line));
@@ -166,14 +180,16 @@ struct LaunchMorphColumns {
   void run() const {
     if constexpr (E::kMovesPhase || E::kMovesAmplitude) {
       if (args.frames.content == Content::kComplex)
-        launch(morph_columns_kernel<E, true>);
+        launch<E, true>();
       else
-        launch(morph_columns_kernel<E, false>);
+        launch<E, false>();
     }
   }
-  void launch(void (*kernel)(MorphColumns)) const {
-    launch_lines(launcher, args.image.h(),
-                 planes * args.frames.transforms * column_blocks(args.image.w()), kernel, args);
+  template <typename E, bool kComplexBands>
+  void launch() const {
+    launch_lines_of(launcher, kMorphItems<E>, args.image.h(),
+                    planes * args.frames.transforms * column_blocks(args.image.w()),
+                    morph_columns_kernel<E, kComplexBands>, args);
   }
 };
 
@@ -245,7 +261,7 @@ class MorphChunk {
     }
     for (int64_t frame = 0; frame < args_.frames; frame += work_.chunk_frames) {
       factors_.first_frame = frame;
-      factors_.frames = std::min(work_.chunk_frames, args_.frames - frame);
+      factors_.frames = static_cast<int>(std::min(work_.chunk_frames, args_.frames - frame));
       write_frames();
     }
   }
@@ -268,7 +284,7 @@ class MorphChunk {
       for_edit(args_.moves_phase(), args_.moves_amplitude(), args_.rule,
                LaunchMorphColumns{launcher_, columns, count_});
     }
-    const int64_t lines = count_ * factors_.frames;
+    const int lines = static_cast<int>(count_) * factors_.frames;
     merge_rows(
         launcher_,
         {work_.half_planes, work_.image.back().data, lines, make_fft_plan(W()), H(), factors_},

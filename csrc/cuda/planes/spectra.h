@@ -201,13 +201,19 @@ inline UnitWorkspace make_unit_workspace(const PlaneArgs<float>& args, const Ten
   return work;
 }
 
-// Launches a kernel whose blocks transform lines of at most `size` samples.
+// Launches a kernel whose blocks transform lines of at most `size` samples, `items` of which each thread holds.
+template <typename... Params, typename... Args>
+void launch_lines_of(const Launcher& launcher, int items, int size, int64_t blocks,
+                     void (*kernel)(Params...), const Args&... args) {
+  if (blocks == 0) return;
+  launcher.run_with_shared(fft_bytes(size), kernel, dim3(static_cast<unsigned>(blocks)),
+                           threads_of(size, items), args...);
+}
+
 template <typename... Params, typename... Args>
 void launch_lines(const Launcher& launcher, int size, int64_t blocks, void (*kernel)(Params...),
                   const Args&... args) {
-  if (blocks == 0) return;
-  launcher.run_with_shared(fft_bytes(size), kernel, dim3(static_cast<unsigned>(blocks)),
-                           threads_of(size), args...);
+  launch_lines_of(launcher, kItems, size, blocks, kernel, args...);
 }
 
 }  // namespace

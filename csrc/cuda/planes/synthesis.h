@@ -12,7 +12,7 @@ struct FrameFactors {
   int64_t stride;                  // N or 0, between the factors of one plane: see index()
   int64_t planes;                  // N
   int64_t first, first_frame;      // of a chunk
-  int64_t frames;                  // of a chunk
+  int frames;                      // of a chunk
   bool moves_phase, moves_amplitude;
 
   __device__ int64_t index(int64_t plane, int64_t frame) const {
@@ -26,13 +26,13 @@ struct FrameFactors {
            !(moves_amplitude && load_one(amplitude + at) != 0.0f);
   }
   // The same for a line: frames are numbered through all planes, those of one plane together.
-  __device__ bool still(int64_t line) const { return still(line / frames, line % frames); }
+  __device__ bool still(int line) const { return still(line / frames, line % frames); }
 };
 
 struct MergedRows {
   Cplx<float>* half_planes;     // [lines, column blocks, half rows, kLines]
   const Cplx<float>* residual;  // the same of each plane, or null
-  int64_t lines;                // planes times frames
+  int lines;                    // planes times frames
   FftPlan plan;                 // of a row
   int H;
   FrameFactors factors;
@@ -41,19 +41,21 @@ struct MergedRows {
 // One row of the half spectrum of kLines planes. The FFTs of the bands' rows, and of the opposite rows, are filtered
 // and summed up. Then comes the inverse FFT of the sum. Opposite rows are needed, since the real part of an image comes
 // from the Hermitian part of its spectrum, (S(Y, X) + conj S(-Y, -X)) / 2. A thread sums the values of its columns in
-// registers.
+// registers. Filters pass through shared memory, so that each is read once and in whole sectors. Rows in which a filter
+// is 0 are not read.
 __global__ void __launch_bounds__(kMaxThreads, 2)
     merge_rows_kernel(const __grid_constant__ MergedRows args,
                       const __grid_constant__ Units units) {
   const int W = args.plan.size, H = args.H, half = half_rows(H);
   const int row = static_cast<int>(blockIdx.x % half);
-  const int64_t first = int64_t{blockIdx.x / half} * kLines;
+  const int first = static_cast<int>(blockIdx.x / half) * kLines;
   const ColumnItems items;
   const int opposite = static_cast<int>(opposite_row(row, H));
   const int opposite_column = static_cast<int>(opposite_row(items.x, W));
   static __shared__ bool active[kLines];
+  static __shared__ Word filters[kCudaLimits.max_side];  // of a row
   if (threadIdx.x < kLines) {
-    const int64_t line = first + threadIdx.x;
+    const int line = first + static_cast<int>(threadIdx.x);
     active[threadIdx.x] = line < args.lines && !args.factors.still(line);
   }
   Cplx<float> sum[kItems] = {};
@@ -62,7 +64,8 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
     const int w = unit.w();
     const bool halved = unit.content == Content::kHalf, own_opposite = opposite == row;
     const int direct = items.x < W ? static_cast<int>(band_column(items.x, w, W)) : -1;
-    const int reflected = items.x < W ? static_cast<int>(band_column(opposite_column, w, W)) : -1;
+    const int reflected =
+        items.x < W && !halved ? static_cast<int>(band_column(opposite_column, w, W)) : -1;
     const BlockFft fft(unit.rows);
     for (int task = 0; task < unit.transforms * 2; ++task) {
       const bool mirrored = task % 2;
@@ -70,6 +73,12 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
       const int i = task / 2, Y = mirrored ? opposite : row;
       const int y = static_cast<int>(band_row(Y, unit.h(), H));
       if (y < 0) continue;
+      const int x = static_cast<int>(threadIdx.x);
+      Cplx<float> filter = {0.0f, 0.0f};
+      if (x < w) filter = (halved ? 1.0f : 0.5f) * filter_at(unit, i, y, x, -1.0f);
+      // Also waits for those that read the last filters and FFT.
+      if (!__syncthreads_or(filter.re != 0.0f || filter.im != 0.0f)) continue;
+      if (x < w) filters[x] = Word{{filter}};
       for (int j = threadIdx.x; j < row_samples(w); j += blockDim.x) {
         const Sample s = row_sample(j);
         if (s.at >= w) continue;
@@ -80,18 +89,17 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
       }
       fft.run();
       if (!mirrored && direct >= 0) {
-        const Cplx<float> filter = (halved ? 1.0f : 0.5f) * filter_at(unit, i, y, direct, -1.0f);
+        const Word factor = filters[direct];
 #pragma unroll
         for (int m = 0; m < kItems; ++m)
-          sum[m] = sum[m] + filter * fft.output(direct, items.line(m));
+          sum[m] = sum[m] + factor.v[0] * fft.output(direct, items.line(m));
       }
-      if ((mirrored || own_opposite) && !halved && reflected >= 0) {
-        const Cplx<float> filter = 0.5f * filter_at(unit, i, y, reflected, -1.0f);
+      if ((mirrored || own_opposite) && reflected >= 0) {
+        const Word factor = filters[reflected];
 #pragma unroll
         for (int m = 0; m < kItems; ++m)
-          sum[m] = sum[m] + conj(filter * fft.output(reflected, items.line(m)));
+          sum[m] = sum[m] + conj(factor.v[0] * fft.output(reflected, items.line(m)));
       }
-      __syncthreads();
     }
   }
   const BlockFft fft(args.plan);
@@ -100,20 +108,21 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
     for (int m = 0; m < kItems; ++m) fft.set_input(items.x, items.line(m), swap_parts(sum[m]));
   }
   fft.run();
-  const int64_t plane_size = int64_t{column_blocks(W)} * half * kLines;
+  const int plane_size = column_blocks(W) * half * kLines;
   for (int j = threadIdx.x; j < row_samples(W); j += blockDim.x) {
     const Sample s = row_sample(j);
-    const int64_t line = first + s.line, at = in_blocks(s.at, row, half);
+    const int line = first + s.line, at = in_blocks(s.at, row, half);
     if (s.at >= W || line >= args.lines) continue;
     Cplx<float> value = swap_parts(fft.output(s.at, s.line));
     if (args.residual)
-      value = value + load_one(args.residual + line / args.factors.frames * plane_size + at);
-    store_one(args.half_planes + line * plane_size + at, value);
+      value =
+          value + load_one(args.residual + int64_t{line / args.factors.frames} * plane_size + at);
+    store_one(args.half_planes + int64_t{line} * plane_size + at, value);
   }
 }
 
 inline void merge_rows(const Launcher& launcher, const MergedRows& args, const Units& units) {
-  const int64_t groups = (args.lines + kLines - 1) / kLines;
+  const int64_t groups = blocks_of(args.lines, kLines);
   launch_lines(launcher, args.plan.size, half_rows(args.H) * groups, merge_rows_kernel, args,
                units);
 }
