@@ -21,6 +21,8 @@ from .console import warn
 NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # raised by file systems without fsync
 # Raised by file systems that cannot rename a file to a name that exists, such as sshfs
 NO_REPLACE = (errno.EEXIST, errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+# Raised by file systems without hard links
+NO_LINK = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.ESTALE)
 TEMPORARY_PATTERN = f".{'[0-9a-f]' * 32}.tmp"  # names of temporary files, for glob
 BACKUP_SUFFIX = ".steerlens-previous"  # no other program names its files like this
@@ -30,7 +32,7 @@ _warned: set[int | None] = set()
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike, *, durable: bool = True) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike, *, durable: bool = True, exclusive: bool = False) -> Iterator[BinaryIO]:
     """Open a binary file that appears at ``path`` only when complete.
 
     If the block raises an error, the file does not appear.
@@ -40,6 +42,9 @@ def atomic_write(path: str | os.PathLike, *, durable: bool = True) -> Iterator[B
     path : str or os.PathLike
     durable : bool
         Whether to flush the file and its folder to disk, so that a power cut cannot undo the write.
+    exclusive : bool
+        Whether to raise FileExistsError if the file exists, rather than to replace it. Of several processes that write
+        a file, only one succeeds, also on network file systems.
 
     Examples
     --------
@@ -50,7 +55,7 @@ def atomic_write(path: str | os.PathLike, *, durable: bool = True) -> Iterator[B
     ...     Path(folder, "a").read_bytes()
     b'complete'
     """
-    with atomic_path(path) as temporary, open(temporary, "xb") as file:
+    with atomic_path(path, exclusive=exclusive) as temporary, open(temporary, "xb") as file:
         yield file
         if durable:
             sync_file(file)
@@ -59,10 +64,10 @@ def atomic_write(path: str | os.PathLike, *, durable: bool = True) -> Iterator[B
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike, *, exclusive: bool = False) -> Iterator[Path]:
     """Yield a temporary path that is renamed to ``path`` at the end.
 
-    If the block raises an error, the temporary file is deleted.
+    If the block raises an error, the temporary file is deleted. For ``exclusive``, see :func:`atomic_write`.
 
     Use it for code that writes to a path, and :func:`atomic_write` for code that writes to an open file.
 
@@ -82,12 +87,27 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     temporary = path.with_name(f".{uuid4().hex}.tmp")  # not path + ".tmp", which may be too long for a file name
     try:
         yield temporary
-        _replace(temporary, path)
+        _link(temporary, path) if exclusive else _replace(temporary, path)
     except OSError as error:
         raise with_file_name(error, path, temporary) from error
     finally:
         with suppress(OSError):  # an error here would hide the one that is being raised
             temporary.unlink(missing_ok=True)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Call ``os.link``.
+
+    If the file system has no hard links, rename the file instead.
+    """
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in NO_LINK:
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+        _replace(temporary, path)
 
 
 def _replace(temporary: Path, path: Path) -> None:
@@ -165,6 +185,18 @@ def restore_backups(*folders: Path) -> None:
         for backup in folder.glob(BACKUP_PATTERN):
             path = backup.with_name(backup.name[1:].removesuffix(BACKUP_SUFFIX))
             restore_backup(path, folder=backup.is_dir())
+
+
+def refresh_names(folder: Path) -> None:
+    """Make this machine see the files that others have written to a folder on a network file system.
+
+    A client of NFS may assume for a minute that a file still does not exist. When it creates a file, it learns that
+    the folder has changed, and looks up all names again.
+    """
+    temporary = folder / f".{uuid4().hex}.tmp"
+    with suppress(OSError):
+        temporary.touch()
+        temporary.unlink()
 
 
 def existing_path(path: Path) -> Path:
@@ -246,9 +278,9 @@ def _warn_once(error: OSError, path) -> None:
 # --- JSON and SHA-256 ---
 
 
-def write_json(path: Path, value) -> None:
-    """Write an indented JSON file, atomically."""
-    with atomic_write(path) as file:
+def write_json(path: Path, value, *, exclusive: bool = False) -> None:
+    """Write an indented JSON file with :func:`atomic_write`."""
+    with atomic_write(path, exclusive=exclusive) as file:
         file.write(json.dumps(value, indent=1, ensure_ascii=False).encode(errors="surrogateescape") + b"\n")
 
 

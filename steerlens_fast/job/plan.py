@@ -116,9 +116,9 @@ class Plan:
         """Read the items of a shard from the listing."""
         return list(read_listing(out / "items.jsonl", self.offsets[shard], self.count(shard)))
 
-    def write(self, out: Path) -> None:
-        """Write ``plan.json``."""
-        write_json(out / "plan.json", asdict(self))
+    def write(self, out: Path, *, exclusive: bool = False) -> None:
+        """Write ``plan.json``; for ``exclusive``, see :func:`~steerlens_fast.io.atomic_io.atomic_write`."""
+        write_json(out / "plan.json", asdict(self), exclusive=exclusive)
 
     @classmethod
     def read(cls, out: Path) -> Plan:

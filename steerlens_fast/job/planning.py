@@ -101,10 +101,14 @@ class JobInputs:
             )
 
 
-def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int) -> Plan:
+def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared: bool = False) -> Plan:
     """List the items, and divide them into shards.
 
     Write config.json, items.jsonl and plan.json, in this order.
+
+    Markers without a plan are deleted, since they belong to an earlier job, whose plan was deleted. But if ``shared``,
+    other ranks may have written the plan and the markers. Then they are kept, and FileExistsError is raised if there is
+    a plan.
     """
     config, inputs.model_names = inputs.config, model["class_names"]
     check_depth(config, model["channels"])
@@ -141,10 +145,29 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int) -> Plan:
     )
     for warning in plan.warnings:
         logger.warning(warning)
-    for marker in (out / "shards").glob("*.done.json"):
-        marker.unlink()  # the marker belongs to an earlier job, whose plan was deleted
-    plan.write(out)
+    for marker in () if shared else (out / "shards").glob("*.done.json"):
+        marker.unlink()
+    plan.write(out, exclusive=shared)
     return plan
+
+
+def make_shared_plan(out: Path, inputs: JobInputs, model: dict, workers: int) -> None:
+    """Make the plan of a job of several ranks, unless another rank has made one.
+
+    On a network file system, the plan of another rank may still be invisible.
+    """
+    path = out / "config.json"
+    config = read_json(path) if path.exists() else None
+    try:
+        make_plan(out, inputs, model, workers, shared=True)
+    except FileExistsError:
+        if config is not None:
+            write_json(path, config)  # the configuration that belongs to the plan
+        return
+    if not has_no_complete_shard(out):
+        (out / "plan.json").unlink()
+        text = f"out must not have complete shards without a plan.json, got {out}"
+        raise JobError(f"{text}: delete its folder shards, or use another --out", USAGE)
 
 
 def check_plan(out: Path, inputs: JobInputs) -> Plan:

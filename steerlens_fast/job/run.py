@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,13 +24,13 @@ from ..errors import (
     JobError,
     to_job_error,
 )
-from ..io.atomic_io import existing_path, restore_backups, sync_folder
-from ..io.output_dir import check_same_model, hold_lock
+from ..io.atomic_io import existing_path, refresh_names, restore_backups, sync_folder
+from ..io.output_dir import check_same_model, hold_lock, is_locked
 from ..io.progress import Progress
 from ..models.device import resolve_device
 from .config import JobConfig
 from .engines.engine import Engine, RunOptions, Stop, make_engine
-from .engines.env import rank_of
+from .engines.env import Rank, rank_of
 from .plan import Plan
 from .planning import (
     JobInputs,
@@ -41,6 +41,7 @@ from .planning import (
     has_no_complete_shard,
     has_plan,
     make_plan,
+    make_shared_plan,
     remove_temporary_files,
     resumed_config,
     with_default_target,
@@ -48,6 +49,7 @@ from .planning import (
 from .report import CompletedShards, completed_shards, read_summary, write_summary
 from .shard import marker_path
 
+RANK_LOCK = ".lock-rank-"  # beginning of the names of the ranks' locks
 MIN_MAX_FAILURES = 10  # minimum number of failures that are allowed when max_failures is a percentage
 
 
@@ -105,14 +107,30 @@ def _locked(out: Path, run_options: RunOptions) -> Iterator[None]:
     """
     if run_options.engine != "env":
         with hold_lock(out / ".lock"):
+            refresh_names(out)
             yield
         return
     if run_options.overwrite:
         text = "overwrite must not be given with engine 'env', since each rank would delete the others' shards"
         raise JobError(text, USAGE)
     rank = rank_of()
-    with hold_lock(out / ".lock", shared=True), hold_lock(out / f".lock-rank-{rank.number}-of-{rank.world}"):
+    with ExitStack() as locks:
+        locks.enter_context(hold_lock(out / ".lock", shared=True))
+        # One rank at a time, so that the first of ranks that start together decides how many there are.
+        with hold_lock(out / ".lock-ranks", wait=True, required=rank.world > 1):
+            refresh_names(out)
+            check_number_of_ranks(out, rank)
+            locks.enter_context(hold_lock(out / f"{RANK_LOCK}{rank.number}-of-{rank.world}"))
         yield
+
+
+def check_number_of_ranks(out: Path, rank: Rank) -> None:
+    """Raise a JobError if ranks run that divide the shards among another number of ranks."""
+    for lock in out.glob(f"{RANK_LOCK}*"):
+        number, _, world = lock.name.removeprefix(RANK_LOCK).partition("-of-")
+        if world != str(rank.world) and is_locked(lock):
+            text = f"the number of ranks must be the same in all ranks that run, got {rank.world} in rank {rank.number}"
+            raise JobError(f"{text}, but {world} in rank {number}, which also runs in {out}", USAGE)
 
 
 def _run(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, objects: dict) -> Outcome:
@@ -151,11 +169,12 @@ def _run_rank(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, 
     try:
         with hold_lock(out / ".planning", wait=True, required=rank.world > 1):
             restore_backups(out)  # but not in the folder of shards, to which other ranks may be writing
+            refresh_names(out)
             if not has_plan(out):
-                make_plan(out, inputs, engine.describe(), _ranks_here())
-            resumed_config(out, options)  # the rank that planned may have been started with other options
-            plan = check_plan(out, inputs)
-            pending = _pending(out, plan, run_options, rank.shards(range(plan.shards)))
+                make_shared_plan(out, inputs, engine.describe(), _ranks_here())
+        resumed_config(out, options)  # the rank that planned may have been started with other options
+        plan = check_plan(out, inputs)  # without the lock, since it lists all items
+        pending = _pending(out, plan, run_options, rank.shards(range(plan.shards)))
         last_run, too_many = _compute(out, plan, pending, engine, run_options, stop) if pending else ({}, "")
     finally:
         engine.close()

@@ -40,11 +40,13 @@ from job_models import (  # noqa: E402
     wait_for,
 )
 
+import steerlens_fast.job.run as run_module  # noqa: E402
 from steerlens_fast.cli import main  # noqa: E402
 from steerlens_fast.errors import JobError  # noqa: E402
 from steerlens_fast.job.engines import local  # noqa: E402
 from steerlens_fast.job.engines import ray as ray_engine  # noqa: E402
 from steerlens_fast.job.engines.env import Rank, rank_of  # noqa: E402
+from steerlens_fast.job.planning import check_plan  # noqa: E402
 
 COUNT = 50  # images: 13 shards
 NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_ARRAY_TASK_ID")
@@ -301,6 +303,46 @@ def test_rank_that_already_runs_raises(data, expected, tmp_path, monkeypatch, ca
         assert capsys.readouterr().err.count(f"is in use by another run (process {os.getpid()} on ") == 2
         monkeypatch.setenv("RANK", "0")
         assert run_here(tmp_path, engine="env") == 3
+        monkeypatch.setenv("WORLD_SIZE", "3")
+        assert run_here(tmp_path, engine="env") == 2
+        assert "got 3 in rank 0, but 2 in rank 1, which also runs" in capsys.readouterr().err
+    assert run_here(tmp_path, engine="env") == 3
+
+
+def test_plan_that_a_file_system_does_not_show_yet_is_kept(data, expected, tmp_path, monkeypatch, capsys):
+    """The second rank makes a plan, too, cannot publish it, and continues with the first one's."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    assert run_here(tmp_path, engine="env", data=data) in (0, 3)
+    before = {name: (tmp_path / name).read_bytes() for name in ("plan.json", "config.json")}
+    done = markers(tmp_path)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(run_module, "has_plan", lambda out: False)
+    assert run_here(tmp_path, engine="env", data=data, frames=5) == 2
+    assert "frames was 4 and is 5 now" in capsys.readouterr().err
+    assert before == {name: (tmp_path / name).read_bytes() for name in before} and markers(tmp_path) == done
+    assert run_here(tmp_path, engine="env", data=data) == 3 and digests(tmp_path) == expected
+
+
+def test_shards_without_a_plan_are_not_a_rank_s(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("RANK", "0")
+    assert run_here(tmp_path, engine="env", data=data, limit=4) == 0
+    (tmp_path / "plan.json").unlink()
+    assert run_here(tmp_path, engine="env", data=data, limit=4) == 2
+    assert "must not have complete shards without a plan.json" in capsys.readouterr().err
+    assert len(markers(tmp_path)) == 1 and not (tmp_path / "plan.json").exists()
+
+
+def test_ranks_check_the_items_without_a_lock(data, tmp_path, monkeypatch):
+    from steerlens_fast.io.output_dir import is_locked
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    locked = []
+    check = lambda out, inputs: locked.append(is_locked(out / ".planning")) or check_plan(out, inputs)
+    monkeypatch.setattr(run_module, "check_plan", check)
+    assert run_here(tmp_path, engine="env", data=data, limit=4) == 0 and locked == [False]
 
 
 def test_rank_with_another_configuration_raises(data, tmp_path, monkeypatch, capsys):

@@ -19,6 +19,7 @@ for extra in ("PIL", "safetensors"):
 import evaluate_models  # noqa: E402
 from job_models import arguments, digests, frames, lines, make_folder, markers, run_here, temporaries  # noqa: E402
 
+import steerlens_fast.job.run as run_module  # noqa: E402
 from steerlens_fast.cli import main  # noqa: E402
 from steerlens_fast.errors import JobError  # noqa: E402
 from steerlens_fast.evaluate import evaluate  # noqa: E402
@@ -26,6 +27,7 @@ from steerlens_fast.io import atomic_io  # noqa: E402
 from steerlens_fast.io.atomic_io import atomic_path  # noqa: E402
 from steerlens_fast.io.output_dir import hold_lock  # noqa: E402
 from steerlens_fast.job.formats.common import replacing_folder  # noqa: E402
+from steerlens_fast.job.planning import has_plan  # noqa: E402
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
@@ -109,7 +111,7 @@ def test_several_ranks_need_locks(world, code, data, tmp_path, monkeypatch, caps
     with pytest.warns(UserWarning, match="cannot be locked"):
         assert run_here(tmp_path, "--engine", "env", data=data) == code
     stderr = capsys.readouterr().err
-    assert code == 0 or (f"{tmp_path / '.planning'} cannot be locked" in stderr and "NFS without nolock" in stderr)
+    assert code == 0 or (f"{tmp_path / '.lock-ranks'} cannot be locked" in stderr and "NFS without nolock" in stderr)
 
 
 def test_forked_process_does_not_keep_the_lock(tmp_path):
@@ -162,6 +164,29 @@ def test_evaluations_continue_without_fsync(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="cannot be flushed to disk"):
         result = evaluated(tmp_path)
     assert result.summary["budgets"][0]["attainment"]["of"] == 4
+
+
+# --- On network file systems -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [0, errno.EPERM])
+def test_exclusive_write_replaces_nothing(number, tmp_path, monkeypatch):
+    if number:  # no hard links
+        failing(monkeypatch, os, "link", number)
+    path = tmp_path / "plan.json"
+    atomic_io.write_json(path, "first", exclusive=True)
+    with pytest.raises(FileExistsError, match=str(path)):
+        atomic_io.write_json(path, "second", exclusive=True)
+    assert atomic_io.read_json(path) == "first" and not temporaries(tmp_path)
+
+
+def test_job_of_another_machine_is_seen(data, job, tmp_path, monkeypatch, capsys):
+    """The machine sees the plan of the other one when it has created a file."""
+    out, created, real_touch = Path(shutil.copytree(job, tmp_path / "out")), [], Path.touch
+    monkeypatch.setattr(Path, "touch", lambda path: created.append(path) or real_touch(path))
+    monkeypatch.setattr(run_module, "has_plan", lambda out: bool(created) and has_plan(out))
+    assert run_here(out, data=data) == 2
+    assert f"got {out}, which has a job" in capsys.readouterr().err and len(markers(out)) == 2
 
 
 # --- Without renaming over a file ------------------------------------------------------------------------------------
