@@ -297,7 +297,7 @@ def linear(shape, device) -> Callable:
 def _small_lens(shape, device, extent: dict, regime="frozen") -> Run:
     images, target = image_of(shape, device), torch.zeros(shape[0], dtype=torch.int64, device=device)
     lens = sf.SteerableLens(linear(shape, device), regime=regime)
-    lens.warn_about_targets = False
+    lens.warn_about_results = False
     return Run(lambda: lens.morph(images, target, score="none", **extent).frames, (images,), grad=True)
 
 
@@ -403,7 +403,7 @@ def distance_morph(shape, who, family="csp-phase", rule="complex", device="cpu")
     """
     images = photographs(shape, device)
     lens = sf.SteerableLens(Patches(shape[1]).eval().to(device), family=family, rule=rule)
-    lens.warn_about_targets = False
+    lens.warn_about_results = False
     extent = {"max_l2": MORPHED_L2[shape], "frames": FRAMES}
     if who == "factors":
         extent = {"factors": lens.morph(images, 1, score="none", **extent).factors}

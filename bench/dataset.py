@@ -282,7 +282,7 @@ def worker_cpu(work: str, folder: str) -> None:
 def morphs(images: torch.Tensor, batch: int, distance: dict) -> None:
     """Morph digits [N, H, W] in memory, as the jobs do."""
     lens = SteerableLens(networks.tiny())
-    lens.warn_about_targets = False
+    lens.warn_about_results = False
     for some in images[:, None].split(batch):
         lens.morph(some.float().div_(255), "runner-up", frames=FRAMES, **UNSCORED, **distance)
 

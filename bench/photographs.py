@@ -53,7 +53,7 @@ def main() -> None:
     results = {}
     for name, settings in SETTINGS.items():
         lens = SteerableLens(networks[0].model, preprocessing=networks[0].preprocessing, **settings)
-        lens.warn_about_targets = False
+        lens.warn_about_results = False
         steps = None if settings["regime"] == "frozen" else STEPS
         morphs = lens.morph(images, targets, distances=DISTANCES, steps=steps, score="none", internal_batch_size=BATCH)
         frames = morphs.frames[:, 1:].unbind(1)

@@ -45,7 +45,7 @@ def main() -> None:
             lens = SteerableLens(
                 networks[0].model, preprocessing=networks[0].preprocessing, smoothing=smoothing, **settings
             )
-            lens.warn_about_targets = False
+            lens.warn_about_results = False
             target = "runner-up" if name.endswith("runner-up") else targets
             morphs = lens.morph(images, target, **extent, score="none", internal_batch_size=BATCH)
             for distance, frames in zip((0.0, *extent["distances"]), morphs.frames.unbind(1)):

@@ -29,6 +29,7 @@ from .job import morph_dataset
 from .lens import SteerableLens
 from .lens.l2_search import factor_at_l2
 from .lens.quantus import quantus_explain
+from .models import load_model
 from .morphs import Morphs
 from .pyramid import Coefficients, SteerablePyramid
 from .pyramid.filter_cache import clear_filter_cache, filter_cache_bytes, set_filter_cache_limit
@@ -56,6 +57,7 @@ __all__ = [
     "evaluate",
     "factor_at_l2",
     "filter_cache_bytes",
+    "load_model",
     "morph_dataset",
     "ops",
     "paired_difference",
@@ -85,3 +87,7 @@ def __getattr__(name: str) -> Any:
     if name == "rating":  # imports the data-set job, which most programs do not need
         return import_module(".rating", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -72,7 +72,8 @@ def check_number(name: str, value, above: float = -math.inf, unit: str = "", clo
 def check_choice(name: str, value, choices: Sequence[str]) -> str:
     """Return a value that is one of ``choices``."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {tuple(choices)}, got {value!r}")
+        hint = did_you_mean(value, choices) if isinstance(value, str) else ""
+        raise ValueError(f"{name} must be one of {tuple(choices)}, got {value!r}{hint}")
     return value
 
 

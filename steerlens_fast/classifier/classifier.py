@@ -85,9 +85,12 @@ class Classifier:
         elif isinstance(model, DistributedDataParallel):
             model = model.module  # the forward of DistributedDataParallel synchronises all ranks
         if not callable(model) or isinstance(model, type):
-            raise TypeError(f"model must be a module, ExportedProgram or callable on images, got {_type_text(model)}")
+            hint = " (pass its .model, .preprocessing and .class_names)" if hasattr(model, "preprocessing") else ""
+            expected = "a module, ExportedProgram or callable on images"
+            raise TypeError(f"model must be {expected}, got {_type_text(model)}{hint}")
         if preprocessing is not None and (not callable(preprocessing) or isinstance(preprocessing, type)):
-            raise TypeError(f"preprocessing must be None or a callable on batches, got {_type_text(preprocessing)}")
+            expected = "None or a callable on batches, such as torchvision.transforms.Normalize(mean, std)"
+            raise TypeError(f"preprocessing must be {expected}, got {_type_text(preprocessing)}")
         self.model, self.preprocessing = model, preprocessing
         self.task = check_choice("task", task, TASKS)
         self.seed: tuple | None = None

@@ -11,15 +11,13 @@ from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from hashlib import sha256
 from threading import Lock, RLock
+from types import FunctionType
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import DataParallel, Module, Sequential
-
-# These modules ignore their training flag, which is True in a new one, even around a model in eval mode.
-WRAPPERS = {DataParallel, Sequential}
+from torch.nn import Module
 
 
 class _Locks:
@@ -239,8 +237,19 @@ def _put_back(held: list[tuple[Module, dict[str, Tensor | None]]]) -> None:
 
 
 def in_training(module: Module) -> bool:
-    """Return whether a submodule other than WRAPPERS is in training mode."""
-    return any(getattr(m, "training", False) for m in module.modules() if type(m) not in WRAPPERS)
+    """Return whether a submodule is in training mode, and its class reads the flag.
+
+    Flags are True in a new module, also in one that ignores it, such as a layer without dropout or a wrapper.
+    """
+    return any(getattr(m, "training", False) and _reads_training(type(m)) for m in module.modules())
+
+
+def _reads_training(kind: type) -> bool:
+    """Return whether a method of a class of modules contains the name ``training``."""
+    if issubclass(kind, torch.jit.ScriptModule):  # its code is not Python's
+        return True
+    methods = [f for base in kind.__mro__ if base not in Module.__mro__ for f in vars(base).values()]
+    return any("training" in f.__code__.co_names for f in methods if isinstance(f, FunctionType))
 
 
 def may_write(module: Module) -> bool:

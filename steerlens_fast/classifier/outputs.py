@@ -107,6 +107,8 @@ def _described(outputs, container) -> str:
     kind = type(container).__name__
     if isinstance(container, Mapping):
         inner = f"{kind} with keys {list(container)}"
+        tensors = [key for key, value in container.items() if isinstance(value, Tensor)]
+        inner += f" (wrap the model: lambda images: model(images)[{tensors[0]!r}])" if tensors else ""
     elif isinstance(container, (tuple, list)):
         inner = f"{kind} that begins with {type(container[0]).__name__}" if container else f"an empty {kind}"
     elif dataclasses.is_dataclass(container):

@@ -178,7 +178,7 @@ def _examples(
     morphs, after = {}, {}
     for name, family in bar(FAMILIES.items(), desc="morphs", unit="family"):
         lens = SteerableLens.for_photographs(driver.model, preprocessing=driver.preprocessing, family=family)
-        lens.warn_about_targets = False
+        lens.warn_about_results = False
         options = {"max_l2": max_l2, "frames": frames, "steps": frames - 1, "internal_batch_size": BATCH}
         morphs[name] = lens.morph(images, targets, **options)
         last = morphs[name].frames[:, -1]

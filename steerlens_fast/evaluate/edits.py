@@ -104,7 +104,7 @@ class EditGenerator:
         options |= {"family": self.outer, "pyramid": None, "color": color}
         self.lens = SteerableLens(driver.model, **options)
         self.lens.classifier = driver  # the driver has its own preprocessing, task and seed
-        self.lens.warn_about_targets = False  # the summary reports the same facts
+        self.lens.warn_about_results = False  # the summary reports the same facts
 
     def __call__(self, images: Tensor, target, max_l2: float) -> Edits:
         """Edit images [N, C, H, W] to one L2 distance."""

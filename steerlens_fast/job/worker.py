@@ -63,7 +63,7 @@ class Worker:
         self.loaded: LoadedModel = load_model(spec, device=device, **options)
         self.lens = SteerableLens(self.loaded.model, preprocessing=self.loaded.preprocessing, **config.lens_options)
         self.lens.classifier = _TimedClassifier(self.lens.classifier)
-        self.lens.warn_about_targets = False  # the records contain what it would warn about
+        self.lens.warn_about_results = False  # the records contain what it would warn about
         self.target_rule = parse_target(config.target)
         self._has_morphed = False
         self._on_event: EventCallback = lambda event: None

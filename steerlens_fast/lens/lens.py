@@ -137,7 +137,7 @@ class SteerableLens:
         smoothing: Mapping | None = None,
         class_names: Sequence[str] | Mapping[int, str] | None = None,
     ):
-        self.warn_about_targets = True  # if a target is already predicted, or its probability falls at the end
+        self.warn_about_results = True  # of targets that are already predicted, missed distances, falling probabilities
         self.classifier = Classifier(model, preprocessing, task)
         self.bounds = checks.check_bounds(bounds)
         self.rule = checks.check_choice("rule", rule, tuple(ops.RULES))

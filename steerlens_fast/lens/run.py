@@ -45,7 +45,8 @@ class MorphRun:
         self.schedule = make_schedule(source, lens.bounds, regime=lens.regime, **schedule)
         # Warnings read tensors, which waits for a GPU; only a search for a distance waits anyway.
         can_read = not self.images.is_cuda or self.schedule.budgets is not None
-        self.provider.warn_if_predicted &= lens.warn_about_targets and can_read and self.schedule.moves_toward_target
+        self.warn_if_not_attained = lens.warn_about_results and can_read
+        self.provider.warn_if_predicted &= self.warn_if_not_attained and self.schedule.moves_toward_target
         self.warn_if_fell = self.provider.warn_if_predicted
         self.overflowed: dict[int, Tensor] = {}  # by frame number: which samples [B] are not finite
         self.state = MorphState(
@@ -81,6 +82,8 @@ class MorphRun:
             gradient_norm=provider.gradient_norm,
             stopped=provider.stopped_at_step,
         )
+        if self.warn_if_not_attained and attained is not None:
+            self._warn_if_not_attained(attained)
         if self.warn_if_fell and len(provider.outputs) > 1:  # the comparison needs two frames with outputs
             self._warn_if_fell(morphs)
         return morphs
@@ -91,6 +94,15 @@ class MorphRun:
         names = own_class_names(self.lens.classifier.model) if names is None else names
         complete = names is not None and len(names) == self.provider.class_count
         return {"class_names": names} if complete else {}
+
+    def _warn_if_not_attained(self, attained: Tensor) -> None:
+        """Warn of morphs that do not reach all distances; ``attained`` is [B] or [B, M]."""
+        missed = len(attained) - int(attained.view(len(attained), -1).all(1).sum()) if attained.numel() else 0
+        if missed:
+            text = f"{missed} of {len(attained)} morphs do not reach the requested L2 distance (see Morphs.attained, "
+            text += "Morphs.l2 and Morphs.reasons)"
+            text += "" if self.lens.phase_cap is None else ": phase_cap may have stopped them"
+            warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
 
     def _warn_if_fell(self, morphs: Morphs) -> None:
         """Warn where the last frame's target probability is below that of an earlier frame."""
@@ -103,6 +115,7 @@ class MorphRun:
                 f"in {int(fell.sum())} of {len(morphs)} morphs, the last frame has a lower target probability than an "
                 "earlier frame (see Morphs.fell and Morphs.best_frame): try a smaller distance"
             )
+            text += " or regime='persistent'" if self.lens.regime == "frozen" else ""
             warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
 
     def iterate(self) -> Iterator[Tensor]:

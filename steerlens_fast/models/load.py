@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from ..classifier.class_names import as_class_names
 from ..classifier.isolation import RandomStream
 from ..classifier.named_classes import shorten
 from ..data.class_names import read_class_names
+from ..data.decoding import decode
+from ..data.resize import resize_and_crop
 from ..errors import USAGE, JobError
 from ..extras import MissingExtra
 from ..io.paths import expand_home
@@ -74,6 +77,51 @@ class LoadedModel:
     class_names: list[str] | None
     sha256: str
     description: dict
+
+    def read_images(self, images: Iterable) -> Tensor:
+        """Return images in the format of the model, with values in [0, 1].
+
+        They are decoded, resized and cropped as the model expects, but not normalised, which ``preprocessing`` does.
+
+        Parameters
+        ----------
+        images : iterable of path, bytes, PIL image, or array
+            Image files, the bytes of such files, or pixels as :func:`steerlens_fast.data.decoding.decode` takes them.
+
+        Returns
+        -------
+        Tensor [N, channels, H, W], float32
+            On the CPU.
+
+        Raises
+        ------
+        BadItem
+            If an image cannot be decoded.
+        OSError
+            If a file cannot be read.
+        ValueError
+            If ``size`` is None and the images have different sizes, or if there are no images.
+
+        Examples
+        --------
+        >>> from PIL import Image
+        >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, 10)).eval()
+        >>> loaded = load_model(net, size=32)
+        >>> loaded.read_images([Image.new("RGB", (50, 40)), Image.new("L", (60, 60))]).shape
+        torch.Size([2, 3, 32, 32])
+        """
+        if isinstance(images, (str, bytes, os.PathLike)):
+            raise TypeError(f"images must be a list of images, got {type(images).__name__}: pass [image] for one image")
+        pixels = [self._read_image(image) for image in images]
+        shapes = sorted({array.shape for array in pixels})
+        if len(shapes) != 1:
+            raise ValueError(f"images must be at least one, and of one size if size is None, got shapes {shapes}")
+        return torch.from_numpy(np.stack(pixels)).float() / 255
+
+    def _read_image(self, image) -> np.ndarray:
+        data = Path(image).read_bytes() if isinstance(image, (str, os.PathLike)) else image
+        decoded = decode(data, mode="RGB" if self.channels == 3 else "L")
+        return resize_and_crop(decoded, self.size, crop_pct=self.crop_pct, interpolation=self.interpolation)
 
     def __repr__(self) -> str:
         names = None if self.class_names is None else f"[{shorten(self.class_names)}]"

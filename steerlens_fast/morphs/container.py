@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..checks import check_bool
 from ..classifier.class_names import short_names
-from ..extras import MissingExtra
+from ..extras import MissingExtra, require_extra
 from ..io.atomic_io import atomic_write
 from ..io.paths import expand_home
 from ..io.tensor_files import as_json, read_tensors, write_tensors
@@ -277,8 +277,8 @@ class Morphs:
             looping animation of all samples side by side. WebP is lossless; the 256 colours of a GIF change a
             photograph visibly. ``.safetensors``: all tensors, for :meth:`load`.
         frames : int or sequence of int, optional
-            Number of evenly spaced frames, or their indices, in a figure or an animation. By default 8 frames in a
-            figure, and all frames in an animation.
+            Number of evenly spaced frames, or their indices, in a figure or an animation. By default 12 frames in
+            a figure, and all frames in an animation.
         samples : int, optional
             Number of samples in a figure or an animation, from the first; by default 16.
         class_names : sequence of str or mapping from int to str, optional
@@ -321,6 +321,47 @@ class Morphs:
         with atomic_write(path, durable=False) as file:
             write = save_figure if suffix in FIGURES else animate_morphs
             write(self, file, format=suffix[1:], **options)
+
+    def save_frames(self, folder: str | os.PathLike) -> None:
+        """Write every frame as a picture, ``folder/sample_0/frame_00.png`` and so on.
+
+        Pictures have 8 bits per value; the bounds become black and white. Existing files of these names are replaced.
+
+        Parameters
+        ----------
+        folder : path
+            The folder is created if it does not exist.
+
+        Raises
+        ------
+        ValueError
+            If the frames do not have 1 or 3 channels.
+        ImportError
+            If Pillow is not installed (extra ``steerlens_fast[plot]``).
+
+        Examples
+        --------
+        >>> import os, tempfile, torch
+        >>> zero, table = torch.zeros(1, dtype=torch.int64), torch.zeros(1, 3)
+        >>> frames, outputs = torch.rand(1, 3, 1, 8, 8), torch.rand(1, 3, 5)
+        >>> m = Morphs(frames, table, None, zero, zero, outputs, table, None, None, zero, {"family": "pixel"})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     m.save_frames(folder)
+        ...     sorted(os.listdir(f"{folder}/sample_0"))
+        ['frame_0.png', 'frame_1.png', 'frame_2.png']
+        """
+        from .strips import to_pixels
+
+        if self.frames.shape[2] not in (1, 3):
+            raise ValueError(f"frames must have 1 channel (grey) or 3 (RGB) to be saved, got {self.frames.shape[2]}")
+        picture, numbered = require_extra("plot", "PIL.Image"), lambda n, count: f"{n:0{len(str(count - 1))}}"
+        for sample, frames in enumerate(to_pixels(self.detach().cpu())):
+            target = Path(expand_home(folder)) / f"sample_{numbered(sample, len(self))}"
+            target.mkdir(parents=True, exist_ok=True)
+            for number, pixels in enumerate(frames):
+                path = target / f"frame_{numbered(number, len(frames))}.png"
+                with atomic_write(path, durable=False) as file:
+                    picture.fromarray(pixels).save(file, format="PNG")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Morphs:
@@ -396,7 +437,7 @@ def method_words(settings: dict) -> list[str]:
 def _statistics(m: Morphs) -> list[str]:
     median = lambda t: float(t.detach().double().nanquantile(0.5))
     first, last, l2 = median(m.target_probability[:, 0]), median(m.target_probability[:, -1]), median(m.l2[:, -1])
-    texts = [f"target probability {first:.3f} -> {last:.3f} (median)"] if first == first and last == last else []
+    texts = [f"target probability {first:.3g} -> {last:.3g} (median)"] if first == first and last == last else []
     texts += [f"l2 {l2:.4g} (median, last frame)"]
     if m.attained is not None:
         texts.append(f"{int(m.attained.sum())}/{m.attained.numel()} attained")

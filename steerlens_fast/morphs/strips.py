@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Text colours: target predicted; target not predicted; a remark, for example on a failed morph.
 REACHED, NOT_YET, NOT_OK = "#00695c", "#757575", "#b00020"
 PANEL_INCHES, DPI = 1.25, 170
-FRAMES, SAMPLES = 8, 16  # default numbers of frames in a strip, and of samples
+FRAMES, SAMPLES = 12, 16  # default numbers of frames in a strip, and of samples
 LABEL_WIDTH = 18  # characters in a line of a row's label
 NAME_WIDTH = 14  # maximum number of characters of a class name below a frame
 ALREADY, NOT_ATTAINED = "already predicted as the target", "distance not attained"
@@ -54,7 +54,7 @@ def plot_morphs(
     morphs : Morphs
         Morphs of images with one channel (grey) or three (RGB).
     frames : int or sequence of int, optional
-        Number of evenly spaced frames, from the first to the last, or their indices. By default 8 frames, or all if
+        Number of evenly spaced frames, from the first to the last, or their indices. By default 12 frames, or all if
         there are fewer.
     samples : int, optional
         Number of samples, from the first; by default 16. If there are more, a note below the figure says so.
@@ -346,7 +346,9 @@ def _maps(morphs: Morphs, at: list[int]) -> list[tuple[np.ndarray, float]]:
 
 
 def _number(probability: float) -> str:
-    return f"{probability:.2f}" if probability == probability else ""
+    if probability != probability:
+        return ""
+    return f"{probability:.1g}" if 0 < probability < 0.01 else f"{probability:.2f}"
 
 
 def _select(morphs: Morphs, frames: Frames, samples: int | None, default: int | None) -> tuple[Morphs, list[int]]:

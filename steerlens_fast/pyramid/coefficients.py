@@ -137,3 +137,4 @@ def _unflatten(children: Iterable[Any], _: None) -> Coefficients:
 
 
 register_container(Coefficients, ("highpass", "bands", "lowpass"), _flatten, _unflatten)
+torch.serialization.add_safe_globals([Coefficients])  # torch.load accepts files with coefficients

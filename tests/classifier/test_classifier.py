@@ -633,6 +633,32 @@ def test_training_mode_is_reported_in_the_name_of_the_first_line_outside_of_the_
         Classifier(model.forward).warn_if_training()
 
 
+class Wrapper(nn.Module):
+    """Ignores its training flag."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x)
+
+
+class FunctionalDropout(Wrapper):
+    def forward(self, x):
+        return nn.functional.dropout(self.model(x), training=self.training)
+
+
+def test_only_modules_that_read_their_training_flag_are_reported():
+    for model in (nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), Wrapper(network().eval())):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            Classifier(model).warn_if_training()
+    for model in (FunctionalDropout(network().eval()), nn.RNN(2, 2), nn.MultiheadAttention(2, 1), nn.RReLU()):
+        with pytest.warns(UserWarning, match="training mode"):
+            Classifier(model).warn_if_training()
+
+
 def test_transform_in_training_mode_does_not_warn():
     """A transform in training mode is no reason for a warning."""
     model = network().eval()

@@ -635,6 +635,19 @@ def test_morphs_beyond_the_best_frame_warn():
     assert morphs.fell.all() and morphs.best_frame[0] in (5, 6)
 
 
+def test_distances_that_are_not_reached_warn():
+    x, model = images(), linear()
+    target = model(x).argmin(1)
+    lens = SteerableLens(model, phase_cap=0.1)
+    with pytest.warns(UserWarning, match="2 of 2 morphs do not reach the requested L2 distance.*: phase_cap may have"):
+        assert not lens.morph(x, target, max_l2=2.0).attained.any()
+    with pytest.warns(UserWarning, match=r"1 of 2 morphs do not reach .* Morphs.reasons\)$"):
+        SteerableLens(model).morph(x, target, distances=torch.tensor([[0.1, 0.2], [0.1, 1e4]]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lens.morph(x, target, factors=0.01)
+
+
 def test_warning_counts_all_morphs_that_fell():
     x = torch.full((2, 1, 16, 16), 0.5)
     peaked = lambda t: torch.stack([torch.full_like(t[:, 0, 0, 0], -4.0), -(t - 0.7).square().sum((1, 2, 3))], 1)
@@ -1008,7 +1021,7 @@ def test_frames_for_a_distance_equal_those_for_the_same_factors(settings, extent
         torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(2)),
         SteerableLens(smooth(), **settings),
     )
-    lens.warn_about_targets = False
+    lens.warn_about_results = False
     for size in (1 << 14, 1 << 18, 16 << 20):
         monkeypatch.setitem(memory.CHUNK_BYTES, "cpu", size)
         morphs = lens.morph(images, 1, **extent)

@@ -119,7 +119,7 @@ def test_half_images_and_segmentation_outputs_are_averaged():
     x = images(dtype=torch.float16)
     model = torch.nn.Sequential(torch.nn.Conv2d(3, CLASSES, 3, padding=1)).half().eval()
     lens = SteerableLens(model, smoothing=SMOOTHING)
-    lens.warn_about_targets = False  # the target is already predicted
+    lens.warn_about_results = False  # the target is already predicted
     morphs = lens.morph(x, (1, 4, 5), factors=1.0, frames=2)
     assert morphs.ok.all() and morphs.frames.dtype == torch.float16
 

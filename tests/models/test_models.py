@@ -820,3 +820,30 @@ def test_loaded_model_reports_its_classes(images):
     loaded = load_model("classifiers:smooth", mean=MEAN, std=STD)
     lens = SteerableLens(loaded.model, preprocessing=loaded.preprocessing)
     assert lens.morph(images, "least", frames=2).outputs.shape == (4, 2, CLASSES)
+
+
+# --- Images
+
+
+def test_images_are_read_in_the_format_of_the_model(tmp_path):
+    picture = pytest.importorskip("PIL.Image")
+    pixels = torch.randint(256, (40, 60, 3), dtype=torch.uint8).numpy()
+    picture.fromarray(pixels).save(tmp_path / "a.png")
+    loaded = load_model(linear(3, 32), size=32, crop_pct=0.8)
+    images = loaded.read_images([tmp_path / "a.png", str(tmp_path / "a.png"), picture.fromarray(pixels), pixels])
+    assert images.shape == (4, 3, 32, 32) and images.dtype == torch.float32 and 0 < images.mean() < 1
+    assert all(torch.equal(image, images[0]) for image in images)
+    grey = load_model(linear(1, 32), channels=1).read_images([pixels])
+    assert grey.shape == (1, 1, 40, 60)
+
+
+def test_images_that_cannot_be_one_batch():
+    loaded = load_model(linear(3, 32))
+    with pytest.raises(TypeError, match=r"images must be a list of images, got str: pass \[image\] for one image"):
+        loaded.read_images("cat.jpg")
+    different = [torch.zeros(3, n, 16, dtype=torch.uint8) for n in (16, 24)]
+    for images in ([], different):
+        with pytest.raises(ValueError, match="images must be at least one, and of one size if size is None"):
+            loaded.read_images(images)
+    with pytest.raises(FileNotFoundError):
+        loaded.read_images(["no-such-file.png"])

@@ -9,6 +9,7 @@ import re
 import stat
 import sys
 
+import numpy as np
 import pytest
 import torch
 from pairwise import merged
@@ -345,7 +346,7 @@ def test_repr_has_shape_method_and_medians():
     m = make(3, 2, classes=2, outputs=outputs, target=torch.tensor([1, 1, 0]), status=torch.tensor([0, 0, 1]))
     assert repr(m) == (
         "Morphs(3 x 2 frames of 3 x 12 x 16, float32, cpu, csp-phase, complex, frozen; "
-        "target probability 0.750 -> 0.750 (median); l2 12 (median, last frame); 3/3 attained; 1 not ok)"
+        "target probability 0.75 -> 0.75 (median); l2 12 (median, last frame); 3/3 attained; 1 not ok)"
     )
 
 
@@ -480,9 +481,10 @@ def test_strip_of_grey_and_half_precision_morphs():
 def test_strip_shows_the_chosen_frames_and_samples(morphs):
     long = make(20, 30)
     figure = strips.plot_morphs(long)
-    assert len(figure.axes) == 16 * 8
-    assert [int(label.split()[-1]) for label in panels(figure)][:8] == [0, 4, 8, 12, 17, 21, 25, 29]
-    assert figure.get_supxlabel().endswith("the first 16 of 20 samples; 8 of 30 frames")
+    assert len(figure.axes) == 16 * 12
+    shown_frames = [int(label.split()[-1]) for label in panels(figure)][:12]
+    assert shown_frames == [0, 3, 5, 8, 11, 13, 16, 18, 21, 24, 26, 29]
+    assert figure.get_supxlabel().endswith("the first 16 of 20 samples; 12 of 30 frames")
     assert list(panels(strips.plot_morphs(morphs, frames=[4, 0, -2], samples=1))) == [
         "sample 0 frame 4",
         "sample 0 frame 0",
@@ -911,3 +913,23 @@ def test_missing_extra_is_named(tmp_path, morphs, monkeypatch, suffix, module, e
     if suffix == "safetensors":
         with pytest.raises(MissingExtra, match="safetensors"):
             Morphs.load(tmp_path / "a.safetensors")
+
+
+def test_saved_frames_are_the_pixels(tmp_path):
+    picture = pytest.importorskip("PIL.Image")
+    for channels in (1, 3):
+        m = make(b=2, f=11, c=channels)
+        m.save_frames(tmp_path / str(channels))
+        files = sorted((tmp_path / str(channels)).rglob("*.png"))
+        assert [f"{f.parent.name}/{f.name}" for f in (files[0], files[-1])] == [
+            "sample_0/frame_00.png",
+            "sample_1/frame_10.png",
+        ]
+        pixels = [torch.tensor(np.asarray(picture.open(file))) for file in files]
+        assert torch.equal(torch.stack(pixels), torch.tensor(strips.to_pixels(m)).flatten(0, 1))
+    with pytest.raises(ValueError, match="frames must have 1 channel .* or 3"):
+        make(c=2).save_frames(tmp_path)
+
+
+def test_small_probabilities_are_not_shown_as_zero():
+    assert [strips._number(p) for p in (0.0, 1e-5, 0.0034, 0.01, 0.5)] == ["0.00", "1e-05", "0.003", "0.01", "0.50"]

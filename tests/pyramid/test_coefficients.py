@@ -48,6 +48,11 @@ def test_coefficients_are_a_pytree(c):
     assert _pytree.treespec_loads(_pytree.treespec_dumps(spec)) == spec
 
 
+def test_saved_coefficients_can_be_loaded(c, tmp_path):
+    torch.save(c, tmp_path / "c.pt")
+    assert all(map(torch.equal, torch.load(tmp_path / "c.pt").tensors(), c.tensors()))
+
+
 def test_pytree_keeps_missing_parts(some):
     leaves, spec = _pytree.tree_flatten(some)
     assert same(_pytree.tree_unflatten(leaves, spec), some)
