@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 
 from ..io.paths import expand_home
+from .class_matching import NUMBERED
 from .sources.idx import PREFIX as IDX
 from .sources.idx import absolute_spec
 from .sources.tars import expand_braces
@@ -14,7 +15,12 @@ from .sources.tars import expand_braces
 # Options whose values may be paths; relative paths are relative to the working directory
 PATH_OPTIONS = ("data", "labels", "weights", "model", "target", "driver", "judges", "judge_weights", "class_names")
 # Values that are never paths, even if a file of that name exists
-KEYWORDS = {"weights": ("random",), "judge_weights": ("random", "-"), "class_names": ("imagenet",)}
+KEYWORDS = {
+    "weights": ("random",),
+    "judge_weights": ("random", "-"),
+    "class_names": ("imagenet",),
+    "labels": (NUMBERED,),
+}
 TARGET_SUFFIXES = (".csv", ".json")  # a target is a path only with one of these suffixes
 
 

@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from ..classifier.named_classes import Lookup, find_class, full_names, shorten, synonyms, unknown_class
+from ..classifier.named_classes import Lookup, Names, find_class, full_names, shorten, synonyms, unknown_class
 from ..classifier.targets import ABSENT, RANKS
 from ..errors import USAGE, JobError
 from ..io.atomic_io import sha256_of
 from ..io.paths import expand_home
+from .class_matching import match_classes, matched_label
 from .items import Item
 from .labels import Class, parse_class
 from .tables import csv_rows, distinct_pairs, open_table
@@ -55,8 +56,9 @@ class TargetRule:
         items: Iterable[Item],
         class_names: Sequence[str] | None = None,
         model_names: Sequence[str] | None = None,
+        labels: str | None = None,
     ) -> Iterator[Item]:
-        """Yield the items with their targets.
+        """Yield the items with their targets, and with labels that are classes of the model.
 
         Items that are not in the map or csv file are dropped.
 
@@ -69,8 +71,12 @@ class TargetRule:
         class_names : sequence of str, optional
             Names of the data's classes, in the order of their numbers.
         model_names : sequence of str, optional
-            Names of the model's classes. The name of a target is looked up here first, then in ``class_names``. The
-            name of a label is looked up here only if the data have no names.
+            Names of the model's classes. If data and model have names, labels are matched by name, see
+            :func:`steerlens_fast.data.class_matching.match_classes`. A label without a class of the model becomes None.
+            The name of a target is looked up here first, then in ``class_names``. The name of a label in a map is
+            looked up here only if the data have no names.
+        labels : str, optional
+            "numbered" if the class numbers of the data are those of the model, whatever their names.
 
         Returns
         -------
@@ -91,13 +97,16 @@ class TargetRule:
         ([('a', 1)], 1)
         """
         self.dropped = 0
+        names = _ClassNames(class_names, model_names, labels)
+        return map(names.with_model_label, self._with_targets(items, names))
+
+    def _with_targets(self, items: Iterable[Item], names: _ClassNames) -> Iterator[Item]:
         if self.kind == "rank":
             return (item if item.target is None else replace(item, target=None) for item in items)
-        names = _ClassNames(class_names, model_names)
         if self.kind == "label":
-            return (replace(item, target=item.label) for item in items)
+            return (replace(item, target=names.model_label(item.label)) for item in items)
         if self.kind == "column":
-            return (_with_model_target(item, class_names, names) for item in items)
+            return map(names.with_model_target, items)
         if self.kind == "class":
             target = names.target_number(self.table[0])
             return (replace(item, target=target) for item in items)
@@ -108,19 +117,21 @@ class TargetRule:
         label: int | None,
         class_names: Sequence[str] | None = None,
         model_names: Sequence[str] | None = None,
+        labels: str | None = None,
     ) -> int | None:
         """Return the target of an item whose label was read with its image.
 
-        The result is None unless the kind is "label" or "map".
+        The label is a class number of the data. The result is None unless the kind is "label" or "map".
 
         Examples
         --------
         >>> parse_target({3: 8}).target_of(3), parse_target("label").target_of(3)
         (8, 3)
         """
+        names = _ClassNames(class_names, model_names, labels)
         if self.kind == "map":
-            return self._numbered(_ClassNames(class_names, model_names)).get(label)
-        return label if self.kind == "label" else None
+            return self._numbered(names).get(label)
+        return names.model_label(label) if self.kind == "label" else None
 
     def _numbered(self, names: _ClassNames) -> dict[Class, int]:
         """Return the table with class names replaced by numbers."""
@@ -223,7 +234,12 @@ def batch_target(rule: TargetRule, targets: Sequence[int | None]) -> list[int] |
     return rule.rank if rule.rank is not None else [0 if target is None else target for target in targets]
 
 
-def target_number(value: Class, class_names: Sequence[str] | None, model_names: Sequence[str] | None = None) -> int:
+def target_number(
+    value: Class,
+    class_names: Sequence[str] | None,
+    model_names: Sequence[str] | None = None,
+    labels: str | None = None,
+) -> int:
     """Return the number of a target class given by number or name.
 
     The number is ``~n`` if label n is to be removed.
@@ -233,15 +249,19 @@ def target_number(value: Class, class_names: Sequence[str] | None, model_names: 
     >>> target_number("dog", ["dog", "cat"], ["ant", "cat, tabby", "dog"]), target_number("tabby", None, ["cat, tabby"])
     (2, 0)
     """
-    return _ClassNames(class_names, model_names).target_number(value)
+    return _ClassNames(class_names, model_names, labels).target_number(value)
 
 
 class _ClassNames:
     """Class names of the data and of the model, and their numbers."""
 
-    def __init__(self, data_names: Sequence[str] | None, model_names: Sequence[str] | None = None):
+    def __init__(
+        self, data_names: Sequence[str] | None, model_names: Sequence[str] | None = None, labels: str | None = None
+    ):
         self._data_names = None if data_names is None else list(data_names)
         self._model_names = None if model_names is None else list(model_names)
+        self._numbers = match_classes(data_names, model_names, labels)  # the model's number of each class of the data
+        self._numbers_by_name = match_classes(data_names, model_names)
 
     def target_number(self, value: Class, where: str = "") -> int:
         """Return the number of a target class given by number or name.
@@ -250,18 +270,40 @@ class _ClassNames:
 
         ``where`` is the location of the value in a map or file, for messages.
         """
-        lookups = (full_names, self._model_names), (full_names, self._data_names), (synonyms, self._model_names)
+        lookups = (full_names, self._model_names), (self._of_data, self._data_names), (synonyms, self._model_names)
         return self._find(value, where, *lookups)
 
-    def model_number(self, name: str, default: int) -> int:
-        """Return the number of the model's class with that name.
+    def model_label(self, label: int | None) -> int | None:
+        """Return the number of the model's class for a label of the data; None if there is none."""
+        return matched_label(label, self._numbers)
 
-        Synonyms count as names. Without such a class, the result is ``default``.
+    def with_model_label(self, item: Item) -> Item:
+        """Return an item whose label is a class of the model."""
+        return item if self._numbers is None else replace(item, label=self.model_label(item.label))
+
+    def with_model_target(self, item: Item) -> Item:
+        """Return an item whose target, a class of the data, is a class of the model.
+
+        Raise a JobError if the data name a class that the model does not have.
         """
-        names = full_names(self._model_names), synonyms(self._model_names)
-        if not any(name in synonyms for entries in names for synonyms in entries):
-            return default
-        return self._find(name, "", (full_names, self._model_names), (synonyms, self._model_names))
+        target, numbers = item.target, self._numbers_by_name
+        if target is None or numbers is None or self._data_names is None:
+            return item
+        number, name = numbers[target], self._data_names[target]
+        if number is None:
+            lookups = (full_names, self._model_names), (synonyms, self._model_names)
+            number = self._find(name, f" for {item.path}", *lookups)
+        return item if number == target else replace(item, target=number)
+
+    def _of_data(self, names: Names) -> list[tuple[str, ...]]:
+        """Return the data's names of each class of the model."""
+        if self._numbers is None:
+            return full_names(names)
+        entries: list[tuple[str, ...]] = [()] * len(self._model_names or ())
+        for name, number in zip(names or (), self._numbers):
+            if number is not None:
+                entries[number] += (name,)
+        return entries
 
     def label_number(self, value: Class, where: str = "") -> int:
         """Return the number of a label given by number or name.
@@ -284,20 +326,11 @@ class _ClassNames:
         if value.startswith(ABSENT):
             return ~self._find(_parse_target_class(value.removeprefix(ABSENT), f" in {value!r}"), where, *lookups)
         known = [("model", self._model_names)] if self._model_names is not None else []
-        known += [("data", self._data_names)] if self._data_names is not None or not known else []
+        of_data = self._of_data in [split for split, _ in lookups] or not known
+        known += [("data", self._data_names)] if self._data_names is not None and of_data or not known else []
         expected = "the number or name of a class" if where else TARGET_FORMS
         keywords = () if where else (LABEL, COLUMN, *RANKS)
         raise JobError(f"target must be {expected}, {unknown_class(value, lookups, known, keywords, where)}", USAGE)
-
-
-def _with_model_target(item: Item, class_names: Sequence[str] | None, names: _ClassNames) -> Item:
-    """Replace a target of the data by the model's class of that name.
-
-    A target without such a class is unchanged.
-    """
-    if item.target is None or class_names is None:
-        return item
-    return replace(item, target=names.model_number(class_names[item.target], item.target))
 
 
 def _parse_target_class(value, where: str = "") -> Class:

@@ -37,7 +37,8 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     Parameters
     ----------
     data, labels : str
-        See :func:`steerlens_fast.data.sources.open_source`.
+        See :func:`steerlens_fast.data.sources.open_source`. Classes of the data are matched with those of the driver by
+        name (:func:`steerlens_fast.data.class_matching.match_classes`) unless ``labels`` is "numbered".
     driver : str
         The classifier whose gradient the edits follow, see :func:`steerlens_fast.models.load_model`.
     judges : sequence of str
@@ -121,7 +122,8 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         None,
         group="data",
         metavar="FILE",
-        help="for --data .npy or .safetensors: a .npy file with the class of each image",
+        help="for --data .npy or .safetensors: a .npy file with the class of each image. numbered: the data's classes "
+        "have the model's numbers, whatever their names (by default they are matched by name)",
     )
     judge_weights: Sequence[str] = option(
         (),

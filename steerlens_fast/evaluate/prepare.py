@@ -51,7 +51,11 @@ def prepare(config: EvaluationConfig, dataset, driver, judges) -> Preparation:
     for classifier in (classifiers.driver, *classifiers.judges.values()):
         classifier.seed = (config.seed, "sources")
     sources = select_sources(config, data, target_rule, driver_model, classifiers)
-    problems = classifiers.problems + _source_warnings(sources, bool(classifiers.judges), bool(judge_models))
+    problems = (
+        classifiers.problems
+        + sources.warnings
+        + _source_warnings(sources, bool(classifiers.judges), bool(judge_models))
+    )
     if config.range is None:
         problems += narrow_range_warnings(data, sources.items)
     truth, problem = ground_truth_of(data, sources.items[0].index, sources.images[0], driver_model.crop_pct < 1)

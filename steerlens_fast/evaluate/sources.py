@@ -12,11 +12,19 @@ import torch
 from torch import Tensor
 
 from ..classifier.class_names import short_names
+from ..data.class_matching import (
+    UNMATCHED_HINT,
+    UNMATCHED_WARNING,
+    describe_unmatched,
+    match_classes,
+    matched_label,
+    unmatched_names,
+)
 from ..data.decoding import decode
 from ..data.items import Item
 from ..data.resize import resize_and_crop
 from ..data.sources import Source
-from ..data.targets import TargetRule, batch_target, target_number
+from ..data.targets import LABEL, TargetRule, batch_target, target_number
 from ..data.value_range import value_range_of
 from ..errors import REASONS, USAGE, BadItem, JobError
 from ..models import LoadedModel
@@ -60,6 +68,8 @@ class SourceSelection:
         Number of images that were selected or left out.
     classes : list of str or None
         Names of the classes.
+    warnings : list of str
+        Warnings about the labels.
     """
 
     images: Tensor
@@ -71,6 +81,7 @@ class SourceSelection:
     left_out: Counter
     examined: int
     classes: list[str] | None
+    warnings: list[str]
 
     def __len__(self) -> int:
         return len(self.items)
@@ -113,6 +124,7 @@ def select_sources(
         If no image meets the criteria; the message has the number of images by reason.
     """
     selected, left_out, examined = [], Counter(), 0
+    label_warnings = _label_warnings(config, data, target_rule, driver)
     for candidate in _candidates(config, data, target_rule, driver, classifiers):
         examined += 1
         reason = candidate.unreadable or _reason(config, candidate, target_rule.rank, classifiers.classes)
@@ -138,7 +150,24 @@ def select_sources(
     digest = sha256(repr(content).encode(errors="surrogateescape")).hexdigest()
     predicted = torch.tensor([int(candidate.predicted_classes[0]) for candidate in selected], device="cpu")
     names = short_names(driver.class_names or data.class_names)
-    return SourceSelection(images, items, labels, predicted, target, digest, left_out, examined + dropped, names)
+    return SourceSelection(
+        images, items, labels, predicted, target, digest, left_out, examined + dropped, names, label_warnings
+    )
+
+
+def _label_warnings(config, data: Source, target_rule: TargetRule, driver: LoadedModel) -> list[str]:
+    """Return a warning if some of the data's classes are not classes of the driver.
+
+    Raise a JobError if the evaluation needs them.
+    """
+    if data.class_names is None:
+        next(data.listing(), None)  # some sources know the names only after the first item
+    unmatched = unmatched_names(data.class_names, match_classes(data.class_names, driver.class_names, config.labels))
+    if unmatched and (target_rule.kind == LABEL or config.select == "right"):
+        option = "target 'label'" if target_rule.kind == LABEL else "select 'right'"
+        text = f"{option} needs labels that are classes of the driver; {describe_unmatched(unmatched)}"
+        raise JobError(f"{text}: {UNMATCHED_HINT}", USAGE)
+    return [f"{describe_unmatched(unmatched)}; {UNMATCHED_WARNING}: {UNMATCHED_HINT}"] if unmatched else []
 
 
 def _candidates(
@@ -148,10 +177,8 @@ def _candidates(
 
     Images are read and classified in batches.
     """
-    if data.class_names is None and target_rule.kind in ("class", "map", "csv"):
-        for _ in data.listing():  # some sources know their class names only after the last item
-            pass
-    names = data.class_names, driver.class_names
+    names = data.class_names, driver.class_names, config.labels
+    numbers = match_classes(*names)
     value_range = config.range
     if value_range == "auto":
         value_range = value_range_of(data, islice(target_rule.resolve(data.listing(), *names), config.limit))
@@ -171,6 +198,8 @@ def _candidates(
             for n, candidate in enumerate(readable):
                 candidate.image, candidate.predicted_classes = images[n], predicted_classes[:, n]
                 candidate.target = _target(target_rule, candidate, names)
+                if candidate.item.label is None:  # labels in the listing are classes of the driver
+                    candidate.label = matched_label(candidate.label, numbers)
         yield from batch
 
 
@@ -190,7 +219,9 @@ def _load(data: Source, candidate: Candidate, driver: LoadedModel, size, value_r
     return size or tuple(candidate.pixels.shape[-2:])
 
 
-def check_targets(target_rule: TargetRule, class_names: list[str] | None, model_names=None, *, classes: int) -> None:
+def check_targets(
+    target_rule: TargetRule, class_names: list[str] | None, model_names=None, labels: str | None = None, *, classes: int
+) -> None:
     """Check that every target of a rule is a class of the driver.
 
     Examples
@@ -201,7 +232,7 @@ def check_targets(target_rule: TargetRule, class_names: list[str] | None, model_
     steerlens_fast.errors.JobError: target must be one of the driver's 3 classes, 0 to 2, got 3
     """
     for value in target_rule.table.values():
-        number = target_number(value, class_names, model_names)
+        number = target_number(value, class_names, model_names, labels)
         if not 0 <= number < classes:
             got = value if value == number else f"{value!r}, class {number} of the data"
             raise JobError(

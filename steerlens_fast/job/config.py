@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..checks import check_number
+from ..data.class_matching import NUMBERED
 from ..data.config import DataConfig
 from ..errors import USAGE, JobError
 from ..families import FAMILIES
@@ -31,7 +32,8 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
     Parameters
     ----------
     data, labels : str
-        See :func:`steerlens_fast.data.sources.open_source`.
+        See :func:`steerlens_fast.data.sources.open_source`. Classes of the data are matched with those of the model by
+        name (:func:`steerlens_fast.data.class_matching.match_classes`) unless ``labels`` is "numbered".
     model : str
         See :func:`steerlens_fast.models.load_model`.
     target : str or int
@@ -90,7 +92,8 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         None,
         group="data",
         metavar="FILE",
-        help="for --data .npy or .safetensors: a .npy file with the class of each image",
+        help="for --data .npy or .safetensors: a .npy file with the class of each image. numbered: the data's classes "
+        "have the model's numbers, whatever their names (by default they are matched by name)",
     )
     target: str | int | Mapping = option(
         "runner-up",
@@ -184,8 +187,10 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         if self.frame_dtype not in FRAME_DTYPES[self.format]:
             stored = " or ".join(FRAME_DTYPES[self.format])
             raise ValueError(f"frame_dtype must be {stored} with format {self.format!r}, got {self.frame_dtype!r}")
-        if self.labels is not None and not str(self.labels).lower().endswith(".npy"):
-            raise ValueError(f"labels must be a .npy file of class numbers or names, got {self.labels}")
+        if self.labels not in (None, NUMBERED) and not str(self.labels).lower().endswith(".npy"):
+            raise ValueError(
+                f"labels must be a .npy file of class numbers or names, or {NUMBERED!r}, got {self.labels}"
+            )
         self._check_distances()
         # Checks the options before a model is loaded; `len` is a placeholder for the model and is not called.
         SteerableLens(len, **self.lens_options)

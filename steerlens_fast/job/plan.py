@@ -50,6 +50,8 @@ class Plan:
         Names of the model's classes or, if these have none, of the data's classes.
     labels : list of str or None
         Names of the data's classes.
+    label_numbers : list of int or None
+        The model's number of each class of the data; see :func:`steerlens_fast.data.class_matching.match_classes`.
     model, source, versions : dict
         Descriptions of the model, of the data and of the software.
     unused_entries : dict
@@ -83,6 +85,7 @@ class Plan:
     range: list[float] | str | None = None
     frame_dtype: str = "uint8"
     warnings: list[str] = field(default_factory=list)
+    label_numbers: list[int | None] | None = None
     format_version: int = FORMAT_VERSION
 
     @property
@@ -102,6 +105,11 @@ class Plan:
         Of several synonyms, only the first is shown.
         """
         return short_names(self.classes)
+
+    @property
+    def shown_labels(self) -> list[str] | None:
+        """The names of labels for pictures and pages, by their numbers in records."""
+        return self.labels if self.label_numbers is None else self.shown_classes
 
     @property
     def bytes_per_morph(self) -> int:

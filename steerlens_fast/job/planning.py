@@ -11,12 +11,19 @@ from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 
+from ..data.class_matching import (
+    UNMATCHED_HINT,
+    UNMATCHED_WARNING,
+    describe_unmatched,
+    match_classes,
+    unmatched_names,
+)
 from ..data.items import Item, hash_items, write_listing
 from ..data.sources import Source
 from ..data.sources.base import printable
 from ..data.sources.open import open_source_from_config
 from ..data.sources.table import has_target_column
-from ..data.targets import COLUMN, parse_target
+from ..data.targets import COLUMN, LABEL, parse_target
 from ..data.value_range import narrow_range_warnings, read_image, value_range_of
 from ..errors import USAGE, BadItem, JobError
 from ..io.atomic_io import BACKUP_PATTERN, TEMPORARY_PATTERN, existing_path, read_json, sha256_of, write_json
@@ -60,16 +67,36 @@ class JobInputs:
 
     def items(self) -> Iterator[Item]:
         """Iterate over the items that the target rule keeps, up to the limit."""
-        if self.source.class_names is None and self.target_rule.kind in TARGETS_WITH_NAMES:
-            for _ in self.source.listing():  # some sources know their class names only after the last item
-                pass
-        resolved = self.target_rule.resolve(self.source.listing(), self.source.class_names, self.model_names)
+        names = self.class_names(), self.model_names, self.config.labels
+        resolved = self.target_rule.resolve(self.source.listing(), *names)
         items = islice(resolved, self.config.limit)
         if self.target_rule.kind == COLUMN:
             return self._check_targets(items)
         if self.target_rule.kind in TARGETS_BY_LABEL and not self.source.labels_read_with_images:
             return self._check_labels(items)
         return items
+
+    def class_names(self) -> list[str] | None:
+        """Return the names of the data's classes."""
+        may_need_names = self.model_names is not None or self.target_rule.kind in TARGETS_WITH_NAMES
+        if self.source.class_names is None and may_need_names:
+            next(self.source.listing(), None)  # some sources know the names only after the first item
+        return self.source.class_names
+
+    def label_numbers(self) -> list[int | None] | None:
+        """Return the model's number of each class of the data."""
+        return match_classes(self.class_names(), self.model_names, self.config.labels)
+
+    def label_warnings(self) -> list[str]:
+        """Return a warning if some of the data's classes are not classes of the model.
+
+        Raise a JobError if they were to be targets.
+        """
+        unmatched = unmatched_names(self.class_names(), self.label_numbers())
+        if unmatched and self.target_rule.kind == LABEL:
+            text = f"target 'label' needs labels that are classes of the model; {describe_unmatched(unmatched)}"
+            raise JobError(f"{text}: {UNMATCHED_HINT}, or use --target map:... or a .csv file", USAGE)
+        return [f"{describe_unmatched(unmatched)}; {UNMATCHED_WARNING}: {UNMATCHED_HINT}"] if unmatched else []
 
     def _check_targets(self, items: Iterator[Item]) -> Iterator[Item]:
         """Yield the items.
@@ -91,7 +118,7 @@ class JobInputs:
         """
         missing, item = True, None
         for item in items:
-            missing = missing and item.label is None
+            missing = missing and item.label is None and item.target is None
             yield item
         if item is not None and missing:
             raise JobError(
@@ -114,6 +141,7 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
     check_depth(config, model["channels"])
     size = model["size"] or _size_of_first(inputs)
     decode_options = {"max_pixels": config.max_pixels}
+    label_warnings = inputs.label_warnings()
     value_range = config.range
     if value_range == "auto":
         value_range = value_range_of(inputs.source, inputs.items(), **decode_options)
@@ -122,6 +150,7 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
     listing = write_listing(out / "items.jsonl", inputs.items(), shard_size, inputs.source.where)
     if not listing.items:
         raise JobError(f"data must have at least one item, got none in {config.data}", USAGE)
+    range_warnings = [] if config.range else narrow_range_warnings(inputs.source, inputs.items(), **decode_options)
     plan = Plan(
         items=listing.items,
         shard_size=shard_size,
@@ -141,7 +170,8 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
         unused_entries=inputs.source.left_out.as_dict(),
         range=list(value_range) if isinstance(value_range, tuple) else value_range,
         frame_dtype=config.frame_dtype,
-        warnings=[] if config.range else narrow_range_warnings(inputs.source, inputs.items(), **decode_options),
+        warnings=label_warnings + range_warnings,
+        label_numbers=inputs.label_numbers(),
     )
     for warning in plan.warnings:
         logger.warning(warning)

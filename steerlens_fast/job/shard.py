@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.class_matching import matched_label
 from ..data.class_names import class_name
 from ..data.items import Item, compact_json
 from ..errors import OK, JobError
@@ -97,7 +98,7 @@ class Shard:
             for wait in arrivals:
                 wait()
         with self.clock.spent_on("records"):
-            records = make_records(batch, results, first, self.plan.shown_classes, self.plan.labels)
+            records = make_records(batch, results, first, self.plan)
         self.records += records
         return sum(record["status"] != OK for record in records)
 
@@ -197,19 +198,18 @@ def make_records(
     batch: Batch,
     morphs: Morphs,
     first_row: int,
-    classes: Sequence[str] | None = None,
-    labels: Sequence[str] | None = None,
+    plan: Plan | None = None,
 ) -> list[dict]:
     """Return the record of each item.
 
     An item's ``row`` is the place of its frames among those of the shard, counted from ``first_row``. It is None if the
-    item has no frames.
+    item has no frames. The plan has the names of classes.
     """
     columns, statuses = _columns(morphs), morphs.status.tolist()
     independent = morphs.settings.get("task") == "multilabel"
     records, row = [], first_row
     for n, (item, loaded) in enumerate(zip(batch.items, batch.loaded)):
-        record = _item_fields(item, loaded)
+        record = _item_fields(item, loaded, plan)
         if loaded.failure is not None:
             record |= dict.fromkeys(columns)
             record |= {"status": loaded.failure.reason, "message": str(loaded.failure), "row": None}
@@ -219,14 +219,13 @@ def make_records(
             row += 1
         if independent and record["label"] not in (record["target"], ~(record["target"] or 0)):
             record["label_differs"] = None  # unknown: the record has no prediction for the item's label
-        records.append(record | _class_name_fields(record, classes, labels) | assess(record))
+        records.append(record | _class_name_fields(record, plan) | assess(record))
     return records
 
 
-def _class_name_fields(
-    record: dict, classes: Sequence[str] | None, labels: Sequence[str] | None
-) -> dict[str, str | None]:
+def _class_name_fields(record: dict, plan: Plan | None) -> dict[str, str | None]:
     """Return the names of the classes in a record, if classes have names."""
+    classes, labels = (None, None) if plan is None else (plan.shown_classes, plan.shown_labels)
     predictions = record["predictions"]
     of_model = {"source": record["source"], "target": record["target"]}
     of_model |= {"prediction": predictions[-1] if predictions else None}
@@ -234,9 +233,11 @@ def _class_name_fields(
     return {f"{role}_name": None if n is None else class_name(n, names) for role, n, names in named if names}
 
 
-def _item_fields(item: Item, loaded: LoadedImage) -> dict:
+def _item_fields(item: Item, loaded: LoadedImage, plan: Plan | None) -> dict:
     size = None if loaded.size is None else list(loaded.size)
-    label = item.label if loaded.label is None else loaded.label
+    # Labels in the listing are classes of the model; those read with an image are classes of the data.
+    numbers = None if plan is None else plan.label_numbers
+    label = matched_label(loaded.label, numbers) if item.label is None else item.label
     identity = {"key": item.key, "index": item.index, "path": item.path, "sha256": loaded.sha256}
     # Only images of more than 8 bits have a value range.
     value_range = {} if loaded.value_range is None else {"value_range": loaded.value_range}

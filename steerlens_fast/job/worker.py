@@ -324,7 +324,8 @@ class Worker:
         for item, loaded in zip(batch.items, batch.loaded):
             target = item.target
             if target is None:
-                target = self.target_rule.target_of(loaded.label, self.plan.labels, self.loaded.class_names)
+                names = self.plan.labels, self.loaded.class_names, self.config.labels
+                target = self.target_rule.target_of(loaded.label, *names)
             if target is not None and target < 0 and self.config.task != "multilabel":
                 raise JobError(f"target 'not:...' needs task 'multilabel', got task {self.config.task!r}", USAGE)
             if target is None and self.target_rule.rank is None and loaded.failure is None:

@@ -344,6 +344,29 @@ def test_names_in_a_column_are_classes_of_the_model(tmp_path):
         i.target for i in parse_target("column").resolve(source.listing(), source.class_names, **names)
     ]
     assert source.class_names == ["ant", "cat", "tench"]
-    assert goes() == [2, 1, None] and goes(model_names=["tench, Tinca", "ant", "bee", "cat"]) == [0, 3, None]
+    assert goes() == [2, 1, None] and goes(model_names=["Tench, Tinca", "ant", "bee", "cat"]) == [0, 3, None]
+    for labels in (None, "numbered"):
+        with pytest.raises(JobError, match=r"got 'tench' for .*a\.png; did you mean 'trench'\?"):
+            goes(model_names=["trench", "ant", "bee", "cat"], labels=labels)
     source = open_source(written(tmp_path / "n.csv", "path,target\na.png,7.0\nb.png,0\n"))
     assert goes(model_names=["tench", "ant"]) == [7, 0]
+
+
+MODEL = ["tench", "espresso", "Egyptian cat, mau", "crane, bird", "crane, machine"]
+
+
+def test_labels_are_matched_with_the_classes_of_the_model_by_name():
+    listed = [Item(n, f"{n}", f"{n}.png", label=n) for n in range(3)]
+    names = ["egyptian_cat", "espresso", "owl"]
+    labels = lambda value, **more: [
+        (i.label, i.target) for i in parse_target(value).resolve(listed, names, MODEL, **more)
+    ]
+    assert labels("label") == [(2, 2), (1, 1), (None, None)]
+    assert labels("least") == [(2, None), (1, None), (None, None)]
+    assert labels("map:owl=espresso,egyptian_cat=0,1=egyptian_cat") == [(2, 0), (1, 2), (None, 1)]
+    assert labels("egyptian_cat") == [(2, 2), (1, 2), (None, 2)]
+    assert labels("label", labels="numbered") == [(0, 0), (1, 1), (2, 2)]
+    with pytest.raises(JobError, match="target must be .*got 'owl'.*classes of the model"):
+        labels("owl")
+    rule = parse_target("map:owl=espresso")
+    assert [rule.target_of(2, names, MODEL), parse_target("label").target_of(0, names, MODEL)] == [1, 2]

@@ -133,6 +133,20 @@ def test_labels_that_are_known_late_are_left_out_by_the_same_name(tmp_path):
     assert sources["examined"] == counted(sources) == 10
 
 
+def test_labels_are_classes_of_the_driver_of_that_name(tmp_path):
+    driver, data = net(0), dataset(labels=[(label + 1) % 3 for label in predicted()])
+    driver.class_names, data.classes = ["ant", "bee", "cat"], ["Cat", "ant", "bee"]
+    sources = run(tmp_path / "a", data, driver, {}, select="right", **QUICK).summary["sources"]
+    assert sources["chosen"] == 10 and {r["label"] for r in records(tmp_path / "a")} == set(predicted())
+    data.classes = ["cat", "ant", "owl"]
+    for options in ({"select": "right"}, {"target": "label"}):
+        with pytest.raises(JobError, match="needs labels that are classes of the driver; .*: 'owl'"):
+            run(tmp_path / "b", data, driver, {}, **QUICK | options)
+    result = run(tmp_path / "c", data, driver, {}, **QUICK)
+    assert any("count as images without a label" in problem for problem in result.summary["problems"])
+    assert {r["label"] for r in records(tmp_path / "c")} == {0, 2, None}
+
+
 # --- Targets
 
 

@@ -235,7 +235,7 @@ def advice(capsys) -> list[list[str]]:
             ["pyramid must only have options of SteerablePyramid", "'height'", "did you mean 'height'?"],
         ),
         ({"pyramid": "image_shape=3"}, ["pyramid must not contain image_shape"]),
-        ({"labels": "t.csv"}, ["labels must be a .npy file of class numbers or names, got t.csv"]),
+        ({"labels": "t.csv"}, ["labels must be a .npy file of class numbers or names, or 'numbered', got t.csv"]),
     ],
 )
 def test_bad_options_are_named_with_valid_ones(options, message, data, tmp_path, capsys):

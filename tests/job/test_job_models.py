@@ -13,6 +13,7 @@ for extra in ("PIL", "safetensors"):
     pytest.importorskip(extra)
 
 from job_models import Named, main, make_folder, records  # noqa: E402
+from PIL import Image  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from steerlens_fast.errors import JobError  # noqa: E402
@@ -87,9 +88,54 @@ def test_class_names_from_a_file(tmp_path):
         assert run(tmp_path / suffix, folder, "classifier", *options, "--channels", 1) == 0
     stored = records(tmp_path / "txt")
     assert [r["target"] for r in stored] == [r["target"] for r in records(tmp_path / "json")] == [1, 1, 0, 0]
-    assert [(r["target_name"], r["label_name"]) for r in stored] == [("lynx", "c0")] * 2 + [("tabby", "c1")] * 2
+    assert [(r["target_name"], r["label_name"]) for r in stored] == [("lynx", None)] * 2 + [("tabby", None)] * 2
     assert {r["source_name"] for r in stored} | {r["prediction_name"] for r in stored} <= {"tabby", "lynx", "bee"}
     assert {e["target"] for e in shown(tmp_path / "txt")} == {"tabby", "lynx"}
+
+
+def folder_of(path, *classes):
+    """Write one image of 12 x 12 to a folder for each class."""
+    for n, name in enumerate(classes):
+        (path / name).mkdir(parents=True)
+        Image.fromarray(np.random.default_rng(n).integers(0, 256, (12, 12, 3), np.uint8)).save(path / name / "a.png")
+    return path
+
+
+def test_class_folders_are_classes_of_the_model_of_that_name(tmp_path, capsys):
+    folder = folder_of(tmp_path / "data", "Tinca_tinca", "cat")
+    assert run(tmp_path / "out", folder, "named", "--target", "label") == 0
+    stored = records(tmp_path / "out")
+    expected = [(2, 2, "tench", "tench"), (3, 3, "cat", "cat")]
+    assert [(r["label"], r["target"], r["label_name"], r["target_name"]) for r in stored] == expected
+    assert [r["label_differs"] for r in stored] == [r["source"] != r["label"] for r in stored]
+    assert [(e["label"], e["label_differs"]) for e in shown(tmp_path / "out")] == [
+        (r["label_name"], r["label_differs"]) for r in stored
+    ]
+    assert "names of" not in capsys.readouterr().err
+
+
+def test_class_folders_that_are_no_classes_of_the_model_have_no_label(tmp_path, capsys):
+    folder = folder_of(tmp_path / "data", "cat", "dgo")
+    assert run(tmp_path / "out", folder, "named", "--target", "label") == 2
+    message = r"target 'label' needs labels that are classes of the model; .*: 'dgo': .*--labels numbered"
+    assert re.search(message, capsys.readouterr().err)
+    assert run(tmp_path / "out", folder, "named") == 0
+    assert [(r["label"], r["label_differs"] is None) for r in records(tmp_path / "out")] == [(3, False), (None, True)]
+    (warning,) = json.loads((tmp_path / "out" / "plan.json").read_text())["warnings"]
+    assert "'dgo'; their images count as images without a label: rename these classes" in warning
+    assert run(tmp_path / "numbered", folder, "named", "--target", "label", "--labels", "numbered") == 0
+    assert [r["target"] for r in records(tmp_path / "numbered")] == [0, 1]
+
+
+def test_labels_that_are_read_with_images_are_classes_of_the_model(tmp_path):
+    images = torch.randint(0, 256, (3, 12, 12, 3), dtype=torch.uint8)
+    data = StackDataset(images, [1, 0, 2])
+    data.classes = ["cat", "ant", "owl"]
+    for name, target, targets in (("map", {"cat": "ant", 1: 2, 2: 1}, [2, 0, 1]), ("rank", "least", None)):
+        assert morph_dataset(data, Named().eval(), tmp_path / name, target=target, gallery=0, max_l2=1.0).code == 0
+        stored = records(tmp_path / name)
+        assert [r["label"] for r in stored] == [0, 3, None]
+        assert targets in (None, [r["target"] for r in stored])
 
 
 @pytest.mark.parametrize(

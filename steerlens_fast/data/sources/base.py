@@ -70,7 +70,7 @@ class Source:
     description : dict
         Kind, paths and shape of the source; JSON-serialisable, recorded in the plan.
     class_names : list of str or None
-        Names of the classes; None if they have no names. Some sources know all names only after the last item.
+        Names of the classes; None if they have no names. Some sources know them only after the first item.
     labels_read_with_images : bool
         Whether some labels are read together with their images.
     left_out : LeftOut

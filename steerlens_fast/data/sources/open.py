@@ -10,6 +10,7 @@ import re
 
 from ...errors import usage_error
 from ...io.paths import expand_home
+from ..class_matching import NUMBERED
 from .base import SUFFIXES, Source, printable
 
 __all__ = ["SUFFIXES", "Source", "open_source"]
@@ -24,7 +25,8 @@ KINDS = (
 def open_source_from_config(config, data=None) -> Source:
     """Open the data of a configuration, or ``data`` if it is given."""
     data = config.data if data is None else data
-    return open_source(data, labels=config.labels, any_values=config.range is not None)
+    labels = None if config.labels == NUMBERED else config.labels
+    return open_source(data, labels=labels, any_values=config.range is not None)
 
 
 def open_source(data, *, labels: str | os.PathLike | None = None, any_values: bool = False) -> Source:

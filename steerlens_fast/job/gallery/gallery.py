@@ -228,7 +228,7 @@ def _example(record: dict, plan: Plan) -> dict:
         "index": record["index"],
         "source": _class_name(record["source"], plan) if answers["already_predicted"] is not None else None,
         "target": _class_name(record["target"], plan),
-        "label": None if record["label"] is None else class_name(record["label"], plan.labels),
+        "label": None if record["label"] is None else class_name(record["label"], plan.shown_labels),
         "status": record["status"],
         "outcome": outcome if record["status"] == OK else "failed",
         "already_predicted": answers["already_predicted"],

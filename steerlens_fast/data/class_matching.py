@@ -1,0 +1,150 @@
+"""Matches the classes of a data set with those of a model, by name."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import lru_cache
+
+from ..classifier.named_classes import synonyms
+
+NUMBERED = "numbered"  # value of the option labels: the data's class numbers are the model's
+MAX_NAMES = 20  # largest number of names in a message
+WORDNET_ID = re.compile(r"n\d{8}")
+WORDNET_PREFIX = re.compile(r"(n\d{8})[\s_:,-]+(.+)")  # such as "n02124075-Egyptian_cat"
+
+
+def match_classes(
+    data_names: Sequence[str] | None, model_names: Sequence[str] | None, labels: str | None = None
+) -> list[int | None] | None:
+    """Return the number of the model's class for each class of the data.
+
+    An entry is None if the model has no such class, or several. The result is None if the data's class numbers are used
+    unchanged: if data or model have no class names, if ``labels`` is "numbered", or if both number the classes in the
+    same way.
+
+    Names match if they are equal, or if one is a synonym of the other ("tabby" and "tabby, tabby cat"), or if they
+    differ only in case or in spaces, underscores and hyphens. WordNet ids such as "n02124075" are names, too. If all
+    names of the data are whole numbers, those that are not names of the model are its class numbers. If the data have
+    as many classes as the model, and all have WordNet ids, they are in the order of ImageNet, which is the model's.
+
+    Examples
+    --------
+    >>> match_classes(["Egyptian_cat", "espresso", "owl"], ["tench", "espresso", "Egyptian cat"])
+    [2, 1, None]
+    >>> match_classes(["cat", "dog"], None) is None
+    True
+    """
+    if data_names is None or model_names is None or labels == NUMBERED:
+        return None
+    numbers = list(_match(tuple(data_names), tuple(model_names)))
+    return None if numbers == list(range(len(numbers))) else numbers
+
+
+def unmatched_names(data_names: Sequence[str] | None, numbers: Sequence[int | None] | None) -> list[str]:
+    """Return the names of the data's classes that the model does not have.
+
+    ``numbers`` is the result of :func:`match_classes`.
+    """
+    return [name for name, number in zip(data_names or (), numbers or ()) if number is None]
+
+
+def matched_label(label: int | None, numbers: Sequence[int | None] | None) -> int | None:
+    """Return the number of the model's class for a label of the data.
+
+    The result is None if there is no such class.
+
+    Examples
+    --------
+    >>> matched_label(1, [7, 3]), matched_label(1, None), matched_label(0, [None])
+    (3, 1, None)
+    """
+    if label is None or numbers is None:
+        return label
+    return numbers[label] if label < len(numbers) else None
+
+
+def describe_unmatched(names: Sequence[str]) -> str:
+    """Return the text of a message about classes of the data that the model does not have.
+
+    Examples
+    --------
+    >>> describe_unmatched(["dgo"])
+    "no class of the model, or more than one, has the name of these classes of the data: 'dgo'"
+    """
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    shown = ", ".join(map(repr, names[:MAX_NAMES]))
+    return f"no class of the model, or more than one, has the name of these classes of the data: {shown}{more}"
+
+
+UNMATCHED_HINT = (
+    "rename these classes, or set --labels numbered (in Python labels='numbered') if the data number their classes as "
+    "the model does"
+)
+UNMATCHED_WARNING = "their images count as images without a label"
+
+
+@lru_cache(8)
+def _match(data_names: tuple[str, ...], model_names: tuple[str, ...]) -> tuple[int | None, ...]:
+    tables = _lookup_tables(model_names)
+    same_count = len(data_names) == len(model_names)
+    if same_count and all(map(WORDNET_ID.fullmatch, data_names)) and not any(name in tables[-1] for name in data_names):
+        return tuple(range(len(data_names)))
+    numeric = all(name.isdecimal() for name in data_names)
+    return tuple(
+        _find(name, number if same_count else None, tables, len(model_names) if numeric else 0)
+        for number, name in enumerate(data_names)
+    )
+
+
+def _find(name: str, position: int | None, tables: list[dict[str, set[int]]], classes: int) -> int | None:
+    """Return the number of the model's class with a name of the data.
+
+    ``position`` decides between several. A name that is a number below ``classes`` is the number of a class.
+    """
+    exact, loose = [name, *synonyms([name])[0]], [normalized(name), *sorted(aliases(name))]
+    for names, table in zip((exact[:1], exact, loose[:1], loose), tables):
+        found = set().union(*(table.get(entry, set()) for entry in names))
+        if len(found) > 1 and position not in found:
+            return None
+        if found:
+            return found.pop() if len(found) == 1 else position
+    return int(name) if classes and int(name) < classes else None
+
+
+def _lookup_tables(model_names: tuple[str, ...]) -> list[dict[str, set[int]]]:
+    """Return the numbers of classes by full name, synonym, normalized full name, and alias."""
+    tables: list[dict[str, set[int]]] = [defaultdict(set) for _ in range(4)]
+    for number, (name, parts) in enumerate(zip(model_names, synonyms(model_names))):
+        entries = ([name], [name, *parts], [normalized(name)], aliases(name))
+        for table, texts in zip(tables, entries):
+            for text in texts:
+                table[text].add(number)
+    return tables
+
+
+def normalized(name: str) -> str:
+    """Return a name in lower case, with single spaces in place of spaces, underscores and hyphens.
+
+    Examples
+    --------
+    >>> normalized("Egyptian_Cat")
+    'egyptian cat'
+    """
+    return " ".join(re.split(r"[\s_-]+", name.strip().casefold()))
+
+
+def aliases(name: str) -> set[str]:
+    """Return all normalized names of a class: its synonyms, its WordNet id, and the name without this id.
+
+    Examples
+    --------
+    >>> sorted(aliases("n02123045-tabby, tabby cat"))
+    ['n02123045', 'n02123045 tabby', 'n02123045 tabby, tabby cat', 'tabby', 'tabby cat']
+    """
+    names = [name, *synonyms([name])[0]]
+    for text in list(names):
+        if prefixed := WORDNET_PREFIX.fullmatch(text):
+            names += [prefixed[1], *synonyms([prefixed[2]])[0]]
+    return {normalized(text) for text in names}
