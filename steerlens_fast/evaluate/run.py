@@ -8,14 +8,14 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import COMPLETE_WITH_FAILURES, DONE, USAGE, JobError, to_job_error
 from ..extras import require_extra
 from ..io.atomic_io import TEMPORARY_PATTERN, atomic_write, read_json, restore_backups, sync_folder, write_json
-from ..io.output_dir import check_unchanged, hold_lock
+from ..io.output_dir import check_unchanged, hold_lock, output_dir
 from ..io.progress import Progress
 from ..memory import threads
 from ..models.errors import error_summary, is_out_of_memory
@@ -76,8 +76,7 @@ def run_evaluation(
     if figures:
         require_extra("plot", "matplotlib")  # raises if matplotlib is missing, before any work
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with hold_lock(out / ".lock"):
+        with _output_dir(out), hold_lock(out / ".lock"):
             restore_backups(out, *(out / name for name in FOLDERS))
             config = _config(out, settings, resume, overwrite)
             with threads(config.threads):
@@ -89,6 +88,12 @@ def run_evaluation(
                 return _finish(out, prepared, training.accuracies, figures)
     except (OSError, ImportError, SystemExit) as error:
         raise to_job_error(error) from error
+
+
+def _output_dir(out: Path) -> AbstractContextManager[None]:
+    """Create the folder; delete its new files again if the evaluation fails before it has a plan."""
+    new = [name for name in ("config.json", "plan.json", "parts", ".lock") if not (out / name).exists()]
+    return output_dir(out, new, lambda error: "plan.json" in new and (out / "plan.json").exists())
 
 
 # --- Configuration and plan ------------------------------------------------------------------------------------------

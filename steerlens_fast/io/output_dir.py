@@ -1,4 +1,4 @@
-"""Output folders: locks, and checks of resumed runs."""
+"""Output folders: creation, locks, and checks of resumed runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -23,6 +23,45 @@ NOT_COMPARED = ("trust_checkpoint",)  # may differ between a run and its resumpt
 MAX_SHOWN = 200  # characters of a value in a message
 
 _lock_files: set[BinaryIO] = set()  # open lock files
+
+
+# --- Creation ---
+
+
+@contextmanager
+def output_dir(out: Path, files: Iterable[str], is_kept: Callable[[BaseException], bool]) -> Iterator[None]:
+    """Create a folder. If the block raises an error before the run has begun, delete what the run has created.
+
+    Nothing is deleted if another process uses the folder.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+    files : iterable of str
+        Patterns of the files and folders that are deleted; folders only if they are empty.
+    is_kept : callable
+        Called with the error; returns whether the run has begun, so that its files must be kept.
+    """
+    new_folders = [folder for folder in (out, *out.parents) if not folder.exists()]
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException as error:
+        with suppress(OSError):
+            if not is_kept(error):
+                _delete_unused(out, files)
+        with suppress(OSError):  # folders that are not empty are kept
+            for folder in new_folders:
+                folder.rmdir()
+        raise
+
+
+def _delete_unused(out: Path, patterns: Iterable[str]) -> None:
+    """Delete files; raise an OSError if another process uses the folder, or if a folder is not empty."""
+    with open(out / ".lock", "rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for path in (path for pattern in patterns for path in sorted(out.glob(pattern))):
+            path.rmdir() if path.is_dir() else path.unlink()
 
 
 # --- Locks ---
@@ -52,19 +91,31 @@ def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required:
         If the lock file cannot be opened.
     """
     operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
-    with open(path, "a+b", buffering=0) as file, _closed_in_children(file):
-        try:
-            _flock(file, operation)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read(200).decode(errors="replace").strip()
-            raise JobError(f"{path.parent} is in use by another run ({holder})", USAGE) from None
-        except OSError as error:
-            _check_unlocked_allowed(path, error, required)
-        with suppress(OSError):  # e.g. a full disk: the text is only for the message above
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
-        yield
+    while True:
+        with open(path, "a+b", buffering=0) as file, _closed_in_children(file):
+            try:
+                _flock(file, operation)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read(200).decode(errors="replace").strip()
+                raise JobError(f"{path.parent} is in use by another run ({holder})", USAGE) from None
+            except OSError as error:
+                _check_unlocked_allowed(path, error, required)
+            if not _is_file(path, file):
+                continue  # another process deleted it before it was locked (output_dir)
+            with suppress(OSError):  # e.g. a full disk: the text is only for the message above
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+            yield
+            return
+
+
+def _is_file(path: Path, file: BinaryIO) -> bool:
+    """Return whether an open file is the one at ``path``."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

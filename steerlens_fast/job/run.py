@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from ..errors import (
     to_job_error,
 )
 from ..io.atomic_io import existing_path, refresh_names, restore_backups, sync_folder
-from ..io.output_dir import check_same_model, hold_lock, is_locked
+from ..io.output_dir import check_same_model, hold_lock, is_locked, output_dir
 from ..io.progress import Progress
 from ..models.device import resolve_device
 from .config import JobConfig
@@ -33,6 +33,7 @@ from .engines.engine import Engine, RunOptions, Stop, make_engine
 from .engines.env import Rank, rank_of
 from .plan import Plan
 from .planning import (
+    FILES,
     JobInputs,
     check_output_folder,
     check_plan,
@@ -83,8 +84,7 @@ def run_job(out: Path, options: Mapping, run_options: RunOptions | None = None, 
     max_failed_items(run_options.max_failures, 1)  # checked before anything is loaded
     try:
         check_output_folder(out, options.get("data"))
-        out.mkdir(parents=True, exist_ok=True)
-        with _signals() as stop, _locked(out, run_options):
+        with _signals() as stop, _output_dir(out), _locked(out, run_options):
             return _run(out, options, run_options, stop, {"dataset": dataset, "model": model})
     except Terminated:
         raise JobError("terminated", TERMINATED) from None
@@ -97,6 +97,20 @@ class Terminated(BaseException):
 
     It is a BaseException, so that ``except Exception`` does not catch it.
     """
+
+
+def _output_dir(out: Path) -> AbstractContextManager[None]:
+    """Create the folder; delete it again if the job is rejected, or if it fails before it has a plan."""
+    had_plan = has_plan(out)
+
+    def is_kept(error: BaseException) -> bool:
+        rejected = isinstance(error, JobError) and error.code == USAGE
+        logs = b"".join(log.read_bytes() for log in (out / "logs").glob("*.log"))
+        explained = b"Traceback" not in logs if rejected else not logs  # logs of rejected jobs may contain warnings
+        return had_plan or not explained or (has_plan(out) and not (rejected and has_no_complete_shard(out)))
+
+    # The lock is the last, since it shows that the other files are a job's.
+    return output_dir(out, ("logs/*.log", "logs", *FILES, "shards", ".planning", ".lock-*", ".lock"), is_kept)
 
 
 @contextmanager

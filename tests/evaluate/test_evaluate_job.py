@@ -611,14 +611,20 @@ def test_folder_with_other_files_is_an_error(name, overwrite, tmp_path):
     (tmp_path / name).write_text("{}")
     with pytest.raises(JobError, match="out must be a new folder or an evaluation's"):
         run_evaluation(tmp_path, {"data": "nowhere", "driver": "none:none"}, overwrite=overwrite)
-    assert (tmp_path / name).read_text() == "{}"
+    assert (tmp_path / name).read_text() == "{}" and not (tmp_path / ".lock").exists()
+
+
+def test_rejected_evaluation_leaves_no_files(tmp_path):
+    with pytest.raises(JobError):
+        run_evaluation(tmp_path / "new" / "out", {"data": "nowhere", "driver": "none:none"})
+    assert not list(tmp_path.iterdir())
 
 
 def test_plan_of_another_evaluation_is_an_error(tmp_path):
     (tmp_path / "plan.json").write_text('{"items": 3}')
     with pytest.raises(JobError, match="the plan of a job"):
         run_evaluation(tmp_path, {"data": "nowhere", "driver": "none:none"}, overwrite=True)
-    assert (tmp_path / "plan.json").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
 
 
 def test_resuming_an_evaluation_of_another_format_raises(tmp_path):

@@ -52,9 +52,44 @@ def test_output_in_the_data_folder_raises(tmp_path, capsys, inside):
     assert "out must not be inside data" in capsys.readouterr().err and contents(images) == before
 
 
+REJECTED = [
+    {"model": "job_models:missing"},
+    {"model": "missing.py:net"},
+    {"data": "missing"},
+    {"data": "empty"},
+    {"family": "none"},
+    {"target": "what?"},
+    {"target": 99},  # found by the worker, when there is a plan
+    {"workers": 1, "model": "job_models:missing"},  # the last --workers counts
+    {"engine": "env", "model": "job_models:missing"},
+    {"engine": "env", "target": 99},
+]
+
+
+@pytest.mark.parametrize("options", REJECTED, ids=str)
+def test_rejected_job_leaves_no_files(data, tmp_path, options):
+    (tmp_path / "empty").mkdir()
+    options = {"data": data} | options
+    options["data"] = tmp_path / options["data"]
+    before = sorted(tmp_path.rglob("*"))
+    for out in (tmp_path / "new" / "out", tmp_path / "empty"):
+        assert run_here(out, **options) in (1, USAGE)
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_log_of_a_failed_job_is_kept(data, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("steerlens_fast.job.engines.inprocess.Worker", None)
+        assert run_here(tmp_path, data=data) == 1
+    assert "Traceback" in (tmp_path / "logs" / "worker-0.log").read_text()
+    assert run_here(tmp_path, data=data) == 0  # the folder can be used again
+
+
 def test_folder_of_a_job_without_results_can_be_used_again(data, tmp_path, capsys):
+    assert run_here(tmp_path, data=data) == 0
+    for marker in markers(tmp_path):
+        marker.unlink()
     assert run_here(tmp_path, data=data, target=99) == USAGE  # the model has no such class
-    assert (tmp_path / "plan.json").exists() and not markers(tmp_path)
     assert run_here(tmp_path, data=data) == 0
     assert run_here(tmp_path, data=data) == USAGE  # the folder now has results
     assert "use --resume or --overwrite" in capsys.readouterr().err
