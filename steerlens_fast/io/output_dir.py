@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import USAGE, JobError
+from .atomic_io import refresh_names
 from .console import warn
 
 # Raised by file systems without flock, or whose lock server cannot be reached
@@ -71,7 +72,8 @@ def _delete_unused(out: Path, patterns: Iterable[str]) -> None:
 def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required: bool = False) -> Iterator[None]:
     """Hold a lock on the file ``path`` during the block.
 
-    The kernel releases the lock when the process ends, also if it is killed.
+    The kernel releases the lock when the process ends, also if it is killed. In the block, all files are visible that
+    earlier holders have written to the folder.
 
     Parameters
     ----------
@@ -106,6 +108,7 @@ def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required:
             with suppress(OSError):  # e.g. a full disk: the text is only for the message above
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+            refresh_names(path.parent)
             yield
             return
 

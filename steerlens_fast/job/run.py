@@ -121,7 +121,6 @@ def _locked(out: Path, run_options: RunOptions) -> Iterator[None]:
     """
     if run_options.engine != "env":
         with hold_lock(out / ".lock"):
-            refresh_names(out)
             yield
         return
     if run_options.overwrite:
@@ -132,7 +131,6 @@ def _locked(out: Path, run_options: RunOptions) -> Iterator[None]:
         locks.enter_context(hold_lock(out / ".lock", shared=True))
         # One rank at a time, so that the first of ranks that start together decides how many there are.
         with hold_lock(out / ".lock-ranks", wait=True, required=rank.world > 1):
-            refresh_names(out)
             check_number_of_ranks(out, rank)
             locks.enter_context(hold_lock(out / f"{RANK_LOCK}{rank.number}-of-{rank.world}"))
         yield
@@ -183,7 +181,6 @@ def _run_rank(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, 
     try:
         with hold_lock(out / ".planning", wait=True, required=rank.world > 1):
             restore_backups(out)  # but not in the folder of shards, to which other ranks may be writing
-            refresh_names(out)
             if not has_plan(out):
                 make_shared_plan(out, inputs, engine.describe(), _ranks_here())
         resumed_config(out, options)  # the rank that planned may have been started with other options
@@ -193,6 +190,7 @@ def _run_rank(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, 
     finally:
         engine.close()
     with hold_lock(out / ".planning", wait=True, required=rank.world > 1):
+        refresh_names(out / "shards")  # so that the summary has the shards of ranks that have ended
         return _finish(out, plan, run_options, stop, last_run, too_many)
 
 

@@ -26,8 +26,10 @@ from steerlens_fast.evaluate import evaluate  # noqa: E402
 from steerlens_fast.io import atomic_io  # noqa: E402
 from steerlens_fast.io.atomic_io import atomic_path  # noqa: E402
 from steerlens_fast.io.output_dir import hold_lock  # noqa: E402
+from steerlens_fast.job import report  # noqa: E402
 from steerlens_fast.job.formats.common import replacing_folder  # noqa: E402
 from steerlens_fast.job.planning import has_plan  # noqa: E402
+from steerlens_fast.job.report import read_marker  # noqa: E402
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
@@ -187,6 +189,19 @@ def test_job_of_another_machine_is_seen(data, job, tmp_path, monkeypatch, capsys
     monkeypatch.setattr(run_module, "has_plan", lambda out: bool(created) and has_plan(out))
     assert run_here(out, data=data) == 2
     assert f"got {out}, which has a job" in capsys.readouterr().err and len(markers(out)) == 2
+
+
+def test_summary_of_a_rank_has_the_shards_of_other_machines(job, tmp_path, monkeypatch):
+    """The machine sees the shard of the other one when it has created a file in their folder."""
+    out, created, real_touch = Path(shutil.copytree(job, tmp_path / "out")), [], Path.touch
+    (out / "summary.json").unlink()
+    monkeypatch.setattr(Path, "touch", lambda path: created.append(path.parent.name) or real_touch(path))
+    seen = lambda out, shard: read_marker(out, shard) if shard == 0 or "shards" in created else None
+    monkeypatch.setattr(report, "read_marker", seen)
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run_here(out, engine="env") == 0
+    assert json.loads((out / "summary.json").read_text())["complete"]
 
 
 # --- Without renaming over a file ------------------------------------------------------------------------------------
