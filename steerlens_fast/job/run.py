@@ -107,7 +107,9 @@ def _output_dir(out: Path) -> AbstractContextManager[None]:
         rejected = isinstance(error, JobError) and error.code == USAGE
         logs = b"".join(log.read_bytes() for log in (out / "logs").glob("*.log"))
         explained = b"Traceback" not in logs if rejected else not logs  # logs of rejected jobs may contain warnings
-        return had_plan or not explained or (has_plan(out) and not (rejected and has_no_complete_shard(out)))
+        # A network file system may not show the plan of another rank, but its shards are never deleted.
+        begun = not has_no_complete_shard(out) or (has_plan(out) and not rejected)
+        return had_plan or not explained or begun
 
     # The lock is the last, since it shows that the other files are a job's.
     return output_dir(out, ("logs/*.log", "logs", *FILES, "shards", ".planning", ".lock-*", ".lock"), is_kept)
