@@ -48,7 +48,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     groups.add_fields(RunOptions)
     text = "use the family, rule, color, regime and distance that suit photographs; other options override them"
     groups.add("method", "--settings", choices=tuple(SETTINGS), help=text)
-    text = "print what the job would do, and the time of one batch; write nothing"
+    text = "print what the job would do, and an estimate of its time from a few images; write nothing"
     groups.add("running", "--dry-run", action="store_true", help=text)
 
 

@@ -504,13 +504,36 @@ def _to_image(unit: np.ndarray, keep_depth: bool, value_range: tuple) -> Image |
     return image
 
 
+def channel_axis(shape: Sequence[int], tensor: bool) -> int | None:
+    """Return the axis of the channels in the shape of an image with three axes.
+
+    It is the first or the last one; the result is None if neither has 1 or 3 values. If both have, it is the first one
+    of a tensor, and the last one of an array.
+
+    Examples
+    --------
+    >>> channel_axis((1, 32, 32), tensor=True), channel_axis((32, 32, 3), tensor=True), channel_axis((3, 8, 1), False)
+    (0, 2, 2)
+    """
+    last, first = shape[-1] in (1, 3), shape[0] in (1, 3)
+    return 0 if first and (tensor or not last) else 2 if last else None
+
+
+def array_channels(image: np.ndarray | Tensor) -> int | None:
+    """Return the number of channels of an array or tensor, 1 or 3; None if it is not an image."""
+    if image.ndim != 3:
+        return 1 if image.ndim == 2 else None
+    axis = channel_axis(image.shape, isinstance(image, Tensor))
+    return None if axis is None else image.shape[axis]
+
+
 def _from_array(data: np.ndarray | Tensor, max_pixels: int, depth: DepthOptions) -> Image | FloatColours:
     array, tensor = _as_array(data, depth), isinstance(data, Tensor)
     if array.ndim == 3:
-        last, first = array.shape[-1] in (1, 3), array.shape[0] in (1, 3)
-        if first and (tensor or not last):
+        axis = channel_axis(array.shape, tensor)
+        if axis == 0:
             array = array.transpose(1, 2, 0)
-        elif not last:
+        elif axis is None:
             raise BadItem("bad-array", f"image must have 1 or 3 channels, got shape {list(array.shape)}")
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise BadItem("bad-array", f"image must be [H, W], [H, W, C] or [C, H, W], got shape {list(array.shape)}")

@@ -83,20 +83,25 @@ def narrow_range_warnings(source: Source, items: Iterable[Item], **decode_option
     sampled = list(islice(items, SAMPLED))
     with _thread_pool() as pool:  # not only the first image, which may have 8 bits
         values = pool.map(partial(_values, source, **decode_options), sampled)
-        narrow = [value for value in values if is_narrow_range(value)]
+        deep = [value for value in values if value is not None]
+    narrow = [value for value in deep if is_narrow_range(value)]
     if not narrow:
         return []
     low, high = min(v["low"] for v in narrow), max(v["high"] for v in narrow)
-    return [narrow_warning(len(narrow), len(sampled), f", {low} to {high} of {narrow[0]['full']}")]
+    among = f" among the first {SAMPLED} images" if len(sampled) == SAMPLED else ""
+    return [narrow_warning(len(narrow), len(deep), among, f", {low} to {high} of {narrow[0]['full']}")]
 
 
-def narrow_warning(narrow: int, total: int, used: str = "") -> str:
+def narrow_warning(narrow: int, deep: int, among: str = "", used: str = "") -> str:
     """Return a warning about images with a narrow range of values.
+
+    ``deep`` is the number of images of more than 8 bits.
 
     Examples
     --------
-    >>> narrow_warning(16, 16, ", 0 to 4095 of 65535")
-    '16 of 16 images use at most a quarter of the range of 16 bits, 0 to 4095 of 65535, which leaves few levels: use --range LOW,HIGH, auto or image (in Python range=)'
+    >>> narrow_warning(16, 16, used=", 0 to 4095 of 65535")
+    '16 of 16 images of more than 8 bits use at most a quarter of the range of 16 bits, 0 to 4095 of 65535, which leaves few levels: use --range LOW,HIGH, auto or image (in Python range=)'
     """  # noqa: E501
     hint = "use --range LOW,HIGH, auto or image (in Python range=)"
-    return f"{narrow} of {total} images use at most a quarter of the range of 16 bits{used}, which leaves few levels: {hint}"  # noqa: E501
+    images = f"{narrow} of {deep} images of more than 8 bits{among}"
+    return f"{images} use at most a quarter of the range of 16 bits{used}, which leaves few levels: {hint}"

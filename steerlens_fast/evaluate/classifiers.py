@@ -38,17 +38,27 @@ def images_per_call(image_bytes: int, device: torch.device) -> int:
     return max(1, CALL_BYTES.get(device.type, CALL_BYTES["cuda"]) // max(image_bytes, 1))
 
 
-def load_driver(config: EvaluationConfig, device: str, driver: Callable | None = None) -> LoadedModel:
-    """Load the driver of the configuration, or a callable in its place."""
+def load_driver(
+    config: EvaluationConfig, device: str, driver: Callable | None = None, data_channels: int | None = None
+) -> LoadedModel:
+    """Load the driver of the configuration, or a callable in its place.
+
+    ``data_channels`` is the default of its channels, see :func:`load_model`.
+    """
     spec = config.driver if driver is None else driver
     with _prefix_errors("driver"):
-        return load_model(spec, device=device, weights=config.weights, **config.model_options)
+        return load_model(
+            spec, device=device, weights=config.weights, data_channels=data_channels, **config.model_options
+        )
 
 
 def load_judges(
-    config: EvaluationConfig, device: str, judge_models: Mapping[str, Callable] | None = None
+    config: EvaluationConfig,
+    device: str,
+    judge_models: Mapping[str, Callable] | None = None,
+    data_channels: int | None = None,
 ) -> dict[str, LoadedModel]:
-    """Load the judges; the keys are their names."""
+    """Load the judges; the keys are their names. ``data_channels`` is as in :func:`load_driver`."""
     specs = config.judges if judge_models is None else judge_models.values()
     files = (None,) * len(specs) if judge_models is not None else config.judge_weights or (None,) * len(specs)
     names = short_names(config.judges) if judge_models is None else list(judge_models)
@@ -56,7 +66,8 @@ def load_judges(
     for number, (name, spec, file) in enumerate(zip(names, specs, files)):
         weights = None if file == USE_DEFAULT else file
         with _prefix_errors(f"judge {name!r}"):
-            judges[name] = load_model(spec, device=device, weights=weights, **config.judge_options(number))
+            options = {**config.judge_options(number), "data_channels": data_channels}
+            judges[name] = load_model(spec, device=device, weights=weights, **options)
     return judges
 
 

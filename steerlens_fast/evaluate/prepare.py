@@ -43,8 +43,8 @@ def prepare(config: EvaluationConfig, dataset, driver, judges) -> Preparation:
     device = resolve_device(config.device)
     target_rule = parse_target(config.target)
     data = open_source_from_config(config, dataset)
-    driver_model = load_driver(config, device, driver)
-    judge_models = load_judges(config, device, judges)
+    driver_model = load_driver(config, device, driver, data.channels())
+    judge_models = load_judges(config, device, judges, data.channels())
     if reserved := {"", "driver"} & set(judge_models):
         raise JobError(f"judges must not be named {reserved.pop()!r}, which is reserved for the driver", USAGE)
     classifiers = ClassifierSet(driver_model, judge_models, device, config.task)

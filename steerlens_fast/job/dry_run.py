@@ -10,7 +10,6 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import median
 
 from ..errors import NO_SPACE, JobError, to_job_error
 from ..io.progress import format_duration
@@ -22,14 +21,13 @@ from .plan import Plan
 from .planning import JobInputs, check_output_folder, expand_settings, make_plan, with_default_target
 from .worker import Worker
 
-TIMED_BATCHES = 3
-LONG_BATCH = 20.0  # seconds; a batch that takes longer is timed once
+SAMPLE_SECONDS = 1.0  # time for the images that are computed to estimate the job's time
 
 
 def dry_run(out: Path, options: Mapping, run_options: RunOptions) -> list[str]:
     """Return the report of a dry run, as lines of text.
 
-    It has the configuration, counts, bytes, and the time of one batch and of all images.
+    It has the configuration, counts, bytes, and an estimate of the job's time from a few images.
     """
     options = expand_settings(options)
     check_output_folder(out, options.get("data"))
@@ -41,21 +39,23 @@ def dry_run(out: Path, options: Mapping, run_options: RunOptions) -> list[str]:
         with tempfile.TemporaryDirectory() as folder:
             plan = make_plan(Path(folder), inputs, worker.loaded.description, max(workers, 1))
             worker.open(Path(folder), plan)
-            seconds = _batch_seconds(worker)
+            timed = _timed_images(worker)
     except Exception as error:
         raise to_job_error(error) from error
     finally:
         worker.close()
-    return [*_configuration(config, plan), "", *_counts(plan), *_time(plan, seconds, workers), *_space(out, plan)]
+    return [*_configuration(config, plan), "", *_counts(plan), *_time(plan, timed, workers), *_space(out, plan)]
 
 
-def _batch_seconds(worker: Worker) -> float:
-    """Return the median time of the first batch, in seconds, after a warm-up."""
-    worker.first_batch()
-    seconds = [worker.first_batch()]
-    while len(seconds) < TIMED_BATCHES and seconds[0] <= LONG_BATCH:
-        seconds.append(worker.first_batch())
-    return median(seconds)
+def _timed_images(worker: Worker) -> tuple[int, float]:
+    """Return a number of images, at most a batch, and the seconds that they take.
+
+    One image is computed first. If it is fast, it was only a warm-up, and more images are computed, as many as are
+    expected to take a second.
+    """
+    seconds = worker.first_batch(1)
+    count = min(worker.plan.batch_size, worker.plan.count(0), int(SAMPLE_SECONDS / max(seconds, 1e-9)))
+    return (count, worker.first_batch(count)) if count else (1, seconds)
 
 
 def _configuration(config: JobConfig, plan: Plan) -> list[str]:
@@ -78,11 +78,11 @@ def _counts(plan: Plan) -> list[str]:
     return lines + [f"warning: {warning}" for warning in plan.warnings]
 
 
-def _time(plan: Plan, seconds: float, workers: int) -> list[str]:
-    n = min(plan.batch_size, plan.items)
-    total = seconds / n * plan.items / max(workers, 1)
-    estimate = f"about {format_duration(total)} for all images on {workers} worker(s)"
-    return [f"a batch of {n} takes {seconds:.3f} s, including decoding: {estimate}, at the machine's present load"]
+def _time(plan: Plan, timed: tuple[int, float], workers: int) -> list[str]:
+    count, seconds = timed
+    total = seconds / count * plan.items / max(workers, 1)
+    estimate = f"about {format_duration(total)} for all images on {workers} worker(s), without loading the model"
+    return [f"{estimate}: computing {count} of them took {seconds:.3f} s, including decoding, at the present load"]
 
 
 def _space(out: Path, plan: Plan) -> list[str]:

@@ -6,7 +6,7 @@ Threads decode the next batches while the model computes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -38,20 +38,6 @@ def placeholder_for(dtype: torch.dtype) -> float:
     A placeholder takes the place of an image that cannot be used.
     """
     return PLACEHOLDER / 255 if dtype.is_floating_point else PLACEHOLDER
-
-
-def channels_of(source: Mapping) -> int | None:
-    """Return the number of channels of an array source.
-
-    The result is None for other sources, in which it may differ by image.
-
-    Examples
-    --------
-    >>> channels_of({"layout": "NHW", "shape": [60000, 28, 28]}), channels_of({"layout": "NCHW", "shape": [9, 3, 8, 8]})
-    (1, 3)
-    """
-    axis = {"NHWC": 3, "NCHW": 1}.get(source.get("layout"))
-    return source["shape"][axis] if axis else 1 if source.get("layout") == "NHW" else None
 
 
 @dataclass

@@ -129,7 +129,7 @@ def _argument_error(error: Exception, batch: Batch, targets: Sequence[int | None
 def _shape_error(error: Exception, batch: Batch, first: bool, sizes: set[int]) -> ModelError | None:
     text, traced = str(error).strip(), TORCHSCRIPT in str(error)
     size = fixed_batch(text, sizes)
-    hint = "set --channels and --size to the model's" if first else None
+    hint = "set --channels and --size (in Python channels= and size=) to the model's" if first else None
     if ONE_BATCH_SIZE.search(text):
         hint = "the model was exported for one batch size: export it with a dynamic batch dimension"
     elif size is not None:

@@ -173,8 +173,6 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
         warnings=label_warnings + range_warnings,
         label_numbers=inputs.label_numbers(),
     )
-    for warning in plan.warnings:
-        logger.warning(warning)
     for marker in () if shared else (out / "shards").glob("*.done.json"):
         marker.unlink()
     plan.write(out, exclusive=shared)
@@ -189,7 +187,7 @@ def make_shared_plan(out: Path, inputs: JobInputs, model: dict, workers: int) ->
     path = out / "config.json"
     config = read_json(path) if path.exists() else None
     try:
-        make_plan(out, inputs, model, workers, shared=True)
+        log_warnings(make_plan(out, inputs, model, workers, shared=True))
     except FileExistsError:
         if config is not None:
             write_json(path, config)  # the configuration that belongs to the plan
@@ -198,6 +196,12 @@ def make_shared_plan(out: Path, inputs: JobInputs, model: dict, workers: int) ->
         (out / "plan.json").unlink()
         text = f"out must not have complete shards without a plan.json, got {out}"
         raise JobError(f"{text}: delete its folder shards, or use another --out", USAGE)
+
+
+def log_warnings(plan: Plan) -> None:
+    """Log the warnings of a new plan."""
+    for warning in plan.warnings:
+        logger.warning(warning)
 
 
 def check_plan(out: Path, inputs: JobInputs) -> Plan:

@@ -134,10 +134,11 @@ def write_summary(out: Path, plan: Plan, last_run: dict) -> dict:
     config = read_config(out)
     multilabel = config.get("task") == "multilabel"  # labels are not compared: an image may have several
     done, reasons, attained, labelled, tally = completed_shards(out, plan), Counter(), Counter(), Counter(), Tally()
-    narrow = 0
+    deep = narrow = 0
     with atomic_write(out / "manifest.jsonl") as manifest, atomic_write(out / "failed.jsonl") as failed:
         for record in records(out, done.shards):
             reasons[record["status"]] += 1
+            deep += record.get("value_range") is not None
             narrow += plan.range is None and is_narrow_range(record.get("value_range"))
             tally.add(record)
             manifest.write(_json_line({name: record[name] for name in MANIFEST_FIELDS}))
@@ -159,6 +160,7 @@ def write_summary(out: Path, plan: Plan, last_run: dict) -> dict:
         "success": tally.as_dict(lambda number: class_name(number, plan.shown_classes)),
         "without_target": plan.without_target,
         "unused_entries": {reason: entries["count"] for reason, entries in plan.unused_entries.items()},
+        "deep_images": deep,
         "narrow_range": narrow,
         "shards": plan.shards,
         "shards_done": len(done.shards),
@@ -211,7 +213,7 @@ def format_summary(summary: dict) -> str:
     if summary["without_target"]:
         parts.append(f"{summary['without_target']} skipped: no target")
     if summary.get("narrow_range"):
-        parts.append(narrow_warning(summary["narrow_range"], summary["done"]))
+        parts.append(narrow_warning(summary["narrow_range"], summary["deep_images"]))
     if summary.get("unused_entries"):
         unused = ", ".join(f"{n} {reason}" for reason, n in summary["unused_entries"].items())
         parts.append(f"unused entries of the data: {unused}")

@@ -41,6 +41,7 @@ from .planning import (
     expand_settings,
     has_no_complete_shard,
     has_plan,
+    log_warnings,
     make_plan,
     make_shared_plan,
     remove_temporary_files,
@@ -204,7 +205,9 @@ def _new_plan(out: Path, inputs: JobInputs, engine: Engine) -> Plan:
     model = engine.describe()
     if has_plan(out):
         clear(out)
-    return make_plan(out, inputs, model, engine.workers)
+    plan = make_plan(out, inputs, model, engine.workers)
+    log_warnings(plan)
+    return plan
 
 
 def _ranks_here() -> int:

@@ -31,7 +31,7 @@ from ..models.device import image_dtype, samples_per_call
 from ..models.errors import is_out_of_memory
 from ..morphs import Morphs
 from .config import JobConfig
-from .loading import Batch, Loader, as_pixels, channels_of, placeholder_for
+from .loading import Batch, Loader, as_pixels, placeholder_for
 from .model_errors import describe_error, exit_as_error, image_failure, may_be_caused_by_image, model_failure
 from .pipeline import EventCallback, Pipeline, ShardQueue, queue_of
 from .plan import Plan
@@ -59,7 +59,7 @@ class Worker:
             torch.cuda.set_device(self.device)  # since some models use kernels that run on the current device
         spec = config.model if model is None else model
         self.source: Source = open_source_from_config(config) if source is None else source
-        options = {**config.model_options, "data_channels": channels_of(self.source.description)}
+        options = {**config.model_options, "data_channels": self.source.channels()}
         self.loaded: LoadedModel = load_model(spec, device=device, **options)
         self.lens = SteerableLens(self.loaded.model, preprocessing=self.loaded.preprocessing, **config.lens_options)
         self.lens.classifier = _TimedClassifier(self.lens.classifier)
@@ -116,14 +116,15 @@ class Worker:
             pipeline.flush()
             pipeline.wait()
 
-    def first_batch(self, shard: int = 0) -> float:
-        """Compute the first batch of a shard without storing it.
+    def first_batch(self, images: int) -> float:
+        """Compute the first images of the first shard, at most a batch, without storing them.
 
         Return the elapsed seconds.
         """
         start = time.perf_counter()
-        batch = next(self.loader.batches(ShardQueue(queue_of(shard), self._read_shard)))
-        for finish in self._compute_batch(Shard(shard, self.plan, self.transfers), batch):
+        read_some = lambda shard: (shard, self.plan.read_items(self.out, shard)[:images])
+        batch = next(self.loader.batches(ShardQueue(queue_of(0), read_some)))
+        for finish in self._compute_batch(Shard(0, self.plan, self.transfers), batch):
             finish()
         return time.perf_counter() - start
 

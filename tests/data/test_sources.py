@@ -1237,3 +1237,18 @@ def test_items_can_be_read_without_listing(tmp_path):
         for item in source.listing():
             data, label = open_source(tmp_path / name).read_with_label(pickle.loads(pickle.dumps(item)))
             assert label == item.label and np.array_equal(data, source.read(item))
+
+
+@pytest.mark.parametrize(
+    "image, channels",
+    [
+        (torch.zeros(1, 8, 8), 1),
+        (torch.zeros(3, 8, 8), 3),
+        (np.zeros((8, 8, 3), np.uint8), 3),
+        (np.zeros((8, 8), np.uint8), 1),
+        (torch.zeros(2, 8, 8), None),
+        (b"encoded", None),
+    ],
+)
+def test_channels_of_a_data_set_are_those_of_its_first_array(image, channels):
+    assert open_source([(image, 0)]).channels() == channels

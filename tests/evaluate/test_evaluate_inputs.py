@@ -147,6 +147,11 @@ def test_labels_are_classes_of_the_driver_of_that_name(tmp_path):
     assert {r["label"] for r in records(tmp_path / "c")} == {0, 2, None}
 
 
+def test_channels_are_those_of_the_array(tmp_path):
+    result = run(tmp_path, StackDataset(pictures().movedim(3, 1), [0] * 10), channels=None, **QUICK)
+    assert result.summary["about"]["models"]["driver"]["channels"] == 1
+
+
 # --- Targets
 
 

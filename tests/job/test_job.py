@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -259,19 +260,27 @@ def test_dry_run_reports_and_writes_nothing(data, tmp_path, capsys):
     stdout = capsys.readouterr().out
     assert not out.exists() and not list(tmp_path.iterdir())
     assert "30 images in 8 shards of 4; each morph is 4 x 1 x 16 x 16 bytes" in stdout
-    assert "a batch of 2 takes" in stdout and "for all images on 0 worker(s)" in stdout
+    assert re.search(r"about .* for all images on 0 worker\(s\), .*: computing \d of them took", stdout)
     assert f"{30 * 4 * 256 / 2**20:.1f} MiB of frames" in stdout and "max_l2            2.0" in stdout
 
 
-def test_dry_run_states_the_default_distance_and_the_median_time(data, tmp_path, capsys, monkeypatch):
-    seconds = iter([99.0, 1.0, 9.0, 2.0])  # the first call is the warm-up
-    monkeypatch.setattr("steerlens_fast.job.worker.Worker.first_batch", lambda _: next(seconds))
+@pytest.mark.parametrize(
+    "seconds, counts, text",
+    [({1: 9.0}, [1], "about 4:30 for all images"), ({1: 0.4, 2: 0.6}, [1, 2], "about 0:09 for all images")],
+)
+def test_dry_run_states_the_default_distance_and_computes_few_images(
+    seconds, counts, text, data, tmp_path, capsys, monkeypatch
+):
+    computed = []
+    monkeypatch.setattr(
+        "steerlens_fast.job.worker.Worker.first_batch", lambda _, images: computed.append(images) or seconds[images]
+    )
     words = arguments(tmp_path / "new", "--workers", 0, "--dry-run", data=data)
     at = words.index("--max-l2")
     assert main(words[:at] + words[at + 2 :]) == 0
     stdout = capsys.readouterr().out
     assert "max_l2            2.0 (default)" in stdout
-    assert "takes 2.000 s" in stdout and "at the machine's present load" in stdout
+    assert text in stdout and computed == counts
 
 
 def test_status_export_gallery_of_a_real_job(copy, capsys, tmp_path):

@@ -46,7 +46,10 @@ def test_message_of_a_model_that_raises_names_the_options(dry, data, tmp_path, c
     message = check_exit(
         capsys, code, "the model failed for images of 3 x 16 x 16: RuntimeError: mat1 and mat2", status=1
     )
-    assert message.strip().endswith("; set --channels and --size to the model's") and "Traceback" not in message
+    assert (
+        message.strip().endswith("; set --channels and --size (in Python channels= and size=) to the model's")
+        and "Traceback" not in message
+    )
     if not dry:
         assert "Traceback" in (tmp_path / "out" / "logs" / "worker-0.log").read_text()
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import StackDataset
+from torch.utils.data import StackDataset, TensorDataset
 
 for extra in ("PIL", "safetensors"):
     pytest.importorskip(extra)
@@ -91,6 +91,12 @@ def test_class_names_from_a_file(tmp_path):
     assert [(r["target_name"], r["label_name"]) for r in stored] == [("lynx", None)] * 2 + [("tabby", None)] * 2
     assert {r["source_name"] for r in stored} | {r["prediction_name"] for r in stored} <= {"tabby", "lynx", "bee"}
     assert {e["target"] for e in shown(tmp_path / "txt")} == {"tabby", "lynx"}
+
+
+def test_channels_are_those_of_the_tensors(tmp_path):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(8 * 8, 3)).eval()
+    data = TensorDataset(torch.rand(2, 1, 8, 8), torch.tensor([0, 1]))
+    assert morph_dataset(data, model, tmp_path, frames=2, max_l2=1.0, gallery=0).summary["done"] == 2
 
 
 def folder_of(path, *classes):

@@ -41,6 +41,10 @@ class ArraySource(Source):
         names = None if labels is None else labels.names
         super().__init__({**description, "path": path, "shape": shape, "layout": self.layout, "items": shape[0]}, names)
 
+    def channels(self) -> int:
+        axis = {"NHWC": 3, "NCHW": 1}.get(self.layout)
+        return self.description["shape"][axis] if axis else 1
+
     def listing(self) -> Iterator[Item]:
         self.left_out = LeftOut()
         for tensor in self._others:

@@ -86,6 +86,10 @@ class Source:
         """Return the location of an item, for messages."""
         return printable(item.path)
 
+    def channels(self) -> int | None:
+        """Return the number of channels of all images, 1 or 3; None if it may differ by image."""
+        return None
+
     def listing(self) -> Iterator[Item]:
         """Yield every item, in an order that is the same on every machine.
 

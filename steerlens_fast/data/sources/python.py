@@ -11,8 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from numbers import Number
 from threading import RLock
 
+import numpy as np
+from torch import Tensor
+
 from ...checks import is_int
 from ...errors import BadItem, JobError, describe_error, usage_error
+from ..decoding import array_channels
 from ..import_object import import_object, user_code_error
 from ..items import Item
 from ..labels import class_number, parse_class
@@ -63,6 +67,14 @@ class PythonSource(Source):
         self._ambiguous = {name for name, count in Counter(names).items() if count > 1}  # such as ImageNet's "crane"
         # Items are read one at a time, as in a worker of torch's DataLoader, since data sets may share file handles.
         self._lock = RLock()
+
+    def channels(self) -> int | None:
+        """Return the number of channels of the first image; None if it is not an array or tensor."""
+        try:
+            image = self._get(0)[0]
+        except (BadItem, JobError):
+            return None
+        return array_channels(image) if isinstance(image, (np.ndarray, Tensor)) else None
 
     def listing(self) -> Iterator[Item]:
         count = len(self.data)
