@@ -196,9 +196,9 @@ def test_judges_that_are_objects_must_have_names(judges, tmp_path, no_work):
 
 
 def test_shape_that_the_driver_rejects_is_in_the_message(tmp_path, no_work):
-    """The network needs grey images, and ``channels=1`` is missing."""
+    """The network needs grey images, and gets RGB images."""
     with pytest.raises(JobError, match=r"driver fails on images \[10, 3, 16, 16\].*\n.*channels and size") as error:
-        run(tmp_path, channels=None)
+        run(tmp_path, channels=3)
     assert error.value.code == 2 and not (tmp_path / "plan.json").exists()
 
 
@@ -394,7 +394,7 @@ def test_grey_truth_is_compared_with_rgb_images(tmp_path):
     takes_rgb = lambda images: grey(images.mean(1, keepdim=True))
     options = {**QUICK, "target": 0, "sources": 14, "families": ["pixel", "csp-phase"]}
     one = run(tmp_path / "grey", shapes, grey, {}, **options | {"max_l2": 0.5})
-    other = run(tmp_path / "rgb", shapes, takes_rgb, {}, **options | {"channels": None, "max_l2": 0.5 * 3**0.5})
+    other = run(tmp_path / "rgb", shapes, takes_rgb, {}, **options | {"channels": 3, "max_l2": 0.5 * 3**0.5})
     assert one.code == other.code == 0
     for first, second in zip(records(tmp_path / "grey"), records(tmp_path / "rgb"), strict=True):
         if first["family"] != "noise":
