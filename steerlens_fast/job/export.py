@@ -34,6 +34,7 @@ from ..morphs.strips import StripData, draw_strips, predicted_text, remark, stri
 from .config import JobConfig
 from .formats import MODULES, get_format
 from .formats.common import as_8_bit, prefetch
+from .formats.folder import write_morph
 from .formats.names import FileNames
 from .plan import Plan
 from .reader import read_config, read_frames
@@ -68,8 +69,9 @@ def export(
     to : Path
         Another folder; created if it does not exist.
     format : {"safetensors", "wds", "folder", "gif", "webp", "strip", "npz"}
-        "safetensors", "wds" and "folder" are the formats of jobs; a shard becomes ``to/00000.tar`` or similar, and
-        ``to/00000.jsonl``. The other formats have one file per item. "gif" and "webp" (lossless) are animations that
+        "safetensors" and "wds" are formats of jobs; a shard becomes ``to/00000.tar`` or similar, and
+        ``to/00000.jsonl``. With "folder", an item becomes a folder of PNG images, ``to/cat/1.png/frame_00.png`` and so
+        on, and the records of a shard are in ``to/00000.jsonl``. The other formats have one file per item. "gif" and "webp" (lossless) are animations that
         play forward and backward. "strip" is a PNG with all frames, as :meth:`steerlens_fast.Morphs.save` draws it.
         "npz" has arrays. The item ``cat/1.png`` becomes ``to/cat/1.gif``, unless another item would have the same file
         name (see :class:`~steerlens_fast.job.formats.names.FileNames`).
@@ -202,7 +204,11 @@ def _write_shard(job: _ExportJob, shard: int, records: list[dict]) -> None:
     frames = job.frames(shard, records)
     frames = frames if job.format == "safetensors" else as_8_bit(frames)
     records = [{**record, "row": row} for row, record in enumerate(records)]
-    get_format(job.format).write(job.to, shard_name(shard), frames, records, {"config": job.config, "shard": shard})
+    if job.format == "folder":  # one tree for all shards, so that a class is in one folder
+        for _ in prefetch(lambda r: write_morph(job.to, r["key"], frames[r["row"]], overwrite=True), records):
+            pass
+    else:
+        get_format(job.format).write(job.to, shard_name(shard), frames, records, {"config": job.config, "shard": shard})
     write_records(listing, records)
 
 

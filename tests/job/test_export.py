@@ -43,7 +43,8 @@ def stored(to: Path, kind: str):
     for listing in sorted(to.glob("*.jsonl")):
         records = read_records(listing)
         keys += [r["key"] for r in records]
-        pixels.append(get_format(kind).read(to, listing.stem, records))
+        shard = "" if kind == "folder" else listing.stem  # folders are not grouped by shard
+        pixels.append(get_format(kind).read(to, shard, records))
     return keys, torch.cat(pixels)
 
 

@@ -35,7 +35,7 @@ def write(folder: Path, shard_name: str, frames: Tensor, records: list[dict], me
     require_extra("cli", "PIL.Image")
     with replacing_folder(path) as temporary:
         for entries in prefetch(
-            lambda r: _write_morph(temporary, r["key"], frames[r["row"]]), records_with_frames(records)
+            lambda r: write_morph(temporary, r["key"], frames[r["row"]]), records_with_frames(records)
         ):
             files |= entries
         for inner, _, _ in os.walk(temporary, topdown=False):
@@ -51,14 +51,18 @@ def read(folder: Path, shard_name: str, records: list[dict]) -> Tensor:
     return torch.stack(morphs) if morphs else torch.empty(0, 0, 0, 0, 0, dtype=torch.uint8, device="cpu")
 
 
-def _write_morph(folder: Path, key: str, frames: Tensor) -> dict[str, dict]:
+def write_morph(folder: Path, key: str, frames: Tensor, overwrite: bool = False) -> dict[str, dict]:
+    """Write the frames of a morph to a folder in ``folder``.
+
+    Return the hash and size of each file by its name. Existing files are an error unless ``overwrite``.
+    """
     base, files = directory_name(key), {}
     (folder / base).mkdir(parents=True, exist_ok=True)
     for f, frame in enumerate(frames):
         file = f"{base}/frame_{f:0{num_digits(len(frames))}d}.png"
         buffer = io.BytesIO()
         to_pil(frame).save(buffer, "png", compress_level=LEVEL)
-        with open(folder / file, "xb") as opened:
+        with open(folder / file, "wb" if overwrite else "xb") as opened:
             opened.write(buffer.getbuffer())
             sync_file(opened)
         files[file] = {"sha256": sha256(buffer.getbuffer()).hexdigest(), "bytes": buffer.tell()}
