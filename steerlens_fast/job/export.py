@@ -71,10 +71,11 @@ def export(
     format : {"safetensors", "wds", "folder", "gif", "webp", "strip", "npz"}
         "safetensors" and "wds" are formats of jobs; a shard becomes ``to/00000.tar`` or similar, and
         ``to/00000.jsonl``. With "folder", an item becomes a folder of PNG images, ``to/cat/1.png/frame_00.png`` and so
-        on, and the records of a shard are in ``to/00000.jsonl``. The other formats have one file per item. "gif" and "webp" (lossless) are animations that
-        play forward and backward. "strip" is a PNG with all frames, as :meth:`steerlens_fast.Morphs.save` draws it.
-        "npz" has arrays. The item ``cat/1.png`` becomes ``to/cat/1.gif``, unless another item would have the same file
-        name (see :class:`~steerlens_fast.job.formats.names.FileNames`).
+        on, and the records of a shard are in ``to/00000.jsonl``. The other formats have one file per item. "gif" and
+        "webp" (lossless) are animations that play forward and backward. "strip" is a PNG with all frames, as
+        :meth:`steerlens_fast.Morphs.save` draws it. "npz" has arrays. The item ``cat/1.png`` becomes ``to/cat/1.gif``,
+        unless another item would have the same file name (see
+        :class:`~steerlens_fast.job.formats.names.FileNames`).
     keys : sequence of str, optional
         Export only items with these keys, or with keys that match these shell patterns; ``*`` also matches "/".
     limit : int, optional
