@@ -93,7 +93,7 @@ def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required:
         If the lock file cannot be opened.
     """
     operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
-    while True:
+    for attempts_left in range(LOCK_ATTEMPTS, 0, -1):
         with open(path, "a+b", buffering=0) as file, _closed_in_children(file):
             try:
                 _flock(file, operation)
@@ -103,7 +103,7 @@ def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required:
                 raise JobError(f"{path.parent} is in use by another run ({holder})", USAGE) from None
             except OSError as error:
                 _check_unlocked_allowed(path, error, required)
-            if not _is_file(path, file):
+            if attempts_left > 1 and not _is_file(path, file):
                 continue  # another process deleted it before it was locked (output_dir)
             with suppress(OSError):  # e.g. a full disk: the text is only for the message above
                 file.truncate(0)
@@ -114,7 +114,7 @@ def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required:
 
 
 def _is_file(path: Path, file: BinaryIO) -> bool:
-    """Return whether an open file is the one at ``path``."""
+    """Return whether an open file is the one at ``path``. File systems whose inode numbers change may deny it."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except FileNotFoundError:
