@@ -3,9 +3,6 @@
 #pragma once
 
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
 
 #include <optional>
 #include <sstream>
@@ -18,16 +15,6 @@
 #include "recycled_memory.h"
 
 namespace steerlens {
-
-using Shape = std::vector<int64_t>;
-
-inline std::string shape_text(const Shape& shape) {
-  std::ostringstream out;
-  out << "[";
-  for (size_t i = 0; i < shape.size(); ++i) out << (i ? ", " : "") << shape[i];
-  out << "]";
-  return out.str();
-}
 
 template <typename... Args>
 [[noreturn]] void fail(const char* op, const Args&... args) {
@@ -92,6 +79,16 @@ inline const char* dtype_text(ScalarType type) {
       return "complex64";
     case ScalarType::ComplexDouble:
       return "complex128";
+    case ScalarType::Half:
+      return "float16";
+    case ScalarType::BFloat16:
+      return "bfloat16";
+    case ScalarType::Int:
+      return "int32";
+    case ScalarType::Long:
+      return "int64";
+    case ScalarType::Bool:
+      return "bool";
     default:
       return torch::headeronly::toString(type);
   }
@@ -126,12 +123,6 @@ inline void check_shape(const char* op, const ArgName& name, const Tensor& t,
     fail(op, name, " must have shape ", shape_text(expected), ", got ", shape_text(shape_of(t)));
 }
 
-inline std::string device_text(const Tensor& t) {
-  return t.is_cuda()  ? "cuda:" + std::to_string(t.get_device_index())
-         : t.is_cpu() ? "cpu"
-                      : "another device";
-}
-
 inline void check_same_device(const char* op, const ArgName& name, const Tensor& t,
                               const ArgName& other_name, const Tensor& other) {
   if (t.is_cuda() != other.is_cuda() || t.get_device_index() != other.get_device_index())
@@ -139,19 +130,38 @@ inline void check_same_device(const char* op, const ArgName& name, const Tensor&
          " and ", device_text(other));
 }
 
+// Returns allocate(), a tensor of this shape on the device of `like`.
+template <typename Allocate>
+Tensor allocated_like(const Tensor& like, const Shape& shape, int64_t bytes,
+                      const Allocate& allocate) {
+  return like.is_cpu() ? allocated_on_cpu(bytes, shape_text(shape), allocate)
+                       : allocated({bytes, device_text(like), shape_text(shape)}, allocate);
+}
+
 // A new, uninitialised tensor on the device of `like`; a large one on the CPU reuses freed memory.
 inline Tensor new_tensor(const Tensor& like, const Shape& shape, ScalarType type) {
-  if (like.is_cpu() && can_recycle_results() && bytes_of(shape, type) >= kMinRecycledBytes)
+  const int64_t bytes = bytes_of(shape, type);
+  if (like.is_cpu() && can_recycle_results() && bytes >= kMinRecycledBytes)
     return recycled_tensor(shape, type);
-  Tensor t = torch::stable::new_empty(like, shape, type);
-  if (!t.is_cuda())
-    advise_huge_pages(t.mutable_data_ptr(), static_cast<uint64_t>(t.numel()) * t.element_size());
+  Tensor t = allocated_like(like, shape, bytes,
+                            [&] { return torch::stable::new_empty(like, shape, type); });
+  if (!t.is_cuda()) advise_huge_pages(t.mutable_data_ptr(), static_cast<uint64_t>(bytes));
   return t;
 }
 
 // `t` itself if it is contiguous, else a contiguous copy.
 inline Tensor as_contiguous(const Tensor& t) {
-  return t.is_contiguous() ? t : torch::stable::contiguous(t);
+  if (t.is_contiguous()) return t;
+  const Shape shape = shape_of(t);
+  return allocated_like(t, shape, bytes_of(shape, t.scalar_type()),
+                        [&] { return torch::stable::contiguous(t); });
+}
+
+// Tells autograd that an op writes to the argument `t`. torch does not do this for ops that are registered in C++, and
+// LibTorch's stable ABI has no function for it. An op on an empty view increments the version, which the view shares.
+inline void mark_as_written(Tensor& t) {
+  Tensor view = torch::stable::narrow(t, 0, 0, 0);
+  torch::stable::zero_(view);
 }
 
 template <typename V>

@@ -8,44 +8,27 @@
 // recycled block cannot be resized in place (torch then reports "Trying to resize storage that is not resizable").
 #pragma once
 
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-#include <torch/headeronly/core/ScalarType.h>
-
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
+#include "allocation.h"
 #include "memory.h"
 
 #if defined(__linux__) && defined(MADV_FREE)
 #define STEERLENS_RECYCLE 1
-#include <dlfcn.h>
 #endif
 
 namespace steerlens {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
 
 // Smaller blocks are not recycled: they contain no huge pages.
 constexpr int64_t kMinRecycledBytes = 2 * int64_t{kHugePage};
 // Idle blocks have at most this many bytes together; the oldest are freed first.
 constexpr int64_t kMaxIdleBytes = int64_t{512} << 20;
-
-// The size in bytes of a contiguous tensor, or -1 if it overflows int64; torch's allocator rejects -1.
-inline int64_t bytes_of(const std::vector<int64_t>& shape, ScalarType type) {
-  const auto dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
-  int64_t bytes = static_cast<int64_t>(aoti_torch_dtype_element_size(dtype));
-  for (const int64_t n : shape) {
-    if (n > 0 && bytes > INT64_MAX / n) return -1;
-    bytes *= n;
-  }
-  return bytes;
-}
 
 // Allocates a block, as a tensor of bytes.
 inline Tensor new_block(int64_t bytes) {
@@ -57,34 +40,26 @@ inline Tensor new_block(int64_t bytes) {
 #ifdef STEERLENS_RECYCLE
 
 // The idle blocks. No method waits for the lock: if this process was forked while another thread held the lock, it is
-// held forever. Without the lock, a method does nothing, or take() allocates a new block.
+// held forever. Without the lock, a method does nothing.
 class IdleBlocks {
  public:
-  static IdleBlocks& instance() {
-    static IdleBlocks* blocks =
-        new IdleBlocks;  // never deleted: results may be freed after static destructors
-    return *blocks;
+  IdleBlocks() {
+    const char* setting = std::getenv("STEERLENS_KEEP_FREED_MEMORY");
+    enabled_ = setting == nullptr || std::strcmp(setting, "0") != 0;
   }
 
-  // The smallest idle block with room for `bytes` that is not much larger, or a new one.
-  Tensor take(int64_t bytes) {
-    {
-      const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
-      size_t best = idle_.size();
-      if (lock.owns_lock())
-        for (size_t i = 0; i < idle_.size(); ++i) {
-          const int64_t size = idle_[i].numel();
-          if (size < bytes || size > bytes + bytes / 2) continue;
-          if (best == idle_.size() || size < idle_[best].numel()) best = i;
-        }
-      if (best < idle_.size()) return remove(best);
+  // The smallest idle block with room for `bytes` that is not much larger.
+  std::optional<Tensor> take(int64_t bytes) {
+    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    if (!lock.owns_lock()) return std::nullopt;
+    size_t best = idle_.size();
+    for (size_t i = 0; i < idle_.size(); ++i) {
+      const int64_t size = idle_[i].numel();
+      if (size < bytes || size > bytes + bytes / 2) continue;
+      if (best == idle_.size() || size < idle_[best].numel()) best = i;
     }
-    try {
-      return new_block(bytes);
-    } catch (...) {  // out of memory: free the idle blocks and try again
-      free_all();
-      return new_block(bytes);
-    }
+    if (best == idle_.size()) return std::nullopt;
+    return remove(best);
   }
 
   bool enabled() const { return enabled_; }
@@ -114,11 +89,6 @@ class IdleBlocks {
   }
 
  private:
-  IdleBlocks() {
-    const char* setting = std::getenv("STEERLENS_KEEP_FREED_MEMORY");
-    enabled_ = setting == nullptr || std::strcmp(setting, "0") != 0;
-  }
-
   Tensor remove(size_t index) {
     Tensor block = std::move(idle_[index]);
     idle_.erase(idle_.begin() + static_cast<int64_t>(index));
@@ -138,41 +108,65 @@ class IdleBlocks {
   bool enabled_;
 };
 
+// Made when the library is loaded, and never deleted, since results may be freed after static destructors.
+inline IdleBlocks& idle_blocks = *new IdleBlocks;
+
+inline int64_t idle_bytes() { return idle_blocks.bytes(); }
+inline void free_idle_blocks() { idle_blocks.free_all(); }
+
+#else
+
+inline int64_t idle_bytes() { return 0; }
+inline void free_idle_blocks() {}
+
+#endif
+
+// Allocates CPU memory. If there is too little, frees the idle blocks and tries again.
+template <typename Allocate>
+Tensor allocated_on_cpu(int64_t bytes, const std::string& shape, const Allocate& allocate) {
+  try {
+    return allocate();
+  } catch (const std::exception&) {
+    free_idle_blocks();
+    return allocated({bytes, "cpu", shape}, allocate);
+  }
+}
+
+#ifdef STEERLENS_RECYCLE
+
 // Owns a block, and makes it idle when destroyed.
 class RecycledBlock {
  public:
-  explicit RecycledBlock(int64_t bytes)
-      : block_(bytes < kMinRecycledBytes ? new_block(bytes) : IdleBlocks::instance().take(bytes)) {}
+  // An error message contains `shape` if it is not empty.
+  explicit RecycledBlock(int64_t bytes, const std::string& shape = "")
+      : block_(idle_or_new(bytes, shape)) {}
   RecycledBlock(const RecycledBlock&) = delete;
   ~RecycledBlock() {
-    if (block_.numel() >= kMinRecycledBytes) IdleBlocks::instance().give(std::move(block_));
+    if (block_.numel() >= kMinRecycledBytes) idle_blocks.give(std::move(block_));
   }
 
   void* data() const { return block_.mutable_data_ptr(); }
 
  private:
+  static Tensor idle_or_new(int64_t bytes, const std::string& shape) {
+    std::optional<Tensor> idle;
+    if (bytes >= kMinRecycledBytes) idle = idle_blocks.take(bytes);
+    return idle ? *idle : allocated_on_cpu(bytes, shape, [&] { return new_block(bytes); });
+  }
+
   Tensor block_;
 };
 
-// torch_from_blob, or null with torch 2.10, which does not have it; results are then not recycled. It is looked up at
-// run time, since a library that links to it would not load with torch 2.10.
+// torch_from_blob, or null with torch 2.10, which does not have it; results are then not recycled.
 using FromBlob = AOTITorchError (*)(void* data, int64_t ndim, const int64_t* sizes,
                                     const int64_t* strides, int64_t offset, int32_t dtype,
                                     int32_t device_type, int32_t device_index,
                                     AtenTensorHandle* result, int32_t layout,
                                     const uint8_t* opaque_metadata, int64_t opaque_metadata_size,
                                     void (*deleter)(void* data, void* context), void* context);
-inline FromBlob from_blob() {
-  static const FromBlob function = [] {
-    void* torch = dlopen("libtorch_cpu.so", RTLD_LAZY | RTLD_NOLOAD);
-    return torch == nullptr ? nullptr : reinterpret_cast<FromBlob>(dlsym(torch, "torch_from_blob"));
-  }();
-  return function;
-}
+inline const FromBlob from_blob = newer_torch_function<FromBlob>("torch_from_blob");
 
-inline bool can_recycle_results() {
-  return from_blob() != nullptr && IdleBlocks::instance().enabled();
-}
+inline bool can_recycle_results() { return from_blob != nullptr && idle_blocks.enabled(); }
 
 // The memory of a result.
 struct ResultBlock {
@@ -182,11 +176,11 @@ struct ResultBlock {
 };
 
 // An uninitialised, contiguous CPU tensor in a recycled block.
-inline Tensor recycled_tensor(const std::vector<int64_t>& shape, ScalarType type) {
-  std::vector<int64_t> strides(shape.size(), 1);
+inline Tensor recycled_tensor(const Shape& shape, ScalarType type) {
+  Shape strides(shape.size(), 1);
   for (size_t i = shape.size(); i-- > 1;) strides[i - 1] = strides[i] * shape[i];
   bool freed = false;
-  auto* owned = new ResultBlock{RecycledBlock(bytes_of(shape, type)), &freed};
+  auto* owned = new ResultBlock{RecycledBlock(bytes_of(shape, type), shape_text(shape)), &freed};
   const auto give_back = [](void*, void* context) {
     auto* result = static_cast<ResultBlock*>(context);
     if (result->freed) *result->freed = true;
@@ -195,23 +189,21 @@ inline Tensor recycled_tensor(const std::vector<int64_t>& shape, ScalarType type
   const auto dtype = torch::stable::detail::to<int32_t>(torch::stable::detail::from(type));
   AtenTensorHandle result;
   const AOTITorchError error =
-      from_blob()(owned->block.data(), static_cast<int64_t>(shape.size()), shape.data(),
-                  strides.data(), 0, dtype, aoti_torch_device_type_cpu(), -1, &result,
-                  aoti_torch_layout_strided(), nullptr, 0, give_back, owned);
+      from_blob(owned->block.data(), static_cast<int64_t>(shape.size()), shape.data(),
+                strides.data(), 0, dtype, aoti_torch_device_type_cpu(), -1, &result,
+                aoti_torch_layout_strided(), nullptr, 0, give_back, owned);
   if (error != AOTI_TORCH_SUCCESS && !freed) delete owned;
   TORCH_ERROR_CODE_CHECK(error);
   owned->freed = nullptr;
   return Tensor(result);
 }
 
-inline int64_t idle_bytes() { return IdleBlocks::instance().bytes(); }
-inline void free_idle_blocks() { IdleBlocks::instance().free_all(); }
-
 #else
 
 class RecycledBlock {
  public:
-  explicit RecycledBlock(int64_t bytes) : block_(new_block(bytes)) {}
+  explicit RecycledBlock(int64_t bytes)
+      : block_(allocated_on_cpu(bytes, "", [&] { return new_block(bytes); })) {}
   RecycledBlock(const RecycledBlock&) = delete;
 
   void* data() const { return block_.mutable_data_ptr(); }
@@ -221,9 +213,7 @@ class RecycledBlock {
 };
 
 inline bool can_recycle_results() { return false; }
-inline Tensor recycled_tensor(const std::vector<int64_t>&, ScalarType) { return Tensor(); }
-inline int64_t idle_bytes() { return 0; }
-inline void free_idle_blocks() {}
+inline Tensor recycled_tensor(const Shape&, ScalarType) { return Tensor(); }
 
 #endif
 

@@ -126,6 +126,36 @@ def test_idle_blocks_are_freed_when_memory_is_short():
     assert printed_by(SHORT_OF_MEMORY) == "done\n"
 
 
+OUT_OF_MEMORY = """
+import resource, torch
+from steerlens_fast import native, ops
+from steerlens_fast.models.errors import is_out_of_memory
+one = torch.ones(1, 1, 1, 1)
+c, factors, mask = torch.ones(1, 1, 256, 256, dtype=torch.complex64), torch.ones(8000, 1), torch.ones(1, 4, 4)
+calls = [
+    lambda: ops.extrapolate(c, None, None, factors, factors),
+    lambda: ops.polar_join(one.expand(8000, 1, 256, 256), one.expand(8000, 1, 256, 256)),
+    lambda: ops.merge_bands([c[..., :4, :4]], [mask], [0], [4], 2**40, 2**40, whole=True),
+]
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20), -1))
+for call in calls:
+    try:
+        call()
+    except RuntimeError as error:
+        print(is_out_of_memory(error), str(error).partition(")")[0])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and RLIMIT_AS")
+def test_errors_say_that_memory_ran_out_and_for_what():
+    assert printed_by(OUT_OF_MEMORY).splitlines() == [
+        "True out of memory: 2097152000 bytes on cpu (shape [8000, 1, 1, 256, 256]",
+        "True out of memory: 2097152000 bytes on cpu (shape [8000, 1, 256, 256]",
+        "False a tensor of shape [1, 1099511627776, 1099511627776] would have more than 2^63 - 1 bytes",
+    ]
+
+
 RESIZED = """
 import torch
 from steerlens_fast import ops

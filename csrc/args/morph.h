@@ -248,7 +248,7 @@ void set_coefficients(Tensor& coefficients, const PlaneLimits& limits, MorphPlan
   check_shape(op, "coefficients", coefficients,
               {args.analysis.count, args.coefficient_vectors(simd_width) * simd_width});
   coefficients = as_contiguous(coefficients);
-  args.coefficients = mutable_data<T>(coefficients);
+  args.coefficients = const_cast<T*>(const_data<T>(coefficients));  // move_planes only reads them
   const size_t alignment = simd_width * sizeof(T);
   if (reinterpret_cast<uintptr_t>(args.coefficients) % alignment)
     fail(op, "coefficients must be aligned to ", alignment, " bytes");

@@ -8,8 +8,9 @@ import torch
 
 from ..errors import cause_line
 
-# Messages of torch, of cuFFT and cuBLAS (ALLOC_FAILED), and of C++ (std::bad_alloc)
+# Messages of this package's ops, of torch, of cuFFT and cuBLAS (ALLOC_FAILED), and of C++ (std::bad_alloc)
 OUT_OF_MEMORY = (
+    "out of memory: ",  # as in csrc/allocation.h
     "can't allocate memory",
     "CUDA error: out of memory",
     "CUDA out of memory",  # also within an error of TorchScript

@@ -49,7 +49,7 @@ struct TaskCounts {
 // stage, the threads that have arrived claim the tasks, one after the other. So a thread waits only for tasks that
 // others are running, never for a thread that has not started.
 //
-// A task that throws counts as done; torch rethrows the exception when all threads have finished.
+// A task that throws counts as done; parallel_ranges rethrows the exception when all threads have finished.
 template <typename T>
 class SharedExecutor {
  public:

@@ -48,18 +48,45 @@ FftTable<T> make_table(int64_t size) {
   return table;
 }
 
+template <typename T>
+using SharedTable = std::shared_ptr<const FftTable<T>>;
+
+// The cached tables. No method waits for the lock: if this process was forked while another thread held the lock, it is
+// held forever. Without the lock, a method does nothing.
+template <typename T>
+class TableCache {
+ public:
+  SharedTable<T> find(int64_t size) {
+    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    if (!lock.owns_lock()) return nullptr;
+    const auto entry = tables_.find(size);
+    return entry == tables_.end() ? nullptr : entry->second;
+  }
+
+  void add(int64_t size, const SharedTable<T>& table) {
+    const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
+    if (!lock.owns_lock()) return;
+    if (tables_.size() >= kMaxCachedTables) tables_.clear();
+    tables_.emplace(size, table);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::unordered_map<int64_t, SharedTable<T>> tables_;
+};
+
+template <typename T>
+TableCache<T> cache;  // made when the library is loaded
+
 }  // namespace
 
 template <typename T>
 std::shared_ptr<const FftTable<T>> fft_table(int64_t size) {
-  static std::mutex mutex;
-  static std::unordered_map<int64_t, std::shared_ptr<const FftTable<T>>> cache;
-  const std::lock_guard<std::mutex> lock(mutex);
-  const auto entry = cache.find(size);
-  if (entry != cache.end()) return entry->second;
-  auto table = std::make_shared<const FftTable<T>>(make_table<T>(size));
-  if (cache.size() >= kMaxCachedTables) cache.clear();
-  cache.emplace(size, table);
+  SharedTable<T> table = cache<T>.find(size);
+  if (table == nullptr) {
+    table = std::make_shared<const FftTable<T>>(make_table<T>(size));
+    cache<T>.add(size, table);
+  }
   return table;
 }
 

@@ -32,7 +32,7 @@ struct FftTable {
   std::vector<FftPass<T>> passes;
 };
 
-// The table of one length. Tables are made once per process and cached; any thread may call this.
+// The table of one length. Tables are cached; any thread may call this.
 template <typename T>
 std::shared_ptr<const FftTable<T>> fft_table(int64_t size);
 

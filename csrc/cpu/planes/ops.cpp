@@ -157,6 +157,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> advance_planes(
             {coordinates, base, planes_per_sample, source, position, factors, l2_limits},
             {i_power, edit, rule, complex_bands, eps, floor, low, high},
             {{phase_cap, phase_limit, speed_share, iterations}, max_step_ratio});
+        for (Tensor& t : p.in.coordinates) mark_as_written(t);
         if (p.args.to_l2.samples > 0) {
           set_image_blocks(p.args.to_l2.morph.analysis);
           set_image_blocks(p.args.to_l2.morph.synthesis);
