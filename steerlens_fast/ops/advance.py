@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import increment_version
 
-from .enums import edit_index, rule_index
-from .registration import call_op, check_no_tangent, check_plane_dtype, check_plane_ops_exist, fake, leaves
+from .enums import EDITS, edit_index, rule_index
+from .fake_checks import check_dtype, check_iterations, check_morph, check_samples, check_shape, require
+from .registration import call_op, check_no_tangent, check_plane_ops_exist, fake, leaves
 
 
 class StepTaken(NamedTuple):
@@ -125,17 +125,32 @@ def advance_planes(
         # Not by register_no_derivative, since torch registers derivatives only of ops that write no argument.
         raise RuntimeError("advance_planes has no derivative: use morph_planes")
     check_no_tangent("advance_planes", args)
-    taken = StepTaken(*call_op("advance_planes", *args, *options, *search))
-    if not torch.compiler.is_compiling():  # torch does this only for ops that are registered from Python
-        increment_version(coordinates)
-    return taken
+    return StepTaken(*call_op("advance_planes", *args, *options, *search))
 
 
 @fake("advance_planes")
-def _(images, gradients, coordinates, planes_per_sample, base, source, *options):
-    check_plane_dtype("images", images)
-    if planes_per_sample < 1:
-        raise RuntimeError(f"planes_per_sample must be at least 1, got {planes_per_sample}")
-    samples = images.shape[0] // planes_per_sample
+def _(images, gradients, coordinates, planes_per_sample, base, source, position, factors, limits, *groups_and_options):
+    analysis, synthesis, i_power, edit, rule = groups_and_options[:5]
+    check_morph(images, gradients, analysis, synthesis, i_power, edit, rule)
+    samples, channels = check_samples(images, planes_per_sample, base)
+    check_iterations(groups_and_options[-1])
+    for name, t in (("source", source), ("position", position)):
+        check_dtype(name, t, images.dtype)
+        check_shape(name, t, (samples * channels, *images.shape[1:]))
+    given = "neither" if factors is None else "both"
+    require((factors is None) != (limits is None), f"either factors or limits must be given, got {given}")
+    for name, t, rows in (("factors", factors, 2), ("limits", limits, 4)):
+        if t is not None:
+            check_dtype(name, t, images.dtype)
+            check_shape(name, t, (rows, samples))
+    if len(coordinates) > 0:
+        per_group = 2 if edit == EDITS["joint"] else 1
+        expected = [f for f in synthesis for _ in range(per_group)]
+        text = f"coordinates must hold {len(expected)} tensors, or none, got {len(coordinates)}"
+        require(len(coordinates) == len(expected), text)
+        for i, (t, filter_) in enumerate(zip(coordinates, expected)):
+            check_dtype(f"coordinates[{i}]", t, images.dtype)
+            check_shape(f"coordinates[{i}]", t, (images.shape[0], *filter_.shape))
+            require(t.is_contiguous(), f"coordinates[{i}] must be contiguous")
     l2 = images.new_empty(samples)
     return source.new_empty(1, *source.shape), images.new_empty(2, samples), l2, torch.empty_like(l2, dtype=torch.bool)

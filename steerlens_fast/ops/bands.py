@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .fake_checks import COMPLEX, check_dtype, check_masks, check_rank, check_shape, require
 from .registration import call, check_constant, dense, fake, opposite_i_powers, register_derivative
 
 
@@ -121,15 +122,44 @@ def merge_bands(
 
 @fake("split_bands")
 def _(spectrum, masks, i_powers, widths, width, paired):
+    check_dtype("spectrum", spectrum, *COMPLEX)
+    check_rank("spectrum", spectrum, 3, "[N, H, W/2+1] or [N, H, W]")
+    H, columns = spectrum.shape[1:]
+    whole = columns == width and width > 2  # up to width 2, half spectra have as many columns
+    shape = list(spectrum.shape)
+    fits = width >= 1 and (whole or columns == width // 2 + 1)
+    require(fits, f"spectrum must have width/2+1 or width columns for width {width}, got {shape}")
+    require(
+        whole or width <= 2 or not paired,
+        f"spectrum must have width = {width} columns for bands in pairs, got {columns}",
+    )
+    check_masks(masks, i_powers, widths, (H, width), whole or paired, spectrum.dtype)
     stored_bands = [(m.shape[0] + 1) // 2 if paired else m.shape[0] for m in masks]
     return [spectrum.new_empty(spectrum.shape[0], K, *m.shape[1:]) for K, m in zip(stored_bands, masks)]
 
 
 @fake("merge_bands")
 def _(bands, masks, i_powers, widths, height, width, whole, paired):
+    require(height >= 1 and width >= 1, f"height and width must be positive, got {height}, {width}")
+    require(
+        0 < len(bands) == len(masks), f"bands must hold one tensor for each of {len(masks)} masks, got {len(bands)}"
+    )
+    require(whole or width <= 2 or not paired, "whole must be true for bands in pairs, got false")
+    full = (whole and width > 2) or paired
+    check_masks(masks, i_powers, widths, (height, width), full, bands[0].dtype)
+    check_dtype("bands[0]", bands[0], *COMPLEX)
+    for i, (band, mask) in enumerate(zip(bands, masks)):
+        check_dtype(f"bands[{i}]", band, bands[0].dtype)
+        check_rank(f"bands[{i}]", band, 4, "[N, K, h, columns]")
+        K = (mask.shape[0] + 1) // 2 if paired else mask.shape[0]
+        check_shape(f"bands[{i}]", band, (band.shape[0], K, *mask.shape[1:]))
     planes = bands[0].shape[0]
     for band in bands[1:]:
         planes = torch.sym_max(planes, band.shape[0])
+    for i, band in enumerate(bands):
+        divides = planes == 0 or (band.shape[0] > 0 and planes % band.shape[0] == 0)
+        text = f"bands[{i}] must have a number of planes that divides the largest, {planes}"
+        require(divides, f"{text}, got {band.shape[0]}")
     return bands[0].new_empty(planes, height, width if whole else width // 2 + 1)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from .. import checks
 from . import reference
 from .enums import FORMS, real_dtype, rule_index
+from .fake_checks import check_dtype, check_frames, check_number, check_shape
 from .pair import unpair
 from .registration import (
     call,
@@ -78,6 +79,8 @@ def extrapolate(
 
 @fake("extrapolate")
 def _(coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule, form):
+    check_frames(coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule)
+    check_number("form", form, FORMS)
     N, K, h, w = coefficients.shape
     K = (K + 1) // 2 if form == FORMS["pairs"] else K
     dtype = real_dtype(coefficients.dtype) if form == FORMS["real"] else coefficients.dtype
@@ -86,6 +89,10 @@ def _(coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors
 
 @fake("extrapolate_backward")
 def _(grad, coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule):
+    check_frames(coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule)
+    check_dtype("grad", grad, real_dtype(coefficients.dtype), coefficients.dtype)
+    check_shape("grad", grad, (phase_factors.shape[0], *coefficients.shape))
+
     def grad_of(step):
         shape = 0 if step is None else coefficients.shape
         return coefficients.new_empty(shape, dtype=real_dtype(coefficients.dtype))

@@ -10,6 +10,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from .fake_checks import check_dtype, check_rank, check_shape
 from .registration import call_op, fake, register_no_derivative
 
 STATE_FIELDS = 28  # as in csrc/math/l2_search.h
@@ -93,12 +94,27 @@ def advance_l2_search(state: Tensor, l2: Tensor) -> Tensor:
 
 @fake("begin_l2_search")
 def _(limits, source_l2, epsilon):
-    return limits.new_empty(len(source_l2), STATE_FIELDS)
+    check_dtype("limits", limits, torch.float64)
+    check_rank("limits", limits, 2, "[5, B]")
+    count = limits.shape[1]
+    check_shape("limits", limits, (5, count))
+    _check_per_sample("source_l2", source_l2, count)
+    return limits.new_empty(count, STATE_FIELDS)
 
 
 @fake("advance_l2_search")
 def _(state, l2):
-    return torch.empty_like(state)
+    check_dtype("state", state, torch.float64)
+    check_rank("state", state, 2, "[B, fields]")
+    count = state.shape[0]
+    check_shape("state", state, (count, STATE_FIELDS))
+    _check_per_sample("l2", l2, count)
+    return state.new_empty(state.shape)
+
+
+def _check_per_sample(name: str, t: Tensor, count: int) -> None:
+    check_dtype(name, t, torch.float64)
+    check_shape(name, t, (count,))
 
 
 for _name in ("begin_l2_search", "advance_l2_search"):

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from .. import native
 from .enums import EDITS, FORMS, RULES, edit_index, rule_index
+from .fake_checks import check_dtype, check_factors, check_morph, check_shape
 from .registration import (
     call,
     call_plane_op,
     check_constant,
-    check_plane_dtype,
     dense,
     fake,
     opposite_i_powers,
@@ -111,8 +111,9 @@ def morph_planes(
 
 
 @fake("morph_planes")
-def _(images, gradients, phase_factors, amplitude_factors, *options):
-    check_plane_dtype("images", images)
+def _(images, gradients, phase_factors, amplitude_factors, analysis, synthesis, i_power, edit, rule, *options):
+    check_morph(images, gradients, analysis, synthesis, i_power, edit, rule)
+    check_factors(phase_factors, amplitude_factors, images)
     return images.new_empty(phase_factors.shape[0], *images.shape)
 
 
@@ -287,22 +288,32 @@ def move_planes(
 
 @fake("step_planes")
 def _(images, gradients, analysis, synthesis, i_power, edit, rule, *options):
-    check_plane_dtype("images", images)
-    N, H, W = images.shape
+    check_morph(images, gradients, analysis, synthesis, i_power, edit, rule)
+    bands = sum(len(filters) for filters in synthesis)
+    count = _stored_numbers(images, synthesis, edit, rule)
+    N = images.shape[0]
+    return images.new_empty(N, count), images.new_empty(N, bands), images.new_empty(N, bands)
+
+
+def _stored_numbers(images: Tensor, synthesis: Sequence[Tensor], edit: int, rule: int) -> int:
+    """Return the number of values that step_planes stores for a plane."""
+    _, H, W = images.shape
     moves_phase, moves_amplitude = edit != EDITS["amplitude"], edit != EDITS["phase"]
     # As in csrc/kernel_args/morph.h: a coefficient has 2 numbers, its phase step 1, and its amplitude step 1 or 2. The
     # residual has 1 number for each pixel. Rows are padded to whole SIMD vectors.
     numbers = 2 + moves_phase + moves_amplitude * (2 if rule == RULES["complex"] else 1)
     width = native.SIMD_WIDTH * torch.float32.itemsize // images.itemsize or 1
     padded = lambda K, h, w: K * h * -(-w // width) * width
-    count = padded(1, H, W) + sum(numbers * padded(*filters.shape) for filters in synthesis)
-    bands = sum(len(filters) for filters in synthesis)
-    return images.new_empty(N, count), images.new_empty(N, bands), images.new_empty(N, bands)
+    return padded(1, H, W) + sum(numbers * padded(*filters.shape) for filters in synthesis)
 
 
 @fake("move_planes")
-def _(images, coefficients, phase_factors, *options):
-    check_plane_dtype("images", images)
+def _(images, coefficients, phase_factors, amplitude_factors, analysis, synthesis, i_power, edit, rule, *options):
+    check_morph(images, None, analysis, synthesis, i_power, edit, rule)
+    check_factors(phase_factors, amplitude_factors, images)
+    check_dtype("coefficients", coefficients, images.dtype)
+    count = _stored_numbers(images, synthesis, edit, rule)
+    check_shape("coefficients", coefficients, (images.shape[0], count))
     return images.new_empty(phase_factors.shape[0], *images.shape)
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from .enums import edit_index, rule_index
+from .fake_checks import check_dtype, check_iterations, check_morph, check_rank, check_samples, check_shape, require
 from .registration import (
     call_op,
     check_no_tangent,
-    check_plane_dtype,
     check_plane_ops_exist,
     fake,
     register_no_derivative,
@@ -131,9 +131,19 @@ def morph_planes_to_l2(
 
 
 @fake("morph_planes_to_l2")
-def _(images, gradients, planes_per_sample, base, max_l2, tolerances, range_ends, shares, *options):
-    check_plane_dtype("images", images)
+def _(images, gradients, planes_per_sample, base, max_l2, tolerances, range_ends, shares, *groups_and_options):
+    check_morph(images, gradients, *groups_and_options[:5])
+    samples, _ = check_samples(images, planes_per_sample, base)
+    check_iterations(groups_and_options[-1])
+    check_rank("max_l2", max_l2, 2, "[M, B]")
+    check_rank("shares", shares, 1, "[F - M]")
     M, B = max_l2.shape
+    require(M > 0, "max_l2 must have at least one row, got none")
+    for name, t in (("max_l2", max_l2), ("tolerances", tolerances), ("range_ends", range_ends), ("shares", shares)):
+        check_dtype(name, t, images.dtype)
+    for name, t, shape in (("max_l2", max_l2, (M, samples)), ("tolerances", tolerances, (M, samples))):
+        check_shape(name, t, shape)
+    check_shape("range_ends", range_ends, (samples,))
     F = M + len(shares)
     flags = (torch.empty_like(max_l2, dtype=torch.bool) for _ in range(2))
     frames = images.new_empty(F, *(images if base is None else base).shape)

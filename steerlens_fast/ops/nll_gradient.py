@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..torch_internals import below_autograd, has_transforms
 from . import reference
+from .fake_checks import REAL, check_dtype, check_rank, check_shape
 from .registration import fake, has_tangent, register_no_derivative
 
 _ops = torch.ops.steerlens_fast
@@ -47,6 +48,10 @@ def _needs_derivative(scores: Tensor) -> bool:
 
 @fake("nll_gradient")
 def _(scores, target):
+    check_dtype("scores", scores, *REAL)
+    check_rank("scores", scores, 2, "[N, classes]")
+    check_dtype("target", target, torch.int64)
+    check_shape("target", target, scores.shape[:1])
     return torch.empty_like(scores, memory_format=torch.contiguous_format)
 
 

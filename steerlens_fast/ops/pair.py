@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .enums import real_dtype
+from .fake_checks import COMPLEX, REAL, check_dtype, require
 from .registration import call, dense, fake, register_derivative
 
 
@@ -61,14 +62,26 @@ def unpair(pairs: Tensor, run: int) -> Tensor:
 
 @fake("pair")
 def _(planes, run):
-    runs = planes.shape[0] // run if run else 0
+    check_dtype("planes", planes, *REAL, *COMPLEX)
+    runs = _runs("planes", planes, run, run)
     dtype = real_dtype(planes.dtype).to_complex()
     return planes.new_empty(runs * ((run + 1) // 2), *planes.shape[1:], dtype=dtype)
 
 
+def _runs(name: str, t: Tensor, run: int, per_run: int) -> int:
+    """Return the number of runs, of ``per_run`` items each."""
+    require(run >= 0, f"run must be at least 0, got {run}")
+    require(t.dim() >= 1, f"{name} must have shape [N, ...], got a scalar")
+    fits = t.shape[0] % per_run == 0 if per_run else t.shape[0] == 0
+    text = f"{name} must have a first dimension that is a multiple of {per_run}"
+    require(fits, f"{text}, got shape {list(t.shape)}")
+    return t.shape[0] // per_run if per_run else 0
+
+
 @fake("unpair")
 def _(pairs, run):
-    runs = pairs.shape[0] // ((run + 1) // 2) if run else 0
+    check_dtype("pairs", pairs, *COMPLEX)
+    runs = _runs("pairs", pairs, run, (run + 1) // 2)
     return pairs.new_empty(runs * run, *pairs.shape[1:], dtype=real_dtype(pairs.dtype))
 
 

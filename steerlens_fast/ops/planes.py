@@ -8,12 +8,21 @@ import torch
 from torch import Tensor
 
 from .enums import FORMS, SPLIT_FORMS, form_indices, real_dtype
+from .fake_checks import (
+    COMPLEX,
+    REAL,
+    check_dtype,
+    check_plane_dtype,
+    check_plane_groups,
+    check_rank,
+    check_shape,
+    require,
+)
 from .pair import pair
 from .registration import (
     call,
     call_plane_op,
     check_constant,
-    check_plane_dtype,
     dense,
     fake,
     opposite_i_powers,
@@ -121,15 +130,35 @@ def merge_planes(
 
 @fake("split_planes")
 def _(planes, filters, i_powers, forms):
-    check_plane_dtype("planes", planes)
+    check_plane_dtype("planes", planes, *REAL)
+    check_rank("planes", planes, 3, "[N, H, W]")
+    check_plane_groups(filters, i_powers, forms, SPLIT_FORMS, planes.dtype, planes.shape[1:])
     dtypes = [planes.dtype.to_complex() if form != SPLIT_FORMS["real"] else planes.dtype for form in forms]
     return [planes.new_empty(planes.shape[0], *f.shape, dtype=dtype) for f, dtype in zip(filters, dtypes)]
 
 
 @fake("merge_planes")
 def _(bands, filters, i_powers, forms, residual, height, width):
-    check_plane_dtype("bands", bands[0])
-    return bands[0].new_empty(bands[0].shape[0], height, width, dtype=real_dtype(bands[0].dtype))
+    counts = f"{len(filters)} filters, got {len(bands)}"
+    require(0 < len(bands) == len(filters), f"bands must hold one tensor for each of {counts}")
+    check_plane_dtype("bands[0]", bands[0], *REAL, *COMPLEX)
+    check_rank("bands[0]", bands[0], 4, "[N, K, h, w]")
+    real = real_dtype(bands[0].dtype)
+    check_plane_groups(filters, i_powers, forms, FORMS, real, (height, width))
+    count = bands[0].shape[0]
+    for i, (band, filter_, form) in enumerate(zip(bands, filters, forms)):
+        K, h, w = filter_.shape
+        K = (K + 1) // 2 if form == FORMS["pairs"] else K
+        check_dtype(f"bands[{i}]", band, *([real] if form == FORMS["real"] else []), real.to_complex())
+        check_shape(f"bands[{i}]", band, (count, K, h, w))
+    if residual is not None:
+        check_dtype("residual", residual, real)
+        check_rank("residual", residual, 3, "[n, H, W]")
+        n = residual.shape[0]
+        check_shape("residual", residual, (n, height, width))
+        text = f"residual must have a number of planes that divides that of bands, {count}, got {n}"
+        require(count == 0 or (n > 0 and count % n == 0), text)
+    return bands[0].new_empty(count, height, width, dtype=real)
 
 
 def _setup_split_planes(ctx, inputs, output):

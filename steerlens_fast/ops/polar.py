@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from .enums import real_dtype
+from .fake_checks import COMPLEX, REAL, check_dtype, check_like
 from .registration import (
     call,
     dense,
@@ -58,21 +60,30 @@ def polar_join(amplitude: Tensor, phase: Tensor) -> Tensor:
 
 @fake("polar_split")
 def _(coefficients):
+    check_dtype("coefficients", coefficients, *COMPLEX)
     return two_real_like(coefficients)
 
 
 @fake("polar_split_backward")
 def _(coefficients, grad_amplitude, grad_phase):
+    check_dtype("coefficients", coefficients, *COMPLEX)
+    for name, grad in (("grad_amplitude", grad_amplitude), ("grad_phase", grad_phase)):
+        check_like(name, grad, coefficients, real_dtype(coefficients.dtype))
     return coefficients.new_empty(coefficients.shape)
 
 
 @fake("polar_join")
 def _(amplitude, phase):
+    check_dtype("amplitude", amplitude, *REAL)
+    check_like("phase", phase, amplitude)
     return amplitude.new_empty(amplitude.shape, dtype=amplitude.dtype.to_complex())
 
 
 @fake("polar_join_backward")
 def _(grad, amplitude, phase):
+    check_dtype("amplitude", amplitude, *REAL)
+    check_like("phase", phase, amplitude)
+    check_like("grad", grad, amplitude, amplitude.dtype.to_complex())
     return two_real_like(grad)
 
 

@@ -21,6 +21,7 @@ from ..torch_internals import (
 )
 from . import reference
 from .enums import real_dtype
+from .fake_checks import BadArgument
 
 _ops = torch.ops.steerlens_fast
 
@@ -136,7 +137,8 @@ def check_no_tangent(name: str, args) -> None:
 def fake(name: str):
     """Return a decorator that registers the shape function of an op, torch's "fake kernel".
 
-    The registered function also checks that all tensors are on one device.
+    The registered function also checks that all tensors are on one device. Errors of :mod:`.fake_checks` get the name
+    of the op, as those of the kernels have.
     """
 
     def register(function):
@@ -144,7 +146,10 @@ def fake(name: str):
             devices = {str(t.device) for t in leaves(args) if isinstance(t, Tensor)}
             if len(devices) > 1:
                 raise RuntimeError(f"steerlens_fast::{name}: tensors must be on one device, got {sorted(devices)}")
-            return function(*args)
+            try:
+                return function(*args)
+            except BadArgument as error:
+                raise RuntimeError(f"steerlens_fast::{name}: {error}") from None
 
         return torch.library.register_fake(f"steerlens_fast::{name}", checked)
 
@@ -154,19 +159,6 @@ def fake(name: str):
 def two_real_like(t: Tensor) -> tuple[Tensor, Tensor]:
     """Return two new real tensors of the shape and precision of ``t``."""
     return tuple(t.new_empty(t.shape, dtype=real_dtype(t.dtype)) for _ in range(2))
-
-
-def is_plane_dtype(t: Tensor) -> bool:
-    """Return whether the ops on whole planes support a tensor's dtype."""
-    real = real_dtype(t.dtype)
-    has_float64 = t.device.type == "meta" or (t.device.type == "cpu" and native.SIMD_WIDTH > 0)
-    return real == torch.float32 or (real == torch.float64 and has_float64)
-
-
-def check_plane_dtype(name: str, t: Tensor) -> None:
-    """Raise if the ops on whole planes do not support a tensor's dtype."""
-    if not is_plane_dtype(t):
-        raise RuntimeError(f"{name} must be float32 or complex64, on CPUs also float64 or complex128, got {t.dtype}")
 
 
 # --- Autograd ---

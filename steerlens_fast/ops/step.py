@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .enums import rule_index
+from .enums import real_dtype, rule_index
+from .fake_checks import check_like, check_step
 from .registration import (
     call,
     dense,
@@ -61,11 +62,15 @@ def step(
 
 @fake("step")
 def _(coefficients, gradient, eps, rule, floor):
+    check_step(coefficients, gradient, rule)
     return two_real_like(coefficients)
 
 
 @fake("step_backward")
 def _(grad_phase_step, grad_amplitude_step, coefficients, gradient, eps, rule, floor):
+    check_step(coefficients, gradient, rule)
+    for name, grad in (("grad_phase_step", grad_phase_step), ("grad_amplitude_step", grad_amplitude_step)):
+        check_like(name, grad, coefficients, real_dtype(coefficients.dtype))
     return coefficients.new_empty(coefficients.shape), gradient.new_empty(gradient.shape)
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from .. import native
 from ..memory import has_plain_memory, is_untraced
 from ..ops.enums import real_dtype
-from ..ops.registration import are_batched, has_tangent, is_plane_dtype
+from ..ops.fake_checks import plane_dtypes
+from ..ops.registration import are_batched, has_tangent
 from ..torch_internals import has_transforms
 from .filters import Geometry
 
@@ -75,7 +76,7 @@ def _plane_ops_supported(geometry: Geometry, tensors: tuple[Tensor, ...]) -> boo
     if not largest_side or not is_untraced():
         return False
     for t in tensors:
-        if not is_plane_dtype(t) or not t.numel() or not has_plain_memory(t):
+        if real_dtype(t.dtype) not in plane_dtypes(t.device) or not t.numel() or not has_plain_memory(t):
             return False
     if len({real_dtype(t.dtype) for t in tensors}) > 1:
         return False

@@ -8,11 +8,13 @@ from functools import partial
 
 import pytest
 import torch
-from cases import OPS, RAW, case, image, normal, shapes_of
+from cases import OPS, RAW, case, image, normal, on_tensors, shapes_of
 from messages import raises_with
+from op_results import as_list
 from pairwise import merged
 
 from steerlens_fast import Coefficients, CSPFamily, PixelFamily, SteerablePyramid, ops
+from steerlens_fast.ops.registration import leaves
 
 NAN, INF = float("nan"), float("inf")
 SHAPE = (16, 20)
@@ -388,6 +390,10 @@ def check_bad_arguments_of_raw_ops(op, device):
             f"bad {name}: {message}"
         )  # other messages are those of torch
         own_messages += bool(is_own)
+        if device.type == "cpu" and not any(t.is_sparse for t in leaves(args) if isinstance(t, torch.Tensor)):
+            with pytest.raises(ALLOWED):
+                getattr(RAW, op)(*on_tensors(lambda t: t.to("meta"), args))
+                raise AssertionError(f"bad {name} raised no error for meta tensors")
     assert own_messages >= 2, "the op's own checks were never met"
 
 
@@ -437,14 +443,19 @@ def check_fuzzed_raw_op(op):
 
     for _ in range(400):
         args = [value(str(a.type)) for a in getattr(RAW, op).default._schema.arguments]
-        try:
-            getattr(RAW, op)(*args)
-        except ALLOWED as error:
-            assert str(error)
+        results = []
+        for values in (args, on_tensors(lambda t: t.to("meta"), args)):
+            try:
+                outputs = as_list(getattr(RAW, op)(*values))
+                results.append([(t.shape, t.dtype, t.stride()) for t in outputs])
+            except ALLOWED as error:
+                assert str(error)
+                results.append(None)
+        assert results[0] == results[1], (args, results)
 
 
 def test_fuzzed_raw_ops_never_crash():
-    """Random shapes, types and numbers give a result or an exception."""
+    """Random shapes, types and numbers give a result or an exception, and for meta tensors the same."""
     for op in OPS:
         check_fuzzed_raw_op(op)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from cases import RAW
+from messages import check_rejected
 from numpy_l2_search import NumpyL2Search
 
 from steerlens_fast import ops
@@ -83,7 +84,8 @@ def test_opcheck():
         args = arguments(count)
         torch.library.opcheck(RAW.begin_l2_search.default, args)
         state = RAW.begin_l2_search(*args)
-        torch.library.opcheck(RAW.advance_l2_search.default, (state, torch.ones(count, dtype=torch.float64)))
+        for layout in (state, state.mT.contiguous().mT):
+            torch.library.opcheck(RAW.advance_l2_search.default, (layout, torch.ones(count, dtype=torch.float64)))
 
 
 def test_search_that_has_ended_does_not_change():
@@ -99,13 +101,13 @@ def test_search_that_has_ended_does_not_change():
 def test_bad_arguments_raise():
     limits, l2, epsilon = arguments()
     state = RAW.begin_l2_search(limits, l2, epsilon)
-    for call, message in [
-        (lambda: RAW.begin_l2_search(limits.float(), l2, epsilon), "begin_l2_search: limits must have dtype float64"),
-        (lambda: RAW.begin_l2_search(limits[:4], l2, epsilon), r"limits must have shape \[5, 3\], got \[4, 3\]"),
-        (lambda: RAW.begin_l2_search(limits, l2[:2], epsilon), r"source_l2 must have shape \[3\], got \[2\]"),
-        (lambda: RAW.advance_l2_search(state[:, 1:], l2), r"advance_l2_search: state must have shape \[3, \d+\]"),
-        (lambda: RAW.advance_l2_search(state, l2.float()), "l2 must have dtype float64"),
-        (lambda: RAW.advance_l2_search(state, l2[:2]), r"l2 must have shape \[3\], got \[2\]"),
+    begin, advance = RAW.begin_l2_search, RAW.advance_l2_search
+    for op, args, message in [
+        (begin, [limits.float(), l2, epsilon], "begin_l2_search: limits must have dtype float64"),
+        (begin, [limits[:4], l2, epsilon], r"limits must have shape \[5, 3\], got \[4, 3\]"),
+        (begin, [limits, l2[:2], epsilon], r"source_l2 must have shape \[3\], got \[2\]"),
+        (advance, [state[:, 1:], l2], r"advance_l2_search: state must have shape \[3, \d+\]"),
+        (advance, [state, l2.float()], "l2 must have dtype float64"),
+        (advance, [state, l2[:2]], r"l2 must have shape \[3\], got \[2\]"),
     ]:
-        with pytest.raises(RuntimeError, match=message):
-            call()
+        check_rejected(op, args, message)
