@@ -66,6 +66,16 @@ def may_be_caused_by_image(error: Exception) -> bool:
     return _raised_in(error) != f"{PACKAGE}.classifier.targets"
 
 
+def release_frames(error: BaseException | None) -> None:
+    """Clear the local variables of the functions in which an error was raised.
+
+    They keep tensors alive, also after the error was handled, since some of these variables refer to the error.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
+
+
 def image_failure(error: Exception) -> BadItem:
     """Return the failure of an image for which the model raised an error.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from .. import native
 from ..checks import check_class_names
 from ..classifier.outputs import number_of_classes
 from ..data.items import Item
@@ -32,7 +32,14 @@ from ..models.errors import is_out_of_memory
 from ..morphs import Morphs
 from .config import JobConfig
 from .loading import Batch, Loader, as_pixels, placeholder_for
-from .model_errors import describe_error, exit_as_error, image_failure, may_be_caused_by_image, model_failure
+from .model_errors import (
+    describe_error,
+    exit_as_error,
+    image_failure,
+    may_be_caused_by_image,
+    model_failure,
+    release_frames,
+)
 from .pipeline import EventCallback, Pipeline, ShardQueue, queue_of
 from .plan import Plan
 from .shard import Clock, Shard
@@ -108,7 +115,7 @@ class Worker:
             shard, batches = None, self.loader.batches(next_shard)
             while (batch := self._next_batch(batches)) is not None:
                 if shard is None:
-                    shard = Shard(batch.shard, self.plan, self.transfers)
+                    shard = self._new_shard(batch.shard)
                     self.batch_divisor = 1  # so that the result does not depend on earlier shards
                     on_event({"event": "begun", "shard": batch.shard})
                 pipeline.add(shard, batch, self._compute_batch(shard, batch))
@@ -124,7 +131,7 @@ class Worker:
         start = time.perf_counter()
         read_some = lambda shard: (shard, self.plan.read_items(self.out, shard)[:images])
         batch = next(self.loader.batches(ShardQueue(queue_of(0), read_some)))
-        for finish in self._compute_batch(Shard(0, self.plan, self.transfers), batch):
+        for finish in self._compute_batch(self._new_shard(0), batch):
             finish()
         return time.perf_counter() - start
 
@@ -135,6 +142,28 @@ class Worker:
 
     def _read_shard(self, number: int) -> tuple[int, list[Item]]:
         return number, self.plan.read_items(self.out, number)
+
+    def _new_shard(self, number: int) -> Shard:
+        """Make a shard, with memory for its frames."""
+        try:
+            return Shard(number, self.plan, self.transfers)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        self._free_memory()
+        try:
+            return Shard(number, self.plan, self.transfers)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            frames = f"the frames of shard {number} ({self.plan.count(number)} images)"
+            raise JobError(f"out of memory for {frames}: use a smaller --shard-size: {error}") from error
+
+    def _free_memory(self) -> None:
+        """Free the memory that is kept for reuse."""
+        native.free_idle_blocks()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _next_batch(self, batches) -> Batch | None:
         self._waiting = Clock()
@@ -165,9 +194,9 @@ class Worker:
                     raise
                 if size == 1:
                     self._raise_out_of_memory(error)
-            self.batch_divisor *= 2  # not in the except block, where the tensors of the failed call are still alive
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+                release_frames(error)
+            self.batch_divisor *= 2
+            self._free_memory()
         shard.batch_parts = max(shard.batch_parts, self.batch_divisor)
         return finishers
 
@@ -189,7 +218,7 @@ class Worker:
             except Exception as error:
                 if not may_be_caused_by_image(error):
                     self._raise_described(error, batch, targets)
-                traceback.clear_frames(error.__traceback__)  # they keep tensors alive
+                release_frames(error)
                 first_error = first_error or error
         alone = [(batch.part(slice(n, n + 1)), targets[n : n + 1]) for n in range(len(batch.items))]
         shard.batch_parts = max(shard.batch_parts, len(alone))
@@ -283,7 +312,7 @@ class Worker:
         except Exception as error:
             if not may_be_caused_by_image(error):
                 raise
-            traceback.clear_frames(error.__traceback__)
+            release_frames(error)
             return error
         return None
 

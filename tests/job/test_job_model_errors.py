@@ -7,6 +7,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -261,6 +263,44 @@ def test_memory_errors_are_not_blamed_on_images(error, data, tmp_path, monkeypat
     assert run_here(tmp_path, data=data) == 1
     assert "out of memory on cpu with one image at a time" in capsys.readouterr().err
     assert [path.name for path in markers(tmp_path)] == ["00000.done.json"]
+
+
+# The frames of all images take 108 MiB. A job before sets up threads and allocators.
+LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+import numpy as np, torch
+import steerlens_fast as sf
+
+class Mean(torch.nn.Module):
+    def forward(self, images):
+        return images.mean((2, 3))
+
+def run(name, frames):
+    options = dict(workers=0, threads=1, decoders=1, gallery=0, progress="none", factors=3.0)
+    return sf.morph_dataset("images.npy", Mean().eval(), name, frames=frames, **options).code
+
+np.save("images.npy", np.random.default_rng(0).integers(0, 255, (16, 96, 96, 3), np.uint8))
+run("before", 2)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (int(sys.argv[1]) << 20), -1))
+sys.exit(run("out", 64))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and RLIMIT_AS")
+def test_batches_are_divided_if_memory_is_short(tmp_path):
+    def run_with(megabytes: str):
+        variables = os.environ | {"MALLOC_ARENA_MAX": "1"}  # an arena reserves 64 MiB for each thread
+        command = [sys.executable, "-c", LITTLE_MEMORY, megabytes]
+        return subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+
+    done = run_with("150")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(markers(tmp_path / "out")[0].read_text())["batch_parts"] > 1
+    shutil.rmtree(tmp_path / "before")
+    shutil.rmtree(tmp_path / "out")
+    assert "out of memory for the frames of shard 0 (16 images): use a smaller --shard-size" in run_with("20").stderr
 
 
 def test_batch_size_is_reset_in_each_shard(data, tmp_path, monkeypatch):
