@@ -1,7 +1,7 @@
 """All private functions of torch that this package uses, each with a fallback.
 
-Private names may disappear in any release of torch. A fallback is correct, but may be slower. No other file of the
-package uses private names of torch.
+Private names may disappear in any release of torch. A fallback is correct, but may be slower, so importing this module
+warns of missing names. No other file of the package uses private names of torch.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
@@ -21,15 +22,21 @@ from torch.autograd import forward_ad
 
 
 def _private(module: str, name: str):
-    """Return a private object of torch, or None if there is none."""
+    """Return a private object of torch. If there is none, warn and return None."""
     try:
-        return getattr(importlib.import_module(module), name, None)
-    except ImportError:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        warnings.warn(
+            f"torch {torch.__version__} has no {module}.{name}: steerlens_fast uses a fallback, which may be slower. "
+            "Use a release of torch that the README lists as tested, or a newer steerlens_fast",
+            stacklevel=2,
+        )
         return None
 
 
 _count_modes = _private("torch._C", "_len_torch_dispatch_stack")
 _transforms_active = _private("torch._C", "_are_functorch_transforms_active")
+_transform_depth = _private("torch._C._functorch", "get_dynamic_layer_stack_depth")
 _key_included = _private("torch._C", "_dispatch_tls_is_dispatch_key_included")
 _parse_key = _private("torch._C", "_parse_dispatch_key")
 _vmap_key = _parse_key("VmapMode") if _key_included and _parse_key else None
@@ -49,11 +56,14 @@ def has_dispatch_modes() -> bool:
 
 
 def has_transforms() -> bool:
-    """Return whether a transform of torch.func (grad, vmap ...) is active. Fallback: True.
+    """Return whether a transform of torch.func (grad, vmap ...) is active.
 
-    ``torch.compile`` can trace this function.
+    ``torch.compile`` can trace this function. Two functions of torch give the answer. Without both, it is True: the ops
+    are then computed in plain torch, which is correct, but more than ten times slower.
     """
-    return True if _transforms_active is None else _transforms_active()
+    if _transforms_active is not None:
+        return _transforms_active()
+    return _transform_depth is None or _transform_depth() > 0
 
 
 def is_exporting() -> bool:

@@ -45,7 +45,19 @@ def test_transforms_are_detected(missing):
     torch.func.vmap(lambda t: recorded.append(internals.has_transforms()) or t)(torch.zeros(2))
     assert recorded == [True] and not internals.has_transforms()
     missing("_transforms_active")
-    assert internals.has_transforms()
+    torch.func.vmap(lambda t: recorded.append(internals.has_transforms()) or t)(torch.zeros(2))
+    assert recorded == [True, True] and not internals.has_transforms()
+    run = torch.compile(lambda t: t + internals.has_transforms(), backend="eager", fullgraph=True)
+    assert run(torch.zeros(2)).tolist() == [0, 0]
+    missing("_transform_depth")
+    assert internals.has_transforms()  # the safe answer
+
+
+def test_missing_private_function_warns():
+    with pytest.warns(UserWarning, match=r"has no torch\._C\.no_such_name: steerlens_fast uses a fallback"):
+        assert internals._private("torch._C", "no_such_name") is None
+    with pytest.warns(UserWarning, match=r"has no torch\.no_such_module\.name"):
+        assert internals._private("torch.no_such_module", "name") is None
 
 
 def test_batched_gradients_are_detected(missing):
