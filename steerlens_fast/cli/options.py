@@ -10,6 +10,7 @@ import dataclasses
 import sys
 from collections.abc import Callable, Mapping
 
+from ..checks import did_you_mean
 from ..io.argument_types import folder, integer_from
 from ..io.base_config import declared_fields
 from ..io.console import write_stdout
@@ -31,11 +32,27 @@ class CommandParser(argparse.ArgumentParser):
         self._add_options = add_options
 
     def parse_known_args(self, args=None, namespace=None):
-        """Add the options, then parse as :class:`argparse.ArgumentParser` does."""
+        """Add the options, then parse as :class:`argparse.ArgumentParser` does.
+
+        Unknown arguments are errors of this parser, so that a subcommand prints its own usage.
+        """
         if self._add_options is not None:
             add_options, self._add_options = self._add_options, None
             add_options(self)
-        return super().parse_known_args(args, namespace)
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._suggestion(unknown)}")
+        return namespace, unknown
+
+    def _suggestion(self, unknown: list[str]) -> str:
+        """Return the end of a message about unknown arguments: a similar option, or --data for a name."""
+        options = [option for action in self._actions for option in action.option_strings]
+        word = next((word for word in unknown if word.startswith("-")), unknown[0])
+        if not word.startswith("-"):
+            return f"; did you mean --data {word}?" if "--data" in options else ""
+        word = word.partition("=")[0]
+        containing = [option for option in options if word.startswith("--") and word[2:] in option]
+        return f"; did you mean {containing[0]!r}?" if len(containing) == 1 else did_you_mean(word, options)
 
     def _print_message(self, message, file=None):
         """Print help and version like other text on stdout.

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from steerlens_fast.cli import main
 from steerlens_fast.cli.evaluate import _add_options as add_evaluate_options
 from steerlens_fast.cli.morph import _add_options as add_morph_options
 from steerlens_fast.cli.options import given_fields
@@ -93,3 +94,18 @@ def test_numbers_that_are_not_finite_are_named_with_their_option(capsys):
         assert f"argument {argv[0]}: expected" in capsys.readouterr().err
     with pytest.raises(JobError, match=r"^factors must be finite, got \[0, nan\]"):
         JobConfig.from_dict({"data": "a", "model": "b", "factors": [0, float("nan")]})
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["photos"], "unrecognized arguments: photos; did you mean --data photos?"),
+        (["--l2", "3"], "unrecognized arguments: --l2 3; did you mean '--max-l2'?"),
+        (["--qqq"], "unrecognized arguments: --qqq"),
+    ],
+)
+def test_unknown_arguments_show_the_usage_of_the_subcommand(arguments, message, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["morph", "--out", "o", *arguments])
+    text = capsys.readouterr().err
+    assert error.value.code == 2 and text.startswith("usage: steerlens-fast morph") and text.endswith(f"{message}\n")

@@ -1252,3 +1252,10 @@ def test_items_can_be_read_without_listing(tmp_path):
 )
 def test_channels_of_a_data_set_are_those_of_its_first_array(image, channels):
     assert open_source([(image, 0)]).channels() == channels
+
+
+def test_image_file_is_one_item(tmp_path):
+    (tmp_path / "a.PNG").write_bytes(b"pixels")
+    source = open_source(tmp_path / "a.PNG")
+    (item,) = source.listing()
+    assert (item.key, item.label, source.read(item)) == ("a.PNG", None, b"pixels")

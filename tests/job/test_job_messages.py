@@ -109,7 +109,7 @@ def test_trace_for_one_batch_size_is_reported(size, data, tmp_path, capsys):
         )
         assert "--channels" not in message and "RuntimeError: " in message
     code = run_here(tmp_path / "size", **{**options, "size": 20}, batch_size=4)
-    check_exit(capsys, code, "set --channels and --size to the model's", status=1)
+    check_exit(capsys, code, "set --channels and --size (in Python channels= and size=) to the model's", status=1)
 
 
 @pytest.mark.parametrize("count, message", [(1, "the only image cannot"), (3, "none of the first 3 images can")])

@@ -1,4 +1,4 @@
-"""Folders of image files, with one sub-folder per class or without classes."""
+"""Folders of image files, with one sub-folder per class or without classes; single image files."""
 
 from __future__ import annotations
 
@@ -67,6 +67,17 @@ class FolderSource(Source):
                 f"data must have an image ({', '.join(SUFFIXES)}) in each class folder, got none in {names} of "
                 f"{printable(self.root)}: remove folders that are not classes, since they shift the class numbers"
             )
+
+
+class FileSource(Source):
+    """One image file, without a label."""
+
+    def __init__(self, path: str):
+        self.path = os.path.abspath(path)
+        super().__init__({"kind": "file", "path": self.path})
+
+    def listing(self) -> Iterator[Item]:
+        yield Item(0, os.path.basename(self.path), self.path)
 
 
 def is_tar_folder(path: str) -> bool:

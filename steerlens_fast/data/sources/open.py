@@ -11,14 +11,14 @@ import re
 from ...errors import usage_error
 from ...io.paths import expand_home
 from ..class_matching import NUMBERED
-from .base import SUFFIXES, Source, printable
+from .base import SUFFIXES, Source, is_image_name, printable
 
 __all__ = ["SUFFIXES", "Source", "open_source"]
 
 CALLABLE_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_][\w.]*")
 KINDS = (
     "a folder of images or .tar files, a .csv or .jsonl table, .tar files (also train-{000..003}.tar, *.tar), "
-    "a .npy or .safetensors array, idx:FOLDER[#part], hf:NAME[#split], or pkg.mod:callable"
+    "an image file, a .npy or .safetensors array, idx:FOLDER[#part], hf:NAME[#split], or pkg.mod:callable"
 )
 
 
@@ -38,6 +38,7 @@ def open_source(data, *, labels: str | os.PathLike | None = None, any_values: bo
         One of
 
         * a folder of images, with or without a sub-folder for each class, or a folder of .tar files;
+        * an image file;
         * a .csv or .jsonl with the columns ``path``, ``label`` (the true class), ``target`` (the class to morph toward)
           and ``key``;
         * webdataset .tar files, by name or pattern;
@@ -119,6 +120,10 @@ def _open_path(spec: str, labels: str | None, any_values: bool) -> Source:
         from .arrays import safetensors_source
 
         return safetensors_source(spec, labels, any_values)
+    if is_image_name(os.path.basename(spec)):
+        from .folder import FileSource
+
+        return FileSource(spec)
     raise usage_error(f"data must be {KINDS}, got {printable(spec)}")
 
 
