@@ -65,6 +65,18 @@ def resize_and_crop(
     return pixels.clip(0, 1) if is_float else pixels.copy()  # interpolation may overshoot
 
 
+def size_change(source: tuple[int, int], size: tuple[int, int], crop_pct: float = 1.0) -> tuple[bool, float]:
+    """Return whether :func:`resize_and_crop` enlarges an image, and the share of its area that the crop keeps.
+
+    Examples
+    --------
+    >>> size_change((60, 900), (30, 30)), size_change((1, 1), (30, 30))
+    ((False, 0.06666666666666667), (True, 1.0))
+    """
+    full_height, full_width = _size_before_crop(source, size, crop_pct)
+    return full_height > source[0] or full_width > source[1], size[0] * size[1] / (full_height * full_width)
+
+
 def _resize(image: Image | FloatColours, size: tuple[int, int], crop_pct: float, resample: int) -> Image | FloatColours:
     height, width = size
     full_height, full_width = _size_before_crop((image.height, image.width), size, crop_pct)

@@ -14,6 +14,7 @@ from ..checks import is_int
 from ..data.class_names import class_name
 from ..data.decoding import is_narrow_range
 from ..data.items import compact_json, read_listing
+from ..data.resize import size_change
 from ..data.targets import LABEL
 from ..data.value_range import narrow_warning
 from ..errors import OK, JobError
@@ -27,6 +28,7 @@ from .success import Tally, success_parts
 NOT_DONE = "not done"
 # A warning is given if there are at least MIN_LABELS labels, and the model predicts less than MIN_AGREEMENT of them.
 MIN_LABELS, MIN_AGREEMENT = 20, 0.25
+MIN_KEPT = 0.25  # of an image's area; images of which the crop keeps less are counted
 MANIFEST_FIELDS = ("key", "index", "shard", "row", "status")
 
 
@@ -126,6 +128,8 @@ def write_summary(out: Path, plan: Plan, last_run: dict) -> dict:
     - ``attained``: the number of morphs that reach every requested distance; None if no distance was requested
     - ``labelled``: the number of items with a label
     - ``as_labelled``: how many of these labels the model predicts for the source
+    - ``enlarged``: the number of images that are smaller than the model's
+    - ``mostly_cropped``: the number of images of which the crop keeps less than a quarter
     - ``target_is_label``: whether labels are the targets
     - ``success``: see :meth:`~steerlens_fast.job.success.Tally.as_dict`
     - ``seconds``: the time that each activity took, in all workers together
@@ -134,12 +138,16 @@ def write_summary(out: Path, plan: Plan, last_run: dict) -> dict:
     config = read_config(out)
     multilabel = config.get("task") == "multilabel"  # labels are not compared: an image may have several
     done, reasons, attained, labelled, tally = completed_shards(out, plan), Counter(), Counter(), Counter(), Tally()
-    deep = narrow = 0
+    deep = narrow = enlarged = cropped = 0
+    crop_pct = plan.model["crop_pct"]
     with atomic_write(out / "manifest.jsonl") as manifest, atomic_write(out / "failed.jsonl") as failed:
         for record in records(out, done.shards):
             reasons[record["status"]] += 1
             deep += record.get("value_range") is not None
             narrow += plan.range is None and is_narrow_range(record.get("value_range"))
+            if record.get("size"):
+                is_enlarged, kept = size_change(record["size"], plan.size, crop_pct)
+                enlarged, cropped = enlarged + is_enlarged, cropped + (kept < MIN_KEPT)
             tally.add(record)
             manifest.write(_json_line({name: record[name] for name in MANIFEST_FIELDS}))
             if record["status"] == OK:
@@ -160,6 +168,8 @@ def write_summary(out: Path, plan: Plan, last_run: dict) -> dict:
         "success": tally.as_dict(lambda number: class_name(number, plan.shown_classes)),
         "without_target": plan.without_target,
         "unused_entries": {reason: entries["count"] for reason, entries in plan.unused_entries.items()},
+        "enlarged": enlarged,
+        "mostly_cropped": cropped,
         "deep_images": deep,
         "narrow_range": narrow,
         "shards": plan.shards,
@@ -212,6 +222,10 @@ def format_summary(summary: dict) -> str:
         parts += success_parts(summary["success"], by_label=summary.get("target_is_label", False))
     if summary["without_target"]:
         parts.append(f"{summary['without_target']} skipped: no target")
+    if summary.get("enlarged"):
+        parts.append(f"{summary['enlarged']} enlarged")
+    if summary.get("mostly_cropped"):
+        parts.append(f"{summary['mostly_cropped']} cropped to less than a quarter")
     if summary.get("narrow_range"):
         parts.append(narrow_warning(summary["narrow_range"], summary["deep_images"]))
     if summary.get("unused_entries"):

@@ -352,6 +352,11 @@ def test_small_probabilities_are_not_shown_as_zero(shown):
     assert shown.run("return [8e-5, 6e-4, 0, 1, null].map(chance)") == ["< 0.001", "0.001", "0.000", "1.000", "–"]
 
 
+def test_large_numbers_have_an_exponent_and_counts_all_digits(shown):
+    assert shown.run("return [8.94e16, 123.45, 0, null].map(number)") == ["8.94e+16", "123", "0", "–"]
+    assert shown.run("return [12345, null].map(counted)") == ["12,345", "–"]
+
+
 def test_slider_moves_frame_curve_and_numbers(shown):
     """The slider of one example is moved by the keyboard, and changes only this example."""
     before, other = marker_of(shown), marker_of(shown, 3)

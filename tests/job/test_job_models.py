@@ -133,6 +133,16 @@ def test_class_folders_that_are_no_classes_of_the_model_have_no_label(tmp_path, 
     assert [r["target"] for r in records(tmp_path / "numbered")] == [0, 1]
 
 
+def test_enlarged_and_mostly_cropped_images_are_counted(tmp_path, capsys):
+    for n, size in enumerate([(12, 12), (6, 6), (12, 100), (1, 1)]):  # the model's size is 12 x 12
+        (tmp_path / "data").mkdir(exist_ok=True)
+        Image.new("RGB", size[::-1], (9, 99, 199)).save(tmp_path / "data" / f"{n}.png")
+    run(tmp_path / "out", tmp_path / "data", "named")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["enlarged"], summary["mostly_cropped"]) == (2, 1)
+    assert "; 2 enlarged; 1 cropped to less than a quarter" in capsys.readouterr().err
+
+
 def test_labels_that_are_read_with_images_are_classes_of_the_model(tmp_path):
     images = torch.randint(0, 256, (3, 12, 12, 3), dtype=torch.uint8)
     data = StackDataset(images, [1, 0, 2])
