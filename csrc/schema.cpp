@@ -1,7 +1,7 @@
 // The schemas of all ops, from the analysis of an image to the synthesis of frames. Kernels are registered in cpu/ and
 // cuda/. README.md has a glossary.
 //
-// Sizes: N planes (images times channels) of H x W, K orientations, bands of h x w samples, F frames, B samples
+// Sizes: N planes (images times channels) of H x W, K orientations, bands of h x w coefficients, F frames, B samples
 // (images).
 //
 // Lists have an item for each *group* of bands, which are the bands of one scale, or a residual. masks[i] is [K, h, w]

@@ -23,7 +23,7 @@ constexpr PlaneLimits cpu_limits(int64_t simd_width) {
 // On CUDA, registers limit the sides, and the size of kernel parameters limits the groups (cuda/planes).
 constexpr PlaneLimits kCudaLimits = {256, 20, 0};
 
-// Whether planes and bands may have a side of n samples.
+// Whether planes and bands may have a side of length n.
 inline bool side_supported(const PlaneLimits& limits, int64_t n) {
   if (n < 1 || n > limits.max_side) return false;
   for (int64_t prime = 2; prime <= kMaxPrime; ++prime)

@@ -14,9 +14,9 @@ inline Rule check_rule(const char* op, int64_t rule) {
 // The inputs of step, which its backward reads, too.
 struct StepInputs {
   Tensor coefficients, gradient;
-  double eps;
+  double eps;  // the factor of the gradient
   Rule rule;
-  double floor;
+  double floor;  // times the largest amplitude of a band: smaller coefficients do not move
 
   bool float64() const { return is_double(coefficients.scalar_type()); }
   int64_t count() const { return coefficients.numel(); }

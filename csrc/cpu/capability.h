@@ -9,7 +9,7 @@ namespace steerlens {
 // "default") limits the level. It is read once, when the library is loaded.
 enum class CpuCapability { kDefault, kAvx2, kAvx512 };
 
-// The requested level or, if it is lower, the highest level that this CPU and the build support.
+// The lower of the requested level and the highest level that this CPU and the build support.
 CpuCapability cpu_capability();
 const char* cpu_capability_name();
 

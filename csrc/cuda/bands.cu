@@ -43,13 +43,13 @@ template <typename T>
 __device__ __forceinline__ int64_t place_of(const BandArgs<T>& args, const BandGroup<T>& g,
                                             int64_t Y, int64_t X, bool conjugate) {
   const bool half = !args.whole && !args.paired;
-  const int64_t split = direct_columns(g.w);
+  const int64_t non_negative = direct_columns(g.w);
   int64_t x = X, y = Y;
   if (conjugate) {
-    x = half && X > 0 && X <= g.columns - split ? g.w - X : -1;
+    x = half && X > 0 && X <= g.columns - non_negative ? g.w - X : -1;
     y = opposite_row(Y, args.H);
   } else {
-    x = half ? (X < split ? X : -1) : band_column(X, g.w, args.W);
+    x = half ? (X < non_negative ? X : -1) : band_column(X, g.w, args.W);
   }
   if (x >= 0) y = band_row(y, g.h, args.H);
   return x < 0 || y < 0 ? -1 : y * g.columns + x;

@@ -23,7 +23,7 @@ struct PairOpBase {
 
 template <typename T>
 struct PairOp : PairOpBase<T> {
-  // The plane that lies `shift` samples after `at`.
+  // The plane that lies `shift` numbers after `at`.
   template <typename At>
   __device__ Pack<T, At::kCount> read_plane(int64_t shift, At at) const {
     if (!this->args.complex_planes)

@@ -1,5 +1,5 @@
 // Maps indices between the spectrum of an image and the spectrum of a band, which has the lowest h x w frequencies of
-// the image. The frequencies of n samples are the integers k with -n/2 < k <= n/2, in FFT order.
+// the image. The frequencies of n points are the integers k with -n/2 < k <= n/2, in FFT order.
 //
 // The spectrum of an image has W columns (whole) or, for a real image, only the W/2+1 columns of frequencies that are
 // not negative (half). The spectrum of a band has one of two layouts:

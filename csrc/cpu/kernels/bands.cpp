@@ -17,21 +17,23 @@ struct RowBuffer {
   SL_FN ~RowBuffer() { delete[] data; }
 };
 
-// Row y of the spectrum at the band's frequencies, times i^i_power, without the masks.
+// Row y of the spectrum at the band's frequencies, times i^i_power, without the masks. A half spectrum has only columns
+// of non-negative frequencies. The others are the conjugates of the row with the opposite frequency.
 template <typename T>
 SL_FN void read_row(const BandArgs<T>& args, const BandGroup<T>& g, int64_t n, int64_t y,
                     Cplx<T>* row) {
   const int64_t Y = image_row(y, g.h, args.H);
   const Cplx<T>* plane = args.spectrum + n * args.H * args.columns;
-  const Cplx<T>* direct = plane + Y * args.columns;
-  const Cplx<T>* reflected = plane + opposite_row(Y, args.H) * args.columns;
-  const int64_t split = direct_columns(g.w);
+  const Cplx<T>* own = plane + Y * args.columns;
+  const Cplx<T>* opposite = plane + opposite_row(Y, args.H) * args.columns;
+  const int64_t non_negative = direct_columns(g.w);
   const Cplx<T> factor = power_of_i<T>(g.i_power);
-  for (int64_t x = 0; x < split; ++x) row[x] = factor * direct[x];
+  for (int64_t x = 0; x < non_negative; ++x) row[x] = factor * own[x];
   if (args.whole)
-    for (int64_t x = split; x < g.w; ++x) row[x] = factor * direct[image_column(x, g.w, args.W)];
+    for (int64_t x = non_negative; x < g.w; ++x)
+      row[x] = factor * own[image_column(x, g.w, args.W)];
   else
-    for (int64_t x = split; x < g.columns; ++x) row[x] = factor * conj(reflected[g.w - x]);
+    for (int64_t x = non_negative; x < g.columns; ++x) row[x] = factor * conj(opposite[g.w - x]);
 }
 
 constexpr int64_t kColumns = 512;
@@ -164,7 +166,8 @@ SL_FN void add_pair_columns(const BandGroup<T>& g, int64_t n, int64_t y, int64_t
   if (g.i_power == 3) add_pair_columns_times_i<3>(g, mask, band, size, first, out);
 }
 
-// Computes a row of a whole spectrum: each group adds its columns at both ends of the row.
+// Computes a row of a whole spectrum: each group adds its columns at both ends of the row, those of non-negative
+// frequencies on the left.
 template <typename T>
 SL_FN void merge_whole_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T>* __restrict out) {
   bool first = true;
@@ -172,16 +175,16 @@ SL_FN void merge_whole_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T
     const BandGroup<T>& g = args.groups[i];
     const int64_t y = g.K > 0 ? band_row(Y, g.h, args.H) : -1;
     if (y < 0) continue;
-    const int64_t split = g.w == args.W ? g.w : direct_columns(g.w);
-    if (first && split < args.W) clear_row(out, args.W);
-    first = first && split == args.W;
-    Cplx<T>* negative = out + args.W - g.w + split;
+    const int64_t left = g.w == args.W ? g.w : direct_columns(g.w);
+    if (first && left < args.W) clear_row(out, args.W);
+    first = first && left == args.W;
+    Cplx<T>* right = out + args.W - g.w + left;
     if (args.paired) {
-      add_pair_columns(g, n, y, 0, split, first, out);
-      add_pair_columns(g, n, y, split, g.w - split, false, negative);
+      add_pair_columns(g, n, y, 0, left, first, out);
+      add_pair_columns(g, n, y, left, g.w - left, false, right);
     } else {
-      add_columns(g, n, y, 0, split, first, out);
-      add_columns(g, n, y, split, g.w - split, false, negative);
+      add_columns(g, n, y, 0, left, first, out);
+      add_columns(g, n, y, left, g.w - left, false, right);
     }
     first = false;
   }
@@ -197,22 +200,22 @@ SL_FN void merge_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T>* __r
   for (int i = 0; i < args.count; ++i) {
     const BandGroup<T>& g = args.groups[i];
     if (g.K == 0) continue;
-    const int64_t split = direct_columns(g.w);
-    if (first && split < args.columns) {
+    const int64_t non_negative = direct_columns(g.w);
+    if (first && non_negative < args.columns) {
       clear_row(out, args.columns);
       first = false;
     }
-    const int64_t direct = band_row(Y, g.h, args.H);
-    if (direct >= 0) {
-      add_columns(g, n, direct, 0, split, first, out);
+    const int64_t own = band_row(Y, g.h, args.H);
+    if (own >= 0) {
+      add_columns(g, n, own, 0, non_negative, first, out);
       first = false;
     }
-    const int64_t reflected = band_row(opposite_row(Y, args.H), g.h, args.H);
-    if (g.columns <= split || reflected < 0) continue;
+    const int64_t opposite = band_row(opposite_row(Y, args.H), g.h, args.H);
+    if (g.columns <= non_negative || opposite < 0) continue;
     if (first) clear_row(out, args.columns);
     first = false;
-    const int64_t count = g.columns - split;
-    add_columns(g, n, reflected, split, count, true, sum);
+    const int64_t count = g.columns - non_negative;
+    add_columns(g, n, opposite, non_negative, count, true, sum);
     for (int64_t x = 0; x < count; ++x) out[count - x] = out[count - x] + conj(sum[x]);
   }
   if (first) clear_row(out, args.columns);

@@ -13,7 +13,7 @@ struct Block {
   T base_re[kBlock], base_im[kBlock];
   T amplitude[kBlock], phase_step[kBlock], amplitude_step[kBlock];
 
-  // Loads only the members that an Extrapolation E reads.
+  // Only the members that an Extrapolation E reads are stored and loaded.
   template <typename E>
   SL_FN void store(int64_t i, const Coefficient<T>& p) {
     base_re[i] = p.base.re;

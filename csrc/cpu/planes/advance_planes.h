@@ -2,8 +2,9 @@
 // and computes the step. The factor of the step is given, or the op searches for the factor at which the frame has a
 // distance.
 //
-// If the op has coordinates (math/anchor.h), it moves the coefficients in these, and updates them. Otherwise
-// coefficients move as in morph_planes_to_l2.h, which also explains how threads share a sample.
+// In persistent morphs, the op has coordinates: how much the phase and the log amplitude of each coefficient have changed
+// since the source. It moves the coefficients in these (math/anchor.h), and updates them. Otherwise coefficients move as
+// in morph_planes_to_l2.h, which also explains how threads share a sample.
 #pragma once
 
 #include "anchored_motion.h"
@@ -37,7 +38,8 @@ struct AdvanceSample {
   FrameValues<T> values;
   double* distances;  // [B, distances_per_sample]
 
-  // Room for the distances of two searches, one for each factor that is tried, and those of the results.
+  // Room for the distances of two searches, one for each factor that is tried, and two more: the length of the step and
+  // the distance of the result.
   static int64_t distances_per_sample(const AdvanceArgs<T>& args) {
     return 2 * args.to_l2.iterations + 2;
   }

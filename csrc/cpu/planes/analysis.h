@@ -1,7 +1,9 @@
 // The analysis of one plane: its spectrum, and from that its bands. The op decides how bands are stored, by the writer
-// that it passes. Each call of the writer's functions gets one row of a column block: write_complex(k, block, y,
-// ComplexVec)     row y of complex band k write_real(k, block, y, FloatVec)          row y of real band k
-// write_two_blocks(k, block, y, ComplexVec)  row y of real band k in this block (re) and in the next one (im)
+// that it passes. Each call of the writer's functions gets row y of a column block:
+//
+// - write_complex(k, block, y, ComplexVec): of complex band k
+// - write_real(k, block, y, Vec): of real band k
+// - write_two_blocks(k, block, y, ComplexVec): of real band k, in this block (re) and in the next one (im)
 #pragma once
 
 #include "../../math/bands.h"

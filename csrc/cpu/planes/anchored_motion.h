@@ -44,7 +44,7 @@ struct Layout<AnchoredMove<E>> {
   }
 };
 
-// The coordinates of some columns of a band, `count` rows of `width` numbers, `stride` apart.
+// The coordinates of some columns of a band: rows of `width` numbers, `stride` apart.
 template <typename T>
 struct CoordinateBlock {
   T *phase, *log_amplitude;  // null if they do not move

@@ -124,12 +124,12 @@ struct ItemNeeds {
   }
 };
 
-// The work on one plane, in samples of its transforms.
+// The work on one plane: the number of points of its transforms.
 template <typename T>
-inline int64_t samples_per_plane(const PlaneArgs<T>& args) {
-  int64_t samples = args.H * args.W;
-  for (const PlaneGroup<T>& group : args.groups) samples += group.transforms() * group.h * group.w;
-  return samples;
+inline int64_t points_per_plane(const PlaneArgs<T>& args) {
+  int64_t points = args.H * args.W;
+  for (const PlaneGroup<T>& group : args.groups) points += group.transforms() * group.h * group.w;
+  return points;
 }
 
 // If a workspace has more vectors than this (32 MiB), threads share one.
@@ -171,14 +171,14 @@ void for_each_thread(int64_t threads, int64_t rows, int64_t elements, const Body
 // Calls work(n, workspace, executor) for each item n. Each thread takes whole items as long as there are enough for
 // all; the threads share the remaining ones.
 //
-// A shared item is in the first workspace, which is also the own workspace of one thread. Therefore a large task may
-// use only `spectrum` and `intermediate` of the thread's own workspace, not `extra`.
+// The coefficients of a shared item are in `extra` of the first workspace. This is also the workspace in which one of
+// the threads runs its large tasks. So large tasks may overwrite `spectrum` and `intermediate`, but not `extra`.
 template <typename T, typename Work>
 void share_items(const PlaneArgs<T>& args, const FftTables<T>& ffts, const Work& work,
                  const ItemNeeds& needs) {
   const int64_t threads = num_threads();
   const bool workspace_per_thread = !large_workspace(args, needs.extra);
-  const bool large_tasks_in_own =
+  const bool large_tasks_per_thread =
       workspace_per_thread && needs.large_tasks > 0 && divides_evenly(needs.large_tasks, threads);
   const int64_t count = needs.count(args),
                 whole = workspace_per_thread ? count - count % threads : 0;
@@ -186,8 +186,9 @@ void share_items(const PlaneArgs<T>& args, const FftTables<T>& ffts, const Work&
   TaskCounts counts;
   for_each_thread(threads, threads, kElementsPerTask, [&](int64_t thread, int64_t, int64_t) {
     const Workspace<T> workspace = memory.of(workspace_per_thread ? thread : 0);
-    const SharedExecutor<T> executor(counts, threads, thread_scratch<T>(ffts.max_size()),
-                                     large_tasks_in_own ? std::optional(workspace) : std::nullopt);
+    const SharedExecutor<T> executor(
+        counts, threads, thread_scratch<T>(ffts.max_size()),
+        large_tasks_per_thread ? std::optional(workspace) : std::nullopt);
     executor.run(whole, [&](int64_t n, FftScratch<T>& scratch) {
       work(n, workspace, SerialExecutor<T>{scratch});
     });
@@ -202,7 +203,7 @@ void for_each_item(const PlaneArgs<T>& args, const FftTables<T>& ffts, const Wor
   if (threads_share_items(args, needs)) return share_items(args, ffts, work, needs);
   const int64_t count = needs.count(args), threads = std::min<int64_t>(num_threads(), count);
   const WorkspaceMemory<T> memory(args, needs.extra, threads);
-  for_each_thread(threads, count, needs.planes * samples_per_plane(args),
+  for_each_thread(threads, count, needs.planes * points_per_plane(args),
                   [&](int64_t thread, int64_t begin, int64_t end) {
                     const SerialExecutor<T> executor{thread_scratch<T>(ffts.max_size())};
                     for (int64_t n = begin; n < end; ++n) work(n, memory.of(thread), executor);

@@ -8,11 +8,11 @@
 namespace steerlens {
 namespace {
 
-// A table of floats has at most 256 KiB; for 224 samples it has 4 KiB. A full cache is emptied; tables in use stay
+// A table of floats has at most 256 KiB; for 224 points it has 4 KiB. A full cache is emptied; tables in use stay
 // alive, since their users share ownership.
 constexpr size_t kMaxCachedTables = 256;
 
-// Radices 8 and 4 first, which take the fewest operations per sample; then the odd prime factors.
+// Radices 8 and 4 first, which take the fewest operations per point; then the odd prime factors.
 std::vector<int> radices_of(int64_t n) {
   std::vector<int> out;
   int twos = 0;

@@ -83,9 +83,10 @@ class FilterMemory {
  public:
   explicit FilterMemory(GroupLists<T> lists) : memory_(bytes(lists)) {
     const auto blocks = place(lists);
-    const int64_t count = blocks.size(),
-                  copied_per_computed = 16;  // copying is that much cheaper than computing
-    parallel_rows(count, elements(lists) / (copied_per_computed * std::max<int64_t>(count, 1)),
+    const int64_t count = blocks.size();
+    // kElementsPerTask assumes arithmetic, which takes 16 times as long as laying out an element.
+    constexpr int64_t kCostRatio = 16;
+    parallel_rows(count, elements(lists) / (kCostRatio * std::max<int64_t>(count, 1)),
                   [&](int64_t begin, int64_t end) {
                     for (int64_t i = begin; i < end; ++i) blocks[i].lay_out();
                   });

@@ -18,7 +18,7 @@ struct ComplexRows {
 template <typename T>
 struct RealRows {
   const T* from;
-  int64_t stride, w, count;  // stride 2: the real parts of complex samples
+  int64_t stride, w, count;  // stride 2: the real parts of complex numbers
   SL_FN Vec<T> operator()(int64_t y) const {
     const T* row = from + stride * y * w;
     return stride == 2 ? load_complex(row, count).re : load_vec(row, count);
@@ -37,7 +37,7 @@ struct BandReader {
   int64_t n;
 
   SL_FN ComplexRows<T> complex_band(int64_t i, int64_t block, FftScratch<T>&) const {
-    return {group.bands + 2 * sample(i, block), group.w, group.w - block * kSimdWidth<T>};
+    return {group.bands + 2 * offset(i, block), group.w, group.w - block * kSimdWidth<T>};
   }
   SL_FN TwoRealRows<T> two_bands(int64_t i, int64_t block, FftScratch<T>&) const {
     return {real(2 * i, block), real(2 * i + 1, block)};
@@ -49,11 +49,11 @@ struct BandReader {
   }
 
  private:
-  SL_FN int64_t sample(int64_t stored_index, int64_t block) const {
+  SL_FN int64_t offset(int64_t stored_index, int64_t block) const {
     return (n * group.num_stored() + stored_index) * group.h * group.w + block * kSimdWidth<T>;
   }
   SL_FN RealRows<T> real(int64_t stored_index, int64_t block) const {
-    const T* from = group.bands + group.stride * sample(stored_index, block);
+    const T* from = group.bands + group.stride * offset(stored_index, block);
     return {from, group.stride, group.w, group.w - block * kSimdWidth<T>};
   }
 };

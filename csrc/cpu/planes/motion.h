@@ -178,7 +178,8 @@ struct MakeMotionKernels {
   MotionKernels<T>& motion;
   template <typename E>
   void run() const {
-    if constexpr (E::kMovesPhase || E::kMovesAmplitude)  // as every Edit does
+    // Every Edit moves one of them; for_edit also instantiates an Extrapolation that moves neither.
+    if constexpr (E::kMovesPhase || E::kMovesAmplitude)
       motion = {Layout<E>::kFields, largest_amplitude<E, T>, take_step<E, T>,
                 step_size<E, T>,    real_frame<E, T>,        complex_frame<E, T>};
   }

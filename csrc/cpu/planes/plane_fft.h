@@ -1,7 +1,10 @@
 // The two parts of a plane's two-dimensional FFT. A forward FFT transforms first columns, kSimdWidth at a time (a
 // *column block*), then rows, kSimdWidth at a time (a *row block*). An inverse FFT transforms first rows, then columns.
-// Between the two parts, the plane is an array of vectors: intermediate[block * h + y]          after the forward
-// columns: row y of a column block intermediate[block * padded(w) + x]  after the inverse rows: column x of a row block
+// Between the two parts, the plane is an array of vectors:
+//
+// - after the forward columns, intermediate[block * h + y] is row y of a column block;
+// - after the inverse rows, intermediate[block * padded(w) + x] is column x of a row block.
+//
 // The second FFTs transpose what they read.
 #pragma once
 

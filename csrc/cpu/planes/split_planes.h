@@ -17,25 +17,25 @@ struct BandWriter {
   int64_t n;
   StreamingVecWriter out;
 
-  SL_FN int64_t sample(int64_t k, int64_t block, int64_t y) const {
+  SL_FN int64_t offset(int64_t k, int64_t block, int64_t y) const {
     return ((n * group.K + k) * group.h + y) * group.w + block * kSimdWidth<T>;
   }
   SL_FN void write_complex(int64_t k, int64_t block, int64_t y, ComplexVec<T> value) const {
     const int64_t count = 2 * (group.w - block * kSimdWidth<T>);
-    T* at = group.bands_out + 2 * sample(k, block, y);
+    T* at = group.bands_out + 2 * offset(k, block, y);
     out.write_two(at, interleave_low(value.re, value.im), interleave_high(value.re, value.im),
                   count);
   }
   SL_FN void write_real(int64_t k, int64_t block, int64_t y, Vec<T> value) const {
     if (group.stride == 2) return write_complex(k, block, y, {value, Vec<T>{}});
-    out.write(group.bands_out + sample(k, block, y), value, group.w - block * kSimdWidth<T>);
+    out.write(group.bands_out + offset(k, block, y), value, group.w - block * kSimdWidth<T>);
   }
   SL_FN void write_two_blocks(int64_t k, int64_t block, int64_t y, ComplexVec<T> value) const {
     if (group.stride == 2) {
       write_complex(k, block, y, {value.re, Vec<T>{}});
       return write_complex(k, block + 1, y, {value.im, Vec<T>{}});
     }
-    T* at = group.bands_out + sample(k, block, y);
+    T* at = group.bands_out + offset(k, block, y);
     out.write_two(at, value.re, value.im, group.w - block * kSimdWidth<T>);
   }
 };

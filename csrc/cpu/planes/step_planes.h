@@ -31,7 +31,7 @@ struct MorphStep {
       analysis.bands(args.analysis.groups[i], workspace, executor, groups[i]);
   }
 
-  // The steps of coefficients that are known.
+  // The steps of the coefficients that analyze() has written.
   template <typename Executor>
   void take_steps(int64_t n, const Groups<T>& groups, Vec<T>* memory, const Workspace<T>& workspace,
                   const Executor& executor) const {

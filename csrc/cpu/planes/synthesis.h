@@ -1,8 +1,10 @@
 // The synthesis of one plane: bands are added to a spectrum, from which the plane is computed. The op decides how bands
 // are read, by the reader that it passes. Each of the reader's functions returns a function of y that gives row y of a
-// column block: complex_band(i, block, scratch)  complex values of the i-th transform: a complex band, or two real ones
-// in pairs two_bands(i, block, scratch)     orientations 2 i and 2 i + 1 as real and imaginary part two_blocks(i, q,
-// scratch)        column blocks 2 q and 2 q + 1 of orientation 2 i as real and imaginary part
+// column block:
+//
+// - complex_band(i, block, scratch): of the i-th transform, a complex band or a pair of real ones
+// - two_bands(i, block, scratch): of orientations 2 i and 2 i + 1, as real and imaginary part
+// - two_blocks(i, q, scratch): of orientation 2 i, column blocks 2 q and 2 q + 1 as real and imaginary part
 #pragma once
 
 #include "../../math/bands.h"

@@ -26,19 +26,19 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   const BlockFft fft(plan);
   const float* from = planes.data + plane * planes.pitch;
   for (int i = threadIdx.x; i < h * kLines; i += blockDim.x) {
-    const Sample s = column_sample(i);
-    const int x = first * kLines + s.line;
-    const float* at = from + (int64_t{s.at} * w + x) * planes.stride;
-    fft.set_input(s.at, s.line,
+    const Point p = column_point(i);
+    const int x = first * kLines + p.line;
+    const float* at = from + (int64_t{p.at} * w + x) * planes.stride;
+    fft.set_input(p.at, p.line,
                   {x < w ? load_one(at) : 0.0f,
                    x + kLines < w ? load_one(at + kLines * planes.stride) : 0.0f});
   }
   fft.run();
   Cplx<float>* to = out + (plane * blocks + first) * rows * kLines;
   for (int i = threadIdx.x; i < rows * kLines; i += blockDim.x) {
-    const Sample s = column_sample(i);
-    const Cplx<float> z = fft.output(s.at, s.line);
-    const Cplx<float> mirrored = fft.output(s.at == 0 ? 0 : h - s.at, s.line);
+    const Point p = column_point(i);
+    const Cplx<float> z = fft.output(p.at, p.line);
+    const Cplx<float> mirrored = fft.output(p.at == 0 ? 0 : h - p.at, p.line);
     store_one(to + i, {0.5f * (z.re + mirrored.re), 0.5f * (z.im - mirrored.im)});
     if (first + 1 < blocks)
       store_one(to + rows * kLines + i, {0.5f * (z.im + mirrored.im), 0.5f * (mirrored.re - z.re)});
@@ -61,14 +61,14 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   const ColumnItems items;
   {
     const BlockFft fft(plan);
-    for (int i = threadIdx.x; i < row_samples(W); i += blockDim.x) {
-      const Sample s = row_sample(i);
-      if (s.at >= W) continue;
+    for (int i = threadIdx.x; i < row_points(W); i += blockDim.x) {
+      const Point p = row_point(i);
+      if (p.at >= W) continue;
       Cplx<float> value = {0.0f, 0.0f};
-      if (first + s.line < planes)
-        value = load_one(half_planes + int64_t{first + s.line} * plane_size +
-                         in_blocks(s.at, row, half));
-      fft.set_input(s.at, s.line, value);
+      if (first + p.line < planes)
+        value = load_one(half_planes + int64_t{first + p.line} * plane_size +
+                         in_blocks(p.at, row, half));
+      fft.set_input(p.at, p.line, value);
     }
     fft.run();
 #pragma unroll
@@ -100,11 +100,11 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
                         swap_parts(filter * (mirrored ? conj(spectrum[m]) : spectrum[m])));
       }
       fft.run();
-      for (int j = threadIdx.x; j < row_samples(w); j += blockDim.x) {
-        const Sample s = row_sample(j);
-        if (s.at < w && first + s.line < planes)
-          store_one(unit.transform(first + s.line, i) + in_blocks(s.at, y, unit.data_rows),
-                    swap_parts(fft.output(s.at, s.line)));
+      for (int j = threadIdx.x; j < row_points(w); j += blockDim.x) {
+        const Point p = row_point(j);
+        if (p.at < w && first + p.line < planes)
+          store_one(unit.transform(first + p.line, i) + in_blocks(p.at, y, unit.data_rows),
+                    swap_parts(fft.output(p.at, p.line)));
       }
     }
   }
@@ -120,15 +120,15 @@ __device__ __forceinline__ void load_stored_rows(const Unit& unit, int i, bool* 
 __device__ __forceinline__ void read_inverse_columns(const BlockFft& fft, const Cplx<float>* from,
                                                      const bool* stored_rows, int columns) {
   for (int i = threadIdx.x; i < fft.size() * kLines; i += blockDim.x) {
-    const Sample s = column_sample(i);
-    fft.set_input(s.at, s.line,
-                  s.line < columns && stored_rows[s.at] ? swap_parts(load_one(from + i))
+    const Point p = column_point(i);
+    fft.set_input(p.at, p.line,
+                  p.line < columns && stored_rows[p.at] ? swap_parts(load_one(from + i))
                                                         : Cplx<float>{0.0f, 0.0f});
   }
 }
 
 // From half rows to real planes, two column blocks at a time as in real_columns_kernel. write.plane(n)(at, value)
-// stores sample `at` of plane n.
+// stores point `at` of plane n.
 template <typename Write>
 __global__ void __launch_bounds__(kMaxThreads, 2)
     inverse_real_columns_kernel(const Cplx<float>* half_planes,
@@ -144,20 +144,20 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
     return x < w ? load_one(at) : Cplx<float>{0.0f, 0.0f};
   };
   for (int i = threadIdx.x; i < rows * kLines; i += blockDim.x) {
-    const Sample s = column_sample(i);
-    const int x = first * kLines + s.line;
+    const Point p = column_point(i);
+    const int x = first * kLines + p.line;
     Cplx<float> a = read(x, from + i), b = read(x + kLines, from + rows * kLines + i);
-    const bool own_opposite = s.at == 0 || 2 * s.at == h;
+    const bool own_opposite = p.at == 0 || 2 * p.at == h;
     if (own_opposite) a.im = b.im = 0.0f;  // 0 up to rounding
-    fft.set_input(s.at, s.line, swap_parts({a.re - b.im, a.im + b.re}));
-    if (!own_opposite) fft.set_input(h - s.at, s.line, swap_parts({a.re + b.im, b.re - a.im}));
+    fft.set_input(p.at, p.line, swap_parts({a.re - b.im, a.im + b.re}));
+    if (!own_opposite) fft.set_input(h - p.at, p.line, swap_parts({a.re + b.im, b.re - a.im}));
   }
   fft.run();
   const auto to = write.plane(plane);
   for (int i = threadIdx.x; i < h * kLines; i += blockDim.x) {
-    const Sample s = column_sample(i);
-    const int x = first * kLines + s.line, at = s.at * w + x;
-    const Cplx<float> value = swap_parts(fft.output(s.at, s.line));
+    const Point p = column_point(i);
+    const int x = first * kLines + p.line, at = p.at * w + x;
+    const Cplx<float> value = swap_parts(fft.output(p.at, p.line));
     if (x < w) to(at, value.re);
     if (x + kLines < w) to(at + kLines, value.im);
   }

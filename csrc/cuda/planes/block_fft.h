@@ -14,7 +14,7 @@ constexpr int kLines = 8;
 // One access of 8 bytes; Cplx itself is aligned to 4.
 using Word = Pack<Cplx<float>, 1>;
 
-// Each thread of a block has kItems samples of its lines. morph_planes keeps them in registers, which limits kItems,
+// Each thread of a block has kItems points of its lines. morph_planes keeps them in registers, which limits kItems,
 // and the number of threads and so the sides of planes.
 constexpr int kItems = 4;
 constexpr int max_threads(int items) { return kLines * kCudaLimits.max_side / items; }
@@ -24,20 +24,20 @@ inline int threads_of(int size, int items) {
   return (kLines * size / items + kWarp - 1) / kWarp * kWarp;
 }
 
-// In shared memory: samples [2, size, kLines], roots of unity [size], the factors of all passes [size]. 144 bytes per
-// sample: 36 KiB for the largest side.
+// In shared memory: points [2, size, kLines], roots of unity [size], the factors of all passes [size]. 144 bytes per
+// point: 36 KiB for the largest side.
 inline size_t fft_bytes(int size) { return size * sizeof(Word) * (2 * kLines + 2); }
 
 // The Stockham algorithm: a pass reads one buffer and writes the other, inputs and outputs being in their natural order.
-// 16 lanes access shared memory together, 8 bytes each in 16 pairs of banks. They take two samples of all lines, or eight
-// consecutive samples of two lines; see word().
+// 16 lanes access shared memory together, 8 bytes each in 16 pairs of banks. They take two points of all lines, or eight
+// consecutive points of two lines; see word().
 class BlockFft {
  public:
   // All threads of the block must call this; it waits for those that still read an earlier FFT.
   __device__ explicit BlockFft(const FftPlan& plan)
       : plan_(plan),
-        samples_(reinterpret_cast<Word*>(dynamic_shared_memory)),
-        roots_(samples_ + 2 * plan.size * kLines),
+        points_(reinterpret_cast<Word*>(dynamic_shared_memory)),
+        roots_(points_ + 2 * plan.size * kLines),
         factors_(roots_ + plan.size),
         moved_bit_(plan.passes > 0 && plan.radix[0] % 2 == 0) {
     __syncthreads();
@@ -52,7 +52,7 @@ class BlockFft {
 
   // Input i of a line.
   __device__ void set_input(int i, int line, Cplx<float> value) const {
-    samples_[word(i, line)] = Word{{value}};
+    points_[word(i, line)] = Word{{value}};
   }
   // Output i of a line, after run().
   __device__ Cplx<float> output(int i, int line) const {
@@ -74,11 +74,11 @@ class BlockFft {
   }
 
  private:
-  __device__ Word* buffer(int pass) const { return samples_ + pass % 2 * plan_.size * kLines; }
+  __device__ Word* buffer(int pass) const { return points_ + pass % 2 * plan_.size * kLines; }
 
-  // Where a sample is in a buffer, chosen so that lanes rarely use the same bank. Consecutive samples alternate between
-  // two halves of the banks; in each half, two lines of four such samples use different banks. If the size is a power
-  // of two, the first pass writes every eighth sample, and moved_bit_ makes these alternate, too.
+  // Where a point is in a buffer, chosen so that lanes rarely use the same bank. Consecutive points alternate between
+  // two halves of the banks; in each half, two lines of four such points use different banks. If the size is a power
+  // of two, the first pass writes every eighth point, and moved_bit_ makes these alternate, too.
   __device__ int word(int i, int line) const {
     return (i ^ (i >> 3 & moved_bit_)) * kLines + (line ^ (i & 6));
   }
@@ -145,26 +145,26 @@ class BlockFft {
   }
 
   const FftPlan& plan_;
-  Word* samples_;
+  Word* points_;
   Word* roots_;
   Word* factors_;  // see pass_factor
   int moved_bit_;  // 1 or 0
 };
 
-// How the threads of a block divide the samples of its lines among them.
-struct Sample {
+// How the threads of a block divide the points of its lines among them.
+struct Point {
   int at, line;
 };
 
-// Neighbouring threads have neighbouring lines: for columns, whose samples are kLines numbers in memory.
-__device__ __forceinline__ Sample column_sample(int i) { return {i / kLines, i % kLines}; }
+// Neighbouring threads have neighbouring lines: for columns, whose points are kLines numbers in memory.
+__device__ __forceinline__ Point column_point(int i) { return {i / kLines, i % kLines}; }
 
-// Neighbouring threads have neighbouring samples of a line: for rows, of which kLines samples are together in memory.
+// Neighbouring threads have neighbouring points of a line: for rows, of which kLines points are together in memory.
 // Some are beyond the end of the line.
-__device__ __forceinline__ Sample row_sample(int i) {
+__device__ __forceinline__ Point row_point(int i) {
   return {i / (kLines * kLines) * kLines + i % kLines, i / kLines % kLines};
 }
-__device__ __forceinline__ int row_samples(int size) {
+__device__ __forceinline__ int row_points(int size) {
   return (size + kLines - 1) / kLines * kLines * kLines;
 }
 

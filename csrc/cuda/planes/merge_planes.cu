@@ -10,24 +10,24 @@ namespace {
 struct BandsIn {
   const float* data;  // of the chunk's first plane
   int64_t stored;     // bands of a plane
-  int stride;         // floats per sample
+  int stride;         // floats per coefficient
   bool in_pairs;      // two bands are stored as one complex band
 };
 
-// Sample `at` of what the i-th transform of a unit reads.
-__device__ __forceinline__ Cplx<float> band_sample(const Unit& unit, const BandsIn& in,
-                                                   int64_t plane, int i, int64_t at) {
+// Point `at` of what the i-th transform of a unit reads.
+__device__ __forceinline__ Cplx<float> band_point(const Unit& unit, const BandsIn& in,
+                                                  int64_t plane, int i, int64_t at) {
   const int64_t area = int64_t{unit.h()} * unit.w();
   const bool two_bands = unit.content == Content::kPair && !in.in_pairs;
-  const int64_t sample = (plane * in.stored + (two_bands ? 2 * i : i)) * area + at;
+  const int64_t offset = (plane * in.stored + (two_bands ? 2 * i : i)) * area + at;
   const bool alone = unit.content == Content::kPair && 2 * i + 1 == unit.bands;
   if (!two_bands) {
-    Cplx<float> value = load_one(reinterpret_cast<const Cplx<float>*>(in.data) + sample);
+    Cplx<float> value = load_one(reinterpret_cast<const Cplx<float>*>(in.data) + offset);
     if (alone) value.im = 0.0f;  // stored as if there were a partner
     return value;
   }
-  return {load_one(in.data + sample * in.stride),
-          alone ? 0.0f : load_one(in.data + (sample + area) * in.stride)};
+  return {load_one(in.data + offset * in.stride),
+          alone ? 0.0f : load_one(in.data + (offset + area) * in.stride)};
 }
 
 __global__ void __launch_bounds__(kMaxThreads, 2)
@@ -37,17 +37,17 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   const int i = block.transform;
   const BlockFft fft(unit.columns);
   for (int j = threadIdx.x; j < h * kLines; j += blockDim.x) {
-    const Sample s = column_sample(j);
-    const int x = block.index * kLines + s.line;
-    fft.set_input(s.at, s.line,
-                  x < w ? band_sample(unit, in, block.plane, i, int64_t{s.at} * w + x)
+    const Point p = column_point(j);
+    const int x = block.index * kLines + p.line;
+    fft.set_input(p.at, p.line,
+                  x < w ? band_point(unit, in, block.plane, i, int64_t{p.at} * w + x)
                         : Cplx<float>{0.0f, 0.0f});
   }
   fft.run();
   Cplx<float>* to = unit.transform(block.plane, i) + block.offset(h);
   for (int j = threadIdx.x; j < h * kLines; j += blockDim.x) {
-    const Sample s = column_sample(j);
-    store_one(to + j, fft.output(s.at, s.line));
+    const Point p = column_point(j);
+    store_one(to + j, fft.output(p.at, p.line));
   }
 }
 

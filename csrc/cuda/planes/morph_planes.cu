@@ -24,8 +24,8 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   fft.run();
   float largest = 0.0f;
   for (int i = threadIdx.x; i < h * kLines; i += blockDim.x) {
-    const Sample s = column_sample(i);
-    largest = larger_amplitude(amplitude_of(swap_parts(fft.output(s.at, s.line))), largest);
+    const Point p = column_point(i);
+    largest = larger_amplitude(amplitude_of(swap_parts(fft.output(p.at, p.line))), largest);
   }
   largest = largest_of_block(largest);
   if (threadIdx.x == 0) parts[blockIdx.x] = largest;
@@ -50,11 +50,11 @@ __device__ __forceinline__ float band_threshold(const MorphColumns& args, int64_
   return step_threshold(args.floor, largest_of_warp(largest));
 }
 
-// With 64 registers a thread, half of a multiprocessor's threads can run. If amplitudes move, kItems samples need more
+// With 64 registers a thread, half of a multiprocessor's threads can run. If amplitudes move, kItems points need more
 // registers. If phases move, too, by the complex rule, even half of them do.
 template <typename E>
 constexpr bool kManyRegisters = E::kMovesPhase && E::kNeedsAmplitude;
-template <typename E>  // samples that a thread holds
+template <typename E>  // points that a thread holds
 constexpr int kMorphItems = E::kMovesAmplitude && !kManyRegisters<E> ? kItems / 2 : kItems;
 
 // A column block of one complex band, or of two real ones: coefficients, step, and the forward FFTs of all frames.
@@ -74,8 +74,8 @@ __global__ void __launch_bounds__(max_threads(kMorphItems<E>), E::kMovesAmplitud
   const auto output = [&](int m) -> Cplx<float> {
     const int j = threadIdx.x + m * blockDim.x;
     if (j >= h * kLines) return {0.0f, 0.0f};
-    const Sample s = column_sample(j);
-    return swap_parts(fft.output(s.at, s.line));
+    const Point p = column_point(j);
+    return swap_parts(fft.output(p.at, p.line));
   };
 
   Cplx<float> c[kBands][kHeld] = {};
@@ -135,14 +135,14 @@ __global__ void __launch_bounds__(max_threads(kMorphItems<E>), E::kMovesAmplitud
       else
         value = {E::real(moving[0][m], phase, amplitude),
                  E::real(moving[kBands - 1][m], phase, amplitude)};
-      const Sample s = column_sample(j);
-      fft.set_input(s.at, s.line, value);
+      const Point p = column_point(j);
+      fft.set_input(p.at, p.line, value);
     }
     fft.run();
 #pragma unroll 1
     for (int j = threadIdx.x; j < h * kLines; j += blockDim.x) {
-      const Sample s = column_sample(j);
-      store_one(to + j, fft.output(s.at, s.line));
+      const Point p = column_point(j);
+      store_one(to + j, fft.output(p.at, p.line));
     }
   }
 }

@@ -39,7 +39,7 @@ struct Unit {
   }
 };
 
-// Where sample x of row y is in a plane of column blocks.
+// Where point x of row y is in a plane of column blocks.
 __device__ __forceinline__ int in_blocks(int x, int y, int rows) {
   return (x / kLines * rows + y) * kLines + x % kLines;
 }
@@ -201,7 +201,7 @@ inline UnitWorkspace make_unit_workspace(const PlaneArgs<float>& args, const Ten
   return work;
 }
 
-// Launches a kernel whose blocks transform lines of at most `size` samples, `items` of which each thread holds.
+// Launches a kernel whose blocks transform lines of at most `size` points, `items` of which each thread holds.
 template <typename... Params, typename... Args>
 void launch_lines_of(const Launcher& launcher, int items, int size, int64_t blocks,
                      void (*kernel)(Params...), const Args&... args) {

@@ -25,10 +25,10 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   const bool paired = unit.content == Content::kPair;
   const int64_t band = block.plane * out.bands + (paired ? 2 * i : i);
   for (int j = threadIdx.x; j < h * kLines; j += blockDim.x) {
-    const Sample s = column_sample(j);
-    if (s.line >= columns) continue;
-    const Cplx<float> value = swap_parts(fft.output(s.at, s.line));
-    const int64_t at = band * area + int64_t{s.at} * w + block.index * kLines + s.line;
+    const Point p = column_point(j);
+    if (p.line >= columns) continue;
+    const Cplx<float> value = swap_parts(fft.output(p.at, p.line));
+    const int64_t at = band * area + int64_t{p.at} * w + block.index * kLines + p.line;
     if (!paired) {
       store_one(reinterpret_cast<Cplx<float>*>(out.data) + at, value);
       continue;

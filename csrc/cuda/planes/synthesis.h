@@ -79,13 +79,13 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
       // Also waits for those that read the last filters and FFT.
       if (!__syncthreads_or(filter.re != 0.0f || filter.im != 0.0f)) continue;
       if (x < w) filters[x] = Word{{filter}};
-      for (int j = threadIdx.x; j < row_samples(w); j += blockDim.x) {
-        const Sample s = row_sample(j);
-        if (s.at >= w) continue;
+      for (int j = threadIdx.x; j < row_points(w); j += blockDim.x) {
+        const Point p = row_point(j);
+        if (p.at >= w) continue;
         Cplx<float> value = {0.0f, 0.0f};
-        if (active[s.line])
-          value = load_one(unit.transform(first + s.line, i) + in_blocks(s.at, y, unit.data_rows));
-        fft.set_input(s.at, s.line, value);
+        if (active[p.line])
+          value = load_one(unit.transform(first + p.line, i) + in_blocks(p.at, y, unit.data_rows));
+        fft.set_input(p.at, p.line, value);
       }
       fft.run();
       if (!mirrored && direct >= 0) {
@@ -109,11 +109,11 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   }
   fft.run();
   const int plane_size = column_blocks(W) * half * kLines;
-  for (int j = threadIdx.x; j < row_samples(W); j += blockDim.x) {
-    const Sample s = row_sample(j);
-    const int line = first + s.line, at = in_blocks(s.at, row, half);
-    if (s.at >= W || line >= args.lines) continue;
-    Cplx<float> value = swap_parts(fft.output(s.at, s.line));
+  for (int j = threadIdx.x; j < row_points(W); j += blockDim.x) {
+    const Point p = row_point(j);
+    const int line = first + p.line, at = in_blocks(p.at, row, half);
+    if (p.at >= W || line >= args.lines) continue;
+    Cplx<float> value = swap_parts(fft.output(p.at, p.line));
     if (args.residual)
       value =
           value + load_one(args.residual + int64_t{line / args.factors.frames} * plane_size + at);
