@@ -310,6 +310,9 @@ class _ClassNames:
 
         A name is looked up among the data's classes, or among the model's if the data have no names.
         """
+        if isinstance(value, int) and self._numbers is not None:
+            text = "target must name the classes of data whose numbers differ from the model's"
+            raise JobError(f"{text}, got {value}{where}; classes of the data: {shorten(self._data_names or ())}", USAGE)
         if self._data_names is not None:
             return self._find(value, where, (full_names, self._data_names))
         return self._find(value, where, (full_names, self._model_names), (synonyms, self._model_names))

@@ -363,10 +363,12 @@ def test_labels_are_matched_with_the_classes_of_the_model_by_name():
     ]
     assert labels("label") == [(2, 2), (1, 1), (None, None)]
     assert labels("least") == [(2, None), (1, None), (None, None)]
-    assert labels("map:owl=espresso,egyptian_cat=0,1=egyptian_cat") == [(2, 0), (1, 2), (None, 1)]
+    assert labels("map:owl=espresso,egyptian_cat=0,espresso=egyptian_cat") == [(2, 0), (1, 2), (None, 1)]
     assert labels("egyptian_cat") == [(2, 2), (1, 2), (None, 2)]
     assert labels("label", labels="numbered") == [(0, 0), (1, 1), (2, 2)]
     with pytest.raises(JobError, match="target must be .*got 'owl'.*classes of the model"):
         labels("owl")
+    with pytest.raises(JobError, match="target must name the classes of data .*got 1 in '1=2'; .*'egyptian_cat', 'esp"):
+        labels("map:1=2")
     rule = parse_target("map:owl=espresso")
     assert [rule.target_of(2, names, MODEL), parse_target("label").target_of(0, names, MODEL)] == [1, 2]
