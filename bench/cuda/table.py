@@ -79,7 +79,7 @@ def transform_lines(at: dict, work: str, shape: str, times: float, over_ffts: fl
     ratio = lambda who: at[work, shape, who]["ms"] / ours["ms"] if (work, shape, who) in at else None
     words, target = [f"{ours['ms']:.3f} ms ({ours['who']})"], []
     if ratio("plenoptic"):
-        words.append(f"{ratio('plenoptic'):.1f}x {at[work, shape, 'plenoptic']['is']}")
+        words.append(f"{ratio('plenoptic'):.1f}x {at[work, shape, 'plenoptic']['name']}")
         target.append(f">= {BATCH_1 if one else times}x")
     if ratio("ours, ops on bands"):
         words.append(f"{ratio('ours, ops on bands'):.1f}x torch's FFTs and the ops on bands")
@@ -91,7 +91,7 @@ def transform_lines(at: dict, work: str, shape: str, times: float, over_ffts: fl
 
 def lens_line(row: dict) -> str:
     measured = f"{row['ms']:.2f} ms, {row['ratio']:.3f}x the time of its gradient"
-    return f"| {row['work']} ({row['is']}) {row['shape']} | {measured} | <= {LENS}x |"
+    return f"| {row['work']} ({row['name']}) {row['shape']} | {measured} | <= {LENS}x |"
 
 
 def kernel_lines(rows: list[dict]) -> list[str]:

@@ -52,17 +52,14 @@ def rows(device: torch.device) -> Iterator[Row]:
 
 
 def timed(work: str, shape, who: str, device: torch.device) -> dict:
-    """Return the row of one implementation.
-
-    Its key is ``who``; the entry "is" has its full name.
-    """
+    """Return the row of one implementation: "who" is its short name, and "name" its full one."""
     name = plenoptic_name() if who == "plenoptic" else who
     with torch.set_grad_enabled("morph" in work and who == "plenoptic"):
         function = setup(work, shape, who.partition(",")[0], device)
         function = captured(function) if who.endswith("graph") else function
         with plane_ops(device.type, who != "ours, ops on bands"):
             ms = median_ms(function, device, rounds=7 if "morph" in work else 15)
-    return {"work": work, "shape": cases.label(shape), "who": who, "is": name, "ms": round(ms, 4)}
+    return {"work": work, "shape": cases.label(shape), "who": who, "name": name, "ms": round(ms, 4)}
 
 
 def setup(work: str, shape, who: str, device: torch.device) -> Callable:
@@ -123,12 +120,12 @@ def lens_row(shape, device: torch.device) -> dict:
     alone = median_ms(gradient, device, rounds=7)
     morph = median_ms(lambda: lens.morph(images, targets, factors=factors, score="none"), device, rounds=7)
     result = {"work": f"frozen {cases.FRAMES}-frame morph, ResNet-50, channels-last", "shape": cases.label(shape)}
-    result |= {"who": "lens", "is": name, "ms": round(morph, 3), "gradient_ms": round(alone, 3)}
+    result |= {"who": "lens", "name": name, "ms": round(morph, 3), "gradient_ms": round(alone, 3)}
     return result | {"ratio": round(morph / alone, 3), "tf32_convolutions": torch.backends.cudnn.allow_tf32}
 
 
 def morph_of(frames: int, shape, device: torch.device) -> Callable[[], torch.Tensor]:
-    """Return the frames of the lens with a model of negligible size."""
+    """Return a function that morphs with a model of negligible size, and returns the frames."""
     images, lens = cases.image_of(shape, device), cases.cheap_lens(device=device)
     return lambda: lens.morph(images, 1, factors=1e3, frames=frames, score="none").frames
 

@@ -185,9 +185,10 @@ class GradientProvider:
             warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
 
     def _gradient_start(self, resolved: list, outputs: Tensor, at: slice) -> tuple[Tensor, Tensor]:
-        """Return :func:`gradient_start` for the ``outputs`` of the samples ``at``.
+        """Return where the backward pass of the samples ``at`` starts: a tensor, and the gradient with respect to it.
 
-        At the source, target and source class are determined by the outputs, and appended to ``resolved``.
+        ``outputs`` are those of the samples; see :func:`gradient_start`. At the source, target and source class are
+        determined by the outputs, and appended to ``resolved``.
         """
         if self.source_class is None:
             target = slice_target(self.target, at)

@@ -24,7 +24,7 @@ from ..ops import SearchColumn
 TOLERANCE, TOLERANCE_SHARE = 5e-4, 1e-3  # errors of an attained distance: absolute, and relative to the distance
 PHASE_LIMIT = 1e6  # radians in one step; float32 sines of larger phases are inaccurate
 SERIAL_SIZE = 1 << 15  # torch reduces smaller tensors in one thread, so batched and per-frame norms are bitwise equal
-SPEED_SHARE = 0.87  # rough ratio of a motion's true speed to its speed(); measured on photographs
+SPEED_SHARE = 0.87  # rough ratio of a frame's (distance / factor) to motion.speed(); measured on photographs
 ITERATIONS = 48
 
 
@@ -68,7 +68,7 @@ def factor_at_l2(
     -------
     factor : Tensor [B]
         The smallest of the tried factors at which the distance is attained; 0 for a ``max_l2`` of 0. If it is attained
-        at no factor, the smallest factor with the largest distance (up to ``tolerance``).
+        at no factor, the smallest tried factor whose distance is within ``tolerance`` of the one nearest to ``max_l2``.
     l2 : Tensor [B]
         Distance at ``factor``.
     attained : Tensor [B], bool
@@ -119,14 +119,14 @@ def search_factors(
     *,
     start: float | Tensor | None = None,
     max_factor: Tensor | None = None,
-    range_end: Tensor | None = None,
+    dtype_max_factor: Tensor | None = None,
     source: Tensor | None = None,
     iterations: int = ITERATIONS,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the results of :func:`factor_at_l2`, and whether the gradient is too small [B].
 
-    The gradient is too small if the sample changes, but would need a factor above ``range_end`` [B], by default the
-    largest number of the dtype.
+    The gradient is too small if the sample changes, but would need a factor above ``dtype_max_factor`` [B], the largest
+    factor that can be represented; by default the largest number of the dtype.
     """
     iterations = check_int("iterations", iterations, 0, None)
     check_bounds(bounds)
@@ -134,10 +134,15 @@ def search_factors(
     target = _per_sample("max_l2", max_l2, image, closed=True)
     tolerance = None if tolerance is None else _per_sample("tolerance", tolerance, image)
     start = None if start is None else _per_sample("start", start, image)
-    limits = {"tolerance": tolerance, "start": start, "max_factor": max_factor, "range_end": range_end}
+    per_sample = {
+        "tolerance": tolerance,
+        "start": start,
+        "max_factor": max_factor,
+        "dtype_max_factor": dtype_max_factor,
+    }
     results = []
     for at, piece in pieces_of(motion):
-        of_piece = {name: None if t is None else t[at] for name, t in limits.items()}
+        of_piece = {name: None if t is None else t[at] for name, t in per_sample.items()}
         of_piece["source"] = None if source is None else source[at]
         results.append(search_piece(piece, target[at], bounds, **of_piece, iterations=iterations))
     if not results:
@@ -158,7 +163,7 @@ class SearchResult:
     factor: Tensor  # [B]
     l2: Tensor
     attained: Tensor
-    out_of_range: Tensor  # [B], whether the sample changes, but not far enough at ``range_end``
+    out_of_range: Tensor  # [B], whether the sample changes, but not far enough at ``dtype_max_factor``
     frame: Tensor | None  # [B, ..., H, W] at these factors; None unless ``keep_frame``
 
 
@@ -171,7 +176,7 @@ def search_piece(
     tolerance: Tensor | None = None,
     start: Tensor | None = None,
     max_factor: Tensor | None = None,
-    range_end: Tensor | None = None,
+    dtype_max_factor: Tensor | None = None,
     source: Tensor | None = None,
     iterations: int = ITERATIONS,
     keep_frame: bool = False,
@@ -182,9 +187,11 @@ def search_piece(
     """
     start = _default_start(motion, target) if start is None else start
     tolerance = tolerance_at(target) if tolerance is None else tolerance
-    largest = torch.full_like(target, math.inf) if (limit := _limit(motion, max_factor)) is None else limit
-    range_end = torch.full_like(target, torch.finfo(target.dtype).max) if range_end is None else range_end
-    limits = torch.stack([t.double() for t in (target, tolerance, start, largest, range_end)])
+    max_factor = torch.full_like(target, math.inf) if (limit := _limit(motion, max_factor)) is None else limit
+    dtype_max_factor = (
+        torch.full_like(target, torch.finfo(target.dtype).max) if dtype_max_factor is None else dtype_max_factor
+    )
+    limits = torch.stack([t.double() for t in (target, tolerance, start, max_factor, dtype_max_factor)])
     search = _Search(motion, bounds, motion.image if source is None else source, limits, keep_frame)
     search.run(iterations)
     return search.result()
@@ -204,7 +211,8 @@ class _Search:
         for trial in range(iterations):
             if not self._column(SearchColumn.ACTIVE).any():
                 return
-            if trial:  # a finished sample has factor 0, which needs no synthesis
+            if trial:  # the first factors are rendered by _begin
+                # A finished sample has factor 0, which needs no synthesis.
                 frames, l2 = self._render(self._on_device(self._column(SearchColumn.FACTOR))[None])
                 l2 = l2[0].double().cpu()
             self.state = ops.advance_l2_search(self.state, l2)
@@ -217,8 +225,8 @@ class _Search:
         distances, so that there is only one wait.
         """
         dtype = self.source.dtype
-        _, _, start, largest, range_end = self.limits
-        first = torch.minimum(torch.minimum(start, largest), range_end * (1 - 1e-6)).to(dtype)
+        _, _, start, max_factor, dtype_max_factor = self.limits
+        first = torch.minimum(torch.minimum(start, max_factor), dtype_max_factor * (1 - 1e-6)).to(dtype)
         factors = torch.stack([torch.zeros_like(first), first]) if with_start else torch.zeros_like(first)[None]
         frames, l2 = self._render(factors)
         table = torch.cat([self.limits, l2.double()]).cpu()

@@ -65,7 +65,8 @@ SEARCH_OPTIONS = {
     "max_step_ratio": MAX_STEP_RATIO,
     "iterations": ITERATIONS,
 }
-# Frames of a piece are rendered in blocks a quarter as large as usual, since its coefficients are in memory, too.
+# A *piece* is a few samples that are analysed at once. Its frames are rendered in blocks a quarter as large as usual,
+# since its coefficients are in memory, too.
 FRAME_BLOCKS = 4
 
 
@@ -149,22 +150,19 @@ def _factor_at_budget(
     by_op = _frames_at_l2(state, motion, scale, budget[None], shares=budget.new_empty(0))
     if by_op is not None:  # the same factors, bit for bit, as in _render_by_one_op
         return by_op.factors[0], by_op.attained[0], by_op.out_of_range[0]
-    range_end = _range_end(state.source, 0.0, scale)
-    limits = {"max_factor": max_factor, "range_end": range_end}
+    dtype_max_factor = _dtype_max_factor(state.source, 0.0, scale)
+    limits = {"max_factor": max_factor, "dtype_max_factor": dtype_max_factor}
     factor, _, attained, small = search_factors(motion, budget, state.bounds, source=state.source, **limits)
     return factor, attained, small
 
 
 def _render_to_budgets(state: MorphState, motion: PiecewiseMotion, scale: Tensor | None) -> Tensor:
-    """Search the factors and render all frames [F, B, C, H, W], piece by piece.
-
-    Each piece, a few samples, is analysed once.
-    """
+    """Search the factors and render all frames [F, B, C, H, W], piece by piece. Each piece is analysed once."""
     source, schedule = state.source, state.schedule
     out = new_output((schedule.frames, *source.shape), source.dtype, source.device)
-    range_end, factors, results = _range_end(source, 0.0, scale), [], []
+    dtype_max_factor, factors, results = _dtype_max_factor(source, 0.0, scale), [], []
     for at, piece in motion.pieces():
-        of_piece = _search_budgets(state, piece, at, range_end[at])
+        of_piece = _search_budgets(state, piece, at, dtype_max_factor[at])
         factors.append(schedule.factors_to(torch.stack([f.factor for f in of_piece])))
         _write_frames(out[:, at], piece, factors[-1], of_piece, state.bounds)
         results.append([replace(f, frame=None) for f in of_piece])
@@ -207,7 +205,7 @@ def _frames_at_l2(
     limits = L2Limits(
         max_l2=budgets,
         tolerances=tolerance_at(budgets),
-        range_ends=_range_end(state.source, 0.0, scale),
+        range_ends=_dtype_max_factor(state.source, 0.0, scale),
         shares=shares,
         phase_cap=math.inf if state.phase_cap is None else state.phase_cap,
         phase_limit=PHASE_LIMIT,
@@ -217,9 +215,9 @@ def _frames_at_l2(
     return motion.frames_at_l2(limits, state.bounds)
 
 
-def _search_budgets(state: MorphState, piece: Motion, at: slice, range_end: Tensor) -> list[SearchResult]:
+def _search_budgets(state: MorphState, piece: Motion, at: slice, dtype_max_factor: Tensor) -> list[SearchResult]:
     """Return the search results, with frames, of the samples ``at`` for each budget."""
-    limits = {"max_factor": _largest_factor(state, piece), "range_end": range_end}
+    limits = {"max_factor": _largest_factor(state, piece), "dtype_max_factor": dtype_max_factor}
     search = partial(search_piece, piece, bounds=state.bounds, source=state.source[at], **limits, keep_frame=True)
     return [search(budget[at]) for budget in state.schedule.budgets]
 
@@ -239,7 +237,7 @@ def _write_frames(out: Tensor, piece: Motion, b: Tensor, results: list[SearchRes
 
 
 def _with_analysis(motion: Motion) -> Motion:
-    """Return the motion, with a cached analysis if that fits the caches."""
+    """Return the motion with its analysis stored, if the motion is a single piece; otherwise return it unchanged."""
     pieces = list(islice(motion.pieces(), 2)) if isinstance(motion, PiecewiseMotion) else []
     return pieces[0][1] if len(pieces) == 1 else motion
 
@@ -313,10 +311,10 @@ class _GradientSteps:
         size = loss_gradient.largest
         size = _scaled(size, scale).double() if step.budget is not None else size
         start = None if step.budget is None or self.last_move is None else self.last_move / size
-        range_end = None if step.budget is None else _range_end(self.b, self.b, scale)
-        taken = self._by_op(step, gradient, range_end, start)
+        dtype_max_factor = None if step.budget is None else _dtype_max_factor(self.b, self.b, scale)
+        taken = self._by_op(step, gradient, dtype_max_factor, start)
         if taken is None:
-            taken = self._by_renders(step, gradient, range_end, start, size > 0)
+            taken = self._by_renders(step, gradient, dtype_max_factor, start, size > 0)
         self.image, db, da = taken
         # If the gradient is 0, the image does not change, and the factor that was found is arbitrary.
         db, da = where_good(size > 0, db, 0.0), None if da is None else where_good(size > 0, da, 0.0)
@@ -326,7 +324,7 @@ class _GradientSteps:
         self.a = self.a + _scaled(db if da is None else da, scale)
 
     def _by_op(
-        self, step: Step, gradient: Tensor, range_end: Tensor | None, start: Tensor | None
+        self, step: Step, gradient: Tensor, dtype_max_factor: Tensor | None, start: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None] | None:
         """Take a step with one op, or return None if there is no such op.
 
@@ -337,12 +335,12 @@ class _GradientSteps:
             return None
         cap = math.inf if state.phase_cap is None else state.phase_cap
         extent = partial(StepExtent, state.source, self.image, cap)
-        if range_end is None:
+        if dtype_max_factor is None:
             a = step.factor if step.amplitude_factor is None else step.amplitude_factor
             taken = self.position.step_by_op(gradient, extent(factors=torch.stack([step.factor, a])))
         else:
-            first = torch.zeros_like(range_end) if start is None else start.to(range_end.dtype)
-            limits = torch.stack([step.budget, _step_tolerance(step.budget), range_end, first])
+            first = torch.zeros_like(dtype_max_factor) if start is None else start.to(dtype_max_factor.dtype)
+            limits = torch.stack([step.budget, _step_tolerance(step.budget), dtype_max_factor, first])
             taken = self.position.step_by_op(gradient, extent(limits=limits, options=SEARCH_OPTIONS))
         if taken is None:
             return None
@@ -352,17 +350,17 @@ class _GradientSteps:
         return taken.frames.view(state.source.shape), b, None if step.amplitude_factor is None else a
 
     def _by_renders(
-        self, step: Step, gradient: Tensor, range_end: Tensor | None, start: Tensor | None, moves: Tensor
+        self, step: Step, gradient: Tensor, dtype_max_factor: Tensor | None, start: Tensor | None, moves: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Take a step, with a render for each factor that is tried.
 
         Return (next image, phase factors, amplitude factors). Samples that are not in ``moves`` [B] have factor 0.
         """
         motion = self.position.motion_along(gradient)
-        if range_end is None:
+        if dtype_max_factor is None:
             b, a = _given_factors(self.state, motion, step)
         else:
-            b, a = _budget_factors(self.state, motion, step, self.image, range_end, start), None
+            b, a = _budget_factors(self.state, motion, step, self.image, dtype_max_factor, start), None
         b, a = where_good(moves, b, 0.0), None if a is None else where_good(moves, a, 0.0)
         return self.position.move(motion, gradient, b, a), b, a
 
@@ -371,12 +369,12 @@ def _step_by_step(
     state: MorphState, gradient: GradientFn, position: _LivePosition | _PersistentPosition
 ) -> Iterator[Tensor]:
     """Yield frames one by one, with a new gradient at each step."""
-    stepper, frame = _GradientSteps(state, position), int(state.schedule.starts_at_source)
-    frame_number = frame - 1 if frame else None  # the number of the frame that equals the image
+    stepper, next_frame = _GradientSteps(state, position), int(state.schedule.starts_at_source)
+    frame_number = next_frame - 1 if next_frame else None  # the number of the frame that equals the image
     steps = list(state.schedule.steps())
     if not steps:
         gradient(stepper.image, frame_number)  # determines targets, outputs and status, although nothing moves
-    if frame:
+    if next_frame:
         state.append_factors(stepper.b[None], stepper.a[None])
         yield state.source_frame()
     for step in steps:
@@ -387,7 +385,7 @@ def _step_by_step(
                 state.attained.append(_is_attained(state, stepper.image, step.budget))
             state.append_factors(stepper.b[None], stepper.a[None])
             yield stepper.image[None]
-            frame, frame_number = frame + 1, frame
+            next_frame, frame_number = next_frame + 1, next_frame
 
 
 def _given_factors(state: MorphState, motion: Motion, step: Step) -> tuple[Tensor, Tensor | None]:
@@ -401,11 +399,11 @@ def _given_factors(state: MorphState, motion: Motion, step: Step) -> tuple[Tenso
 
 
 def _budget_factors(
-    state: MorphState, motion: Motion, step: Step, image: Tensor, range_end: Tensor, start: Tensor | None
+    state: MorphState, motion: Motion, step: Step, image: Tensor, dtype_max_factor: Tensor, start: Tensor | None
 ) -> Tensor:
     """Return the factors [B] at which one step reaches its distance, or its largest length.
 
-    ``range_end`` [B] are the largest possible factors, and ``start`` [B] the first factors to try.
+    ``dtype_max_factor`` [B] are the largest factors without overflow, and ``start`` [B] the first factors to try.
     """
     if start is not None:
         limits = torch.finfo(image.dtype)
@@ -418,7 +416,7 @@ def _budget_factors(
         accuracy,
         start=start,
         max_factor=_largest_factor(state, motion),
-        range_end=range_end,
+        dtype_max_factor=dtype_max_factor,
         source=state.source,
     )
     state.on_too_small(small)
@@ -446,9 +444,9 @@ def _scaled_up(gradient: LossGradient, schedule: Schedule) -> tuple[Tensor, Tens
 
     Return the gradients, and the powers of two [B] by which they were multiplied, or None if none was.
 
-    A step is the difference of a value near 1 before and after the gradient is added, so a gradient below the rounding
-    error (the dtype's eps) would be lost. Such a gradient is scaled to about sqrt(eps), where both rounding and the
-    curvature of the step have little effect.
+    With the rule "complex", a step is the difference between a coefficient (of order 1) before and after the gradient
+    is added, so a gradient below the rounding error (the dtype's eps) would be lost. Such a gradient is scaled to about
+    sqrt(eps): there, rounding is small, and the step is almost proportional to the gradient.
     """
     values = gradient.values
     if schedule.budgets is None:
@@ -468,7 +466,7 @@ def _scaled(values: Tensor, scale: Tensor | None) -> Tensor:
     return values if scale is None else values * scale
 
 
-def _range_end(like: Tensor, reached: Tensor | float, scale: Tensor | None) -> Tensor:
+def _dtype_max_factor(like: Tensor, reached: Tensor | float, scale: Tensor | None) -> Tensor:
     """Return the largest factors [B] that can be added to ``reached`` without overflow.
 
     They are factors of gradients that :func:`_scaled_up` multiplied by ``scale`` [B].

@@ -72,7 +72,8 @@ def morph_planes_to_l2(
     max_l2, tolerances : Tensor [M, B], like all tensors in the dtype of ``images``
         Distances from the images, and their largest errors.
     range_ends : Tensor [B]
-        Largest factors that the caller can represent.
+        Largest factors to try, usually the largest number of the dtype. If a sample would need a larger factor, its
+        gradient is too small (``out_of_range``).
     shares : Tensor [F - M]
         Factors of the intermediate frames, divided by the factor of the first distance. For example, [0, 0.5] with one
         distance gives 3 frames: the source, a frame at half of the final factor, and the frame at the distance.

@@ -21,12 +21,12 @@ class _Group:
     def __init__(self):
         # Values are tensors or tuples of tensors.
         self.filters: dict[Hashable, object] = {}  # masks and filters by key
-        self.originals: dict[Hashable, object] = {}  # float64 tensors from which the filters are computed
+        self.float64_sources: dict[Hashable, object] = {}  # float64 tensors from which the filters are computed
         self.captured = False  # whether a captured CUDA graph reads the filters
         self.streams: set[tuple] = set()  # (key, device, CUDA stream) of all uses so far
 
     def bytes(self) -> int:
-        values = [*self.filters.values(), *self.originals.values()]
+        values = [*self.filters.values(), *self.float64_sources.values()]
         tensors = [t for value in values for t in (value if isinstance(value, tuple) else (value,))]
         storages = {(t.device, t.untyped_storage().data_ptr()): t.untyped_storage().nbytes() for t in tensors}
         return sum(storages.values())
@@ -45,15 +45,15 @@ class FilterCache:
     def _new_lock(self) -> None:
         self._lock = threading.Lock()
 
-    def get(self, geometry: Hashable, key: Hashable, make: Callable[[], object], original: bool = False):
+    def get(self, geometry: Hashable, key: Hashable, make: Callable[[], object], float64_source: bool = False):
         """Return the cached value of a geometry and key, or make and cache it.
 
-        A value is a tensor or a tuple of tensors. ``original`` is True for float64 filters from which other filters are
-        computed. When a value is added, the originals of all other geometries are freed.
+        A value is a tensor or a tuple of tensors. ``float64_source`` is True for float64 filters from which other
+        filters are computed. When a value is added, those of all other geometries are freed.
         """
         group = self._groups.get(geometry)
         if group is not None:
-            value = (group.originals if original else group.filters).get(key)
+            value = (group.float64_sources if float64_source else group.filters).get(key)
             if value is not None:
                 if group is not self._latest:
                     self._use(geometry, group)
@@ -61,7 +61,7 @@ class FilterCache:
         value = outside_modes(make)  # ordinary tensors, even under a tracer or in inference mode
         with self._lock:
             group = self._groups.setdefault(geometry, _Group())
-            value = (group.originals if original else group.filters).setdefault(key, value)
+            value = (group.float64_sources if float64_source else group.filters).setdefault(key, value)
         self._use(geometry, group)
         self._shrink()
         return _record_stream(group, key, value)
@@ -94,13 +94,13 @@ class FilterCache:
     def _shrink(self) -> None:
         """Free filters until the limit is met.
 
-        The float64 originals of all geometries but the latest are always freed. Then the least recently used geometries
-        are freed, except those that a captured CUDA graph reads, and finally the originals of the latest geometry.
+        The float64 sources of all geometries but the latest are always freed. Then the least recently used geometries
+        are freed, except those that a captured CUDA graph reads, and finally the latest geometry's float64 sources.
         """
         with self._lock:
             for group in self._groups.values():
                 if group is not self._latest:
-                    group.originals.clear()
+                    group.float64_sources.clear()
             sizes = {geometry: group.bytes() for geometry, group in self._groups.items()}
             total = sum(sizes.values())
             for geometry, group in list(self._groups.items()):
@@ -108,7 +108,7 @@ class FilterCache:
                     del self._groups[geometry]
                     total -= sizes[geometry]
             if total > self.limit and self._latest is not None:
-                self._latest.originals.clear()
+                self._latest.float64_sources.clear()
 
 
 def _record_stream(group: _Group, key: Hashable, value):

@@ -66,7 +66,7 @@ class Geometry:
         return -self.order % 4
 
     def band_shape(self, scale: int) -> tuple[int, int]:
-        """Return the size (h, w) of the bands of a scale; ``num_scales`` is the low-pass residual."""
+        """Return the size (h, w) of the bands of a scale; ``scale = num_scales`` is the low-pass residual."""
         h, w = self.shape
         for _ in range(scale if self.downsample else 0):
             h, w = -(-h // 2), -(-w // 2)
@@ -141,7 +141,7 @@ def angular_gain(order: int, orientations: int) -> float:
 
 
 def _band_filter(geometry: Geometry, scale: int) -> tuple[Tensor, Tensor]:
-    return CACHE.get(geometry, ("band", scale), lambda: _make_band_filter(geometry, scale), original=True)
+    return CACHE.get(geometry, ("band", scale), lambda: _make_band_filter(geometry, scale), float64_source=True)
 
 
 def _make_band_filter(geometry: Geometry, scale: int) -> tuple[Tensor, Tensor]:
@@ -173,12 +173,12 @@ def analytic_weight(geometry: Geometry, scale: int) -> Tensor:
 def highpass_filter(geometry: Geometry) -> Tensor:
     """Return ``R_hi`` at full size, [H, W]."""
     make = lambda: high(polar_grid(geometry, geometry.shape)[0], 0, geometry.transition_width)
-    return CACHE.get(geometry, "highpass", make, original=True)
+    return CACHE.get(geometry, "highpass", make, float64_source=True)
 
 
 def lowpass_filter(geometry: Geometry) -> Tensor:
     """Return ``R_lo`` at the h_J x w_J frequencies of the low-pass residual."""
-    return CACHE.get(geometry, "lowpass", lambda: _make_lowpass_filter(geometry), original=True)
+    return CACHE.get(geometry, "lowpass", lambda: _make_lowpass_filter(geometry), float64_source=True)
 
 
 def _make_lowpass_filter(geometry: Geometry) -> Tensor:

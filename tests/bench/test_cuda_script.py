@@ -191,8 +191,8 @@ def test_table_names_rows_that_were_not_measured(module):
         "seconds": 9.0,
         "kernels": [{"kernel": "pair", "ms": 1.0, "moved_mib": 1.0, "gb_per_s": 700.0, "of_copy": 0.7}],
         "transforms": [
-            {"work": "analysis", "shape": "64x3x224x224", "who": "ours", "is": "ours", "ms": 2.0},
-            {"work": "analysis", "shape": "64x3x224x224", "who": "plenoptic", "is": "plenoptic 2.1.1", "ms": 14.0},
+            {"work": "analysis", "shape": "64x3x224x224", "who": "ours", "name": "ours", "ms": 2.0},
+            {"work": "analysis", "shape": "64x3x224x224", "who": "plenoptic", "name": "plenoptic 2.1.1", "ms": 14.0},
             {"not_measured": "out of time"},
         ],
     }

@@ -35,7 +35,7 @@ CURVES = {  # distance as a function of the factor; some motions do not begin at
 
 
 def all_limits():
-    """Yield [5, B] for every combination of limits, one sample each."""
+    """Return limits [5, B], with one sample for each combination."""
     combinations = [
         (target, tolerance, start, largest, range_end)
         for target in (0.0, 0.05, 0.5, 2.0)

@@ -67,7 +67,12 @@ def check_with_the_search(motion, limits, bounds=BOUNDS):
     max_factor = None if math.isinf(limits.phase_cap) else limits.phase_cap / motion.largest_phase_step()
     for m, target in enumerate(limits.max_l2):
         expected = search_piece(
-            piece, target, bounds, tolerance=limits.tolerances[m], max_factor=max_factor, range_end=limits.range_ends
+            piece,
+            target,
+            bounds,
+            tolerance=limits.tolerances[m],
+            max_factor=max_factor,
+            dtype_max_factor=limits.range_ends,
         )
         assert torch.equal(actual.attained[m], expected.attained)
         assert torch.equal(actual.out_of_range[m], expected.out_of_range)

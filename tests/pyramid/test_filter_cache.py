@@ -58,7 +58,7 @@ def held_filters():
     return [
         t
         for group in module.CACHE._groups.values()
-        for value in (*group.filters.values(), *group.originals.values())
+        for value in (*group.filters.values(), *group.float64_sources.values())
         for t in (value if isinstance(value, tuple) else (value,))
     ]
 
@@ -97,16 +97,16 @@ def test_least_recently_used_geometry_is_evicted_first():
     for n in (32, 40, 48):
         use(n, n)
     use(32, 32)
-    set_filter_cache_limit(filter_cache_bytes())  # evicts the float64 originals of the other geometries
+    set_filter_cache_limit(filter_cache_bytes())  # evicts the float64 sources of the other geometries
     set_filter_cache_limit(filter_cache_bytes() - 1)
     assert [geometry.shape for geometry in module.CACHE._groups] == [(48, 48), (32, 32)]
 
 
-def test_float64_originals_are_cached_for_the_latest_geometry_only():
+def test_float64_sources_are_cached_for_the_latest_geometry_only():
     use(32, 32)
     use(40, 40)
     first, second = module.CACHE._groups.values()
-    assert not first.originals and second.originals
+    assert not first.float64_sources and second.float64_sources
 
 
 def test_bytes_count_each_storage_once():
