@@ -143,7 +143,7 @@ def test_strip_has_the_expected_texts(tmp_path):
     figure = draw_strips(_strip_data(job, records[0], morphs_of(1, 3)[0]))
     assert figure.get_suptitle() == "csp-phase, polar, live"
     assert [axes.get_title() for axes in figure.axes] == ["L2 0", "L2 1.25", "L2 2.5"]
-    assert [axes.get_xlabel() for axes in figure.axes] == ["0.00\nzero: 1.00", "0.18\nzero: 0.82", "0.95"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["0.002\nzero: 1.00", "0.18\nzero: 0.82", "0.95"]
     assert figure.axes[0].get_ylabel() == "zero → one"
     already = _strip_data(job, records[0] | {"source": 1}, morphs_of(1, 3)[0])
     assert already.remarks == ["already predicted as the target"] and not already.reached.any()
