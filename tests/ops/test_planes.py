@@ -500,7 +500,7 @@ def test_bad_arguments_of_split_planes_raise():
 BAD_ARGUMENTS_OF_MERGE_PLANES = [
     (dict(bands=[]), "bands must hold one tensor for each of 3 filters, got 0"),
     (dict(height=2**62), "height must be 1 to"),
-    (dict(height=2**14 + 2), f"height must be 1 to {native.LARGEST_PLANE_SIDE['cpu']}, got 16386"),
+    (dict(height=2**14 + 2), r"height must be 1 to \d+, got 16386"),
     (dict(width=0), "width must be 1 to"),
     (dict(residual=torch.rand(3, 32, 24)), "residual must have a number of planes that divides"),
     (dict(residual=torch.rand(1, 32, 25)), "residual must have shape"),
