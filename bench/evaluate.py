@@ -27,7 +27,7 @@ from machine import machine
 import steerlens_fast as sf
 from steerlens_fast.evaluate.measures.grids import sample, upsample
 from steerlens_fast.evaluate.presets.presets import PRESETS
-from steerlens_fast.evaluate.presets.published import FOLLOW_UP, SOURCES
+from steerlens_fast.evaluate.presets.published import FOLLOW_UP, SOURCE_COUNT
 from steerlens_fast.evaluate.report.html import number
 
 FITS, SIZE = 300, 64
@@ -140,7 +140,7 @@ def digits_phrases(summary: dict) -> list[str]:
         cells = []
         for name in COLUMNS:
             value, theirs = measures[name]["value"], FOLLOW_UP.get(family, {}).get(name)
-            shown = number if name != "jointly" else lambda v: str(round(v * SOURCES))
+            shown = number if name != "jointly" else lambda v: str(round(v * SOURCE_COUNT))
             cells.append(shown(value) + ("" if theirs is None else f" / {shown(theirs)}"))
         lines.append(f"| {NAMES.get(family, family)} | {' | '.join(cells)} |")
     pairs = lambda name: len(compared[name]["agrees"])
@@ -149,7 +149,7 @@ def digits_phrases(summary: dict) -> list[str]:
     return [
         f"{all_of} test digits toward the next digit",
         f"L2 = {entry['l2']:.2f}, all families attained the distance for all {entry['attainment']['common']} digits",
-        f"| family | median G | both judges, of {SOURCES} | E warp | E warp + gain |",
+        f"| family | median G | both judges, of {SOURCE_COUNT} | E warp | E warp + gain |",
         "\n".join(lines),
         f"The order of G is the published one in {pairs('target_probability')} of 6 pairs of families",
         f"that of the judges in {pairs('jointly')}",
@@ -219,7 +219,7 @@ def _interval_table(entry: dict, published: dict | None = None) -> str:
             interval, theirs = measures[name], (published or {}).get(family, {}).get(name)
             shown = number if name != "jointly" else lambda v, n=interval["cases"]: str(round(v * n))
             text = f"{shown(interval['value'])} ({shown(interval['low'])} to {shown(interval['high'])})"
-            counted = number if name != "jointly" else lambda v: str(round(v * SOURCES))
+            counted = number if name != "jointly" else lambda v: str(round(v * SOURCE_COUNT))
             cells.append(text if theirs is None else f"{text} / {counted(theirs)}")
         lines.append(f"| {NAMES.get(family, family)} | {' | '.join(cells)} |")
     return "\n".join(lines)

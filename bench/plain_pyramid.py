@@ -202,10 +202,7 @@ def inverse(spectrum: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def split_columns(w: int) -> tuple[int, int]:
-    """Return how many columns of a full spectrum the half spectrum has.
-
-    The second result is the number of columns that are mirrored from it.
-    """
+    """Return how many columns of a full spectrum the half spectrum has, and how many are mirrored from it."""
     return w // 2 + 1, w - w // 2 - 1
 
 

@@ -166,7 +166,7 @@ def to_job_error(error: BaseException) -> JobError:
 
 
 def is_system_fault(error: BaseException) -> bool:
-    """Return whether storage or process caused an error, rather than the file that was read.
+    """Return whether the storage or this process (memory, open files) caused an error, not the file that was read.
 
     Examples
     --------

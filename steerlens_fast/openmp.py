@@ -1,4 +1,4 @@
-"""Keeps waiting threads from taking the CPU, in the command and in the workers of jobs.
+"""Stops idle threads from using the CPU, in the command and in the workers of jobs.
 
 The threads of OpenMP (libgomp in torch's wheels) spin while they wait, which takes cores from other processes. A
 variable in the environment shortens this; it is read when libgomp is loaded. With it, a job next to a busy process was

@@ -211,7 +211,7 @@ def make_white(path: Path, size: tuple[int, int] = SIZE) -> None:
 
 
 class Triples(torch.utils.data.Dataset):
-    """A data set of (image, target, key) without attributes for targets or keys."""
+    """A data set of (image, label, key) without attributes for labels or keys."""
 
     def __init__(self, count: int = 10):
         self.images = pictures(count)

@@ -146,7 +146,7 @@ def test_values_that_are_no_numbers_raise(bad):
         PixelFamily(bad)
 
 
-def test_plenoptic_keys_of_numpy_are_scales():
+def test_plenoptic_coefficients_may_have_numpy_integers_as_keys():
     band = torch.ones(4, 8, 8) + 0j
     assert Coefficients.from_plenoptic({np.int64(0): band, "residual_lowpass": band[0].real}).bands == (band,)
 

@@ -10,7 +10,7 @@ template <typename T>
 __device__ T largest_of_warp(T largest) {
 #pragma unroll
   for (int mask = kWarp / 2; mask > 0; mask /= 2)
-    largest = larger_amplitude(__shfl_xor_sync(0xffffffffu, largest, mask), largest);
+    largest = larger(__shfl_xor_sync(0xffffffffu, largest, mask), largest);
   return largest;
 }
 

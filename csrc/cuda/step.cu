@@ -25,8 +25,7 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks)
     for (int64_t warp = warp_in_row(); warp < warps; warp += stride) {
       const auto c = load(coefficients, Pieces<kPerThread / kPiece, kPiece>(n, area, warp));
 #pragma unroll
-      for (int j = 0; j < kPerThread; ++j)
-        largest = larger_amplitude(amplitude_of(c.v[j]), largest);
+      for (int j = 0; j < kPerThread; ++j) largest = larger(amplitude_of(c.v[j]), largest);
     }
     largest = largest_of_block(largest);
     if (threadIdx.x == 0) parts[n * gridDim.x + blockIdx.x] = largest;
@@ -44,7 +43,7 @@ struct StepOpBase {
   __device__ T plane_data(int64_t n) const {
     T largest = T(0);
     for (int i = threadIdx.x % kWarp; i < parts_per_band; i += kWarp)
-      largest = larger_amplitude(load_one(parts + n * parts_per_band + i), largest);
+      largest = larger(load_one(parts + n * parts_per_band + i), largest);
     return step_threshold(args.floor, largest_of_warp(largest));
   }
 

@@ -10,9 +10,10 @@ constexpr int kMaxFftPasses = 6;  // enough for lengths up to 512
 // The radices of the passes of the Stockham algorithm (decimation in time), whose outputs are in order.
 //
 // A pass of radix R combines transforms of `span` points into transforms of span * R points; span is the product of
-// the radices of earlier passes. It has n / R groups of R points. Let j = group % span. The inputs of a group are
-// x[group + k n / R] exp(-2 pi i j k / (span R)) for k = 0 ... R - 1, and its outputs are y[(group - j) R + j + k
-// span].
+// the radices of earlier passes. It has n / R groups of R points. Let j = group % span. For k = 0 ... R - 1, a group has
+//
+// - the inputs x[group + k n / R] exp(-2 pi i j k / (span R)),
+// - the outputs y[(group - j) R + j + k span].
 //
 // Odd radices come first, so that neighbouring groups of the first pass write at an odd distance. This avoids conflicts
 // between the banks of a GPU's shared memory.

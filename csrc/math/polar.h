@@ -146,9 +146,9 @@ SL_FN PolarPair<T> step_value(Cplx<T> c, G gradient, T eps, Rule rule, T& amplit
   return {amplitude_of(moved) - amplitude, angle_of(turned.im, turned.re)};
 }
 
-// The larger of two amplitudes; `largest` if `a` is NaN.
+// The larger of two numbers; `largest` if `a` is NaN.
 template <typename T>
-SL_FN T larger_amplitude(T a, T largest) {
+SL_FN T larger(T a, T largest) {
   return a > largest ? a : largest;
 }
 

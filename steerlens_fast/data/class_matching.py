@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from ..classifier.named_classes import synonyms
 
-NUMBERED = "numbered"  # value of the option labels: the data's class numbers are the model's
+NUMBERED = "numbered"  # value of the option labels, in place of a file: the data number their classes as the model does
 MAX_NAMES = 20  # largest number of names in a message
 WORDNET_ID = re.compile(r"n\d{8}")
 WORDNET_PREFIX = re.compile(r"(n\d{8})[\s_:,-]+(.+)")  # such as "n02124075-Egyptian_cat"
@@ -26,8 +26,9 @@ def match_classes(
 
     Names match if they are equal, or if one is a synonym of the other ("tabby" and "tabby, tabby cat"), or if they
     differ only in case or in spaces, underscores and hyphens. WordNet ids such as "n02124075" are names, too. If all
-    names of the data are whole numbers, those that are not names of the model are its class numbers. If the data have
-    as many classes as the model, and all have WordNet ids, they are in the order of ImageNet, which is the model's.
+    names of the data are whole numbers, those that are not names of the model are taken as its class numbers. If the
+    data have as many classes as the model, all with WordNet ids that the model does not have, both are taken to be in
+    the order of ImageNet.
 
     Examples
     --------
@@ -101,7 +102,8 @@ def _match(data_names: tuple[str, ...], model_names: tuple[str, ...]) -> tuple[i
 def _find(name: str, position: int | None, tables: list[dict[str, set[int]]], classes: int) -> int | None:
     """Return the number of the model's class with a name of the data.
 
-    ``position`` decides between several. A name that is a number below ``classes`` is the number of a class.
+    If several classes have the name, the one at ``position`` is taken if it is among them. A name that is a number
+    below ``classes`` is the number of a class.
     """
     exact, loose = [name, *synonyms([name])[0]], [normalized(name), *sorted(aliases(name))]
     for names, table in zip((exact[:1], exact, loose[:1], loose), tables):

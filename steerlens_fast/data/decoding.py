@@ -30,12 +30,12 @@ Values of more than 8 bits are scaled to 0 ... 255 and rounded, or with ``keep_d
 =============================  =====================================================================================
 Values of more than 8 bits     Scaled from
 =============================  =====================================================================================
-16-bit grey (PNG, TIFF, PGM)   ``range`` or, by default, 0 to 65535. By default, a PGM is scaled from 0 to its maximum,
-                               and a 12-bit TIFF from 0 to 4095
+16-bit grey (PNG, TIFF, PGM)   ``range`` or, by default, 0 to 65535 (a PGM: 0 to its maximum; a 12-bit TIFF: 0 to 4095)
 16-bit colours, grey + alpha   ``range`` or, by default, 0 to the file's maximum (PNG, TIFF, PPM), before alpha is
                                applied
 16-bit CMYK (TIFF)             0 to 65535; "unsupported" with a ``range``
-other 32-bit integers, floats  ``range``; "unsupported" without a ``range``
+32-bit integers, floats        ``range``; "unsupported" without a ``range``, but 32-bit integers of at most 16 bits are
+                               scaled like 16-bit grey
 =============================  =====================================================================================
 
 A ``range`` (low, high) is in the file's units. The value low becomes black, high becomes white, and values outside are
@@ -95,8 +95,8 @@ PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 262, 0  # a TIFF tag, and one of its
 RANGE_KEY = ("steerlens_fast", "values")  # in Image.info; a tuple, so that no text chunk of a file can have this key
 NARROW_DIVISOR = 4  # a range is narrow up to 1/4 of the type's range, which leaves at most 64 of 256 levels
 UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # from EXIF orientation to the Image.Transpose that undoes it
-# Keys of Image.info that may contain the orientation, and bytes that mark the orientation's chunks of a PNG, which may
-# follow the pixels
+# Keys of Image.info that may contain the orientation. In a PNG, a chunk with the orientation may come after the pixels;
+# it contains one of ORIENTATION_CHUNKS.
 ORIENTATION_KEYS = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 ORIENTATION_CHUNKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 
@@ -117,7 +117,7 @@ class DepthOptions:
     keep_depth: bool = False
 
 
-class GreyScale(NamedTuple):
+class WhiteLevel(NamedTuple):
     """The value of white in a file, and in the image that Pillow decodes."""
 
     maximum: int = MAX_16_BITS
@@ -375,10 +375,10 @@ def _orientation(image: Image) -> int:
 
 
 def _load_upright(image: Image, mode: str, depth: DepthOptions) -> Image | FloatColours:
-    scale, inverted = _grey_scale(image), _is_white_zero(image)
+    white, inverted = _white_level(image), _is_white_zero(image)
     image.load()  # Pillow applies the orientation of TIFF files here and removes it
     transpose = UPRIGHT.get(_orientation(image))
-    converted = _convert(image, mode, depth, scale, inverted)
+    converted = _convert(image, mode, depth, white, inverted)
     return converted if transpose is None else converted.transpose(transpose)
 
 
@@ -401,15 +401,15 @@ def _from_deep_colour(image: Image, data: bytes, mode: str, depth: DepthOptions)
     return deep if transpose is None else deep.transpose(transpose)
 
 
-def _grey_scale(image: Image) -> GreyScale:
-    """Return the scale of an undecoded grey image of more than 8 bits."""
+def _white_level(image: Image) -> WhiteLevel:
+    """Return the white level of an undecoded grey image of more than 8 bits."""
     tile = image.tile[0] if getattr(image, "tile", None) else None
     arguments = tile[3] if tile and isinstance(tile[3], tuple) else ()
     if image.format == "PPM" and image.mode == "I" and len(arguments) > 1:
-        return GreyScale(arguments[1], MAX_16_BITS)  # Pillow scales the header's maximum to 65535
+        return WhiteLevel(arguments[1], MAX_16_BITS)  # Pillow scales the header's maximum to 65535
     if arguments and arguments[0] == "I;12":
-        return GreyScale(MAX_12_BITS, MAX_12_BITS)
-    return GreyScale()
+        return WhiteLevel(MAX_12_BITS, MAX_12_BITS)
+    return WhiteLevel()
 
 
 def _is_white_zero(image: Image) -> bool:
@@ -424,13 +424,13 @@ def _convert(
     image: Image | FloatColours,
     mode: str,
     depth: DepthOptions,
-    grey: GreyScale | None = None,
+    white: WhiteLevel | None = None,
     inverted: bool = False,
 ) -> Image | FloatColours:
     if isinstance(image, FloatColours):
         return image.convert(mode)
     if image.mode in SIXTEEN_BITS or (image.mode == FLOATS and (depth.range is not None or RANGE_KEY in image.info)):
-        image = _scale(image, depth, grey or GreyScale(), inverted)
+        image = _scale(image, depth, white or WhiteLevel(), inverted)
         if image.mode == FLOATS:
             return image
     elif image.mode not in EIGHT_BITS:
@@ -451,7 +451,7 @@ def _composite_over_white(image: Image) -> Image:
     return over
 
 
-def _scale(image: Image, depth: DepthOptions, grey: GreyScale, inverted: bool) -> Image:
+def _scale(image: Image, depth: DepthOptions, white: WhiteLevel, inverted: bool) -> Image:
     """Scale a grey image to 8 bits or to floats in [0, 1]."""
     if RANGE_KEY in image.info:  # an array, which has been scaled before
         return image
@@ -463,14 +463,14 @@ def _scale(image: Image, depth: DepthOptions, grey: GreyScale, inverted: bool) -
             f"range must be given for 32-bit grey beyond 16 bits, got values from {pixels.min()} to {pixels.max()}",
         )
     original = pixels
-    if grey.maximum != grey.decoded_maximum:
-        original = np.rint(pixels.astype(np.float64) * grey.maximum / grey.decoded_maximum).astype(np.int64)
-    unit = _scaled_to_unit(original, depth.range, grey.maximum)
+    if white.maximum != white.decoded_maximum:
+        original = np.rint(pixels.astype(np.float64) * white.maximum / white.decoded_maximum).astype(np.int64)
+    unit = _scaled_to_unit(original, depth.range, white.maximum)
     unit = 1 - unit if inverted else unit
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         unit[pixels == transparent] = 1.0
-    return _to_image(unit, depth.keep_depth, _range_of_values(original, None if beyond_16_bits else grey.maximum))
+    return _to_image(unit, depth.keep_depth, _range_of_values(original, None if beyond_16_bits else white.maximum))
 
 
 def _range_of_values(pixels: np.ndarray, full: int | None) -> tuple:

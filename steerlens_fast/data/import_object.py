@@ -19,7 +19,7 @@ def import_object(argument: str, name: str):
     Parameters
     ----------
     argument : str
-        The argument whose value the name is, for messages.
+        The option that has this value, for messages.
     name : str
 
     Raises

@@ -73,8 +73,8 @@ class TargetRule:
         model_names : sequence of str, optional
             Names of the model's classes. If data and model have names, labels are matched by name, see
             :func:`steerlens_fast.data.class_matching.match_classes`. A label without a class of the model becomes None.
-            The name of a target is looked up here first, then in ``class_names``. The name of a label in a map is
-            looked up here only if the data have no names.
+            The name of a target is looked up in ``model_names`` first, then in ``class_names``. The name of a label in
+            a map is looked up in ``model_names`` only if the data have no names.
         labels : str, optional
             "numbered" if the class numbers of the data are those of the model, whatever their names.
 

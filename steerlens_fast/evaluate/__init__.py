@@ -67,7 +67,7 @@ def evaluate(
     data : str, path or Dataset
         As in :func:`steerlens_fast.morph_dataset`. If the data have the methods of
         :class:`steerlens_fast.evaluate.ground_truth.TrueMotionData`, edits are compared with the true motion from class
-        to class. Images must then have the size of the data.
+        to class, so the images must not be resized.
     driver : str, path or callable
         The classifier whose gradient the edits follow, as a name or as a callable on images [N, C, H, W] in [0, 1].
     judges : mapping from str to callable, or list of str

@@ -22,8 +22,8 @@ from ..models import LoadedModel, load_model
 from .config import USE_DEFAULT, EvaluationConfig
 
 # Bytes of images that are passed to a classifier in one call. On the CPU, small batches are faster, because the outputs
-# of layers fit in memory that the process already has. For example, EfficientNet-Lite0 at 224 x 224 takes 41 ms of CPU
-# time per image in a batch of 9, and 93 ms in a batch of 180.
+# of layers reuse memory that is already allocated. For example, EfficientNet-Lite0 at 224 x 224 takes 41 ms of CPU time
+# per image in a batch of 9, and 93 ms in a batch of 180.
 CALL_BYTES = {"cpu": 5 << 20, "cuda": 128 << 20}
 
 
@@ -98,7 +98,7 @@ def short_names(specs) -> list[str]:
     return names
 
 
-def as_driver(model: LoadedModel, channels: int, task: str = "multiclass") -> Classifier:
+def as_classifier(model: LoadedModel, channels: int, task: str = "multiclass") -> Classifier:
     """Return a classifier that takes images of any size.
 
     The images are [N, channels, H, W] in [0, 1].
@@ -143,8 +143,8 @@ class ClassifierSet:
     def __init__(self, driver: LoadedModel, judges: Mapping[str, LoadedModel], device: str, task: str = "multiclass"):
         # The key "" stands for the driver. The function prepare rejects judges with this name.
         self.device, self.names = device, {"": driver.class_names} | {n: j.class_names for n, j in judges.items()}
-        self.driver = as_driver(driver, driver.channels, task)
-        self.judges = {name: as_driver(judge, driver.channels, task) for name, judge in judges.items()}
+        self.driver = as_classifier(driver, driver.channels, task)
+        self.judges = {name: as_classifier(judge, driver.channels, task) for name, judge in judges.items()}
         self.problems: list[str] = []
         self.classes: int | None = None
 
@@ -199,7 +199,7 @@ class ClassifierSet:
 def first_difference(ours: list[str] | None, theirs: list[str] | None) -> int | None:
     """Return the number of the first class with different names, or None.
 
-    Only first synonyms are compared.
+    Only the text before the first comma of a name is compared.
     """
     plain = lambda name: str(name).partition(",")[0].strip().casefold()
     pairs = enumerate(zip(ours or (), theirs or ()))

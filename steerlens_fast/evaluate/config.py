@@ -79,7 +79,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     samples : int
         Number of sources in the report.
     seed : int
-        Seed of all random numbers except those of ``smoothing``, which has its own seed.
+        Seed of all random numbers except those of ``smoothing`` (averaged gradients), which has its own seed.
     batch_size : int
         Number of sources that are computed and stored together.
     threads : int, optional
@@ -268,7 +268,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
             check_number("max_l2", self.max_l2, 0.0, " (for several distances use distances)")
         check_steps(self.frames, self.steps, self.regime)
         for family in self.families:  # checks the options before a model is loaded
-            SteerableLens(len, **self.lens_options(family))
+            SteerableLens(len, **self.lens_options(family))  # len stands for a model, which is not called
 
     @property
     def budgets(self) -> tuple[float, ...]:

@@ -7,6 +7,8 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from ..data.sources import Source
+
 
 @runtime_checkable
 class TrueMotionData(Protocol):
@@ -14,8 +16,8 @@ class TrueMotionData(Protocol):
 
     The motion leads from one class to another.
 
-    In all methods, ``numbers`` are indices of items, and images are [n, C, H, W] in [0, 1]. The *factor* of an image is
-    the number that the motion changes, such as the position of a bar.
+    In all methods, ``numbers`` are indices of items, and images are [n, C, H, W] in [0, 1]. The *factor* of an image
+    is the number that the motion changes, such as the position of a bar. (Factors of frames are something else.)
     """
 
     def derivative(self, numbers: Sequence[int]) -> Tensor:
@@ -32,7 +34,7 @@ class TrueMotionData(Protocol):
 
 
 class GroundTruth:
-    """A true motion with the number of channels of an evaluation.
+    """Adapts a true motion to the number of channels of an evaluation.
 
     Grey images are repeated for RGB classifiers.
 
@@ -73,14 +75,14 @@ class GroundTruth:
         return images.expand(-1, self.channels, -1, -1)
 
 
-def ground_truth_of(source, number: int, image: Tensor, cropped: bool) -> tuple[GroundTruth | None, str | None]:
-    """Return the true motion of a source's data, or a message.
+def ground_truth_of(data: Source, number: int, image: Tensor, cropped: bool) -> tuple[GroundTruth | None, str | None]:
+    """Return the true motion of a data set, or a message why edits cannot be compared with it.
 
-    The message says why edits cannot be compared with it.
+    Both are None if the data have no true motion.
 
     Parameters
     ----------
-    source : Source
+    data : Source
     number : int
         Index of an item.
     image : Tensor [C, H, W]
@@ -88,7 +90,7 @@ def ground_truth_of(source, number: int, image: Tensor, cropped: bool) -> tuple[
     cropped : bool
         Whether the images are cropped.
     """
-    truth = getattr(source, "data", None)
+    truth = getattr(data, "data", None)
     if not isinstance(truth, TrueMotionData):
         return None, None
     channels, *size = truth.derivative([number]).shape[1:]

@@ -27,15 +27,12 @@ FORMAT_VERSION = 2  # version of the files of an evaluation
 
 @dataclass
 class Preparation:
-    """What an evaluation needs to run.
-
-    It has the configuration, the task runner, the plan, and the problems so far.
-    """
+    """What an evaluation needs to run."""
 
     config: EvaluationConfig
     runner: TaskRunner
-    about: dict  # models, data, software and sources, which must not change on resume
-    problems: list[str]
+    plan: dict  # models, data, software and sources, which must not change on resume
+    problems: list[str]  # those found so far
 
 
 def prepare(config: EvaluationConfig, dataset, driver, judges) -> Preparation:
@@ -62,7 +59,7 @@ def prepare(config: EvaluationConfig, dataset, driver, judges) -> Preparation:
     problems += [problem] if problem else []
     runner = TaskRunner(config, sources, classifiers.driver, classifiers.judges, truth, device)
     models = {"driver": driver_model.description, **{name: model.description for name, model in judge_models.items()}}
-    about = {
+    plan = {
         "format_version": FORMAT_VERSION,
         "models": models,
         "data": data.description,
@@ -70,7 +67,7 @@ def prepare(config: EvaluationConfig, dataset, driver, judges) -> Preparation:
         "budgets": runner.budgets,
     }
     return Preparation(
-        config, runner, {**about, "versions": versions(device), "threads": torch.get_num_threads()}, problems
+        config, runner, {**plan, "versions": versions(device), "threads": torch.get_num_threads()}, problems
     )
 
 

@@ -135,11 +135,11 @@ def _write_or_check_plan(out: Path, prepared: Preparation, overwrite: bool) -> N
     if (out / "plan.json").exists():
         before = read_json(out / "plan.json")
         for name, what in (("versions", "the software"), ("models", "the models"), ("data", "the data")):
-            check_unchanged(before[name], prepared.about[name], what)
-        check_unchanged(before, prepared.about, "the plan")
+            check_unchanged(before[name], prepared.plan[name], what)
+        check_unchanged(before, prepared.plan, "the plan")
         return
     write_json(out / "config.json", prepared.config.as_dict())
-    write_json(out / "plan.json", prepared.about)
+    write_json(out / "plan.json", prepared.plan)
     sync_folder(out)
 
 
@@ -227,7 +227,7 @@ def _finish(out: Path, prepared: Preparation, networks: dict[str, dict], figures
         for task in tasks:
             file.write(task_file(out, task).read_bytes())
     summary = summarise(out / "results.jsonl", prepared.config, prepared.runner, prepared.problems)
-    summary["about"] = prepared.about
+    summary["about"] = prepared.plan
     if networks:
         summary["networks"] = networks
     if (comparison := compare_with_published(prepared.config, summary)) is not None:

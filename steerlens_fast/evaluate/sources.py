@@ -161,7 +161,7 @@ def _label_warnings(config, data: Source, target_rule: TargetRule, driver: Loade
     Raise a JobError if the evaluation needs them.
     """
     if data.class_names is None:
-        next(data.listing(), None)  # some sources know the names only after the first item
+        next(data.listing(), None)  # some data sets know their class names only after the first item
     unmatched = unmatched_names(data.class_names, match_classes(data.class_names, driver.class_names, config.labels))
     if unmatched and (target_rule.kind == LABEL or config.select == "right"):
         option = "target 'label'" if target_rule.kind == LABEL else "select 'right'"
@@ -204,9 +204,9 @@ def _candidates(
 
 
 def _load(data: Source, candidate: Candidate, driver: LoadedModel, size, value_range) -> tuple[int, int] | None:
-    """Read an image.
+    """Read an image into ``candidate``, and return the size of later images.
 
-    The second result is the size of later images: ``size`` or, if it is None, the size of this image.
+    This is ``size`` or, if it is None, the size of this image.
     """
     try:
         encoded, candidate.label = data.read_with_label(candidate.item)
@@ -241,10 +241,7 @@ def check_targets(
 
 
 def _reason(config: EvaluationConfig, candidate: Candidate, rank: str | None, classes: int) -> str | None:
-    """Return the reason why an image is left out.
-
-    The result is None if it is selected.
-    """
+    """Return the reason why an image is left out, or None if it is selected."""
     image, label, target = candidate.image, candidate.label, candidate.target
     predicted_classes = candidate.predicted_classes
     if bool((image == image[:, :1, :1]).all()):
@@ -256,7 +253,7 @@ def _reason(config: EvaluationConfig, candidate: Candidate, rank: str | None, cl
         return WRONG
     if select == "agree" and not bool((predicted_classes == predicted_classes[0]).all()):
         return DISAGREE
-    if rank is not None:
+    if rank is not None:  # the runner-up and the least likely class are not the predicted one
         return None
     if target is None:
         return "no-label" if label is None else NO_TARGET

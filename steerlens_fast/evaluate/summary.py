@@ -14,14 +14,14 @@ from .config import EvaluationConfig
 from .measures.statistics import bootstrap, paired_difference, proportion, proportion_difference
 from .measures.transfer import common_attainment
 from .sources import EXCLUSION_REASONS
-from .tasks import CONTROLS, PROBES, TRUE, TaskRunner
+from .tasks import CONTROLS, PROBES, TRUE_MOTION, TaskRunner
 
 # The measures of every family, with their statistic. A share is the proportion of sources for which the value is true.
 SHARE = "share"
 MEASURES = {
     "target_probability": "median",
-    "driver_agrees": SHARE,
-    "jointly": SHARE,
+    "driver_agrees": SHARE,  # the driver predicts the target
+    "jointly": SHARE,  # all judges predict the target
     "warp": "median",
     "gain": "median",
     "folded": "median",
@@ -35,7 +35,8 @@ MEASURES = {
 }
 RECOVERED = "recovered"  # displacement of an edit divided by that of the true motion at the same L2 distance
 PAIRED = ("target_probability", "jointly", "warp", "gain", "alignment")
-# Measures that are summarised for each kind of image, since factors of different kinds have different units
+# Measures that are summarised for each kind of image, since what the true motion changes (the factor, ground_truth.py)
+# has other units for each kind
 GROUPED = ("alignment", "displacement", RECOVERED)
 
 
@@ -102,7 +103,9 @@ class _Table:
     def measure(self, family: str, budget: float, name: str) -> Tensor:
         if name != RECOVERED:
             return self.column(family, budget, lambda row: row.get(name))
-        true = torch.where(self.attained(TRUE, budget), self.measure(TRUE, budget, "factor_moved"), torch.nan)
+        true = torch.where(
+            self.attained(TRUE_MOTION, budget), self.measure(TRUE_MOTION, budget, "factor_moved"), torch.nan
+        )
         return self.measure(family, budget, "displacement") / true
 
     def attained(self, family: str, budget: float) -> Tensor:

@@ -31,20 +31,17 @@ from .measures.smooth import smooth_reconstruction
 from .measures.transfer import driver_confidence, transfer
 from .sources import SourceSelection
 
-NOISE, TRUE, PROBES = "noise", "true motion", "probes"  # tasks other than the families
-CONTROLS = (NOISE, TRUE)
+NOISE, TRUE_MOTION, PROBES = "noise", "true motion", "probes"  # tasks other than the families
+CONTROLS = (NOISE, TRUE_MOTION)
 FIT_COST = 12.0  # cost of a smooth reconstruction, in forward passes of EfficientNet-Lite0 at 224 x 224
 DIGITS = 7  # significant digits of numbers in a record
 
 
 @dataclass(frozen=True)
 class Task:
-    """The measurement of one family, one control or the probes.
+    """The measurement of one family, one control or the probes, for a range of sources."""
 
-    It is for a range of sources.
-    """
-
-    kind: str
+    kind: str  # a family, a control, or PROBES
     first: int
     last: int
 
@@ -101,7 +98,7 @@ class TaskRunner:
 
     def tasks(self) -> Iterator[Task]:
         """Yield all tasks in the order of the results."""
-        extra = [NOISE] + [TRUE] * (self.truth is not None) + [PROBES] * (self.config.probe_directions > 0)
+        extra = [NOISE] + [TRUE_MOTION] * (self.truth is not None) + [PROBES] * (self.config.probe_directions > 0)
         for kind in (*self.config.families, *extra):
             for first in range(0, len(self.sources), self.config.batch_size):
                 yield Task(kind, first, min(first + self.config.batch_size, len(self.sources)))
@@ -145,7 +142,8 @@ class TaskRunner:
         A gradient costs two.
         """
         if kind == PROBES:
-            return 2.0 + self.pyramid.height * self.pyramid.orientations * (1 + self.config.probe_directions)
+            bands = self.pyramid.geometry.num_scales * self.pyramid.orientations
+            return 2.0 + bands * (1 + self.config.probe_directions)
         steps = 1 if self.config.regime == "frozen" else gradient_steps(self.config.frames, self.config.steps)
         gradients = 0 if kind in CONTROLS else steps
         return 2.0 * gradients + 1 + len(self.judges) + FIT_COST
@@ -158,12 +156,9 @@ class TaskRunner:
         return [Task(task.kind, first, last) for first, last in zip(edges, edges[1:])]
 
     def _run_part(self, task: Task, budget: float) -> tuple[list[dict], dict[str, np.ndarray]]:
-        """Return the records of some sources at a budget.
-
-        The second result has the frames that the report shows.
-        """
+        """Return the records of some sources at a budget, and the frames that the report shows."""
         images = self.sources.images[task.at].to(self.device)
-        make = {NOISE: self._noise_control, TRUE: self._true_control}.get(task.kind, self._edit)
+        make = {NOISE: self._noise_control, TRUE_MOTION: self._true_control}.get(task.kind, self._edit)
         columns, frame = make(task, images, budget)
         columns |= self._measures(task, images, frame, columns["target"])
         pixels = (frame.clamp(0, 1) * 255).round().byte().cpu().numpy()

@@ -16,7 +16,7 @@ from .. import checks, ops
 from ..checks import Factors
 from ..memory import chunks, new_output, store
 from ..ops.enums import real_dtype
-from ..pyramid.backend import is_recorded
+from ..pyramid.backend import may_write_in_place
 from .planes import PlaneMotion
 from .protocols import AnchorPlaneFamily, Bounds
 from .shared import check_image_and_gradient, factor_pair, factors_of_planes, flatten_planes
@@ -43,7 +43,7 @@ class PlaneAnchor:
     def toward(self, gradient: Tensor) -> PlaneMotion:
         """See :class:`Anchor`."""
         image, gradient = check_image_and_gradient(self.image, gradient)
-        if len(self.tiles) != 1 or is_recorded(image, gradient):
+        if len(self.tiles) != 1 or not may_write_in_place(image, gradient):
             return self.motion_type(self.family, image, gradient, self.state)
         return self.motion_type(self.family, image, gradient, self.state, self._step(gradient, self.tiles[0]))
 

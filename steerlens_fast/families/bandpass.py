@@ -27,7 +27,7 @@ def check_restriction(pyramid, scales: Sequence[int] | None, orientations: Seque
 def moving_parts(
     pyramid: SteerablePyramid, scales: Sequence[int] | None, orientations: Sequence[int] | None
 ) -> tuple[Part, ...]:
-    """Return the parts of a pyramid with these scales and orientations; None means all."""
+    """Return one :class:`Part` for each scale, with these orientations; None means all scales or orientations."""
     orientations, scales = pyramid._check_orientations(orientations), pyramid._check_scales(scales)
     return () if orientations == () else tuple(Part(s, orientations) for s in scales)
 

@@ -18,7 +18,7 @@ from ..pyramid.spectra import band_spectra, image_spectrum, merge_spectra, pair_
 from .anchor import PlaneAnchor, edited_coefficients, moved_coordinates
 from .bandpass import moving_parts
 from .planes import PlaneMotion
-from .protocols import Bounds, L2Limits, StepExtent
+from .protocols import Bounds, DistanceSearch, StepExtent
 from .shared import check_image_and_gradient, flatten_planes
 
 EDITS = tuple(ops.EDITS)
@@ -90,7 +90,7 @@ class CSPFamily:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The bands that move."""
+        """The bands that move: one :class:`Part` for each scale."""
         if torch.compiler.is_compiling():
             return moving_parts(self.pyramid, self.scales, self.orientations)
         return self._parts
@@ -156,7 +156,7 @@ class CSPFamily:
 
     def prepared_bytes(self, dtype: torch.dtype) -> int:
         """Return the bytes of a plane's coefficients and steps."""
-        # Two numbers for a coefficient, one for its phase step and one for its amplitude step.
+        # 4 numbers for each coefficient: real and imaginary part, phase step, amplitude step.
         return 4 * dtype.itemsize * sum(shape.numel() for shape in self.coordinate_shapes())
 
     def coordinate_shapes(self) -> list[torch.Size]:
@@ -179,31 +179,33 @@ class CSPMotion(PlaneMotion):
         """Return frames [F, N, H, W] of all planes, by one op if possible."""
         family = self.family
         image, gradient, *_ = self._planes()
-        by_plane_ops = self._by_plane_ops(image, gradient, b, a)
+        use_plane_ops = self._plane_ops_available(image, gradient, b, a)
         if isinstance(self.prepared, CSPPlanes):
-            if by_plane_ops:
+            if use_plane_ops:
                 return self.prepared.render(b, a, bounds)
             return replace(self, prepared=None)._render(b, a, bounds)
-        if self.prepared is not None or not by_plane_ops:
+        if self.prepared is not None or not use_plane_ops:
             return super()._render(b, a, bounds)
         options = *plane_options(family, image), family.eps, family.floor
         return ops.morph_planes(image, gradient, b, a, *options, bounds)
 
     def _prepared_once(self) -> CSPMotion:
         image, gradient, *_ = self._planes()
-        if not (self._by_plane_ops(image, gradient) and step_planes_supported(image)):
+        if not (self._plane_ops_available(image, gradient) and step_planes_supported(image)):
             return super()._prepared_once()
         return replace(self, prepared=CSPPlanes(self.family, image, gradient))
 
-    def frames_at_l2(self, limits: L2Limits, bounds: Bounds = None, base: Tensor | None = None) -> FramesAtL2 | None:
+    def frames_at_l2(
+        self, search: DistanceSearch, bounds: Bounds = None, base: Tensor | None = None
+    ) -> FramesAtL2 | None:
         """See :class:`DistanceMotion`."""
         image, gradient, *_ = self._planes()
-        if not (self._by_plane_ops(image, gradient) and step_planes_supported(image)):
+        if not (self._plane_ops_available(image, gradient) and step_planes_supported(image)):
             return None
         if base is not None:
             base = flatten_planes(base)
         family, planes_per_sample = self.family, self.image.shape[1:-2].numel()
-        of_samples = limits.max_l2, limits.tolerances, limits.range_ends, limits.shares
+        of_samples = search.max_l2, search.tolerances, search.dtype_max_factors, search.shares
         options = *plane_options(family, image), family.eps, family.floor, bounds
         return ops.morph_planes_to_l2(
             image,
@@ -212,17 +214,17 @@ class CSPMotion(PlaneMotion):
             *of_samples,
             *options,
             base=base,
-            phase_cap=limits.phase_cap,
-            phase_limit=limits.phase_limit,
-            speed_share=limits.speed_share,
-            iterations=limits.iterations,
+            phase_cap=search.phase_cap,
+            phase_limit=search.phase_limit,
+            speed_share=search.speed_share,
+            iterations=search.iterations,
         )
 
     def take_step(self, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None) -> StepTaken | None:
         """See :class:`SteppingMotion`."""
         return take_step(self, extent, bounds, base)
 
-    def _by_plane_ops(self, *planes_and_factors: Tensor) -> bool:
+    def _plane_ops_available(self, *planes_and_factors: Tensor) -> bool:
         """Return whether the ops on whole planes can compute all frames."""
         if self.state or not self.family.parts:
             return False
@@ -276,9 +278,9 @@ def take_step(motion: CSPMotion, extent: StepExtent, bounds: Bounds, base: Tenso
 def plane_options(family: CSPFamily, image: Tensor) -> tuple[list[Tensor], list[Tensor], int, str, str, bool]:
     """Return arguments of the ops on whole planes, from ``analysis`` to ``complex_bands``."""
     synthesis = family.synthesis_bank
-    filters = family.analysis_bank.plane_filters(image, with_residual=True), synthesis.plane_filters(image)
-    i_power = family.pyramid.geometry.analysis_i_power
-    return *filters, i_power, family.edit, family.rule, not synthesis.paired
+    masks = family.analysis_bank.plane_masks(image, with_residual=True), synthesis.plane_masks(image)
+    i_power = family.pyramid.geometry.analysis_i_power  # the analysis multiplies bands by i ** i_power
+    return *masks, i_power, family.edit, family.rule, not synthesis.paired
 
 
 class CSPPlanes:
@@ -312,10 +314,10 @@ class CSPAnalysis:
     def __init__(self, family: CSPFamily, image: Tensor):
         self.family, self.synthesis_bank, self.image = family, family.synthesis_bank, image
         self.factor_one = torch.ones(1, 1, dtype=image.dtype, device=image.device)
-        self.by_plane_ops = forward_backend(family.pyramid.geometry, image) is Backend.PLANE_OPS
+        self.use_plane_ops = forward_backend(family.pyramid.geometry, image) is Backend.PLANE_OPS
         if not family.parts:
             self.coefficients, self.residual = [], None
-        elif self.by_plane_ops:
+        elif self.use_plane_ops:
             *self.coefficients, residual = family.analysis_bank.split_planes(image, with_residual=True)
             self.residual = residual[:, 0]
         else:
@@ -327,7 +329,7 @@ class CSPAnalysis:
         """Return d(loss)/dc, scale by scale, from d(loss)/d(image)."""
         if not self.family.parts:
             return ()
-        if self.by_plane_ops:
+        if self.use_plane_ops:
             return self.synthesis_bank.split_planes(gradient)
         return split_image(self.synthesis_bank, gradient)
 
@@ -345,7 +347,7 @@ class CSPAnalysis:
         if not self.family.parts:
             return self.image.expand(num_frames, *self.image.shape).clone()
         flat = (band.flatten(0, 1) for band in bands)
-        if self.by_plane_ops:
+        if self.use_plane_ops:
             images = self.synthesis_bank.merge_planes(list(flat), self.form, self.residual)
         else:
             spectra = pair_spectra(flat) if self.synthesis_bank.paired else band_spectra(self.synthesis_bank, flat)

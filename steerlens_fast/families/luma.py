@@ -14,14 +14,14 @@ from .. import checks
 from ..checks import Factors
 from ..memory import chunks, new_output, scratch_chunks, store
 from ..ops import FramesAtL2, StepTaken
-from ..pyramid.backend import is_recorded
+from ..pyramid.backend import may_write_in_place
 from .protocols import (
     Anchor,
     AnchoringFamily,
     Bounds,
     DistanceMotion,
+    DistanceSearch,
     Family,
-    L2Limits,
     Motion,
     PhaseMotion,
     PiecewiseMotion,
@@ -119,7 +119,7 @@ class LumaMotion:
         b, a = map(per_sample, factor_pair(factors, amplitude_factors, y))
         render = lambda f: self.motion.render(b[f], None if amplitude_factors is None else a[f])
         frame = lambda moved_y: image + (moved_y - y)
-        if is_recorded(image, self.gradient, b, a):
+        if not may_write_in_place(image, self.gradient, b, a):
             return clip(frame(render(slice(None))), bounds)
         out = new_output((len(b), *image.shape), image.dtype, image.device)
         multiple = CHUNKS_PER_BLOCK.get(y.device.type, 1)
@@ -143,11 +143,13 @@ class LumaMotion:
         for at, motion in self.motion.pieces():
             yield at, LumaMotion(self.image[at], self.gradient[at], self.y[at], motion)
 
-    def frames_at_l2(self, limits: L2Limits, bounds: Bounds = None, base: Tensor | None = None) -> FramesAtL2 | None:
+    def frames_at_l2(
+        self, search: DistanceSearch, bounds: Bounds = None, base: Tensor | None = None
+    ) -> FramesAtL2 | None:
         """See :class:`DistanceMotion`."""
         if base is not None or not isinstance(self.motion, DistanceMotion):
             return None
-        return self.motion.frames_at_l2(limits, bounds, self.image)
+        return self.motion.frames_at_l2(search, bounds, self.image)
 
     def take_step(self, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None) -> StepTaken | None:
         """See :class:`SteppingMotion`."""
@@ -156,7 +158,7 @@ class LumaMotion:
         return self.motion.take_step(extent, bounds, self.image)
 
     def speed(self) -> Tensor | None:
-        """See :class:`PiecewiseMotion`. The factor is sqrt(3), because all three channels change like the luma."""
+        """See :class:`PiecewiseMotion`. Times sqrt(3), because all three channels change like the luma."""
         speed = getattr(self.motion, "speed", lambda: None)()
         return None if speed is None else math.sqrt(3) * speed
 

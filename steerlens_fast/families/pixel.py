@@ -1,4 +1,4 @@
-"""The pixel family moves pixels along the gradient. It is the baseline for other families."""
+"""The pixel family moves pixels against the gradient. It is the baseline for other families."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .. import checks
 from ..checks import Factors, factor_table
 from ..memory import new_output, store
 from ..pyramid import SteerablePyramid
-from ..pyramid.backend import is_recorded
+from ..pyramid.backend import may_write_in_place
 from .bandpass import band_pass, check_restriction
 from .protocols import Bounds
 from .shared import check_image_and_gradient, clip
@@ -79,7 +79,7 @@ class PixelMotion:
         bounds, b = checks.check_bounds(bounds), factor_table("factors", factors, self.image)
         lead = self.image.shape[:-2] if b.shape[1] != 1 else (1,) * (self.image.dim() - 2)
         frame = lambda b_j: torch.addcmul(self.image, b_j.reshape(*lead, 1, 1), self.gradient, value=-self.eps)
-        if is_recorded(self.image, self.gradient, b):
+        if not may_write_in_place(self.image, self.gradient, b):
             b_of_frames = b.reshape(b.shape[0], *lead, 1, 1)
             return clip(torch.addcmul(self.image, b_of_frames, self.gradient, value=-self.eps), bounds)
         out = new_output((len(b), *self.image.shape), self.image.dtype, self.image.device)

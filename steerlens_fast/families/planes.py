@@ -1,4 +1,8 @@
-"""``PlaneMotion``, the motion of families that compute each image plane (channel) independently."""
+"""``PlaneMotion``, the motion of families that compute each image plane (channel) independently.
+
+Work is split so that its data fit the caches: a *piece* is some samples, a *tile* is some frames of some planes, and a
+*block* is some frames. ``memory.chunks`` chooses their sizes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from torch import Tensor
 from .. import checks
 from ..checks import Factors
 from ..memory import chunks, is_untraced, new_output, store
-from ..pyramid.backend import is_recorded
+from ..pyramid.backend import may_write_in_place
 from .protocols import Bounds, PlaneFamily, PreparedPlanes
 from .shared import clip, factor_pair, factors_of_planes, flatten_planes
 
@@ -23,10 +27,7 @@ CHUNKS_PER_PIECE = 2
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PlaneMotion:
-    """A motion of images [..., H, W] that is rendered in tiles.
-
-    A tile is a few frames of a few planes, so that its data fit the caches.
-    """
+    """A motion of images [..., H, W] that is rendered in tiles."""
 
     family: PlaneFamily
     image: Tensor
@@ -115,7 +116,7 @@ class PlaneMotion:
         """Return frames [F, N, H, W] of all planes."""
         image, gradient, *_ = self._planes()
         in_one_pass = torch.compiler.is_compiling() or not image.shape[0] or not b.shape[0]
-        if in_one_pass or is_recorded(image, gradient, b, a):
+        if in_one_pass or not may_write_in_place(image, gradient, b, a):
             by_planes: dict[int, list[Tensor]] = {}
             for at, _, frames in self._tiles(b, a, in_one_pass):
                 by_planes.setdefault(at.start, []).append(clip(frames, bounds))

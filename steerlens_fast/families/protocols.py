@@ -51,20 +51,20 @@ def check_frames(frames: Tensor, motion: Motion, count: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class L2Limits:
-    """The distances of the frames of B samples, and limits of the search for their factors.
+class DistanceSearch:
+    """The distances that frames of B samples must have, and settings of the search for their factors.
 
-    A sample has M distances and F frames. The last M frames are at the distances. See
+    A sample has F frames: F - M frames before the first distance, then one at each of M distances. See
     :func:`steerlens_fast.ops.morph_planes_to_l2`.
     """
 
     max_l2: Tensor  # [M, B], the distances
     tolerances: Tensor  # [M, B], largest errors of the distances
-    range_ends: Tensor  # [B], largest factors that the dtype can represent
-    shares: Tensor  # [F - M], factors of the first frames as shares of the factor at the first distance
+    dtype_max_factors: Tensor  # [B], largest factors that the dtype can represent
+    shares: Tensor  # [F - M], for each of the first frames: factor / (factor at the first distance)
     phase_cap: float  # the user's limit of phase steps, in radians
     phase_limit: float  # largest phase step with accurate float32 sines, in radians
-    speed_share: float  # estimate of (change of image) / (change of coefficients); gives the first factor to try
+    speed_share: float  # share of a change of coefficients that reaches the image; gives the first factor to try
     iterations: int  # largest number of tried factors for each distance
 
 
@@ -72,10 +72,13 @@ class L2Limits:
 class DistanceMotion(Protocol):
     """A motion with an op that computes all frames at given distances."""
 
-    def frames_at_l2(self, limits: L2Limits, bounds: Bounds = None, base: Tensor | None = None) -> FramesAtL2 | None:
+    def frames_at_l2(
+        self, search: DistanceSearch, bounds: Bounds = None, base: Tensor | None = None
+    ) -> FramesAtL2 | None:
         """Return the frames, or None if the op does not support these images.
 
-        If ``base`` [B, C, H, W] is given, the change of the image is added to all channels of ``base`` instead.
+        ``base`` [B, C, H, W] is given if the motion's images are the luma of RGB images: ``base`` are these RGB images,
+        and frames are ``base`` plus, in each channel, the change of the luma.
         """
 
 

@@ -129,7 +129,7 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         metavar="B[,...]",
         type=number_or_list,
         passed_to="morph",
-        help="factor of the last frame, or of every frame; a factor multiplies one step along the gradient",
+        help="factor of the last frame, or of every frame; a factor multiplies the step that a gradient gives",
     )
     amplitude_factors: float | Sequence[float] | None = option(
         None,

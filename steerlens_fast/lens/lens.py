@@ -1,4 +1,4 @@
-"""``SteerableLens``: morphs images along the gradient of a classifier."""
+"""``SteerableLens``: morphs images by the gradient of a classifier."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ UNTRACED = "SteerableLens reads gradients and distances on the host; compile the
 
 
 class SteerableLens:
-    """Morph images toward a class along the gradient of a classifier.
+    """Morph images toward a class by the gradient of a classifier.
 
     By default, the gradient changes the phases of a complex steerable pyramid. A morph is a sequence of images, its
     frames, with larger and larger changes. It shows which changes the classifier takes for the other class.
@@ -239,7 +239,7 @@ class SteerableLens:
             ints for outputs with more dimensions. A class name can replace an int. "runner-up" (the default), "least"
             and "argmax" are the classes with the second highest, lowest and highest score for the source.
         factors : float, sequence [F], Tensor [F] or [B, F], optional
-            Numbers by which a step along the gradient is multiplied, one for each frame. A float is the factor of the
+            Numbers by which the step of a gradient is multiplied, one for each frame. A float is the factor of the
             last frame; the factors of the other frames grow linearly from 0 to it. Negative factors move away from the
             target.
         amplitude_factors : float, sequence [F], Tensor [F] or [B, F], optional
@@ -373,7 +373,7 @@ class SteerableLens:
         target : as in :meth:`morph`
             For ``captum.robust.MinParamPerturbation``, pass the target in ``attack_kwargs``.
         factor : float, optional
-            Number by which the step along the gradient is multiplied.
+            Number by which the step is multiplied.
         max_l2, steps, internal_batch_size, additional_forward_args
             As in :meth:`morph`.
 

@@ -30,7 +30,7 @@ from ..families import Anchor, Family, LumaFamily, Motion
 from ..families.protocols import (
     Bounds,
     DistanceMotion,
-    L2Limits,
+    DistanceSearch,
     PiecewiseMotion,
     StepExtent,
     SteppingAnchor,
@@ -202,17 +202,17 @@ def _frames_at_l2(
     """
     if not isinstance(motion, DistanceMotion) or not len(state.source):
         return None
-    limits = L2Limits(
+    search = DistanceSearch(
         max_l2=budgets,
         tolerances=tolerance_at(budgets),
-        range_ends=_dtype_max_factor(state.source, 0.0, scale),
+        dtype_max_factors=_dtype_max_factor(state.source, 0.0, scale),
         shares=shares,
         phase_cap=math.inf if state.phase_cap is None else state.phase_cap,
         phase_limit=PHASE_LIMIT,
         speed_share=SPEED_SHARE,
         iterations=ITERATIONS,
     )
-    return motion.frames_at_l2(limits, state.bounds)
+    return motion.frames_at_l2(search, state.bounds)
 
 
 def _search_budgets(state: MorphState, piece: Motion, at: slice, dtype_max_factor: Tensor) -> list[SearchResult]:

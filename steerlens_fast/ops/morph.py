@@ -44,7 +44,7 @@ def morph_planes(
     floor: float = 1e-6,
     bounds: tuple[float, float] | None = None,
 ) -> Tensor:
-    """Return frames of image planes that are morphed along a gradient.
+    """Return frames of image planes that are morphed against a gradient.
 
     One op does the work of :func:`split_planes`, :func:`step`, :func:`extrapolate`, :func:`merge_planes` and a clip.
 

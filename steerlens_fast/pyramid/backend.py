@@ -52,9 +52,9 @@ def needs_derivative(*tensors: Tensor) -> bool:
     return has_transforms() or has_tangent(tensors) or are_batched(tensors)
 
 
-def is_recorded(*tensors: Tensor) -> bool:
-    """Return whether a computation is recorded, so that nothing may be written in place."""
-    return torch.compiler.is_compiling() or needs_derivative(*tensors)
+def may_write_in_place(*tensors: Tensor) -> bool:
+    """Return whether results may be written in place: no derivative is recorded, and nothing is compiled."""
+    return not (torch.compiler.is_compiling() or needs_derivative(*tensors))
 
 
 def plane_ops_supported(geometry: Geometry, *tensors: Tensor) -> bool:

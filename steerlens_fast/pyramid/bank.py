@@ -156,14 +156,14 @@ class Bank:
 
     # --- The ops on whole planes ---
 
-    def plane_filters(self, like: Tensor, with_residual: bool = False) -> list[Tensor]:
-        """Return the filters [K, h, w] of each part for the ops on whole planes.
+    def plane_masks(self, like: Tensor, with_residual: bool = False) -> list[Tensor]:
+        """Return the masks [K, h, w] of each part as the ops on whole planes read them, their ``filters``.
 
         They are on the device and in the precision of ``like``. If ``with_residual``, the last tensor is the residual's
-        filter.
+        mask.
         """
         options = with_residual, str(like.device), ops.real_dtype(like.dtype)
-        return list(masks.plane_filters(self.geometry, self.kind, self.parts, *options))
+        return list(masks.plane_masks(self.geometry, self.kind, self.parts, *options))
 
     def split_planes(self, planes: Tensor, with_residual: bool = False, widen: Sequence[bool] = ()) -> list[Tensor]:
         """Split planes [N, H, W] into bands.
@@ -175,7 +175,7 @@ class Bank:
         i_powers = self.split_i_powers
         if with_residual:
             i_powers, forms = [*i_powers, 0], [*forms, "real"]
-        return ops.split_planes(planes, self.plane_filters(planes, with_residual), i_powers, forms)
+        return ops.split_planes(planes, self.plane_masks(planes, with_residual), i_powers, forms)
 
     def merge_planes(self, bands: Sequence[Tensor], form: str | None = None, residual: Tensor | None = None) -> Tensor:
         """Merge bands [N, K, h, w] into planes [N, H, W], and add ``residual``.
@@ -183,5 +183,5 @@ class Bank:
         ``form`` overrides the forms of the parts.
         """
         forms = self.forms if form is None else [form] * len(self.parts)
-        filters = self.plane_filters(bands[0])
+        filters = self.plane_masks(bands[0])
         return ops.merge_planes(bands, filters, self.merge_i_powers, forms, *self.geometry.shape, residual)

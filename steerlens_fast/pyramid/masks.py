@@ -18,7 +18,7 @@ from . import filters
 from .filter_cache import CACHE
 from .filters import Geometry
 
-KINDS = ("analysis", "real", "adjoint")
+KINDS = ("analysis", "real", "adjoint")  # a bank's kind is the analysis or one of the two syntheses
 HIGHPASS, LOWPASS = "highpass", "lowpass"
 
 
@@ -69,7 +69,8 @@ def full_mask(geometry: Geometry, kind: str, part: Part) -> Tensor:
 def full_residual_mask(geometry: Geometry, parts: tuple[Part, ...]) -> Tensor:
     """Return the mask [1, H, W] of a bank's residual, float64.
 
-    It is the share of each frequency's energy that is in none of the parts, divided by H W.
+    It is the share of each frequency's energy that is in none of the parts, divided by H W. (The pyramid's residuals,
+    highpass and lowpass, are parts.)
     """
     H, W = geometry.shape
     residual = torch.ones(H, W, dtype=torch.float64, device="cpu")
@@ -85,8 +86,8 @@ def _halved_for_half_spectrum(mask: Tensor, w: int, W: int) -> Tensor:
     """Halve all columns of a mask but DC and Nyquist, for merges into half spectra.
 
     The merge adds the conjugates of values at negative frequencies to the values at the opposite frequencies. This sum
-    is twice the spectrum of the real image. The columns DC and Nyquist contain their own opposite frequencies, and
-    irfft2 takes the mean of both.
+    is twice the spectrum of the real image. In the columns DC and Nyquist, each frequency and its opposite are both
+    stored, and irfft2 takes the mean of the two, so these columns are not halved.
     """
     weight = torch.full((w,), 0.5, dtype=mask.dtype, device="cpu")
     weight[0] = 1.0
@@ -146,26 +147,26 @@ def cached_squared_response(geometry: Geometry, parts: tuple[Part, ...], device:
     return _cached(geometry, ("squared response", parts, device, dtype), make, device)
 
 
-def plane_filters(
+def plane_masks(
     geometry: Geometry, kind: str, parts: tuple[Part, ...], with_residual: bool, device: str, dtype: torch.dtype
 ) -> tuple[Tensor, ...]:
-    """Return the filters of ``parts`` for the ops on whole planes (full layout).
+    """Return the masks of ``parts`` as the ops on whole planes read them, their ``filters`` (full layout).
 
-    If ``with_residual``, the last tensor is the residual's filter.
+    If ``with_residual``, the last tensor is the residual's mask.
     """
 
     def of_part(part: Part) -> Tensor:
         make = lambda: full_mask(geometry, kind, part).to(dtype).to(device)
-        return _cached(geometry, ("plane filter", kind, part, device, dtype), make)
+        return _cached(geometry, ("plane mask", kind, part, device, dtype), make)
 
     def of_residual() -> Tensor:
         make = lambda: full_residual_mask(geometry, parts).to(dtype).to(device)
-        return _cached(geometry, ("plane filter of the residual", parts, device, dtype), make)
+        return _cached(geometry, ("plane mask of the residual", parts, device, dtype), make)
 
     def make() -> tuple[Tensor, ...]:
         return (*map(of_part, parts), *([of_residual()] if with_residual else []))
 
-    return _cached(geometry, ("plane filters", kind, parts, with_residual, device, dtype), make, device)
+    return _cached(geometry, ("plane masks", kind, parts, with_residual, device, dtype), make, device)
 
 
 def _cached(geometry: Geometry, key: tuple, make: Callable, device: str = "cpu"):

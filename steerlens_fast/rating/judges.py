@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..classifier.class_names import short_names as first_synonyms
 from ..errors import USAGE, JobError
-from ..evaluate.classifiers import as_driver, first_difference, images_per_call, short_names
+from ..evaluate.classifiers import as_classifier, first_difference, images_per_call, short_names
 from ..job.plan import Plan
 from ..models import LoadedModel, load_model
 
@@ -65,7 +65,7 @@ def predicted_classes(name: str, judge: LoadedModel, frames: Tensor, classes: in
     images = frames.float() / 255
     try:
         batch = images_per_call(images[:1].numel() * images.itemsize, torch.device("cpu"))
-        outputs = as_driver(judge, images.shape[1]).outputs(images, batch=batch)
+        outputs = as_classifier(judge, images.shape[1]).outputs(images, batch=batch)
     except Exception as error:  # user code
         text = f"judge {name!r} must take images {list(images.shape)}, got {type(error).__name__}: {error}"
         raise JobError(text, USAGE) from error

@@ -18,7 +18,7 @@ from steerlens_fast import (
     synthetic_images,
 )
 from steerlens_fast.classifier import Classifier
-from steerlens_fast.evaluate.classifiers import as_driver, load_driver
+from steerlens_fast.evaluate.classifiers import as_classifier, load_driver
 from steerlens_fast.evaluate.config import EvaluationConfig
 from steerlens_fast.evaluate.edits import EditGenerator
 from steerlens_fast.evaluate.presets.synthetic import KINDS
@@ -150,7 +150,7 @@ def test_images_without_an_edit_have_no_share():
 def editor(family: str, **options):
     config = EvaluationConfig("data", "driver", frames=4, **options)
     model = smooth(channels=3)
-    driver = as_driver(load_driver(EvaluationConfig("data", "driver", size=(24, 24)), "cpu", model), 3)
+    driver = as_classifier(load_driver(EvaluationConfig("data", "driver", size=(24, 24)), "cpu", model), 3)
     return EditGenerator(config, family, driver, SteerablePyramid((24, 24)), 3)
 
 

@@ -453,11 +453,11 @@ def test_configurations_are_plain_data():
 
 def test_judges_may_have_other_sizes_and_channels(tmp_path):
     """The judge takes grey images of 24 x 24, the driver RGB images of 16 x 16."""
-    from steerlens_fast.evaluate.classifiers import as_driver
+    from steerlens_fast.evaluate.classifiers import as_classifier
     from steerlens_fast.families.luma import luma
     from steerlens_fast.models import load_model
 
-    judge = as_driver(load_model(net(1, size=24), size=24, channels=1), 3)
+    judge = as_classifier(load_model(net(1, size=24), size=24, channels=1), 3)
     images = torch.rand(3, 3, 16, 16)
     grey = luma(torch.nn.functional.interpolate(images, size=(24, 24), mode="bicubic", antialias=True).clamp(0, 1))
     assert torch.allclose(judge.outputs(images), net(1, size=24)(grey), atol=1e-5)

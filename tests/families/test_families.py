@@ -341,7 +341,7 @@ def test_each_input_alone_has_a_gradient(which, device):
     assert_close(again, frames, "chunk_on_gpu")
 
 
-# --- Masks first made under a mode
+# --- Masks first made in inference mode or for meta tensors
 
 
 def fresh_family(tag: int) -> CSPFamily:
@@ -367,7 +367,7 @@ def test_meta_tensors_give_meta_frames():
 # --- The Fourier family
 
 
-def independent(spectrum):
+def as_real_image_spectrum(spectrum):
     """Return a half spectrum that is that of a real image.
 
     In column 0, rows k and -k are made conjugate.
@@ -405,7 +405,7 @@ def fourier_phase_step(family, x, gradient, spectrum):
     The gradient goes through irfft2 by autograd.
     """
     leaf = spectrum.clone().requires_grad_()
-    (G,) = torch.autograd.grad(torch.fft.irfft2(independent(leaf), s=x.shape[-2:]), leaf, gradient)
+    (G,) = torch.autograd.grad(torch.fft.irfft2(as_real_image_spectrum(leaf), s=x.shape[-2:]), leaf, gradient)
     G = (G * band_response(family, x.shape[-2:])).masked_fill(still_frequencies(x.shape[-2:]), 0.0)
     phase, _ = reference.step(spectrum, G, family.eps, RULES.index(family.rule), family.floor)
     rows = torch.arange(1, (x.shape[-2] + 1) // 2)
@@ -681,13 +681,13 @@ def test_anchored_frames_are_those_of_the_reference(name, size, device):
     family = ANCHORED[name]
     x, gradients = image(2, 2, 16, 19, device=device), normal(3, 2, 2, 16, 19, device=device)
     b, a = size * image(3, 2, seed=5), size * image(3, 2, seed=6)
-    one = getattr(family, "edit", "phase") == "amplitude" or isinstance(family, FourierFamily)
-    frames = advanced_frames(family, x, gradients, b.to(device), None if one else a.to(device))
+    one_table = getattr(family, "edit", "phase") == "amplitude" or isinstance(family, FourierFamily)
+    frames = advanced_frames(family, x, gradients, b.to(device), None if one_table else a.to(device))
     expected = ComposedAnchor(family, x.reshape(4, 16, 19))
     for j, frame in enumerate(frames):
-        factors = b[j].repeat_interleave(2), (b if one else a)[j].repeat_interleave(2)
-        wanted_items = expected.advance(gradients[j].reshape(4, 16, 19), *factors)
-        assert_close(frame.reshape(4, 16, 19), wanted_items, "render", like=1.0)
+        factors = b[j].repeat_interleave(2), (b if one_table else a)[j].repeat_interleave(2)
+        expected_frame = expected.advance(gradients[j].reshape(4, 16, 19), *factors)
+        assert_close(frame.reshape(4, 16, 19), expected_frame, "render", like=1.0)
 
 
 @merged
@@ -697,11 +697,11 @@ def test_anchored_motion_renders_the_frame_after_advancing(name, device):
     anchor = family.anchor(image(2, 2, 16, 19, device=device))
     for gradient, b in zip(at, (0.7, 2.0)):
         table = torch.tensor([[0.0, 0.0], [b, 2 * b]], device=device)
-        one = getattr(family, "edit", "phase") == "amplitude" or isinstance(family, FourierFamily)
-        amplitude_table = None if one else 0.3 * table
+        one_table = getattr(family, "edit", "phase") == "amplitude" or isinstance(family, FourierFamily)
+        amplitude_table = None if one_table else 0.3 * table
         still, expected = anchor.toward(gradient).render(table, amplitude_table, bounds=(0, 1))
         assert_close(still, anchor.frame((0, 1)), "render")
-        anchor.advance(gradient, table[1:], None if one else amplitude_table[1:])
+        anchor.advance(gradient, table[1:], None if one_table else amplitude_table[1:])
         assert_close(anchor.frame((0, 1)), expected, "render")
 
 

@@ -228,11 +228,11 @@ def test_jobs_range_decides_its_images(value, data, tmp_path):
     """Stored sources are the images scaled from the range. A resumed job uses it, too."""
     assert run_here(tmp_path, data=data, range=value) == 0
     highs = [v.max() if value == "image" else 4095 for v in sources(data)]
-    wanted_items = [expected(v, 0, high) for v, high in zip(sources(data), highs)]
-    assert all(np.array_equal(a, b) for a, b in zip(first_frames(tmp_path), wanted_items, strict=True))
+    wanted_images = [expected(v, 0, high) for v, high in zip(sources(data), highs)]
+    assert all(np.array_equal(a, b) for a, b in zip(first_frames(tmp_path), wanted_images, strict=True))
     (tmp_path / "shards" / "00001.done.json").unlink()
     assert run_here(tmp_path, "--resume") == 0
-    assert all(np.array_equal(a, b) for a, b in zip(first_frames(tmp_path), wanted_items, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(first_frames(tmp_path), wanted_images, strict=True))
 
 
 @pytest.mark.parametrize("kind, dtype", [("safetensors", "uint16"), ("safetensors", "float32"), ("folder", "uint16")])
@@ -314,7 +314,7 @@ def test_arrays_of_more_than_8_bits(kind, tmp_path):
             save_file({"images": torch.from_numpy(values.astype(dtype))}, path)
         out = tmp_path / f"out-{np.dtype(dtype)}"
         assert morph_dataset(path, "job_models:classifier", out, **job, **options).code == 0
-        wanted_items = [expected(v, 0, 4095) for v in values]
-        assert all(np.array_equal(a, b) for a, b in zip(first_frames(out), wanted_items, strict=True))
+        wanted_images = [expected(v, 0, 4095) for v in values]
+        assert all(np.array_equal(a, b) for a, b in zip(first_frames(out), wanted_images, strict=True))
     with pytest.raises(JobError, match="or other integers with a range .--range., got (int16|I16)"):
         morph_dataset(path, "job_models:classifier", tmp_path / "no", **job)

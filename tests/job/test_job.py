@@ -184,9 +184,9 @@ def test_all_sources_of_data_give_the_same_morphs(as_what, data, job, tmp_path):
     assert run_here(tmp_path / "out", **as_what(data, tmp_path)) == 0
     results, expected = records(tmp_path / "out"), records(job)
     assert [r["label"] for r in results] == [r["label"] for r in expected]
-    stored, wanted_items = frames(tmp_path / "out"), frames(job)
+    stored, wanted_frames = frames(tmp_path / "out"), frames(job)
     assert len(stored) == COUNT
-    assert all(torch.equal(stored[r["key"]], wanted_items[e["key"]]) for r, e in zip(results, expected))
+    assert all(torch.equal(stored[r["key"]], wanted_frames[e["key"]]) for r, e in zip(results, expected))
 
 
 # --- Options ---------------------------------------------------------------------------------------------------------
@@ -234,9 +234,9 @@ def test_targets(data, tmp_path):
         "map:c0=c2": [2] * 6,
         str(tmp_path / "some.csv"): [2, 0],
     }
-    for n, (target, wanted_items) in enumerate(expected.items()):
+    for n, (target, wanted_targets) in enumerate(expected.items()):
         assert run_here(tmp_path / str(n), data=data, target=target, limit=6) in (0, 3)  # argmax may have no gradient
-        assert [r["target"] for r in records(tmp_path / str(n))] == wanted_items, target
+        assert [r["target"] for r in records(tmp_path / str(n))] == wanted_targets, target
     assert [r["key"] for r in records(tmp_path / "7")] == ["c0/001.png", "c0/003.png"]
 
 

@@ -44,12 +44,12 @@ def check_a_binary_models_probability_is_its_sigmoid(shape, target):
     lens = SteerableLens(lambda x: SHAPES[shape](model(x)), task="binary", family="pixel")
     m = lens.morph(x, target, max_l2=2.0, frames=3, internal_batch_size=2)
     ranks = {None: ~before, "least": ~before, "argmax": before}
-    wanted_items = ranks[target].long() if target in (None, "argmax", "least") else torch.tensor(target).expand(N)
+    wanted_targets = ranks[target].long() if target in (None, "argmax", "least") else torch.tensor(target).expand(N)
     z = model(m.frames.flatten(0, 1)).reshape(N, 3)
-    assert torch.equal(m.target, wanted_items)
+    assert torch.equal(m.target, wanted_targets)
     assert torch.equal(m.source, before.long())
     assert torch.equal(m.predictions, (z > 0).long())
-    expected = torch.where(wanted_items[:, None] == 1, z.sigmoid(), (-z).sigmoid())
+    expected = torch.where(wanted_targets[:, None] == 1, z.sigmoid(), (-z).sigmoid())
     torch.testing.assert_close(m.target_probability, expected, rtol=1e-5, atol=1e-6)
     assert (m.target_probability.diff(dim=1) > 0).all()
 

@@ -12,7 +12,7 @@ from tolerances import assert_close
 from torch.autograd import forward_ad
 
 from steerlens_fast import CSPFamily, LumaFamily, SteerablePyramid, memory, native, ops
-from steerlens_fast.families.protocols import L2Limits
+from steerlens_fast.families.protocols import DistanceSearch
 from steerlens_fast.lens.l2_search import (
     ITERATIONS,
     PHASE_LIMIT,
@@ -36,7 +36,7 @@ def csp(size, edit="phase", rule="complex", **options):
     return CSPFamily(SteerablePyramid(size, order=2, **options), edit, rule, floor=0.05)
 
 
-def limits_of(motion, max_l2, frames_before=3, **changes):
+def search_of(motion, max_l2, frames_before=3, **changes):
     """``max_l2`` [M] or [M, B]."""
     B, dtype = len(motion.image), motion.image.dtype
     max_l2 = torch.as_tensor(max_l2, dtype=dtype)
@@ -44,41 +44,41 @@ def limits_of(motion, max_l2, frames_before=3, **changes):
     of_samples = {
         "max_l2": max_l2,
         "tolerances": tolerance_at(max_l2),
-        "range_ends": torch.full((B,), torch.finfo(dtype).max, dtype=dtype),
+        "dtype_max_factors": torch.full((B,), torch.finfo(dtype).max, dtype=dtype),
         "shares": torch.linspace(0, 1, frames_before + 1, dtype=dtype)[:-1],
     }
     search = dict(phase_cap=math.inf, phase_limit=PHASE_LIMIT, speed_share=SPEED_SHARE, iterations=ITERATIONS)
-    return L2Limits(**{**of_samples, **search, **changes})
+    return DistanceSearch(**{**of_samples, **search, **changes})
 
 
-def check_with_the_search(motion, limits, bounds=BOUNDS):
+def check_with_the_search(motion, search, bounds=BOUNDS):
     """Check frames, distances and flags of the op.
 
     Return its results, frames as [F, B, C, H, W].
     """
-    actual = motion.frames_at_l2(limits, bounds)
-    M, source = len(limits.max_l2), motion.image
+    actual = motion.frames_at_l2(search, bounds)
+    M, source = len(search.max_l2), motion.image
     frames = actual.frames.view(-1, *source.shape)
-    shares = limits.shares[:, None] * actual.factors[-M]
+    shares = search.shares[:, None] * actual.factors[-M]
     assert torch.equal(actual.factors[:-M], shares)
     assert torch.equal(frames, motion.render(actual.factors, bounds=bounds))
     assert_close(actual.l2, l2_from(frames[-M:], source), "op")
     ((_, piece),) = pieces_of(motion)
-    max_factor = None if math.isinf(limits.phase_cap) else limits.phase_cap / motion.largest_phase_step()
-    for m, target in enumerate(limits.max_l2):
+    max_factor = None if math.isinf(search.phase_cap) else search.phase_cap / motion.largest_phase_step()
+    for m, target in enumerate(search.max_l2):
         expected = search_piece(
             piece,
             target,
             bounds,
-            tolerance=limits.tolerances[m],
+            tolerance=search.tolerances[m],
             max_factor=max_factor,
-            dtype_max_factor=limits.range_ends,
+            dtype_max_factor=search.dtype_max_factors,
         )
         assert torch.equal(actual.attained[m], expected.attained)
         assert torch.equal(actual.out_of_range[m], expected.out_of_range)
         # Both searches try the same factors, up to the rounding of distances and speeds
         torch.testing.assert_close(actual.factors[m - M], expected.factor, rtol=1e-3, atol=0)
-        assert ((actual.l2[m] - expected.l2).abs() <= 2 * limits.tolerances[m]).all()
+        assert ((actual.l2[m] - expected.l2).abs() <= 2 * search.tolerances[m]).all()
     return actual._replace(frames=frames)
 
 
@@ -93,7 +93,7 @@ def settings():
 def test_frames_are_those_of_the_search(size, channels, edit, rule, synthesis, bounds, dtype):
     motion = motion_of(csp(size, edit, rule, synthesis=synthesis), (4, channels, *size), dtype=dtype)
     targets = torch.tensor([[0.05, 0.3, 0.0, 1.0]])
-    result = check_with_the_search(motion, limits_of(motion, targets), bounds)
+    result = check_with_the_search(motion, search_of(motion, targets), bounds)
     assert result.attained.all() and not result.out_of_range.any()
 
 
@@ -101,44 +101,44 @@ def test_frames_are_those_of_the_search(size, channels, edit, rule, synthesis, b
 @pytest.mark.parametrize("size, edit", [((45, 35), "phase"), ((32, 32), "joint")])
 def test_luma_moves_all_channels(size, edit):
     motion = motion_of(LumaFamily(csp(size, edit)), (3, 3, *size))
-    assert check_with_the_search(motion, limits_of(motion, [0.2, 0.9], 1)).attained.all()
+    assert check_with_the_search(motion, search_of(motion, [0.2, 0.9], 1)).attained.all()
 
 
 def test_each_distance_has_a_frame():
     motion = motion_of(csp((32, 32), "joint"), (2, 3, 32, 32))
-    result = check_with_the_search(motion, limits_of(motion, [0.2, 0.1, 0.7], 1))
+    result = check_with_the_search(motion, search_of(motion, [0.2, 0.1, 0.7], 1))
     assert result.attained.all() and torch.equal(result.frames[0], motion.image)
 
 
 def test_limits_are_kept():
     """The distance is reached by no change of phases, or needs phases beyond a cap, or factors beyond float32."""
     motion = motion_of(csp((32, 32)), (3, 1, 32, 32))
-    assert not check_with_the_search(motion, limits_of(motion, [50.0])).attained.any()
+    assert not check_with_the_search(motion, search_of(motion, [50.0])).attained.any()
     cap = 0.01
-    result = check_with_the_search(motion, limits_of(motion, [5.0], phase_cap=cap))
+    result = check_with_the_search(motion, search_of(motion, [5.0], phase_cap=cap))
     torch.testing.assert_close(result.factors[-1], cap / motion.largest_phase_step(), rtol=1e-6, atol=0)
     weak = motion_of(csp((32, 32)), (3, 1, 32, 32), gradient_scale=1e-6)
-    result = check_with_the_search(weak, limits_of(weak, [1.0], range_ends=torch.tensor([1.0, 1e30, 2.0])))
+    result = check_with_the_search(weak, search_of(weak, [1.0], dtype_max_factors=torch.tensor([1.0, 1e30, 2.0])))
     assert result.out_of_range.tolist() == [[True, False, True]]
-    no_trial = motion.frames_at_l2(limits_of(motion, [1.0], iterations=0), BOUNDS)
+    no_trial = motion.frames_at_l2(search_of(motion, [1.0], iterations=0), BOUNDS)
     assert not no_trial.factors.any() and not no_trial.attained.any()
 
 
 def test_source_outside_the_bounds_is_clipped():
     motion = motion_of(csp((35, 27)), (2, 1, 35, 27))
     bounds = (0.2, 0.8)
-    result = check_with_the_search(motion, limits_of(motion, [0.0]), bounds)
+    result = check_with_the_search(motion, search_of(motion, [0.0]), bounds)
     assert not result.attained.any() and torch.equal(result.frames[-1], motion.image.clamp(*bounds))
-    check_with_the_search(motion, limits_of(motion, [[3.0, 4.0]]), bounds)
+    check_with_the_search(motion, search_of(motion, [[3.0, 4.0]]), bounds)
 
 
 def test_gradients_that_are_zero_or_not_finite_do_not_affect_other_samples():
     motion = motion_of(csp((32, 32), "joint"), (5, 1, 32, 32))
-    expected = motion.frames_at_l2(limits_of(motion, [0.5]), BOUNDS)
+    expected = motion.frames_at_l2(search_of(motion, [0.5]), BOUNDS)
     motion.gradient[1] = 0
     motion.gradient[2, 0, 3, 4] = math.nan
     motion.gradient[3] = math.inf
-    actual = motion.frames_at_l2(limits_of(motion, [0.5]), BOUNDS)
+    actual = motion.frames_at_l2(search_of(motion, [0.5]), BOUNDS)
     assert actual.attained.tolist() == [[True, False, False, False, True]]
     assert not actual.factors[:, 1:4].any()
     assert all(torch.equal(a[:, [0, 4]], b[:, [0, 4]]) for a, b in zip(actual, expected))
@@ -147,13 +147,13 @@ def test_gradients_that_are_zero_or_not_finite_do_not_affect_other_samples():
 
 def test_underflowing_speeds_start_from_the_gradient():
     motion = motion_of(csp((32, 32), "joint", "polar"), (2, 1, 32, 32), gradient_scale=1e-30)
-    result = motion.frames_at_l2(limits_of(motion, [0.5]), BOUNDS)
+    result = motion.frames_at_l2(search_of(motion, [0.5]), BOUNDS)
     assert result.attained.all()
 
 
-def results(motion, count, limits):
+def results(motion, count, search):
     with memory.threads(count):
-        return motion.frames_at_l2(limits, BOUNDS)
+        return motion.frames_at_l2(search, BOUNDS)
 
 
 @merged
@@ -162,10 +162,10 @@ def results(motion, count, limits):
 )  # whole samples, and one that threads share
 def test_results_do_not_depend_on_threads(shape):
     motion = motion_of(csp(shape[-2:], "joint"), shape)
-    limits = limits_of(motion, [0.5, 2.0], 2)
-    expected = results(motion, 1, limits)
+    search = search_of(motion, [0.5, 2.0], 2)
+    expected = results(motion, 1, search)
     for count in (2, 3):
-        assert all(torch.equal(a, b) for a, b in zip(results(motion, count, limits), expected))
+        assert all(torch.equal(a, b) for a, b in zip(results(motion, count, search), expected))
 
 
 # --- The raw op
@@ -176,7 +176,7 @@ def raw_arguments() -> list:
     calls = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ops, "morph_planes_to_l2", lambda *args, **options: calls.append((args, options)))
-        motion.frames_at_l2(limits_of(motion, [0.1]), BOUNDS)
+        motion.frames_at_l2(search_of(motion, [0.1]), BOUNDS)
     ((x, g, count, *tensors, analysis, synthesis, i_power, edit, rule, both, eps, floor, bounds), options) = calls[0]
     arguments = [i_power, ops.EDITS[edit], ops.RULES[rule], both, eps, floor, *bounds]
     search = [options[name] for name in ("phase_cap", "phase_limit", "speed_share", "iterations")]

@@ -200,10 +200,7 @@ def assert_adjoint(case):
 
 
 def gradients(function, args: list, cotangents=None):
-    """Return gradients with respect to every tensor but the filters.
-
-    The second result has the cotangents of the outputs.
-    """
+    """Return gradients with respect to every tensor but the filters, and the cotangents of the outputs."""
     leaf = lambda t: t.detach().requires_grad_()
     arguments = [on_tensors(leaf, [a])[0] if i in (0, 4) else a for i, a in enumerate(args)]
     leaves = [

@@ -202,14 +202,14 @@ def test_analysis_of_some_scales_computes_only_these(scales, residuals, device):
     full = pyramid(x)
     with FFTs() as ffts:
         some = pyramid.analyze(x, scales=scales, residuals=residuals)
-    wanted_items = range(3) if scales is None else scales
+    wanted_scales = range(3) if scales is None else scales
     for s in range(3):
-        assert some.bands[s] is None if s not in wanted_items else torch.equal(some.bands[s], full.bands[s])
+        assert some.bands[s] is None if s not in wanted_scales else torch.equal(some.bands[s], full.bands[s])
     if residuals:
         assert torch.equal(some.highpass, full.highpass) and torch.equal(some.lowpass, full.lowpass)
     else:
         assert some.highpass is None and some.lowpass is None
-    bands = [(2, 4, *pyramid.geometry.band_shape(s)) for s in wanted_items]
+    bands = [(2, 4, *pyramid.geometry.band_shape(s)) for s in wanted_scales]
     ends = [(2, 1, 67, 36), (2, 1, *pyramid.geometry.band_shape(3))] if residuals else []
     expected = [(2, 67, 19)] + bands + ends if bands + ends else []
     assert sorted(ffts.shapes) == sorted(expected)
@@ -225,9 +225,9 @@ def test_synthesis_from_some_bands_reads_only_these(scales, orientations, residu
     pyramid = SteerablePyramid((40, 36), height=3, synthesis=synthesis)
     c = random_coefficients(pyramid, 2, device=device)
     wanted_scales = range(3) if scales is None else scales
-    wanted_items = range(4) if orientations is None else orientations
+    wanted_orientations = range(4) if orientations is None else orientations
     keep = torch.zeros(4, 1, 1, dtype=torch.float64, device=device)
-    keep[list(wanted_items)] = 1
+    keep[list(wanted_orientations)] = 1
     off = [b * keep if s in wanted_scales else b * 0 for s, b in enumerate(c.bands)]
     ends = [t if residuals else t * 0 for t in (c.highpass, c.lowpass)]
     expected = pyramid.synthesize(Coefficients(ends[0], tuple(off), ends[1]))
@@ -236,9 +236,9 @@ def test_synthesis_from_some_bands_reads_only_these(scales, orientations, residu
     assert_close(actual, expected, "pyramid", like=1.0)
     columns = lambda w: w // 2 + 1 if synthesis == "adjoint" else w
     bands = (
-        len(wanted_items) if synthesis == "adjoint" else (len(wanted_items) + 1) // 2
+        len(wanted_orientations) if synthesis == "adjoint" else (len(wanted_orientations) + 1) // 2
     )  # two real bands make one complex one
-    shapes = [pyramid.geometry.band_shape(s) for s in wanted_scales if wanted_items]
+    shapes = [pyramid.geometry.band_shape(s) for s in wanted_scales if wanted_orientations]
     transformed = [(2, bands, h, w) for h, w in shapes]
     low = pyramid.geometry.band_shape(3)
     transformed += [(2, 1, 40, columns(36)), (2, 1, low[0], columns(low[1]))] if residuals else []

@@ -18,10 +18,10 @@ SL_FN T largest_of(const Cplx<T>* __restrict c, int64_t area, const Value& value
   T maxima[kMaxima] = {};
   int64_t i = 0;
   for (; i + kMaxima <= area; i += kMaxima)
-    for (int j = 0; j < kMaxima; ++j) maxima[j] = larger_amplitude(value(c[i + j]), maxima[j]);
+    for (int j = 0; j < kMaxima; ++j) maxima[j] = larger(value(c[i + j]), maxima[j]);
   T largest = T(0);
-  for (; i < area; ++i) largest = larger_amplitude(value(c[i]), largest);
-  for (int j = 0; j < kMaxima; ++j) largest = larger_amplitude(maxima[j], largest);
+  for (; i < area; ++i) largest = larger(value(c[i]), largest);
+  for (int j = 0; j < kMaxima; ++j) largest = larger(maxima[j], largest);
   return largest;
 }
 

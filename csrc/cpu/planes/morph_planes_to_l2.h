@@ -146,8 +146,7 @@ struct MorphToL2 {
   T max_factor(int64_t n) const {
     const int64_t bands = args.planes_per_sample * args.morph.bands();
     T largest = 0;
-    for (int64_t i = 0; i < bands; ++i)
-      largest = larger_amplitude(args.morph.phases[n * bands + i], largest);
+    for (int64_t i = 0; i < bands; ++i) largest = larger(args.morph.phases[n * bands + i], largest);
     return std::min(args.phase_cap, args.phase_limit) / largest;
   }
 

@@ -1,4 +1,5 @@
-// step and extrapolate for the coefficients of step_planes and move_planes, kSimdWidth of them at a time.
+// The formulas of the ops `step` and `extrapolate`, for kSimdWidth coefficients at a time; used by step_planes and
+// move_planes.
 #pragma once
 
 #include <cmath>
@@ -10,9 +11,9 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-// How the coefficients of an Extrapolation E are stored. kSimdWidth coefficients are kFields vectors; a vector has the
-// same number (field) of each coefficient. Fields 0 and 1 are the real and imaginary part of Coefficient::base. The
-// others exist if E reads them.
+// How the coefficients of an Extrapolation E are stored. kSimdWidth coefficients are kFields vectors; vector i has field
+// i of these coefficients. Fields 0 and 1 are the real and imaginary part of Coefficient::base. The others exist if E
+// reads them.
 template <typename E>
 struct Layout {
   static constexpr int kPhase = 2, kAmplitude = kPhase + E::kMovesPhase;
@@ -36,7 +37,7 @@ struct Layout {
     if constexpr (E::kMovesPhase) f[kPhase * kSimdWidth<T>] = p.phase_step;
     if constexpr (E::kMovesAmplitude) f[kAmplitudeStep * kSimdWidth<T>] = p.amplitude_step;
   }
-  // The coefficient, before a step is stored.
+  // The coefficient. Only to be used before store_step, which replaces it.
   template <typename T>
   SL_FN static Cplx<T> coefficient(const T* f) {
     return {f[0], f[kSimdWidth<T>]};
@@ -79,7 +80,8 @@ struct MotionKernels {
                     const CoefficientSpan<T>& gradient, T threshold);
   // The step size of coefficients that take_step has replaced.
   StepSize<T> (*step_size)(const CoefficientSpan<T>& c);
-  // The values in one frame: the real parts, written to every second vector of `line`, or the complex numbers.
+  // The coefficients in one frame. real_frame writes their real parts to every second vector of `line`, which is the real
+  // or the imaginary part of a line of complex vectors. complex_frame writes complex numbers.
   void (*real_frame)(const CoefficientSpan<T>& c, Factors<T>, Vec<T>* line);
   void (*complex_frame)(const CoefficientSpan<T>& c, Factors<T>, ComplexVec<T>* line);
 };
@@ -90,14 +92,14 @@ T largest_amplitude(const CoefficientSpan<T>& c) {
   for (int64_t i = 0; i < c.count; ++i)
     for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
       const Cplx<T> coefficient = Layout<E>::coefficient(c.at(i) + lane);
-      largest[lane] = larger_amplitude(amplitude_of(coefficient), largest[lane]);
+      largest[lane] = larger(amplitude_of(coefficient), largest[lane]);
     }
   for (int64_t lane = 1; lane < kSimdWidth<T>; ++lane)
-    largest[0] = larger_amplitude(largest[lane], largest[0]);
+    largest[0] = larger(largest[lane], largest[0]);
   return largest[0];
 }
 
-template <typename E, int kParts, Rule kRule, typename T>
+template <typename E, int kGradientFields, Rule kRule, typename T>
 SL_FN void take_steps(const MorphArgs<T>& args, const CoefficientSpan<T>& c,
                       const CoefficientSpan<T>& gradient, T threshold) {
   for (int64_t i = 0; i < c.count; ++i) {
@@ -105,7 +107,8 @@ SL_FN void take_steps(const MorphArgs<T>& args, const CoefficientSpan<T>& c,
     const T* g = gradient.at(i);
     for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
       const Cplx<T> coefficient = Layout<E>::coefficient(f + lane);
-      const Cplx<T> slope = {g[lane], kParts == 2 ? g[(kParts - 1) * kSimdWidth<T> + lane] : T(0)};
+      const Cplx<T> slope = {
+          g[lane], kGradientFields == 2 ? g[(kGradientFields - 1) * kSimdWidth<T> + lane] : T(0)};
       const PolarPair<T> s = step_above(coefficient, slope, args.eps, kRule, threshold);
       Layout<E>::store_step(f + lane, coefficient, s);
     }
@@ -137,13 +140,12 @@ StepSize<T> step_size(const CoefficientSpan<T>& c) {
     for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
       const auto p = Layout<E>::load(c.at(i) + lane);
       sums[lane] += E::squared_speed(p);
-      if constexpr (E::kMovesPhase)
-        largest[lane] = larger_amplitude(std::fabs(p.phase_step), largest[lane]);
+      if constexpr (E::kMovesPhase) largest[lane] = larger(std::fabs(p.phase_step), largest[lane]);
     }
   StepSize<T> size = {};
   for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
     size.squared_speed += sums[lane];
-    size.phase = larger_amplitude(largest[lane], size.phase);
+    size.phase = larger(largest[lane], size.phase);
   }
   return size;
 }

@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   float largest = 0.0f;
   for (int i = threadIdx.x; i < h * kLines; i += blockDim.x) {
     const Point p = column_point(i);
-    largest = larger_amplitude(amplitude_of(swap_parts(fft.output(p.at, p.line))), largest);
+    largest = larger(amplitude_of(swap_parts(fft.output(p.at, p.line))), largest);
   }
   largest = largest_of_block(largest);
   if (threadIdx.x == 0) parts[blockIdx.x] = largest;
@@ -46,7 +46,7 @@ __device__ __forceinline__ float band_threshold(const MorphColumns& args, int64_
   const float* parts = args.parts + (plane * args.image.transforms + band) * blocks;
   float largest = 0.0f;
   for (int i = threadIdx.x % kWarp; i < blocks; i += kWarp)
-    largest = larger_amplitude(load_one(parts + i), largest);
+    largest = larger(load_one(parts + i), largest);
   return step_threshold(args.floor, largest_of_warp(largest));
 }
 

@@ -14,7 +14,7 @@ from ..items import Item
 SUFFIXES = ("jpg", "jpeg", "png", "bmp", "tif", "tiff", "gif", "webp", "ppm", "pgm", "pnm", "pbm", "jpe", "jfif")
 ENDINGS = tuple(f".{s}" for s in SUFFIXES)
 MAX_FILE = 1 << 30  # bytes; larger files are not read
-RETRIES = 2  # how often an image is read again if storage or process fail
+RETRIES = 2  # how often an image is read again after a system fault (errors.is_system_fault)
 MAX_EXAMPLES = 3  # names of left-out entries that are stored for each reason
 
 # Folders that operating systems and other programs create; names that begin with "." are left out as hidden
@@ -112,7 +112,8 @@ class Source:
         BadItem
             If the image cannot be read.
         JobError
-            If storage or process fail, so that other images cannot be read either.
+            If the storage or this process is the cause (:func:`is_system_fault`), so that other images cannot be read
+            either.
         """
         return read_file(item.path)
 
@@ -124,7 +125,7 @@ class Source:
 def read_file(path: str) -> bytes:
     """Return all bytes of a file.
 
-    Raise BadItem if it is empty or cannot be read, and a JobError if storage or process fail.
+    Raise BadItem if it is empty or cannot be read, and a JobError if the storage or this process is the cause.
     """
     try:
         data = read_with_retries(lambda: _read_regular_file(path), printable(path))
@@ -138,8 +139,8 @@ def read_file(path: str) -> bytes:
 def read_with_retries(read: Callable[[], Result], where: str, retries: int = RETRIES) -> Result:
     """Return the result of ``read``, which reads the image at ``where``.
 
-    If storage or process fail, ``read`` is called again. If this does not help, a JobError is raised. Other errors are
-    raised unchanged.
+    After a system fault (:func:`is_system_fault`), ``read`` is called again. If this does not help, a JobError is
+    raised. Other errors are raised unchanged.
     """
     try:
         return read()

@@ -106,10 +106,7 @@ def _load(name: str, split: str):
 
 
 def _single_split(data, split: str):
-    """Return a data set that was saved without other splits.
-
-    The second result is the name of its split.
-    """
+    """Return a data set that was saved without other splits, and the name of its split."""
     name = str(data.split or "train")
     _choose_split([name], split, "this data set")
     return data, name

@@ -51,9 +51,7 @@ def idx_source(spec: str) -> ArraySource:
 
 
 def split_spec(spec: str) -> tuple[str, str | None]:
-    """Return the folder and the part of ``idx:FOLDER[#part]``.
-
-    The result is None if no part is given.
+    """Return the folder and the part of ``idx:FOLDER[#part]``; the part is None if it is not given.
 
     Examples
     --------

@@ -25,7 +25,7 @@ KINDS = (
 def open_source_from_config(config, data=None) -> Source:
     """Open the data of a configuration, or ``data`` if it is given."""
     data = config.data if data is None else data
-    labels = None if config.labels == NUMBERED else config.labels
+    labels = None if config.labels == NUMBERED else config.labels  # otherwise a file of labels
     return open_source(data, labels=labels, any_values=config.range is not None)
 
 
@@ -45,7 +45,7 @@ def open_source(data, *, labels: str | os.PathLike | None = None, any_values: bo
         * an array in a .npy or .safetensors file;
         * IDX files, as ``"idx:FOLDER"`` or ``"idx:FOLDER#test"``;
         * a data set of Hugging Face, as ``"hf:NAME"`` or ``"hf:NAME#split"``;
-        * a map-style data set of (image, target[, key]), or ``"pkg.mod:callable"`` that returns one.
+        * a map-style data set of (image, label[, key]), or ``"pkg.mod:callable"`` that returns one.
     labels : str or path, optional
         A .npy of N class numbers or names, for an array of N images.
     any_values : bool

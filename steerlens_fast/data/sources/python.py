@@ -26,7 +26,7 @@ CLASSES = "a sequence of names, or a mapping between names and 0, 1, ..."  # acc
 
 
 class PythonSource(Source):
-    """A data set of (image, target), (image, target, key), or images.
+    """A data set of (image, label), (image, label, key), or images.
 
     **Images.** An image is a PIL image, a tensor or array (uint8, or floats in [0, 1]; [H, W, C] or [C, H, W]), or
     encoded bytes.
@@ -43,7 +43,7 @@ class PythonSource(Source):
     with an image, only this item fails. An item also fails if its label is a name that is not in ``classes``, or occurs
     there twice.
 
-    **Keys.** They come from the attribute ``keys`` or, without it, from the items (image, target, key), each of which
+    **Keys.** They come from the attribute ``keys`` or, without it, from the items (image, label, key), each of which
     is then read once more. Otherwise they are numbers.
     """
 
@@ -93,19 +93,16 @@ class PythonSource(Source):
         return self._get(item.place[0])[0]
 
     def read_with_label(self, item: Item) -> tuple[object, int | None]:
-        image, target, _ = self._get(item.place[0])
+        image, label, _ = self._get(item.place[0])
         if item.label is not None:
             return image, item.label
         try:
-            return image, self._label(target, item.path)
+            return image, self._class_number(label, item.path)
         except JobError as error:
             raise BadItem("bad-label", str(error)) from error
 
     def _get(self, n: int) -> tuple:
-        """Return the image, target and key of an item.
-
-        Target and key are None if it has none.
-        """
+        """Return the image, label and key of an item; label and key are None if it has none."""
         try:
             with self._lock:
                 item = read_with_retries(lambda: self.data[n], f"{self.name}[{n}]")
@@ -116,7 +113,7 @@ class PythonSource(Source):
         if not isinstance(item, (tuple, list)):
             return item, None, None
         if not 1 <= len(item) <= 3:
-            raise BadItem("unreadable", f"{self.name}[{n}] must be (image, target[, key]), got {len(item)} parts")
+            raise BadItem("unreadable", f"{self.name}[{n}] must be (image, label[, key]), got {len(item)} parts")
         return (*item, None, None)[:3]
 
     def _has_keys(self, count: int) -> bool:
@@ -131,19 +128,17 @@ class PythonSource(Source):
     def _read_key(self, n: int, label: int | None, key: str) -> tuple[int | None, str]:
         path = f"{self.name}[{n}]"
         try:
-            _, target, own_key = self._get(n)
+            _, own_label, own_key = self._get(n)
         except BadItem:
             return label, key
-        return self._label(target, path) if label is None else label, check_key(own_key, path) if own_key else key
+        label = self._class_number(own_label, path) if label is None else label
+        return label, check_key(own_key, path) if own_key else key
 
-    def _label(self, target, where: str) -> int | None:
-        """Return the class number of a target.
-
-        The result is None if the target is not a single number or string.
-        """
-        if not _is_one_value(target):
+    def _class_number(self, label, where: str) -> int | None:
+        """Return the class number of a label; None if the label is not a single number or string."""
+        if not _is_one_value(label):
             return None
-        value = _class_of(target, where)
+        value = _class_of(label, where)
         if isinstance(value, str) and not self.class_names:
             hint = f"for class names, the data set must have the attribute classes, {CLASSES}"
             raise usage_error(f"{where}: label must be a non-negative int, got {value!r}; {hint}")
@@ -157,7 +152,7 @@ class PythonSource(Source):
     def _labels(self, count: int) -> list[int | None] | None:
         """Return the labels in the data set's attributes.
 
-        The result is None if there are none, or a transform changes targets.
+        The result is None if there are none, or a ``target_transform`` changes labels.
         """
         if getattr(self.data, "target_transform", None) is not None:
             return None

@@ -38,7 +38,8 @@ BLOCK = tarfile.BLOCKSIZE
 NO_LABELLED_IMAGE = "a label without an image of the same name"
 NO_TARGET = "a hard link without an earlier file"
 SYMBOLIC_LINK, DEVICE, SPARSE = "symbolic link", "device or pipe", "sparse file"
-# These members are left out. Like tar on extracting, they replace an earlier member of the same name.
+# These members are left out. As when tar extracts them, they still replace an earlier member of the
+# same name.
 REPLACING = (SYMBOLIC_LINK, DEVICE, SPARSE)
 
 

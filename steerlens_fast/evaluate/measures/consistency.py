@@ -114,12 +114,12 @@ def coefficient_consistency(
 
     Notes
     -----
-    The real parts and the imaginary parts of the coefficients each give an image: x_re, the result of the "real"
-    synthesis, and x_im = 2 x_adjoint - x_re. For the coefficients of an image, both are this image. For edited
-    coefficients they differ, and the "real" synthesis ignores x_im. Let r and i be the differences of x_re and x_im
-    from the source. The leakage is ``||r - i||^2 / (2 ||r||^2 + 2 ||i||^2)``: 0 if r and i are equal, 1/2 if they are
-    orthogonal, 1 if they are opposite. (The follow-up gives no formula, so this definition may differ from that of its
-    authors.)
+    The real parts and the imaginary parts of the coefficients each give an image: x_re, the result of
+    ``synthesis="real"``, and x_im = 2 x_adjoint - x_re, where x_adjoint is that of ``synthesis="adjoint"``. For the
+    coefficients of an image, both are this image. For edited coefficients they differ, and ``synthesis="real"`` ignores
+    x_im. Let r and i be the differences of x_re and x_im from the source. The leakage is ``||r - i||^2 / (2 ||r||^2 + 2
+    ||i||^2)``: 0 if r and i are equal, 1/2 if they are orthogonal, 1 if they are opposite. (The follow-up gives no
+    formula, so this definition may differ from that of its authors.)
 
     The energy of coefficients is the sum over bands of ``|c|^2 H W / (h w)``, so that each scale has the weight that it
     has in the image.

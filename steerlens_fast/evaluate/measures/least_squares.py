@@ -107,9 +107,9 @@ class _State:
         """Return the solution [N, P, g, g] of the damped normal equations."""
         rows, neighbours, gradient = _normal(self.products, self.gradient, self.grids.shape)
         diagonal = rows.diagonal(dim1=-2, dim2=-1)  # [N, g, P g]
-        of_kind = diagonal.unflatten(-1, (self.grids.shape[1], -1))
-        scale = of_kind.mean((1, 3), keepdim=True)  # displacement and gain have different scales
-        of_kind += damping[:, None, None, None] * scale + EPSILON
+        of_parameter = diagonal.unflatten(-1, (self.grids.shape[1], -1))  # P: displacement down and right, and gain
+        scale = of_parameter.mean((1, 3), keepdim=True)  # displacement and gain have different scales
+        of_parameter += damping[:, None, None, None] * scale + EPSILON
         step = -solve_block_tridiagonal(rows, neighbours, gradient)
         step = torch.where(step.isfinite().flatten(1).all(1)[:, None, None], step, 0.0)
         return step.unflatten(2, (self.grids.shape[1], -1)).transpose(1, 2)
@@ -139,8 +139,8 @@ def _normal(products: Tensor, gradient: Tensor, shape: torch.Size) -> tuple[Tens
     They are in blocks for rows of control points.
 
     ``products`` and ``gradient`` have their values at each pixel, see :meth:`_Trial.derivatives`. A control point
-    overlaps only its eight neighbours, and its weight at a pixel is a weight down times a weight across. Therefore two
-    small matrix products compute the sums over pixels.
+    overlaps only its eight neighbours, and its weight at a pixel is the product of a vertical and a horizontal weight.
+    Therefore two small matrix products compute the sums over pixels.
 
     Returns
     -------
@@ -155,10 +155,10 @@ def _normal(products: Tensor, gradient: Tensor, shape: torch.Size) -> tuple[Tens
     (pairs_down, _), (pairs_across, overlap) = _weight_products(len(down), g), _weight_products(len(across), k)
     # [N, pairs of P, pairs down, pairs across]
     sums = pairs_down.to(gradient).mT @ products @ pairs_across.to(gradient)
-    kinds = torch.zeros(P, P, dtype=torch.long, device="cpu")
+    pair_index = torch.zeros(P, P, dtype=torch.long, device="cpu")
     first, second = torch.triu_indices(P, P, device="cpu")
-    kinds[first, second] = kinds[second, first] = torch.arange(len(first), device="cpu")
-    blocks = sums[:, kinds[:, None, :, None].to(sums.device), :, overlap[None, :, None, :].to(sums.device)]
+    pair_index[first, second] = pair_index[second, first] = torch.arange(len(first), device="cpu")
+    blocks = sums[:, pair_index[:, None, :, None].to(sums.device), :, overlap[None, :, None, :].to(sums.device)]
     blocks = blocks.permute(4, 5, 0, 1, 2, 3).flatten(4, 5).flatten(2, 3)  # [N, pairs down, P g, P g]
     return blocks[:, :g], blocks[:, g : 2 * g - 1], (down.mT @ gradient @ across).transpose(1, 2).flatten(2)
 
@@ -198,9 +198,7 @@ def solve_block_tridiagonal(rows: Tensor, neighbours: Tensor, right: Tensor) -> 
 
 @lru_cache(maxsize=32)
 def _weight_products(size: int, points: int) -> tuple[Tensor, Tensor]:
-    """Return the products of the weights of two points, [size, pairs].
-
-    The second result has the number of each pair of points, [g, g].
+    """Return the products of the weights of two points [size, pairs], and the column of each pair of points [g, g].
 
     First come the pairs of each point with itself, then those of each point with the next one. The last pair, with
     products 0, stands for all points that do not overlap.

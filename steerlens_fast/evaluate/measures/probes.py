@@ -148,10 +148,7 @@ class _Probe:
     bounds: tuple[float, float] | None
 
     def __call__(self, family) -> tuple[Tensor, Tensor]:
-        """Return the change of the margin, [1 + D, N].
-
-        The second result says where the distance was reached.
-        """
+        """Return the change of the margin, [1 + D, N], and whether the distance was reached."""
         count = len(self.direction_images)
         repeated = self.images.repeat(count, 1, 1, 1)
         motion = family.prepare(repeated, self.direction_images.flatten(0, 1).to(repeated.dtype))

@@ -50,8 +50,6 @@ def smooth_reconstruction(
 ) -> SmoothReconstruction:
     """Return the share of each edit that a smooth warp explains.
 
-    It is the share of the best warp of the edit's source.
-
     The warped source is ``fit(x) = gain(x) * source(x + d(x))``. The displacement d and the gain are interpolated
     bilinearly between the control points of a grid. E = 1 - ||edit - fit||^2 / ||edit - source||^2 is the share of the
     edit's energy that the fit explains.

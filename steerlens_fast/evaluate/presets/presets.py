@@ -60,7 +60,8 @@ def preset(name: str) -> dict:
     the other class of the same kind, so it does not depend on any network. Photographs have no labels, so their target
     is the driver's runner-up.
 
-    The options for digits were chosen when only medians and transfer had been measured (``bench/digits.py``).
+    The options for digits were chosen when only medians and transfer had been measured (``bench/digits.py``), so
+    they were not tuned for the other measures.
 
     Examples
     --------

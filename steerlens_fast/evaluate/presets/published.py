@@ -11,8 +11,8 @@ from ..config import EvaluationConfig
 from . import mnist
 from .presets import FOLLOW_UP_BUDGETS, preset
 
-SOURCE = '"Confidence Is Not Evidence": MNIST, 28 x 28, 300 sources, L2 = 2, medians'
-SOURCES = 300
+CITATION = '"Confidence Is Not Evidence": MNIST, 28 x 28, 300 sources, L2 = 2, medians'
+SOURCE_COUNT = 300
 # The distance at which a preset is compared. For digits (32 x 32 pixels), it has the RMS change of L2 = 2 at 28 x 28.
 COMPARED = {"digits": FOLLOW_UP_BUDGETS[0], "mnist": mnist.DISTANCES[0]}
 NOTES = {
@@ -40,10 +40,10 @@ IGNORED_FIELDS += ("seed", "batch_size", "threads", "device", "channels_last", "
 # The published values: median target probability, share of sources for which both judges predict the target, median E
 # of the warp, and median E of the warp with gain
 FOLLOW_UP: dict[str, dict[str, float]] = {
-    "pixel": {"target_probability": 0.962, "jointly": 10 / SOURCES, "warp": 0.365, "gain": 0.457},
-    "fourier": {"target_probability": 1.6e-5, "jointly": 3 / SOURCES, "warp": 0.345, "gain": 0.410},
-    "csp-phase": {"target_probability": 0.0035, "jointly": 6 / SOURCES, "warp": 0.503, "gain": 0.719},
-    "csp-joint": {"target_probability": 0.0095, "jointly": 8 / SOURCES, "warp": 0.505, "gain": 0.722},
+    "pixel": {"target_probability": 0.962, "jointly": 10 / SOURCE_COUNT, "warp": 0.365, "gain": 0.457},
+    "fourier": {"target_probability": 1.6e-5, "jointly": 3 / SOURCE_COUNT, "warp": 0.345, "gain": 0.410},
+    "csp-phase": {"target_probability": 0.0035, "jointly": 6 / SOURCE_COUNT, "warp": 0.503, "gain": 0.719},
+    "csp-joint": {"target_probability": 0.0095, "jointly": 8 / SOURCE_COUNT, "warp": 0.505, "gain": 0.722},
 }
 
 

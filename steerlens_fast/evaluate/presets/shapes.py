@@ -55,10 +55,7 @@ class Shapes:
         return torch.cat([image.toward.view(-1, 1, 1, 1) * image.derivative() for image in images])
 
     def moved(self, numbers: Sequence[int], l2: float) -> tuple[Tensor, Tensor]:
-        """Move images [n, 1, H, W] by the true motion, to an L2 distance.
-
-        The second result is the change of the factor [n].
-        """
+        """Return images [n, 1, H, W] moved by the true motion to an L2 distance, and the change of the factor [n]."""
         images, by = zip(*(self._one(n).moved(l2) for n in numbers))
         return torch.cat(images), torch.cat(by)
 

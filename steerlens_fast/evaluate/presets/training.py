@@ -37,7 +37,7 @@ class Recipe:
     augment : {"affine", "flip"}
         Random changes of the training images: see :func:`affine` and :func:`flip`.
     minimum : float
-        Required test accuracy, a share of 1.
+        Required test accuracy, from 0 to 1.
     batch : int
     rate : float
         Highest learning rate. The rate rises to it and falls again, once.
@@ -55,7 +55,7 @@ class Recipe:
 
 @dataclass
 class TrainingRun:
-    """The evaluation for which networks are trained.
+    """What training needs to know of the evaluation, and the accuracies that it reports.
 
     Attributes
     ----------
@@ -205,7 +205,7 @@ def affine(images: Tensor) -> Tensor:
 
 
 def flip(images: Tensor) -> Tensor:
-    """Return images of which half, chosen at random, are mirrored."""
+    """Return images, each mirrored with probability 1/2."""
     mirrored = torch.rand(len(images), 1, 1, 1, device="cpu") < 0.5
     return torch.where(mirrored, images.flip(3), images)
 

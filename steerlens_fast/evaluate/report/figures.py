@@ -80,7 +80,7 @@ def _intervals(
 def _axis_start(budgets: list[dict]) -> float:
     """Return the power of ten at which the axis of probabilities begins.
 
-    It is the largest that is not above any probability.
+    It is the largest power of ten below all intervals, but at least MIN_PROBABILITY.
     """
     each = (entry for budget in budgets for entry in (*budget["families"].values(), *budget["controls"].values()))
     lows = [entry["target_probability"]["low"] for entry in each if entry["target_probability"]["value"] is not None]

@@ -12,19 +12,21 @@ from importlib.resources import files
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 
-from ..presets.published import SOURCE
+from ..presets.published import CITATION
 from . import tables
 
 TEMPLATES = ("page.html", "macros.html")
 
 
 def number(value: float | None) -> str:
-    """Format a number with three significant digits, as the tables print it.
+    """Format a number as the tables print it.
+
+    It has three decimals; below 0.01 it has four, and below 0.001 two significant digits.
 
     Examples
     --------
-    >>> number(0.9621), number(1.63e-05), number(0.0), number(None)
-    ('.962', '1.6e-5', '0', '–')
+    >>> number(12.34), number(0.9621), number(0.00162), number(1.63e-05), number(0.0), number(None)
+    ('12.340', '.962', '.0016', '1.6e-5', '0', '–')
     """
     if value is None:
         return "–"
@@ -64,7 +66,11 @@ def environment() -> Environment:
     sources = {name: files(__package__).joinpath(name).read_text(encoding="utf-8") for name in TEMPLATES}
     templates = Environment(loader=DictLoader(sources), autoescape=True, undefined=StrictUndefined)
     templates.filters |= {"number": number, "low_to_high": low_to_high, "share": share, **tables.FILTERS}
-    templates.globals |= {"SOURCE": SOURCE, "GROUPED": tables.GROUPED, "PUBLISHED_MEASURES": tables.PUBLISHED_MEASURES}
+    templates.globals |= {
+        "CITATION": CITATION,
+        "GROUPED": tables.GROUPED,
+        "PUBLISHED_MEASURES": tables.PUBLISHED_MEASURES,
+    }
     return templates
 
 

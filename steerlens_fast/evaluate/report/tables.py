@@ -84,7 +84,7 @@ def pair_names(differences: dict) -> dict[str, str]:
 
 
 def any_has(families: dict, name: str) -> bool:
-    """Return whether any family has a measure pooled over kinds.
+    """Return whether any family has this measure.
 
     Examples
     --------
