@@ -50,8 +50,8 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         Storage format of the shards.
     frame_dtype : {"uint8", "uint16", "float32"}
         Dtype of stored frames. Values are 0 to 255 in uint8, 0 to 65535 in uint16, and in [0, 1] in float32. Use uint16
-        or float32 to keep more than 8 bits of deep images. Format "safetensors" supports all three dtypes, "folder"
-        uint8 and (for grey frames) uint16, "wds" only uint8.
+        or float32 to keep all bits of images of more than 8 bits. Format "safetensors" supports all three dtypes,
+        "folder" uint8 and (for grey frames) uint16, "wds" only uint8.
     batch_size, shard_size : int, optional
         Number of images in a batch, and in a shard. By default, both depend on the size of an image. On a GPU, the
         model is called with a whole batch; on a CPU, a call may have fewer images.
@@ -145,8 +145,8 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         "uint8",
         group="outputs",
         choices=FRAME_DTYPES["safetensors"],
-        help="dtype of stored frames. uint16 and float32 keep more than 8 bits of deep images. float32, and uint16 for "
-        "colour images, need --format safetensors",
+        help="dtype of stored frames. uint16 and float32 keep all bits of images of more than 8 bits. float32, and "
+        "uint16 for colour images, need --format safetensors",
     )
     batch_size: int | None = option(
         None,

@@ -33,7 +33,7 @@ from ..morphs.differences import difference_maps
 from ..morphs.strips import StripData, draw_strips, predicted_text, remark, strip_note, tiled_frames, write_animation
 from .config import JobConfig
 from .formats import MODULES, get_format
-from .formats.common import as_8_bit, prefetch
+from .formats.common import as_8_bit, map_in_threads
 from .formats.folder import write_morph
 from .formats.names import FileNames
 from .plan import Plan
@@ -206,7 +206,7 @@ def _write_shard(job: _ExportJob, shard: int, records: list[dict]) -> None:
     frames = frames if job.format == "safetensors" else as_8_bit(frames)
     records = [{**record, "row": row} for row, record in enumerate(records)]
     if job.format == "folder":  # one tree for all shards, so that a class is in one folder
-        for _ in prefetch(lambda r: write_morph(job.to, r["key"], frames[r["row"]], overwrite=True), records):
+        for _ in map_in_threads(lambda r: write_morph(job.to, r["key"], frames[r["row"]], overwrite=True), records):
             pass
     else:
         get_format(job.format).write(job.to, shard_name(shard), frames, records, {"config": job.config, "shard": shard})
@@ -235,7 +235,7 @@ def _write_items(job: _ExportJob, shard: int, records: list[dict]) -> None:
     if missing:
         frames = job.frames(shard, missing)
         frames = frames if job.format == "npz" else as_8_bit(frames)
-        for _ in prefetch(lambda pair: write(*pair), zip(missing, frames)):
+        for _ in map_in_threads(lambda pair: write(*pair), zip(missing, frames)):
             pass
 
 
@@ -297,7 +297,7 @@ def _table(record: dict, name: str) -> Tensor | None:
 def _predictions(job: _ExportJob, record: dict) -> list[str]:
     """Return each frame's prediction and its probability as text.
 
-    The result is "" if it is the target or was not scored.
+    The text is "" for a frame that predicts the target or was not scored.
     """
     count, target = len(record["predictions"]), record["target"]
     probabilities = record["prediction_probability"] or [None] * count

@@ -168,8 +168,8 @@ class Loader:
     def _unchanged_pixels(self, data) -> np.ndarray | None:
         """Return the pixels of an array that needs no conversion.
 
-        They are [C, H, W]. The result is None for all other data. This saves the time of Pillow, which for small images
-        exceeds that of the lens.
+        They are [C, H, W]. This saves the time of Pillow, which for small images exceeds that of the lens. The result
+        is None for all other data.
         """
         shape = self._size if self._channels == 1 else (*self._size, self._channels)
         if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != shape:

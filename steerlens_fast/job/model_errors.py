@@ -82,7 +82,7 @@ def image_failure(error: Exception) -> BadItem:
     Its message is the same in every run.
     """
     text = error_summary(error)
-    with suppress(OSError):  # there is no folder for temporary files
+    with suppress(OSError):  # gettempdir raises it if it finds no folder
         text = text.replace(tempfile.gettempdir() + os.sep, "")
     return BadItem("model-error", text)
 

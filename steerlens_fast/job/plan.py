@@ -57,7 +57,7 @@ class Plan:
     unused_entries : dict
         Entries of the data that are not items: their count and some names, by reason.
     range : [low, high], "image" or None
-        Value range of images of more than 8 bits; see :class:`JobConfig`.
+        Value range of images of more than 8 bits; see :class:`~steerlens_fast.data.config.DataConfig`.
     frame_dtype : {"uint8", "uint16", "float32"}
         Dtype of the stored frames.
     warnings : list of str

@@ -192,7 +192,7 @@ def make_shared_plan(out: Path, inputs: JobInputs, model: dict, workers: int) ->
         if config is not None:
             write_json(path, config)  # the configuration that belongs to the plan
         return
-    if not has_no_complete_shard(out):
+    if has_complete_shard(out):
         (out / "plan.json").unlink()
         text = f"out must not have complete shards without a plan.json, got {out}"
         raise JobError(f"{text}: delete its folder shards, or use another --out", USAGE)
@@ -255,12 +255,12 @@ def check_output_folder(out: Path, data) -> None:
         )
 
 
-def has_no_complete_shard(out: Path) -> bool:
-    """Return whether no shard of the job in ``out`` is complete.
+def has_complete_shard(out: Path) -> bool:
+    """Return whether any shard of the job in ``out`` is complete.
 
-    Replacing such a job loses nothing.
+    Otherwise, replacing the job loses nothing.
     """
-    return not any((out / "shards").glob("*.done.json"))
+    return any((out / "shards").glob("*.done.json"))
 
 
 def resumed_config(out: Path, options: Mapping) -> JobConfig:

@@ -126,7 +126,7 @@ def write_summary(out: Path, plan: Plan, last_run: dict) -> dict:
     The summary contains, among others:
 
     - ``attained``: the number of morphs that reach every requested distance; None if no distance was requested
-    - ``labelled``: the number of items with a label
+    - ``labelled``: the number of morphs with a label; 0 for task "multilabel", where labels cannot be compared
     - ``as_labelled``: how many of these labels the model predicts for the source
     - ``enlarged``: the number of images that are smaller than the model's
     - ``mostly_cropped``: the number of images of which the crop keeps less than a quarter
@@ -137,7 +137,7 @@ def write_summary(out: Path, plan: Plan, last_run: dict) -> dict:
     """
     config = read_config(out)
     multilabel = config.get("task") == "multilabel"  # labels are not compared: an image may have several
-    done, reasons, attained, labelled, tally = completed_shards(out, plan), Counter(), Counter(), Counter(), Tally()
+    done, reasons, attained, as_labelled, tally = completed_shards(out, plan), Counter(), Counter(), Counter(), Tally()
     deep = narrow = enlarged = cropped = 0
     crop_pct = plan.model["crop_pct"]
     with atomic_write(out / "manifest.jsonl") as manifest, atomic_write(out / "failed.jsonl") as failed:
@@ -152,7 +152,7 @@ def write_summary(out: Path, plan: Plan, last_run: dict) -> dict:
             manifest.write(_json_line({name: record[name] for name in MANIFEST_FIELDS}))
             if record["status"] == OK:
                 attained[_attained(record)] += 1
-                labelled[None if multilabel else _as_labelled(record)] += 1
+                as_labelled[None if multilabel else _as_labelled(record)] += 1
             else:
                 failed.write(_json_line({n: record[n] for n in (*MANIFEST_FIELDS, "path", "message")}))
     summary = {
@@ -162,8 +162,8 @@ def write_summary(out: Path, plan: Plan, last_run: dict) -> dict:
         "failed": done.failed,
         "reasons": {reason: n for reason, n in sorted(reasons.items()) if reason != OK},
         "attained": attained[True] if attained[True] + attained[False] else None,
-        "labelled": labelled[True] + labelled[False],
-        "as_labelled": labelled[True],
+        "labelled": as_labelled[True] + as_labelled[False],
+        "as_labelled": as_labelled[True],
         "target_is_label": config["target"] == LABEL,
         "success": tally.as_dict(lambda number: class_name(number, plan.shown_classes)),
         "without_target": plan.without_target,

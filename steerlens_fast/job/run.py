@@ -39,7 +39,7 @@ from .planning import (
     check_plan,
     clear,
     expand_settings,
-    has_no_complete_shard,
+    has_complete_shard,
     has_plan,
     log_warnings,
     make_plan,
@@ -109,7 +109,7 @@ def _output_dir(out: Path) -> AbstractContextManager[None]:
         logs = b"".join(log.read_bytes() for log in (out / "logs").glob("*.log"))
         explained = b"Traceback" not in logs if rejected else not logs  # logs of rejected jobs may contain warnings
         # A network file system may not show the plan of another rank, but its shards are never deleted.
-        begun = not has_no_complete_shard(out) or (has_plan(out) and not rejected)
+        begun = has_complete_shard(out) or (has_plan(out) and not rejected)
         return had_plan or not explained or begun
 
     # The lock is the last, since it shows that the other files are a job's.
@@ -132,7 +132,8 @@ def _locked(out: Path, run_options: RunOptions) -> Iterator[None]:
     rank = rank_of()
     with ExitStack() as locks:
         locks.enter_context(hold_lock(out / ".lock", shared=True))
-        # One rank at a time, so that the first of ranks that start together decides how many there are.
+        # One rank at a time: if ranks of different world sizes start together, only those that agree with the first
+        # one continue.
         with hold_lock(out / ".lock-ranks", wait=True, required=rank.world > 1):
             check_number_of_ranks(out, rank)
             locks.enter_context(hold_lock(out / f"{RANK_LOCK}{rank.number}-of-{rank.world}"))
@@ -140,7 +141,7 @@ def _locked(out: Path, run_options: RunOptions) -> Iterator[None]:
 
 
 def check_number_of_ranks(out: Path, rank: Rank) -> None:
-    """Raise a JobError if ranks run that divide the shards among another number of ranks."""
+    """Raise a JobError if ranks of another world size are running."""
     for lock in out.glob(f"{RANK_LOCK}*"):
         number, _, world = lock.name.removeprefix(RANK_LOCK).partition("-of-")
         if world != str(rank.world) and is_locked(lock):
@@ -228,7 +229,7 @@ def _is_resumed(out: Path, run_options: RunOptions) -> bool:
         Plan.read(out)
         return False
     if not (run_options.resume or run_options.retry_failed):
-        if has_no_complete_shard(out):  # a job that failed before its first shard
+        if not has_complete_shard(out):  # a job that failed before its first shard
             return False
         hint = "use --resume or --overwrite (in Python resume=True or overwrite=True)"
         raise JobError(f"out must be a new folder, got {out}, which has a job: {hint}", USAGE)

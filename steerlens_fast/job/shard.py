@@ -78,7 +78,8 @@ class Shard:
             self.frames = torch.empty(shape, dtype=dtype, pin_memory=True, device="cpu")
         else:
             self.frames = new_output(shape, dtype, torch.device("cpu"))
-        self.rows, self.records, self.batch_parts = 0, [], 1
+        self.rows, self.records = 0, []
+        self.part_divisor = 1  # by which the usual size of a batch's parts had to be divided
 
     def add(self, batch: Batch, morphs: Morphs) -> Callable[[], int]:
         """Add a batch without waiting for the GPU.
@@ -124,8 +125,8 @@ class Shard:
             "failed": failed,
             "seconds": seconds,
         }
-        if self.batch_parts > 1:  # recorded, because the batch size may change rounding errors
-            marker["batch_parts"] = self.batch_parts
+        if self.part_divisor > 1:  # recorded, because the batch size may change rounding errors
+            marker["part_divisor"] = self.part_divisor
         write_json(marker_path(out, self.number), marker)
         return marker
 

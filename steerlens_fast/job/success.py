@@ -244,7 +244,7 @@ class Tally:
         The others refer to all morphs:
 
         - ``already_predicted``, ``not_scored``: the numbers of morphs that are not counted, for each reason
-        - ``labelled``: the number of morphs that have a label
+        - ``labelled``: the number of morphs with a label that can be compared with the prediction for the source
         - ``label_differs``: how many of these labels are not predicted for the source
         - ``pairs``: these values for the most frequent class pairs, at most 100; ``name`` returns the classes' names
         - ``pairs_left_out``: the number of other pairs

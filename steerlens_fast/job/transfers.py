@@ -66,7 +66,8 @@ class Transfers:
             for source, destination in pairs:
                 destination.copy_(source)
             return _no_wait
-        for source, destination in pairs:  # a generator computes each source only now: a copy waits for no later one
+        # If pairs is a generator, it computes one source at a time, so a copy does not wait for the sources after it.
+        for source, destination in pairs:
             self._download.wait_stream(torch.cuda.current_stream(self.device))
             with torch.cuda.stream(self._download):
                 destination.copy_(source, non_blocking=True)

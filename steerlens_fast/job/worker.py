@@ -74,7 +74,7 @@ class Worker:
         self.target_rule = parse_target(config.target)
         self._has_morphed = False
         self._on_event: EventCallback = lambda event: None
-        self.batch_divisor = 1  # a batch is computed in parts; doubled when memory is too small, to halve the parts
+        self.part_divisor = 1  # a batch is computed in parts; doubled when memory is too small, to halve the parts
 
     def open(self, out: Path, plan: Plan) -> None:
         """Prepare for the shards of a plan.
@@ -116,7 +116,7 @@ class Worker:
             while (batch := self._next_batch(batches)) is not None:
                 if shard is None:
                     shard = self._new_shard(batch.shard)
-                    self.batch_divisor = 1  # so that the result does not depend on earlier shards
+                    self.part_divisor = 1  # so that the result does not depend on earlier shards
                     on_event({"event": "begun", "shard": batch.shard})
                 pipeline.add(shard, batch, self._compute_batch(shard, batch))
                 shard = None if batch.last else shard
@@ -183,7 +183,7 @@ class Worker:
         max_size = min(len(batch.items), self._samples_per_call(batch) or len(batch.items))
         finishers, at = [], 0
         while at < len(batch.items):
-            size = -(-max_size // self.batch_divisor)
+            size = -(-max_size // self.part_divisor)
             part = slice(at, at + size)
             try:
                 finishers += self._compute_part(shard, batch.part(part), targets[part])
@@ -195,9 +195,9 @@ class Worker:
                 if size == 1:
                     self._raise_out_of_memory(error)
                 release_frames(error)
-            self.batch_divisor *= 2
+            self.part_divisor *= 2
             self._free_memory()
-        shard.batch_parts = max(shard.batch_parts, self.batch_divisor)
+        shard.part_divisor = max(shard.part_divisor, self.part_divisor)
         return finishers
 
     def _compute_part(self, shard: Shard, batch: Batch, targets: list[int | None]) -> list[Callable[[], int]]:
@@ -221,7 +221,7 @@ class Worker:
                 release_frames(error)
                 first_error = first_error or error
         alone = [(batch.part(slice(n, n + 1)), targets[n : n + 1]) for n in range(len(batch.items))]
-        shard.batch_parts = max(shard.batch_parts, len(alone))
+        shard.part_divisor = max(shard.part_divisor, len(alone))
         try:
             return [self._morph_and_add(shard, *image_and_target) for image_and_target in alone]
         except Exception as error:
@@ -282,7 +282,7 @@ class Worker:
     # --- Images for which the model raises an error
 
     def _leave_out_failing_images(self, batch: Batch, targets: list[int | None], error: Exception) -> None:
-        """Mark the images for which the model raises an error alone."""
+        """Morph each image alone, and mark those for which the model raises an error."""
         good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
         errors = {n: image_error for n in good if (image_error := self._error_at(batch, targets, n))}
         if errors and len(errors) == len(good) and self._fails_for_other_images(batch, targets):
@@ -317,12 +317,10 @@ class Worker:
         return None
 
     def _fails_for_other_images(self, batch: Batch, targets: list[int | None]) -> bool:
-        """Return whether the model would fail for other images, too.
+        """Return whether the model, which failed for every image of this batch, would fail for other images, too.
 
-        It has failed for every image of this batch.
-
-        In the first batch of the job, this is assumed if the batch has several images. Otherwise the model is called
-        with a synthetic image to find out.
+        The first batch of the job is evidence enough if it has several images. Otherwise the model is called with a
+        synthetic image.
         """
         good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
         if batch.shard == 0 and batch.first and len(good) > 1:
@@ -346,7 +344,7 @@ class Worker:
         raise JobError(f"out of memory on {self.device} with one image at a time: {error}") from error
 
     def _batch_targets(self, batch: Batch) -> list[int | None]:
-        """Return each item's target, None for a rank such as runner-up.
+        """Return each item's target, None if it depends on the model's scores, as runner-up does.
 
         Items without a required label fail.
         """

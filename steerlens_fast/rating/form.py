@@ -24,7 +24,7 @@ from ..extras import require_extra
 from ..io.atomic_io import write_json
 from ..io.html_page import render_page
 from ..io.paths import output_folder
-from ..job.formats.common import as_8_bit, prefetch, replacing_folder, to_pil
+from ..job.formats.common import as_8_bit, map_in_threads, replacing_folder, to_pil
 from ..job.formats.wds import encode_lossless
 from ..job.plan import Plan
 from ..job.reader import read_frames
@@ -299,7 +299,7 @@ def _show_shard(
     images = [frames[row, source_frame(records[row]) if t.control else -1] for row, t in zip(at, trials)]
     sources = [frames[row, source_frame(records[row])] if show_source else None for row in at]
     verdicts = {name: _verdicts(name, judge, images, [records[row] for row in at]) for name, judge in judges.items()}
-    encoded = prefetch(_encode, [*images, *sources])
+    encoded = map_in_threads(_encode, [*images, *sources])
     pictures = list(encoded)
     for n, row in enumerate(at):
         judged = {name: verdict[n] for name, verdict in verdicts.items()}

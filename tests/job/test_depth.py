@@ -61,7 +61,7 @@ def test_tiff_of_12_bits_is_scaled_from_all_of_them():
 
 @pytest.mark.parametrize("data", [PNG, TIFF, TWELVE_BITS], ids=["png", "tiff", "array"])
 def test_deep_images_keep_their_depth(data):
-    """Deep images become floats in [0, 1], resized or not."""
+    """Images of more than 8 bits become floats in [0, 1], resized or not."""
     image = decode(data, range=(0, 4095), keep_depth=True)
     assert image.mode == "F" and np.allclose(np.asarray(image), TWELVE_BITS / 4095, atol=1e-7)
     assert np.allclose(resize_and_crop(image, None)[0], TWELVE_BITS / 4095, atol=1e-7)

@@ -242,7 +242,7 @@ def test_model_that_raises_for_placeholders_of_bad_files(batch_size, data, tmp_p
 def test_model_that_accepts_only_single_images(data, job_without_errors, tmp_path, monkeypatch):
     raising(monkeypatch, lambda: RuntimeError("one at a time"), lambda images: len(images) > 1)
     assert run_here(tmp_path, data=data) == 0
-    assert json.loads(markers(tmp_path)[0].read_text())["batch_parts"] == 2
+    assert json.loads(markers(tmp_path)[0].read_text())["part_divisor"] == 2
     whole, single = frames(job_without_errors), frames(tmp_path)
     assert whole.keys() == single.keys()
     assert max(int((whole[key].int() - single[key].int()).abs().max()) for key in whole) <= 1
@@ -297,7 +297,7 @@ def test_batches_are_divided_if_memory_is_short(tmp_path):
 
     done = run_with("150")
     assert done.returncode == 0, done.stderr
-    assert json.loads(markers(tmp_path / "out")[0].read_text())["batch_parts"] > 1
+    assert json.loads(markers(tmp_path / "out")[0].read_text())["part_divisor"] > 1
     shutil.rmtree(tmp_path / "before")
     shutil.rmtree(tmp_path / "out")
     assert "out of memory for the frames of shard 0 (16 images): use a smaller --shard-size" in run_with("20").stderr
@@ -307,7 +307,7 @@ def test_batch_size_is_reset_in_each_shard(data, tmp_path, monkeypatch):
     """A smaller batch size is used only in the shard that needed it, so that a resumed job gives the same results."""
     raising(monkeypatch, MemoryError, lambda images: len(images) > 1 and bool(white(images).any()))
     assert run_here(tmp_path, data=data, batch_size=4) == 0
-    parts = [json.loads(path.read_text()).get("batch_parts", 1) for path in markers(tmp_path)]
+    parts = [json.loads(path.read_text()).get("part_divisor", 1) for path in markers(tmp_path)]
     assert parts == [1, 4, 1]
     before = digests(tmp_path)
     markers(tmp_path)[2].unlink()

@@ -93,7 +93,7 @@ def log_traceback(error: BaseException) -> None:
 def _serve(messages: TextIO, on_event: EventCallback) -> None:
     settings = json.loads(messages.readline())
     worker = Worker(JobConfig.from_dict(settings["config"]), settings["device"], settings["decoders"])
-    gc.enable()  # see WORKER_SCRIPT
+    gc.enable()  # disabled by local.WORKER_SCRIPT
     on_event({"event": "ready", "model": worker.loaded.description})
     line = messages.readline()
     if not line:

@@ -110,14 +110,14 @@ def read_image(file: BinaryIO, format: str, channels: int | None = None) -> Tens
     return pixels[None] if pixels.dim() == 2 else pixels.movedim(-1, 0)[:channels]
 
 
-def prefetch(function: Callable, items: Iterable) -> Iterator:
+def map_in_threads(function: Callable, items: Iterable) -> Iterator:
     """Yield ``function(item)`` for all items, in order.
 
     A few threads compute some results in advance.
 
     Examples
     --------
-    >>> list(prefetch(abs, [-1, 2, -3]))
+    >>> list(map_in_threads(abs, [-1, 2, -3]))
     [1, 2, 3]
     """
     threads = min(MAX_THREADS, len(os.sched_getaffinity(0)))

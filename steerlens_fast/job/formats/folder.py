@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...extras import require_extra
 from ...io.atomic_io import existing_path, sync_file, sync_folder
-from .common import check_frames, num_digits, prefetch, read_image, records_with_frames, replacing_folder, to_pil
+from .common import check_frames, map_in_threads, num_digits, read_image, records_with_frames, replacing_folder, to_pil
 from .names import FRAME, directory_name
 
 name = "folder"
@@ -34,7 +34,7 @@ def write(folder: Path, shard_name: str, frames: Tensor, records: list[dict], me
         raise ValueError(f"colour frames must be uint8, got {frames.dtype}")
     require_extra("cli", "PIL.Image")
     with replacing_folder(path) as temporary:
-        for entries in prefetch(
+        for entries in map_in_threads(
             lambda r: write_morph(temporary, r["key"], frames[r["row"]]), records_with_frames(records)
         ):
             files |= entries
@@ -47,7 +47,7 @@ def write(folder: Path, shard_name: str, frames: Tensor, records: list[dict], me
 def read(folder: Path, shard_name: str, records: list[dict]) -> Tensor:
     """Read morphs, see :class:`~steerlens_fast.job.formats.formats.Format`."""
     path = existing_path(folder / (shard_name + suffix))
-    morphs = list(prefetch(lambda r: _read_morph(path / directory_name(r["key"])), records_with_frames(records)))
+    morphs = list(map_in_threads(lambda r: _read_morph(path / directory_name(r["key"])), records_with_frames(records)))
     return torch.stack(morphs) if morphs else torch.empty(0, 0, 0, 0, 0, dtype=torch.uint8, device="cpu")
 
 

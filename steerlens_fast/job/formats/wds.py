@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...extras import require_extra
 from ...io.atomic_io import atomic_write, existing_path
-from .common import HashingWriter, check_frames, num_digits, prefetch, read_image, records_with_frames, to_pil
+from .common import HashingWriter, check_frames, map_in_threads, num_digits, read_image, records_with_frames, to_pil
 from .names import member_name
 
 name = "wds"
@@ -41,7 +41,7 @@ def write(folder: Path, shard_name: str, frames: Tensor, records: list[dict], me
     with atomic_write(path) as opened:
         file = HashingWriter(opened)
         with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT, pax_headers=headers) as tar:
-            for record, images in zip(stored, prefetch(lambda r: _encode(frames[r["row"]]), stored)):
+            for record, images in zip(stored, map_in_threads(lambda r: _encode(frames[r["row"]]), stored)):
                 base, width = member_name(record["key"]), num_digits(len(images))
                 for f, image in enumerate(images):
                     _add(tar, f"{base}.{f:0{width}d}.webp", image)
@@ -60,7 +60,7 @@ def read(folder: Path, shard_name: str, records: list[dict]) -> Tensor:
             count, channels = comment["frames"], comment["channels"]
             members = {member.name: member for member in tar}
             encoded = (_encoded(tar, members, record["key"], count) for record in stored)
-            return torch.stack(list(prefetch(lambda images: _decode(images, channels), encoded)))
+            return torch.stack(list(map_in_threads(lambda images: _decode(images, channels), encoded)))
     except (tarfile.TarError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} must be an undamaged tar of format 'wds': {error}") from error
     except KeyError as error:

@@ -25,7 +25,7 @@ from ...io.paths import output_folder
 from ...lens.schedule import DEFAULT_L2
 from ...morphs.differences import difference_maps
 from ..config import JobConfig
-from ..formats.common import as_8_bit, prefetch, replacing_folder, to_pil
+from ..formats.common import as_8_bit, map_in_threads, replacing_folder, to_pil
 from ..formats.wds import encode_lossless
 from ..plan import Plan
 from ..reader import read_config, read_frames
@@ -130,11 +130,11 @@ def _write_examples(
     files: dict[int, dict] = {}
 
     def encode(pair: tuple[dict, Tensor]) -> tuple[int, bytes, bytes, float]:
-        record, row = pair
-        maps, scale = edit_maps(row, start_frame(record))
-        return record["index"], *(encode_lossless(to_pil(strip(t, columns))) for t in (row, maps)), scale
+        record, frames_of_item = pair
+        maps, scale = edit_maps(frames_of_item, start_frame(record))
+        return record["index"], *(encode_lossless(to_pil(strip(t, columns))) for t in (frames_of_item, maps)), scale
 
-    for index, strip_bytes, maps, scale in prefetch(encode, zip(with_frames, frames)):
+    for index, strip_bytes, maps, scale in map_in_threads(encode, zip(with_frames, frames)):
         image, map_image = (f"{kind}/{index:08d}.webp" for kind in ("images", "maps"))
         (folder / image).write_bytes(strip_bytes)
         (folder / map_image).write_bytes(maps)

@@ -61,7 +61,7 @@ class Card {
       this.find(".message").textContent = example.message;
       this.find(".message").hidden = false;
     }
-    this.root.classList.toggle("aside", example.already_predicted === true || example.outcome === "failed");
+    this.root.classList.toggle("quiet", example.already_predicted === true || example.outcome === "failed");
   }
 
   describe() {
