@@ -1,6 +1,6 @@
 """Decorators for tests with many cases.
 
-``pairwise`` runs few of the cases, and ``merged`` runs all of them in one test.
+``pairwise`` runs few of the cases, and ``one_test`` runs all of them in one test.
 """
 
 import functools
@@ -53,7 +53,7 @@ def pairwise(test):
     return pytest.mark.parametrize(names, params)(test)
 
 
-def merged(test):
+def one_test(test):
     """Run all cases of the ``parametrize`` marks in one test.
 
     This saves time if cases take milliseconds and run the same code.
@@ -61,7 +61,7 @@ def merged(test):
     It must be above the marks, and above :func:`pairwise`. All cases run even if some fail. The error lists the failed
     cases, and its cause is the first failure. Each case gets the same random numbers as a separate test.
 
-        @merged
+        @one_test
         @pytest.mark.parametrize("order", range(16))
         def test_reconstruction(order): ...
     """

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pairwise import merged
+from pairwise import one_test
 
 import steerlens_fast
 
@@ -90,7 +90,7 @@ def test_every_public_name_exists():
         assert getattr(steerlens_fast, name).__doc__, f"{name} has no docstring"
 
 
-@merged
+@one_test
 @pytest.mark.parametrize("name", [n for n in steerlens_fast.__all__ if inspect.isclass(getattr(steerlens_fast, n))])
 def test_classes_and_methods_have_examples(name):
     cls = getattr(steerlens_fast, name)
@@ -140,10 +140,8 @@ def test_python_blocks_of_a_readme_run(readme, tmp_path, monkeypatch):
 
 def test_main_readmes_have_python_blocks():
     with_blocks = {name_of(path) for path in READMES if python_blocks(path)}
-    rooms = {
-        f"steerlens_fast/{room}/README.md" for room in ("pyramid", "families", "lens", "job", "evaluate", "rating")
-    }
-    assert {"README.md", *rooms} <= with_blocks
+    folders = ("pyramid", "families", "lens", "job", "evaluate", "rating")
+    assert {"README.md", *(f"steerlens_fast/{folder}/README.md" for folder in folders)} <= with_blocks
 
 
 def test_readme_is_short():
@@ -156,7 +154,7 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@merged
+@one_test
 @pytest.mark.parametrize("readme", READMES, ids=name_of)
 def test_links_point_to_files_and_headings(readme):
     for target in re.findall(r"\]\(([^()\s]+)\)", readme.read_text()):

@@ -5,14 +5,14 @@ from itertools import combinations, product
 
 import pytest
 import torch
-from pairwise import covering, merged, pairwise
+from pairwise import covering, one_test, pairwise
 
 
 def pairs_of(cases) -> set:
     return {pair for case in cases for pair in combinations(enumerate(case), 2)}
 
 
-@merged
+@one_test
 @pytest.mark.parametrize(
     "sizes, largest",
     [((2, 2), 4), ((2, 2, 2), 4), ((13, 4, 2), 52), ((13, 4, 2, 2), 56), ((3, 3, 3, 3), 12), ((5, 1, 4), 20)],
@@ -69,7 +69,7 @@ def test_pytest_runs_the_chosen_cases(first, second, third):
 def test_merged_cases_all_run_and_the_failed_ones_are_listed(tmp_path):
     recorded = []
 
-    @merged
+    @one_test
     @pytest.mark.slow
     @pytest.mark.parametrize("order", [1, 2, 3])
     @pytest.mark.parametrize("size", [(8, 8), (9, 9)], ids=str)

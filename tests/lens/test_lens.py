@@ -15,7 +15,7 @@ import torch
 from cases import dtypes, image
 from classifiers import CLASSES, Counted, Segmenter, Stateful, gradient, linear, smooth, steps
 from messages import raises_with
-from pairwise import merged, pairwise
+from pairwise import one_test, pairwise
 from peak_memory import peak_bytes
 from tolerances import assert_close
 from torch import nn
@@ -77,7 +77,7 @@ def test_settings_for_photographs_are_overridden_by_options():
     assert lens.morph(x, 1, factors=[0.0, 1.0]).budget is None
 
 
-@merged
+@one_test
 @pairwise
 @regimes
 @pytest.mark.parametrize("score", ["all", "last", "none"])
@@ -97,7 +97,7 @@ def test_fields_of_morphs(regime, score, dtype, device):
     json.dumps(m.settings)
 
 
-@merged
+@one_test
 @pairwise
 @regimes
 @pytest.mark.parametrize("score", ["all", "last", "none"])
@@ -145,7 +145,7 @@ def test_grey_frames_are_grey():
     assert m.l2[:, 0].max() < 1e-4 < m.l2[:, -1].min()
 
 
-@merged
+@one_test
 @one_csp
 @regimes
 def test_luma_keeps_the_chroma_if_nothing_is_clipped(name, regime):
@@ -222,7 +222,7 @@ def test_perturb_is_the_last_frame():
     assert lens.perturb(x, TARGET, factor=1.0).is_contiguous()
 
 
-@merged
+@one_test
 @names
 @regimes
 def test_frames_at_distance_0_are_the_source(name, regime):
@@ -320,7 +320,7 @@ def test_callable_objective_is_a_loss_to_decrease():
     assert m.settings["objective"] == "<lambda>"
 
 
-@merged
+@one_test
 @pairwise
 @pytest.mark.parametrize(
     "target, meant",
@@ -357,7 +357,7 @@ def test_runner_up_is_that_of_the_source_at_every_step():
     assert m.reached[:, -1].all() and (m.target == m.outputs[:, 0].topk(2).indices[:, 1]).all()
 
 
-@merged
+@one_test
 @pairwise
 @regimes
 @pytest.mark.parametrize("objective", ["nll", "margin", "logit"])
@@ -534,7 +534,7 @@ def test_stochastic_model_starts_at_the_callers_random_state():
 # --- Determinism, and independence of samples
 
 
-@merged
+@one_test
 @pairwise
 @one_csp
 @regimes
@@ -546,7 +546,7 @@ def test_two_runs_are_equal(name, regime, color, device):
         assert torch.equal(t, two.tensors()[field]), field
 
 
-@merged
+@one_test
 @pairwise
 @one_csp
 @regimes
@@ -589,7 +589,7 @@ def test_small_chunks_change_nothing(regime, small_chunks):
 # --- Empty batches
 
 
-@merged
+@one_test
 @pairwise
 @regimes
 @pytest.mark.parametrize("options", [{"factors": [0.0, 1.0]}, {"distances": [1.0]}, {}], ids=str)
@@ -668,7 +668,7 @@ def test_bad_options_raise():
         check_bad_options(kind, options, words)
 
 
-@merged
+@one_test
 @pytest.mark.parametrize("model", [None, 3, "resnet50", nn.Linear, torch.zeros(3)], ids=lambda m: type(m).__name__)
 def test_bad_models_and_preprocessing_raise(model):
     with raises_with(TypeError, "model", "callable"):
@@ -818,7 +818,7 @@ def test_rounding_errors_outside_the_bounds_are_accepted():
         assert m.frames.min() >= 0 and m.frames.max() <= 1 and (m.l2[:, 0] < 2e-4).all()
 
 
-@merged
+@one_test
 @pytest.mark.parametrize(
     "model, words",
     [
@@ -835,7 +835,7 @@ def test_models_without_a_class_axis_or_a_graph_raise(model, words):
         SteerableLens(model).morph(images(), 0, factors=1.0)
 
 
-@merged
+@one_test
 @pytest.mark.parametrize("scores", [None, 3, torch.zeros(2, 5, dtype=torch.int64), {"scores": 1}], ids=str)
 def test_models_without_scores_raise(scores):
     with raises_with(TypeError, "model must return"):
@@ -861,7 +861,7 @@ def test_bands_that_the_pyramid_lacks_raise(limit):
         check_bands_that_the_pyramid_lacks(family, limit)
 
 
-@merged
+@one_test
 @pytest.mark.parametrize("color", ["luma", "grey"])
 @pytest.mark.parametrize("channels", [2, 4])
 def test_channels_that_have_no_luma_raise(color, channels):

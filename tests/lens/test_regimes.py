@@ -9,7 +9,7 @@ import torch
 from cases import image
 from classifiers import CLASSES, BadGradients, Counted, TwoCentres, gradient, linear, smooth, steps
 from messages import raises_with
-from pairwise import merged, pairwise
+from pairwise import one_test, pairwise
 from tolerances import assert_close
 
 from steerlens_fast import (
@@ -111,7 +111,7 @@ def test_frames_are_the_composed_ones(name, rule, regime, color, device):
     assert torch.equal(morphs.factors.cpu(), torch.tensor([FACTORS, FACTORS]))
 
 
-@merged
+@one_test
 @pairwise
 @one_csp
 @regimes
@@ -947,7 +947,7 @@ class Times(torch.nn.Module):
         return self.factor * scores
 
 
-@merged
+@one_test
 @pairwise
 @pytest.mark.parametrize("gap", [80.0, 86.0, 95.0, 110.0])
 @regimes
@@ -1040,7 +1040,7 @@ def test_search_analyses_each_sample_once(monkeypatch):
     assert analysed == [12]
 
 
-@merged
+@one_test
 @pairwise
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 @pytest.mark.parametrize("name", ["csp-phase", "csp-amplitude", "csp-joint"])

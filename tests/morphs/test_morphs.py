@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from pairwise import merged
+from pairwise import one_test
 
 import steerlens_fast
 from steerlens_fast import Morphs
@@ -843,7 +843,7 @@ def test_stop_during_a_write_leaves_the_old_file(tmp_path):
 # --- Bad input -------------------------------------------------------------------------------------------------------
 
 
-@merged
+@one_test
 @pytest.mark.parametrize("name", ["a.jpg", "a", "png", "a.png.tmp", ".png"])
 def test_unknown_suffix_raises(tmp_path, morphs, name):
     with pytest.raises(ValueError, match=r"path must end in one of .png, .pdf, .svg, .gif, .webp, .safetensors, got"):
@@ -851,7 +851,7 @@ def test_unknown_suffix_raises(tmp_path, morphs, name):
     assert names(tmp_path) == []
 
 
-@merged
+@one_test
 @pytest.mark.parametrize(
     "options, error, text",
     [

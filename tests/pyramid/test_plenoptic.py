@@ -3,7 +3,7 @@
 import pytest
 import torch
 from cases import image, normal
-from pairwise import merged, pairwise
+from pairwise import one_test, pairwise
 from tolerances import TOLERANCES
 
 from steerlens_fast import Coefficients, SteerablePyramid
@@ -40,7 +40,7 @@ def assert_agree(ours, theirs):
     assert (ours - theirs).abs().max() <= PLENOPTIC * theirs.abs().max()
 
 
-@merged
+@one_test
 @at_every_geometry
 def test_coefficients_agree_with_plenoptic(shape, order, tight_frame, downsample):
     mine, other = both(shape, order, tight_frame, downsample)
@@ -54,7 +54,7 @@ def test_coefficients_agree_with_plenoptic(shape, order, tight_frame, downsample
         assert (ours[key] - theirs[key]).abs().max() <= PLENOPTIC * largest, key
 
 
-@merged
+@one_test
 @at_every_geometry
 def test_syntheses_of_edited_phases_agree_with_plenoptic(shape, order, tight_frame, downsample):
     """Each synthesises the coefficients of the other, after all phases were changed by different angles."""
@@ -67,7 +67,7 @@ def test_syntheses_of_edited_phases_agree_with_plenoptic(shape, order, tight_fra
     assert_agree(mine.synthesize(theirs), other.recon_pyr(theirs.to_plenoptic()))
 
 
-@merged
+@one_test
 @pytest.mark.parametrize("scales, bands", [([0], [1]), ([1, 2], [0, 3]), ([2], [0, 1, 2, 3])], ids=str)
 def test_syntheses_of_some_bands_agree_with_plenoptic(scales, bands):
     mine, other = both((64, 64), 3, False, True, height=3)
