@@ -104,7 +104,7 @@ def remove_volatile_text(text: str) -> str:
         text = pattern.sub(replacement, text)
     try:
         folder = tempfile.gettempdir()
-    except OSError:  # no folder for temporary files
+    except OSError:  # gettempdir found no folder
         return text
     return re.sub(re.escape(folder) + r"/tmp[a-z0-9_]{8}\b", "<temporary file>", text)
 
