@@ -75,14 +75,16 @@ class GroundTruth:
         return images.expand(-1, self.channels, -1, -1)
 
 
-def ground_truth_of(data: Source, number: int, image: Tensor, cropped: bool) -> tuple[GroundTruth | None, str | None]:
+def ground_truth_of(
+    data_source: Source, number: int, image: Tensor, cropped: bool
+) -> tuple[GroundTruth | None, str | None]:
     """Return the true motion of a data set, or a message why edits cannot be compared with it.
 
     Both are None if the data have no true motion.
 
     Parameters
     ----------
-    data : Source
+    data_source : Source
     number : int
         Index of an item.
     image : Tensor [C, H, W]
@@ -90,7 +92,7 @@ def ground_truth_of(data: Source, number: int, image: Tensor, cropped: bool) -> 
     cropped : bool
         Whether the images are cropped.
     """
-    truth = getattr(data, "data", None)
+    truth = getattr(data_source, "data", None)
     if not isinstance(truth, TrueMotionData):
         return None, None
     channels, *size = truth.derivative([number]).shape[1:]

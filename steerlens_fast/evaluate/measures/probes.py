@@ -30,11 +30,11 @@ class BandProbes:
     Attributes
     ----------
     advantage : Tensor [N, J, K]
-        ``along - chance``; NaN where a step along the gradient or a Gaussian direction did not reach the distance.
+        ``along - chance``; NaN where the step of the gradient or of a Gaussian direction did not reach the distance.
     along : Tensor [N, J, K]
-        Change of the margin along the gradient. The margin is the target's logit minus the source's logit.
+        Change of the margin by a step against the gradient of the loss. The margin is the target's logit minus the source's logit.
     chance : Tensor [N, J, K]
-        Mean change of the margin along Gaussian directions.
+        Mean change of the margin by steps with Gaussian noise in place of the gradient.
     attained : Tensor [N, J, K], bool
         Whether all these steps reached the distance.
     """
@@ -64,7 +64,7 @@ def band_probes(
 ) -> BandProbes:
     """Return how the margin changes if one band moves.
 
-    The band moves by a small L2 distance, along the gradient and along noise.
+    The band moves by a small L2 distance, by a step of the gradient and by steps of noise.
 
     Parameters
     ----------

@@ -49,8 +49,8 @@ ALIGNMENT = (
     "kind for which the family attained the distance. The tables of the distance have the number of these sources."
 )
 BANDS = (
-    "Single-band probes ({family}, L2 {l2:g}): the margin's change along the gradient minus its mean change along "
-    "{directions} Gaussian directions in the same band. Each cell has the median over sources, and the number of "
+    "Single-band probes ({family}, L2 {l2:g}): the margin's change by a step of the gradient minus its mean change by "
+    "steps of {directions} Gaussian directions in the same band. Each cell has the median over sources, and the number of "
     "sources for which this difference is positive, out of the sources that reached the distance within the band."
 )
 STRIPS = (
