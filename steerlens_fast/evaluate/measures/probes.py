@@ -32,7 +32,8 @@ class BandProbes:
     advantage : Tensor [N, J, K]
         ``along - chance``; NaN where the step of the gradient or of a Gaussian direction did not reach the distance.
     along : Tensor [N, J, K]
-        Change of the margin by a step against the gradient of the loss. The margin is the target's logit minus the source's logit.
+        Change of the margin by a step against the gradient of the loss. The margin is the target's logit minus the
+        source's logit.
     chance : Tensor [N, J, K]
         Mean change of the margin by steps with Gaussian noise in place of the gradient.
     attained : Tensor [N, J, K], bool

@@ -50,8 +50,9 @@ ALIGNMENT = (
 )
 BANDS = (
     "Single-band probes ({family}, L2 {l2:g}): the margin's change by a step of the gradient minus its mean change by "
-    "steps of {directions} Gaussian directions in the same band. Each cell has the median over sources, and the number of "
-    "sources for which this difference is positive, out of the sources that reached the distance within the band."
+    "steps of {directions} Gaussian directions in the same band. Each cell has the median over sources, and the "
+    "number of sources for which this difference is positive, out of the sources that reached the distance within the "
+    "band."
 )
 STRIPS = (
     "Some sources, evenly spaced or one of each kind, and their edits at the largest distance. Below each: the "
