@@ -5,7 +5,7 @@ These are any order of threads, chunks, and planes that exceed the grid.
 
 import pytest
 import torch
-from cases import OP_CASES, OPS, PLANE_OPS, RAW, OpCase, case, widened
+from cases import OP_CASES, OPS, PLANE_OPS, RAW, BankShape, OpCase, case, full, half, widened
 from op_results import as_list, in_plane
 from tolerances import assert_close
 from torch.profiler import ProfilerActivity, profile
@@ -22,7 +22,7 @@ MAX_WORKSPACE_BYTES = (256 << 20) + 1024  # of the ops on whole planes, for one 
 MANY = {
     **dict.fromkeys(OPS, (5, 2, 5, 25)),
     **dict.fromkeys(["pair", "unpair"], ((10, 5, 25), 2)),
-    **dict.fromkeys(["split_bands", "merge_bands"], (33, 6, 4, [(2, 6, 4, "full", 33), (1, 3, 2, "half", 33)])),
+    **dict.fromkeys(["split_bands", "merge_bands"], BankShape(33, 6, 4, [full(2, 6, 4, 33), half(1, 3, 2, 33)])),
 }
 
 
