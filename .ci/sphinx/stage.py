@@ -48,7 +48,7 @@ API = {
         "clear_filter_cache",
     ],
     "Edit families": ["CSPFamily", "FourierFamily", "PixelFamily", "LumaFamily"],
-    "Data sets": ["morph_dataset"],
+    "Models and data sets": ["load_model", "models.LoadedModel", "morph_dataset"],
     "Evaluation": [
         "evaluate.evaluate",
         "transfer",
