@@ -18,7 +18,6 @@ from .isolation import (
     in_training,
     is_exported,
     may_write,
-    one_thread,
     private_buffers,
     warning_stacklevel,
 )
@@ -61,8 +60,8 @@ class Classifier:
     The protected generators are those of torch (on the CPU and on the CUDA devices in use), Python and numpy, and those
     that are attributes of modules.
 
-    Only one thread at a time runs the same model. Threads that run different models share the generators of the
-    process, so the random numbers that their models draw depend on the order of the calls.
+    Only one thread at a time runs a model, since the generators belong to the process, and buffers are replaced
+    meanwhile.
 
     Examples
     --------
@@ -201,8 +200,8 @@ class Classifier:
 
     @contextmanager
     def _without_side_effects(self, images: Tensor, stream: RandomStream | None) -> Iterator[None]:
-        stream, modules = self.session(images) if stream is None else stream, self._modules()
-        with one_thread(modules), torch.inference_mode(False), stream, private_buffers(filter(may_write, modules)):
+        stream = self.session(images) if stream is None else stream
+        with torch.inference_mode(False), stream, private_buffers(filter(may_write, self._modules())):
             yield
 
     def _differentiate(self, images: Tensor, loss: Losses, args, at: slice) -> tuple[Tensor, Tensor]:

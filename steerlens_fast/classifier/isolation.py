@@ -3,80 +3,45 @@
 from __future__ import annotations
 
 import ctypes
+import inspect
 import os
 import random
+import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from hashlib import sha256
-from threading import Lock, RLock
-from types import FunctionType
-from weakref import WeakKeyDictionary
+from threading import RLock
+from types import CodeType, FunctionType
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Module
 
-
-class _Locks:
-    """The locks of this module. A forked child gets new ones, since those of other threads would stay locked."""
-
-    def __init__(self):
-        self.brief = Lock()  # for the counters of _Generator, and for the dictionary
-        self.models: WeakKeyDictionary[Module, RLock] = WeakKeyDictionary()
-
-    def of(self, module: Module) -> RLock:
-        with self.brief:
-            return self.models.setdefault(module, RLock())
+# One thread at a time runs a model: random number generators belong to the process, and buffers are replaced meanwhile.
+_lock = RLock()
 
 
-LOCKS = _Locks()
-os.register_at_fork(after_in_child=LOCKS.__init__)
+def _renew_lock() -> None:
+    """In a forked child, a lock that another thread of the parent held would stay locked."""
+    global _lock
+    _lock = RLock()
 
 
-@contextmanager
-def one_thread(modules: Iterable[Module]) -> Iterator[None]:
-    """Let only one thread at a time run a block with any of these modules."""
-    with ExitStack() as stack:
-        for module in sorted(modules, key=id):  # in the same order in all threads, so that none waits forever
-            stack.enter_context(LOCKS.of(module))
-        yield
+os.register_at_fork(after_in_child=_renew_lock)
 
 
-class _Generator:
-    """A random number generator whose state is restored at the end of a block.
+class _Generator(NamedTuple):
+    """Functions that return and set the state of a random number generator."""
 
-    Blocks of several threads may overlap. Then the last block to end restores the state from before the first one.
-
-    Parameters
-    ----------
-    read, write : callable
-        Return and set the state.
-    """
-
-    def __init__(self, read: Callable, write: Callable):
-        self.read, self.write = read, write
-        self._blocks, self._before = 0, None
-
-    def enter(self):
-        """Begin a block; return the current state."""
-        with LOCKS.brief:
-            state = self.read()
-            if not self._blocks:
-                self._before = state
-            self._blocks += 1
-        return state
-
-    def leave(self, state) -> None:
-        """End a block that began at ``state``."""
-        with LOCKS.brief:
-            self._blocks -= 1
-            self.write(state if self._blocks else self._before)
+    read: Callable[[], Any]
+    write: Callable[[Any], object]
 
 
-class _GlobalNumpy(_Generator):
+class _GlobalNumpy:
     """The generator behind numpy's global functions.
 
     Reading or writing its state takes 0.1 ms. Therefore the last state is reused while the generator's memory is
@@ -84,29 +49,32 @@ class _GlobalNumpy(_Generator):
     """
 
     def __init__(self):
-        super().__init__(self._read, self._write)
-        self._memory: bytes | None = None
         self._state: dict | None = None
 
-    def _read(self) -> dict:
-        memory = self._current_memory()
+    def read(self) -> dict:
         # A second normal number may wait in the generator (has_gauss). Drawing it does not change the memory.
-        if self._state is None or memory is None or memory != self._memory or self._state["has_gauss"]:
-            self._memory, self._state = memory, np.random.get_state(legacy=False)
+        if self._state is None or self._state.get("has_gauss") or self._memory() != _memory_at(self._state):
+            self._state = np.random.get_state(legacy=False)
         return self._state
 
-    def _write(self, state: dict) -> None:
-        if self._read() is not state:
+    def write(self, state: dict) -> None:
+        if self.read() is not state:
             np.random.set_state(state)
-            self._memory, self._state = self._current_memory(), state
+            self._state = state
 
     @staticmethod
-    def _current_memory() -> bytes | None:
+    def _memory() -> bytes | None:
         """Return the key and the position; None for another kind of generator."""
         generator = np.random.get_bit_generator() if hasattr(np.random, "get_bit_generator") else None
         if not isinstance(generator, np.random.MT19937):
             return None
         return ctypes.string_at(generator.ctypes.state_address, 625 * 4)
+
+
+def _memory_at(state: dict) -> bytes:
+    """Return the memory of an MT19937 generator in a state: the key and the position; b"" for another kind."""
+    known = state["bit_generator"] == "MT19937"
+    return state["state"]["key"].tobytes() + struct.pack("=i", state["state"]["pos"]) if known else b""
 
 
 TORCH = _Generator(torch.get_rng_state, torch.set_rng_state)
@@ -160,18 +128,20 @@ class RandomStream:
         self._last: list | None = None  # states at the end of the last block
 
     def __enter__(self) -> RandomStream:
-        self._callers = [generator.enter() for generator in self._generators]
-        if self._last is not None:
-            for generator, state in zip(self._generators, self._last):
-                generator.write(state)
-        elif self._seed is not None:
-            _seed_generators(self._cuda, self._seed)
+        with ExitStack() as stack:
+            stack.enter_context(_lock)
+            for generator in self._generators:
+                stack.callback(generator.write, generator.read())
+            if self._last is not None:
+                for generator, state in zip(self._generators, self._last):
+                    generator.write(state)
+            elif self._seed is not None:
+                _seed_generators(self._cuda, self._seed)
+            self._restore = stack.pop_all()
         return self
 
     def __exit__(self, *_) -> None:
-        with ExitStack() as stack:  # restores all states even if an error occurs
-            for generator, state in zip(self._generators, self._callers):
-                stack.callback(generator.leave, state)
+        with self._restore:  # all states, even if an error occurs
             self._last = [generator.read() for generator in self._generators]
 
 
@@ -185,6 +155,7 @@ def _generators_in(modules: Iterable[Module]) -> Iterator[_Generator]:
     kinds = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
     # By type: a module has many attributes of few types, and checking an instance for torch.Generator is slow.
     types = {kind for kind in set(map(type, values)) if issubclass(kind, kinds)}
+    types = {kind for kind in types if not issubclass(kind, random.SystemRandom)}  # which has no state
     for generator in {id(value): value for value in values if type(value) in types}.values():
         if isinstance(generator, torch.Generator):
             yield _Generator(generator.get_state, generator.set_state)
@@ -248,8 +219,20 @@ def _reads_training(kind: type) -> bool:
     """Return whether a method of a class of modules contains the name ``training``."""
     if issubclass(kind, torch.jit.ScriptModule):  # its code is not Python's
         return True
-    methods = [f for base in kind.__mro__ if base not in Module.__mro__ for f in vars(base).values()]
-    return any("training" in f.__code__.co_names for f in methods if isinstance(f, FunctionType))
+    members = [member for base in kind.__mro__ if base not in Module.__mro__ for member in vars(base).values()]
+    return any(_contains_training(code) for member in members for code in _code_of(member))
+
+
+def _code_of(member) -> list[CodeType]:
+    """Return the code of a member of a class: of a method, also a decorated one, or of a property."""
+    functions = [getattr(member, name, None) for name in ("fget", "fset", "__func__")]
+    functions = [inspect.unwrap(f) for f in (member, *functions) if callable(f)]
+    return [f.__code__ for f in functions if isinstance(f, FunctionType)]
+
+
+def _contains_training(code: CodeType) -> bool:
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return "training" in code.co_names or any(map(_contains_training, inner))
 
 
 def may_write(module: Module) -> bool:

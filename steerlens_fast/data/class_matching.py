@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from ..classifier.named_classes import synonyms
+from ..classifier.targets import ABSENT
 
 NUMBERED = "numbered"  # value of the option labels, in place of a file: the data number their classes as the model does
 MAX_NAMES = 20  # largest number of names in a message
@@ -46,9 +47,15 @@ def match_classes(
 def unmatched_names(data_names: Sequence[str] | None, numbers: Sequence[int | None] | None) -> list[str]:
     """Return the names of the data's classes that the model does not have.
 
-    ``numbers`` is the result of :func:`match_classes`.
+    ``numbers`` is the result of :func:`match_classes`. Targets such as "not:cat" are not classes.
+
+    Examples
+    --------
+    >>> unmatched_names(["cat", "not:cat", "dgo"], [0, None, None])
+    ['dgo']
     """
-    return [name for name, number in zip(data_names or (), numbers or ()) if number is None]
+    unmatched = (name for name, number in zip(data_names or (), numbers or ()) if number is None)
+    return [name for name in unmatched if not name.startswith(ABSENT)]
 
 
 def matched_label(label: int | None, numbers: Sequence[int | None] | None) -> int | None:

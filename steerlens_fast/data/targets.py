@@ -128,10 +128,10 @@ class TargetRule:
         >>> parse_target({3: 8}).target_of(3), parse_target("label").target_of(3)
         (8, 3)
         """
+        if self.kind not in ("label", "map"):
+            return None
         names = _ClassNames(class_names, model_names, labels)
-        if self.kind == "map":
-            return self._numbered(names).get(label)
-        return names.model_label(label) if self.kind == "label" else None
+        return names.model_label(label) if self.kind == "label" else self._numbered(names).get(label)
 
     def _numbered(self, names: _ClassNames) -> dict[Class, int]:
         """Return the table with class names replaced by numbers."""

@@ -44,6 +44,10 @@ MAX_SIZE_TRIES = 100  # images that are tried to find one whose size can be read
 logger = logging.getLogger(__name__)
 
 
+class PlanExistsError(Exception):
+    """Another rank has made the plan."""
+
+
 class JobInputs:
     """The inputs of a job: configuration, data, and targets.
 
@@ -64,6 +68,7 @@ class JobInputs:
         self.config, self.device = config, device
         self.target_rule, self.model_names = parse_target(config.target), None
         self.source: Source = open_source_from_config(config, dataset)
+        self._listing_begun = False
 
     def items(self) -> Iterator[Item]:
         """Iterate over the items that the target rule keeps, up to the limit."""
@@ -79,7 +84,8 @@ class JobInputs:
     def class_names(self) -> list[str] | None:
         """Return the names of the data's classes."""
         may_need_names = self.model_names is not None or self.target_rule.kind in TARGETS_WITH_NAMES
-        if self.source.class_names is None and may_need_names:
+        if self.source.class_names is None and may_need_names and not self._listing_begun:
+            self._listing_begun = True
             next(self.source.listing(), None)  # some sources know the names only after the first item
         return self.source.class_names
 
@@ -134,7 +140,7 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
     Write config.json, items.jsonl and plan.json, in this order.
 
     Markers without a plan are deleted, since they belong to an earlier job, whose plan was deleted. But if ``shared``,
-    other ranks may have written the plan and the markers. Then they are kept, and FileExistsError is raised if there is
+    other ranks may have written the plan and the markers. Then they are kept, and PlanExistsError is raised if there is
     a plan.
     """
     config, inputs.model_names = inputs.config, model["class_names"]
@@ -175,7 +181,10 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
     )
     for marker in () if shared else (out / "shards").glob("*.done.json"):
         marker.unlink()
-    plan.write(out, exclusive=shared)
+    try:
+        plan.write(out, exclusive=shared)
+    except FileExistsError as error:
+        raise PlanExistsError from error
     return plan
 
 
@@ -188,7 +197,7 @@ def make_shared_plan(out: Path, inputs: JobInputs, model: dict, workers: int) ->
     config = read_json(path) if path.exists() else None
     try:
         log_warnings(make_plan(out, inputs, model, workers, shared=True))
-    except FileExistsError:
+    except PlanExistsError:
         if config is not None:
             write_json(path, config)  # the configuration that belongs to the plan
         return

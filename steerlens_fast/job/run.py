@@ -105,12 +105,14 @@ def _output_dir(out: Path) -> AbstractContextManager[None]:
     had_plan = has_plan(out)
 
     def is_kept(error: BaseException) -> bool:
+        if had_plan:
+            return True
         rejected = isinstance(error, JobError) and error.code == USAGE
         logs = b"".join(log.read_bytes() for log in (out / "logs").glob("*.log"))
         explained = b"Traceback" not in logs if rejected else not logs  # logs of rejected jobs may contain warnings
         # A network file system may not show the plan of another rank, but its shards are never deleted.
         begun = has_complete_shard(out) or (has_plan(out) and not rejected)
-        return had_plan or not explained or begun
+        return not explained or begun
 
     # The lock is the last, since it shows that the other files are a job's.
     return output_dir(out, ("logs/*.log", "logs", *FILES, "shards", ".planning", ".lock-*", ".lock"), is_kept)

@@ -294,7 +294,7 @@ class SteerableLens:
         - A distance is attained if the error is at most 5e-4, and at most a thousandth of the distance. (For distance
           0, only the first limit applies.)
         - The loss of a batch is the sum over its samples, so no sample depends on the others, except for rounding.
-        - If several threads morph, only one at a time runs the same model.
+        - If several threads morph, only one at a time runs a model.
         - Frozen morphs with given factors do not wait for a GPU if factors and target are in CPU memory. Images on a
           GPU raise no error if they are not finite or not in ``bounds``; they are not ``ok``.
 

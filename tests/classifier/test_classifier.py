@@ -649,12 +649,20 @@ class FunctionalDropout(Wrapper):
         return nn.functional.dropout(self.model(x), training=self.training)
 
 
+class DecoratedDropout(Wrapper):
+    @torch.no_grad()
+    def forward(self, x):
+        drop = lambda x: nn.functional.dropout(x, training=self.training)
+        return drop(self.model(x))
+
+
 def test_only_modules_that_read_their_training_flag_are_reported():
     for model in (nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), Wrapper(network().eval())):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             Classifier(model).warn_if_training()
-    for model in (FunctionalDropout(network().eval()), nn.RNN(2, 2), nn.MultiheadAttention(2, 1), nn.RReLU()):
+    functional = (FunctionalDropout(network().eval()), DecoratedDropout(network().eval()))
+    for model in (*functional, nn.RNN(2, 2), nn.MultiheadAttention(2, 1), nn.RReLU()):
         with pytest.warns(UserWarning, match="training mode"):
             Classifier(model).warn_if_training()
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from steerlens_fast.classifier import Classifier
-from steerlens_fast.classifier.isolation import RandomStream, one_thread
+from steerlens_fast.classifier.isolation import RandomStream
 
 
 class Drawing(nn.Module):
@@ -135,39 +135,37 @@ def test_seeded_classifier_draws_the_same_whatever_ran_before():
     assert not torch.equal(classifier.outputs(images), first)
 
 
-class Meeting(Drawing):
-    """Draws from all generators while another thread is in the forward pass of another model."""
-
-    def __init__(self, barrier):
-        super().__init__()
-        self.barrier = barrier
-
-    def forward(self, x):
-        self.barrier.wait(60)
-        outputs = super().forward(x)
-        self.barrier.wait(60)
-        return outputs
-
-
-def test_threads_run_different_models_at_the_same_time():
-    barrier, images = threading.Barrier(2), torch.rand(2, 1, 8, 8)
-    models = [Meeting(barrier).eval() for _ in range(2)]
-    before, results = repr([states(model) for model in models]), []
-    threads = [threading.Thread(target=lambda m=m: results.append(Classifier(m).outputs(images))) for m in models]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == 2
-    assert repr([states(model) for model in models]) == before
-
-
-def test_one_thread_at_a_time_runs_the_same_model():
-    model, ran = nn.Flatten(), threading.Event()
-    thread = threading.Thread(target=lambda: (Classifier(model).outputs(torch.rand(1, 1, 2, 2)), ran.set()))
-    with one_thread([model]), one_thread([model]):  # a thread that runs the model may run it again
+def test_one_thread_at_a_time_runs_a_model():
+    """Otherwise, the end of a call would rewind the generators from which another thread draws."""
+    stream, ran = RandomStream(), threading.Event()
+    thread = threading.Thread(target=lambda: (Classifier(nn.Flatten()).outputs(torch.rand(1, 1, 2, 2)), ran.set()))
+    with stream, RandomStream():  # a thread that runs a model may run another one
         thread.start()
         assert not ran.wait(0.2)
+    assert ran.wait(60)
+    thread.join()
+
+
+class SystemNoise(nn.Flatten):
+    def __init__(self):
+        super().__init__()
+        self.noise = random.SystemRandom()
+
+
+def test_generators_without_a_state_are_left_alone():
+    images = torch.rand(1, 1, 2, 2)
+    assert torch.equal(Classifier(SystemNoise()).outputs(images), images.flatten(1))
+
+
+def test_error_at_the_beginning_restores_the_states_and_frees_the_lock(monkeypatch):
+    before, stream = torch.get_rng_state(), RandomStream(seed=(1,))
+    monkeypatch.setattr(random, "seed", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError), stream:
+        pass
+    assert torch.equal(torch.get_rng_state(), before)
+    ran = threading.Event()
+    thread = threading.Thread(target=lambda: (Classifier(nn.Flatten()).outputs(torch.rand(1, 1, 2, 2)), ran.set()))
+    thread.start()
     assert ran.wait(60)
     thread.join()
 

@@ -73,6 +73,16 @@ def job(data, tmp_path_factory) -> Path:
     return out
 
 
+def test_data_without_class_names_are_listed_once_to_find_them(tmp_path, monkeypatch):
+    """A listing may read large files."""
+    np.save(tmp_path / "images.npy", np.zeros((2, 8, 8), np.uint8))
+    inputs = JobInputs(JobConfig.from_dict({"data": str(tmp_path / "images.npy"), "model": "a:b"}), "cpu")
+    inputs.model_names, calls = ["cat", "dog"], []
+    monkeypatch.setattr(inputs.source, "listing", lambda: iter(calls.append(1) or ()))
+    assert inputs.class_names() is None and inputs.label_numbers() is None and inputs.label_warnings() == []
+    assert len(calls) == 1
+
+
 @pytest.fixture
 def copy(job, tmp_path) -> Path:
     return Path(shutil.copytree(job, tmp_path / "copy"))
