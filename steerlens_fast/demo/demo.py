@@ -152,10 +152,12 @@ def _morph(
     progress: Callable[..., Iterable] = iter,
 ) -> dict[str, Morphs]:
     """Return the morphs of images [N, 1, 32, 32] in every family."""
-    return {
-        name: SteerableLens(model, family=family, rule=rule).morph(images, targets, max_l2=max_l2, frames=frames)
-        for name, family in progress(FAMILIES.items())
-    }
+    morphs = {}
+    for name, family in progress(FAMILIES.items()):
+        lens = SteerableLens(model, family=family, rule=rule)
+        lens.warn_about_results = False  # the pictures show where a probability falls
+        morphs[name] = lens.morph(images, targets, max_l2=max_l2, frames=frames)
+    return morphs
 
 
 def _examples(morph, digits: LabelledImages, right: Tensor, pairs, progress) -> list[Example]:

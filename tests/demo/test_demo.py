@@ -4,6 +4,7 @@ import csv
 import json
 import shlex
 import sys
+import warnings
 
 import pytest
 import torch
@@ -28,7 +29,9 @@ FAMILIES = ["phase", "joint", "pixel"]
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
-    return run_demo(tmp_path_factory.mktemp("demo") / "new" / "folder", **SHORT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # the pictures show what the lens would warn about
+        return run_demo(tmp_path_factory.mktemp("demo") / "new" / "folder", **SHORT)
 
 
 # --- Data and classifier ---------------------------------------------------------------------------------------------
