@@ -322,7 +322,7 @@ def test_command_with_progress_is_not_silent_and_keeps_its_log(tmp_path):
     status, lines, log = with_progress(tmp_path, script)
     assert status == 0
     assert ".ci/setup: 0:00  [3/45] cpu/step.cpp" in lines
-    assert lines[-1] == ".ci/setup: building C++"
+    assert ".ci/setup: building C++" in lines  # the elapsed time may follow
     assert log.splitlines() == [
         "[3/45] c++ -O3 -c /x/csrc/cpu/step.cpp -o y.o", " steerlens_fast: building C++", "end"
     ]  # fmt: skip
