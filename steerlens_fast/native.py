@@ -88,5 +88,5 @@ if HAS_CUDA:
 
 # The largest side of planes that the ops on whole planes support (csrc/args/planes.h), by device type; 0 if there are
 # no such ops.
-CUDA_PLANE_SIDE = 256
-LARGEST_PLANE_SIDE = {"cpu": 1 << 14 if SIMD_WIDTH else 0, "cuda": CUDA_PLANE_SIDE if HAS_CUDA else 0}
+CPU_PLANE_SIDE, CUDA_PLANE_SIDE = 1 << 14, 256
+LARGEST_PLANE_SIDE = {"cpu": CPU_PLANE_SIDE if SIMD_WIDTH else 0, "cuda": CUDA_PLANE_SIDE if HAS_CUDA else 0}

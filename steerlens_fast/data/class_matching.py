@@ -9,9 +9,14 @@ from functools import lru_cache
 
 from ..classifier.named_classes import synonyms
 from ..classifier.targets import ABSENT
+from ..errors import usage_error
 
 NUMBERED = "numbered"  # value of the option labels, in place of a file: the data number their classes as the model does
 MAX_NAMES = 20  # largest number of names in a message
+UNMATCHED_HINT = (
+    "rename these classes, or set --labels numbered (in Python labels='numbered') if the data number their classes as "
+    "the model does"
+)
 WORDNET_ID = re.compile(r"n\d{8}")
 WORDNET_PREFIX = re.compile(r"(n\d{8})[\s_:,-]+(.+)")  # such as "n02124075-Egyptian_cat"
 
@@ -86,11 +91,27 @@ def describe_unmatched(names: Sequence[str]) -> str:
     return f"no class of the model, or more than one, has the name of these classes of the data: {shown}{more}"
 
 
-UNMATCHED_HINT = (
-    "rename these classes, or set --labels numbered (in Python labels='numbered') if the data number their classes as "
-    "the model does"
-)
-UNMATCHED_WARNING = "their images count as images without a label"
+def check_matched(
+    data_names: Sequence[str] | None,
+    numbers: Sequence[int | None] | None,
+    needed_by: str | None,
+    *,
+    model: str = "model",
+    more_hints: str = "",
+) -> list[str]:
+    """Return a list of at most one warning, about classes of the data that the model does not have.
+
+    Raise a JobError instead if ``needed_by``, an option and its value, needs labels that are classes of the model.
+    ``numbers`` is the result of :func:`match_classes`, ``model`` and ``more_hints`` are words of the message.
+    """
+    unmatched = unmatched_names(data_names, numbers)
+    if not unmatched:
+        return []
+    text = describe_unmatched(unmatched)
+    if needed_by is not None:
+        needs = f"{needed_by} needs labels that are classes of the {model}"
+        raise usage_error(f"{needs}; {text}: {UNMATCHED_HINT}{more_hints}")
+    return [f"{text}; their images count as images without a label: {UNMATCHED_HINT}"]
 
 
 @lru_cache(8)

@@ -12,14 +12,7 @@ import torch
 from torch import Tensor
 
 from ..classifier.class_names import short_names
-from ..data.class_matching import (
-    UNMATCHED_HINT,
-    UNMATCHED_WARNING,
-    describe_unmatched,
-    match_classes,
-    matched_label,
-    unmatched_names,
-)
+from ..data.class_matching import check_matched, match_classes, matched_label
 from ..data.decoding import decode
 from ..data.items import Item
 from ..data.resize import resize_and_crop
@@ -160,14 +153,10 @@ def _label_warnings(config, data: Source, target_rule: TargetRule, driver: Loade
 
     Raise a JobError if the evaluation needs them.
     """
-    if data.class_names is None:
-        next(data.listing(), None)  # some data sets know their class names only after the first item
-    unmatched = unmatched_names(data.class_names, match_classes(data.class_names, driver.class_names, config.labels))
-    if unmatched and (target_rule.kind == LABEL or config.select == "right"):
-        option = "target 'label'" if target_rule.kind == LABEL else "select 'right'"
-        text = f"{option} needs labels that are classes of the driver; {describe_unmatched(unmatched)}"
-        raise JobError(f"{text}: {UNMATCHED_HINT}", USAGE)
-    return [f"{describe_unmatched(unmatched)}; {UNMATCHED_WARNING}: {UNMATCHED_HINT}"] if unmatched else []
+    names = data.find_class_names()
+    needed_by = "select 'right'" if config.select == "right" else None
+    needed_by = "target 'label'" if target_rule.kind == LABEL else needed_by
+    return check_matched(names, match_classes(names, driver.class_names, config.labels), needed_by, model="driver")
 
 
 def _candidates(

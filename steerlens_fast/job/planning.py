@@ -11,13 +11,7 @@ from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 
-from ..data.class_matching import (
-    UNMATCHED_HINT,
-    UNMATCHED_WARNING,
-    describe_unmatched,
-    match_classes,
-    unmatched_names,
-)
+from ..data.class_matching import check_matched, match_classes
 from ..data.items import Item, hash_items, write_listing
 from ..data.sources import Source
 from ..data.sources.base import printable
@@ -68,7 +62,6 @@ class JobInputs:
         self.config, self.device = config, device
         self.target_rule, self.model_names = parse_target(config.target), None
         self.source: Source = open_source_from_config(config, dataset)
-        self._listing_begun = False
 
     def items(self) -> Iterator[Item]:
         """Iterate over the items that the target rule keeps, up to the limit."""
@@ -84,10 +77,7 @@ class JobInputs:
     def class_names(self) -> list[str] | None:
         """Return the names of the data's classes."""
         may_need_names = self.model_names is not None or self.target_rule.kind in TARGETS_WITH_NAMES
-        if self.source.class_names is None and may_need_names and not self._listing_begun:
-            self._listing_begun = True
-            next(self.source.listing(), None)  # some sources know the names only after the first item
-        return self.source.class_names
+        return self.source.find_class_names() if may_need_names else self.source.class_names
 
     def label_numbers(self) -> list[int | None] | None:
         """Return the model's number of each class of the data."""
@@ -98,11 +88,9 @@ class JobInputs:
 
         Raise a JobError if they were to be targets.
         """
-        unmatched = unmatched_names(self.class_names(), self.label_numbers())
-        if unmatched and self.target_rule.kind == LABEL:
-            text = f"target 'label' needs labels that are classes of the model; {describe_unmatched(unmatched)}"
-            raise JobError(f"{text}: {UNMATCHED_HINT}, or use --target map:... or a .csv file", USAGE)
-        return [f"{describe_unmatched(unmatched)}; {UNMATCHED_WARNING}: {UNMATCHED_HINT}"] if unmatched else []
+        needed_by = "target 'label'" if self.target_rule.kind == LABEL else None
+        more_hints = ", or use --target map:... or a .csv file"
+        return check_matched(self.class_names(), self.label_numbers(), needed_by, more_hints=more_hints)
 
     def _check_targets(self, items: Iterator[Item]) -> Iterator[Item]:
         """Yield the items.

@@ -16,7 +16,7 @@ from .enums import EDITS, RULES, real_dtype
 
 REAL, COMPLEX = (torch.float32, torch.float64), (torch.complex64, torch.complex128)
 MAX_GROUPS = 28  # of bands, as in csrc/kernel_args/bands.h
-MAX_SIDE, MAX_PRIME = 1 << 14, 61  # of planes and bands, as in csrc/args/planes.h
+MAX_SIDE, MAX_PRIME = native.CPU_PLANE_SIDE, 61  # of planes and bands, as in csrc/args/planes.h
 MAX_ITERATIONS = 1 << 20  # of a search, as in csrc/args/morph.h
 
 

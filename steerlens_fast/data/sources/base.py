@@ -78,6 +78,7 @@ class Source:
     """
 
     labels_read_with_images = False
+    _names_looked_for = False
 
     def __init__(self, description: dict, class_names: list[str] | None = None):
         self.description, self.class_names, self.left_out = description, class_names, LeftOut()
@@ -89,6 +90,16 @@ class Source:
     def channels(self) -> int | None:
         """Return the number of channels of all images, 1 or 3; None if it may differ by image."""
         return None
+
+    def find_class_names(self) -> list[str] | None:
+        """Return the names of the classes; None if they have no names.
+
+        If they are not known yet, a listing begins, but only once, since it may read large files.
+        """
+        if self.class_names is None and not self._names_looked_for:
+            self._names_looked_for = True
+            next(self.listing(), None)
+        return self.class_names
 
     def listing(self) -> Iterator[Item]:
         """Yield every item, in an order that is the same on every machine.
