@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..io.argument_types import folder, integer_from, positive
+from ..io.argument_types import expanded_path, integer_from, positive
 from ..io.console import write_stdout
 
 
@@ -28,7 +28,7 @@ def add_demo(commands) -> None:
     add = parser.add_argument
     add(
         "--out",
-        type=folder,
+        type=expanded_path,
         default="steerlens-demo",
         metavar="DIR",
         help="folder to write; existing files of the same names are replaced (default: %(default)s)",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from ..io.argument_types import folder, integer_from
+from ..io.argument_types import expanded_path, integer_from
 from ..io.console import write_stdout
 from .options import as_sentence
 
@@ -29,12 +29,14 @@ def add_jobs(commands) -> None:
     gallery = _add(commands, "gallery", "write a job's gallery again", _gallery)
     text = "number of examples (default: 48)"
     gallery.add_argument("--sample", type=integer_from(1), default=48, metavar="N", help=text)
-    gallery.add_argument("--to", type=folder, metavar="DIR", help="folder to write (default: gallery in DIR)")
+    gallery.add_argument("--to", type=expanded_path, metavar="DIR", help="folder to write (default: gallery in DIR)")
     export = _add(
         commands, "export", "write a job's morphs in another format; exit status 1 if there are none", _export
     )
     export.add_argument("--format", choices=EXPORTS, help="format of the files; required")
-    export.add_argument("--to", type=folder, metavar="DIR", help="folder to write (default: DIR-FORMAT, next to DIR)")
+    export.add_argument(
+        "--to", type=expanded_path, metavar="DIR", help="folder to write (default: DIR-FORMAT, next to DIR)"
+    )
     export.add_argument(
         "--keys",
         nargs="+",
@@ -48,8 +50,8 @@ def add_jobs(commands) -> None:
 
 def _add(commands, name: str, about: str, run) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=about, description=as_sentence(about), epilog=FOLDER)
-    parser.add_argument("folder", nargs="?", type=folder, metavar="DIR", help="the job's folder")
-    parser.add_argument("--out", type=folder, metavar="DIR", help="the job's folder, as in morph --out")
+    parser.add_argument("folder", nargs="?", type=expanded_path, metavar="DIR", help="the job's folder")
+    parser.add_argument("--out", type=expanded_path, metavar="DIR", help="the job's folder, as in morph --out")
     parser.set_defaults(run=lambda arguments: run(_with_folder(arguments)))
     return parser
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 from ..checks import did_you_mean
-from ..io.argument_types import folder, integer_from
+from ..io.argument_types import expanded_path, integer_from
 from ..io.base_config import declared_fields
 from ..io.console import write_stdout
 
@@ -84,7 +84,7 @@ class OptionGroups:
 
     def add_folder(self, group: str, what: str) -> None:
         """Add ``--out``, which is required."""
-        self.add(group, "--out", required=True, type=folder, metavar="DIR", help=f"folder of the {what}")
+        self.add(group, "--out", required=True, type=expanded_path, metavar="DIR", help=f"folder of the {what}")
 
     def add_fields(self, config: type, only: tuple[str, ...] | None = None, help: Mapping[str, str] | None = None):
         """Add an option for each field of a configuration that has a group.

@@ -7,7 +7,7 @@ import json
 import shlex
 from pathlib import Path
 
-from ..io.argument_types import folder, integer_from
+from ..io.argument_types import expanded_path, integer_from
 from ..io.console import write_stderr, write_stdout
 from ..io.progress import format_bytes
 from .options import as_sentence
@@ -19,22 +19,22 @@ def add_rating(commands) -> None:
     text = "The page needs no server, sends nothing, and saves a rater's answers as a file for the command tally."
     rate = commands.add_parser("rate", help=about, description=f"Writes {about.removeprefix('write ')}. {text}")
     add = rate.add_argument
-    add("jobs", nargs="+", type=folder, metavar="JOB", help="a job's folder; one job for each family to compare")
-    add("--out", required=True, type=folder, metavar="FORM", help="a new folder, for form.html and key.json")
+    add("jobs", nargs="+", type=expanded_path, metavar="JOB", help="a job's folder; one job for each family to compare")
+    add("--out", required=True, type=expanded_path, metavar="FORM", help="a new folder, for form.html and key.json")
     add("--count", type=integer_from(1), default=60, metavar="N", help="maximum number of images (default: 60)")
     add("--seed", type=integer_from(0), default=0, metavar="N", help="seed of the choice and order of images")
     add("--show-source", action="store_true", help="show the source next to each image")
     add("--no-controls", action="store_true", help="show no unedited sources among the morphs")
-    text = "a classifier that also predicts the classes of the images, named as --model of morph; can be repeated"
+    text = "a classifier that also predicts the classes of the images; MODEL is as for morph --model; can be repeated"
     add("--judge", action="append", default=[], metavar="MODEL", help=text)
     rate.set_defaults(run=_rate)
 
     about = "summarise ratings: agreement with the target and naturalness by family, agreement between raters"
     tally = commands.add_parser("tally", help=about, description=as_sentence(about))
-    tally.add_argument("form", type=folder, metavar="FORM", help="the folder that rate wrote")
+    tally.add_argument("form", type=expanded_path, metavar="FORM", help="the folder that rate wrote")
     tally.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files that raters saved")
     tally.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    tally.add_argument("--out", type=folder, metavar="FILE", help="also write JSON to this file, replacing it")
+    tally.add_argument("--out", type=expanded_path, metavar="FILE", help="also write JSON to this file, replacing it")
     tally.set_defaults(run=_tally)
 
 

@@ -26,9 +26,9 @@ def match_classes(
 ) -> list[int | None] | None:
     """Return the number of the model's class for each class of the data.
 
-    An entry is None if the model has no such class, or several. The result is None if the data's class numbers are used
-    unchanged: if data or model have no class names, if ``labels`` is "numbered", or if both number the classes in the
-    same way.
+    An entry is None if the model has no such class, or several. (But if data and model have equally many classes, one
+    of the several with the same number is taken.) The result is None if the data's class numbers are used unchanged: if
+    data or model have no class names, if ``labels`` is "numbered", or if both number the classes in the same way.
 
     Names match if they are equal, or if one is a synonym of the other ("tabby" and "tabby, tabby cat"), or if they
     differ only in case or in spaces, underscores and hyphens. WordNet ids such as "n02124075" are names, too. If all
@@ -101,8 +101,9 @@ def check_matched(
 ) -> list[str]:
     """Return a list of at most one warning, about classes of the data that the model does not have.
 
-    Raise a JobError instead if ``needed_by``, an option and its value, needs labels that are classes of the model.
-    ``numbers`` is the result of :func:`match_classes`, ``model`` and ``more_hints`` are words of the message.
+    Raise a JobError instead if ``needed_by`` is not None. It names an option that needs labels that are classes of the
+    model, such as "target 'label'". ``numbers`` is the result of :func:`match_classes`. ``model`` and ``more_hints``
+    are words of the message.
     """
     unmatched = unmatched_names(data_names, numbers)
     if not unmatched:

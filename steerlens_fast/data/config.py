@@ -18,8 +18,8 @@ class DataConfig(BaseConfig):
     ----------
     range : (float, float), "auto", "image" or None
         For images of more than 8 bits, the values that become black and white. For example, 12-bit data have the range
-        (0, 4095). By default, it is the full range of the file's type, 0 to 65535. "auto" uses the lowest and the
-        highest value of the data set, for which every image is read once more. "image" uses those of each image;
+        (0, 4095). By default, it is the full range of the file's type, mostly 0 to 65535. "auto" uses the lowest and
+        the highest value of the data set, for which every image is read once more. "image" uses those of each image;
         brightness can then not be compared between images.
     """
 

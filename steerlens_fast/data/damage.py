@@ -76,7 +76,7 @@ def ends_early(name: str, data: bytes, image: Image | None, error: str = "") -> 
 
 
 def _jpeg_ends_early(data: bytes, image: Image | None) -> bool:
-    at = 2
+    at = 2  # after the marker of the start
     while data[at] == 0xFF:
         marker = data[at + 1]
         if marker == JPEG_END:
@@ -90,10 +90,10 @@ def _jpeg_ends_early(data: bytes, image: Image | None) -> bool:
 def _gif_ends_early(data: bytes, image: Image | None) -> bool:
     if data.rstrip(b"\0").endswith(b";"):  # damaged lengths may lead beyond the end
         return False
-    at = 13 + _colours(data[10])
+    at = 13 + _colours(data[10])  # after the header and the global colour table
     while data[at] in (GIF_EXTENSION, GIF_IMAGE):
-        at += 2 if data[at] == GIF_EXTENSION else 11 + _colours(data[at + 9])
-        while data[at]:
+        at += 2 if data[at] == GIF_EXTENSION else 11 + _colours(data[at + 9])  # to the blocks of data
+        while data[at]:  # the size of a block
             at += 1 + data[at]
         at += 1
     return False  # the end of the file, or damage
@@ -118,7 +118,7 @@ def _tiff_ends_early(data: bytes, image: Image | None) -> bool:
     directory = struct.unpack_from(order + ("Q" if large else "I"), data, 8 if large else 4)[0]
     if image is None:
         entries = struct.unpack_from(order + ("Q" if large else "H"), data, directory)[0]
-        return directory + (8 + 20 * entries if large else 2 + 12 * entries) > len(data)
+        return directory + (8 + 20 * entries if large else 2 + 12 * entries) > len(data)  # the count, and the entries
     pieces = [(image.tag_v2.get(offset, ()), image.tag_v2.get(count, ())) for offset, count in TIFF_PIECES]
     return any(offset + count > len(data) for piece in pieces for offset, count in zip(*piece))
 

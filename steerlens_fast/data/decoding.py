@@ -10,7 +10,7 @@ Files                          Result
 formats                        JPEG, PNG, BMP, TIFF, GIF, WebP, PPM and PGM, recognised by content, not by file name
 no bytes                       "empty"
 another format                 "not-an-image"
-more than ``max_pixels``       "too-large", without decoding; Pillow's limit ``Image.MAX_IMAGE_PIXELS`` applies, too
+more than ``max_pixels``       "too-large", without decoding; also more than twice Pillow's ``Image.MAX_IMAGE_PIXELS``
 incomplete file                "truncated", also for a PNG without its end chunk
 damaged file                   "corrupt", also for a PNG with a wrong CRC, which some decoders do not check
 EXIF orientation 1 to 8        applied, also from XMP; damaged EXIF is ignored
@@ -34,7 +34,7 @@ Values of more than 8 bits     Scaled from
 16-bit colours, grey + alpha   ``range`` or, by default, 0 to the file's maximum (PNG, TIFF, PPM), before alpha is
                                applied
 16-bit CMYK (TIFF)             0 to 65535; "unsupported" with a ``range``
-32-bit integers, floats        ``range``; "unsupported" without a ``range``, but 32-bit integers of at most 16 bits are
+32-bit integers, floats        ``range``; "unsupported" without a ``range``, but 32-bit integers from 0 to 65535 are
                                scaled like 16-bit grey
 =============================  =====================================================================================
 
@@ -82,7 +82,7 @@ from .deep_colour import MAX_16_BITS, FloatColours, is_deep_colour, read_deep_co
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_PIXELS = 178_956_970  # Pillow's own limit
+MAX_PIXELS = 178_956_970  # Pillow's limit, above which it raises a DecompressionBombError
 DECODERS, MODES = ("pillow", "torchcodec"), ("RGB", "L")
 # Only these formats are decoded, since a file must not start other plugins: Pillow's plugin for EPS runs Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -161,6 +161,8 @@ def decode(
     BadItem
         With reason ``"empty"``, ``"not-an-image"``, ``"truncated"``, ``"corrupt"``, ``"too-large"``,
         ``"unsupported"`` or ``"bad-array"``.
+    JobError
+        If torchcodec cannot be loaded, or a PIL image cannot be read because the storage or this process fails.
 
     Examples
     --------
@@ -206,7 +208,7 @@ def pixel_value_range(image: Image) -> dict | None:
     -------
     dict or None
         ``low``, ``high`` and ``full`` (the maximum, None for 32-bit ints and floats), in the file's units. None for an
-        image of 8 bits.
+        image of 8 bits, and for an array of floats that was decoded without ``range`` and ``keep_depth``.
 
     Examples
     --------
@@ -361,9 +363,10 @@ def _decode_fast(fast_decode, data: bytes, image: Image) -> Image | None:
 
 
 def _orientation(image: Image) -> int:
-    """Return the EXIF or XMP orientation, 1 to 8.
+    """Return the EXIF or XMP orientation, 1 to 8; 1 if there are no such metadata.
 
-    The result is 0 if the metadata are damaged or contain no orientation.
+    The result is 0 if the metadata contain no valid orientation. The image is then not rotated, and not decoded by
+    torchcodec, which might find one.
     """
     if not any(key in image.info for key in ORIENTATION_KEYS):
         return 1

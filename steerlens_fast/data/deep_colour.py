@@ -119,7 +119,7 @@ def read_deep_colour(image: Image, data: bytes) -> DeepColour:
         return DeepColour(_ppm_values(image, data), "RGB", _ppm_maximum(image))
     layout, _, order = _raw_mode(image).partition(";16")
     second = require_extra("cli", "PIL.Image").open(BytesIO(data), formats=(image.format,))
-    if layout == "LA":  # Pillow has one unpacker for LA, so the four bytes of a pixel are read as RGBA
+    if layout == "LA":  # Pillow reads it in one byte order only, so the four bytes of a pixel are read as RGBA
         _set_raw_mode(second, "RGBA")
         image.load()  # also reads the chunks after the pixels
         second = np.asarray(_decoded(second)).astype(np.uint16)

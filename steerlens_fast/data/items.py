@@ -29,7 +29,7 @@ class Item:
     path : str
         Location of the image, for messages, such as ``"train-000.tar!0001.jpg"`` or ``"images.npy[17]"``.
     label : int or None
-        The item's class in the data.
+        The item's class: a class of the data or, after :meth:`.TargetRule.resolve`, of the model.
     place : list or None
         What the source needs to read the image; JSON-serialisable.
     target : int or None

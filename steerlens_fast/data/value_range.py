@@ -30,7 +30,7 @@ def read_image(source: Source, item: Item, range=None, **decode_options) -> Imag
     ----------
     source, item
     range
-        As in :class:`~steerlens_fast.data.config.DataConfig`.
+        As in :class:`~steerlens_fast.data.config.DataConfig`, but "auto" is the same as "image".
     **decode_options
         Options of :func:`~steerlens_fast.data.decoding.decode`.
     """

@@ -155,7 +155,7 @@ def _morph(
     morphs = {}
     for name, family in progress(FAMILIES.items()):
         lens = SteerableLens(model, family=family, rule=rule)
-        lens.warn_about_results = False  # the pictures show where a probability falls
+        lens.warn_about_results = False  # the pictures show the probability of every frame
         morphs[name] = lens.morph(images, targets, max_l2=max_l2, frames=frames)
     return morphs
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..extras import require_extra
 from ..io.atomic_io import atomic_write
-from ..morphs.strips import NOT_OK, NOT_YET, REACHED, caption_style, draw_panel, tile, to_pixels, write_animation
+from ..morphs.strips import MUTED, NOT_OK, REACHED, caption_style, draw_panel, tile, to_pixels, write_animation
 
 LABELS = {"phase": "phase", "joint": "phase +\namplitude", "pixel": "pixel"}
 DPI = 110
@@ -76,7 +76,7 @@ def strips(rows: Sequence[tuple], title: str, note: str = NOTE) -> Figure:
         axes[0].set_ylabel(label, fontsize=10, rotation=0, ha="right", va="center", labelpad=6)
         _draw_verdicts(axes[-1], example, family)
     figure.suptitle(title, fontsize=13)
-    figure.supxlabel(note, fontsize=7, color=NOT_YET)
+    figure.supxlabel(note, fontsize=7, color=MUTED)
     return figure
 
 
@@ -97,7 +97,7 @@ def _draw_verdicts(axes, example, family: str) -> None:
         axes.text(0.02, y, shown, fontsize=8, **style, **options)
         change = f"{example.photograph.target} {verdict.target_before:.2f} → {verdict.target_probability:.2f}"
         for k, line in enumerate((f"before: {_short(verdict.predicted_before)}", change), start=1):
-            axes.text(0.02, y - 0.1 * k, line, fontsize=7, color=NOT_YET, **options)
+            axes.text(0.02, y - 0.1 * k, line, fontsize=7, color=MUTED, **options)
 
 
 def _short(name: str, width: int = 20) -> str:
@@ -135,7 +135,7 @@ def overview(examples: Sequence) -> Figure:
         f"photographs and last frames at L2 {l2:.1f}, and what the driver (lite0) and two other networks predict; "
         "bold: the target"
     )
-    figure.supxlabel(note, fontsize=8, color=NOT_YET)
+    figure.supxlabel(note, fontsize=8, color=MUTED)
     return figure
 
 

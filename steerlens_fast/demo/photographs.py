@@ -33,7 +33,7 @@ FAMILIES = {"phase": "csp-phase", "joint": "csp-joint", "pixel": "pixel"}  # the
 NETWORKS = ("lite0", "lite1", "lite2")  # the driver, and the judges
 MODEL = "steerlens_fast.models.efficientnet_lite:"
 SIZE = (224, 224)
-BATCH = 2  # images in one call of a network; larger batches are slower, since the outputs of layers need new memory
+BATCH = 2  # images in one call of a network; larger batches are slower on a CPU
 
 
 @dataclass(frozen=True)
@@ -176,20 +176,20 @@ def _examples(
     targets = [target_number(photograph.target, None, driver.class_names) for photograph in photographs]
     before = {name: _probabilities(network, images) for name, network in networks.items()}
     morphs, after = {}, {}
-    for name, family in bar(FAMILIES.items(), desc="morphs", unit="family"):
-        lens = SteerableLens.for_photographs(driver.model, preprocessing=driver.preprocessing, family=family)
+    for family, lens_family in bar(FAMILIES.items(), desc="morphs", unit="family"):
+        lens = SteerableLens.for_photographs(driver.model, preprocessing=driver.preprocessing, family=lens_family)
         lens.warn_about_results = False
         options = {"max_l2": max_l2, "frames": frames, "steps": frames - 1, "internal_batch_size": BATCH}
-        morphs[name] = lens.morph(images, targets, **options)
-        last = morphs[name].frames[:, -1]
-        after[name] = {judge: _probabilities(network, last) for judge, network in networks.items()}
-    names = short_names(driver.class_names)
-    verdict = lambda family, judge, n: _verdict(before[judge][n], after[family][judge][n], targets[n], names)
+        morphs[family] = lens.morph(images, targets, **options)
+        last = morphs[family].frames[:, -1]
+        after[family] = {name: _probabilities(network, last) for name, network in networks.items()}
+    classes = short_names(driver.class_names)
+    verdict = lambda family, name, n: _verdict(before[name][n], after[family][name][n], targets[n], classes)
     return [
         PhotographExample(
             photograph,
             {family: batch[n] for family, batch in morphs.items()},
-            {family: {judge: verdict(family, judge, n) for judge in NETWORKS} for family in morphs},
+            {family: {name: verdict(family, name, n) for name in NETWORKS} for family in morphs},
         )
         for n, photograph in enumerate(photographs)
     ]

@@ -13,7 +13,7 @@ import numpy as np
 from ..extras import require_extra
 from ..io.atomic_io import atomic_write
 from ..morphs import Morphs
-from ..morphs.strips import NOT_YET, draw_panel, tile, to_pixels, write_animation
+from ..morphs.strips import MUTED, draw_panel, tile, to_pixels, write_animation
 
 LABELS = {"phase": "phase", "joint": "phase +\namplitude", "pixel": "pixel"}
 
@@ -91,7 +91,7 @@ def strip(example) -> Figure:
         fontsize=12,
     )
     note = f"below each frame: probability of {example.target}, bold if the classifier predicts {example.target}"
-    figure.supxlabel(note, fontsize=8, color=NOT_YET)
+    figure.supxlabel(note, fontsize=8, color=MUTED)
     return figure
 
 
@@ -125,7 +125,7 @@ def overview(examples) -> Figure:
         else "some distances were not attained: see the strips"
     )
     note = f"below: probability of the target class; {at}"
-    figure.supxlabel(note, fontsize=8, color=NOT_YET)
+    figure.supxlabel(note, fontsize=8, color=MUTED)
     return figure
 
 

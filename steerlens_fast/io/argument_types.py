@@ -33,7 +33,7 @@ def at_least_0(text: str) -> float:
     return value
 
 
-def folder(text: str) -> Path:
+def expanded_path(text: str) -> Path:
     """Parse a path.
 
     A leading ``~`` is the home directory, also in ``--out=~/x``, which shells do not expand.

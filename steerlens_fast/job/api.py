@@ -63,7 +63,8 @@ def morph_dataset(
     Raises
     ------
     JobError
-        If the job cannot run or continue. Its ``code`` is the exit status that the command would have: 1, 2, 4 or 5.
+        If the job cannot run or continue. Its ``code`` is the exit status that the command would have: 1, 2, 4, 5, or
+        143 after SIGTERM.
 
     Examples
     --------

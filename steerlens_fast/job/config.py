@@ -36,7 +36,7 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         name (:func:`steerlens_fast.data.class_matching.match_classes`) unless ``labels`` is "numbered".
     model : str
         See :func:`steerlens_fast.models.load_model`.
-    target : str or int
+    target : str, int or mapping
         See :func:`steerlens_fast.data.targets.parse_target`.
     limit : int, optional
         Use only the first ``limit`` items.
@@ -108,7 +108,7 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
     limit: int | None = option(None, group="data", metavar="N", minimum=1, help="use only the first N items")
     decoder: str = option("pillow", group="data", choices=DECODERS, help="image decoder")
     max_pixels: int = option(
-        178_956_970,  # Pillow's limit, beyond which it warns of a decompression bomb
+        178_956_970,  # Pillow's limit, above which it raises a DecompressionBombError
         group="data",
         metavar="N",
         minimum=1,

@@ -27,7 +27,8 @@ SAMPLE_SECONDS = 1.0  # time for the images that are computed to estimate the jo
 def dry_run(out: Path, options: Mapping, run_options: RunOptions) -> list[str]:
     """Return the report of a dry run, as lines of text.
 
-    It has the configuration, counts, bytes, and an estimate of the job's time from a few images.
+    It has the configuration, counts, bytes, and an estimate of the job's time from a few images. Raise a JobError if
+    the disk has too little space.
     """
     options = expand_settings(options)
     check_output_folder(out, options.get("data"))

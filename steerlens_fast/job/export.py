@@ -98,6 +98,8 @@ def export(
     JobError
         If ``out`` is not a job's folder, ``to`` is the same folder, no item matches ``keys``, the format stores images
         but frames do not have 1 or 3 channels, or a shard is damaged.
+    TypeError, ValueError
+        If another argument is invalid.
     ImportError
         If an extra is not installed.
 

@@ -172,7 +172,9 @@ def fixed_batch(text: str, sizes: set[int]) -> int | None:
     --------
     >>> fixed_batch("RuntimeError: shape '[4, 256]' is invalid for input of size 2048", {8})
     4
-    >>> fixed_batch("RuntimeError: mat1 and mat2 shapes cannot be multiplied (8x768 and 256x10)", {8})
+    >>> text = "RuntimeError: mat1 and mat2 shapes cannot be multiplied (8x768 and 256x10)"
+    >>> fixed_batch(text, {8}) is None  # 8 is not constant: the images have the wrong size
+    True
     """
     for kind, pattern in TRACED.items():
         match = pattern.search(text)
@@ -183,6 +185,7 @@ def fixed_batch(text: str, sizes: set[int]) -> int | None:
         elif kind == "product":
             fixed, values, per_image = int(match[1]), int(match[1]) * int(match[2]), int(match[3])
         else:
+            # The message has both sizes in any order; the one that is not in ``sizes`` is first.
             fixed, called_with = sorted(map(int, match.groups()), key=lambda n: n in sizes)
             per_image, values = 1, called_with
         if fixed not in sizes and any(n * per_image == values for n in sizes):

@@ -20,8 +20,9 @@ from ..io.atomic_io import read_json, write_json
 from .config import JobConfig
 
 FORMAT_VERSION = 3  # version of the files of a job
-BATCH_VALUES = 5_000_000  # maximum number of values in the images of a batch, e.g. 32 images of 3 x 224 x 224
-SHARD_BYTES = 64 << 20  # maximum bytes of a shard's frames; a worker has up to two shards in memory
+# Limits for the default sizes
+BATCH_VALUES = 5_000_000  # values in the images of a batch, e.g. 32 images of 3 x 224 x 224
+SHARD_BYTES = 64 << 20  # bytes of a shard's frames, unless one batch has more; a worker has up to two shards in memory
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Plan:
     Attributes
     ----------
     items : int
-        Number of items of the data set.
+        Number of items to morph.
     shard_size, batch_size : int
         Items in a shard, and in a batch; the last shard and the last batch of a shard may be smaller.
     offsets : list of int
@@ -51,7 +52,8 @@ class Plan:
     labels : list of str or None
         Names of the data's classes.
     label_numbers : list of int or None
-        The model's number of each class of the data; see :func:`steerlens_fast.data.class_matching.match_classes`.
+        The model's number of each class of the data, see :func:`steerlens_fast.data.class_matching.match_classes`.
+        None if the data's numbers are used.
     model, source, versions : dict
         Descriptions of the model, of the data and of the software.
     unused_entries : dict

@@ -75,7 +75,11 @@ class JobInputs:
         return items
 
     def class_names(self) -> list[str] | None:
-        """Return the names of the data's classes."""
+        """Return the names of the data's classes.
+
+        If the source does not know them yet, they are looked up only if model or target may use them, since this may
+        read large files. Otherwise the result is None.
+        """
         may_need_names = self.model_names is not None or self.target_rule.kind in TARGETS_WITH_NAMES
         return self.source.find_class_names() if may_need_names else self.source.class_names
 
@@ -86,7 +90,7 @@ class JobInputs:
     def label_warnings(self) -> list[str]:
         """Return a warning if some of the data's classes are not classes of the model.
 
-        Raise a JobError if they were to be targets.
+        Raise a JobError instead if the labels are the targets.
         """
         needed_by = "target 'label'" if self.target_rule.kind == LABEL else None
         more_hints = ", or use --target map:... or a .csv file"
@@ -127,9 +131,9 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
 
     Write config.json, items.jsonl and plan.json, in this order.
 
-    Markers without a plan are deleted, since they belong to an earlier job, whose plan was deleted. But if ``shared``,
-    other ranks may have written the plan and the markers. Then they are kept, and PlanExistsError is raised if there is
-    a plan.
+    There should be no plan in ``out``. If there are markers of complete shards, they belong to an earlier job, and are
+    deleted. But if ``shared``, they may be those of other ranks, and are kept; if there is a plan, too, PlanExistsError
+    is raised.
     """
     config, inputs.model_names = inputs.config, model["class_names"]
     check_depth(config, model["channels"])
@@ -177,9 +181,10 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
 
 
 def make_shared_plan(out: Path, inputs: JobInputs, model: dict, workers: int) -> None:
-    """Make the plan of a job of several ranks, unless another rank has made one.
+    """Make the plan of a job of several ranks.
 
-    On a network file system, the plan of another rank may still be invisible.
+    The caller has seen no plan, but a network file system may not show that of another rank at once. That plan and its
+    config.json are then kept. Raise a JobError if there are complete shards, but no plan.
     """
     path = out / "config.json"
     config = read_json(path) if path.exists() else None
@@ -237,7 +242,7 @@ def has_plan(out: Path) -> bool:
 def check_output_folder(out: Path, data) -> None:
     """Check that ``out`` may be used for a job.
 
-    It must not have other files, or be inside the data's folder.
+    Without a plan, it must be new, empty, or have only files of a job. It must not be inside the data's folder.
     """
     if isinstance(data, (str, os.PathLike)) and os.path.isdir(data):
         if out.resolve().is_relative_to(Path(data).resolve()):
@@ -274,10 +279,7 @@ def resumed_config(out: Path, options: Mapping) -> JobConfig:
 
 
 def with_default_target(options: Mapping) -> dict:
-    """Add the target "column" if the data have such a column.
-
-    A target that is given is unchanged.
-    """
+    """Set the target to "column" if none is given and the data are a table with a column ``target``."""
     unset = options.get("target") is None and isinstance(options.get("data"), (str, os.PathLike))
     return {**options, "target": COLUMN} if unset and has_target_column(os.fspath(options["data"])) else dict(options)
 

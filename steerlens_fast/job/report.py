@@ -47,7 +47,7 @@ class CompletedShards:
 def completed_shards(out: Path, plan: Plan) -> CompletedShards:
     """Return the shards with a valid marker, and totals of these markers.
 
-    A marker is not valid if it is damaged, or if its files are missing or have other sizes.
+    A marker is not valid if it is damaged, or does not fit the number of items or the files' sizes.
     """
     done = CompletedShards()
     for shard in range(plan.shards):
@@ -128,7 +128,7 @@ def write_summary(out: Path, plan: Plan, last_run: dict) -> dict:
     - ``attained``: the number of morphs that reach every requested distance; None if no distance was requested
     - ``labelled``: the number of morphs with a label; 0 for task "multilabel", where labels cannot be compared
     - ``as_labelled``: how many of these labels the model predicts for the source
-    - ``enlarged``: the number of images that are smaller than the model's
+    - ``enlarged``: the number of images that were enlarged to the model's size
     - ``mostly_cropped``: the number of images of which the crop keeps less than a quarter
     - ``target_is_label``: whether labels are the targets
     - ``success``: see :meth:`~steerlens_fast.job.success.Tally.as_dict`
@@ -250,7 +250,7 @@ def labels_look_wrong(labelled: int, as_labelled: int) -> bool:
 def read_success(out: Path, plan: Plan, done: CompletedShards) -> dict:
     """Return "success" from ``summary.json``.
 
-    If the summary is not up to date, it is computed from the records.
+    If the summary is missing or not up to date, this part is computed from the records.
     """
     try:
         summary = read_json(out / "summary.json")
@@ -267,7 +267,7 @@ def read_success(out: Path, plan: Plan, done: CompletedShards) -> dict:
 def read_summary(out: Path) -> dict | None:
     """Read the summary of a complete job.
 
-    The result is None if one of the files of :func:`write_summary` is missing.
+    The result is None if the job is not complete, or if a file of :func:`write_summary` is missing.
     """
     try:
         summary = read_json(out / "summary.json")
@@ -347,9 +347,9 @@ def status_of(out: Path, plan: Plan) -> dict:
 
 
 def _running(out: Path) -> bool | None:
-    """Return whether a lock of the job is held.
+    """Return whether a job or one of its ranks runs, which holds a lock.
 
-    The job or one of its ranks holds it while it runs.
+    The result is None if this cannot be determined.
     """
     held = [is_locked(lock) for lock in (out / ".lock", *out.glob(".lock-rank-*"))]
     return any(held) or (None if None in held else False)

@@ -109,12 +109,13 @@ def _output_dir(out: Path) -> AbstractContextManager[None]:
             return True
         rejected = isinstance(error, JobError) and error.code == USAGE
         logs = b"".join(log.read_bytes() for log in (out / "logs").glob("*.log"))
-        explained = b"Traceback" not in logs if rejected else not logs  # logs of rejected jobs may contain warnings
-        # A network file system may not show the plan of another rank, but its shards are never deleted.
+        # Whether the logs have nothing to add to the error; those of rejected jobs may contain warnings.
+        explained = b"Traceback" not in logs if rejected else not logs
+        # Complete shards count even without a plan: they may be another rank's, whose plan is not visible here yet.
         begun = has_complete_shard(out) or (has_plan(out) and not rejected)
         return not explained or begun
 
-    # The lock is the last, since it shows that the other files are a job's.
+    # The lock is deleted last, since it shows that the other files are a job's.
     return output_dir(out, ("logs/*.log", "logs", *FILES, "shards", ".planning", ".lock-*", ".lock"), is_kept)
 
 
@@ -239,7 +240,10 @@ def _is_resumed(out: Path, run_options: RunOptions) -> bool:
 
 
 def _pending(out: Path, plan: Plan, run_options: RunOptions, shards: Iterable[int]) -> list[int]:
-    """Return the shards that must be computed, among those given."""
+    """Return the shards that must be computed, among those given.
+
+    With ``retry_failed``, the markers of shards with failed items are deleted.
+    """
     done = completed_shards(out, plan)
     retried = set(done.failed_shards) & set(shards) if run_options.retry_failed else set()
     for shard in retried:
@@ -331,7 +335,7 @@ class ProgressListener:
 
 
 def max_failed_items(limit: int | str, items: int) -> int:
-    """Return the number of items that may fail.
+    """Return the number of items that may fail; a percentage allows at least 10.
 
     Examples
     --------

@@ -31,7 +31,7 @@ from .transfers import Transfers
 # Number of values that are converted at a time, so that they fit the caches of a CPU, or the free memory of a GPU
 CONVERTED_VALUES = {"cpu": 1 << 19, "cuda": 16 << 20}
 REQUIRED = ("key", "index", "path", "status", "row")  # fields of every record
-UNKNOWN = -(2**63)  # predicted class of frames that were not scored
+UNKNOWN = -(2**63)  # predicted class of frames that were not scored; -1 would be ~0, "label 0 is absent"
 DIGITS = 7  # significant digits in records, as in float32
 
 
@@ -203,8 +203,8 @@ def make_records(
 ) -> list[dict]:
     """Return the record of each item.
 
-    An item's ``row`` is the place of its frames among those of the shard, counted from ``first_row``. It is None if the
-    item has no frames. The plan has the names of classes.
+    An item's ``row`` is the place of its frames among those of the shard; None if it has no frames. ``first_row`` is
+    the first row of the batch. The plan has the names of classes.
     """
     columns, statuses = _columns(morphs), morphs.status.tolist()
     independent = morphs.settings.get("task") == "multilabel"

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import OK
 
-REACHED, NOT_REACHED, ALREADY, UNSCORED = "reached", "not-reached", "already-predicted", "not-scored"
+REACHED, NOT_REACHED, ALREADY, UNSCORED = "reached", "not-reached", "already-predicted", "not-scored"  # outcome_of
 SOURCE_UNKNOWN = ("gradient-not-finite", "image-not-in-bounds")  # the model's outputs for the source may be NaN
 ROUNDING = 1e-4  # a relative decrease of a probability up to this is regarded as a rounding error
 PAIRS = 100  # maximum number of class pairs in summary.json
@@ -88,7 +88,7 @@ def is_scored(record: dict) -> bool:
 def start_frame(record: dict) -> int:
     """Return the number of the frame that is nearest to the source.
 
-    This is the first frame with the smallest factors.
+    This is the first frame with the smallest absolute factors.
 
     Examples
     --------
@@ -131,7 +131,7 @@ def source_probability(record: dict) -> float | None:
 def outcome_of(record: dict) -> str:
     """Return the outcome of a record.
 
-    It is "reached" or similar for a morph, and the status for a failed item.
+    It is REACHED, NOT_REACHED, ALREADY or UNSCORED for a morph, and the status for a failed item.
 
     Examples
     --------
@@ -154,7 +154,8 @@ class _Group:
 
     def __init__(self):
         self.counts = Counter()
-        self.before, self.after = array("f"), array("f")  # arrays, because jobs may have millions of morphs
+        # Target probabilities of source and last frame; arrays, because jobs may have millions of morphs
+        self.before, self.after = array("f"), array("f")
 
     def add(self, record: dict, answers: dict) -> None:
         self.counts["morphs"] += 1
@@ -206,9 +207,9 @@ def _median(values: array) -> float | None:
 
 
 class Tally:
-    """Counts a job's successful morphs.
+    """Counts which morphs of a job reached their targets, in total and for each pair of classes.
 
-    They are counted in total and for each pair (prediction for the source, target).
+    A pair has the prediction for the source, and the target. Failed items are not counted.
 
     Examples
     --------
@@ -243,6 +244,7 @@ class Tally:
 
         The others refer to all morphs:
 
+        - ``morphs``: their number
         - ``already_predicted``, ``not_scored``: the numbers of morphs that are not counted, for each reason
         - ``labelled``: the number of morphs with a label that can be compared with the prediction for the source
         - ``label_differs``: how many of these labels are not predicted for the source

@@ -103,10 +103,10 @@ class Worker:
     def run(self, shards: queue.Queue[int | None], on_event: EventCallback) -> None:
         """Compute the shards in a queue until ``END``.
 
-        ``on_event`` is called for every morph, batch and shard.
+        ``on_event`` is called with the events begun, morph, batch and shard (see :mod:`.engines.engine`).
 
         While one shard is published, the next shard is computed. While a GPU computes a batch, the host makes the
-        records of the batch before.
+        records of the previous one.
         """
         self._on_event = on_event
         with _repeatable(), ThreadPoolExecutor(1, thread_name_prefix="publish") as publisher:
@@ -292,7 +292,7 @@ class Worker:
             batch.pixels[n] = placeholder_for(batch.pixels.dtype)
 
     def _replace_placeholders(self, batch: Batch, targets: list[int | None], error: Exception) -> None:
-        """Replace the placeholders by the pixels of a good image.
+        """Replace the placeholders by the pixels of a good image or, if there is none, of a synthetic one.
 
         The model may raise an error for placeholders, too.
         """

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
-# Text colours: target predicted; target not predicted; a remark, for example on a failed morph.
-REACHED, NOT_YET, NOT_OK = "#00695c", "#757575", "#b00020"
+# Text colours: target predicted; other captions and notes; a remark, for example on a failed morph.
+REACHED, MUTED, NOT_OK = "#00695c", "#757575", "#b00020"
 PANEL_INCHES, DPI = 1.25, 170
 FRAMES, SAMPLES = 12, 16  # default numbers of frames in a strip, and of samples
 LABEL_WIDTH = 18  # characters in a line of a row's label
@@ -126,11 +126,11 @@ def draw_strips(data: StripData, figure: Figure | None = None) -> Figure:
                 axes.set_title(headers[f], fontsize=9, pad=4)
         text = f"difference\n±{scale:.2g}" if is_map else names[b]
         style = {"fontsize": 10} if not data.remarks[b] else {"fontsize": 8, "color": NOT_OK}
-        style = {"fontsize": 8, "color": NOT_YET} if is_map else style
+        style = {"fontsize": 8, "color": MUTED} if is_map else style
         # parse_math=False, so that a "$" in a class name is printed as it is
         axes_of_row[0].set_ylabel(text, rotation=0, ha="right", va="center", labelpad=6, parse_math=False, **style)
     figure.suptitle(data.title, fontsize=11)
-    figure.supxlabel(textwrap.fill(data.note, 20 * len(data.frames) + 10), fontsize=8, color=NOT_YET)
+    figure.supxlabel(textwrap.fill(data.note, 20 * len(data.frames) + 10), fontsize=8, color=MUTED)
     return figure
 
 
@@ -504,7 +504,7 @@ def draw_panel(axes, picture: np.ndarray, caption: str = "", reached: bool = Fal
 
 def caption_style(reached: bool) -> dict[str, str]:
     """Return matplotlib's options for the text below a frame."""
-    return {"color": REACHED, "weight": "bold"} if reached else {"color": NOT_YET}
+    return {"color": REACHED, "weight": "bold"} if reached else {"color": MUTED}
 
 
 # --- Animations ------------------------------------------------------------------------------------------------------
@@ -530,7 +530,7 @@ def tile(pictures: np.ndarray, captions: Sequence[str], reached: Sequence[bool])
         middle, top, font = x + (wide - GAP) / 2, y + h * zoom + 3, _font(is_reached)
         for k, line in enumerate(caption.split("\n")):
             line = _shorten_to(line, font, wide - 2)
-            draw.text((middle, top + k * (FONT_SIZE + 4)), line, REACHED if is_reached else NOT_YET, font, anchor="ma")
+            draw.text((middle, top + k * (FONT_SIZE + 4)), line, REACHED if is_reached else MUTED, font, anchor="ma")
     return canvas
 
 

@@ -99,7 +99,7 @@ def _alpha(coincidences: Tensor, values: Tensor, level: str) -> Tensor:
         distance = 1 - torch.eye(len(values), dtype=torch.float64, device="cpu")
     elif level == "interval":
         distance = (values[:, None] - values) ** 2
-    else:  # the number of ratings between two values; ratings equal to one of the two count half
+    else:  # the squared number of ratings between two values, where ratings equal to one of the two count half
         middle = count.cumsum(1) - count / 2
         distance = (middle[:, :, None] - middle[:, None]) ** 2
     total = count.sum(1)

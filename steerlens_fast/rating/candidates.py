@@ -53,7 +53,7 @@ class JobMorphs:
 
     @property
     def settings(self) -> dict:
-        """The settings that distinguish families."""
+        """The settings that the key of a form records."""
         return {name: self.config[name] for name in SETTINGS if self.config.get(name) is not None}
 
 

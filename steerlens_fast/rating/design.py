@@ -26,7 +26,7 @@ def choose_sources(pools: Sequence[Mapping], count: int, rng: random.Random) -> 
     Examples
     --------
     >>> chosen = choose_sources([dict.fromkeys("abcd"), dict.fromkeys("bcdef")], 4, random.Random(0))
-    >>> [a == b for a, b in chosen]
+    >>> [a == b for a, b in chosen]  # whether both families show the same source: only b, c and d are in both
     [True, True, True, False]
     """
     first, *others = pools

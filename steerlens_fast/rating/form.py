@@ -143,8 +143,8 @@ def write_form(
     random order. Raters also rate how natural the image is, from 1 to 5.
 
     Every source is shown in every family, if all jobs have it. In each block of images, every source occurs once. A
-    Latin square decides in which family, so that each family occurs equally often. Each rater starts at a different
-    place in this order.
+    Latin square decides in which family, so that each family occurs equally often. The pseudonym decides at which place
+    in this order a rater starts.
 
     A morph is left out if the model predicts the target for the source, or not the label, because the two offered
     classes would not fit. A morph that does not reach its distance is left out, too, because families are compared at
@@ -264,7 +264,7 @@ def _design(jobs: list[JobMorphs], conditions: int, count: int, rng: random.Rand
     sides = balanced_sides(len(sources), rng)
     trials = []
     for source, condition in trial_order(len(sources), conditions, rng):
-        control = condition == len(jobs)
+        control = condition == len(jobs)  # after the families; the jobs provide its sources in turn
         job = source % len(jobs) if control else condition
         trials.append(_Trial(job, sources[source][job], control, sides[source]))
     return trials

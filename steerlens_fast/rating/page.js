@@ -39,7 +39,7 @@ function begin(rater) {
   show(0);
 }
 
-// Each rater starts at a different place in the same order: the first and the last images differ between raters.
+// The pseudonym decides where in the order a rater starts, so that most raters have other first and last images.
 const offset = () => [...state.rater].reduce((hash, letter) => (31 * hash + letter.codePointAt(0)) % count, 0);
 const trialAt = (position) => data.trials[(position + offset()) % count];
 const answerTo = (trial) => state.answers[trial.id] ?? {};

@@ -50,7 +50,8 @@ def tally(
     Returns
     -------
     dict
-        JSON-serialisable. An interval has ``value``, ``low``, ``high``, and the numbers ``cases`` and ``of``.
+        JSON-serialisable. An interval has ``value``, ``low``, ``high``, ``cases`` (the number of answers or images that
+        it is computed from) and ``of`` (their number if none were missing).
 
         ``conditions``
             A dictionary for each family, and for "unedited" sources. ``target``, ``source`` and ``neither`` are the

@@ -27,8 +27,9 @@ class ArraySource(Source):
 
     The array is [N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3.
 
-    Values are uint8, uint16, or floats in [0, 1]. If the last axis has size 1 or 3, it is the channel axis; otherwise
-    it is the second one. Labels, if there are any, are N class numbers or names.
+    Values are uint8, uint16, or floats in [0, 1]; with ``any_values``, any integers or floats. Of four axes, the last
+    one is the channel axis if its size is 1 or 3, otherwise the second one. Labels, if there are any, are N class
+    numbers or names.
     """
 
     def __init__(

@@ -88,7 +88,7 @@ class Source:
         return printable(item.path)
 
     def channels(self) -> int | None:
-        """Return the number of channels of all images, 1 or 3; None if it may differ by image."""
+        """Return the number of channels of the images, or of the first one: 1 or 3; None if it is not known."""
         return None
 
     def find_class_names(self) -> list[str] | None:
@@ -116,7 +116,7 @@ class Source:
 
         The image is encoded bytes, an array, a tensor or a PIL image.
 
-        It must be thread-safe, and must work in a process that has not listed the source.
+        This method must be thread-safe, and must work in a process that has not listed the source.
 
         Raises
         ------

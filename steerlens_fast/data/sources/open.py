@@ -65,7 +65,7 @@ def open_source(data, *, labels: str | os.PathLike | None = None, any_values: bo
     Examples
     --------
     >>> source = open_source([(None, 3), (None, 1)])
-    >>> [(item.key, item.label) for item in source.listing()]
+    >>> [(item.key, item.label) for item in source.listing()]  # labels are None, since they are read with the images
     [('0', None), ('1', None)]
     >>> open_source("no/such.csv")
     Traceback (most recent call last):

@@ -28,20 +28,20 @@ CLASSES = "a sequence of names, or a mapping between names and 0, 1, ..."  # acc
 class PythonSource(Source):
     """A data set of (image, label), (image, label, key), or images.
 
-    **Images.** An image is a PIL image, a tensor or array (uint8, or floats in [0, 1]; [H, W, C] or [C, H, W]), or
-    encoded bytes.
+    **Images.** An image is a PIL image, a tensor or array (for dtypes and shapes, see
+    :func:`steerlens_fast.data.decoding.decode`), or encoded bytes.
 
     **Class names.** They come from the attribute ``classes`` (a sequence, or a mapping between names and 0, 1, ...) or,
     without it, are the keys of ``class_to_idx``.
 
     **Labels.** A label is a class number or a class name; -1 means no label, as in torchvision. Labels come from the
     first of the attributes ``targets``, ``labels`` and ``samples`` that has one for each item. (The entries of
-    ``samples`` are pairs such as (path, class number).) If no attribute has labels, the label of an item is read
-    together with its image. Boxes, several labels and the like are not labels.
+    ``samples`` are pairs such as (path, class number).) An attribute with names that are not class names is not used.
+    If no attribute is used, or the data set has a ``target_transform``, the label of an item is read together with its
+    image. Boxes, several labels and the like are not labels.
 
-    **Errors.** A label that is not a class, such as 1.5, is an error if it is in an attribute. If it is read together
-    with an image, only this item fails. An item also fails if its label is a name that is not in ``classes``, or occurs
-    there twice.
+    **Errors.** A label that is not a class, such as 1.5, or that is the name of several classes is an error if it is in
+    an attribute. If it is read together with an image, only this item fails, also if it is an unknown name.
 
     **Keys.** They come from the attribute ``keys`` or, without it, from the items (image, label, key), each of which
     is then read once more. Otherwise they are numbers.

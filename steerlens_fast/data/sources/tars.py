@@ -148,7 +148,7 @@ class TarSource(Source):
         try:
             return os.pread(self._descriptor(number), size, offset)
         except OSError:
-            self._open.number = None  # so that the file is opened again, which helps if the server has replaced it
+            self._open.number = None  # so that the file is opened again, which helps after ESTALE (errors.EXPLANATIONS)
             raise
 
     def _descriptor(self, number: int) -> int:
@@ -243,9 +243,9 @@ def _samples(tar: str, leave_out: Callable[[str, str], None]) -> dict[str, dict[
 
 
 def _files(tar: str, leave_out: Callable[[str, str], None]) -> dict[str, Member]:
-    """Return the members that ``tar -x`` would leave, by name.
+    """Return the regular files and hard links, by their normalised names.
 
-    They are the regular files and hard links, by their normalised names.
+    Of several members with the same name, the last one counts, as for ``tar -x``.
     """
     files: dict[str, Member] = {}
     for member in _members(tar):

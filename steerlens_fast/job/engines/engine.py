@@ -1,6 +1,7 @@
 """Engines: where shards are computed.
 
-An engine computes them in this process, in worker processes, in ranks that a cluster starts, or in Ray.
+An engine computes them in this process, in worker processes, or in actors of Ray. With the engine "env", this process
+is one of several *ranks*, which torchrun or SLURM has started (:mod:`.env`).
 
 An engine tells workers which shards to compute, and receives their events. In every engine, the same
 :class:`~steerlens_fast.job.worker.Worker` reads the images and writes the frames, so the bytes are the same.
@@ -19,6 +20,8 @@ shard     ``shard, items, failed``  a shard is complete, and its marker is writt
 fatal     ``message, code``         a worker process ends with an error, which also ends the job
 tick      –                         the engine waits for events; the progress can be refreshed
 ========= ========================= ================================================================================
+
+The events ready, morph and fatal are for :class:`~steerlens_fast.job.engines.local.Local`, which handles them itself.
 """
 
 from __future__ import annotations
@@ -138,7 +141,7 @@ class Stop:
 class Engine(Protocol):
     """The interface of an engine."""
 
-    workers: int  # number of workers on this machine
+    workers: int  # number of workers, by which make_plan divides the cores of this machine; not used for ranks
 
     def describe(self) -> dict:
         """Wait until a worker has loaded the model; return the model's description."""
@@ -146,7 +149,7 @@ class Engine(Protocol):
     def run(self, out: Path, plan: Plan, shards: Sequence[int], on_event: EventCallback, stop: Stop) -> None:
         """Compute shards in any order, until a stop is requested.
 
-        Call ``on_event`` with every event.
+        ``on_event`` is called with every begun, batch and shard event; other events only refresh the progress.
         """
 
     def close(self) -> None:
@@ -157,7 +160,7 @@ class Engine(Protocol):
 def log_unexpected_errors(log: Path) -> Iterator[None]:
     """Convert exceptions in the block to JobErrors.
 
-    The tracebacks of unexpected ones are written to the log.
+    If the message alone does not explain an exception (:func:`is_expected`), its traceback is written to the log.
     """
     try:
         yield
@@ -168,13 +171,13 @@ def log_unexpected_errors(log: Path) -> Iterator[None]:
             log.parent.mkdir(parents=True, exist_ok=True)
             with open(log, "a", encoding="utf-8", errors="backslashreplace") as file:
                 traceback.print_exception(error, file=file)
-        if isinstance(error, JobError):
+        if isinstance(error, JobError):  # a ModelError
             raise
         raise to_job_error(error) from error
 
 
 def make_engine(inputs: JobInputs, options: RunOptions, out: Path, objects: dict) -> Engine:
-    """Return the selected engine, which starts to load the model immediately."""
+    """Return the selected engine, which starts to load the model immediately, unless it is Ray."""
     config, workers = inputs.config, num_workers(options, inputs.device)
     decoders = options.decoders or max(1, min(8, len(os.sched_getaffinity(0)) // max(workers, 1)))
     has_objects = any(value is not None for value in objects.values())

@@ -1,6 +1,6 @@
 """The engine that runs the worker in this process.
 
-It is used for data or models that are objects, and for ranks.
+It is used with ``--workers 0``, for data or models that are objects, and for ranks (see :mod:`.env`).
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ class Local:
     def _limit(self, worker: _Process, limit: int) -> int:
         """Return how many shards a worker may have.
 
-        This is ``limit``, or 1 if one of its shards must be computed alone.
+        This is ``limit``, or 1 if one of its shards, or the next one, must be computed alone.
         """
         return 1 if self._retry_alone & {self._pending[0], *worker.assigned} else limit
 
@@ -162,7 +162,7 @@ class Local:
         self._selector.select(POLL_SECONDS)
         for key in list(self._selector.get_map().values()):
             worker: _Process = key.data
-            ended = worker.popen.poll() is not None  # before the last events are read
+            ended = worker.popen.poll() is not None  # before reading, so that the last events are read before _on_exit
             for event in worker.read():
                 self._handle_event(worker, event, on_event)
             if ended or worker.closed:
@@ -229,9 +229,10 @@ class Local:
         return f" while the model computed shard {shard}, {list_paths(paths)}"
 
     def _record_failure(self, worker: _Process, end: str, shards: list[int]) -> None:
-        """Count the exit of a worker.
+        """Count the exit of a worker that had at most one shard.
 
-        A shard is skipped if too many workers have exited while they computed it.
+        After ``ATTEMPTS`` exits, remove the shard from ``shards``, so that it is not computed again. After as many
+        exits without a shard, raise a JobError.
         """
         shard = shards[0] if shards else None
         self._exits[shard] += 1
@@ -271,10 +272,10 @@ class _Process:
     def start(self) -> None:
         """Start the process."""
         self.assigned: list[int] = []
-        self.computing: dict | None = None  # the event of the images that its model computes
+        self.computing: dict | None = None  # the morph event of the images that the model is computing
         self.model: dict | None = None
         self.opened = self.end_requested = False
-        # Whether the pipe of events is at its end. A child of an exited worker may keep it open.
+        # Whether the pipe of events is at its end. After the worker's exit, a child of the worker may keep it open.
         self.closed = False
         self._line = b""
         # The worker can import the same modules as this process, for example from the folder of a script.

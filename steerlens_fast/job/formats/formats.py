@@ -49,7 +49,7 @@ class Format(Protocol):
         records : list of dict
             Records of all items of the shard, in order, each with ``"key"`` and ``"row"``.
         metadata : dict
-            Stored as JSON; the same metadata gives the same bytes.
+            Stored as JSON, except by "folder"; the same metadata gives the same bytes.
 
         Returns
         -------

@@ -131,4 +131,5 @@ def _join(parts: list[str]) -> str:
 
 def _truncate(part: str) -> str:
     digest = blake2b(part.encode(), digest_size=16).hexdigest()  # 128 bits, so that names of different keys differ
+    # 190 bytes, "%=" and 32 digits are less than MAX_PART_BYTES.
     return f"{part.encode()[:190].decode(errors='ignore')}%={digest}"

@@ -31,7 +31,7 @@ LOSSLESS = {"format": "webp", "lossless": True, "method": 0, "quality": 20}
 def write(folder: Path, shard_name: str, frames: Tensor, records: list[dict], metadata: dict) -> dict[str, dict]:
     """Write a shard, see :class:`.formats.Format`.
 
-    The tar's comment has ``metadata`` and the frames' shape.
+    The tar's comment has ``metadata``, and the numbers of frames and channels.
     """
     path, frames, stored = folder / (shard_name + suffix), check_frames(frames, (1, 3)), records_with_frames(records)
     require_extra("cli", "PIL.Image")
