@@ -46,7 +46,7 @@ def forward_backend(geometry: Geometry, *tensors: Tensor) -> Backend:
 
 
 def needs_derivative(*tensors: Tensor) -> bool:
-    """Return whether derivatives of what is computed from these tensors are recorded."""
+    """Return whether derivatives with respect to these tensors are recorded, or a torch.func transform is active."""
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         return True
     return has_transforms() or has_tangent(tensors) or are_batched(tensors)
@@ -61,7 +61,7 @@ def plane_ops_supported(geometry: Geometry, *tensors: Tensor) -> bool:
     """Return whether the ops on whole planes support these tensors.
 
     They must be plain tensors of one precision and of supported sizes, on a CPU with AVX2 or NEON, or in float32 on
-    CUDA. The ops have derivatives, so ``requires_grad`` does not matter.
+    CUDA. split_planes, merge_planes and morph_planes have derivatives, so ``requires_grad`` does not matter.
     """
     return not torch.compiler.is_compiling() and _plane_ops_supported(geometry, tensors)
 

@@ -13,7 +13,7 @@ bank        split                           merge
 =========== =============================== ===============================
 
 The *residual of a bank* is the part of an image that its bands do not contain. It is not the same as the high-pass and
-low-pass residuals, which can be parts of the bank. Functions that compute it require a bank of oriented scales.
+low-pass residuals, which can be parts of a bank. Functions that compute it require a bank without such parts.
 
 FFTs are not normalised; all constants are in the masks (:mod:`.masks`). :func:`.backend.choose_backend` decides how a
 bank is computed: by the ops on whole planes, or by torch.fft and the ops on bands (:mod:`.spectra`). :mod:`.batches`
@@ -44,7 +44,7 @@ __all__ = ["HIGHPASS", "KINDS", "LOWPASS", "Bank", "Part"]
 class Bank:
     """A linear map between images [..., H, W] and bands [..., K, h, w], one tensor for each part.
 
-    The table above describes the values of ``kind``. Banks are hashable.
+    The table in the docstring of this module describes the values of ``kind``. Banks are hashable.
     """
 
     geometry: Geometry
@@ -77,11 +77,11 @@ class Bank:
 
     @property
     def paired(self) -> bool:
-        """Whether two real bands are stored as one complex band.
+        """Whether torch.fft transforms two real bands as one complex band.
 
         With torch on a CPU, one complex FFT of a pair is 1.1 to 2.4 times as fast as two real FFTs, and an inverse one
-        2 to 10 times as fast. Both bands of a pair belong to one image plane. Paired banks use whole spectra (all W
-        columns), unpaired banks half spectra (W//2+1 columns).
+        2 to 10 times as fast. Both bands of a pair belong to one image plane. Paired banks use whole spectra of images
+        (all W columns), unpaired banks half spectra (W//2+1 columns).
         """
         return self.kind == "real"
 
@@ -99,7 +99,7 @@ class Bank:
 
     def plane_bytes(self, dtype: torch.dtype) -> int:
         """Return the bytes that a pass takes for one image plane."""
-        # The spectra of all bands, and the largest band.
+        # The spectra of all bands, and the largest band after its inverse FFT.
         sizes = [math.prod(self.band_shape(p)) * (2 if self.is_complex(p) else 1) for p in self.parts]
         return dtype.itemsize * (sum(sizes) + max(sizes, default=0))
 
@@ -157,10 +157,10 @@ class Bank:
     # --- The ops on whole planes ---
 
     def plane_masks(self, like: Tensor, with_residual: bool = False) -> list[Tensor]:
-        """Return the masks [K, h, w] of each part as the ops on whole planes read them, their ``filters``.
+        """Return the masks [K, h, w] of each part, for the argument ``filters`` of the ops on whole planes.
 
-        They are on the device and in the precision of ``like``. If ``with_residual``, the last tensor is the residual's
-        mask.
+        Masks have the device and precision of ``like``. If ``with_residual``, the last tensor is the mask of the bank's
+        residual.
         """
         options = with_residual, str(like.device), ops.real_dtype(like.dtype)
         return list(masks.plane_masks(self.geometry, self.kind, self.parts, *options))
@@ -168,8 +168,8 @@ class Bank:
     def split_planes(self, planes: Tensor, with_residual: bool = False, widen: Sequence[bool] = ()) -> list[Tensor]:
         """Split planes [N, H, W] into bands.
 
-        If ``with_residual``, the last entry is the residual [N, 1, H, W]. ``widen`` has an entry for each part; if it
-        is True, the part's bands get a complex dtype.
+        If ``with_residual``, the last entry is the bank's residual [N, 1, H, W]. ``widen`` says for each part whether
+        real bands get a complex dtype; by default none does.
         """
         forms = ["widened" if wide and form == "real" else form for form, wide in zip_longest(self.forms, widen)]
         i_powers = self.split_i_powers
@@ -178,9 +178,10 @@ class Bank:
         return ops.split_planes(planes, self.plane_masks(planes, with_residual), i_powers, forms)
 
     def merge_planes(self, bands: Sequence[Tensor], form: str | None = None, residual: Tensor | None = None) -> Tensor:
-        """Merge bands [N, K, h, w] into planes [N, H, W], and add ``residual``.
+        """Merge bands [N, K, h, w] into planes [N, H, W], and add the planes ``residual``.
 
-        ``form`` overrides the forms of the parts.
+        By default, bands have the :attr:`forms` of the parts, and no residual is added. For F frames of n images, N is
+        F * n, and the residual may be [n, H, W].
         """
         forms = self.forms if form is None else [form] * len(self.parts)
         filters = self.plane_masks(bands[0])

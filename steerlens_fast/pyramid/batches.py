@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 def split(bank: Bank, image: Tensor, backend: Backend, widen: Sequence[bool] = ()) -> tuple[Tensor, ...]:
     """Split images into bands [..., K, h, w], one tensor for each part.
 
-    ``widen`` has an entry for each part; if it is True, the part's bands get a complex dtype.
+    ``widen`` says for each part whether real bands get a complex dtype; by default none does.
     """
     planes, lead = _flatten_leading(image, 2), image.shape[:-2]
-    if backend is Backend.PLANE_OPS and image.device.type == "cpu" and native.SIMD_WIDTH:  # the op can widen bands
+    if backend is Backend.PLANE_OPS and image.device.type == "cpu" and native.SIMD_WIDTH:  # this op can widen bands
         return tuple(band.view(*lead, *band.shape[1:]) for band in bank.split_planes(planes, widen=widen))
     bands = _split(bank, image, backend)
     return tuple(to_complex(band) if wide else band for band, wide in zip_longest(bands, widen))
@@ -85,7 +85,7 @@ def merge_in_one_pass(bank: Bank, bands: Sequence[Tensor]) -> Tensor:
 
 
 def _flatten_leading(t: Tensor, kept: int) -> Tensor:
-    """Flatten all dimensions of ``t`` but the last ``kept``, even if one of them is 0."""
+    """Flatten all dimensions of ``t`` but the last ``kept``, also of tensors without elements."""
     return t.reshape(-1 if t.numel() else t.shape[:-kept].numel(), *t.shape[-kept:])
 
 

@@ -25,7 +25,8 @@ class Coefficients:
     ----------
     highpass : Tensor [..., H, W], real, or None
     bands : tuple of (Tensor [..., K, h_s, w_s], complex, or None)
-        One entry for each scale s = 0 ... J - 1, from fine to coarse. h_s = ceil(H / 2^s), w_s = ceil(W / 2^s).
+        One entry for each scale s = 0 ... J - 1, from fine to coarse. h_s = ceil(H / 2^s), w_s = ceil(W / 2^s), or
+        H x W without ``downsample``.
     lowpass : Tensor [..., h_J, w_J], real, or None
 
     Examples
@@ -58,7 +59,7 @@ class Coefficients:
         return replace(self, bands=tuple(None if b is None else function(b) for b in self.bands))
 
     def to(self, *args: Any, **kwargs: Any) -> Coefficients:
-        """Apply ``Tensor.to`` to all tensors. For bands, a real dtype means its complex dtype."""
+        """Apply ``Tensor.to`` to all tensors. For complex bands, a real dtype means the complex dtype like it."""
         return self.apply(lambda t: t.to(*_complex_args(t, args), **_complex_kwargs(t, kwargs)))
 
     def clone(self) -> Coefficients:

@@ -1,4 +1,7 @@
-"""The cache of filters, which all pyramids share, with a limit in bytes."""
+"""The cache of filters, which all pyramids share, with a limit in bytes.
+
+Filters are grouped by geometry: the size of images and the options of a pyramid (``filters.Geometry``).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import torch
 from ..checks import check_int
 from ..torch_internals import outside_modes
 
-DEFAULT_LIMIT = 256 << 20  # bytes; enough for about 30 geometries of 224 x 224, or 5 of 1024 x 1024
+DEFAULT_LIMIT = 256 << 20  # bytes; see set_filter_cache_limit for the size of a geometry's filters
 
 
 class _Group:
@@ -49,7 +52,7 @@ class FilterCache:
         """Return the cached value of a geometry and key, or make and cache it.
 
         A value is a tensor or a tuple of tensors. ``float64_source`` is True for float64 filters from which other
-        filters are computed. When a value is added, those of all other geometries are freed.
+        filters are computed. When a value is added, the float64 sources of all other geometries are freed.
         """
         group = self._groups.get(geometry)
         if group is not None:
@@ -138,8 +141,7 @@ def set_filter_cache_limit(limit: int) -> int:
 
     A geometry is an image size with the pyramid's options (height, order ...). Its filters are computed when they are
     first used, and cached for all pyramids of this geometry. If the limit is exceeded, the filters of the least
-    recently used geometries are freed. Those of the latest geometry are kept, and those that a captured CUDA graph
-    reads.
+    recently used geometries are freed, except those that a captured CUDA graph reads, and those of the latest geometry.
 
     Parameters
     ----------

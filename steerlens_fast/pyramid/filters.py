@@ -156,8 +156,7 @@ def _make_band_filter(geometry: Geometry, scale: int) -> tuple[Tensor, Tensor]:
 def band_filter(geometry: Geometry, scale: int) -> Tensor:
     """Return the filters ``B_sk`` [K, h, w] of a scale, at the h x w lowest frequencies.
 
-    They are 0 at DC and Nyquist. Values at opposite frequencies are equal up to the sign (-1)^n, since the filters have
-    real kernels.
+    They are 0 at DC and Nyquist. Values at opposite frequencies are equal up to the sign (-1)^n, as those of cos^n.
     """
     return _band_filter(geometry, scale)[0]
 
@@ -165,7 +164,7 @@ def band_filter(geometry: Geometry, scale: int) -> Tensor:
 def analytic_weight(geometry: Geometry, scale: int) -> Tensor:
     """Return the factors [K, h, w] that make bands analytic.
 
-    They are 2 where cos(theta - pi k / K) is positive, and 0 where it is negative.
+    They are 2 where cos(theta - pi k / K) is positive, and 0 where it is negative; see :func:`direction_cosines`.
     """
     return _band_filter(geometry, scale)[1]
 

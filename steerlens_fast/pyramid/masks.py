@@ -118,7 +118,7 @@ def cached_masks(
 
 def _make_mask(geometry: Geometry, kind: str, part: Part, halved: bool, device: str, dtype: torch.dtype) -> Tensor:
     mask, (_, _, w) = full_mask(geometry, kind, part), band_shape(geometry, part)
-    if kind != "real" and not is_oriented(part):  # a residual is real: half layout
+    if kind != "real" and not is_oriented(part):  # a residual is real: its spectra are half ones
         mask = mask[..., : w // 2 + 1]
     elif halved:
         mask = _halved_for_half_spectrum(mask, w, geometry.shape[1])
@@ -128,7 +128,7 @@ def _make_mask(geometry: Geometry, kind: str, part: Part, halved: bool, device: 
 def cached_residual_mask(
     geometry: Geometry, parts: tuple[Part, ...], whole: bool, device: str, dtype: torch.dtype
 ) -> Tensor:
-    """Return :func:`full_residual_mask`, unless ``whole`` only its first W//2+1 columns."""
+    """Return :func:`full_residual_mask`: all columns if ``whole``, otherwise the first W//2+1."""
     columns = geometry.shape[1] if whole else geometry.shape[1] // 2 + 1
 
     def make() -> Tensor:
@@ -150,9 +150,9 @@ def cached_squared_response(geometry: Geometry, parts: tuple[Part, ...], device:
 def plane_masks(
     geometry: Geometry, kind: str, parts: tuple[Part, ...], with_residual: bool, device: str, dtype: torch.dtype
 ) -> tuple[Tensor, ...]:
-    """Return the masks of ``parts`` as the ops on whole planes read them, their ``filters`` (full layout).
+    """Return the masks of ``parts`` with all columns, for the argument ``filters`` of the ops on whole planes.
 
-    If ``with_residual``, the last tensor is the residual's mask.
+    If ``with_residual``, the last tensor is the mask of the bank's residual.
     """
 
     def of_part(part: Part) -> Tensor:

@@ -40,15 +40,15 @@ class SteerablePyramid(nn.Module):
     width : float
         Width of the radial filters' transition in octaves, above 0; not the image's width (the name is plenoptic's).
     tight_frame : bool
-        Whether coefficients are scaled so that their energy equals that of the image, as in plenoptic. If False, bands
-        have the amplitudes of the filtered, subsampled image, as in matlabPyrTools.
+        Whether coefficients are scaled so that their energy equals that of the image, as in plenoptic. If False, waves
+        of equal contrast have amplitudes that grow fourfold from each scale to the next, as in matlabPyrTools.
     synthesis : {"real", "adjoint"}
         How :meth:`synthesize` inverts the analysis. "real" uses only Re(c), like plenoptic and matlabPyrTools.
         "adjoint" uses Re(c) and Im(c), with the analytic filters. Both inverses are exact. For edited coefficients,
         their results differ.
     downsample : bool
-        If False, every band has H x W samples. Amplitudes then double at each scale, as in plenoptic, unless
-        ``tight_frame`` is True.
+        If False, every band has H x W samples. Amplitudes then only double from each scale to the next, as in
+        plenoptic, and are equal at all scales with ``tight_frame``.
 
     Raises
     ------
@@ -58,8 +58,8 @@ class SteerablePyramid(nn.Module):
     Notes
     -----
     Filters are those of Simoncelli & Freeman (1995) and Portilla & Simoncelli (2000), sampled at the true DFT
-    frequencies. They wrap around at the image's border. All pyramids share filters through a cache, so the module has
-    no parameters and an empty ``state_dict``. It computes on the device and in the dtype of its input.
+    frequencies. They wrap around at the image's border. Filters are in a cache that all pyramids share, so the module
+    has no parameters and an empty ``state_dict``. It computes on the device and in the dtype of its input.
 
     Examples
     --------
@@ -146,9 +146,9 @@ class SteerablePyramid(nn.Module):
         Returns
         -------
         Coefficients
-            ``bands[s]`` is [..., K, h_s, w_s] complex with h_s = ceil(H / 2^s), w_s = ceil(W / 2^s). If the image moves
-            by d pixels along orientation k, the phase of a component of frequency omega (radians per pixel) changes by
-            ``-omega d``.
+            ``bands[s]`` is [..., K, h_s, w_s] complex with h_s = ceil(H / 2^s), w_s = ceil(W / 2^s), or H x W without
+            ``downsample``. If the image moves by d pixels along orientation k, the phase of a component of frequency
+            omega (radians per pixel) changes by ``-omega d``.
 
         Raises
         ------
@@ -218,7 +218,7 @@ class SteerablePyramid(nn.Module):
         return Bank(self.geometry, self.synthesis, tuple(chosen)).merge(list(chosen.values()))
 
     def steer(self, coefficients: Coefficients, angle: float | Tensor) -> tuple[Tensor | None, ...]:
-        """Return the real parts of the bands at any orientation.
+        """Return the real parts of the bands at the orientation ``angle``.
 
         The result is exact, since cos^n is steerable with n + 1 or more basis orientations. Imaginary parts cannot be
         steered, because the analytic filters have no finite angular basis.
@@ -262,7 +262,7 @@ class SteerablePyramid(nn.Module):
     def pack(self, coefficients: Coefficients) -> Tensor:
         """Return all coefficients as one real tensor [..., M].
 
-        Its order is high-pass, bands (Re and Im interleaved), low-pass.
+        M is their number. The order is high-pass, bands (Re and Im interleaved), low-pass.
 
         Raises
         ------

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWS = ("amplitude", "phase", "real", "imaginary")
-CLIPPED = 0.002  # share of a row's coefficients beyond its colour scale, so that few large values do not darken the row
+# Share of a row's coefficients beyond its colour scale, so that a few large values do not darken the row.
+CLIPPED = 0.002
 PANEL_INCHES = 1.9
 
 
@@ -64,8 +65,8 @@ def plot_pyramid(
     Each row and each residual has a colour scale of its own, because amplitudes grow from fine to coarse scales in most
     images. 0.2 % of a row's samples are beyond its colour scale.
 
-    An orientation is labelled with the direction of its frequencies; that of 0 degrees responds to vertical edges. A
-    scale is labelled with the frequency at which its filters peak, for transitions of an octave.
+    An orientation is labelled with the direction of its frequencies: 0 degrees responds to vertical edges. A scale is
+    labelled with the frequency at which its filters peak if ``width`` is 1, the default.
 
     Examples
     --------
@@ -143,6 +144,7 @@ def _degrees(k: int, orientations: int) -> str:
 
 
 def _scale_label(s: int, highpass: Tensor | None) -> str:
+    # Scale 0 peaks at half the Nyquist frequency, 1/4 cycle per pixel, and each further scale at half of that before.
     text = f"scale {s}\n1/{4 << s} cycles/pixel"
     if highpass is None:
         return text

@@ -1,4 +1,4 @@
-"""The pyramid in plain torch, with which tests compare it."""
+"""The pyramid in plain torch, with which tests compare the results of :class:`SteerablePyramid`."""
 
 from __future__ import annotations
 

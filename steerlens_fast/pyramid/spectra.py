@@ -30,7 +30,7 @@ def split_spectrum(bank: Bank, spectrum: Tensor) -> Iterator[Tensor]:
     """Yield the bands [N, K, h, w] of the images with this ``spectrum``, part by part.
 
     A paired bank requires a whole spectrum. An unpaired bank with residuals requires a half spectrum. Other banks take
-    both.
+    either.
     """
     for part, spectra in split_into_band_spectra(bank, spectrum):
         yield to_band(bank, part, spectra)
@@ -106,7 +106,7 @@ def merge_spectra(bank: Bank, spectra: Sequence[Tensor], residual: tuple[Tensor,
     """Merge the spectra of bands into images [F * N, H, W].
 
     These are F frames of N images; F is 1 outside of morphs. For a paired bank the result is complex, and its real part
-    has the images (see :func:`real_images`). ``residual`` is a tuple: the spectra of N images from
+    is the images (see :func:`real_images`). ``residual`` is a tuple: the spectra of N images from
     :func:`image_spectrum`, and a mask. Their product is added to each frame.
     """
     H, W = bank.geometry.shape
