@@ -26,7 +26,7 @@ LOG_AMPLITUDE_LIMIT = 1.0  # natural log units
 
 
 class PlaneAnchor:
-    """See :class:`Anchor`. For a small batch, the analysis of the source is cached."""
+    """See :class:`Anchor`. If all planes fit the caches at once, the analysis of the source is stored."""
 
     def __init__(self, family: AnchorPlaneFamily, image: Tensor, motion_type: type[PlaneMotion]):
         self.family, self.image, self.motion_type = family, image, motion_type
@@ -36,6 +36,7 @@ class PlaneAnchor:
         new = lambda shape: torch.zeros(count, *shape, dtype=image.dtype, device=image.device)
         with torch.inference_mode(False):  # so that the state can be written outside of inference mode later
             self.state = tuple(new(shape) for shape in shapes for _ in range(coordinates))
+        # Slices of planes that are computed at once.
         self.tiles = chunks(count, family.prepared_bytes(image.dtype), image.device)
         self.cached_analysis: Any = None
         self.cached_step: tuple[Tensor, Any] | None = None  # (gradient, its step)
@@ -66,7 +67,7 @@ class PlaneAnchor:
     def _step(self, gradient: Tensor, at: slice):
         """Return the step of the planes ``at``.
 
-        For a small batch it is cached, since ``toward`` and ``advance`` are called with the same gradient.
+        If there is only one tile, the step is stored, since ``toward`` and ``advance`` get the same gradient.
         """
         if self.cached_step is not None and self.cached_step[0] is gradient:
             return self.cached_step[1]
@@ -89,7 +90,7 @@ def edited_coefficients(
 ) -> Tensor:
     """Return the coefficients c exp(eta + i delta) as one frame [1, n, K, h, w].
 
-    ``form`` is an argument of :func:`ops.extrapolate`. ``factor_one`` is a tensor [[1]], which is made if it is None.
+    ``form`` is an argument of :func:`ops.extrapolate`. ``factor_one`` is a tensor [[1.0]], or None to make one here.
     """
     if factor_one is None:
         factor_one = torch.ones(1, 1, dtype=real_dtype(c.dtype), device=c.device)

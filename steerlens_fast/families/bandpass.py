@@ -1,4 +1,4 @@
-"""Restricts the pixel and Fourier families to some bands of a pyramid."""
+"""Restricts families to some bands of a pyramid: the options ``scales`` and ``orientations``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..pyramid.bank import Bank, Part
 def check_restriction(pyramid, scales: Sequence[int] | None, orientations: Sequence[int] | None) -> None:
     """Raise unless ``pyramid`` has these scales and orientations.
 
-    It may be None if both are None.
+    ``pyramid`` may be None if both are None.
     """
     if pyramid is not None and not isinstance(pyramid, SteerablePyramid):
         raise TypeError(f"pyramid must be a SteerablePyramid or None, got {type(pyramid).__name__}")

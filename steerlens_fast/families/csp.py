@@ -1,4 +1,4 @@
-"""The CSP families move coefficients of the complex steerable pyramid, as in the paper."""
+"""The CSP families move coefficients of the complex steerable pyramid (CSP), as in the paper."""
 
 from __future__ import annotations
 
@@ -151,7 +151,8 @@ class CSPFamily:
         return analysis.image_at(split_state(self, state))[0]
 
     def frame_bytes(self, dtype: torch.dtype) -> int:
-        """Return the bytes that rendering one frame of one plane takes."""
+        """Return the bytes that rendering one frame of one plane takes, with real bands."""
+        # Complex bands (synthesis "adjoint") take twice as much, but their frames are divided into the same tiles.
         return Bank(self.pyramid.geometry, "real", self.parts).plane_bytes(dtype)
 
     def prepared_bytes(self, dtype: torch.dtype) -> int:
@@ -225,7 +226,7 @@ class CSPMotion(PlaneMotion):
         return take_step(self, extent, bounds, base)
 
     def _plane_ops_available(self, *planes_and_factors: Tensor) -> bool:
-        """Return whether the ops on whole planes can compute all frames."""
+        """Return whether the ops on whole planes can compute all frames. They take no ``state``."""
         if self.state or not self.family.parts:
             return False
         return choose_backend(self.family.pyramid.geometry, *planes_and_factors) is Backend.PLANE_OPS
@@ -276,7 +277,7 @@ def take_step(motion: CSPMotion, extent: StepExtent, bounds: Bounds, base: Tenso
 
 
 def plane_options(family: CSPFamily, image: Tensor) -> tuple[list[Tensor], list[Tensor], int, str, str, bool]:
-    """Return arguments of the ops on whole planes, from ``analysis`` to ``complex_bands``."""
+    """Return these arguments of the ops on whole planes: analysis, synthesis, i_power, edit, rule, complex_bands."""
     synthesis = family.synthesis_bank
     masks = family.analysis_bank.plane_masks(image, with_residual=True), synthesis.plane_masks(image)
     i_power = family.pyramid.geometry.analysis_i_power  # the analysis multiplies bands by i ** i_power
@@ -309,7 +310,11 @@ class CSPPlanes:
 
 
 class CSPAnalysis:
-    """The coefficients of a batch of planes, and the synthesis of edited ones."""
+    """The coefficients of a batch of planes, and the synthesis of edited ones.
+
+    ``residual`` is the argument of the synthesis for what does not move: planes [n, H, W] for ``Bank.merge_planes``, or
+    (spectra, mask) for ``merge_spectra``. It is None if no band moves; frames then are the image.
+    """
 
     def __init__(self, family: CSPFamily, image: Tensor):
         self.family, self.synthesis_bank, self.image = family, family.synthesis_bank, image
@@ -413,9 +418,11 @@ class CSPStep:
             squares = [] if phase is None else [energy * phase.square()]
             if amplitude is not None:
                 squares.append(amplitude.square() * (energy if polar else 1))
-            samples_per_pixel = c.shape[2:].numel() / image.shape[1:].numel()
+            # Parseval's theorem for the default pyramid, whose forward FFTs are not normalised: the energy of h x w
+            # coefficients is h w / (H W) times as large in the image. For other pyramids, this is only an estimate.
+            coefficients_per_pixel = c.shape[2:].numel() / image.shape[1:].numel()
             for t in squares:
-                total += samples_per_pixel / 2 * t.sum((1, 2, 3))  # / 2, since only real parts enter the image
+                total += coefficients_per_pixel / 2 * t.sum((1, 2, 3))  # / 2, since only real parts enter the image
         return total
 
 

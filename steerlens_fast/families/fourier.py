@@ -55,7 +55,7 @@ class FourierFamily:
     >>> frames = FourierFamily().prepare(image, gradient).render([0.0, 1.0])
     >>> frames.shape
     torch.Size([2, 2, 3, 32, 32])
-    >>> bool((frames[1].mean((-2, -1)) - image.mean((-2, -1))).abs().max() < 1e-6)  # DC stays
+    >>> bool((frames[1].mean((-2, -1)) - image.mean((-2, -1))).abs().max() < 1e-6)  # means do not change
     True
     """
 

@@ -20,8 +20,8 @@ from .protocols import Bounds, PlaneFamily, PreparedPlanes
 from .shared import clip, factor_pair, factors_of_planes, flatten_planes
 
 # Size of a piece, as a multiple of the size that memory.chunks chooses. Pieces of two photographs are faster than
-# pieces of one, since two threads can share six planes evenly, but not three. They still fit a cache of 32 MiB: the
-# phases of two RGB images of 224 x 224 pixels take 20 MiB.
+# pieces of one, since two threads can share six planes evenly, but not three. They still fit a cache of 32 MiB:
+# coefficients and phase steps of two RGB images of 224 x 224 pixels take about 20 MiB.
 CHUNKS_PER_PIECE = 2
 
 
@@ -54,7 +54,7 @@ class PlaneMotion:
         Returns
         -------
         Tensor [F, ..., H, W]
-            In the image's dtype.
+            float64 for float64 images, otherwise float32.
 
         Raises
         ------
@@ -117,7 +117,7 @@ class PlaneMotion:
         image, gradient, *_ = self._planes()
         in_one_pass = torch.compiler.is_compiling() or not image.shape[0] or not b.shape[0]
         if in_one_pass or not may_write_in_place(image, gradient, b, a):
-            by_planes: dict[int, list[Tensor]] = {}
+            by_planes: dict[int, list[Tensor]] = {}  # frames by the first of their planes
             for at, _, frames in self._tiles(b, a, in_one_pass):
                 by_planes.setdefault(at.start, []).append(clip(frames, bounds))
             return torch.cat([torch.cat(frames) for frames in by_planes.values()], 1)
@@ -135,9 +135,10 @@ class PlaneMotion:
         return out
 
     def _moving_frames(self, b: Tensor, a: Tensor) -> list[int]:
-        """Return the indices of frames that may differ from the image.
+        """Return the indices of frames that may differ from the image: those with a factor other than 0.
 
-        These are all frames if reading the factors would wait for a device.
+        These are all frames if the coordinates have changed already (``state``), or if the factors cannot be read
+        without waiting for a device or breaking a trace.
         """
         if b.device.type != "cpu" or self.state or not is_untraced():
             return list(range(len(b)))

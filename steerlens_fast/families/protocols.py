@@ -3,8 +3,8 @@
 A family makes a motion from an image and a gradient. A motion moves *coordinates* of the image, such as phases or
 pixels: it renders frames in which these coordinates are changed by multiples of one step.
 
-A family of your own needs only ``Family.prepare`` and ``Motion.render``. The other methods are for options of the lens
-(``phase_cap``, the regime "persistent"), or make a motion faster.
+A family of your own needs only ``Family.prepare``, and its motions only the members of ``Motion``. The other methods
+are for options of the lens (``phase_cap``, the regime "persistent"), or make a motion faster.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Motion(Protocol):
     def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds: Bounds = None) -> Tensor:
         """Return frames [F, ..., H, W]: the image, moved by ``factors`` times one step.
 
-        Amplitudes move by ``amplitude_factors`` if they are given. Frames are clipped to ``bounds``.
+        Amplitudes move by ``amplitude_factors`` if they are given. Frames are clipped to ``bounds`` if these are given.
         """
 
 
@@ -60,9 +60,9 @@ class DistanceSearch:
 
     max_l2: Tensor  # [M, B], the distances
     tolerances: Tensor  # [M, B], largest errors of the distances
-    dtype_max_factors: Tensor  # [B], largest factors that the dtype can represent
+    dtype_max_factors: Tensor  # [B], largest factors without overflow: finfo.max / (scale of the sample's gradient)
     shares: Tensor  # [F - M], for each of the first frames: factor / (factor at the first distance)
-    phase_cap: float  # the user's limit of phase steps, in radians
+    phase_cap: float  # the user's limit of phase steps, in radians; inf if there is none
     phase_limit: float  # largest phase step with accurate float32 sines, in radians
     speed_share: float  # share of a change of coefficients that reaches the image; gives the first factor to try
     iterations: int  # largest number of tried factors for each distance
@@ -87,8 +87,8 @@ class StepExtent:
     """How long one step of B samples is: by given ``factors``, or to distances in ``limits``."""
 
     source: Tensor  # [B, C, H, W], images from which distances are measured
-    position: Tensor  # [B, C, H, W], the present images
-    phase_cap: float  # largest phase step, in radians
+    position: Tensor  # [B, C, H, W], the images before the step
+    phase_cap: float  # largest phase step, in radians; inf if there is no limit
     factors: Tensor | None = None  # [2, B], of the phase step and of the amplitude step
     limits: Tensor | None = None  # [4, B], rows: distances, tolerances, largest factors, first factors to try
     options: Mapping[str, float] = field(default_factory=dict)  # options of the search, see advance_planes
@@ -96,25 +96,12 @@ class StepExtent:
 
 @runtime_checkable
 class SteppingMotion(Protocol):
-    """A motion with an op that takes a whole step."""
+    """A motion with one op that takes a step, by given factors or by a search, and returns frame and distance."""
 
     def take_step(self, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None) -> StepTaken | None:
         """Return the step, or None if the op does not support these images.
 
         See :class:`DistanceMotion` for ``base``.
-        """
-
-
-@runtime_checkable
-class SteppingAnchor(Protocol):
-    """An anchor with an op that takes a whole step."""
-
-    def take_step(
-        self, gradient: Tensor, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None
-    ) -> StepTaken | None:
-        """Move the coordinates in place along ``-gradient``, and return the step.
-
-        Return None if the op does not support these images.
         """
 
 
@@ -150,17 +137,10 @@ class PhaseMotion(Protocol):
         """Return the largest absolute phase step of each sample [B], in radians."""
 
 
-class AnchoringFamily(Protocol):
-    """A family that supports the persistent regime."""
-
-    def anchor(self, image: Tensor) -> Anchor:
-        """Return an anchor at the source ``image`` [B, ..., H, W]."""
-
-
 class Anchor(Protocol):
-    """A source image, and by how much its coordinates have changed so far.
+    """A source image, and how much its coordinates have changed so far, for the regime "persistent".
 
-    Each step changes the coordinates of the source further, in place of decomposing the changed image again.
+    Each step adds to these changes, in place of decomposing the changed image again.
     """
 
     def toward(self, gradient: Tensor) -> Motion:
@@ -173,7 +153,27 @@ class Anchor(Protocol):
         """Return the current image [..., H, W], clipped to ``bounds`` after synthesis."""
 
 
-# --- For families that compute each plane independently of the others, see PlaneMotion ---
+@runtime_checkable
+class SteppingAnchor(Protocol):
+    """An :class:`Anchor` with an op like that of :class:`SteppingMotion`."""
+
+    def take_step(
+        self, gradient: Tensor, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None
+    ) -> StepTaken | None:
+        """Move the coordinates in place along ``-gradient``, and return the step.
+
+        Return None, and move nothing, if the op does not support these images.
+        """
+
+
+class AnchoringFamily(Protocol):
+    """A family that supports the regime "persistent"."""
+
+    def anchor(self, image: Tensor) -> Anchor:
+        """Return the anchor of the source ``image`` [B, ..., H, W]."""
+
+
+# --- For families that compute each plane (channel of an image) independently of the others, see PlaneMotion ---
 
 
 class PreparedPlanes(Protocol):
@@ -215,8 +215,9 @@ class PlaneFamily(Protocol):
 class AnchorPlaneFamily(PlaneFamily, Protocol):
     """The methods of a family that :class:`PlaneAnchor` calls.
 
-    ``analysis`` is the result of :meth:`analyze`. ``state`` is how much the coordinates of the planes have changed: for
-    each shape of :meth:`coordinate_shapes`, the phases if they move, then the log amplitudes if they move.
+    ``analysis`` is the result of :meth:`analyze`. ``state`` is how much the coordinates of n planes have changed: for
+    each shape of :meth:`coordinate_shapes`, a tensor [n, *shape] of phase changes if phases move, then one of changes
+    of log amplitudes if amplitudes move.
     """
 
     @property

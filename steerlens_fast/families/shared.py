@@ -1,4 +1,4 @@
-"""Functions that all families use: checks, factors, planes, clipping."""
+"""Functions that families share: checks, factors, planes, clipping."""
 
 from __future__ import annotations
 
