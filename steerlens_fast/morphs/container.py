@@ -41,8 +41,8 @@ class Morphs:
     frames : Tensor [B, F, C, H, W], floating point
         The frames, clipped to the bounds. The tensor is not contiguous: in memory, the axis F comes first.
     factors : Tensor [B, F]
-        The factor of each frame: by how much the step was multiplied, in total. For families that change phases and
-        amplitudes, the factor of the phases.
+        The factor of each frame: by how much the step was multiplied. With a new gradient for each step, the sum over
+        the steps so far. For families that change phases and amplitudes, the factor of the phases.
     amplitude_factors : Tensor [B, F] or None
         Factors of the amplitudes; None if they equal ``factors``.
     target : Tensor [B], int64
@@ -65,7 +65,7 @@ class Morphs:
         L2 norm of the objective's gradient with respect to the source image.
     stopped : Tensor [B], int64, or None
         The step, counted from 1, at which a morph stopped because its gradient was zero, too small, infinite or NaN; 0
-        if it did not stop. None for morphs along one gradient.
+        if it did not stop. None in the regime "frozen".
 
     Examples
     --------
@@ -274,7 +274,7 @@ class Morphs:
         ----------
         path : path
             ``.png``, ``.pdf``, ``.svg``: a strip, see :func:`steerlens_fast.plot_morphs`. ``.gif``, ``.webp``: a
-            looping animation of all samples side by side. WebP is lossless; the 256 colours of a GIF change a
+            looping animation of the samples side by side. WebP is lossless; the 256 colours of a GIF change a
             photograph visibly. ``.safetensors``: all tensors, for :meth:`load`.
         frames : int or sequence of int, optional
             Number of evenly spaced frames, or their indices, in a figure or an animation. By default 12 frames in
@@ -282,8 +282,7 @@ class Morphs:
         samples : int, optional
             Number of samples in a figure or an animation, from the first; by default 16.
         class_names : sequence of str or mapping from int to str, optional
-            Names of all classes in a figure or an animation. By default those of the lens or the model; without names,
-            classes are shown by their numbers. Of a list of synonyms such as "tabby, tabby cat", the first is shown.
+            As in :func:`steerlens_fast.plot_morphs`.
         differences : bool
             Whether to add a row per sample to a figure, with the signed differences of the frames from the source.
 
@@ -325,7 +324,8 @@ class Morphs:
     def save_frames(self, folder: str | os.PathLike) -> None:
         """Write every frame as a picture, ``folder/sample_0/frame_00.png`` and so on.
 
-        Pictures have 8 bits per value; the bounds become black and white. Existing files of these names are replaced.
+        Pictures have 8 bits per value. Black and white are the bounds or, without bounds, the lowest and highest value
+        of each sample. Existing files of these names are replaced.
 
         Parameters
         ----------
@@ -404,8 +404,8 @@ class Morphs:
 def pair_names(m: Morphs) -> list[str]:
     """Return text about the most frequent pairs of source and target, as a list of one text or none.
 
-    For example "tabby -> lynx, cup -> bee (2)", where 2 is the number of samples of the second pair. The list is empty
-    if classes have no names.
+    For example "tabby -> lynx, cup -> bee (2)", where 2 is the number of samples of the second pair; only "-> lynx" if
+    the outputs have several labels or positions. The list is empty if classes have no names.
     """
     names = short_names(m.class_names)
     if names is None or m.frames.is_meta or not len(m):

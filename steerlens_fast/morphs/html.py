@@ -22,9 +22,9 @@ CHOOSE = "this.parentNode.querySelectorAll('img').forEach((image, i) => (image.h
 
 
 def morphs_html(morphs: Morphs) -> str:
-    """Return HTML with a strip and a slider, without other files.
+    """Return HTML with a strip, a slider and all pictures that they show.
 
-    In an untrusted notebook, where scripts are disabled, only the first frame is shown.
+    In an untrusted notebook, where scripts are disabled, the slider only shows the first frame.
 
     Examples
     --------
@@ -35,7 +35,7 @@ def morphs_html(morphs: Morphs) -> str:
     >>> rest = {"amplitude_factors": None, "budget": None, "attained": None, "status": source, "settings": {}}
     >>> morphs = Morphs(frames, factors, target=target, source=source, outputs=outputs, l2=factors, **rest)
     >>> text = morphs_html(morphs)
-    >>> text.count("<img"), text.count('src="data:image/jpeg;base64,')
+    >>> text.count("<img"), text.count('src="data:image/jpeg;base64,')  # a strip and 12 frames; the frames
     (13, 12)
     """
     strip = io.BytesIO()

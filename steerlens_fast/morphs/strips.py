@@ -59,8 +59,9 @@ def plot_morphs(
     samples : int, optional
         Number of samples, from the first; by default 16. If there are more, a note below the figure says so.
     class_names : sequence of str or mapping from int to str, optional
-        Names of all classes. By default those of the lens or the model; without names, classes are shown by their
-        numbers. Of a list of synonyms such as "tabby, tabby cat", the first is shown.
+        Names of all classes, or a mapping that has at least the classes to show. By default the names of the lens or
+        the model; without names, classes are shown by their numbers. Of synonyms in a sequence, such as "tabby, tabby
+        cat", the first is shown.
     differences : bool
         Whether to add a second row for each sample, with the signed difference of each frame from the source (the frame
         whose factor is nearest to 0). In grey images, blue is darker and red is brighter. In RGB images, the difference
@@ -88,9 +89,9 @@ def plot_morphs(
     - Below a frame is the target's probability, in bold if the target is the predicted class. Otherwise, the predicted
       class and its probability follow. Frames that were not scored have no text. Nothing is bold for a sample that is
       not ``ok``, or whose source is already predicted as the target.
-    - Above a column is the frames' L2 distance or factor, whichever is equal in all rows; otherwise the frame's number.
-      If both are equal, it is the distance if distances were requested. If it is not the distance, the distances are
-      below the frames.
+    - Above a column is the frames' L2 distance or factor, whichever is equal in all rows: of both, the distance if
+      distances were requested, otherwise the factor; of neither, the frame's number. Distances that are not above the
+      columns are below the frames.
     - Black and white are ``settings["bounds"]`` or, if these are None, the lowest and highest value of each row.
 
     Examples
@@ -148,7 +149,7 @@ def animate_morphs(
     samples: int | None = None,
     class_names: Names = None,
 ) -> None:
-    """Write an animation of all samples side by side, forward then backward.
+    """Write an animation of the samples side by side, forward then backward.
 
     The format is "gif" or "webp" (lossless). Small images are enlarged. Parameters and captions are those of
     :func:`plot_morphs`. By default all frames are used.
@@ -169,7 +170,7 @@ def animate_morphs(
 
 
 def tiled_frames(data: StripData) -> list[Image]:
-    """Return an image for each frame, with all samples side by side."""
+    """Return an image for each frame, with the samples side by side."""
     tiled = []
     for f in range(len(data.frames)):
         captions = []
@@ -187,7 +188,7 @@ def tiled_frames(data: StripData) -> list[Image]:
 class StripData:
     """The contents of a strip or animation with B rows of F frames.
 
-    They are made from :class:`Morphs`, or from a record of a job.
+    :func:`strip_data` makes them from :class:`Morphs`, and ``job/export.py`` from a record of a job.
 
     Attributes
     ----------
@@ -201,7 +202,7 @@ class StripData:
     prediction : list of lists of str
         Name and probability of the predicted class; "" if it is the target, or if the frame was not scored.
     reached : array [B, F], bool
-        Whether the text of the frame is bold.
+        Whether the text of the frame is bold, because the morph has made the target the predicted class.
     l2, factors, amplitude_factors : Tensor [B, F]
         ``amplitude_factors`` may be None.
     by_distance : bool
@@ -238,7 +239,7 @@ def strip_data(
 ) -> StripData:
     """Make the data of the selected samples and frames.
 
-    ``default`` is the number of frames if ``frames`` is None.
+    ``default`` is the number of frames if ``frames`` is None; None for all.
     """
     shown, at = _select(morphs, frames, samples, default)
     _check_names(class_names, shown)
@@ -299,7 +300,7 @@ def strip_note(scored: bool, samples: int, all_samples: int, frames: int, all_fr
     note = []
     if scored:
         note.append(
-            "below each frame: the target's probability, bold if the target is predicted; otherwise the predicted class"
+            "below each frame: the target's probability (bold if it is predicted), then any other predicted class"
         )
     if samples < all_samples:
         note.append(f"the first {samples} of {all_samples} samples")
@@ -379,7 +380,10 @@ def _frame_numbers(frames: Frames, count: int, default: int | None) -> list[int]
 
 
 def to_pixels(morphs: Morphs) -> np.ndarray:
-    """Convert frames to uint8 [B, F, H, W] or [B, F, H, W, 3]; the bounds become 0 and 255."""
+    """Convert frames to uint8 [B, F, H, W] or [B, F, H, W, 3].
+
+    The bounds become 0 and 255; without bounds, the lowest and highest value of each sample do.
+    """
     frames = morphs.frames.double()
     bounds = check_bounds(morphs.settings.get("bounds", (0, 1)))
     if bounds is None:
@@ -395,8 +399,8 @@ def to_pixels(morphs: Morphs) -> np.ndarray:
 
 
 def _names_to_show(class_names: Names, morphs: Morphs) -> Names:
-    """Return the names to show: of each name, the first synonym."""
-    if isinstance(class_names, Mapping):  # a mapping may have only some of the classes
+    """Return the names to show: a mapping unchanged, of each name in a sequence the first synonym."""
+    if isinstance(class_names, Mapping):  # which may have only some of the classes
         return class_names
     return short_names(morphs.class_names if class_names is None else list(map(str, class_names)))
 
@@ -486,6 +490,7 @@ def _new_figure(shape: tuple[int, ...], names: list[str], captions: list[list[st
     tall = min(max(shape[2] / shape[3], 0.4), 2.5)  # height of a panel divided by its width
     widest = max(len(line) for name in names for line in name.split("\n"))
     max_lines = max(len(caption.split("\n")) for row in captions for caption in row)
+    # In inches: a letter of a label is 0.085 wide, a line of a caption 0.13 high; title, headers and note take 0.8.
     inches = (
         PANEL_INCHES * shape[1] + 0.085 * widest + 0.15,
         (PANEL_INCHES * tall + 0.03) * shape[0] + 0.13 * max_lines * len(captions) + 0.8,  # maps have no captions
@@ -513,7 +518,7 @@ def caption_style(reached: bool) -> dict[str, str]:
 def tile(pictures: np.ndarray, captions: Sequence[str], reached: Sequence[bool]) -> Image:
     """Arrange n images, uint8 [n, H, W] or [n, H, W, 3], in one image.
 
-    They are enlarged, and have captions of two lines.
+    Small images are enlarged to ``SIDE`` pixels or more. Captions have two lines.
     """
     pil, drawing = require_extra("plot", "PIL.Image"), require_extra("plot", "PIL.ImageDraw")
     n, h, w = pictures.shape[:3]
@@ -551,8 +556,8 @@ def _with_palette(picture: Image) -> Image:
     if picture.mode == "L":
         return picture
     pil = require_extra("plot", "PIL.Image")
-    # Fast octree quantisation is 20 times as fast as median cut. With dithering, its results are closer to photographs,
-    # but less close to grey pictures.
+    # Fast octree quantisation is 20 times as fast as median cut. With dithering, it reproduces photographs better than
+    # median cut, and grey pictures, which have few colours, worse.
     method = pil.Quantize.FASTOCTREE if picture.getcolors(MAX_MEDIAN_CUT_COLOURS) is None else pil.Quantize.MEDIANCUT
     colours = picture.quantize(256, method)
     return picture.quantize(palette=colours, dither=pil.Dither.FLOYDSTEINBERG)
