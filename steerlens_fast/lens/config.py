@@ -23,7 +23,8 @@ class LensConfig(BaseConfig):
     task, rule, regime, objective, color, pyramid, phase_cap, smoothing
         See :class:`steerlens_fast.SteerableLens`.
     frames, steps, max_l2, distances
-        See :meth:`steerlens_fast.SteerableLens.morph`: ``max_l2`` is one float, ``distances`` a list of floats.
+        See :meth:`steerlens_fast.SteerableLens.morph`. Here ``max_l2`` is one float, and ``distances`` are the same for
+        all images.
     """
 
     task: str = option(
@@ -48,7 +49,7 @@ class LensConfig(BaseConfig):
         help="when the gradient is computed: once at the source, or again at every step",
     )
     objective: str = option(
-        "nll", group="method", choices=tuple(OBJECTIVES), passed_to="lens", help="objective of the gradient"
+        "nll", group="method", choices=tuple(OBJECTIVES), passed_to="lens", help="the loss that a morph decreases"
     )
     color: str = option(
         "rgb",
@@ -71,7 +72,7 @@ class LensConfig(BaseConfig):
         metavar="RADIANS",
         type=positive,
         passed_to="lens",
-        help="upper bound of phase changes, in radians",
+        help="upper bound of the phase changes by one gradient, in radians",
     )
     smoothing: Mapping | None = option(
         None,

@@ -255,6 +255,7 @@ def _l2_norms(rows: Tensor) -> tuple[Tensor, bool]:
 
     The norms are correct even if squares overflow or underflow.
     """
+    # Squares of values far below sqrt(tiny) underflow, which changes norms below this one by more than rounding.
     norms, smallest = torch.linalg.vector_norm(rows, dim=1), math.sqrt(torch.finfo(rows.dtype).tiny) * 1e6
     if rows.device.type == "cpu" and all(smallest < norm < math.inf for norm in norms.tolist()):
         return norms, True

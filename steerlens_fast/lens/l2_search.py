@@ -67,8 +67,8 @@ def factor_at_l2(
     Returns
     -------
     factor : Tensor [B]
-        The smallest of the tried factors at which the distance is attained; 0 for a ``max_l2`` of 0. If it is attained
-        at no factor, the smallest tried factor whose distance is within ``tolerance`` of the one nearest to ``max_l2``.
+        The smallest of the tried factors at which the distance is attained; 0 for a ``max_l2`` of 0. If there is none,
+        the factor that comes nearest: the smallest whose distance is within ``tolerance`` of the best one.
     l2 : Tensor [B]
         Distance at ``factor``.
     attained : Tensor [B], bool
@@ -226,6 +226,7 @@ class _Search:
         """
         dtype = self.source.dtype
         _, _, start, max_factor, dtype_max_factor = self.limits
+        # 1 - 1e-6, so that rounding cannot make a factor exceed the range; see kRangeMargin in csrc/math/l2_search.cpp.
         first = torch.minimum(torch.minimum(start, max_factor), dtype_max_factor * (1 - 1e-6)).to(dtype)
         factors = torch.stack([torch.zeros_like(first), first]) if with_start else torch.zeros_like(first)[None]
         frames, l2 = self._render(factors)

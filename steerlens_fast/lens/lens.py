@@ -255,8 +255,9 @@ class SteerableLens:
             Number of frames F, including the source; by default 12 or ``steps`` + 1, whichever is less. With several
             ``factors``, F is their number; with M ``distances``, it is M + 1.
         steps : int, optional
-            Number of gradients in the regimes "persistent" and "live"; at least F - 1, and 11 by default. Each
-            interval between frames takes ceil(steps / (F - 1)) gradients. Must be None in the regime "frozen".
+            Number of gradients in the regimes "persistent" and "live"; at least F - 1, by default 11 or F - 1,
+            whichever is more. Each interval between frames takes ceil(steps / (F - 1)) gradients. Must be None in the
+            regime "frozen".
         internal_batch_size : int, optional
             Largest number of samples in one call of the model; by default all.
         additional_forward_args : optional
@@ -281,16 +282,17 @@ class SteerableLens:
         Warns
         -----
         UserWarning
-            If the model already predicts the target class (``Morphs.already_predicted``), or if the last frame has a
-            lower target probability than an earlier frame (``Morphs.fell``). On a GPU, only with ``max_l2`` or
-            ``distances``, since both checks wait for the device.
+            If the model already predicts the target class (``Morphs.already_predicted``), if a distance is not reached
+            (``Morphs.attained``), or if the last frame has a lower target probability than an earlier frame
+            (``Morphs.fell``). On a GPU, only with ``max_l2`` or ``distances``, since these checks wait for the device.
+            Also if the model is in training mode, or seems to return probabilities.
 
         Notes
         -----
         ``lens/distances.md`` shows which distances change a prediction, and how steps and batches influence the result.
 
-        - A frame of factor 0 is the source, rebuilt from its pyramid. For images in [0, 1], it differs from the source
-          by less than 3e-6.
+        - If the first frame has factor 0, it equals the source up to rounding errors of the reconstruction, less than
+          3e-6 for images in [0, 1]. In the regime "frozen", this holds for every frame of factor 0.
         - A distance is attained if the error is at most 5e-4, and at most a thousandth of the distance. (For distance
           0, only the first limit applies.)
         - The loss of a batch is the sum over its samples, so no sample depends on the others, except for rounding.
@@ -332,8 +334,8 @@ class SteerableLens:
     ) -> Iterator[Tensor]:
         """Yield the frames of :meth:`morph` [B, C, H, W] one by one.
 
-        Only one frame is in memory at a time. Arguments, errors and warnings are those of :meth:`morph`. Frames are not
-        scored.
+        Only one frame is in memory at a time. Arguments and errors are those of :meth:`morph`. Frames are not scored or
+        checked afterwards, so there is no warning of missed distances or falling probabilities.
 
         Examples
         --------
@@ -373,7 +375,7 @@ class SteerableLens:
         target : as in :meth:`morph`
             For ``captum.robust.MinParamPerturbation``, pass the target in ``attack_kwargs``.
         factor : float, optional
-            Number by which the step is multiplied.
+            The factor of the last frame.
         max_l2, steps, internal_batch_size, additional_forward_args
             As in :meth:`morph`.
 
@@ -442,7 +444,8 @@ class SteerableLens:
                     "pyramid must not contain image_shape; for images of one shape pass a SteerablePyramid"
                 )
             checks.check_options("pyramid", self.pyramid, SteerablePyramid, excluded="image_shape")
-            SteerablePyramid((1 << 14, 1 << 14), **self.pyramid)  # raises for an invalid option
+            # Raises for an invalid option. The size is a large one, since it limits the option height.
+            SteerablePyramid((1 << 14, 1 << 14), **self.pyramid)
         elif self.pyramid is not None and not isinstance(self.pyramid, SteerablePyramid):
             kind = type(self.pyramid).__name__
             raise TypeError(f"pyramid must be a SteerablePyramid or a mapping of its options, got {kind}")

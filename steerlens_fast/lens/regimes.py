@@ -8,8 +8,8 @@ live       1 for each step     the image after the previous step, which is decom
 persistent 1 for each step     the source's coefficients, by changes that add up
 ========== =================== ============================================================
 
-Where one compiled op can search a distance and render the frames, or take a whole step, it is used. Otherwise frames
-are rendered at each factor that the search tries.
+Where one compiled op can search for a distance and render the frames, or find and take a step, it is used. Otherwise
+frames are rendered at each factor that the search tries.
 
 In the code, ``b`` are phase factors, and ``a`` are amplitude factors or None if they equal ``b``. A *budget* is a
 distance to reach.
@@ -303,7 +303,8 @@ class _GradientSteps:
         self.state, self.position = state, position
         self.b = self.a = torch.zeros_like(state.source[:, 0, 0, 0])  # sums [B] of the factors of all steps so far
         self.image = state.source
-        self.last_move: Tensor | None = None  # [B], factor of the last step times the size of its gradient
+        # [B], factor of the last step times the size of its gradient; None at the first step, and for given factors
+        self.last_move: Tensor | None = None
 
     def take(self, step: Step, loss_gradient: LossGradient) -> None:
         """Take a step along ``-loss_gradient``."""
@@ -445,8 +446,8 @@ def _scaled_up(gradient: LossGradient, schedule: Schedule) -> tuple[Tensor, Tens
     Return the gradients, and the powers of two [B] by which they were multiplied, or None if none was.
 
     With the rule "complex", a step is the difference between a coefficient (of order 1) before and after the gradient
-    is added, so a gradient below the rounding error (the dtype's eps) would be lost. Such a gradient is scaled to about
-    sqrt(eps): there, rounding is small, and the step is almost proportional to the gradient.
+    is subtracted, so a gradient below the rounding error (the dtype's eps) would be lost. Such a gradient is scaled to
+    about sqrt(eps): there, rounding is small, and the step is almost proportional to the gradient.
     """
     values = gradient.values
     if schedule.budgets is None:
@@ -509,7 +510,7 @@ def _capped(b: Tensor, a: Tensor | None, max_factor: Tensor | None) -> tuple[Ten
 
 
 def check_regime(regime: str, family: Family) -> None:
-    """Raise if the regime is persistent and the family has no anchor."""
+    """Raise if the regime is "persistent" and the family has no method ``anchor``."""
     if regime == "persistent" and not callable(getattr(family, "anchor", None)):
         unsupported = getattr(family, "family", family) if isinstance(family, LumaFamily) else family
         name = type(unsupported).__name__

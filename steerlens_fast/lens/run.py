@@ -23,7 +23,7 @@ from .schedule import make_schedule
 if TYPE_CHECKING:
     from .lens import SteerableLens
 
-BOUNDS_TOLERANCE = 1e-4  # pixels may exceed the bounds by this much, since decoders and resizing round
+BOUNDS_TOLERANCE = 1e-4  # pixels may exceed the bounds by this much, because of rounding in decoders and resizing
 
 
 class MorphRun:
@@ -45,8 +45,8 @@ class MorphRun:
         self.schedule = make_schedule(source, lens.bounds, regime=lens.regime, **schedule)
         # Warnings read tensors, which waits for a GPU; only a search for a distance waits anyway.
         can_read = not self.images.is_cuda or self.schedule.budgets is not None
-        self.warn_if_not_attained = lens.warn_about_results and can_read
-        self.provider.warn_if_predicted &= self.warn_if_not_attained and self.schedule.moves_toward_target
+        may_warn = self.warn_if_not_attained = lens.warn_about_results and can_read
+        self.provider.warn_if_predicted &= may_warn and self.schedule.moves_toward_target
         self.warn_if_fell = self.provider.warn_if_predicted
         self.overflowed: dict[int, Tensor] = {}  # by frame number: which samples [B] are not finite
         self.state = MorphState(

@@ -158,7 +158,7 @@ def count_frames(frames: int | None, steps: int | None = None, **tables: int | N
 
 
 def steps_per_frame(steps: int | None, intervals: int) -> int:
-    """Return the number of gradient steps between two frames: ``steps`` / ``intervals``, rounded up.
+    """Return the number of gradient steps between two frames: ``steps`` (default 11) / ``intervals``, rounded up.
 
     Examples
     --------

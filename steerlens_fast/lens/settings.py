@@ -11,9 +11,9 @@ SETTINGS: dict[str, dict] = {"photographs": PHOTOGRAPHS}  # measured in photogra
 
 
 def with_settings(options: Mapping) -> dict:
-    """Replace the option ``settings`` by the settings of that name.
+    """Replace the option ``settings``, a name, by the settings with this name.
 
-    Other options override the named settings.
+    Other options override them. ``distances`` and ``factors`` also replace ``max_l2``.
 
     Examples
     --------

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import checks
 
-MOVEMENT = 0x5DEECE66D  # combined with the seed, so that movements are independent of the noise
+MOVEMENT = 0x5DEECE66D  # any number; combined with the seed, so that movements are independent of the noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Smoothing:
     scale : float
         Largest change of a copy's size, below 1. Copies are resized by a factor from 1 - ``scale`` to 1 + ``scale``.
     flip : bool
-        Whether half of the copies, at random, are mirrored from left to right.
+        Whether copies are mirrored from left to right, each with probability 1/2.
 
     Raises
     ------
