@@ -328,7 +328,7 @@ def _check_png(data: bytes) -> None:
 def _as_bad_item(error: Exception, data: bytes, image: Image | None) -> BadItem:
     """Convert an exception of a decoder to a BadItem.
 
-    It may be of any type: Pillow raises even SyntaxError for damaged files.
+    The exception may be of any type: Pillow raises even SyntaxError for damaged files.
     """
     pillow = _pillow()
     if isinstance(error, (pillow.DecompressionBombError, pillow.DecompressionBombWarning)):

@@ -27,9 +27,9 @@ COMMENT = re.compile(rb"#[^\r\n]*")
 
 
 class DeepColour(NamedTuple):
-    """The values of a file, at their full depth.
+    """The values of a file at their full depth, [H, W, channels].
 
-    They are [H, W, channels], with the names of the channels and the maximum of a value.
+    The layout names the channels, such as "RGBA"; the maximum is the largest possible value.
     """
 
     values: np.ndarray

@@ -35,7 +35,7 @@ class TargetRule:
     ----------
     kind : {"rank", "label", "column", "class", "map", "csv"}
     description : dict
-        The rule as JSON-serialisable data, which the plan records. If the rule is a csv file, with the file's SHA-256.
+        The rule as JSON-serialisable data; for a csv file, with its path and SHA-256.
     rank : str or None
         "runner-up", "argmax" or "least" among the model's scores, for the kind "rank".
     column : {"key", "path"} or None

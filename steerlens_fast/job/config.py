@@ -92,8 +92,8 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         None,
         group="data",
         metavar="FILE",
-        help="for --data .npy or .safetensors: a .npy file with the class of each image. numbered: the data's classes "
-        "have the model's numbers, whatever their names (by default they are matched by name)",
+        help="for --data .npy or .safetensors: a .npy file with the class of each image. The word numbered, for any "
+        "data: the data's classes have the model's numbers, whatever their names (by default they are matched by name)",
     )
     target: str | int | Mapping = option(
         "runner-up",

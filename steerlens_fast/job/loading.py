@@ -166,10 +166,9 @@ class Loader:
         return self._as_floats(resize_and_crop(image, self._size, **self._resize_options))
 
     def _unchanged_pixels(self, data) -> np.ndarray | None:
-        """Return the pixels of an array that needs no conversion.
+        """Return the pixels [C, H, W] of an array that needs no conversion; None for all other data.
 
-        They are [C, H, W]. This saves the time of Pillow, which for small images exceeds that of the lens. The result
-        is None for all other data.
+        This saves the time of Pillow, which for small images exceeds that of the lens.
         """
         shape = self._size if self._channels == 1 else (*self._size, self._channels)
         if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != shape:

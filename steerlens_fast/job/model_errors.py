@@ -69,7 +69,7 @@ def may_be_caused_by_image(error: Exception) -> bool:
 def release_frames(error: BaseException | None) -> None:
     """Clear the local variables of the functions in which an error was raised.
 
-    They keep tensors alive, also after the error was handled, since some of these variables refer to the error.
+    These variables keep tensors alive, even after the error was handled, since some of them refer to the error.
     """
     while error is not None:
         traceback.clear_frames(error.__traceback__)
@@ -159,7 +159,7 @@ def _shape_error(error: Exception, batch: Batch, first: bool, sizes: set[int]) -
 def fixed_batch(text: str, sizes: set[int]) -> int | None:
     """Return the constant batch size of a traced program.
 
-    It is found in the shapes of the error message. The result is None if there is none.
+    The size is found in the shapes of the error message. The result is None if they show no constant size.
 
     Parameters
     ----------

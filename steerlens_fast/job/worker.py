@@ -74,7 +74,7 @@ class Worker:
         self.target_rule = parse_target(config.target)
         self._has_morphed = False
         self._on_event: EventCallback = lambda event: None
-        self.part_divisor = 1  # a batch is computed in parts; doubled when memory is too small, to halve the parts
+        self.part_divisor = 1  # by which the usual size of a batch's parts is divided; doubled if memory is too small
 
     def open(self, out: Path, plan: Plan) -> None:
         """Prepare for the shards of a plan.

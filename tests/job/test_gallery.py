@@ -521,8 +521,8 @@ def test_only_reached_targets_are_green(sorted_out):
     badges = sorted_out.run("return cards.map((c) => [...c.root.querySelectorAll('.badge')].map((b) => b.innerText))")
     assert badges == [
         ["target reached"],
-        ["target not reached", "fell below the source"],
-        ["target not reached", "fell below an earlier frame"],
+        ["target not reached", "probability fell below the source's"],
+        ["target not reached", "probability fell below an earlier frame's"],
         ["target already predicted for the source"],
         ["target reached", "label differs: due"],
         ["not scored"],
@@ -544,8 +544,8 @@ def test_head_shows_how_many_reached_their_target(sorted_out):
     assert sorted_out.run(entries) == [
         "Target reached: 2 of 4 (50 %)",
         "Median target probability: 0.100 → 0.650",
-        "Fell below the source: 1",
-        "Fell below an earlier frame: 2",
+        "Probability fell below the source's: 1",
+        "Probability fell below an earlier frame's: 2",
         "Target already predicted for the source: 1 not counted as reached",
         "Not scored: 1",
         "Label differs from the prediction: 1 of 6",

@@ -58,7 +58,7 @@ class ArraySource(Source):
     def read(self, item: Item) -> np.ndarray:
         """Return an image [H, W] or [H, W, C].
 
-        It is uint8, uint16 or float32 in [0, 1]; with a range, it may have any values.
+        It is uint8, uint16 or float32 in [0, 1]; with ``any_values``, also other integers, and floats outside [0, 1].
         """
         row = self._row(item.place[0])
         if self.layout == "NCHW":

@@ -25,7 +25,7 @@ FolderId = tuple[int, int]  # device and inode
 class FolderSource(Source):
     """The image files of a folder and its sub-folders.
 
-    They are sorted by the code points of their names.
+    In each folder, files and sub-folders are sorted together, by the code points of their names.
 
     If the folder itself contains images, there are no labels. Otherwise each sub-folder is a class, with all images at
     any depth in it. Classes are numbered in the order of their names, as in torchvision's ImageFolder. A sub-folder

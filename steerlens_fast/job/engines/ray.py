@@ -30,8 +30,8 @@ POLL_SECONDS = 0.25
 class Ray:
     """Computes shards in actors, see :class:`~steerlens_fast.job.engines.engine.Engine`.
 
-    It uses the cluster that this process is already connected to. Otherwise it uses the cluster at ``RAY_ADDRESS`` or,
-    if this variable is not set, starts a cluster on this machine.
+    The actors run in the cluster that this process is already connected to. Otherwise this class connects to the
+    cluster at ``RAY_ADDRESS`` or, if this variable is not set, starts a cluster on this machine.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Converts keys to names of files, folders and tar members.
 
-The names are safe on every file system, and different for different keys.
+The names are valid on the file systems of Linux, and different for different keys.
 
 The parts of a key, between slashes, are converted as follows:
 

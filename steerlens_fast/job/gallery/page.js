@@ -183,8 +183,8 @@ function badgesOf(example) {
     failed: [[`failed: ${example.status}`, "bad"]],
   }[example.outcome];
   if (example.outcome === "failed" && example.already_predicted) badges.push(["target already predicted for the source", "warn"]);
-  if (example.fell_below_source) badges.push(["fell below the source", "bad"]);
-  else if (example.fell_below_earlier) badges.push(["fell below an earlier frame", "warn"]);
+  if (example.fell_below_source) badges.push(["probability fell below the source's", "bad"]);
+  else if (example.fell_below_earlier) badges.push(["probability fell below an earlier frame's", "warn"]);
   if (data.compare_labels && example.label_differs) badges.push([`label differs: ${example.label}`, "warn"]);
   if (example.status === "ok" && [example.attained].flat().includes(false)) badges.push(["distance not attained", "warn"]);
   return badges;
@@ -194,8 +194,8 @@ const FILTERS = {
   all: ["all examples", () => true],
   reached: ["target reached", (e) => e.outcome === "reached"],
   "not-reached": ["target not reached", (e) => e.outcome === "not-reached"],
-  "fell-source": ["fell below the source", (e) => e.fell_below_source === true],
-  "fell-earlier": ["fell below an earlier frame", (e) => e.fell_below_earlier === true],
+  "fell-source": ["probability fell below the source's", (e) => e.fell_below_source === true],
+  "fell-earlier": ["probability fell below an earlier frame's", (e) => e.fell_below_earlier === true],
   "already-predicted": ["target already predicted for the source", (e) => e.already_predicted === true],
   "label-differs": ["label differs from the prediction", (e) => data.compare_labels && e.label_differs === true],
   "not-scored": ["not scored", (e) => e.outcome === "not-scored"],
@@ -300,8 +300,8 @@ function showSuccess() {
     add("Target reached", success.reached, ` of ${success.counted.toLocaleString("en")}` +
       percent(success.reached, success.counted));
     entry(list, "Median target probability", `${chance(source)} → ${chance(end)}`);
-    if (success.fell_below_source !== null) add("Fell below the source", success.fell_below_source);
-    if (success.fell_below_earlier !== null) add("Fell below an earlier frame", success.fell_below_earlier);
+    if (success.fell_below_source !== null) add("Probability fell below the source's", success.fell_below_source);
+    if (success.fell_below_earlier !== null) add("Probability fell below an earlier frame's", success.fell_below_earlier);
   }
   add("Target already predicted for the source", success.already_predicted, success.already_predicted ? " not counted as reached" : "");
   if (success.not_scored) add("Not scored", success.not_scored);
@@ -321,8 +321,8 @@ function showPairs(details, success) {
   details.hidden = success.pairs.length === 0;
   details.querySelector("summary").textContent =
     `By class pair: ${many(success.pairs.length + success.pairs_left_out, "pair")}, the most frequent first`;
-  row(["source → target", "morphs", "target reached", "median target probability", "fell below source / earlier",
-    "target already predicted for the source"], "th");
+  row(["source → target", "morphs", "target reached", "median target probability",
+    "probability fell below the source's / an earlier frame's", "target already predicted for the source"], "th");
   for (const pair of success.pairs) {
     const {source, last: end} = pair.target_probability;
     const cells = row(["", String(pair.morphs), pair.reached === null ? "–" : `${pair.reached} of ${pair.counted}`,
