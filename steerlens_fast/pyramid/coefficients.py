@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -77,6 +79,16 @@ class Coefficients:
         return _pairwise(torch.sub, self, other)
 
     def __mul__(self, factor: float | Tensor) -> Coefficients:
+        """Multiply all tensors by a number, or by a tensor of one element.
+
+        Other tensors raise a ValueError: bands have one more dimension than residuals, so factors of images would
+        multiply orientations instead.
+        """
+        if isinstance(factor, (Tensor, np.ndarray)):
+            if math.prod(factor.shape) != 1:
+                expected = "a number or a tensor of one element (for a factor per image, multiply the images)"
+                raise ValueError(f"factor must be {expected}, got shape {list(factor.shape)}")
+            factor = factor.reshape(()) if isinstance(factor, Tensor) else factor.item()
         return self.apply(lambda t: t * factor)
 
     __rmul__ = __mul__

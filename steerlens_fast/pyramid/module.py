@@ -226,9 +226,9 @@ class SteerablePyramid(nn.Module):
         Parameters
         ----------
         coefficients : Coefficients
-        angle : float or 0-D Tensor
-            Orientation in radians. At ``pi k / K`` the result is the real part of band k. At ``angle + pi`` it is the
-            result at ``angle`` times (-1)^n.
+        angle : float or Tensor of one element
+            Orientation in radians, for all images. At ``pi k / K`` the result is the real part of band k. At
+            ``angle + pi`` it is the result at ``angle`` times (-1)^n.
 
         Returns
         -------
@@ -238,7 +238,7 @@ class SteerablePyramid(nn.Module):
         Raises
         ------
         TypeError, ValueError
-            If coefficients have the wrong shape, dtype or device.
+            If coefficients have the wrong shape, dtype or device, or the angle is not a single real number.
 
         Notes
         -----
@@ -363,12 +363,22 @@ def steering_weights(order: int, orientations: int, angle: float | Tensor) -> Te
 
     They are w_k in cos^n(t - angle) = sum_k w_k cos^n(t - pi k / K), for every t.
     """
+    angle = _check_angle(angle)
     samples = 4 * (order + 1)
     t = torch.arange(samples, dtype=torch.float64, device="cpu") * (2 * math.pi / samples)
     k = torch.arange(orientations, dtype=torch.float64, device="cpu") * (math.pi / orientations)
     basis = torch.cos(t[:, None] - k).pow(order)
     target = torch.cos(t - torch.as_tensor(angle, dtype=torch.float64, device="cpu")).pow(order)
     return torch.linalg.pinv(basis) @ target
+
+
+def _check_angle(angle: float | Tensor) -> float | Tensor:
+    if not isinstance(angle, Tensor):
+        return checks.check_number("angle", angle, unit=" (radians)")
+    if angle.is_complex() or angle.numel() != 1:
+        got = angle.dtype if angle.is_complex() else f"shape {list(angle.shape)}"
+        raise ValueError(f"angle must be a real number or a real tensor of one element (radians), got {got}")
+    return angle.reshape(())
 
 
 def _label(name: int | str) -> str:

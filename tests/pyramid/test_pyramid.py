@@ -325,6 +325,23 @@ def test_steering_is_differentiable_in_the_angle():
     assert torch.autograd.gradcheck(lambda a: pyramid.steer(c, a), angle)
 
 
+@pytest.mark.parametrize(
+    "angle, error",
+    [
+        ("0", TypeError),
+        (1j, TypeError),
+        (math.nan, ValueError),
+        (torch.tensor([0.1, 0.2]), ValueError),
+        (torch.linspace(0, 1, 16), ValueError),  # as many as the angles at which the weights are computed
+        (torch.tensor(1j), ValueError),
+    ],
+)
+def test_angle_that_is_not_one_real_number_raises(angle, error):
+    pyramid = SteerablePyramid((16, 16))
+    with pytest.raises(error, match="angle must be"):
+        pyramid.steer(pyramid(image(16, 16)), angle)
+
+
 def test_steering_skips_missing_scales():
     pyramid = SteerablePyramid((32, 32), height=2)
     steered = pyramid.steer(pyramid.analyze(image(32, 32), scales=[1]), 0.2)
