@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import check_bool
+from ..checks import check_bool, is_int
 from ..classifier.class_names import short_names
 from ..extras import MissingExtra, require_extra
 from ..io.atomic_io import atomic_write
@@ -401,6 +401,9 @@ class Morphs:
             return None
 
 
+torch.serialization.add_safe_globals([Morphs])  # torch.load accepts files with morphs
+
+
 def pair_names(m: Morphs) -> list[str]:
     """Return text about the most frequent pairs of source and target, as a list of one text or none.
 
@@ -410,12 +413,13 @@ def pair_names(m: Morphs) -> list[str]:
     names = short_names(m.class_names)
     if names is None or m.frames.is_meta or not len(m):
         return []
-    at = -1 if m.settings.get("task") == "multilabel" else 0
-    target = m.target.reshape(len(m), -1)[:, at].tolist()
-    if at or m.source.dim() > 1:
-        counts = Counter(f"-> {names[t]}" for t in target)
+    targets = m.target.reshape(len(m), -1).tolist()
+    if m.settings.get("task") == "multilabel":  # targets are (state, label, ...)
+        counts = Counter(f"-> {names[t[1]]}" if t[0] else f"-> not {names[t[1]]}" for t in targets)
+    elif m.source.dim() > 1:
+        counts = Counter(f"-> {names[t[0]]}" for t in targets)
     else:
-        counts = Counter(f"{names[s]} -> {names[t]}" for s, t in zip(m.source.tolist(), target))
+        counts = Counter(f"{names[s]} -> {names[t[0]]}" for s, t in zip(m.source.tolist(), targets))
     shown = [text if n == 1 else f"{text} ({n})" for text, n in counts.most_common(MAX_PAIRS)]
     return [", ".join(shown) + (f" and {len(counts) - MAX_PAIRS} more" if len(counts) > MAX_PAIRS else "")]
 
@@ -452,10 +456,9 @@ def _as_selection(index: Any, count: int, device: torch.device) -> slice | Tenso
         return torch.tensor(range(count)[index], dtype=torch.int64, device=device)
     if isinstance(index, list) or (isinstance(index, (np.ndarray, Tensor)) and index.ndim):
         return _index_tensor(index, count).to(device)
-    try:
-        i = operator.index(index)
-    except TypeError:
-        raise TypeError(f"index must be {INDEX}, got {index!r}") from None
+    if not is_int(index):
+        raise TypeError(f"index must be {INDEX}, got {index!r}")
+    i = operator.index(index)
     if not -count <= i < count:
         raise IndexError(f"index must lie within the {count} samples, got {i}")
     return slice(i % count, i % count + 1)

@@ -324,7 +324,7 @@ def _predictions(morphs: Morphs, class_names: Names) -> list[list[str]]:
 
 def _state_name(number: int, target: list[int], morphs: Morphs, class_names: Names) -> str:
     """Return the name of a class or, for task "multilabel", of a label, with "not" if it is absent."""
-    if morphs.settings.get("task") != "multilabel" or len(target) != 2:
+    if morphs.settings.get("task") != "multilabel":
         return _class_name(number, class_names)
     label = _class_name(target[1], class_names)
     return label if number else f"not {label}"
@@ -409,7 +409,7 @@ def _pair_texts(morphs: Morphs, class_names: Names) -> list[str]:
     """Return the text "source -> target" for each sample."""
     names, labels = [], morphs.settings.get("task") == "multilabel"
     for target, source in zip(morphs.target.reshape(len(morphs), -1).tolist(), morphs.source):
-        position = () if labels and len(target) == 2 else tuple(target[1:])
+        position = tuple(target[2:] if labels else target[1:])
         where = f" at {position}" if position else ""
         before = int(source[tuple(target[1:])] if source.dim() else source)
         both = (_state_name(number, target, morphs, class_names) for number in (before, target[0]))

@@ -218,6 +218,8 @@ BAD_INDEX = [
     (1.0, TypeError, "index must be an int, a slice, .* got 1.0"),
     ((0, 1), TypeError, "index must be"),
     (None, TypeError, "index must be"),
+    (True, TypeError, "index must be .* got True"),
+    (torch.tensor(True), TypeError, "index must be"),
     ("a", TypeError, "index must be"),
     ([0.5], TypeError, "index must be"),
     ([[0, 1]], TypeError, "index must be"),
@@ -397,6 +399,11 @@ def test_safetensors_round_trip_is_bitwise(tmp_path, changes):
     loaded = Morphs.load(str(tmp_path / "a.safetensors"))
     assert same(loaded, m) and names(tmp_path) == ["a.safetensors"]
     assert loaded.frames.is_contiguous()
+
+
+def test_files_of_torch_save_can_be_loaded(tmp_path, morphs):
+    torch.save(morphs, tmp_path / "a.pt")
+    assert same(torch.load(tmp_path / "a.pt"), morphs)
 
 
 def test_safetensors_of_views_and_of_tensors_with_gradients(tmp_path, morphs):
@@ -623,6 +630,18 @@ def test_strips_of_labels_and_of_positions_with_one_class_each():
     drawn = panels(strips.plot_morphs(dense))
     assert (label(0), label(1)) == ("1 → 0 at (3,)", "1 → 1 at (2,) already predicted as the target")
     assert looks(drawn["sample 0 frame 2"]) == ("0.27\n1: 0.73", "normal")
+
+
+def test_labels_at_positions_have_their_names():
+    """Targets of labels are (state, label, position)."""
+    outputs = torch.tensor([0.0, 1.0]).view(1, 1, 2, 1, 1).expand(2, 3, 2, 2, 5)
+    target, names = torch.tensor([[0, 1, 4], [1, 0, 3]]), ["a", "b"]
+    m = make(2, 3, outputs=outputs, target=target, source=torch.tensor([1, 0]))
+    m = dataclasses.replace(m, settings=SETTINGS | {"task": "multilabel", "class_names": names})
+    assert "; -> not b, -> a; " in repr(m)
+    drawn = panels(strips.plot_morphs(m))
+    labels = [drawn[f"sample {b} frame 0"].get_ylabel().replace("\n", " ") for b in range(2)]
+    assert labels == ["b → not b at (4,)", "not a → a at (3,)"]
 
 
 def test_failed_samples_and_distances_that_are_not_attained_are_marked():
