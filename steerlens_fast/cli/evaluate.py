@@ -23,8 +23,8 @@ RUN_HELP = {
     "distance, and family or control, and one for the probes of each source",
 }
 EXITS = """exit status: 0 complete; 1 fatal error; 2 usage error, or a configuration that differs from the evaluation's;
-3 complete, but summary.json and the report list problems; 5 no space left; 130 Ctrl-C; 143 SIGTERM. After any of
-these, --resume continues the evaluation and gives the same results."""
+3 complete, but summary.json and the report list problems; 5 no space left; 130 Ctrl-C; 143 SIGTERM. --resume continues
+an evaluation that is not complete, and gives the same results."""
 
 
 def add_evaluate(commands) -> None:
@@ -93,7 +93,8 @@ def _table(budget: dict) -> list[str]:
     counts = budget["attainment"]
     attained = {**counts["by_family"], **counts["by_control"]}
     common = f"{counts['common']} of {counts['of']} sources that every family edited this far"
-    lines = [f"L2 = {budget['l2']:.4g}: medians over {common}; for the judges, shares"]
+    legend = "G: the driver's probability of the target; judges: share of sources whose target all judges predict"
+    lines = [f"L2 = {budget['l2']:.4g}: medians over {common} ({legend})"]
     lines.append(f"{'':15s}{'attained':>9s}{'G':>9s}{'judges':>9s}{'E warp':>9s}{'E gain':>9s}")
     for family, measures in {**budget["families"], **budget["controls"]}.items():
         values = [measures.get(name, {}).get("value") for name in ("target_probability", "jointly", "warp", "gain")]

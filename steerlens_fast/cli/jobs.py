@@ -27,7 +27,7 @@ def add_jobs(commands) -> None:
     text = "delete damaged shards, so that morph --resume computes them again"
     verify.add_argument("--discard", action="store_true", help=text)
     gallery = _add(commands, "gallery", "write a job's gallery again", _gallery)
-    text = "number of examples (default: 48)"
+    text = "maximum number of morphs, and of failed items (default: 48)"
     gallery.add_argument("--sample", type=integer_from(1), default=48, metavar="N", help=text)
     gallery.add_argument("--to", type=expanded_path, metavar="DIR", help="folder to write (default: gallery in DIR)")
     export = _add(

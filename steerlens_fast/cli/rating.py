@@ -22,7 +22,8 @@ def add_rating(commands) -> None:
     add("jobs", nargs="+", type=expanded_path, metavar="JOB", help="a job's folder; one job for each family to compare")
     add("--out", required=True, type=expanded_path, metavar="FORM", help="a new folder, for form.html and key.json")
     add("--count", type=integer_from(1), default=60, metavar="N", help="maximum number of images (default: 60)")
-    add("--seed", type=integer_from(0), default=0, metavar="N", help="seed of the choice and order of images")
+    text = "seed of the choice and order of images (default: 0)"
+    add("--seed", type=integer_from(0), default=0, metavar="N", help=text)
     add("--show-source", action="store_true", help="show the source next to each image")
     add("--no-controls", action="store_true", help="show no unedited sources among the morphs")
     text = "a classifier that also predicts the classes of the images; MODEL is as for morph --model; can be repeated"

@@ -87,9 +87,10 @@ DECODERS, MODES = ("pillow", "torchcodec"), ("RGB", "L")
 # Only these formats are decoded, since a file must not start other plugins: Pillow's plugin for EPS runs Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 PNG = FIRST_BYTES["PNG"][0]
+# Pillow's modes; "I" has 32 bits, of which only 16 are used without a range
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
-FLOATS = "F"  # Pillow's mode of floats
+FLOATS = "F"
 MAX_12_BITS = 4095
 PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 262, 0  # a TIFF tag, and one of its values
 RANGE_KEY = ("steerlens_fast", "values")  # in Image.info; a tuple, so that no text chunk of a file can have this key
@@ -397,7 +398,7 @@ def _from_deep_colour(image: Image, data: bytes, mode: str, depth: DepthOptions)
     transparent = image.info.get("transparency")
     if isinstance(transparent, tuple):
         unit[(values == transparent).all(-1)] = 1.0
-    full = None if colours.layout == "CMYK" else colours.maximum  # no range applies to inks
+    full = None if colours.layout == "CMYK" else colours.maximum  # None: never narrow, as no range applies to inks
     deep = _to_image(unit, depth.keep_depth, _range_of_values(values, full))
     transpose = UPRIGHT.get(_orientation(image))
     deep = deep if deep.mode in (mode, FLOATS) else deep.convert(mode)

@@ -135,8 +135,8 @@ def _locked(out: Path, run_options: RunOptions) -> Iterator[None]:
     rank = rank_of()
     with ExitStack() as locks:
         locks.enter_context(hold_lock(out / ".lock", shared=True))
-        # One rank at a time: if ranks of different world sizes start together, only those that agree with the first
-        # one continue.
+        # One rank at a time: if ranks start together that do not agree on their number, only those that agree with the
+        # first one continue.
         with hold_lock(out / ".lock-ranks", wait=True, required=rank.world > 1):
             check_number_of_ranks(out, rank)
             locks.enter_context(hold_lock(out / f"{RANK_LOCK}{rank.number}-of-{rank.world}"))
@@ -144,7 +144,7 @@ def _locked(out: Path, run_options: RunOptions) -> Iterator[None]:
 
 
 def check_number_of_ranks(out: Path, rank: Rank) -> None:
-    """Raise a JobError if ranks of another world size are running."""
+    """Raise a JobError if ranks are running that belong to another number of ranks."""
     for lock in out.glob(f"{RANK_LOCK}*"):
         number, _, world = lock.name.removeprefix(RANK_LOCK).partition("-of-")
         if world != str(rank.world) and is_locked(lock):

@@ -74,7 +74,7 @@ class RunOptions:
     progress : {"auto", "bar", "lines", "json", "none"}
         How progress is reported on stderr.
     gallery : int
-        Number of examples in the gallery; 0 for no gallery.
+        Maximum number of morphs, and of failed items, in the gallery; 0 for no gallery.
     """
 
     engine: str = option(
@@ -113,7 +113,11 @@ class RunOptions:
     )
     progress: str = option("auto", group="running", choices=KINDS, help="how progress is reported on stderr")
     gallery: int = option(
-        48, group="outputs", metavar="N", minimum=0, help="number of examples in the gallery; 0 for no gallery"
+        48,
+        group="outputs",
+        metavar="N",
+        minimum=0,
+        help="maximum number of morphs, and of failed items, in the gallery; 0 for no gallery",
     )
 
     def __post_init__(self):

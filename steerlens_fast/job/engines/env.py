@@ -18,9 +18,9 @@ from ...errors import USAGE, JobError
 
 @dataclass(frozen=True)
 class Rank:
-    """The number of a rank, and the number of all ranks.
+    """The number of a rank, counted from 0.
 
-    ``local`` is the number of the rank on its machine.
+    ``world`` is the number of all ranks, and ``local`` the number of the rank on its machine.
 
     Examples
     --------

@@ -80,7 +80,7 @@ class Card {
     this.factor = entry(list, "Factor", "");
     if (attained !== null) {
       const some = Array.isArray(attained) ? `${attained.filter(Boolean).length} of ${attained.length}` : null;
-      entry(list, "Attained", some ?? (attained ? "yes" : "no"));
+      entry(list, "Distance attained", some ?? (attained ? "yes" : "no"));
     }
     entry(list, "Gradient norm", number(example.gradient_norm));
     if (example.label !== null) entry(list, "Label", example.label);
