@@ -14,10 +14,9 @@ import steerlens_fast as sf
 
 
 def machine(*distributions: str) -> dict:
-    """Return facts about this machine.
+    """Return facts about this machine, with the date and the versions of installed software.
 
-    They are the processor, caches, cores, the date, and the versions of torch, Python, this package and
-    ``distributions``.
+    The versions include those of ``distributions``.
     """
     facts = {
         "cpu": _cpu(),

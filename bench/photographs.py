@@ -32,15 +32,15 @@ PHOTOGRAPHS = (  # package, file, target
     ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", "suit"),
     ("skimage", "data/clock_motion.png", "wall clock"),
 )
-POLAR = {"rule": "polar", "color": "luma", "regime": "persistent"}
+COMMON = {"rule": "polar", "color": "luma", "regime": "persistent"}
 SETTINGS = {
-    "phase": {"family": "csp-phase", **POLAR},
-    "joint": {"family": "csp-joint", **POLAR},
-    "joint, without the finest scale": {"family": "csp-joint", "scales": [1, 2, 3, 4], **POLAR},
-    "phase, rgb": {"family": "csp-phase", **POLAR, "color": "rgb"},
-    "phase, complex": {"family": "csp-phase", **POLAR, "rule": "complex"},
+    "phase": {"family": "csp-phase", **COMMON},
+    "joint": {"family": "csp-joint", **COMMON},
+    "joint, without the finest scale": {"family": "csp-joint", "scales": [1, 2, 3, 4], **COMMON},
+    "phase, rgb": {"family": "csp-phase", **COMMON, "color": "rgb"},
+    "phase, complex": {"family": "csp-phase", **COMMON, "rule": "complex"},
     "pixel, live": {"family": "pixel", "color": "luma", "regime": "live"},
-    "phase, frozen": {"family": "csp-phase", **POLAR, "regime": "frozen"},
+    "phase, frozen": {"family": "csp-phase", **COMMON, "regime": "frozen"},
 }
 DISTANCES = (4.0, 8.0, 12.0, 18.0)
 STEPS, BATCH = 12, 3
@@ -92,7 +92,10 @@ def predictions(networks, frames: torch.Tensor, targets: list[int]) -> dict[str,
 
 
 def _measures(networks, images: torch.Tensor, frames: torch.Tensor, targets: list[int]) -> dict:
-    """Return the predictions, and how well smooth warps explain the frames."""
+    """Return the predictions, and the shares of the change that a smooth warp explains, without and with gain.
+
+    Gain is a smooth change of brightness (steerlens_fast/lens/photographs.md).
+    """
     coarse = lambda pictures: torch.nn.functional.avg_pool2d(pictures, COARSE)
     smooth = smooth_reconstruction(coarse(images), coarse(frames.contiguous()), restarts=1)
     return predictions(networks, frames, targets) | {"warp": smooth.warp.tolist(), "gain": smooth.gain.tolist()}

@@ -1,11 +1,12 @@
-"""Morphs by a given gradient, compared with the baselines.
+"""Morphs by a given gradient, compared with plenoptic, plain torch and FFTs alone.
 
-Morphs of the lens are compared with the gradient alone.
+The lens's morph of a ResNet is compared with the gradient alone. Persistent steps have no baseline.
 """
 
 import cases
 import pytest
 
+# In the order of cases.SETUPS
 PHASE, JOINT, RESNET, PERSISTENT = (work for work in cases.SETUPS if "morph" in work or "persistent" in work)
 
 

@@ -1,7 +1,7 @@
 // Allocates tensors, with errors that say what could not be allocated.
 //
-// LibTorch's stable ABI drops the type and the text of torch's errors. steerlens_fast/models/errors.py recognises the
-// text "out of memory".
+// LibTorch's stable ABI drops the type and the text of torch's errors, so these functions throw errors of their own.
+// steerlens_fast/models/errors.py recognises their text "out of memory".
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -79,7 +79,7 @@ struct Allocation {
   std::string device, shape;
 };
 
-// Throws an error in place of the one of torch that caused a failed allocation.
+// An allocation has failed: throws an error that says more than torch's.
 [[noreturn]] inline void fail_allocation(const Allocation& wanted) {
   const std::string cause = last_torch_error();
   // A GPU also reports errors of earlier kernels when memory is allocated.

@@ -1,5 +1,5 @@
-// Extensions of standard C++ that GCC, clang and nvcc have, with a fallback for other compilers. The vectors in
-// cpu/planes/simd.h are the only extension elsewhere; they need GCC or clang.
+// Extensions of standard C++ that GCC, clang and nvcc have, most of them with a fallback for other compilers. Elsewhere,
+// the only extensions are __restrict and the vectors in cpu/planes/simd.h, which need GCC or clang.
 #pragma once
 
 // A function that is always inlined. Otherwise, the linker could use a copy that was compiled for one CPU level in
@@ -47,7 +47,7 @@
 // Whether this CPU has a feature. Used only on x86-64, where setup.py defines STEERLENS_X86_LEVELS.
 #define SL_CPU_SUPPORTS(feature) (__builtin_cpu_init(), __builtin_cpu_supports(feature))
 
-// An instruction for loops that wait for another thread; it saves power and leaves the core to its other thread.
+// An instruction for loops that wait; it saves power, and leaves the core to its other hardware thread.
 #if defined(__SSE2__)
 #define SL_PAUSE() __builtin_ia32_pause()
 #elif defined(__aarch64__) && defined(__GNUC__)

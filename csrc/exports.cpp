@@ -1,5 +1,6 @@
-// The C functions of the library, which steerlens_fast/native.py calls through ctypes. They describe the build, and write
-// large CPU buffers (memory.h). They do not use Python, so one binary works with every version of Python.
+// The C functions of the library, which steerlens_fast/native.py calls through ctypes. They describe the build and the
+// process, free idle memory (recycled_memory.h), and write large CPU buffers (memory.h). They do not use Python, so one
+// binary works with every version of Python.
 #include <algorithm>
 #include <string>
 
@@ -74,7 +75,8 @@ SL_EXPORT void steerlens_stream_copy(uint64_t to, uint64_t from, uint64_t bytes)
     const uint64_t first = begin * kPiece, last = std::min<uint64_t>(end * kPiece, bytes);
     steerlens::stream_copy(address(to) + first, address(from) + first, last - first);
   };
-  steerlens::parallel_rows((bytes + kPiece - 1) / kPiece, kPiece / 8, copy);
+  constexpr int64_t kElements = kPiece / 8;  // as much work as so many elements of 8 bytes
+  steerlens::parallel_rows((bytes + kPiece - 1) / kPiece, kElements, copy);
 }
 
 // Writes clipped real parts with non-temporal stores.

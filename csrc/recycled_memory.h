@@ -25,7 +25,7 @@
 
 namespace steerlens {
 
-// Smaller blocks are not recycled: they contain no huge pages.
+// Smaller blocks are not recycled. No huge pages are requested for them (advise_huge_pages in memory.h).
 constexpr int64_t kMinRecycledBytes = 2 * int64_t{kHugePage};
 // Idle blocks have at most this many bytes together; the oldest are freed first.
 constexpr int64_t kMaxIdleBytes = int64_t{512} << 20;
@@ -171,8 +171,8 @@ inline bool can_recycle_results() { return from_blob != nullptr && idle_blocks.e
 // The memory of a result.
 struct ResultBlock {
   RecycledBlock block;
-  bool*
-      freed;  // set if torch_from_blob calls the deleter before it fails; null once a result exists
+  // Where the deleter notes that it has run, since torch_from_blob may call it and then fail. Null once a result exists.
+  bool* freed;
 };
 
 // An uninitialised, contiguous CPU tensor in a recycled block.

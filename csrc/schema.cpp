@@ -11,7 +11,9 @@
 // The ops on whole planes (split_planes to advance_planes) take float32, on the CPU also float64. Their filters are
 // masks in the full layout.
 //
-// step_planes to advance_planes have CPU kernels only, as has the L2 search (math/l2_search.h).
+// step_planes to advance_planes, nll_gradient and the L2 search (math/l2_search.h) have CPU kernels only.
+//
+// The other arguments are described in kernel_args/, for example phase_cap and range_ends in morph_to_l2.h.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(steerlens_fast, m) {

@@ -111,8 +111,8 @@ def test_all_images_are_examined_if_there_are_too_few_sources(tmp_path):
     data.labels = labels  # known without reading
     sources = run(tmp_path, data, judges={}, target=target, **QUICK).summary["sources"]
     left = {reason: entry["images"] for reason, entry in sources["left_out"].items()}
-    unread = labels[4] in target
-    assert left == {"no-target": labels.count(2)} | ({"not-an-image": 1} if unread else {})
+    is_read = labels[4] in target  # images without a target are not read
+    assert left == {"no-target": labels.count(2)} | ({"not-an-image": 1} if is_read else {})
     assert sources["examined"] == counted(sources) == 12
 
 
@@ -125,7 +125,7 @@ def test_images_without_a_target_count_up_to_the_last_source(tmp_path):
     assert sources["examined"] == counted(sources) == labels.index(first) + 1
 
 
-def test_labels_that_are_known_late_are_left_out_by_the_same_name(tmp_path):
+def test_images_without_a_target_are_left_out_if_labels_are_known_only_when_read(tmp_path):
     labels = predicted()
     result = run(tmp_path, dataset(labels=labels), judges={}, target={labels[0]: (labels[0] + 1) % 3}, **QUICK)
     sources = result.summary["sources"]
@@ -133,7 +133,7 @@ def test_labels_that_are_known_late_are_left_out_by_the_same_name(tmp_path):
     assert sources["examined"] == counted(sources) == 10
 
 
-def test_labels_are_classes_of_the_driver_of_that_name(tmp_path):
+def test_labels_are_matched_to_the_drivers_classes_by_name(tmp_path):
     driver, data = net(0), dataset(labels=[(label + 1) % 3 for label in predicted()])
     driver.class_names, data.classes = ["ant", "bee", "cat"], ["Cat", "ant", "bee"]
     sources = run(tmp_path / "a", data, driver, {}, select="right", **QUICK).summary["sources"]
@@ -271,8 +271,8 @@ def test_names_of_existing_files_become_absolute_paths(tmp_path, monkeypatch):
     expected |= {"judge_weights": ["random", here("net.pt2")]}
     assert with_absolute_paths(arguments) == expected
     for name in ("a.tar", "t-{00..01}.tar", "t-*.tar", "t-0?.TAR"):
-        there = name.islower()
-        assert with_absolute_paths({"data": name}) == {"data": here(name) if there else name}
+        exists = name != "t-0?.TAR"  # case matters
+        assert with_absolute_paths({"data": name}) == {"data": here(name) if exists else name}
     for arguments in ({"data": "none-*.tar"}, {"data": "hf:a.tar"}, {"target": "runner-up"}, {"weights": "random"}):
         assert with_absolute_paths(arguments) == arguments
 
@@ -286,7 +286,10 @@ def test_names_of_judges_that_are_objects_are_not_taken_for_paths(tmp_path, monk
 
 
 def test_each_judge_may_have_its_own_weights(tmp_path):
-    """Judges with "-" keep their own weights. The second judge gets those in the file."""
+    """Judges with "-" keep their own weights, and the second judge gets those in the file.
+
+    The third has other classes than the driver, and is removed with its weights.
+    """
     written_to(tmp_path)
     other = evaluate_models.judge()
     with torch.no_grad():
@@ -389,7 +392,7 @@ def test_leftovers_of_a_kill_are_gone(tmp_path):
 
 
 def test_grey_truth_is_compared_with_rgb_images(tmp_path):
-    """A driver for RGB images gets grey images as RGB. The true motion is the same, at the same distance."""
+    """A driver for RGB images gets grey images as RGB. At the same distance in each channel, the motion is the same."""
     shapes, grey = Shapes(2, seed=3), net(0, classes=14, size=32)
     takes_rgb = lambda images: grey(images.mean(1, keepdim=True))
     options = {**QUICK, "target": 0, "sources": 14, "families": ["pixel", "csp-phase"]}

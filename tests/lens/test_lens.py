@@ -60,7 +60,7 @@ def test_targets_are_class_names_of_the_lens_or_the_model():
     assert torch.equal(lens.perturb(x, "name 2", factor=1.0), lens.perturb(x, 2, factor=1.0))
     model.class_names = [f"own {n}" for n in range(CLASSES)]
     assert SteerableLens(model).morph(x, "own 4", factors=1.0).target.tolist() == [4, 4]
-    model.class_names = model.class_names[1:]  # names of other classes
+    model.class_names = model.class_names[1:]  # one too few
     with pytest.raises(
         ValueError, match=f"class_names must have .* model's {CLASSES} classes, got {CLASSES - 1} names"
     ):
@@ -178,7 +178,7 @@ def test_preprocessing_is_part_of_the_gradient():
 
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_images_give_half_precision_frames(half):
-    """The model gets its own dtype; the pyramid computes in float32."""
+    """The model gets images in half precision; the pyramid computes in float32."""
     x, recorded = images().to(half), set()
 
     def model(t):
@@ -564,7 +564,7 @@ def test_sample_does_not_depend_on_the_others(name, regime, factors, cap, device
 
 
 def test_frames_at_a_budget_do_not_depend_on_the_batch():
-    """Distances are compared with a tolerance, since the search of a sample ends when its distance is within 5e-4."""
+    """Frames are compared with a tolerance, since the search stops at any distance within 5e-4 of the requested one."""
     x, lens = images(5), SteerableLens(smooth())
     together = lens.morph(x, 1, max_l2=0.5, frames=3)
     for i in range(5):
@@ -688,7 +688,7 @@ def altered(value):
 
 
 # (type of the exception, arguments, words in the message)
-BAD_ARGUMENTS_AND_CHANGE_NOTHING = [
+BAD_ARGUMENTS = [
     (ValueError, {"images": altered(1.0002)}, ["images", r"bounds \(0.0, 1.0\)", "preprocessing", "1.0002"]),
     (ValueError, {"images": altered(-0.5)}, ["images", "bounds", "-0.5 to "]),
     (ValueError, {"images": altered(255)}, ["images", "bounds", "to 255"]),
@@ -758,13 +758,14 @@ def check_bad_arguments(kind, arguments, words):
         family = "csp-joint" if "amplitude_factors" in arguments else "csp-phase"
         SteerableLens(model, family=family).morph(**{"images": X, "target": 1, **arguments})
     assert_unchanged(model, before)
-    assert not calls or "0 to 4" in words or r"\[2, 5\]" in words
+    needs_number_of_classes = "0 to 4" in words or r"\[2, 5\]" in words
+    assert not calls or needs_number_of_classes
 
 
 @pytest.mark.filterwarnings("ignore:model is in training mode")
 def test_bad_arguments_raise_and_change_nothing():
     """The error names the argument, and is raised before the model runs unless it depends on the number of classes."""
-    for kind, arguments, words in BAD_ARGUMENTS_AND_CHANGE_NOTHING:
+    for kind, arguments, words in BAD_ARGUMENTS:
         check_bad_arguments(kind, arguments, words)
 
 
@@ -921,9 +922,10 @@ def test_memory_does_not_grow_over_three_thousand_morphs():
 
 @regimes
 def test_morph_is_freed_without_the_garbage_collector(regime):
+    """With reference cycles, whole batches would stay in a GPU's memory until the garbage collector runs."""
     lens, x = SteerableLens(smooth(), regime=regime), images()
     gc.collect()
-    gc.disable()  # on a GPU, whole batches would stay in memory until the garbage collector runs
+    gc.disable()
     try:
         morphs = lens.morph(x, 1, factors=1.0, frames=3)
         freed = [weakref.ref(t) for t in (morphs.frames, morphs.outputs, morphs.l2)]

@@ -1,5 +1,5 @@
 // The coefficients of one plane as step_planes writes and move_planes reads them: ordered by column blocks, like the
-// data of the transforms.
+// data of the transforms. See the glossary in csrc/README.md.
 #pragma once
 
 #include <algorithm>
@@ -10,8 +10,8 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-// The coefficients of one group, or their gradient: [K, column blocks, h], `fields` vectors each. A writer for
-// analysis.h.
+// The coefficients of one group, or their gradient: [K, column blocks, h], `fields` vectors each. The analysis calls its
+// write_ functions (see analysis.h).
 template <typename T>
 struct GroupCoefficients {
   Vec<T>* data;
@@ -39,7 +39,7 @@ struct GroupCoefficients {
     write_real(k, block, y, value.re);
     if (block + 1 < blocks) write_real(k, block + 1, y, value.im);
   }
-  // Reads what write_two_blocks wrote for orientation 0.
+  // Reads what write_two_blocks wrote. Only residuals are read like this; they have one band.
   SL_FN ComplexVec<T> read_two_blocks(int64_t block, int64_t y) const {
     return {*at(0, block, y), block + 1 < blocks ? *at(0, block + 1, y) : Vec<T>{}};
   }
@@ -50,6 +50,7 @@ template <typename T>
 inline int64_t vectors_of(const PlaneGroup<T>& group) {
   return group.K * blocks_of<T>(group.w) * group.h;
 }
+// The gradient is complex only if the synthesis uses complex bands.
 template <typename T>
 inline int gradient_fields(const PlaneGroup<T>& group) {
   return group.form == Form::kComplex ? 2 : 1;

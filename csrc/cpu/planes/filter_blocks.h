@@ -16,8 +16,8 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-// Lays out columns x to x + count of one row block of a filter [h, w]; `bits` collects their bits. Inlined, so that
-// `count` is a constant if all columns of a vector exist, which halves the time.
+// Lays out columns x to x + count of one row block of a filter [h, w]. Adds their bits to `bits`, which shows whether all
+// are 0. Inlined, so that `count` is a constant if all columns of a vector exist, which halves the time.
 template <typename T>
 SL_FN void lay_out_columns(const T* filter, int64_t w, const RowBlock& rows, int64_t x,
                            int64_t count, T* out, BitsVec<T>& bits) {
@@ -44,7 +44,7 @@ inline bool lay_out_block(const PlaneGroup<T>& group, int64_t k, int64_t block, 
     lay_out_columns(filter, w, rows, x, kSimdWidth<T>, out, bits);
   if (w < kSimdWidth<T>)
     lay_out_columns(filter, w, rows, 0, w, out, bits);
-  else if (w % kSimdWidth<T>)  // overlaps the previous block
+  else if (w % kSimdWidth<T>)  // the last columns; some of them are laid out again
     lay_out_columns(filter, w, rows, w - kSimdWidth<T>, kSimdWidth<T>, out, bits);
   bits &= std::numeric_limits<decltype(bits_of(T()))>::max();  // -0 is 0
   bool zero = true;
@@ -84,7 +84,7 @@ class FilterMemory {
   explicit FilterMemory(GroupLists<T> lists) : memory_(bytes(lists)) {
     const auto blocks = place(lists);
     const int64_t count = blocks.size();
-    // kElementsPerTask assumes arithmetic, which takes 16 times as long as laying out an element.
+    // parallel_rows expects elements of arithmetic, which takes 16 times as long as laying out an element.
     constexpr int64_t kCostRatio = 16;
     parallel_rows(count, elements(lists) / (kCostRatio * std::max<int64_t>(count, 1)),
                   [&](int64_t begin, int64_t end) {

@@ -42,7 +42,7 @@ struct BandReader {
   SL_FN TwoRealRows<T> two_bands(int64_t i, int64_t block, FftScratch<T>&) const {
     return {real(2 * i, block), real(2 * i + 1, block)};
   }
-  // In Form::kPairs, a band without a partner is stored like a pair, as one complex band.
+  // Transform i reads band 2 i, which has no partner. In Form::kPairs, it is stored like a pair, as complex band i.
   SL_FN TwoRealRows<T> two_blocks(int64_t i, int64_t q, FftScratch<T>&) const {
     const int64_t stored_index = group.form == Form::kPairs ? i : 2 * i;
     return {real(stored_index, 2 * q), real(stored_index, 2 * q + 1)};

@@ -83,7 +83,7 @@ def plain_cnn() -> nn.Module:
     This takes about one and a half minutes of CPU time.
     """
     recipe = Recipe(5, "flip", MINIMUM, batch=125, rate=8e-3, seed=1)
-    return _trained("plain_cnn", lambda side: networks.pooling_layers(side, 10, width=16), recipe)
+    return _trained("plain_cnn", lambda side: networks.pooling_network(side, 10, width=16), recipe)
 
 
 def strided_cnn() -> nn.Module:
@@ -92,13 +92,13 @@ def strided_cnn() -> nn.Module:
     This takes about a minute of CPU time.
     """
     recipe = Recipe(6, "flip", MINIMUM, batch=250, rate=6e-3, seed=2)
-    return _trained("strided_cnn", lambda side: networks.strided_layers(side, 10), recipe)
+    return _trained("strided_cnn", lambda side: networks.strided_network(side, 10), recipe)
 
 
 def normalised_cnn() -> nn.Module:
     """Train three convolutions with batch normalisation, in about two minutes of CPU time."""
     recipe = Recipe(8, "flip", MINIMUM, batch=250, rate=2e-2, seed=3)
-    return _trained("normalised_cnn", lambda side: networks.normalised_layers(10), recipe)
+    return _trained("normalised_cnn", lambda side: networks.normalised_network(10), recipe)
 
 
 def _trained(name: str, make: Callable[[int], nn.Module], recipe: Recipe) -> nn.Module:

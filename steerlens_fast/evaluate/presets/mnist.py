@@ -80,7 +80,7 @@ def plain_cnn() -> nn.Module:
 
     This takes about 25 seconds of CPU time.
     """
-    make = lambda: networks.pooling_layers(SIZE, CLASSES, width=16)
+    make = lambda: networks.pooling_network(SIZE, CLASSES, width=16)
     return trained("plain_cnn", make, data(), Recipe(20, "affine", MINIMUM, seed=1))
 
 
@@ -94,5 +94,5 @@ def mlp() -> nn.Module:
 
     This takes about 20 seconds of CPU time.
     """
-    make = lambda: networks.linear_layers(SIZE**2, CLASSES, width=512)
+    make = lambda: networks.linear_network(SIZE**2, CLASSES, width=512)
     return trained("mlp", make, data(), Recipe(40, "affine", MINIMUM, seed=3))

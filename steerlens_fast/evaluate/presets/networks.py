@@ -1,6 +1,6 @@
 """The networks of the presets.
 
-Three small networks with their training, and the layers of larger ones.
+Three small networks with their training, and untrained networks that the presets mnist and fashion train.
 """
 
 from __future__ import annotations
@@ -74,17 +74,17 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
         return (model(images).argmax(1) == labels).double().mean().item()
 
 
-# --- Layers of several sizes, with random weights ---------------------------------------------------------------------
+# --- Networks with random weights ------------------------------------------------------------------------------------
 
 
-def pooling_layers(side: int, classes: int, width: int) -> nn.Module:
-    """Return three 3 x 3 convolutions with pooling, and a linear layer.
+def pooling_network(side: int, classes: int, width: int) -> nn.Module:
+    """Return a network of three 3 x 3 convolutions with pooling, and a linear layer.
 
     The convolutions have ``width``, 2 and 4 times ``width`` channels.
 
     Examples
     --------
-    >>> pooling_layers(28, 10, width=4)(torch.zeros(2, 1, 28, 28)).shape
+    >>> pooling_network(28, 10, width=4)(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
     """
     block = lambda before, after: [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
@@ -92,7 +92,7 @@ def pooling_layers(side: int, classes: int, width: int) -> nn.Module:
     return nn.Sequential(*blocks, nn.Flatten(), nn.Linear(4 * width * (side // 8) ** 2, classes))
 
 
-def strided_layers(side: int, classes: int) -> nn.Module:
+def strided_network(side: int, classes: int) -> nn.Module:
     """Return a smooth network with two strided convolutions.
 
     The convolutions are 5 x 5 and 3 x 3 with stride 2. Two linear layers follow.
@@ -103,8 +103,8 @@ def strided_layers(side: int, classes: int) -> nn.Module:
     return nn.Sequential(*convolutions, nn.Flatten(), *linear)
 
 
-def normalised_layers(classes: int) -> nn.Module:
-    """Return three 3 x 3 convolutions with batch normalisation.
+def normalised_network(classes: int) -> nn.Module:
+    """Return a network of three 3 x 3 convolutions with batch normalisation.
 
     The first two have stride 2. A linear layer follows.
     """
@@ -117,7 +117,7 @@ def normalised_layers(classes: int) -> nn.Module:
     return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, classes))
 
 
-def linear_layers(pixels: int, classes: int, width: int) -> nn.Module:
+def linear_network(pixels: int, classes: int, width: int) -> nn.Module:
     """Return a network with two hidden layers."""
     hidden = [nn.Linear(pixels, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, classes))
