@@ -26,7 +26,7 @@ LOG_AMPLITUDE_LIMIT = 1.0  # natural log units
 
 
 class PlaneAnchor:
-    """See :class:`Anchor`. If all planes fit the caches at once, the analysis of the source is stored."""
+    """See :class:`Anchor`. If there is a single slice of planes, the analysis of the source is stored."""
 
     def __init__(self, family: AnchorPlaneFamily, image: Tensor, motion_type: type[PlaneMotion]):
         self.family, self.image, self.motion_type = family, image, motion_type
@@ -36,23 +36,22 @@ class PlaneAnchor:
         new = lambda shape: torch.zeros(count, *shape, dtype=image.dtype, device=image.device)
         with torch.inference_mode(False):  # so that the state can be written outside of inference mode later
             self.state = tuple(new(shape) for shape in shapes for _ in range(coordinates))
-        # Slices of planes that are computed at once.
-        self.tiles = chunks(count, family.prepared_bytes(image.dtype), image.device)
+        self.plane_slices = chunks(count, family.prepared_bytes(image.dtype), image.device)  # one if all fit the caches
         self.cached_analysis: Any = None
         self.cached_step: tuple[Tensor, Any] | None = None  # (gradient, its step)
 
     def toward(self, gradient: Tensor) -> PlaneMotion:
         """See :class:`Anchor`."""
         image, gradient = check_image_and_gradient(self.image, gradient)
-        if len(self.tiles) != 1 or not may_write_in_place(image, gradient):
+        if len(self.plane_slices) != 1 or not may_write_in_place(image, gradient):
             return self.motion_type(self.family, image, gradient, self.state)
-        return self.motion_type(self.family, image, gradient, self.state, self._step(gradient, self.tiles[0]))
+        return self.motion_type(self.family, image, gradient, self.state, self._step(gradient, self.plane_slices[0]))
 
     def advance(self, gradient: Tensor, factors: Factors, amplitude_factors: Factors | None = None) -> None:
         """See :class:`Anchor`."""
         _, gradient = check_image_and_gradient(self.image, gradient)
         b, a = factor_pair(factors, amplitude_factors, self.image)
-        for at in self.tiles:
+        for at in self.plane_slices:
             self._step(gradient, at).advance(factors_of_planes(b, at), factors_of_planes(a, at))
         self.cached_step = None  # it started at the previous coordinates
 
@@ -60,25 +59,25 @@ class PlaneAnchor:
         """See :class:`Anchor`."""
         bounds = checks.check_bounds(bounds)
         out = new_output(flatten_planes(self.image).shape, self.image.dtype, self.image.device)
-        for at in self.tiles:
+        for at in self.plane_slices:
             store(out[at], self.family.image_at(self._analysis(at), tuple(t[at] for t in self.state)), bounds)
         return out.reshape(self.image.shape)
 
     def _step(self, gradient: Tensor, at: slice):
         """Return the step of the planes ``at``.
 
-        If there is only one tile, the step is stored, since ``toward`` and ``advance`` get the same gradient.
+        If there is a single slice, the step is stored, since ``toward`` and ``advance`` get the same gradient.
         """
         if self.cached_step is not None and self.cached_step[0] is gradient:
             return self.cached_step[1]
         state = tuple(t[at] for t in self.state)
         step = self.family.step_from(self._analysis(at), flatten_planes(gradient)[at], state)
-        if len(self.tiles) == 1:
+        if len(self.plane_slices) == 1:
             self.cached_step = gradient, step
         return step
 
     def _analysis(self, at: slice):
-        if len(self.tiles) > 1:
+        if len(self.plane_slices) > 1:
             return self.family.analyze(flatten_planes(self.image)[at])
         if self.cached_analysis is None:
             self.cached_analysis = self.family.analyze(flatten_planes(self.image))

@@ -290,7 +290,7 @@ class CSPPlanes:
     def __init__(self, family: CSPFamily, image: Tensor, gradient: Tensor):
         self.image, self.options = image, plane_options(family, image)
         steps = ops.step_planes(image, gradient, *self.options, family.eps, family.floor)
-        self.coefficients, self.speeds, self.phases = steps
+        self.coefficients, self.speeds, self.phases = steps  # speeds and phases are [n, bands]
 
     def render(self, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
         """Return frames [F, n, H, W] at factors [F, 1] or [F, n], clipped."""

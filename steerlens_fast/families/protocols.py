@@ -202,7 +202,7 @@ class PlaneFamily(Protocol):
     def prepare_planes(self, image: Tensor, gradient: Tensor, *state: Tensor) -> PreparedPlanes:
         """Return analysis and step of planes [n, H, W].
 
-        ``state`` are the coordinates at which the step starts, see :class:`AnchorPlaneFamily`; by default 0.
+        ``state`` is where the step starts, see :class:`AnchorPlaneFamily`; by default at the planes themselves.
         """
 
     def frame_bytes(self, dtype: torch.dtype) -> int:
@@ -216,8 +216,8 @@ class AnchorPlaneFamily(PlaneFamily, Protocol):
     """The methods of a family that :class:`PlaneAnchor` calls.
 
     ``analysis`` is the result of :meth:`analyze`. ``state`` is how much the coordinates of n planes have changed: for
-    each shape of :meth:`coordinate_shapes`, a tensor [n, *shape] of phase changes if phases move, then one of changes
-    of log amplitudes if amplitudes move.
+    each shape of :meth:`coordinate_shapes`, a tensor ``[n, *shape]`` of phase changes if phases move, then one of
+    changes of log amplitudes if amplitudes move.
     """
 
     @property

@@ -266,6 +266,7 @@ class _Search:
 
 def l2_from(frames: Tensor, source: Tensor) -> Tensor:
     """Return the L2 distances [F, B] of frames [F, B, ...] from their sources [B, ...]."""
+    # Small frames are computed at once, with a temporary of at most 1 MiB (float32); others one by one.
     if source.device.type == "cpu" and source.numel() < SERIAL_SIZE and frames.numel() < 8 * SERIAL_SIZE:
         return torch.linalg.vector_norm((frames - source).flatten(2), dim=2)
     parts = scratch_chunks(source)

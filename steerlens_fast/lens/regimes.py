@@ -269,9 +269,11 @@ class _LivePosition:
         return taken
 
     def motion_along(self, gradient: Tensor) -> Motion:
+        """Return the motion from this position along ``-gradient``."""
         return self.family.prepare(self.image, gradient)
 
     def move(self, motion: Motion, gradient: Tensor, b: Tensor, a: Tensor | None) -> Tensor:
+        """Move by factors [B] of this motion, and return the new image."""
         frames = motion.render(b[None], None if a is None else a[None], bounds=self.bounds)
         self.image = check_frames(frames, motion, 1)[0]
         return self.image
@@ -289,9 +291,11 @@ class _PersistentPosition:
         return anchor.take_step(gradient, extent, self.bounds) if isinstance(anchor, SteppingAnchor) else None
 
     def motion_along(self, gradient: Tensor) -> Motion:
+        """See :class:`_LivePosition`."""
         return self.anchor.toward(gradient)
 
     def move(self, motion: Motion, gradient: Tensor, b: Tensor, a: Tensor | None) -> Tensor:
+        """See :class:`_LivePosition`."""
         self.anchor.advance(gradient, b[None], None if a is None else a[None])
         return self.anchor.frame(self.bounds)
 
@@ -329,7 +333,7 @@ class _GradientSteps:
     ) -> tuple[Tensor, Tensor, Tensor | None] | None:
         """Take a step with one op, or return None if there is no such op.
 
-        Return (next image, phase factors, amplitude factors).
+        Return (next image, phase factors, amplitude factors or None if they are the same).
         """
         state = self.state
         if not step_planes_supported(state.source):
@@ -355,7 +359,7 @@ class _GradientSteps:
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Take a step, with a render for each factor that is tried.
 
-        Return (next image, phase factors, amplitude factors). Samples that are not in ``moves`` [B] have factor 0.
+        Return what :meth:`_by_op` returns. Samples that are not in ``moves`` [B] have factor 0.
         """
         motion = self.position.motion_along(gradient)
         if dtype_max_factor is None:
@@ -409,12 +413,12 @@ def _budget_factors(
     if start is not None:
         limits = torch.finfo(image.dtype)
         start = torch.where(start > 0, start.clamp(limits.tiny, limits.max), 1.0).to(image.dtype)
-    accuracy = _step_tolerance(step.budget)
+    tolerance = _step_tolerance(step.budget)
     b, _, _, small = search_factors(
         motion,
         step.budget,
         state.bounds,
-        accuracy,
+        tolerance,
         start=start,
         max_factor=_largest_factor(state, motion),
         dtype_max_factor=dtype_max_factor,
@@ -423,11 +427,11 @@ def _budget_factors(
     state.on_too_small(small)
     present_l2 = l2_from(image[None], state.source)[0]
     longest = MAX_STEP_RATIO * (step.budget.square() - present_l2.square()).clamp(min=0).sqrt()
-    return _shortened(state, motion, b, image, longest.maximum(accuracy), accuracy)
+    return _shortened(state, motion, b, image, longest.maximum(tolerance), tolerance)
 
 
 def _shortened(
-    state: MorphState, motion: Motion, b: Tensor, image: Tensor, longest: Tensor, accuracy: Tensor
+    state: MorphState, motion: Motion, b: Tensor, image: Tensor, longest: Tensor, tolerance: Tensor
 ) -> Tensor:
     """Return factors [B], reduced where the frame's distance from ``image`` would exceed ``longest`` [B]."""
     frames = check_frames(motion.render(b[None], None, bounds=state.bounds), motion, 1)
@@ -436,7 +440,9 @@ def _shortened(
     if not bool(far.any()):
         return b
     max_factor, start = torch.where(far, b, 0.0), torch.where(far, b / 2, 1.0)
-    near, _, _ = factor_at_l2(motion, longest, state.bounds, accuracy, start=start, max_factor=max_factor, source=image)
+    near, _, _ = factor_at_l2(
+        motion, longest, state.bounds, tolerance, start=start, max_factor=max_factor, source=image
+    )
     return torch.where(far, near, b)
 
 

@@ -43,7 +43,7 @@ class MorphRun:
         if lens.default_l2 is not None and all(schedule[name] is None for name in ("factors", "max_l2", "distances")):
             schedule = schedule | {"max_l2": lens.default_l2}
         self.schedule = make_schedule(source, lens.bounds, regime=lens.regime, **schedule)
-        # Warnings read tensors, which waits for a GPU; only a search for a distance waits anyway.
+        # Warnings read tensors, which waits for a GPU. So they are omitted there unless a search waits anyway.
         can_read = not self.images.is_cuda or self.schedule.budgets is not None
         may_warn = self.warn_if_not_attained = lens.warn_about_results and can_read
         self.provider.warn_if_predicted &= may_warn and self.schedule.moves_toward_target

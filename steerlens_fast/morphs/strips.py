@@ -54,8 +54,8 @@ def plot_morphs(
     morphs : Morphs
         Morphs of images with one channel (grey) or three (RGB).
     frames : int or sequence of int, optional
-        Number of evenly spaced frames, from the first to the last, or their indices. By default 12 frames, or all if
-        there are fewer.
+        Number of evenly spaced frames, from the first to the last (1: only the last), or their indices. By default 12
+        frames, or all if there are fewer.
     samples : int, optional
         Number of samples, from the first; by default 16. If there are more, a note below the figure says so.
     class_names : sequence of str or mapping from int to str, optional
