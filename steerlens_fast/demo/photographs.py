@@ -117,7 +117,7 @@ def run_photographs(
 ) -> PhotographsResult:
     """Morph photographs with an ImageNet classifier.
 
-    Also write pictures, and a table with the predictions of two other classifiers.
+    Also write pictures, and a table with the predictions of this and two other classifiers.
 
     Parameters
     ----------

@@ -101,7 +101,10 @@ class Terminated(BaseException):
 
 
 def _output_dir(out: Path) -> AbstractContextManager[None]:
-    """Create the folder; delete it again if the job is rejected, or if it fails before it has a plan."""
+    """Create the folder.
+
+    Delete it again if the job is rejected, or fails before it has a plan, unless the logs are needed.
+    """
     had_plan = has_plan(out)
 
     def is_kept(error: BaseException) -> bool:
@@ -295,11 +298,9 @@ def _finish(
 
 
 class ProgressListener:
-    """Reports progress, and stops the job if too many items fail.
+    """Reports progress, called with each event of an engine, and stops the job if too many items fail.
 
-    It is called with each event of an engine.
-
-    Shards that have begun are finished as after a Ctrl-C, so that ``failed.jsonl`` lists the items that failed.
+    The shards that have begun are then finished, as after a Ctrl-C, so that ``failed.jsonl`` lists the failed items.
     """
 
     def __init__(self, plan: Plan, done: CompletedShards, run_options: RunOptions, stop: Stop):

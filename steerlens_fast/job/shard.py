@@ -291,7 +291,7 @@ def _signed_label(state: Tensor, label: Tensor) -> Tensor:
 def _prediction_probability(morphs: Morphs) -> Tensor:
     """Return the probability [B, F] of each frame's prediction.
 
-    For task "multilabel", this is the probability of the target's state.
+    For task "multilabel", the prediction is the more probable state, present or absent, of the target's label.
     """
     best = morphs.probabilities.amax(2)
     if morphs.settings.get("task") != "multilabel":

@@ -239,8 +239,8 @@ class Tally:
         for the source:
 
         - ``counted``: their number
-        - ``reached``, ``fell_below_source``, ``fell_below_earlier``: how many did this; None if there are none
-        - ``target_probability``: medians of the target's probability; None if there are none
+        - ``reached``, ``fell_below_source``, ``fell_below_earlier``: how many did this; None if it is not known of any
+        - ``target_probability``: medians of the target's probability in source and last frame; None if unknown
 
         The others refer to all morphs:
 

@@ -1,6 +1,6 @@
 """Writes the gallery: a static page with some of a job's morphs.
 
-Each morph is one image file, in which the frames lie side by side.
+Each morph is one image file with all its frames, and one with their differences from the source.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
     Raises
     ------
     JobError
-        If ``out`` is not a job's folder, frames do not have 1 or 3 channels, or a shard is damaged.
+        If ``out`` is not a job's folder, ``to`` has other files, frames do not have 1 or 3 channels, or a shard is
+        damaged.
     ImportError
         If an extra is not installed.
     """
