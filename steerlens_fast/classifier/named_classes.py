@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from ..checks import did_you_mean
 
 MAX_NAMES = 4  # largest number of names in a message
+WORDNET_PREFIX = re.compile(r"(n\d{8})[\s_:,-]+(.+)")  # such as "n02124075-Egyptian_cat"
 Names = Sequence[str] | None
 # One way to find a class: the function full_names or synonyms, and the names of the classes
 Lookup = tuple[Callable[[Names], list[tuple[str, ...]]], Names]
@@ -26,7 +28,8 @@ def synonyms(names: Names) -> list[tuple[str, ...]]:
 def find_class(name: str, lookups: Sequence[Lookup], where: str = "") -> int | None:
     """Return the number of the class with a name; None if there is none.
 
-    The lookups are tried in order.
+    The lookups are tried in order: all for the exact name, then all for names that differ from it only in case, or in
+    spaces, underscores and hyphens, then all for aliases (synonyms, WordNet ids, names without these ids).
 
     Raises
     ------
@@ -35,19 +38,59 @@ def find_class(name: str, lookups: Sequence[Lookup], where: str = "") -> int | N
 
     Examples
     --------
-    >>> names = ["ant", "cat, tabby"]
-    >>> find_class("tabby", [(full_names, names)]), find_class("tabby", [(full_names, names), (synonyms, names)])
-    (None, 1)
+    >>> lookups = [(full_names, ["ant", "Egyptian cat, mau"])]
+    >>> [find_class(name, lookups) for name in ("ant", "egyptian_cat, mau", "Mau", "owl")]
+    [0, 1, 1, None]
     """
-    for split, names in lookups:
-        numbers = [number for number, of_class in enumerate(split(names)) if name in of_class]
-        if len(numbers) > 1:
-            text = f"target must name one class, got {name!r}{where}, the name of {len(numbers)} classes"
-            known = ", ".join(f"{number} {(names or ())[number]!r}" for number in numbers[:MAX_NAMES])
-            raise ValueError(f"{text} ({known}): give the number")
-        if numbers:
-            return numbers[0]
+    loose = normalized(name)
+    for wanted, names_of in ((name, tuple), (loose, _normalized_names), (loose, _aliases)):
+        for split, names in lookups:
+            numbers = [number for number, of_class in enumerate(split(names)) if wanted in names_of(of_class)]
+            if len(numbers) > 1:
+                text = f"target must name one class, got {name!r}{where}, the name of {len(numbers)} classes"
+                known = ", ".join(f"{number} {(names or ())[number]!r}" for number in numbers[:MAX_NAMES])
+                raise ValueError(f"{text} ({known}): give the number")
+            if numbers:
+                return numbers[0]
     return None
+
+
+@lru_cache(1 << 16)  # number of classes; the largest data sets have some 20,000
+def _normalized_names(names: tuple[str, ...]) -> frozenset[str]:
+    """Return all names of a class, normalized."""
+    return frozenset(map(normalized, names))
+
+
+@lru_cache(1 << 16)
+def _aliases(names: tuple[str, ...]) -> frozenset[str]:
+    """Return the aliases of all names of a class."""
+    return frozenset().union(*map(aliases, names))
+
+
+def normalized(name: str) -> str:
+    """Return a name in lower case, with single spaces in place of spaces, underscores and hyphens.
+
+    Examples
+    --------
+    >>> normalized("Egyptian_Cat")
+    'egyptian cat'
+    """
+    return " ".join(re.split(r"[\s_-]+", name.strip().casefold()))
+
+
+def aliases(name: str) -> set[str]:
+    """Return all normalized names of a class: its synonyms, its WordNet id, and the name without this id.
+
+    Examples
+    --------
+    >>> sorted(aliases("n02123045-tabby, tabby cat"))
+    ['n02123045', 'n02123045 tabby', 'n02123045 tabby, tabby cat', 'tabby', 'tabby cat']
+    """
+    names = [name, *synonyms([name])[0]]
+    for text in list(names):
+        if prefixed := WORDNET_PREFIX.fullmatch(text):
+            names += [prefixed[1], *synonyms([prefixed[2]])[0]]
+    return {normalized(text) for text in names}
 
 
 def unknown_class(

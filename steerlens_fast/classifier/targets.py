@@ -46,7 +46,8 @@ def check_target(
           present that has the highest score of those absent in the source or, if none is absent, the lowest of all.
     class_names : sequence of str, optional
         Names of the classes. A name may then replace a class number everywhere. Each synonym in a name such as
-        "goldfish, Carassius auratus" is a name, too, if no other class has it. ``"not:cat"`` is ~n for the label n with
+        "goldfish, Carassius auratus" is a name, too, if no other class has it. Without an exact match, names may differ
+        in case, and in spaces, underscores and hyphens. ``"not:cat"`` is ~n for the label n with
         the name "cat".
 
     The rules of jobs, such as ``"map:..."``, are not valid here; see

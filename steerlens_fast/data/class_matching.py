@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 
-from ..classifier.named_classes import synonyms
+from ..classifier.named_classes import aliases, normalized, synonyms
 from ..classifier.targets import ABSENT
 from ..errors import usage_error
 
@@ -18,7 +18,6 @@ UNMATCHED_HINT = (
     "the model does"
 )
 WORDNET_ID = re.compile(r"n\d{8}")
-WORDNET_PREFIX = re.compile(r"(n\d{8})[\s_:,-]+(.+)")  # such as "n02124075-Egyptian_cat"
 
 
 def match_classes(
@@ -153,29 +152,3 @@ def _lookup_tables(model_names: tuple[str, ...]) -> list[dict[str, set[int]]]:
             for text in texts:
                 table[text].add(number)
     return tables
-
-
-def normalized(name: str) -> str:
-    """Return a name in lower case, with single spaces in place of spaces, underscores and hyphens.
-
-    Examples
-    --------
-    >>> normalized("Egyptian_Cat")
-    'egyptian cat'
-    """
-    return " ".join(re.split(r"[\s_-]+", name.strip().casefold()))
-
-
-def aliases(name: str) -> set[str]:
-    """Return all normalized names of a class: its synonyms, its WordNet id, and the name without this id.
-
-    Examples
-    --------
-    >>> sorted(aliases("n02123045-tabby, tabby cat"))
-    ['n02123045', 'n02123045 tabby', 'n02123045 tabby, tabby cat', 'tabby', 'tabby cat']
-    """
-    names = [name, *synonyms([name])[0]]
-    for text in list(names):
-        if prefixed := WORDNET_PREFIX.fullmatch(text):
-            names += [prefixed[1], *synonyms([prefixed[2]])[0]]
-    return {normalized(text) for text in names}

@@ -143,7 +143,7 @@ class TargetRule:
             source = names.label_number(key, where) if self.kind == "map" else key
             target = names.target_number(value, where)
             if numbered.setdefault(source, target) != target:
-                text = f"{pairs[source]!r} and {pair!r}, which name the same class by number and by name"
+                text = f"{pairs[source]!r} and {pair!r}, which name the same class"
                 raise JobError(f"target must map each class only once, got {text}", USAGE)
             pairs[source] = pair
         return numbered
@@ -266,7 +266,8 @@ class _ClassNames:
     def target_number(self, value: Class, where: str = "") -> int:
         """Return the number of a target class given by number or name.
 
-        A name is looked up among the model's classes, then among the data's, then among synonyms in the model's.
+        A name is looked up among the model's classes, then among the data's, then among synonyms in the model's; see
+        :func:`find_class`.
 
         ``where`` is the location of the value in a map or file, for messages.
         """
@@ -328,9 +329,10 @@ class _ClassNames:
             return number
         if value.startswith(ABSENT):
             return ~self._find(_parse_target_class(value.removeprefix(ABSENT), f" in {value!r}"), where, *lookups)
-        known = [("model", self._model_names)] if self._model_names is not None else []
-        of_data = self._of_data in [split for split, _ in lookups] or not known
-        known += [("data", self._data_names)] if self._data_names is not None and of_data or not known else []
+        searched = [names for _, names in lookups if names is not None]
+        owners = ("model", self._model_names), ("data", self._data_names)
+        known = [(owner, names) for owner, names in owners if any(names is other for other in searched)]
+        known = known or [("data", None)]
         expected = "the number or name of a class" if where else TARGET_FORMS
         keywords = () if where else (LABEL, COLUMN, *RANKS)
         raise JobError(f"target must be {expected}, {unknown_class(value, lookups, known, keywords, where)}", USAGE)

@@ -783,6 +783,8 @@ NAMES = ["cat, tabby", "tiger cat", "crane", "crane"]
         ([("tabby", 5), (1, 2)], "multiclass", [[0, 5], [1, 2]]),
         ([(0, "tiger cat"), (1, 3)], "multilabel", [[0, 1], [1, 3]]),
         (["not:tabby", "tiger cat"], "multilabel", [[0, 0], [1, 1]]),
+        (["Tabby", "tiger_CAT"], "multiclass", [[0], [1]]),
+        (["not:Tabby", "Tiger-Cat"], "multilabel", [[0, 0], [1, 1]]),
     ],
 )
 def test_targets_by_class_name(target, task, expected):
@@ -792,7 +794,8 @@ def test_targets_by_class_name(target, task, expected):
 @pytest.mark.parametrize(
     "target, hint",
     [
-        ("Cat", "did you mean 'tiger cat' or 'cat'.*classes of the model: 'cat, tabby', 'tiger cat'"),
+        ("Tiger", "did you mean 'tiger cat'.*classes of the model: 'cat, tabby', 'tiger cat'"),
+        ("CRANE", "one class, got 'CRANE', the name of 2 classes .2 'crane', 3 'crane'.: give the number"),
         (["cat", "dag"], "got 'dag' .classes of the model"),
         ("leest", "did you mean 'least'"),
         ("crane", "one class, got 'crane', the name of 2 classes .2 'crane', 3 'crane'.: give the number"),
@@ -802,6 +805,12 @@ def test_targets_by_class_name(target, task, expected):
 def test_names_that_are_not_those_of_one_class_raise(target, hint):
     with pytest.raises(ValueError, match=f"^target must .*{hint}"):
         check_target(target, 2, class_names=NAMES)
+
+
+def test_exact_names_go_before_similar_ones():
+    names = ["n02084071 dog", "A", "a", "crane", "crane, bird"]
+    number = lambda name: int(check_target(name, 1, class_names=names))
+    assert [number(name) for name in ("A", "a", "Crane", "n02084071", "Dog")] == [1, 2, 3, 0, 0]
 
 
 def test_tuple_of_names_raises():

@@ -273,11 +273,24 @@ def test_unknown_and_ambiguous_names_list_near_ones():
     names = ["tabby, tabby cat", "Egyptian cat", "lynx, catamount", "crane", "crane, bird"]
     with pytest.raises(JobError, match=r"got 'cat' in 'cat=lynx'; did you mean 'Egyptian cat' or 'tabby cat'\?"):
         list(parse_target("map:cat=lynx").resolve([], None, names))
-    with pytest.raises(JobError, match=r"got 'Bird'; did you mean 'bird'\?"):
-        parse_target("Bird").resolve([], None, names)
+    with pytest.raises(JobError, match=r"got 'Birds'; did you mean 'bird'\?"):
+        parse_target("Birds").resolve([], None, names)
+    with pytest.raises(JobError, match=r"got 'dogs' in .*; did you mean 'dog'\? \(classes of the data: 'dog'\)"):
+        list(parse_target("map:dogs=lynx").resolve([], ["dog"], names))
     twice = ["crane, bird", "crane, machine"]
     with pytest.raises(JobError, match=r"'crane', the name of 2 classes \(0 'crane, bird', 1 'crane, machine'\)"):
         parse_target("crane").resolve([], None, twice)
+
+
+def test_names_may_differ_in_case_and_underscores():
+    names, model = ["DOG", "egyptian_cat"], ["Egyptian cat", "lynx, catamount", "dog"]
+    items = [Item(i, str(i), f"{i}.png", label=i) for i in range(2)]
+    goes = lambda target: [item.target for item in parse_target(target).resolve(items, names, model)]
+    for target in ("EGYPTIAN CAT", "Egyptian-Cat", "egyptian_cat"):
+        assert goes(target) == [0, 0]
+    assert goes("map:dog=Lynx,Egyptian cat=Dog") == [1, 2]
+    with pytest.raises(JobError, match="'DOG=lynx' and 'dog=Dog', which name the same class"):
+        goes("map:DOG=lynx,dog=Dog")
 
 
 def test_names_are_checked_before_the_first_item_is_taken():
