@@ -25,7 +25,8 @@ import setup  # noqa: E402  (setup.py defines the compiler's flags)
 ARCHS = "8.0;9.0;10.0"
 ENTRY = re.compile(r"Compiling entry function '(\S+)' for '(sm_\w+)'")
 SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
-USED = re.compile(r"Used (\d+) registers")
+USED = re.compile(r"Used (\d+) registers(?:.* (\d+) bytes smem)?")
+MAX_STATIC_BYTES = 2048  # of shared memory; kMaxStaticBytes in csrc/cuda/launch.h
 ACCESS = re.compile(r"\b(LDG|STG)\.E(?:\.\w+)*")
 REDUCTIONS = ("largest_kernel",)  # kernels that write one value for each block; only their loads are checked
 
@@ -105,8 +106,9 @@ def resources(log: str) -> list[tuple[str, str, dict]]:
     for part in re.split(r"(?=ptxas info\s+: Compiling entry function)", log)[1:]:
         name, arch = ENTRY.search(part).groups()
         stack, stores, loads = map(int, SPILLS.search(part).groups())
-        registers = int(USED.search(part)[1])
+        registers, static = (int(number or 0) for number in USED.search(part).groups())
         facts = {"registers": registers, "stack": stack, "spill_stores": stores, "spill_loads": loads}
+        facts["static_shared"] = static
         rows.append((name, arch, facts))
     return rows
 
@@ -135,11 +137,13 @@ def accesses_in(cubin: Path) -> list[tuple[str, dict]]:
 def verdict(kernels: list[dict]) -> dict:
     """Return the kernels with problems.
 
-    These are kernels that spill, and wide kernels with narrow accesses. The largest numbers of registers are included.
+    These are kernels that spill, wide kernels with narrow accesses, and kernels with more static shared memory than the
+    emulation assumes. The largest numbers of registers are included.
     """
     archs = lambda row: {arch: facts for arch, facts in row.items() if arch.startswith("sm_")}
     each = [(row["kernel"], arch, facts) for row in kernels for arch, facts in archs(row).items()]
     spilling = sorted({f"{name} {arch}" for name, arch, facts in each if facts["spill_stores"] or facts["spill_loads"]})
+    static = sorted({f"{name} {arch}" for name, arch, facts in each if facts["static_shared"] > MAX_STATIC_BYTES})
     wide = [(n, arch, facts) for n, arch, facts in each if is_wide(n) and "loads" in facts]
     narrow = sorted({f"{n} {arch}" for n, arch, facts in wide if has_narrow_accesses(n, facts)})
     most = {
@@ -150,6 +154,7 @@ def verdict(kernels: list[dict]) -> dict:
         "count": len(kernels),
         "most_registers": most,
         "spilling": spilling,
+        "much_static_shared": static,
         "wide_kernels": len({n for n, _, _ in wide}),
         "wide_kernels_with_narrow_accesses": narrow if known else "not measured: no nvdisasm",
     }

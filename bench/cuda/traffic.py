@@ -4,9 +4,13 @@ The kernels are emulated (tests/emulation), so no GPU is needed.
 
     python bench/cuda/traffic.py --out bench/results/DATE-cuda-emulated-traffic.json     # a few minutes on one core
 
+With "--only NAME", which may be repeated, only rows are counted whose op, work or implementation contains the name.
+Other rows are those of the existing file.
+
 A kernel moves 32 bytes for each sector that an access of a warp touches. The ideal is that it reads each input once and
-writes each output once. Bytes are counted for 16 planes, and multiplied for 64x3 planes: kernels compute 1, 8 or 16
-planes at a time.
+writes each output once. Bytes are counted for 16 planes, and multiplied for 64x3 planes: most kernels compute 1, 8 or
+16 planes at a time. If there are more, ops on whole planes read filters less often. But a morph of 224x224 computes
+16 planes at a time, since the memory between its kernels holds no more. Workloads of 28x28 are counted for 64x3 planes.
 
 Ops of torch are not emulated. Their bytes are assumed: an FFT reads and writes all of its data once for each dimension,
 as cuFFT does for these sizes; any other op reads its inputs once and writes its outputs once.
@@ -15,6 +19,7 @@ as cuFFT does for these sizes; any other op reads its inputs once and writes its
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import sys
@@ -41,6 +46,7 @@ from steerlens_fast.families import planes as plane_motion  # noqa: E402
 from steerlens_fast.pyramid import backend  # noqa: E402
 
 PLANES, COUNTED = 64 * 3, 16
+WORK_PLANES = {(28, 28): PLANES}  # counted for whole workloads, if not COUNTED
 SIZES = [(224, 224), (28, 28), (101, 97)]
 FRAMES, ORIENTATIONS = 8, 4
 WHOLE_PLANES, BANDS = "ops on whole planes", "torch's FFTs and ops on bands"
@@ -50,19 +56,19 @@ FREE = ("empty", "new_empty", "empty_like", "detach", "alias", "_local_scalar_de
 # --- One op at a time ---
 
 
-def kernel_row(name: str, size: tuple[int, int]) -> dict:
+def kernel_row(op: str, size: tuple[int, int]) -> dict:
     """Return the bytes that an op moves, its ideal, and their ratio.
 
     The op has 64x3 planes.
 
     In the ratio "once per block", a sector counts once for each block that accesses it.
     """
-    op, args = op_case(name, size, COUNTED)
-    traffic = emulation.counted(lambda: op(*args))
+    function, args = op_case(op, size, COUNTED)
+    traffic = emulation.counted(lambda: function(*args))
     moved, of_blocks = (sum(counts) * PLANES // COUNTED for counts in zip(*((t.bytes, t.block_bytes) for t in traffic)))
-    ideal = ideal_bytes(name, size)
+    ideal = ideal_bytes(op, size)
     return {
-        "op": name,
+        "op": op,
         "size": "x".join(map(str, size)),
         "ideal_bytes": ideal,
         "bytes": moved,
@@ -138,13 +144,14 @@ def touched(t: Tensor) -> int:
     return t.numel() * t.itemsize * max(gaps, 1) if 0 not in t.stride() else t.itemsize
 
 
-def work_row(name: str, size: tuple[int, int], computed_by: str) -> dict:
+def work_row(work: str, size: tuple[int, int], computed_by: str) -> dict:
+    planes = WORK_PLANES.get(size, COUNTED)
     with plane_ops("cpu", computed_by == WHOLE_PLANES):
-        *counts, wavefronts, fewest = work_counts(name, size, COUNTED)
-    samples = COUNTED * math.prod(size) * (FRAMES if "morph" in name else 1)
+        *counts, wavefronts, fewest = work_counts(work, size, planes)
+    samples = planes * math.prod(size) * (FRAMES if "morph" in work else 1)
     ours, ffts, others = (count / samples for count in counts)
     return {
-        "work": name,
+        "work": work,
         "size": "x".join(map(str, size)),
         "computed_by": computed_by,
         "bank_conflicts": 1 - fewest / wavefronts if wavefronts else 0.0,  # share of the wavefronts that conflicts add
@@ -210,27 +217,41 @@ def store_as_cuda(whole: Tensor, piece: Tensor, bounds=None) -> None:
         torch.clamp(piece, *bounds, out=whole)
 
 
+class Rows:
+    """A table of the result; rows that are not wanted are taken from an earlier result."""
+
+    def __init__(self, only: list[str], before: list[dict]):
+        self.only, self.before, self.rows = only, before, []
+
+    def add(self, count: Callable[..., dict], *, size: tuple[int, int], **names: str) -> None:
+        wanted = not self.only or any(part in name for part in self.only for name in names.values())
+        same = names | {"size": "x".join(map(str, size))}
+        earlier = (row for row in self.before if row.items() >= same.items())
+        self.rows.append(count(size=size, **names) if wanted else next(earlier))
+        print(self.rows[-1], flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="count only rows with this name")
     args = parser.parse_args()
+    before = json.loads(args.out.read_text()) if args.only else {"rows": [], "workloads": []}
     installed = emulation.install("counting")
     memory.CHUNK_BYTES["cpu"] = memory.SCRATCH_BYTES["cpu"] = 1 << 40  # one chunk, as for so few planes on a GPU
     plane_motion.store = store_as_cuda
     backend.is_untraced = lambda: True  # allows the ops on whole planes within TorchBytes, which is a dispatch mode
-    result = {"rows": [], "workloads": []}
+    rows, workloads = Rows(args.only, before["rows"]), Rows(args.only, before["workloads"])
     for size in SIZES:
         for name in kernels.cases(1, ORIENTATIONS, size, FRAMES):
-            result["rows"].append(kernel_row(name, size))
-            print(result["rows"][-1], flush=True)
+            rows.add(kernel_row, op=name, size=size)
         for name in WORKS:
             for computed_by in implementations(size):
-                result["workloads"].append(work_row(name, size, computed_by))
-                print(result["workloads"][-1], flush=True)
+                workloads.add(work_row, work=name, size=size, computed_by=computed_by)
     del installed
     about = machine() | {"how": "counted in emulation, no time", "planes": "64x3, from a count of 16"}
     about |= {"orientations": ORIENTATIONS, "frames": FRAMES}
-    results.write(args.out, {"kind": "traffic", "machine": about} | result)
+    results.write(args.out, {"kind": "traffic", "machine": about, "rows": rows.rows, "workloads": workloads.rows})
 
 
 if __name__ == "__main__":

@@ -20,6 +20,9 @@ constexpr int kMinBlocks = 2;
 // The largest grid; kernels loop over what exceeds it.
 constexpr int64_t kMaxGridX = 2147483647, kMaxGridY = 65535;
 
+// The shared memory that a block has without asking for more, and what its static variables may take of it.
+constexpr size_t kMaxSharedBytes = 48 << 10, kMaxStaticBytes = 2 << 10;
+
 // Launcher::run_with_shared sets its size.
 extern __shared__ uint4 dynamic_shared_memory[];
 
@@ -36,7 +39,8 @@ inline unsigned grid_size(int64_t items, int64_t per_block, int64_t max_size) {
 // Makes the tensor's device current for its lifetime, and launches kernels on the device's current stream.
 class Launcher {
  public:
-  explicit Launcher(const Tensor& on) : guard_(on.get_device_index()) {
+  explicit Launcher(const Tensor& on)
+      : guard_(on.get_device_index()), device_(on.get_device_index()) {
     void* stream = nullptr;
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(on.get_device_index(), &stream));
     stream_ = static_cast<cudaStream_t>(stream);
@@ -60,8 +64,19 @@ class Launcher {
     STD_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, args...));
   }
 
+  // How many blocks of a kernel the device can run at the same time, at least 1.
+  template <typename... Params>
+  int64_t blocks_at_once(size_t bytes, void (*kernel)(Params...), int threads) const {
+    int blocks = 0, multiprocessors = 0;
+    STD_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, bytes));
+    STD_CUDA_CHECK(
+        cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device_));
+    return std::max<int64_t>(1, int64_t{blocks} * multiprocessors);
+  }
+
  private:
   torch::stable::accelerator::DeviceGuard guard_;
+  int device_;
   cudaStream_t stream_;
 };
 

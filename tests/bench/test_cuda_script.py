@@ -120,12 +120,12 @@ def compiled(module, monkeypatch):
 def test_registers_and_spills_are_parsed(compiled):
     (f, arch, spilled), (g, _, clean) = compiled.resources(PTXAS)
     assert f.endswith("1fILi4EEEvv") and g.endswith("1gILi4EEEvv") and arch == "sm_90"
-    assert spilled == {"registers": 48, "stack": 16, "spill_stores": 12, "spill_loads": 8}
-    assert clean == {"registers": 32, "stack": 0, "spill_stores": 0, "spill_loads": 0}
+    assert spilled == {"registers": 48, "stack": 16, "spill_stores": 12, "spill_loads": 8, "static_shared": 64}
+    assert clean == {"registers": 32, "stack": 0, "spill_stores": 0, "spill_loads": 0, "static_shared": 0}
 
 
 def test_kernels_that_spill_or_have_narrow_accesses_are_named(compiled):
-    fine = {"registers": 32, "stack": 0, "spill_stores": 0, "spill_loads": 0}
+    fine = {"registers": 32, "stack": 0, "spill_stores": 0, "spill_loads": 0, "static_shared": 2048}
     wide, half, narrow = {"128": 2, "32": 1}, {"64": 2}, {"32": 2, "64": 1}
     accesses = {"A": (wide, half), "B": (wide, narrow), "C": (half, half), "D": ({"32": 2}, {"128": 1})}
     rows = [
@@ -140,9 +140,11 @@ def test_kernels_that_spill_or_have_narrow_accesses_are_named(compiled):
             "kernel": "merge_kernel<float>",
             "sm_90": fine | {"spill_loads": 4, "loads": narrow, "stores": narrow},
         },
+        {"file": "a.cu", "kernel": "f", "sm_90": fine | {"static_shared": 2049, "loads": half, "stores": half}},
     ]
     report = compiled.verdict(rows)
     assert report["spilling"] == ["merge_kernel<float> sm_90"]
+    assert report["much_static_shared"] == ["f sm_90"]
     assert report["wide_kernels_with_narrow_accesses"] == [f"for_each_kernel<2, {name}> sm_90" for name in "BCD"]
     assert report["wide_kernels"] == 5 and report["most_registers"] == {"sm_90": 32}
 

@@ -74,6 +74,14 @@ def set_max_grid_rows(rows: int | None) -> None:
     load(requested()).emulation_set_max_grid_rows(rows or 0)
 
 
+def set_multiprocessors(count: int | None) -> None:
+    """Set the number of multiprocessors.
+
+    With few, blocks take more work. None restores the number of an H200.
+    """
+    load(requested()).emulation_set_multiprocessors(count or 0)
+
+
 def install(kind: str = "plain") -> torch.library.Library:
     """Replace the CPU's kernels by emulated ones, as long as the returned object exists."""
     from steerlens_fast import native  # here, since requested() must set environment variables before this import

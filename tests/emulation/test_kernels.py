@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from steerlens_fast.ops import reference
 
-from . import set_max_grid_rows, set_seed
+from . import set_max_grid_rows, set_multiprocessors, set_seed
 
 SEEDS = range(1, 5)
 ROWS = 2  # rows of blocks in a grid
@@ -51,13 +51,13 @@ def test_ops_do_not_depend_on_the_order_of_threads(case_: OpCase):
     assert all(all(map(torch.equal, expected, results(seed))) for seed in SEEDS)
 
 
-def plane_args(planes: int, frames: int, H: int = 33, W: int = 22) -> dict[str, list]:
+def plane_args(planes: int, frames: int, H: int = 33, W: int = 22, K: int = 3) -> dict[str, list]:
     """Return arguments of the ops on whole planes.
 
-    There are three bands of the image's size, and a smaller one.
+    There are K bands of the image's size, and a smaller one.
     """
     x, g = (torch.rand(planes, H, W) for _ in range(2))
-    filters = [torch.rand(3, H, W) / (H * W), torch.rand(1, H // 2, W // 2) / (H * W)]
+    filters = [torch.rand(K, H, W) / (H * W), torch.rand(1, H // 2, W // 2) / (H * W)]
     factors, residual = torch.rand(frames, 1), torch.rand(1, H, W) / (H * W)
     split = [x, filters, [1, 3], [0, 1]]
     return {
@@ -77,6 +77,28 @@ def test_plane_ops_do_not_depend_on_the_order_of_threads(op):
 
     expected = results(0)
     assert all(all(map(torch.equal, expected, results(seed))) for seed in SEEDS)
+
+
+@pytest.fixture
+def small_device():
+    """A function that replaces the device by one with a single multiprocessor."""
+    yield lambda: set_multiprocessors(1)
+    set_multiprocessors(None)
+
+
+@pytest.mark.parametrize("W, K", [(22, 3), (22, 140), (110, 40)])
+@pytest.mark.parametrize("op", PLANE_OPS)
+def test_plane_ops_do_not_depend_on_the_work_of_a_block(op, W, K, small_device):
+    """On a small device, a block takes several groups of planes, and reads their filters only once.
+
+    There are too many filters of 140 bands, and those of 40 wide bands do not fit. Some rows of some filters are 0.
+    """
+    args = plane_args(33, 2, W=W, K=K)[op]
+    filters = args[1] if op != "morph_planes" else args[4]
+    filters[0][0, 5:20] = filters[0][1:, :12] = 0
+    expected = as_list(getattr(RAW, op)(*args))
+    small_device()
+    assert all(map(torch.equal, as_list(getattr(RAW, op)(*args)), expected))
 
 
 def test_plane_ops_do_not_depend_on_chunks():

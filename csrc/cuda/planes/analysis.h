@@ -45,66 +45,67 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   }
 }
 
-// One row of the image's spectrum, and the opposite one, of kLines planes: the forward FFT of the row, then for each
-// band its filter, crop and inverse FFT.
+// One row of the image's spectrum, and the opposite one, of share.groups times kLines planes: the forward FFT of the row,
+// then for each band its filter, crop and inverse FFT.
 //
 // Rows in which a band's filter is 0 are neither computed nor stored. These are a fifth of the rows of an oriented
 // band. The kernels that read the band find in `stored_rows` which rows there are.
 __global__ void __launch_bounds__(kMaxThreads, 2)
     split_rows_kernel(const Cplx<float>* half_planes, const __grid_constant__ FftPlan plan, int H,
-                      int planes, const __grid_constant__ Units units) {
+                      int planes, const __grid_constant__ Units units, RowShare share) {
   const int W = plan.size, half = half_rows(H);
   const int row = static_cast<int>(blockIdx.x % half);
-  const int first = static_cast<int>(blockIdx.x / half) * kLines;
+  const int begin = static_cast<int>(blockIdx.x / half) * share.lines();
+  const int end = share.end(begin, planes);
   const int plane_size = column_blocks(W) * half * kLines;
-  Cplx<float> spectrum[kItems];
-  const ColumnItems items;
-  {
-    const BlockFft fft(plan);
-    for (int i = threadIdx.x; i < row_points(W); i += blockDim.x) {
-      const Point p = row_point(i);
-      if (p.at >= W) continue;
-      Cplx<float> value = {0.0f, 0.0f};
-      if (first + p.line < planes)
-        value = load_one(half_planes + int64_t{first + p.line} * plane_size +
-                         in_blocks(p.at, row, half));
-      fft.set_input(p.at, p.line, value);
-    }
-    fft.run();
-#pragma unroll
-    for (int m = 0; m < kItems; ++m)
-      spectrum[m] = items.x < W ? fft.output(items.x, items.line(m)) : Cplx<float>{0.0f, 0.0f};
-  }
-  for (int u = 0; u < units.count; ++u) {
-    const Unit& unit = units.of[u];
-    const int h = unit.h(), w = unit.w();
-    const BlockFft fft(unit.rows);
-    const int opposite = static_cast<int>(opposite_row(row, H));
-    const bool both = opposite != row && unit.content != Content::kHalf;
-    for (int task = 0; task < unit.transforms * 2; ++task) {
-      const bool mirrored = task % 2;
-      if (mirrored && !both) continue;
-      const int i = task / 2, y = static_cast<int>(band_row(mirrored ? opposite : row, h, H));
-      if (y < 0) continue;
-      const int X = mirrored ? static_cast<int>(opposite_row(items.x, W)) : items.x;
-      const int x = items.x < W ? static_cast<int>(band_column(X, w, W)) : -1;
-      const Cplx<float> filter = x < 0 ? Cplx<float>{0.0f, 0.0f} : filter_at(unit, i, y, x, 1.0f);
-      const bool zero = filter.re == 0.0f && filter.im == 0.0f && unit.content != Content::kHalf;
-      const bool stored = __syncthreads_or(!zero);  // also waits for those that read the last FFT
-      if (first == 0 && threadIdx.x == 0) unit.stored_rows[i * h + y] = stored;
-      if (!stored) continue;
-      if (x >= 0) {
-#pragma unroll
-        for (int m = 0; m < kItems; ++m)
-          fft.set_input(x, items.line(m),
-                        swap_parts(filter * (mirrored ? conj(spectrum[m]) : spectrum[m])));
+  const RowFilters<AnalysisFilter> filters(units, row, H, W, share.words);
+#pragma unroll 1
+  for (int first = begin; first < end; first += kLines) {
+    Cplx<float> spectrum[kItems];
+    const ColumnItems items;
+    {
+      const BlockFft fft(plan);
+      for (int i = threadIdx.x; i < row_points(W); i += blockDim.x) {
+        const Point p = row_point(i);
+        if (p.at >= W) continue;
+        Cplx<float> value = {0.0f, 0.0f};
+        if (first + p.line < planes)
+          value = load_one(half_planes + int64_t{first + p.line} * plane_size +
+                           in_blocks(p.at, row, half));
+        fft.set_input(p.at, p.line, value);
       }
       fft.run();
-      for (int j = threadIdx.x; j < row_points(w); j += blockDim.x) {
-        const Point p = row_point(j);
-        if (p.at < w && first + p.line < planes)
-          store_one(unit.transform(first + p.line, i) + in_blocks(p.at, y, unit.data_rows),
-                    swap_parts(fft.output(p.at, p.line)));
+#pragma unroll
+      for (int m = 0; m < kItems; ++m)
+        spectrum[m] = items.x < W ? fft.output(items.x, items.line(m)) : Cplx<float>{0.0f, 0.0f};
+    }
+    for (int u = 0, tasks = 0; u < units.count; tasks += 2 * units.of[u++].transforms) {
+      const Unit& unit = units.of[u];
+      const int h = unit.h(), w = unit.w();
+      const BlockFft fft(unit.rows);
+      for (int task = 0; task < unit.transforms * 2; ++task) {
+        const bool mirrored = task % 2;
+        const int i = task / 2, y = task_row(unit, task, row, H);
+        if (y < 0) continue;
+        const Word* filter = filters.of_task(unit, tasks + task, task, y);
+        if (first == 0 && threadIdx.x == 0) unit.stored_rows[i * h + y] = filter != nullptr;
+        if (!filter) continue;
+        const int X = mirrored ? static_cast<int>(opposite_row(items.x, W)) : items.x;
+        const int x = items.x < W ? static_cast<int>(band_column(X, w, W)) : -1;
+        if (x >= 0) {
+          const Word factor = filter[x];
+#pragma unroll
+          for (int m = 0; m < kItems; ++m)
+            fft.set_input(x, items.line(m),
+                          swap_parts(factor.v[0] * (mirrored ? conj(spectrum[m]) : spectrum[m])));
+        }
+        fft.run();
+        for (int j = threadIdx.x; j < row_points(w); j += blockDim.x) {
+          const Point p = row_point(j);
+          if (p.at < w && first + p.line < planes)
+            store_one(unit.transform(first + p.line, i) + in_blocks(p.at, y, unit.data_rows),
+                      swap_parts(fft.output(p.at, p.line)));
+        }
       }
     }
   }
@@ -171,8 +172,9 @@ inline void transform_columns(const Launcher& launcher, const RealPlanes& planes
 
 inline void split_rows(const Launcher& launcher, const Cplx<float>* half_planes, int64_t count,
                        int H, int W, const Units& units) {
-  launch_lines(launcher, W, int64_t{half_rows(H)} * ((count + kLines - 1) / kLines),
-               split_rows_kernel, half_planes, make_fft_plan(W), H, static_cast<int>(count), units);
+  const int planes = static_cast<int>(count);
+  launch_rows(launcher, split_rows_kernel, H, W, planes, units, half_planes, make_fft_plan(W), H,
+              planes);
 }
 
 template <typename Write>

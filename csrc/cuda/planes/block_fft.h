@@ -26,7 +26,9 @@ inline int threads_of(int size, int items) {
 
 // In shared memory: points [2, size, kLines], roots of unity [size], the factors of all passes [size]. 144 bytes per
 // point: 36 KiB for the largest side.
-inline size_t fft_bytes(int size) { return size * sizeof(Word) * (2 * kLines + 2); }
+__host__ __device__ inline size_t fft_bytes(int size) {
+  return size * sizeof(Word) * (2 * kLines + 2);
+}
 
 // The Stockham algorithm: a pass reads one buffer and writes the other, inputs and outputs being in their natural order.
 // 16 lanes access shared memory together, 8 bytes each in 16 pairs of banks. They take two points of all lines, or eight

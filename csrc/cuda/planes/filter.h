@@ -1,6 +1,7 @@
 // The filters of a unit as its kernels apply them.
 #pragma once
 
+#include "../reduce.h"
 #include "spectra.h"
 
 namespace steerlens {
@@ -24,6 +25,161 @@ __device__ __forceinline__ Cplx<float> filter_at(const Unit& unit, int i, int y,
   const int opposite =
       static_cast<int>(opposite_row(y, h)) * w + static_cast<int>(opposite_row(x, w));
   return 0.5f * (first * factor + load_one(filter + opposite) * conj(factor));
+}
+
+// A block that transforms a row of planes, and the opposite row, has two *tasks* for each transform of a unit: task 2 i is
+// the i-th transform at the row, task 2 i + 1 at the opposite row. This is the row of the band, or -1 if there is no task.
+__device__ __forceinline__ int task_row(const Unit& unit, int task, int row, int H) {
+  const int opposite = static_cast<int>(opposite_row(row, H));
+  const bool mirrored = task % 2;
+  if (mirrored && (opposite == row || unit.content == Content::kHalf)) return -1;
+  return static_cast<int>(band_row(mirrored ? opposite : row, unit.h(), H));
+}
+
+// What the analysis multiplies a spectrum by. Half rows are stored even if they are 0.
+struct AnalysisFilter {
+  __device__ static Cplx<float> at(const Unit& unit, int i, int y, int x) {
+    return filter_at(unit, i, y, x, 1.0f);
+  }
+  __device__ static bool needs_zeros(const Unit& unit) { return unit.content == Content::kHalf; }
+};
+
+// The same for the synthesis, which adds opposite frequencies; a half row stands for both.
+struct SynthesisFilter {
+  __device__ static Cplx<float> at(const Unit& unit, int i, int y, int x) {
+    return (unit.content == Content::kHalf ? 1.0f : 0.5f) * filter_at(unit, i, y, x, -1.0f);
+  }
+  __device__ static bool needs_zeros(const Unit&) { return false; }
+};
+
+// How the kernels for rows share the work: a block takes `groups` times kLines planes, and keeps `words` values of
+// filters in shared memory. See share_rows().
+struct RowShare {
+  int groups, words;
+
+  __host__ __device__ int lines() const { return groups * kLines; }
+  __device__ int end(int begin, int all) const {
+    return all - begin < lines() ? all : begin + lines();
+  }
+};
+
+// The shared memory of these kernels after that of an FFT: `width` values of a filter that is not kept, where the
+// filters of kMaxKept tasks are, and the filters that are kept.
+constexpr int kMaxKept = 128;
+constexpr int kPlaceWords = kMaxKept * sizeof(short) / sizeof(Word);
+inline size_t row_bytes(int width, int words) {
+  return fft_bytes(width) + (width + kPlaceWords + words) * sizeof(Word);
+}
+
+// The filters of a block's tasks, in shared memory. A block reads the filters of its first tasks once for all of its
+// planes, as many as there is memory for, and others again for each kLines planes. Tasks are numbered through all units.
+template <typename Filter>
+class RowFilters {
+ public:
+  // All threads of the block must call this, and wait for each other before of_task(); BlockFft's constructor waits. A
+  // warp reads the filters of a task, so that many reads are in flight.
+  __device__ RowFilters(const Units& units, int row, int H, int width, int words)
+      : width_(width), kept_(0) {
+    const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
+    int used = 0;
+    for (int u = 0; u < units.count; ++u) {
+      const Unit& unit = units.of[u];
+      const int w = unit.w();
+      for (int task = 0; task < 2 * unit.transforms; ++task) {
+        const int y = task_row(unit, task, row, H), place = used;
+        if (y >= 0) used += w;
+        if (kept_ == kMaxKept || used > words) return;
+        const int number = kept_++;
+        if (number % warps != warp) continue;
+        int needed = y >= 0 && Filter::needs_zeros(unit);
+        if (y >= 0) {
+#pragma unroll 4
+          for (int x = lane; x < w; x += kWarp) {
+            const Cplx<float> value = Filter::at(unit, task / 2, y, x);
+            kept_words()[place + x] = Word{{value}};
+            needed |= value.re != 0.0f || value.im != 0.0f;
+          }
+        }
+        needed = largest_of_warp(needed);
+        if (lane == 0) places()[number] = static_cast<short>(needed ? place : -1);
+      }
+    }
+  }
+
+  // The filter of a task, at row y of a band; null if it is 0 in this row. All threads of the block must call this; if
+  // the filter is not 0, it waits for those that read the last filter and FFT.
+  __device__ const Word* of_task(const Unit& unit, int number, int task, int y) const {
+    if (number < kept_) {
+      const int place = places()[number];
+      if (place < 0) return nullptr;
+      __syncthreads();
+      return kept_words() + place;
+    }
+    const int x = static_cast<int>(threadIdx.x);
+    Cplx<float> value = {0.0f, 0.0f};
+    if (x < unit.w()) value = Filter::at(unit, task / 2, y, x);
+    if (!__syncthreads_or(value.re != 0.0f || value.im != 0.0f || Filter::needs_zeros(unit)))
+      return nullptr;
+    if (x < unit.w()) buffer()[x] = Word{{value}};
+    __syncthreads();
+    return buffer();
+  }
+
+ private:
+  // Pointers are computed when they are needed, which saves registers.
+  __device__ Word* buffer() const {
+    return reinterpret_cast<Word*>(dynamic_shared_memory) + fft_bytes(width_) / sizeof(Word);
+  }
+  // Places in kept_words(); -1: the filter is 0, or there is no task.
+  __device__ short* places() const { return reinterpret_cast<short*>(buffer() + width_); }
+  __device__ Word* kept_words() const { return buffer() + width_ + kPlaceWords; }
+
+  int width_, kept_;  // of the image; tasks
+};
+
+// Two blocks with this dynamic shared memory fit on a multiprocessor of every GPU since sm_80. It is the most that a
+// kernel has without asking for more.
+constexpr size_t kRowSharedBytes = kMaxSharedBytes - kMaxStaticBytes;
+
+// Reading the filters takes about as long as this part of the work for kLines planes: they are a tenth of its bytes,
+// and no work hides their latency. This is not measured.
+constexpr double kFilterWork = 0.25;
+constexpr int kMaxGroups = 8;  // with more, filters would still be a hundredth of the bytes
+
+// With more groups in a block, filters are read less often, but fewer blocks may leave multiprocessors idle. So this
+// takes the number of groups for which the blocks would be done first, if all took turns in whole rounds.
+template <typename... Params>
+RowShare share_rows(const Launcher& launcher, void (*kernel)(Params...), int H, int W, int lines,
+                    const Units& units) {
+  int64_t words = 0;
+  for (int u = 0; u < units.count; ++u)
+    words += int64_t{units.of[u].transforms} * units.of[u].w() *
+             (units.of[u].content == Content::kHalf ? 1 : 2);
+  const auto space = static_cast<int64_t>((kRowSharedBytes - row_bytes(W, 0)) / sizeof(Word));
+  RowShare share{1, static_cast<int>(std::min(words, space))};
+  const int64_t at_once =
+      launcher.blocks_at_once(row_bytes(W, share.words), kernel, threads_of(W, kItems));
+  const int64_t groups = blocks_of(lines, kLines);
+  double least = 0.0;
+  for (int n = 1; n <= std::min<int64_t>(groups, kMaxGroups); ++n) {
+    const int64_t blocks = half_rows(H) * blocks_of(groups, n);
+    const double time = static_cast<double>(blocks_of(blocks, at_once)) * (n + kFilterWork);
+    if (n > 1 && time >= least) continue;
+    least = time;
+    share.groups = n;
+  }
+  return share;
+}
+
+// Launches such a kernel. Its last argument is the share.
+template <typename... Params, typename... Args>
+void launch_rows(const Launcher& launcher, void (*kernel)(Params...), int H, int W, int lines,
+                 const Units& units, const Args&... args) {
+  const RowShare share = share_rows(launcher, kernel, H, W, lines, units);
+  const int64_t blocks = half_rows(H) * blocks_of(lines, share.lines());
+  if (blocks == 0) return;
+  launcher.run_with_shared(row_bytes(W, share.words), kernel, dim3(static_cast<unsigned>(blocks)),
+                           threads_of(W, kItems), args..., units, share);
 }
 
 // How the threads of a block divide the columns of kLines rows: each has kItems lines of one column. Neighbouring threads

@@ -38,93 +38,109 @@ struct MergedRows {
   FrameFactors factors;
 };
 
-// One row of the half spectrum of kLines planes. The FFTs of the bands' rows, and of the opposite rows, are filtered
-// and summed up. Then comes the inverse FFT of the sum. Opposite rows are needed, since the real part of an image comes
-// from the Hermitian part of its spectrum, (S(Y, X) + conj S(-Y, -X)) / 2. A thread sums the values of its columns in
-// registers. Filters pass through shared memory, so that each is read once and in whole sectors. Rows in which a filter
-// is 0 are not read.
-__global__ void __launch_bounds__(kMaxThreads, 2)
-    merge_rows_kernel(const __grid_constant__ MergedRows args,
-                      const __grid_constant__ Units units) {
-  const int W = args.plan.size, H = args.H, half = half_rows(H);
-  const int row = static_cast<int>(blockIdx.x % half);
-  const int first = static_cast<int>(blockIdx.x / half) * kLines;
-  const ColumnItems items;
-  const int opposite = static_cast<int>(opposite_row(row, H));
-  const int opposite_column = static_cast<int>(opposite_row(items.x, W));
-  static __shared__ bool active[kLines];
-  static __shared__ Word filters[kCudaLimits.max_side];  // of a row
-  if (threadIdx.x < kLines) {
-    const int line = first + static_cast<int>(threadIdx.x);
-    active[threadIdx.x] = line < args.lines && !args.factors.still(line);
-  }
-  Cplx<float> sum[kItems] = {};
-  for (int u = 0; u < units.count; ++u) {
-    const Unit& unit = units.of[u];
-    const int w = unit.w();
-    const bool halved = unit.content == Content::kHalf, own_opposite = opposite == row;
-    const int direct = items.x < W ? static_cast<int>(band_column(items.x, w, W)) : -1;
-    const int reflected =
-        items.x < W && !halved ? static_cast<int>(band_column(opposite_column, w, W)) : -1;
-    const BlockFft fft(unit.rows);
-    for (int task = 0; task < unit.transforms * 2; ++task) {
-      const bool mirrored = task % 2;
-      if (mirrored && (own_opposite || halved)) continue;
-      const int i = task / 2, Y = mirrored ? opposite : row;
-      const int y = static_cast<int>(band_row(Y, unit.h(), H));
-      if (y < 0) continue;
-      const int x = static_cast<int>(threadIdx.x);
-      Cplx<float> filter = {0.0f, 0.0f};
-      if (x < w) filter = (halved ? 1.0f : 0.5f) * filter_at(unit, i, y, x, -1.0f);
-      // Also waits for those that read the last filters and FFT.
-      if (!__syncthreads_or(filter.re != 0.0f || filter.im != 0.0f)) continue;
-      if (x < w) filters[x] = Word{{filter}};
-      for (int j = threadIdx.x; j < row_points(w); j += blockDim.x) {
-        const Point p = row_point(j);
-        if (p.at >= w) continue;
-        Cplx<float> value = {0.0f, 0.0f};
-        if (active[p.line])
-          value = load_one(unit.transform(first + p.line, i) + in_blocks(p.at, y, unit.data_rows));
-        fft.set_input(p.at, p.line, value);
-      }
-      fft.run();
-      if (!mirrored && direct >= 0) {
-        const Word factor = filters[direct];
+// Writes a row of kLines half planes. A thread takes a point of two lines, so that a warp has the point of all lines, and
+// reads the residual only once if they are frames of the same plane.
+__device__ __forceinline__ void write_rows(const MergedRows& args, const BlockFft& fft, int row,
+                                           int first) {
+  constexpr int kApart = kLines / 2;
+  const int W = args.plan.size, half = half_rows(args.H);
+  const int plane_size = column_blocks(W) * half * kLines;
+  for (int j = threadIdx.x; j < row_points(W) / 2; j += blockDim.x) {
+    const Point p{j / (kLines * kApart) * kLines + j % kLines, j / kLines % kApart};
+    if (p.at >= W) continue;
+    const int at = in_blocks(p.at, row, half);
+    int64_t read = -1;
+    Cplx<float> residual = {0.0f, 0.0f};
 #pragma unroll
-        for (int m = 0; m < kItems; ++m)
-          sum[m] = sum[m] + factor.v[0] * fft.output(direct, items.line(m));
+    for (int line = p.line; line < kLines; line += kApart) {
+      if (first + line >= args.lines) break;
+      Cplx<float> value = swap_parts(fft.output(p.at, line));
+      if (args.residual) {
+        const int64_t plane = (first + line) / args.factors.frames;
+        if (plane != read) residual = load_one(args.residual + plane * plane_size + at);
+        read = plane;
+        value = value + residual;
       }
-      if ((mirrored || own_opposite) && reflected >= 0) {
-        const Word factor = filters[reflected];
-#pragma unroll
-        for (int m = 0; m < kItems; ++m)
-          sum[m] = sum[m] + conj(factor.v[0] * fft.output(reflected, items.line(m)));
-      }
+      store_one(args.half_planes + int64_t{first + line} * plane_size + at, value);
     }
   }
-  const BlockFft fft(args.plan);
-  if (items.x < W) {
+}
+
+// One row of the half spectrum of share.groups times kLines planes. The FFTs of the bands' rows, and of the opposite
+// rows, are filtered and summed up. Then comes the inverse FFT of the sum. Opposite rows are needed, since the real part
+// of an image comes from the Hermitian part of its spectrum, (S(Y, X) + conj S(-Y, -X)) / 2. A thread sums the values of
+// its columns in registers. Rows in which a filter is 0 are not read.
+__global__ void __launch_bounds__(kMaxThreads, 2)
+    merge_rows_kernel(const __grid_constant__ MergedRows args, const __grid_constant__ Units units,
+                      RowShare share) {
+  const int W = args.plan.size, H = args.H, half = half_rows(H);
+  const int row = static_cast<int>(blockIdx.x % half);
+  const int begin = static_cast<int>(blockIdx.x / half) * share.lines();
+  const int end = share.end(begin, args.lines);
+  const ColumnItems items;
+  static __shared__ bool active[kLines];
+  const RowFilters<SynthesisFilter> filters(units, row, H, W, share.words);
+#pragma unroll 1
+  for (int first = begin; first < end; first += kLines) {
+    if (threadIdx.x < kLines) {
+      const int line = first + static_cast<int>(threadIdx.x);
+      active[threadIdx.x] = line < args.lines && !args.factors.still(line);
+    }
+    Cplx<float> sum[kItems] = {};
+    for (int u = 0, tasks = 0; u < units.count; tasks += 2 * units.of[u++].transforms) {
+      const Unit& unit = units.of[u];
+      const int w = unit.w();
+      const BlockFft fft(unit.rows);
+      for (int task = 0; task < unit.transforms * 2; ++task) {
+        const bool mirrored = task % 2;
+        const int i = task / 2, y = task_row(unit, task, row, H);
+        if (y < 0) continue;
+        const Word* filter = filters.of_task(unit, tasks + task, task, y);
+        if (!filter) continue;
+        for (int j = threadIdx.x; j < row_points(w); j += blockDim.x) {
+          const Point p = row_point(j);
+          if (p.at >= w) continue;
+          Cplx<float> value = {0.0f, 0.0f};
+          if (active[p.line])
+            value =
+                load_one(unit.transform(first + p.line, i) + in_blocks(p.at, y, unit.data_rows));
+          fft.set_input(p.at, p.line, value);
+        }
+        fft.run();
+        // Columns are computed here, since registers cannot hold them during the FFT.
+        if (items.x >= W) continue;
+        if (!mirrored) {
+          const int x = static_cast<int>(band_column(items.x, w, W));
+          if (x >= 0) {
+            const Word factor = filter[x];
 #pragma unroll
-    for (int m = 0; m < kItems; ++m) fft.set_input(items.x, items.line(m), swap_parts(sum[m]));
-  }
-  fft.run();
-  const int plane_size = column_blocks(W) * half * kLines;
-  for (int j = threadIdx.x; j < row_points(W); j += blockDim.x) {
-    const Point p = row_point(j);
-    const int line = first + p.line, at = in_blocks(p.at, row, half);
-    if (p.at >= W || line >= args.lines) continue;
-    Cplx<float> value = swap_parts(fft.output(p.at, p.line));
-    if (args.residual)
-      value =
-          value + load_one(args.residual + int64_t{line / args.factors.frames} * plane_size + at);
-    store_one(args.half_planes + int64_t{line} * plane_size + at, value);
+            for (int m = 0; m < kItems; ++m)
+              sum[m] = sum[m] + factor.v[0] * fft.output(x, items.line(m));
+          }
+        }
+        if ((mirrored || opposite_row(row, H) == row) && unit.content != Content::kHalf) {
+          const int x = static_cast<int>(band_column(opposite_row(items.x, W), w, W));
+          if (x >= 0) {
+            const Word factor = filter[x];
+#pragma unroll
+            for (int m = 0; m < kItems; ++m)
+              sum[m] = sum[m] + conj(factor.v[0] * fft.output(x, items.line(m)));
+          }
+        }
+      }
+    }
+    const BlockFft fft(args.plan);
+    if (items.x < W) {
+#pragma unroll
+      for (int m = 0; m < kItems; ++m) fft.set_input(items.x, items.line(m), swap_parts(sum[m]));
+    }
+    fft.run();
+    write_rows(args, fft, row, first);
   }
 }
 
 inline void merge_rows(const Launcher& launcher, const MergedRows& args, const Units& units) {
-  const int64_t groups = blocks_of(args.lines, kLines);
-  launch_lines(launcher, args.plan.size, half_rows(args.H) * groups, merge_rows_kernel, args,
-               units);
+  launch_rows(launcher, merge_rows_kernel, args.H, args.plan.size, args.lines, units, args);
 }
 
 }  // namespace

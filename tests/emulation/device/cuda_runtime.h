@@ -66,6 +66,9 @@ struct Launch {
   size_t dynamic_shared_bytes, parameter_bytes;
   std::function<void()> run_thread;
 };
+// The limits of a GPU that programs ask for.
+int multiprocessors();
+int blocks_per_multiprocessor(int threads, size_t dynamic_shared_bytes);
 // Runs all threads of a launch. Throws std::runtime_error if a GPU would report an error or wait forever.
 void run(const Launch& launch);
 
@@ -124,6 +127,20 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   const std::tuple<Params...> params(std::forward<Args>(args)...);
   emulation::run({reinterpret_cast<const void*>(kernel), config->gridDim, config->blockDim,
                   config->dynamicSmemBytes, sizeof(params), [&] { std::apply(kernel, params); }});
+  return 0;
+}
+
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount };
+
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  *value = emulation::multiprocessors();
+  return 0;
+}
+
+template <typename... Params>
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, void (*)(Params...),
+                                                          int threads, size_t bytes) {
+  *blocks = emulation::blocks_per_multiprocessor(threads, bytes);
   return 0;
 }
 
