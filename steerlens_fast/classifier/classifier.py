@@ -12,7 +12,7 @@ from torch.nn import DataParallel, Module
 from torch.nn.parallel import DistributedDataParallel
 
 from ..checks import check_choice, check_int
-from .dtypes import cast_for, explain_mismatch, module_of
+from .dtypes import cast_for, explain_mismatch, module_of, without_autocast
 from .isolation import (
     RandomStream,
     in_training,
@@ -240,7 +240,17 @@ class Classifier:
 def _gradient(losses: Tensor | tuple[Tensor, Tensor], leaf: Tensor) -> Tensor | None:
     """Return the gradient of the summed losses; see :meth:`Classifier.gradient` for ``losses``."""
     start, gradient = losses if isinstance(losses, tuple) else (losses.sum(), None)
-    return torch.autograd.grad(start, leaf, gradient, allow_unused=True)[0] if start.requires_grad else None
+    return _backward(start, leaf, gradient) if start.requires_grad else None
+
+
+def _backward(start: Tensor, leaf: Tensor, gradient: Tensor | None) -> Tensor | None:
+    """Return the gradient with respect to ``leaf``.
+
+    The backward pass of an op has the dtype of its forward pass. Autocast would lower it where the model turns autocast
+    off.
+    """
+    with without_autocast(leaf.device):
+        return torch.autograd.grad(start, leaf, gradient, allow_unused=True)[0]
 
 
 def _through_half(leaf: Tensor, outputs: Tensor, loss: Losses, at: slice) -> Tensor | None:
@@ -257,7 +267,7 @@ def _through_half(leaf: Tensor, outputs: Tensor, loss: Losses, at: slice) -> Ten
     usable = largest.isfinite() & (largest > 0)
     power = torch.where(usable, torch.exp2(largest.log2().floor()), 1.0)
     score_gradient = score_gradient / power.view(-1, *[1] * (score_gradient.dim() - 1))
-    (gradient,) = torch.autograd.grad(outputs, leaf, score_gradient.to(outputs.dtype), allow_unused=True)
+    gradient = _backward(outputs, leaf, score_gradient.to(outputs.dtype))
     return None if gradient is None else gradient * power.to(leaf.device).view(-1, *[1] * (leaf.dim() - 1))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -35,6 +35,13 @@ def cast_for(model, images):
     if len(dtypes) != 1 or not isinstance(images, Tensor) or not images.is_floating_point():
         return images
     return images.to(dtypes[0])
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """Return a context in which autocast is off on a device."""
+    kind = device.type
+    enabled = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if enabled else nullcontext()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import checks
+from ..classifier.dtypes import without_autocast
 
 MOVEMENT = 0x5DEECE66D  # any number; combined with the seed, so that movements are independent of the noise
 
@@ -128,7 +129,8 @@ class Copy:
 
 def _moved(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     # One by one, so that no image depends on the others of its batch, not even by rounding.
-    return torch.stack([rows @ image @ columns.mT for image in images])
+    with without_autocast(images.device):  # autocast would multiply in half precision
+        return torch.stack([rows @ image @ columns.mT for image in images])
 
 
 def _interpolation(size: int, factor: float, shift: float) -> Tensor:

@@ -513,6 +513,20 @@ def test_under_the_callers_autocast():
     assert all(p.grad is not None for p in model.parameters())
 
 
+def test_backward_of_a_model_without_autocast_is_exact():
+    """Autocast around the backward pass would multiply gradients by weights in half precision."""
+    model, x = network().eval(), images()
+
+    def unchanged(images):
+        with torch.autocast("cpu", enabled=False):
+            return model(images)
+
+    expected = plain(model, x, nll)
+    with torch.autocast("cpu", torch.bfloat16):
+        gradient, outputs = Classifier(unchanged).gradient(x, nll)
+    assert torch.equal(gradient, expected[0]) and torch.equal(outputs, expected[1])
+
+
 def test_callers_defaults():
     model, x = network().eval(), images()
     expected = plain(model, x)
@@ -752,6 +766,8 @@ def test_images_on_another_device():
     for call in (lambda d: d.outputs(images()), lambda d: d.gradient(images(), toward_two)):
         with raises_with(ValueError, "images", "meta", "cpu"):
             call(Classifier(model))
+    meta = Classifier(nn.Conv2d(3, CLASSES, 3, device="meta"))
+    assert meta.gradient(images().to("meta"), lambda outputs, at: outputs.sum((1, 2, 3)))[0].is_meta
     moved = Classifier(nn.Conv2d(3, CLASSES, 3, device="meta"), lambda x: x.to("meta"))
     assert moved.outputs(images()).device.type == "meta", "preprocessing may move them"
 

@@ -73,6 +73,14 @@ def test_copies_are_moved_and_the_gradient_is_that_of_the_image():
     assert_close(morphs.frames[:, 1], x - 3 * expected, "composition")
 
 
+def test_copies_are_exact_under_autocast():
+    x = images(dtype=torch.float32)
+    moved = lambda: [copy.pull_back(copy.of(x)) for copy in islice(Smoothing(**MOVED).copies(x), 3)]
+    expected = moved()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(map(torch.equal, moved(), expected))
+
+
 @pytest.mark.parametrize(
     "regime, smoothing", [*((regime, SMOOTHING) for regime in REGIMES), ("persistent", MOVED)], ids=[*REGIMES, "moved"]
 )
