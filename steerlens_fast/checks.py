@@ -156,10 +156,18 @@ def check_image(name: str, image, shape: tuple[int, int] | None = None) -> Tenso
         raise TypeError(f"{name} must be a torch.Tensor, got {type(image).__name__}")
     if not image.is_floating_point():
         raise TypeError(f"{name} must be a real floating-point tensor, got {image.dtype}")
+    check_dense(name, image)
     if image.dim() < 2 or (shape is not None and tuple(image.shape[-2:]) != shape):
         size = "H, W" if shape is None else f"{shape[0]}, {shape[1]}"
         raise ValueError(f"{name} must have shape [..., {size}], got {list(image.shape)}")
     return image if image.dtype in (torch.float32, torch.float64) else image.float()
+
+
+def check_dense(name: str, tensor: Tensor) -> None:
+    """Check that a tensor is neither sparse nor nested."""
+    if tensor.layout != torch.strided or tensor.is_nested:
+        got = "a nested tensor" if tensor.is_nested else tensor.layout
+        raise TypeError(f"{name} must be a dense tensor, got {got}")
 
 
 def check_same(name: str, tensor: Tensor, other_name: str, other: Tensor) -> None:

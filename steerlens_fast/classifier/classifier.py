@@ -24,6 +24,8 @@ from .isolation import (
 from .outputs import TASKS, class_scores
 
 Losses = Callable[[Tensor, slice], Tensor | tuple[Tensor, Tensor]]
+# End of the messages about outputs without gradients
+NO_GRADIENTS = "no gradient passes torch.no_grad(), .detach(), numpy, rounding, integers and quantised layers"
 MIN_LOGITS = 8  # with fewer logits, all of them could be between 0 and 1 by chance
 
 
@@ -85,6 +87,7 @@ class Classifier:
             model = model.module  # the forward of DistributedDataParallel synchronises all ranks
         if not callable(model) or isinstance(model, type):
             hint = " (pass its .model, .preprocessing and .class_names)" if hasattr(model, "preprocessing") else ""
+            hint = " (load it by steerlens_fast.load_model)" if isinstance(model, str) else hint
             expected = "a module, ExportedProgram or callable on images"
             raise TypeError(f"model must be {expected}, got {_type_text(model)}{hint}")
         if preprocessing is not None and (not callable(preprocessing) or isinstance(preprocessing, type)):
@@ -210,11 +213,12 @@ class Classifier:
         leaf = (leaf.clone() if leaf.is_inference() else leaf).requires_grad_()
         outputs = self._forward(leaf.clone(), args, at, len(images))  # a clone, since a model may change it in place
         if not outputs.requires_grad:
-            raise ValueError("model must return outputs that depend on the images, got outputs without a graph")
+            expected = "return outputs that depend on the images"
+            raise ValueError(f"model must {expected}, got outputs without a graph: {NO_GRADIENTS}")
         half = outputs.dtype == torch.float16
         gradient = _through_half(leaf, outputs, loss, at) if half else _gradient(loss(outputs, at), leaf)
         if gradient is None:
-            raise ValueError("model and objective must depend on the images, got a loss that does not")
+            raise ValueError(f"model and objective must depend on the images, got a loss that does not: {NO_GRADIENTS}")
         return gradient, outputs.detach().clone()  # cloned, since a compiled model may reuse the memory of its outputs
 
     def _forward(self, images: Tensor, args, at: slice, count: int) -> Tensor:

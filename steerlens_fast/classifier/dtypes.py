@@ -14,6 +14,7 @@ from ..errors import cause_line
 
 # Messages of torch about tensors with different dtypes or devices.
 MISMATCH = re.compile(r"dtype|scalar type|Input type \(|same device|data type", re.IGNORECASE)
+COMPUTED_IN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # others, such as float8, are only stored
 
 
 def module_of(model) -> Module | None:
@@ -23,10 +24,10 @@ def module_of(model) -> Module | None:
 
 
 def floating_dtypes(model) -> list[torch.dtype]:
-    """Return the floating-point dtypes of a module's parameters; none for a function."""
+    """Return the dtypes of a module's parameters in which it may compute; none for a function."""
     module = module_of(model)
     parameters = () if module is None else module.parameters()
-    return sorted({p.dtype for p in parameters if p.is_floating_point()}, key=str)
+    return sorted({p.dtype for p in parameters if p.dtype in COMPUTED_IN}, key=str)
 
 
 def cast_for(model, images):

@@ -185,7 +185,7 @@ def resolve_checked_target(target: str | Tensor, outputs: Tensor, task: str) -> 
     """Return the result of :func:`resolve_target` for a return value of :func:`check_target`."""
     if isinstance(target, str):
         return _ranked_label(target, outputs) if task == "multilabel" else _ranked(target, outputs)
-    _check_range(target, outputs)
+    _check_range(target, outputs, task)
     target = to_device_async("target", target, outputs.device)
     target = target[:, 0] if outputs.dim() == 2 else target
     return target, scores_at(outputs, target).argmax(1)
@@ -203,7 +203,7 @@ def _ranked(rank: str, outputs: Tensor) -> tuple[Tensor, Tensor]:
     minimum = 2 if rank == "runner-up" else 1
     if outputs.dim() != 2 or outputs.shape[1] < minimum:
         needs = f"outputs [N, classes] with at least {minimum} class{'es' if minimum > 1 else ''}"
-        hint = f" ({ONE_LOGIT})" if outputs.dim() == 2 else ""
+        hint = f" ({ONE_LOGIT}; for one score, as of a regression, pass target=0)" if outputs.dim() == 2 else ""
         expected = f"given by index for outputs {list(outputs.shape)}"
         raise ValueError(f"target must be {expected}, got {rank!r}, which needs {needs}{hint}")
     source = outputs.argmax(1)
@@ -227,11 +227,12 @@ def _ranked_label(rank: str, outputs: Tensor) -> tuple[Tensor, Tensor]:
     return target, scores_at(outputs, target).argmax(1)
 
 
-def _check_range(target: Tensor, outputs: Tensor) -> None:
-    sizes, indices = list(outputs.shape[1:]), target.shape[1]
+def _check_range(target: Tensor, outputs: Tensor, task: str) -> None:
+    sizes, indices, labels = list(outputs.shape[1:]), target.shape[1], task == "multilabel"
     if indices != len(sizes):
         hint = "for one class per sample pass a list" if len(sizes) == 1 else "pass a tuple: class, then position"
         hint = ONE_LOGIT if sizes == [1] else hint
+        hint = "one label per sample: l or (1, l) to add it, ~l or (0, l) to remove it" if labels else hint
         expected = f"{len(sizes)} indices per sample for outputs {list(outputs.shape)}"
         raise ValueError(f"target must have {expected}, got {indices} ({hint})")
     for axis, size in enumerate(sizes if len(target) else ()):

@@ -174,7 +174,7 @@ class GradientProvider:
 
     def _warn_of_predicted_targets(self) -> None:
         """Warn where the target is the class that the model predicts at the source."""
-        if not self.warn_if_predicted:
+        if not self.warn_if_predicted or self.output_shape == (1,):  # a single score is always the highest
             return
         index = self.target if self.target.dim() == 1 else self.target[:, 0]
         if count := int((index == self.source_class).sum()):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..checks import check_dense
 from ..classifier.class_names import own_class_names
 from ..classifier.isolation import warning_stacklevel
 from ..families.luma import luma
@@ -176,6 +177,9 @@ def check_images(images, bounds: tuple[float, float] | None, color: str) -> Tens
     if not images.is_floating_point():
         got = f"{images.dtype} (divide uint8 images by 255)" if images.dtype == torch.uint8 else images.dtype
         raise TypeError(f"images must be a real floating-point tensor, got {got}")
+    check_dense("images", images)
+    if images.device.type == "meta":
+        raise ValueError("images must be on a CPU or GPU, got images on the device meta, which have no values")
     if images.dim() != 4:
         hint = ": for one image pass images[None]" if images.dim() == 3 else ""
         raise ValueError(f"images must have shape [B, C, H, W], got {list(images.shape)}{hint}")

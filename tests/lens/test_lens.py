@@ -695,6 +695,8 @@ BAD_ARGUMENTS = [
     (ValueError, {"images": altered(NAN)}, ["images", "finite", "NaN"]),
     (ValueError, {"images": altered(INF)}, ["images", "finite", "infinite"]),
     (TypeError, {"images": (X * 255).to(torch.uint8)}, ["images", "floating-point", "uint8", "255"]),
+    (TypeError, {"images": X.to_sparse()}, ["images", "dense", "sparse"]),
+    (ValueError, {"images": X.to("meta")}, ["images", "CPU or GPU", "meta"]),
     (TypeError, {"images": X.to(torch.int64)}, ["images", "floating-point", "int64"]),
     (TypeError, {"images": X.to(torch.complex64)}, ["images", "real", "complex64"]),
     (TypeError, {"images": X.numpy()}, ["images", "torch.Tensor", "ndarray"]),
@@ -828,7 +830,8 @@ def test_rounding_errors_outside_the_bounds_are_accepted():
         (lambda x: x.flatten(1)[:1], ["model", "N = 2", r"\[1, 768\]"]),
         (lambda x: x.flatten(1)[:, :0], ["model", r"\[2, 0\]"]),
         (lambda x: torch.zeros(2, 5), ["model", "depend on the images"]),
-        (lambda x: x.detach().flatten(1), ["model", "depend on the images"]),
+        (lambda x: x.detach().flatten(1), ["model", "depend on the images", "no gradient passes .*detach"]),
+        (lambda x: x.detach().flatten(1) + torch.zeros(768, requires_grad=True), ["model", "no gradient passes"]),
     ],
 )
 def test_models_without_a_class_axis_or_a_graph_raise(model, words):
@@ -841,6 +844,18 @@ def test_models_without_a_class_axis_or_a_graph_raise(model, words):
 def test_models_without_scores_raise(scores):
     with raises_with(TypeError, "model must return"):
         SteerableLens(lambda x: scores).morph(images(), 0, factors=1.0)
+
+
+def test_models_with_one_score_morph_by_an_objective():
+    """The score of a regression, for example, has no classes: nothing is "already predicted"."""
+    x, model = images(), nn.Sequential(nn.Flatten(), nn.Linear(768, 1)).eval()
+    for objective, better in (("logit", 1), (lambda outputs, target: outputs[:, 0], -1)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            m = SteerableLens(model, objective=objective).morph(x, 0, max_l2=1.0, frames=3)
+        assert (better * m.outputs[..., 0].diff(dim=1) > 0).all()
+    with raises_with(ValueError, "at least 2 classes", "regression, pass target=0"):
+        SteerableLens(model, objective="logit").morph(x, max_l2=1.0)
 
 
 def test_pyramid_of_another_size_raises():

@@ -84,6 +84,7 @@ BAD_IMAGES = [
     (TypeError, torch.zeros(16, 20, dtype=torch.int64), ["floating-point", "int64"]),
     (TypeError, torch.zeros(16, 20, dtype=torch.bool), ["floating-point", "bool"]),
     (TypeError, torch.zeros(16, 20, dtype=torch.complex64), ["floating-point", "complex64"]),
+    (TypeError, torch.rand(16, 20).to_sparse(), ["dense", "sparse_coo"]),
     (TypeError, [[0.0] * 20] * 16, ["Tensor", "list"]),
     (TypeError, torch.rand(16, 20).numpy(), ["Tensor", "ndarray"]),
     (TypeError, None, ["Tensor", "None"]),
