@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import sys
 from collections.abc import Callable, Mapping
+from itertools import takewhile
 
 from ..checks import did_you_mean
 from ..io.argument_types import expanded_path, integer_from
 from ..io.base_config import declared_fields
 from ..io.console import write_stdout
+
+OTHER_NAMES = {"--model": "--driver", "--driver": "--model"}  # of the same option in other commands
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -39,20 +43,39 @@ class CommandParser(argparse.ArgumentParser):
         if self._add_options is not None:
             add_options, self._add_options = self._add_options, None
             add_options(self)
+        args = sys.argv[1:] if args is None else list(args)
         namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._suggestion(unknown)}")
+            suggestion = self._suggestion(unknown, args, data_given="data" in namespace)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{suggestion}")
         return namespace, unknown
 
-    def _suggestion(self, unknown: list[str]) -> str:
-        """Return the end of a message about unknown arguments: a similar option, or --data for a name."""
+    def _suggestion(self, unknown: list[str], args: list[str], data_given: bool) -> str:
+        """Return the end of a message about unknown arguments.
+
+        It suggests a similar option, --data for a name, or the name as part of the option before it.
+        """
         options = [option for action in self._actions for option in action.option_strings]
         word = next((word for word in unknown if word.startswith("-")), unknown[0])
         if not word.startswith("-"):
-            return f"; did you mean --data {word}?" if "--data" in options else ""
+            is_data = "--data" in options and not data_given
+            return f"; did you mean --data {word}?" if is_data else self._joined(unknown, args)
         word = word.partition("=")[0]
+        if OTHER_NAMES.get(word) in options:
+            return f"; did you mean {OTHER_NAMES[word]!r}?"
         containing = [option for option in options if word.startswith("--") and word[2:] in option]
         return f"; did you mean {containing[0]!r}?" if len(containing) == 1 else did_you_mean(word, options)
+
+    def _joined(self, unknown: list[str], args: list[str]) -> str:
+        """Return the suggestion for arguments such as --target Egyptian cat, or --families pixel fourier."""
+        at = len(args) - 1 - args[::-1].index(unknown[0])
+        option, value = args[at - 2 : at] if at > 1 else ("", "")
+        action = next((action for action in self._actions if option in action.option_strings), None)
+        if action is None or value.startswith("-"):
+            return ""
+        values = [value, *takewhile(unknown.__contains__, args[at:])]
+        text = ",".join(values) if "," in str(action.metavar) else " ".join(values)
+        return f"; did you mean {option} {shlex.quote(text)}?"
 
     def _print_message(self, message, file=None):
         """Print help and version like other text on stdout.
