@@ -1,5 +1,7 @@
 """Evaluations: measures of edits, and the comparison of edit families by these measures.
 
+The function ``evaluate`` of this module runs an evaluation: ``steerlens_fast.evaluate.evaluate(data, driver, ...)``.
+
 The measures are those of the paper "Confidence Is Not Evidence". This folder's README.md explains the terms driver,
 judge, source and budget, and lists the files.
 """
