@@ -328,5 +328,6 @@ def _size_of_first(inputs: JobInputs) -> tuple[int, int]:
     if first is None:
         raise JobError(f"data must have at least one item, got none in {inputs.config.data}", USAGE)
     tried = "the only image cannot" if count == 1 else f"none of the first {count} images can"
-    text = f"size must be given if no image can be decoded and the model does not define it: {tried} be decoded"
-    raise JobError(f"{text}; {'it' if count == 1 else 'the first'} is {first}", USAGE)
+    text = f"{tried} be decoded; {'it' if count == 1 else 'the first'} is {first}"
+    hint = "; if others can, set --size (in Python size=)" if count == MAX_SIZE_TRIES else ""
+    raise JobError(f"{text}{hint}", USAGE)

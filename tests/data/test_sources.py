@@ -1108,6 +1108,12 @@ def test_names_of_classes_come_in_several_containers(named, expected):
             source.read_with_label(items[0])
 
 
+def test_items_that_are_mappings_are_named():
+    source = open_source([{"image": torch.rand(3, 8, 8), "label": 1}])
+    with pytest.raises(BadItem, match=r"list\[0\] must be an image or .*, got .* the keys \['image', 'label'\]"):
+        source.read(next(iter(source.listing())))
+
+
 def test_callable_is_imported_and_called():
     """A callable is imported and called. Errors say what was wrong with it."""
     source = open_source("test_sources:build")
@@ -1120,6 +1126,7 @@ def test_callable_is_imported_and_called():
     check_source_error("which is int", "test_sources:USAGE")
     check_source_error("a data set with __len__ and __getitem__, got object from builtins:object", "builtins:object")
     check_source_error("got int", 3)
+    check_source_error(r"got DataLoader \(pass its dataset\)", torch.utils.data.DataLoader([torch.rand(3, 8, 8)]))
     check_source_error("must have items, got none", [])
 
 

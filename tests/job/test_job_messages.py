@@ -112,14 +112,22 @@ def test_trace_for_one_batch_size_is_reported(size, data, tmp_path, capsys):
     check_exit(capsys, code, "set --channels and --size (in Python channels= and size=) to the model's", status=1)
 
 
-@pytest.mark.parametrize("count, message", [(1, "the only image cannot"), (3, "none of the first 3 images can")])
+@pytest.mark.parametrize(
+    "count, message",
+    [
+        (1, "the only image cannot be decoded; it is "),
+        (3, "none of the first 3 images can be decoded; the first is "),
+        (101, "none of the first 100 images can be decoded; the first is "),
+    ],
+)
 def test_unknown_size_is_reported_with_the_first_bad_image(count, message, tmp_path, capsys):
     for n in range(count):
         path = tmp_path / "images" / f"{n}.png"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"" if n == 0 else b"text")
     code = run_here(tmp_path / "out", data=tmp_path / "images", model="job_models:for_zoo")
-    check_exit(capsys, code, "size must be given", message, "0.png (empty: ", "0.png has 0 bytes", status=2)
+    text = check_exit(capsys, code, message, "0.png (empty: ", "0.png has 0 bytes", status=2)
+    assert ("if others can, set --size" in text) == (count > 100)
 
 
 def test_keys_that_are_not_unique_are_named_with_their_lines(data, tmp_path, capsys):

@@ -13,6 +13,7 @@ from threading import RLock
 
 import numpy as np
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from ...checks import is_int
 from ...errors import BadItem, JobError, describe_error, usage_error
@@ -52,7 +53,9 @@ class PythonSource(Source):
     def __init__(self, data, spec: str | None = None):
         if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
             expected = "a path, or a data set with __len__ and __getitem__"
-            raise usage_error(f"data must be {expected}, got {type(data).__name__}{f' from {spec}' if spec else ''}")
+            hint = " (pass its dataset)" if isinstance(data, DataLoader) else ""
+            got = f"{type(data).__name__}{f' from {spec}' if spec else ''}"
+            raise usage_error(f"data must be {expected}, got {got}{hint}")
         self.data, kind = data, type(data)
         self.name = spec or kind.__name__
         description = {
@@ -110,6 +113,9 @@ class PythonSource(Source):
             raise
         except (Exception, SystemExit) as error:  # the data set's code may raise anything
             raise BadItem("unreadable", f"{self.name}[{n}]: {describe_error(error)}") from error
+        if isinstance(item, Mapping):
+            got = f"a mapping with the keys {list(item)}"
+            raise BadItem("unreadable", f"{self.name}[{n}] must be an image or (image, label[, key]), got {got}")
         if not isinstance(item, (tuple, list)):
             return item, None, None
         if not 1 <= len(item) <= 3:
