@@ -80,7 +80,7 @@ class Browser:
         return self._post("/element", {"using": "css selector", "value": selector})[ELEMENT]
 
     def type(self, selector: str, text: str) -> None:
-        """Focus an element and send keys to it."""
+        """Focus the first element, and send keys to it."""
         self._post(f"/element/{self.find(selector)}/value", {"text": text})
 
     def click(self, selector: str) -> None:

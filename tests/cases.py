@@ -261,6 +261,7 @@ def step_backward_args(shape, dtype, device, **options) -> list:
     return [*grads, *step_args(shape, dtype, device, **options)]
 
 
+# rule and form: numbers of RULES and FORMS in steerlens_fast/ops/enums.py
 def extrapolate_args(
     shape, dtype, device, rule=0, phase=True, amplitude=True, form=0, frames=3, per_plane=False
 ) -> list:
@@ -308,6 +309,7 @@ CPU_OPS = (
 )  # on CPUs only
 PLANE_OPS = ("split_planes", "merge_planes", "morph_planes")
 CPU_PLANE_OPS = ("step_planes", "move_planes")  # together, they compute morph_planes
+# The plane ops have float64 only on CPUs; SIMD_WIDTH is 0 if they have no such ops, or emulate those of CUDA
 PLANE_DTYPES = (torch.float32, torch.float64) if native.SIMD_WIDTH else (torch.float32,)
 plane_dtypes = pytest.mark.parametrize("dtype", PLANE_DTYPES, ids=str)
 
@@ -324,7 +326,7 @@ def shapes_of(op: str) -> dict:
     return BANK_SHAPES if "bands" in op else PAIR_SHAPES if "pair" in op else POINT_SHAPES
 
 
-BOTH_DTYPES = ("even", "odd", "threads")
+BOTH_DTYPES = ("even", "odd", "threads")  # labels of shapes
 # Shapes for every pointwise op; each other shape is for every second op
 SHAPES_OF_ALL = ("odd", "1x1", "empty", "threads")
 
@@ -346,7 +348,7 @@ def _op_cases():
     for i, op in enumerate(op for op in OPS if "bands" not in op and "pair" not in op):
         others = [label for label in POINT_SHAPES if label not in SHAPES_OF_ALL][i % 2 :: 2]
         yield from (case(op, label, POINT_SHAPES[label]) for label in (*SHAPES_OF_ALL, *others))
-    yield case("extrapolate", "threads_pairs", POINT_SHAPES["threads"], form=2)  # bands of several blocks
+    yield case("extrapolate", "threads_pairs", POINT_SHAPES["threads"], form=2)  # bands larger than kBlock
     yield from _option_cases(POINT_SHAPES["odd"])
 
 
@@ -357,9 +359,8 @@ def _option_cases(shape):
             yield case(op, label, shape, rule=rule, real_gradient=real, floor=floor)
     for op in ("extrapolate", "extrapolate_backward"):
         forms = {0: "", 1: "_complex", 2: "_pairs"} if op == "extrapolate" else {0: "", 1: "_complex"}
-        for rule, phase, amplitude, form in product(
-            (0, 1), (True, False), (True, False), forms
-        ):  # kernels of their own
+        # Every combination, since each has its own kernel
+        for rule, phase, amplitude, form in product((0, 1), (True, False), (True, False), forms):
             moves = "_".join(["phase"] * phase + ["amplitude"] * amplitude) or "still"
             label = f"rule{rule}_{moves}{forms[form]}"
             yield case(op, label, shape, rule=rule, phase=phase, amplitude=amplitude, form=form)
@@ -376,7 +377,7 @@ OP_CASES = list(_op_cases())
 def with_dtypes(cases: list[OpCase]) -> list[tuple[OpCase, torch.dtype]]:
     """Return (case, dtype).
 
-    The dtypes float32 and float64 alternate, but the first and the largest shape have both.
+    The dtypes float32 and float64 alternate, but the shapes BOTH_DTYPES have both.
     """
     dtypes = list(DTYPES)
     return [

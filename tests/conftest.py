@@ -13,11 +13,13 @@ from steerlens_fast import memory  # noqa: E402
 
 collect_ignore = [] if EMULATED else ["emulation"]
 HAS_CUDA = torch.cuda.is_available() and steerlens_fast.build_info()["cuda"]
-WHY_NOT = "no GPU" if not torch.cuda.is_available() else "steerlens_fast was built without CUDA kernels"
+# Why tests on cuda are skipped, if HAS_CUDA is False
+SKIP_REASON = "no GPU" if not torch.cuda.is_available() else "steerlens_fast was built without CUDA kernels"
 
 
 def pytest_configure(config):
     if EMULATED:
+        # The kernels are replaced as long as this object exists
         config.stash[pytest.StashKey()] = emulation.install(EMULATED)
 
 
@@ -32,7 +34,7 @@ def device(request) -> torch.device:
     Tests on cuda are skipped if there is no GPU.
     """
     if request.param == "cuda" and not HAS_CUDA:
-        pytest.skip(f"cuda: {WHY_NOT}")
+        pytest.skip(f"cuda: {SKIP_REASON}")
     return torch.device(request.param)
 
 
@@ -40,7 +42,7 @@ def device(request) -> torch.device:
 def gpu() -> torch.device:
     """The first GPU, for tests that need one; mark them ``cuda``."""
     if not HAS_CUDA:
-        pytest.skip(f"cuda: {WHY_NOT}")
+        pytest.skip(f"cuda: {SKIP_REASON}")
     return torch.device("cuda", 0)
 
 
@@ -56,7 +58,7 @@ def seeded():
 
 
 @pytest.fixture(autouse=True)
-def nothing_compiled():
+def no_earlier_compilations():
     """Discard what earlier tests compiled: after too many recompilations, torch runs a function uncompiled."""
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()
@@ -64,7 +66,7 @@ def nothing_compiled():
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """A function that makes chunks small: one plane, or ``size`` bytes."""
+    """A function that sets the largest size of chunks (``memory.CHUNK_BYTES``): one plane, or ``size`` bytes."""
 
     def apply(size=1):
         for kind in memory.CHUNK_BYTES:

@@ -1,6 +1,6 @@
 """Data and networks of the evaluation's tests, which processes import by name.
 
-Networks can be slow.
+The environment variable ``EVALUATE_SLEEP`` sets the seconds that each forward pass sleeps.
 """
 
 from __future__ import annotations

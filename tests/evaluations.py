@@ -26,7 +26,7 @@ def pictures(count: int = 10, size: int = 16) -> torch.Tensor:
 def net(seed: int, classes: int = 3, size: int = 16) -> torch.nn.Module:
     """Return a network with one hidden layer.
 
-    For ``pictures``, no class is more likely than the others.
+    The mean output over ``pictures`` is 0 for each class, so that several classes are predicted.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

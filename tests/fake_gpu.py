@@ -69,7 +69,7 @@ def run(function, args, kwargs):
     there = [t for t in tree_iter((args, kwargs)) if isinstance(t, OnGpu)]
     device = kwargs.get("device")
     to = None if device is None else torch.device(device).type
-    known = {id(t._on_cpu): t for t in there}
+    known = {id(t._on_cpu): t for t in there}  # in-place ops return their argument
     real = lambda t: t._on_cpu if isinstance(t, OnGpu) else "cpu" if isinstance(t, torch.device) else t
     out = function(*tree_map(real, args), **tree_map(real, kwargs))
     if not there and to != "cuda" or to == "cpu":
@@ -96,7 +96,7 @@ def waits(function, args, kwargs) -> bool:
 def patch_cuda(monkeypatch) -> None:
     """Replace functions that need a real GPU.
 
-    They are the initialisation of CUDA, random states, and masks of banks.
+    They are the initialisation of CUDA, random states, the query for graph capture, and masks of banks.
     """
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)

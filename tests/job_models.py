@@ -32,7 +32,8 @@ HERE = Path(__file__).parent
 MODEL = "job_models:classifier"
 SIZE = (16, 16)
 PATIENCE = 300  # seconds after which a test assumes that a process hangs
-SUMS = ("manifest.jsonl", "failed.jsonl", "items.jsonl")  # files that must not depend on interruptions, like shards
+# Files that, like those of shards, must not depend on interruptions
+SUMMARIES = ("manifest.jsonl", "failed.jsonl", "items.jsonl")
 
 
 # --- Models ----------------------------------------------------------------------------------------------------------
@@ -77,7 +78,7 @@ def classifier() -> Classifier:
 
 
 class Uncollected(Classifier):
-    """Raises unless garbage is collected in calls, and only there."""
+    """Raises an error if garbage collection is on while the model is loaded, or off in calls."""
 
     def __init__(self):
         super().__init__()
@@ -93,8 +94,8 @@ class Uncollected(Classifier):
 class Forking(Classifier):
     """A model that forks a child, which stays alive, as a pool does.
 
-    The first of its processes is killed in the first call. The children write their process ids to the folder
-    ``JOB_CHILDREN``.
+    The first process that loads the model kills itself in its first call. The folder ``JOB_CHILDREN`` gets a file,
+    named by the process id, for each child.
     """
 
     def __init__(self):
@@ -122,7 +123,7 @@ class Noisy(Classifier):
 class NoisyEverywhere(Classifier):
     """A model that uses every random number generator.
 
-    It uses those of Python and numpy and its own, also for its weights.
+    It uses those of Python and numpy in calls and for its weights, and one of its own in calls.
     """
 
     def __init__(self):
@@ -169,10 +170,6 @@ def one_logit() -> Named:
     model = Named(1)
     model.class_names = ["healthy", "ill"]
     return model
-
-
-def with_labels() -> Named:
-    return Named()
 
 
 def for_zoo() -> Classifier:
@@ -232,7 +229,7 @@ def arguments(out: Path, *more, data: Path | str | None = None, **options) -> li
     With ``data``, the arguments are those of a new job.
     """
     new = [] if data is None else ["--data", data, "--model", MODEL, "--channels", 1, "--threads", 1, "--frames", 4]
-    new = new[:-2] if "distances" in options else new
+    new = new[:-2] if "distances" in options else new  # without --frames
     new += [] if data is None else ["--shard-size", 4, "--batch-size", 2]
     new += [] if data is None or "distances" in options else ["--max-l2", 2]
     for name, value in options.items():
@@ -241,7 +238,7 @@ def arguments(out: Path, *more, data: Path | str | None = None, **options) -> li
 
 
 def run_here(out: Path, *more, **options) -> int:
-    """Run a job in this process and return its exit status."""
+    """Run a job in this process and return its exit status (steerlens_fast/errors.py): 3 if images failed."""
     return main(arguments(out, "--workers", 0, "--progress", "none", *more, **options))
 
 
@@ -310,7 +307,9 @@ def markers(out: Path) -> list[Path]:
 def digests(out: Path) -> dict[str, str]:
     """Return the SHA-256 of all files that must not depend on interruptions, by name."""
     files = [f for f in (out / "shards").rglob("*") if f.is_file() and not f.name.endswith(".done.json")]
-    return {str(f.relative_to(out)): sha256(f.read_bytes()).hexdigest() for f in (*files, *(out / n for n in SUMS))}
+    return {
+        str(f.relative_to(out)): sha256(f.read_bytes()).hexdigest() for f in (*files, *(out / n for n in SUMMARIES))
+    }
 
 
 def temporaries(out: Path) -> list[str]:

@@ -7,6 +7,7 @@ SIZE = (24, 20)
 
 
 def inputs(count=2):
+    """Return images, and gradients with respect to them."""
     x, g = (f(count, 3, *SIZE, dtype=torch.float32) for f in (image, normal))
     return x, g
 

@@ -17,7 +17,7 @@ def in_plane(op: str, wide_args: list, outputs) -> list:
     if op == "polar_split":
         amplitude, phase = outputs
         return [amplitude, torch.polar(wide_args[0].abs().to(phase), phase)]
-    if op == "step" and wide_args[3] == 0:
+    if op == "step" and wide_args[3] == 0:  # rule "complex"
         phase, amplitude = outputs
         c, gradient, eps = wide_args[:3]
         return [torch.polar((c - eps * gradient).abs().to(phase), phase), amplitude]

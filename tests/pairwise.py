@@ -1,6 +1,6 @@
 """Decorators for tests with many cases.
 
-``pairwise`` runs few of the cases, and ``one_test`` runs all of them in one test.
+``pairwise`` runs few of the cases, in separate tests; ``one_test`` runs all of them, in one test.
 """
 
 import functools
@@ -19,6 +19,7 @@ def covering(cases: Iterable[Sequence[Hashable]]) -> list[Sequence[Hashable]]:
     those that add the most new pairs. The chosen cases keep their order.
     """
     cases = list(cases)
+    # The pairs of each case. A case of one value has no pair: the value counts instead
     pairs = [set(combinations(enumerate(case), 2)) or set(enumerate(case)) for case in cases]
     missing, chosen = set().union(*pairs), []
     gains = [len(p) for p in pairs]
@@ -35,11 +36,11 @@ def covering(cases: Iterable[Sequence[Hashable]]) -> list[Sequence[Hashable]]:
 
 
 def pairwise(test):
-    """Run few cases of a test, which contain every pair of values.
+    """Run few cases of a test: every pair of values of two ``parametrize`` marks occurs in one of them.
 
-    The ``parametrize`` marks are replaced by one mark with these cases.
+    The marks are replaced by one mark with these cases.
 
-    It must be above the marks. Fixtures with parameters still multiply the cases; use a mark instead.
+    This decorator must be above the marks. Fixtures with parameters still multiply the cases; use a mark instead.
 
         @pairwise
         @pytest.mark.parametrize("shape", [(8, 8), (9, 11)])
@@ -58,8 +59,8 @@ def one_test(test):
 
     This saves time if cases take milliseconds and run the same code.
 
-    It must be above the marks, and above :func:`pairwise`. All cases run even if some fail. The error lists the failed
-    cases, and its cause is the first failure. Each case gets the same random numbers as a separate test.
+    This decorator must be above the marks, and above :func:`pairwise`. All cases run even if some fail. The error lists
+    the failed cases, and its cause is the first failure. Each case gets the same random numbers as a separate test.
 
         @one_test
         @pytest.mark.parametrize("order", range(16))

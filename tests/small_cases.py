@@ -30,9 +30,10 @@ SMALL_CASES = {
 for rule, real, op in product((0, 1), (True, False), ("step", "step_backward")):
     label = f"{op}-rule{rule}_{'real' if real else 'complex'}"
     SMALL_CASES[label] = case(op, "", SMALL, rule=rule, real_gradient=real, floor=0.3)
+# What changes from frame to frame; "still": nothing
 MOVES = ("phase", "amplitude", "joint", "still")
 FORMS = {"extrapolate": ("real", "complex", "pairs"), "extrapolate_backward": ("real", "complex")}
-EXTRAPOLATIONS = [case for case in product(FORMS, (0, 1), MOVES, FORMS["extrapolate"]) if case[3] in FORMS[case[0]]]
+EXTRAPOLATIONS = [c for c in product(FORMS, (0, 1), MOVES, FORMS["extrapolate"]) if c[3] in FORMS[c[0]]]
 for op, rule, moves, form in covering(EXTRAPOLATIONS):
     moving = {"phase": moves in ("phase", "joint"), "amplitude": moves in ("amplitude", "joint")}
     shape, number = (1, 3, 1, 2) if form == "pairs" else SMALL, FORMS["extrapolate"].index(form)

@@ -14,15 +14,15 @@ def pairs_of(cases) -> set:
 
 @one_test
 @pytest.mark.parametrize(
-    "sizes, largest",
+    "sizes, max_cases",
     [((2, 2), 4), ((2, 2, 2), 4), ((13, 4, 2), 52), ((13, 4, 2, 2), 56), ((3, 3, 3, 3), 12), ((5, 1, 4), 20)],
 )
-def test_every_pair_of_a_product_is_covered_by_few_cases(sizes, largest):
+def test_every_pair_of_a_product_is_covered_by_few_cases(sizes, max_cases):
     everything = list(product(*map(range, sizes)))
     chosen = covering(everything)
     assert pairs_of(chosen) == pairs_of(everything)
-    assert len(chosen) <= largest and set(chosen) <= set(everything)
-    assert covering(everything) == chosen
+    assert len(chosen) <= max_cases and set(chosen) <= set(everything)
+    assert covering(everything) == chosen  # the choice is deterministic
 
 
 def test_only_given_cases_are_chosen():
@@ -36,7 +36,7 @@ def test_single_axis_keeps_every_value():
     assert covering([]) == []
 
 
-def test_marks_of_a_test_become_one():
+def test_pairwise_replaces_the_marks_by_one():
     @pytest.mark.slow
     @pytest.mark.parametrize("size", [(8, 8), (9, 9)], ids=str)
     @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_pytest_runs_the_chosen_cases(first, second, third):
     assert first in (1, 2, 3) and second in "ab" and isinstance(third, bool)
 
 
-def test_merged_cases_all_run_and_the_failed_ones_are_listed(tmp_path):
+def test_one_test_runs_all_cases_and_lists_those_that_failed(tmp_path):
     recorded = []
 
     @one_test
@@ -83,4 +83,5 @@ def test_merged_cases_all_run_and_the_failed_ones_are_listed(tmp_path):
         grid(tmp_path=tmp_path)
     assert str(caught.value.__cause__).startswith("two")
     assert {case[:2] for case in recorded} == set(product([1, 2, 3], [(8, 8), (9, 9)]))
-    assert {case[2:] for case in recorded} == {(torch.manual_seed(0) and torch.rand(()).item(), tmp_path)}
+    torch.manual_seed(0)  # as before each case
+    assert {case[2:] for case in recorded} == {(torch.rand(()).item(), tmp_path)}

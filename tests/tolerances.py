@@ -24,7 +24,9 @@ TOLERANCES = {
     "angle": Tolerance(
         3e-7, 3e-15, "absolute, in radians: what math/trig.h promises; libm and CUDA differ by ulps of pi"
     ),
-    "exp": Tolerance(3e-7, 1e-15, "relative to each value: the fit's 1e-8, three roundings, and that of the argument"),
+    "exp": Tolerance(
+        3e-7, 1e-15, "relative to each value: the polynomial's 1e-8, three roundings, and the argument's rounding"
+    ),
     "filter": Tolerance(
         1e-7, 1e-13, "absolute: sums of K squares, and a gain that comes from logarithms of factorials"
     ),
@@ -37,17 +39,17 @@ TOLERANCES = {
     "plenoptic": Tolerance(1e-5, 1e-5, "plenoptic interpolates its filters in a table (6e-6)"),
     "classifier": Tolerance(2e-5, 1e-12, "a network on another batch size: convolutions may choose another algorithm"),
     "composition": Tolerance(
-        1e-5, 1e-12, "a sample alone or among others: as classifier, then along its gradient (5e-7)"
+        1e-5, 1e-12, "a morph alone or in a batch: as classifier, amplified by the gradient; 5e-7 seen"
     ),
     "fit": Tolerance(1e-5, 1e-9, "least squares in float64: 60 damped steps, each a sum over all pixels; 1e-15 seen"),
     "evaluation": Tolerance(
         1e-5, 1e-5, "a record's numbers on another batch size, relative to 1 + their size: as composition; 3e-7 seen"
     ),
-    "probe": Tolerance(2e-3, 2e-3, "relative: the small distance itself is met within 0.1 %"),
+    "probe": Tolerance(2e-3, 2e-3, "relative: the search for the small distance stops within 0.1 % of it"),
     "chunked_real_fft": Tolerance(
-        2e-6, 1e-13, "MKL's real FFTs of a plane alone or among others may differ by ulps, then a step; 3e-7 seen"
+        2e-6, 1e-13, "MKL's real FFT of a plane may depend on the batch by ulps, which a step amplifies; 3e-7 seen"
     ),
-    "chunk_on_gpu": Tolerance(1e-6, 1e-14, "cuFFT may choose another plan for another batch; on the CPU it is bitwise"),
+    "chunk_on_gpu": Tolerance(1e-6, 1e-14, "cuFFT may choose another plan for another batch; CPUs give equal bits"),
 }
 
 

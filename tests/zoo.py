@@ -117,6 +117,7 @@ def tiff(values: np.ndarray, order: str, planar: int = 1) -> bytes:
     Its byte order is "<" or ">".
     """
     height, width, channels = values.shape
+    # (tag, value). 273 is the place of the pixels, after a header of 8 bytes and a directory of 9 entries.
     entries = [(256, width), (257, height), (258, 16), (259, 1), (262, 2), (273, 8 + 2 + 9 * 12 + 4)]
     entries += [(277, channels), (279, 2 * values.size), (284, planar)]
     entries[2] = (258, (16,) * channels)

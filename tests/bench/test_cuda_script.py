@@ -20,7 +20,7 @@ if not SCRIPT.exists():
 
 
 def script(*arguments, **environment):
-    """Return exit status and output."""
+    """Run bench/cuda.sh and return its exit status and output."""
     env = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"} | environment
     done = subprocess.run(
         ["sh", str(SCRIPT), *arguments], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -29,7 +29,7 @@ def script(*arguments, **environment):
 
 
 @pytest.fixture
-def module(monkeypatch):
+def cuda_bench(monkeypatch):
     """A function that imports a module of bench/cuda."""
     monkeypatch.syspath_prepend(str(ROOT / "bench/cuda"))
     before = set(sys.modules)
@@ -63,35 +63,35 @@ def test_failed_phase_does_not_stop_the_others(tmp_path):
     assert code == 1 and "| bench | failed (1)" in output and "| sanitize | " in output
 
 
-def test_options_of_an_outer_pytest_do_not_reach_the_test_phase(module, monkeypatch):
+def test_options_of_an_outer_pytest_do_not_reach_the_test_phase(cuda_bench, monkeypatch):
     """The phase cannot report through the workers of pytest-xdist."""
     monkeypatch.setenv("PYTEST_ADDOPTS", "-n 2")
-    assert "PYTEST_ADDOPTS" not in module("suite").environment(parts=1)
+    assert "PYTEST_ADDOPTS" not in cuda_bench("suite").environment(parts=1)
 
 
 def test_limits_of_the_phases_add_up_to_less_than_nine_minutes():
     text = (ROOT / "bench/cuda/__main__.py").read_text()
     limits = ast.literal_eval(text.partition("PHASES = ")[2].partition("  #")[0])
-    assert len(limits) == 5 and sum(limits.values()) < 9 * 60 - 20
+    assert len(limits) == 5 and sum(limits.values()) < 9 * 60 - 20  # 20 s to spare
 
 
-# --- Implementations it compares with
+# --- Implementations that ours are compared with
 
 
-def test_eager_pyramid_is_plenoptics(module):
+def test_eager_pyramid_agrees_with_plenoptic(cuda_bench):
     plenoptic = pytest.importorskip("plenoptic")
-    pyramid = module("eager_pyramid").EagerPyramid((36, 28), 2, 3)
+    pyramid = cuda_bench("eager_pyramid").EagerPyramid((36, 28), 2, 3)
     theirs = plenoptic.process.SteerablePyramidFreq((36, 28), height=2, order=3, is_complex=True, tight_frame=False)
     x = torch.rand(2, 3, 36, 28)
     ours, expected = pyramid(x), theirs(x)
     assert list(ours) == list(expected)
     for key, band in expected.items():
-        assert (ours[key] - band).abs().max() <= 1e-5 * band.abs().max(), "its tables have 1024 entries"
+        assert (ours[key] - band).abs().max() <= 1e-5 * band.abs().max(), "plenoptic's filters have 1024 entries"
     assert (pyramid.recon_pyr(ours) - x).abs().max() < 3e-6
 
 
-def test_resnet_is_timms(module):
-    model = module("classifier").ResNet()
+def test_resnet_has_the_parameters_of_resnet50(cuda_bench):
+    model = cuda_bench("classifier").ResNet()
     assert sum(p.numel() for p in model.parameters()) == 25_557_032, "He et al.'s ResNet-50"
     assert model.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
 
@@ -112,9 +112,9 @@ ptxas info    : Used 32 registers
 
 
 @pytest.fixture
-def compiled(module, monkeypatch):
+def compiled(cuda_bench, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
-    return module("compiled")
+    return cuda_bench("compiled")
 
 
 def test_registers_and_spills_are_parsed(compiled):
@@ -180,13 +180,13 @@ all work done
 """
 
 
-def test_errors_of_our_kernels_and_of_others_are_counted(module):
-    sanitize = module("sanitize")
-    assert sanitize.errors_in(SANITIZER) == (1, 1)
+def test_errors_of_our_kernels_and_of_others_are_counted(cuda_bench):
+    sanitize = cuda_bench("sanitize")
+    assert sanitize.errors_in(SANITIZER) == (1, 1)  # in steerlens::for_each_kernel, and in cuFFT's vector_fft
     assert sanitize.errors_in("========= COMPUTE-SANITIZER\nall work done\n========= ERROR SUMMARY: 0 errors") == (0, 0)
 
 
-def test_table_names_rows_that_were_not_measured(module):
+def test_table_names_rows_that_were_not_measured(cuda_bench):
     about = {"device": "H", "date": "2026-01-01", "torch": "2.11"}
     bench = {
         "status": "ok",
@@ -198,7 +198,7 @@ def test_table_names_rows_that_were_not_measured(module):
             {"not_measured": "out of time"},
         ],
     }
-    text = "\n".join(module("table").lines({"about": about, "bench": bench}))
+    text = "\n".join(cuda_bench("table").lines({"about": about, "bench": bench}))
     assert "| analysis 64x3x224x224 | 2.000 ms (ours), 7.0x plenoptic 2.1.1 | >= 6x |" in text
     assert "| synthesis 64x3x224x224 | not measured | |" in text
     assert "3 rows, 1 not measured" in text and "700 GB/s, 70 % of a copy | >= 70 %" in text

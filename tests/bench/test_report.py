@@ -54,7 +54,7 @@ def test_any_changed_digit_of_a_table_is_found(path):
     measured = [match for match in report.MARKED.finditer(text) if match["file"] != report.NONE]
     assert measured
     for match in measured:
-        row = match["body"].splitlines()[4]
+        row = match["body"].splitlines()[4]  # the first row after the machine, an empty line and the header
         digit = next(c for c in reversed(row) if c.isdigit())
         changed = row[::-1].replace(digit, str((int(digit) + 1) % 10), 1)[::-1]
         assert report.refreshed(text.replace(row, changed, 1), folder) == text != text.replace(row, changed, 1)
@@ -76,7 +76,7 @@ def test_result_without_a_place_in_a_readme_raises(tmp_path, monkeypatch):
         report.write_tables([file])
 
 
-def test_results_for_other_vectors_go_to_a_table_of_their_own(tmp_path, monkeypatch):
+def test_results_for_other_cpu_vectors_go_to_a_table_of_their_own(tmp_path, monkeypatch):
     file = tmp_path / "a.json"
     machine = {"cpu": "x", "vectors": "AVX2", "threads": 2, "torch": "2", "date": "2026-01-01"}
     results.write(file, speed(speed_row("analysis", "default", 0.01, plenoptic=0.04)) | {"machine": machine})
@@ -97,7 +97,7 @@ def test_table_without_results_says_not_measured_yet():
     assert filled.count("|") > 20 and report.refreshed(filled) == filled
 
 
-def test_transforms_have_both_allocators_ratios_and_shares():
+def test_table_of_transforms_has_both_allocators_ratios_and_shares():
     rows = [
         speed_row("analysis", "default", 0.010, plenoptic=0.040, plain=0.020, ffts=0.005),
         speed_row("analysis", "tuned", 0.008, plenoptic=0.020, ffts=0.004),
@@ -109,7 +109,7 @@ def test_transforms_have_both_allocators_ratios_and_shares():
     assert cells[7:] == ["8", "1.0 (50 %)", "1.0 / - / -"]
 
 
-def test_ops_have_one_thread_and_two():
+def test_table_of_ops_has_one_thread_and_two():
     rows = [
         speed_row("step", mode, 0.004 / threads, threads, plain=0.01)
         for mode in ("default", "tuned")
@@ -121,7 +121,7 @@ def test_ops_have_one_thread_and_two():
     ]  # fmt: skip
 
 
-def test_photographs_have_rates_and_shares_of_the_gradients():
+def test_table_of_photographs_has_rates_and_shares_of_the_gradients():
     row = {"what": "csp-phase, factors", "images_per_second": 16.04, "of_gradients_alone": 0.857}
     assert tables.kind_of({"photographs": [row]}) == "photographs"
     assert tables.photographs({"photographs": [row]})[-1] == "| csp-phase, factors | 16.0 | 0.86 |"
@@ -134,7 +134,7 @@ def test_headline_has_the_rows_with_its_baseline():
     assert lines[2:] == ["| analysis, 8x3x224x224 | 500 / 250 ms | plenoptic 2 | 3.00x / 3.00x as fast |"]
 
 
-def test_gpu_has_one_allocator():
+def test_table_of_a_gpu_has_one_allocator():
     row = speed_row("analysis", "cuda", 0.001, plenoptic=0.004, ffts=0.0005)
     assert "| 1.00 |" in tables.transforms(speed(row))[-1]
 

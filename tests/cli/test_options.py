@@ -53,14 +53,14 @@ def test_options_that_are_not_given_are_left_out():
     assert given_fields(RunOptions, arguments) == {}
 
 
-def test_default_is_in_the_help_text_once():
+def test_defaults_are_in_the_help_text():
     text = " ".join(parser_of(add_morph_options).format_help().split())
     assert "how coefficients and gradient become a step (default: complex)" in text
     assert "a percentage allows at least 10 items (default: 10%)" in text
     assert "become a step (default: polar)" in " ".join(parser_of(add_evaluate_options).format_help().split())
 
 
-def test_choice_and_a_minimum_are_checked_by_the_configuration():
+def test_choices_and_minimums_are_checked_by_the_configuration():
     with pytest.raises(JobError, match=r"rule must be one of \('complex', 'polar'\), got 'polr'"):
         JobConfig("images/", "timm:resnet18", rule="polr")
     with pytest.raises(JobError, match="limit must be .*got 0"):

@@ -100,7 +100,7 @@ def test_decompression_bomb_needs_no_memory():
         import resource, zlib, struct
         from steerlens_fast.data.decoding import decode
         from steerlens_fast.errors import BadItem
-        decode(b"P5 1 1 255\\n0")
+        decode(b"P5 1 1 255\\n0")  # imports Pillow
         def chunk(kind, body):
             return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         def bomb(side):
@@ -114,7 +114,7 @@ def test_decompression_bomb_needs_no_memory():
                 decode(small, max_pixels=limit)
             except BadItem as error:
                 print(error.reason)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000)  # KiB
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["too-large", "too-large", "True"]
@@ -238,14 +238,14 @@ def test_bad_arrays_raise():
         check_arrays_that_are_no_images(data, message)
 
 
-def test_images_of_a_data_set_are_treated_as_files(zoo_files):
+def test_opened_pil_images_are_treated_as_files(zoo_files):
     """For a PIL image that is opened but not decoded, EXIF is applied, and truncation is found."""
     folder, expected = zoo_files
     for name in ("exif-6.jpg", "truncated.png", "16-bit-grey.png", "palette-alpha.png", "float.tif"):
         assert is_expected(expected[name], outcome(lambda n=name: Image.open(folder / n))), name
 
 
-def test_storage_fault_of_an_opened_image_is_no_damage(monkeypatch):
+def test_storage_fault_in_an_opened_image_raises_job_error(monkeypatch):
     """Pillow reads the pixels only when the image is decoded."""
     image = Image.new("L", (4, 4))
 
@@ -367,7 +367,7 @@ def test_torchcodec_gives_the_same_pixels(zoo_files, mode):
 
 
 def test_torchcodec_that_cannot_be_used_is_an_error(monkeypatch):
-    """If torchcodec is not installed, or built for another torch, an error is raised once, before any item is read."""
+    """The error says that torchcodec is not installed, or why it cannot be loaded."""
     decoding.load_torchcodec.cache_clear()
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     with pytest.raises(MissingExtra, match=r"steerlens_fast\[decode\]"):
@@ -437,11 +437,9 @@ def test_very_narrow_image_stays_small():
     image = random_images(2, 2 * 20, 0)[0]
     whole = image.resize((20 * 40, 40), Image.Resampling.BICUBIC).crop((380, 0, 420, 40))
     assert off_by(resize_and_crop(image, (40, 40)), np.asarray(whole).transpose(2, 0, 1)) <= 1
-    assert resize_and_crop(Image.new("RGB", (5_000_000, 1)), (224, 224)).shape == (
-        3,
-        224,
-        224,
-    )  # 50 million rows otherwise
+    narrow = Image.new("RGB", (5_000_000, 1))  # all of it would be resized to 224 x 5,000,000 columns
+    resized = resize_and_crop(narrow, (224, 224))
+    assert resized.shape == (3, 224, 224)
 
 
 @pytest.mark.parametrize(

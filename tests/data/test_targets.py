@@ -120,7 +120,7 @@ def test_map_gives_targets_by_label_and_drops_other_labels():
         check_map_gives_targets_by_label(value)
 
 
-def test_map_in_a_json_file_is_that_map(tmp_path):
+def test_json_file_gives_its_map(tmp_path):
     file = written(tmp_path / "m.json", json.dumps({"1": 3, "fox": "cat"}))
     for value in (file, Path(file)):
         result, rule = targets(value)
@@ -131,7 +131,7 @@ def test_map_in_a_json_file_is_that_map(tmp_path):
 
 
 def test_rule_is_the_same_after_json(tmp_path):
-    """A rule that is made again from ``about`` is equal."""
+    """A rule that is made again from its description is equal."""
     for value in ({1: 3, "fox": "cat"}, "map:1=3"):
         rule = parse_target(value)
         assert parse_target(json.loads(json.dumps(rule.description))["map"]) == rule
@@ -164,7 +164,7 @@ def test_csv_gives_targets_by_key_or_path_and_drops_other_items(tmp_path):
         check_csv_gives_targets_by_key_or_path(tmp_path, text)
 
 
-def test_csvs_relative_paths_begin_at_its_folder(tmp_path, monkeypatch):
+def test_relative_paths_in_a_csv_begin_at_its_folder(tmp_path, monkeypatch):
     file = written(tmp_path / "t.csv", "path,target\nimages/a/1.png,2\n../a/2.png,3\n")
     some = [*items(2, tmp_path / "images"), replace(items()[2], path=str(tmp_path.parent / "a" / "2.png"))]
     assert targets(file, some)[0] == {"a/1": 2, "a/2": 3}
@@ -173,7 +173,6 @@ def test_csvs_relative_paths_begin_at_its_folder(tmp_path, monkeypatch):
 
 
 def test_items_are_read_only_as_needed(tmp_path):
-    """For every rule, items are read only as far as needed."""
     file = written(tmp_path / "t.csv", "key,target\n" + "".join(f"a/{n},1\n" for n in range(100)))
     for value in ("least", "label", 3, {0: 1, 1: 1, 2: 1, 3: 1}, file):
         read = []
@@ -188,7 +187,7 @@ def test_each_resolve_counts_from_zero():
         assert rule.dropped == others > 0
 
 
-def test_label_that_is_known_after_reading_gets_its_target():
+def test_label_that_is_known_only_after_reading_gets_its_target():
     assert [parse_target("label").target_of(n) for n in (4, None)] == [4, None]
     assert [parse_target("map:cat=fox,1=2").target_of(n, NAMES) for n in (0, 1, 2, None)] == [3, 2, None, None]
     assert parse_target("argmax").target_of(3) is None
@@ -198,7 +197,7 @@ def test_label_that_is_known_after_reading_gets_its_target():
 
 
 def test_placeholders_get_class_0_and_leave_the_others_unchanged():
-    """The lens gets targets in captum's form: a list with one class per sample, or a rank."""
+    """None is the target of an item that cannot be read. A placeholder takes its place in the batch."""
     images, lens = torch.rand(3, 3, 16, 16), SteerableLens(linear())
     batch = batch_target(parse_target("label"), [4, None, 2])
     assert batch == [4, 0, 2]

@@ -29,6 +29,7 @@ FAMILIES = ["phase", "joint", "pixel"]
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
+    """The result of a short run."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # the pictures show what the lens would warn about
         return run_demo(tmp_path_factory.mktemp("demo") / "new" / "folder", **SHORT)
@@ -81,7 +82,7 @@ def test_files_exist_and_decode(short):
                 assert min(picture.size) > 300
 
 
-def test_examples_follow_the_stated_rule(short):
+def test_examples_are_the_first_correctly_classified_test_digits(short):
     d = short.digits
     right = short.model(d.test_images).argmax(1) == d.test_labels
     threes = ((d.test_labels == 3) & right).nonzero()[:, 0].tolist()
@@ -129,7 +130,7 @@ def test_table_has_the_figures_of_the_morphs(short):
             assert float(row[column]) == pytest.approx(value.item(), rel=1e-5)
 
 
-def test_flip_rates_cover_all_test_digits(short):
+def test_flip_rates_cover_all_correctly_classified_test_digits(short):
     right = short.model(short.digits.test_images).argmax(1) == short.digits.test_labels
     for (source, target), share in short.flipped.items():
         assert short.tested[source, target] == int((right & (short.digits.test_labels == source)).sum())
@@ -191,7 +192,7 @@ def test_bad_arguments_raise(tmp_path):
     for arguments, error, text in BAD_ARGUMENTS:
         with pytest.raises(error, match=text):
             run_demo(tmp_path / "out", **arguments)
-        assert not (tmp_path / "out").exists()  # the error is raised first
+        assert not (tmp_path / "out").exists()  # the error is raised before anything is written
 
 
 def test_failed_write_leaves_the_old_file(tmp_path):

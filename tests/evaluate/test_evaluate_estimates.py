@@ -49,7 +49,7 @@ def test_estimate_is_right_if_cheap_tasks_come_first(clock):
     assert result[-1] == (0.0, 0.0)
 
 
-def test_wrong_expectations_are_corrected_after_each_kind(clock):
+def test_wrong_expectations_are_corrected_after_one_record_of_each_kind(clock):
     order = [*RECORDS, *(kind for kind, count in RECORDS.items() for _ in range(count - 1))]
     result = estimated(clock, order, cost=dict.fromkeys(RECORDS, 1.0))
     assert all(entry == pytest.approx(true) for entry, true in result[3:])
@@ -64,7 +64,7 @@ def test_progress_has_the_estimate(clock):
     remaining = RemainingTime({"noise": 100, "probes": 10}, {"noise": 1.0, "probes": 40.0})
     progress = Progress(110, kind="json", stream=stream, unit="records", remaining=remaining)
     clock.now += 20
-    remaining.add("noise", 10)
+    remaining.add("noise", 10)  # 2 s each, twice the expected time: 90 * 2 + 10 * 80 s are left
     progress.update(10)
     assert json.loads(stream.getvalue()) == {
         "done": 10, "total": 110, "failed": 0, "seconds": 20.0, "records_per_second": 0.5, "eta_seconds": 980,

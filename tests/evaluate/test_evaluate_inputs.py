@@ -86,11 +86,12 @@ def predicted(images=None) -> list[int]:
 
 
 def counted(sources: dict) -> int:
+    """Return the number of images that were chosen or left out."""
     return sources["chosen"] + sum(entry["images"] for entry in sources["left_out"].values())
 
 
 @pytest.mark.parametrize("count", [1, 3, 5, 9])
-def test_images_after_the_last_source_do_not_count(count, tmp_path):
+def test_images_after_the_last_source_are_not_counted(count, tmp_path):
     """Images that were read in the same batch as the last source, but after it, are not counted as examined."""
     images = pictures(20)
     labels = [label if n % 2 else (label + 1) % 3 for n, label in enumerate(predicted(images))]
@@ -116,7 +117,7 @@ def test_all_images_are_examined_if_there_are_too_few_sources(tmp_path):
     assert sources["examined"] == counted(sources) == 12
 
 
-def test_images_without_a_target_count_up_to_the_last_source(tmp_path):
+def test_images_without_a_target_are_counted_up_to_the_last_source(tmp_path):
     labels = predicted()
     data = dataset(labels=labels)
     data.labels = labels
@@ -293,7 +294,7 @@ def test_each_judge_may_have_its_own_weights(tmp_path):
     written_to(tmp_path)
     other = evaluate_models.judge()
     with torch.no_grad():
-        other.layers[-1].bias += 100 * torch.eye(3)[2]
+        other.layers[-1].bias += 100 * torch.eye(3)[2]  # always predicts class 2
     torch.save(other.state_dict(), tmp_path / "other.pt")
     judges = ["evaluate_models:judge", "evaluate_models:judge", "evaluate_models:wide"]
     options = {"select": "all", "judge_weights": ["-", str(tmp_path / "other.pt"), "-"]}
@@ -346,7 +347,7 @@ def test_command_line_takes_options_of_judges(tmp_path, monkeypatch):
     arguments = {}
     monkeypatch.setattr(
         "steerlens_fast.evaluate.run.run_evaluation", lambda out, passed, **_: arguments.update(passed) or 1 / 0
-    )
+    )  # 1 / 0 ends the command
     options = [
         "--data",
         "d",
@@ -378,7 +379,7 @@ def test_models_may_be_paths(tmp_path):
 # --- Files that a killed run has left
 
 
-def test_leftovers_of_a_kill_are_gone(tmp_path):
+def test_resume_deletes_temporary_files_of_a_killed_run(tmp_path):
     run(tmp_path, **QUICK)
     (tmp_path / "figures").mkdir(exist_ok=True)
     leftovers = [tmp_path / folder / f".{'0' * 32}.tmp" for folder in ("", "parts", "figures")]
@@ -388,10 +389,10 @@ def test_leftovers_of_a_kill_are_gone(tmp_path):
     assert not any(path.exists() for path in leftovers)
 
 
-# --- GroundTruth motions
+# --- True motions
 
 
-def test_grey_truth_is_compared_with_rgb_images(tmp_path):
+def test_true_motion_of_grey_images_is_compared_with_rgb_edits(tmp_path):
     """A driver for RGB images gets grey images as RGB. At the same distance in each channel, the motion is the same."""
     shapes, grey = Shapes(2, seed=3), net(0, classes=14, size=32)
     takes_rgb = lambda images: grey(images.mean(1, keepdim=True))
@@ -409,7 +410,7 @@ def test_grey_truth_is_compared_with_rgb_images(tmp_path):
                 )
 
 
-def test_truth_of_another_size_is_reported_and_the_rest_continues(tmp_path):
+def test_true_motion_of_another_size_is_reported_and_the_rest_continues(tmp_path):
     shapes = Shapes(2, seed=3)
     result = run(tmp_path, shapes, net(0, classes=14, size=16), {}, target=0, size=16, sources=7, **QUICK)
     assert result.code == 3 and "groups" not in result.summary
@@ -418,7 +419,7 @@ def test_truth_of_another_size_is_reported_and_the_rest_continues(tmp_path):
     assert result.summary["budgets"][0]["families"]["pixel"]["warp"]["cases"] == 7
 
 
-def test_cropped_truth_is_none():
+def test_true_motion_of_a_cropped_image_is_unknown():
     class Source:
         data = Shapes(1, seed=0)
 

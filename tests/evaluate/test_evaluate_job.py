@@ -93,7 +93,7 @@ def test_stochastic_classifier_is_measured_reproducibly(tmp_path):
 
     results = []
     for name in ("a", "b"):
-        torch.rand(1), random.random()
+        torch.rand(1), random.random()  # the state of the caller's generators must not matter
         run(tmp_path / name, driver=Noisy().eval(), families=["pixel"], max_l2=1.0)
         results.append(records(tmp_path / name))
     assert results[0] == results[1]
@@ -128,21 +128,19 @@ def test_records_are_compared_with_the_ground_truth(tmp_path):
 
 
 def test_oracle_driver_is_aligned(tmp_path):
-    """The driver's score is the squared distance to the true picture, so pixel steps are the true change."""
+    """The driver compares the distances from the source and from the moved bar, so pixel steps are the true change."""
     shapes = Shapes(2, seed=3)  # the first kind is the position of a bar
     source = shapes.pixels[:1].float() / 255
     toward = source + 0.2 * shapes.derivative([0]).float()
-    result = run(
-        *(tmp_path, shapes, TwoCentres(source[0], toward[0]), {}),
-        **{"target": 1, "sources": 1, "families": ["pixel"], "max_l2": 0.1, "probe_directions": 0, "limit": 1},
-    )
+    options = {"target": 1, "sources": 1, "families": ["pixel"], "max_l2": 0.1, "probe_directions": 0, "limit": 1}
+    result = run(tmp_path, shapes, TwoCentres(source[0], toward[0]), {}, **options)
     assert result.summary["budgets"][0]["families"]["pixel"]["alignment"]["value"] > 0.97  # less than 1 due to clipping
 
 
 # --- Independence of batches, chunks and interruptions
 
 
-def test_results_are_bitwise_equal_for_any_batch_size(tmp_path):
+def test_repeated_results_are_bitwise_equal_and_those_of_other_batches_close(tmp_path):
     first, again, other = (tmp_path / name for name in "abc")
     run(first), run(again)
     run(other, batch_size=4)
@@ -154,7 +152,7 @@ def test_results_are_bitwise_equal_for_any_batch_size(tmp_path):
             assert _close(value, two[name], name), (name, value, two[name])
 
 
-def test_results_are_equal_in_chunks(tmp_path, monkeypatch):
+def test_results_in_chunks_are_close(tmp_path, monkeypatch):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(whole)
     monkeypatch.setitem(classifiers.CALL_BYTES, "cpu", 3 * 4 * 16 * 16)
@@ -274,7 +272,7 @@ def test_folder_in_use_is_an_error(tmp_path):
     assert run(tmp_path, overwrite=True, frames=4).summary["config"]["frames"] == 4
 
 
-def test_overwrite_removes_only_its_own_files(tmp_path):
+def test_overwrite_raises_for_a_folder_with_other_files(tmp_path):
     (tmp_path / "summary.json").write_text("mine")
     with pytest.raises(JobError, match="or an evaluation's, got"):
         run(tmp_path, overwrite=True)
@@ -293,7 +291,7 @@ def test_judges_with_other_classes_are_left_out_of_transfer(tmp_path):
 
 
 def test_wrong_number_of_class_names_raises(tmp_path):
-    few, many = (run_net(seed, names) for seed, names in ((0, ["a", "b"]), (1, ["a", "b", "c", "d"])))
+    few, many = (net_with_class_names(seed, names) for seed, names in ((0, ["a", "b"]), (1, ["a", "b", "c", "d"])))
     with pytest.raises(
         JobError, match="class_names of the driver must have one name for each .* 3 classes, got 2 names"
     ):
@@ -302,13 +300,13 @@ def test_wrong_number_of_class_names_raises(tmp_path):
     assert result.summary["problems"] == ["judge 'many' has 4 class names for 3 classes; it is left out"]
 
 
-def run_net(seed, names):
+def net_with_class_names(seed, names):
     model = net(seed)
     model.class_names = names
     return model
 
 
-def test_evaluation_without_judges(tmp_path):
+def test_transfer_is_not_measured_without_judges(tmp_path):
     first = run(tmp_path / "a", judges={"wide": net(2, classes=5)})
     assert "no judge has the driver's classes: transfer is not measured" in first.summary["problems"]
     assert run(tmp_path / "b", judges={}).code == 0
@@ -373,7 +371,7 @@ def test_driver_of_one_class_raises(tmp_path):
         run(tmp_path, driver=net(0, classes=1), judges={})
 
 
-def test_images_in_memory_and_wrong_images(tmp_path):
+def test_images_that_are_wrong_or_already_of_the_target_are_left_out(tmp_path):
     predicted = net(0)(pictures().permute(0, 3, 1, 2).float() / 255).argmax(1)
     labels, target = predicted.tolist(), int(predicted[1])
     assert 0 < (predicted[1:] == target).sum() < 9, "the network must see several classes"
@@ -400,8 +398,9 @@ def test_zero_gradient_does_not_affect_others(tmp_path):
             self.net = net(0)
 
         def forward(self, x):
-            heard = (x[:, 0, 0, 0] != x[4, 0, 0, 0]).to(x) if len(x) > 4 else 1.0
-            return self.net(x * (heard if isinstance(heard, float) else heard.view(-1, 1, 1, 1)))
+            if len(x) > 4:  # the gradient of image 4 is zero
+                x = x * (x[:, 0, 0, 0] != x[4, 0, 0, 0]).to(x).view(-1, 1, 1, 1)
+            return self.net(x)
 
     result = run(
         tmp_path, driver=WithoutGradient().eval(), judges={}, batch_size=10, probe_directions=0, families=["pixel"]
@@ -595,7 +594,7 @@ def test_presets_run(name, tmp_path, monkeypatch, capsys):
     assert all(f"2/2 epochs of {network}" in stderr for network in ("robust_cnn", "plain_cnn", "mlp"))
     assert summary["sources"]["chosen"] == 8 and summary["judges"] == ["robust_cnn", "mlp"]
     assert ("published" in summary) == (name == "digits") and ("groups" in summary) == (name == "shapes")
-    if name == "digits":  # not as it ships
+    if name == "digits":  # its options were changed
         why = " ".join(summary["published"]["not_compared"])
         assert "frames is 3" in why and "do not include fourier, csp-joint" in why and "do not include 2.286" in why
         assert "8 images were selected, not 300" in why and "Not compared" in (tmp_path / "index.html").read_text()
@@ -620,7 +619,7 @@ def test_rejected_evaluation_leaves_no_files(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_plan_of_another_evaluation_is_an_error(tmp_path):
+def test_plan_of_a_job_is_an_error(tmp_path):
     (tmp_path / "plan.json").write_text('{"items": 3}')
     with pytest.raises(JobError, match="the plan of a job"):
         run_evaluation(tmp_path, {"data": "nowhere", "driver": "none:none"}, overwrite=True)

@@ -41,7 +41,7 @@ def test_judges_are_counted_separately_and_jointly():
     assert torch.equal(result.jointly, result.agrees["linear"] & result.agrees["smooth"])
 
 
-def test_judges_are_unchanged():
+def test_transfer_does_not_change_judges():
     judge = Stateful().eval()
     before = {name: t.clone() for name, t in judge.state_dict().items()}
     transfer({"restless": judge}, torch.rand(2, 3, 16, 16), torch.tensor([0, 1]))
@@ -104,7 +104,7 @@ def test_bootstrap_agrees_with_the_normal_interval():
     assert abs((result.high + result.low) / 2 - values.mean().item()) < 0.1 * half
 
 
-def test_bootstrap_of_a_proportion():
+def test_bootstrap_of_a_proportion_agrees_with_the_normal_interval():
     result = bootstrap(torch.arange(300) < 30, "mean")
     half = 1.96 * math.sqrt(0.1 * 0.9 / 300)
     assert result.value == pytest.approx(0.1)
@@ -145,7 +145,7 @@ def test_missing_values_are_left_out_and_counted():
     assert (none.value, none.low, none.high, none.cases, none.of) == (None, None, None, 0, 3)
 
 
-def test_draws_are_the_same_for_all_and_for_one_seed():
+def test_equal_seeds_give_equal_draws():
     """With equal draws, what two families have in common cancels, and the interval of their difference is narrower."""
     assert torch.equal(resample_counts(20, 100, 5), resample_counts(20, 100, 5)) and not torch.equal(
         resample_counts(20, 100, 5), resample_counts(20, 100, 6)
@@ -161,9 +161,9 @@ def test_pairs_with_a_missing_value_are_left_out():
     assert (result.value, result.cases, result.of) == (4.0, 1, 3)
 
 
-def test_intervals_of_proportions_contain_them():
-    """Every possible sample of 8 cases counts with its probability. A bootstrap's intervals contain 10 % in only 56
-    %."""
+def test_intervals_of_proportions_contain_the_true_one():
+    """Over all samples of 8 cases, weighted by their probability. (A bootstrap's intervals contain 10 % in only 56 % of
+    them.)"""
     for true in (0.1, 0.25, 0.5):
         covered = 0.0
         for count in range(9):
@@ -174,7 +174,7 @@ def test_intervals_of_proportions_contain_them():
         assert covered > 0.92
 
 
-def test_intervals_of_differences_of_proportions():
+def test_intervals_of_differences_of_proportions_are_those_of_the_formula():
     """The first pairs are nine (1, 0), two (0, 1) and one without a value, with limits computed by hand. Then all pairs
     are equal."""
     first = torch.tensor([1.0] * 9 + [0.0] * 2 + [1.0] * 6 + [0.0] * 3 + [math.nan])

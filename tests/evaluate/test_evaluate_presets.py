@@ -20,7 +20,7 @@ from steerlens_fast.evaluate.report.tables import facts  # noqa: E402
 QUICK = ["--max-l2", "1", "--families", "pixel,csp-phase", "--frames", "3", "--restarts", "1", "--draws", "50"]
 QUICK += ["--probe-directions", "0", "--grid", "2", "--progress", "none", "--no-figures"]
 TINY = ["--sources", "2", "--select", "all", "--families", "pixel"]
-OF_EACH = 15
+OF_EACH = 15  # training images of each class
 
 
 def classes(of_each: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -36,7 +36,7 @@ def classes(of_each: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
-def shorter(monkeypatch, module, epochs: int = 2, minimum: float = 0.0) -> None:
+def shorten_training(monkeypatch, module, epochs: int = 2, minimum: float = 0.0) -> None:
     """Train for fewer epochs, and require only the accuracy ``minimum``."""
     recipe = lambda _, augment, __, **options: training.Recipe(epochs, "flip", minimum, **{**options, "batch": 20})
     monkeypatch.setattr(module, "Recipe", recipe)
@@ -87,7 +87,7 @@ def stopped(*_):
 
 def test_mnist_preset_resumes_with_its_trained_networks(digits, tmp_path, monkeypatch, capsys):
     """A run that was stopped after training continues with the same weights, and gives the same results."""
-    shorter(monkeypatch, mnist, minimum=0.01)
+    shorten_training(monkeypatch, mnist, minimum=0.01)
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "_run_tasks", stopped)
         assert evaluate("mnist", tmp_path / "out", *TINY) == 1
@@ -117,7 +117,7 @@ def test_reports_state_how_many_frames_or_gradients(regime, frames, text):
     assert facts({"config": config, "sources": sources})["Edits"] == f"{regime}, a name rule, {text}, a name"
 
 
-def test_weights_are_used_only_where_training_would_give_them(digits, tmp_path, monkeypatch):
+def test_stored_weights_are_used_only_for_the_same_training(digits, tmp_path, monkeypatch):
     data, recipe = mnist.data(), training.Recipe(1, "affine", 0.0, batch=50)
     make = lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
     train = lambda **changes: training.trained("a", make, data, training.Recipe(**{**vars(recipe), **changes}))
@@ -134,7 +134,7 @@ def test_weights_are_used_only_where_training_would_give_them(digits, tmp_path, 
 
 
 def test_network_below_its_accuracy_is_a_problem(digits, tmp_path, monkeypatch, capsys):
-    shorter(monkeypatch, mnist, epochs=1, minimum=1.1)
+    shorten_training(monkeypatch, mnist, epochs=1, minimum=1.1)
     assert evaluate("mnist", tmp_path / "out", *TINY) == 3
     assert re.search(r"test accuracy of mlp must be at least 1.1, got 0\.\d+|, got 1", capsys.readouterr().err)
     assert len(summary_of(tmp_path / "out")["problems"]) >= 3
@@ -169,7 +169,7 @@ def test_real_digits_are_split_by_class():
 
 
 def test_fashion_preset_reads_a_folder(clothes, tmp_path, monkeypatch):
-    shorter(monkeypatch, fashion, epochs=2)
+    shorten_training(monkeypatch, fashion, epochs=2)
     assert evaluate("fashion", tmp_path / "out", "--data", clothes, *TINY, "--target", 1) in (0, 3)
     summary = summary_of(tmp_path / "out")
     assert summary["config"]["data"] == f"idx:{clothes}#test" and "published" not in summary

@@ -89,7 +89,7 @@ def test_families_are_paired_with_controls(evaluation):
             assert differences["pixel - noise"] == pytest.approx(expected.as_dict(), abs=1e-6)
             assert differences["pixel - noise"]["cases"] == len(both) and differences["pixel - noise"]["of"] == 10
     commons = [budget["attainment"]["common"] for budget in evaluation.summary["budgets"]]
-    assert commons[0] < commons[1] == len(both) == 10, "the larger budget must not be everybody's"
+    assert commons[0] < commons[1] == len(both) == 10, "only some sources must attain the larger budget"
 
 
 def test_page_has_intervals_and_denominators(evaluation):
@@ -130,22 +130,22 @@ def test_cells_contain_value_interval_and_cases():
 def test_figures_draw_the_values_of_the_summary(evaluation):
     """Small probabilities have the right positions, and bands have counts, also "9 of 10"."""
     summary = json.loads(json.dumps(evaluation.summary))
-    tiny, none = summary["budgets"][0]["controls"]["noise"]["target_probability"], 1e-15
+    tiny = summary["budgets"][0]["controls"]["noise"]["target_probability"]
     tiny.update(value=3e-8, low=2e-9, high=4e-7)
     axes = figures.measures(summary).axes[0]
     points = [line for line in axes.lines if line.get_marker() == "o"]
     assert points[-1].get_xdata()[0] == 3e-8 and axes.get_xlim()[0] < 2e-9
-    tiny.update(value=none, low=none, high=1e-9)
+    tiny.update(value=1e-15, low=1e-15, high=1e-9)  # below the smallest probability that is drawn
     axes = figures.measures(summary).axes[0]
     (arrow,) = [line for line in axes.lines if line.get_marker() == "<"]
     assert arrow.get_xdata()[0] == figures.MIN_PROBABILITY >= axes.get_xlim()[0]
     summary["bands"]["positive"][1][2].update(value=0.9, cases=10)
     summary["bands"]["advantage"][0][0].update(value=None, cases=0)
     texts = [text.get_text() for text in pictures.bands(summary["bands"]).axes[0].texts]
-    assert texts[0] == "none" and texts[4 + 2].endswith("9/10") and len(texts) == 8
+    assert texts[0] == "none" and texts[4 + 2].endswith("9/10") and len(texts) == 8  # 2 scales of 4 orientations
 
 
-# --- GroundTruth motions
+# --- True motions
 
 
 def test_displacements_are_reported_by_kind(tmp_path):
@@ -187,7 +187,7 @@ def test_true_motion_that_misses_its_distance_is_left_out(tmp_path):
 
 
 def shipped(name="digits", **changes) -> tuple[EvaluationConfig, dict]:
-    """Return the summary of a preset with changed options."""
+    """Return the configuration and a summary of a preset with changed options."""
     config = EvaluationConfig(**{**preset(name), **changes})
     value = {name: {"value": 0.5} for name in ("target_probability", "jointly", "warp", "gain")}
     budgets = config.budgets
@@ -207,8 +207,7 @@ def test_shipped_options_are_compared_with_the_published_values():
             assert ("not a reproduction" in page) == (name == "digits")
 
 
-def test_order_of_families_has_intervals():
-    """A pair of the published order is unclear if the interval of its paired difference contains 0."""
+def test_published_order_is_unclear_if_an_interval_contains_zero():
     ours = {"pixel": 0.6, "fourier": 0.1, "csp-phase": 0.2, "csp-joint": 0.7}
     of = lambda value: dict.fromkeys(FOLLOW_UP["pixel"], {"value": value, "low": value / 2, "high": 2 * value})
     paired = {"pixel - csp-joint": {"low": -0.3, "high": 0.1}, "fourier - csp-phase": {"low": -0.2, "high": -0.1}}
@@ -231,7 +230,7 @@ OTHER_OPTIONS = [
 ]
 
 
-def test_other_options_are_left_out_with_the_reason():
+def test_changed_options_are_not_compared_for_a_stated_reason():
     for changes, why in OTHER_OPTIONS:
         comparison = compare_with_published(*shipped(**changes))
         assert (
@@ -248,7 +247,7 @@ def test_other_data_have_no_published_values(evaluation):
     assert "Comparison with the follow-up" not in (evaluation.out / "index.html").read_text()
 
 
-def test_judges_that_were_left_out_are_a_reason():
+def test_missing_judges_are_a_reason_not_to_compare():
     config, summary = shipped()
     assert (
         "1 judges have the driver's classes"
@@ -302,8 +301,8 @@ def test_every_table_row_of_the_results_page_is_checked():
             assert f"{row[:at]}{(int(row[at]) + 1) % 10}{row[at + 1 :]}" not in phrases
 
 
-def test_statements_about_shapes_hold():
-    """The statements name the family nearest to the true motion, and compare predictions of driver and judges."""
+def test_statements_of_the_results_page_about_shapes_hold():
+    """Those of bench/evaluation.md: which family is nearest to the true motion, and what driver and judges predict."""
     summary = summary_of("shapes")
     kinds = next(iter(summary["groups"].values()))
     cosine = lambda kind, family: kinds[kind][family]["alignment"]["value"]
@@ -321,7 +320,7 @@ def test_statements_about_shapes_hold():
     assert all(value(f, "jointly") < value("true motion", "jointly") for f in families if f.startswith("csp"))
 
 
-def test_stated_order_of_smoothness_holds():
+def test_order_of_smoothness_on_the_results_page_holds():
     summary = summary_of("digits")
     ours = summary["published"]["measures"]["warp"]["ours"]
     assert sorted(ours, key=ours.get, reverse=True) == ["fourier", "csp-phase", "csp-joint", "pixel"]

@@ -160,7 +160,7 @@ def test_image_slopes_are_derivatives():
     assert_close((slopes * weights[:, None]).sum(2), expected, "fit")
 
 
-def test_sampling_reads_the_border_outside():
+def test_sampling_outside_the_image_reads_its_border():
     image = torch.rand(1, 1, 6, 6, dtype=torch.float64)
     far = torch.full((1, 2, 6, 6), 100.0, dtype=torch.float64)
     values, slopes = sample(image, far)
@@ -168,7 +168,7 @@ def test_sampling_reads_the_border_outside():
     assert torch.equal(sample(image, torch.zeros_like(far))[0], image)
 
 
-@pytest.mark.parametrize("kinds", [2, 3])
+@pytest.mark.parametrize("kinds", [2, 3])  # fields that are fitted: two of displacements, and one of the gain
 def test_normal_equations_are_those_of_the_jacobian(kinds):
     source, edit = torch.rand(2, 2, 2, 16, 20, dtype=torch.float64)
     grids = torch.cat([torch.randn(2, 2, 8, 8).double() * 0.3, torch.rand(2, 1, 8, 8).double() + 0.5], 1)[:, :kinds]
@@ -190,7 +190,7 @@ def test_normal_equations_are_those_of_the_jacobian(kinds):
     assert_close(pull[0].flatten(), jacobian.T @ left(grids)[0].flatten(), "fit")
 
 
-def test_chains_of_blocks_are_solved():
+def test_block_tridiagonal_systems_are_solved():
     blocks = torch.randn(3, 5, 4, 4, dtype=torch.float64)
     rows = blocks @ blocks.mT + 8 * torch.eye(4)
     neighbours = torch.randn(3, 4, 4, 4, dtype=torch.float64)
@@ -211,7 +211,7 @@ def test_fit_is_never_worse_than_its_start():
     assert (fit(source, edit, start)[1] <= before).all()
 
 
-def test_control_points_lie_on_the_border():
+def test_outer_control_points_lie_on_the_border():
     weights = interpolation(33, 8)
     assert weights[0, 0] == weights[-1, -1] == 1 and torch.allclose(weights.sum(1), torch.ones(33).double())
 

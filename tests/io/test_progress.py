@@ -39,7 +39,7 @@ def test_notebooks_have_a_progress_bar(monkeypatch):
     assert Progress(10, stream=stream)._kind == "lines"
 
 
-def test_writes_a_line_every_ten_seconds(clock):
+def test_a_line_is_written_every_ten_seconds(clock):
     """Other updates write nothing. The last line has the failures and the average rate of the whole run."""
     stream = io.StringIO()
     progress = Progress(1000, kind="lines", stream=stream)

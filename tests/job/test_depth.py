@@ -41,7 +41,7 @@ def expected(values, low, high):
     "data", [PNG, TIFF, TWELVE_BITS, torch.from_numpy(TWELVE_BITS)], ids=["png", "tiff", "array", "tensor"]
 )
 def test_range_uses_all_grey_levels_of_12_bit_data(data):
-    """By default values are scaled from all 16 bits, which leaves 17 levels."""
+    """Without a range, values are scaled from 16 bits: those of 12 bits get only 17 of 256 levels."""
     assert len(np.unique(levels(data))) == 17
     assert np.array_equal(levels(data), expected(TWELVE_BITS, 0, 65535))
     assert np.array_equal(levels(data, range=(0, 4095)), expected(TWELVE_BITS, 0, 4095))
@@ -51,7 +51,7 @@ def test_range_uses_all_grey_levels_of_12_bit_data(data):
     assert np.asarray(decode(data, range=(0, 4095))).shape == (16, 16, 3)
 
 
-def test_tiff_of_12_bits_is_scaled_from_all_of_them():
+def test_12_bit_tiff_is_scaled_from_12_bits():
     """The TIFF gives the image of a PGM with a maximum of 4095, although Pillow scales only the PGM to 16 bits."""
     data = zoo.tiff_of_12_bits(TWELVE_BITS)
     assert np.array_equal(levels(data), expected(TWELVE_BITS, 0, 4095))
@@ -69,7 +69,7 @@ def test_deep_images_keep_their_depth(data):
     assert resized.dtype == np.float32 and resized.min() >= 0 and resized.max() <= 1
 
 
-def test_values_are_reported_in_the_files_own_units():
+def test_value_range_is_that_of_the_numbers_in_the_file():
     for data in (PNG, TIFF, TWELVE_BITS):
         assert pixel_value_range(decode(data)) == {"low": 15, "high": 4095, "full": 65535} and is_narrow_range(
             pixel_value_range(decode(data))
@@ -84,8 +84,8 @@ def test_values_are_reported_in_the_files_own_units():
     assert np.array_equal(levels(zoo.png(eight, zoo.GREY), range=(0, 4095)), eight)  # 8 bits have their own range
 
 
-def test_range_admits_values_that_have_no_other_meaning():
-    """With a range, 32-bit integers and floats are accepted, in files and arrays."""
+def test_signed_integers_and_floats_need_a_range():
+    """They raise an error without a range, in files and arrays."""
     signed, floats = TWELVE_BITS.astype(np.int32) - 2000, TWELVE_BITS.astype(np.float32) / 7 - 100
     cases = [
         (zoo.saved(signed, "TIFF"), signed),
@@ -118,7 +118,7 @@ OF_COLOURS = {
 
 
 @pytest.mark.parametrize("data", OF_COLOURS.values(), ids=OF_COLOURS)
-def test_colours_of_16_bits_are_read_with_all_of_them(data):
+def test_16_bit_colours_keep_all_bits(data):
     for options, low, high in (({}, 0, 65535), ({"range": (0, 4095)}, 0, 4095), ({"range": (1000, 1100)}, 1000, 1100)):
         assert np.array_equal(np.asarray(decode(data, **options)), expected(COLOURS, low, high))
         if isinstance(data, bytes):
@@ -151,7 +151,7 @@ def test_grey_with_alpha_keeps_its_depth_over_white():
         (zoo.tiff(COLOURS, "<", planar=2), "unsupported"),
     ],
 )
-def test_colours_of_16_bits_that_cannot_be_read(data, reason):
+def test_bad_16_bit_colours_give_the_reason(data, reason):
     with pytest.raises(BadItem) as error:
         decode(data)
     assert error.value.reason == reason
@@ -224,10 +224,10 @@ def test_narrow_images_after_others_give_a_warning(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["0,4095", "auto", "image"])
-def test_jobs_range_decides_its_images(value, data, tmp_path):
+def test_range_of_a_job_scales_its_images(value, data, tmp_path):
     """Stored sources are the images scaled from the range. A resumed job uses it, too."""
     assert run_here(tmp_path, data=data, range=value) == 0
-    highs = [v.max() if value == "image" else 4095 for v in sources(data)]
+    highs = [v.max() if value == "image" else 4095 for v in sources(data)]  # auto: the largest value of the data
     wanted_images = [expected(v, 0, high) for v, high in zip(sources(data), highs)]
     assert all(np.array_equal(a, b) for a, b in zip(first_frames(tmp_path), wanted_images, strict=True))
     (tmp_path / "shards" / "00001.done.json").unlink()
@@ -236,11 +236,12 @@ def test_jobs_range_decides_its_images(value, data, tmp_path):
 
 
 @pytest.mark.parametrize("kind, dtype", [("safetensors", "uint16"), ("safetensors", "float32"), ("folder", "uint16")])
-def test_frames_keep_as_many_bits_as_asked(kind, dtype, data, tmp_path):
-    """The first frame is exactly the source, rounded to the stored type."""
+def test_frames_are_stored_in_the_frame_dtype(kind, dtype, data, tmp_path):
+    """The first frame is the source, within one level of the dtype."""
     assert run_here(tmp_path / "out", data=data, range="0,4095", format=kind, frame_dtype=dtype) == 0
     results = records(tmp_path / "out")
-    stored = torch.cat([read_frames(tmp_path / "out", kind, s, results[4 * s : 4 * s + 4]) for s in range(2)])
+    shards = enumerate((results[:4], results[4:]))
+    stored = torch.cat([read_frames(tmp_path / "out", kind, s, items) for s, items in shards])
     assert stored.dtype == getattr(torch, dtype)
     expected = np.stack(sources(data)) / 4095
     if dtype == "float32":
@@ -267,7 +268,7 @@ def test_frames_keep_as_many_bits_as_asked(kind, dtype, data, tmp_path):
         ({"range": "12 bits"}, "range must be"),
     ],
 )
-def test_frame_dtype_that_a_format_cannot_store_raises(options, message, data, tmp_path):
+def test_invalid_frame_dtype_or_range_raises(options, message, data, tmp_path):
     with pytest.raises(JobError, match=message):
         morph_dataset(str(data), "job_models:classifier", tmp_path, workers=0, **options)
 
@@ -300,8 +301,8 @@ def test_colours_keep_their_depth_in_16_bit_frames(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["npy", "safetensors"])
-def test_arrays_of_more_than_8_bits(kind, tmp_path):
-    """uint16 arrays are read like files; other integers need a range."""
+def test_arrays_of_16_bit_integers(kind, tmp_path):
+    """uint16 arrays are read like files; int16 arrays need a range."""
     values = np.stack([TWELVE_BITS, TWELVE_BITS[::-1]])
     job = {"workers": 0, "gallery": 0, "frames": 3, "max_l2": 1.0, "channels": 1}
     for dtype, options in ((np.uint16, {"range": np.array([0, 4095])}), (np.int16, {"range": [0, 4095]})):

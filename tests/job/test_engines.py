@@ -49,15 +49,15 @@ from steerlens_fast.job.engines.env import Rank, rank_of  # noqa: E402
 from steerlens_fast.job.planning import check_plan  # noqa: E402
 
 COUNT = 50  # images: 13 shards
-NAMES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_ARRAY_TASK_ID")
-NAMES += ("SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_STEP", "SLURM_ARRAY_TASK_COUNT")
+RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_ARRAY_TASK_ID")
+RANK_VARIABLES += ("SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_STEP", "SLURM_ARRAY_TASK_COUNT")
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="could not import 'ray'")
 
 
 @pytest.fixture(autouse=True)
 def no_rank(monkeypatch):
     """Remove the environment variables of SLURM and torchrun."""
-    for name in NAMES:
+    for name in RANK_VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -73,7 +73,7 @@ def data(tmp_path_factory) -> Path:
 def expected(data, tmp_path_factory) -> dict[str, str]:
     """Digests of the results of a job in this process."""
     out = tmp_path_factory.mktemp("inprocess")
-    assert run_here(out, data=data) == 3
+    assert run_here(out, data=data) == 3  # one image is bad
     return digests(out)
 
 
@@ -83,7 +83,7 @@ def test_stochastic_model_gives_the_same_bytes(tmp_path):
     options = ("--model", "job_models:noisy_everywhere", "--regime", "live")
     results = []
     for workers in (0, 2):
-        random.random(), np.random.rand(), torch.rand(1)
+        random.random(), np.random.rand(), torch.rand(1)  # the state of the caller's generators must not matter
         assert run_here(tmp_path / str(workers), *options, data=folder, workers=workers) == 0
         results.append(digests(tmp_path / str(workers)))
     markers(tmp_path / "0")[1].unlink()
@@ -128,9 +128,10 @@ def unfinished_job(data, tmp_path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_local_workers_write_the_same_bytes(workers, data, expected, tmp_path, tmp_path_factory, monkeypatch, capfd):
-    """The model writes lines to stdout that look like messages of a worker.
+    """Workers send messages on stdout and read stdin; other writers and readers must not disturb them.
 
-    The interpreter writes to stdout when it starts. A child of the model reads stdin.
+    The interpreter writes to stdout when it starts, the model writes a line like a worker's message, and a child of the
+    model reads stdin.
     """
     site = tmp_path_factory.mktemp("site")
     (site / "sitecustomize.py").write_text('print("a site that talks")')
@@ -221,15 +222,15 @@ def test_model_that_cannot_be_loaded_ends_the_job(data, tmp_path, monkeypatch, c
 
 
 @pytest.mark.slow
-def test_worker_collects_no_garbage_until_the_model_is_loaded(data, tmp_path):
+def test_garbage_collection_starts_when_the_model_is_loaded(data, tmp_path):
     assert run_here(tmp_path, data=data, model="job_models:Uncollected", workers=1) == 3  # one item is not an image
 
 
 @pytest.mark.slow
 def test_workers_can_import_the_modules_of_the_script(data, tmp_path):
-    """A model next to the script is found; the working directory contains a folder with the name of the package.
+    """The model is in a file next to the script. A folder in the working directory has the name of the package.
 
-    In a thread, with the default engine.
+    The script starts the job in a thread, with the default engine.
     """
     (tmp_path / "beside.py").write_text("from job_models import classifier\n")
     (tmp_path / "elsewhere" / "steerlens_fast" / "tests").mkdir(parents=True)
@@ -257,9 +258,9 @@ thread.join()
 
 @pytest.mark.parametrize("world", [1, 3])
 def test_ranks_write_the_same_bytes(world, data, expected, tmp_path, monkeypatch):
-    """Ranks run one after the other. All use the plan of the first rank, and the last one writes the summary.
+    """Ranks run one after the other, rank 0 last. All use the plan of the one that ran first.
 
-    The last one also deletes what killed ranks have left.
+    The one that runs last writes the summary, and deletes what killed ranks have left.
     """
     monkeypatch.setenv("WORLD_SIZE", str(world))
     (tmp_path / ".lock").touch()
@@ -324,7 +325,7 @@ def test_plan_that_a_file_system_does_not_show_yet_is_kept(data, expected, tmp_p
     assert run_here(tmp_path, engine="env", data=data) == 3 and digests(tmp_path) == expected
 
 
-def test_shards_without_a_plan_are_not_a_rank_s(data, tmp_path, monkeypatch, capsys):
+def test_rank_raises_if_a_folder_has_shards_but_no_plan(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("RANK", "0")
     assert run_here(tmp_path, engine="env", data=data, limit=4) == 0
@@ -334,7 +335,7 @@ def test_shards_without_a_plan_are_not_a_rank_s(data, tmp_path, monkeypatch, cap
     assert len(markers(tmp_path)) == 1 and not (tmp_path / "plan.json").exists()
 
 
-def test_ranks_check_the_items_without_a_lock(data, tmp_path, monkeypatch):
+def test_ranks_do_not_hold_the_planning_lock_while_they_check_the_items(data, tmp_path, monkeypatch):
     from steerlens_fast.io.output_dir import is_locked
 
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -365,11 +366,11 @@ def test_rank_with_another_configuration_raises(data, tmp_path, monkeypatch, cap
         (
             {"SLURM_ARRAY_TASK_ID": "10", "SLURM_ARRAY_TASK_MIN": "2", "SLURM_ARRAY_TASK_STEP": "4"}
             | {"SLURM_ARRAY_TASK_COUNT": "3", "SLURM_PROCID": "1", "SLURM_NTASKS": "2"},
-            Rank(5, 6, 0),
+            Rank(5, 6, 0),  # task (10 - 2) / 4 = 2 of 3, with 2 processes each: 2 * 2 + 1 of 6
         ),
     ],
 )
-def test_rank_of_an_environment(environment, rank):
+def test_rank_is_read_from_the_environment(environment, rank):
     assert rank_of(environment) == rank
 
 
@@ -383,7 +384,7 @@ def test_rank_of_an_environment(environment, rank):
         ({"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_COUNT": "8"}, "must be between 0 and 7"),
     ],
 )
-def test_environments_without_a_rank(environment, text):
+def test_environment_without_a_valid_rank_raises(environment, text):
     with pytest.raises(JobError, match=text) as raised:
         rank_of(environment)
     assert raised.value.code == 2
@@ -395,7 +396,7 @@ def test_ranks_share_all_shards(world):
     assert sorted(sum(shares, [])) == list(range(13)) and max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-# --- One after the other ---------------------------------------------------------------------------------------------
+# --- One engine after another ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -481,9 +482,9 @@ import json
 import ray
 from job_models import arguments, main
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-asked = dict(engine="ray", workers=2, data={str(images)!r})
-codes = [main(arguments({str(tmp_path / "one")!r}, model="job_models:nothing", **asked)),
-         main(arguments({str(tmp_path / "two")!r}, **asked))]
+options = dict(engine="ray", workers=2, data={str(images)!r})
+codes = [main(arguments({str(tmp_path / "one")!r}, model="job_models:nothing", **options)),
+         main(arguments({str(tmp_path / "two")!r}, **options))]
 print(json.dumps(codes + [ray.is_initialized()]))
 """
     monkeypatch.setenv("JOB_WHITE", "raise")
@@ -497,7 +498,7 @@ print(json.dumps(codes + [ray.is_initialized()]))
             kill(actors[0])
         stdout, stderr = job.communicate(timeout=PATIENCE)
     assert len(actors) == 2, stderr
-    output_lines = [line for line in stdout.splitlines() if line.startswith("[2")]  # Ray prints other lines
+    output_lines = [line for line in stdout.splitlines() if line.startswith("[2")]  # the codes; Ray prints other lines
     assert json.loads(output_lines[0]) == [2, 3, True], stderr
     failed = [json.loads(line) for line in (tmp_path / "two" / "failed.jsonl").read_text().splitlines()]
     assert "'nothing'" in stderr and [f["message"] for f in failed if f["status"] == "model-error"] == [

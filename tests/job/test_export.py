@@ -63,7 +63,6 @@ def test_every_format_is_exported_to_every_other(source, kind, channels, tmp_pat
 
 
 def test_npz_files_have_frames_and_records(job, tmp_path):
-    """npz files have the frames and their records, without pickle."""
     out, frames = job
     assert export(out, tmp_path / "to", "npz") == 8
     for i in OK_PLACES:
@@ -78,16 +77,16 @@ def test_npz_files_have_frames_and_records(job, tmp_path):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kind", ["gif", "webp"])
 def test_animations_run_forward_and_back(kind, channels, tmp_path):
-    """Animations run forward and back. In lossless ones, the pixels are the enlarged frames."""
+    """In WebP files, which are lossless, the pixels are the enlarged frames."""
     frames = morphs_of(2, channels=channels)
     make_job(tmp_path / "out", frames, ["a", "b"])
     assert export(tmp_path / "out", tmp_path / "to", kind) == 2
     with pil.open(tmp_path / "to" / f"b.{kind}") as animation:
-        assert animation.n_frames == 2 * 6 - 2
+        assert animation.n_frames == 2 * 6 - 2  # the ends are not repeated
         animation.seek(3)
         pixels = np.asarray(animation.convert("RGB"))
     if kind == "webp":
-        zoom, (h, w) = 8, (20, 17)  # frames are enlarged to at least 144 pixels
+        zoom, (h, w) = 8, (20, 17)  # the longer side is enlarged to at least 144 pixels
         left = (pixels.shape[1] - zoom * w) // 2
         picture = pixels[8 : 8 + zoom * h : zoom, left : left + zoom * w : zoom]
         assert np.array_equal(picture, frames[1, 3].movedim(0, -1).expand(h, w, 3).numpy())
@@ -124,7 +123,7 @@ def as_morphs(frames: torch.Tensor, record: dict, settings: dict, classes: int =
 @pytest.mark.parametrize("changes", [{}, {"attained": False}, {"source": 1, "label": 0}], ids=str)
 @pytest.mark.parametrize("channels, classes", [(1, None), (3, ["zero", "one", "two", "three"])])
 @pytest.mark.parametrize("differences", [False, True])
-def test_strip_is_that_of_morphs_save(channels, classes, differences, changes, tmp_path):
+def test_strip_is_the_file_of_morphs_save(channels, classes, differences, changes, tmp_path):
     """The file equals that of Morphs.save byte for byte, with all texts."""
     frames = morphs_of(1, frames=5, channels=channels)
     settings = {"family": "csp-joint", "rule": "polar", "regime": "persistent"}
@@ -170,8 +169,8 @@ def test_differences_with_other_formats_raise(job, tmp_path):
         export(job[0], tmp_path / "to", "gif", differences=True)
 
 
-def test_keys_that_are_no_file_names_are_exported(tmp_path):
-    """Every item has its own file in the folder, for any key."""
+def test_any_key_gets_its_own_file(tmp_path):
+    """Also keys that are no file names, or equal except for the suffix."""
     keys = [*NASTY, "cat/1.png", "2.png", "2.jpg"]
     make_job(tmp_path / "out", morphs_of(len(keys), 2), keys)
     assert export(tmp_path / "out", tmp_path / "to", "npz") == len(keys)
@@ -182,7 +181,6 @@ def test_keys_that_are_no_file_names_are_exported(tmp_path):
 
 
 def test_items_are_selected_by_key_pattern_and_number(job, tmp_path):
-    """Items are chosen by key, by pattern, and up to a number."""
     out, _ = job
     assert export(out, tmp_path / "a", "npz", keys=["cat/0.png", "dog/*"]) == 5
     files = sorted(p.name for p in (tmp_path / "a").rglob("*.npz"))
@@ -193,15 +191,15 @@ def test_items_are_selected_by_key_pattern_and_number(job, tmp_path):
         export(out, tmp_path / "c", "npz", keys=["cat/1.png"])
 
 
-def test_key_is_not_taken_for_a_pattern(tmp_path):
+def test_keys_match_exactly_and_as_patterns(tmp_path):
     make_job(tmp_path / "out", morphs_of(2), ["a[1]", "a1"])
-    assert export(tmp_path / "out", tmp_path / "to", "npz", keys=["a[1]"]) == 2  # the pattern a[1] also matches a1
+    assert export(tmp_path / "out", tmp_path / "to", "npz", keys=["a[1]"]) == 2  # itself, and a1 as a pattern
     assert export(tmp_path / "out", tmp_path / "to", "npz", keys=["a1"]) == 1
 
 
 @pytest.mark.parametrize("kind, name", [("npz", "dog/1.npz"), ("wds", "00001.tar")])
 def test_existing_files_are_kept(kind, name, job, tmp_path):
-    """Existing files are kept, unless overwrite is requested."""
+    """Even damaged ones, unless overwrite is requested."""
     out, _ = job
     export(out, tmp_path / "to", kind)
     file = tmp_path / "to" / name
@@ -232,7 +230,7 @@ def test_export_that_was_stopped_continues(job, tmp_path):
 
 
 def test_incomplete_shards_are_not_exported(job, tmp_path):
-    """Shards without a marker are not exported."""
+    """A shard is complete if it has a marker, the file .done.json."""
     out, _ = job
     (out / "shards" / "00001.done.json").unlink()
     assert export(out, tmp_path / "to", "npz") == 4
@@ -246,7 +244,7 @@ def test_shards_are_read_from_their_backups(kind, tmp_path):
     assert export(tmp_path / "out", tmp_path / "to", "npz") == 2
 
 
-def test_exports_of_bad_jobs_raise(job, tmp_path):
+def test_invalid_arguments_of_export_raise(job, tmp_path):
     out, _ = job
     with pytest.raises(ValueError, match="format must be one of .*'gif'.*, got 'mp4'"):
         export(out, tmp_path / "to", "mp4")
@@ -260,7 +258,7 @@ def test_exports_of_bad_jobs_raise(job, tmp_path):
     assert not (tmp_path / "to").exists()
 
 
-def test_pictures_of_two_channels_raise(tmp_path):
+def test_pictures_of_four_channels_raise(tmp_path):
     make_job(tmp_path / "out", morphs_of(2, channels=4), ["a", "b"])
     with pytest.raises(JobError, match="format must be safetensors or npz for frames with 4 channels, got gif"):
         export(tmp_path / "out", tmp_path / "to", "gif")

@@ -1,7 +1,4 @@
-"""Shard formats: frames that are read equal those that were written, for any keys.
-
-Files are reproducible.
-"""
+"""Shard formats: frames come back unchanged, files are reproducible, and keys get safe names."""
 
 import errno
 import hashlib
@@ -30,9 +27,9 @@ from steerlens_fast.job.formats.names import FileNames, directory_name, file_nam
 pil = pytest.importorskip("PIL.Image")
 safetensors = pytest.importorskip("safetensors")
 
-ALL = pytest.mark.parametrize("kind", MODULES)
-PICTURES = pytest.mark.parametrize("kind", ["wds", "folder"])
-ABOUT = {"family": "csp-phase", "shard": 0, "text": "zwölf"}
+ALL_FORMATS = pytest.mark.parametrize("kind", MODULES)
+FORMATS_OF_PICTURES = pytest.mark.parametrize("kind", ["wds", "folder"])
+METADATA = {"family": "csp-phase", "shard": 0, "text": "zwölf"}
 
 
 def make_records(keys, frames=6, without=()):
@@ -52,49 +49,48 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 @pairwise
-@ALL
+@ALL_FORMATS
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(20, 17), (1, 1), (8, 33)], ids=str)
 @pytest.mark.parametrize("frames", [2, 101])
 def test_frames_come_back_bit_for_bit(kind, channels, size, frames, tmp_path):
-    """Grey and colour frames of odd sizes; frame numbers have one or three digits; some items have no frames."""
+    """Grey and colour frames of odd sizes; frame numbers have two or three digits; some items have no frames."""
     pixels, keys = morphs_of(3, frames, channels, size), ["a/1.png", "bad.png", "a/2.png", "b"]
     records = make_records(keys, frames, without=(1,))
     stored = get_format(kind)
-    stored.write(tmp_path, "00007", pixels, records, ABOUT)
+    stored.write(tmp_path, "00007", pixels, records, METADATA)
     back = stored.read(tmp_path, "00007", records)
     assert back.dtype == torch.uint8 and torch.equal(back, pixels)
 
 
-@ALL
-def test_some_records_alone(kind, tmp_path):
-    """Reading some records returns their frames, in their order."""
+@ALL_FORMATS
+def test_reading_some_records_returns_their_frames_in_their_order(kind, tmp_path):
     pixels, records = morphs_of(4), make_records(list("abcde"), without=(2,))
     stored = get_format(kind)
-    stored.write(tmp_path, "00000", pixels, records, ABOUT)
+    stored.write(tmp_path, "00000", pixels, records, METADATA)
     some = [records[4], records[2], records[0]]
     assert torch.equal(stored.read(tmp_path, "00000", some), pixels[[3, 0]])
     assert len(stored.read(tmp_path, "00000", [records[2]])) == 0
 
 
-@ALL
-def test_keys_of_any_kind(kind, tmp_path):
+@ALL_FORMATS
+def test_any_keys_have_separate_files(kind, tmp_path):
     """Keys with absolute paths, "..", great length, equal file names or bytes that are no text have separate files."""
     folder = tmp_path / "inside"
     folder.mkdir()
     pixels, records = morphs_of(len(NASTY), frames=2), make_records(NASTY, 2)
     stored = get_format(kind)
-    files = stored.write(folder, "00000", pixels, records, ABOUT)
+    files = stored.write(folder, "00000", pixels, records, METADATA)
     assert torch.equal(stored.read(folder, "00000", records), pixels)
     assert [p.name for p in tmp_path.iterdir()] == ["inside"]
     assert files.keys() == files_of(folder).keys()
     json.dumps(files).encode()
 
 
-@ALL
-def test_shard_without_any_frames(kind, tmp_path):
+@ALL_FORMATS
+def test_shard_without_frames_is_written_and_read(kind, tmp_path):
     records, stored = make_records(["a", "b"], without=(0, 1)), get_format(kind)
-    files = stored.write(tmp_path, "00000", morphs_of(0), records, ABOUT)
+    files = stored.write(tmp_path, "00000", morphs_of(0), records, METADATA)
     assert stored.read(tmp_path, "00000", records).numel() == 0
     assert files.keys() == files_of(tmp_path).keys()
     if kind == "wds":
@@ -105,18 +101,18 @@ def test_shard_without_any_frames(kind, tmp_path):
 def test_memory_layout_of_frames_does_not_matter(tmp_path):
     pixels, records = morphs_of(3).transpose(3, 4), make_records(["a", "b", "c"])
     for kind in MODULES:
-        get_format(kind).write(tmp_path, "00000", pixels, records, ABOUT)
+        get_format(kind).write(tmp_path, "00000", pixels, records, METADATA)
         assert torch.equal(get_format(kind).read(tmp_path, "00000", records), pixels)
 
 
 # --- Bytes
 
 
-@ALL
+@ALL_FORMATS
 def test_files_are_reproducible_and_have_their_digests(kind, tmp_path):
     """Files written at another time and place are equal, and have the digests that are returned."""
     pixels, records, written = morphs_of(5), make_records([f"k/{i}" for i in range(5)]), []
-    for name, mask, about in (("one", 0o022, ABOUT), ("two", 0o077, dict(reversed(ABOUT.items())))):
+    for name, mask, about in (("one", 0o022, METADATA), ("two", 0o077, dict(reversed(METADATA.items())))):
         (tmp_path / name).mkdir()
         before = os.umask(mask)
         marked = get_format(kind).write(tmp_path / name, "00000", pixels.clone(), records, about)
@@ -127,18 +123,17 @@ def test_files_are_reproducible_and_have_their_digests(kind, tmp_path):
     assert written[0] == written[1]
 
 
-def test_safetensors_reads_it(tmp_path):
-    """The package safetensors reads one tensor, and its metadata."""
+def test_package_safetensors_reads_the_file(tmp_path):
     pixels = morphs_of(3)
-    get_format("safetensors").write(tmp_path, "00000", pixels, make_records(["a", "b", "c"]), ABOUT)
+    get_format("safetensors").write(tmp_path, "00000", pixels, make_records(["a", "b", "c"]), METADATA)
     with safetensors.safe_open(tmp_path / "00000.safetensors", framework="np") as file:
         assert list(file.keys()) == ["frames"]
-        assert json.loads(file.metadata()["steerlens_fast"]) == ABOUT
+        assert json.loads(file.metadata()["steerlens_fast"]) == METADATA
         assert np.array_equal(file.get_tensor("frames"), pixels.numpy())
 
 
-def test_safetensors_writes_pieces(tmp_path, monkeypatch):
-    """A large shard is written in pieces, the last of which is shorter; the frames come back bit for bit."""
+def test_large_safetensors_file_is_written_in_pieces(tmp_path, monkeypatch):
+    """The last piece is shorter. The frames come back bit for bit."""
     module, sizes = get_format("safetensors"), []
     original = module.atomic_write
 
@@ -149,7 +144,7 @@ def test_safetensors_writes_pieces(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "atomic_write", recording_write)
     pixels, records = morphs_of(2, 3, 3, (401, 399)), make_records(["a", "b"], 3)
-    marked = module.write(tmp_path, "00000", pixels, records, ABOUT)
+    marked = module.write(tmp_path, "00000", pixels, records, METADATA)
     assert max(sizes) == module.PIECE_BYTES > sizes[-1] and sum(sizes) == marked["00000.safetensors"]["bytes"]
     assert torch.equal(module.read(tmp_path, "00000", records), pixels)
 
@@ -158,7 +153,7 @@ def test_safetensors_writes_pieces(tmp_path, monkeypatch):
 def test_tar_is_what_webdataset_reads(channels, tmp_path):
     """Members of a sample have equal names up to the first dot and follow each other; names are safe to unpack."""
     pixels, records = morphs_of(len(NASTY), 3, channels), make_records(NASTY, 3)
-    get_format("wds").write(tmp_path, "00000", pixels, records, ABOUT)
+    get_format("wds").write(tmp_path, "00000", pixels, records, METADATA)
     samples, order = {}, []
     with tarfile.open(tmp_path / "00000.tar", mode="r|*") as tar:
         for member in tar:
@@ -181,10 +176,10 @@ def test_tar_is_what_webdataset_reads(channels, tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_folder_is_of_plain_pictures(channels, tmp_path):
+def test_format_folder_writes_png_files(channels, tmp_path):
     """Each frame is a PNG file, which is grey if the frames are."""
     pixels = morphs_of(2, 3, channels)
-    get_format("folder").write(tmp_path, "00000", pixels, make_records(["x/a.jpg", "b"], 3), ABOUT)
+    get_format("folder").write(tmp_path, "00000", pixels, make_records(["x/a.jpg", "b"], 3), METADATA)
     assert sorted(files_of(tmp_path)) == [f"00000/{k}/frame_0{f}.png" for k in ("b", "x/a.jpg") for f in range(3)]
     picture = pil.open(tmp_path / "00000/x/a.jpg/frame_02.png")
     assert picture.mode == {1: "L", 3: "RGB"}[channels]
@@ -201,7 +196,7 @@ NAMES = {  # functions from a key to a name, and from the name to a file
 }
 
 
-def test_names_of_files_have_no_second_suffix_and_differ():
+def test_suffix_of_a_picture_is_replaced_if_names_still_differ():
     assert [FileNames(["a/1.PNG", "2.tar", ".png"])(key, ".png") for key in ("a/1.PNG", "2.tar", ".png")] == [
         "a/1.png",
         "2.tar.png",
@@ -247,8 +242,8 @@ def test_names_are_safe_and_differ(name_of, file):
     assert not files & folders
 
 
-def test_key_of_a_thousand_parts():
-    """A key that is longer than paths may be becomes one part, which differs between keys."""
+def test_keys_of_a_thousand_parts_have_short_names_that_differ():
+    """A key that is longer than paths may be becomes a name without "/"."""
     one, two = ("/".join(["part"] * 1000 + [end]) for end in "ab")
     assert directory_name(one) != directory_name(two)
     assert len(directory_name(one).encode()) <= 255
@@ -257,57 +252,57 @@ def test_key_of_a_thousand_parts():
 # --- Existing files, damage, errors
 
 
-@ALL
+@ALL_FORMATS
 def test_shard_is_replaced_whole(kind, tmp_path):
     """Nothing of the old shard is left, and no temporary files."""
     stored, pixels = get_format(kind), morphs_of(2)
-    stored.write(tmp_path, "00000", morphs_of(3), make_records(["old", "a", "b"]), ABOUT)
-    files = stored.write(tmp_path, "00000", pixels, make_records(["a", "c"]), ABOUT)
+    stored.write(tmp_path, "00000", morphs_of(3), make_records(["old", "a", "b"]), METADATA)
+    files = stored.write(tmp_path, "00000", pixels, make_records(["a", "c"]), METADATA)
     assert torch.equal(stored.read(tmp_path, "00000", make_records(["a", "c"])), pixels)
     assert files_of(tmp_path).keys() == files.keys()
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@ALL
-def test_damage_is_found(kind, tmp_path):
+@ALL_FORMATS
+def test_truncated_file_raises(kind, tmp_path):
     """A file that ends early raises an error that names it."""
     stored, records = get_format(kind), make_records(["a", "b"])
-    (name, *_) = stored.write(tmp_path, "00000", morphs_of(2), records, ABOUT)
+    (name, *_) = stored.write(tmp_path, "00000", morphs_of(2), records, METADATA)
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[: len(whole) // 3])
     with pytest.raises(ValueError, match=re.escape(str(Path(tmp_path, name).parent if kind == "folder" else name))):
         stored.read(tmp_path, "00000", records)
 
 
-@ALL
+@ALL_FORMATS
 def test_missing_files_raise(kind, tmp_path):
     with pytest.raises(OSError, match="00000"):
         get_format(kind).read(tmp_path, "00000", make_records(["a"]))
 
 
-@PICTURES
-def test_frames_of_another_item_are_missing(kind, tmp_path):
-    get_format(kind).write(tmp_path, "00000", morphs_of(1), make_records(["a"]), ABOUT)
+@FORMATS_OF_PICTURES
+def test_reading_an_item_that_was_not_written_raises(kind, tmp_path):
+    get_format(kind).write(tmp_path, "00000", morphs_of(1), make_records(["a"]), METADATA)
     with pytest.raises((OSError, ValueError), match="other"):
         get_format(kind).read(tmp_path, "00000", make_records(["other"]))
 
 
 def test_row_beyond_the_frames_raises(tmp_path):
-    get_format("safetensors").write(tmp_path, "00000", morphs_of(1), make_records(["a"]), ABOUT)
+    get_format("safetensors").write(tmp_path, "00000", morphs_of(1), make_records(["a"]), METADATA)
     with pytest.raises(ValueError, match=r"00000.safetensors must have at least 2 rows, got 1"):
         get_format("safetensors").read(tmp_path, "00000", make_records(["a", "b"]))
 
 
-@ALL
-def test_frames_of_a_bad_shape_raise(kind, tmp_path):
+@ALL_FORMATS
+def test_frames_of_a_bad_dtype_or_shape_raise(kind, tmp_path):
     write, records = get_format(kind).write, make_records(["a"])
     with pytest.raises(TypeError, match="frames must be a uint8.* tensor on the CPU, got torch.float64 on cpu"):
-        write(tmp_path, "00000", morphs_of(1).double(), records, ABOUT)
+        write(tmp_path, "00000", morphs_of(1).double(), records, METADATA)
     with pytest.raises(ValueError, match=r"frames must be \[n, F, C, H, W\], got \[6, 3, 20, 17\]"):
-        write(tmp_path, "00000", morphs_of(1)[0], records, ABOUT)
+        write(tmp_path, "00000", morphs_of(1)[0], records, METADATA)
     if kind != "safetensors":
         with pytest.raises(ValueError, match="1 channel .* or 3 .*, got 2"):
-            write(tmp_path, "00000", morphs_of(1, channels=2), records, ABOUT)
+            write(tmp_path, "00000", morphs_of(1, channels=2), records, METADATA)
     assert not list(tmp_path.iterdir())
 
 
@@ -332,8 +327,8 @@ for kind in MODULES:
 """
 
 
-def test_full_disk(tmp_path):
-    """Writing 3 MiB to 1 MiB raises the error of the system, and nothing of the shard is left."""
+def test_full_disk_raises_and_leaves_no_files(tmp_path):
+    """Each shard takes 3 MiB, the disk has 1 MiB."""
     script = FULL.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path))
     mount = 'mount -t tmpfs -o size=1m none "$1" || exit 77; exec "$2" -c "$3"'
     command = ["unshare", "-rm", "sh", "-c", mount, "sh", str(tmp_path), sys.executable, script]

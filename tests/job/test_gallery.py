@@ -55,7 +55,7 @@ def frames_in(strip: np.ndarray, data: dict) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("kind", ["safetensors", "wds", "folder"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_examples_are_the_jobs(kind, channels, tmp_path):
+def test_examples_have_the_numbers_and_frames_of_the_job(kind, channels, tmp_path):
     """All numbers and frames in the page are those of the job."""
     frames, keys = morphs_of(6, 5, channels), [f"k/{i}" for i in range(6)]
     records = make_job(tmp_path, frames, keys, format=kind, failed=(2,), unscored=(3,))
@@ -95,8 +95,8 @@ def test_examples_are_the_jobs(kind, channels, tmp_path):
         ),
     ],
 )
-def test_gallery_shows_target_and_distance(options, expected, tmp_path):
-    """Settings that are defaults are not shown."""
+def test_gallery_shows_target_distance_and_changed_settings(options, expected, tmp_path):
+    """Target and distance are always shown, other settings only if they are not the defaults."""
     make_job(tmp_path, morphs_of(1), ["a"], **options)
     facts = dict(data_of(write_gallery(tmp_path))["facts"])
     names = ("Target", "Max L2", "Distances", "Factors", "Amplitude factors", "Color", "Steps", "Smoothing")
@@ -117,7 +117,7 @@ def test_many_wide_frames_are_stored_in_rows(tmp_path):
 
 @pytest.mark.parametrize("sample, shown", [(1, [0]), (2, [0, 9]), (4, [0, 3, 5, 9]), (8, None), (100, None)])
 def test_sample_is_spread_evenly(sample, shown, tmp_path):
-    """Over the items that are ok, here 0, 2, 3, 4, 5, 6, 7 and 9."""
+    """The items that are ok are 0, 2, 3, 4, 5, 6, 7 and 9 (``shown`` None: all of these)."""
     make_job(tmp_path, morphs_of(10, 2), [str(i) for i in range(10)], failed=(1, 8))
     data = data_of(write_gallery(tmp_path, sample=sample))
     keys = [example["key"] for example in morphed(data)]
@@ -227,7 +227,7 @@ def with_outcome(index: int, record: dict) -> dict:
 
 
 @pytest.fixture
-def mixed(tmp_path):
+def mixed_job(tmp_path):
     """A job with one example of each kind of outcome.
 
     Targets are the labels.
@@ -237,8 +237,8 @@ def mixed(tmp_path):
     return tmp_path
 
 
-def test_head_and_badges_are_those_of_the_records(mixed):
-    data = data_of(write_gallery(mixed))
+def test_head_and_badges_are_those_of_the_records(mixed_job):
+    data = data_of(write_gallery(mixed_job))
     kinds = ["reached", "not-reached", "not-reached", "already-predicted", "reached", "not-scored", "failed", "failed"]
     assert [example["outcome"] for example in data["examples"]] == kinds
     assert [example["fell_below_source"] for example in data["examples"]] == [i == 1 for i in range(8)]
@@ -266,7 +266,7 @@ def test_head_and_badges_are_those_of_the_records(mixed):
     ]
 
 
-def test_labels_of_other_classes_get_no_badges(tmp_path):
+def test_labels_that_are_hardly_predicted_are_not_compared(tmp_path):
     """If the model predicts hardly any label, labels are ignored unless they are the targets."""
     change = lambda record: record | {"label": 3, "source": 0}
     for target in ("runner-up", "label"):
@@ -274,8 +274,8 @@ def test_labels_of_other_classes_get_no_badges(tmp_path):
         assert data_of(write_gallery(tmp_path / target))["compare_labels"] == (target == "label")
 
 
-def test_head_counts_all_morphs_not_only_those_shown(mixed):
-    assert data_of(write_gallery(mixed, sample=1))["success"]["morphs"] == 6
+def test_head_counts_all_morphs_not_only_those_shown(mixed_job):
+    assert data_of(write_gallery(mixed_job, sample=1))["success"]["morphs"] == 6
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -309,7 +309,7 @@ def window(tmp_path_factory):
 
 @pytest.fixture
 def shown(window, tmp_path):
-    """An open gallery of eight morphs of plain colours.
+    """An open gallery of eight morphs. All pixels of frame f of morph m are 20 m + 10 f.
 
     The console of the browser must stay empty.
     """
@@ -403,8 +403,8 @@ def test_markup_in_a_key_is_text(shown):
     assert shown.run("return document.querySelectorAll('.card img, .card script').length") == 0
 
 
-def test_names_from_right_to_left_keep_the_order_of_the_text_around_them(window, tmp_path):
-    """The source is left of the arrow, the target right of it, and a probability follows its class."""
+def test_right_to_left_class_names_do_not_change_the_order(window, tmp_path):
+    """With Hebrew names, too, the source is left of the arrow, and a probability follows its class."""
     make_job(tmp_path, morphs_of(2, 2), ["a", "b"], classes=["אב", "גד", "הו", "זח"])
     window.open(write_gallery(tmp_path).as_uri())
     window.run("document.querySelector('.pairs').open = true")
@@ -435,7 +435,7 @@ def test_all_elements_have_accessible_names(shown):
     """Images, curves and sliders have labels for screen readers; ids are unique."""
     script = "return [...document.querySelectorAll('[role=img], input, button')].map(e => e.ariaLabel || e.textContent)"
     names = shown.run(script)
-    assert len(names) == 8 * 5 + 3 and all(names)
+    assert len(names) == 8 * 5 + 3 and all(names)  # five in each card; Play, the common slider, the checkbox
     ids = shown.run("return [...document.querySelectorAll('[id]')].map((e) => e.id)")
     assert len(ids) == len(set(ids))
 
@@ -451,13 +451,13 @@ def test_page_fits_the_window(shown, width):
 
 
 @pytest.fixture
-def sorted_out(window, mixed):
+def mixed_page(window, mixed_job):
     """The open gallery with one example of each kind.
 
     The console of the browser must stay empty.
     """
     window.log("browser")
-    window.open(write_gallery(mixed).as_uri())
+    window.open(write_gallery(mixed_job).as_uri())
     window.wait("cards[0].image?.complete")
     yield window
     assert [entry for entry in window.log("browser") if entry["level"] != "DEBUG"] == []
@@ -486,12 +486,12 @@ def choose(window, select: str, value: str) -> None:
         ("failed", 2, [6, 7]),
     ],
 )
-def test_filters_show_the_right_number(sorted_out, value, count, shown):
-    choose(sorted_out, "filter", value)
-    assert sorted_out.run("return document.getElementById('filter').value") == value
-    assert sorted_out.run(f"return {VISIBLE}") == shown
-    assert sorted_out.run("return document.getElementById('filter').selectedOptions[0].text").endswith(f"({count})")
-    assert sorted_out.run("return document.getElementById('count').textContent") == f"{count} of 8 examples"
+def test_filters_show_the_right_number(mixed_page, value, count, shown):
+    choose(mixed_page, "filter", value)
+    assert mixed_page.run("return document.getElementById('filter').value") == value
+    assert mixed_page.run(f"return {VISIBLE}") == shown
+    assert mixed_page.run("return document.getElementById('filter').selectedOptions[0].text").endswith(f"({count})")
+    assert mixed_page.run("return document.getElementById('count').textContent") == f"{count} of 8 examples"
 
 
 @pytest.mark.parametrize(
@@ -506,19 +506,19 @@ def test_filters_show_the_right_number(sorted_out, value, count, shown):
         ("distance", [0, 1, 2, 3, 4, 5, 6, 7]),
     ],
 )
-def test_orders_sort_the_examples(sorted_out, value, order):
+def test_orders_sort_the_examples(mixed_page, value, order):
     """Equal items have the order of the data; items without the number are last."""
-    choose(sorted_out, "sort", value)
-    assert sorted_out.run(f"return {VISIBLE}") == order
+    choose(mixed_page, "sort", value)
+    assert mixed_page.run(f"return {VISIBLE}") == order
 
 
-def test_letters_in_a_selection_are_no_shortcuts(sorted_out):
-    sorted_out.type("#filter", "d")
-    assert not sorted_out.run("return document.getElementById('maps').checked")
+def test_shortcuts_are_off_in_a_selection(mixed_page):
+    mixed_page.type("#filter", "d")
+    assert not mixed_page.run("return document.getElementById('maps').checked")
 
 
-def test_only_reached_targets_are_green(sorted_out):
-    badges = sorted_out.run("return cards.map((c) => [...c.root.querySelectorAll('.badge')].map((b) => b.innerText))")
+def test_only_reached_targets_are_green(mixed_page):
+    badges = mixed_page.run("return cards.map((c) => [...c.root.querySelectorAll('.badge')].map((b) => b.innerText))")
     assert badges == [
         ["target reached"],
         ["target not reached", "probability fell below the source's"],
@@ -530,18 +530,18 @@ def test_only_reached_targets_are_green(sorted_out):
         ["failed: truncated"],
     ]
     green = "return cards.map((c) => c.root.querySelectorAll('.good, .reached').length)"
-    assert sorted_out.run(green) == [2, 0, 0, 0, 2, 0, 0, 0]
+    assert mixed_page.run(green) == [2, 0, 0, 0, 2, 0, 0, 0]
     shown_classes = "return cards.slice(0, 4).map((c) => c.find('.prediction').textContent)"
-    assert sorted_out.run(shown_classes) == [
+    assert mixed_page.run(shown_classes) == [
         f"predicted: {text}" for text in ("one 0.900", "zero 0.950", "zero 0.600", "zero 0.900")
     ]
 
 
-def test_head_shows_how_many_reached_their_target(sorted_out):
+def test_head_shows_how_many_reached_their_target(mixed_page):
     entries = (
         "return [...document.querySelectorAll('#success dl > div')].map((e) => e.innerText.replace(/\\n+/g, ': '))"
     )
-    assert sorted_out.run(entries) == [
+    assert mixed_page.run(entries) == [
         "Target reached: 2 of 4 (50 %)",
         "Median target probability: 0.100 → 0.650",
         "Probability fell below the source's: 1",
@@ -551,13 +551,13 @@ def test_head_shows_how_many_reached_their_target(sorted_out):
         "Label differs from the prediction: 1 of 6",
     ]
     cells = "return [...document.querySelectorAll('#success tr')].map((r) => [...r.children].map((c) => c.textContent))"
-    assert sorted_out.run(cells)[1:] == [
+    assert mixed_page.run(cells)[1:] == [
         ["zero → one", "5", "2 of 4", "0.100 → 0.650", "1 / 2", "0"],
         ["zero → zero", "1", "–", "– → –", "– / –", "1"],
     ]
 
 
-def test_head_of_a_job_that_was_not_scored(window, tmp_path):
+def test_head_says_that_the_last_frames_were_not_scored(window, tmp_path):
     make_job(tmp_path, morphs_of(2, 3), ["a", "b"], unscored=(0, 1), score="none")
     window.open(write_gallery(tmp_path).as_uri())
     head = window.run("return document.getElementById('success').innerText")
@@ -583,8 +583,8 @@ def test_differences_are_shown_when_asked_for(shown):
     assert shown.run("return cards[0].find('.difference').offsetParent") is None
 
 
-def test_hundreds_of_examples(window, tmp_path):
-    """Only images near the window are loaded, but all examples can be filtered and sorted."""
+def test_images_outside_the_window_are_not_loaded(window, tmp_path):
+    """But all examples can be filtered and sorted."""
     make_job(tmp_path, morphs_of(400, 2, 1, (8, 8)), [str(i) for i in range(400)], shard_size=200)
     window.open(write_gallery(tmp_path, sample=400).as_uri())
     window.wait("cards[0].image?.complete")
@@ -597,8 +597,7 @@ def test_hundreds_of_examples(window, tmp_path):
     window.wait(f"cards[{last}].image?.complete")
 
 
-def test_page_without_examples(window, tmp_path):
-    """The page says that there are no examples, and why."""
+def test_page_without_morphs_says_why(window, tmp_path):
     make_job(tmp_path, morphs_of(3, 2), ["a", "b", "c"], failed=(0, 1, 2))
     window.open(write_gallery(tmp_path).as_uri())
     text = window.run("return document.body.innerText")

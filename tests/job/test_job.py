@@ -73,8 +73,8 @@ def job(data, tmp_path_factory) -> Path:
     return out
 
 
-def test_data_without_class_names_are_listed_once_to_find_them(tmp_path, monkeypatch):
-    """A listing may read large files."""
+def test_data_without_class_names_are_listed_only_once(tmp_path, monkeypatch):
+    """Since a listing may read large files."""
     np.save(tmp_path / "images.npy", np.zeros((2, 8, 8), np.uint8))
     inputs = JobInputs(JobConfig.from_dict({"data": str(tmp_path / "images.npy"), "model": "a:b"}), "cpu")
     inputs.model_names, calls = ["cat", "dog"], []
@@ -228,7 +228,7 @@ def test_each_factor_gives_a_frame(data, tmp_path):
         assert record["l2"][2] > record["l2"][3] > record["l2"][1] > 0
 
 
-def test_targets(data, tmp_path):
+def test_each_kind_of_target_gives_its_class(data, tmp_path):
     """Each kind of target gives the class that follows from the scores of the classifier."""
     images = torch.from_numpy(pictures(COUNT)[:6, None]).float() / 255
     order = classifier()(images).argsort(1, descending=True)
@@ -245,9 +245,10 @@ def test_targets(data, tmp_path):
         str(tmp_path / "some.csv"): [2, 0],
     }
     for n, (target, wanted_targets) in enumerate(expected.items()):
-        assert run_here(tmp_path / str(n), data=data, target=target, limit=6) in (0, 3)  # argmax may have no gradient
-        assert [r["target"] for r in records(tmp_path / str(n))] == wanted_targets, target
-    assert [r["key"] for r in records(tmp_path / "7")] == ["c0/001.png", "c0/003.png"]
+        out = tmp_path / str(n)
+        assert run_here(out, data=data, target=target, limit=6) in (0, 3)  # argmax may have no gradient
+        assert [r["target"] for r in records(out)] == wanted_targets, target
+    assert [r["key"] for r in records(out)] == ["c0/001.png", "c0/003.png"]
 
 
 def test_targets_are_not_confused_with_folders(data, tmp_path, monkeypatch):
@@ -259,7 +260,7 @@ def test_targets_are_not_confused_with_folders(data, tmp_path, monkeypatch):
     assert [r["target"] for r in records(Path("out"))] == [0, 0]
 
 
-def test_limit(data, job, tmp_path):
+def test_limit_morphs_the_first_images(data, job, tmp_path):
     assert run_here(tmp_path, data=data, limit=6) == 0
     assert records(tmp_path) == records(job)[:6] and len(markers(tmp_path)) == 2
 
@@ -281,6 +282,7 @@ def test_dry_run_reports_and_writes_nothing(data, tmp_path, capsys):
 def test_dry_run_states_the_default_distance_and_computes_few_images(
     seconds, counts, text, data, tmp_path, capsys, monkeypatch
 ):
+    """Computing n images takes ``seconds[n]``. If one image takes more than half a second, no others are computed."""
     computed = []
     monkeypatch.setattr(
         "steerlens_fast.job.worker.Worker.first_batch", lambda _, images: computed.append(images) or seconds[images]
@@ -381,7 +383,7 @@ def test_resuming_with_another_model_raises(data, tmp_path, capsys):
     torch.save(classifier().state_dict(), weights)
     assert run_here(out, data=data, weights=weights) == 0
     before = digests(out)
-    torch.save(Classifier().state_dict(), weights)
+    torch.save(Classifier().state_dict(), weights)  # without a seed: other weights
     markers(out)[3].unlink()
     check_exit(
         capsys, run_here(out, "--resume"), f"SHA-256 of {weights} was", "the model cannot change on resuming", status=2
@@ -408,7 +410,7 @@ def test_existing_job_is_kept_unless_overwrite_is_given(data, copy, job, capsys)
     assert len(records(copy)) == 2 and len(markers(copy)) == 1
 
 
-def test_overwrite_deletes_no_other_folders(data, tmp_path, capsys):
+def test_overwrite_deletes_nothing_if_the_plan_is_of_no_job(data, tmp_path, capsys):
     keep = [tmp_path / name for name in ("shards/mine.txt", "gallery/mine.png", "notes.txt", "summary.json")]
     for path in keep:
         path.parent.mkdir(exist_ok=True)
@@ -444,7 +446,7 @@ def flip(path: Path, byte: int = 100) -> None:
     path.write_bytes(data)
 
 
-def untouched(out: Path, shard: int) -> dict[str, int]:
+def times_of_other_shards(out: Path, shard: int) -> dict[str, int]:
     """Return the modification times of the files of other shards."""
     return {p.name: p.stat().st_mtime_ns for p in (out / "shards").iterdir() if not p.name.startswith(f"{shard:05d}")}
 
@@ -453,7 +455,7 @@ def untouched(out: Path, shard: int) -> dict[str, int]:
 def test_damaged_shard_is_found_and_computed_again(name, byte, copy, job, capsys):
     flip(copy / "shards" / name, byte)
     (copy / "summary.json").unlink()
-    others = untouched(copy, 3)
+    others = times_of_other_shards(copy, 3)
     code = run_here(copy, "--resume")  # checks the lengths of files and reads records, but no frames
     stderr = capsys.readouterr().err
     if name.endswith(".safetensors"):
@@ -469,7 +471,7 @@ def test_damaged_shard_is_found_and_computed_again(name, byte, copy, job, capsys
     )
     assert main(["verify", str(copy), "--discard"]) == 1 and run_here(copy, "--resume") == 0
     assert main(["verify", str(copy)]) == 0
-    assert untouched(copy, 3) == others and digests(copy) == digests(job)
+    assert times_of_other_shards(copy, 3) == others and digests(copy) == digests(job)
 
 
 @pytest.mark.parametrize("kind, name", [("wds", "00001.tar"), ("folder", "00001/c0/004.png/frame_01.png")])
@@ -486,25 +488,25 @@ def test_flipped_byte_in_other_formats(kind, name, data, tmp_path, capsys):
     "garbage",
     [b"", b'{"shard": 2, "files": {"000', b"null", b"[]", b"\xff\0", b'{"files": [], "items": 4}', b'{"files": {}}'],
 )
-def test_damaged_marker_counts_as_none(garbage, copy, job, capsys):
-    others = untouched(copy, 2)
+def test_damaged_marker_counts_as_missing(garbage, copy, job, capsys):
+    others = times_of_other_shards(copy, 2)
     markers(copy)[2].write_bytes(garbage)
     assert main(["verify", str(copy)]) == 1
     assert "shard 2: the marker is damaged" in capsys.readouterr().out
     assert main(["status", str(copy)]) == 0 and json.loads(capsys.readouterr().out)["shards_done"] == 7
     assert run_here(copy, "--resume") == 0
-    assert untouched(copy, 2) == others and digests(copy) == digests(job)
+    assert times_of_other_shards(copy, 2) == others and digests(copy) == digests(job)
 
 
 @pytest.mark.parametrize("name", ["00005.safetensors", "00005.jsonl", "00005.done.json"])
 def test_missing_file_is_computed_again(name, copy, job, capsys):
-    others = untouched(copy, 5)
+    others = times_of_other_shards(copy, 5)
     (copy / "shards" / name).unlink()
     assert main(["verify", str(copy)]) == 1
     stdout = capsys.readouterr().out
     assert "shard 5: " + ("not done" if name.endswith("done.json") else f"{name} is missing") in stdout
     assert run_here(copy, "--resume") == 0
-    assert untouched(copy, 5) == others and digests(copy) == digests(job)
+    assert times_of_other_shards(copy, 5) == others and digests(copy) == digests(job)
 
 
 def test_summary_is_never_older_than_the_shards(data, tmp_path, monkeypatch):
@@ -666,7 +668,7 @@ def test_malicious_checkpoint_is_not_opened(as_what, data, tmp_path, capsys):
     assert owned.exists()  # the file does run code when it is loaded with pickle
 
 
-def test_only_mended_images_are_tried_again(data, job, tmp_path):
+def test_retry_failed_computes_only_shards_with_failures(data, job, tmp_path):
     images, bad = Path(shutil.copytree(data, tmp_path / "images")), ("c0/002.png", "c2/021.png")
     for key in bad:
         (images / key).write_bytes((images / key).read_bytes()[:40])
@@ -698,7 +700,7 @@ def test_too_many_failures_stop_a_job(data, tmp_path, capsys):
     assert [r["path"] for r in lines(out / "failed.jsonl")] == [str(path) for path in bad]
 
 
-def test_out_of_memory_cuts_batches(data, tmp_path, monkeypatch):
+def test_batches_are_divided_if_memory_runs_out(data, tmp_path, monkeypatch):
     assert run_here(tmp_path / "whole", data=data, batch_size=4) == 0
     monkeypatch.setenv("JOB_OOM", "1")
     assert run_here(tmp_path / "cut", data=data, batch_size=4) == 0
@@ -710,6 +712,7 @@ def test_out_of_memory_cuts_batches(data, tmp_path, monkeypatch):
 
 def test_batches_on_cpus_fit_into_the_caches(data, tmp_path, monkeypatch):
     photo = torch.empty(32, 3, 224, 224)
+    # A photo has 0.57 MiB, and a call gets at most 5 MiB for each thread (CALL_BYTES)
     assert (worker.samples_per_call(photo, 1), worker.samples_per_call(photo, 4)) == (8, 34)
     assert worker.samples_per_call(photo.to("meta"), 1) is None
     assert run_here(tmp_path / "whole", data=data, batch_size=4) == 0
@@ -813,7 +816,7 @@ class Seen(torch.nn.Module):
 
 
 @pytest.mark.parametrize("mean", [None, [0.4]])
-def test_job_in_float64_computes_in_it(mean, tmp_path):
+def test_job_in_float64_computes_in_float64(mean, tmp_path):
     pixels = torch.randint(0, 256, (4, 16, 16, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     settings = dict(options(frames=4, family="csp-joint", regime="persistent", rule="polar", steps=3), mean=mean)
     settings["std"] = None if mean is None else [0.3]
@@ -886,7 +889,7 @@ def test_python_objects_as_data_and_model(tmp_path):
     assert digests(tmp_path / "objects") == before
 
 
-def test_images_that_a_python_data_set_may_return(tmp_path):
+def test_python_data_set_may_return_images_of_several_types(tmp_path):
     """A data set may return arrays, tensors, PIL images or bytes of files. Other objects are bad items."""
     image = pictures(1)[0]
     file = make_folder(tmp_path / "images", 1) / "c0" / "000.png"
@@ -907,7 +910,7 @@ def test_images_that_a_python_data_set_may_return(tmp_path):
     assert outcome.code == 3 and [r["status"] == "ok" for r in results] == [True] * len(good) + [False] * len(bad)
     assert all(len(r["sha256"]) == 64 for r in results[: len(good)])
     assert {r["status"] for r in results[len(good) :]} == {"bad-array", "truncated"}
-    for n in (0, 1, 3, 4, 5):
+    for n in (0, 1, 3, 4, 5):  # number 2 is rounded to bfloat16
         assert np.array_equal(stored[results[n]["key"]][0, 0], image)
     assert (stored[results[2]["key"]][0, 0].int() - torch.from_numpy(image).int()).abs().max() <= 1
 
@@ -1017,9 +1020,9 @@ def _memory_of_main_process(*commands: list[str]) -> int:
     }
     command = [sys.executable, "-c", DRIVER, json.dumps(commands)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
-    code, most = run.stdout.split()[-2:]
+    code, peak = run.stdout.split()[-2:]
     assert code == "0", run.stderr
-    return int(most)
+    return int(peak)
 
 
 def _finished(out: Path, count: int) -> None:
@@ -1056,13 +1059,13 @@ def test_memory_of_the_main_process_does_not_grow_with_the_data(tmp_path, monkey
     number.
     """
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # to save time
-    most = []
+    peaks = []
     for count in (1_000, 30_000):
         out, new = tmp_path / str(count), str(tmp_path / "new")
         _finished(out, count)
         options = ["--data", str(out.with_suffix(".npy")), "--model", "job_models:for_tiny", "--channels", "1"]
         plan = ["morph", *options, "--out", new, "--shard-size", "500", "--dry-run"]
         resume = ["morph", "--out", str(out), "--resume", "--gallery", "0", "--progress", "none"]
-        most.append(_memory_of_main_process(plan, resume))
+        peaks.append(_memory_of_main_process(plan, resume))
         assert sum(1 for _ in (out / "manifest.jsonl").open()) == count
-    assert most[1] - most[0] < 7 * 1024, most  # 240 bytes an image
+    assert peaks[1] - peaks[0] < 7 * 1024, peaks  # KiB for 29,000 more images: 240 bytes each

@@ -37,7 +37,7 @@ def test_folder_with_other_files_is_an_error(data, tmp_path, capsys, name, more)
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text("mine")
     if name == ".lock/mine":
-        (tmp_path / "notes.txt").write_text("mine, too")
+        (tmp_path / "notes.txt").write_text("mine, too")  # a folder with only .lock may be used
     before = contents(tmp_path)
     assert run_here(tmp_path, *more, data=data) == USAGE
     assert "out must be a new folder or a job's" in capsys.readouterr().err
@@ -107,8 +107,8 @@ def test_targets_of_a_table_are_used(data, tmp_path, suffix, column, target):
     assert json.loads((tmp_path / "out" / "config.json").read_text())["target"] == target
     targets = [r["target"] for r in records(tmp_path / "out")]
     assert (targets == [n for _, n in rows]) == (column == "target")
-    assert run_here(tmp_path / "asked", data=table, target="least") == 0
-    assert json.loads((tmp_path / "asked" / "config.json").read_text())["target"] == "least"
+    assert run_here(tmp_path / "least", data=table, target="least") == 0
+    assert json.loads((tmp_path / "least" / "config.json").read_text())["target"] == "least"
 
 
 def test_environment_of_workers_limits_spinning_and_keeps_freed_memory(monkeypatch):

@@ -85,7 +85,7 @@ def check_complete(out: Path, expected: dict[str, str]) -> None:
     assert not temporaries(out) and main(["verify", str(out)]) == 0
 
 
-# --- SIGKILL: six times here, and once a rank and an actor of Ray's, in test_engines.py ------------------------------
+# --- SIGKILL (test_engines.py kills a rank, and an actor of Ray's) ---------------------------------------------------
 
 
 def test_killed_workers_are_replaced(data, expected, tmp_path):
@@ -253,7 +253,7 @@ def full_disk(tmp_path_factory):
 def test_full_disk_ends_a_job_and_continues_once_there_is_space(kind, full_disk):
     results, errors = full_disk
     code, marked, left_over, names, resumed, same = results[kind]
-    assert code == 5 and errors.count("no space left") == 3, errors
+    assert code == 5 and errors.count("no space left") == 3, errors  # once for each format
     assert marked and not left_over
     done = {name.partition(".")[0] for name in marked}
     suffixes = {name.partition(".")[2] for name in names if name.partition(".")[0] not in done}

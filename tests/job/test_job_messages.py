@@ -200,15 +200,15 @@ def test_summary_of_a_job_by_factors_has_no_attained_distances(data, tmp_path):
     assert morph_dataset(str(data), "job_models:classifier", tmp_path, **options).summary["attained"] is None
 
 
-def test_rank_that_ends_first_names_the_ranks_that_still_run(data, tmp_path, capsys, monkeypatch):
+def test_rank_that_ends_first_says_that_others_compute_the_rest(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     rest = "; the other ranks compute the remaining shards"
-    for rank, message, end in ((0, "8 of 12 images done; ", rest), (1, "all 12 images done; ", "")):
+    for rank, message, is_first in ((0, "8 of 12 images done; ", True), (1, "all 12 images done; ", False)):
         monkeypatch.setenv("RANK", str(rank))
         argv = arguments(tmp_path, "--engine", "env", "--progress", "none", data=data)
         assert main(argv) == 0
         line = capsys.readouterr().err.strip()
-        assert message in line and line.endswith(rest) == bool(end)
+        assert message in line and line.endswith(rest) == is_first
 
 
 # --- Verify ----------------------------------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ def test_bad_options_are_named_with_valid_ones(options, message, data, tmp_path,
 
 @pytest.mark.parametrize("target", ["label", "map:0=1"])
 def test_targets_by_label_need_labels(target, data, tmp_path, capsys):
-    """An error is raised first, unless labels are read together with the images; then each item fails."""
+    """If no item has a label, the job ends before it begins. In a table, only the items without a label fail."""
     flat = data / "c0"
     check_exit(capsys, run_here(tmp_path, data=flat, target=target), "target", "needs labels", "no item of", status=2)
     assert not (tmp_path / "plan.json").exists()

@@ -40,12 +40,12 @@ def white(images: torch.Tensor) -> torch.Tensor:
 
 def raising(monkeypatch, error, when=lambda images: bool(white(images).any())) -> None:
     """Make the classifier raise ``error()`` for images for which ``when`` is true."""
-    job_without_errors = Classifier.forward
+    original_forward = Classifier.forward
 
     def forward(self, images):
         if when(images):
             raise error()
-        return job_without_errors(self, images)
+        return original_forward(self, images)
 
     monkeypatch.setattr(Classifier, "forward", forward)
 
@@ -97,7 +97,7 @@ def test_images_for_which_the_model_raises_are_listed_and_leave_others_unchanged
             assert {**record, "row": 0} == {**by_key[record["key"]], "row": 0}
 
 
-def test_model_that_raises_at_the_second_part_of_the_first_batch_is_not_broken(tmp_path, monkeypatch):
+def test_error_in_the_second_part_of_the_first_batch_does_not_end_the_job(tmp_path, monkeypatch):
     images = make_folder(tmp_path / "images", 4)
     for key in ("c1/002.png", "c2/003.png"):
         make_white(images / key)
@@ -226,9 +226,8 @@ def test_error_that_occurs_once_is_not_blamed_on_an_image(data, job_without_erro
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_model_that_raises_for_placeholders_of_bad_files(batch_size, data, tmp_path, monkeypatch):
-    """The model raises an error for images without contrast. Bad files and white images do not make good images
-    fail."""
+def test_error_for_the_placeholder_of_a_bad_file_fails_no_good_image(batch_size, data, tmp_path, monkeypatch):
+    """It is an image without contrast, for which the model raises an error, as for white images."""
     images = Path(shutil.copytree(data, tmp_path / "images"))
     (images / "c0" / "001.png").write_bytes((images / "c0" / "001.png").read_bytes()[:40])
     flat = lambda images: bool((images.detach().flatten(1).std(1) == 0).any())
@@ -239,7 +238,7 @@ def test_model_that_raises_for_placeholders_of_bad_files(batch_size, data, tmp_p
     assert len(frames(tmp_path / "out")) == COUNT - 3
 
 
-def test_model_that_accepts_only_single_images(data, job_without_errors, tmp_path, monkeypatch):
+def test_batches_are_divided_for_a_model_of_single_images(data, job_without_errors, tmp_path, monkeypatch):
     raising(monkeypatch, lambda: RuntimeError("one at a time"), lambda images: len(images) > 1)
     assert run_here(tmp_path, data=data) == 0
     assert json.loads(markers(tmp_path)[0].read_text())["part_divisor"] == 2
@@ -249,9 +248,9 @@ def test_model_that_accepts_only_single_images(data, job_without_errors, tmp_pat
 
 
 def test_bad_outputs_for_an_image_affect_only_this_image(data, tmp_path, monkeypatch):
-    job_without_errors = Classifier.forward
+    original_forward = Classifier.forward
     monkeypatch.setattr(
-        Classifier, "forward", lambda s, images: None if white(images).any() else job_without_errors(s, images)
+        Classifier, "forward", lambda s, images: None if white(images).any() else original_forward(s, images)
     )
     assert run_here(tmp_path, data=data) == 3
     assert lines(tmp_path / "failed.jsonl")[0]["message"].startswith("TypeError: model must return scores")
@@ -265,7 +264,7 @@ def test_memory_errors_are_not_blamed_on_images(error, data, tmp_path, monkeypat
     assert [path.name for path in markers(tmp_path)] == ["00000.done.json"]
 
 
-# The frames of all images take 108 MiB. A job before sets up threads and allocators.
+# The float32 frames of all images take 108 MiB. The first job, a small one, sets up threads and allocators.
 LITTLE_MEMORY = """
 import resource, sys
 from pathlib import Path
@@ -343,9 +342,9 @@ def test_memory_error_for_a_single_image_ends_the_job(data, tmp_path, monkeypatc
             raise RuntimeError("one at a time")
         if len(calls) > 24:
             raise MemoryError("no more")
-        return job_without_errors(self, images)
+        return original_forward(self, images)
 
-    job_without_errors = Classifier.forward
+    original_forward = Classifier.forward
     monkeypatch.setattr(Classifier, "forward", forward)
     assert run_here(tmp_path, data=data, batch_size=4) == 1
     assert "out of memory on cpu with one image at a time: no more" in capsys.readouterr().err
@@ -372,12 +371,12 @@ def test_no_memory_to_decode_an_image_names_it(data, tmp_path, monkeypatch, caps
 
 
 def test_resumed_job_of_a_stochastic_model_leaves_out_the_same_images(data, tmp_path, monkeypatch):
-    job_without_errors = Classifier.forward
+    original_forward = Classifier.forward
 
     def forward(self, images):
         if white(images).any():
             raise not_white()
-        return job_without_errors(self, images + 0.05 * torch.randn_like(images))
+        return original_forward(self, images + 0.05 * torch.randn_like(images))
 
     monkeypatch.setattr(Classifier, "forward", forward)
     assert run_here(tmp_path, data=data, batch_size=4) == 3

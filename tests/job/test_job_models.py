@@ -107,7 +107,7 @@ def folder_of(path, *classes):
     return path
 
 
-def test_class_folders_are_classes_of_the_model_of_that_name(tmp_path, capsys):
+def test_class_folders_are_matched_to_the_models_classes_by_name(tmp_path, capsys):
     folder = folder_of(tmp_path / "data", "Tinca_tinca", "cat")
     assert run(tmp_path / "out", folder, "named", "--target", "label") == 0
     stored = records(tmp_path / "out")
@@ -143,7 +143,7 @@ def test_enlarged_and_mostly_cropped_images_are_counted(tmp_path, capsys):
     assert "; 2 enlarged; 1 cropped to less than a quarter" in capsys.readouterr().err
 
 
-def test_labels_that_are_read_with_images_are_classes_of_the_model(tmp_path):
+def test_labels_of_a_data_set_become_numbers_of_the_models_classes(tmp_path):
     images = torch.randint(0, 256, (3, 12, 12, 3), dtype=torch.uint8)
     data = StackDataset(images, [1, 0, 2])
     data.classes = ["cat", "ant", "owl"]
@@ -174,7 +174,7 @@ def test_wrong_class_names_are_an_error(text, suffix, words, table, tmp_path, ca
     assert re.search(f"class_names .*{words}", capsys.readouterr().err)
 
 
-def test_settings_for_photographs(table, tmp_path, capsys):
+def test_option_settings_sets_those_for_photographs(table, tmp_path, capsys):
     assert run(tmp_path, table, "named", "--target", "2", "--settings", "photographs", "--limit", 2) == 0
     config = json.loads((tmp_path / "config.json").read_text())
     assert [config[name] for name in ("family", "rule", "color", "regime", "max_l2")] == [
@@ -186,11 +186,11 @@ def test_settings_for_photographs(table, tmp_path, capsys):
 
 
 def test_options_override_attributes(table, tmp_path):
-    options = ("--size", 16, "--mean", "0,0,0", "--std", "1,1,1")
+    options = ("--mean", "0,0,0", "--std", "1,1,1")
     loaded = load_model(Named(), size=16, mean=[0.0] * 3, std=[1.0] * 3)
     assert (loaded.size, loaded.description["mean"], loaded.description["std"]) == ((16, 16), [0.0] * 3, [1.0] * 3)
     assert loaded.class_names == Named.class_names
-    assert run(tmp_path, table, "named", "--target", 1, *options[2:]) == 0
+    assert run(tmp_path, table, "named", "--target", 1, *options) == 0
     assert json.loads((tmp_path / "plan.json").read_text())["model"]["mean"] == [0.0] * 3
 
 
@@ -228,12 +228,12 @@ def test_configuration_of_timm_is_read():
     ],
     ids=lambda a: str(*a.values()),
 )
-def test_class_names_of_every_kind(attributes):
+def test_class_names_may_be_in_several_containers(attributes):
     assert load_model(with_attributes(**attributes)).class_names == ["a", "b"]
     assert load_model(with_attributes(), **attributes).class_names == ["a", "b"]
 
 
-def test_arrays_and_one_value_per_channel():
+def test_mean_and_std_may_be_arrays():
     loaded = load_model(with_attributes(mean=np.array([0.5], np.float32), std=torch.tensor([0.25])))
     assert (loaded.channels, loaded.description["mean"], loaded.description["std"]) == (1, [0.5], [0.25])
 
@@ -307,9 +307,12 @@ def test_job_of_a_binary_model(table, tmp_path):
 
 @pytest.mark.parametrize("target, sign", [("cat", 1), ("not:cat", -1), ("map:0=cat,ant=cat,1=not:3", 0)])
 def test_job_of_a_multi_label_model(target, sign, table, tmp_path):
-    """A record has the number l of a label if it is present (or the target), and ~l if it is absent."""
-    assert run(tmp_path, table, "with_labels", "--task", "multilabel", "--target", target) == 0
-    model = load_model("job_models:with_labels", seed=0)
+    """A record has the number n of a label if it is present (as prediction or target), and ~n if it is absent.
+
+    ``sign`` is 1 toward "cat" (number 3), -1 away from it, and 0 if this depends on the image's label.
+    """
+    assert run(tmp_path, table, "named", "--task", "multilabel", "--target", target) == 0
+    model = load_model("job_models:named", seed=0)
     frames = load_file(tmp_path / "shards" / "00000.safetensors")["frames"]
     z = model.model(model.preprocessing(frames.flatten(0, 1).float() / 255))[:, 3].reshape(COUNT, 3)
     for record, logits in zip(records(tmp_path), z):

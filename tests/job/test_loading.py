@@ -15,6 +15,8 @@ from steerlens_fast.job.shard import _rounded
 
 
 class Arrays:
+    """A source in which every item is ``array``."""
+
     def __init__(self, array):
         self.array = array
 
@@ -36,7 +38,7 @@ def load(array, channels: int, *, crop_pct=1.0, keep_depth=False, max_pixels=100
 
 @pytest.mark.parametrize("shape", [(5, 6), (5, 6, 1), (5, 6, 3), (3, 5, 6), (7, 6, 3)], ids=str)
 @pytest.mark.parametrize("crop_pct", [1.0, 0.8])
-def test_arrays_load_as_with_pillow(shape, crop_pct):
+def test_arrays_load_as_if_pillow_converted_them(shape, crop_pct):
     array = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     for channels, mode in (1, "L"), (3, "RGB"):
         image = decode(array, mode=mode)

@@ -92,7 +92,7 @@ def test_binary_model_has_classes_0_and_1(target):
 # --- Labels
 
 
-# (target, resolved)
+# (target, resolved: [state, label] of each image; state 1 is present, 0 absent)
 CASES = [
     (2, [[1, 2]] * N),
     (~2, [[0, 2]] * N),
@@ -128,7 +128,7 @@ def test_gradient_of_a_label_is_that_of_its_logit():
     torch.testing.assert_close(m.frames[:, 1], (x - gradient).clamp(0, 1))
 
 
-def test_ranks_of_labels():
+def test_ranked_target_is_a_label_to_make_present():
     logits = torch.tensor([[3.0, -1.0, -0.5, -9.0], [3.0, 2.0, 1.0, 4.0], [-3.0, -2.0, -4.0, -1.0]])
     scores = class_scores(logits, 3, "multilabel")
     expected = {"runner-up": ([2, 2, 3], [0, 1, 0]), "argmax": ([0, 3, 3], [1, 1, 0]), "least": ([3, 2, 2], [0, 1, 0])}
@@ -137,7 +137,7 @@ def test_ranks_of_labels():
         assert (target.tolist(), source.tolist()) == ([[1, label] for label in labels], states)
 
 
-def test_pictures_name_labels():
+def test_texts_of_pictures_name_labels():
     m = SteerableLens(network(LABELS), task="multilabel").morph(images()[:2], [3, ~3], factors=[0.0, 1.0])
     m.source[:] = torch.tensor([0, 1])
     assert _pair_texts(m, ["cat", "dog", "newt", "owl"]) == ["not owl → owl", "owl → not owl"]
@@ -158,13 +158,13 @@ def test_pictures_name_labels():
     ],
     ids=str,
 )
-def test_outputs_that_are_not_of_the_task(task, output, words):
+def test_outputs_that_do_not_fit_the_task_raise(task, output, words):
     with raises_with(ValueError, "model", *words):
         class_scores(output, N, task)
 
 
 @pytest.mark.parametrize("options", [{}, {"objective": "margin"}, {"objective": "logit"}], ids=str)
-def test_one_column_in_the_default_task_names_the_other(options):
+def test_one_column_in_the_default_task_names_task_binary(options):
     with raises_with(ValueError, r"target|objective", "task='binary'"):
         SteerableLens(network(1), **options).morph(images())
     if options.get("objective") != "logit":
@@ -178,18 +178,18 @@ def test_one_column_in_the_default_task_names_the_other(options):
 @pytest.mark.parametrize(
     "labels", [1.0, [0.0] * N, torch.zeros(N), torch.zeros(N).numpy(), torch.zeros(N).bfloat16()], ids=str
 )
-def test_labels_that_are_floats_are_to_be_converted(labels):
+def test_float_labels_raise(labels):
     with raises_with(TypeError, "target", "convert labels to integers", "task='binary'"):
         SteerableLens(network(1)).morph(images(), labels)
 
 
 @pytest.mark.parametrize("task", ["regression", None, 3])
-def test_unknown_tasks(task):
+def test_unknown_tasks_raise(task):
     with raises_with(ValueError, "task", "multiclass", "binary", "multilabel"):
         SteerableLens(network(1), task=task)
 
 
-def test_sigmoids_give_a_warning_where_logits_are_wanted():
+def test_model_that_returns_sigmoids_gives_a_warning():
     for task, count in (("binary", 1), ("multilabel", LABELS)):
         model = nn.Sequential(network(count), nn.Sigmoid()).eval()
         with pytest.warns(UserWarning, match="must return logits, .* another sigmoid is applied"):
@@ -281,8 +281,8 @@ def test_saturated_gradient_survives_half_precision(computed):
     expected = Classifier(network_like(model, torch.float64)).gradient(x, losses)[0].double().flatten(1)
     assert (expected.norm(dim=1) < 1e-10).all() and (expected.norm(dim=1) > 1e-16).all()
     sizes = actual.norm(dim=1), expected.norm(dim=1)
-    assert ((actual * expected).sum(1) > 0.99 * sizes[0] * sizes[1]).all()  # both have one direction
-    assert ((sizes[0] / sizes[1]).log().abs() < 0.5).all()  # scores near 29 are multiples of 1/64 or 1/8
+    assert ((actual * expected).sum(1) > 0.99 * sizes[0] * sizes[1]).all()  # the same direction
+    assert ((sizes[0] / sizes[1]).log().abs() < 0.5).all()  # 29 is rounded to 1/64 or 1/8
 
 
 def network_like(model, dtype):

@@ -45,6 +45,7 @@ class LateTransfers(Transfers):
 
     def results_to_host(self, morphs):
         results = replace(morphs, frames=morphs.frames[..., :0])
+        # 77 is wrong, until the copies arrive
         here = {name: torch.full_like(t, 77) for name, t in results.tensors().items()}
         return replace(results, **here), self.to_host((t, here[name]) for name, t in results.tensors().items())
 
@@ -73,7 +74,7 @@ def test_late_copies_give_the_same_results(tmp_path, monkeypatch):
     assert_same(job_outputs(tmp_path / "late"), expected)
 
 
-def test_on_the_cpu_nothing_is_copied_twice():
+def test_nothing_is_copied_on_the_cpu():
     transfers, t = Transfers(CPU), torch.rand(3, 2, 1, 4, 4)
     assert not transfers.pinned and transfers.max_pending == 0
     assert transfers.to_device(t).data_ptr() == t.data_ptr()
@@ -97,7 +98,7 @@ def test_float_frames_of_a_whole_batch_are_never_in_memory(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 1, 4, 4), (0, 2, 3, 8, 8), (2, 1, 3, 700, 700)], ids=str)
-def test_bytes_are_rounded(shape):
+def test_frames_are_rounded_to_bytes(shape):
     frames, out = torch.rand(shape), torch.full(shape, 9, dtype=torch.uint8)
     store_frames(frames, out, Transfers(CPU))()
     assert np.array_equal(out.numpy(), np.rint(frames.numpy() * np.float32(255)).astype(np.uint8))
@@ -139,7 +140,7 @@ def test_batches_are_finished_in_order(max_pending):
     assert kinds == [(kind, shard) for shard in range(3) for kind in ("batch", "batch", "shard")]
 
 
-def test_shard_queue_calls_before_waiting_only_if_it_waits():
+def test_shard_queue_calls_before_waiting_only_when_it_waits():
     shards, cleared = queue.Queue(), []
     take = ShardQueue(shards, lambda n: n, lambda: cleared.append(1) or shards.put(END))
     assert take(wait=False) is None and not cleared

@@ -1,4 +1,4 @@
-"""A job continues if its output cannot be written."""
+"""A job continues if stdout, stderr or a log cannot be written."""
 
 import errno
 import io
@@ -42,7 +42,7 @@ def expected(data, tmp_path_factory) -> dict[str, str]:
 
 
 class Stream(io.StringIO):
-    """A stream that raises an error for write, flush and all questions."""
+    """A stream whose methods ``calls`` raise ``error``."""
 
     def __init__(self, error: BaseException, *calls: str):
         super().__init__()
@@ -161,7 +161,7 @@ def test_closed_terminal_does_not_end_a_job(data, expected, tmp_path):
     assert process.wait(PATIENCE) == 3 and digests(tmp_path / "out") == expected
 
 
-def test_job_in_an_ascii_locale(data, tmp_path):
+def test_job_succeeds_in_an_ascii_locale(data, tmp_path):
     images = Path(shutil.copytree(data, tmp_path / "zwölf →"))
     options = arguments(tmp_path / "außen →", data=images, workers=0, progress="lines")
     ended = run(options, "", tmp_path, LC_ALL="C", PYTHONIOENCODING="ascii:strict", PYTHONUTF8="1")
@@ -171,7 +171,7 @@ def test_job_in_an_ascii_locale(data, tmp_path):
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
-def test_exit_status_is_that_of_the_job(name, error, data, tmp_path, monkeypatch):
+def test_exit_status_of_a_job_does_not_depend_on_its_streams(name, error, data, tmp_path, monkeypatch):
     stream = Stream(error, "write", "flush")
     stream.fileno = stream.fail
     monkeypatch.setattr(sys, name, stream)
@@ -294,8 +294,7 @@ def test_threads_that_cannot_be_started_name_the_remedy(data, tmp_path, monkeypa
     assert "can't start new thread: raise the limit on processes (ulimit -u)" in capsys.readouterr().err
 
 
-def test_job_without_home_and_temporary_folder(data, expected, tmp_path):
-    """A job needs neither a home directory nor a temporary folder."""
+def test_job_needs_no_home_and_no_temporary_folder(data, expected, tmp_path):
     environment = {"HOME": "", "TMPDIR": str(tmp_path / "missing"), "XDG_CACHE_HOME": "/proc/no"}
     options = arguments(tmp_path / "out", data=data, workers=1, progress="none")
     ended = run(options, "", tmp_path, **environment)
@@ -303,8 +302,8 @@ def test_job_without_home_and_temporary_folder(data, expected, tmp_path):
     assert digests(tmp_path / "out") == expected
 
 
-def test_ctrl_c_without_a_readable_message(data, tmp_path, monkeypatch):
-    """The reader of the pipe stderr has closed it."""
+def test_ctrl_c_stops_a_job_that_cannot_write_to_stderr(data, tmp_path, monkeypatch):
+    """stderr is a pipe that its reader has closed."""
     reader, writer = os.pipe()
     os.close(reader)
     saved_stderr = os.dup(2)

@@ -19,7 +19,7 @@ def lite0():
     return load_model(LITE)
 
 
-def test_cat_is_a_cat(lite0, capsys):
+def test_photograph_of_a_cat_is_classified_as_a_cat(lite0, capsys):
     from PIL import Image
     from skimage import data
 

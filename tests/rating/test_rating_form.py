@@ -33,7 +33,7 @@ def pixels_of(uri: str) -> np.ndarray:
 
 def test_each_source_is_shown_in_each_family_and_unedited(tmp_path):
     jobs, _ = make_jobs(tmp_path)
-    form = write_form(jobs, tmp_path / "form", count=20)
+    form = write_form(jobs, tmp_path / "form", count=20)  # three images of each source, so 18
     assert form.conditions == {"csp-phase": 6, "pixel": 6, "unedited": 6} and form.notes == []
     trials = json.loads(form.key.read_text())["trials"]
     assert set(Counter((t["key"], t["condition"]) for t in trials).values()) == {1}
@@ -126,7 +126,7 @@ def test_jobs_with_different_targets_are_noted(tmp_path):
     assert "different targets" in note and note.endswith("runner-up (pixel), least (csp-phase)")
 
 
-def test_labels_of_other_classes_are_ignored(tmp_path):
+def test_labels_that_the_model_never_predicts_are_ignored(tmp_path):
     keys = [str(n) for n in range(24)]
     make_job(tmp_path / "job", morphs_of(24, 3), keys, change=lambda record: record | {"label": 9})
     assert write_form(tmp_path / "job", tmp_path / "form").conditions == {"csp-phase": 24, "unedited": 24}

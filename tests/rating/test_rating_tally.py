@@ -77,7 +77,7 @@ def values(intervals: dict, *names: str) -> list:
     return [intervals[name]["value"] for name in names]
 
 
-def test_shares_and_means_by_family(form, tmp_path):
+def test_shares_and_means_by_family_are_those_computed_by_hand(form, tmp_path):
     """In family a, the target was chosen 3 of 4 times; in b, target, source and neither were chosen once each."""
     result = tally(form, write(tmp_path, rated("anna", ANNA), rated("bert", BERT)))
     a, b, unedited = (result["conditions"][name] for name in ("a", "b", "unedited"))
@@ -165,7 +165,7 @@ def test_rater_is_counted_once(form, tmp_path):
     assert result["alpha"]["choice"]["value"] is None and "choice unknown" in table(result)
 
 
-def test_bad_files_raise(form, tmp_path):
+def test_bad_ratings_and_forms_raise(form, tmp_path):
     answer = {"id": "a0", "choice": "first", "naturalness": 3}
     cases = {
         "ratings must be of form f0, got form f1: another form of the same jobs": {"form": "f1"},
