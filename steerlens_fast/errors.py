@@ -53,7 +53,7 @@ REASONS = {
 
 
 VOLATILE_PATTERNS = (  # text that differs between runs
-    (re.compile(r"<_io\.\w+ name=('[^']*'|\"[^\"]*\")[^<>]*>"), r"\1"),  # repr to name
+    (re.compile(r"<_io\.\w+ name=('[^']*'|\"[^\"]*\")[^<>]*>"), r"\1"),  # keeps the name in the repr of a file
     (re.compile(r" ?<_io\.\w+( object)?( at 0x[0-9a-fA-F]+)?>"), ""),  # removes the repr of a file in memory
     (re.compile(r"(,? at)? 0x[0-9a-fA-F]{6,16}\b"), ""),
     (re.compile(r"\b(pid|PID|process|Process|thread|Thread)([ =:-]+)[0-9]+\b"), r"\1\2..."),
@@ -166,7 +166,7 @@ def to_job_error(error: BaseException) -> JobError:
 
 
 def is_system_fault(error: BaseException) -> bool:
-    """Return whether the storage or this process (memory, open files) caused an error, not the file that was read.
+    """Return whether the storage or a limit of this process (threads, open files) caused an error, not the file read.
 
     Examples
     --------

@@ -21,7 +21,7 @@ def as_class_names(where: str, value) -> list[str]:
     ----------
     where : str
         The name of the argument or attribute, for error messages.
-    value : sequence of str, or mapping from 0, 1, ... to str
+    value : sequence or array of str, or mapping from 0, 1, ... (or "0", "1", ...) to str
 
     Examples
     --------
@@ -45,7 +45,7 @@ def as_class_names(where: str, value) -> list[str]:
 
 def own_class_names(model) -> list[str] | None:
     """Return the attribute ``class_names`` of a model; None if it is missing or invalid."""
-    model = model if isinstance(model, nn.Module) else getattr(model, "__self__", model)
+    model = model if isinstance(model, nn.Module) else getattr(model, "__self__", model)  # the object of a method
     model = model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else model
     try:
         return as_class_names(ATTRIBUTE, getattr(model, ATTRIBUTE, None))

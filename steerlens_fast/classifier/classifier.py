@@ -33,7 +33,8 @@ class Classifier:
     """Runs a model and differentiates it with respect to images, without side effects.
 
     Calls do not change training flags, ``requires_grad``, ``param.grad``, hooks, buffers, random number generators,
-    grad mode or inputs. Modules that a plain function uses are not known, and therefore not protected.
+    grad mode or inputs. Two cases are not protected: modules that a plain function uses, which are not known, and
+    buffers that a model compiled by ``torch.compile`` writes in eval mode.
 
     Parameters
     ----------
@@ -49,8 +50,8 @@ class Classifier:
     Attributes
     ----------
     seed : tuple of int and str, or None
-        Seed of the random numbers of a call or session. By default None: random numbers start at the state of the
-        caller's generators.
+        Seed of the random numbers of a call, or of calls that share a stream (:meth:`session`). By default None: random
+        numbers start at the state of the caller's generators.
 
     Raises
     ------
@@ -111,7 +112,7 @@ class Classifier:
         batch : int, optional
             Largest number of samples in one call of the model; by default all.
         stream : RandomStream, optional
-            The stream of random numbers. By default each call starts at the state of the caller's generators.
+            The stream of random numbers, see :meth:`session`. By default each call starts a new one.
 
         Returns
         -------
@@ -156,8 +157,8 @@ class Classifier:
     def session(self, images: Tensor) -> RandomStream:
         """Return a stream of random numbers for successive calls.
 
-        If calls share a stream, a model with dropout draws a new mask in each call. Otherwise it draws the same mask in
-        each call. The first call starts at the state of the caller's generators, or at :attr:`seed`.
+        The stream starts at :attr:`seed`, or at the state of the caller's generators if that is None. If calls share a
+        stream, a model with dropout draws a new mask in each call. Otherwise it draws the same mask in each call.
         """
         modules = self._modules()
         return RandomStream([images.device, *(p.device for m in modules for p in m.parameters())], modules, self.seed)

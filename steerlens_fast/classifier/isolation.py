@@ -26,7 +26,7 @@ _lock = RLock()
 
 
 def _renew_lock() -> None:
-    """In a forked child, a lock that another thread of the parent held would stay locked."""
+    """Replace the lock in a forked child, where a lock that another thread of the parent held would stay locked."""
     global _lock
     _lock = RLock()
 
@@ -68,7 +68,7 @@ class _GlobalNumpy:
         generator = np.random.get_bit_generator() if hasattr(np.random, "get_bit_generator") else None
         if not isinstance(generator, np.random.MT19937):
             return None
-        return ctypes.string_at(generator.ctypes.state_address, 625 * 4)
+        return ctypes.string_at(generator.ctypes.state_address, 625 * 4)  # a key of 624 words, and the position
 
 
 def _memory_at(state: dict) -> bytes:
@@ -91,8 +91,8 @@ class RandomStream:
     """A stream of random numbers that successive ``with`` blocks continue, separate from the caller's.
 
     The stream covers the generators of torch, Python (``random``) and numpy (``numpy.random``), and generators that are
-    attributes of modules. Its first block starts at the states that they have then. Outside of its ``with`` blocks, the
-    generators have the caller's states.
+    attributes of modules. Its first block starts at ``seed``, or without one at the generators' current states. Outside
+    of its ``with`` blocks, the generators have the caller's states.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ class RandomStream:
         Modules whose generators are covered: attributes that are a ``torch.Generator``, ``random.Random``,
         ``numpy.random.Generator`` or ``numpy.random.RandomState``.
     seed : tuple of int and str, optional
-        Seed of the generators of torch, Python and numpy, instead of the caller's states. The seed is hashed, so that
+        Seed of the generators of torch, Python and numpy, but not of those of modules. The seed is hashed, so that
         similar seeds give unrelated numbers.
 
     Examples
@@ -183,8 +183,8 @@ def _seed_generators(cuda_indices: Iterable[int], seed: tuple) -> None:
 def private_buffers(modules: Iterable[Module]) -> Iterator[None]:
     """Give modules copies of their buffers within the block, and the original buffers afterwards.
 
-    Buffers that a forward pass has registered are removed. If values were copied back instead, a graph of the caller
-    that has saved a buffer would become invalid.
+    Buffers that a forward pass has registered are removed. The originals are never written: even if their old values
+    were written back, a graph of the caller that has saved a buffer would become invalid.
     """
     held = [(m, dict(m._buffers.items())) for root in modules for m in root.modules()]
     copies = {id(b): b.detach().clone() for _, buffers in held for b in buffers.values() if b is not None}
@@ -208,9 +208,9 @@ def _put_back(held: list[tuple[Module, dict[str, Tensor | None]]]) -> None:
 
 
 def in_training(module: Module) -> bool:
-    """Return whether a submodule is in training mode, and its class reads the flag.
+    """Return whether the module or a submodule is in training mode, and its class reads the flag ``training``.
 
-    Flags are True in a new module, also in one that ignores it, such as a layer without dropout or a wrapper.
+    The flag is True in every new module, also in one that ignores it, such as a linear layer or a wrapper.
     """
     return any(getattr(m, "training", False) and _reads_training(type(m)) for m in module.modules())
 
@@ -236,10 +236,10 @@ def _contains_training(code: CodeType) -> bool:
 
 
 def may_write(module: Module) -> bool:
-    """Return whether a module may write its buffers.
+    """Return whether a module must be assumed to write its buffers.
 
-    Modules in eval mode may, too. A compiled module in eval mode is assumed not to: its CUDA graphs contain the
-    addresses of its buffers, and would be recorded again for copies of the buffers.
+    Modules in eval mode may write them, too. Only a compiled module in eval mode is assumed not to: its CUDA graphs
+    contain the addresses of its buffers, and would be recorded again for copies of the buffers.
     """
     compiled = any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in module.modules())
     return in_training(module) or not compiled
@@ -250,11 +250,12 @@ def is_exported(model) -> bool:
 
     Its training flags have no meaning.
     """
+    # ExportedProgram.module() gives it a method eval() that raises an error.
     return isinstance(model, torch.fx.GraphModule) and "eval" in vars(model)
 
 
 def warning_stacklevel() -> int:
-    """Return the ``stacklevel`` of warnings about the first line outside of this package and torch."""
+    """Return the ``stacklevel`` with which a warning shows the caller's line outside of this package and torch."""
     ours, level = (__name__.partition(".")[0], "torch"), 1
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ours:

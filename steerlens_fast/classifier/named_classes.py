@@ -29,12 +29,13 @@ def find_class(name: str, lookups: Sequence[Lookup], where: str = "") -> int | N
     """Return the number of the class with a name; None if there is none.
 
     The lookups are tried in order: all for the exact name, then all for names that differ from it only in case, or in
-    spaces, underscores and hyphens, then all for aliases (synonyms, WordNet ids, names without these ids).
+    spaces, underscores and hyphens, then all for aliases (synonyms, WordNet ids, names without these ids). The first
+    that finds the name decides.
 
     Raises
     ------
     ValueError
-        If more than one class has the name. ``where`` is the location of the name in a map or file, for the message.
+        If this lookup finds several classes. ``where`` is the location of the name in a map or file, for the message.
 
     Examples
     --------

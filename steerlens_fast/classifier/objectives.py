@@ -121,9 +121,9 @@ def gradient_start(
 ) -> tuple[Tensor, Tensor]:
     """Return where the backward pass of :func:`loss` starts: a tensor, and the gradient with respect to it.
 
-    ``torch.autograd.grad`` continues from there to the images. For "nll", these are the outputs and their gradient,
-    computed without an autograd graph: for a small model, autograd would spend more time in the graph of the loss than
-    in the graph of the model.
+    ``torch.autograd.grad`` continues from there to the images. For "nll" and outputs [N, classes], these are the
+    outputs and their gradient, computed without an autograd graph: for a small model, autograd would spend more time in
+    the graph of the loss than in the graph of the model. Otherwise, they are the losses and ones.
 
     Examples
     --------

@@ -29,12 +29,12 @@ def check_target(
     Parameters
     ----------
     target : int, tuple, list, Tensor, numpy.ndarray, str or None
-        * An int, or a tensor of one element: the class, for all samples.
+        * An int, or a tensor or array of one element: the class, for all samples.
         * A list of ints, or an integer tensor or array [N]: the class of each sample.
         * A tuple of ints: one index for each dimension of the outputs after the batch, for all samples.
         * A list of tuples, or an integer tensor [N, k]: these indices for each sample.
-        * A rank: "runner-up" (or None), "argmax" or "least", the class with the second highest, highest or lowest score
-          for the source image.
+        * A rank: "argmax", "runner-up" (or None) or "least": the class with the highest, second highest or lowest score
+          for the source image, respectively.
     count : int
         Number of samples N.
     task : {"multiclass", "binary", "multilabel"}
@@ -47,8 +47,7 @@ def check_target(
     class_names : sequence of str, optional
         Names of the classes. A name may then replace a class number everywhere. Each synonym in a name such as
         "goldfish, Carassius auratus" is a name, too, if no other class has it. Without an exact match, names may differ
-        in case, and in spaces, underscores and hyphens. ``"not:cat"`` is ~n for the label n with
-        the name "cat".
+        in case, and in spaces, underscores and hyphens. For "multilabel", ``"not:cat"`` makes the label "cat" absent.
 
     The rules of jobs, such as ``"map:..."``, are not valid here; see
     :func:`~steerlens_fast.data.targets.parse_target`.
@@ -131,7 +130,7 @@ def _table(target: Target, count: int) -> Tensor:
     if isinstance(target, (Tensor, np.ndarray)):
         return _tensor_target(target, count)
     rows = _rows(target, count) if isinstance(target, list) else [_indices(target)]
-    table = torch.tensor(rows or [[0]], dtype=torch.int64, device="cpu")
+    table = torch.tensor(rows or [[0]], dtype=torch.int64, device="cpu")  # without samples, a row that [:count] removes
     return table[:count].expand(count, -1)
 
 

@@ -175,7 +175,8 @@ def or_none(parse: Callable[[str], object]) -> Callable[[str], object]:
 
     Examples
     --------
-    >>> or_none(size)("-")
+    >>> or_none(size)("-") is None
+    True
     """
 
     def parse_or_none(text: str):

@@ -1,4 +1,4 @@
-"""Writes files atomically, so that a file is complete or does not exist.
+"""Writes files atomically, so that no file is ever incomplete.
 
 Reads JSON; computes SHA-256.
 """
@@ -69,7 +69,7 @@ def atomic_path(path: str | os.PathLike, *, exclusive: bool = False) -> Iterator
 
     If the block raises an error, the temporary file is deleted. For ``exclusive``, see :func:`atomic_write`.
 
-    Use it for code that writes to a path, and :func:`atomic_write` for code that writes to an open file.
+    This is for code that writes to a path. Unlike :func:`atomic_write`, it does not flush the file to disk.
 
     Examples
     --------
@@ -158,7 +158,7 @@ def backup_path(path: Path) -> Path:
 
 
 def restore_backup(path: Path, *, folder: bool) -> None:
-    """Rename the backup that a killed process left to ``path``.
+    """Rename the backup of ``path``, which a killed process left, back to ``path``.
 
     If ``path`` exists, the backup is deleted instead.
 
@@ -202,7 +202,7 @@ def refresh_names(folder: Path) -> None:
 def existing_path(path: Path) -> Path:
     """Return ``path``, or its backup if only the backup exists.
 
-    This is for commands that must not rename it.
+    This is for commands that only read, and must not rename the backup.
     """
     backup = backup_path(path)
     return backup if not os.path.exists(path) and os.path.exists(backup) else path

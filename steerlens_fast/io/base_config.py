@@ -80,7 +80,7 @@ def option(
     passed_to : {"model", "lens", "morph"}, optional
         The function that gets the value as an argument; see :meth:`BaseConfig.arguments_of`.
     kw_only : bool
-        Whether the field is a keyword-only argument.
+        Whether the field is a keyword-only argument of the dataclass.
     **argument
         Other arguments of argparse's ``add_argument``, such as ``nargs``, and ``flag``, the name of the option if it
         differs from the field's name.
@@ -115,7 +115,7 @@ def declared_fields(config) -> list[dataclasses.Field]:
 
 
 def check_fields(config) -> None:
-    """Check the choices and the minimum of every field.
+    """Check that every field has one of its choices, is at least its minimum, and is a bool if its default is.
 
     A field whose default is None may also be None.
 

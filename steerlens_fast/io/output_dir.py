@@ -114,7 +114,7 @@ def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required:
 
 
 def _is_file(path: Path, file: BinaryIO) -> bool:
-    """Return whether an open file is the one at ``path``. File systems whose inode numbers change may deny it."""
+    """Return whether an open file is the one at ``path``; perhaps False on file systems whose inode numbers change."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except FileNotFoundError:

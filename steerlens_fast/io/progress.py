@@ -32,8 +32,10 @@ class Progress:
     total, done, failed : int
         Number of all items, of items done by earlier runs, and of items that failed in earlier runs.
     kind : {"auto", "bar", "lines", "json", "none"}
-        "auto" is a bar on a terminal or in a notebook if tqdm (extra ``cli``) is installed, otherwise a line every
-        10 seconds.
+        "auto" is a bar on a terminal or in a notebook if tqdm (extra ``cli``) is installed, otherwise "lines". "lines"
+        and "json" write a line every 10 seconds.
+    stream : file, optional
+        By default stderr.
     unit : str
         Plural name of the items.
     remaining : callable, optional
@@ -177,7 +179,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_bytes(count: int) -> str:
-    """Return a number of bytes as text, in kB or MB.
+    """Return a number of bytes as text, in MB or in kB, which are rounded up.
 
     Examples
     --------

@@ -16,7 +16,7 @@ KEY = "steerlens_fast"  # the entry of the metadata that has the settings, as JS
 def write_tensors(path: str | os.PathLike, kind: str, tensors: dict[str, Tensor | None], settings: dict) -> None:
     """Write a safetensors file with the tensors that are not None.
 
-    ``kind`` and ``settings`` are in its metadata.
+    Its metadata contains ``settings``, and ``kind``, the name of the saved object's class.
 
     Examples
     --------

@@ -27,7 +27,7 @@ def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tupl
     ``class_names``                           a sequence of str, or a mapping {0: str, 1: str, ...}
     ``mean``, ``std``                         a float for each channel, or one float; for images in [0, 1]
     ``size``                                  an int or (H, W), 8 or more
-    ``channels``                              1 or 3
+    ``channels``                              1 or 3; if missing, the length of ``mean`` or ``std``
     ``pretrained_cfg`` or ``default_cfg``     as in timm: a mapping or dataclass with any of ``mean``,
                                               ``std``, ``input_size`` (C, H, W), ``interpolation``,
                                               ``crop_pct``, ``label_names``; the attributes above
@@ -46,7 +46,7 @@ def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tupl
     overrides : mapping
         The caller's options. Attributes of these names are not read.
     channels : int
-        The number of channels if neither the options nor the attributes have it.
+        The number of channels if neither the overrides nor the attributes have it.
 
     Returns
     -------
@@ -141,7 +141,7 @@ def _entry(name: str) -> str:
 
 
 def _check_value(name: str, where: str, value, spec: str):
-    """Check a value like the option of that name, and return it.
+    """Check a value like the option ``name`` of ``load_model``, and return it; ``mean`` and ``std`` may be one float.
 
     Arrays become lists.
     """

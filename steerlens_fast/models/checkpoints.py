@@ -1,6 +1,6 @@
 """Reads checkpoints, and loads them into a model.
 
-No code in the file is run.
+No code in the file is run, unless the caller trusts it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..errors import USAGE, JobError
 from ..extras import MissingExtra, require_extra
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which training scripts save the state dict
 PREFIXES = ("module.", "_orig_mod.", "model.")  # from DataParallel, torch.compile, and trainers with self.model
 MAX_NAMES = 4  # largest number of names in a message
 
@@ -73,7 +73,7 @@ def read_weights(path: str, trust: bool) -> Mapping[str, Tensor]:
 def read_pickle(path: str, trust: bool, argument: str):
     """Return the content of a file written by ``torch.save``.
 
-    It has only tensors and containers, or any objects if it is trusted.
+    Without ``trust``, a file that ``torch.load(..., weights_only=True)`` does not accept raises a JobError.
     """
     if not _is_pickle(path):
         raise JobError(f"{argument} must be a file written by torch.save, got {path}", USAGE)
@@ -107,7 +107,7 @@ def is_torchscript(path: str) -> bool:
 
 def _is_pickle(path: str) -> bool:
     with open(path, "rb") as file:
-        return file.read(1) == b"\x80" or zipfile.is_zipfile(path)
+        return file.read(1) == b"\x80" or zipfile.is_zipfile(path)  # the old format of torch.save, or the current one
 
 
 def _read_safetensors(path: str) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ class ModelConfig(BaseConfig):
     seed
         See :func:`steerlens_fast.models.load_model`.
     device : {"cpu", "cuda"}, optional
-        By default "cuda" if there is a GPU, otherwise "cpu".
+        By default "cuda" if there are a GPU and CUDA kernels, otherwise "cpu".
     """
 
     weights: str | None = option(

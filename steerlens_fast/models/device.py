@@ -25,7 +25,8 @@ def samples_per_call(images: Tensor, threads: int) -> int | None:
 def resolve_device(device: str | None) -> str:
     """Return ``device``.
 
-    If ``device`` is None, the result is "cuda" if there are a GPU and CUDA kernels, otherwise "cpu".
+    If ``device`` is None, the result is "cuda" if there are a GPU and CUDA kernels, otherwise "cpu". Without them,
+    "cuda" raises a JobError.
     """
     if device == "cpu":
         return device

@@ -17,13 +17,13 @@ from ..torch_internals import read_pt2
 from .checkpoints import is_torchscript, read_pickle, zip_names
 from .loaded import RawModel
 
-SUFFIXES = (".pt2", ".pt", ".pth", ".ts", ".torchscript")
+SUFFIXES = (".pt2", ".pt", ".pth", ".ts", ".torchscript")  # names with these are files, even if they do not exist
 
 
 def load_from_file(path: str, weights: str | None, trust: bool, device: torch.device) -> RawModel:
     """Return the model in a file.
 
-    The kind of file is detected from its content.
+    The kind of file is detected from its content, but a file named .pt2 must be an exported program.
     """
     if not os.path.isfile(path):
         raise JobError(f"model must be an existing file, got {path!r}", USAGE)
@@ -74,7 +74,7 @@ def _load_exported(path: str, trust: bool, device: torch.device) -> nn.Module:
 
 
 def _check_no_pickles(path: str) -> None:
-    """Raise a JobError if a program contains pickles.
+    """Raise a JobError if a program contains pickles or compiled code.
 
     torch.export.load would run them without any check.
     """

@@ -13,7 +13,10 @@ from .loaded import RawModel, copy_model, model_name
 
 
 def load_from_callable(name: str, weights: str | None, trust: bool) -> RawModel:
-    """Return the model that ``pkg.mod:callable`` returns, with its weights loaded."""
+    """Return the model that ``pkg.mod:callable`` returns, with its weights loaded.
+
+    If the name is that of a module, its copy is returned.
+    """
     value = import_object("model", name)
     if isinstance(value, nn.Module):
         # The caller may use the same object, which must not change.

@@ -51,8 +51,8 @@ class LoadedModel:
     model : callable
         Takes preprocessed images [B, channels, H, W] and returns class scores.
     preprocessing : callable or None
-        Converts float32 images [B, channels, H, W] in [0, 1] to the input of ``model``: normalises them, and changes
-        dtype and memory format. None if there is nothing to do.
+        Converts images [B, channels, H, W] in [0, 1] to the input of ``model``: normalises them, and changes dtype and
+        memory format. None if there is nothing to do.
     size : (int, int) or None
         (H, W) of the images; None if neither the caller nor the hub nor the model has it.
     channels : {1, 3}
@@ -65,7 +65,8 @@ class LoadedModel:
     sha256 : str
         Hash of the weights; see :func:`load_model`.
     description : dict
-        All of the above except ``model`` and ``preprocessing``, and the number of parameters; JSON-serialisable.
+        All of the above except ``model`` and ``preprocessing``; also spec, weights, mean, std, dtype, channels_last and
+        the number of parameters. JSON-serialisable.
     """
 
     model: Callable
@@ -149,9 +150,10 @@ def load_model(
     channels_last: bool = False,
     seed: int = 0,
 ) -> LoadedModel:
-    """Return a model in eval mode, with frozen parameters, and its preprocessing.
+    """Return a model and its preprocessing.
 
-    The result is the same in every process.
+    Models are in eval mode and have frozen parameters, except for an object passed as ``spec``. Random weights are the
+    same in every process.
 
     Parameters
     ----------
@@ -164,13 +166,13 @@ def load_model(
         * A file with an exported program (``.pt2``), TorchScript, or a pickled module (only with
           ``trust_checkpoint``). The kind of file is detected from its content. An exported program always contains
           code, which is trusted; it must not contain pickles.
-        * An object, whose training flags are not changed. Its attributes are read as described above. The object is
-          copied if it must move to another device, dtype or memory format.
+        * An object, whose training flags and ``requires_grad`` are not changed. Its attributes are read as described
+          above. It is copied if it must move to another device, dtype or memory format.
     weights : str or os.PathLike, optional
         A checkpoint (.pt, .pth, .safetensors) for a model from a hub or a callable; ``"random"`` for an untrained model
         from a hub. The checkpoint is a state dict, or has one under "state_dict", "model" or "model_state_dict". The
-        prefixes "module.", "_orig_mod." and "model." are removed if all names have them. A hub's model is created with
-        the number of classes in the checkpoint.
+        prefixes "module.", "_orig_mod." and "model." are removed if all its names have them and the model's do not. A
+        hub's model is created with the number of classes in the checkpoint.
     trust_checkpoint : bool
         Whether to load pickled objects, which may run arbitrary code. By default only tensors are loaded.
     size : int or (int, int), optional
@@ -184,7 +186,8 @@ def load_model(
     data_channels : {1, 3}, optional
         Channels of the data. Ignored if ``mean`` has another length.
     interpolation, crop_pct : optional
-        See :func:`steerlens_fast.data.resize.resize_and_crop`; by default "bicubic" and 1.
+        See :func:`steerlens_fast.data.resize.resize_and_crop`. By default those of the metadata, otherwise "bicubic"
+        and 1.
     class_names : str, os.PathLike, sequence of str or mapping, optional
         Names of the model's classes, or the path of a file with names (one per line, or .json), or ``"imagenet"`` for
         the 1,000 classes of ImageNet. By default the names are those from the hub, or the attribute ``class_names``.

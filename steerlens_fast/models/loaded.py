@@ -38,10 +38,7 @@ class RawModel:
 
 
 def model_name(spec) -> str:
-    """Return a model's name as it was given.
-
-    The name of an object is its qualified name.
-    """
+    """Return a model's name as it was given; for an object, the qualified name of the function or module's class."""
     if isinstance(spec, nn.Module) or not hasattr(spec, "__qualname__"):
         spec = str(spec) if hasattr(spec, "__fspath__") else spec if isinstance(spec, str) else type(spec)
     return spec if isinstance(spec, str) else f"{spec.__module__}.{spec.__qualname__}"
@@ -82,7 +79,8 @@ def count_parameters(model) -> int:
 def place_model(raw: RawModel, device: torch.device, dtype: torch.dtype, channels_last: bool):
     """Return the model on a device, in a dtype and memory format.
 
-    Copy it first if it is the caller's object.
+    If it is the caller's object, it is returned as it is, or changed in a copy. Otherwise, it is also set to eval mode,
+    and its parameters are frozen.
     """
     model = raw.model
     if not isinstance(model, nn.Module):
@@ -96,7 +94,7 @@ def place_model(raw: RawModel, device: torch.device, dtype: torch.dtype, channel
             parameter.requires_grad_(False)
         model = model if is_exported(model) else model.eval()
     tensors = _floating_tensors(model)
-    # Without the condition, the cast would drop the imaginary parts of complex buffers.
+    # No cast where none is needed, since a cast drops the imaginary parts of complex buffers.
     dtype = dtype if any(t.dtype != dtype for t in tensors) else None
     model = model.to(device=device, dtype=dtype)
     return model.to(memory_format=torch.channels_last) if channels_last else model
@@ -121,7 +119,7 @@ def _is_placed(model: nn.Module, device: torch.device, dtype: torch.dtype, chann
     tensors = [*model.parameters(), *model.buffers()]
     if any(t.device.type != device.type or device.index not in (None, t.device.index) for t in tensors):
         return False
-    images = [t for t in tensors if t.dim() == 4] if channels_last else []
+    filters = [t for t in tensors if t.dim() == 4] if channels_last else []
     return all(t.dtype == dtype for t in _floating_tensors(model)) and all(
-        t.is_contiguous(memory_format=torch.channels_last) for t in images
+        t.is_contiguous(memory_format=torch.channels_last) for t in filters
     )
