@@ -54,9 +54,9 @@ def check_bool(name: str, value) -> bool:
 
 
 def check_number(name: str, value, above: float = -math.inf, unit: str = "", closed: bool = False) -> float:
-    """Return a finite float above a limit or, if ``closed``, equal to it.
+    """Return a finite float above a limit or, if ``closed``, also the limit itself.
 
-    Tensors and arrays without dimensions count as numbers.
+    Tensors and arrays without dimensions count as numbers. ``unit`` is a note for the error message.
     """
     if isinstance(value, (Tensor, np.ndarray)) and value.ndim == 0:
         value = value.item()
@@ -91,7 +91,7 @@ def check_class_names(name: str, names: Sequence[str] | None, count: int) -> Non
 
 
 def check_options(name: str, options: Mapping, function, excluded: str) -> None:
-    """Check that all options are parameters of ``function`` other than ``excluded``."""
+    """Check that all options are parameters of ``function``, except the parameter ``excluded``."""
     known = [parameter for parameter in signature(function).parameters if parameter != excluded]
     for option in options:
         if option not in known:
@@ -196,8 +196,8 @@ def check_bounds(bounds) -> tuple[float, float] | None:
 def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
     """Return factors as a table [F, 1] or [F, N], for N image planes.
 
-    The table has the image's device and dtype. Factors on the CPU must be finite. Factors on a GPU are not checked,
-    since the CPU would have to wait for them.
+    The table has the image's device and dtype. Factors on the CPU must be finite. This is not checked for factors on a
+    GPU, since the CPU would have to wait for them, and under torch.compile and torch.func.
     """
     table = _as_tensor(name, factors, image)
     if table.is_complex() or table.dim() == 0:

@@ -28,8 +28,8 @@ def load_extension() -> None:
     Raises
     ------
     ImportError
-        If torch is missing or too old, or the extension is missing, cannot be loaded, or belongs to another version of
-        the package. The message names the files concerned and the commands that solve the problem.
+        If torch is missing or too old; if the extension is missing, cannot be loaded, or belongs to another version of
+        the package; or if STEERLENS_CPU_CAPABILITY is invalid. The message says what to do.
     """
     shorten_spin_of_command()
     _import_torch()
@@ -95,8 +95,8 @@ def torch_mismatch(info: dict, torch_cuda: str | None) -> str:
 
     Examples
     --------
-    >>> torch_mismatch({"cuda": True, "nvcc": "12.8", "torch_built": "2.12.0+cu128"}, "13.0")[:61]
-    'built with CUDA 12.8 for torch 2.12.0+cu128, and this torch h'
+    >>> torch_mismatch({"cuda": True, "nvcc": "12.8", "torch_built": "2.12.0+cu128"}, "13.0")
+    'built with CUDA 12.8 for torch 2.12.0+cu128, and this torch has CUDA 13.0: a new build is needed'
     >>> torch_mismatch({"cuda": True, "nvcc": "12.8", "torch_built": "2.12.0+cu128"}, "12.6")
     ''
     """

@@ -20,6 +20,8 @@ class MissingExtra(ImportError):
 def require_extra(extra: str, module: str) -> ModuleType:
     """Import an optional module; raise :class:`MissingExtra` if it is missing.
 
+    The message has the command that installs the packages of the extra.
+
     Examples
     --------
     >>> require_extra("demo", "json").loads("[1]")
@@ -67,7 +69,7 @@ def torch_pin() -> str:
 
 
 def packages(extra: str) -> list[str]:
-    """Return the requirements of an extra, from the metadata of the installed package.
+    """Return the requirements of an extra, from the metadata of the installed package; without them, the extra itself.
 
     Examples
     --------

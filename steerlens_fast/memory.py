@@ -82,8 +82,8 @@ def new_output(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -
 def store(out: Tensor, values: Tensor, bounds: tuple[float, float] | None = None) -> None:
     """Copy ``values`` to ``out``, clipped to ``bounds``.
 
-    If ``values`` is complex and ``out`` is real, the real part is copied. On a CPU, the copy bypasses the caches, since
-    ``out`` is a large result that is not read again soon.
+    If ``values`` is complex and ``out`` is real, the real part is copied. On a CPU, copies between plain contiguous
+    tensors bypass the caches, since ``out`` is a large result that is not read again soon.
     """
     takes_real = values.is_complex() and not out.is_complex()
     plain = is_plain_cpu(out) and is_plain_cpu(values) and out.is_contiguous() and values.is_contiguous()
@@ -131,7 +131,7 @@ def has_plain_memory(t: Tensor) -> bool:
 def threads(count: int | None) -> Iterator[None]:
     """Set the number of torch's threads within the block; None leaves it unchanged.
 
-    For small tensors, more than one thread is not faster, and much slower if other processes use the cores.
+    With small tensors, several threads are not faster than one, and much slower if other processes use the cores.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)

@@ -1,8 +1,8 @@
 """Loads the compiled libraries, which registers the ops with torch.
 
-``_C`` has the ops for CPUs. ``_C_cuda``, if it was built, has the CUDA kernels. It is loaded if torch has the same
-major version of CUDA. Both are plain shared libraries, not Python modules, so that one build works with every version
-of Python; functions that are not ops are called through ctypes.
+``_C`` has the ops for CPUs. ``_C_cuda``, if it was built, has the CUDA kernels. It is loaded if torch has the major
+version of CUDA that it was built with. Both are plain shared libraries, not Python modules, so that one build works
+with every version of Python; functions that are not ops are called through ctypes.
 """
 
 from __future__ import annotations

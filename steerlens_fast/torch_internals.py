@@ -1,7 +1,8 @@
-"""All private functions of torch that this package uses, each with a fallback.
+"""All private functions of torch that this package uses, with fallbacks.
 
 Private names may disappear in any release of torch. A fallback is correct, but may be slower, so importing this module
-warns of missing names. No other file of the package uses private names of torch.
+warns of missing functions. Other files use no private names of torch, except the buffers' dictionaries of modules in
+``classifier/isolation.py``.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ def has_dispatch_modes() -> bool:
 def has_transforms() -> bool:
     """Return whether a transform of torch.func (grad, vmap ...) is active.
 
-    ``torch.compile`` can trace this function. Two functions of torch give the answer. Without both, it is True: the ops
-    are then computed in plain torch, which is correct, but more than ten times slower.
+    ``torch.compile`` can trace this function. Two functions of torch give the answer. Fallback, if torch has neither:
+    True. The ops are then computed in plain torch, which is correct, but more than ten times slower.
     """
     if _transforms_active is not None:
         return _transforms_active()
@@ -69,7 +70,7 @@ def has_transforms() -> bool:
 def is_exporting() -> bool:
     """Return whether torch.export is tracing.
 
-    ``torch.compiler.is_exporting`` is the fallback; while torch.compile of torch 2.10 traces it, it is True.
+    Fallback: ``torch.compiler.is_exporting``, which is wrongly True while torch.compile of torch 2.10 traces it.
     """
     flag = getattr(torch.compiler, "_is_exporting_flag", None)
     return torch.compiler.is_exporting() if flag is None else flag
@@ -94,7 +95,7 @@ def has_batched_gradients() -> bool:
 
 
 def is_batched_gradient(t: torch.Tensor) -> bool:
-    """Return whether a tensor is a batch of gradients; torch hides its batch dimension."""
+    """Return whether a tensor is a batch of gradients; torch hides its batch dimension. Fallback: False."""
     return _is_batched is not None and _is_batched(t)
 
 
@@ -106,7 +107,7 @@ def over_batched_gradients(function: Callable, tensors: Sequence[torch.Tensor]):
     """
     if not all((_enter_level, _leave_level, _remove_batch, _add_batch)):
         return function(*tensors)
-    level = _enter_level() - 1
+    level = _enter_level() - 1  # the level of the batching that is active; entering a new level is the way to read it
     _leave_level()
     unwrapped = [_remove_batch(t, level, 1, 0) if is_batched_gradient(t) else t for t in tensors]
     dims = tuple(0 if is_batched_gradient(t) else None for t in tensors)

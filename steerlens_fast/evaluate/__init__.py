@@ -76,7 +76,7 @@ def evaluate(
         Other classifiers with the driver's classes. Their gradients are not used. A mapping has callables by name; a
         list has names such as "timm:resnet18".
     out : path
-        The folder for results.jsonl (a line per source, family and budget), summary.json, figures and index.html.
+        The folder for results.jsonl (see this folder's README.md), summary.json, figures and index.html.
     resume : bool
         Continue the evaluation in ``out``: finished tasks are kept, and the results are bitwise the same.
     overwrite : bool

@@ -61,7 +61,7 @@ def load_judges(
     """Load the judges; the keys are their names. ``data_channels`` is as in :func:`load_driver`."""
     specs = config.judges if judge_models is None else judge_models.values()
     files = (None,) * len(specs) if judge_models is not None else config.judge_weights or (None,) * len(specs)
-    names = short_names(config.judges) if judge_models is None else list(judge_models)
+    names = judge_names(config.judges) if judge_models is None else list(judge_models)
     judges = {}
     for number, (name, spec, file) in enumerate(zip(names, specs, files)):
         weights = None if file == USE_DEFAULT else file
@@ -80,14 +80,14 @@ def _prefix_errors(role: str) -> Iterator[None]:
         raise JobError(f"{role}: {error}", error.code) from error
 
 
-def short_names(specs) -> list[str]:
-    """Return the last part of each classifier's name, for the results.
+def judge_names(specs) -> list[str]:
+    """Return names of judges for the results: the last part of the name by which each is loaded.
 
     Equal names get numbers.
 
     Examples
     --------
-    >>> short_names(["timm:resnet18", "torchvision:resnet18", "my.nets:mlp", "weights/net.pt2"])
+    >>> judge_names(["timm:resnet18", "torchvision:resnet18", "my.nets:mlp", "weights/net.pt2"])
     ['resnet18', 'resnet18-2', 'mlp', 'net']
     """
     names: list[str] = []
@@ -127,13 +127,13 @@ class _AdaptedModel:
 class ClassifierSet:
     """The driver and the judges.
 
-    When the first batch is classified, judges with other classes are removed.
+    When the first batch is classified, judges with other classes, and those that raise an error, are removed.
 
     Attributes
     ----------
     driver : Classifier
     judges : dict of str to Classifier
-        All judges; after the first batch, only those with the driver's classes.
+        All judges; after the first batch, those that were not removed.
     problems : list of str
         A message for each judge that was removed.
     classes : int or None

@@ -21,7 +21,7 @@ from .measures.statistics import DRAWS
 SELECTIONS = ("auto", "right", "agree", "all")
 TASKS = ("multiclass", "binary")  # not "multilabel", whose labels are not mutually exclusive
 LISTS = ("judges", "judge_weights", "families", "distances", "size", "mean", "std")
-USE_DEFAULT = "-"  # this entry in a list of options of judges stands for the default
+USE_DEFAULT = "-"  # in the lists of JUDGE_FIELDS, stands for a judge's default
 JUDGE_FIELDS = ("judge_weights", "judge_size", "judge_mean", "judge_std")  # lists with one value for each judge
 FOR_EACH_JUDGE = "{}, or - for {}; give it once for each --judge, in the same order"
 
@@ -54,7 +54,8 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         See :func:`steerlens_fast.data.targets.parse_target`. "argmax" is not allowed, because it is the source's class.
     select : {"auto", "right", "agree", "all"}
         Which images become sources. "right": those whose label the driver and all judges predict. "agree": those for
-        which the driver and all judges predict the same class. "auto": "right" if there are labels, otherwise "agree".
+        which the driver and all judges predict the same class. "auto": "right" for images with a label, "agree" for
+        others.
     sources, limit : int
         Maximum number of sources, among the first ``limit`` images.
     families : sequence of str
@@ -167,7 +168,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         group="data",
         choices=SELECTIONS,
         help="which images are edited. right: driver and judges predict the label. agree: driver and judges predict "
-        "one class. all: all images. auto: right if there are labels, otherwise agree",
+        "one class. all: all images. auto: right for images with a label, agree for others",
     )
     sources: int = option(300, group="data", metavar="N", minimum=1, help="maximum number of source images")
     limit: int | None = option(None, group="data", metavar="N", minimum=1, help="use only the first N items")

@@ -24,9 +24,9 @@ from .config import EvaluationConfig
 
 
 def gradient_steps(frames: int | None, steps: int | None) -> int:
-    """Return how many gradients a morph takes to reach its budget.
+    """Return how many gradients a morph takes to reach its budget, in regimes with several gradients.
 
-    This is for regimes with several gradients.
+    It is the smallest multiple of ``frames - 1`` that is at least ``steps`` (default 11).
 
     Examples
     --------
@@ -49,7 +49,8 @@ class Edits:
     unclipped : Tensor [N, C, H, W]
         The last frame before clipping.
     source : Tensor [N, c, H, W] or None
-        The images that were decomposed: the sources or their luma. None for families without a pyramid.
+        The images (or their luma) whose coefficients were edited: the sources or, in the regime "live", the images
+        before the last step. None for families without a pyramid.
     coefficients : Coefficients or None
         The edited coefficients of these images.
     """
@@ -81,9 +82,9 @@ class RecordingFamily:
         return self.anchored
 
     def image(self, factor: Tensor) -> Tensor:
-        """Return the unclipped images at a factor [N].
+        """Return the unclipped images of the recorded anchor or, if there is none, of the motion at a factor [N].
 
-        They are made by the recorded anchor or, if there is none, by the recorded motion.
+        An anchor has the total change of the coefficients, so it needs no factor (``families/anchor.py``).
         """
         return self.anchored.frame() if self.anchored is not None else self.motion.render(factor[None])[0]
 
@@ -121,10 +122,7 @@ class EditGenerator:
 
 
 def _coefficients(recorded: RecordingFamily, factor: Tensor) -> tuple[Tensor | None, Coefficients | None]:
-    """Return the images that were decomposed and their edited coefficients, [N, c, ...].
-
-    The result is None without a pyramid.
-    """
+    """Return ``source`` and ``coefficients`` of :class:`Edits`."""
     family = recorded.family
     if not isinstance(family, CSPFamily):
         return None, None

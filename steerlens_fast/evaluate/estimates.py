@@ -16,7 +16,7 @@ class RemainingTime:
     left : mapping from str to int
         Number of remaining records of each kind.
     cost : mapping from str to float
-        Expected cost of a record of each kind, in any unit. It is used for kinds without a computed record.
+        Expected cost of a record of each kind, in any unit. It gives the time of kinds without a computed record.
 
     Examples
     --------

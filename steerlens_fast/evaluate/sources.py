@@ -30,7 +30,7 @@ CONSTANT, ALREADY, WRONG, DISAGREE = "constant", "already-target", "wrong", "dis
 NO_TARGET, NO_CLASS = "no-target", "no-such-class"
 EXCLUSION_REASONS = REASONS | {
     CONSTANT: "every pixel has the same value",
-    ALREADY: "the target is the image's own class",
+    ALREADY: "the driver predicts the target already",
     WRONG: "the driver or a judge does not predict its label",
     DISAGREE: "the driver and the judges do not predict the same class",
     NO_TARGET: "it has no target",
@@ -44,11 +44,11 @@ class SourceSelection:
 
     Attributes
     ----------
-    images : Tensor [N, C, H, W], float32 in [0, 1], on the CPU
+    images : Tensor [N, C, H, W], float32 (float64 for models of this dtype) in [0, 1], on the CPU
     items : list of Item
         One item per image. It has a target, unless the target depends on the model.
     labels : list of int or None
-        The classes of the images in the data.
+        The images' labels, as numbers of the driver's classes.
     predicted : Tensor [N]
         The classes that the driver predicts.
     target : list of int or str
@@ -93,7 +93,7 @@ class Candidate:
     pixels: Tensor | None = None  # uint8 [C, H, W]
     label: int | None = None
     unreadable: str | None = None
-    image: Tensor | None = None  # float32 [C, H, W] in [0, 1]
+    image: Tensor | None = None  # [C, H, W] in [0, 1]
     predicted_classes: Tensor | None = None  # classes [1 + judges] that driver and judges predict
     target: int | None = None
 

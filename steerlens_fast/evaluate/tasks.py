@@ -43,7 +43,7 @@ class Task:
 
     kind: str  # a family, a control, or PROBES
     first: int
-    last: int
+    last: int  # not included
 
     @property
     def name(self) -> str:
@@ -149,7 +149,7 @@ class TaskRunner:
         return 2.0 * gradients + 1 + len(self.judges) + FIT_COST
 
     def _split(self, task: Task, images_per_source: int = 1) -> list[Task]:
-        """Split a task to fit into one call of a classifier."""
+        """Split a task into parts that each fit into one call of a classifier."""
         source = self.sources.images[:1]
         count = max(1, images_per_call(source.shape[1:].numel() * source.itemsize, self.device) // images_per_source)
         edges = [*range(task.first, task.last, count), task.last]

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..classifier.class_names import short_names as first_synonyms
+from ..classifier.class_names import short_names
 from ..errors import USAGE, JobError
-from ..evaluate.classifiers import as_classifier, first_difference, images_per_call, short_names
+from ..evaluate.classifiers import as_classifier, first_difference, images_per_call, judge_names
 from ..job.plan import Plan
 from ..models import LoadedModel, load_model
 
@@ -27,7 +27,7 @@ def load_judges(judges: Judges, channels: int) -> dict[str, LoadedModel]:
     """
     if isinstance(judges, (str, os.PathLike)):
         judges = [judges]
-    named = judges if isinstance(judges, Mapping) else dict(zip(short_names([str(j) for j in judges]), judges))
+    named = judges if isinstance(judges, Mapping) else dict(zip(judge_names([str(j) for j in judges]), judges))
     loaded = {}
     for name, spec in named.items():
         try:
@@ -41,9 +41,9 @@ def check_judges(judges: Mapping[str, LoadedModel], plan: Plan, task: str) -> No
     """Raise a JobError if a judge has other classes than the job's model."""
     if judges and task != "multiclass":
         raise JobError(f"judges must not be given with task {task!r}: they compare the scores of all classes", USAGE)
-    ours = first_synonyms(plan.classes)
+    ours = short_names(plan.classes)
     for name, judge in judges.items():
-        theirs = first_synonyms(judge.class_names)
+        theirs = short_names(judge.class_names)
         counts = [len(names) for names in (theirs, ours) if names is not None]
         if len(set(counts)) > 1:
             got = f"{counts[0]} classes instead of {counts[1]}"

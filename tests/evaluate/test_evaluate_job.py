@@ -24,7 +24,7 @@ from steerlens_fast import SteerableLens, driver_confidence, smooth_reconstructi
 from steerlens_fast.cli import main  # noqa: E402
 from steerlens_fast.errors import JobError  # noqa: E402
 from steerlens_fast.evaluate import classifiers  # noqa: E402
-from steerlens_fast.evaluate.classifiers import short_names  # noqa: E402
+from steerlens_fast.evaluate.classifiers import judge_names  # noqa: E402
 from steerlens_fast.evaluate.config import EvaluationConfig  # noqa: E402
 from steerlens_fast.evaluate.measures import least_squares  # noqa: E402
 from steerlens_fast.evaluate.presets.shapes import Shapes  # noqa: E402
@@ -642,6 +642,6 @@ def test_results_may_contain_any_name(tmp_path):
     assert [record["path"] for record in read_results(tmp_path / "results.jsonl")] == names
 
 
-def test_short_names_are_unique():
-    names = short_names(["w/model-2.pt2", "w/model.pt2", "v/model.pt2", "driver"])
+def test_judge_names_are_unique():
+    names = judge_names(["w/model-2.pt2", "w/model.pt2", "v/model.pt2", "driver"])
     assert len(set(names)) == 4 and "driver" not in names

@@ -66,7 +66,8 @@ def clipping(source: Tensor, edit: Tensor, bounds: tuple[float, float] | None = 
 class Consistency:
     """Result of :func:`coefficient_consistency` for N edits.
 
-    All values are in [0, 1], or NaN where nothing was edited.
+    All values are NaN where nothing was edited. ``leakage`` is in [0, 1]. Departures are usually below 1, but may be
+    larger, for example if residuals were edited, too.
 
     Attributes
     ----------
@@ -122,7 +123,7 @@ def coefficient_consistency(
     formula, so this definition may differ from that of its authors.)
 
     The energy of coefficients is the sum over bands of ``|c|^2 H W / (h w)``, so that each scale has the weight that it
-    has in the image.
+    has in the image. (With ``tight_frame``, coefficients already contain this weight, so it is the sum of ``|c|^2``.)
 
     Examples
     --------

@@ -109,7 +109,7 @@ class _State:
         diagonal = rows.diagonal(dim1=-2, dim2=-1)  # [N, g, P g]
         of_parameter = diagonal.unflatten(-1, (self.grids.shape[1], -1))  # P: displacement down and right, and gain
         scale = of_parameter.mean((1, 3), keepdim=True)  # displacement and gain have different scales
-        of_parameter += damping[:, None, None, None] * scale + EPSILON
+        of_parameter += damping[:, None, None, None] * scale + EPSILON  # a view: changes the diagonal in ``rows``
         step = -solve_block_tridiagonal(rows, neighbours, gradient)
         step = torch.where(step.isfinite().flatten(1).all(1)[:, None, None], step, 0.0)
         return step.unflatten(2, (self.grids.shape[1], -1)).transpose(1, 2)

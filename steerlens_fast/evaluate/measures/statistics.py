@@ -155,8 +155,8 @@ def crossed_proportion(
     """Return :func:`crossed_bootstrap` of answers 0 and 1, or of differences between two answers.
 
     If all answers are the same, the bootstrap's interval has no width. The interval is then that of :func:`proportion`
-    or, for differences, :func:`proportion_difference`. The number of cases is the number of sources or of raters,
-    whichever is larger.
+    or, for differences, :func:`proportion_difference`, with as many cases as there are sources or raters, whichever are
+    more. (``cases`` of the result is still the number of answers.)
 
     Examples
     --------

@@ -48,9 +48,9 @@ def load(seed: int = 0) -> LabelledImages:
 
 
 def classifier(classes: int = 10) -> nn.Module:
-    """Return the network for digits.
+    """Return the network for digits, with random weights.
 
-    It has two convolutions and two linear layers. They are smooth so that the gradient is smooth, too.
+    It has two convolutions and two linear layers. Its activations are smooth, so that the gradient is smooth, too.
     """
     return nn.Sequential(
         nn.Conv2d(1, 32, 8, stride=4, padding=2),

@@ -90,9 +90,7 @@ def _field_text(config: EvaluationConfig, name: str) -> str:
 
 
 def compare_orders(families: dict, paired: dict) -> dict:
-    """Compare the order of our families with the published one.
-
-    They are compared by pairs, for every measure.
+    """Compare the order of our families with the published one, by pairs of families, for every measure.
 
     Parameters
     ----------

@@ -35,7 +35,8 @@ class SyntheticImages:
     factor : Tensor [N], float64
         In [-1, -0.25] or [0.25, 1].
     nuisance : dict of str to Tensor [N], float64
-        Position, contrast, line width and orientation.
+        Position, contrast, brightness of the ground, line width, and "turn": the phase of a grating, or the side of a
+        ring's gap. Each kind uses some of them.
     """
 
     kind: str
@@ -150,7 +151,7 @@ def synthetic_images(kind: str, count: int, *, size: int = 32, seed: int = 0) ->
     return SyntheticImages(kind, size, sign * uniform(MIN_FACTOR, 1.0), nuisance)
 
 
-# --- Kinds: brightness in [0, 1] at x, y in [-1, 1], [N, size, size] -------------------------------------------------
+# --- Kinds: brightness [N, size, size] in [0, 1], at factor t, positions x and y, and nuisance parameters n ----------
 
 
 def _line(distance: Tensor, width: Tensor) -> Tensor:

@@ -88,9 +88,9 @@ def macro(name: str, *arguments) -> str:
 def page(summary: dict, figures: list[tuple[str, str, Sequence[str]]]) -> str:
     """Render the page of a summary.
 
-    Figures are given as (name, caption, formats).
+    Figures are given as (name, caption, formats), with formats such as ("svg", "png").
 
-    Its content security policy allows only the page's own style and figures, and no requests to a server.
+    The page's content security policy allows only its own style and figures, and no requests to a server.
     """
     templates = environment()
     source, _, _ = templates.loader.get_source(templates, "page.html")
