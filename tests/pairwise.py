@@ -1,7 +1,4 @@
-"""Decorators for tests with many cases.
-
-``pairwise`` runs few of the cases, in separate tests; ``one_test`` runs all of them, in one test.
-"""
+"""Decorators for tests with many cases: run few cases in separate tests, or all of them in one test."""
 
 import functools
 import inspect
@@ -35,14 +32,14 @@ def covering(cases: Iterable[Sequence[Hashable]]) -> list[Sequence[Hashable]]:
     return [cases[i] for i in sorted(chosen)]
 
 
-def pairwise(test):
+def every_pair_of_values(test):
     """Run few cases of a test: every pair of values of two ``parametrize`` marks occurs in one of them.
 
     The marks are replaced by one mark with these cases.
 
     This decorator must be above the marks. Fixtures with parameters still multiply the cases; use a mark instead.
 
-        @pairwise
+        @every_pair_of_values
         @pytest.mark.parametrize("shape", [(8, 8), (9, 11)])
         @pytest.mark.parametrize("order", range(16))
         def test_reconstruction(shape, order): ...
@@ -54,15 +51,16 @@ def pairwise(test):
     return pytest.mark.parametrize(names, params)(test)
 
 
-def one_test(test):
+def all_cases_in_one_test(test):
     """Run all cases of the ``parametrize`` marks in one test.
 
     This saves time if cases take milliseconds and run the same code.
 
-    This decorator must be above the marks, and above :func:`pairwise`. All cases run even if some fail. The error lists
-    the failed cases, and its cause is the first failure. Each case gets the same random numbers as a separate test.
+    This decorator must be above the marks, and above :func:`every_pair_of_values`. All cases run even if some fail. The
+    error lists the failed cases, and its cause is the first failure. Each case gets the same random numbers as a
+    separate test.
 
-        @one_test
+        @all_cases_in_one_test
         @pytest.mark.parametrize("order", range(16))
         def test_reconstruction(order): ...
     """

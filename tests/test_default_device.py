@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from classifiers import smooth, steps
-from pairwise import pairwise
+from pairwise import every_pair_of_values
 
 import steerlens_fast
 from steerlens_fast import Morphs, SteerableLens, SteerablePyramid, factor_at_l2, quantus_explain
@@ -53,7 +53,7 @@ X = torch.rand(2, 3, 32, 32, device="cpu", generator=torch.Generator().manual_se
 MODEL = smooth()
 
 
-@pairwise
+@every_pair_of_values
 @pytest.mark.parametrize("family", ["pixel", "fourier", "csp-joint"])
 @pytest.mark.parametrize("regime", ["frozen", "persistent", "live"])
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pairwise import one_test
+from pairwise import all_cases_in_one_test
 
 import steerlens_fast
 
@@ -90,7 +90,7 @@ def test_every_public_name_exists():
         assert getattr(steerlens_fast, name).__doc__, f"{name} has no docstring"
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("name", [n for n in steerlens_fast.__all__ if inspect.isclass(getattr(steerlens_fast, n))])
 def test_classes_and_methods_have_examples(name):
     cls = getattr(steerlens_fast, name)
@@ -154,7 +154,7 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("readme", READMES, ids=name_of)
 def test_links_point_to_files_and_headings(readme):
     for target in re.findall(r"\]\(([^()\s]+)\)", readme.read_text()):

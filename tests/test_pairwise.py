@@ -5,14 +5,14 @@ from itertools import combinations, product
 
 import pytest
 import torch
-from pairwise import covering, one_test, pairwise
+from pairwise import all_cases_in_one_test, covering, every_pair_of_values
 
 
 def pairs_of(cases) -> set:
     return {pair for case in cases for pair in combinations(enumerate(case), 2)}
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize(
     "sizes, max_cases",
     [((2, 2), 4), ((2, 2, 2), 4), ((13, 4, 2), 52), ((13, 4, 2, 2), 56), ((3, 3, 3, 3), 12), ((5, 1, 4), 20)],
@@ -36,7 +36,7 @@ def test_single_axis_keeps_every_value():
     assert covering([]) == []
 
 
-def test_pairwise_replaces_the_marks_by_one():
+def test_every_pair_of_values_replaces_the_marks_by_one():
     @pytest.mark.slow
     @pytest.mark.parametrize("size", [(8, 8), (9, 9)], ids=str)
     @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_pairwise_replaces_the_marks_by_one():
     @pytest.mark.parametrize("order", range(2))
     def grid(size, name, option, order): ...
 
-    slow, mark = pairwise(grid).pytestmark
+    slow, mark = every_pair_of_values(grid).pytestmark
     assert slow.name == "slow" and mark.args[0] == ["order", "name", "option", "size"]
     assert [case.values for case in mark.args[1]] == [
         (0, "plain", {}, (8, 8)),
@@ -58,7 +58,7 @@ def test_pairwise_replaces_the_marks_by_one():
     assert [len(case.marks) for case in mark.args[1]] == [0, 1, 0, 1]
 
 
-@pairwise
+@every_pair_of_values
 @pytest.mark.parametrize("first", [1, 2, 3])
 @pytest.mark.parametrize("second", "ab")
 @pytest.mark.parametrize("third", [True, False])
@@ -66,10 +66,10 @@ def test_pytest_runs_the_chosen_cases(first, second, third):
     assert first in (1, 2, 3) and second in "ab" and isinstance(third, bool)
 
 
-def test_one_test_runs_all_cases_and_lists_those_that_failed(tmp_path):
+def test_all_cases_in_one_test_run_and_those_that_failed_are_listed(tmp_path):
     recorded = []
 
-    @one_test
+    @all_cases_in_one_test
     @pytest.mark.slow
     @pytest.mark.parametrize("order", [1, 2, 3])
     @pytest.mark.parametrize("size", [(8, 8), (9, 9)], ids=str)

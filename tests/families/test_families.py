@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 from cases import dtypes, image, normal
-from pairwise import one_test, pairwise
+from pairwise import all_cases_in_one_test, every_pair_of_values
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, FourierFamily, LumaFamily, PixelFamily, SteerablePyramid
@@ -58,8 +58,8 @@ def composed(family, x, gradient, factors, amplitude_factors=None, bounds=None):
 # --- Frames
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @rules
 @edits
 @syntheses
@@ -74,8 +74,8 @@ def test_frames_are_those_of_the_reference(shape, synthesis, edit, rule, dtype, 
     assert_close(frames, composed(family, x, gradient, factors), "render", like=1.0)
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @rules
 @pytest.mark.parametrize(
     "option",
@@ -95,8 +95,8 @@ def test_frames_with_every_option_are_those_of_the_reference(option, rule):
     assert_close(frames, composed(family, x, gradient, [1.0, 3.0]), "render", like=1.0)
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @rules
 @edits
 @syntheses
@@ -107,8 +107,8 @@ def test_factor_zero_is_the_source(synthesis, edit, rule, dtype, device):
     assert_close(family.prepare(x, gradient).render([0.0])[0], x, "reconstruction", absolute=True)
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @edits
 @syntheses
 @pytest.mark.parametrize("scales, orientations", [([0], None), (None, [1, 3]), ([2, 0], [2])], ids=str)
@@ -122,7 +122,7 @@ def test_only_the_chosen_bands_move(scales, orientations, edit, synthesis, devic
     assert (frames - whole).abs().max() > 1e-3
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("restriction", [{"scales": []}, {"orientations": []}], ids=str)
 def test_frames_without_moving_bands_are_the_source(restriction, device):
     family = CSPFamily(SteerablePyramid((16, 16)), **restriction)
@@ -186,7 +186,7 @@ def as_planes(table):
     return t if t.dim() == 1 else t.reshape(*t.shape, *[1] * (3 - t.dim())).expand(len(t), *LEAD).flatten(1)
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize(
     "table",
     [
@@ -283,7 +283,7 @@ def test_half_precision_is_rendered_in_float32(device):
 # --- Chunks
 
 
-@pairwise
+@every_pair_of_values
 @edits
 @syntheses
 @pytest.mark.parametrize("pieces", [1, 40_000], ids=["one_plane", "a_few"])
@@ -303,7 +303,7 @@ def test_chunks_do_not_change_frames(small_chunks, pieces, synthesis, edit, devi
 # --- Gradients
 
 
-@pairwise
+@every_pair_of_values
 @rules
 @edits
 @syntheses
@@ -421,8 +421,8 @@ def composed_fourier(family, x, gradient, factors):
     return torch.stack([torch.fft.irfft2(X * torch.exp(1j * b * phase), s=x.shape[-2:]) for b in factors])
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @rules
 @SIZES
 @dtypes
@@ -434,7 +434,7 @@ def test_fourier_frames_are_those_of_the_reference(shape, rule, dtype, device):
     assert_close(frames, composed_fourier(family, x, gradient, [0.0, 0.5, 2.0]), "render", like=1.0)
 
 
-@one_test
+@all_cases_in_one_test
 @rules
 @pytest.mark.parametrize("scales, orientations", [([0], None), (None, [1, 3]), ([1], [0]), ([], None)], ids=str)
 def test_fourier_moves_only_the_chosen_bands(scales, orientations, rule):
@@ -446,7 +446,7 @@ def test_fourier_moves_only_the_chosen_bands(scales, orientations, rule):
     assert (frames - whole).abs().max() > 1e-3
 
 
-@one_test
+@all_cases_in_one_test
 @rules
 @SIZES
 def test_fourier_keeps_amplitudes_and_real_frequencies(shape, rule):
@@ -466,7 +466,7 @@ def test_floor_of_the_fourier_family_is_that_of_the_reference():
         assert_close(frames, composed_fourier(family, x, gradient, [1.0]), "render", like=1.0)
 
 
-@pairwise
+@every_pair_of_values
 @rules
 @pytest.mark.parametrize("shape", [(8, 8), (7, 9)], ids=str)
 @pytest.mark.parametrize("chunked", [False, True], ids=["whole", "chunked"])
@@ -494,8 +494,8 @@ bases = pytest.mark.parametrize("base", BASES)
 WEIGHTS = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @bases
 @dtypes
 def test_luma_adds_the_motion_of_y_to_all_channels(base, dtype, device):
@@ -506,7 +506,7 @@ def test_luma_adds_the_motion_of_y_to_all_channels(base, dtype, device):
     assert_close(frames, x.double() + (moved - y)[:, :, None], "render", like=1.0)
 
 
-@one_test
+@all_cases_in_one_test
 @bases
 def test_numerical_derivatives_of_luma_agree(base):
     x, gradient = inputs(1, 3, 8, 8)
@@ -515,8 +515,8 @@ def test_numerical_derivatives_of_luma_agree(base):
     assert torch.autograd.gradcheck(render, [v.requires_grad_() for v in values], fast_mode=True)
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @pytest.mark.parametrize("scales, orientations", [([0], None), (None, [1, 3]), ([1], [0]), ([], None)], ids=str)
 @dtypes
 def test_pixel_moves_only_the_chosen_bands(scales, orientations, dtype, device):
@@ -561,7 +561,7 @@ def test_chunks_do_not_change_frames_of_any_family(name, small_chunks, device):
         assert_close(render(), whole, "chunk_on_gpu" if device.type == "cuda" else "chunked_real_fft")
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
 def test_every_family_renders_half_precision_in_float32(half, device):
     x, gradient = inputs(2, 3, 8, 8, dtype=half, device=device)
@@ -672,8 +672,8 @@ def advanced_frames(family, x, gradients, b, a=None):
     return torch.stack(frames)
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @anchored
 @pytest.mark.parametrize("size", [1.0, 30.0], ids=["near", "at the limits"])
 def test_anchored_frames_are_those_of_the_reference(name, size, device):
@@ -690,7 +690,7 @@ def test_anchored_frames_are_those_of_the_reference(name, size, device):
         assert_close(frame.reshape(4, 16, 19), expected_frame, "render", like=1.0)
 
 
-@one_test
+@all_cases_in_one_test
 @anchored
 def test_anchored_motion_renders_the_frame_after_advancing(name, device):
     family, at = ANCHORED[name], normal(2, 2, 2, 16, 19, device=device)
@@ -705,7 +705,7 @@ def test_anchored_motion_renders_the_frame_after_advancing(name, device):
         assert_close(anchor.frame((0, 1)), expected, "render")
 
 
-@one_test
+@all_cases_in_one_test
 @anchored
 def test_huge_factors_stay_within_the_limits(name, device):
     """Every amplitude is at most e times that of the source, and frames are finite."""
@@ -742,7 +742,7 @@ def test_chunks_do_not_change_anchored_frames(name, small_chunks, device):
     assert_close(chunked, whole, "chunk_on_gpu")
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("name", ["csp-joint-polar", "csp-joint-adjoint", "fourier-complex"])
 def test_anchored_float32_agrees_with_float64(name, device):
     x, gradients = image(2, 16, 19, device=device), normal(2, 2, 16, 19, device=device)
@@ -751,7 +751,7 @@ def test_anchored_float32_agrees_with_float64(name, device):
     assert_close(single, advanced_frames(ANCHORED[name], x[None], gradients[:, None], b), "render", like=1.0)
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("name", ["pixel", "fourier", "csp"])
 def test_anchored_luma_adds_the_motion_of_y_to_all_channels(name, device):
     base = BASES[name]
@@ -762,7 +762,7 @@ def test_anchored_luma_adds_the_motion_of_y_to_all_channels(name, device):
     assert_close(advanced_frames(LumaFamily(base), x, gradients, b), expected, "render")
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("name", ["pixel", "fourier", "csp"])
 @pytest.mark.parametrize("color", ["rgb", "luma"])
 def test_second_anchored_step_starts_at_the_first_frame(name, color, device):
@@ -775,7 +775,7 @@ def test_second_anchored_step_starts_at_the_first_frame(name, color, device):
     assert_close(ahead, anchor.frame(), "render")
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("kind", ["pixel", "csp", "fourier"])
 @rules
 def test_factor_equals_eps_unless_the_rule_is_complex(kind, rule):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from jobs import NASTY, make_job, morphs_of
-from pairwise import pairwise
+from pairwise import every_pair_of_values
 
 from steerlens_fast import Morphs
 from steerlens_fast.errors import USAGE, JobError
@@ -48,7 +48,7 @@ def stored(to: Path, kind: str):
     return keys, torch.cat(pixels)
 
 
-@pairwise
+@every_pair_of_values
 @pytest.mark.parametrize("kind", MODULES)
 @pytest.mark.parametrize("source", MODULES)
 @pytest.mark.parametrize("channels", [1, 3])
@@ -119,7 +119,7 @@ def as_morphs(frames: torch.Tensor, record: dict, settings: dict, classes: int =
     return Morphs(frames=frames[None].double() / 255, outputs=outputs, settings=settings, **numbers, **rest)
 
 
-@pairwise
+@every_pair_of_values
 @pytest.mark.parametrize("changes", [{}, {"attained": False}, {"source": 1, "label": 0}], ids=str)
 @pytest.mark.parametrize("channels, classes", [(1, None), (3, ["zero", "one", "two", "three"])])
 @pytest.mark.parametrize("differences", [False, True])

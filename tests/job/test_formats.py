@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from jobs import NASTY, morphs_of, record
-from pairwise import pairwise
+from pairwise import every_pair_of_values
 
 from steerlens_fast.job.formats import MODULES, get_format
 from steerlens_fast.job.formats.names import FileNames, directory_name, file_name, member_name
@@ -48,7 +48,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 # --- Reading and writing
 
 
-@pairwise
+@every_pair_of_values
 @ALL_FORMATS
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(20, 17), (1, 1), (8, 33)], ids=str)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from pairwise import pairwise
+from pairwise import every_pair_of_values
 
 for extra in ("PIL", "safetensors"):
     pytest.importorskip(extra)
@@ -66,7 +66,7 @@ ERRORS = [
 # --- Progress --------------------------------------------------------------------------------------------------------
 
 
-@pairwise
+@every_pair_of_values
 @pytest.mark.parametrize("kind", ["auto", "bar", "lines", "json"])
 @pytest.mark.parametrize("calls", [("write",), ("flush",), ("isatty",), ("write", "flush", "isatty")], ids="+".join)
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)

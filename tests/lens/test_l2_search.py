@@ -6,7 +6,7 @@ import statistics
 import classifiers
 import pytest
 import torch
-from pairwise import pairwise
+from pairwise import every_pair_of_values
 from torch.nn import functional as F
 
 from steerlens_fast import CSPFamily, FourierFamily, PixelFamily, SteerablePyramid
@@ -132,7 +132,7 @@ def _of_a_classifier(images):
     return torch.autograd.grad(F.cross_entropy(classifiers.smooth()(x), torch.arange(len(x)) % 5), x)[0]
 
 
-@pairwise
+@every_pair_of_values
 @pytest.mark.parametrize("share, median, maximum", [(0.25, 5, 5), (1.0, 8, 10)])
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 @pytest.mark.parametrize("edit", ["phase", "amplitude", "joint", "fourier", "pixel"])
@@ -199,7 +199,7 @@ def check_distance_is_met_on_the_first_rise(start, target):
     assert len(wave.tried) <= 12
 
 
-@pairwise
+@every_pair_of_values
 @pytest.mark.parametrize("target", [0.01, 0.5, 0.99])
 def test_distance_of_a_wave_is_met_on_its_first_rise(target):
     for start in [1e-9, 1e-3, 0.1, 0.5, 1.5]:

@@ -15,7 +15,7 @@ import torch
 from cases import dtypes, image
 from classifiers import CLASSES, Counted, Segmenter, Stateful, gradient, linear, smooth, steps
 from messages import raises_with
-from pairwise import one_test, pairwise
+from pairwise import all_cases_in_one_test, every_pair_of_values
 from peak_memory import peak_bytes
 from tolerances import assert_close
 from torch import nn
@@ -77,8 +77,8 @@ def test_settings_for_photographs_are_overridden_by_options():
     assert lens.morph(x, 1, factors=[0.0, 1.0]).budget is None
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @regimes
 @pytest.mark.parametrize("score", ["all", "last", "none"])
 @dtypes
@@ -97,8 +97,8 @@ def test_fields_of_morphs(regime, score, dtype, device):
     json.dumps(m.settings)
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @regimes
 @pytest.mark.parametrize("score", ["all", "last", "none"])
 def test_outputs_are_the_models_at_every_scored_frame(regime, score, device):
@@ -145,7 +145,7 @@ def test_grey_frames_are_grey():
     assert m.l2[:, 0].max() < 1e-4 < m.l2[:, -1].min()
 
 
-@one_test
+@all_cases_in_one_test
 @one_csp
 @regimes
 def test_luma_keeps_the_chroma_if_nothing_is_clipped(name, regime):
@@ -222,7 +222,7 @@ def test_perturb_is_the_last_frame():
     assert lens.perturb(x, TARGET, factor=1.0).is_contiguous()
 
 
-@one_test
+@all_cases_in_one_test
 @names
 @regimes
 def test_frames_at_distance_0_are_the_source(name, regime):
@@ -320,8 +320,8 @@ def test_callable_objective_is_a_loss_to_decrease():
     assert m.settings["objective"] == "<lambda>"
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @pytest.mark.parametrize(
     "target, meant",
     [
@@ -357,8 +357,8 @@ def test_runner_up_is_that_of_the_source_at_every_step():
     assert m.reached[:, -1].all() and (m.target == m.outputs[:, 0].topk(2).indices[:, 1]).all()
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @regimes
 @pytest.mark.parametrize("objective", ["nll", "margin", "logit"])
 def test_segmenter_moves_only_around_the_target_position(regime, objective):
@@ -423,7 +423,7 @@ WAYS = {
 ways = pytest.mark.parametrize("way", WAYS)
 
 
-@pairwise
+@every_pair_of_values
 @regimes
 @ways
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "training"])
@@ -446,7 +446,7 @@ def test_buffers_written_in_eval_mode_are_unchanged(regime, way):
     assert_unchanged(model, before)
 
 
-@pairwise
+@every_pair_of_values
 @regimes
 @ways
 @pytest.mark.parametrize("call", [0, 1, 2])
@@ -472,7 +472,7 @@ def test_model_is_unchanged_if_it_raises(regime, way, call):
     assert_unchanged(wrapper, before)
 
 
-@pairwise
+@every_pair_of_values
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad], ids=lambda m: m.__name__)
 @regimes
 def test_every_grad_mode_gives_the_same_morphs(mode, regime):
@@ -534,8 +534,8 @@ def test_stochastic_model_starts_at_the_callers_random_state():
 # --- Determinism, and independence of samples
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @one_csp
 @regimes
 @pytest.mark.parametrize("color", ["rgb", "luma"])
@@ -546,8 +546,8 @@ def test_two_runs_are_equal(name, regime, color, device):
         assert torch.equal(t, two.tensors()[field]), field
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @one_csp
 @regimes
 @pytest.mark.parametrize("factors, cap", [(6.0, None), (2.0, 0.5)], ids=["factors", "capped"])
@@ -589,8 +589,8 @@ def test_small_chunks_change_nothing(regime, small_chunks):
 # --- Empty batches
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @regimes
 @pytest.mark.parametrize("options", [{"factors": [0.0, 1.0]}, {"distances": [1.0]}, {}], ids=str)
 @pytest.mark.parametrize(
@@ -668,7 +668,7 @@ def test_bad_options_raise():
         check_bad_options(kind, options, words)
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("model", [None, 3, "resnet50", nn.Linear, torch.zeros(3)], ids=lambda m: type(m).__name__)
 def test_bad_models_and_preprocessing_raise(model):
     with raises_with(TypeError, "model", "callable"):
@@ -777,7 +777,7 @@ def test_amplitude_factors_for_a_family_of_one_coordinate_raise(family):
         SteerableLens(disturbed(False), family=family).morph(X, 1, factors=1.0, amplitude_factors=2.0)
 
 
-@pairwise
+@every_pair_of_values
 @pytest.mark.parametrize("regime", ["frozen", "live"])
 @pytest.mark.parametrize("options", [{"factors": 1.0}, {"max_l2": 1.0}], ids=str)
 @pytest.mark.parametrize("wrong", [lambda x, f: x, lambda x, f: None, lambda x, f: x.expand(len(f) + 1, *x.shape)])
@@ -821,7 +821,7 @@ def test_rounding_errors_outside_the_bounds_are_accepted():
         assert m.frames.min() >= 0 and m.frames.max() <= 1 and (m.l2[:, 0] < 2e-4).all()
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize(
     "model, words",
     [
@@ -839,7 +839,7 @@ def test_models_without_a_class_axis_or_a_graph_raise(model, words):
         SteerableLens(model).morph(images(), 0, factors=1.0)
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("scores", [None, 3, torch.zeros(2, 5, dtype=torch.int64), {"scores": 1}], ids=str)
 def test_models_without_scores_raise(scores):
     with raises_with(TypeError, "model must return"):
@@ -877,7 +877,7 @@ def test_bands_that_the_pyramid_lacks_raise(limit):
         check_bands_that_the_pyramid_lacks(family, limit)
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("color", ["luma", "grey"])
 @pytest.mark.parametrize("channels", [2, 4])
 def test_channels_that_have_no_luma_raise(color, channels):

@@ -9,7 +9,7 @@ import torch
 from cases import image
 from classifiers import CLASSES, BadGradients, Counted, TwoCentres, gradient, linear, smooth, steps
 from messages import raises_with
-from pairwise import one_test, pairwise
+from pairwise import all_cases_in_one_test, every_pair_of_values
 from tolerances import assert_close
 
 from steerlens_fast import (
@@ -91,7 +91,7 @@ def grey(x):
     return torch.einsum("c,bchw->bhw", weights, x)[:, None].repeat(1, 3, 1, 1)
 
 
-@pairwise
+@every_pair_of_values
 @names
 @rules
 @regimes
@@ -111,8 +111,8 @@ def test_frames_are_the_composed_ones(name, rule, regime, color, device):
     assert torch.equal(morphs.factors.cpu(), torch.tensor([FACTORS, FACTORS]))
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @one_csp
 @regimes
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_amplitude_factors_of_0_move_phases_only(rule, regime):
 # --- The first frame, and the first step
 
 
-@pairwise
+@every_pair_of_values
 @one_csp
 @rules
 @regimes
@@ -163,7 +163,7 @@ def test_first_frame_is_the_source(name, rule, regime, color, device):
     assert morphs.l2[:, 0].max() < 3e-6 * x[0].numel() ** 0.5
 
 
-@pairwise
+@every_pair_of_values
 @names
 @rules
 @pytest.mark.parametrize("color", ["rgb", "luma"])
@@ -180,7 +180,7 @@ def test_first_live_step_is_the_first_frozen_one(name, rule, color, options, dev
         assert (live.frames[:, first] - frozen.frames[:, first]).flatten(1).norm(dim=1).max() <= 1e-3
 
 
-@pairwise
+@every_pair_of_values
 @pytest.mark.parametrize(
     "name, rule", [(n, r) for n, r in product(NAMES, RULES) if r == "polar" or n in ("pixel", "fourier", "csp-phase")]
 )
@@ -236,7 +236,7 @@ def test_phase_edit_moves_a_grating_to_its_shifted_copy(regime, family):
 # --- The number of model calls
 
 
-@pairwise
+@every_pair_of_values
 @regimes
 @pytest.mark.parametrize("color", ["rgb", "luma"])
 @pytest.mark.parametrize("score", ["all", "last", "none"])
@@ -327,7 +327,7 @@ def test_cap_limits_the_search_for_a_budget(regime):
     assert (tight.l2[:, -1] < 0.1).all() and (tight.l2[:, -1] > 0).all()
 
 
-@pairwise
+@every_pair_of_values
 @rules
 @pytest.mark.parametrize("bounds", [(0, 1), None], ids=str)
 def test_first_live_step_is_nearly_linear_in_the_cap(data, digit_classifier, rule, bounds):
@@ -344,7 +344,7 @@ def test_first_live_step_is_nearly_linear_in_the_cap(data, digit_classifier, rul
 # --- Budgets
 
 
-@pairwise
+@every_pair_of_values
 @names
 @rules
 @pytest.mark.parametrize("budget", [2.0, 12.0])
@@ -374,7 +374,7 @@ def test_budgets_are_met_on_hundreds_of_digits(data, digit_classifier, name, rul
         assert (rest.l2[:, -1] > near * around.l2.amax(1).clamp(max=budget)).all()
 
 
-@pairwise
+@every_pair_of_values
 @regimes
 @one_csp
 @pytest.mark.parametrize("color", ["rgb", "luma"])
@@ -447,7 +447,7 @@ def check_steps_are_the_number_of_gradients(regime, options, gradients):
         assert morphs.frames.shape[1] == (expected["frames"] or min(12, options.get("steps", 11) + 1))
 
 
-@pairwise
+@every_pair_of_values
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 def test_steps_are_the_number_of_gradients(regime):
     for options, gradients in STEPS_ARE_THE_NUMBER_OF_GRADIENTS:
@@ -557,7 +557,7 @@ class Saturated(torch.nn.Module):
         return torch.stack([-score, score], 1)
 
 
-@pairwise
+@every_pair_of_values
 @regimes
 @pytest.mark.parametrize("name", ["csp-phase", "csp-joint", "fourier"])
 @pytest.mark.parametrize("rule", ["complex", "polar"])
@@ -595,7 +595,7 @@ def test_steps_with_new_gradients_are_more_accurate_than_the_reported_tolerance(
 # --- Small distances
 
 
-@pairwise
+@every_pair_of_values
 @one_csp
 @regimes
 @pytest.mark.parametrize("l2", [4e-4, 1e-2])
@@ -675,7 +675,7 @@ def test_default_distance_is_twice_the_range_of_values(bounds):
 # --- Gradients that cannot be followed
 
 
-@pairwise
+@every_pair_of_values
 @one_csp
 @regimes
 def test_sample_without_a_gradient_repeats_its_source(name, regime, device):
@@ -719,7 +719,7 @@ class BadGradientsAt(BadGradients):
         return super().forward(torch.cat([mark.reshape(-1, 1, 1, 1).expand(-1, 3, 16, 1), x[..., 1:]], 3))
 
 
-@pairwise
+@every_pair_of_values
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 @pytest.mark.parametrize("name", ["pixel", "fourier", "csp-joint"])
 @pytest.mark.parametrize("calls", [range(2, 9), [2]], ids=["for good", "once"])
@@ -738,7 +738,7 @@ def test_gradient_that_becomes_nan_keeps_the_last_good_frame(regime, name, calls
 # --- Frame by frame
 
 
-@pairwise
+@every_pair_of_values
 @one_csp
 @regimes
 @pytest.mark.parametrize(
@@ -882,14 +882,14 @@ def check_factors_of_every_kind(regime, case):
     assert_close(morphs.frames[:, 0], frozen.frames[:, 0], "render")
 
 
-@pairwise
+@every_pair_of_values
 @regimes
 def test_every_kind_of_factors_gives_its_frames(regime):
     for case in TABLES:
         check_factors_of_every_kind(regime, case)
 
 
-@pairwise
+@every_pair_of_values
 @regimes
 @rules
 @pytest.mark.parametrize("factor", [1e4, 1e8])
@@ -917,7 +917,7 @@ def test_budget_below_the_reconstruction_error_does_not_fail(family):
     assert morphs.ok.all()
 
 
-@pairwise
+@every_pair_of_values
 @names
 @rules
 @regimes
@@ -947,8 +947,8 @@ class Times(torch.nn.Module):
         return self.factor * scores
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @pytest.mark.parametrize("gap", [80.0, 86.0, 95.0, 110.0])
 @regimes
 @names
@@ -971,7 +971,7 @@ def test_image_with_a_saturated_target_still_moves(regime):
     assert morphs.attained.all() and morphs.ok.all()
 
 
-@pairwise
+@every_pair_of_values
 @names
 @rules
 @regimes
@@ -1040,8 +1040,8 @@ def test_search_analyses_each_sample_once(monkeypatch):
     assert analysed == [12]
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 @pytest.mark.parametrize("name", ["csp-phase", "csp-amplitude", "csp-joint"])
 @rules

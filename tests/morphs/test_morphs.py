@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from pairwise import one_test
+from pairwise import all_cases_in_one_test
 
 import steerlens_fast
 from steerlens_fast import Morphs
@@ -862,7 +862,7 @@ def test_stop_during_a_write_leaves_the_old_file(tmp_path):
 # --- Bad input -------------------------------------------------------------------------------------------------------
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("name", ["a.jpg", "a", "png", "a.png.tmp", ".png"])
 def test_unknown_suffix_raises(tmp_path, morphs, name):
     with pytest.raises(ValueError, match=r"path must end in one of .png, .pdf, .svg, .gif, .webp, .safetensors, got"):
@@ -870,7 +870,7 @@ def test_unknown_suffix_raises(tmp_path, morphs, name):
     assert names(tmp_path) == []
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize(
     "options, error, text",
     [

@@ -6,7 +6,7 @@ import pytest
 import torch
 from cases import BANK_SHAPES, OPS, RAW, WHOLE_SHAPES, case, dtypes, image, normal, on_tensors, widened
 from op_results import as_list, in_plane, leaves_of
-from pairwise import one_test, pairwise
+from pairwise import all_cases_in_one_test, every_pair_of_values
 from small_cases import SMALL_CASES
 from tolerances import TOLERANCES, assert_close
 
@@ -63,7 +63,7 @@ def second_derivatives(module, case_, args):
     return [torch.zeros_like(x) if g is None else g for g, x in zip(seconds, leaves)]
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 def test_second_derivatives_at_the_origin_are_finite(rule, device):
     c = torch.zeros(1, 1, 1, 2, dtype=torch.complex128, device=device, requires_grad=True)
@@ -78,7 +78,7 @@ def test_second_derivatives_at_the_origin_are_finite(rule, device):
     assert all(g is None or g.isfinite().all() for g in seconds)
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("op", ["split_bands", "merge_bands"])
 def test_third_derivatives_of_linear_ops_are_those_of_the_reference(op, device):
     args = case(op, "", BANK_SHAPES["odd"]).build(torch.float64, device)
@@ -115,7 +115,7 @@ ADJOINTS += [
 ]
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("shape, whole, paired", ADJOINTS)
 def test_merge_is_the_adjoint_of_split(shape, whole, paired, device):
     """The two ops have opposite i_powers. The masks are not 0 at the Nyquist frequency."""
@@ -132,8 +132,8 @@ def test_merge_is_the_adjoint_of_split(shape, whole, paired, device):
     assert there != 0 or not spectrum.numel()
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(8, 8), (9, 12), (16, 11), (23, 29)], ids=str)
 @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ def test_bank_merge_is_the_adjoint_of_split(kind, shape, option, dtype, device):
 # --- The module's derivatives
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 @pytest.mark.parametrize("option", [{}, {"tight_frame": True}, {"downsample": False}], ids=str)
 @dtypes
@@ -203,7 +203,7 @@ def test_module_gradients_are_those_of_the_reference(synthesis, option, dtype, d
         assert_close(a, e, "render")
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 def test_numerical_derivatives_of_the_module_agree(synthesis, device):
     pyramid = SteerablePyramid((8, 9), order=1, synthesis=synthesis)

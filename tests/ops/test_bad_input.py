@@ -11,7 +11,7 @@ import torch
 from cases import OPS, RAW, case, image, normal, on_tensors, shapes_of
 from messages import raises_with
 from op_results import as_list
-from pairwise import one_test
+from pairwise import all_cases_in_one_test
 
 from steerlens_fast import Coefficients, CSPFamily, PixelFamily, SteerablePyramid, ops
 from steerlens_fast.ops.registration import leaves
@@ -94,7 +94,7 @@ bad_images = pytest.mark.parametrize(
 )
 
 
-@one_test
+@all_cases_in_one_test
 @bad_images
 def test_bad_images_and_gradients_raise(kind, bad, words):
     good = torch.rand(16, 20)

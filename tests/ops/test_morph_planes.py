@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases import ODD_LAYOUTS, RAW, PlaneShape, image, normal, on_tensors, plane_dtypes, widened
 from messages import check_rejected
-from pairwise import covering, one_test
+from pairwise import all_cases_in_one_test, covering
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, SteerablePyramid, memory, native, ops
@@ -78,7 +78,7 @@ of_cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 # --- Against the reference
 
 
-@one_test
+@all_cases_in_one_test
 @plane_dtypes
 @of_cases
 def test_frames_are_those_of_the_reference(case, dtype):
@@ -105,7 +105,7 @@ def halves(args: list) -> tuple[list, list]:
 
 
 @of_cpu_kernels
-@one_test
+@all_cases_in_one_test
 @plane_dtypes
 @of_cases
 def test_halves_give_the_same_frames_and_the_sizes_of_the_reference(case, dtype):
@@ -132,7 +132,7 @@ def test_coefficients_of_another_size_raise():
         RAW.move_planes(args[0].requires_grad_(), coefficients, *move).sum().backward()
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("edit, moved", [(PHASE, 2), (AMPLITUDE, 3), (JOINT, None)])
 def test_frame_of_factor_0_is_the_plane_itself(edit, moved):
     """Factors of a coordinate that does not move have no effect."""
@@ -156,7 +156,7 @@ def test_frames_are_clipped_and_nan_stays_in_its_plane():
     )  # frame 1 has factor 0: it is the plane itself
 
 
-@one_test
+@all_cases_in_one_test
 @plane_dtypes
 @pytest.mark.parametrize("layout", ODD_LAYOUTS)
 def test_memory_layout_does_not_matter(layout, dtype):
@@ -171,7 +171,7 @@ def family_cases():
     yield CSPFamily(SteerablePyramid((28, 28)), "joint", floor=0.05, scales=[1], orientations=[0, 2, 3])
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("family", list(family_cases()), ids=str)
 def test_frames_do_not_depend_on_chunks(family):
     shape = 3, 2, *family.pyramid.image_shape
@@ -211,7 +211,7 @@ def gradients(function, args: list, cotangent: torch.Tensor) -> tuple:
     return torch.autograd.grad(function(*leaves, *args[4:]), leaves, cotangent, allow_unused=True)
 
 
-@one_test
+@all_cases_in_one_test
 @plane_dtypes
 @pytest.mark.parametrize("label", DIFFERENTIABLE)
 def test_gradients_are_those_of_the_reference(label, dtype):
@@ -227,7 +227,7 @@ def test_gradients_are_those_of_the_reference(label, dtype):
 
 
 @of_cpu_kernels
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("label", DIFFERENTIABLE)
 def test_numerical_derivatives(label):
     args = replace(CASES[label], low=-9.0, high=9.0, dtype=torch.float64).args()
@@ -251,7 +251,7 @@ def test_second_derivatives_are_those_of_the_reference():
         assert_close(a, e, "op_backward")
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("again", [False, True])
 def test_gradients_of_inputs_that_depend_on_each_other(again):
     """One tensor is used for both factors, and the gradient depends on the image. Each hook runs once."""
@@ -273,7 +273,7 @@ def test_gradients_of_inputs_that_depend_on_each_other(again):
         assert_close(a, e, "op_backward")
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("planes, frames", [(0, 3), (2, 0)])
 def test_gradients_of_no_planes_and_no_frames_are_zero(planes, frames):
     args = CASES["odd"].args()
@@ -339,7 +339,7 @@ def with_threads(count: int, args: list) -> torch.Tensor:
         return RAW.morph_planes(*args)
 
 
-@one_test
+@all_cases_in_one_test
 @plane_dtypes
 @pytest.mark.parametrize("label", ["even", "threads", "threads-per_plane", "shared"])
 def test_frames_do_not_depend_on_threads_and_other_planes(label, dtype):
@@ -363,7 +363,7 @@ def test_large_planes_are_shared_by_threads():
 
 
 @of_cpu_kernels
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("frames", [3, 8])
 def test_parallel_regions_are_few(frames):
     """There is one region for the filters and one for everything else, also if threads share frames."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from cases import ODD_LAYOUTS, RAW, normal
 from messages import check_rejected
-from pairwise import one_test
+from pairwise import all_cases_in_one_test
 from torch.autograd import forward_ad
 from torch.nn.functional import cross_entropy
 
@@ -28,7 +28,7 @@ def check(actual, expected):
     torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol, equal_nan=True)
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("count, classes", [(1, 2), (3, 7), (1, 1000), (301, 97), (0, 5)])
 def test_values_are_those_of_the_formula_and_of_autograd(dtype, count, classes):
@@ -44,7 +44,7 @@ def test_values_are_those_of_the_formula_and_of_autograd(dtype, count, classes):
         assert torch.equal(actual, ops.nll_gradient(scores, target))
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("target", [0, 1, 2])
 def test_scores_that_are_not_finite_are_as_in_the_formula(dtype, target):
@@ -75,7 +75,7 @@ def test_derivatives_are_those_of_softmax():
         torch.testing.assert_close(derivative, expected, rtol=1e-12, atol=1e-14)
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("layout", ODD_LAYOUTS)
 def test_memory_layout_does_not_matter(layout):
     scores, target = inputs(5, 7)

@@ -26,7 +26,7 @@ from cases import (
     with_dtypes,
 )
 from op_results import as_list, in_plane, leaves_of
-from pairwise import one_test, pairwise, run_all
+from pairwise import all_cases_in_one_test, every_pair_of_values, run_all
 from tolerances import assert_close, error_of
 from torch._subclasses import FakeTensorMode
 
@@ -132,7 +132,7 @@ def check_memory_layout_does_not_matter(case_, dtype, device):
         check(case_.op, on_tensors(layout, case_.build(dtype, device)), "op_backward", dtype)
 
 
-@one_test
+@all_cases_in_one_test
 @dtypes
 def test_memory_layout_does_not_matter(dtype, device):
     for case_ in LAYOUT_CASES:
@@ -190,7 +190,7 @@ def test_unused_outputs_have_no_gradient(device):
     assert_close(actual, expected, "op_backward")
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("op", ["split_bands", "merge_bands"])
 def test_masks_that_require_grad_raise(op, device):
     args = case(op, "", BANK_SHAPES["even"]).build(torch.float64, device)
@@ -209,7 +209,7 @@ def point(*values, dtype=torch.complex64, device="cpu", grad=False):
     return torch.tensor(values, dtype=dtype, device=device).reshape(1, 1, 1, -1).requires_grad_(grad)
 
 
-@one_test
+@all_cases_in_one_test
 @dtypes
 def test_polar_split_is_zero_at_the_origin(dtype, device):
     for zero in (complex(0, 0), complex(-0.0, 0), complex(0, -0.0), complex(-0.0, -0.0)):
@@ -220,7 +220,7 @@ def test_polar_split_is_zero_at_the_origin(dtype, device):
         assert grad.item() == 0
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 @dtypes
 def test_origin_does_not_move(rule, dtype, device):
@@ -232,7 +232,7 @@ def test_origin_does_not_move(rule, dtype, device):
         assert grad.isfinite().all() and grad.flatten()[0] == 0
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 @dtypes
 def test_extrapolate_is_finite_at_the_origin(rule, dtype, device):
@@ -246,7 +246,7 @@ def test_extrapolate_is_finite_at_the_origin(rule, dtype, device):
         assert grad.isfinite().all()
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("rule, magnitude", list(product(["complex", "polar"], [1e-30, 1e-18, 1e18, 1e30])))
 def test_amplitudes_do_not_under_or_overflow(magnitude, rule, device):
     """Squares of the amplitudes overflow or underflow in float32."""
@@ -269,7 +269,7 @@ def test_amplitudes_do_not_under_or_overflow(magnitude, rule, device):
             assert_close(a, e, "op_backward")
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("magnitude", [1e-45, 1.5e-38, 1.7e38, 3e38])
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 def test_subnormal_and_largest_amplitudes_stay_finite(magnitude, rule, device):
@@ -281,7 +281,7 @@ def test_subnormal_and_largest_amplitudes_stay_finite(magnitude, rule, device):
     assert_close(frames[0], widened(c), "op", like=1e-38)
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("factor", [1.0, 1000.0, -1000.0])
 def test_phases_amplified_a_thousandfold_are_those_of_float64(factor, device):
     angle = torch.linspace(-torch.pi, torch.pi, 4001).reshape(1, 1, 1, -1).to(device)
@@ -292,8 +292,8 @@ def test_phases_amplified_a_thousandfold_are_those_of_float64(factor, device):
     assert error <= 3e-7
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @pytest.mark.parametrize("bad", [complex("nan"), complex("inf"), complex(0, float("nan")), complex(1, float("inf"))])
 @dtypes
 def test_nan_and_inf_stay_in_their_place(bad, dtype, device):
@@ -309,8 +309,8 @@ def test_nan_and_inf_stay_in_their_place(bad, dtype, device):
         assert out.flatten()[1].isfinite(), "spread"
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 @dtypes
@@ -328,7 +328,7 @@ def test_nan_and_inf_in_steps_stay_in_their_place(bad, rule, dtype, device):
     assert grown[1].isfinite() and (grown[0] == 0 if vanishes else not grown[0].isfinite())
 
 
-@one_test
+@all_cases_in_one_test
 @dtypes
 def test_amplitude_never_turns_negative(dtype, device):
     c, shrink = (

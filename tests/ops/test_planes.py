@@ -22,7 +22,7 @@ from cases import (
     widened,
 )
 from messages import check_rejected
-from pairwise import one_test, pairwise
+from pairwise import all_cases_in_one_test, every_pair_of_values
 from tolerances import TOLERANCES, assert_close
 
 from steerlens_fast import CSPFamily, SteerablePyramid, memory, native, ops
@@ -108,7 +108,7 @@ DERIVATIVES = {label: CASES[label] for i, label in enumerate(CASES) if i % 4 == 
 # --- Against the reference
 
 
-@one_test
+@all_cases_in_one_test
 @plane_dtypes
 @of_split
 def test_split_planes_is_the_reference_and_the_adjoint_of_merge_planes(case, dtype):
@@ -122,7 +122,7 @@ def test_split_planes_is_the_reference_and_the_adjoint_of_merge_planes(case, dty
 
 
 @of_cpu_kernels
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("label", ["even-real", "odd-real", "1x6-real", "threads-real"])
 def test_widened_bands_are_the_real_ones_with_imaginary_parts_0(label):
     planes, filters, i_powers, forms = CASES[label].split()
@@ -144,7 +144,7 @@ def assert_meta(op, args: list, outputs) -> None:
     assert described(op(*on_tensors(lambda t: t.to("meta"), args))) == described(outputs)
 
 
-@one_test
+@all_cases_in_one_test
 @plane_dtypes
 @of_merge
 def test_merge_planes_is_the_reference(case, dtype):
@@ -158,7 +158,7 @@ def test_merge_planes_is_the_reference(case, dtype):
         assert_close(actual, expected, "pyramid")
 
 
-@one_test
+@all_cases_in_one_test
 @plane_dtypes
 @pytest.mark.parametrize("layout", ODD_LAYOUTS)
 def test_memory_layout_does_not_matter(layout, dtype):
@@ -170,7 +170,7 @@ def test_memory_layout_does_not_matter(layout, dtype):
             assert_close(a, e, "pyramid")
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_nan_and_inf_stay_in_their_plane(bad):
     case = CASES["even-complex"]
@@ -212,7 +212,7 @@ def gradients(function, args: list, cotangents=None):
     return torch.autograd.grad(out, leaves, cotangents), cotangents
 
 
-@one_test
+@all_cases_in_one_test
 @plane_dtypes
 @pytest.mark.parametrize("case", DERIVATIVES.values(), ids=DERIVATIVES)
 def test_gradients_are_those_of_the_reference(case, dtype):
@@ -227,7 +227,7 @@ def test_gradients_are_those_of_the_reference(case, dtype):
 
 
 @of_cpu_kernels
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("label", ["even-complex", "odd-real", "1x6-pairs"])
 def test_numerical_derivatives(label):
     case = replace(CASES[label], dtype=torch.float64)
@@ -287,7 +287,7 @@ def every_plane(op: str, args: list) -> list:
 THREADED = [label for label in CASES if label.startswith(("threads-", "shared-"))]
 
 
-@one_test
+@all_cases_in_one_test
 @plane_dtypes
 @pytest.mark.parametrize("label", ["even-complex", "odd-real", *THREADED])
 def test_frames_do_not_depend_on_threads_and_other_planes(label, dtype):
@@ -321,7 +321,7 @@ def test_parallel_regions_are_few():
 
 
 @of_cpu_kernels
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_single_large_plane_is_shared_by_threads(threads):
     case, before = PlaneCase(PlaneShape(1, 512, 500, [(2, 512, 500), (1, 256, 250)]), REAL), torch.get_num_threads()
@@ -337,7 +337,7 @@ def test_single_large_plane_is_shared_by_threads(threads):
 
 
 @of_cpu_kernels
-@pairwise
+@every_pair_of_values
 @plane_dtypes
 @pytest.mark.parametrize("op, planes", [("split_planes", 40), ("merge_planes", 264)])
 @pytest.mark.parametrize("width", [128, 132])
@@ -350,7 +350,7 @@ def test_large_streamed_results_are_those_of_single_planes(op, planes, width, dt
         assert torch.equal(every_plane(op, one_plane(op, args, i))[0][0], whole[i])
 
 
-@pairwise
+@every_pair_of_values
 @plane_dtypes
 @pytest.mark.parametrize("kind", bank.KINDS)
 @pytest.mark.parametrize("shape", [(28, 28), (45, 35), (64, 90)])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from fake_gpu import FakeGpu, OnGpu, patch_cuda
 from linear import SIZE, Linear, inputs
-from pairwise import one_test, pairwise
+from pairwise import all_cases_in_one_test, every_pair_of_values
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, SteerableLens, SteerablePyramid, factor_at_l2
@@ -58,7 +58,7 @@ def test_every_kind_of_wait_is_recorded():
         check_every_kind_of_wait_is_recorded(wait)
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 def test_pyramid_does_not_wait(synthesis, gpu_mode):
     pyramid, (x, _) = SteerablePyramid(SIZE, synthesis=synthesis), inputs()
@@ -68,7 +68,7 @@ def test_pyramid_does_not_wait(synthesis, gpu_mode):
     assert_close(back._on_cpu, x, "reconstruction", absolute=True)
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("edit", ["phase", "joint"])
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 def test_morph_along_a_gradient_does_not_wait(synthesis, edit, gpu_mode):
@@ -81,8 +81,8 @@ def test_morph_along_a_gradient_does_not_wait(synthesis, edit, gpu_mode):
     assert_close(frames._on_cpu, expected, "render")
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @pytest.mark.parametrize("color", ["rgb", "luma"])
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("target", [3, None, [1, 2]], ids=str)
@@ -100,7 +100,7 @@ def test_frozen_morph_by_the_lens_does_not_wait(family, target, color, gpu_mode)
     assert not morphs.status._on_cpu.any()
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("regime", ["live", "persistent"])
 def test_new_gradients_at_each_step_do_not_wait(regime, family, gpu_mode):

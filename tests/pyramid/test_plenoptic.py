@@ -3,7 +3,7 @@
 import pytest
 import torch
 from cases import image, normal
-from pairwise import one_test, pairwise
+from pairwise import all_cases_in_one_test, every_pair_of_values
 from tolerances import TOLERANCES
 
 from steerlens_fast import Coefficients, SteerablePyramid
@@ -26,7 +26,7 @@ every = [
 def at_every_geometry(test):
     for mark in every:
         test = mark(test)
-    return pairwise(test)
+    return every_pair_of_values(test)
 
 
 def both(shape, order, tight_frame, downsample, height="auto"):
@@ -40,7 +40,7 @@ def assert_agree(ours, theirs):
     assert (ours - theirs).abs().max() <= PLENOPTIC * theirs.abs().max()
 
 
-@one_test
+@all_cases_in_one_test
 @at_every_geometry
 def test_coefficients_agree_with_plenoptic(shape, order, tight_frame, downsample):
     mine, other = both(shape, order, tight_frame, downsample)
@@ -54,7 +54,7 @@ def test_coefficients_agree_with_plenoptic(shape, order, tight_frame, downsample
         assert (ours[key] - theirs[key]).abs().max() <= PLENOPTIC * largest, key
 
 
-@one_test
+@all_cases_in_one_test
 @at_every_geometry
 def test_syntheses_of_edited_phases_agree_with_plenoptic(shape, order, tight_frame, downsample):
     """Each synthesises the coefficients of the other, after all phases were changed by different angles."""
@@ -67,7 +67,7 @@ def test_syntheses_of_edited_phases_agree_with_plenoptic(shape, order, tight_fra
     assert_agree(mine.synthesize(theirs), other.recon_pyr(theirs.to_plenoptic()))
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("scales, bands", [([0], [1]), ([1, 2], [0, 3]), ([2], [0, 1, 2, 3])], ids=str)
 def test_syntheses_of_some_bands_agree_with_plenoptic(scales, bands):
     mine, other = both((64, 64), 3, False, True, height=3)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases import DTYPES, IMAGE_SHAPES, SMALL_IMAGES, dtypes, image, normal
 from coefficient_checks import assert_same, random_coefficients
-from pairwise import one_test, pairwise
+from pairwise import all_cases_in_one_test, every_pair_of_values
 from tolerances import TOLERANCES, assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -40,8 +40,8 @@ small = pytest.mark.parametrize("shape", SMALL_IMAGES, ids=str)
 # --- Exactness
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @syntheses
 @pytest.mark.parametrize("shape", IMAGE_SHAPES, ids=str)
 @dtypes
@@ -51,7 +51,7 @@ def test_reconstruction_at_every_size(shape, synthesis, dtype, device):
     assert_close(pyramid.synthesize(pyramid(x)), x, "reconstruction", absolute=True)
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("order", range(16))
 def test_reconstruction_at_every_order(order, device):
     shapes, syntheses = ((16, 24), (23, 29)), ("real", "adjoint")
@@ -61,8 +61,8 @@ def test_reconstruction_at_every_order(order, device):
         assert_close(pyramid.synthesize(pyramid(x)), x, "reconstruction", absolute=True)
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @syntheses
 @options
 @small
@@ -81,7 +81,7 @@ def test_analysis_and_synthesis_are_those_of_the_reference(shape, option, synthe
     assert_close(pyramid.synthesize(c), expected, "pyramid")
 
 
-@one_test
+@all_cases_in_one_test
 @dtypes
 def test_coefficients_have_the_documented_sizes_and_types(dtype, device):
     pyramid = SteerablePyramid((37, 53))
@@ -97,8 +97,8 @@ def test_coefficients_have_the_documented_sizes_and_types(dtype, device):
 # --- Energy and adjoint
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @pytest.mark.parametrize("option", TIGHT.values(), ids=TIGHT)
 @pytest.mark.parametrize("shape", SMALL_IMAGES[::3], ids=str)
 @dtypes
@@ -115,7 +115,7 @@ def test_tight_frame_keeps_the_energy_and_its_adjoint_synthesis_is_the_adjoint(s
     assert abs(there - back) <= TOLERANCES["adjoint"].of(dtype) * size
 
 
-@one_test
+@all_cases_in_one_test
 @dtypes
 def test_analysis_and_synthesis_are_linear(dtype, device):
     pyramid = SteerablePyramid((23, 29))
@@ -126,7 +126,7 @@ def test_analysis_and_synthesis_are_linear(dtype, device):
 # --- Phase
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("ky, kx", [(2, 5), (-4, 3), (0, 6), (5, 0), (-3, -7)])
 @pytest.mark.parametrize("shape", [(32, 32), (31, 45)], ids=str)
 def test_shift_of_a_grating_changes_the_phase(shape, ky, kx):
@@ -192,8 +192,8 @@ class FFTs(TorchDispatchMode):
         return out
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @pytest.mark.parametrize("scales", [None, [], [0], [2], [2, 0], (1, 2)], ids=str)
 @pytest.mark.parametrize("residuals", [True, False])
 def test_analysis_of_some_scales_computes_only_these(scales, residuals, device):
@@ -215,8 +215,8 @@ def test_analysis_of_some_scales_computes_only_these(scales, residuals, device):
     assert sorted(ffts.shapes) == sorted(expected)
 
 
-@one_test
-@pairwise
+@all_cases_in_one_test
+@every_pair_of_values
 @syntheses
 @pytest.mark.parametrize("scales", [None, [], [0], [2, 1]], ids=str)
 @pytest.mark.parametrize("orientations", [None, [], [3], [2, 0]], ids=str)
@@ -246,7 +246,7 @@ def test_synthesis_from_some_bands_reads_only_these(scales, orientations, residu
     assert sorted(ffts.shapes) == sorted(transformed)
 
 
-@one_test
+@all_cases_in_one_test
 @syntheses
 def test_syntheses_of_all_parts_add_up(synthesis, device):
     pyramid = SteerablePyramid((23, 29), height=2, synthesis=synthesis)
@@ -256,7 +256,7 @@ def test_syntheses_of_all_parts_add_up(synthesis, device):
     assert_close(sum(parts) + pyramid.synthesize(c, scales=[]), x, "pyramid")
 
 
-@one_test
+@all_cases_in_one_test
 @syntheses
 def test_planes_are_independent(synthesis, device):
     """A plane of NaN or of huge numbers does not change the other planes."""
@@ -294,7 +294,7 @@ def band_at(pyramid, x, scale: int, angle: float):
     return torch.fft.ifft2(spectrum).real
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("order, orientations", [(0, 1), (1, 2), (2, 5), (3, 4), (3, 9), (6, 7)])
 def test_steering_is_exact_at_any_angle(order, orientations):
     pyramid = SteerablePyramid((23, 32), order=order, orientations=orientations)
@@ -305,7 +305,7 @@ def test_steering_is_exact_at_any_angle(order, orientations):
             assert_close(steered, band_at(pyramid, x, s, angle), "pyramid")
 
 
-@one_test
+@all_cases_in_one_test
 @pytest.mark.parametrize("orientations", [4, 7])
 @dtypes
 def test_steering_to_a_basis_angle_gives_that_band(orientations, dtype, device):
