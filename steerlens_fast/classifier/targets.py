@@ -285,7 +285,7 @@ def _tensor_target(target: Tensor | np.ndarray, count: int) -> Tensor:
         hint = FLOAT_LABELS if kind.startswith(("float", "bfloat")) else ""
         raise TypeError(f"target must be an integer tensor [N], got dtype {kind}{hint}")
     target = torch.from_numpy(target.astype(np.int64)) if array else target
-    target = target.detach().to("cpu", torch.int64)
+    target = target.to("cpu", torch.int64, copy=True)  # the caller may write to its target later
     if target.numel() == 1:
         return target.reshape(1, 1).expand(count, 1)
     if target.dim() not in (1, 2) or len(target) != count or 0 in target.shape[1:]:

@@ -952,6 +952,16 @@ def test_morph_is_freed_without_the_garbage_collector(regime):
     assert not alive and all(reference() is None for reference in freed)
 
 
+@regimes
+def test_writing_to_arguments_changes_no_morphs(regime):
+    x, target, factors = images(), torch.tensor(TARGET), torch.tensor([0.0, 1.0, 2.0])
+    m = SteerableLens(smooth(), regime=regime).morph(x, target, factors=factors)
+    expected = {name: t.clone() for name, t in m.tensors().items()}
+    for argument in (x, target, factors):
+        argument.zero_()
+    assert all(torch.equal(t, expected[name]) for name, t in m.tensors().items())
+
+
 @pytest.mark.parametrize("family", ["pixel", "csp-phase"])
 @regimes
 def test_writing_to_a_yielded_frame_changes_no_later_frame(regime, family):
