@@ -202,7 +202,7 @@ def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
     table = _as_tensor(name, factors, image)
     if table.is_complex() or table.dim() == 0:
         raise TypeError(f"{name} must be a sequence of floats or a real tensor [F, ...], got {factors!r}")
-    on_host, table = table.device.type == "cpu", table.to(image.dtype)
+    on_host, table = table.device.type == "cpu", to_dtype(table, image.dtype)
     readable = on_host and not torch.compiler.is_compiling() and not has_transforms()
     # The sum of finite factors may overflow, but a finite sum has finite terms, and takes fewer ops.
     if readable and not math.isfinite(table.detach().sum()) and not table.detach().isfinite().all():
@@ -213,6 +213,8 @@ def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
     sizes = table.shape[1:]  # must be the first few leading dimensions of the image
     if tuple(sizes) != tuple(leading[: len(sizes)]):
         raise ValueError(f"{name} must have shape [F] or [F, *{list(leading)}], got {list(table.shape)}")
+    if readable and len(sizes) == 1 and sizes[0] == math.prod(leading):
+        return table  # has a factor for each plane already
     table = table.reshape(*table.shape, *[1] * (len(leading) - len(sizes))).expand(table.shape[0], *leading)
     return table.reshape(table.shape[0], math.prod(leading))
 
@@ -224,10 +226,20 @@ def to_device_async(name: str, table: Tensor, device: torch.device) -> Tensor:
     memory, which may be reused by then.
     """
     if table.device.type != "cpu" or device.type != "cuda":
-        return table.to(device)
+        return to_device(table, device)
     if not torch.compiler.is_compiling() and torch.cuda.is_current_stream_capturing():
         raise ValueError(f"{name} must be on {device} while a CUDA graph is captured there, got {table.device}")
     return table.to(device, non_blocking=True)
+
+
+def to_device(t: Tensor, device: torch.device) -> Tensor:
+    """Return ``t.to(device)``, without a call of torch if the tensor is there already."""
+    return t if t.device == device else t.to(device)
+
+
+def to_dtype(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return ``t.to(dtype)``, without a call of torch if the tensor has this dtype already."""
+    return t if t.dtype == dtype else t.to(dtype)
 
 
 def _as_tensor(name: str, factors, image: Tensor) -> Tensor:

@@ -71,6 +71,11 @@ def _even_slices(count: int, max_length: int) -> list[slice]:
     return [slice(a, b) for a, b in zip(edges, edges[1:])]
 
 
+def rows(tensor: Tensor, at: slice) -> Tensor:
+    """Return ``tensor[at]``; if these are all rows, the tensor itself, which saves a call of torch."""
+    return tensor if at.start == 0 and at.stop == tensor.shape[0] else tensor[at]
+
+
 def new_output(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return an uninitialised tensor for results, on a CPU with huge pages if possible."""
     t = torch.empty(shape, dtype=dtype, device=device)

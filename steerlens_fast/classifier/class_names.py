@@ -47,8 +47,9 @@ def own_class_names(model) -> list[str] | None:
     """Return the attribute ``class_names`` of a model; None if it is missing or invalid."""
     model = model if isinstance(model, nn.Module) else getattr(model, "__self__", model)  # the object of a method
     model = model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else model
+    names = getattr(model, ATTRIBUTE, None)
     try:
-        return as_class_names(ATTRIBUTE, getattr(model, ATTRIBUTE, None))
+        return None if names is None else as_class_names(ATTRIBUTE, names)
     except (TypeError, ValueError):
         return None
 

@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.nn import DataParallel, Module
 from torch.nn.parallel import DistributedDataParallel
 
-from ..checks import check_choice, check_int
+from ..checks import check_choice
+from ..memory import rows
+from .batches import joined, split_args, split_samples
 from .dtypes import cast_for, explain_mismatch, module_of, without_autocast
 from .isolation import (
     RandomStream,
@@ -119,9 +121,12 @@ class Classifier:
         Tensor [N, classes, ...]
             Class scores, see :func:`~steerlens_fast.classifier.outputs.class_scores`.
         """
-        parts = _parts(images, batch)
+        parts, outputs = split_samples(images, batch), []
         with self._without_side_effects(images, stream), torch.no_grad():
-            return torch.cat([self._forward(_copy(images, at), args, at, len(images)).clone() for at in parts])
+            for at in parts:
+                copy = rows(images, at).detach().clone()  # since a model may change it in place
+                outputs.append(self._forward(copy, args, at, images.shape[0]).clone())
+            return joined(outputs)
 
     def gradient(
         self, images: Tensor, loss: Losses, args=(), batch: int | None = None, *, stream: RandomStream | None = None
@@ -146,22 +151,24 @@ class Classifier:
         outputs : Tensor [N, classes, ...]
             Class scores, detached from autograd.
         """
-        parts, outputs = _parts(images, batch), []
+        parts, outputs = split_samples(images, batch), []
         with self._without_side_effects(images, stream), torch.enable_grad():
             gradient = torch.empty_like(images)
             for at in parts:
-                gradient[at], scores = self._differentiate(images, loss, args, at)
+                part, scores = self._differentiate(images, loss, args, at)
+                rows(gradient, at).copy_(part)
                 outputs.append(scores)
-            return gradient, outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+            return gradient, joined(outputs)
 
-    def session(self, images: Tensor) -> RandomStream:
-        """Return a stream of random numbers for successive calls.
+    def session(self, images: Tensor, single: bool = False) -> RandomStream:
+        """Return a stream of random numbers for successive calls; if ``single``, for one call.
 
         The stream starts at :attr:`seed`, or at the state of the caller's generators if that is None. If calls share a
         stream, a model with dropout draws a new mask in each call. Otherwise it draws the same mask in each call.
         """
         modules = self._modules()
-        return RandomStream([images.device, *(p.device for m in modules for p in m.parameters())], modules, self.seed)
+        devices = [images.device, *(p.device for m in modules for p in m.parameters())]
+        return RandomStream(devices, modules, self.seed, single)
 
     def warn_if_training(self) -> None:
         """Warn if the model has modules in training mode."""
@@ -204,15 +211,16 @@ class Classifier:
 
     @contextmanager
     def _without_side_effects(self, images: Tensor, stream: RandomStream | None) -> Iterator[None]:
-        stream = self.session(images) if stream is None else stream
+        stream = self.session(images, single=True) if stream is None else stream
         with torch.inference_mode(False), stream, private_buffers(filter(may_write, self._modules())):
             yield
 
     def _differentiate(self, images: Tensor, loss: Losses, args, at: slice) -> tuple[Tensor, Tensor]:
         """Return gradient and outputs of one batch, and free its autograd graph."""
-        leaf = images[at].detach()
+        leaf = rows(images, at).detach()
         leaf = (leaf.clone() if leaf.is_inference() else leaf).requires_grad_()
-        outputs = self._forward(leaf.clone(), args, at, len(images))  # a clone, since a model may change it in place
+        copy = leaf.clone()  # since a model may change it in place
+        outputs = self._forward(copy, args, at, images.shape[0])
         if not outputs.requires_grad:
             expected = "return outputs that depend on the images"
             raise ValueError(f"model must {expected}, got outputs without a graph: {NO_GRADIENTS}")
@@ -229,7 +237,7 @@ class Classifier:
         self._check_device(inputs)
         inputs = cast_for(self.model, inputs)
         with explain_mismatch(self.model, inputs):
-            outputs = self.model(inputs, *_split_args(args, at, count))
+            outputs = self.model(inputs, *split_args(args, at, count))
         return class_scores(outputs, len(images), self.task)
 
     def _check_device(self, images) -> None:
@@ -278,24 +286,3 @@ def _through_half(leaf: Tensor, outputs: Tensor, loss: Losses, at: slice) -> Ten
 
 def _type_text(value) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
-
-
-def _parts(images, batch: int | None) -> list[slice]:
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        got = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise TypeError(f"images must be a floating-point tensor [N, C, H, W], got {got}")
-    if images.dim() < 2 or not images.numel():
-        raise ValueError(f"images must have shape [N, C, H, W] and not be empty, got {list(images.shape)}")
-    size = len(images) if batch is None else check_int("batch", batch, 1, None)
-    return [slice(i, min(i + size, len(images))) for i in range(0, len(images), size)]
-
-
-def _copy(tensor: Tensor, at) -> Tensor:
-    """Return a detached copy of some samples, in their memory format."""
-    return tensor[at].detach().clone()
-
-
-def _split_args(args, at: slice, count: int) -> Iterator:
-    for arg in args if isinstance(args, tuple) else () if args is None else (args,):
-        per_sample = isinstance(arg, Tensor) and arg.dim() > 0 and len(arg) == count
-        yield _copy(arg, at if per_sample else ...) if isinstance(arg, Tensor) else arg

@@ -9,7 +9,7 @@ import random
 import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cache, partial
 from hashlib import sha256
 from threading import RLock
@@ -49,18 +49,22 @@ class _GlobalNumpy:
     """
 
     def __init__(self):
-        self._state: dict | None = None
+        self._state: dict = {}
+        self._state_memory: bytes | None = None  # the generator's memory in this state; None if it must be read again
 
     def read(self) -> dict:
-        # A second normal number may wait in the generator (has_gauss). Drawing it does not change the memory.
-        if self._state is None or self._state.get("has_gauss") or self._memory() != _memory_at(self._state):
-            self._state = np.random.get_state(legacy=False)
+        if self._state_memory is None or self._memory() != self._state_memory:
+            self._keep(np.random.get_state(legacy=False))
         return self._state
 
     def write(self, state: dict) -> None:
         if self.read() is not state:
             np.random.set_state(state)
-            self._state = state
+            self._keep(state)
+
+    def _keep(self, state: dict) -> None:
+        # A second normal number may wait in the generator (has_gauss). Drawing it does not change the memory.
+        self._state, self._state_memory = state, None if state.get("has_gauss") else _memory_at(state)
 
     @staticmethod
     def _memory() -> bytes | None:
@@ -71,10 +75,10 @@ class _GlobalNumpy:
         return ctypes.string_at(generator.ctypes.state_address, 625 * 4)  # a key of 624 words, and the position
 
 
-def _memory_at(state: dict) -> bytes:
-    """Return the memory of an MT19937 generator in a state: the key and the position; b"" for another kind."""
+def _memory_at(state: dict) -> bytes | None:
+    """Return the memory of an MT19937 generator in a state: the key and the position; None for another kind."""
     known = state["bit_generator"] == "MT19937"
-    return state["state"]["key"].tobytes() + struct.pack("=i", state["state"]["pos"]) if known else b""
+    return state["state"]["key"].tobytes() + struct.pack("=i", state["state"]["pos"]) if known else None
 
 
 TORCH = _Generator(torch.get_rng_state, torch.set_rng_state)
@@ -104,6 +108,9 @@ class RandomStream:
     seed : tuple of int and str, optional
         Seed of the generators of torch, Python and numpy, but not of those of modules. The seed is hashed, so that
         similar seeds give unrelated numbers.
+    single : bool
+        Whether there is only one ``with`` block. Then the states at its end, where the next block would start, are not
+        read, because this takes half of the time of a block.
 
     Examples
     --------
@@ -121,28 +128,56 @@ class RandomStream:
     True
     """
 
-    def __init__(self, devices: Iterable[torch.device] = (), modules: Iterable[Module] = (), seed: tuple | None = None):
+    def __init__(
+        self,
+        devices: Iterable[torch.device] = (),
+        modules: Iterable[Module] = (),
+        seed: tuple | None = None,
+        single: bool = False,
+    ):
         indices = dict.fromkeys(_cuda_index(d) for d in devices if d.type == "cuda")
-        self._cuda, self._seed = list(indices), seed
+        self._cuda, self._seed, self._single = list(indices), seed, single
         self._generators = [TORCH, PYTHON, NUMPY, *map(_cuda_generator, indices), *_generators_in(modules)]
         self._last: list | None = None  # states at the end of the last block
 
     def __enter__(self) -> RandomStream:
-        with ExitStack() as stack:
-            stack.enter_context(_lock)
-            for generator in self._generators:
-                stack.callback(generator.write, generator.read())
+        lock = _lock
+        lock.acquire()
+        self._held_lock, self._callers = lock, []  # the lock, and the caller's states
+        try:
+            self._callers += [generator.read() for generator in self._generators]
             if self._last is not None:
-                for generator, state in zip(self._generators, self._last):
-                    generator.write(state)
+                _write_states(zip(self._generators, self._last))
             elif self._seed is not None:
                 _seed_generators(self._cuda, self._seed)
-            self._restore = stack.pop_all()
+        except BaseException:
+            self._restore()
+            raise
         return self
 
     def __exit__(self, *_) -> None:
-        with self._restore:  # all states, even if an error occurs
-            self._last = [generator.read() for generator in self._generators]
+        try:
+            if not self._single:
+                self._last = [generator.read() for generator in self._generators]
+        finally:
+            self._restore()
+
+    def _restore(self) -> None:
+        """Give the generators the caller's states, and release the lock."""
+        try:
+            _write_states(zip(self._generators, self._callers))
+        finally:
+            self._held_lock.release()
+
+
+def _write_states(states: Iterator[tuple[_Generator, Any]]) -> None:
+    """Write states of generators, all of them even if an error occurs."""
+    for generator, state in states:
+        try:
+            generator.write(state)
+        except BaseException:
+            _write_states(states)
+            raise
 
 
 def _cuda_index(device: torch.device) -> int:

@@ -59,7 +59,7 @@ def class_scores(outputs, count: int, task: str = "multiclass") -> Tensor:
         raise TypeError(f"model must return floating-point scores [N, classes, ...], got {scores.dtype}")
     if task == "binary":
         scores = _binary(scores, count)
-    elif scores.dim() < 2 or not scores.shape[1] or len(scores) != count:
+    elif scores.dim() < 2 or not scores.shape[1] or scores.shape[0] != count:
         labels = "labels" if task == "multilabel" else "classes"
         hint = f" ({ONE_LOGIT})" if scores.shape == (count,) else ""
         raise ValueError(f"model must return [N, {labels}, ...] with N = {count}, got {list(scores.shape)}{hint}")

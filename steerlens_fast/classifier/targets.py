@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..checks import did_you_mean, to_device_async
+from ..memory import rows
 from .named_classes import find_class, full_names, synonyms, unknown_class
 from .outputs import ONE_LOGIT
 
@@ -142,7 +143,7 @@ def _label_indices(labels: Tensor) -> Tensor:
 
 def slice_target(target: str | Tensor, at: slice) -> str | Tensor:
     """Return the targets of the samples ``at``; a rank applies to every sample."""
-    return target if isinstance(target, str) else target[at]
+    return target if isinstance(target, str) else rows(target, at)
 
 
 def resolve_target(target: Target, outputs: Tensor, task: str = "multiclass") -> tuple[Tensor, Tensor]:
@@ -234,8 +235,9 @@ def _check_range(target: Tensor, outputs: Tensor, task: str) -> None:
         hint = "one label per sample: l or (1, l) to add it, ~l or (0, l) to remove it" if labels else hint
         expected = f"{len(sizes)} indices per sample for outputs {list(outputs.shape)}"
         raise ValueError(f"target must have {expected}, got {indices} ({hint})")
-    for axis, size in enumerate(sizes if len(target) else ()):
-        bad = [index for index in target[:, axis].tolist() if not 0 <= index < size]
+    table = target.tolist()
+    for axis, size in enumerate(sizes if table else ()):
+        bad = [row[axis] for row in table if not 0 <= row[axis] < size]
         if bad:
             where = f"in dimension {axis + 1} of outputs {list(outputs.shape)}"
             hint = f" ({ONE_LOGIT})" if axis == 0 and size == 1 else ""

@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 
 from .. import checks
+from ..checks import to_device, to_dtype
+from ..classifier.batches import joined
 from ..classifier.class_names import own_class_names
 from ..classifier.isolation import warning_stacklevel
 from ..classifier.objectives import gradient_start
 from ..classifier.targets import check_target, has_names, resolve_checked_target, slice_target
+from ..memory import rows
 from ..morph_status import MorphStatus
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ class LossGradient:
     """The gradient of the loss at B images."""
 
     values: Tensor  # [B, C, H, W]
+    all_good: bool = False  # whether all samples are known to have a finite gradient that is not 0
 
     @cached_property
     def largest(self) -> Tensor:
@@ -45,17 +49,18 @@ class LossGradient:
 class GradientProvider:
     """Computes the gradients and outputs of one morph, and records the status of each sample."""
 
-    def __init__(self, lens: SteerableLens, images: Tensor, target, batch: int | None, args):
+    def __init__(self, lens: SteerableLens, images: Tensor, target, batch: int | None, args, score: str):
         self.classifier, self.objective, self.images, self.args = lens.classifier, lens.objective, images, args
         self.batch = None if batch is None else checks.check_int("internal_batch_size", batch, 1, None)
         self.class_names = lens.class_names
         if self.class_names is None and has_names(target):
             self.class_names = own_class_names(lens.classifier.model)
-        self.target = check_target(target, len(images), lens.classifier.task, self.class_names)
+        count = images.shape[0]
+        self.target = check_target(target, count, lens.classifier.task, self.class_names)
         self.source_class: Tensor | None = None
         # The target "argmax" is always the predicted class.
         self.warn_if_predicted = not (isinstance(target, str) and target == "argmax")
-        self.status = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        self.status = torch.zeros(count, dtype=torch.int64, device=images.device)
         # Whether all samples are known to be OK. Always False on a GPU, where reading the status would wait.
         self.known_all_ok = images.device.type == "cpu"
         self.outputs: dict[int, Tensor] = {}  # [B, classes, ...], by frame number
@@ -65,8 +70,10 @@ class GradientProvider:
         # [B], counted from 1; 0 for samples that did not stop. None for a regime with a single step.
         self.stopped_at_step = None if lens.regime == "frozen" else torch.zeros_like(self.status)
         self.classifier.warn_if_training()
-        self.random_stream = self.classifier.session(images)  # for models with dropout
         self.smoothing, self.copies = lens.smoothing, None  # copies is made at the first gradient
+        self.scored = score  # "all", "last" or "none": the frames on which the model is run
+        single_call = lens.regime == "frozen" and lens.smoothing is None and score == "none"
+        self.random_stream = self.classifier.session(images, single_call)  # for models with dropout
 
     @property
     def class_count(self) -> int:
@@ -115,20 +122,20 @@ class GradientProvider:
         frame.
         """
         first = self.source_class is None
-        if not len(image):
+        if not image.shape[0]:
             self.target = self.source_class = torch.zeros(0, dtype=torch.int64, device=image.device)
             self.gradient_norm = image.new_zeros(0)
             return LossGradient(torch.zeros_like(image))
         gradient, outputs = self._plain_gradient(image) if self.smoothing is None else self._averaged_gradient(image)
         if frame is not None and outputs is not None:
-            self.outputs[frame] = outputs.to(image.device)
+            self.outputs[frame] = to_device(outputs, image.device)
         return self._check_gradient(gradient, first)
 
     def _plain_gradient(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return gradient and outputs."""
         resolved: list[tuple[Tensor, Tensor]] = []
         gradient, outputs = self.classifier.gradient(
-            image.to(self.images.dtype),
+            to_dtype(image, self.images.dtype),
             partial(self._gradient_start, resolved),
             self.args,
             self.batch,
@@ -136,11 +143,11 @@ class GradientProvider:
         )
         if resolved:
             self._set_target(outputs, resolved)
-        return gradient.to(image.dtype), outputs
+        return to_dtype(gradient, image.dtype), outputs
 
     def _set_target(self, outputs: Tensor, resolved: list[tuple[Tensor, Tensor]]) -> None:
         """Set target, source class and number of classes from the outputs of the source."""
-        self.target, self.source_class = (_joined(parts).to(self.images.device) for parts in zip(*resolved))
+        self.target, self.source_class = (to_device(joined(parts), self.images.device) for parts in zip(*resolved))
         self.output_shape = tuple(outputs.shape[1:])
         checks.check_class_names("class_names", self.class_names, self.class_count)
         self.classifier.warn_of_probabilities(outputs)
@@ -195,7 +202,7 @@ class GradientProvider:
             resolved.append(resolve_checked_target(target, outputs.detach(), self.classifier.task))
             target, source = resolved[-1]
         else:
-            target, source = (t[at].to(outputs.device) for t in (self.target, self.source_class))
+            target, source = (to_device(rows(t, at), outputs.device) for t in (self.target, self.source_class))
         return gradient_start(self.objective, outputs, target, source, self.classifier.task)
 
     def _gradient_start_of_copies(self, copies: int, outputs: Tensor, at: slice) -> tuple[Tensor, Tensor]:
@@ -211,11 +218,13 @@ class GradientProvider:
         Return the gradient, with 0 for failed samples.
         """
         self.steps += 1
-        gradient, all_good = LossGradient(values), False
+        gradient = LossGradient(values)
         if first:
-            self.gradient_norm, all_good = _l2_norms(values.flatten(1))
-        if self.known_all_ok and (all_good or all(0 < size < math.inf for size in gradient.largest.tolist())):
-            return gradient
+            self.gradient_norm, gradient.all_good = _l2_norms(values.flatten(1))
+        if self.known_all_ok:
+            gradient.all_good = gradient.all_good or all(0 < size < math.inf for size in gradient.largest.tolist())
+            if gradient.all_good:
+                return gradient
         not_finite = MorphStatus.GRADIENT_NOT_FINITE if first else MorphStatus.GRADIENT_BECAME_NOT_FINITE
         zero = MorphStatus.GRADIENT_ZERO if first else MorphStatus.GRADIENT_BECAME_ZERO
         status = torch.where(gradient.largest.isfinite(), MorphStatus.OK, not_finite)
@@ -226,12 +235,14 @@ class GradientProvider:
         good = self.status == MorphStatus.OK
         return gradient.where(good)
 
-    def score(self, frames: Tensor, which: str) -> None:
-        """Run the model on "all", "last" or "none" of the frames, except where outputs are known."""
-        wanted = {"all": range(len(frames)), "last": range(len(frames) - 1, len(frames)), "none": ()}[which]
-        for frame in wanted if len(self.images) else ():
+    def score(self, frames: Tensor) -> None:
+        """Run the model on the frames to be scored, except where outputs are known."""
+        count = frames.shape[0]
+        wanted = {"all": range(count), "last": range(count - 1, count), "none": ()}[self.scored]
+        for frame in wanted if self.images.shape[0] else ():
             if frame not in self.outputs:
-                self.outputs[frame] = self._run_model(frames[frame].to(self.images.dtype)).to(self.images.device)
+                outputs = self._run_model(to_dtype(frames[frame], self.images.dtype))
+                self.outputs[frame] = to_device(outputs, self.images.device)
 
     def discard_outputs(self, frame: int, replaced: Tensor) -> None:
         """Set a frame's outputs to NaN for the samples in ``replaced`` [B]."""
@@ -241,13 +252,13 @@ class GradientProvider:
 
     def all_outputs(self, frames: int) -> Tensor:
         """Return the outputs [B, F, classes, ...], NaN where the model was not run."""
-        known = next(iter(self.outputs.values()), self.images)
-        missing = known.new_full((len(self.images), *self.output_shape), torch.nan)
-        return torch.stack([self.outputs.get(frame, missing) for frame in range(frames)], 1)
-
-
-def _joined(parts: tuple[Tensor, ...]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+        if len(self.outputs) == frames:
+            return torch.stack([self.outputs[frame] for frame in range(frames)], 1)
+        like = next(iter(self.outputs.values()), self.images)
+        table = like.new_full((self.images.shape[0], frames, *self.output_shape), torch.nan)
+        for frame, outputs in self.outputs.items():
+            table[:, frame] = outputs
+        return table
 
 
 def _l2_norms(rows: Tensor) -> tuple[Tensor, bool]:
@@ -264,8 +275,8 @@ def _l2_norms(rows: Tensor) -> tuple[Tensor, bool]:
     return torch.where(accurate, norms, precise), False
 
 
-def where_good(good: Tensor, values: Tensor, otherwise: Tensor | float) -> Tensor:
-    """Return ``values`` [B, ...] for good samples, ``otherwise`` for the others."""
-    if good.device.type == "cpu" and bool(good.all()):
+def where_good(good: Tensor | None, values: Tensor, otherwise: Tensor | float) -> Tensor:
+    """Return ``values`` [B, ...] for good samples, ``otherwise`` for the others. None means that all are good."""
+    if good is None or good.device.type == "cpu" and bool(good.all()):
         return values
     return torch.where(good.view(-1, *[1] * (values.dim() - 1)), values, otherwise)

@@ -38,7 +38,7 @@ from ..families.protocols import (
     check_frames,
 )
 from ..families.shared import clip
-from ..memory import chunks, new_output, store
+from ..memory import chunks, new_output, rows, store
 from ..ops import FramesAtL2, StepTaken
 from ..pyramid.backend import step_planes_supported
 from .gradient_provider import LossGradient, where_good
@@ -97,15 +97,21 @@ class MorphState:
 
     def all_factors(self) -> Tensor:
         """Return the phase factors of all frames [B, F]."""
-        return torch.cat(self.factors).T.contiguous()
+        return _samples_first(self.factors)
 
     def all_amplitude_factors(self) -> Tensor | None:
         """Return the amplitude factors [B, F]; None if they equal the phase factors."""
-        return None if self.schedule.amplitude_factors is None else torch.cat(self.amplitude_factors).T.contiguous()
+        return None if self.schedule.amplitude_factors is None else _samples_first(self.amplitude_factors)
 
     def source_frame(self) -> Tensor:
         """Return the frame of factor 0, the clipped source [1, B, C, H, W]."""
         return clip(self.source.clone(), self.bounds)[None]
+
+
+def _samples_first(blocks: list[Tensor]) -> Tensor:
+    """Return blocks [f, B] as a new tensor [B, F]."""
+    table = blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+    return table.T.clone(memory_format=torch.contiguous_format)
 
 
 def frozen(state: MorphState, gradient: GradientFn, block: int | None = None) -> Iterator[Tensor]:
@@ -123,10 +129,11 @@ def frozen(state: MorphState, gradient: GradientFn, block: int | None = None) ->
     motion = motion if block is None else _with_analysis(motion)
     b, a = _frozen_factors(state, motion, scale)
     state.append_factors(_scaled(b, scale), _scaled(b if a is None else a, scale))
-    for f in range(0, len(b), block or max(len(b), 1)):
-        block_b, block_a = (None if t is None else t[f : f + (block or len(b))] for t in (b, a))
-        frames = motion.render(block_b, block_a, bounds=state.bounds)
-        yield check_frames(frames, motion, len(block_b))
+    count = b.shape[0]
+    for start in range(0, count, block or max(count, 1)):
+        at = slice(start, min(start + (block or count), count))
+        frames = motion.render(rows(b, at), None if a is None else rows(a, at), bounds=state.bounds)
+        yield check_frames(frames, motion, at.stop - start)
 
 
 def _frozen_factors(state: MorphState, motion: Motion, scale: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -313,20 +320,20 @@ class _GradientSteps:
     def take(self, step: Step, loss_gradient: LossGradient) -> None:
         """Take a step along ``-loss_gradient``."""
         gradient, scale = _scaled_up(loss_gradient, self.state.schedule)
-        size = loss_gradient.largest
-        size = _scaled(size, scale).double() if step.budget is not None else size
-        start = None if step.budget is None or self.last_move is None else self.last_move / size
+        size = None if step.budget is None else _scaled(loss_gradient.largest, scale).double()
+        start = None if size is None or self.last_move is None else self.last_move / size
         dtype_max_factor = None if step.budget is None else _dtype_max_factor(self.b, self.b, scale)
+        moves = None if loss_gradient.all_good else loss_gradient.largest > 0
         taken = self._by_op(step, gradient, dtype_max_factor, start)
         if taken is None:
-            taken = self._by_renders(step, gradient, dtype_max_factor, start, size > 0)
+            taken = self._by_renders(step, gradient, dtype_max_factor, start, moves)
         self.image, db, da = taken
         # If the gradient is 0, the image does not change, and the factor that was found is arbitrary.
-        db, da = where_good(size > 0, db, 0.0), None if da is None else where_good(size > 0, da, 0.0)
+        db, da = where_good(moves, db, 0.0), None if da is None else where_good(moves, da, 0.0)
         # The next step's first factor is this product divided by the next size.
-        self.last_move = None if step.budget is None else db * size
+        self.last_move = None if size is None else db * size
         self.b = self.b + _scaled(db, scale)
-        self.a = self.a + _scaled(db if da is None else da, scale)
+        self.a = self.b if da is None else self.a + _scaled(da, scale)
 
     def _by_op(
         self, step: Step, gradient: Tensor, dtype_max_factor: Tensor | None, start: Tensor | None
@@ -355,11 +362,11 @@ class _GradientSteps:
         return taken.frames.view(state.source.shape), b, None if step.amplitude_factor is None else a
 
     def _by_renders(
-        self, step: Step, gradient: Tensor, dtype_max_factor: Tensor | None, start: Tensor | None, moves: Tensor
+        self, step: Step, gradient: Tensor, dtype_max_factor: Tensor | None, start: Tensor | None, moves: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Take a step, with a render for each factor that is tried.
 
-        Return what :meth:`_by_op` returns. Samples that are not in ``moves`` [B] have factor 0.
+        Return what :meth:`_by_op` returns. Samples that are not in ``moves`` [B] have factor 0; None means all samples.
         """
         motion = self.position.motion_along(gradient)
         if dtype_max_factor is None:
@@ -509,7 +516,7 @@ def _largest_factor(state: MorphState, motion: Motion) -> Tensor | None:
 
 def _capped(b: Tensor, a: Tensor | None, max_factor: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Return factors [F, B], scaled down per sample so that none exceeds ``max_factor``."""
-    if max_factor is None or not len(b):
+    if max_factor is None or not b.shape[0]:
         return b, a
     scale = (max_factor / b.abs().amax(0)).nan_to_num(nan=1.0, posinf=1.0).clamp(max=1)
     return b * scale, None if a is None else a * scale

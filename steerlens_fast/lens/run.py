@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..checks import check_dense
+from ..checks import check_dense, to_dtype
 from ..classifier.class_names import own_class_names
 from ..classifier.isolation import warning_stacklevel
 from ..families.luma import luma
@@ -30,10 +30,10 @@ BOUNDS_TOLERANCE = 1e-4  # pixels may exceed the bounds by this much, because of
 class MorphRun:
     """One call of ``SteerableLens.morph``: checks arguments, renders frames, makes the :class:`Morphs`."""
 
-    def __init__(self, lens: SteerableLens, images, target, schedule: dict, batch: int | None, args):
+    def __init__(self, lens: SteerableLens, images, target, schedule: dict, batch: int | None, args, score: str):
         self.lens = lens
         self.images = check_images(images, lens.bounds, lens.color)
-        self.provider = GradientProvider(lens, self.images, target, batch, args)
+        self.provider = GradientProvider(lens, self.images, target, batch, args, score)
         if self.images.is_cuda and self.images.numel():
             self.provider.exclude(~in_range(self.images, lens.bounds))
         source = self.images.detach().contiguous()
@@ -59,22 +59,22 @@ class MorphRun:
             self.provider.stop_where_gradient_too_small,
         )
 
-    def result(self, frames: Tensor, l2: Tensor, score: str) -> Morphs:
-        """Run the model on the frames that ``score`` names, and return the :class:`Morphs`."""
+    def result(self, frames: Tensor, l2: Tensor) -> Morphs:
+        """Run the model on the frames to be scored, and return the :class:`Morphs`."""
         state, provider, budgets = self.state, self.provider, self.schedule.budgets
         for frame, overflowed in self.overflowed.items():
             provider.discard_outputs(frame, overflowed)
-        provider.score(frames, score)
+        provider.score(frames)
         attained = torch.stack(state.attained, 1) if budgets is not None else None
         if attained is not None and not self.schedule.one_frame_per_budget:
             attained = attained[:, -1]
         morphs = Morphs(
-            frames=frames.transpose(0, 1).to(self.images.dtype),
+            frames=to_dtype(frames.transpose(0, 1), self.images.dtype),
             factors=state.all_factors(),
             amplitude_factors=state.all_amplitude_factors(),
             target=provider.target,
             source=provider.source_class,
-            outputs=provider.all_outputs(len(frames)),
+            outputs=provider.all_outputs(frames.shape[0]),
             l2=l2.T.contiguous(),
             budget=None if budgets is None else budgets.T.clone(),
             attained=attained,
@@ -136,7 +136,7 @@ class MorphRun:
         source, count = self.state.source, 0
         distances, out = [], None
         for frames in self._blocks():
-            if len(frames) == self.schedule.frames:  # a single block has all frames and needs no copy
+            if frames.shape[0] == self.schedule.frames:  # a single block has all frames and needs no copy
                 return frames, self._replace_failed(frames, 0)
             out = new_output((self.schedule.frames, *source.shape), source.dtype, source.device) if out is None else out
             for frame in frames:
@@ -153,7 +153,7 @@ class MorphRun:
         """
         provider = self.provider
         l2 = l2_from(frames, self.state.source)
-        if provider.known_all_ok and all(map(math.isfinite, l2.flatten().tolist())):
+        if provider.known_all_ok and all(all(map(math.isfinite, row)) for row in l2.tolist()):
             return l2
         finite = l2.isfinite()
         started = provider.started()

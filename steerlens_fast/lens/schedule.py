@@ -200,7 +200,7 @@ def _ramp_schedule(images: Tensor, factor: float, frames: int) -> Schedule:
     if abs(factor) > torch.finfo(images.dtype).max:
         raise ValueError(f"factors must be finite in {images.dtype}, got {factor!r}")
     ramp = torch.linspace(0, factor, frames, dtype=images.dtype, device="cpu")
-    table = to_device_async("factors", ramp[:, None].expand(-1, images.shape[0]), images.device)
+    table = to_device_async("factors", ramp.unsqueeze(1).expand(-1, images.shape[0]), images.device)
     return Schedule(frames, table, moves_toward_target=factor > 0)
 
 

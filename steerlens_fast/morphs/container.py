@@ -100,12 +100,13 @@ class Morphs:
     def __post_init__(self) -> None:
         if not isinstance(self.frames, Tensor) or self.frames.dim() != 5:
             raise ValueError(f"frames must be a tensor [B, F, C, H, W], got {_shape(self.frames)}")
-        size = tuple(self.frames.shape[:2])
+        per_frame = self.frames.shape[:2]
+        per_sample = per_frame[:1]
         for name, t in self.tensors().items():
-            known = size[: 2 if name in ("factors", "amplitude_factors", "outputs", "l2") else 1]
-            if not isinstance(t, Tensor) or tuple(t.shape[: len(known)]) != known:
+            known = per_frame if name in ("factors", "amplitude_factors", "outputs", "l2") else per_sample
+            if not isinstance(t, Tensor) or t.shape[: len(known)] != known:
                 raise ValueError(f"{name} must be a tensor {list(known)} or [{known[0]}, ...], got {_shape(t)}")
-        positions = math.prod(self.target.shape[1:]) if len(self.target) else None
+        positions = math.prod(self.target.shape[1:]) if self.target.shape[0] else None
         if self.outputs.dim() < 3 or positions not in (None, self.outputs.dim() - 2):
             expected = f"[B, {self.outputs.dim() - 2}] for outputs {_shape(self.outputs)}"
             raise ValueError(

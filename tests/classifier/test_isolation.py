@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from steerlens_fast.classifier import Classifier
+from steerlens_fast.classifier import Classifier, isolation
 from steerlens_fast.classifier.isolation import RandomStream
 
 
@@ -111,6 +111,16 @@ def test_stream_starts_at_the_states_of_its_first_block():
     assert torch.equal(torch.rand(3), inside)
 
 
+def test_states_at_the_end_of_a_single_block_are_not_read(monkeypatch):
+    reads = []
+    python = isolation.PYTHON._replace(read=lambda: reads.append(1) or random.getstate())
+    monkeypatch.setattr(isolation, "PYTHON", python)
+    with RandomStream(single=True):
+        inside = random.random()
+    assert len(reads) == 1
+    assert random.random() == inside
+
+
 def test_seeded_streams_repeat_and_leave_no_trace():
     draw = lambda: (torch.rand(2).tolist(), random.random(), np.random.rand())
     before = torch.get_rng_state(), random.getstate(), repr(np.random.get_state())
@@ -157,17 +167,32 @@ def test_generators_without_a_state_are_left_alone():
     assert torch.equal(Classifier(SystemNoise()).outputs(images), images.flatten(1))
 
 
+def ran_in_a_thread() -> bool:
+    """Return whether another thread can run a model."""
+    ran = threading.Event()
+    thread = threading.Thread(target=lambda: (Classifier(nn.Flatten()).outputs(torch.rand(1, 1, 2, 2)), ran.set()))
+    thread.start()
+    thread.join(60)
+    return ran.is_set()
+
+
 def test_error_at_the_beginning_restores_the_states_and_frees_the_lock(monkeypatch):
     before, stream = torch.get_rng_state(), RandomStream(seed=(1,))
     monkeypatch.setattr(random, "seed", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError), stream:
         pass
     assert torch.equal(torch.get_rng_state(), before)
-    ran = threading.Event()
-    thread = threading.Thread(target=lambda: (Classifier(nn.Flatten()).outputs(torch.rand(1, 1, 2, 2)), ran.set()))
-    thread.start()
-    assert ran.wait(60)
-    thread.join()
+    assert ran_in_a_thread()
+
+
+def test_error_of_one_generator_restores_the_others(monkeypatch):
+    monkeypatch.setattr(isolation, "TORCH", isolation.TORCH._replace(write=lambda state: 1 / 0))
+    before = random.getstate()
+    with pytest.raises(ZeroDivisionError), RandomStream():
+        random.random()
+    assert random.getstate() == before
+    monkeypatch.undo()
+    assert ran_in_a_thread()
 
 
 FORK = """
