@@ -37,6 +37,7 @@ __all__ = ["LoadedModel", "load_model"]
 
 HUBS = {"timm": load_from_timm, "torchvision": load_from_torchvision}
 CALLABLE_NAME = re.compile(r"[\w.]+:[\w.]+")
+HUB_NAME = re.compile(r"\w+(\.\w+)?")  # resnet18, resnet18.a1_in1k
 IMAGENET = "imagenet"  # value of class_names
 DEFAULT_METADATA = dict(size=None, mean=None, std=None, channels=3, interpolation="bicubic", crop_pct=1.0)
 KINDS = "timm:NAME, torchvision:NAME, pkg.mod:callable, a .pt2 or TorchScript file, or a module"
@@ -88,6 +89,7 @@ class LoadedModel:
         ----------
         images : iterable of path, bytes, PIL image, or array
             Image files, the bytes of such files, or pixels as :func:`steerlens_fast.data.decoding.decode` takes them.
+            An array of several images is an iterable of arrays.
 
         Returns
         -------
@@ -101,7 +103,8 @@ class LoadedModel:
         OSError
             If a file cannot be read.
         ValueError
-            If ``size`` is None and the images have different sizes, or if there are no images.
+            If ``size`` is None and the images have different sizes, if there are no images, or if an array may be a
+            single image.
 
         Examples
         --------
@@ -111,8 +114,11 @@ class LoadedModel:
         >>> loaded.read_images([Image.new("RGB", (50, 40)), Image.new("L", (60, 60))]).shape
         torch.Size([2, 3, 32, 32])
         """
-        if isinstance(images, (str, bytes, os.PathLike)):
+        if isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable):
             raise TypeError(f"images must be a list of images, got {type(images).__name__}: pass [image] for one image")
+        if isinstance(images, (np.ndarray, Tensor)) and _may_be_one_image(images.shape):
+            hint = "pass [image] for one image, and list(images) for several grey ones"
+            raise ValueError(f"images must be a list of images, got an array {list(images.shape)}: {hint}")
         pixels = [self._read_image(image) for image in images]
         shapes = sorted({array.shape for array in pixels})
         if len(shapes) != 1:
@@ -130,6 +136,14 @@ class LoadedModel:
         settings = ", ".join(f"{name}={value!r}" for name, value in form.items())
         model = f"{model_name(self.model)}, {self.description['parameters']} parameters"
         return f"LoadedModel({model}, {settings}, class_names={names}, sha256={self.sha256[:12]}...)"
+
+
+def _may_be_one_image(shape: Sequence[int]) -> bool:
+    """Return whether an array may be one image: [H, W], [H, W, C] or [C, H, W].
+
+    Its rows or channels would be taken as images.
+    """
+    return len(shape) < 3 or (len(shape) == 3 and (shape[0] in (1, 3) or shape[2] in (1, 3, 4)))
 
 
 def load_model(
@@ -256,7 +270,8 @@ def _load_raw(spec, weights: str | None, trust: bool, overrides: dict, device: t
         return load_from_file(spec, weights, trust, device)
     callable_name = name if hub == "arch" else spec
     if not CALLABLE_NAME.fullmatch(callable_name):
-        raise JobError(f"model must be {KINDS}, got {spec!r}", USAGE)
+        hint = f"; did you mean 'timm:{spec}' or 'torchvision:{spec}'?" if HUB_NAME.fullmatch(spec) else ""
+        raise JobError(f"model must be {KINDS}, got {spec!r}{hint}", USAGE)
     return load_from_callable(callable_name, weights, trust)
 
 

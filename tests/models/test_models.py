@@ -316,6 +316,7 @@ def test_errors_in_a_users_module_have_their_traceback(zoo):
         ("user_zoo:nothing", ["'nothing'", "user_zoo"]),
         ("user_zoo:number", ["'user_zoo:number'", "3"]),
         ("user_zoo:gives_a_number", ["must return a module", "3"]),
+        ("resnet18.a1_in1k", ["did you mean 'timm:resnet18.a1_in1k' or 'torchvision:resnet18.a1_in1k'"]),
     ],
 )
 def test_unknown_names_raise(zoo, spec, text):
@@ -840,6 +841,15 @@ def test_images_that_cannot_be_one_batch_raise():
     loaded = load_model(linear(3, 32))
     with pytest.raises(TypeError, match=r"images must be a list of images, got str: pass \[image\] for one image"):
         loaded.read_images("cat.jpg")
+    picture = pytest.importorskip("PIL.Image")
+    with pytest.raises(TypeError, match=r"got Image: pass \[image\] for one image"):
+        loaded.read_images(picture.new("RGB", (32, 32)))
+    for shape in ((32, 32), (32, 30, 3), (3, 32, 30), (1, 32, 30), (32, 30, 4)):
+        for one in (torch.zeros(shape), torch.zeros(shape).numpy()):
+            with pytest.raises(ValueError, match=r"got an array \[.*\]: pass \[image\] for one image"):
+                loaded.read_images(one)
+    for shape in ((2, 32, 30), (2, 3, 32, 30), (2, 32, 30, 3)):
+        assert loaded.read_images(torch.zeros(shape, dtype=torch.uint8).numpy()).shape == (2, 3, 32, 30)
     different = [torch.zeros(3, n, 16, dtype=torch.uint8) for n in (16, 24)]
     for images in ([], different):
         with pytest.raises(ValueError, match="images must be at least one, and of one size if size is None"):
