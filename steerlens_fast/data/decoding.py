@@ -92,6 +92,7 @@ SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 FLOATS = "F"
 MAX_12_BITS = 4095
+ONE_IMAGE = "; for one image pass array[None]"  # end of messages about arrays that may be one image
 PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 262, 0  # a TIFF tag, and one of its values
 RANGE_KEY = ("steerlens_fast", "values")  # in Image.info; a tuple, so that no text chunk of a file can have this key
 NARROW_DIVISOR = 4  # a range is narrow up to 1/4 of the type's range, which leaves at most 64 of 256 levels
@@ -529,6 +530,19 @@ def array_channels(image: np.ndarray | Tensor) -> int | None:
         return 1 if image.ndim == 2 else None
     axis = channel_axis(image.shape, isinstance(image, Tensor))
     return None if axis is None else image.shape[axis]
+
+
+def may_be_one_image(shape: Sequence[int]) -> bool:
+    """Return whether an array may be a single image, [H, W] or [H, W, C], in place of several.
+
+    Its rows would be taken as images.
+
+    Examples
+    --------
+    >>> may_be_one_image((40, 50, 3)), may_be_one_image((1000, 28, 28)), may_be_one_image((7, 40, 50, 3))
+    (True, False, False)
+    """
+    return len(shape) < 3 or (len(shape) == 3 and shape[2] in (1, 3, 4))
 
 
 def _from_array(data: np.ndarray | Tensor, max_pixels: int, depth: DepthOptions) -> Image | FloatColours:

@@ -19,7 +19,7 @@ from ..classifier.class_names import as_class_names
 from ..classifier.isolation import RandomStream
 from ..classifier.named_classes import shorten
 from ..data.class_names import read_class_names
-from ..data.decoding import decode
+from ..data.decoding import decode, may_be_one_image
 from ..data.resize import resize_and_crop
 from ..errors import USAGE, JobError
 from ..extras import MissingExtra
@@ -116,7 +116,8 @@ class LoadedModel:
         """
         if isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable):
             raise TypeError(f"images must be a list of images, got {type(images).__name__}: pass [image] for one image")
-        if isinstance(images, (np.ndarray, Tensor)) and _may_be_one_image(images.shape):
+        shape = images.shape if isinstance(images, (np.ndarray, Tensor)) else None
+        if shape is not None and (may_be_one_image(shape) or (len(shape) == 3 and shape[0] in (1, 3))):
             hint = "pass [image] for one image, and list(images) for several grey ones"
             raise ValueError(f"images must be a list of images, got an array {list(images.shape)}: {hint}")
         pixels = [self._read_image(image) for image in images]
@@ -136,14 +137,6 @@ class LoadedModel:
         settings = ", ".join(f"{name}={value!r}" for name, value in form.items())
         model = f"{model_name(self.model)}, {self.description['parameters']} parameters"
         return f"LoadedModel({model}, {settings}, class_names={names}, sha256={self.sha256[:12]}...)"
-
-
-def _may_be_one_image(shape: Sequence[int]) -> bool:
-    """Return whether an array may be one image: [H, W], [H, W, C] or [C, H, W].
-
-    Its rows or channels would be taken as images.
-    """
-    return len(shape) < 3 or (len(shape) == 3 and (shape[0] in (1, 3) or shape[2] in (1, 3, 4)))
 
 
 def load_model(

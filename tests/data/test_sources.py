@@ -885,6 +885,7 @@ WRONG_ARRAYS = [
     (np.zeros((3, 4, 5, 4), np.uint8), r"with C 1 or 3, got \[3, 4, 5, 4\]"),
     (np.zeros((3, 4, 8, 8), np.uint8), r"with C 1 or 3, got \[3, 4, 8, 8\]"),
     (np.zeros((8, 8), np.uint8), r"got \[8, 8\]"),
+    (np.zeros((8, 9, 3), np.uint8), r"got \[8, 9, 3\] .*; for one image pass array\[None\]"),
     (np.zeros((0, 8, 8), np.uint8), r"got \[0, 8, 8\]"),
     (
         np.zeros((3, 8, 8), np.int64),
@@ -1124,6 +1125,8 @@ def test_callable_is_imported_and_called():
     check_source_error("which is int", "test_sources:USAGE")
     check_source_error("a data set with __len__ and __getitem__, got object from builtins:object", "builtins:object")
     check_source_error("got int", 3)
+    for one in (torch.rand(8, 9, 3), np.zeros((8, 9, 4), np.uint8), torch.rand(8, 9)):
+        check_source_error("data must be several images, got an array .*; for one image pass array", one)
     check_source_error(r"got DataLoader \(pass its dataset\)", torch.utils.data.DataLoader([torch.rand(3, 8, 8)]))
     check_source_error("must have items, got none", [])
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from ...errors import BadItem, usage_error
 from ...extras import require_extra
+from ..decoding import ONE_IMAGE, may_be_one_image
 from ..items import Item
 from ..labels import class_number, parse_class, sorted_class_names
 from .base import LeftOut, Source, numbered_key, printable
@@ -168,7 +169,7 @@ def _images_name(file, path: str) -> str:
 
 
 def _layout(shape: tuple[int, ...], name: str) -> str:
-    if 0 in shape or len(shape) not in (3, 4):
+    if 0 in shape or len(shape) not in (3, 4) or may_be_one_image(shape):
         layout = None
     elif len(shape) == 3:
         layout = "NHW"
@@ -176,7 +177,8 @@ def _layout(shape: tuple[int, ...], name: str) -> str:
         layout = "NHWC" if shape[3] in (1, 3) else "NCHW" if shape[1] in (1, 3) else None
     if layout is None:
         expected = "[N, H, W], [N, H, W, C] or [N, C, H, W] with C 1 or 3"
-        raise usage_error(f"data must be {expected}, got {list(shape)} ({math.prod(shape)} values) in {name}")
+        got = f"{list(shape)} ({math.prod(shape)} values) in {name}"
+        raise usage_error(f"data must be {expected}, got {got}{ONE_IMAGE if may_be_one_image(shape) else ''}")
     return layout
 
 
