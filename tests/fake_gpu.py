@@ -2,7 +2,7 @@
 
 It finds operations for which the host must wait.
 
-Such operations are reads of a value, copies to the host, and blocking copies from it. On a real GPU,
+Among them are reads of a value, copies to the host, and blocking copies from it. On a real GPU,
 ``torch.cuda.set_sync_debug_mode`` finds them.
 """
 

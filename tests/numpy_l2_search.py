@@ -1,4 +1,7 @@
-"""The search for a distance (csrc/math/l2_search.cpp) in numpy, for all samples at once."""
+"""The search for a distance in numpy, for all samples at once.
+
+csrc/math/l2_search.cpp explains its steps and constants.
+"""
 
 import math
 

@@ -76,7 +76,7 @@ def test_morphs_do_not_depend_on_the_default_device(family, regime, options):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_families_and_budgets_are_on_the_device_of_the_image(default_meta, name):
+def test_frames_and_factors_of_families_are_on_the_device_of_the_image(default_meta, name):
     pyramid = SteerablePyramid((32, 32))
     motion = make_family(name, pyramid, "polar", [1], None).prepare(X, X.flip(0))
     frames = motion.render([0.0, 1.0], bounds=(0, 1))

@@ -113,7 +113,7 @@ from steerlens_fast import native, ops
 small, large = (torch.zeros(1, 1, 1, n << 20, dtype=torch.complex64) for n in (8, 10))
 results = ops.polar_split(small)
 del results
-if native.idle_bytes() == 64 << 20:
+if native.idle_bytes() == 64 << 20:  # amplitudes and phases
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + (30 << 20), -1))
     ops.polar_split(large)

@@ -20,7 +20,7 @@ syntheses = pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 
 
 @pytest.fixture
-def threads():
+def set_threads():
     """``torch.set_num_threads``; the number is restored after the test."""
     before = torch.get_num_threads()
     yield torch.set_num_threads
@@ -44,25 +44,25 @@ def same(a, b) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def check_ops_are_equal_for_any_number_of_threads(op, dtype, threads):
+def check_ops_are_equal_for_any_number_of_threads(op, dtype, set_threads):
     args = case(op, "", shapes_of(op)["threads"]).build(dtype)
     results = []
     for count in (1, 2, 3):
-        threads(count)
+        set_threads(count)
         results.append(as_list(getattr(RAW, op)(*args)))
     assert same(results[0], results[1]) and same(results[0], results[2])
 
 
-def test_ops_are_equal_for_any_number_of_threads(dtype, threads):
+def test_ops_are_equal_for_any_number_of_threads(dtype, set_threads):
     for op in OPS:
-        check_ops_are_equal_for_any_number_of_threads(op, dtype, threads)
+        check_ops_are_equal_for_any_number_of_threads(op, dtype, set_threads)
 
 
 @syntheses
-def test_results_are_equal_for_any_number_of_threads(synthesis, dtype, threads):
+def test_results_are_equal_for_any_number_of_threads(synthesis, dtype, set_threads):
     results = []
     for count in (1, 2):
-        threads(count)
+        set_threads(count)
         results.append(work(synthesis, dtype))
     assert same(*results)
 

@@ -14,7 +14,17 @@ from steerlens_fast import Coefficients, SteerablePyramid, clear_filter_cache
 from steerlens_fast import torch_internals as internals
 
 PACKAGE = Path(steerlens_fast.__file__).parent
-missing = pytest.fixture(lambda monkeypatch: lambda *names: [monkeypatch.setattr(internals, n, None) for n in names])
+
+
+@pytest.fixture
+def missing(monkeypatch):
+    """A function that removes private functions, as if torch did not have them."""
+
+    def remove(*names):
+        for name in names:
+            monkeypatch.setattr(internals, name, None)
+
+    return remove
 
 
 def test_dispatch_modes_are_detected(missing):
@@ -70,11 +80,8 @@ def test_batched_gradients_are_detected(missing):
     assert not internals.has_batched_gradients() and not internals.is_batched_gradient(x)
 
 
-def batched_sum(function):
-    """Return d/dx of (x * c) for two directions.
-
-    The backward applies ``function`` to gradients.
-    """
+def batched_gradients(function):
+    """Return two gradients that one backward computes at once, and to which it applies ``function``."""
 
     class Through(torch.autograd.Function):
         @staticmethod
@@ -90,15 +97,15 @@ def batched_sum(function):
     return grad.tolist()
 
 
-def test_functions_of_batched_gradients_get_one_at_a_time(missing):
+def test_functions_of_batched_gradients_get_one_gradient_at_a_time(missing):
     shapes = []
 
-    def doubled(grad):
+    def flipped_and_doubled(grad):
         return internals.over_batched_gradients(lambda g: shapes.append(g.shape) or 2 * g.flip(0), (grad,))
 
-    assert batched_sum(doubled) == [[0, 2], [2, 0]]
+    assert batched_gradients(flipped_and_doubled) == [[0, 2], [2, 0]]
     missing("_remove_batch")
-    assert batched_sum(lambda g: internals.over_batched_gradients(lambda t: 2 * t, (g,))) == [[2, 0], [0, 2]]
+    assert batched_gradients(lambda g: internals.over_batched_gradients(lambda t: 2 * t, (g,))) == [[2, 0], [0, 2]]
     assert shapes == [(2,)]
 
 
@@ -110,9 +117,9 @@ def test_forward_mode_is_detected(monkeypatch):
     assert internals.in_forward_mode()
 
 
-@pytest.mark.parametrize("has", [True, False])
-def test_tensors_made_outside_of_modes_are_ordinary(has, missing):
-    if not has:
+@pytest.mark.parametrize("available", [True, False])
+def test_tensors_made_outside_of_modes_are_ordinary(available, missing):
+    if not available:
         missing("_disable_modes")
     ones_outside = lambda: internals.outside_modes(torch.ones, 2)
     with FakeTensorMode():
@@ -126,10 +133,10 @@ def test_tensors_made_outside_of_modes_are_ordinary(has, missing):
         internals.outside_modes(lambda: 1 / 0)
 
 
-@pytest.mark.parametrize("knows", [True, False])
-def test_constants_are_kept_by_the_compiler(knows, monkeypatch):
+@pytest.mark.parametrize("reads", [True, False])
+def test_constants_are_kept_by_the_compiler(reads, monkeypatch):
     assert internals._compiler_reads("_dynamo_marked_constant") and not internals._compiler_reads("no such mark")
-    monkeypatch.setattr(internals, "_compiler_reads", lambda mark: knows)
+    monkeypatch.setattr(internals, "_compiler_reads", lambda mark: reads)
     calls = []
 
     @internals.constant_when_traced
@@ -169,12 +176,12 @@ def test_sizes_of_constants_are_marked_as_static():
     assert internals.with_static_sizes(torch.ones(2, 3))._dynamo_static_indices == {0, 1}
 
 
-@pytest.mark.parametrize("has", [True, False])
-def test_exported_archives_are_read(has, monkeypatch, tmp_path):
+@pytest.mark.parametrize("available", [True, False])
+def test_exported_archives_are_read(available, monkeypatch, tmp_path):
     torch.export.save(torch.export.export(torch.nn.Linear(2, 3), (torch.ones(1, 2),)), tmp_path / "net.pt2")
     with internals.read_pt2(str(tmp_path / "net.pt2")) as archive:
         expected = {name: archive.read_bytes(name) for name in archive.get_file_names()}
-    if not has:
+    if not available:
         monkeypatch.setattr(internals, "_private", lambda module, name: None)
     with internals.read_pt2(str(tmp_path / "net.pt2")) as archive:
         assert {name: archive.read_bytes(name) for name in archive.get_file_names()} == expected

@@ -19,7 +19,7 @@ class Tolerance:
 
 
 TOLERANCES = {
-    "op": Tolerance(1e-6, 1e-14, "a few roundings: sums over at most 8 orientations, one sincos of 3e-7 rad"),
+    "op": Tolerance(1e-6, 1e-14, "a few roundings: sums over at most 8 orientations, one sincos with an error of 3e-7"),
     "op_backward": Tolerance(4e-6, 1e-13, "as op, with sums over frames and divisions by amplitudes of 0.5 and more"),
     "angle": Tolerance(
         3e-7, 3e-15, "absolute, in radians: what math/trig.h promises; libm and CUDA differ by ulps of pi"
@@ -33,7 +33,7 @@ TOLERANCES = {
     "reconstruction": Tolerance(3e-6, 1e-13, "absolute, on images in [0, 1]: the accuracy promised in the docs"),
     "pyramid": Tolerance(3e-6, 1e-13, "two FFTs of up to 10^5 samples and a sum over all bands"),
     "energy": Tolerance(3e-6, 1e-13, "relative: a sum of squares of all coefficients"),
-    "adjoint": Tolerance(1e-5, 1e-13, "<Sx, y> against <x, S'y>, relative to |Sx||y|: two sums over all coefficients"),
+    "adjoint": Tolerance(1e-5, 1e-13, "<Ax, y> against <x, A*y>, relative to |Ax||y|: two sums over all coefficients"),
     "render": Tolerance(3e-5, 1e-12, "gradient and step amplify the analysis' error; measured in the image"),
     "compiled": Tolerance(3e-6, 1e-13, "inductor may fuse and reorder the plain torch around the ops"),
     "plenoptic": Tolerance(1e-5, 1e-5, "plenoptic interpolates its filters in a table (6e-6)"),

@@ -280,8 +280,8 @@ def bad() -> dict[str, File]:
     rgb = picture()
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     whole, as_jpeg, as_webp = png(noise, RGB), jpeg(noise), saved(noise, "WEBP", lossless=True)
-    pixels, tables = whole.index(b"IDAT") + 20, as_jpeg.index(b"\xff\xc4")
-    last = len(whole) - 12
+    pixels, tables = whole.index(b"IDAT") + 20, as_jpeg.index(b"\xff\xc4")  # compressed pixels; Huffman tables
+    last = len(whole) - 12  # the last chunk, IEND
     shallow = np.zeros((501, 500), np.uint8)
     flat = np.zeros((1, 1), np.uint8)
     return {

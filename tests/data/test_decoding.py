@@ -195,8 +195,8 @@ def test_grey_arrays_may_lack_the_channel_dimension(shape, make):
     assert np.array_equal(np.asarray(decode(make(grey.reshape(shape)))), zoo.as_rgb(grey))
 
 
-def test_channels_of_ambiguous_shapes():
-    """If both the first and the last dimension could be channels, arrays have them last and tensors first."""
+def test_channels_are_last_in_ambiguous_arrays_and_first_in_such_tensors():
+    """Both the first and the last dimension could be channels."""
     values = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
     assert np.array_equal(np.asarray(decode(values)), values)
     assert np.array_equal(np.asarray(decode(torch.tensor(values))), values.transpose(1, 2, 0))

@@ -375,8 +375,8 @@ def test_folders_without_items_raise(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["label", " Label "])
-def test_csv(tmp_path, name):
-    """Columns have any order. Paths are absolute or relative to the table. Labels and other columns are optional."""
+def test_csv_columns_are_read_in_any_order(tmp_path, name):
+    """Paths are absolute or relative to the table. Labels and other columns are optional."""
     put(tmp_path, ["pictures/a.png", "b.png"])
     absolute = str(tmp_path / "b.png")
     table = tmp_path / "table.csv"
@@ -453,8 +453,8 @@ def test_csv_has_keys_and_class_names(tmp_path):
     assert source.class_names == ["cat", "dog"]
 
 
-def test_jsonl(tmp_path):
-    """Each line is an object with the names of csv columns. Labels are integers or words."""
+def test_jsonl_lines_have_the_names_of_csv_columns(tmp_path):
+    """Labels are integers or words."""
     put(tmp_path, ["a.png"])
     table = tmp_path / "table.jsonl"
     rows = [

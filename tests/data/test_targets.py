@@ -180,7 +180,7 @@ def test_items_are_read_only_as_needed(tmp_path):
         assert len([next(stream) for _ in range(3)]) == 3 == len(read)
 
 
-def test_each_resolve_counts_from_zero():
+def test_each_resolve_counts_the_dropped_items_from_zero():
     rule, others = parse_target({0: 1}), sum(item.label not in (0, None) for item in items())
     for _ in range(2):
         list(rule.resolve(items()))

@@ -21,6 +21,7 @@ from steerlens_fast.classifier import Classifier
 from steerlens_fast.evaluate.classifiers import as_classifier, load_driver
 from steerlens_fast.evaluate.config import EvaluationConfig
 from steerlens_fast.evaluate.edits import EditGenerator
+from steerlens_fast.evaluate.measures.probes import PROBE_L2
 from steerlens_fast.evaluate.presets.synthetic import KINDS
 from steerlens_fast.families import FAMILIES
 
@@ -157,7 +158,7 @@ def editor(family: str, **options):
 @pytest.mark.parametrize("regime", ["persistent", "frozen", "live"])
 @pytest.mark.parametrize("family, rule", [*((family, "polar") for family in FAMILIES), ("csp-joint", "complex")])
 def test_unclipped_image_and_coefficients_are_those_of_the_frame(family, rule, regime):
-    """The unclipped image is the last frame after clipping, and the coefficients give this image after synthesis."""
+    """Clipping the unclipped image gives the last frame, and synthesis of the coefficients the unclipped image."""
     edit = editor(family, rule=rule, regime=regime)
     images = torch.rand(3, 3, 24, 24)
     result = edit(images, [0, 1, 2], 1.0)
@@ -188,7 +189,7 @@ def test_averaged_gradients_give_another_edit():
 
 
 def test_probes_of_a_linear_driver_are_known():
-    """For pixel steps, the margin rises by L2 times the norm of its gradient in the band; noise does not change it."""
+    """For pixel steps, the margin rises by L2 times the norm of its gradient in the band; noise hardly changes it."""
     model = linear(1, 16, dtype=torch.float64)
     images, target, source = torch.full((6, 1, 16, 16), 0.5).double(), torch.tensor([1] * 6), torch.tensor([0] * 6)
     result = band_probes(model, images, target, source, family="pixel", objective="margin", directions=64)
@@ -198,7 +199,7 @@ def test_probes_of_a_linear_driver_are_known():
         for k in range(4):
             bands = pyramid(weight)
             within = pyramid.synthesize(bands, [s], [k], residuals=False)
-            along = 0.025 * (within * weight).sum() / within.norm()
+            along = PROBE_L2 * (within * weight).sum() / within.norm()
             assert_close(result.along[:, s, k], along.detach().expand(6), "probe")
     assert result.attained.all() and torch.equal(result.advantage, result.along - result.chance)
     assert (result.chance.mean(0).abs() < 0.25 * result.along.mean(0)).all()

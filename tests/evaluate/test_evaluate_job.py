@@ -113,8 +113,8 @@ def test_every_figure_has_its_denominator(tmp_path):
     assert len(bands) == 2 and len(bands[0]) == 4 and all(c["of"] == 10 for row in bands for c in row)
 
 
-def test_records_are_compared_with_the_ground_truth(tmp_path):
-    """With a driver that knows the true target, pixel edits have the direction of the true difference."""
+def test_true_motion_is_measured_as_a_control(tmp_path):
+    """The control "true motion" has the true direction, is explained by warps, and recovers its displacement."""
     shapes = Shapes(4, seed=3)
     driver = net(0, classes=14, size=32)
     result = run(tmp_path, shapes, driver, {}, target=0, sources=28, families=["pixel"], max_l2=0.5, probe_directions=0)
@@ -127,7 +127,7 @@ def test_records_are_compared_with_the_ground_truth(tmp_path):
     assert result.summary["bands"] is None
 
 
-def test_oracle_driver_is_aligned(tmp_path):
+def test_pixel_edits_of_a_driver_that_knows_the_true_change_are_aligned(tmp_path):
     """The driver compares the distances from the source and from the moved bar, so pixel steps are the true change."""
     shapes = Shapes(2, seed=3)  # the first kind is the position of a bar
     source = shapes.pixels[:1].float() / 255

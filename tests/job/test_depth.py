@@ -197,7 +197,10 @@ def first_frames(out):
 
 
 def test_narrow_images_give_a_warning(data, tmp_path, capsys, caplog):
-    """Log, plan, dry run, summary and last line have a warning, which names the option that avoids it."""
+    """Log, plan, dry run and last line have a warning, and the summary has the number of images.
+
+    With the option that the log names, there is no warning.
+    """
     message = "6 of 6 images of more than 8 bits use at most a quarter of the range of 16 bits"
     assert run_here(tmp_path / "dry", "--dry-run", data=data) == 0
     assert f"warning: {message}, 0 to 4095 of 65535" in capsys.readouterr().out and not caplog.text

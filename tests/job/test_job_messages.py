@@ -84,7 +84,10 @@ def test_program_for_one_batch_size_is_reported(data, tmp_path, capsys):
 
 
 class Fixed(torch.nn.Module):
-    """A model that, when traced, works only for one batch size."""
+    """A model that, when traced, works only for one batch size.
+
+    It reshapes images to rows of ``size`` values or, if this is "sum", adds a row that is expanded to the batch.
+    """
 
     def __init__(self, size):
         super().__init__()

@@ -68,7 +68,7 @@ def test_home_directory_in_the_paths_of_tables(suffix, home):
     assert [record["target"] for record in records(home / "out")] == [1] * 3
 
 
-def test_home_directory_in_python(home):
+def test_home_directory_in_paths_given_in_python(home):
     np.save(home / "x.npy", pictures(4))
     np.save(home / "l.npy", np.arange(4) % 3)
     job = {"workers": 0, "gallery": 0, "channels": 1, "frames": 3, "max_l2": 1.0, "labels": "~/l.npy"}

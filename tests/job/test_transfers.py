@@ -127,14 +127,14 @@ class OneItemBatch:
 @pytest.mark.parametrize("max_pending", [0, 1, 2])
 def test_batches_are_finished_in_order(max_pending):
     events, finished = [], []
-    line = Pipeline(
+    pipeline = Pipeline(
         Publisher(), lambda shard, tell: tell({"event": "shard", "shard": shard}), events.append, max_pending
     )
     for n in range(6):
-        line.add(n // 2, OneItemBatch(n // 2, n % 2 == 1), [lambda n=n: finished.append(n) or 0])
+        pipeline.add(n // 2, OneItemBatch(n // 2, n % 2 == 1), [lambda n=n: finished.append(n) or 0])
         assert len(finished) == max(0, n + 1 - max_pending)
-    line.flush()
-    line.wait()
+    pipeline.flush()
+    pipeline.wait()
     assert finished == list(range(6))
     kinds = [(event["event"], event["shard"]) for event in events]
     assert kinds == [(kind, shard) for shard in range(3) for kind in ("batch", "batch", "shard")]
