@@ -86,7 +86,6 @@ def test_more_restarts_are_never_worse():
 
 
 def test_explained_share_is_that_of_the_returned_warp():
-    """The share E follows from the returned displacement."""
     images = pictures(5, 32)
     edit = (warped(images, displacements(5, 3.0)) + 0.05 * torch.randn_like(images)).clamp(0, 1)
     result = smooth_reconstruction(images, edit)

@@ -240,7 +240,7 @@ def test_range_of_a_job_scales_its_images(value, data, tmp_path):
 
 @pytest.mark.parametrize("kind, dtype", [("safetensors", "uint16"), ("safetensors", "float32"), ("folder", "uint16")])
 def test_frames_are_stored_in_the_frame_dtype(kind, dtype, data, tmp_path):
-    """The first frame is the source, within one level of the dtype."""
+    """The first frame is the source, up to rounding."""
     assert run_here(tmp_path / "out", data=data, range="0,4095", format=kind, frame_dtype=dtype) == 0
     results = records(tmp_path / "out")
     shards = enumerate((results[:4], results[4:]))

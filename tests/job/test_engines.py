@@ -260,7 +260,7 @@ thread.join()
 def test_ranks_write_the_same_bytes(world, data, expected, tmp_path, monkeypatch):
     """Ranks run one after the other, rank 0 last. All use the plan of the one that ran first.
 
-    The one that runs last writes the summary, and deletes what killed ranks have left.
+    After the last one, the summary is complete, and what killed ranks have left is deleted.
     """
     monkeypatch.setenv("WORLD_SIZE", str(world))
     (tmp_path / ".lock").touch()
@@ -470,7 +470,7 @@ def test_signals_are_deferred_during_calls_of_ray():
 
 @needs_ray
 @pytest.mark.slow
-def test_ray_actors_write_the_same_bytes_and_their_errors_end_the_job(data, tmp_path, monkeypatch):
+def test_ray_actors_write_the_same_bytes_and_report_the_same_errors(data, tmp_path, monkeypatch):
     """Ray was started by the caller, and stays usable. One of two actors is killed while it works.
 
     Wrong usage keeps its exit status; an image for which the model raises an error is listed and left out.

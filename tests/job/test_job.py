@@ -229,7 +229,7 @@ def test_each_factor_gives_a_frame(data, tmp_path):
 
 
 def test_each_kind_of_target_gives_its_class(data, tmp_path):
-    """Each kind of target gives the class that follows from the scores of the classifier."""
+    """For the ranks (runner-up, least, argmax), the class follows from the scores of the classifier."""
     images = torch.from_numpy(pictures(COUNT)[:6, None]).float() / 255
     order = classifier()(images).argsort(1, descending=True)
     (tmp_path / "some.csv").write_text("key,target\nc0/001.png,2\nc0/003.png,0\n")
@@ -282,7 +282,7 @@ def test_dry_run_reports_and_writes_nothing(data, tmp_path, capsys):
 def test_dry_run_states_the_default_distance_and_computes_few_images(
     seconds, counts, text, data, tmp_path, capsys, monkeypatch
 ):
-    """Computing n images takes ``seconds[n]``. If one image takes more than half a second, no others are computed."""
+    """Computing n images takes ``seconds[n]``. If one image takes more than a second, no others are computed."""
     computed = []
     monkeypatch.setattr(
         "steerlens_fast.job.worker.Worker.first_batch", lambda _, images: computed.append(images) or seconds[images]

@@ -206,7 +206,7 @@ COMMANDS = {
 def test_stdout_that_cannot_be_written_decides_the_exit_status(
     command, error, code, message, finished, tmp_path, monkeypatch, capsys
 ):
-    """A full device is an error; a pipe that was closed by its reader is not. The work is done in both cases."""
+    """A full device gives a message, a pipe that its reader has closed does not. The work is done in both cases."""
     shutil.copytree(finished, tmp_path / "out")
     monkeypatch.chdir(tmp_path)
     stream = Stream(error, "write", "flush")

@@ -282,7 +282,7 @@ def test_saturated_gradient_survives_half_precision(computed):
     assert (expected.norm(dim=1) < 1e-10).all() and (expected.norm(dim=1) > 1e-16).all()
     sizes = actual.norm(dim=1), expected.norm(dim=1)
     assert ((actual * expected).sum(1) > 0.99 * sizes[0] * sizes[1]).all()  # the same direction
-    assert ((sizes[0] / sizes[1]).log().abs() < 0.5).all()  # 29 is rounded to 1/64 or 1/8
+    assert ((sizes[0] / sizes[1]).log().abs() < 0.5).all()  # scores of 29 are rounded to 1/64 or 1/8
 
 
 def network_like(model, dtype):
