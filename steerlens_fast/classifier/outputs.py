@@ -125,7 +125,8 @@ def _binary(scores: Tensor, count: int) -> Tensor:
     scores = scores.reshape(1) if scores.dim() == 0 and count == 1 else scores
     scores = scores[:, None] if scores.dim() == 1 else scores
     if scores.dim() < 2 or scores.shape[1] != 1 or len(scores) != count:
-        hint = " (for two logits set task='multiclass')" if scores.dim() > 1 and scores.shape[1] == 2 else ""
+        several = scores.dim() > 1 and scores.shape[1] > 1
+        hint = " (for a score per class set task='multiclass', for labels 'multilabel')" if several else ""
         expected = f"[N] or [N, 1, ...] with N = {count} for task 'binary'"
         raise ValueError(f"model must return {expected}, got {shape}{hint}")
     return scores

@@ -132,6 +132,7 @@ def describe_error(
 
 def _argument_error(error: Exception, batch: Batch, targets: Sequence[int | None]) -> JobError:
     known = [(target, item.path) for target, item in zip(targets, batch.items) if target is not None]
+    known = known if str(error).startswith("target ") else []
     largest = f" (largest target in this batch: {max(known)[0]}, of {max(known)[1]})" if known else ""
     return JobError(f"{error}{largest}", USAGE)
 

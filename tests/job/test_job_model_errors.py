@@ -325,6 +325,12 @@ def test_target_that_the_model_lacks_is_a_usage_error(data, tmp_path, capsys):
     assert "largest target in this batch: 7, of " in capsys.readouterr().err
 
 
+def test_wrong_task_is_not_blamed_on_a_target(data, tmp_path, capsys):
+    assert run_here(tmp_path / "out", data=data, target="label", task="binary") == 2
+    message = capsys.readouterr().err
+    assert "for task 'binary'" in message and "set task='multiclass'" in message and "largest target" not in message
+
+
 def test_dry_run_leaves_out_images_too(data, tmp_path, monkeypatch, capsys):
     np.save(tmp_path / "images.npy", np.stack([np.full((16, 16), 255, np.uint8), np.eye(16, dtype=np.uint8) * 99]))
     raising(monkeypatch, not_white)
