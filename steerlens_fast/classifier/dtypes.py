@@ -56,6 +56,7 @@ def explain_mismatch(model, images) -> Iterator[None]:
             raise
         kind = f"{images.dtype} on {images.device}" if isinstance(images, Tensor) else type(images).__name__
         known = ", ".join(map(str, floating_dtypes(model))) or "unknown"
-        hint = "images are not cast for a model with several or unknown dtypes"
+        several = len(floating_dtypes(model)) != 1
+        hint = "images are not cast for a model with several or unknown dtypes: " if several else ""
         text = f"model must accept images of {kind} (its floating-point dtype: {known}), got {line!r}"
-        raise TypeError(f"{text}; {hint}: cast them in preprocessing=") from error
+        raise TypeError(f"{text}; {hint}cast them in preprocessing=") from error

@@ -199,7 +199,7 @@ class ClassifierSet:
 def first_difference(ours: list[str] | None, theirs: list[str] | None) -> int | None:
     """Return the number of the first class with different names, or None.
 
-    Only the text before the first comma of a name is compared.
+    Only the text before the first comma of a name is compared, without regard to case.
     """
     plain = lambda name: str(name).partition(",")[0].strip().casefold()
     pairs = enumerate(zip(ours or (), theirs or ()))

