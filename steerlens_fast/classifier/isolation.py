@@ -96,7 +96,8 @@ class RandomStream:
 
     The stream covers the generators of torch, Python (``random``) and numpy (``numpy.random``), and generators that are
     attributes of modules. Its first block starts at ``seed``, or without one at the generators' current states. Outside
-    of its ``with`` blocks, the generators have the caller's states.
+    of its ``with`` blocks, the generators have the caller's states. A block within another block of the same stream
+    belongs to it.
 
     Parameters
     ----------
@@ -139,10 +140,14 @@ class RandomStream:
         self._cuda, self._seed, self._single = list(indices), seed, single
         self._generators = [TORCH, PYTHON, NUMPY, *map(_cuda_generator, indices), *_generators_in(modules)]
         self._last: list | None = None  # states at the end of the last block
+        self._depth = 0  # number of nested blocks
 
     def __enter__(self) -> RandomStream:
         lock = _lock
         lock.acquire()
+        self._depth += 1
+        if self._depth > 1:
+            return self
         self._held_lock, self._callers = lock, []  # the lock, and the caller's states
         try:
             self._callers += [generator.read() for generator in self._generators]
@@ -156,6 +161,9 @@ class RandomStream:
         return self
 
     def __exit__(self, *_) -> None:
+        if self._depth > 1:
+            self._release()
+            return
         try:
             if not self._single:
                 self._last = [generator.read() for generator in self._generators]
@@ -167,7 +175,11 @@ class RandomStream:
         try:
             _write_states(zip(self._generators, self._callers))
         finally:
-            self._held_lock.release()
+            self._release()
+
+    def _release(self) -> None:
+        self._depth -= 1
+        self._held_lock.release()
 
 
 def _write_states(states: Iterator[tuple[_Generator, Any]]) -> None:

@@ -239,10 +239,13 @@ class GradientProvider:
         """Run the model on the frames to be scored, except where outputs are known."""
         count = frames.shape[0]
         wanted = {"all": range(count), "last": range(count - 1, count), "none": ()}[self.scored]
-        for frame in wanted if self.images.shape[0] else ():
-            if frame not in self.outputs:
-                outputs = self._run_model(to_dtype(frames[frame], self.images.dtype))
-                self.outputs[frame] = to_device(outputs, self.images.device)
+        if not wanted or not self.images.shape[0]:
+            return
+        with self.random_stream:  # one block for all frames: beginning a block takes longer than a small model
+            for frame in wanted:
+                if frame not in self.outputs:
+                    outputs = self._run_model(to_dtype(frames[frame], self.images.dtype))
+                    self.outputs[frame] = to_device(outputs, self.images.device)
 
     def discard_outputs(self, frame: int, replaced: Tensor) -> None:
         """Set a frame's outputs to NaN for the samples in ``replaced`` [B]."""

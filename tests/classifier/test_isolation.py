@@ -121,6 +121,18 @@ def test_states_at_the_end_of_a_single_block_are_not_read(monkeypatch):
     assert random.random() == inside
 
 
+def test_nested_blocks_of_a_stream_are_one_block():
+    before, stream = random.getstate(), RandomStream()
+    with stream:
+        with stream:
+            inside = [random.random()]
+        inside.append(random.random())
+    assert random.getstate() == before
+    with stream:
+        inside.append(random.random())
+    assert inside == [random.random() for _ in range(3)]
+
+
 def test_seeded_streams_repeat_and_leave_no_trace():
     draw = lambda: (torch.rand(2).tolist(), random.random(), np.random.rand())
     before = torch.get_rng_state(), random.getstate(), repr(np.random.get_state())
