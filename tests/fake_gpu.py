@@ -66,13 +66,13 @@ def run(function, args, kwargs):
 
     Its results are "on the GPU" if an argument is, or if ``device=`` requests it.
     """
-    there = [t for t in tree_iter((args, kwargs)) if isinstance(t, OnGpu)]
+    on_gpu = [t for t in tree_iter((args, kwargs)) if isinstance(t, OnGpu)]
     device = kwargs.get("device")
     to = None if device is None else torch.device(device).type
-    known = {id(t._on_cpu): t for t in there}  # in-place ops return their argument
+    known = {id(t._on_cpu): t for t in on_gpu}  # in-place ops return their argument
     real = lambda t: t._on_cpu if isinstance(t, OnGpu) else "cpu" if isinstance(t, torch.device) else t
     out = function(*tree_map(real, args), **tree_map(real, kwargs))
-    if not there and to != "cuda" or to == "cpu":
+    if not on_gpu and to != "cuda" or to == "cpu":
         return out
     plain = lambda t: isinstance(t, Tensor) and not isinstance(t, OnGpu)
     return tree_map(lambda t: known[id(t)] if id(t) in known else OnGpu(t) if plain(t) else t, out)
@@ -83,11 +83,11 @@ def waits(function, args, kwargs) -> bool:
     on_gpu = lambda t: isinstance(t, OnGpu)
     if function is aten._to_copy.default:
         to = kwargs.get("device")
-        here, there = on_gpu(args[0]), on_gpu(args[0]) if to is None else torch.device(to).type in ("cuda", "meta")
-        return here != there and not (there and kwargs.get("non_blocking"))
+        from_gpu, to_gpu = on_gpu(args[0]), on_gpu(args[0]) if to is None else torch.device(to).type in ("cuda", "meta")
+        return from_gpu != to_gpu and not (to_gpu and kwargs.get("non_blocking"))
     if function is aten.copy_.default:
-        here, there = on_gpu(args[1]), on_gpu(args[0])
-        return here != there and not (there and (kwargs.get("non_blocking") or True in args[2:]))
+        from_gpu, to_gpu = on_gpu(args[1]), on_gpu(args[0])
+        return from_gpu != to_gpu and not (to_gpu and (kwargs.get("non_blocking") or True in args[2:]))
     if function in (aten.index.Tensor, aten.index_put_.default) and on_gpu(args[0]):
         return any(isinstance(i, Tensor) and (i.dtype == torch.bool or not on_gpu(i)) for i in args[1])
     return function in READS and any(map(on_gpu, args))
@@ -104,8 +104,8 @@ def patch_cuda(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: None)
     masks, residual_mask = Bank.masks, Bank.residual_mask
     on_cpu = lambda t: torch.empty(0, dtype=t.dtype)
-    there = lambda t: isinstance(t, OnGpu)
-    all_masks = lambda b, t, m: [OnGpu(mask) for mask in masks(b, on_cpu(t), m)] if there(t) else masks(b, t, m)
+    on_gpu = lambda t: isinstance(t, OnGpu)
+    all_masks = lambda b, t, m: [OnGpu(mask) for mask in masks(b, on_cpu(t), m)] if on_gpu(t) else masks(b, t, m)
     monkeypatch.setattr(Bank, "masks", lambda b, t, merging: all_masks(b, t, merging))
-    the_residual_mask = lambda b, t: OnGpu(residual_mask(b, on_cpu(t))) if there(t) else residual_mask(b, t)
+    the_residual_mask = lambda b, t: OnGpu(residual_mask(b, on_cpu(t))) if on_gpu(t) else residual_mask(b, t)
     monkeypatch.setattr(Bank, "residual_mask", the_residual_mask)

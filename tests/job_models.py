@@ -245,11 +245,11 @@ def run_here(out: Path, *more, **options) -> int:
 def start(argv: list[str], **environment) -> subprocess.Popen:
     """Start ``steerlens-fast`` as a process with a new session."""
     path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    known = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    known |= {name: str(value) for name, value in environment.items()}
+    variables = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    variables |= {name: str(value) for name, value in environment.items()}
     command = [sys.executable, "-m", "steerlens_fast", *argv]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, **pipes, env=known, start_new_session=True)
+    return subprocess.Popen(command, **pipes, env=variables, start_new_session=True)
 
 
 def ended(process: subprocess.Popen) -> tuple[int, str]:

@@ -757,7 +757,7 @@ def test_other_files_next_to_tars_are_counted(tmp_path):
     shard(tmp_path / "a.tar", range(2))
     put(tmp_path, ["README.md", ".hidden.tar"])
     source = open_source(tmp_path)
-    list(source.listing())
+    list(source.listing())  # counts what is left out
     assert source.left_out.as_dict() == {"not a .tar file": {"count": 2, "examples": [".hidden.tar", "README.md"]}}
 
 
@@ -1133,20 +1133,21 @@ def test_callable_is_imported_and_called():
 
 def test_data_set_is_read_by_one_thread_at_a_time():
     """A data set may read from an open file, so only one thread reads items at a time, as in torch's DataLoader."""
-    busy, met = threading.Lock(), []
+    busy, overlaps = threading.Lock(), []
 
     class Fragile(list):
         def __getitem__(self, n):
-            met.append(not busy.acquire(blocking=False))
+            overlaps.append(not busy.acquire(blocking=False))
             time.sleep(1e-3)
-            busy.release() if not met[-1] else None
+            if not overlaps[-1]:
+                busy.release()
             return np.full((4, 4), n, np.uint8), n
 
     source = open_source(Fragile(range(40)))
     items = list(source.listing())
     with ThreadPoolExecutor(8) as pool:
         images = list(pool.map(source.read, items))
-    assert not any(met) and [int(image[0, 0]) for image in images] == list(range(40))
+    assert not any(overlaps) and [int(image[0, 0]) for image in images] == list(range(40))
 
 
 def test_torchvision_data_sets_are_read():

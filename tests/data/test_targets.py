@@ -109,8 +109,8 @@ MAPS = [
 
 def check_map_gives_targets_by_label(value):
     result, rule = targets(value)
-    goes = {1: 3, 3: 0, None: None}  # an item without a label is kept, and fails when it is read
-    assert result == {item.key: goes[item.label] for item in items() if item.label in goes}
+    target_of = {1: 3, 3: 0, None: None}  # an item without a label is kept, and fails when it is read
+    assert result == {item.key: target_of[item.label] for item in items() if item.label in target_of}
     assert rule.dropped == sum(item.label in (0, 2) for item in items()) > 0
     assert rule.description["kind"] == "map" and len(json.loads(json.dumps(rule.description))["map"]) == 2
 
@@ -284,12 +284,12 @@ def test_unknown_and_ambiguous_names_list_near_ones():
 def test_names_may_differ_in_case_and_underscores():
     names, model = ["DOG", "egyptian_cat"], ["Egyptian cat", "lynx, catamount", "dog"]
     items = [Item(i, str(i), f"{i}.png", label=i) for i in range(2)]
-    goes = lambda target: [item.target for item in parse_target(target).resolve(items, names, model)]
+    targets_for = lambda target: [item.target for item in parse_target(target).resolve(items, names, model)]
     for target in ("EGYPTIAN CAT", "Egyptian-Cat", "egyptian_cat"):
-        assert goes(target) == [0, 0]
-    assert goes("map:dog=Lynx,Egyptian cat=Dog") == [1, 2]
+        assert targets_for(target) == [0, 0]
+    assert targets_for("map:dog=Lynx,Egyptian cat=Dog") == [1, 2]
     with pytest.raises(JobError, match="'DOG=lynx' and 'dog=Dog', which name the same class"):
-        goes("map:DOG=lynx,dog=Dog")
+        targets_for("map:DOG=lynx,dog=Dog")
 
 
 def test_names_are_checked_before_the_first_item_is_taken():
@@ -351,17 +351,21 @@ def test_names_in_a_column_are_classes_of_the_model(tmp_path):
     """Names in a column are classes or synonyms of the model if it has names, else of the data."""
     table = written(tmp_path / "t.csv", "path,label,target\na.png,cat,tench\nb.png,ant,cat\nc.png,cat,\n")
     source = open_source(table)
-    list(source.listing())
-    goes = lambda **names: [
+    list(source.listing())  # finds the class names
+    targets_with = lambda **names: [
         i.target for i in parse_target("column").resolve(source.listing(), source.class_names, **names)
     ]
     assert source.class_names == ["ant", "cat", "tench"]
-    assert goes() == [2, 1, None] and goes(model_names=["Tench, Tinca", "ant", "bee", "cat"]) == [0, 3, None]
+    assert targets_with() == [2, 1, None] and targets_with(model_names=["Tench, Tinca", "ant", "bee", "cat"]) == [
+        0,
+        3,
+        None,
+    ]
     for labels in (None, "numbered"):
         with pytest.raises(JobError, match=r"got 'tench' for .*a\.png; did you mean 'trench'\?"):
-            goes(model_names=["trench", "ant", "bee", "cat"], labels=labels)
+            targets_with(model_names=["trench", "ant", "bee", "cat"], labels=labels)
     source = open_source(written(tmp_path / "n.csv", "path,target\na.png,7.0\nb.png,0\n"))
-    assert goes(model_names=["tench", "ant"]) == [7, 0]
+    assert targets_with(model_names=["tench", "ant"]) == [7, 0]
 
 
 MODEL = ["tench", "espresso", "Egyptian cat, mau", "crane, bird", "crane, machine"]

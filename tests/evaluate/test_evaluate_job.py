@@ -142,7 +142,8 @@ def test_pixel_edits_of_a_driver_that_knows_the_true_change_are_aligned(tmp_path
 
 def test_repeated_results_are_bitwise_equal_and_those_of_other_batches_close(tmp_path):
     first, again, other = (tmp_path / name for name in "abc")
-    run(first), run(again)
+    run(first)
+    run(again)
     run(other, batch_size=4)
     assert (first / "results.jsonl").read_bytes() == (again / "results.jsonl").read_bytes()
     key = lambda r: (r["family"], r.get("budget", 0), r["source"])

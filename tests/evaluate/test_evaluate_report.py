@@ -75,21 +75,21 @@ def test_families_are_paired_with_controls(evaluation):
     for budget in evaluation.summary["budgets"]:
         at = [r for r in records(evaluation.out) if r.get("budget") == pytest.approx(budget["l2"])]
         by = {f: {r["source"]: r for r in at if r["family"] == f} for f in ("pixel", "csp-phase", "noise")}
-        there = {f: {n for n, r in by[f].items() if r["attained"]} for f in by}
-        both = sorted(there["pixel"] & there["csp-phase"] & there["noise"])
-        assert budget["attainment"]["by_control"] == {"noise": len(there["noise"])}
+        attained = {f: {n for n, r in by[f].items() if r["attained"]} for f in by}
+        common = sorted(attained["pixel"] & attained["csp-phase"] & attained["noise"])
+        assert budget["attainment"]["by_control"] == {"noise": len(attained["noise"])}
         for name in ("target_probability", "jointly", "warp"):
             differences = budget["paired_with_controls"][name]
             assert set(differences) == {"pixel - noise", "csp-phase - noise"}
             columns = torch.full((2, 10), torch.nan, dtype=torch.float64)
-            for n in both:
+            for n in common:
                 columns[:, n] = torch.tensor([float(by[family][n][name]) for family in ("pixel", "noise")])
             shares = name == "jointly"
             expected = proportion_difference(*columns) if shares else paired_difference(*columns, draws=50)
             assert differences["pixel - noise"] == pytest.approx(expected.as_dict(), abs=1e-6)
-            assert differences["pixel - noise"]["cases"] == len(both) and differences["pixel - noise"]["of"] == 10
+            assert differences["pixel - noise"]["cases"] == len(common) and differences["pixel - noise"]["of"] == 10
     commons = [budget["attainment"]["common"] for budget in evaluation.summary["budgets"]]
-    assert commons[0] < commons[1] == len(both) == 10, "only some sources must attain the larger budget"
+    assert commons[0] < commons[1] == len(common) == 10, "only some sources must attain the larger budget"
 
 
 def test_page_has_intervals_and_denominators(evaluation):

@@ -89,8 +89,8 @@ def test_explained_share_is_that_of_the_returned_warp():
     images = pictures(5, 32)
     edit = (warped(images, displacements(5, 3.0)) + 0.05 * torch.randn_like(images)).clamp(0, 1)
     result = smooth_reconstruction(images, edit)
-    left = (warped(images, result.displacement) - edit).square().flatten(1).sum(1)
-    assert_close(result.warp, 1 - left / (edit - images).square().flatten(1).sum(1), "fit")
+    unexplained = (warped(images, result.displacement) - edit).square().flatten(1).sum(1)
+    assert_close(result.warp, 1 - unexplained / (edit - images).square().flatten(1).sum(1), "fit")
 
 
 # --- Edges
@@ -172,12 +172,12 @@ def test_normal_equations_are_those_of_the_jacobian(kinds):
     source, edit = torch.rand(2, 2, 2, 16, 20, dtype=torch.float64)
     grids = torch.cat([torch.randn(2, 2, 8, 8).double() * 0.3, torch.rand(2, 1, 8, 8).double() + 0.5], 1)[:, :kinds]
 
-    def left(grids):
+    def residual(grids):
         fields = upsample(grids, (16, 20))
         values = sample(source, fields[:, :2])[0]
         return (values if kinds == 2 else fields[:, 2:] * values) - edit
 
-    jacobian = torch.func.jacfwd(lambda g: left(g)[0].flatten())(grids)[:, 0].transpose(1, 2).flatten(1)
+    jacobian = torch.func.jacfwd(lambda g: residual(g)[0].flatten())(grids)[:, 0].transpose(1, 2).flatten(1)
     state = _State(_Trial(source, edit, grids))
     rows, neighbours, pull = _normal(state.products, state.gradient, grids.shape)
     whole = torch.block_diag(*rows[0])
@@ -186,7 +186,7 @@ def test_normal_equations_are_those_of_the_jacobian(kinds):
         here, there = slice(i * size, (i + 1) * size), slice((i + 1) * size, (i + 2) * size)
         whole[here, there] = whole[there, here] = block
     assert_close(whole, jacobian.T @ jacobian, "fit")
-    assert_close(pull[0].flatten(), jacobian.T @ left(grids)[0].flatten(), "fit")
+    assert_close(pull[0].flatten(), jacobian.T @ residual(grids)[0].flatten(), "fit")
 
 
 def test_block_tridiagonal_systems_are_solved():

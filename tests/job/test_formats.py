@@ -115,10 +115,10 @@ def test_files_are_reproducible_and_have_their_digests(kind, tmp_path):
     for name, mask, about in (("one", 0o022, METADATA), ("two", 0o077, dict(reversed(METADATA.items())))):
         (tmp_path / name).mkdir()
         before = os.umask(mask)
-        marked = get_format(kind).write(tmp_path / name, "00000", pixels.clone(), records, about)
+        returned = get_format(kind).write(tmp_path / name, "00000", pixels.clone(), records, about)
         os.umask(before)
         files = files_of(tmp_path / name)
-        assert marked == {n: {"sha256": hashlib.sha256(d).hexdigest(), "bytes": len(d)} for n, d in files.items()}
+        assert returned == {n: {"sha256": hashlib.sha256(d).hexdigest(), "bytes": len(d)} for n, d in files.items()}
         written.append(files)
     assert written[0] == written[1]
 
@@ -144,8 +144,8 @@ def test_large_safetensors_file_is_written_in_pieces(tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "atomic_write", recording_write)
     pixels, records = morphs_of(2, 3, 3, (401, 399)), make_records(["a", "b"], 3)
-    marked = module.write(tmp_path, "00000", pixels, records, METADATA)
-    assert max(sizes) == module.PIECE_BYTES > sizes[-1] and sum(sizes) == marked["00000.safetensors"]["bytes"]
+    files = module.write(tmp_path, "00000", pixels, records, METADATA)
+    assert max(sizes) == module.PIECE_BYTES > sizes[-1] and sum(sizes) == files["00000.safetensors"]["bytes"]
     assert torch.equal(module.read(tmp_path, "00000", records), pixels)
 
 

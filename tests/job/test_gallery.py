@@ -317,7 +317,7 @@ def shown(window, tmp_path):
     frames = colours[:, :, None, None, None].expand(8, 6, 3, 20, 17)
     keys = [NASTY[0], *(f"k/{i}" for i in range(1, 8))]
     make_job(tmp_path, frames, keys, unscored=(1,))
-    window.log("browser"), window.requests()
+    window.log("browser"), window.requests()  # discards earlier entries
     window._post("/window/rect", {"width": 1200, "height": 1600})
     window.open(write_gallery(tmp_path).as_uri())
     window.wait("cards[0].image?.complete && cards[1].image?.complete")

@@ -127,10 +127,10 @@ def run(argv: list[str], shell: str, cwd: Path, **environment) -> subprocess.Com
 
     Its exit status is on stdout or in a file named status.
     """
-    known = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
-    known |= {"OMP_NUM_THREADS": "1", **environment}
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
+    variables |= {"OMP_NUM_THREADS": "1", **environment}
     command = ["bash", "-c", f'( "$@" ; echo $? > status ) {shell}', "bash", sys.executable, "-m", "steerlens_fast"]
-    return subprocess.run([*command, *argv], cwd=cwd, env=known, capture_output=True, timeout=PATIENCE)
+    return subprocess.run([*command, *argv], cwd=cwd, env=variables, capture_output=True, timeout=PATIENCE)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
@@ -151,12 +151,12 @@ def test_job_succeeds_if_its_output_is_lost(shell, kind, workers, data, expected
 
 def test_closed_terminal_does_not_end_a_job(data, expected, tmp_path):
     pytest.importorskip("tqdm")
-    terminal, theirs = os.openpty()
+    terminal, child_end = os.openpty()
     options = arguments(tmp_path / "out", data=data, workers=0)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, "-m", "steerlens_fast", *options, "--progress", "bar"]
-    process = subprocess.Popen(command, env=environment, stderr=theirs)
-    os.close(theirs)
+    process = subprocess.Popen(command, env=environment, stderr=child_end)
+    os.close(child_end)
     os.close(terminal)
     assert process.wait(PATIENCE) == 3 and digests(tmp_path / "out") == expected
 
