@@ -12,7 +12,7 @@ from ..memory import rows
 
 
 def split_samples(images, batch: int | None) -> list[slice]:
-    """Return slices of at most ``batch`` images, by default one of all; raise if these are no images [N, ...]."""
+    """Return slices of at most ``batch`` images, by default one slice of all; check ``images``."""
     if not isinstance(images, Tensor) or not images.is_floating_point():
         got = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"images must be a floating-point tensor [N, C, H, W], got {got}")
