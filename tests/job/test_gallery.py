@@ -574,7 +574,7 @@ def test_differences_are_shown_when_asked_for(shown):
     shown.wait("cards[0].mapImage?.complete")
     assert shown.run("return document.getElementById('maps').checked")
     assert "/maps/00000000.webp" in "".join(shown.requests())
-    assert colour_of(shown, ".card .map") == 255  # the last of 50 levels of difference: the strongest
+    assert colour_of(shown, ".card .map") == 255  # the last frame has the largest difference, 50 levels
     caption = shown.run("return cards[0].find('.difference figcaption').textContent")
     assert caption == "difference of each channel, ±0.196"
     shown.type(".card .slider", browser.KEYS["home"])

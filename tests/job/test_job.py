@@ -85,6 +85,7 @@ def test_data_without_class_names_are_listed_only_once(tmp_path, monkeypatch):
 
 @pytest.fixture
 def copy(job, tmp_path) -> Path:
+    """A copy of the finished job, which the test may change."""
     return Path(shutil.copytree(job, tmp_path / "copy"))
 
 

@@ -48,6 +48,7 @@ def job(data, tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def forget_warnings(monkeypatch):
+    """Forget the warnings of earlier tests, since a process gives each of them once."""
     monkeypatch.setattr(atomic_io, "_warned", set())
 
 

@@ -36,6 +36,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(data, tmp_path_factory) -> dict[str, str]:
+    """Digests of a job whose output can be written."""
     out = tmp_path_factory.mktemp("undisturbed")
     assert run_here(out, data=data) == 3
     return digests(out)

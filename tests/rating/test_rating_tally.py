@@ -61,6 +61,7 @@ BERT = {"a0": ("first", 3), "b0": ("first", 2), "a1": ("first", 4), "b1": (None,
 
 @pytest.fixture
 def form(tmp_path):
+    """A form's folder, of which only the key exists."""
     (tmp_path / "form").mkdir()
     (tmp_path / "form" / "key.json").write_text(json.dumps(KEY))
     return tmp_path / "form"
