@@ -8,6 +8,7 @@ Environment variables:
     TORCH_CUDA_ARCH_LIST    GPU architectures, such as "8.0;9.0+PTX", or "all" for CUDA_ARCHS below (default: those of
                             this machine's GPUs, or "all" if there are none)
     MAX_JOBS                number of files to compile at the same time
+    CXXFLAGS, CPPFLAGS, LDFLAGS   flags of C++ compiler and linker, except those of FOREIGN_FLAGS below
 """
 
 import itertools
@@ -22,8 +23,13 @@ import sysconfig
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 import setuptools
 
@@ -64,6 +70,16 @@ AVX2 = "-mavx2 -mfma -mbmi -mbmi2".split()
 AVX512 = "-mavx512f -mavx512bw -mavx512cd -mavx512dq -mavx512vl".split()
 X86_MACRO = ["-DSTEERLENS_X86_LEVELS"]
 X86_LEVELS = {"avx2": (8, AVX2), "avx512": (16, AVX2 + AVX512)}
+# Flags that are not used, though they are in the environment (CXX, CXXFLAGS, NVCC_APPEND_FLAGS ...) or in the flags of
+# Python's own build. They change results, such as -ffast-math, or add instructions for which no CPU level is checked,
+# such as -march=native.
+FOREIGN_FLAGS = re.compile(
+    r"-Ofast|-m(arch|cpu|fpmath|prefer-vector-width|recip)(=.*)?|-m(no-)?(avx|fma|f16c|bmi|daz-ftz)\S*"
+    r"|-f(no-)?(fast-math|unsafe-math-optimizations|associative-math|reciprocal-math|finite-math-only|signed-zeros"
+    r"|honor-nans|honor-infinities|approx-func|cx-limited-range|cx-fortran-rules|rounding-math|signaling-nans"
+    r"|single-precision-constant)|-f(fp-contract|fp-model|excess-precision|denormal-fp-math\S*)=.*"
+    r"|--?(use_fast_math|(ftz|prec-div|prec-sqrt|fmad)=.*)"  # of nvcc
+)
 # GPU architectures of "all", if nvcc supports them. Newer GPUs use the PTX of the last one
 CUDA_ARCHS = ("8.0", "9.0", "10.0")
 
@@ -274,6 +290,14 @@ def compiler_command():
         sys.exit(f"steerlens_fast: CXX must be a command, got {os.environ['CXX']!r}: {error}.")
 
 
+def max_jobs():
+    """Return MAX_JOBS as a number, or None if it is not set."""
+    jobs = os.environ.get("MAX_JOBS", "")
+    if jobs and not re.fullmatch("0*[1-9][0-9]*", jobs):
+        sys.exit(f"steerlens_fast: MAX_JOBS must be a positive integer, got {jobs!r}.")
+    return int(jobs) if jobs else None
+
+
 def check_compiler(command):
     needed = "building needs a C++17 compiler (GCC 10, clang 14 or newer; Debian: apt install g++)"
     if not command or shutil.which(command[0]) is None:
@@ -281,11 +305,25 @@ def check_compiler(command):
             f"steerlens_fast: {needed}, and {shlex.join(command)!r} is not on PATH. Install one, or set CXX to one."
         )
     flags = ["-std=c++17", "-x", "c++", "-", "-fsyntax-only"]
-    done = subprocess.run([*command, *flags], input=PROBE.read_text(), capture_output=True, text=True, check=False)
+    env = os.environ | {"LC_ALL": "C"}  # without translated messages
+    done = subprocess.run([*command, *flags], input=PROBE.read_bytes(), capture_output=True, env=env, check=False)
     if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
+        lines = done.stderr.decode(errors="replace").splitlines()
+        errors = [line for line in lines if "error" in line] or lines
         reason = errors[0] if errors else f"exit status {done.returncode}"
         sys.exit(f"steerlens_fast: {needed}; {shlex.join(command)!r} fails: {reason}. Set CXX to another.")
+
+
+def without_foreign_flags(command):
+    """Return the words of a command without FOREIGN_FLAGS; print which these are."""
+    foreign = [word for word in command if FOREIGN_FLAGS.fullmatch(word)]
+    for flag in sorted(set(foreign) - _reported):
+        print(f"steerlens_fast: {flag} is not used, because it could change results or need a newer CPU", flush=True)
+    _reported.update(foreign)
+    return [word for word in command if word not in foreign]
+
+
+_reported = set()
 
 
 def find_ninja():
@@ -293,20 +331,53 @@ def find_ninja():
 
     torch looks for ninja on PATH.
 
-    They are not on PATH if the environment of this Python is not active.
+    They are not on PATH if the environment of this Python is not active. A ninja on PATH may be one that does not run,
+    such as a script of pyenv.
     """
-    if shutil.which("ninja") is None:
-        schemes = [sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user")]
-        folders = [*(sysconfig.get_path("scripts", scheme) for scheme in schemes), os.path.join(sys.base_prefix, "bin")]
-        os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), *folders])
-    if shutil.which("ninja") is None:
-        print("steerlens_fast: there is no ninja, so files are compiled one at a time: pip install ninja", flush=True)
+    schemes = [sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user")]
+    folders = [*(sysconfig.get_path("scripts", scheme) for scheme in schemes), os.path.join(sys.base_prefix, "bin")]
+    path = os.environ.get("PATH", os.defpath)
+    for candidate in (path, *(os.pathsep.join([folder, path]) for folder in folders)):
+        ninja = shutil.which("ninja", path=candidate)
+        with suppress(OSError):
+            if ninja and subprocess.run([ninja, "--version"], capture_output=True, check=False).returncode == 0:
+                os.environ["PATH"] = candidate
+                return
+    print("steerlens_fast: there is no ninja, so files are compiled one at a time: pip install ninja", flush=True)
 
 
 def check_writable():
     if not os.access(".", os.W_OK):
         text = f"{os.getcwd()} is read-only, and the build writes into it. Use a copy: cp -r . /tmp/copy"
         sys.exit(f"steerlens_fast: {text}")
+
+
+def wait_for_other_builds():
+    """Wait until no other process builds in this folder, and let others wait until this process ends.
+
+    Two builds would write the same files. Where files cannot be locked, nothing is done.
+    """
+    if fcntl is None or _lock:
+        return
+    os.makedirs("build", exist_ok=True)
+    _lock.append(open("build/lock", "a"))
+    with suppress(OSError):
+        try:
+            fcntl.flock(_lock[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"steerlens_fast: waiting for another process that builds in {os.getcwd()}", flush=True)
+            fcntl.flock(_lock[0], fcntl.LOCK_EX)
+
+
+_lock = []  # the open file that this process has locked
+
+
+def check_paths(paths):
+    """Check that ninja and compilers can use the paths of the source tree and of torch."""
+    for path in paths:
+        found = re.search(r"[$:|\n]", path)
+        if found:
+            sys.exit(f"steerlens_fast: building needs a path without {found[0]!r}, got {path!r}: use another folder.")
 
 
 def check_folders(folder):
@@ -322,19 +393,22 @@ def check_folders(folder):
 
 
 def single_word_compiler(command, folder):
-    """Write a script that runs a compiler of several words.
+    """Write a script that runs a compiler of several words, and put its folder on PATH.
 
-    Such a compiler is "ccache g++", for example. Return the script's path.
+    Such a compiler is "ccache g++", for example. Return the script's name. It has a prefix, since the script itself
+    looks for the compiler on PATH, and ends with the compiler's name, since torch checks that.
 
-    torch needs this, since it interprets CXX as the name of one file.
+    torch and setuptools need one word: torch interprets CXX as the name of one file, setuptools splits it at spaces.
     """
     names = [Path(word).name for word in command]
-    script = Path(folder).resolve() / next((name for name in names if "cache" not in name), names[-1])
+    folder = Path(folder).resolve()
+    script = folder / f"run-{next((name for name in names if 'cache' not in name), names[-1])}"
     text = f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n'
-    if not script.exists() or script.read_text() != text:
+    if not script.exists() or script.read_text(errors="replace") != text:
         script.write_text(text)
         script.chmod(0o755)
-    return str(script)
+    os.environ["PATH"] = os.pathsep.join([str(folder), os.environ.get("PATH", os.defpath)])
+    return script.name
 
 
 @contextmanager
@@ -348,7 +422,10 @@ def progress(folder, total, every=15.0):
     def report():
         while not done.wait(every):
             minutes, seconds = divmod(round(time.time() - start), 60)
-            count = sum(path.stat().st_mtime >= start - 1 for path in Path(folder).rglob("*.o"))
+            count = 0
+            for path in Path(folder).rglob("*.o"):
+                with suppress(OSError):  # compilers delete and write these files
+                    count += path.stat().st_mtime >= start - 1
             print(f"steerlens_fast: {minutes}:{seconds:02d}, {count} of {total} files compiled", flush=True)
 
     thread = threading.Thread(target=report, daemon=True)
@@ -383,19 +460,44 @@ class Build(cpp_extension.BuildExtension):
         # `pip install -e` would use a temporary folder. In this folder, object files are kept, and ninja compiles only
         # what has changed.
         self.build_temp = f"build/temp.{sysconfig.get_platform()}"
-        compiler = compiler_command()
+        max_jobs()
+        for name in ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS"):  # nvcc itself reads these
+            os.environ[name] = shlex.join(without_foreign_flags(shlex.split(os.environ.get(name, ""))))
+        compiler = without_foreign_flags(compiler_command())
+        check_paths([os.getcwd(), *cpp_extension.include_paths()])
+        wait_for_other_builds()
         check_folders(self.build_temp)
         check_compiler(compiler)
-        if len(compiler) > 1:
-            os.environ["CXX"] = single_word_compiler(compiler, self.build_temp)
+        if len(compiler) > 1 or " " in compiler[0]:
+            compiler = [single_word_compiler(compiler, self.build_temp)]
             os.environ["TORCH_NO_COMPILER_WRAPPER"] = "1"  # torch would add another launcher
+        os.environ["CXX"] = compiler[0]  # without ninja, setuptools would use the compiler that Python was built with
         super().run()
 
     def build_extensions(self):
         print(f"steerlens_fast: {self.decision}", flush=True)
+        if self.compiler.compiler_type == "unix":
+            for name in ("compiler_so_cxx", "linker_so_cxx"):
+                setattr(self.compiler, name, without_foreign_flags(getattr(self.compiler, name)))
+            # torch compiles by compiler_so, which is the command for C: it may have flags of C, and several words
+            self.compiler.compiler_so = self.compiler.compiler_so_cxx
         count = sum(getattr(one, "num_objects", len(one.sources)) for one in self.extensions)
         with progress(self.build_temp, count):
-            super().build_extensions()
+            try:
+                super().build_extensions()
+            except RuntimeError as error:  # torch does not know the reason, since ninja has printed it
+                sys.exit(f"steerlens_fast: the compiler failed ({error}); its messages are above.")
+
+    def copy_file(self, source, target, *args, **kwargs):
+        """Copy a library, and replace that of an earlier build only when the copy is complete."""
+        new = Path(f"{target}.new")
+        new.unlink(missing_ok=True)
+        try:
+            super().copy_file(source, str(new), *args, **kwargs)
+            new.replace(target)
+        finally:
+            new.unlink(missing_ok=True)
+        return target, True
 
     def build_extension(self, extension):
         if isinstance(extension, KernelExtension):
@@ -427,6 +529,10 @@ class PythonFiles(build_py):
 
 class Wheel(bdist_wheel):
     """A wheel for every version of Python: torch loads its libraries, not Python."""
+
+    def run(self):
+        wait_for_other_builds()
+        super().run()
 
     def get_tag(self):
         return "py3", "none", super().get_tag()[2]

@@ -1,5 +1,6 @@
 """The build and its options, imports, and the files of the repository."""
 
+import argparse
 import importlib.util
 import json
 import os
@@ -287,9 +288,14 @@ def test_ninja_of_an_inactive_environment_is_found(setup, monkeypatch, tmp_path,
     assert "there is no ninja, so files are compiled one at a time: pip install ninja" in capsys.readouterr().out
     (tmp_path / "bin").mkdir()
     ninja = executable(tmp_path / "bin/ninja", "exit 0")
+    broken = executable(tmp_path / "ninja", "exit 127")  # such as pyenv's script, if another Python has ninja
     setup.find_ninja()
     assert shutil.which("ninja") == str(ninja)
     assert not capsys.readouterr().out
+    ninja.unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    setup.find_ninja()
+    assert shutil.which("ninja") == str(broken) and "there is no ninja" in capsys.readouterr().out
 
 
 def test_read_only_checkout_ends_the_build(setup, monkeypatch, tmp_path):
@@ -338,12 +344,87 @@ def test_architectures_are_those_of_the_machines_gpus(setup, monkeypatch, tmp_pa
     assert setup.cuda_archs(nvcc) == expected
 
 
-def test_compiler_with_a_launcher_becomes_one_word(setup, tmp_path):
-    launcher = executable(tmp_path / "some cache", f'echo "$@" >>"{tmp_path}/log"; exec "$@"')
-    script = setup.single_word_compiler([str(launcher), "c++", "-DX=1"], tmp_path)
-    assert script == str(tmp_path / "c++")
+def test_compiler_with_a_launcher_becomes_one_word(setup, monkeypatch, tmp_path):
+    """Also in a folder with spaces and quotes, at which setuptools would split its path."""
+    monkeypatch.setenv("PATH", os.environ["PATH"])
+    folder = tmp_path / 'it\'s a "folder"'
+    folder.mkdir()
+    launcher = executable(folder / "some cache", f'echo "$@" >>"{tmp_path}/log"; exec "$@"')
+    script = setup.single_word_compiler([str(launcher), "c++", "-DX=1"], folder)
+    assert script == "run-c++"
     assert subprocess.run([script, "--version"], capture_output=True, text=True, check=True).stdout
     assert (tmp_path / "log").read_text() == "c++ -DX=1 --version\n"
+
+
+def test_flags_that_change_results_are_not_used(setup, monkeypatch, capsys):
+    """-ffast-math, for example, would also make all other code of the process flush small numbers to zero."""
+    monkeypatch.setattr(setup.cpp_extension.BuildExtension, "build_extensions", lambda self: None)
+    foreign = "-march=native -Ofast -ffast-math -fno-signed-zeros -ffp-contract=off -mfma -mavx512f -mcpu=native"
+    foreign = [*foreign.split(), "--use_fast_math", "-ftz=true"]
+    kept = "-O2 -fPIC -mtune=haswell -m64 -fno-plt -fstack-protector-strong -fno-math-errno -flto=auto".split()
+    command = setup.Build(setuptools.Distribution())
+    command.extensions, command.build_temp = [], "build"
+    words = ["run-g++", *foreign, *kept]
+    command.compiler = argparse.Namespace(compiler_type="unix", compiler_so=["ccache", "gcc", "-ffast-math"])
+    command.compiler.compiler_so_cxx, command.compiler.linker_so_cxx = [*words], [*words, "-shared"]
+    command.build_extensions()
+    assert command.compiler.compiler_so == command.compiler.compiler_so_cxx == ["run-g++", *kept]
+    assert command.compiler.linker_so_cxx == ["run-g++", *kept, "-shared"]
+    output = capsys.readouterr().out
+    assert [output.count(f"steerlens_fast: {flag} is not used") for flag in foreign] == [1] * len(foreign)
+
+
+@pytest.mark.parametrize("jobs", ["0", "x", "-1", "1.5"])
+def test_invalid_number_of_jobs_ends_the_build(setup, monkeypatch, jobs):
+    """ninja would start any number of compilers for 0."""
+    monkeypatch.setenv("MAX_JOBS", jobs)
+    assert exits_with(f"MAX_JOBS must be a positive integer, got '{jobs}'", setup.max_jobs)
+
+
+def test_number_of_jobs_may_be_unset(setup, monkeypatch):
+    monkeypatch.setenv("MAX_JOBS", "08")
+    assert setup.max_jobs() == 8
+    monkeypatch.setenv("MAX_JOBS", "")
+    assert setup.max_jobs() is None
+
+
+@pytest.mark.parametrize("name", ["dol$lar", "co:lon", "pi|pe", "new\nline"])
+def test_path_that_ninja_cannot_use_ends_the_build(setup, name):
+    setup.check_paths(["/a b/it's/ü#%"])
+    assert exits_with("building needs a path without ", setup.check_paths, ["/a", f"/b/{name}"])
+
+
+def test_build_waits_for_another_one_in_the_folder(setup, tmp_path):
+    fcntl = pytest.importorskip("fcntl")
+    (tmp_path / "build").mkdir()
+    script = "import setup; setup.wait_for_other_builds(); setup.wait_for_other_builds(); print('builds')"
+    with open(tmp_path / "build/lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        env = os.environ | {"PYTHONPATH": str(ROOT)}
+        other = subprocess.Popen(
+            [sys.executable, "-c", script], cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True
+        )
+        assert other.stdout.readline() == f"steerlens_fast: waiting for another process that builds in {tmp_path}\n"
+    assert other.communicate()[0] == "builds\n" and other.returncode == 0
+
+
+def test_failed_copy_keeps_the_library_of_the_earlier_build(setup, monkeypatch, tmp_path):
+    command = setup.Build(setuptools.Distribution())
+    new, library = tmp_path / "new.so", tmp_path / "_C.so"
+    new.write_text("new")
+    library.write_text("old")
+
+    def fail(self, source, target, *args, **kwargs):
+        Path(target).write_text("n")
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(setup.cpp_extension.BuildExtension, "copy_file", fail)
+        with pytest.raises(OSError, match="No space left"):
+            command.copy_file(str(new), str(library))
+    assert library.read_text() == "old"
+    assert command.copy_file(str(new), str(library)) == (str(library), True)
+    assert library.read_text() == "new" and sorted(path.name for path in tmp_path.iterdir()) == ["_C.so", "new.so"]
 
 
 # --- The repository and its archive

@@ -76,7 +76,7 @@ def compile_all(nvcc: str, archs: str, work: Path) -> dict[str, str]:
             sys.exit(f"{source.name} does not compile:\n{done.stdout}")
         return source.stem, done.stdout
 
-    with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(setup.max_jobs() or os.cpu_count() or 1) as pool:
         return dict(pool.map(compile_one, sorted((ROOT / "csrc/cuda").glob("**/*.cu"))))
 
 

@@ -52,7 +52,7 @@ def build(kind: str = "plain", sources: list[Path] | None = None, csrc: Path = C
     BUILD.mkdir(parents=True, exist_ok=True)
     with open(BUILD / f"{kind}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with ThreadPoolExecutor(int(os.environ.get("MAX_JOBS") or os.cpu_count() or 1)) as pool:
+        with ThreadPoolExecutor(setup.max_jobs() or os.cpu_count() or 1) as pool:
             objects = list(pool.map(lambda s: compiled(s, KINDS[kind], csrc), kernels))
             objects += pool.map(lambda s: compiled(s, device_flags, csrc), device)
         return linked(objects, LINKED.get(kind, COMPLETE))
