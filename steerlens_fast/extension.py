@@ -243,6 +243,10 @@ def _loader_hint(text: str) -> str:
         return "It was built for another torch than the installed one, or from other sources of the package"
     if re.search(r"GLIBC(XX)?_", text):
         return "It was built on a system with a newer C or C++ library"
+    if "Permission denied" in text:
+        return "The file cannot be read: it was installed by another user, with a umask such as 077"
+    if "Operation not permitted" in text:
+        return "The file system may be mounted with the option noexec"
     if re.search(r"ELF|file too short|wrong architecture", text):
         return "The file is damaged, or was built for another machine"
     return "It does not match the installed packages"

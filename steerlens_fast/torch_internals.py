@@ -167,7 +167,7 @@ def constant_when_traced(function: Callable) -> Callable:
 def _compiler_reads(attribute: str) -> bool:
     compiler = find_spec("torch._dynamo")
     decorators = Path(compiler.origin).with_name("decorators.py") if compiler and compiler.origin else None
-    return bool(decorators and decorators.is_file() and attribute in decorators.read_text())
+    return bool(decorators and decorators.is_file() and attribute in decorators.read_text(encoding="utf-8"))
 
 
 def eager(reason: str) -> Callable:

@@ -105,6 +105,12 @@ def test_damaged_extension_is_named(tmp_path):
     assert f"torch {torch.__version__}" in output
 
 
+def test_import_does_not_depend_on_the_encoding_of_the_locale(installed, tmp_path):
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    status, output = python("-c", "import steerlens_fast", cwd=tmp_path, path=[installed], **ascii_only)
+    assert status == 0, output
+
+
 def test_archive_says_that_it_cannot_hold_an_extension(checkout, tmp_path):
     archive = shutil.make_archive(str(tmp_path / "package"), "zip", checkout)
     output = import_error(cwd=tmp_path, path=[archive])
@@ -122,6 +128,8 @@ def test_archive_says_that_it_cannot_hold_an_extension(checkout, tmp_path):
         ),
         ("/lib/libstdc++.so.6: version `GLIBCXX_3.4.32' not found", "It was built on a system with a newer C or C++"),
         ("/x/_C.so: invalid ELF header", "The file is damaged"),
+        ("/x/_C.so: cannot open shared object file: Permission denied", "The file cannot be read: it was installed by"),
+        ("/x/_C.so: failed to map segment from shared object: Operation not permitted", "The file system may be"),
     ],
 )
 def test_loader_messages_are_explained(message, meaning):
