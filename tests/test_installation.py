@@ -343,6 +343,29 @@ def test_command_with_progress_keeps_its_exit_status(tmp_path):
 
 
 @checkout_only
+@pytest.mark.parametrize("log, encoding", [("/dev/full", "utf-8"), ("/dev/null", "ascii")], ids=["full disk", "ascii"])
+def test_command_with_progress_ends_though_output_cannot_be_written(log, encoding):
+    """The command would wait for ever if nothing read its output."""
+    script = "echo 'steerlens_fast: größer'; head -c 1000000 /dev/zero | tr '\\0' '\\n'; exit 3"
+    command = [sys.executable, ROOT / ".ci/with-progress", log, "sh", "-c", script]
+    env = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, timeout=60)
+    assert done.returncode == 3
+    assert done.stdout.decode() == f".ci/setup: {'größer' if encoding == 'utf-8' else 'gr??er'}\n"
+
+
+@checkout_only
+def test_command_with_progress_ends_though_its_reader_has_ended(tmp_path):
+    script = "for i in 1 2 3; do echo 'steerlens_fast: line'; done; head -c 1000000 /dev/zero; exit 3"
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, ROOT / ".ci/with-progress", tmp_path / "log", "sh", "-c", script]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (3, "")
+
+
+@checkout_only
 def test_build_reports_compiled_files(tmp_path):
     (tmp_path / "old.o").write_bytes(b"")
     os.utime(tmp_path / "old.o", (0, 0))
@@ -389,11 +412,13 @@ ERROR: No matching distribution found for torch>=2.10"""
 FAILURES = {
     "NewConnectionError: Failed to establish a new connection": "no package index can be reached: connect this machine",
     NO_RELEASE: "there is no torch>=2.10 for Python 3",
+    "g++: fatal error: Killed signal terminated program cc1plus": "the machine has too little memory for",
+    "steerlens_fast: building C++ only\nerror: command 'g++' failed": "the installation failed",
 }
 
 
 @checkout_only
-@pytest.mark.parametrize("output", FAILURES, ids=["offline", "no release"])
+@pytest.mark.parametrize("output", FAILURES, ids=["offline", "no release", "out of memory", "unknown"])
 def test_setup_without_new_torch_and_driver_says_what_to_do(output, tmp_path):
     shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
@@ -422,6 +447,14 @@ def test_setup_with_an_old_compiler_ends_before_anything_is_installed(tmp_path):
     assert done.stderr.startswith(expected)
     assert done.stderr.endswith("GCC is older than 10. Set CXX to another\n") and done.stderr.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == [".ci", "pyproject.toml"]
+
+
+@checkout_only
+def test_setup_is_not_led_elsewhere_by_cdpath(tmp_path):
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+    env = os.environ | {"CDPATH": str(tmp_path)}
+    done = subprocess.run(["sh", ".ci/setup", "plots"], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.stderr.startswith(".ci/setup: extras must be among cli plot") and not done.stdout
 
 
 @checkout_only
