@@ -28,6 +28,21 @@
 #define SL_UNROLL
 #endif
 
+// Makes GCC vectorise the loop that follows, over the elements of a vector. With at most 8 elements, GCC may otherwise
+// unroll the loop first, and then compute one element after the other.
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
+#define SL_VECTORIZE _Pragma("GCC unroll 1")
+#else
+#define SL_VECTORIZE
+#endif
+
+// Asks the CPU to fetch the cache line of an address, which need not be valid.
+#if defined(__GNUC__)
+#define SL_PREFETCH(address) __builtin_prefetch(address)
+#else
+#define SL_PREFETCH(address) (void)0
+#endif
+
 // A C function that the library exports.
 #if defined(_WIN32)
 #define SL_EXPORT extern "C" __declspec(dllexport)

@@ -6,6 +6,7 @@
 
 #include "../../kernel_args/morph.h"
 #include "../../math/extrapolate.h"
+#include "../../memory.h"
 #include "simd.h"
 
 namespace steerlens::STEERLENS_CPU_LEVEL {
@@ -89,11 +90,13 @@ struct MotionKernels {
 template <typename E, typename T>
 T largest_amplitude(const CoefficientSpan<T>& c) {
   alignas(64) T largest[kSimdWidth<T>] = {};
-  for (int64_t i = 0; i < c.count; ++i)
+  for (int64_t i = 0; i < c.count; ++i) {
+    SL_VECTORIZE
     for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
       const Cplx<T> coefficient = Layout<E>::coefficient(c.at(i) + lane);
       largest[lane] = larger(amplitude_of(coefficient), largest[lane]);
     }
+  }
   for (int64_t lane = 1; lane < kSimdWidth<T>; ++lane)
     largest[0] = larger(largest[lane], largest[0]);
   return largest[0];
@@ -105,6 +108,7 @@ SL_FN void take_steps(const MorphArgs<T>& args, const CoefficientSpan<T>& c,
   for (int64_t i = 0; i < c.count; ++i) {
     T* f = c.at(i);
     const T* g = gradient.at(i);
+    SL_VECTORIZE
     for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
       const Cplx<T> coefficient = Layout<E>::coefficient(f + lane);
       const Cplx<T> slope = {
@@ -136,12 +140,14 @@ void take_step(const MorphArgs<T>& args, const CoefficientSpan<T>& c,
 template <typename E, typename T>
 StepSize<T> step_size(const CoefficientSpan<T>& c) {
   alignas(64) T sums[kSimdWidth<T>] = {}, largest[kSimdWidth<T>] = {};
-  for (int64_t i = 0; i < c.count; ++i)
+  for (int64_t i = 0; i < c.count; ++i) {
+    SL_VECTORIZE
     for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
       const auto p = Layout<E>::load(c.at(i) + lane);
       sums[lane] += E::squared_speed(p);
       if constexpr (E::kMovesPhase) largest[lane] = larger(std::fabs(p.phase_step), largest[lane]);
     }
+  }
   StepSize<T> size = {};
   for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
     size.squared_speed += sums[lane];
@@ -150,10 +156,20 @@ StepSize<T> step_size(const CoefficientSpan<T>& c) {
   return size;
 }
 
+// Fetches the coefficients that come kAhead places after those at f into the caches. With the CPU's own prefetching
+// alone, morphs in float64 took 7 % longer (AVX-512).
+template <typename E, typename T>
+SL_FN void prefetch_coefficients(const T* f) {
+  constexpr int64_t kAhead = 16, kBytes = Layout<E>::kFields * kVecBytes;
+  const char* next = reinterpret_cast<const char*>(f) + kAhead * kBytes;
+  for (int64_t at = 0; at < kBytes; at += int64_t{kCacheLine}) SL_PREFETCH(next + at);
+}
+
 template <typename E, typename T>
 void real_frame(const CoefficientSpan<T>& c, Factors<T> factors, Vec<T>* line) {
   for (int64_t i = 0; i < c.count; ++i) {
     const T* f = c.at(i);
+    prefetch_coefficients<E>(f);
     alignas(64) T value[kSimdWidth<T>];
     for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane)
       value[lane] = E::real(Layout<E>::load(f + lane), factors.phase, factors.amplitude);
@@ -165,6 +181,7 @@ template <typename E, typename T>
 void complex_frame(const CoefficientSpan<T>& c, Factors<T> factors, ComplexVec<T>* line) {
   for (int64_t i = 0; i < c.count; ++i) {
     const T* f = c.at(i);
+    prefetch_coefficients<E>(f);
     alignas(64) T re[kSimdWidth<T>], im[kSimdWidth<T>];
     for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
       const Cplx<T> value = E::value(Layout<E>::load(f + lane), factors.phase, factors.amplitude);
