@@ -35,7 +35,7 @@ def network(*extra):
     )
 
 
-def toward_two(outputs, at=None):
+def toward_two(outputs, at=None):  # at: the samples of the batch
     return -outputs[:, 2].float()
 
 
@@ -121,7 +121,7 @@ MAKES = {
 
 
 @pytest.mark.parametrize("make", MAKES)
-def test_every_type_of_model(make):
+def test_every_type_of_model_has_its_gradients(make):
     model, x = network(nn.Dropout(0.5)).eval(), images()
     classifier, expected = Classifier(MAKES[make](model)), plain(model, x)
     for batch in (None, 2, 3):
@@ -187,7 +187,7 @@ def test_preprocessing_is_differentiated():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
-def test_precisions_other_than_float32(dtype):
+def test_precisions_other_than_float32_are_kept(dtype):
     model, x = network().eval().to(dtype), images(dtype=dtype)
     gradient, outputs = Classifier(model).gradient(x, nll, batch=2)
     assert gradient.dtype == outputs.dtype == dtype
@@ -254,7 +254,7 @@ def test_batch_is_freed_before_the_next():
 
 
 @pytest.mark.parametrize("per_sample", [torch.rand(7), torch.rand(7, 1)], ids=["N", "N x 1"])
-def test_additional_arguments(per_sample):
+def test_additional_arguments_are_split_like_the_samples_or_passed_whole(per_sample):
     recorded = []
 
     def model(x, *args):
@@ -272,7 +272,7 @@ def test_additional_arguments(per_sample):
     assert all(a[1].shape == () and a[2] is word and a[3].shape == (3,) and a[4] is None for a in recorded)
 
 
-def test_single_or_no_additional_argument():
+def test_single_or_no_additional_argument_needs_no_tuple():
     model = Mock(side_effect=lambda x, *args: x.flatten(1))
     classifier, x = Classifier(model), images()
     for args, expected in ((None, []), ((), []), ("one", ["one"]), ([1, 2], [[1, 2]])):
@@ -291,7 +291,7 @@ class InPlace(nn.Module):
         return x.flatten(1).contiguous()
 
 
-def test_models_that_work_in_place():
+def test_models_that_work_in_place_do_not_change_the_arguments():
     x, scale = images(), torch.ones(4)
     original = x.clone()
     gradient, _ = Classifier(InPlace()).gradient(x, toward_two, scale, batch=3)
@@ -424,7 +424,8 @@ def test_buffers_written_in_eval_mode_are_kept():
     assert outputs.shape == (4, 192)
 
 
-def test_compiled_models_buffers_stay_where_cuda_graphs_know_them():
+def test_buffers_of_a_compiled_model_in_eval_mode_are_not_moved():
+    """CUDA graphs read them at their addresses."""
     model = network().eval()
     ours, recorded = model[1].running_mean.data_ptr(), []
     model[1].register_forward_pre_hook(lambda m, _: recorded.append(m.running_mean.data_ptr()))
@@ -454,7 +455,7 @@ def test_pending_graph_of_the_callers_stays_valid():
     assert model[0].weight.grad is not None
 
 
-def test_replaced_and_shared_buffers_come_back():
+def test_replaced_and_shared_buffers_are_restored():
     class Counts(nn.Module):
         def __init__(self):
             super().__init__()
@@ -500,13 +501,13 @@ def test_hooks_on_parameters_do_not_fire():
     hook.assert_not_called()
 
 
-def test_under_the_callers_autocast():
+def test_autocast_of_the_caller_applies_to_the_model():
     model, x = network().eval(), images()
     exact, _ = plain(model, x, nll)
     with torch.autocast("cpu", torch.bfloat16):
         gradient, outputs = Classifier(model).gradient(x, nll)
         Classifier(model).outputs(x)
-        model(x).float().sum().backward()  # casts of weights cached without a graph would leave these out
+        model(x).float().sum().backward()  # weights that autocast has cached without a graph would get no gradient
     assert outputs.dtype == torch.bfloat16
     assert gradient.dtype == torch.float32
     assert torch.nn.functional.cosine_similarity(gradient.flatten(), exact.flatten(), 0) > 0.99
@@ -527,7 +528,7 @@ def test_backward_of_a_model_without_autocast_is_exact():
     assert torch.equal(gradient, expected[0]) and torch.equal(outputs, expected[1])
 
 
-def test_callers_defaults():
+def test_default_device_and_dtype_have_no_effect():
     model, x = network().eval(), images()
     expected = plain(model, x)
     with torch.device("meta"):
@@ -540,7 +541,7 @@ def test_callers_defaults():
         torch.set_default_dtype(torch.float32)
 
 
-def test_memory_formats():
+def test_memory_format_of_the_images_is_kept():
     model, recorded = network().eval(), []
 
     def forward(x):
@@ -576,7 +577,7 @@ def noisy(x):
     return x.flatten(1) * torch.rand(len(x), 192, device=x.device)
 
 
-def test_session_continues_one_stream_and_no_session_starts_anew():
+def test_calls_draw_the_same_random_numbers_unless_they_share_a_session():
     classifier, x = Classifier(noisy), images()
     untouched = torch.get_rng_state()
     once, again = classifier.outputs(x), classifier.outputs(x)
@@ -617,7 +618,7 @@ def test_session_does_not_change_the_random_numbers_of_the_caller():
     assert torch.equal(torch.cat(drawn), expected)
 
 
-def test_random_numbers_on_every_device(device):
+def test_session_draws_the_random_numbers_of_the_caller_on_every_device(device):
     classifier, x = Classifier(noisy), images().to(device)
     stream = classifier.session(x)
     first, second = classifier.outputs(x, stream=stream), classifier.outputs(x, stream=stream)
@@ -626,7 +627,7 @@ def test_random_numbers_on_every_device(device):
     assert torch.equal(second, noisy(x))
 
 
-def test_models_on_every_device(device):
+def test_models_on_every_device_have_their_gradients(device):
     model, x = network().eval().to(device), images().to(device)
     assert_same(Classifier(model), plain(model, x), x, batch=3)
 
@@ -634,7 +635,7 @@ def test_models_on_every_device(device):
 # --- Warnings
 
 
-def test_training_mode_is_reported_in_the_name_of_the_first_line_outside_of_the_package():
+def test_warning_of_training_mode_points_to_the_first_line_outside_the_package():
     model, here = network(), inspect.currentframe()
     with pytest.warns(UserWarning, match="model.eval()") as caught:
         line = here.f_lineno + 1
@@ -648,7 +649,7 @@ def test_training_mode_is_reported_in_the_name_of_the_first_line_outside_of_the_
 
 
 class Wrapper(nn.Module):
-    """Ignores its training flag."""
+    """A module that does not read its training flag. Its subclasses do."""
 
     def __init__(self, model):
         super().__init__()
@@ -681,20 +682,19 @@ def test_only_modules_that_read_their_training_flag_are_reported():
             Classifier(model).warn_if_training()
 
 
-def test_transform_in_training_mode_does_not_warn():
-    """A transform in training mode is no reason for a warning."""
+def test_preprocessing_in_training_mode_does_not_warn():
     model = network().eval()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for transform in (model, lambda x: x, model.forward):
-            Classifier(transform, preprocessing=nn.Identity()).warn_if_training()
+        for function in (model, lambda x: x, model.forward):
+            Classifier(function, preprocessing=nn.Identity()).warn_if_training()
 
 
 # --- Bad input
 
 
 @pytest.mark.parametrize("bad, word", [(None, "NoneType"), ("resnet", "str"), (3, "int"), (nn.Linear, "class Linear")])
-def test_models_that_cannot_be_called(bad, word):
+def test_models_that_cannot_be_called_raise(bad, word):
     with raises_with(TypeError, "model", "callable", word, *(["load_model"] if bad == "resnet" else [])):
         Classifier(bad)
     if bad is not None:
@@ -728,7 +728,7 @@ def test_models_that_return_no_scores_raise():
         check_models_that_return_no_scores(kind, model, words)
 
 
-def test_models_that_ignore_their_images():
+def test_models_that_ignore_their_images_raise():
     model = network().eval()
     for blind in (lambda x: x.detach().flatten(1), torch.no_grad()(model), lambda x: model(torch.zeros_like(x))):
         with raises_with(ValueError, "model", "depend on the images"):
@@ -760,7 +760,7 @@ def test_bad_batches_raise(kind, bad):
         Classifier(network()).outputs(images(), batch=bad)
 
 
-def test_images_on_another_device():
+def test_images_on_another_device_than_the_model_raise():
     model = nn.Conv2d(3, CLASSES, 3, device="meta")
     model.register_forward_pre_hook(Mock(side_effect=AssertionError("the model ran")))
     for call in (lambda d: d.outputs(images()), lambda d: d.gradient(images(), toward_two)):
@@ -769,7 +769,7 @@ def test_images_on_another_device():
     meta = Classifier(nn.Conv2d(3, CLASSES, 3, device="meta"))
     assert meta.gradient(images().to("meta"), lambda outputs, at: outputs.sum((1, 2, 3)))[0].is_meta
     moved = Classifier(nn.Conv2d(3, CLASSES, 3, device="meta"), lambda x: x.to("meta"))
-    assert moved.outputs(images()).device.type == "meta", "preprocessing may move them"
+    assert moved.outputs(images()).device.type == "meta", "preprocessing may move images"
 
 
 @pytest.mark.parametrize(
@@ -781,7 +781,7 @@ def test_images_on_another_device():
         ("cat", "pass class_names= to SteerableLens"),
     ],
 )
-def test_targets_of_jobs_are_no_targets_of_a_lens(target, hint):
+def test_targets_in_the_form_of_a_job_raise(target, hint):
     with pytest.raises(ValueError, match=f"^target must be an int, .*, got '{target}'; .*{hint}"):
         check_target(target, 2)
 
@@ -824,7 +824,7 @@ NAMES = ["cat, tabby", "tiger cat", "crane", "crane"]
         (["not:Tabby", "Tiger-Cat"], "multilabel", [[0, 0], [1, 1]]),
     ],
 )
-def test_targets_by_class_name(target, task, expected):
+def test_class_names_are_targets(target, task, expected):
     assert check_target(target, 2, task, NAMES).tolist() == expected
 
 

@@ -1,7 +1,4 @@
-"""Emulated kernels give the same results in all conditions.
-
-These are any order of threads, chunks, and planes that exceed the grid.
-"""
+"""Emulated kernels give the same results in any order of threads, in chunks, and if planes exceed the grid."""
 
 import pytest
 import torch
@@ -16,8 +13,9 @@ from . import set_max_grid_rows, set_multiprocessors, set_seed
 
 SEEDS = range(1, 5)
 ROWS = 2  # rows of blocks in a grid
-MAX_WORKSPACE_BYTES = (256 << 20) + 1024  # of the ops on whole planes, for one frame of one plane or more
-# Shapes with more planes than ROWS. Filters process 16 planes at a time. A plane has 125 coefficients, so most
+MAX_WORKSPACE_BYTES = (256 << 20) + 1024  # kWorkspaceSize in csrc/cuda/planes/spectra.h, rounded up
+# Shapes with more planes than ROWS. split_bands and merge_bands process 16 planes
+# at a time (kPlanes in csrc/cuda/bands.cu). A plane has 125 coefficients, so most
 # planes do not begin at a sector.
 MANY = {
     **dict.fromkeys(OPS, (5, 2, 5, 25)),
@@ -91,7 +89,8 @@ def small_device():
 def test_plane_ops_do_not_depend_on_the_work_of_a_block(op, W, K, small_device):
     """On a small device, a block takes several groups of planes, and reads their filters only once.
 
-    There are too many filters of 140 bands, and those of 40 wide bands do not fit. Some rows of some filters are 0.
+    140 bands have more filters than a block keeps (kMaxKept in csrc/cuda/planes/filter.h), and the filters of 40 wide
+    bands exceed its shared memory. Some rows of some filters are 0.
     """
     args = plane_args(33, 2, W=W, K=K)[op]
     filters = args[1] if op != "morph_planes" else args[4]
@@ -117,13 +116,13 @@ def test_chunks_of_frames_do_not_change_a_bit():
         result = RAW.morph_planes(x, g, factors, factors, *options)
     allocated = [event.self_cpu_memory_usage for event in measured.events()]
     assert result.nbytes < max(allocated) <= MAX_WORKSPACE_BYTES
-    for few in torch.arange(frames).split(frames // 2):
-        few = torch.cat([few[:3], few[-3:]])
+    for part in torch.arange(frames).split(frames // 2):
+        few = torch.cat([part[:3], part[-3:]])
         assert torch.equal(RAW.morph_planes(x, g, factors[few], factors[few], *options), result[few])
 
 
 @pytest.mark.parametrize("op", ["split_planes", "merge_planes"])
-def test_rows_that_a_filter_removes(op):
+def test_results_with_filters_that_remove_rows_are_the_references(op):
     """These rows are neither stored nor read between the FFTs of rows and of columns. They differ between bands."""
     data, filters, *options = plane_args(9, 1)[op]
     filters[0][0, 5:20] = filters[0][1:, :12] = 0

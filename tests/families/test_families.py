@@ -200,7 +200,7 @@ def as_planes(table):
     ],
     ids=lambda t: f"{type(t).__name__}{list(torch.as_tensor(t).shape)}",
 )
-def test_factor_tables_of_every_type(table, device):
+def test_factor_tables_of_every_type_give_their_frames(table, device):
     family = CSPFamily(SteerablePyramid((16, 16)), "joint", eps=0.2)
     x, gradient = inputs(*LEAD, 16, 16, device=device)
     table = table.to(device) if isinstance(table, torch.Tensor) else table
@@ -286,14 +286,14 @@ def test_half_precision_is_rendered_in_float32(device):
 @every_pair_of_values
 @edits
 @syntheses
-@pytest.mark.parametrize("pieces", [1, 40_000], ids=["one_plane", "a_few"])
-def test_chunks_do_not_change_frames(small_chunks, pieces, synthesis, edit, device):
+@pytest.mark.parametrize("size", [1, 40_000], ids=["one_plane", "a_few"])
+def test_chunks_do_not_change_frames(small_chunks, size, synthesis, edit, device):
     family = CSPFamily(SteerablePyramid((23, 18), synthesis=synthesis), edit)
     x, gradient = inputs(3, 2, 23, 18, dtype=torch.float32, device=device)
     table = normal(5, 3, dtype=torch.float32, device=device)
     render = lambda: family.prepare(x, gradient).render(table, bounds=(0, 1))
     whole = render()
-    small_chunks(pieces)
+    small_chunks(size)
     chunked = render()
     if device.type == "cpu":
         assert torch.equal(chunked, whole)
@@ -409,7 +409,7 @@ def fourier_phase_step(family, x, gradient, spectrum):
     G = (G * band_response(family, x.shape[-2:])).masked_fill(still_frequencies(x.shape[-2:]), 0.0)
     phase, _ = reference.step(spectrum, G, family.eps, RULES.index(family.rule), family.floor)
     rows = torch.arange(1, (x.shape[-2] + 1) // 2)
-    phase[..., x.shape[-2] - rows, 0] = -phase[..., rows, 0]  # the same coordinate
+    phase[..., x.shape[-2] - rows, 0] = -phase[..., rows, 0]  # in column 0, rows k and -k are one coordinate
     return phase
 
 
@@ -615,14 +615,14 @@ class ComposedAnchor:
         self.delta = [torch.zeros_like(c.real) for c in self.sources]
         self.eta = [torch.zeros_like(c.real) for c in self.sources]
 
-    def at(self):
+    def coefficients(self):
         return [c * torch.exp(eta + 1j * delta) for c, eta, delta in zip(self.sources, self.eta, self.delta)]
 
     def frame(self):
         if isinstance(self.family, FourierFamily):
-            return torch.fft.irfft2(self.at()[0], s=self.x.shape[-2:])
+            return torch.fft.irfft2(self.coefficients()[0], s=self.x.shape[-2:])
         g, synthesis = self.family.pyramid.geometry, self.family.pyramid.synthesis
-        return pyramid_reference.synthesize(self.high, self.at(), self.low, g, synthesis)
+        return pyramid_reference.synthesize(self.high, self.coefficients(), self.low, g, synthesis)
 
     def steps(self, gradient):
         """Return the steps (phase, amplitude) of each band.
@@ -631,15 +631,15 @@ class ComposedAnchor:
         """
         family = self.family
         if isinstance(family, FourierFamily):
-            phase = fourier_phase_step(family, self.x, gradient, self.at()[0])
+            phase = fourier_phase_step(family, self.x, gradient, self.coefficients()[0])
             return [(phase, torch.zeros_like(phase))]
         g, synthesis = family.pyramid.geometry, family.pyramid.synthesis
-        leaves = [c.clone().requires_grad_() for c in self.at()]
+        leaves = [c.clone().requires_grad_() for c in self.coefficients()]
         grads = torch.autograd.grad(
             pyramid_reference.synthesize(self.high, leaves, self.low, g, synthesis), leaves, gradient
         )
         steps = []
-        for s, (c, G) in enumerate(zip(self.at(), grads)):
+        for s, (c, G) in enumerate(zip(self.coefficients(), grads)):
             G = G.real if synthesis == "real" else G
             phase, amplitude = reference.step(c, G, family.eps, RULES.index(family.rule), family.floor)
             moves = torch.zeros(c.shape[1], 1, 1)
@@ -693,9 +693,9 @@ def test_anchored_frames_are_those_of_the_reference(name, size, device):
 @all_cases_in_one_test
 @anchored
 def test_anchored_motion_renders_the_frame_after_advancing(name, device):
-    family, at = ANCHORED[name], normal(2, 2, 2, 16, 19, device=device)
+    family, gradients = ANCHORED[name], normal(2, 2, 2, 16, 19, device=device)
     anchor = family.anchor(image(2, 2, 16, 19, device=device))
-    for gradient, b in zip(at, (0.7, 2.0)):
+    for gradient, b in zip(gradients, (0.7, 2.0)):
         table = torch.tensor([[0.0, 0.0], [b, 2 * b]], device=device)
         one_table = getattr(family, "edit", "phase") == "amplitude" or isinstance(family, FourierFamily)
         amplitude_table = None if one_table else 0.3 * table
@@ -708,7 +708,7 @@ def test_anchored_motion_renders_the_frame_after_advancing(name, device):
 @all_cases_in_one_test
 @anchored
 def test_huge_factors_stay_within_the_limits(name, device):
-    """Every amplitude is at most e times that of the source, and frames are finite."""
+    """Amplitudes are at most e times those of the source, which limits the norm of all bands. Frames are finite."""
     family, x = ANCHORED[name], image(2, 16, 19, device=device)
     frames = advanced_frames(
         family, x[None], 1e9 * normal(3, 1, 2, 16, 19, device=device), torch.ones(3, 1, device=device)
@@ -719,12 +719,12 @@ def test_huge_factors_stay_within_the_limits(name, device):
         return
     high, bands, low = pyramid_reference.analyze(x.cpu(), family.pyramid.geometry)
     reach = torch.e if family.moves_amplitude else 1.0
-    most = reach * torch.stack([band.abs().square().sum((-3, -2, -1)) for band in bands]).sum(0).sqrt()
+    limit = reach * torch.stack([band.abs().square().sum((-3, -2, -1)) for band in bands]).sum(0).sqrt()
     rest = [torch.zeros_like(band) for band in bands]
     still = pyramid_reference.synthesize(high, rest, low, family.pyramid.geometry, family.pyramid.synthesis)
     moved = SteerablePyramid((16, 19), order=2)(frames[-1, 0].cpu() - still)
     largest = torch.stack([band.abs().square().sum((-3, -2, -1)) for band in moved.bands]).sum(0).sqrt()
-    assert (largest <= 2 * most).all()  # an analytic band has twice the amplitude of its real band
+    assert (largest <= 2 * limit).all()  # an analytic band has twice the amplitude of its real band
 
 
 @anchored

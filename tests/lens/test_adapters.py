@@ -35,7 +35,7 @@ def with_batch_statistics(model):
 
 
 @pytest.fixture
-def minimum():
+def min_param_perturbation():
     optional_libraries.captum()
     from captum.robust import MinParamPerturbation
 
@@ -44,27 +44,27 @@ def minimum():
 
 @pytest.mark.parametrize("mode", ["linear", "binary"])
 @pytest.mark.parametrize("way", ["lens", "perturb"])
-def test_captum_finds_the_smallest_factor_and_distance(minimum, mode, way):
+def test_captum_finds_the_smallest_factor_and_distance(min_param_perturbation, mode, way):
     """captum's MinParamPerturbation accepts the lens, or its method ``perturb``, as ``attack``."""
     x, model = images(1), smooth()
     lens = SteerableLens(model, family="pixel")
     target = int(model(x).argsort(1)[0, -2])
-    for name, most, step in (("factor", 1.0, 0.01), ("max_l2", 2.0, 0.02)):
-        search = minimum(
+    for name, largest, step in (("factor", 1.0, 0.01), ("max_l2", 2.0, 0.02)):
+        search = min_param_perturbation(
             forward_func=model,
             attack=lens if way == "lens" else lens.perturb,
             arg_name=name,
             arg_min=0.0,
-            arg_max=most,
+            arg_max=largest,
             arg_step=step,
             mode=mode,
             apply_before_preproc=False,
         )
-        changed, least = search.evaluate(x, target=int(model(x).argmax()), attack_kwargs={"target": target})
-        assert least is not None and 0 < least < most
+        changed, smallest = search.evaluate(x, target=int(model(x).argmax()), attack_kwargs={"target": target})
+        assert smallest is not None and 0 < smallest < largest
         assert model(changed).argmax() == target
-        assert torch.equal(changed, lens.perturb(x, target, **{name: least}))
-        before = lens.perturb(x, target, **{name: max(least - 2 * step, step / 10)})
+        assert torch.equal(changed, lens.perturb(x, target, **{name: smallest}))
+        before = lens.perturb(x, target, **{name: max(smallest - 2 * step, step / 10)})
         assert model(before).argmax() != target
 
 
@@ -82,15 +82,15 @@ def test_captum_attributes_the_same_gradient():
 # --- Quantus
 
 
-def digits_like(count=4, size=16):
+def quantus_inputs(count=4, size=16):
     """Return a model, and a batch of images and classes as Quantus passes them."""
     x = images(count, size, channels=1).numpy()
     return smooth(channels=1), x, np.arange(count) % CLASSES
 
 
 @pytest.mark.parametrize("name", ["csp-phase", "csp-joint", "fourier", "pixel"])
-def test_quantus_explanations_are_the_change(name):
-    model, x, y = digits_like()
+def test_quantus_explanations_are_the_change_of_the_image(name):
+    model, x, y = quantus_inputs()
     lens = SteerableLens(model, family=name, bounds=None)
     change = lens.perturb(torch.from_numpy(x), torch.from_numpy(y), factor=2.0).numpy() - x
     signed = quantus_explain(model, x, y, family=name, factor=2.0, signed=True)
@@ -114,7 +114,7 @@ def test_quantus_explanation_has_l2_2_by_default(channels):
 @pytest.mark.parametrize("metric", ["PixelFlipping", "Selectivity", "LocalLipschitzEstimate", "AvgSensitivity"])
 def test_quantus_metrics_accept_the_explanation(metric):
     quantus = optional_libraries.quantus()
-    model, x, y = digits_like()
+    model, x, y = quantus_inputs()
     options = {
         "PixelFlipping": {"features_in_step": 32, "perturb_baseline": "black"},
         "Selectivity": {"patch_size": 8, "perturb_baseline": "black"},
@@ -158,7 +158,7 @@ def test_quantus_explain_takes_class_names():
 
 
 def test_bad_arguments_of_quantus_explain_raise():
-    model, x, y = digits_like()
+    model, x, y = quantus_inputs()
     with raises_with(ValueError, "images", "bounds"):
         quantus_explain(model, x + 5, y, bounds=(0, 1))
     with raises_with(TypeError, "signed", "bool"):

@@ -67,7 +67,7 @@ def test_factor_agrees_with_the_closed_form_without_clipping():
     motion = PixelFamily().prepare(torch.full((2, 1, 8, 8), 0.5), torch.ones(2, 1, 8, 8))
     factor, _, attained = factor_at_l2(motion, torch.tensor([1.0, 2.0]), tolerance=1e-5)
     assert attained.all()
-    torch.testing.assert_close(factor, torch.tensor([1.0, 2.0]) / 8, rtol=1e-5, atol=0)
+    torch.testing.assert_close(factor, torch.tensor([1.0, 2.0]) / 8, rtol=1e-5, atol=0)  # 64 pixels: a norm of 8
 
 
 def test_distances_beyond_the_bounds_are_attained_without_bounds():
@@ -182,7 +182,7 @@ def test_unattainable_distances_end_the_search():
 
 
 class Curve:
-    """A motion whose distance is a function of the factor."""
+    """A motion of 64 equal pixels whose distance is a function of the factor."""
 
     def __init__(self, distance, count=1, dtype=torch.float32):
         self.distance, self.image, self.tried = distance, torch.zeros(count, 1, 8, 8, dtype=dtype), []

@@ -82,7 +82,7 @@ def test_settings_for_photographs_are_overridden_by_options():
 @regimes
 @pytest.mark.parametrize("score", ["all", "last", "none"])
 @dtypes
-def test_fields_of_morphs(regime, score, dtype, device):
+def test_fields_of_morphs_have_their_shapes_dtypes_and_device(regime, score, dtype, device):
     x, model = images(3, dtype=dtype, device=device), smooth(dtype=dtype).to(device)
     m = SteerableLens(model, regime=regime).morph(x, 1, max_l2=0.5, frames=4, score=score)
     assert isinstance(m, Morphs) and len(m) == 3
@@ -192,14 +192,14 @@ def test_half_precision_images_give_half_precision_frames(half):
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 8, 8), (2, 3, 17, 31), (3, 4, 9, 8), (1, 2, 40, 24)], ids=str)
-def test_images_of_any_size_and_channels(shape):
+def test_images_of_any_size_and_number_of_channels_are_morphed(shape):
     x = image(*shape, dtype=torch.float32)
     m = SteerableLens(smooth(channels=shape[1])).morph(x, 2, factors=2.0, frames=3)
     assert m.frames.shape == (shape[0], 3, *shape[1:]) and m.ok.all()
     assert_close(m.frames[:, 0], x, "reconstruction", absolute=True)
 
 
-def test_images_in_other_memory_formats():
+def test_images_in_other_memory_formats_give_the_same_frames():
     x, lens = images(), SteerableLens(smooth())
     expected = lens.morph(x, TARGET, factors=4.0, frames=3).frames
     strided = torch.stack([x, x], -1)[..., 0]
@@ -382,6 +382,7 @@ def test_segmenter_moves_only_around_the_target_position(regime, objective):
 
 
 def everything(model):
+    """Return the tensors, flags and global modes that a call must not change."""
     state = {f"state {k}": v.clone() for k, v in model.state_dict().items()}
     state |= {f"grad {k}": None if p.grad is None else p.grad.clone() for k, p in model.named_parameters()}
     flags = {f"training {k}": m.training for k, m in model.named_modules()}
@@ -681,7 +682,7 @@ X = images()
 
 
 def altered(value):
-    """X with one pixel changed."""
+    """Return X with one value changed."""
     x = X.clone()
     x[1, 2, 3, 4] = value
     return x
@@ -849,11 +850,11 @@ def test_models_without_scores_raise(scores):
 def test_models_with_one_score_morph_by_an_objective():
     """The score of a regression, for example, has no classes: nothing is "already predicted"."""
     x, model = images(), nn.Sequential(nn.Flatten(), nn.Linear(768, 1)).eval()
-    for objective, better in (("logit", 1), (lambda outputs, target: outputs[:, 0], -1)):
+    for objective, sign in (("logit", 1), (lambda outputs, target: outputs[:, 0], -1)):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             m = SteerableLens(model, objective=objective).morph(x, 0, max_l2=1.0, frames=3)
-        assert (better * m.outputs[..., 0].diff(dim=1) > 0).all()
+        assert (sign * m.outputs[..., 0].diff(dim=1) > 0).all()
     with raises_with(ValueError, "at least 2 classes", "regression, pass target=0"):
         SteerableLens(model, objective="logit").morph(x, max_l2=1.0)
 
@@ -866,15 +867,15 @@ def test_pyramid_of_another_size_raises():
         lens.iter_frames(images(), 1, factors=1.0)
 
 
-def check_bands_that_the_pyramid_lacks(family, limit):
-    with raises_with(ValueError, next(iter(limit)), "0 to"):
-        SteerableLens(smooth(), family=family, **limit).morph(images(), 1, factors=1.0)
+def check_bands_that_the_pyramid_lacks(family, bands):
+    with raises_with(ValueError, next(iter(bands)), "0 to"):
+        SteerableLens(smooth(), family=family, **bands).morph(images(), 1, factors=1.0)
 
 
-@pytest.mark.parametrize("limit", [{"scales": [2]}, {"orientations": [4]}], ids=str)
-def test_bands_that_the_pyramid_lacks_raise(limit):
+@pytest.mark.parametrize("bands", [{"scales": [2]}, {"orientations": [4]}], ids=str)
+def test_bands_that_the_pyramid_lacks_raise(bands):
     for family in NAMES:
-        check_bands_that_the_pyramid_lacks(family, limit)
+        check_bands_that_the_pyramid_lacks(family, bands)
 
 
 @all_cases_in_one_test

@@ -123,7 +123,7 @@ def test_forward_arguments_go_with_every_copy():
         assert_close(morphs.frames[i : i + 1], lens.morph(x[i : i + 1], 1, **options).frames, "composition")
 
 
-def test_half_images_and_segmentation_outputs_are_averaged():
+def test_half_precision_segmentation_gives_half_precision_frames():
     x = images(dtype=torch.float16)
     model = torch.nn.Sequential(torch.nn.Conv2d(3, CLASSES, 3, padding=1)).half().eval()
     lens = SteerableLens(model, smoothing=SMOOTHING)

@@ -1,4 +1,7 @@
-"""advance_planes, compared with anchors that step by several ops."""
+"""advance_planes, compared with the same steps by several ops.
+
+An anchor (families/anchor.py) stores the changes of coefficients in the regime "persistent".
+"""
 
 import math
 from itertools import product
@@ -50,6 +53,7 @@ def copy_of(anchor, family):
 
 
 def coordinates(anchor):
+    """Return the tensors that a step changes. An anchor of LumaFamily has them in the anchor of its luma."""
     return getattr(anchor, "anchor", anchor).state
 
 
@@ -110,7 +114,7 @@ def test_search_starts_at_the_given_factor():
     x, g = image(*shape, dtype=torch.float32), random_gradient((2, 1, 32, 32), 0)
     expected = family.anchor(x).take_step(g, to_distance(x, x, 0.3), BOUNDS)
     start = expected.factors[0]
-    options = UNLIMITED | {"iterations": 1}
+    options = UNLIMITED | {"iterations": 1}  # tries no other factor
     result = family.anchor(x).take_step(g, to_distance(x, x, 0.3, start=start, options=options), BOUNDS)
     assert torch.equal(result.factors, expected.factors) and torch.equal(result.frames, expected.frames)
 
@@ -171,7 +175,7 @@ def test_gradients_that_are_zero_or_not_finite_do_not_affect_other_samples():
 
 @all_cases_in_one_test
 @pytest.mark.parametrize("shape", [(5, 1, 40, 36), (1, 3, 128, 192), (3, 2, 128, 192)], ids=str)
-def test_threads_change_no_bit(shape):
+def test_results_do_not_depend_on_threads(shape):
     family, x = csp(shape[-2:], "joint"), image(*shape, dtype=torch.float32)
 
     def run(count):
@@ -231,17 +235,17 @@ def advance(args: dict):
 def test_derivatives_raise(name):
     args = dict(zip(NAMES, raw_arguments(factors=True), strict=True))
     args["base"] = args["images"].clone()
-    value, zeros = args[name], [t.clone() for t in args["coordinates"]]
+    value, before = args[name], [t.clone() for t in args["coordinates"]]
     require_grad = lambda t: t.clone().requires_grad_()
     recorded = [require_grad(t) for t in value] if isinstance(value, list) else require_grad(value)
     with pytest.raises(RuntimeError, match="advance_planes has no derivative: use morph_planes"):
         advance({**args, name: recorded})
     with forward_ad.dual_level():
-        dual = lambda t: forward_ad.make_dual(t.clone(), torch.ones_like(t))
-        dual = [dual(t) for t in value] if isinstance(value, list) else dual(value)
+        make_dual = lambda t: forward_ad.make_dual(t.clone(), torch.ones_like(t))
+        dual = [make_dual(t) for t in value] if isinstance(value, list) else make_dual(value)
         with pytest.raises(RuntimeError, match="advance_planes has no derivative: use morph_planes"):
             advance({**args, name: dual})
-    assert all(map(torch.equal, args["coordinates"], zeros))
+    assert all(map(torch.equal, args["coordinates"], before))
 
 
 @pytest.mark.parametrize("run", [advance, lambda args: RAW.advance_planes(**args)], ids=["wrapper", "raw"])
@@ -298,6 +302,6 @@ def bad_arguments(args: dict) -> list:
 def test_bad_arguments_raise():
     args = dict(zip(NAMES, raw_arguments(), strict=True))
     for change, message in bad_arguments(args):
-        values, has_addresses = list({**args, **change}.values()), "share memory" in message
-        check_rejected(RAW.advance_planes, values, f"advance_planes: .*{message}", meta=not has_addresses)
+        values, meta = list({**args, **change}.values()), "share memory" not in message  # meta tensors have no memory
+        check_rejected(RAW.advance_planes, values, f"advance_planes: .*{message}", meta=meta)
     assert not any(t.any() for t in args["coordinates"])

@@ -193,7 +193,7 @@ def good():
     return pyramid()(image(2, *SHAPE, dtype=torch.float32))
 
 
-# {what is wrong: (function that makes it, words in the message)}
+# {what is wrong: (type of the exception, function that makes the coefficients, words in the message)}
 BAD_COEFFICIENTS = {
     "dict": (TypeError, lambda: good().to_plenoptic(), ["Coefficients", "OrderedDict"]),
     "other_size": (ValueError, lambda: SteerablePyramid((24, 20), height=2)(torch.rand(2, 24, 20)), [r"\[2, 16, 20\]"]),
@@ -335,7 +335,7 @@ def test_bad_bounds_raise():
                 motion(kind).render([0.0], bounds=bad)
 
 
-# --- The ops themselves: a RuntimeError that names op and argument, or torch's own about types
+# --- The raw ops: a RuntimeError that names op and argument, or torch's own error about types
 
 
 def other_type(t):
@@ -343,13 +343,15 @@ def other_type(t):
     return t.real if t.is_complex() else t.half()
 
 
-def worse(value, alone: bool):
-    """Return bad values for an argument.
+def bad_values(value, any_shape: bool):
+    """Return bad values in place of the valid ``value`` of an argument.
 
-    If ``alone``, no other tensor determines its shape and precision.
+    With ``any_shape``, the op accepts a tensor of any shape and precision.
     """
     if isinstance(value, torch.Tensor):
-        shapes = [] if alone else [value[..., :-1], value[0], value.to(torch.promote_types(value.dtype, torch.float64))]
+        shapes = (
+            [] if any_shape else [value[..., :-1], value[0], value.to(torch.promote_types(value.dtype, torch.float64))]
+        )
         return [*shapes, other_type(value), torch.zeros_like(value, dtype=torch.int32), value.to_sparse()]
     if isinstance(value, list) and isinstance(value[0], torch.Tensor):
         changes = [
@@ -370,7 +372,7 @@ def bad_args(op, device="cpu"):
     names = [a.name for a in getattr(RAW, op).default._schema.arguments]
     for i, name in enumerate(names):
         any_shape = len(names) == 1 or "pair" in op
-        for bad in worse(build()[i], any_shape):
+        for bad in bad_values(build()[i], any_shape):
             if op == "pair" and isinstance(bad, torch.Tensor) and bad.is_complex():
                 continue  # complex planes are valid: their real parts are used
             yield name, [bad if j == i else value for j, value in enumerate(build())]
@@ -387,15 +389,14 @@ def check_bad_arguments_of_raw_ops(op, device):
             raise AssertionError(f"bad {name} raised no error")
         _, is_own, message = str(raised.value).partition(f"steerlens_fast::{op}: ")
         known = [a.name for a in getattr(RAW, op).default._schema.arguments]
-        assert not is_own or any(n in message for n in known), (
-            f"bad {name}: {message}"
-        )  # other messages are those of torch
+        # Messages of torch need not name an argument
+        assert not is_own or any(n in message for n in known), f"bad {name}: {message}"
         own_messages += bool(is_own)
         if device.type == "cpu" and not any(t.is_sparse for t in leaves(args) if isinstance(t, torch.Tensor)):
             with pytest.raises(ALLOWED):
                 getattr(RAW, op)(*on_tensors(lambda t: t.to("meta"), args))
                 raise AssertionError(f"bad {name} raised no error for meta tensors")
-    assert own_messages >= 2, "the op's own checks were never met"
+    assert own_messages >= 2, "no error came from the op's own checks"
 
 
 def test_bad_arguments_of_raw_ops_raise(device):

@@ -116,7 +116,7 @@ def test_env_value_chooses_the_capability_or_raises():
     assert len(widths) == 2 and all(int(width) >= native.SIMD_WIDTH for width in widths), done.stdout
 
 
-def test_missing_ops_raise(monkeypatch):
+def test_plane_ops_raise_on_a_cpu_without_them(monkeypatch):
     monkeypatch.setitem(native.LARGEST_PLANE_SIDE, "cpu", 0)
     planes, filters, factors = torch.rand(1, 8, 8), [torch.ones(1, 8, 8)], torch.ones(2, 1)
     calls = {

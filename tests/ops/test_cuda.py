@@ -86,7 +86,7 @@ def test_captured_graph_replays_with_new_inputs(work, gpu):
 @each_workload
 @torch.no_grad()
 def test_streams_give_the_results_of_one_stream(work, gpu):
-    """Work on several streams at the same time gives the same results as on each stream alone."""
+    """Work on several streams at the same time gives the same results as on the default stream."""
     batches = [[t.roll(n, -1) for t in on(gpu, 8)] for n in range(6)]
     alone = [tensors_of(work(*batch)) for batch in batches]
     torch.cuda.synchronize()

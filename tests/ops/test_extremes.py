@@ -66,10 +66,10 @@ def test_phase_step_of_half_a_turn_is_positive(dtype, device):
 
 @all_cases_in_one_test
 @dtypes
-@pytest.mark.parametrize("factors", [(1e30, -1e10), (-1e30, 1e10), (1e38, -1e38)])
-def test_amplitude_that_overflows_below_0_is_0(factors, dtype, device):
-    huge = (1e270 if dtype == torch.float64 else 1.0) * factors[0]
-    c, step = row(3 + 4j, dtype=COMPLEX[dtype], device=device), row(factors[1], dtype=dtype, device=device)
+@pytest.mark.parametrize("factor, slope", [(1e30, -1e10), (-1e30, 1e10), (1e38, -1e38)])
+def test_amplitude_that_overflows_below_0_is_0(factor, slope, dtype, device):
+    huge = (1e270 if dtype == torch.float64 else 1.0) * factor
+    c, step = row(3 + 4j, dtype=COMPLEX[dtype], device=device), row(slope, dtype=dtype, device=device)
     a = torch.tensor([[huge]], dtype=dtype, device=device)
     leaf = c.clone().requires_grad_()
     for phase in (None, torch.zeros_like(step)):

@@ -45,8 +45,8 @@ class Case:
     shape: PlaneShape
     edit: int = JOINT
     rule: int = COMPLEX
-    both: bool = False
-    factors: tuple = (1, 1)  # columns of the phase's and the amplitude's: 1, or None for one per plane
+    complex_bands: bool = False
+    per_plane: bool = False  # factors of each plane, in place of factors for all planes
     low: float = -0.5
     high: float = 0.75
     dtype: torch.dtype = torch.float32
@@ -57,21 +57,27 @@ class Case:
         masks = [image(*size, dtype=self.dtype, seed=i) + 0.5 for i, size in enumerate(groups)]
         filters = [m / (H * W) for m in masks]  # so that images stay near [0, 1]
         residual = image(1, H, W, dtype=self.dtype, seed=7) / (H * W)
-        table = lambda seed: 0.7 * normal(3, N if self.factors == (None,) else 1, dtype=self.dtype, seed=seed)
+        table = lambda seed: 0.7 * normal(3, N if self.per_plane else 1, dtype=self.dtype, seed=seed)
         b, a = table(3), table(4)
         b[1], a[1] = 0, 0
         weak = [f * 0.03 for f in filters]
-        options = 3, self.edit, self.rule, self.both
+        options = 3, self.edit, self.rule, self.complex_bands  # 3: i_power
         return [planes, gradients, b, a, [*filters, residual], weak, *options, 1.0, 0.3, self.low, self.high]
 
 
 OPTIONS = {
-    f"{'phase amplitude joint'.split()[e]}-{'complex polar'.split()[r]}-{'both' if q else 'real'}": (e, r, q)
+    f"{'phase amplitude joint'.split()[e]}-{'complex polar'.split()[r]}-{'complex_bands' if q else 'real_bands'}": (
+        e,
+        r,
+        q,
+    )
     for e, r, q in product((PHASE, AMPLITUDE, JOINT), (COMPLEX, POLAR), (False, True))
 }
 CASES = {f"odd-{name}": Case(SHAPES["odd"], *options) for name, options in OPTIONS.items()}
 CASES |= {name: Case(shape) for name, shape in SHAPES.items()}
-CASES |= {f"{name}-per_plane": Case(SHAPES[name], both=True, factors=(None,)) for name in ("even", "empty", "threads")}
+CASES |= {
+    f"{name}-per_plane": Case(SHAPES[name], complex_bands=True, per_plane=True) for name in ("even", "empty", "threads")
+}
 of_cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
@@ -108,7 +114,7 @@ def halves(args: list) -> tuple[list, list]:
 @all_cases_in_one_test
 @plane_dtypes
 @of_cases
-def test_halves_give_the_same_frames_and_the_sizes_of_the_reference(case, dtype):
+def test_step_planes_and_move_planes_give_the_frames_of_morph_planes(case, dtype):
     args = replace(case, dtype=dtype).args()
     step, move = halves(args)
     coefficients, *sizes = RAW.step_planes(*step)
@@ -133,27 +139,25 @@ def test_coefficients_of_another_size_raise():
 
 
 @all_cases_in_one_test
-@pytest.mark.parametrize("edit, moved", [(PHASE, 2), (AMPLITUDE, 3), (JOINT, None)])
-def test_frame_of_factor_0_is_the_plane_itself(edit, moved):
-    """Factors of a coordinate that does not move have no effect."""
+@pytest.mark.parametrize("edit, changed", [(PHASE, 3), (AMPLITUDE, 2), (JOINT, 2)])
+def test_frame_of_factor_0_is_the_plane_itself(edit, changed):
+    """Factors of a coordinate that does not move have no effect: argument 2 has those of phases, 3 of amplitudes."""
     args = replace(CASES["even"], edit=edit, low=-1.0, high=2.0).args()
     args[2][0], args[3][0] = 0, 0
-    args[5 - moved if moved else 2][0] = 0.5
+    args[changed][0] = 0.5
     frames = RAW.morph_planes(*args)
-    assert torch.equal(frames[1], args[0]) and torch.equal(frames[0], args[0]) == (moved is not None)
+    assert torch.equal(frames[1], args[0]) and torch.equal(frames[0], args[0]) == (edit != JOINT)
     assert not torch.equal(frames[2], args[0])
 
 
 def test_frames_are_clipped_and_nan_stays_in_its_plane():
-    args = CASES["even"].args()
+    args = replace(CASES["even"], low=0.25, high=0.5).args()
     args[0][1, 3, 4] = torch.nan
-    args[12], args[13] = 0.25, 0.5
     frames = RAW.morph_planes(*args)
     clean = frames[:, [0, 2]]
     assert clean.min() == 0.25 and clean.max() == 0.5
-    assert (
-        frames[0, 1].isnan().all() and frames[1, 1].isnan().sum() == 1
-    )  # frame 1 has factor 0: it is the plane itself
+    # Frame 1 has factor 0: it is the plane itself
+    assert frames[0, 1].isnan().all() and frames[1, 1].isnan().sum() == 1
 
 
 @all_cases_in_one_test
@@ -203,7 +207,12 @@ def test_inference_mode_changes_nothing():
 # --- Derivatives: those of the parts
 
 
-DIFFERENTIABLE = ["odd-joint-complex-real", "odd-joint-polar-both", "odd-phase-complex-both", "even-per_plane"]
+DIFFERENTIABLE = [
+    "odd-joint-complex-real_bands",
+    "odd-joint-polar-complex_bands",
+    "odd-phase-complex-complex_bands",
+    "even-per_plane",
+]
 
 
 def gradients(function, args: list, cotangent: torch.Tensor) -> tuple:
@@ -239,7 +248,7 @@ def test_numerical_derivatives(label):
 
 
 def test_second_derivatives_are_those_of_the_reference():
-    args = replace(CASES["odd-joint-polar-real"], low=-9.0, high=9.0).args()
+    args = replace(CASES["odd-joint-polar-real_bands"], low=-9.0, high=9.0).args()
 
     def second(function, args):
         leaves = [a.detach().requires_grad_() for a in args[:2]]
@@ -252,20 +261,20 @@ def test_second_derivatives_are_those_of_the_reference():
 
 
 @all_cases_in_one_test
-@pytest.mark.parametrize("again", [False, True])
-def test_gradients_of_inputs_that_depend_on_each_other(again):
-    """One tensor is used for both factors, and the gradient depends on the image. Each hook runs once."""
-    x, _, b, _, *options = replace(CASES["odd-joint-complex-both"], low=-9.0, high=9.0).args()
+@pytest.mark.parametrize("second_order", [False, True])
+def test_gradients_of_inputs_that_depend_on_each_other(second_order):
+    """One tensor is used for both factors, and the gradient depends on the image. The hook runs once per derivative."""
+    x, _, b, _, *options = replace(CASES["odd-joint-complex-complex_bands"], low=-9.0, high=9.0).args()
 
     def gradients_of(function, x, b, options):
         x, b, calls = x.detach().requires_grad_(), b.detach().requires_grad_(), []
         inner = x * 1.0
         inner.register_hook(lambda grad: calls.append(1))
         frames = function(inner, inner.sin(), b, b, *options)
-        grads = torch.autograd.grad(frames.square().sum(), (x, b), create_graph=again)
-        if again:
+        grads = torch.autograd.grad(frames.square().sum(), (x, b), create_graph=second_order)
+        if second_order:
             grads += torch.autograd.grad(grads[0].square().sum(), (x, b))
-        assert calls == [1] * (1 + again)
+        assert calls == [1] * (1 + second_order)
         return grads
 
     actual = gradients_of(RAW.morph_planes, x, b, options)
@@ -315,7 +324,7 @@ def test_opcheck():
 
 
 @of_cpu_kernels
-def test_opcheck_of_halves():
+def test_opcheck_of_step_planes_and_move_planes():
     args = CASES["odd"].args()
     step, move = halves(args)
     torch.library.opcheck(RAW.step_planes.default, step)

@@ -37,18 +37,18 @@ def csp(size, edit="phase", rule="complex", **options):
 
 
 def search_of(motion, max_l2, frames_before=3, **changes):
-    """``max_l2`` [M] or [M, B]."""
+    """Return a search for the distances ``max_l2``, [M] or [M, B]."""
     B, dtype = len(motion.image), motion.image.dtype
     max_l2 = torch.as_tensor(max_l2, dtype=dtype)
     max_l2 = (max_l2[:, None] if max_l2.dim() == 1 else max_l2).expand(-1, B).contiguous()
-    of_samples = {
+    tensors = {
         "max_l2": max_l2,
         "tolerances": tolerance_at(max_l2),
         "dtype_max_factors": torch.full((B,), torch.finfo(dtype).max, dtype=dtype),
         "shares": torch.linspace(0, 1, frames_before + 1, dtype=dtype)[:-1],
     }
     search = dict(phase_cap=math.inf, phase_limit=PHASE_LIMIT, speed_share=SPEED_SHARE, iterations=ITERATIONS)
-    return DistanceSearch(**{**of_samples, **search, **changes})
+    return DistanceSearch(**{**tensors, **search, **changes})
 
 
 def check_with_the_search(motion, search, bounds=BOUNDS):
@@ -156,10 +156,9 @@ def results(motion, count, search):
         return motion.frames_at_l2(search, BOUNDS)
 
 
+# Threads take whole samples, or share the planes of a sample
 @all_cases_in_one_test
-@pytest.mark.parametrize(
-    "shape", [(5, 1, 40, 36), (1, 1, 128, 192), (1, 3, 128, 192), (3, 2, 128, 192)], ids=str
-)  # whole samples, and one that threads share
+@pytest.mark.parametrize("shape", [(5, 1, 40, 36), (1, 1, 128, 192), (1, 3, 128, 192), (3, 2, 128, 192)], ids=str)
 def test_results_do_not_depend_on_threads(shape):
     motion = motion_of(csp(shape[-2:], "joint"), shape)
     search = search_of(motion, [0.5, 2.0], 2)
@@ -194,8 +193,12 @@ def test_empty_batches_have_empty_results():
 def test_opcheck():
     args = raw_arguments()
     torch.library.opcheck(RAW.morph_planes_to_l2.default, args)
-    args[3] = image(18, 32, 28, dtype=torch.float32)
+    args[3] = image(18, 32, 28, dtype=torch.float32)  # base
     torch.library.opcheck(RAW.morph_planes_to_l2.default, args, test_utils="test_faketensor")
+
+
+def test_derivatives_raise():
+    args = raw_arguments()
     with pytest.raises(RuntimeError, match="morph_planes_to_l2 has no derivative: use morph_planes"):
         RAW.morph_planes_to_l2(args[0].requires_grad_(), *args[1:])[0].sum().backward()
     with forward_ad.dual_level(), pytest.raises(RuntimeError, match="morph_planes_to_l2 has no derivative"):

@@ -47,12 +47,13 @@ def test_values_are_those_of_the_formula_and_of_autograd(dtype, count, classes):
 @all_cases_in_one_test
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("target", [0, 1, 2])
-def test_scores_that_are_not_finite_are_as_in_the_formula(dtype, target):
+def test_gradients_of_scores_that_are_not_finite_are_those_of_the_formula(dtype, target):
     scores, target = torch.tensor(ROWS, dtype=dtype), torch.full((len(ROWS),), target)
     check(ops.nll_gradient(scores, target), reference.nll_gradient(scores, target))
 
 
 def test_opcheck():
+    """The raw op has no derivative. The wrapper in ``ops`` has one."""
     scores, target = inputs(3, 7)
     torch.library.opcheck(RAW.nll_gradient.default, (scores, target))
     with pytest.raises(RuntimeError, match="the op nll_gradient has no derivative"):
@@ -62,8 +63,8 @@ def test_opcheck():
 def test_derivatives_are_those_of_softmax():
     scores, target = inputs(3, 7, torch.float64)
     scores[0, 2], direction = -INF, normal(3, 7, dtype=torch.float64, seed=2)
-    slope = scores.softmax(1)
-    expected = slope * (direction - (slope * direction).sum(1, keepdim=True))  # the Hessian is symmetric
+    p = scores.softmax(1)
+    expected = p * (direction - (p * direction).sum(1, keepdim=True))  # the Hessian is symmetric
     leaf = scores.clone().requires_grad_()
     (recorded,) = torch.autograd.grad(ops.nll_gradient(leaf, target), leaf, direction)
     _, pull_back = torch.func.vjp(lambda s: ops.nll_gradient(s, target), scores)

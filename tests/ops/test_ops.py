@@ -46,10 +46,10 @@ def check(op: str, args: list, name: str, dtype: torch.dtype) -> list:
     for a, e in zip(as_list(actual), as_list(expected), strict=True):
         assert a.dtype == (dtype.to_complex() if e.is_complex() else dtype)
         assert a.is_contiguous()
-    largest = 1.0 if op.startswith("step") else None  # the differences of values near 1
+    like = 1.0 if op.startswith("step") else None  # steps are differences of values near 1
     pairs = zip(in_plane(op, wide_args, actual), in_plane(op, wide_args, expected), strict=True)
     for a, e in pairs:
-        assert_close(a, e, name, like=largest)
+        assert_close(a, e, name, like=like)
     return as_list(actual)
 
 
@@ -81,7 +81,7 @@ def test_every_op_has_kernel_autograd_fake_reference_and_wrapper():
         check_op_has_kernel_autograd_fake_reference_and_wrapper(op)
 
 
-def test_cuda_has_every_kernel(device):
+def test_device_has_every_kernel(device):
     key = device.type.upper()
     expected = [*OPS, *(PLANE_OPS if native.LARGEST_PLANE_SIDE[device.type] else ())]
     has_kernel = lambda op: torch._C._dispatch_has_kernel_for_dispatch_key(f"steerlens_fast::{op}", key)

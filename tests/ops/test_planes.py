@@ -101,7 +101,7 @@ CASES = {f"{name}-{form}": PlaneCase(s, f) for name, s in SHAPES.items() for for
 SPLITS = {label: case for label, case in CASES.items() if case.form != PAIRS}
 of_split = pytest.mark.parametrize("case", SPLITS.values(), ids=SPLITS)
 of_merge = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-# Most shapes are tested in one form only. The derivative of each op is the other op.
+# Most shapes are tested in at most one form. The derivative of each op is the other op.
 DERIVATIVES = {label: CASES[label] for i, label in enumerate(CASES) if i % 4 == 0 or label.startswith(("odd-", "1x6-"))}
 
 

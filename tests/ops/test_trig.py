@@ -11,7 +11,7 @@ ANGLE, RELATIVE = TOLERANCES["angle"].float32, TOLERANCES["exp"].float32
 
 
 def around(values: torch.Tensor, steps: int = 3) -> torch.Tensor:
-    """Each float32 value and its nearest neighbours on both sides."""
+    """Return each float32 value and its nearest neighbours on both sides."""
     values = values.to(torch.float32)
     results, up, down = [values], values, values
     for _ in range(steps):
@@ -33,9 +33,9 @@ def angles(limit: float) -> torch.Tensor:
 
 
 def angle_error(values: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
-    """Return the angles between complex numbers and ``exact``.
+    """Return the differences of the angles of complex numbers from ``exact``.
 
-    If the distance from the unit circle is larger, it is returned instead.
+    Where a number's distance from the unit circle is larger than that, it is returned instead.
     """
     apart = values.cpu().to(torch.complex128) * torch.exp(-1j * exact)
     return torch.maximum(apart.angle().abs(), (apart.abs() - 1).abs())

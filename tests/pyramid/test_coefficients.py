@@ -23,7 +23,7 @@ def c(pyramid):
 
 
 @pytest.fixture
-def some(pyramid):
+def incomplete(pyramid):
     """Coefficients without some parts."""
     return pyramid.analyze(image(24, 17), scales=[1], residuals=False)
 
@@ -33,9 +33,9 @@ def same(a: Coefficients, b: Coefficients) -> bool:
     return all(there) and len(a.bands) == len(b.bands) and all(map(torch.equal, a.tensors(), b.tensors()))
 
 
-def test_tensors_are_in_order(c, some):
+def test_tensors_are_in_order(c, incomplete):
     assert [t.shape[-1] for t in c.tensors()] == [17, 17, 9, 5]
-    assert [tuple(t.shape) for t in some.tensors()] == [(2, 12, 9)]
+    assert [tuple(t.shape) for t in incomplete.tensors()] == [(2, 12, 9)]
 
 
 def test_coefficients_are_a_pytree(c):
@@ -54,9 +54,9 @@ def test_saved_coefficients_can_be_loaded(c, tmp_path):
     assert all(map(torch.equal, torch.load(tmp_path / "c.pt").tensors(), c.tensors()))
 
 
-def test_pytree_keeps_missing_parts(some):
-    leaves, spec = _pytree.tree_flatten(some)
-    assert same(_pytree.tree_unflatten(leaves, spec), some)
+def test_pytree_keeps_missing_parts(incomplete):
+    leaves, spec = _pytree.tree_flatten(incomplete)
+    assert same(_pytree.tree_unflatten(leaves, spec), incomplete)
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,12 @@ def test_detach_shares_the_memory(pyramid):
     assert all(a.data_ptr() == b.data_ptr() for a, b in zip(detached.tensors(), c.tensors()))
 
 
-def test_map_edits_bands_and_apply_edits_all(c, some):
+def test_map_edits_bands_and_apply_edits_all(c, incomplete):
     mapped, applied = c.map(lambda b: 1j * b), c.apply(lambda t: 2 * t)
     assert mapped.highpass is c.highpass and mapped.lowpass is c.lowpass
     assert all(torch.equal(a, 1j * b) for a, b in zip(mapped.bands, c.bands))
     assert all(torch.equal(a, 2 * b) for a, b in zip(applied.tensors(), c.tensors()))
-    assert some.map(lambda b: 2 * b).bands[0] is None
+    assert incomplete.map(lambda b: 2 * b).bands[0] is None
 
 
 def test_arithmetic_applies_to_all_parts(c):
@@ -112,10 +112,10 @@ def test_several_factors_raise(c, factor):
         c * factor
 
 
-def test_missing_parts_stay_missing_in_arithmetic(some):
+def test_missing_parts_stay_missing_in_arithmetic(incomplete):
     """A missing part is None, and None plus None is None."""
-    assert same(some + some, 2 * some)
-    assert not (some - some).bands[1].any()
+    assert same(incomplete + incomplete, 2 * incomplete)
+    assert not (incomplete - incomplete).bands[1].any()
 
 
 def test_fields_cannot_be_assigned(c):
@@ -123,31 +123,31 @@ def test_fields_cannot_be_assigned(c):
         c.highpass = None
 
 
-def test_plenoptic_round_trip_copies_nothing(c, some):
+def test_plenoptic_round_trip_copies_nothing(c, incomplete):
     named = c.to_plenoptic()
     assert list(named) == ["residual_highpass", 0, 1, "residual_lowpass"]
     back = Coefficients.from_plenoptic(named)
     assert [t.data_ptr() for t in back.tensors()] == [t.data_ptr() for t in c.tensors()]
-    assert list(some.to_plenoptic()) == [1]
-    again = Coefficients.from_plenoptic(some.to_plenoptic())
-    assert again.bands[0] is None and again.bands[1] is some.bands[1] and again.highpass is None
+    assert list(incomplete.to_plenoptic()) == [1]
+    again = Coefficients.from_plenoptic(incomplete.to_plenoptic())
+    assert again.bands[0] is None and again.bands[1] is incomplete.bands[1] and again.highpass is None
 
 
-def test_repr_has_shapes_type_and_device(c, some):
+def test_repr_has_shapes_type_and_device(c, incomplete):
     assert repr(c) == (
         "Coefficients(highpass=[2, 3, 24, 17], bands=([2, 3, 2, 24, 17], [2, 3, 2, 12, 9]), "
         "lowpass=[2, 3, 6, 5], float64, cpu)"
     )
-    assert repr(some) == "Coefficients(highpass=None, bands=(None, [2, 12, 9]), lowpass=None, float64, cpu)"
+    assert repr(incomplete) == "Coefficients(highpass=None, bands=(None, [2, 12, 9]), lowpass=None, float64, cpu)"
     assert repr(Coefficients(None, (None,), None)) == "Coefficients(highpass=None, bands=(None,), lowpass=None)"
 
 
-def test_pickle_and_deepcopy_are_equal(c, some):
-    for one in (c, some):
+def test_pickle_and_deepcopy_are_equal(c, incomplete):
+    for one in (c, incomplete):
         assert same(pickle.loads(pickle.dumps(one)), one) and same(copy.deepcopy(one), one)
 
 
-# --- One tensor of all of them
+# --- Packing into one tensor
 
 
 def test_unpack_inverts_pack(pyramid, c):
@@ -160,8 +160,8 @@ def test_unpack_inverts_pack(pyramid, c):
 
 
 def test_pack_resolves_conjugate_views(pyramid, c):
-    turned = c.map(torch.conj)
-    assert same(pyramid.unpack(pyramid.pack(turned)), turned.map(torch.resolve_conj))
+    conjugate = c.map(torch.conj)
+    assert same(pyramid.unpack(pyramid.pack(conjugate)), conjugate.map(torch.resolve_conj))
 
 
 def test_packed_coefficients_are_differentiable(pyramid):
@@ -171,8 +171,8 @@ def test_packed_coefficients_are_differentiable(pyramid):
     assert torch.allclose(grad, torch.ones_like(x))
 
 
-def test_missing_parts_cannot_be_packed(pyramid, c, some):
+def test_missing_parts_cannot_be_packed(pyramid, c, incomplete):
     with pytest.raises(ValueError, match="coefficients.*all scales.*None"):
-        pyramid.pack(some)
+        pyramid.pack(incomplete)
     with pytest.raises(ValueError, match=r"packed.*\[\.\.\., \d+\], got \[2, 3, 7\]"):
         pyramid.unpack(pyramid.pack(c)[..., :7])

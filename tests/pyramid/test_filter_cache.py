@@ -167,7 +167,7 @@ def test_bad_limits_raise(bad, error):
         set_filter_cache_limit(bad)
 
 
-class OnGpu:
+class FakeGpuFilter:
     """A fake filter on a GPU that records the streams passed to ``record_stream``."""
 
     is_cuda, device = True, torch.device("cuda", 0)
@@ -185,12 +185,13 @@ def test_freed_filters_are_recorded_on_every_stream_that_used_them(several, monk
     current = SimpleNamespace(cuda_stream=1)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: pytest.fail("the host waits"))
-    cache, tensors = module.FilterCache(limit=0), [OnGpu(), OnGpu()]
+    cache, tensors = module.FilterCache(limit=0), [FakeGpuFilter(), FakeGpuFilter()]
     filters = tuple(tensors) if several else tensors[0]
-    for current.cuda_stream in (1, 1, 2, 1, 3):
+    for stream in (1, 1, 2, 1, 3):
+        current.cuda_stream = stream
         assert cache.get("a", "key", lambda: filters) is filters
     assert [t.waits_for for t in tensors] == [[1, 2, 3], [1, 2, 3] if several else []]
-    cache.get("b", "key", OnGpu)
+    cache.get("b", "key", FakeGpuFilter)
     assert list(cache._groups) == ["b"]
     cache.clear()
     assert cache.bytes() == 0
@@ -198,7 +199,7 @@ def test_freed_filters_are_recorded_on_every_stream_that_used_them(several, monk
 
 def test_filters_of_a_captured_graph_are_not_freed(device):
     if device.type != "cuda":
-        pytest.skip("cuda: graphs are CUDA's")
+        pytest.skip("cuda: needs CUDA graphs")
     pyramid, x = SteerablePyramid((32, 32)), torch.rand(1, 32, 32, device=device)
     pyramid(x)
     graph = torch.cuda.CUDAGraph()

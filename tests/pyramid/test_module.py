@@ -77,13 +77,13 @@ def test_memory_layout_does_not_matter(synthesis, device):
 
 
 @syntheses
-@pytest.mark.parametrize("pieces", [1, 60_000], ids=["one_plane", "a_few_planes"])
-def test_chunks_change_nothing(small_chunks, pieces, synthesis, device):
+@pytest.mark.parametrize("size", [1, 60_000], ids=["one_plane", "a_few_planes"])
+def test_chunks_change_nothing(small_chunks, size, synthesis, device):
     pyramid = SteerablePyramid((23, 18), synthesis=synthesis)
     x = image(5, 3, 23, 18, dtype=torch.float32, device=device)
     whole = pyramid(x)
     back = pyramid.synthesize(whole)
-    small_chunks(pieces)
+    small_chunks(size)
     chunked = pyramid(x)
     for a, b in zip([*chunked.tensors(), pyramid.synthesize(whole)], [*whole.tensors(), back]):
         if device.type == "cpu":

@@ -15,7 +15,7 @@ except ImportError as error:
     pytestmark = pytest.mark.skip(WHY_NOT)
 
 PLENOPTIC = TOLERANCES["plenoptic"].float64
-every = [
+GEOMETRY_MARKS = [
     pytest.mark.parametrize("shape", [(64, 64), (96, 64), (224, 224)], ids=str),
     pytest.mark.parametrize("order", [1, 2, 3]),
     pytest.mark.parametrize("tight_frame", [False, True], ids=["plain", "tight"]),
@@ -24,7 +24,7 @@ every = [
 
 
 def at_every_geometry(test):
-    for mark in every:
+    for mark in GEOMETRY_MARKS:
         test = mark(test)
     return every_pair_of_values(test)
 
@@ -35,7 +35,7 @@ def both(shape, order, tight_frame, downsample, height="auto"):
 
 
 def assert_agree(ours, theirs):
-    """Within the tolerance of the largest number among them."""
+    """Check that they differ by at most the tolerance times the largest number of ``theirs``."""
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().max() <= PLENOPTIC * theirs.abs().max()
 

@@ -52,7 +52,8 @@ def test_chosen_image_is_shown(coefficients):
 
 def test_rows_share_field_of_view_and_colour_scale(coefficients):
     drawn = panels(plot_pyramid(coefficients, show="real"))
-    assert len({a.images[0].get_extent() == drawn["highpass"].images[0].get_extent() for a in drawn.values()}) == 1
+    extent = drawn["highpass"].images[0].get_extent()
+    assert all(a.images[0].get_extent() == extent for a in drawn.values())
     for s in range(3):
         limits = {drawn[f"band {s} {k}"].images[0].get_clim() for k in range(3)}
         ((low, high),) = limits
@@ -101,7 +102,7 @@ def test_missing_parts_are_labelled():
     assert drawn["band 1 0"].get_ylabel() == "scale 1\n1/8 cycles/pixel"  # the image's size is not known
 
 
-def test_images_of_any_shape_and_constant_images():
+def test_constant_images_of_any_shape_are_drawn():
     for show, shape in zip(SHOWS, [(8, 8), (31, 97), (200, 16), (8, 8)], strict=True):
         c = SteerablePyramid(shape, height=1)(torch.full(shape, 0.5))
         plot_pyramid(c, show=show).savefig(io.BytesIO(), dpi=30)

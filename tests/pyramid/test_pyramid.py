@@ -32,7 +32,7 @@ OPTIONS = {
     "one_scale": {"height": 1},
 }
 options = pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
-TIGHT = {name: option for name, option in OPTIONS.items() if "tight_frame" not in option}
+TIGHT = {name: {**option, "tight_frame": True} for name, option in OPTIONS.items() if "tight_frame" not in option}
 syntheses = pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 small = pytest.mark.parametrize("shape", SMALL_IMAGES, ids=str)
 
@@ -104,7 +104,7 @@ def test_coefficients_have_the_documented_sizes_and_types(dtype, device):
 @dtypes
 def test_tight_frame_keeps_the_energy_and_its_adjoint_synthesis_is_the_adjoint(shape, option, dtype, device):
     """<S x, c> = <x, S' c>, also for coefficients that are not those of an image."""
-    pyramid = SteerablePyramid(shape, **{**option, "tight_frame": True}, synthesis="adjoint")
+    pyramid = SteerablePyramid(shape, **option, synthesis="adjoint")
     x, c = normal(*shape, dtype=dtype, device=device), random_coefficients(pyramid, dtype=dtype, device=device)
     dot = lambda a, b: (a.conj() * b).real.double().sum()
     energy = sum(dot(t, t) for t in pyramid(x).tensors())
@@ -235,9 +235,8 @@ def test_synthesis_from_some_bands_reads_only_these(scales, orientations, residu
         actual = pyramid.synthesize(c, scales, orientations, residuals)
     assert_close(actual, expected, "pyramid", like=1.0)
     columns = lambda w: w // 2 + 1 if synthesis == "adjoint" else w
-    bands = (
-        len(wanted_orientations) if synthesis == "adjoint" else (len(wanted_orientations) + 1) // 2
-    )  # two real bands make one complex one
+    count = len(wanted_orientations)
+    bands = count if synthesis == "adjoint" else (count + 1) // 2  # two real bands make one complex one
     shapes = [pyramid.geometry.band_shape(s) for s in wanted_scales if wanted_orientations]
     transformed = [(2, bands, h, w) for h, w in shapes]
     low = pyramid.geometry.band_shape(3)

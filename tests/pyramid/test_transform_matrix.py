@@ -1,4 +1,4 @@
-"""Eager, compiled and exported code, with every derivative, for every part.
+"""Eager, compiled and exported code, with every derivative, for every part of a morph (``PARTS``).
 
 Sizes are static or dynamic.
 
@@ -88,7 +88,7 @@ def leaves(t, g, f):
     return t.detach().requires_grad_(), g.detach().requires_grad_(), f
 
 
-def of_leaves(outputs, inputs, lead=(), **options):
+def gradients_of(outputs, inputs, lead=(), **options):
     """Return the gradients of inputs, zeros for those without effect.
 
     ``lead`` is the batch shape of the gradients.
@@ -99,14 +99,14 @@ def of_leaves(outputs, inputs, lead=(), **options):
 
 def backward(part, t, g, f):
     t, g, f = leaves(t, g, f)
-    return of_leaves(loss_of(part)(t, g, f), (t, g))
+    return gradients_of(loss_of(part)(t, g, f), (t, g))
 
 
 def batched_backward(part, t, g, f):
     """Return gradients for three cotangents at once, as ``torch.autograd.functional.jacobian(vectorize=True)`` does."""
     t, g, f = leaves(t, g, f)
     out = part(t, g, f)
-    return of_leaves(out, (t, g), (3,), grad_outputs=cotangents_of(out), is_grads_batched=True)
+    return gradients_of(out, (t, g), (3,), grad_outputs=cotangents_of(out), is_grads_batched=True)
 
 
 def cotangents_of(out):
@@ -116,12 +116,12 @@ def cotangents_of(out):
 def double_backward(part, t, g, f):
     t, g, f = leaves(t, g, f)
     (first,) = torch.autograd.grad(loss_of(part)(t, g, f), t, create_graph=True)
-    return of_leaves(first.square().sum(), (t, g))
+    return gradients_of(first.square().sum(), (t, g))
 
 
 # Derivatives by autograd through a compiled or exported part
 OUTSIDE = {"backward": backward, "batched_backward": batched_backward, "double_backward": double_backward}
-CELLS = [*INSIDE, *OUTSIDE]
+DERIVATIVES = [*INSIDE, *OUTSIDE]
 
 
 class Module(torch.nn.Module):
@@ -152,10 +152,10 @@ WAYS = {
 }
 
 UNSUPPORTED = {
-    (way, cell): "torch.export of a function with torch.func transforms"
+    (way, derivative): "torch.export of a function with torch.func transforms"
     for way in ("export_static", "export_dynamic")
-    for cell in INSIDE
-    if cell != "plain"
+    for derivative in INSIDE
+    if derivative != "plain"
 }
 # Compiling and exporting take seconds. So every part is tested only with dynamic sizes, without derivatives or with a
 # backward. Other combinations are tested with one part of each kind.
@@ -163,70 +163,70 @@ EVERY_PART = "plain", "backward"
 SOME_PARTS = "forward", "synthesize_adjoint", "render_pixel_bands", "render_csp_joint"
 
 
-def included(way, cell, name) -> bool:
+def included(way, derivative, name) -> bool:
     if way == "eager":
         return False  # eager mode has a test of its own
-    return name in SOME_PARTS or (way.endswith("dynamic") and cell in EVERY_PART)
+    return name in SOME_PARTS or (way.endswith("dynamic") and derivative in EVERY_PART)
 
 
-def cells():
-    for way, cell, name in covering(c for c in product(WAYS, CELLS, PARTS) if included(*c)):
-        quick = name in ("forward", "render_pixel_bands") and cell != "double"
-        quick |= (way, cell) in UNSUPPORTED
-        yield pytest.param(way, cell, name, marks=() if quick else pytest.mark.slow)
+def cases():
+    for way, derivative, name in covering(c for c in product(WAYS, DERIVATIVES, PARTS) if included(*c)):
+        quick = name in ("forward", "render_pixel_bands") and derivative != "double"
+        quick |= (way, derivative) in UNSUPPORTED
+        yield pytest.param(way, derivative, name, marks=() if quick else pytest.mark.slow)
 
 
 def as_list(out):
     return [out] if isinstance(out, torch.Tensor) else list(out)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("derivative", DERIVATIVES)
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
-def test_parts_in_eager_mode_equal_autograd(cell):
-    run_all((name, partial(check_part, "eager", cell, name)) for name in PARTS)
+def test_parts_in_eager_mode_equal_autograd(derivative):
+    run_all((name, partial(check_part, "eager", derivative, name)) for name in PARTS)
 
 
-@pytest.mark.parametrize("way, cell, name", list(cells()))
+@pytest.mark.parametrize("way, derivative, name", list(cases()))
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
-def test_part_equals_eager_mode_or_raises(way, cell, name):
-    check_part(way, cell, name)
+def test_part_equals_eager_mode_or_raises(way, derivative, name):
+    check_part(way, derivative, name)
 
 
-def check_part(way, cell, name):
+def check_part(way, derivative, name):
     part, inputs = PARTS[name], inputs_of(name, 2, 2)
-    function = INSIDE[cell](part) if cell in INSIDE else part
-    if (way, cell) in UNSUPPORTED:
-        with pytest.raises(NotImplementedError, match=UNSUPPORTED[way, cell]):
+    function = INSIDE[derivative](part) if derivative in INSIDE else part
+    if (way, derivative) in UNSUPPORTED:
+        with pytest.raises(NotImplementedError, match=UNSUPPORTED[way, derivative]):
             WAYS[way](function, inputs)
         return
     run = WAYS[way](function, inputs)
     others = inputs_of(name, 3, 4) if way.endswith("dynamic") else inputs  # dynamic sizes differ from the traced ones
-    actual = run(*others) if cell in INSIDE else OUTSIDE[cell](run, *others)
-    expected = expected_of(cell, part, others)
+    actual = run(*others) if derivative in INSIDE else OUTSIDE[derivative](run, *others)
+    expected = expected_of(derivative, part, others)
     for a, e in zip(as_list(actual), as_list(expected), strict=True):
         assert_close(a, e, "compiled", like=1e-3)
     assert as_list(expected)[0].abs().max() > 1e-4
 
 
-def expected_of(cell, part, inputs):
+def expected_of(derivative, part, inputs):
     """Return the result of autograd in eager mode.
 
     No transforms are used: samples and cotangents are computed one by one.
     """
     t, g, f = inputs
-    if cell in ("plain", "vmap"):
-        return part(t, g, f) if cell == "plain" else torch.stack([part(*one, f) for one in zip(t, g)])
-    if cell == "batched_backward":
+    if derivative in ("plain", "vmap"):
+        return part(t, g, f) if derivative == "plain" else torch.stack([part(*one, f) for one in zip(t, g)])
+    if derivative == "batched_backward":
         t, g, f = leaves(*inputs)
         out = part(t, g, f)
-        each = [of_leaves(out, (t, g), grad_outputs=c, retain_graph=True) for c in cotangents_of(out)]
+        each = [gradients_of(out, (t, g), grad_outputs=c, retain_graph=True) for c in cotangents_of(out)]
         return [torch.stack(grads) for grads in zip(*each)]
-    if cell == "jvp":
+    if derivative == "jvp":
         return torch.autograd.functional.jvp(lambda x: part(x, g, f), t, direction(t))[1]
-    return backward(part, *inputs) if cell in ("grad", "backward") else double_backward(part, *inputs)
+    return backward(part, *inputs) if derivative in ("grad", "backward") else double_backward(part, *inputs)
 
 
-def test_pyramid_and_family_made_in_a_compiled_function():
+def test_pyramid_and_family_can_be_made_in_a_compiled_function():
     inputs = inputs_of("render_csp_phase", 2, 3)
 
     def function(t, g, f):

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop:User
 def op_and_leaves(module, op):
     """Return the op as a function of its differentiable tensors, and these tensors."""
     args = case(op, "", shapes_of(op)["odd"]).build(torch.float64)
-    if module is ops:
+    if module is ops:  # wrappers take names where raw ops take numbers
         args = [
             ("complex", "polar")[a] if i == {"step": 3, "extrapolate": 5}.get(op) else a for i, a in enumerate(args)
         ]
@@ -120,14 +120,12 @@ def render(request):
     serial = sum(map(ord, request.node.name))
     family = request.param(0.8 + serial / 1e6)
     yield lambda x, g: family.prepare(x, g).render([0.5, 1.0])
-    leaf, g = (
-        image(2, 16, 12).requires_grad_(),
-        normal(2, 16, 12),
-    )  # masks cached under a transform are usable afterwards
+    # Masks that were cached under a transform can be used afterwards
+    leaf, g = image(2, 16, 12).requires_grad_(), normal(2, 16, 12)
     assert torch.autograd.grad(family.prepare(leaf, g).render([1.0]).sum(), leaf)[0].isfinite().all()
 
 
-def test_jvp_of_render_is_right(render):
+def test_jvp_of_render_is_right_or_raises(render):
     x, g, tangent = image(2, 16, 12), normal(2, 16, 12), normal(2, 16, 12, seed=5)
     numerical = (render(x + 1e-6 * tangent, g) - render(x - 1e-6 * tangent, g)) / 2e-6
     try:
@@ -138,13 +136,13 @@ def test_jvp_of_render_is_right(render):
         assert (derivative - numerical).abs().max() < 1e-5 * numerical.abs().max()
 
 
-def test_func_grad_of_render_is_right(render):
+def test_func_grad_of_render_is_right_or_raises(render):
     x, g = image(2, 16, 12), normal(2, 16, 12)
     loss = lambda t: render(t, g).square().sum()
     leaf = x.clone().requires_grad_()
     assert_right_or_raises(lambda: torch.func.grad(loss)(x), lambda: torch.autograd.grad(loss(leaf), leaf)[0])
 
 
-def test_vmap_of_render_is_right(render):
+def test_vmap_of_render_is_right_or_raises(render):
     x, g = image(2, 16, 12), normal(2, 16, 12)
     assert_right_or_raises(lambda: torch.func.vmap(render, out_dims=1)(x, g), lambda: render(x, g))
