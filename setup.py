@@ -80,7 +80,7 @@ FOREIGN_FLAGS = re.compile(
     r"|single-precision-constant)|-f(fp-contract|fp-model|excess-precision|denormal-fp-math\S*)=.*"
     r"|--?(use_fast_math|(ftz|prec-div|prec-sqrt|fmad)=.*)"  # of nvcc
 )
-# GPU architectures of "all", if nvcc supports them. Newer GPUs use the PTX of the last one
+# GPU architectures of "all", as far as nvcc supports them. Newer GPUs use the PTX of the last one
 CUDA_ARCHS = ("8.0", "9.0", "10.0")
 
 
@@ -327,12 +327,10 @@ _reported = set()
 
 
 def find_ninja():
-    """Add the folders with programs of this Python to PATH.
+    """Let torch find ninja on PATH; if none runs, add the folder of a ninja of this Python.
 
-    torch looks for ninja on PATH.
-
-    They are not on PATH if the environment of this Python is not active. A ninja on PATH may be one that does not run,
-    such as a script of pyenv.
+    That folder is not on PATH if the environment of this Python is not active. A ninja on PATH may be one that does not
+    run, such as a script of pyenv.
     """
     schemes = [sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user")]
     folders = [*(sysconfig.get_path("scripts", scheme) for scheme in schemes), os.path.join(sys.base_prefix, "bin")]
@@ -528,7 +526,7 @@ class PythonFiles(build_py):
 
 
 class Wheel(bdist_wheel):
-    """A wheel for every version of Python: torch loads its libraries, not Python."""
+    """A wheel for every version of Python: the libraries are loaded by torch, not as Python modules."""
 
     def run(self):
         wait_for_other_builds()

@@ -51,7 +51,7 @@ SL_EXPORT const char* steerlens_invalid_cpu_capability() {
 // The number of floats per vector in the ops on whole planes; 0 where there are no such ops.
 SL_EXPORT int64_t steerlens_simd_width() { return steerlens::simd_width(); }
 
-// Whether the ops on whole planes take planes and bands with a side of this many samples, on the CPU.
+// Whether the ops on whole planes take planes and bands with a side of this length, on the CPU.
 SL_EXPORT bool steerlens_plane_side_supported(int64_t side) {
   return steerlens::side_supported(steerlens::cpu_limits(steerlens::simd_width()), side);
 }
@@ -75,7 +75,7 @@ SL_EXPORT void steerlens_stream_copy(uint64_t to, uint64_t from, uint64_t bytes)
     const uint64_t first = begin * kPiece, last = std::min<uint64_t>(end * kPiece, bytes);
     steerlens::stream_copy(address(to) + first, address(from) + first, last - first);
   };
-  constexpr int64_t kElements = kPiece / 8;  // as much work as so many elements of 8 bytes
+  constexpr int64_t kElements = kPiece / 8;  // parallel_rows counts elements, here of 8 bytes
   steerlens::parallel_rows((bytes + kPiece - 1) / kPiece, kElements, copy);
 }
 

@@ -2,9 +2,10 @@
 // cuda/. README.md has a glossary.
 //
 // Sizes: N planes (images times channels) of H x W, K orientations, bands of h x w coefficients, F frames, B samples
-// (images).
+// (images), M distances.
 //
-// Lists have an item for each *group* of bands, which are the bands of one scale, or a residual. masks[i] is [K, h, w]
+// Lists have an item for each *group* of bands, which are the bands of one scale, or a residual; `coordinates` has one or
+// two (args/advance.h). masks[i] is [K, h, w]
 // (full layout) or [K, h, w/2+1] (half layout) with w = widths[i]. The spectra of group i are multiplied by
 // i^i_powers[i] (math/bands.h).
 //

@@ -9,10 +9,10 @@ namespace steerlens {
 
 struct AdvanceInputs {
   std::vector<Tensor>
-      coordinates;  // of each group [N, K, h, w]: phases, then log amplitudes, if they move
+      coordinates;  // of each group [N, K, h, w]: changes of phases, then of log amplitudes, if they move
   std::optional<Tensor> base;  // [B * channels, H, W]
   int64_t planes_per_sample;
-  Tensor source, position;        // [B * channels, H, W]
+  Tensor source, position;        // [B * channels, H, W]: the source and the present images
   std::optional<Tensor> factors;  // [2, B], of phases and amplitudes
   std::optional<Tensor> limits;   // [4, B]: distances, tolerances, range ends, first factors
 };

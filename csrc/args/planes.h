@@ -45,7 +45,7 @@ struct GroupSpec {
   const std::vector<int64_t>&i_powers, &forms;
 };
 
-// The size of an op's planes, and the argument that is on the same device as its filters must be.
+// The size of an op's planes, and an argument on whose device the filters must be.
 struct PlaneSpec {
   int64_t H, W;
   ArgName like_name;

@@ -13,6 +13,7 @@ void compute(NllGradient& p) {
   const T* scores = const_data<T>(p.scores);
   const int64_t* target = const_data<int64_t>(p.target);
   T* gradient = mutable_data<T>(p.gradient);
+  // A class counts as 16 elements, since exp is slow.
   parallel_rows(p.scores.size(0), 16 * classes, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin; n < end; ++n)
       nll_gradient(scores + n * classes, classes, target[n], gradient + n * classes);

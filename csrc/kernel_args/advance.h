@@ -5,7 +5,7 @@
 
 namespace steerlens {
 
-// The coordinates of a group (math/anchor.h), [N, K, h, w]; null if they do not move.
+// The coordinates of a group, [N, K, h, w]: delta and eta of math/anchor.h; null if they do not move.
 template <typename T>
 struct Coordinates {
   T *phase, *log_amplitude;
@@ -13,14 +13,15 @@ struct Coordinates {
 
 template <typename T>
 struct AdvanceArgs {
-  // Has one frame. If `searches`, it has one distance; otherwise `range_ends`, `tolerances` and `max_l2` are null.
+  // Has one frame and one distance. Unless `searches`, the values of `range_ends`, `tolerances` and `max_l2` are not
+  // initialised.
   MorphToL2Args<T> to_l2;
   bool searches;
-  std::vector<Coordinates<T>>
-      coordinates;             // of each group; if empty, coefficients of the planes move
-  const T *source, *position;  // [B, channels, H, W]
-  const T* starts;             // [B], if `searches`: first factors to try
+  std::vector<Coordinates<T>> coordinates;  // of each group; if empty, the morph is not persistent
+  const T *source, *position;               // [B, channels, H, W]: source and present images
+  const T* starts;                          // [B], if `searches`: first factors to try
   const T *phase_factors, *amplitude_factors;  // [B], if not `searches`
+  // Bounds the length of a step: search() in cpu/planes/advance_planes.h.
   T max_step_ratio;
   T *moved_phases, *moved_amplitudes;  // [B], results: factors of the step
 

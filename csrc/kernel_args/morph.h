@@ -10,8 +10,9 @@ enum class Edit : int { kPhase = 0, kAmplitude = 1, kJoint = 2 };
 
 template <typename T>
 struct MorphArgs {
-  PlaneArgs<T> analysis;   // of the image: the bands that move (complex), and the residual (real)
-  PlaneArgs<T> synthesis;  // of frames: the bands that move (Form::kReal or kComplex)
+  // Of the image: the bands that move (complex), then the residual (real), which does not move.
+  PlaneArgs<T> analysis;
+  PlaneArgs<T> synthesis;               // of frames: the bands that move (Form::kReal or kComplex)
   std::vector<PlaneGroup<T>> gradient;  // of the gradient: the bands that move
   Edit edit;
   Rule rule;
@@ -24,8 +25,9 @@ struct MorphArgs {
   // [N, floats], written by step_planes and read by move_planes: all values from which the frames of a plane are
   // computed (Layout in cpu/planes/motion.h).
   T* coefficients;
-  T *speeds, *phases;  // step_planes: [N, bands]
-  bool anchored;       // advance_planes: coefficients have coordinates relative to their sources
+  // [N, bands]: squared speeds, and largest |phase steps| (write_sizes in cpu/planes/step_planes.h).
+  T *speeds, *phases;
+  bool anchored;  // advance_planes: coefficients have coordinates relative to their sources
 
   // How many numbers are stored for a coefficient.
   SL_FN int64_t fields() const {

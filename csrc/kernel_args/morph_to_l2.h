@@ -15,13 +15,15 @@ struct MorphToL2Args {
   int64_t channels;  // of an image; frames are [F, B, channels, H, W]
   int64_t distances;
   const T *max_l2, *tolerances;  // [M, B]
-  const T* range_ends;           // [B], the largest factors that can be represented
+  const T* range_ends;           // [B], the largest factors that the caller can represent
   const T* shares;  // [F - M], factors of the other frames, relative to that of the first distance
-  T phase_cap, phase_limit;  // upper bounds of phase changes, in radians
-  T speed_share;             // multiplies a sample's speed, from which the first factor is computed
-  int64_t iterations;        // upper bound of the number of factors that are tried for a distance
-  T* factors;                // [F, B]
-  T* l2;                     // [M, B]
+  // Upper bounds of phase changes, in radians: the user's, and that up to which sines are accurate.
+  T phase_cap, phase_limit;
+  // Estimated share of a change of coefficients that reaches the image. For the first factor to try.
+  T speed_share;
+  int64_t iterations;  // upper bound of the number of factors that are tried for a distance
+  T* factors;          // [F, B]
+  T* l2;               // [M, B]
   bool *attained, *out_of_range;  // [M, B]
 
   int64_t area() const { return morph.synthesis.H * morph.synthesis.W; }

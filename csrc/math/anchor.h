@@ -1,4 +1,4 @@
-// A coefficient in the persistent regime, where steps add up. Its value is c0 exp(eta + i delta): c0 is the coefficient
+// A coefficient of a persistent morph, in which steps add up. Its value is c0 exp(eta + i delta): c0 is the coefficient
 // of the source, delta the total change of its phase, and eta that of its log amplitude. |delta| <= pi and |eta| <= 1.
 #pragma once
 
@@ -78,7 +78,7 @@ struct AnchoredMove {
     return gain(p, amplitude_factor) * (p.source.re * turn.re - p.source.im * turn.im);
   }
 
-  // |d value / d factor|^2 at factor 0.
+  // |d value / d factor|^2 at factor 0. `exp_of(x) * T(1)` is the product of the two factors of a Gain.
   template <typename T>
   SL_FN static T squared_speed(const AnchoredCoefficient<T>& p) {
     const T square = p.source.re * p.source.re + p.source.im * p.source.im;

@@ -8,8 +8,8 @@
 //   half  w/2+1 columns, as in the image's half spectrum.
 //
 // Pairs: one complex FFT can transform two real bands, as the real and imaginary part of a complex band. With the masks
-// m and m' of two orientations, the inverse FFT of (m + i m') times the spectrum of a real image has these bands as its
-// parts. For the synthesis, the spectrum of the pair is multiplied by m - i m'.
+// m and m' of two orientations, the inverse FFT of (m + i m') times the spectrum of a real image has the two bands as its
+// real and imaginary part. For the synthesis, the spectrum of the pair is multiplied by m - i m'.
 #pragma once
 
 #include "common.h"

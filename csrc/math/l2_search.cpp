@@ -11,12 +11,12 @@ namespace {
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // log 2: without a bracket, the next factor is at most twice the one that proportional growth predicts.
 constexpr double kLogReach = 0.6931471805599453;
-constexpr double kMinShare = 1e-6;     // smaller rises count as no change of the image
+constexpr double kNoChange = 1e-6;     // an image with smaller rises does not change at all
 constexpr double kMinProgress = 0.05;  // smaller decreases of the best gap count as no progress
-constexpr double kMinRise = 0.05;      // smaller rises may be rounding errors
+constexpr double kMinRise = 0.05;      // an image with smaller rises may have only rounding errors
 // The search ends after this many trials without progress: if the image has changed, and if it has not.
 constexpr double kPatience = 10, kPatienceWithoutMotion = 3;
-// Keeps the last position below the end of the range, so that rounding cannot make a factor exceed the range.
+// Keeps the largest position below the end of the range, so that rounding cannot make a factor exceed the range.
 constexpr double kRangeMargin = 1e-6;
 
 // The smaller value, or NaN if one of them is NaN.
@@ -108,7 +108,7 @@ void L2Search::add_point(double rise) {
 
 void L2Search::update_results() {
   attained = std::fabs(best_l2 - target) <= tolerance;
-  out_of_range = attained == 0 && low >= log_range_end && largest > kMinShare;
+  out_of_range = attained == 0 && low >= log_range_end && largest > kNoChange;
   active = is_active();
 }
 
@@ -168,7 +168,7 @@ double L2Search::below_high(double x, bool inside) const {
 
 // How far the largest rise so far is from the target, in positions, if rises were proportional to factors.
 double L2Search::room() const {
-  return std::fabs(std::log(std::min(std::max(largest, kMinShare), 1 / kMinShare)));
+  return std::fabs(std::log(std::min(std::max(largest, kNoChange), 1 / kNoChange)));
 }
 
 double L2Search::as_represented(double value) const {

@@ -8,7 +8,7 @@
 #include "common.h"
 
 // Without FMA instructions, fma() is a slow function of libm, so libm's sin, cos and exp are faster than ours. On CUDA,
-// they need fewer registers; with ours, kernels would spill.
+// libm's need fewer registers; with ours, kernels would spill.
 #if defined(__CUDACC__) || (!defined(__FMA__) && !defined(__ARM_FEATURE_FMA))
 #define STEERLENS_LIBM_FLOAT64
 #endif
@@ -173,7 +173,8 @@ SL_FN Cplx<T> operator*(Gain<T> g, Cplx<T> c) {
 }
 
 SL_FN Gain<float> exp_of(float x) {
-  // Beyond these limits, a product with any normal number overflows or becomes 0.
+  // So that both powers of two are normal numbers. Beyond these limits, products with normal numbers overflow, or are
+  // below 1e-37.
   const float inside = clamped(x, -174.0f, 176.0f);
   const float k = rintf(inside * 1.44269502f);
   const float r = fmaf(k, 1.904654323148236e-09f, fmaf(k, -0.6931471824645996f, inside));

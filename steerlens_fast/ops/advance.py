@@ -69,7 +69,7 @@ def advance_planes(
     planes_per_sample : int
         Number of planes of a sample.
     source, position : Tensor [B * channels, H, W], like all tensors in the dtype of ``images``
-        Images from which distances are measured, and the present images. They are read only if ``limits`` is given.
+        Images from which distances are measured, and the present images, which are read only if ``limits`` is given.
     analysis, synthesis, i_power, edit, rule, complex_bands, eps, floor, bounds
         As in :func:`morph_planes`.
     factors : Tensor [2, B], optional

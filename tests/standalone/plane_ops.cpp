@@ -1,5 +1,5 @@
-// Compares the CPU's kernels of the ops on whole planes with reference.h. The program needs neither torch nor Python, so
-// it can be cross compiled and run in an emulator (.ci/standalone).
+// Compares the CPU's kernels of split_planes, merge_planes, morph_planes, step_planes and move_planes with reference.h. The
+// program needs neither torch nor Python, so it can be cross compiled and run in an emulator (.ci/standalone).
 //
 //     plane_ops SIMD_WIDTH     also fails if the kernels have another SIMD width
 #include <cstdio>
@@ -243,8 +243,8 @@ struct MorphCase {
   }
 };
 
-// The arguments of the morph, and the memory that they point to. The threshold kFloor is large, so that coefficients near
-// 0, where phases jump, do not move. The filters are scaled so that images stay near [0, 1].
+// The arguments of the morph, and the memory that they point to. kFloor (times a band's largest amplitude) is large, so
+// that coefficients near 0, where phases jump, do not move. The filters are scaled so that images stay near [0, 1].
 template <typename T>
 struct Morph {
   static constexpr T kFloor = T(0.3), kLow = T(-0.5), kHigh = T(0.75);

@@ -13,7 +13,7 @@ namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
 #if defined(__AVX512F__)
-// Like stream(), a cache line at a time.
+// Like stream() in memory.h, with one store for each cache line.
 void stream_cache_lines(char* to, const char* from, uint64_t bytes) {
   uint64_t at = (kCacheLine - reinterpret_cast<uint64_t>(to) % kCacheLine) % kCacheLine;
   at = at < bytes ? at : bytes;

@@ -65,7 +65,7 @@ class SharedExecutor {
   void run(int64_t count, const Task& task) const {
     const int64_t first = end_;
     end_ += count;
-    run_claimed(first, 1 + count / (8 * threads_), task);
+    run_claimed(first, 1 + count / (8 * threads_), task);  // about 8 claims of each thread
     for (int64_t tries = 0; counts_.done.load(std::memory_order_acquire) < end_; ++tries)
       if (tries < kTriesBeforeYield)
         SL_PAUSE();
@@ -184,6 +184,7 @@ void share_items(const PlaneArgs<T>& args, const FftTables<T>& ffts, const Work&
                 whole = workspace_per_thread ? count - count % threads : 0;
   const WorkspaceMemory<T> memory(args, needs.extra, workspace_per_thread ? threads : 1);
   TaskCounts counts;
+  // Each thread gets one "row" with enough elements for a task of its own.
   for_each_thread(threads, threads, kElementsPerTask, [&](int64_t thread, int64_t, int64_t) {
     const Workspace<T> workspace = memory.of(workspace_per_thread ? thread : 0);
     const SharedExecutor<T> executor(

@@ -98,7 +98,7 @@ SL_FN void dft(ComplexVec<T> (&a)[R]) {
 // The place of a pass in the sequence of a transform's passes.
 enum class Place { kFirst, kInner, kLast, kOnly };
 
-// The first pass has a stride of 1; the last one has no twiddles.
+// The first pass has a stride of 1; the twiddles of the last one are 1.
 template <int R, Place kPlace, typename T, typename Read, typename Write>
 SL_FN void run_radix(const FftPass<T>& pass, const Read& read, const Write& write) {
   constexpr bool kTwiddles = kPlace == Place::kFirst || kPlace == Place::kInner;

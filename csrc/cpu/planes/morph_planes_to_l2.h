@@ -19,7 +19,8 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-// The memory of the planes of a sample that are in memory at a time.
+// The coefficients, and the memory for squared differences and gradients, of the planes of a sample that are in memory
+// at a time: all, or only one in advance_planes.h.
 template <typename T>
 struct SampleMemory {
   std::vector<Groups<T>> planes;
@@ -134,8 +135,9 @@ struct MorphToL2 {
     const int64_t bands = args.planes_per_sample * args.morph.bands();
     double squared_speed = 0;
     for (int64_t i = 0; i < bands; ++i) squared_speed += args.morph.speeds[n * bands + i];
+    // A plane may move several channels (`base`).
     squared_speed *= static_cast<double>(args.channels) / args.planes_per_sample;
-    // The speeds of bands may underflow or overflow.
+    // The speeds of bands may underflow or overflow. The gradient's norm is then a rough replacement.
     const bool known = squared_speed > 0 && std::isfinite(squared_speed);
     const double speed = known ? args.speed_share * std::sqrt(squared_speed) : gradient_norm(n);
     const T first = static_cast<T>(std::min<double>(target / speed, std::numeric_limits<T>::max()));
@@ -198,6 +200,7 @@ struct MorphToL2 {
     return std::sqrt(sum);
   }
 
+  // The distance at factor 0: that of the clipped image from the image.
   double l2_of_source(int64_t n) const {
     const T* image = args.image_of(n);
     const int64_t size = args.sample_size();

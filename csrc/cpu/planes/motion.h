@@ -1,5 +1,4 @@
-// The formulas of the ops `step` and `extrapolate`, for kSimdWidth coefficients at a time; used by step_planes and
-// move_planes.
+// The formulas of the ops `step` and `extrapolate`, for kSimdWidth coefficients at a time; used by all morphs.
 #pragma once
 
 #include <cmath>
@@ -71,7 +70,7 @@ struct StepSize {
   T squared_speed, phase;
 };
 
-// Functions that are compiled for each Extrapolation E.
+// Functions that are compiled for each Extrapolation E, and for each AnchoredMove<E> (math/anchor.h).
 template <typename T>
 struct MotionKernels {
   int fields;  // of a coefficient

@@ -1,4 +1,4 @@
-// The ops on whole planes on CPUs with SIMD registers.
+// The ops on whole planes, for CPU levels with a SIMD width (capability.h).
 #include "../../args/advance.h"
 #include "../kernels/planes.h"
 

@@ -159,7 +159,7 @@ SL_FN void interleave_rows(const V* from, V* to) {
   }
 }
 
-// Transposes each of the kParts square blocks of kRows rows.
+// Transposes each of the kParts square blocks of kRows rows. kLeft is 2^(number of interleavings to do).
 template <int kParts, int kRows, int kLeft = kRows, typename V>
 SL_FN void transpose_blocks(V* rows) {
   V other[kRows];

@@ -1,5 +1,5 @@
 // split_planes: split_bands and the FFTs before and after it, plane by plane, so that a spectrum stays in a core's
-// caches. Like all ops on whole planes, it exists only on CPUs with SIMD registers (capability.h).
+// caches. Like all ops on whole planes, it exists only at CPU levels with a SIMD width (../capability.h).
 #pragma once
 
 #include "analysis.h"

@@ -23,7 +23,7 @@ class WorkspaceMemory {
         extra_(extra),
         memory_(threads * vectors(args, extra) * static_cast<int64_t>(sizeof(Vec<T>))) {}
 
-  // Vectors in one workspace.
+  // Vectors in one workspace: two for each ComplexVec of `spectrum` and `intermediate`, and `extra`.
   static int64_t vectors(const PlaneArgs<T>& args, int64_t extra) {
     return 4 * complex_vectors(args) + extra;
   }
