@@ -4,9 +4,9 @@ Environment variables:
     CXX                     the C++ compiler (default: c++); it may follow a launcher, as in "ccache g++"
     FORCE_CPU=1             do not build the CUDA kernels
     FORCE_CUDA=1            raise an error if the CUDA kernels cannot be built
-    CUDA_HOME               folder of the CUDA toolkit (default: that of the nvcc on PATH)
+    CUDA_HOME, CUDA_PATH    folder of the CUDA toolkit (default: that of the nvcc on PATH or in /usr/local/cuda/bin)
     TORCH_CUDA_ARCH_LIST    GPU architectures, such as "8.0;9.0+PTX", or "all" for CUDA_ARCHS below (default: those of
-                            this machine's GPUs, or "all" if there are none)
+                            this machine's GPUs, or "all" if there are none or nvcc does not know them)
     MAX_JOBS                number of files to compile at the same time
     CXXFLAGS, CPPFLAGS, LDFLAGS   flags of C++ compiler and linker, except those of FOREIGN_FLAGS below
 """

@@ -59,7 +59,7 @@ template <typename T>
 struct SplitPlanesArgs {
   PlaneArgs<T> planes;
   const T* in;
-  int64_t result_bytes;
+  int64_t result_bytes;  // of all bands
 };
 
 template <typename T>

@@ -5,8 +5,8 @@
 
 namespace steerlens {
 
-// With synthesis="real", the synthesis ignores the imaginary parts of bands, so the gradient is real. With
-// synthesis="adjoint" it is complex. `gradient_parts` is 1 or 2.
+// With the pyramid's option synthesis="real", the synthesis ignores the imaginary parts of bands, so the gradient is
+// real. With synthesis="adjoint" it is complex. `gradient_parts` is 1 or 2.
 template <typename T>
 struct StepArgs {
   int64_t bands, area;  // a band is one orientation of one scale of an image plane

@@ -1,10 +1,10 @@
-// advance_planes: one step along a new gradient, for each sample (image). The op analyses the image and its gradient,
-// and computes the step. The factor of the step is given, or the op searches for the factor at which the frame has a
-// distance.
+// advance_planes: one step along a new gradient, for each sample (image). The op analyses the image (in persistent
+// morphs, the source) and the gradient at the present image, and computes the step. The factor of the step is given, or
+// the op searches for the factor at which the frame has a distance.
 //
-// In persistent morphs, the op has coordinates: how much the phase and the log amplitude of each coefficient have changed
-// since the source. It moves the coefficients in these (math/anchor.h), and updates them. Otherwise coefficients move as
-// in morph_planes_to_l2.h, which also explains how threads share a sample.
+// In persistent morphs, the op has coordinates: how much the phase and the log amplitude of each coefficient have
+// changed since the source. It moves the coefficients in these (math/anchor.h), and updates the coordinates. Otherwise
+// coefficients move as in morph_planes_to_l2.h, which also explains how threads share a sample.
 #pragma once
 
 #include "anchored_motion.h"

@@ -4,7 +4,7 @@
 // or whole frames. An executor runs them: on one thread, which has the plane to itself, or on all threads, which share
 // it. The results are the same bit for bit.
 //
-// An op starts one parallel region of torch's threads, not one for each stage, because a region ends only when all its
+// All stages run in one parallel region of torch's threads, not in one each, because a region ends only when all its
 // threads have run. On a busy machine, this can take longer than doing all the work on one thread.
 #pragma once
 
