@@ -14,13 +14,22 @@ from . import set_max_grid_rows, set_multiprocessors, set_seed
 SEEDS = range(1, 5)
 ROWS = 2  # rows of blocks in a grid
 MAX_WORKSPACE_BYTES = (256 << 20) + 1024  # kWorkspaceSize in csrc/cuda/planes/spectra.h, rounded up
-# Shapes with more planes than ROWS. split_bands and merge_bands process 16 planes
-# at a time (kPlanes in csrc/cuda/bands.cu). A plane has 125 coefficients, so most
+# Shapes with more planes than ROWS. A block of split_bands and merge_bands has
+# 16 planes (kBlockPlanes in csrc/cuda/bands.cu). A plane has 125 coefficients, so most
 # planes do not begin at a sector.
 MANY = {
     **dict.fromkeys(OPS, (5, 2, 5, 25)),
     **dict.fromkeys(["pair", "unpair"], ((10, 5, 25), 2)),
     **dict.fromkeys(["split_bands", "merge_bands"], BankShape(33, 6, 4, [full(2, 6, 4, 33), half(1, 3, 2, 33)])),
+}
+# A block of split_bands and merge_bands has several rows and computes several planes at a time; has a part of two rows;
+# reads some masks, or all, from global memory; does not use shared memory.
+BANDS = {
+    "rows_and_planes": BankShape(19, 21, 14, [full(4, 21, 14), full(3, 11, 7), full(1, 3, 2)]),
+    "parts_of_rows": BankShape(2, 5, 1101, [full(4, 5, 1101), full(4, 3, 551), full(1, 5, 20)]),
+    "some_masks": BankShape(2, 6, 70, [full(24, 6, 70), full(24, 5, 35), full(1, 2, 70)]),
+    "no_masks": BankShape(2, 4, 32, [full(70, 4, 32), full(70, 4, 32)]),
+    "no_shared_memory": BankShape(2, 4, 44, [full(170, 4, 44), full(3, 3, 22)]),
 }
 
 
@@ -140,6 +149,19 @@ def test_kernels_loop_over_planes_that_exceed_the_grid(op, few_rows):
     actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*wide_args)
     for a, e in zip(in_plane(op, wide_args, actual), in_plane(op, wide_args, expected), strict=True):
         assert_close(a, e, "op_backward", like=1.0 if op.startswith("step") else None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"whole": True}, {"whole": True, "paired": True}], ids=["half", "whole", "pairs"]
+)
+@pytest.mark.parametrize("label", BANDS)
+@pytest.mark.parametrize("op", ["split_bands", "merge_bands"])
+def test_filters_divided_in_any_way(op, label, options, dtype):
+    args = case(op, label, BANDS[label], **options).build(dtype)
+    actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*(widened(a) for a in args))
+    for a, e in zip(as_list(actual), as_list(expected), strict=True):
+        assert_close(a, e, "op")
 
 
 def test_planes_of_one_block_do_not_mix(few_rows):

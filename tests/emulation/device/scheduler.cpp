@@ -103,6 +103,7 @@ const Launch* launch;
 std::vector<Thread> threads;
 bool any_vote;     // whether a thread gave true at the last barrier
 int current = -1;  // the thread that runs
+int barriers;      // the number of barriers that the block has passed
 std::vector<int>
     lanes_to_start;  // threads of the current warp that have not started; the next one is the last
 Fiber scheduler, fibers[kMaxThreads];
@@ -275,6 +276,7 @@ bool open_barrier() {
     if (t.state != State::kAtBarrier || t.place != place) return false;
   any_vote = std::any_of(threads.begin(), threads.end(), [](const Thread& t) { return t.vote; });
   for (Thread& t : threads) t.state = State::kReady;
+  ++barriers;
   return true;
 }
 
@@ -294,6 +296,7 @@ void check_margin() {
 
 void run_block() {
   threads.assign(threads.size(), Thread{});
+  barriers = 0;
   // Shared memory has no defined contents at the start of a block.
   if (__start_shared_memory)
     memset(__start_shared_memory, 0xff, __stop_shared_memory - __start_shared_memory);
@@ -384,6 +387,7 @@ bool is_shared(uintptr_t address) {
 
 bool running() { return current >= 0; }
 int current_thread() { return current; }
+int barriers_passed() { return barriers; }
 int lane() { return current % kWarpSize; }
 
 int multiprocessors() { return multiprocessor_count; }

@@ -2,7 +2,7 @@
 //
 // Kernels are compiled with -fsanitize=thread, but without the library of this sanitizer. So they call the functions at
 // the end of this file before every access to memory. A *warp access* consists of the n-th accesses of all lanes of a warp
-// at the same place of the program.
+// at the same place of the program, counted from the last barrier, where all lanes wait for each other.
 #include <pthread.h>
 
 #include <algorithm>
@@ -34,7 +34,8 @@ constexpr uintptr_t kBanks = 32, kWord = 4;
 struct Access {
   int thread;
   uintptr_t place;  // in the program
-  int occurrence;   // number of earlier accesses of the thread at this place
+  int barriers;     // number of barriers that the thread has passed
+  int occurrence;  // number of earlier accesses of the thread at this place, since the last barrier
   uintptr_t address;
   int bytes;
 };
@@ -59,7 +60,7 @@ std::vector<Access> loads, stores, shared;  // of the block that runs
 
 void find_occurrences(std::vector<Access>& accesses) {
   const auto by_thread = [](const Access& a, const Access& b) {
-    return std::tie(a.thread, a.place) < std::tie(b.thread, b.place);
+    return std::tie(a.thread, a.place, a.barriers) < std::tie(b.thread, b.place, b.barriers);
   };
   std::stable_sort(accesses.begin(), accesses.end(), by_thread);
   for (size_t i = 1; i < accesses.size(); ++i) {
@@ -72,11 +73,11 @@ void find_occurrences(std::vector<Access>& accesses) {
 struct Phase {
   int warp;
   uintptr_t place;
-  int occurrence, part;
+  int barriers, occurrence, part;
 
   bool operator<(const Phase& other) const {
-    return std::tie(warp, place, occurrence, part) <
-           std::tie(other.warp, other.place, other.occurrence, other.part);
+    return std::tie(warp, place, barriers, occurrence, part) <
+           std::tie(other.warp, other.place, other.barriers, other.occurrence, other.part);
   }
 };
 
@@ -85,7 +86,8 @@ void add_shared(SharedCount& count, std::vector<Access>& accesses) {
   std::map<Phase, std::set<uintptr_t>> words;
   for (const Access& a : accesses) {
     const int lanes = a.bytes <= 4 ? kWarpSize : kWarpSize * 4 / a.bytes;
-    const Phase phase{a.thread / kWarpSize, a.place, a.occurrence, a.thread % kWarpSize / lanes};
+    const Phase phase{a.thread / kWarpSize, a.place, a.barriers, a.occurrence,
+                      a.thread % kWarpSize / lanes};
     for (uintptr_t at = a.address / kWord; at <= (a.address + a.bytes - 1) / kWord; ++at)
       words[phase].insert(at);
   }
@@ -100,11 +102,11 @@ void add_shared(SharedCount& count, std::vector<Access>& accesses) {
 
 void add(Count& count, std::vector<Access>& accesses) {
   find_occurrences(accesses);
-  std::vector<std::tuple<int, uintptr_t, int, uintptr_t>> touched;
+  std::vector<std::tuple<int, uintptr_t, int, int, uintptr_t>> touched;
   std::vector<uintptr_t> of_block;
   for (const Access& a : accesses)
     for (uintptr_t at = a.address / kSector; at <= (a.address + a.bytes - 1) / kSector; ++at) {
-      touched.emplace_back(a.thread / kWarpSize, a.place, a.occurrence, at);
+      touched.emplace_back(a.thread / kWarpSize, a.place, a.barriers, a.occurrence, at);
       of_block.push_back(at);
     }
   const auto distinct = [](auto& items) {
@@ -116,8 +118,8 @@ void add(Count& count, std::vector<Access>& accesses) {
   count.block_sectors += distinct(of_block);
   for (size_t i = 0; i < touched.size(); ++i) {
     const auto access = [&](size_t j) {
-      const auto& [warp, place, occurrence, sector] = touched[j];
-      return std::make_tuple(warp, place, occurrence);
+      const auto& [warp, place, barriers, occurrence, sector] = touched[j];
+      return std::make_tuple(warp, place, barriers, occurrence);
     };
     count.accesses += i == 0 || access(i) != access(i - 1);
   }
@@ -150,11 +152,12 @@ void record(std::vector<Access>& accesses, const void* address, size_t bytes, vo
   if (!counting || !running()) return;
   const auto first = reinterpret_cast<uintptr_t>(address);
   if (is_shared(first))
-    return shared.push_back(
-        {current_thread(), reinterpret_cast<uintptr_t>(place), 0, first, static_cast<int>(bytes)});
+    return shared.push_back({current_thread(), reinterpret_cast<uintptr_t>(place),
+                             barriers_passed(), 0, first, static_cast<int>(bytes)});
   if (!is_global(first)) return;
   for (uintptr_t at = first; at < first + bytes; at += kWidest)
-    accesses.push_back({current_thread(), reinterpret_cast<uintptr_t>(place) + at - first, 0, at,
+    accesses.push_back({current_thread(), reinterpret_cast<uintptr_t>(place) + at - first,
+                        barriers_passed(), 0, at,
                         static_cast<int>(std::min(kWidest, first + bytes - at))});
 }
 

@@ -90,6 +90,14 @@ __global__ void sound(float* data) {
   data[threadIdx.x] = __shfl_xor_sync(0xffffffffu, other, 1) + 100 * threadIdx.x;
 }
 
+// Half of the lanes skip the first of two accesses at the same place of the program.
+__global__ void skipped_accesses(float* data) {
+  for (unsigned i = 0; i < 2 * blockDim.y; ++i) {
+    if (i == 1 || threadIdx.x % 2 == 0) data[i * blockDim.x + threadIdx.x] = threadIdx.x;
+    __syncthreads();
+  }
+}
+
 // Copies the real parts of complex planes.
 template <int kPieces, int kPiece, int kPlanes, int kArea>
 __global__ void real_parts(float* data) {
@@ -128,6 +136,7 @@ const std::map<std::string, Case> cases = {
     {"tall_grid", {sound, dim3(1, 65536), 64}},
     {"no_grid", {sound, 0, 64}},
     {"bank_conflicts", {bank_conflicts, 1, 64}},
+    {"skipped_accesses", {skipped_accesses, 1, 64}},
     {"wide_pieces", {real_parts<2, 2, 1, 256>, 1, 64}},
     {"planes_between_sectors", {real_parts<1, 1, 2, 138>, dim3(1, 2), 160}},
     {"beyond_dynamic_shared", {beyond_dynamic_shared, 1, 64, 63 * sizeof(float)}},
