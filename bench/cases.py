@@ -275,7 +275,8 @@ TRANSFORMS = {
     name: setup for name, setup in SETUPS.items() if setup in (analysis, synthesis, synthesis_backward, morph)
 }
 FLOAT64_SETUPS = {f"{name}, float64": in_float64(setup) for name, setup in TRANSFORMS.items()}
-# The baseline "tuned" is ours in a process with the tuned allocator settings
+# The baseline "tuned" is ours in a process with the tuned allocator settings. A partial is not equal to its set-up, so
+# that it has baselines of its own in baselines.SPECIAL_BASELINES.
 ALLOCATOR_SETUPS = {f"{name}, default allocator": partial(setup) for name, setup in TRANSFORMS.items()}
 
 

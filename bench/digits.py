@@ -28,7 +28,7 @@ from steerlens_fast.evaluate.presets import digits_data, networks
 from steerlens_fast.families import FAMILIES
 from steerlens_fast.memory import threads
 
-SOURCES = 300  # at most
+SOURCES = 300  # upper limit of the number of test digits
 FRAMES = 12
 # L2 distances that change a pixel as much (RMS) as the follow-up's L2 = 2 and L2 = 1 do in images of 28 x 28
 BUDGETS = tuple(l2 / 28 * digits_data.SIZE for l2 in (2, 1))
@@ -53,7 +53,7 @@ def classifiers(d: digits_data.LabelledImages, seed: int) -> dict[str, nn.Module
 
 @dataclass(frozen=True)
 class Case:
-    """One cell of a table.
+    """One cell of the tables: there is a table for each distance.
 
     ``rule`` is None for the pixel family, which has no rules.
     """

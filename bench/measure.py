@@ -49,8 +49,8 @@ def rounds_for(seconds: float) -> int:
 
     ``seconds`` is the time of one round.
     """
-    least, most = ROUNDS
-    return max(least, min(most, int(BUDGET / max(seconds, 1e-6))))
+    lowest, highest = ROUNDS
+    return max(lowest, min(highest, int(BUDGET / max(seconds, 1e-6))))
 
 
 def compare(runs: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
@@ -58,9 +58,9 @@ def compare(runs: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
 
     Since they alternate, disturbances of the machine affect all of them.
     """
-    least = [min(seconds(), seconds()) for seconds in runs.values()]
+    shortest = [min(seconds(), seconds()) for seconds in runs.values()]
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds_for(2 * sum(least))):
+    for _ in range(rounds_for(2 * sum(shortest))):
         for name, seconds in runs.items():
             times[name].append(seconds())
     return times

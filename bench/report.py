@@ -78,12 +78,10 @@ def rewritten(readme: str, file: str, folder: str = ".") -> str:
     result = results.read(ROOT / file)
     places = {match["name"] for match in MARKED.finditer(readme)}
     new_tables = {name: lines for name, lines in of_vectors(result).items() if name in places} or tables_of(result)
-    known = set()
 
     def replace(match: re.Match) -> str:
         if match["name"] not in new_tables:
             return match[0]
-        known.add(match["name"])
         if match["body"].count("\n|") > len(new_tables[match["name"]]):
             message = f"{file} has fewer rows than the README's table {match['name']}: was everything measured?"
             raise SystemExit(f"{message} To rewrite the table anyway, set its file to {NONE!r}")

@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 from statistics import mean
 
-from photographs import BATCH, POLAR, STEPS, load, predictions
+from photographs import BATCH, COMMON, STEPS, load, predictions
 
 from steerlens_fast import SteerableLens
 
 SETTINGS = {  # targets are the classes in PHOTOGRAPHS or, where the name says so, runner-ups
-    "csp-phase, polar, luma, persistent": {"family": "csp-phase", **POLAR},
+    "csp-phase, polar, luma, persistent": {"family": "csp-phase", **COMMON},
     "csp-phase, complex, rgb, frozen": {"family": "csp-phase"},
     "csp-joint, polar, rgb, frozen": {"family": "csp-joint", "rule": "polar"},
     "csp-phase, complex, rgb, frozen, runner-up": {"family": "csp-phase"},
@@ -40,7 +40,8 @@ def main() -> None:
     results = {}
     for name, settings in SETTINGS.items():
         regime = settings.get("regime", "frozen")
-        extent = {"distances": DISTANCES[regime], "steps": None if regime == "frozen" else STEPS * 3 // 4}
+        steps = None if regime == "frozen" else STEPS * 3 // 4  # for 3 distances; STEPS is for 4
+        extent = {"distances": DISTANCES[regime], "steps": steps}
         for copies, smoothing in SMOOTHING.items():
             lens = SteerableLens(
                 networks[0].model, preprocessing=networks[0].preprocessing, smoothing=smoothing, **settings

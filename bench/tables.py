@@ -10,7 +10,7 @@ from collections.abc import Callable
 MIB = 2**20
 MODES = "default", "tuned"
 DOUBTFUL = 0.25  # medians of rounds with a larger spread (measure.spread) are marked with ~
-OPS = "pair", "unpair", "split_", "merge_", "polar_", "step", "extrapolate"
+OPS = "pair", "unpair", "split_", "merge_", "polar_", "step", "extrapolate"  # how the names of ops begin
 
 
 # --- Cells ---
@@ -56,7 +56,7 @@ def heading(*names: str) -> list[str]:
 
 
 def by_mode(result: dict, threads: int | None = None) -> dict[tuple[str, str], dict[str, dict]]:
-    """Return the rows with times for this number of threads.
+    """Return the rows with times for a number of threads, by default that of the result's machine.
 
     The result is {(work, shape): {allocator: row}}.
     """

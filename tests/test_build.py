@@ -65,7 +65,7 @@ def test_built_for_this_torch_or_an_older_one():
     assert number(info["torch_target"]) <= number(torch.__version__)
 
 
-def test_cuda_kernels_are_registered_where_built():
+def test_cuda_kernels_are_registered_if_they_were_built():
     has = torch._C._dispatch_has_kernel_for_dispatch_key("steerlens_fast::split_bands", "CUDA")
     assert has == steerlens_fast.build_info()["cuda"]
 

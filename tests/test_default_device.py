@@ -19,7 +19,7 @@ FACTORIES |= {"triu_indices", "empty_strided", "complex_window", "hann_window", 
 
 
 @pytest.fixture
-def default_meta():
+def meta_as_default_device():
     torch.set_default_device("meta")
     yield
     torch.set_default_device(None)
@@ -76,7 +76,7 @@ def test_morphs_do_not_depend_on_the_default_device(family, regime, options):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_frames_and_factors_of_families_are_on_the_device_of_the_image(default_meta, name):
+def test_frames_and_factors_of_families_are_on_the_device_of_the_image(meta_as_default_device, name):
     pyramid = SteerablePyramid((32, 32))
     motion = make_family(name, pyramid, "polar", [1], None).prepare(X, X.flip(0))
     frames = motion.render([0.0, 1.0], bounds=(0, 1))
@@ -84,12 +84,12 @@ def test_frames_and_factors_of_families_are_on_the_device_of_the_image(default_m
     assert {t.device.type for t in (frames, factor, l2, attained)} == {"cpu"} and bool(attained.all())
 
 
-def test_pyramid_is_on_the_device_of_the_image(default_meta):
+def test_pyramid_is_on_the_device_of_the_image(meta_as_default_device):
     pyramid = SteerablePyramid((32, 32))
     assert (pyramid.synthesize(pyramid(X)) - X).abs().max() < 1e-5
     assert pyramid(X.to("meta")).bands[0].device.type == "meta"
 
 
-def test_quantus_works_with_another_default_device(default_meta):
+def test_quantus_works_with_another_default_device(meta_as_default_device):
     images = X.numpy()
     assert np.abs(quantus_explain(MODEL, images, np.array([1, 4]), max_l2=[0.2, 0.4])).max() > 0

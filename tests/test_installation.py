@@ -154,8 +154,8 @@ def test_old_torch_raises_before_loading(installed, tmp_path, version):
 
 def test_extension_of_another_version_raises(tmp_path):
     copy_package(tmp_path, binary=True)
-    init = tmp_path / "steerlens_fast/version.py"
-    init.write_text(init.read_text().replace(f'"{steerlens_fast.__version__}"', '"99.0"'))
+    file = tmp_path / "steerlens_fast/version.py"
+    file.write_text(file.read_text().replace(f'"{steerlens_fast.__version__}"', '"99.0"'))
     output = import_error(cwd=tmp_path)
     assert f"was built from version {steerlens_fast.__version__}: build it again" in output
     assert "steerlens_fast is version 99.0" in output
@@ -296,7 +296,7 @@ def test_missing_extra_that_needs_torch_names_the_installed_one(extra):
         require_extra(extra, "no_such_package")
 
 
-def test_missing_extra_without_torch_names_none():
+def test_missing_extra_that_does_not_need_torch_names_no_torch():
     with pytest.raises(MissingExtra) as error:
         require_extra("plot", "no_such_package")
     assert "torch" not in str(error.value)
@@ -304,7 +304,7 @@ def test_missing_extra_without_torch_names_none():
 
 @checkout_only
 def test_no_documented_command_can_replace_torch():
-    """Every command that installs extras of this package names the torch, or has --no-deps."""
+    """Every command that installs extras of this package names the installed torch, or has its constraints."""
     files = [ROOT / "README.md", ROOT / ".pre-commit-config.yaml", *ROOT.glob(".github/*.md"), *ROOT.glob(".ci/*")]
     files = [f for f in files if f.is_file()]
     lines = [line for f in files for line in f.read_text().splitlines() if re.search(r'pip install .*"?\.\[', line)]

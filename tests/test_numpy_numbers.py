@@ -48,7 +48,7 @@ def test_arrays_are_sequences_of_integers():
 
 @all_cases_in_one_test
 @pytest.mark.parametrize("bad", NO_INTS, ids=repr)
-def test_other_numbers_raise(bad):
+def test_values_that_are_no_integers_raise(bad):
     with pytest.raises(TypeError, match="order must be an int"):
         SteerablePyramid((32, 24), order=bad)
 

@@ -99,4 +99,4 @@ def test_only_the_command_shortens_the_spinning_of_threads(arguments, shortened)
     result = re.search(r"GOMP_SPINCOUNT = '(\d+)'", shown.stderr)
     if result is None:
         pytest.skip("this torch does not use libgomp")
-    assert (result[1] == "4000") == shortened
+    assert (result[1] == openmp.SHORT_SPIN["GOMP_SPINCOUNT"]) == shortened

@@ -133,10 +133,10 @@ def test_tensors_made_outside_of_modes_are_ordinary(available, missing):
         internals.outside_modes(lambda: 1 / 0)
 
 
-@pytest.mark.parametrize("reads", [True, False])
-def test_constants_are_kept_by_the_compiler(reads, monkeypatch):
+@pytest.mark.parametrize("mark_is_read", [True, False])
+def test_constants_are_kept_by_the_compiler(mark_is_read, monkeypatch):
     assert internals._compiler_reads("_dynamo_marked_constant") and not internals._compiler_reads("no such mark")
-    monkeypatch.setattr(internals, "_compiler_reads", lambda mark: reads)
+    monkeypatch.setattr(internals, "_compiler_reads", lambda mark: mark_is_read)
     calls = []
 
     @internals.constant_when_traced

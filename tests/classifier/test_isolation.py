@@ -52,7 +52,7 @@ def test_generators_of_the_caller_are_unchanged():
     assert repr(states(model)) == before
 
 
-def test_another_numpy_generator_behind_the_global_functions():
+def test_replaced_global_numpy_generator_is_restored():
     before = np.random.get_bit_generator()
     try:
         np.random.set_bit_generator(np.random.PCG64(3))
@@ -64,8 +64,8 @@ def test_another_numpy_generator_behind_the_global_functions():
 
 
 @pytest.mark.parametrize("drawn", [0, 1, 2], ids=lambda n: f"{n} normal numbers before")
-def test_normal_number_that_waits_in_numpys_generator(drawn):
-    """numpy makes normal numbers in pairs, and keeps the second one; drawing it does not move the generator."""
+def test_stored_normal_number_of_numpys_generator_is_restored(drawn):
+    """numpy makes normal numbers in pairs, and stores the second one until the next draw."""
     np.random.seed(5)
     np.random.randn(drawn)
     before = repr(np.random.get_state())
@@ -78,7 +78,7 @@ def test_normal_number_that_waits_in_numpys_generator(drawn):
 
 
 @pytest.mark.parametrize("drawn", [0, 1, 2], ids=lambda n: f"{n} normal numbers before")
-def test_normal_number_that_waits_in_pythons_generator(drawn):
+def test_stored_normal_number_of_pythons_generator_is_restored(drawn):
     random.seed(5)
     for _ in range(drawn):
         random.gauss(0, 1)

@@ -131,7 +131,7 @@ def test_no_samples_need_no_targets(target):
 
 
 @pytest.mark.parametrize("target", [3, INDICES, torch.tensor(INDICES), None], ids=str)
-def test_targets_made_in_inference_mode(target):
+def test_targets_made_in_inference_mode_have_gradients(target):
     """Autograd saves indices, and raises an error for tensors made in inference mode."""
     outputs = scores(*FLAT).requires_grad_()
     with torch.inference_mode():
@@ -141,7 +141,7 @@ def test_targets_made_in_inference_mode(target):
         torch.autograd.grad(loss(objective, outputs, target, source).sum(), outputs)
 
 
-def test_target_is_copied_not_kept():
+def test_target_is_not_changed():
     target = torch.tensor(INDICES)
     resolved, _ = resolve_target(target, scores(*FLAT))
     assert target.tolist() == INDICES
@@ -225,7 +225,7 @@ def test_losses_are_at_least_float32(objective):
 
 
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
-def test_gradients_of_losses(objective):
+def test_numerical_derivatives_of_losses_agree(objective):
     outputs = scores(*FLAT, dtype=torch.float64).requires_grad_()
     target, source = resolve_target(INDICES, outputs)
     assert torch.autograd.gradcheck(lambda o: loss(objective, o, target, source), outputs)
@@ -345,9 +345,9 @@ def test_callable_gets_outputs_and_resolved_target():
         assert [*map(id, objective.call_args.args)] == [id(outputs), id(target)]
 
 
-@pytest.mark.parametrize("where", ["meta", "cpu"])
-def test_default_device_of_the_caller_has_no_influence(where):
-    with torch.device(where):
+@pytest.mark.parametrize("default", ["meta", "cpu"])
+def test_default_device_of_the_caller_has_no_influence(default):
+    with torch.device(default):
         for target in (3, INDICES, np.array(INDICES), None):
             outputs = torch.randn(FLAT, device="cpu")
             assert loss("nll", outputs, *resolve_target(target, outputs)).device.type == "cpu"
@@ -444,7 +444,7 @@ def test_targets_that_do_not_fit_the_outputs_raise():
 
 
 @pytest.mark.parametrize("objective", ["nll", "margin", "log-probability"])
-def test_one_class_has_no_contrast(objective):
+def test_objectives_that_compare_classes_raise_for_one_class(objective):
     outputs = scores(N, 1)
     target, source = resolve_target(0, outputs)
     assert torch.equal(loss("logit", outputs, target, source), -outputs[:, 0])
@@ -452,7 +452,7 @@ def test_one_class_has_no_contrast(objective):
         loss(objective, outputs, target, source)
 
 
-def test_unknown_objectives():
+def test_unknown_objectives_raise():
     for objective in (*OBJECTIVES, F.cross_entropy):
         assert check_objective(objective) is objective
     with raises_with(ValueError, "objective", *OBJECTIVES, "entropy"):

@@ -257,9 +257,8 @@ def check_images_are_cast_to_the_models_dtype(image_dtype, computed, preprocessi
     leaf = x.clone().requires_grad_()
     expected = model((leaf if preprocessing is None else preprocessing(leaf)).to(computed))
     assert torch.equal(outputs, expected) and outputs.dtype == computed
-    assert (
-        torch.equal(gradient, torch.autograd.grad(loss_of(expected).sum(), leaf)[0]) and gradient.dtype == image_dtype
-    )
+    (expected_gradient,) = torch.autograd.grad(loss_of(expected).sum(), leaf)
+    assert torch.equal(gradient, expected_gradient) and gradient.dtype == image_dtype
 
 
 @pytest.mark.parametrize("computed", DTYPES, ids=str)

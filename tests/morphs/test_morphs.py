@@ -150,11 +150,8 @@ def test_fell_is_false_without_scored_frames():
 
 
 def test_already_predicted_compares_target_and_source():
-    assert make(3, target=torch.tensor([0, 1, 2]), source=torch.tensor([0, 2, 2])).already_predicted.tolist() == [
-        True,
-        False,
-        True,
-    ]
+    m = make(3, target=torch.tensor([0, 1, 2]), source=torch.tensor([0, 2, 2]))
+    assert m.already_predicted.tolist() == [True, False, True]
     outputs, target = torch.randn(2, 5, 3, 4, 6), torch.tensor([[1, 3, 5], [2, 0, 1]])
     source = torch.zeros(2, 4, 6, dtype=torch.int64)
     source[0, 3, 5] = 1
@@ -478,7 +475,7 @@ def test_strip_shows_frames_and_probabilities(morphs):
     assert [drawn[f"sample 0 frame {f}"].get_title() for f in range(5)] == ["L2 0", "L2 3", "L2 6", "L2 9", "L2 12"]
 
 
-def test_strip_of_grey_and_half_precision_morphs():
+def test_strip_shows_grey_and_half_precision_morphs():
     m = make(2, c=1, dtype=torch.float16)
     axes = panels(strips.plot_morphs(m))["sample 1 frame 4"]
     assert torch.equal(shown(axes), (m.frames[1, 4, 0].double() * 255).round().byte())
@@ -502,22 +499,23 @@ def test_strip_shows_the_chosen_frames_and_samples(morphs):
     assert "samples" not in strips.plot_morphs(morphs).get_supxlabel()
 
 
-def test_column_headers():
+def test_column_headers_name_what_all_samples_share():
+    """Distances that differ between samples are below the last frames."""
     factors = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
     l2 = torch.tensor([[1e-5, 5.0], [0.0, 7.0]])
-    head = lambda **changes: [a.get_title() for a in strips.plot_morphs(make(2, 2, **changes)).axes[:2]]
+    headers = lambda **changes: [a.get_title() for a in strips.plot_morphs(make(2, 2, **changes)).axes[:2]]
     below = lambda **changes: strips.plot_morphs(make(2, 2, **changes)).axes[3].get_xlabel().split("\n")[1:]
-    assert head(factors=factors, l2=l2, budget=None) == ["factor 0", "factor 1"]
+    assert headers(factors=factors, l2=l2, budget=None) == ["factor 0", "factor 1"]
     assert below(factors=factors, l2=l2, budget=None) == ["L2 7"]
     two = {"factors": factors, "amplitude_factors": factors / 4, "l2": l2}
-    assert head(**two, budget=None) == ["phase 0\namplitude 0", "phase 1\namplitude 0.25"]
+    assert headers(**two, budget=None) == ["phase 0\namplitude 0", "phase 1\namplitude 0.25"]
     sample_factors = torch.tensor([[0.0, 1.0], [0.0, 2.0]])
-    assert head(factors=sample_factors, l2=l2) == ["frame 0", "frame 1"]
-    assert head(factors=sample_factors, l2=l2[:1].expand(2, 2)) == ["L2 0", "L2 5"]
+    assert headers(factors=sample_factors, l2=l2) == ["frame 0", "frame 1"]
+    assert headers(factors=sample_factors, l2=l2[:1].expand(2, 2)) == ["L2 0", "L2 5"]
     assert below(factors=sample_factors, l2=l2[:1].expand(2, 2)) == []
 
 
-def test_class_names_and_reasons():
+def test_strips_show_class_names_and_reasons():
     m = make(2, status=torch.tensor([0, 2]))
     for names in (["a cat", "$ $", "x"], {0: "a cat", 1: "$ $", 2: "x"}):
         labels = [a.yaxis.label for a in strips.plot_morphs(m, class_names=names).axes]
@@ -559,7 +557,7 @@ def test_bounds_become_black_and_white(bounds, low, high):
         assert (drawn - expected).abs().max() <= 0.5 + 1e-3
 
 
-def test_pictures_of_constant_and_broken_frames():
+def test_constant_and_nan_frames_are_drawn():
     for value in (0.5, NAN):
         m = make(1, 2, frames=torch.full((1, 2, 3, 8, 8), value), settings={"bounds": None})
         strips.plot_morphs(m).savefig(io.BytesIO(), dpi=30)
@@ -598,7 +596,7 @@ def test_every_kind_of_figure_is_written(tmp_path, suffix, start, shape):
 # --- Morphs without success -------------------------------------------------------------------------------------------
 
 
-def looks(axes) -> tuple[str, str]:
+def text_and_weight(axes) -> tuple[str, str]:
     """Return the text below a panel, and its font weight."""
     return axes.get_xlabel(), axes.xaxis.label.get_weight()
 
@@ -611,25 +609,25 @@ def test_target_that_is_already_predicted_is_not_bold():
     assert drawn["sample 0 frame 0"].yaxis.label.get_color() == strips.NOT_OK
     assert drawn["sample 1 frame 0"].get_ylabel() == "1 → 0"
     for f in range(3):
-        assert looks(drawn[f"sample 0 frame {f}"]) == ("0.79", "normal")
-        assert looks(drawn[f"sample 1 frame {f}"]) == ("0.79", "bold")
+        assert text_and_weight(drawn[f"sample 0 frame {f}"]) == ("0.79", "normal")
+        assert text_and_weight(drawn[f"sample 1 frame {f}"]) == ("0.79", "bold")
 
 
-def test_strips_of_labels_and_of_positions_with_one_class_each():
+def test_strips_show_the_state_of_a_label_or_the_class_at_a_position():
     """For independent labels, strips show whether the target is present; for positions, the class at the target's
     position."""
     outputs = torch.tensor([0.0, 1.0]).view(1, 1, 2, 1).expand(2, 3, 2, 5)  # every label is present, with 0.73
     target, source = torch.tensor([[0, 3], [1, 2]]), torch.tensor([1, 1])
     m = make(2, 3, outputs=outputs, target=target, source=source, settings=SETTINGS | {"task": "multilabel"})
     drawn = panels(strips.plot_morphs(m, class_names=["a", "b", "c", "d", "e"]))
-    assert looks(drawn["sample 0 frame 2"]) == ("0.27\nd: 0.73", "normal")
+    assert text_and_weight(drawn["sample 0 frame 2"]) == ("0.27\nd: 0.73", "normal")
     label = lambda b: drawn[f"sample {b} frame 0"].get_ylabel().replace("\n", " ")
     assert (label(0), label(1)) == ("d → not d", "c → c already predicted as the target")
-    assert looks(drawn["sample 1 frame 2"]) == ("0.73", "normal")
+    assert text_and_weight(drawn["sample 1 frame 2"]) == ("0.73", "normal")
     dense = dataclasses.replace(m, settings=dict(SETTINGS))
     drawn = panels(strips.plot_morphs(dense))
     assert (label(0), label(1)) == ("1 → 0 at (3,)", "1 → 1 at (2,) already predicted as the target")
-    assert looks(drawn["sample 0 frame 2"]) == ("0.27\n1: 0.73", "normal")
+    assert text_and_weight(drawn["sample 0 frame 2"]) == ("0.27\n1: 0.73", "normal")
 
 
 def test_labels_at_positions_have_their_names():
@@ -651,7 +649,7 @@ def test_failed_samples_and_distances_that_are_not_attained_are_marked():
     drawn = panels(strips.plot_morphs(m))
     label = lambda b: drawn[f"sample {b} frame 0"].get_ylabel().replace("\n", " ")
     assert [label(b) for b in range(3)] == [f"0 → 1 {MorphStatus(3).reason}", "0 → 1 distance not attained", "0 → 1"]
-    weights = [looks(drawn[f"sample {b} frame 2"])[1] for b in range(3)]
+    weights = [text_and_weight(drawn[f"sample {b} frame 2"])[1] for b in range(3)]
     assert weights == ["normal", "bold", "bold"]
     several = dataclasses.replace(m, attained=torch.tensor([[True, True], [True, False], [True, True]]))
     label = lambda b: strips.plot_morphs(several).axes[3 * b].get_ylabel().replace("\n", " ")
@@ -661,7 +659,11 @@ def test_failed_samples_and_distances_that_are_not_attained_are_marked():
 def test_probabilities_that_are_nan_are_neither_shown_nor_bold():
     outputs = torch.tensor([[0.0, 1.0], [NAN, 1.0], [0.0, float("inf")]]).expand(1, 3, 2)
     m = make(1, 3, classes=2, outputs=outputs, target=torch.tensor([1]), source=torch.tensor([0]))
-    assert [looks(axes) for axes in strips.plot_morphs(m).axes] == [("0.73", "bold"), ("", "normal"), ("", "normal")]
+    assert [text_and_weight(axes) for axes in strips.plot_morphs(m).axes] == [
+        ("0.73", "bold"),
+        ("", "normal"),
+        ("", "normal"),
+    ]
 
 
 def test_class_name_below_a_frame_is_short_and_no_formula(morphs):
@@ -693,6 +695,7 @@ def test_rows_of_differences_follow_their_samples():
 
 
 def test_differences_of_colour_are_around_grey():
+    """Only blue changes, by up to 0.5."""
     m = colours([1.0, 0.0, 0.0], f=3)
     maps = [shown(axes) for axes in strips.plot_morphs(m, differences=True).axes[3:]]
     assert [picture[0, 0].tolist() for picture in maps] == [[128, 128, 128], [128, 128, 192], [128, 128, 255]]
@@ -776,7 +779,7 @@ def test_smooth_colour_image_survives_a_gif(tmp_path):
         assert (local(pixels) - local(expected)).abs().mean() < 3
 
 
-def test_many_samples_are_tiled(tmp_path):
+def test_many_samples_are_tiled_and_large_ones_are_not_enlarged(tmp_path):
     make(20, 2, size=(64, 32)).save(tmp_path / "a.gif")
     ((first, _), _) = animation(tmp_path / "a.gif")
     assert first.size == (4 * 152 + 8, 4 * (192 + 47) + 8)  # 16 of them, each 64 x 32 three times enlarged
@@ -785,8 +788,8 @@ def test_many_samples_are_tiled(tmp_path):
     assert animation(tmp_path / "a.gif")[0][0].size == (216, 8 + 300 + 47)
 
 
-def test_captions_are_drawn(tmp_path):
-    """Captions are bold and dark if the target is reached."""
+def test_captions_are_green_if_the_target_is_reached(tmp_path):
+    """They are not if it was already predicted for the source."""
     outputs = torch.tensor([[[9.0, 0.0], [0.0, 9.0]]])
     m = make(1, 2, 3, (16, 16), outputs=outputs, target=torch.tensor([1]), source=torch.tensor([0]), classes=2)
     for name, morphs in {"reached": m, "already": dataclasses.replace(m, source=torch.tensor([1]))}.items():
