@@ -39,8 +39,8 @@ inline std::string device_text(const Tensor& t) {
                       : "another device";
 }
 
-// A function of LibTorch that torch 2.10 does not have, or null. It is looked up at run time, since a library that links
-// to it would not load with torch 2.10.
+// A function of LibTorch that torch 2.10 does not have, or null. It is looked up at run time, since a library that
+// links to it would not load with torch 2.10.
 template <typename Function>
 Function newer_torch_function([[maybe_unused]] const char* name) {
 #if defined(__linux__)
@@ -93,7 +93,7 @@ struct Allocation {
   throw std::runtime_error(out.str());
 }
 
-// Returns allocate().
+// Returns allocate(); if that fails, throws the error of fail_allocation().
 template <typename Allocate>
 Tensor allocated(const Allocation& wanted, const Allocate& allocate) {
   try {

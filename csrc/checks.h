@@ -174,8 +174,8 @@ V* mutable_data(Tensor& t) {
   return static_cast<V*>(t.mutable_data_ptr());
 }
 
-// Calls `kernel` with the arguments of an op. `prepared` is the result of prepare_<op>(), which has checked the arguments
-// and allocated the results. It has the methods
+// Calls `kernel` with the arguments of an op. `prepared` is the result of prepare_<op>(), which has checked the
+// arguments and allocated the results. It has the methods
 //   float64()  whether the kernel computes in double precision,
 //   count()    0 if there is nothing to compute,
 //   args<T>()  the arguments of the kernel, a plain struct of pointers and sizes.

@@ -44,8 +44,8 @@ inline void advise_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] uint
 #endif
 }
 
-// Copies with non-temporal stores. An ordinary store would first read the cache line that it overwrites. The caller must
-// call end_stream() before other threads read the result.
+// Copies with non-temporal stores. An ordinary store would first read the cache line that it overwrites. The caller
+// must call end_stream() before other threads read the result.
 SL_INLINE void stream(char* to, const char* from, uint64_t bytes) {
 #if defined(__SSE2__)
   constexpr uint64_t kVector = sizeof(__m128i);

@@ -171,7 +171,7 @@ inline bool can_recycle_results() { return from_blob != nullptr && idle_blocks.e
 // The memory of a result.
 struct ResultBlock {
   RecycledBlock block;
-  // Where the deleter notes that it has run, since torch_from_blob may call it and then fail. Null once a result exists.
+  // Where the deleter notes that it has run: torch_from_blob may call it and then fail. Null when a result exists.
   bool* freed;
 };
 

@@ -76,6 +76,7 @@ API = {
     "The compiled ops": [f"ops.{name}" for name in sf.ops.__all__ if callable(getattr(sf.ops, name))],
     "The build": ["build_info"],
 }
+# A link or (with "!") an image of Markdown; its text may contain brackets
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 
 

@@ -52,8 +52,8 @@ SL_FN OrientationPair pair_at(const FrameArgs<T>& args, int64_t pair) {
   return {plane, plane * args.area + k * band, band, k + 1 < args.orientations};
 }
 
-// Calls body.template run<E>(), where E is the Extrapolation for these coordinates and this rule. So the choice is made
-// once, outside all loops.
+// Calls body.template run<E>(), where E is the Extrapolation that moves phases, amplitudes or both, by this rule (which
+// does not matter if only phases move). So the choice is made once, outside all loops.
 template <typename Body>
 SL_INLINE void for_edit(bool phase, bool amplitude, Rule rule, const Body& body) {
   if (!amplitude) {

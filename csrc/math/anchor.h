@@ -17,7 +17,8 @@ struct AnchoredCoefficient {
   T phase_step, amplitude_step;
 };
 
-// log(x) for x from 1/e to e, by the series of log(x) = 2 artanh(s).
+// log(x) for x from 1/e to e, by the series of log(x) = 2 artanh(s). The error of kTerms terms is below 3e-9 (float) or
+// the rounding error (double).
 template <typename T>
 SL_FN T log_near_1(T x) {
   constexpr int kTerms = sizeof(T) == 4 ? 11 : 25;

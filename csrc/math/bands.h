@@ -3,13 +3,13 @@
 //
 // The spectrum of an image has W columns (whole) or, for a real image, only the W/2+1 columns of frequencies that are
 // not negative (half). The spectrum of a band has one of two layouts:
-//   full  w columns. Column c > w/2 has the negative frequency c - w. A half spectrum lacks these frequencies; the values
-//         there are the conjugates of those at the opposite frequencies (-ky, -kx).
+//   full  w columns. Column c > w/2 has the negative frequency c - w. A half spectrum lacks these frequencies; their
+//         values are the conjugates of those at the opposite frequencies (-ky, -kx).
 //   half  w/2+1 columns, as in the image's half spectrum.
 //
 // Pairs: one complex FFT can transform two real bands, as the real and imaginary part of a complex band. With the masks
-// m and m' of two orientations, the inverse FFT of (m + i m') times the spectrum of a real image has the two bands as its
-// real and imaginary part. For the synthesis, the spectrum of the pair is multiplied by m - i m'.
+// m and m' of two orientations, the inverse FFT of (m + i m') times the spectrum of a real image has the two bands as
+// its real and imaginary part. For the synthesis, the spectrum of the pair is multiplied by m - i m'.
 #pragma once
 
 #include "common.h"

@@ -10,7 +10,8 @@ constexpr int kMaxFftPasses = 6;  // enough for lengths up to 512
 // The radices of the passes of the Stockham algorithm (decimation in time), whose outputs are in order.
 //
 // A pass of radix R combines transforms of `span` points into transforms of span * R points; span is the product of
-// the radices of earlier passes. It has n / R groups of R points. Let j = group % span. For k = 0 ... R - 1, a group has
+// the radices of earlier passes. It has n / R groups of R points. With j = group % span and k = 0 ... R - 1, a
+// group has
 //
 // - the inputs x[group + k n / R] exp(-2 pi i j k / (span R)),
 // - the outputs y[(group - j) R + j + k span].

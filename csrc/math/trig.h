@@ -2,7 +2,7 @@
 // elsewhere libm is called.
 //
 // The float32 polynomials are minimax fits (by Lawson's iterated weighted least squares) for sin and cos on |r| <=
-// pi/4, atan on 0 <= q <= 1, and exp on |r| <= ln(2)/2. The error of each fit is below 1e-8.
+// pi/4, atan on 0 <= q <= 1, and exp on |r| <= ln(2)/2. The error of each fit is below 1.5e-8.
 #pragma once
 
 #include "common.h"

@@ -1,5 +1,5 @@
-// Compares the CPU's kernels of split_planes, merge_planes, morph_planes, step_planes and move_planes with reference.h. The
-// program needs neither torch nor Python, so it can be cross compiled and run in an emulator (.ci/standalone).
+// Compares the CPU's kernels of split_planes, merge_planes, morph_planes, step_planes and move_planes with reference.h.
+// The program needs neither torch nor Python, so it can be cross compiled and run in an emulator (.ci/standalone).
 //
 //     plane_ops SIMD_WIDTH     also fails if the kernels have another SIMD width
 #include <cstdio>

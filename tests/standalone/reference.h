@@ -1,5 +1,5 @@
-// split_planes, merge_planes and morph_planes in float64, with the formulas of steerlens_fast/ops/reference.py. The code is
-// simple and slow: Fourier transforms use their definition.
+// split_planes, merge_planes and morph_planes in float64, with the formulas of steerlens_fast/ops/reference.py. The
+// code is simple and slow: Fourier transforms use their definition.
 #pragma once
 
 #include <algorithm>

@@ -91,8 +91,8 @@ SL_FN void clear_row(Cplx<T>* __restrict out, int64_t columns) {
   for (int64_t X = 0; X < columns; ++X) out[X] = {T(0), T(0)};
 }
 
-// Adds i^i_power * sum_k mask * band to `out`, or overwrites `out`, in columns [x, x + size) of row y. Four orientations
-// are computed at a time.
+// Adds i^i_power * sum_k mask * band to `out`, or overwrites `out`, in columns [x, x + size) of row y. Four
+// orientations are computed at a time.
 template <typename T>
 SL_FN void add_columns(const BandGroup<T>& g, int64_t n, int64_t y, int64_t x, int64_t size,
                        bool first, Cplx<T>* __restrict out) {

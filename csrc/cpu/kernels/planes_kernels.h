@@ -1,4 +1,5 @@
-// The kernels of the ops on whole planes. Each type of numbers has a source file of its own, since compiling takes long.
+// The kernels of the ops on whole planes. Each type of numbers has a source file of its own, so that both
+// are compiled in parallel: this takes long.
 #pragma once
 
 #include "planes.h"

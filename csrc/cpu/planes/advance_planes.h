@@ -54,7 +54,7 @@ struct AdvanceSample {
   template <typename Executor>
   struct Run {
     const AdvanceSample& of;
-    int64_t n, first;  // plane
+    int64_t n, first;  // the sample; the first of its planes that are in memory
     const SampleMemory<T>& memory;
     const Workspace<T>& workspace;
     const Executor& executor;

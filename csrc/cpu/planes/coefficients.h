@@ -10,8 +10,8 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-// The coefficients of one group, or their gradient: [K, column blocks, h], `fields` vectors each. The analysis calls its
-// write_ functions (see analysis.h).
+// The coefficients of one group, or their gradient: [K, column blocks, h], `fields` vectors each. The analysis calls
+// its write_ functions (see analysis.h).
 template <typename T>
 struct GroupCoefficients {
   Vec<T>* data;

@@ -8,8 +8,8 @@
 namespace steerlens {
 namespace {
 
-// A table of floats has at most 256 KiB; for 224 points it has 4 KiB. A full cache is emptied; tables in use stay
-// alive, since their users share ownership.
+// The numbers of a table take at most 128 KiB (float) or 256 KiB (double); for 224 points 2 or 4 KiB. A full cache is
+// emptied; tables in use stay alive, since their users share ownership.
 constexpr size_t kMaxCachedTables = 256;
 
 // Radices 8 and 4 first, which take the fewest operations per point; then the odd prime factors.

@@ -11,9 +11,9 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-// How the coefficients of an Extrapolation E are stored. kSimdWidth coefficients are kFields vectors; vector i has field
-// i of these coefficients. Fields 0 and 1 are the real and imaginary part of Coefficient::base. The others exist if E
-// reads them.
+// How the coefficients of an Extrapolation E are stored. kSimdWidth coefficients are kFields vectors; vector i has
+// field i of these coefficients. Fields 0 and 1 are the real and imaginary part of Coefficient::base. The others exist
+// if E reads them.
 template <typename E>
 struct Layout {
   static constexpr int kPhase = 2, kAmplitude = kPhase + E::kMovesPhase;
@@ -80,8 +80,8 @@ struct MotionKernels {
                     const CoefficientSpan<T>& gradient, T threshold);
   // The step size of coefficients that take_step has replaced.
   StepSize<T> (*step_size)(const CoefficientSpan<T>& c);
-  // The coefficients in one frame. real_frame writes their real parts to every second vector of `line`, which is the real
-  // or the imaginary part of a line of complex vectors. complex_frame writes complex numbers.
+  // The coefficients in one frame. real_frame writes their real parts to every second vector of `line`, which is the
+  // real or the imaginary part of a line of complex vectors. complex_frame writes complex numbers.
   void (*real_frame)(const CoefficientSpan<T>& c, Factors<T>, Vec<T>* line);
   void (*complex_frame)(const CoefficientSpan<T>& c, Factors<T>, ComplexVec<T>* line);
 };

@@ -39,8 +39,8 @@ struct Synthesis {
     }
   }
 
-  // The plane, two vectors of row y at a time: put(block, y, ComplexVec), with column block `block` as real part and the
-  // next one as imaginary part.
+  // The plane, two vectors of row y at a time: put(block, y, ComplexVec), with column block `block` as real part and
+  // the next one as imaginary part.
   template <typename Executor, typename Put>
   void image(const Workspace<T>& workspace, const Executor& executor, const Put& put) const {
     ComplexVec<T>* intermediate = workspace.intermediate;
