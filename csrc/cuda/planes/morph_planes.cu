@@ -40,7 +40,7 @@ struct MorphColumns {
   float eps, floor;
 };
 
-// The threshold of a band's step. All threads of a warp must call this. Only one warp of a block does.
+// The threshold of a band's step. All threads of a warp must call this.
 __device__ __forceinline__ float band_threshold(const MorphColumns& args, int64_t plane, int band) {
   const int blocks = column_blocks(args.image.w());
   const float* parts = args.parts + (plane * args.image.transforms + band) * blocks;
@@ -70,13 +70,6 @@ __global__ void __launch_bounds__(max_threads(kMorphItems<E>), E::kMovesAmplitud
   static __shared__ bool stored_rows[kBands + 1][kCudaLimits.max_side];
   for (int k = 0; k < bands; ++k) load_stored_rows(args.image, kBands * i + k, stored_rows[k]);
   load_stored_rows(args.gradient, i, stored_rows[kBands]);
-  static __shared__ float thresholds[kBands];
-  if (threadIdx.x < kWarp) {
-    for (int k = 0; k < bands; ++k) {
-      const float threshold = band_threshold(args, plane, kBands * i + k);
-      if (threadIdx.x == 0) thresholds[k] = threshold;
-    }
-  }
   const BlockFft fft(args.image.columns);
   const auto output = [&](int m) -> Cplx<float> {
     const int j = threadIdx.x + m * blockDim.x;
@@ -102,7 +95,7 @@ __global__ void __launch_bounds__(max_threads(kMorphItems<E>), E::kMovesAmplitud
   Coefficient<float> moving[kBands][kHeld];
 #pragma unroll
   for (int k = 0; k < kBands; ++k) {
-    const float threshold = k < bands ? thresholds[k] : 0.0f;
+    const float threshold = k < bands ? band_threshold(args, plane, kBands * i + k) : 0.0f;
 #pragma unroll
     for (int m = 0; m < kHeld; ++m) {
       const Cplx<float> g = output(m);
