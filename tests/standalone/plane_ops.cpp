@@ -107,7 +107,7 @@ template <typename T>
 struct Groups {
   std::vector<Numbers<T>> filters;
   std::vector<PlaneGroup<T>> groups;
-  std::vector<reference::Group> expected;
+  std::vector<reference::Group> for_reference;
 
   void add(const Size& size, int64_t H, Form form, int i_power, double scale) {
     const unsigned seed = static_cast<unsigned>(filters.size());
@@ -125,7 +125,7 @@ struct Groups {
     reference::Group same{{}, i_power, form == Form::kComplex};
     for (int64_t k = 0; k < size.K; ++k)
       same.filters.push_back(grid_of(filters.back(), k, size.h, size.w));
-    expected.push_back(same);
+    for_reference.push_back(same);
   }
 };
 
@@ -176,7 +176,8 @@ void test_split(const Shape& shape, Form form, bool with_reference = true) {
   const Numbers<T> planes = random_numbers<T>(shape.count * shape.H * shape.W, -1, 1, 9);
   const auto bands = same_with_two_threads([&] { return split(shape, filters, planes); }, label);
   for (int64_t n = 0; with_reference && n < shape.count; ++n) {
-    const auto expected = reference::split(grid_of(planes, n, shape.H, shape.W), filters.expected);
+    const auto expected =
+        reference::split(grid_of(planes, n, shape.H, shape.W), filters.for_reference);
     for (size_t i = 0; i < bands.size(); ++i)
       compare(bands[i], n * filters.groups[i].K, expected[i], filters.groups[i].stride,
               kPyramidTolerance<T>, label);
@@ -220,7 +221,7 @@ void test_merge(const Shape& shape, Form form, bool with_reference = true) {
     for (size_t i = 0; i < bands.size(); ++i)
       stored.push_back(bands_of(bands[i], filters.groups[i], n));
     const reference::Grid expected =
-        reference::merge(stored, filters.expected, grid_of(residual, 0, shape.H, shape.W));
+        reference::merge(stored, filters.for_reference, grid_of(residual, 0, shape.H, shape.W));
     compare(planes, n, {expected}, 1, kPyramidTolerance<T>, label);
   }
 }
@@ -327,8 +328,9 @@ struct Morph {
                                         kHigh};
     const int64_t at = frame * shape.count + n;
     return reference::morph(grid_of(images, n, shape.H, shape.W),
-                            grid_of(gradients, n, shape.H, shape.W), analysis.expected,
-                            gradient.expected, {phase_factors[at], amplitude_factors[at]}, options);
+                            grid_of(gradients, n, shape.H, shape.W), analysis.for_reference,
+                            gradient.for_reference, {phase_factors[at], amplitude_factors[at]},
+                            options);
   }
 };
 
