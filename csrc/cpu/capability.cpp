@@ -11,6 +11,7 @@ namespace steerlens {
 namespace {
 
 constexpr std::array<const char*, 3> kNames = {"default", "avx2", "avx512"};  // as in CpuCapability
+// SIMD widths in floats, as in X86_LEVELS of setup.py.
 constexpr std::array<int64_t, 3> kWidths = {STEERLENS_DEFAULT_SIMD_WIDTH, 8, 16};
 
 struct Selection {

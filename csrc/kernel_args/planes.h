@@ -7,7 +7,7 @@
 
 namespace steerlens {
 
-constexpr int64_t kMaxSimdWidth = 16;
+constexpr int64_t kMaxSimdWidth = 16;  // floats, at the level AVX-512
 
 // The largest prime factor that a side may have; prime factors are radices of the FFT.
 constexpr int64_t kMaxPrime = 61;
