@@ -1,8 +1,8 @@
 """Runs the evaluation presets and measures their times: ``python bench/evaluate.py [PRESET ...]``.
 
 Writes the folders ``DATE-evaluate-PRESET`` (report, summary and records) and ``DATE-evaluate-times.json``, and prints
-the tables and phrases that ``bench/evaluation.md`` must contain, made from the newest results. A test compares them
-with the page, which also explains the measures, such as G and E. ``--print`` only prints them.
+the tables and phrases that ``bench/evaluation.md`` must contain, made from the newest results (``--print`` only prints
+them). tests/evaluate/test_evaluate_report.py compares them with the page, which also explains measures such as G and E.
 """
 
 from __future__ import annotations

@@ -450,7 +450,7 @@ def test_setup_with_an_old_compiler_ends_before_anything_is_installed(tmp_path):
 
 
 @checkout_only
-def test_setup_is_not_led_elsewhere_by_cdpath(tmp_path):
+def test_setup_ignores_cdpath(tmp_path):
     shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
     env = os.environ | {"CDPATH": str(tmp_path)}
     done = subprocess.run(["sh", ".ci/setup", "plots"], cwd=ROOT, env=env, capture_output=True, text=True)

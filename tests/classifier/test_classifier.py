@@ -348,7 +348,7 @@ def test_state_of_the_caller_is_unchanged(training, requires_grad, mode):
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_calls_under_no_grad_and_inference_mode(mode):
+def test_calls_under_no_grad_and_inference_mode_have_gradients(mode):
     """Autograd cannot use images and arguments made in inference mode, so they are copied."""
     model = network().eval()
     with mode():
@@ -414,7 +414,7 @@ class Counter(nn.Module):
         return x.flatten(1) * self.calls
 
 
-def test_buffers_written_in_eval_mode_are_kept():
+def test_buffers_written_in_eval_mode_are_unchanged():
     model = Counter().eval()
     before = state_of(model)
     outputs = Classifier(model).outputs(images(), batch=2)
@@ -446,7 +446,7 @@ def test_program_exported_in_training_mode_keeps_its_buffers():
     assert all(torch.equal(b, before[k]) for k, b in module.named_buffers())
 
 
-def test_pending_graph_of_the_callers_stays_valid():
+def test_pending_graph_of_the_caller_stays_valid():
     """BatchNorm's graph contains its running mean, which must not be written to, not even with equal values."""
     model, x = network().train(), images()
     pending = model(x)
@@ -844,7 +844,7 @@ def test_names_that_are_not_those_of_one_class_raise(target, hint):
         check_target(target, 2, class_names=NAMES)
 
 
-def test_exact_names_go_before_similar_ones():
+def test_exact_class_names_take_precedence_over_similar_ones():
     names = ["n02084071 dog", "A", "a", "crane", "crane, bird"]
     number = lambda name: int(check_target(name, 1, class_names=names))
     assert [number(name) for name in ("A", "a", "Crane", "n02084071", "Dog")] == [1, 2, 3, 0, 0]

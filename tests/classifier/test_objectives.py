@@ -353,7 +353,7 @@ def test_default_device_of_the_caller_has_no_influence(default):
             assert loss("nll", outputs, *resolve_target(target, outputs)).device.type == "cpu"
 
 
-def test_targets_go_where_the_outputs_are(device):
+def test_targets_are_on_the_device_of_the_outputs(device):
     outputs = scores(*FLAT).to(device)
     for target in (3, INDICES, torch.tensor(INDICES).to(device), None):
         resolved, source = resolve_target(target, outputs)

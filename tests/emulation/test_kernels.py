@@ -22,8 +22,8 @@ MANY = {
     **dict.fromkeys(["pair", "unpair"], ((10, 5, 25), 2)),
     **dict.fromkeys(["split_bands", "merge_bands"], BankShape(33, 6, 4, [full(2, 6, 4, 33), half(1, 3, 2, 33)])),
 }
-# A block of split_bands and merge_bands has several rows and computes several planes at a time; has a part of two rows;
-# reads some masks, or all, from global memory; does not use shared memory.
+# {what a block of split_bands and merge_bands does: shape}. The last three have many or large masks: a block reads some
+# or all of them from global memory, or uses no shared memory.
 BANDS = {
     "rows_and_planes": BankShape(19, 21, 14, [full(4, 21, 14), full(3, 11, 7), full(1, 3, 2)]),
     "parts_of_rows": BankShape(2, 5, 1101, [full(4, 5, 1101), full(4, 3, 551), full(1, 5, 20)]),
@@ -157,7 +157,7 @@ def test_kernels_loop_over_planes_that_exceed_the_grid(op, few_rows):
 )
 @pytest.mark.parametrize("label", BANDS)
 @pytest.mark.parametrize("op", ["split_bands", "merge_bands"])
-def test_filters_divided_in_any_way(op, label, options, dtype):
+def test_bands_are_right_however_blocks_divide_the_work(op, label, options, dtype):
     args = case(op, label, BANDS[label], **options).build(dtype)
     actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*(widened(a) for a in args))
     for a, e in zip(as_list(actual), as_list(expected), strict=True):

@@ -403,7 +403,7 @@ def test_files_of_torch_save_can_be_loaded(tmp_path, morphs):
     assert same(torch.load(tmp_path / "a.pt"), morphs)
 
 
-def test_safetensors_of_views_and_of_tensors_with_gradients(tmp_path, morphs):
+def test_views_and_tensors_with_gradients_are_saved(tmp_path, morphs):
     """The format does not support tensors that share memory, or that require gradients, so they are copied."""
     table = torch.rand(2, 4, 5, requires_grad=True)
     m = dataclasses.replace(morphs, factors=table[0], l2=table[1], amplitude_factors=table[0], source=morphs.target)
@@ -855,7 +855,7 @@ def test_longest_file_name_can_be_written(tmp_path, morphs):
         morphs.save(tmp_path / "nowhere" / "a.png")
 
 
-def test_stop_during_a_write_leaves_the_old_file(tmp_path):
+def test_interrupted_write_leaves_no_file(tmp_path):
     with pytest.raises(KeyboardInterrupt), atomic_write(tmp_path / "a", durable=False) as file:
         file.write(b"half")
         raise KeyboardInterrupt

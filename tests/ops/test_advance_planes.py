@@ -138,8 +138,8 @@ def test_limits_are_kept():
     torch.testing.assert_close(result.factors[0], largest, rtol=1e-6, atol=0)
     result = family.anchor(x).take_step(g, by_factors(x, x, 1e4, 2e4, phase_cap=cap), BOUNDS)
     torch.testing.assert_close(result.factors, largest * torch.tensor([[1.0], [2.0]]), rtol=1e-6, atol=0)
-    weak = to_distance(x, x, 1.0, range_end=torch.tensor([1.0, 1e30]))
-    assert family.anchor(x).take_step(1e-4 * g, weak, BOUNDS).out_of_range.tolist() == [True, False]
+    extent = to_distance(x, x, 1.0, range_end=torch.tensor([1.0, 1e30]))
+    assert family.anchor(x).take_step(1e-4 * g, extent, BOUNDS).out_of_range.tolist() == [True, False]
 
 
 @all_cases_in_one_test

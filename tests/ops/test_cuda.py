@@ -120,7 +120,7 @@ def test_device_other_than_the_current_one_works(work, gpu):
 
 @pytest.fixture
 def no_waits(gpu):
-    """After the ``yield``, operations that wait for the device raise an error."""
+    """A function after whose call operations that wait for the device raise an error."""
     torch.cuda.synchronize()
 
     def begin():

@@ -60,9 +60,9 @@ class Case:
         table = lambda seed: 0.7 * normal(3, N if self.per_plane else 1, dtype=self.dtype, seed=seed)
         b, a = table(3), table(4)
         b[1], a[1] = 0, 0
-        weak = [f * 0.03 for f in filters]
+        synthesis = [f * 0.03 for f in filters]  # so small that no frame is clipped
         options = 3, self.edit, self.rule, self.complex_bands  # 3: i_power
-        return [planes, gradients, b, a, [*filters, residual], weak, *options, 1.0, 0.3, self.low, self.high]
+        return [planes, gradients, b, a, [*filters, residual], synthesis, *options, 1.0, 0.3, self.low, self.high]
 
 
 OPTIONS = {

@@ -405,7 +405,8 @@ def test_gradients_of_a_morph_are_those_of_float64(synthesis, op_calls):
 
 
 @of_cpu_kernels
-def test_plane_ops_supported():
+def test_plane_ops_supported_for_sizes_dtypes_and_devices():
+    """Sides must have no prime factor above 61, and planes at most 2^24 pixels (backend.LARGEST_PLANE)."""
     supported = lambda shape, t: backend.plane_ops_supported(Geometry(shape, 1, 3, 4, 1.0, False, True), t)
     x = torch.rand(2, 32, 32)
     assert supported((32, 32), x) and supported((61, 59), x) and supported((44, 46), x) and supported((2048, 2048), x)

@@ -73,7 +73,8 @@ def test_scale_labels_are_right():
     for s in range(3):
         grating = torch.cos(2 * torch.pi * x / (4 << s)).expand(64, 64)
         c = pyramid(grating)
-        energies = [band.abs().square().mean((-2, -1)) / pow(16, i) for i, band in enumerate(c.bands)]
+        # A scale has a quarter of the pixels of the finer one, and therefore 4 times the amplitude
+        energies = [band.abs().square().mean((-2, -1)) / 16**i for i, band in enumerate(c.bands)]
         best = torch.stack(energies)
         assert divmod(int(best.argmax()), 4) == (s, 0)
 
