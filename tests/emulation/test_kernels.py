@@ -14,9 +14,8 @@ from . import set_max_grid_rows, set_multiprocessors, set_seed
 SEEDS = range(1, 5)
 ROWS = 2  # rows of blocks in a grid
 MAX_WORKSPACE_BYTES = (256 << 20) + 1024  # kWorkspaceSize in csrc/cuda/planes/spectra.h, rounded up
-# Shapes with more planes than ROWS. A block of split_bands and merge_bands has
-# 16 planes (kBlockPlanes in csrc/cuda/bands.cu). A plane has 125 coefficients, so most
-# planes do not begin at a sector.
+# Shapes with more planes than ROWS. A block of split_bands and merge_bands has 16 planes (kBlockPlanes in
+# csrc/cuda/bands.cu). A plane has 125 coefficients, so most planes do not begin at a sector.
 MANY = {
     **dict.fromkeys(OPS, (5, 2, 5, 25)),
     **dict.fromkeys(["pair", "unpair"], ((10, 5, 25), 2)),
