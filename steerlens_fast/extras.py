@@ -69,7 +69,9 @@ def torch_pin() -> str:
 
 
 def packages(extra: str) -> list[str]:
-    """Return the requirements of an extra, from the metadata of the installed package; without them, the extra itself.
+    """Return the requirements of an extra, or the extra itself (``steerlens_fast[plot]``) if none are found.
+
+    They are read from the metadata of the installed package.
 
     Examples
     --------

@@ -1,8 +1,8 @@
 """All private functions of torch that this package uses, with fallbacks.
 
-Private names may disappear in any release of torch. A fallback is correct, but may be slower, so importing this module
-warns of missing functions. Other files use no private names of torch, except the buffers' dictionaries of modules in
-``classifier/isolation.py``.
+Private names may disappear in any release of torch. Most fallbacks are correct, but may be slower, so importing this
+module warns of most missing functions; functions say where their fallback is worse. Other files use
+no private names of torch, except the buffers' dictionaries of modules in ``classifier/isolation.py``.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def has_dispatch_modes() -> bool:
 def has_transforms() -> bool:
     """Return whether a transform of torch.func (grad, vmap ...) is active.
 
-    ``torch.compile`` can trace this function. Two functions of torch give the answer. Fallback, if torch has neither:
-    True. The ops are then computed in plain torch, which is correct, but more than ten times slower.
+    ``torch.compile`` can trace this function. Either of two functions of torch gives the answer. Fallback, if torch has
+    neither: True. The ops are then computed in plain torch, which is correct, but more than ten times slower.
     """
     if _transforms_active is not None:
         return _transforms_active()

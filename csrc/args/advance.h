@@ -160,8 +160,8 @@ AdvancePlanes<T> prepare_advance_planes(const PlaneLimits& limits, const MorphIn
   p.factors = new_result({2, B}, kRealType<T>);
   p.l2 = new_result({B}, kRealType<T>);
   p.out_of_range = new_result({B}, ScalarType::Bool);
-  args.moved_phases = mutable_data<T>(p.factors);
-  args.moved_amplitudes = args.moved_phases + B;
+  args.taken_phase_factors = mutable_data<T>(p.factors);
+  args.taken_amplitude_factors = args.taken_phase_factors + B;
   args.to_l2.l2 = mutable_data<T>(p.l2);
   args.to_l2.out_of_range = mutable_data<bool>(p.out_of_range);
   return p;

@@ -39,7 +39,8 @@ struct StepOpBase {
   const T* parts;  // [bands, parts_per_band]
   int parts_per_band;
 
-  // The threshold of band n. All threads of a warp must call this.
+  // For for_each_kernel (launch.h): what the coefficients of band n share, its threshold. All threads of a warp must
+  // call this.
   __device__ T plane_data(int64_t n) const {
     T largest = T(0);
     for (int i = threadIdx.x % kWarp; i < parts_per_band; i += kWarp)

@@ -1,4 +1,4 @@
-// Arguments of the kernel of advance_planes, for B samples (images).
+// Arguments of the kernel of advance_planes, for B samples (images). csrc/README.md has a glossary.
 #pragma once
 
 #include "morph_to_l2.h"
@@ -21,9 +21,9 @@ struct AdvanceArgs {
   const T *source, *position;               // [B, channels, H, W]: source and present images
   const T* starts;                          // [B], if `searches`: first factors to try
   const T *phase_factors, *amplitude_factors;  // [B], if not `searches`
-  // Bounds the length of a step: search() in cpu/planes/advance_planes.h.
+  // Upper bound of (length of a step) / sqrt(r^2 - d^2), from distance d to distance r (cpu/planes/advance_planes.h).
   T max_step_ratio;
-  T *moved_phases, *moved_amplitudes;  // [B], results: factors of the step
+  T *taken_phase_factors, *taken_amplitude_factors;  // [B], results
 
   bool anchored() const { return !coordinates.empty(); }
 };

@@ -56,7 +56,7 @@ SL_FN OrientationPair pair_at(const FrameArgs<T>& args, int64_t pair) {
 // does not matter if only phases move). So the choice is made once, outside all loops.
 template <typename Body>
 SL_INLINE void for_edit(bool phase, bool amplitude, Rule rule, const Body& body) {
-  if (!amplitude) {
+  if (!amplitude) {  // both rules change phases in the same way
     if (phase)
       body.template run<Extrapolation<true, false, Rule::kComplex>>();
     else

@@ -16,7 +16,8 @@ struct MorphArgs {
   std::vector<PlaneGroup<T>> gradient;  // of the gradient: the bands that move
   Edit edit;
   Rule rule;
-  T eps, floor, low, high;
+  T eps, floor;  // of the step, see math/polar.h
+  T low, high;   // frames are clipped to these limits
   int64_t frames;
   const T *images, *gradients;
   const T *phase_factors, *amplitude_factors;
@@ -25,9 +26,11 @@ struct MorphArgs {
   // [N, floats], written by step_planes and read by move_planes: all values from which the frames of a plane are
   // computed (Layout in cpu/planes/motion.h).
   T* coefficients;
-  // [N, bands]: squared speeds, and largest |phase steps| (write_sizes in cpu/planes/step_planes.h).
+  // [N, bands]: squared speeds (speed: L2 norm of a band's change per factor), and largest |phase steps|. See
+  // write_sizes in cpu/planes/step_planes.h.
   T *speeds, *phases;
-  bool anchored;  // advance_planes: coefficients have coordinates relative to their sources
+  bool
+      anchored;  // advance_planes, persistent morphs: coefficients are given by their changes since the source
 
   // How many numbers are stored for a coefficient.
   SL_FN int64_t fields() const {

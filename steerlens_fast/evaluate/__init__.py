@@ -69,14 +69,14 @@ def evaluate(
     data : str, path or Dataset
         As in :func:`steerlens_fast.morph_dataset`. If the data have the methods of
         :class:`steerlens_fast.evaluate.ground_truth.TrueMotionData`, edits are compared with the true motion from class
-        to class, so the images must not be resized.
+        to class, unless the images are resized or cropped.
     driver : str, path or callable
         The classifier whose gradient the edits follow, as a name or as a callable on images [N, C, H, W] in [0, 1].
     judges : mapping from str to callable, or list of str
         Other classifiers with the driver's classes. Their gradients are not used. A mapping has callables by name; a
         list has names such as "timm:resnet18".
     out : path
-        The folder for results.jsonl (see this folder's README.md), summary.json, figures and index.html.
+        The folder for results.jsonl (see steerlens_fast/evaluate/README.md), summary.json, figures and index.html.
     resume : bool
         Continue the evaluation in ``out``: finished tasks are kept, and the results are bitwise the same.
     overwrite : bool

@@ -63,7 +63,7 @@ class Edits:
 
 
 class RecordingFamily:
-    """Wraps a family and records the last motion or anchor that it made."""
+    """Wraps a family and records the last ``Motion`` or ``Anchor`` (``families/protocols.py``) that it made."""
 
     def __init__(self, family):
         self.family, self.motion, self.anchored = family, None, None

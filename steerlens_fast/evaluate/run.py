@@ -91,7 +91,7 @@ def run_evaluation(
 
 
 def _output_dir(out: Path) -> AbstractContextManager[None]:
-    """Create the folder; delete its new files again if the evaluation fails before it has a plan."""
+    """Create the folder; delete the files that this run created, unless it has written a plan."""
     new = [name for name in ("config.json", "plan.json", "parts", ".lock") if not (out / name).exists()]
     return output_dir(out, new, lambda error: "plan.json" in new and (out / "plan.json").exists())
 
@@ -119,6 +119,7 @@ def _config(out: Path, settings: Mapping, resume: bool, overwrite: bool) -> Eval
         hint = "another version of steerlens_fast wrote it; use --overwrite or a new folder"
         raise JobError(f"{text}: {hint}", USAGE)
     saved = EvaluationConfig.from_dict(read_json(out / "config.json"))
+    # trust_checkpoint is never restored from a folder; the user must give it again.
     now = EvaluationConfig.from_dict({**saved.as_dict(), "trust_checkpoint": False, **settings})
     check_unchanged(saved.as_dict(), now.as_dict(), "the configuration")
     return now

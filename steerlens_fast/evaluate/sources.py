@@ -46,7 +46,7 @@ class SourceSelection:
     ----------
     images : Tensor [N, C, H, W], float32 (float64 for models of this dtype) in [0, 1], on the CPU
     items : list of Item
-        One item per image. It has a target, unless the target depends on the model.
+        One item per image. It has a target, unless that depends on the model or on a label that is read with the image.
     labels : list of int or None
         The images' labels, as numbers of the driver's classes.
     predicted : Tensor [N]
@@ -187,7 +187,7 @@ def _candidates(
             for n, candidate in enumerate(readable):
                 candidate.image, candidate.predicted_classes = images[n], predicted_classes[:, n]
                 candidate.target = _target(target_rule, candidate, names)
-                if candidate.item.label is None:  # labels in the listing are classes of the driver
+                if candidate.item.label is None:  # those in the listing are the driver's classes already
                     candidate.label = matched_label(candidate.label, numbers)
         yield from batch
 

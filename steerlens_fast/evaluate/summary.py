@@ -24,7 +24,7 @@ MEASURES = {
     "jointly": SHARE,  # all judges predict the target
     "warp": "median",
     "gain": "median",
-    "folded": "median",
+    "folded": "median",  # share of pixels where the best warp folds (measures/smooth.py)
     "clipped_pixels": "median",
     "clipped_energy": "median",
     "leakage": "median",
@@ -35,8 +35,8 @@ MEASURES = {
 }
 RECOVERED = "recovered"  # displacement of an edit divided by that of the true motion at the same L2 distance
 PAIRED = ("target_probability", "jointly", "warp", "gain", "alignment")
-# Measures that are summarised for each kind of image, since what the true motion changes (the factor, ground_truth.py)
-# has other units for each kind
+# Measures of the true motion, which are also summarised for each kind of image. Displacements are summarised only so,
+# since their units differ by kind (pixels, degrees; see ground_truth.py).
 GROUPED = ("alignment", "displacement", RECOVERED)
 
 

@@ -26,7 +26,7 @@ LOG_AMPLITUDE_LIMIT = 1.0  # natural log units
 
 
 class PlaneAnchor:
-    """See :class:`Anchor`. If there is a single slice of planes, the analysis of the source is stored."""
+    """See :class:`Anchor`. If all planes are computed in one slice, the analysis of the source is stored."""
 
     def __init__(self, family: AnchorPlaneFamily, image: Tensor, motion_type: type[PlaneMotion]):
         self.family, self.image, self.motion_type = family, image, motion_type

@@ -120,21 +120,21 @@ def export(
         raise ValueError(f"differences must be False with format {format!r}: only strips show them")
     if isinstance(keys, str):
         raise TypeError(f"keys must be a sequence of str, got {keys!r}")
-    remaining = None if limit is None else check_int("limit", limit, 1, None)
+    limit = None if limit is None else check_int("limit", limit, 1, None)
     folders = output_folder(out), output_folder(to)
     job = _ExportJob.read(*folders, check_choice("format", format, FORMATS), overwrite, differences)
     count = 0
     for shard in sorted(completed_shards(job.out, job.plan).shards):
         records = read_records(job.out / "shards" / f"{shard_name(shard)}.jsonl")
         selected = [r for r in records if r["status"] == OK and _matches(r["key"], keys)]
-        selected = selected[: None if remaining is None else remaining - count]
+        selected = selected[: None if limit is None else limit - count]
         if selected:
             check_undamaged(job.out, job.plan, shard)
             (_write_shard if format in MODULES else _write_items)(job, shard, selected)
             count += len(selected)
             if progress is not None:
                 progress(count)
-        if count == remaining:
+        if count == limit:
             break
     if keys is not None and not count:
         raise JobError(f"keys must match at least one item that is ok, got {list(keys)}", USAGE)

@@ -131,9 +131,8 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
 
     Write config.json, items.jsonl and plan.json, in this order.
 
-    There should be no plan in ``out``. If there are markers of complete shards, they belong to an earlier job, and are
-    deleted. But if ``shared``, they may be those of other ranks, and are kept; if there is a plan, too, PlanExistsError
-    is raised.
+    There should be no plan in ``out``. Markers of complete shards belong to an earlier job, and are deleted. With
+    ``shared``, they are kept, since they may be those of other ranks, and an existing plan raises PlanExistsError.
     """
     config, inputs.model_names = inputs.config, model["class_names"]
     check_depth(config, model["channels"])
@@ -184,7 +183,8 @@ def make_shared_plan(out: Path, inputs: JobInputs, model: dict, workers: int) ->
     """Make the plan of a job of several ranks.
 
     The caller has seen no plan, but a network file system may not show that of another rank at once. That plan and its
-    config.json are then kept. Raise a JobError if there are complete shards, but no plan.
+    config.json are then kept. Raise a JobError if there was no plan, but there are complete shards.
+
     """
     path = out / "config.json"
     config = read_json(path) if path.exists() else None
@@ -192,9 +192,9 @@ def make_shared_plan(out: Path, inputs: JobInputs, model: dict, workers: int) ->
         log_warnings(make_plan(out, inputs, model, workers, shared=True))
     except PlanExistsError:
         if config is not None:
-            write_json(path, config)  # the configuration that belongs to the plan
+            write_json(path, config)  # make_plan has overwritten it
         return
-    if has_complete_shard(out):
+    if has_complete_shard(out):  # of an earlier job, since this rank has just made the plan
         (out / "plan.json").unlink()
         text = f"out must not have complete shards without a plan.json, got {out}"
         raise JobError(f"{text}: delete its folder shards, or use another --out", USAGE)
@@ -242,7 +242,8 @@ def has_plan(out: Path) -> bool:
 def check_output_folder(out: Path, data) -> None:
     """Check that ``out`` may be used for a job.
 
-    Without a plan, it must be new, empty, or have only files of a job. It must not be inside the data's folder.
+    Without a plan, it must be new, empty, or have only files of a job, with its .lock. It must not be inside the data's
+    folder.
     """
     if isinstance(data, (str, os.PathLike)) and os.path.isdir(data):
         if out.resolve().is_relative_to(Path(data).resolve()):

@@ -73,7 +73,9 @@ class GradientProvider:
         self.smoothing, self.copies = lens.smoothing, None  # copies is made at the first gradient
         self.scored = score  # "all", "last" or "none": the frames on which the model is run
         single_call = lens.regime == "frozen" and lens.smoothing is None and score == "none"
-        self.random_stream = self.classifier.session(images, single_call)  # for models with dropout
+        # Random numbers of models, such as those of dropout: each block `with self.random_stream` continues where the
+        # last one ended. For a single call, the generators' states need not be read at its end.
+        self.random_stream = self.classifier.session(images, single_call)
 
     @property
     def class_count(self) -> int:
@@ -192,7 +194,7 @@ class GradientProvider:
             warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
 
     def _gradient_start(self, resolved: list, outputs: Tensor, at: slice) -> tuple[Tensor, Tensor]:
-        """Return where the backward pass of the samples ``at`` starts: a tensor, and the gradient with respect to it.
+        """Return the tensor at which the backward pass of the samples ``at`` starts, and its gradient.
 
         ``outputs`` are those of the samples; see :func:`gradient_start`. At the source, target and source class are
         determined by the outputs, and appended to ``resolved``.
@@ -269,7 +271,7 @@ def _l2_norms(rows: Tensor) -> tuple[Tensor, bool]:
 
     The norms are correct even if squares overflow or underflow.
     """
-    # Squares of values far below sqrt(tiny) underflow, which changes norms below this one by more than rounding.
+    # Squares of values far below sqrt(tiny) underflow, so norms below `smallest` may be wrong by more than rounding.
     norms, smallest = torch.linalg.vector_norm(rows, dim=1), math.sqrt(torch.finfo(rows.dtype).tiny) * 1e6
     if rows.device.type == "cpu" and all(smallest < norm < math.inf for norm in norms.tolist()):
         return norms, True

@@ -153,7 +153,10 @@ def _frozen_factors(state: MorphState, motion: Motion, scale: Tensor | None) -> 
 def _factor_at_budget(
     state: MorphState, motion: Motion, budget: Tensor, max_factor: Tensor | None, scale: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (factors, whether they attain the distances, whether gradients are too small), each [B]."""
+    """Return (factors, whether they attain the distances, whether gradients are too small), each [B].
+
+    A gradient is too small if the distance would need a factor that is out of the dtype's range.
+    """
     by_op = _frames_at_l2(state, motion, scale, budget[None], shares=budget.new_empty(0))
     if by_op is not None:  # the same factors, bit for bit, as in _render_by_one_op
         return by_op.factors[0], by_op.attained[0], by_op.out_of_range[0]
@@ -244,7 +247,10 @@ def _write_frames(out: Tensor, piece: Motion, b: Tensor, results: list[SearchRes
 
 
 def _with_analysis(motion: Motion) -> Motion:
-    """Return the motion with its analysis stored, if the motion is a single piece; otherwise return it unchanged."""
+    """Return the motion's piece if there is only one, else the motion itself.
+
+    A piece keeps its coefficients, so that rendering several blocks of frames analyses the image once.
+    """
     pieces = list(islice(motion.pieces(), 2)) if isinstance(motion, PiecewiseMotion) else []
     return pieces[0][1] if len(pieces) == 1 else motion
 
@@ -351,6 +357,7 @@ class _GradientSteps:
             a = step.factor if step.amplitude_factor is None else step.amplitude_factor
             taken = self.position.step_by_op(gradient, extent(factors=torch.stack([step.factor, a])))
         else:
+            # Of the first trial; 0: unknown, so the op estimates it.
             first = torch.zeros_like(dtype_max_factor) if start is None else start.to(dtype_max_factor.dtype)
             limits = torch.stack([step.budget, _step_tolerance(step.budget), dtype_max_factor, first])
             taken = self.position.step_by_op(gradient, extent(limits=limits, options=SEARCH_OPTIONS))

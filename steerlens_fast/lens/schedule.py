@@ -147,12 +147,12 @@ def count_frames(frames: int | None, steps: int | None = None, **tables: int | N
     (12, 5, 3)
     >>> count_frames(12, distances=3)
     Traceback (most recent call last):
-    ValueError: frames must be None or 3, as many as distances gives, got 12
+    ValueError: frames must be None or 3, the number of frames that distances gives, got 12
     """
     known = {name: count for name, count in tables.items() if count is not None}
     for name, count in known.items():
         if frames is not None and frames != count:
-            raise ValueError(f"frames must be None or {count}, as many as {name} gives, got {frames}")
+            raise ValueError(f"frames must be None or {count}, the number of frames that {name} gives, got {frames}")
         return count
     return min(FRAMES, (steps or STEPS) + 1) if frames is None else frames
 

@@ -141,7 +141,7 @@ def _entry(name: str) -> str:
 
 
 def _check_value(name: str, where: str, value, spec: str):
-    """Check a value like the option ``name`` of ``load_model``, and return it; ``mean`` and ``std`` may be one float.
+    """Check a value as ``load_model`` checks its option ``name``, and return it; ``mean`` and ``std`` may be one float.
 
     Arrays become lists.
     """

@@ -85,7 +85,7 @@ def _check_no_pickles(path: str) -> None:
             for name in archive.get_file_names():
                 _check_entry(name, archive.read_bytes)
     except Exception as error:
-        text = f"model {path} contains pickled objects, and loading them may run arbitrary code"
+        text = f"model {path} may contain pickled objects or compiled code, which would run when it is loaded"
         raise JobError(f"{text}: give --trust-checkpoint if you trust the file ({error})", USAGE) from error
 
 

@@ -89,7 +89,7 @@ class LoadedModel:
         ----------
         images : iterable of path, bytes, PIL image, or array
             Image files, the bytes of such files, or pixels as :func:`steerlens_fast.data.decoding.decode` takes them.
-            An array of several images is an iterable of arrays.
+            An array [N, ...] of several images may be passed in place of a list.
 
         Returns
         -------
@@ -103,8 +103,8 @@ class LoadedModel:
         OSError
             If a file cannot be read.
         ValueError
-            If ``size`` is None and the images have different sizes, if there are no images, or if an array may be a
-            single image.
+            If ``size`` is None and the images have different sizes, if there are no images, or if ``images`` is an
+            array that could be one image.
 
         Examples
         --------
@@ -123,7 +123,8 @@ class LoadedModel:
         pixels = [self._read_image(image) for image in images]
         shapes = sorted({array.shape for array in pixels})
         if len(shapes) != 1:
-            raise ValueError(f"images must be at least one, and of one size if size is None, got shapes {shapes}")
+            text = "images must have at least one image, and all must have one shape if the model has no size"
+            raise ValueError(f"{text}, got shapes {shapes}")
         return torch.from_numpy(np.stack(pixels)).float() / 255
 
     def _read_image(self, image) -> np.ndarray:
@@ -172,7 +173,7 @@ def load_model(
           :func:`steerlens_fast.models.attributes.read_attributes`.
         * A file with an exported program (``.pt2``), TorchScript, or a pickled module (only with
           ``trust_checkpoint``). The kind of file is detected from its content. An exported program always contains
-          code, which is trusted; it must not contain pickles.
+          the model's code, which runs. Pickles and compiled code in it are rejected without ``trust_checkpoint``.
         * An object, whose training flags and ``requires_grad`` are not changed. Its attributes are read as described
           above. It is copied if it must move to another device, dtype or memory format.
     weights : str or os.PathLike, optional
@@ -183,8 +184,8 @@ def load_model(
     trust_checkpoint : bool
         Whether to load pickled objects, which may run arbitrary code. By default only tensors are loaded.
     size : int or (int, int), optional
-        (H, W) of the images, 8 or more. The options from here to ``class_names`` override the metadata of the hub or
-        the model.
+        (H, W) of the images, 8 or more. The options from here to ``class_names``, except ``data_channels``, override
+        the metadata of the hub or the model.
     mean, std : sequence of float, optional
         A value for each channel, for images in [0, 1]. If neither the caller nor the model's metadata have them, images
         are not normalised.

@@ -129,6 +129,7 @@ def test_gradient_of_a_label_is_that_of_its_logit():
 
 
 def test_ranked_target_is_a_label_to_make_present():
+    """Runner-up: the absent label with the highest score or, if all are present, the label with the lowest."""
     logits = torch.tensor([[3.0, -1.0, -0.5, -9.0], [3.0, 2.0, 1.0, 4.0], [-3.0, -2.0, -4.0, -1.0]])
     scores = class_scores(logits, 3, "multilabel")
     expected = {"runner-up": ([2, 2, 3], [0, 1, 0]), "argmax": ([0, 3, 3], [1, 1, 0]), "least": ([3, 2, 2], [0, 1, 0])}
@@ -294,16 +295,17 @@ def test_morphs_of_a_float64_model_have_the_images_dtype():
     assert m.attained.all()
 
 
-@pytest.mark.parametrize("hide", [lambda model: lambda x: model(x), lambda model: model], ids=["function", "mixed"])
-def test_unknown_dtype_of_a_model_raises(hide):
+@pytest.mark.parametrize("wrapped", [lambda model: lambda x: model(x), lambda model: model], ids=["function", "mixed"])
+def test_unknown_dtype_of_a_model_raises(wrapped):
+    """The dtype is unknown if the model is a function, or has parameters of several dtypes."""
     model = network(3, torch.float64)
     model[3].float()
     model[2] = nn.Sequential(nn.Flatten(), Cast(torch.float32))
     for call in (lambda d: d.outputs(images()), lambda d: d.gradient(images(), lambda o, at: o[:, 0])):
         with raises_with(TypeError, "images", "torch.float32", "dtype", "in preprocessing=") as caught:
-            call(Classifier(hide(model)))
+            call(Classifier(wrapped(model)))
         assert isinstance(caught.value.__cause__, RuntimeError)
-    cast = Classifier(hide(model), preprocessing=torch.Tensor.double)
+    cast = Classifier(wrapped(model), preprocessing=torch.Tensor.double)
     assert cast.gradient(images(), lambda o, at: o[:, 0])[0].dtype == torch.float32
 
 

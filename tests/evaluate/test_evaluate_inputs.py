@@ -291,7 +291,6 @@ def test_each_judge_may_have_its_own_weights(tmp_path):
 
     The third has other classes than the driver, and is removed with its weights.
     """
-    written_to(tmp_path)
     other = evaluate_models.judge()
     with torch.no_grad():
         other.layers[-1].bias += 100 * torch.eye(3)[2]  # always predicts class 2
@@ -302,9 +301,9 @@ def test_each_judge_may_have_its_own_weights(tmp_path):
         tmp_path / "out", evaluate_models.data(), "evaluate_models:driver", judges, **options, **QUICK
     ).summary
     assert summary["judges"] == ["judge", "judge-2"]
-    pooled = summary["budgets"][0]["families"]["pixel"]["judges"]
+    by_judge = summary["budgets"][0]["families"]["pixel"]["judges"]
     target = [r["target"] for r in records(tmp_path / "out") if r["family"] == "pixel"]
-    assert pooled["judge-2"]["value"] == target.count(2) / 8 != pooled["judge"]["value"]
+    assert by_judge["judge-2"]["value"] == target.count(2) / 8 != by_judge["judge"]["value"]
 
 
 def test_each_judge_may_have_its_own_size_mean_and_deviation(tmp_path):

@@ -99,7 +99,7 @@ def test_stochastic_classifier_is_measured_reproducibly(tmp_path):
     assert results[0] == results[1]
 
 
-def test_every_figure_has_its_denominator(tmp_path):
+def test_every_number_has_its_denominator(tmp_path):
     summary = run(tmp_path).summary
     assert summary["sources"] == {"chosen": 10, "examined": 10, "left_out": {}}
     for budget in summary["budgets"]:

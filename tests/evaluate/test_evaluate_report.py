@@ -183,7 +183,7 @@ def test_true_motion_that_misses_its_distance_is_left_out(tmp_path):
     assert sum(kind["pixel"]["displacement"]["cases"] for kind in summary["groups"]["5"].values()) == 14
 
 
-# --- Comparison with the follow-up
+# --- Comparison with the paper "Confidence Is Not Evidence"
 
 
 def shipped(name="digits", **changes) -> tuple[EvaluationConfig, dict]:
@@ -239,12 +239,12 @@ def test_changed_options_are_not_compared_for_a_stated_reason():
             and why in comparison["not_compared"][0]
         )
         page = macro("published", comparison)
-        assert "Not compared" in page and why in page and "<table" not in page
+        assert "Comparison with the paper" in page and "Not compared" in page and why in page and "<table" not in page
 
 
 def test_other_data_have_no_published_values(evaluation):
     assert compare_with_published(*shipped(data="digits/")) is None and "published" not in evaluation.summary
-    assert "Comparison with the follow-up" not in (evaluation.out / "index.html").read_text()
+    assert "Comparison with the paper" not in (evaluation.out / "index.html").read_text()
 
 
 def test_missing_judges_are_a_reason_not_to_compare():

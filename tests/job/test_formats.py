@@ -84,7 +84,7 @@ def test_any_keys_have_separate_files(kind, tmp_path):
     assert torch.equal(stored.read(folder, "00000", records), pixels)
     assert [p.name for p in tmp_path.iterdir()] == ["inside"]
     assert files.keys() == files_of(folder).keys()
-    json.dumps(files).encode()
+    json.dumps(files).encode()  # raises if the manifest cannot be written
 
 
 @ALL_FORMATS
@@ -158,7 +158,7 @@ def test_tar_is_what_webdataset_reads(channels, tmp_path):
     with tarfile.open(tmp_path / "00000.tar", mode="r|*") as tar:
         for member in tar:
             base, ending = re.fullmatch(r"((?:.*/|)[^.]+)[.]([^/]*)", member.name).groups()
-            assert not re.match("__[^/]*__($|/)", member.name)
+            assert not re.match("__[^/]*__($|/)", member.name)  # webdataset skips names like __meta__
             assert member.isreg() and (member.mtime, member.uid, member.gid, member.mode) == (0, 0, 0, 0o644)
             assert member.uname == member.gname == ""
             order += [base] if base not in order[-1:] else []
@@ -243,7 +243,7 @@ def test_names_are_safe_and_differ(name_of, file):
 
 
 def test_keys_of_a_thousand_parts_have_short_names_that_differ():
-    """A key that is longer than paths may be becomes a name without "/"."""
+    """If a key is too long for a path, its name has no "/"."""
     one, two = ("/".join(["part"] * 1000 + [end]) for end in "ab")
     assert directory_name(one) != directory_name(two)
     assert len(directory_name(one).encode()) <= 255
@@ -335,7 +335,7 @@ def test_full_disk_raises_and_leaves_no_files(tmp_path):
     try:
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     except FileNotFoundError:
-        pytest.skip("a small tmpfs: there is no unshare")
+        pytest.skip("a small tmpfs cannot be mounted: there is no command unshare")
     if done.returncode == 77 or done.stderr.startswith("unshare:"):
         pytest.skip(f"a small tmpfs cannot be mounted here: {done.stderr.strip()}")
     assert done.stdout.splitlines() == [f"{kind} {errno.ENOSPC} []" for kind in MODULES], done.stderr

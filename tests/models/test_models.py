@@ -852,7 +852,7 @@ def test_images_that_cannot_be_one_batch_raise():
         assert loaded.read_images(torch.zeros(shape, dtype=torch.uint8).numpy()).shape == (2, 3, 32, 30)
     different = [torch.zeros(3, n, 16, dtype=torch.uint8) for n in (16, 24)]
     for images in ([], different):
-        with pytest.raises(ValueError, match="images must be at least one, and of one size if size is None"):
+        with pytest.raises(ValueError, match="images must have at least one image, and all must have one shape"):
             loaded.read_images(images)
     with pytest.raises(FileNotFoundError):
         loaded.read_images(["no-such-file.png"])

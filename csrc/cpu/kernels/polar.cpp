@@ -1,3 +1,5 @@
+// Kernels for blocks begin to end - 1 of kBlock coefficients. StreamingWriter (streaming_writer.h) gives the memory for
+// results.
 #include "polar.h"
 
 #include "../../math/polar.h"

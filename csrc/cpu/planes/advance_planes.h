@@ -156,8 +156,8 @@ struct AdvanceSample {
   void write_results(Run<Executor>& run, bool out_of_range) const {
     const double l2 = run.distance_from(source(run.n));
     run.executor.run(1, [&](int64_t, FftScratch<T>&) {
-      args.moved_phases[run.n] = run.drawn.phase;
-      args.moved_amplitudes[run.n] = run.drawn.amplitude;
+      args.taken_phase_factors[run.n] = run.drawn.phase;
+      args.taken_amplitude_factors[run.n] = run.drawn.amplitude;
       args.to_l2.l2[run.n] = static_cast<T>(l2);
       args.to_l2.out_of_range[run.n] = out_of_range;
     });

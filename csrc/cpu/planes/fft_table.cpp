@@ -12,7 +12,8 @@ namespace {
 // emptied; tables in use stay alive, since their users share ownership.
 constexpr size_t kMaxCachedTables = 256;
 
-// Radices 8 and 4 first, which take the fewest operations per point; then the odd prime factors.
+// Radices 8 and 4 first, which take the fewest operations per point; then the odd prime factors. 16 is 4 x 4, not 8 x 2,
+// so radix 2 is needed only if n has a single factor 2.
 std::vector<int> radices_of(int64_t n) {
   std::vector<int> out;
   int twos = 0;

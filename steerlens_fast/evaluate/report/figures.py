@@ -148,7 +148,7 @@ def coverage(summary: dict) -> Figure:
 def consistency(summary: dict) -> Figure:
     """Return a figure of leakage, departure and clipping.
 
-    "Confidence Is Not Evidence" recommends reporting them.
+    The paper "Confidence Is Not Evidence" recommends reporting them.
     """
     budget = summary["budgets"][0]
     panels = {

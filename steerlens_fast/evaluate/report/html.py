@@ -33,7 +33,8 @@ def number(value: float | None) -> str:
     if value == 0:
         return "0"
     if abs(value) < 1e-3:
-        return f"{value:.1e}".replace("e-0", "e-").replace("-", "−", value < 0)
+        sign = "−" if value < 0 else ""
+        return sign + f"{abs(value):.1e}".replace("e-0", "e-")
     text = f"{value:.4f}" if abs(value) < 1e-2 else f"{value:.3f}"
     return text.replace("0.", ".", 1).replace("-", "−") if abs(value) < 1 else text
 
@@ -90,7 +91,7 @@ def page(summary: dict, figures: list[tuple[str, str, Sequence[str]]]) -> str:
 
     Figures are given as (name, caption, formats), with formats such as ("svg", "png").
 
-    The page's content security policy allows only its own style and figures, and no requests to a server.
+    The page's content security policy allows only its own style and local images, and no requests to a server.
     """
     templates = environment()
     source, _, _ = templates.loader.get_source(templates, "page.html")

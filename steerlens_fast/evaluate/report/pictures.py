@@ -40,7 +40,10 @@ def style(axes, title: str = "") -> None:
 
 
 def bands(probes: dict) -> Figure:
-    """Return a figure of the probes' advantage by scale and orientation."""
+    """Return a figure of the band probes by scale and orientation.
+
+    Their advantage is how much more a gradient step in one band changes the driver's margin than noise in it does.
+    """
     table = np.array([[np.nan if c["value"] is None else c["value"] for c in row] for row in probes["advantage"]])
     share = probes["positive"]
     rows, columns = table.shape

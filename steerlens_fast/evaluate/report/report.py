@@ -17,7 +17,8 @@ from .figures import all_figures
 from .html import number, page
 
 SETTINGS = {"svg.hashsalt": "steerlens_fast", "svg.fonttype": "none", "font.family": "sans-serif"}
-OPTIONS: dict[str, dict] = {  # of savefig, so that files have no times or versions
+# Options of savefig. PNG and SVG: no times and versions in the files. JPEG: small files.
+OPTIONS: dict[str, dict] = {
     "png": {"metadata": {"Software": None}},
     "svg": {"metadata": {"Date": None}},
     "jpg": {"dpi": 110, "pil_kwargs": {"quality": 75}},
@@ -72,7 +73,7 @@ def write_report(out: Path, summary: dict, runner: TaskRunner, frames: dict[str,
 
 def _strips(out: Path, runner: TaskRunner, frames: dict) -> dict:
     """Return the pictures and captions of the figure of samples."""
-    largest = float(f"{max(runner.budgets):.7g}")
+    largest = float(f"{max(runner.budgets):.7g}")  # rounded as in the records
     record_of = {}
     for record in read_results(out / "results.jsonl"):
         if record.get("budget") == largest and record["source"] in runner.shown:

@@ -6,12 +6,12 @@ from ...lens.schedule import count_frames
 from ..edits import gradient_steps
 
 COLUMNS = {
-    "target_probability": "driver: G",
+    "target_probability": "driver's target probability",
     "driver_agrees": "driver: target predicted",
     "jointly": "all judges",
-    "warp": "E warp",
-    "gain": "E warp + gain",
-    "folded": "folds",
+    "warp": "explained by a warp",
+    "gain": "explained by a warp with gain",
+    "folded": "pixels where it folds",
     "clipped_energy": "clipped",
     "leakage": "leakage",
     "departure": "departure",
@@ -20,13 +20,13 @@ COLUMNS = {
 GROUPED = {
     "alignment": "Cosine between the edit and the true derivative image",
     "recovered": "Displacement measured by phases, divided by the true motion's displacement at the same L2 distance",
-    "displacement": "Displacement measured by phases, in units of the kind's own factor",
+    "displacement": "Displacement measured by phases, in units of what the true motion changes (position, width, ...)",
 }
 PUBLISHED_MEASURES = {
-    "target_probability": "G",
+    "target_probability": "driver's target probability",
     "jointly": "all judges",
-    "warp": "E warp",
-    "gain": "E warp + gain",
+    "warp": "explained by a warp",
+    "gain": "explained by a warp with gain",
 }
 
 

@@ -1,6 +1,7 @@
 """Writes the gallery: a static page with some of a job's morphs.
 
-Each morph is one image file with all its frames, and one with their differences from the source.
+Each morph is one image file with all its frames, and one with their differences from the source, or from the frame
+nearest to it.
 """
 
 from __future__ import annotations
@@ -101,6 +102,8 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
         success = read_success(out, plan, done)
         about = {"facts": _facts(config, plan, done), **_counts(out, plan, done), "success": success}
         as_labelled = success["labelled"] - (success["label_differs"] or 0)
+        # If hardly any label is predicted, the data probably number their classes otherwise than the model does. Labels
+        # that are targets (LABEL) have been matched with the model's classes.
         about["compare_labels"] = config["target"] == LABEL or not labels_look_wrong(success["labelled"], as_labelled)
         shape = {"height": plan.size[0], "width": plan.size[1], "frames": plan.frames, "columns": columns}
         shape["channels"] = plan.channels
@@ -223,11 +226,12 @@ def edit_maps(frames: Tensor, start: int) -> tuple[Tensor, float]:
 
 def _example(record: dict, plan: Plan) -> dict:
     outcome, answers = outcome_of(record), assess(record)
+    source_known = answers["already_predicted"] is not None  # else the outputs for the source are not finite
     counted = outcome in (REACHED, NOT_REACHED)
     example = {
         "key": record["key"],
         "index": record["index"],
-        "source": _class_name(record["source"], plan) if answers["already_predicted"] is not None else None,
+        "source": _class_name(record["source"], plan) if source_known else None,
         "target": _class_name(record["target"], plan),
         "label": None if record["label"] is None else class_name(record["label"], plan.shown_labels),
         "status": record["status"],
@@ -291,7 +295,7 @@ def _counts(out: Path, plan: Plan, done: CompletedShards) -> dict:
 def page(data: dict) -> str:
     """Render the page that shows ``data``.
 
-    Text is escaped, and only the images next to the page can be loaded.
+    Text is escaped, and only local images can be loaded.
     """
     title = "Morphs of {Data}, {Model}".format(**dict(data["facts"])).encode(errors="replace").decode()
     return render_page(__package__, title, data, images="'self' file:")

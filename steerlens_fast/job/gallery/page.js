@@ -71,6 +71,7 @@ class Card {
     const place = `frame ${example.start + 1}, nearest to the source`;
     this.find("figure figcaption").textContent = startsAtSource ? "source" : place;
     const from = startsAtSource ? "" : ` from frame ${example.start + 1}`;
+    this.mapOrigin = startsAtSource ? "the source" : `frame ${example.start + 1}`;
     const scale = `difference${data.channels === 1 ? "" : " of each channel"}${from}, ±${number(example.scale)}`;
     const caption = this.find(".difference figcaption");
     caption.textContent = scale;
@@ -119,7 +120,7 @@ class Card {
     this.slider.setAttribute("aria-valuetext", `${place}, probability ${probability}`);
     this.find(".frame").setAttribute("aria-label", `${place} of ${example.key}`);
     this.find(".shown-frame figcaption").textContent = place;
-    this.find(".map").setAttribute("aria-label", `Difference of ${place} from the source, ${example.key}`);
+    this.find(".map").setAttribute("aria-label", `Difference of ${place} from ${this.mapOrigin}, ${example.key}`);
     const share = example.prediction_probability[frame];
     const known = predicted === null ? [] : ["predicted: ", isolated(predicted), share === null ? "" : ` ${chance(share)}`];
     prediction.replaceChildren(...known);
@@ -129,7 +130,7 @@ class Card {
     this.l2.textContent = number(example.l2[frame]);
     this.factor.textContent = number(example.factors[frame]);
     this.mark();
-    this.draw(".frame", frame);
+    this.draw(".frame", frame, this.image);
     this.draw(".map", frame, this.mapImage);
   }
 
@@ -144,8 +145,8 @@ class Card {
   load() {  // called when the card is near the window, since there may be hundreds
     if (!this.hasFrames) return;
     this.image ??= this.loaded(this.example.image, () => {
-      this.draw(".source", this.example.start);
-      this.draw(".frame", this.frame);
+      this.draw(".source", this.example.start, this.image);
+      this.draw(".frame", this.frame, this.image);
     });
     if (mapsShown()) this.mapImage ??= this.loaded(this.example.map, () => this.draw(".map", this.frame, this.mapImage));
   }
@@ -165,7 +166,8 @@ class Card {
     if (on && this.image) this.load();  // others are loaded when they are near the window
   }
 
-  draw(canvas, frame, image = canvas === ".map" ? undefined : this.image) {
+  // Draws one frame of an image with all frames, if it is loaded.
+  draw(canvas, frame, image) {
     if (!image?.complete || !image.naturalWidth) return;
     const {width: w, height: h, columns} = data, x = (frame % columns) * w, y = Math.floor(frame / columns) * h;
     this.find(canvas).getContext("2d").drawImage(image, x, y, w, h, 0, 0, w, h);
