@@ -83,6 +83,8 @@ def transform_lines(at: dict, work: str, shape: str, times: float, over_ffts: fl
         target.append(f">= {BATCH_1 if one else times}x")
     if ratio("ours, ops on bands"):
         words.append(f"{ratio('ours, ops on bands'):.1f}x torch's FFTs and the ops on bands")
+    if ratio("ours, no clusters"):
+        words.append(f"{ratio('ours, no clusters'):.2f}x without clusters")
     if ratio("ffts"):
         words.append(f"{1 / ratio('ffts'):.2f}x the time of the FFTs alone")
         target.append(f"<= {over_ffts}x")

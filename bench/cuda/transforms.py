@@ -5,6 +5,9 @@ It also measures time and memory of the lens.
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
@@ -26,6 +29,7 @@ LARGE, ONE = (64, 3, 224, 224), (1, 3, 224, 224)
 SMALL = (2, 3, 32, 32)
 CHUNKS_MIB = (32, 64, 128, 256, 512)
 FRAME_COUNTS = (8, 24, 48)
+NO_CLUSTERS = "ours, no clusters"
 Row = Callable[[], dict]
 
 
@@ -39,6 +43,7 @@ def rows(device: torch.device) -> Iterator[Row]:
     for work in ("analysis", "synthesis", "8-frame phase morph"):
         for who in ("ours", "ours, ops on bands", "plenoptic", "ffts"):
             yield lambda work=work, who=who: timed(work, shape, who, device)
+    yield lambda: without_clusters(device)
     one_image = ONE if on_gpu else (1, 3, 32, 32)
     for work in ("analysis", "synthesis", "8-frame phase morph"):
         for who in ("ours", "ours, graph", "plenoptic") if on_gpu else ("ours", "plenoptic"):
@@ -60,6 +65,17 @@ def timed(work: str, shape, who: str, device: torch.device) -> dict:
         with plane_ops(device.type, who != "ours, ops on bands"):
             ms = median_ms(function, device, rounds=7 if "morph" in work else 15)
     return {"work": work, "shape": cases.label(shape), "who": who, "name": name, "ms": round(ms, 4)}
+
+
+def without_clusters(device: torch.device) -> dict:
+    """Return the row of a morph whose kernels use no clusters of blocks.
+
+    It is measured by a process of its own, since the environment variable is read only once.
+    """
+    environment = os.environ | {"STEERLENS_CUDA_CLUSTERS": "0"}
+    command = [sys.executable, __file__, device.type]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def setup(work: str, shape, who: str, device: torch.device) -> Callable:
@@ -151,3 +167,10 @@ def chunk_row(mib: int, shape, device: torch.device) -> dict:
         memory.CHUNK_BYTES["cuda"] = before
     result = {"work": f"frozen {cases.FRAMES}-frame morph by the lens", "shape": cases.label(shape), "who": "chunks"}
     return result | {"chunk_mib": mib, "ms": round(ms, 3), "mib_beyond_frames_and_model": round(beyond, 1)}
+
+
+if __name__ == "__main__":  # see without_clusters
+    torch.manual_seed(0)
+    this = torch.device(sys.argv[1], 0) if sys.argv[1] == "cuda" else torch.device("cpu")
+    with torch.no_grad():
+        print(json.dumps(timed("8-frame phase morph", LARGE if this.type == "cuda" else SMALL, NO_CLUSTERS, this)))

@@ -6,6 +6,8 @@
 #include <torch/csrc/stable/macros.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <initializer_list>
 
 #include "../checks.h"
@@ -32,6 +34,15 @@ inline bool aligned(std::initializer_list<const void*> pointers, size_t bytes = 
   });
 }
 
+// Whether kernels may use clusters of blocks: not if the environment has STEERLENS_CUDA_CLUSTERS=0. Read at loading.
+inline const bool kClustersAllowed = [] {
+  const char* const setting = std::getenv("STEERLENS_CUDA_CLUSTERS");
+  return setting == nullptr || std::strcmp(setting, "0") != 0;
+}();
+
+// The largest cluster that all GPUs with clusters can run.
+constexpr int kMaxClusterBlocks = 8;
+
 inline unsigned grid_size(int64_t items, int64_t per_block, int64_t max_size) {
   return static_cast<unsigned>(std::min((items + per_block - 1) / per_block, max_size));
 }
@@ -55,11 +66,7 @@ class Launcher {
   template <typename... Params, typename... Args>
   void run_with_shared(size_t bytes, void (*kernel)(Params...), dim3 grid, int threads,
                        const Args&... args) const {
-    cudaLaunchConfig_t config{};
-    config.gridDim = grid;
-    config.blockDim = dim3(threads);
-    config.dynamicSmemBytes = bytes;
-    config.stream = stream_;
+    const cudaLaunchConfig_t config = config_of(bytes, grid, threads);
     // A function call instead of <<<>>>, so that a host compiler can parse it, too (tests/emulation).
     STD_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, args...));
   }
@@ -67,14 +74,62 @@ class Launcher {
   // How many blocks of a kernel the device can run at the same time, at least 1.
   template <typename... Params>
   int64_t blocks_at_once(size_t bytes, void (*kernel)(Params...), int threads) const {
-    int blocks = 0, multiprocessors = 0;
+    int blocks = 0;
     STD_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, bytes));
+    return std::max<int64_t>(1, int64_t{blocks} * attribute(cudaDevAttrMultiProcessorCount));
+  }
+
+  // Runs a kernel in `clusters` clusters of `size` blocks, if the device can run clusters, and at most `max_at_once` of
+  // these at the same time. Otherwise returns false.
+  template <typename... Params, typename... Args>
+  bool run_clusters(int64_t clusters, int size, int64_t max_at_once, size_t bytes,
+                    void (*kernel)(Params...), int threads, const Args&... args) const {
+    if (!kClustersAllowed || !attribute(cudaDevAttrClusterLaunch)) return false;
+    cudaFuncAttributes of_kernel{};
+    STD_CUDA_CHECK(cudaFuncGetAttributes(&of_kernel, kernel));
+    const int max_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) -
+                          static_cast<int>(of_kernel.sharedSizeBytes);
+    // Code that was compiled for older GPUs has no clusters.
+    if (of_kernel.ptxVersion < kClusterArch || static_cast<int>(bytes) > max_bytes) return false;
+    // Always the same value, since other threads may launch the kernel at the same time.
     STD_CUDA_CHECK(
-        cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device_));
-    return std::max<int64_t>(1, int64_t{blocks} * multiprocessors);
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, max_bytes));
+    cudaLaunchConfig_t config =
+        config_of(bytes, dim3(static_cast<unsigned>(clusters * size)), threads);
+    cudaLaunchAttribute cluster{};
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim.x = static_cast<unsigned>(size);
+    cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+    config.attrs = &cluster;
+    config.numAttrs = 1;
+    int at_once = 0;
+    if (cudaOccupancyMaxActiveClusters(&at_once, kernel, &config) != cudaSuccess) {
+      static_cast<void>(cudaGetLastError());  // otherwise the next check would report this error
+      return false;
+    }
+    if (at_once < 1 || at_once > max_at_once) return false;
+    STD_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, args...));
+    return true;
   }
 
  private:
+  static constexpr int kClusterArch = 90;
+
+  int attribute(cudaDeviceAttr name) const {
+    int value = 0;
+    STD_CUDA_CHECK(cudaDeviceGetAttribute(&value, name, device_));
+    return value;
+  }
+
+  cudaLaunchConfig_t config_of(size_t bytes, dim3 grid, int threads) const {
+    cudaLaunchConfig_t config{};
+    config.gridDim = grid;
+    config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = bytes;
+    config.stream = stream_;
+    return config;
+  }
+
   torch::stable::accelerator::DeviceGuard guard_;
   int device_;
   cudaStream_t stream_;

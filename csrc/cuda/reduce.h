@@ -14,10 +14,20 @@ __device__ T largest_of_warp(T largest) {
   return largest;
 }
 
+namespace {
+
+// Shared variables are not defined in templates, since GCC would ignore that they are shared (tests/emulation).
+__device__ __forceinline__ void* memory_of_warps() {
+  static __shared__ double memory[kWarp];
+  return memory;
+}
+
+}  // namespace
+
 // For blocks of whole warps.
 template <typename T>
 __device__ T largest_of_block(T largest) {
-  static __shared__ T of_warps[kWarp];
+  T* const of_warps = static_cast<T*>(memory_of_warps());
   __syncthreads();  // of_warps of an earlier call has been read
   largest = largest_of_warp(largest);
   if (threadIdx.x % kWarp == 0) of_warps[threadIdx.x / kWarp] = largest;

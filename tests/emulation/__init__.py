@@ -82,6 +82,15 @@ def set_multiprocessors(count: int | None) -> None:
     load(requested()).emulation_set_multiprocessors(count or 0)
 
 
+def set_clusters(supported: bool) -> int:
+    """Set whether the device can run clusters of blocks.
+
+    Return the number of earlier launches that had clusters of several blocks.
+    """
+    load(requested()).emulation_set_clusters.restype = ctypes.c_uint64
+    return load(requested()).emulation_set_clusters(supported)
+
+
 def install(kind: str = "plain") -> torch.library.Library:
     """Replace the CPU's kernels by emulated ones, as long as the returned object exists."""
     from steerlens_fast import native  # here, since requested() must set environment variables before this import

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -22,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 import setup  # noqa: E402  (setup.py defines the flags)
 
 HERE, CSRC, BUILD = Path(__file__).parent, ROOT / "csrc", ROOT / "build/emulation"
-CUDA_RUNTIME = HERE / "device/cuda_runtime.h"
+RUNTIME_HEADERS = [HERE / "device/cuda_runtime.h", HERE / "device/cooperative_groups.h"]
 NAMESPACE = "steerlens_emulated"  # of the ops; the same as in __init__.py
 CXX = shlex.split(os.environ.get("CXX", "g++"))
 
@@ -65,7 +66,7 @@ def compiled(source: Path, flags: list[str], csrc: Path) -> Path:
     command = [*CXX, *cxx_flags, *COMMON, *flags, *macros, *includes]
     is_emulation = source.is_relative_to(HERE / "device")
     shared = [path for path in sorted(csrc.glob("**/*.h")) if "cpu" not in path.relative_to(csrc).parts]
-    headers = sorted((HERE / "device").glob("*.h")) if is_emulation else [*shared, CUDA_RUNTIME]
+    headers = sorted((HERE / "device").glob("*.h")) if is_emulation else [*shared, *RUNTIME_HEADERS]
     target = BUILD / f"{source.stem}-{digest(command, source, *headers)}.o"
     if not target.exists():
         run([*command, "-x", "c++", "-c", str(source), "-o", f"{target}.{os.getpid()}"])
@@ -82,10 +83,23 @@ def linked(objects: list[Path], flags: list[str]) -> Path:
         # A file with the names of kernels, which are no dynamic symbols; kernel_name in scheduler.cpp reads it
         names = run(["nm", "-C", "--defined-only", f"{target}.new"])
         lines = [line.split(" ", 2) for line in names.splitlines()]
+        check_shared(lines)
         text = [f"{address} {name}\n" for address, kind, name in lines if kind in "tTwW"]
         Path(f"{target}.symbols").write_text("".join(text))
         os.replace(f"{target}.new", target)
     return target
+
+
+def check_shared(symbols: list[list[str]]) -> None:
+    """Raise an error if a shared variable is outside of the section that the scheduler knows.
+
+    GCC ignores the section of variables that are defined in templates.
+    """
+    place = {name: int(address, 16) for address, _, name in symbols}
+    begin, end = (place.get(f"__{side}_shared_memory", 0) for side in ("start", "stop"))
+    local = [name for _, kind, name in symbols if kind in "bBdDuV" and re.match(r"steerlens::.*\)::\w+$", name)]
+    if outside := [name for name in local if not begin <= place[name] < end]:
+        raise RuntimeError(f"shared variables must not be defined in templates, got {', '.join(outside)}")
 
 
 def digest(command: list[str], *files: Path) -> str:

@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from steerlens_fast.ops import reference
 
-from . import set_max_grid_rows, set_multiprocessors, set_seed
+from . import set_clusters, set_max_grid_rows, set_multiprocessors, set_seed
 
 SEEDS = range(1, 5)
 ROWS = 2  # rows of blocks in a grid
@@ -106,6 +106,52 @@ def test_plane_ops_do_not_depend_on_the_work_of_a_block(op, W, K, small_device):
     expected = as_list(getattr(RAW, op)(*args))
     small_device()
     assert all(map(torch.equal, as_list(getattr(RAW, op)(*args)), expected))
+
+
+@pytest.fixture
+def device_with_clusters():
+    """A function that replaces the device by one that has clusters or not, and 8 multiprocessors.
+
+    Returns the number of earlier launches with clusters.
+    """
+
+    def replace(clusters: bool) -> int:
+        set_multiprocessors(8)
+        return set_clusters(clusters)
+
+    yield replace
+    set_multiprocessors(None)
+    set_clusters(True)
+
+
+@pytest.mark.parametrize("W", [22, 100, 250])
+@pytest.mark.parametrize(
+    "edit, rule, complex_bands",
+    [(0, 0, False), (0, 0, True), (1, 0, True), (1, 1, False), (2, 0, False), (2, 0, True), (2, 1, True)],
+)
+def test_clusters_do_not_change_a_bit(W, edit, rule, complex_bands, device_with_clusters):
+    """Blocks of clusters take columns once or, of wide bands, several times."""
+    x, g, phases, amplitudes, *filters, i_power, _, _, _, eps, _, low, high = plane_args(17, 2, 6, W)["morph_planes"]
+    floor = 0.5  # half of the largest amplitude is the threshold
+    options = [i_power, edit, rule, complex_bands, eps, floor, low, high]
+    frames = lambda: RAW.morph_planes(x, g, phases, amplitudes, *filters, *options)
+    before = device_with_clusters(False)
+    expected = frames()
+    assert device_with_clusters(True) == before
+    for seed in (0, 1):
+        set_seed(seed)
+        assert torch.equal(frames(), expected)
+    assert device_with_clusters(True) >= before + 2
+
+
+def test_few_bands_do_not_leave_multiprocessors_idle(device_with_clusters):
+    """A block would take columns of wide bands several times, one after the other."""
+    before = device_with_clusters(True)
+    for planes, launches in ((17, 1), (9, 0)):
+        x, g, *options = plane_args(planes, 2, 6, 250)["morph_planes"]
+        RAW.morph_planes(x, g, *options)
+        assert device_with_clusters(True) == before + launches
+        before += launches
 
 
 def test_plane_ops_do_not_depend_on_chunks():

@@ -18,10 +18,10 @@ SEEDS = range(8)
 # {case in faulty/kernels.cu: a pattern in the error}
 REJECTED = {
     "misaligned_load": "thread 0: misaligned access to .*cuda_runtime.h:.*: the address must be a multiple of 16",
-    "misaligned_store": "thread 0: misaligned access to .*kernels.cu:19: the address must be a multiple of 8",
+    "misaligned_store": "thread 0: misaligned access to .*kernels.cu:20: the address must be a multiple of 8",
     "barrier_of_some": r"block \(\d, 0, 0\) never ends: threads 0-31: __syncthreads at .*; threads 32-63: ended",
-    "two_barriers": "never ends: threads 0-31: __syncthreads at .*:28; threads 32-63: __syncthreads at .*:30",
-    "shuffle_of_some": "threads 1-1: __shfl_xor_sync at .*:34 with mask 0xffffffff; threads 2-2: ended",
+    "two_barriers": "never ends: threads 0-31: __syncthreads at .*:29; threads 32-63: __syncthreads at .*:31",
+    "shuffle_of_some": "threads 1-1: __shfl_xor_sync at .*:35 with mask 0xffffffff; threads 2-2: ended",
     "shuffle_of_part": "never ends: .*threads 32-59: __shfl_xor_sync",
     "shuffle_from_outside": "__shfl_xor_sync reads from a lane that is not in the mask",
     "barrier_against_shuffle": "never ends: threads 0-0: __syncthreads at .*; threads 1-31: __syncwarp",
@@ -32,6 +32,17 @@ REJECTED = {
     "no_grid": r"the grid must be .* not empty, got \(0, 1, 1\)",
     "beyond_dynamic_shared": "writes beyond its 252 bytes of dynamic shared memory",
     "much_shared": r"shared memory must have at most 49152 bytes, .*, got 51200",
+    "large_cluster": "a cluster must have 1 to 8 blocks, got 9",
+    "no_cluster": "a cluster must have 1 to 8 blocks, got 0",
+    "grid_of_part_of_a_cluster": r"the grid must be a multiple of the cluster, 2 blocks, got \(7, 1, 1\)",
+    "cluster_barrier_of_some": r"never ends: threads 0-31: cluster barrier at .*; threads 32-63: ended; block \(\d",
+    "cluster_barrier_without_a_block": r"never ends: threads 0-63: cluster .*; block \(1, 0, 0\) has ended; block",
+    "cluster_barrier_against_barrier": r"block \(0, 0, 0\) has ended; block \(1, 0, 0\) never ends: .*: cluster",
+    "two_cluster_barriers": "threads 0-31: cluster barrier at .*; block .* never ends: threads 0-31: cluster barrier",
+    "ends_while_read": "ends, but other blocks of its cluster may still access|map_shared_rank of .*, which has ended",
+    "reads_before_start": "map_shared_rank before a cluster barrier: block [01] of the cluster may not have started",
+    "reads_beyond_cluster": "map_shared_rank must have a rank below 2, got 2",
+    "maps_global_memory": "map_shared_rank must have an address in shared memory",
 }
 
 
@@ -60,7 +71,7 @@ def run(library, name, seed=0, floats=64) -> list[float]:
 @pytest.mark.parametrize("name", REJECTED)
 def test_faulty_kernels_and_launches_are_rejected(library, name):
     for seed in SEEDS:
-        with pytest.raises(RuntimeError, match=f"^emulated CUDA: .*: .*{REJECTED[name]}"):
+        with pytest.raises(RuntimeError, match=f"^emulated CUDA: .*: .*({REJECTED[name]})"):
             run(library, name, seed)
     assert run(library, "sound"), "the next launch must work"
 
@@ -70,7 +81,10 @@ def test_errors_name_the_kernel(library):
         run(library, "barrier_of_some")
 
 
-@pytest.mark.parametrize("name", ["order_of_blocks", "order_of_threads", "reads_before_barrier"])
+ORDERS = ["order_of_blocks", "order_of_threads", "reads_before_barrier", "reads_before_cluster_barrier"]
+
+
+@pytest.mark.parametrize("name", ORDERS)
 def test_kernels_that_depend_on_the_order_give_several_results(library, name):
     assert len({tuple(run(library, name, seed)) for seed in SEEDS}) > 1
 
@@ -78,6 +92,11 @@ def test_kernels_that_depend_on_the_order_give_several_results(library, name):
 def test_shared_memory_starts_undefined(library):
     first, second = run(library, "uninitialised_shared")[:2]
     assert first == 1 and math.isnan(second), "the second block must read NaN, not the value of the first"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_blocks_of_a_cluster_access_the_shared_memory_of_each_other(library, seed):
+    assert run(library, "sound_cluster", seed)[:16] == [*range(1, 8), 0, *range(9, 16), 8]
 
 
 def test_launches_from_several_threads_give_the_same_result(library):

@@ -1,7 +1,11 @@
 """Tests on a GPU.
 
-CUDA graphs, streams, a second device, no waits, repeatability, and agreement with the CPU.
+CUDA graphs, streams, a second device, no waits, repeatability, clusters, and agreement with the CPU.
 """
+
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -211,3 +215,27 @@ def test_budgets_agree_with_the_cpu(gpu):
     result = [factor_at_l2(CSPFamily(SteerablePyramid(SIZE), rule="polar").prepare(*on(d)), 2.0) for d in (gpu, "cpu")]
     assert result[0][2].all() and result[1][2].all()
     assert (result[0][1].cpu() - result[1][1]).abs().max() <= 1e-3, "each within 5e-4 of 2"
+
+
+# --- Clusters of blocks
+
+MORPHS = """
+import hashlib, torch
+from steerlens_fast import CSPFamily, SteerablePyramid
+torch.manual_seed(0)
+x, g = torch.rand(24, 1, 64, 224).cuda(), torch.randn(24, 1, 64, 224).cuda()
+digest = hashlib.sha256()
+for edit in ("phase", "amplitude", "joint"):
+    frames = CSPFamily(SteerablePyramid((64, 224)), edit).prepare(x, g).render(torch.linspace(0.5, 2, 3).cuda())
+    digest.update(frames.cpu().numpy().tobytes())
+print(digest.hexdigest())
+"""
+
+
+def test_clusters_do_not_change_a_bit(gpu):
+    """The environment variable is read once, so each way has a process of its own."""
+    digests = set()
+    for setting in ("0", "1"):
+        command, variables = [sys.executable, "-c", MORPHS], os.environ | {"STEERLENS_CUDA_CLUSTERS": setting}
+        digests.add(subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout)
+    assert len(digests) == 1

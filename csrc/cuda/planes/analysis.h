@@ -117,14 +117,25 @@ __device__ __forceinline__ void load_stored_rows(const Unit& unit, int i, bool* 
     rows[y] = unit.stored_rows[i * unit.h() + y];
 }
 
-// Reads a column block of a transform for an inverse FFT; rows that are not stored are 0.
-__device__ __forceinline__ void read_inverse_columns(const BlockFft& fft, const Cplx<float>* from,
+// Where column_point(i) is in neighbouring column blocks of h rows.
+template <int kBlockLines>
+__device__ __forceinline__ int in_column_blocks(int i, int h) {
+  if constexpr (kBlockLines == kLines) return i;
+  const Point p = column_point<kBlockLines>(i);
+  return in_blocks(p.line, p.at, h);
+}
+
+// Reads column blocks of a transform for an inverse FFT; rows that are not stored are 0.
+template <int kBlockLines>
+__device__ __forceinline__ void read_inverse_columns(const BlockFftOf<kBlockLines>& fft,
+                                                     const Cplx<float>* from,
                                                      const bool* stored_rows, int columns) {
-  for (int i = threadIdx.x; i < fft.size() * kLines; i += blockDim.x) {
-    const Point p = column_point(i);
+  for (int i = threadIdx.x; i < fft.size() * kBlockLines; i += blockDim.x) {
+    const Point p = column_point<kBlockLines>(i);
     fft.set_input(p.at, p.line,
-                  p.line < columns && stored_rows[p.at] ? swap_parts(load_one(from + i))
-                                                        : Cplx<float>{0.0f, 0.0f});
+                  p.line < columns && stored_rows[p.at]
+                      ? swap_parts(load_one(from + in_column_blocks<kBlockLines>(i, fft.size())))
+                      : Cplx<float>{0.0f, 0.0f});
   }
 }
 

@@ -1,4 +1,4 @@
-// kLines complex FFTs of one length by a block, in shared memory.
+// Complex FFTs of one length by a block, in shared memory.
 #pragma once
 
 #include "../../args/planes.h"
@@ -20,26 +20,27 @@ constexpr int kItems = 4;
 constexpr int max_threads(int items) { return kLines * kCudaLimits.max_side / items; }
 constexpr int kMaxThreads = max_threads(kItems);
 
-inline int threads_of(int size, int items) {
-  return (kLines * size / items + kWarp - 1) / kWarp * kWarp;
+inline int threads_of(int size, int items, int lines = kLines) {
+  return (lines * size / items + kWarp - 1) / kWarp * kWarp;
 }
 
-// In shared memory: points [2, size, kLines], roots of unity [size], the factors of all passes [size]. 144 bytes per
-// point: 36 KiB for the largest side.
-__host__ __device__ inline size_t fft_bytes(int size) {
-  return size * sizeof(Word) * (2 * kLines + 2);
+// In shared memory: points [2, size, lines], roots of unity [size], the factors of all passes [size]. For kLines, this is
+// 144 bytes per point: 36 KiB for the largest side.
+__host__ __device__ inline size_t fft_bytes(int size, int lines = kLines) {
+  return size * sizeof(Word) * (2 * lines + 2);
 }
 
 // The Stockham algorithm: a pass reads one buffer and writes the other, inputs and outputs being in their natural order.
-// 16 lanes access shared memory together, 8 bytes each in 16 pairs of banks. They take two points of all lines, or eight
-// consecutive points of two lines; see word().
-class BlockFft {
+// 16 lanes access shared memory together, 8 bytes each in 16 pairs of banks. For kLines, they take two points of all
+// lines, or eight consecutive points of two lines; see word(). For twice as many, they take one point of all lines.
+template <int kBlockLines>
+class BlockFftOf {
  public:
   // All threads of the block must call this; it waits for those that still read an earlier FFT.
-  __device__ explicit BlockFft(const FftPlan& plan)
+  __device__ explicit BlockFftOf(const FftPlan& plan)
       : plan_(plan),
         points_(reinterpret_cast<Word*>(dynamic_shared_memory)),
-        roots_(points_ + 2 * plan.size * kLines),
+        roots_(points_ + 2 * plan.size * kBlockLines),
         factors_(roots_ + plan.size),
         moved_bit_(plan.passes > 0 && plan.radix[0] % 2 == 0) {
     __syncthreads();
@@ -76,12 +77,13 @@ class BlockFft {
   }
 
  private:
-  __device__ Word* buffer(int pass) const { return points_ + pass % 2 * plan_.size * kLines; }
+  __device__ Word* buffer(int pass) const { return points_ + pass % 2 * plan_.size * kBlockLines; }
 
   // Where a point is in a buffer, chosen so that lanes rarely use the same bank. Consecutive points alternate between
   // two halves of the banks; in each half, two lines of four such points use different banks. If the size is a power
   // of two, the first pass writes every eighth point, and moved_bit_ makes these alternate, too.
   __device__ int word(int i, int line) const {
+    if constexpr (kBlockLines != kLines) return i * kBlockLines + line;
     return (i ^ (i >> 3 & moved_bit_)) * kLines + (line ^ (i & 6));
   }
 
@@ -108,8 +110,8 @@ class BlockFft {
   __device__ void combine(int span, const Word* from, Word* to) const {
     const int groups = plan_.size / R;
 #pragma unroll 1
-    for (int i = threadIdx.x; i < groups * kLines; i += blockDim.x) {
-      const int line = i % kLines, group = i / kLines, j = group % span;
+    for (int i = threadIdx.x; i < groups * kBlockLines; i += blockDim.x) {
+      const int line = i % kBlockLines, group = i / kBlockLines, j = group % span;
       const int first = (group - j) * R + j;
       const Word* factors = factors_ + factor_offset(span) + j;
       Cplx<float> a[R];
@@ -126,8 +128,8 @@ class BlockFft {
   // Any other radix, with radix^2 products; the coarse scales of odd sizes have such radices.
   __device__ void combine_prime(int radix, int span, const Word* from, Word* to) const {
     const int size = plan_.size, groups = size / radix, length = span * radix;
-    for (int i = threadIdx.x; i < size * kLines; i += blockDim.x) {
-      const int line = i % kLines, place = i / kLines, within = place % length;
+    for (int i = threadIdx.x; i < size * kBlockLines; i += blockDim.x) {
+      const int line = i % kBlockLines, place = i / kBlockLines, within = place % length;
       const int group = place / length * span + within % span;
       const int turn = within * (size / length);
       Cplx<float> sum = {0.0f, 0.0f};
@@ -153,13 +155,18 @@ class BlockFft {
   int moved_bit_;  // 1 or 0
 };
 
+using BlockFft = BlockFftOf<kLines>;
+
 // How the threads of a block divide the points of its lines among them.
 struct Point {
   int at, line;
 };
 
 // Neighbouring threads have neighbouring lines: for columns, whose points are kLines numbers in memory.
-__device__ __forceinline__ Point column_point(int i) { return {i / kLines, i % kLines}; }
+template <int kBlockLines = kLines>
+__device__ __forceinline__ Point column_point(int i) {
+  return {i / kBlockLines, i % kBlockLines};
+}
 
 // Neighbouring threads have neighbouring points of a line: for rows, of which kLines points are together in memory.
 // Some are beyond the end of the line.

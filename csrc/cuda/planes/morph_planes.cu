@@ -1,6 +1,8 @@
 // morph_planes on CUDA. A block of threads that has columns of a band computes their coefficients, step and all frames
 // in registers. So between image and frames, only half-transformed bands are in memory: after the inverse FFTs of their
 // rows. See cpu/planes/morph_planes.h for what the op computes.
+#include <cooperative_groups.h>
+
 #include "../../args/morph.h"
 
 #include "../../math/extrapolate.h"
@@ -35,20 +37,11 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
 struct MorphColumns {
   Unit image, gradient, frames;  // frames: of planes times frames
   const float* parts;            // of largest_columns_kernel
+  int blocks, waves;             // blocks of threads for a band; how often each takes columns of it
   FrameFactors factors;
   Rule rule;
   float eps, floor;
 };
-
-// The threshold of a band's step. All threads of a warp must call this.
-__device__ __forceinline__ float band_threshold(const MorphColumns& args, int64_t plane, int band) {
-  const int blocks = column_blocks(args.image.w());
-  const float* parts = args.parts + (plane * args.image.transforms + band) * blocks;
-  float largest = 0.0f;
-  for (int i = threadIdx.x % kWarp; i < blocks; i += kWarp)
-    largest = larger(load_one(parts + i), largest);
-  return step_threshold(args.floor, largest_of_warp(largest));
-}
 
 // With 64 registers a thread, half of a multiprocessor's threads can run. If amplitudes move, kItems points need more
 // registers. If phases move, too, by the complex rule, even half of them do.
@@ -57,94 +50,206 @@ constexpr bool kManyRegisters = E::kMovesPhase && E::kNeedsAmplitude;
 template <typename E>  // points that a thread holds
 constexpr int kMorphItems = E::kMovesAmplitude && !kManyRegisters<E> ? kItems / 2 : kItems;
 
-// A column block of one complex band, or of two real ones: coefficients, step, and the forward FFTs of all frames.
-template <typename E, bool kComplexBands>
-__global__ void __launch_bounds__(max_threads(kMorphItems<E>), E::kMovesAmplitude ? 1 : 2)
-    morph_columns_kernel(const __grid_constant__ MorphColumns args) {
+// The largest amplitude of a band is needed before its first coefficient moves. Without clusters, largest_columns_kernel
+// has found it, and the blocks of a band are independent. With clusters, the band is not read twice: a cluster holds all
+// of its coefficients, those of the last columns of a block in registers, those of others in shared memory. Such a block
+// fills a multiprocessor, so it has more threads, and takes two column blocks at a time if it can.
+template <typename E, bool kCluster>
+constexpr int kMorphLines = kCluster && !E::kMovesAmplitude ? 2 * kLines : kLines;
+template <typename E, bool kCluster>
+constexpr int kMorphThreads = kMorphLines<E, kCluster> / kLines * max_threads(kMorphItems<E>);
+
+// The code for older GPUs lacks clusters.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr bool kHasClusters = false;
+#else
+constexpr bool kHasClusters = true;
+#endif
+
+// Shared variables of morph_columns.
+struct MorphShared {
+  bool stored_rows[3][kCudaLimits.max_side];  // of the image's bands, and of the gradient's
+  float thresholds[2], largest[2];            // of the bands; largest: in this block
+  float phases[kWarp], amplitudes[kWarp];     // of this and the next frames
+};
+__device__ __forceinline__ MorphShared& morph_shared() {
+  static __shared__ MorphShared variables;
+  return variables;
+}
+
+// The threshold of a band's step, from the parts of largest_columns_kernel. All threads of a warp must call this.
+__device__ __forceinline__ float threshold_of_parts(const MorphColumns& args, int64_t plane,
+                                                    int band) {
+  const int blocks = column_blocks(args.image.w());
+  const float* parts = args.parts + (plane * args.image.transforms + band) * blocks;
+  float largest = 0.0f;
+  for (int i = threadIdx.x % kWarp; i < blocks; i += kWarp)
+    largest = larger(load_one(parts + i), largest);
+  return step_threshold(args.floor, largest_of_warp(largest));
+}
+
+// Thresholds of the steps of a cluster's bands, from the largest amplitudes of each thread. All threads of the cluster
+// must call this.
+template <int kBands>
+__device__ __forceinline__ void thresholds_of_cluster(const MorphColumns& args,
+                                                      const float (&of_thread)[kBands]) {
+  float* const of_block = morph_shared().largest;
+  const auto cluster = cooperative_groups::this_cluster();
+  for (int k = 0; k < kBands; ++k) {
+    const float largest = largest_of_block(of_thread[k]);
+    if (threadIdx.x == 0) of_block[k] = largest;
+  }
+  cluster.sync();
+  if (threadIdx.x < kWarp) {
+    for (int k = 0; k < kBands; ++k) {
+      float largest = 0.0f;
+      if (threadIdx.x < args.blocks) largest = *cluster.map_shared_rank(of_block + k, threadIdx.x);
+      largest = largest_of_warp(largest);
+      if (threadIdx.x == 0) morph_shared().thresholds[k] = step_threshold(args.floor, largest);
+    }
+  }
+  cluster.sync();  // also before another block ends, and its shared memory with it
+}
+
+// Columns of one complex band, or of two real ones: coefficients, step, and the forward FFTs of all frames.
+template <typename E, bool kComplexBands, bool kCluster>
+__device__ __forceinline__ void morph_columns(const MorphColumns& args) {
   constexpr int kBands = kComplexBands ? 1 : 2, kHeld = kMorphItems<E>;
+  constexpr int kBlockLines = kMorphLines<E, kCluster>;
   const int h = args.image.h(), w = args.image.w();
-  const ColumnBlock block(args.frames.transforms, w);
-  const int i = block.transform, columns = block.columns(w);
-  const int64_t plane = block.plane, offset = block.offset(h);
+  const int rank = static_cast<int>(blockIdx.x % args.blocks);
+  const int i = static_cast<int>(blockIdx.x / args.blocks % args.frames.transforms);
+  const int64_t plane = blockIdx.x / args.blocks / args.frames.transforms;
   const int left = args.image.transforms - kBands * i, bands = left < kBands ? left : kBands;
-  static __shared__ bool stored_rows[kBands + 1][kCudaLimits.max_side];
-  for (int k = 0; k < bands; ++k) load_stored_rows(args.image, kBands * i + k, stored_rows[k]);
-  load_stored_rows(args.gradient, i, stored_rows[kBands]);
-  const BlockFft fft(args.image.columns);
+  MorphShared& shared = morph_shared();
+  for (int k = 0; k < bands; ++k)
+    load_stored_rows(args.image, kBands * i + k, shared.stored_rows[k]);
+  load_stored_rows(args.gradient, i, shared.stored_rows[kBands]);
+  const BlockFftOf<kBlockLines> fft(args.image.columns);
+  const auto first_column = [&](int wave) { return (wave * args.blocks + rank) * kBlockLines; };
+  const auto read_columns = [&](const Unit& unit, int transform, const bool* rows, int wave) {
+    const int x = first_column(wave);
+    read_inverse_columns(fft, unit.transform(plane, transform) + int64_t{x} * h, rows, w - x);
+    fft.run();
+  };
   const auto output = [&](int m) -> Cplx<float> {
     const int j = threadIdx.x + m * blockDim.x;
-    if (j >= h * kLines) return {0.0f, 0.0f};
-    const Point p = column_point(j);
+    if (j >= h * kBlockLines) return {0.0f, 0.0f};
+    const Point p = column_point<kBlockLines>(j);
     return swap_parts(fft.output(p.at, p.line));
   };
+  const auto parked = [&](int wave, int k, int m) -> Word& {
+    Word* words =
+        reinterpret_cast<Word*>(dynamic_shared_memory) + fft_bytes(h, kBlockLines) / sizeof(Word);
+    return words[((wave * kBands + k) * kHeld + m) * blockDim.x + threadIdx.x];
+  };
+  const int last = kCluster ? args.waves - 1 : 0;
 
   Cplx<float> c[kBands][kHeld] = {};
+  float largest[kBands] = {};
+#pragma unroll 1
+  for (int wave = 0; wave <= last && (!kCluster || first_column(wave) < w); ++wave) {
 #pragma unroll
-  for (int k = 0; k < kBands; ++k) {
-    if (k >= bands) break;
-    read_inverse_columns(fft, args.image.transform(plane, kBands * i + k) + offset, stored_rows[k],
-                         columns);
-    fft.run();
+    for (int k = 0; k < kBands; ++k) {
+      if (k >= bands) break;
+      read_columns(args.image, kBands * i + k, shared.stored_rows[k], wave);
 #pragma unroll
-    for (int m = 0; m < kHeld; ++m) c[k][m] = output(m);
-    __syncthreads();
-  }
-  read_inverse_columns(fft, args.gradient.transform(plane, i) + offset, stored_rows[kBands],
-                       columns);
-  fft.run();
-  Coefficient<float> moving[kBands][kHeld];
-#pragma unroll
-  for (int k = 0; k < kBands; ++k) {
-    const float threshold = k < bands ? band_threshold(args, plane, kBands * i + k) : 0.0f;
-#pragma unroll
-    for (int m = 0; m < kHeld; ++m) {
-      const Cplx<float> g = output(m);
-      PolarPair<float> step;
-      if constexpr (kComplexBands)
-        step = step_above(c[k][m], g, args.eps, args.rule, threshold);
-      else
-        step = step_above(c[k][m], k == 0 ? g.re : g.im, args.eps, args.rule, threshold);
-      moving[k][m] = E::load(c[k][m], step.phase, step.amplitude);
+      for (int m = 0; m < kHeld; ++m) {
+        c[k][m] = output(m);
+        if constexpr (kCluster) {
+          largest[k] = larger(amplitude_of(c[k][m]), largest[k]);
+          if (wave < last) parked(wave, k, m) = Word{{c[k][m]}};
+        }
+      }
+      __syncthreads();
     }
   }
+  if constexpr (kCluster) thresholds_of_cluster(args, largest);
 
-  static __shared__ float phases[kWarp], amplitudes[kWarp];  // of this and the next frames
-  Cplx<float>* to = args.frames.transform(plane * args.factors.frames, i) + offset;
-  for (int f = 0; f < args.factors.frames; ++f, to += args.frames.plane_size()) {
-    const int lane = f % kWarp;
-    if (lane == 0) {
-      __syncthreads();
-      const int64_t frame = f + static_cast<int>(threadIdx.x);
-      if (threadIdx.x < kWarp && frame < args.factors.frames) {
-        const int64_t at = args.factors.index(plane, frame);
-        if (E::kMovesPhase) phases[threadIdx.x] = load_one(args.factors.phase + at);
-        if (E::kMovesAmplitude) amplitudes[threadIdx.x] = load_one(args.factors.amplitude + at);
+#pragma unroll 1
+  for (int wave = last; wave >= 0; --wave) {
+    if constexpr (kCluster) {
+      if (wave < last) {
+        __syncthreads();  // for those that read the last frame
+#pragma unroll
+        for (int k = 0; k < kBands; ++k) {
+#pragma unroll
+          for (int m = 0; m < kHeld; ++m) c[k][m] = k < bands ? parked(wave, k, m).v[0] : c[k][m];
+        }
       }
     }
-    __syncthreads();
-    const float phase = E::kMovesPhase ? phases[lane] : 0.0f;
-    const float amplitude = E::kMovesAmplitude ? amplitudes[lane] : 0.0f;
-    if (phase == 0.0f && amplitude == 0.0f) continue;  // the frame is the plane itself
+    const int x = first_column(wave);
+    if (kCluster && x >= w) continue;
+    read_columns(args.gradient, i, shared.stored_rows[kBands], wave);
+    Coefficient<float> moving[kBands][kHeld];
 #pragma unroll
-    for (int m = 0; m < kHeld; ++m) {
-      const int j = threadIdx.x + m * blockDim.x;
-      if (j >= h * kLines) continue;
-      Cplx<float> value;
-      if constexpr (kComplexBands)
-        value = E::value(moving[0][m], phase, amplitude);
-      else
-        value = {E::real(moving[0][m], phase, amplitude),
-                 E::real(moving[kBands - 1][m], phase, amplitude)};
-      const Point p = column_point(j);
-      fft.set_input(p.at, p.line, value);
+    for (int k = 0; k < kBands; ++k) {
+      float threshold = 0.0f;
+      if (k < bands) {
+        if constexpr (kCluster)
+          threshold = shared.thresholds[k];
+        else
+          threshold = threshold_of_parts(args, plane, kBands * i + k);
+      }
+#pragma unroll
+      for (int m = 0; m < kHeld; ++m) {
+        const Cplx<float> g = output(m);
+        PolarPair<float> step;
+        if constexpr (kComplexBands)
+          step = step_above(c[k][m], g, args.eps, args.rule, threshold);
+        else
+          step = step_above(c[k][m], k == 0 ? g.re : g.im, args.eps, args.rule, threshold);
+        moving[k][m] = E::load(c[k][m], step.phase, step.amplitude);
+      }
     }
-    fft.run();
+
+    Cplx<float>* to = args.frames.transform(plane * args.factors.frames, i) + int64_t{x} * h;
+    const int stored_lines = column_blocks(w) * kLines - x;
+    for (int f = 0; f < args.factors.frames; ++f, to += args.frames.plane_size()) {
+      const int lane = f % kWarp;
+      if (lane == 0) {
+        __syncthreads();
+        const int64_t frame = f + static_cast<int>(threadIdx.x);
+        if (threadIdx.x < kWarp && frame < args.factors.frames) {
+          const int64_t at = args.factors.index(plane, frame);
+          if (E::kMovesPhase) shared.phases[threadIdx.x] = load_one(args.factors.phase + at);
+          if (E::kMovesAmplitude)
+            shared.amplitudes[threadIdx.x] = load_one(args.factors.amplitude + at);
+        }
+      }
+      __syncthreads();
+      const float phase = E::kMovesPhase ? shared.phases[lane] : 0.0f;
+      const float amplitude = E::kMovesAmplitude ? shared.amplitudes[lane] : 0.0f;
+      if (phase == 0.0f && amplitude == 0.0f) continue;  // the frame is the plane itself
+#pragma unroll
+      for (int m = 0; m < kHeld; ++m) {
+        const int j = threadIdx.x + m * blockDim.x;
+        if (j >= h * kBlockLines) continue;
+        Cplx<float> value;
+        if constexpr (kComplexBands)
+          value = E::value(moving[0][m], phase, amplitude);
+        else
+          value = {E::real(moving[0][m], phase, amplitude),
+                   E::real(moving[kBands - 1][m], phase, amplitude)};
+        const Point p = column_point<kBlockLines>(j);
+        fft.set_input(p.at, p.line, value);
+      }
+      fft.run();
 #pragma unroll 1
-    for (int j = threadIdx.x; j < h * kLines; j += blockDim.x) {
-      const Point p = column_point(j);
-      store_one(to + j, fft.output(p.at, p.line));
+      for (int j = threadIdx.x; j < h * kBlockLines; j += blockDim.x) {
+        const Point p = column_point<kBlockLines>(j);
+        if (kBlockLines == kLines || p.line < stored_lines)
+          store_one(to + in_column_blocks<kBlockLines>(j, h), fft.output(p.at, p.line));
+      }
     }
   }
+}
+
+template <typename E, bool kComplexBands, bool kCluster>
+__global__ void __launch_bounds__(kMorphThreads<E, kCluster>,
+                                  kCluster || E::kMovesAmplitude ? 1 : 2)
+    morph_columns_kernel(const __grid_constant__ MorphColumns args) {
+  if constexpr (!kCluster || kHasClusters) morph_columns<E, kComplexBands, kCluster>(args);
 }
 
 struct WriteFrame {
@@ -174,6 +279,7 @@ struct WriteFrame {
 struct LaunchMorphColumns {
   const Launcher& launcher;
   const MorphColumns& args;
+  float* parts;
   int64_t planes;
 
   template <typename E>
@@ -187,9 +293,36 @@ struct LaunchMorphColumns {
   }
   template <typename E, bool kComplexBands>
   void launch() const {
-    launch_lines_of(launcher, kMorphItems<E>, args.image.h(),
-                    planes * args.frames.transforms * column_blocks(args.image.w()),
-                    morph_columns_kernel<E, kComplexBands>, args);
+    if (launch_clusters<E, kComplexBands>()) return;
+    const Unit& image = args.image;
+    const int64_t bands = planes * args.frames.transforms;
+    const int blocks = column_blocks(image.w());
+    if (args.factors.first_frame == 0)  // otherwise the parts are known
+      launch_lines(launcher, image.h(), planes * image.transforms * blocks, largest_columns_kernel,
+                   image, parts);
+    MorphColumns columns = args;
+    columns.blocks = blocks;
+    columns.waves = 1;
+    launch_lines_of(launcher, kMorphItems<E>, image.h(), bands * blocks,
+                    morph_columns_kernel<E, kComplexBands, false>, columns);
+  }
+
+  // Returns false if clusters cannot be used, or if there are so few bands that they would leave multiprocessors idle: a
+  // block that takes columns in several waves does the work of as many blocks of the other way.
+  template <typename E, bool kComplexBands>
+  bool launch_clusters() const {
+    constexpr int kBlockLines = kMorphLines<E, true>, kHeld = kMorphItems<E>;
+    const int h = args.image.h(), steps = static_cast<int>(blocks_of(args.image.w(), kBlockLines));
+    MorphColumns columns = args;
+    columns.waves = static_cast<int>(blocks_of(steps, kMaxClusterBlocks));
+    columns.blocks = static_cast<int>(blocks_of(steps, columns.waves));
+    const int threads = threads_of(h, kHeld, kBlockLines);
+    const size_t parked =
+        (columns.waves - 1) * (kComplexBands ? 1 : 2) * kHeld * threads * sizeof(Word);
+    const int64_t clusters = planes * args.frames.transforms;
+    return launcher.run_clusters(clusters, columns.blocks, columns.waves > 1 ? clusters : INT64_MAX,
+                                 fft_bytes(h, kBlockLines) + parked,
+                                 morph_columns_kernel<E, kComplexBands, true>, threads, columns);
   }
 };
 
@@ -254,11 +387,6 @@ class MorphChunk {
   void run() {
     analyse(args_.images, work_.image);
     analyse(args_.gradients, work_.gradient);
-    for (size_t i = 0; i < work_.gradient.size(); ++i) {
-      const Unit& unit = work_.image[i];
-      launch_lines(launcher_, unit.h(), count_ * unit.transforms * column_blocks(unit.w()),
-                   largest_columns_kernel, unit, work_.parts[i]);
-    }
     for (int64_t frame = 0; frame < args_.frames; frame += work_.chunk_frames) {
       factors_.first_frame = frame;
       factors_.frames = static_cast<int>(std::min(work_.chunk_frames, args_.frames - frame));
@@ -279,10 +407,11 @@ class MorphChunk {
 
   void write_frames() const {
     for (size_t i = 0; i < work_.gradient.size(); ++i) {
-      const MorphColumns columns{work_.image[i], work_.gradient[i], work_.frames[i], work_.parts[i],
-                                 factors_,       args_.rule,        args_.eps,       args_.floor};
+      const MorphColumns columns{
+          work_.image[i], work_.gradient[i], work_.frames[i], work_.parts[i], 0, 0,
+          factors_,       args_.rule,        args_.eps,       args_.floor};
       for_edit(args_.moves_phase(), args_.moves_amplitude(), args_.rule,
-               LaunchMorphColumns{launcher_, columns, count_});
+               LaunchMorphColumns{launcher_, columns, work_.parts[i], count_});
     }
     const int lines = static_cast<int>(count_) * factors_.frames;
     merge_rows(

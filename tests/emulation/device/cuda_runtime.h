@@ -59,16 +59,25 @@ bool any_of_block(bool value, Place place);
 // Exchanges 8 bytes within a warp: provides `value` to other lanes, and returns the value of lane `source`.
 uint64_t exchange(unsigned mask, uint64_t value, int source, Place place, const char* what);
 int lane();
+// Clusters of blocks.
+void wait_for_cluster(Place place);
+unsigned block_rank();
+unsigned cluster_blocks();
+uintptr_t map_shared(uintptr_t address, unsigned rank);
 
 struct Launch {
   const void* kernel;
   dim3 grid, block;
+  unsigned cluster_blocks;
   size_t dynamic_shared_bytes, parameter_bytes;
   std::function<void()> run_thread;
 };
 // The limits of a GPU that programs ask for.
 int multiprocessors();
 int blocks_per_multiprocessor(int threads, size_t dynamic_shared_bytes);
+size_t max_shared_bytes();
+bool clusters_supported();
+bool ask_for_shared(const void* kernel, size_t dynamic_bytes);
 // Runs all threads of a launch. Throws std::runtime_error if a GPU would report an error or wait forever.
 void run(const Launch& launch);
 
@@ -115,26 +124,78 @@ T __shfl_xor_sync(unsigned mask, T value, int lane_mask, EMULATION_PLACE) {
 
 using cudaStream_t = void*;
 using cudaError_t = int;
+constexpr cudaError_t cudaSuccess = 0, cudaErrorInvalidValue = 1;
+enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension };
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  struct {
+    uint3 clusterDim;  // only x is emulated
+  } val;
+};
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   size_t dynamicSmemBytes = 0;
   cudaStream_t stream = nullptr;
+  cudaLaunchAttribute* attrs = nullptr;
+  unsigned numAttrs = 0;
 };
+
+inline unsigned cluster_size(const cudaLaunchConfig_t& config) {
+  return config.numAttrs ? config.attrs[0].val.clusterDim.x : 1;
+}
 
 template <typename... Params, typename... Args>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Params...),
                                Args&&... args) {
   const std::tuple<Params...> params(std::forward<Args>(args)...);
   emulation::run({reinterpret_cast<const void*>(kernel), config->gridDim, config->blockDim,
-                  config->dynamicSmemBytes, sizeof(params), [&] { std::apply(kernel, params); }});
-  return 0;
+                  cluster_size(*config), config->dynamicSmemBytes, sizeof(params),
+                  [&] { std::apply(kernel, params); }});
+  return cudaSuccess;
 }
 
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount };
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 
-inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
-  *value = emulation::multiprocessors();
-  return 0;
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount,
+  cudaDevAttrClusterLaunch,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin
+};
+
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  *value = attribute == cudaDevAttrMultiProcessorCount ? emulation::multiprocessors()
+           : attribute == cudaDevAttrClusterLaunch
+               ? emulation::clusters_supported()
+               : static_cast<int>(emulation::max_shared_bytes());
+  return cudaSuccess;
+}
+
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+struct cudaFuncAttributes {
+  size_t sharedSizeBytes;
+  int ptxVersion;
+};
+
+template <typename... Params>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*)(Params...)) {
+  *attributes = {2048, 90};
+  return cudaSuccess;
+}
+
+template <typename... Params>
+cudaError_t cudaFuncSetAttribute(void (*kernel)(Params...), cudaFuncAttribute, int bytes) {
+  return emulation::ask_for_shared(reinterpret_cast<const void*>(kernel), bytes)
+             ? cudaSuccess
+             : cudaErrorInvalidValue;
+}
+
+template <typename... Params>
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, void (*)(Params...),
+                                           const cudaLaunchConfig_t* config) {
+  const int blocks = emulation::blocks_per_multiprocessor(static_cast<int>(config->blockDim.x),
+                                                          config->dynamicSmemBytes);
+  *clusters = blocks * emulation::multiprocessors() / static_cast<int>(cluster_size(*config));
+  return cudaSuccess;
 }
 
 template <typename... Params>

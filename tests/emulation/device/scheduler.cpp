@@ -2,11 +2,15 @@
 // thread that waits at a barrier or in a shuffle keeps its stack, and another thread runs. The order of blocks, warps and
 // lanes is random, from a seed. A warp runs as far as it can before the next warp runs. This reveals kernels that assume
 // that warps run at the same time.
+//
+// The blocks of a cluster take turns: one runs until all of its threads wait for the cluster. Its shared memory is at the
+// addresses of the __shared__ variables only while it runs. In between it is saved elsewhere, where other blocks access it.
 #include <dlfcn.h>
 #include <sys/mman.h>
 
 #include <algorithm>
 #include <fstream>
+#include <map>
 #include <mutex>
 #include <numeric>
 #include <sstream>
@@ -29,8 +33,10 @@ extern char __stop_shared_memory[] __attribute__((weak, visibility("hidden")));
 // The dynamic shared memory of kernels, and a margin that no kernel may change. The limit of a block includes its static
 // shared memory. The size of this is not known here, but .ci/cuda-kernels finds kernels with more than kStaticBytes.
 constexpr size_t kMaxSharedBytes = 48 << 10, kStaticBytes = 2 << 10, kMarginBytes = 4 << 10;
+// For kernels that ask for more, on sm_90 and newer.
+constexpr size_t kMaxOptInBytes = 227 << 10;
 namespace steerlens {
-uint4 dynamic_shared_memory[(kMaxSharedBytes + kMarginBytes) / sizeof(uint4)];
+uint4 dynamic_shared_memory[(kMaxOptInBytes + kMarginBytes) / sizeof(uint4)];
 }
 
 uint3 threadIdx, blockIdx;
@@ -66,7 +72,8 @@ namespace emulation {
 namespace {
 
 // Limits of all GPUs since sm_80.
-constexpr int kWarpSize = 32, kMaxThreads = 1024;
+constexpr int kWarpSize = 32, kMaxThreads = 1024, kMaxClusterBlocks = 8;
+constexpr int kMaxFibers = kMaxClusterBlocks * kMaxThreads;
 constexpr uint64_t kMaxGridX = 2147483647, kMaxGridYZ = 65535, kMaxBlockXY = 1024, kMaxBlockZ = 64;
 constexpr size_t kMaxParameterBytes = 4096;
 // What an H200 has. A block takes more shared memory than it asks for, and kernels are assumed to use 64 registers.
@@ -79,7 +86,7 @@ bool operator!=(const Place& a, const Place& b) {
   return a.line != b.line || strcmp(a.file, b.file) != 0;
 }
 
-enum class State { kNotStarted, kReady, kAtBarrier, kInShuffle, kEnded };
+enum class State { kNotStarted, kReady, kAtBarrier, kAtCluster, kInShuffle, kEnded };
 
 struct Thread {
   State state;
@@ -94,19 +101,36 @@ struct Thread {
   uint64_t values[2];
 };
 
+// A block of a cluster that does not run.
+struct Block {
+  uint3 index;
+  std::vector<Thread> threads;
+  std::vector<char> shared;  // static, then dynamic memory and its margin
+  bool any_vote, ended;
+  bool
+      mapped;  // whether another block may access its shared memory, until the cluster's next barrier
+  int barriers;
+};
+
 std::mutex one_launch;
 uint64_t seed = 0, random_state = 0;
 unsigned max_grid_rows = 0;  // 0 means the limit of GPUs
 int multiprocessor_count = kMultiprocessors;
+bool has_clusters = true;
+uint64_t cluster_launches = 0;
+std::map<const void*, size_t> allowed_dynamic_bytes;  // of kernels that asked for more
 
 const Launch* launch;
-std::vector<Thread> threads;
-bool any_vote;     // whether a thread gave true at the last barrier
-int current = -1;  // the thread that runs
-int barriers;      // the number of barriers that the block has passed
+std::vector<Block> cluster;
+int running_block = -1;        // its number in the cluster
+bool cluster_has_met = false;  // at a barrier
+std::vector<Thread> threads;   // of the running block
+bool any_vote;                 // whether a thread gave true at the last barrier
+int current = -1;              // the thread that runs
+int barriers;                  // the number of barriers that the running block has passed
 std::vector<int>
     lanes_to_start;  // threads of the current warp that have not started; the next one is the last
-Fiber scheduler, fibers[kMaxThreads];
+Fiber scheduler, fibers[kMaxFibers];
 std::vector<int> idle_fibers;
 int fiber_count = 0, current_fiber = -1;
 std::string error;
@@ -140,8 +164,10 @@ std::string index_text(uint3 at) { return size_text({at.x, at.y, at.z}); }
 std::string state_text(const Thread& t) {
   std::ostringstream out;
   if (t.state == State::kEnded) return "ended";
-  out << (t.state == State::kAtBarrier ? "__syncthreads" : t.what) << " at " << t.place.file << ":"
-      << t.place.line;
+  const char* const what = t.state == State::kAtBarrier   ? "__syncthreads"
+                           : t.state == State::kAtCluster ? "cluster barrier"
+                                                          : t.what;
+  out << what << " at " << t.place.file << ":" << t.place.line;
   if (t.state == State::kInShuffle) out << " with mask 0x" << std::hex << t.mask;
   return out.str();
 }
@@ -192,7 +218,7 @@ void fiber_main() {
 // The memory of all stacks.
 char* stacks() {
   static char* const memory =
-      static_cast<char*>(mmap(nullptr, kMaxThreads * kStackBytes, PROT_READ | PROT_WRITE,
+      static_cast<char*>(mmap(nullptr, kMaxFibers * kStackBytes, PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
   return memory;
 }
@@ -269,7 +295,7 @@ void end_shuffles(int warp) {
   }
 }
 
-// Opens the barrier if all threads have reached it.
+// Opens the barrier if all threads of the block have reached it.
 bool open_barrier() {
   const Place place = threads[0].place;
   for (const Thread& t : threads)
@@ -294,38 +320,118 @@ void check_margin() {
             std::to_string(launch->dynamic_shared_bytes) + " bytes of dynamic shared memory";
 }
 
-void run_block() {
-  threads.assign(threads.size(), Thread{});
-  barriers = 0;
-  // Shared memory has no defined contents at the start of a block.
-  if (__start_shared_memory)
-    memset(__start_shared_memory, 0xff, __stop_shared_memory - __start_shared_memory);
-  memset(steerlens::dynamic_shared_memory, 0xff, sizeof(steerlens::dynamic_shared_memory));
+// --- Clusters; a block that is in none is a cluster of its own
+
+size_t static_bytes() {
+  return __start_shared_memory ? __stop_shared_memory - __start_shared_memory : 0;
+}
+
+// Copies the saved shared memory of the running block to the addresses of its variables, or back.
+void copy_shared(bool save) {
+  auto* const dynamic = reinterpret_cast<char*>(steerlens::dynamic_shared_memory);
+  char* const saved = cluster[running_block].shared.data();
+  const size_t bytes = static_bytes(), dynamic_bytes = cluster[running_block].shared.size() - bytes;
+  const auto copy = [save](char* at, char* saved_at, size_t n) {
+    if (n > 0) memcpy(save ? saved_at : at, save ? at : saved_at, n);
+  };
+  copy(__start_shared_memory, saved, bytes);
+  copy(dynamic, saved + bytes, dynamic_bytes);
+}
+
+// Begins or ends the turn of a block.
+void swap_block(int rank, bool begin) {
+  Block& block = cluster[rank];
+  running_block = rank;
+  blockIdx = block.index;
+  copy_shared(!begin);
+  threads.swap(block.threads);
+  std::swap(any_vote, block.any_vote);
+  std::swap(barriers, block.barriers);
+}
+
+// Runs a block until all threads have ended, or wait for others.
+void run_block(int rank) {
+  swap_block(rank, true);
   std::vector<int> warps((threads.size() + kWarpSize - 1) / kWarpSize);
   std::iota(warps.begin(), warps.end(), 0);
   do {
     shuffle_order(warps);
     for (const int warp : warps)
       while (error.empty() && run_ready_lanes(warp)) end_shuffles(warp);
-    if (error.empty() && !all_ended() && !open_barrier())
-      error = "block " + index_text(blockIdx) + " never ends: " + waiting_text();
-  } while (error.empty() && !all_ended());
+  } while (error.empty() && open_barrier());
   if (error.empty()) check_margin();
+  Block& block = cluster[rank];
+  block.ended = all_ended();
+  if (error.empty() && block.ended && block.mapped)
+    error = "block " + index_text(blockIdx) +
+            " ends, but other blocks of its cluster may still access its shared memory";
+  swap_block(rank, false);
 }
 
-// Runs all blocks in a random order: block + step, block + 2 step ... modulo their number, which needs no list (there may
-// be billions).
-void run_blocks(uint64_t count) {
+// Opens the cluster's barrier if all threads of all blocks have reached it.
+bool open_cluster_barrier() {
+  const Place place = cluster[0].threads[0].place;
+  for (const Block& block : cluster)
+    for (const Thread& t : block.threads)
+      if (t.state != State::kAtCluster || t.place != place) return false;
+  for (Block& block : cluster) {
+    for (Thread& t : block.threads) t.state = State::kReady;
+    block.mapped = false;
+    ++block.barriers;
+  }
+  return cluster_has_met = true;
+}
+
+// "block (0, 0, 0) never ends: " and the states of its threads; the same for the other blocks of the cluster.
+std::string stuck_text() {
+  std::string text;
+  for (Block& block : cluster) {
+    threads.swap(block.threads);
+    text += (text.empty() ? "block " : "; block ") + index_text(block.index) +
+            (block.ended ? " has ended" : " never ends: " + waiting_text());
+    threads.swap(block.threads);
+  }
+  return text;
+}
+
+void run_cluster(uint64_t first, size_t thread_count) {
+  cluster.resize(launch->cluster_blocks);
+  cluster_has_met = false;
+  std::vector<int> order(cluster.size());
+  std::iota(order.begin(), order.end(), 0);
+  for (const int rank : order) {
+    Block& block = cluster[rank];
+    const uint64_t i = first + rank;
+    block.index = {static_cast<unsigned>(i % gridDim.x),
+                   static_cast<unsigned>(i / gridDim.x % gridDim.y),
+                   static_cast<unsigned>(i / gridDim.x / gridDim.y)};
+    block.threads.assign(thread_count, Thread{});
+    // Shared memory has no defined contents at the start of a block.
+    block.shared.assign(static_bytes() + launch->dynamic_shared_bytes + kMarginBytes, '\xff');
+    block.any_vote = block.ended = block.mapped = false;
+    block.barriers = 0;
+  }
+  const auto is_running = [](int rank) { return !cluster[rank].ended; };
+  do {
+    shuffle_order(order);
+    for (const int rank : order)
+      if (error.empty() && is_running(rank)) run_block(rank);
+    if (!error.empty() || std::none_of(order.begin(), order.end(), is_running)) return;
+  } while (open_cluster_barrier());
+  error = stuck_text();
+}
+
+// Runs all clusters in a random order: cluster + step, cluster + 2 step ... modulo their number, which needs no list (there
+// may be billions).
+void run_blocks(uint64_t blocks, size_t thread_count) {
+  const uint64_t count = blocks / launch->cluster_blocks;
   uint64_t step = count > 1 ? random_number() % count : 1;
   while (std::gcd(step, count) != 1) ++step;
-  uint64_t block = random_number() % count;
+  uint64_t at = random_number() % count;
   for (uint64_t i = 0; i < count && error.empty(); ++i) {
-    blockIdx = {static_cast<unsigned>(block % gridDim.x),
-                static_cast<unsigned>(block / gridDim.x % gridDim.y),
-                static_cast<unsigned>(block / gridDim.x / gridDim.y)};
-    run_block();
-    traffic::end_block();
-    block = (block + step) % count;
+    run_cluster(at * launch->cluster_blocks, thread_count);
+    traffic::end_cluster();
+    at = (at + step) % count;
   }
 }
 
@@ -341,11 +447,20 @@ void check_limits() {
   if (launch->parameter_bytes > kMaxParameterBytes)
     reject("parameters must have at most 4096 bytes, got " +
            std::to_string(launch->parameter_bytes));
+  const auto allowed = allowed_dynamic_bytes.find(launch->kernel);
+  const size_t limit = allowed == allowed_dynamic_bytes.end()
+                           ? kMaxSharedBytes
+                           : std::max(kMaxSharedBytes, allowed->second + kStaticBytes);
   const size_t shared = launch->dynamic_shared_bytes + kStaticBytes;
-  if (shared > kMaxSharedBytes)
-    reject(
-        "shared memory must have at most 49152 bytes, of which 2048 are for static memory, got " +
-        std::to_string(shared));
+  if (shared > limit)
+    reject("shared memory must have at most " + std::to_string(limit) +
+           " bytes, of which 2048 are for static memory, got " + std::to_string(shared));
+  const unsigned blocks = launch->cluster_blocks;
+  if (blocks < 1 || blocks > kMaxClusterBlocks)
+    reject("a cluster must have 1 to 8 blocks, got " + std::to_string(blocks));
+  if (g.x % blocks != 0)
+    reject("the grid must be a multiple of the cluster, " + std::to_string(blocks) +
+           " blocks, got " + size_text(g));
 }
 
 }  // namespace
@@ -372,7 +487,7 @@ void stop_thread(const std::string& reason) {
 
 bool is_local(uintptr_t address) {
   const auto first = reinterpret_cast<uintptr_t>(stacks());
-  return address >= first && address < first + kMaxThreads * kStackBytes;
+  return address >= first && address < first + kMaxFibers * kStackBytes;
 }
 
 bool is_shared(uintptr_t address) {
@@ -380,13 +495,17 @@ bool is_shared(uintptr_t address) {
     return address >= reinterpret_cast<uintptr_t>(first) &&
            address < reinterpret_cast<uintptr_t>(end);
   };
+  const auto saved = [&](const Block& block) {
+    return within(block.shared.data(), block.shared.data() + block.shared.size());
+  };
   return within(__start_shared_memory, __stop_shared_memory) ||
          within(std::begin(steerlens::dynamic_shared_memory),
-                std::end(steerlens::dynamic_shared_memory));
+                std::end(steerlens::dynamic_shared_memory)) ||
+         std::any_of(cluster.begin(), cluster.end(), saved);
 }
 
 bool running() { return current >= 0; }
-int current_thread() { return current; }
+int current_thread() { return running_block * kMaxThreads + current; }
 int barriers_passed() { return barriers; }
 int lane() { return current % kWarpSize; }
 
@@ -399,7 +518,43 @@ int blocks_per_multiprocessor(int threads, size_t dynamic_shared_bytes) {
                    static_cast<int>(kSharedPerMultiprocessor / shared)});
 }
 
+bool ask_for_shared(const void* kernel, size_t dynamic_bytes) {
+  if (dynamic_bytes + kStaticBytes > kMaxOptInBytes) return false;
+  allowed_dynamic_bytes[kernel] = dynamic_bytes;
+  return true;
+}
+
+size_t max_shared_bytes() { return kMaxOptInBytes; }
+bool clusters_supported() { return has_clusters; }
+
+unsigned block_rank() { return running_block; }
+unsigned cluster_blocks() { return launch->cluster_blocks; }
+
 void wait_for_block(Place place) { wait(State::kAtBarrier, place); }
+void wait_for_cluster(Place place) { wait(State::kAtCluster, place); }
+
+uintptr_t map_shared(uintptr_t address, unsigned rank) {
+  const auto number = [](unsigned i) { return std::to_string(i); };
+  if (rank >= cluster.size())
+    stop_thread("map_shared_rank must have a rank below " + number(cluster.size()) + ", got " +
+                number(rank));
+  if (!cluster_has_met)
+    stop_thread("map_shared_rank before a cluster barrier: block " + number(rank) +
+                " of the cluster may not have started");
+  Block& block = cluster[rank];
+  if (block.ended)
+    stop_thread("map_shared_rank of block " + number(rank) + " of the cluster, which has ended");
+  if (static_cast<int>(rank) == running_block) return address;
+  block.mapped = true;
+  char* const saved = block.shared.data();
+  const auto dynamic = reinterpret_cast<uintptr_t>(steerlens::dynamic_shared_memory);
+  const auto first = reinterpret_cast<uintptr_t>(__start_shared_memory);
+  if (address >= first && address < first + static_bytes())
+    return reinterpret_cast<uintptr_t>(saved) + address - first;
+  if (address >= dynamic && address < dynamic + launch->dynamic_shared_bytes)
+    return reinterpret_cast<uintptr_t>(saved) + static_bytes() + address - dynamic;
+  stop_thread("map_shared_rank must have an address in shared memory");
+}
 
 bool any_of_block(bool value, Place place) {
   threads[current].vote = value;
@@ -429,9 +584,10 @@ void run(const Launch& wanted) {
   blockDim = wanted.block;
   gridDim = wanted.grid;
   if (max_grid_rows) gridDim.y = std::min(gridDim.y, max_grid_rows);
-  threads.resize(size_t{blockDim.x} * blockDim.y * blockDim.z);
   traffic::begin_launch(wanted.kernel);
-  run_blocks(uint64_t{gridDim.x} * gridDim.y * gridDim.z);
+  cluster_launches += wanted.cluster_blocks > 1;
+  run_blocks(uint64_t{gridDim.x} * gridDim.y * gridDim.z,
+             size_t{blockDim.x} * blockDim.y * blockDim.z);
   current = -1;
   if (error.empty()) return;
   const std::string reason = std::exchange(error, {});
@@ -448,6 +604,12 @@ EXPORTED void emulation_set_seed(uint64_t value) { emulation::seed = value; }
 
 // Limits the rows of grids (gridDim.y), so that tests can check that kernels loop over planes; 0 restores the real limit.
 EXPORTED void emulation_set_max_grid_rows(unsigned rows) { emulation::max_grid_rows = rows; }
+
+// Whether the device can run clusters of blocks. Returns the number of launches with clusters of several blocks so far.
+EXPORTED uint64_t emulation_set_clusters(bool supported) {
+  emulation::has_clusters = supported;
+  return emulation::cluster_launches;
+}
 
 // The number of multiprocessors, on which it depends how much work a block takes; 0 restores that of an H200.
 EXPORTED void emulation_set_multiprocessors(int count) {

@@ -6,8 +6,8 @@
 
 namespace emulation {
 
-bool running();         // whether a thread of a kernel runs
-int current_thread();   // the number of this thread in its block
+bool running();  // whether a thread of a kernel runs
+int current_thread();  // the number of this thread in its block, plus 1024 times the block's rank in its cluster
 int barriers_passed();  // by the block
 // Ends the launch with an error that names kernel, block and thread.
 [[noreturn]] void stop_thread(const std::string& reason);

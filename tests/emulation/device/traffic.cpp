@@ -27,12 +27,12 @@ namespace emulation::traffic {
 namespace {
 
 constexpr uintptr_t kSector = 32, kWidest = 16;
-constexpr int kWarpSize = 32;
+constexpr int kWarpSize = 32, kMaxThreads = 1024;
 // In shared memory, neighbouring words are in neighbouring banks, and a bank serves one word at a time.
 constexpr uintptr_t kBanks = 32, kWord = 4;
 
 struct Access {
-  int thread;
+  int thread;       // see current_thread()
   uintptr_t place;  // in the program
   int barriers;     // number of barriers that the thread has passed
   int occurrence;  // number of earlier accesses of the thread at this place, since the last barrier
@@ -56,7 +56,7 @@ struct Counts {
 bool counting = false;
 const void* kernel;
 std::map<const void*, Counts> counts;
-std::vector<Access> loads, stores, shared;  // of the block that runs
+std::vector<Access> loads, stores, shared;  // of the cluster that runs
 
 void find_occurrences(std::vector<Access>& accesses) {
   const auto by_thread = [](const Access& a, const Access& b) {
@@ -103,11 +103,11 @@ void add_shared(SharedCount& count, std::vector<Access>& accesses) {
 void add(Count& count, std::vector<Access>& accesses) {
   find_occurrences(accesses);
   std::vector<std::tuple<int, uintptr_t, int, int, uintptr_t>> touched;
-  std::vector<uintptr_t> of_block;
+  std::vector<std::pair<int, uintptr_t>> of_block;
   for (const Access& a : accesses)
     for (uintptr_t at = a.address / kSector; at <= (a.address + a.bytes - 1) / kSector; ++at) {
       touched.emplace_back(a.thread / kWarpSize, a.place, a.barriers, a.occurrence, at);
-      of_block.push_back(at);
+      of_block.emplace_back(a.thread / kMaxThreads, at);
     }
   const auto distinct = [](auto& items) {
     std::sort(items.begin(), items.end());
@@ -184,7 +184,7 @@ void begin_launch(const void* launched) {
   find_host_stack();
 }
 
-void end_block() {
+void end_cluster() {
   if (!counting) return;
   add(counts[kernel].loads, loads);
   add(counts[kernel].stores, stores);

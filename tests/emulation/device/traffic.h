@@ -6,6 +6,6 @@
 namespace emulation::traffic {
 
 void begin_launch(const void* kernel);
-void end_block();
+void end_cluster();
 
 }  // namespace emulation::traffic

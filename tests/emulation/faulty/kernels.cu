@@ -1,5 +1,6 @@
 // Kernels for test_rejects.py and test_traffic.py: most have one fault each.
 #define EMULATION_WITHOUT_TORCH
+#include <cooperative_groups.h>
 #include <cuda_runtime.h>
 
 #include <map>
@@ -98,6 +99,82 @@ __global__ void skipped_accesses(float* data) {
   }
 }
 
+// A block's number, the number of blocks in its cluster, and a variable that it shares with them.
+cooperative_groups::cluster_group cluster_of() { return cooperative_groups::this_cluster(); }
+
+float& shared_value() {
+  static __shared__ float value;
+  return value;
+}
+
+// Writes the number of the next block of the cluster, which this one finds in the other's shared memory.
+__global__ void sound_cluster(float* data) {
+  const auto cluster = cluster_of();
+  if (threadIdx.x == 0) shared_value() = blockIdx.x;
+  cluster.sync();
+  const unsigned next = (cluster.block_rank() + 1) % cluster.num_blocks();
+  const float value = *cluster.map_shared_rank(&shared_value(), next);
+  cluster.sync();
+  if (threadIdx.x == 0) data[blockIdx.x] = value;
+}
+
+__global__ void cluster_barrier_of_some(float*) {
+  if (threadIdx.x < 32) cluster_of().sync();
+}
+
+__global__ void cluster_barrier_without_a_block(float*) {
+  if (cluster_of().block_rank() != 1) cluster_of().sync();
+}
+
+__global__ void cluster_barrier_against_barrier(float*) {
+  if (cluster_of().block_rank() == 1)
+    cluster_of().sync();
+  else
+    __syncthreads();
+}
+
+__global__ void two_cluster_barriers(float*) {
+  if (cluster_of().block_rank() == 1)
+    cluster_of().sync();
+  else
+    cluster_of().sync();
+}
+
+// The other block may have ended when it is read.
+__global__ void ends_while_read(float* data) {
+  if (threadIdx.x == 0) shared_value() = blockIdx.x;
+  cluster_of().sync();
+  data[blockIdx.x] = *cluster_of().map_shared_rank(&shared_value(), 1 - cluster_of().block_rank());
+}
+
+// The other block may not have begun.
+__global__ void reads_before_start(float* data) {
+  data[blockIdx.x] = *cluster_of().map_shared_rank(&shared_value(), 1 - cluster_of().block_rank());
+  cluster_of().sync();
+}
+
+__global__ void reads_beyond_cluster(float* data) {
+  cluster_of().sync();
+  data[blockIdx.x] = *cluster_of().map_shared_rank(&shared_value(), 2);
+  cluster_of().sync();
+}
+
+__global__ void maps_global_memory(float* data) {
+  cluster_of().sync();
+  *cluster_of().map_shared_rank(data, 1 - cluster_of().block_rank()) = 1;
+  cluster_of().sync();
+}
+
+// A barrier is missing between the two accesses.
+__global__ void reads_before_cluster_barrier(float* data) {
+  if (threadIdx.x == 0) shared_value() = 0;
+  cluster_of().sync();
+  if (threadIdx.x == 0) shared_value() = 1;
+  const float value = *cluster_of().map_shared_rank(&shared_value(), 1 - cluster_of().block_rank());
+  cluster_of().sync();
+  if (threadIdx.x == 0) data[blockIdx.x] = value;
+}
+
 // Copies the real parts of complex planes.
 template <int kPieces, int kPiece, int kPlanes, int kArea>
 __global__ void real_parts(float* data) {
@@ -114,6 +191,7 @@ struct Case {
   void (*kernel)(float*);
   dim3 grid, block;
   size_t shared = 0;
+  unsigned cluster = 1;
 };
 
 const std::map<std::string, Case> cases = {
@@ -141,6 +219,19 @@ const std::map<std::string, Case> cases = {
     {"planes_between_sectors", {real_parts<1, 1, 2, 138>, dim3(1, 2), 160}},
     {"beyond_dynamic_shared", {beyond_dynamic_shared, 1, 64, 63 * sizeof(float)}},
     {"much_shared", {sound, 1, 64, 48 << 10}},
+    {"sound_cluster", {sound_cluster, 16, 64, 0, 8}},
+    {"large_cluster", {sound_cluster, 18, 64, 0, 9}},
+    {"no_cluster", {sound_cluster, 8, 64, 0, 0}},
+    {"grid_of_part_of_a_cluster", {sound_cluster, 7, 64, 0, 2}},
+    {"cluster_barrier_of_some", {cluster_barrier_of_some, 4, 64, 0, 2}},
+    {"cluster_barrier_without_a_block", {cluster_barrier_without_a_block, 3, 64, 0, 3}},
+    {"cluster_barrier_against_barrier", {cluster_barrier_against_barrier, 2, 32, 0, 2}},
+    {"two_cluster_barriers", {two_cluster_barriers, 2, 32, 0, 2}},
+    {"ends_while_read", {ends_while_read, 2, 32, 0, 2}},
+    {"reads_before_start", {reads_before_start, 2, 32, 0, 2}},
+    {"reads_beyond_cluster", {reads_beyond_cluster, 2, 32, 0, 2}},
+    {"maps_global_memory", {maps_global_memory, 2, 32, 0, 2}},
+    {"reads_before_cluster_barrier", {reads_before_cluster_barrier, 2, 1, 0, 2}},
 };
 
 }  // namespace
@@ -155,6 +246,9 @@ extern "C" __attribute__((visibility("default"))) const char* run_case(const cha
   config.gridDim = c.grid;
   config.blockDim = c.block;
   config.dynamicSmemBytes = c.shared;
+  cudaLaunchAttribute cluster{cudaLaunchAttributeClusterDimension, {{c.cluster, 1, 1}}};
+  config.attrs = &cluster;
+  config.numAttrs = 1;
   try {
     cudaLaunchKernelEx(&config, c.kernel, data);
   } catch (const std::runtime_error& e) {
