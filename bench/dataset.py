@@ -50,7 +50,7 @@ DIGITS = 20_000
 MODEL = "networks:tiny"
 BATCH, WORKERS = 32, len(os.sched_getaffinity(0))
 UNSCORED = {"score": "none"}
-DISTANCE_OPTIONS = ("factors", "max_l2")
+EXTENT_OPTIONS = ("factors", "max_l2")  # how far morphs go
 PHOTO_JOBS = {
     "csp-phase, factors": {"factors": 1000.0, **UNSCORED},
     "csp-phase, factors, luma": {"factors": 1000.0, "color": "luma", **UNSCORED},
@@ -60,13 +60,11 @@ PHOTO_JOBS = {
 DIGIT_OPTIONS = {"model": MODEL, "channels": 1, "target": "runner-up", "frames": FRAMES, **UNSCORED}
 PHOTO_OPTIONS = {"model": "networks:resnet18", "size": 224, "crop_pct": 0.95, "target": 3, "frames": FRAMES}
 PHOTO_OPTIONS |= {"batch_size": BATCH, "shard_size": BATCH, **UNSCORED}
-DISTANCES = {"csp-phase, factors": {"factors": 1000.0}, "csp-phase, max_l2": {"max_l2": 10.0}}
-CPU_SHARDS = 4  # of each work; while the heap grows, in the first three shards of photographs, page faults take time
+EXTENTS = {"csp-phase, factors": {"factors": 1000.0}, "csp-phase, max_l2": {"max_l2": 10.0}}
+# Shards of each job. The first three of photographs are a warm-up: while the heap grows, page faults take time.
+CPU_SHARDS = 4
 CPU_JOBS = {  # work: (data, options, how many of the shards are measured, after the others as a warm-up)
-    **{
-        f"JPEGs of 500 x 375, {name}": ("photos", {**PHOTO_OPTIONS, **distance}, 1)
-        for name, distance in DISTANCES.items()
-    },
+    **{f"JPEGs of 500 x 375, {name}": ("photos", {**PHOTO_OPTIONS, **extent}, 1) for name, extent in EXTENTS.items()},
     **{
         f"digits, {data}, {name}": (data, {**DIGIT_OPTIONS, **distance}, 3)
         for data in ("png", "digits.npy")
@@ -272,7 +270,7 @@ def worker_cpu(work: str, folder: str) -> None:
         run = partial(gradients, worker.loaded.model, images, BATCH // 4)  # the worker's size of gradient batches
     else:
         images = torch.from_numpy(np.load(Path(folder, "digits.npy"))[:2048])
-        distance = {name: options[name] for name in options.keys() & DISTANCE_OPTIONS}
+        distance = {name: options[name] for name in options.keys() & EXTENT_OPTIONS}
         run = partial(morphs, images, plan.batch_size, distance)
     run()
     alone = cpu_seconds(run) / len(images)

@@ -100,27 +100,27 @@ def step_backward(shape, who, device="cpu") -> Run:
 
 
 def extrapolate(shape, who, joint=False, form="pairs", device="cpu") -> Run:
-    c, b, factors = _frozen(shape, joint, device)
+    c, b, steps = _extrapolation_inputs(shape, joint, device)
     a = b if joint else torch.zeros_like(b)
-    amplitude = factors[1] if joint else None
-    inputs = c, *factors, b, a
+    amplitude = steps[1] if joint else None
+    inputs = c, *steps, b, a
     if who == "ours":
-        return Run(lambda: ops.extrapolate(c, factors[0], amplitude, b, a, form=form), inputs)
+        return Run(lambda: ops.extrapolate(c, steps[0], amplitude, b, a, form=form), inputs)
     baseline = {"pairs": plain.extrapolate_pairs, "real": plain.extrapolate}[form]
     if who == "compiled":
-        return Run(partial(torch.compile(baseline, dynamic=False), c, factors[0], amplitude, b, a), inputs)
-    return Run(lambda: plain.over_frames(baseline, c, factors[0], amplitude, b, a), inputs)
+        return Run(partial(torch.compile(baseline, dynamic=False), c, steps[0], amplitude, b, a), inputs)
+    return Run(lambda: plain.over_frames(baseline, c, steps[0], amplitude, b, a), inputs)
 
 
 def extrapolate_backward(shape, who, device="cpu") -> Run:
-    c, b, (phase,) = _frozen(shape, False, device)
+    c, b, (phase,) = _extrapolation_inputs(shape, False, device)
     grad, a = _normal(5, cases.FRAMES, *shape, device=device), torch.zeros_like(b)
     function = {"ours": RAW.extrapolate_backward, "plain": plain.extrapolate_backward}.get(who)
     function = function or torch.compile(plain.extrapolate_backward, dynamic=False)
     return Run(lambda: function(grad, c, phase, None, b, a, COMPLEX), (grad, c, phase, b, a))
 
 
-def _frozen(shape, joint: bool, device) -> tuple[Tensor, Tensor, list[Tensor]]:
+def _extrapolation_inputs(shape, joint: bool, device) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Return coefficients, factors and the steps: of phases and, if ``joint``, of amplitudes."""
     c = _normal(0, *shape, dtype=torch.complex64, device=device)
     steps = [0.2 * _normal(s, *shape, device=device) for s in (3, 4)[: 1 + joint]]

@@ -10,7 +10,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
-ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key of an element's name in the protocol's answers
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key under which the protocol returns an element's id
 QUIET = ["disable-gpu", "disable-quic", "disable-background-networking", "disable-component-update", "disable-sync"]
 KEYS = {"right": "\ue014", "left": "\ue012", "home": "\ue011", "end": "\ue010"}
 KEYS |= {"down": "\ue015", "enter": "\ue007", "backspace": "\ue003"}
@@ -76,7 +76,7 @@ class Browser:
         assert self._post("/execute/async", {"script": body + "look()", "args": []}), f"never true: {script}"
 
     def find(self, selector: str) -> str:
-        """Return the first element."""
+        """Return the id of the first element that matches."""
         return self._post("/element", {"using": "css selector", "value": selector})[ELEMENT]
 
     def type(self, selector: str, text: str) -> None:

@@ -108,7 +108,7 @@ def cases(planes: int, orientations: int, size: tuple[int, int], frames: int) ->
 
 
 def bank_of(size: tuple[int, int], kind: str) -> Bank:
-    """Return the filters that a morph uses for all scales."""
+    """Return the filters that a morph uses for all scales. Of kind "real", bands are stored in pairs."""
     geometry = SteerablePyramid(size).geometry
     return Bank(geometry, kind, tuple(map(Part, range(geometry.num_scales))))
 
@@ -126,5 +126,6 @@ def merge(device, planes: int, size: tuple[int, int], kind: str):
     stored = [(planes, (k + 1) // 2 if bank.paired else k, h, w) for k, h, w in shapes]
     bands = [torch.randn(*shape, device=device, dtype=torch.complex64) for shape in stored]
     masks = bank.masks(bands[0], merging=True)
-    options = (bank.merge_i_powers, bank.widths, *size, bank.paired, bank.paired)
+    whole = bank.paired  # pairs need whole spectra
+    options = (bank.merge_i_powers, bank.widths, *size, whole, bank.paired)
     return ops.merge_bands, [bands, masks, *options]

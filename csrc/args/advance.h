@@ -1,5 +1,6 @@
-// Checks the arguments of advance_planes, and allocates its results. The arguments are those of morph_planes_to_l2 for
-// one frame, and in addition the coordinates of the bands. Either factors or distances are given.
+// Checks the arguments of advance_planes, and allocates its results. The op takes one step along a new gradient. Its
+// arguments are those of morph_planes_to_l2 for one frame, and those in AdvanceInputs and AdvanceOptions. See
+// steerlens_fast/ops/advance.py, and the glossary in csrc/README.md.
 #pragma once
 
 #include "../kernel_args/advance.h"
@@ -8,13 +9,15 @@
 namespace steerlens {
 
 struct AdvanceInputs {
-  std::vector<Tensor>
-      coordinates;  // of each group [N, K, h, w]: changes of phases, then of log amplitudes, if they move
+  // For each group, [N, K, h, w]: the changes of phases since the source, if phases move; then those of log amplitudes,
+  // if amplitudes move.
+  std::vector<Tensor> coordinates;
   std::optional<Tensor> base;  // [B * channels, H, W]
   int64_t planes_per_sample;
-  Tensor source, position;        // [B * channels, H, W]: the source and the present images
+  Tensor source,
+      position;  // [B * channels, H, W]: the source and the present images, with all channels
   std::optional<Tensor> factors;  // [2, B], of phases and amplitudes
-  std::optional<Tensor> limits;   // [4, B]: distances, tolerances, range ends, first factors
+  std::optional<Tensor> limits;   // [4, B]: distances, tolerances, largest and first factors to try
 };
 
 struct AdvanceOptions {
@@ -117,7 +120,7 @@ AdvancePlanes<T> prepare_advance_planes(const PlaneLimits& limits, const MorphIn
     return new_tensor(morph_in.images, shape, type);
   };
   const int64_t B = in.planes_per_sample > 0 ? morph_in.images.size(0) / in.planes_per_sample : 0;
-  // Without distances, only the shapes of these tensors are read.
+  // Placeholders, of which prepare_morph_planes_to_l2 reads only the shapes. `limits` replaces them below.
   const Tensor unused = new_result({1, B}, kRealType<T>);
   AdvancePlanes<T> p{
       prepare_morph_planes_to_l2<T>(limits, morph_in,

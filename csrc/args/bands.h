@@ -145,7 +145,7 @@ inline MergeBands prepare_merge_bands(std::vector<Tensor> bands, std::vector<Ten
   if (bands.size() != masks.size())
     fail(op, "bands must hold one tensor for each of ", masks.size(), " masks, got ", bands.size());
   const bool float64 = check_floating(op, "bands[0]", bands[0], true);
-  int64_t planes = 0, min_planes = INT64_MAX;
+  int64_t planes = 0;
   for (size_t i = 0; i < bands.size(); ++i) {
     check_type(op, {"bands", i}, bands[i], complex_type(float64));
     check_same_device(op, {"bands", i}, bands[i], "bands[0]", bands[0]);
@@ -154,11 +154,10 @@ inline MergeBands prepare_merge_bands(std::vector<Tensor> bands, std::vector<Ten
                             masks[i].size(1), masks[i].size(2)};
     check_shape(op, {"bands", i}, bands[i], expected);
     planes = std::max(planes, expected[0]);
-    min_planes = std::min(min_planes, expected[0]);
     bands[i] = as_contiguous(bands[i]);
   }
   for (size_t i = 0; i < bands.size(); ++i)
-    if (planes > 0 && (min_planes == 0 || planes % bands[i].size(0) != 0))
+    if (planes > 0 && (bands[i].size(0) == 0 || planes % bands[i].size(0) != 0))
       fail(op, "bands[", i, "] must have a number of planes that divides the largest, ", planes,
            ", got ", bands[i].size(0));
   masks = contiguous_masks(op, masks, "bands[0]", bands[0]);

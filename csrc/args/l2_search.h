@@ -12,7 +12,8 @@ inline void check_doubles(const char* op, const ArgName& name, const Tensor& t, 
 }
 
 struct BeginL2Search {
-  Tensor limits, source_l2;
+  Tensor limits;  // [5, B]: the fields of L2SearchLimits
+  Tensor source_l2;
   Tensor state;  // result
 };
 

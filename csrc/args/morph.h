@@ -113,6 +113,7 @@ MorphPlanes<T> prepare_step_planes(const PlaneLimits& limits, const Tensor& imag
                                  options, op);
 }
 
+// See kernel_args/morph_to_l2.h for these and the following arguments.
 struct L2Options {
   double phase_cap, phase_limit, speed_share;
   int64_t iterations;

@@ -1,5 +1,6 @@
 // Checks the arguments of pair and unpair, and allocates their results. pair makes one complex plane of two real ones,
-// so that one FFT transforms both. Planes come in runs of `run`; the last plane of an odd run is paired with zeros.
+// so that one FFT transforms both; imaginary parts of complex planes are ignored. Planes come in runs of `run`; the
+// last plane of an odd run is paired with zeros.
 #pragma once
 
 #include "../checks.h"

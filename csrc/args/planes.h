@@ -1,5 +1,6 @@
 // Checks the arguments of split_planes and merge_planes, and allocates their results. T is the type of their numbers,
-// float or double. A group of bands is described as for split_bands (bands.h), but always in the full layout.
+// float or double. A group of bands is described as for split_bands (kernel_args/bands.h, math/bands.h), but
+// always in the full layout.
 #pragma once
 
 #include "../checks.h"

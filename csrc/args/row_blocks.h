@@ -1,4 +1,4 @@
-// Makes the row blocks of bands.
+// Makes the row blocks of bands. A row block is simd_width neighbouring rows of an image's spectrum.
 #pragma once
 
 #include "../kernel_args/planes.h"
@@ -6,7 +6,7 @@
 
 namespace steerlens {
 
-// The row blocks of a spectrum of H rows that contain at least one row of a band of h rows.
+// The row blocks of a spectrum of H rows in which a band of h rows has at least one row. See RowBlock.
 inline std::vector<RowBlock> row_blocks(int64_t h, int64_t H, int64_t simd_width) {
   std::vector<RowBlock> out;
   for (int64_t index = 0; index < blocks_of(H, simd_width); ++index) {

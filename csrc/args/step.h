@@ -16,7 +16,7 @@ struct StepInputs {
   Tensor coefficients, gradient;
   double eps;  // the factor of the gradient
   Rule rule;
-  double floor;  // times the largest amplitude of a band: smaller coefficients do not move
+  double floor;  // coefficients below floor * (the largest amplitude of their band) do not move
 
   bool float64() const { return is_double(coefficients.scalar_type()); }
   int64_t count() const { return coefficients.numel(); }

@@ -33,7 +33,7 @@ SL_FN Cplx<T> conjugate_pair_filter(T first, T second, Cplx<T> value) {
 
 // i^kPower (first - i second).
 template <int kPower, typename T>
-SL_FN Cplx<T> conjugate_filter_times_i(T first, T second) {
+SL_FN Cplx<T> conjugate_filter_times_power_of_i(T first, T second) {
   if constexpr (kPower == 0) return {first, -second};
   if constexpr (kPower == 1) return {second, first};
   if constexpr (kPower == 2) return {-first, second};

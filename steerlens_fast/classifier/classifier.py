@@ -89,7 +89,8 @@ class Classifier:
         elif isinstance(model, DistributedDataParallel):
             model = model.module  # the forward of DistributedDataParallel synchronises all ranks
         if not callable(model) or isinstance(model, type):
-            hint = " (pass its .model, .preprocessing and .class_names)" if hasattr(model, "preprocessing") else ""
+            is_loaded_model = hasattr(model, "preprocessing")  # a result of load_model
+            hint = " (pass its .model, .preprocessing and .class_names)" if is_loaded_model else ""
             hint = " (load it by steerlens_fast.load_model)" if isinstance(model, str) else hint
             expected = "a module, ExportedProgram or callable on images"
             raise TypeError(f"model must be {expected}, got {_type_text(model)}{hint}")
@@ -194,7 +195,7 @@ class Classifier:
             if bool((outputs >= 0).all() & ((outputs.sum(1) - 1).abs() < 1e-3).all()):
                 self._warn_of_probabilities("at least 0, with a sum of 1", "softmax", "return its logarithm")
             return
-        logits = 2 * outputs[:, 1].detach()
+        logits = 2 * outputs[:, 1].detach()  # class_scores returns -z/2 and z/2 for each logit z
         if logits.numel() >= MIN_LOGITS and bool(((logits >= 0) & (logits <= 1)).all()):
             self._warn_of_probabilities("none below 0 or above 1", "sigmoid", "return its torch.logit")
 
@@ -259,8 +260,8 @@ def _gradient(losses: Tensor | tuple[Tensor, Tensor], leaf: Tensor) -> Tensor | 
 def _backward(start: Tensor, leaf: Tensor, gradient: Tensor | None) -> Tensor | None:
     """Return the gradient with respect to ``leaf``.
 
-    The backward pass of an op has the dtype of its forward pass. Autocast would lower it where the model turns autocast
-    off.
+    Autocast is off here, so that the backward pass of each op has the dtype of its forward pass. The caller's autocast
+    would lower that precision in parts of a model that turn autocast off.
     """
     with without_autocast(leaf.device):
         return torch.autograd.grad(start, leaf, gradient, allow_unused=True)[0]

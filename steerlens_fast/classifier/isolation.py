@@ -63,7 +63,8 @@ class _GlobalNumpy:
             self._keep(state)
 
     def _keep(self, state: dict) -> None:
-        # A second normal number may wait in the generator (has_gauss). Drawing it does not change the memory.
+        # numpy draws normal numbers in pairs, and may keep the second (has_gauss). Drawing that one does not change the
+        # memory that is compared.
         self._state, self._state_memory = state, None if state.get("has_gauss") else _memory_at(state)
 
     @staticmethod

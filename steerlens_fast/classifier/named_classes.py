@@ -28,14 +28,14 @@ def synonyms(names: Names) -> list[tuple[str, ...]]:
 def find_class(name: str, lookups: Sequence[Lookup], where: str = "") -> int | None:
     """Return the number of the class with a name; None if there is none.
 
-    The lookups are tried in order: all for the exact name, then all for names that differ from it only in case, or in
-    spaces, underscores and hyphens, then all for aliases (synonyms, WordNet ids, names without these ids). The first
-    that finds the name decides.
+    ``where`` says in error messages where the name was found, such as a line of a file. The lookups are tried in order:
+    all for the exact name, then all for names that differ from it only in case, or in spaces, underscores and hyphens,
+    then all for aliases (synonyms, WordNet ids, names without these ids). The first that finds the name decides.
 
     Raises
     ------
     ValueError
-        If this lookup finds several classes. ``where`` is the location of the name in a map or file, for the message.
+        If the lookup that decides finds several classes.
 
     Examples
     --------

@@ -43,8 +43,9 @@ def check_target(
         or absent:
 
         * l or (1, l) makes label l present; ``~l`` or (0, l) makes it absent.
-        * "argmax" and "least" make the label with the highest or lowest score present. "runner-up" makes the label
-          present that has the highest score of those absent in the source or, if none is absent, the lowest of all.
+        * "argmax" and "least" make the label with the highest or lowest score present. "runner-up" makes a
+          label present: of those absent in the source, that with the highest score or, if none is absent, the label
+          with the lowest score.
     class_names : sequence of str, optional
         Names of the classes. A name may then replace a class number everywhere. Each synonym in a name such as
         "goldfish, Carassius auratus" is a name, too, if no other class has it. Without an exact match, names may differ
@@ -131,7 +132,7 @@ def _table(target: Target, count: int) -> Tensor:
     if isinstance(target, (Tensor, np.ndarray)):
         return _tensor_target(target, count)
     rows = _rows(target, count) if isinstance(target, list) else [_indices(target)]
-    table = torch.tensor(rows or [[0]], dtype=torch.int64, device="cpu")  # without samples, a row that [:count] removes
+    table = torch.tensor(rows or [[0]], dtype=torch.int64, device="cpu")  # [[0]]: without samples; [:0] removes it
     return table[:count].expand(count, -1)
 
 

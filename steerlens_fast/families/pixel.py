@@ -29,8 +29,8 @@ class PixelFamily:
     pyramid : SteerablePyramid, optional
         The pyramid that ``scales`` and ``orientations`` belong to; required with them.
     scales, orientations : sequence of int, optional
-        Only these bands of the gradient move the image: its spectrum is multiplied by the sum of the bands' squared
-        filters.
+        Only these bands of the gradient move the image: the gradient's spectrum is multiplied by the sum of
+        the bands' squared filters.
 
     Raises
     ------

@@ -44,7 +44,7 @@ def atomic_write(path: str | os.PathLike, *, durable: bool = True, exclusive: bo
         Whether to flush the file and its folder to disk, so that a power cut cannot undo the write.
     exclusive : bool
         Whether to raise FileExistsError if the file exists, rather than to replace it. Of several processes that write
-        a file, only one succeeds, also on network file systems.
+        a file, only one succeeds, also on network file systems (if they have hard links).
 
     Examples
     --------

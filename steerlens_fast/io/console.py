@@ -95,11 +95,9 @@ def warn(text: str) -> None:
 
 
 def open_closed_descriptors() -> None:
-    """Open the null device for closed descriptors of standard streams.
+    """Open the null device for those of the standard streams (descriptors 0 to 2) that are closed.
 
-    These are the descriptors 0 to 2.
-
-    Otherwise the next file that is opened could get the descriptor of stderr, and messages would be written to it.
+    If stderr stayed closed, the next file that is opened could get its descriptor, and messages would be written to it.
     """
     for number in range(3):
         try:

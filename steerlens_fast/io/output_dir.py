@@ -19,7 +19,8 @@ from .console import warn
 
 # Raised by file systems without flock, or whose lock server cannot be reached
 NO_LOCKS = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
-LOCK_ATTEMPTS = 10  # attempts to lock a folder, a tenth of a second apart
+LOCK_ATTEMPTS = 10  # attempts to lock an open file, a tenth of a second apart
+REOPENINGS = 10  # how often a lock file is opened if other processes delete it
 NOT_COMPARED = ("trust_checkpoint",)  # may differ between a run and its resumption
 MAX_SHOWN = 200  # characters of a value in a message
 
@@ -93,7 +94,7 @@ def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required:
         If the lock file cannot be opened.
     """
     operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
-    for attempts_left in range(LOCK_ATTEMPTS, 0, -1):
+    for attempts_left in range(REOPENINGS, 0, -1):
         with open(path, "a+b", buffering=0) as file, _closed_in_children(file):
             try:
                 _flock(file, operation)

@@ -79,7 +79,9 @@ class Shard:
         else:
             self.frames = new_output(shape, dtype, torch.device("cpu"))
         self.rows, self.records = 0, []
-        self.part_divisor = 1  # by which the usual size of a batch's parts had to be divided
+        self.part_divisor = (
+            1  # batches are computed in parts; their usual size was divided by this, if memory was short
+        )
 
     def add(self, batch: Batch, morphs: Morphs) -> Callable[[], int]:
         """Add a batch without waiting for the GPU.
@@ -207,7 +209,7 @@ def make_records(
     the first row of the batch. The plan has the names of classes.
     """
     columns, statuses = _columns(morphs), morphs.status.tolist()
-    independent = morphs.settings.get("task") == "multilabel"
+    multilabel = morphs.settings.get("task") == "multilabel"
     records, row = [], first_row
     for n, (item, loaded) in enumerate(zip(batch.items, batch.loaded)):
         record = _item_fields(item, loaded, plan)
@@ -218,8 +220,9 @@ def make_records(
             record |= {name: column[n] for name, column in columns.items()}
             record |= _status_fields(statuses[n]) | {"row": row}
             row += 1
-        if independent and record["label"] not in (record["target"], ~(record["target"] or 0)):
-            record["label_differs"] = None  # unknown: the record has no prediction for the item's label
+        if multilabel and record["label"] not in (record["target"], ~(record["target"] or 0)):
+            # For assess: unknown, since the record has predictions of the target's label only.
+            record["label_differs"] = None
         records.append(record | _class_name_fields(record, plan) | assess(record))
     return records
 
@@ -236,7 +239,7 @@ def _class_name_fields(record: dict, plan: Plan | None) -> dict[str, str | None]
 
 def _item_fields(item: Item, loaded: LoadedImage, plan: Plan | None) -> dict:
     size = None if loaded.size is None else list(loaded.size)
-    # Labels in the listing are classes of the model; those read with an image are classes of the data.
+    # Labels in the list of items are classes of the model already; those read with an image are classes of the data.
     numbers = None if plan is None else plan.label_numbers
     label = matched_label(loaded.label, numbers) if item.label is None else item.label
     identity = {"key": item.key, "index": item.index, "path": item.path, "sha256": loaded.sha256}

@@ -150,6 +150,6 @@ def one_per_rater(ratings: list[Ratings]) -> tuple[list[Ratings], list[str]]:
         counts = [f"{file.file} ({file.answered} answers)" for file in (kept, dropped)]
         differ = kept.session != dropped.session and kept.session and dropped.session
         note = f"rater {new.rater} is counted once: {counts[0]} in place of {counts[1]}"
-        hint = "; if two people chose this pseudonym, change it in one file, since the sessions differ"
+        hint = "; the sessions differ: if these are two people, change the pseudonym in one file"
         notes.append(note + hint if differ else note)
     return list(best.values()), notes

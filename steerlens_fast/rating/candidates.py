@@ -16,7 +16,7 @@ from ..job.success import assess, source_frame
 
 SETTINGS = ("family", "rule", "regime", "objective", "color", "max_l2", "distances", "model", "data", "target")
 
-# (key, SHA-256 of the source's file, source class, target class); the jobs of all families have the same for a source
+# (key, SHA-256 of the source's file, source class, target class): equal in all jobs that have the source and the target
 Identity = tuple
 
 
@@ -111,13 +111,13 @@ def _reason_to_exclude(record: dict, check_labels: bool) -> str | None:
     """Return why a morph cannot be rated; None if it can."""
     if record["status"] != OK or record["row"] is None:
         return "failed"
-    answers = assess(record)
-    if answers["already_predicted"] is not False:
+    assessed = assess(record)
+    if assessed["already_predicted"] is not False:
         return "target already predicted for the source"
     attained = record.get("attained")
     if not (all(attained) if isinstance(attained, list) else attained is not False):
         return "distance not attained"
-    # A form offers the predicted class of the source. If it is not the label, the right answer is missing.
-    if check_labels and answers["label_differs"] and record["label"] != record["target"]:
+    # A form offers the predicted class of the source, and the target. If neither is the label, no answer is right.
+    if check_labels and assessed["label_differs"] and record["label"] != record["target"]:
         return "label differs from the prediction"
     return None

@@ -9,19 +9,20 @@ from collections.abc import Mapping, Sequence
 def choose_sources(pools: Sequence[Mapping], count: int, rng: random.Random) -> list[list]:
     """Return the morphs of at most ``count`` sources.
 
-    The result has a list for each source, with one morph per family.
+    The result has rows of one morph per family. Morphs are compared by their identity: equal ones have the same source.
 
     Parameters
     ----------
     pools : sequence of mapping
-        For each family, a mapping with its morphs as keys. Morphs of one source are equal.
+        For each family, a mapping with the identities of its morphs as keys.
     count : int
     rng : random.Random
 
     Returns
     -------
     list of list
-        First the sources that all families have. If there are fewer than ``count``, each family adds other sources.
+        First the rows of sources that all families have. If there are fewer than ``count``, rows follow in which each
+        family has another source.
 
     Examples
     --------

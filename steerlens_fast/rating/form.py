@@ -146,9 +146,9 @@ def write_form(
     Latin square decides in which family, so that each family occurs equally often. The pseudonym decides at which place
     in this order a rater starts.
 
-    A morph is left out if the model predicts the target for the source, or not the label, because the two offered
-    classes would not fit. A morph that does not reach its distance is left out, too, because families are compared at
-    equal distances.
+    A morph is left out if the model already predicts the target for the source. It is also left out if the label is
+    neither the target nor predicted for the source, because neither of the two offered classes would be right. A morph
+    that does not reach its distance is left out, too, because families are compared at equal distances.
 
     Examples
     --------
@@ -179,9 +179,9 @@ def write_form(
     notes = _notes(families, morphs)
     has_sources = all(job.has_sources for job in morphs)
     if show_source and not has_sources:
-        raise JobError("show_source must be False: the jobs have no frame with factor 0, which is the source", USAGE)
+        raise JobError("show_source must be False: some jobs have no frame with factor 0, which is the source", USAGE)
     if controls and not has_sources:
-        notes.append("no unedited sources are shown: the jobs have no frame with factor 0")
+        notes.append("no unedited sources are shown: some jobs have no frame with factor 0")
     conditions = [*families, CONTROL] if controls and has_sources else families
     if count < len(conditions):
         text = f"count must be at least {len(conditions)}, one image of each of {', '.join(conditions)}"
@@ -200,7 +200,7 @@ def write_form(
     key |= {"conditions": conditions, "trials": entries}
     form_id = _form_id(key, shown)
     key = {"format_version": FORMAT_VERSION, "form": form_id, **key}
-    key["folders"] = [str(job.out) for job in morphs]
+    key["folders"] = [str(job.out) for job in morphs]  # not a part of the id, since folders may be moved
     _write(out, key, _page(key, trials, shown, morphs))
     numbers = Counter(entry["condition"] for entry in entries)
     return Form(out / PAGE, out / KEY, form_id, {name: numbers[name] for name in conditions}, notes)
@@ -264,7 +264,7 @@ def _design(jobs: list[JobMorphs], conditions: int, count: int, rng: random.Rand
     sides = balanced_sides(len(sources), rng)
     trials = []
     for source, condition in trial_order(len(sources), conditions, rng):
-        control = condition == len(jobs)  # after the families; the jobs provide its sources in turn
+        control = condition == len(jobs)  # the condition after the families; its sources are from each job in turn
         job = source % len(jobs) if control else condition
         trials.append(_Trial(job, sources[source][job], control, sides[source]))
     return trials
@@ -376,7 +376,8 @@ def _form_id(key: dict, shown: list[_TrialData]) -> str:
 def _page(key: dict, trials: list[_Trial], shown: list[_TrialData], jobs: list[JobMorphs]) -> str:
     """Render the page.
 
-    From the key it contains only the ids, and the two classes of each image in random order.
+    It does not tell which family an image is from: of each trial, it has the id, the images, and two class names in
+    random order.
     """
     data = {"form": key["form"], "jobs": [job["hash"] for job in key["jobs"]], "show_source": key["show_source"]}
     data["trials"] = [

@@ -11,7 +11,7 @@ const PAUSE = 180;  // milliseconds for which the last answer stays visible befo
 let state = load();  // {rater, session, started, answers: {id: {...}}}
 let place = 0;  // position in this rater's order
 let timer = null;  // of the step to the next image
-let shownAt = null;  // time at which the image was drawn; null while it is not
+let shownAt = null;  // time at which the image was drawn; null before that, and after both answers
 
 // --- Answers, kept in the browser
 
@@ -47,7 +47,7 @@ const isComplete = (answer) => Boolean(answer.choice && answer.naturalness);
 const missing = () => [...Array(count).keys()].filter((position) => !isComplete(answerTo(trialAt(position))));
 
 function answer(name, value) {
-  if (shownAt === null) return;  // not an answer to this image
+  if (shownAt === null) return;  // the image is not drawn yet, or is already rated
   const trial = trialAt(place), before = answerTo(trial);
   const milliseconds = Math.round(performance.now() - shownAt);
   const now = {...before, [name]: value, [`${name}_ms`]: milliseconds, answered: new Date().toISOString(), position: place};

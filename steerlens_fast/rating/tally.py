@@ -73,7 +73,8 @@ def tally(
     Raises
     ------
     JobError
-        If ``form`` is not the folder of a form, or a file is not of this form, has an unknown choice, or no answers.
+        If ``form`` is not the folder of a form, or a file is not of this form or has an unknown choice, or if no file
+        has answers.
 
     Notes
     -----

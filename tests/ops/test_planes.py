@@ -83,7 +83,8 @@ class PlaneCase:
 
     def split(self) -> list:
         i_powers, forms = self.spec()
-        return [self.planes(), self.filters(), i_powers, [form % PAIRS for form in forms]]
+        as_read = [REAL if form == PAIRS else form for form in forms]  # split_planes returns no pairs
+        return [self.planes(), self.filters(), i_powers, as_read]
 
     def bands(self, complex_: bool = False) -> list:
         stored = lambda K: (K + 1) // 2 if self.form == PAIRS else K
@@ -101,7 +102,7 @@ CASES = {f"{name}-{form}": PlaneCase(s, f) for name, s in SHAPES.items() for for
 SPLITS = {label: case for label, case in CASES.items() if case.form != PAIRS}
 of_split = pytest.mark.parametrize("case", SPLITS.values(), ids=SPLITS)
 of_merge = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-# Most shapes are tested in at most one form. The derivative of each op is the other op.
+# Most shapes are tested in at most one form, since the derivative of each op is the other op, which is tested, too.
 DERIVATIVES = {label: CASES[label] for i, label in enumerate(CASES) if i % 4 == 0 or label.startswith(("odd-", "1x6-"))}
 
 
@@ -200,8 +201,9 @@ def assert_adjoint(case):
 
 
 def gradients(function, args: list, cotangents=None):
-    """Return gradients with respect to every tensor but the filters, and the cotangents of the outputs."""
+    """Return two lists: gradients with respect to all tensors but the filters, and the outputs' cotangents."""
     leaf = lambda t: t.detach().requires_grad_()
+    # Argument 0: planes or bands. Argument 4: the residual of merge_planes.
     arguments = [on_tensors(leaf, [a])[0] if i in (0, 4) else a for i, a in enumerate(args)]
     leaves = [
         t for a in (arguments[0], *arguments[4:5]) for t in (a if isinstance(a, list) else [a]) if hasattr(t, "shape")
@@ -279,7 +281,7 @@ def one_plane(op: str, args: list, i: int) -> list:
     return [first, *args[1:]]
 
 
-def every_plane(op: str, args: list) -> list:
+def outputs_of(op: str, args: list) -> list:
     out = getattr(RAW, op)(*args)
     return [out] if isinstance(out, torch.Tensor) else out
 
@@ -290,7 +292,7 @@ THREADED = [label for label in CASES if label.startswith(("threads-", "shared-")
 @all_cases_in_one_test
 @plane_dtypes
 @pytest.mark.parametrize("label", ["even-complex", "odd-real", *THREADED])
-def test_frames_do_not_depend_on_threads_and_other_planes(label, dtype):
+def test_results_do_not_depend_on_threads_and_other_planes(label, dtype):
     case, before = replace(CASES[label], dtype=dtype), torch.get_num_threads()
     named = [("merge_planes", case.merge(residual=1))] + (
         [("split_planes", case.split())] if case.form != PAIRS else []
@@ -300,12 +302,12 @@ def test_frames_do_not_depend_on_threads_and_other_planes(label, dtype):
         try:
             for count in (1, 2, 3):
                 torch.set_num_threads(count)
-                results.append(every_plane(op, args))
+                results.append(outputs_of(op, args))
         finally:
             torch.set_num_threads(before)
         assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
         for i in range(case.shape[0]):
-            alone = every_plane(op, one_plane(op, args, i))
+            alone = outputs_of(op, one_plane(op, args, i))
             assert all(torch.equal(a[0], b[i]) for a, b in zip(alone, results[0], strict=True))
 
 
@@ -316,7 +318,7 @@ def test_parallel_regions_are_few():
     for op, args in (("split_planes", case.split()), ("merge_planes", case.merge())):
         before = native.parallel_regions()
         with memory.threads(2):
-            every_plane(op, args)
+            outputs_of(op, args)
         assert native.parallel_regions() - before == 2
 
 
@@ -328,7 +330,7 @@ def test_single_large_plane_is_shared_by_threads(threads):
     for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(residual=1))):
         torch.set_num_threads(threads)
         try:
-            actual = every_plane(op, args)
+            actual = outputs_of(op, args)
         finally:
             torch.set_num_threads(before)
         expected = getattr(reference, op)(*widened(args))
@@ -344,10 +346,10 @@ def test_single_large_plane_is_shared_by_threads(threads):
 def test_large_streamed_results_are_those_of_single_planes(op, planes, width, dtype):
     case = PlaneCase(PlaneShape(planes, 128, width, [(4 if op == "split_planes" else 1, 128, width)]), COMPLEX, dtype)
     args = case.split() if op == "split_planes" else case.merge()
-    (whole,) = every_plane(op, args)
+    (whole,) = outputs_of(op, args)
     assert whole.nbytes > STREAMED_BYTES
     for i in range(planes):
-        assert torch.equal(every_plane(op, one_plane(op, args, i))[0][0], whole[i])
+        assert torch.equal(outputs_of(op, one_plane(op, args, i))[0][0], whole[i])
 
 
 @every_pair_of_values

@@ -33,9 +33,9 @@ def angles(limit: float) -> torch.Tensor:
 
 
 def angle_error(values: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
-    """Return the differences of the angles of complex numbers from ``exact``.
+    """Return for each complex number the larger of two errors.
 
-    Where a number's distance from the unit circle is larger than that, it is returned instead.
+    One is the difference of its angle from ``exact``, the other its distance from the unit circle.
     """
     apart = values.cpu().to(torch.complex128) * torch.exp(-1j * exact)
     return torch.maximum(apart.angle().abs(), (apart.abs() - 1).abs())
@@ -73,7 +73,7 @@ def test_sincos_of_a_product_is_accurate(device):
 
 
 def test_sincos_of_a_product_is_accurate_in_float64(device):
-    """The error, compared with the exponential of the rounded product, grows with the factor; angles are up to pi."""
+    """The expected values have the rounding error of the product, so the tolerance grows with the factor."""
     angle = torch.cat([angles(math.pi).double(), torch.linspace(-1, 1, 10_001, dtype=torch.float64)]).to(device)
     one = torch.ones_like(angle).reshape(1, 1, 1, -1) + 0j
     for factor in (1 / 3, -1000.0, 1e9):

@@ -14,7 +14,7 @@ except ImportError as error:
     WHY_NOT = f"plenoptic (a test extra) cannot be imported: {error}"
     pytestmark = pytest.mark.skip(WHY_NOT)
 
-PLENOPTIC = TOLERANCES["plenoptic"].float64
+PLENOPTIC = TOLERANCES["plenoptic"].float32
 GEOMETRY_MARKS = [
     pytest.mark.parametrize("shape", [(64, 64), (96, 64), (224, 224)], ids=str),
     pytest.mark.parametrize("order", [1, 2, 3]),

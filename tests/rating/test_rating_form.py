@@ -181,7 +181,7 @@ def test_bad_input_raises_and_writes_nothing(tmp_path):
         "frames must have 1 channel .* or 3 .* to be rated, got 2 in": ([tmp_path / "two"], {}),
         "shard 1 is damaged: .*SHA-256 differs .*verify .*job-pixel": ([good, damaged], {}),
         "count must be at least 2, one image of each of csp-phase, unedited, got 1": ([good], {"count": 1}),
-        "show_source must be False: the jobs have no frame": ([tmp_path / "no-source"], {"show_source": True}),
+        "show_source must be False: some jobs have no frame": ([tmp_path / "no-source"], {"show_source": True}),
         "judge 'nothing': model must be": ([good], {"judges": ["nothing"]}),
     }
     for message, (jobs, options) in cases.items():

@@ -160,7 +160,7 @@ def test_rater_is_counted_once(form, tmp_path):
     assert result["notes"] == [
         f"rater anna is counted once: {files[1]} (12 answers) in place of {files[0]} (2 answers)",
         f"rater anna is counted once: {files[1]} (12 answers) in place of {files[2]} (12 answers)"
-        "; if two people chose this pseudonym, change it in one file, since the sessions differ",
+        "; the sessions differ: if these are two people, change the pseudonym in one file",
         "one rater: intervals are over images only, and agreement between raters is not known",
     ]
     assert result["alpha"]["choice"]["value"] is None and "choice unknown" in table(result)

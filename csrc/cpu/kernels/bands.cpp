@@ -91,8 +91,8 @@ SL_FN void clear_row(Cplx<T>* __restrict out, int64_t columns) {
   for (int64_t X = 0; X < columns; ++X) out[X] = {T(0), T(0)};
 }
 
-// Adds i^i_power * sum_k mask * band to `out`, or overwrites `out`, in columns [x, x + size) of row y. Four
-// orientations are computed at a time.
+// Adds i^i_power * sum_k mask * band, over columns [x, x + size) of the bands' row y, to out[0, size), or overwrites it
+// if `first`. Four orientations are computed at a time.
 template <typename T>
 SL_FN void add_columns(const BandGroup<T>& g, int64_t n, int64_t y, int64_t x, int64_t size,
                        bool first, Cplx<T>* __restrict out) {
@@ -128,8 +128,8 @@ SL_FN void add_pairs(const BandGroup<T>& g, const T* __restrict mask,
   const T *m0 = mask, *m1 = mask + area, *m2 = m1 + area, *m3 = m2 + area;
   const Cplx<T>*b0 = band, *b1 = band + area;
   for (int64_t i = 0; i < size; ++i) {
-    const Cplx<T> f0 = conjugate_filter_times_i<kPower>(m0[i], m1[i]);
-    const Cplx<T> f1 = conjugate_filter_times_i<kPower>(m2[i], m3[i]);
+    const Cplx<T> f0 = conjugate_filter_times_power_of_i<kPower>(m0[i], m1[i]);
+    const Cplx<T> f1 = conjugate_filter_times_power_of_i<kPower>(m2[i], m3[i]);
     const T re = f0.re * b0[i].re - f0.im * b0[i].im + (f1.re * b1[i].re - f1.im * b1[i].im);
     const T im = f0.re * b0[i].im + f0.im * b0[i].re + (f1.re * b1[i].im + f1.im * b1[i].re);
     out[i].re = kFirst ? re : out[i].re + re;
@@ -138,9 +138,9 @@ SL_FN void add_pairs(const BandGroup<T>& g, const T* __restrict mask,
 }
 
 template <int kPower, typename T>
-SL_FN void add_pair_columns_times_i(const BandGroup<T>& g, const T* __restrict mask,
-                                    const Cplx<T>* __restrict band, int64_t size, bool first,
-                                    Cplx<T>* __restrict out) {
+SL_FN void add_pair_columns_times_power_of_i(const BandGroup<T>& g, const T* __restrict mask,
+                                             const Cplx<T>* __restrict band, int64_t size,
+                                             bool first, Cplx<T>* __restrict out) {
   const int64_t area = g.h * g.columns;
   int64_t k = 0;
   for (; k + 4 <= g.K; k += 4, mask += 4 * area, band += 2 * area, first = false)
@@ -149,7 +149,7 @@ SL_FN void add_pair_columns_times_i(const BandGroup<T>& g, const T* __restrict m
   for (; k < g.K; k += 2, mask += 2 * area, band += area, first = false)
     for (int64_t i = 0; i < size; ++i) {
       const T second = k + 1 < g.K ? mask[area + i] : T(0);
-      const Cplx<T> product = conjugate_filter_times_i<kPower>(mask[i], second) * band[i];
+      const Cplx<T> product = conjugate_filter_times_power_of_i<kPower>(mask[i], second) * band[i];
       out[i] = first ? product : out[i] + product;
     }
 }
@@ -160,17 +160,17 @@ SL_FN void add_pair_columns(const BandGroup<T>& g, int64_t n, int64_t y, int64_t
   const int64_t at = y * g.columns + x;
   const T* mask = g.mask + at;
   const Cplx<T>* band = g.data + (n % g.planes) * g.num_stored * g.h * g.columns + at;
-  if (g.i_power == 0) add_pair_columns_times_i<0>(g, mask, band, size, first, out);
-  if (g.i_power == 1) add_pair_columns_times_i<1>(g, mask, band, size, first, out);
-  if (g.i_power == 2) add_pair_columns_times_i<2>(g, mask, band, size, first, out);
-  if (g.i_power == 3) add_pair_columns_times_i<3>(g, mask, band, size, first, out);
+  if (g.i_power == 0) add_pair_columns_times_power_of_i<0>(g, mask, band, size, first, out);
+  if (g.i_power == 1) add_pair_columns_times_power_of_i<1>(g, mask, band, size, first, out);
+  if (g.i_power == 2) add_pair_columns_times_power_of_i<2>(g, mask, band, size, first, out);
+  if (g.i_power == 3) add_pair_columns_times_power_of_i<3>(g, mask, band, size, first, out);
 }
 
 // Computes a row of a whole spectrum: each group adds its columns at both ends of the row, those of non-negative
 // frequencies on the left.
 template <typename T>
 SL_FN void merge_whole_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T>* __restrict out) {
-  bool first = true;
+  bool first = true;  // whether `out` has no values yet
   for (int i = 0; i < args.count; ++i) {
     const BandGroup<T>& g = args.groups[i];
     const int64_t y = g.K > 0 ? band_row(Y, g.h, args.H) : -1;

@@ -78,7 +78,7 @@ struct WriteFrames {
   }
 };
 
-// Like WriteFrames, for blocks of two orientations.
+// Like WriteFrames, for pairs: blocks of two orientations become the real and imaginary parts of one output.
 template <typename T>
 struct WritePairs {
   const FrameArgs<T>& args;
@@ -227,7 +227,7 @@ struct SumFrames {
                     Cplx<T>* __restrict out) const {
     const Cplx<T>* __restrict c = args.coefficients + first;
     for (int64_t i = 0; i < size; ++i) {
-      Coefficient<T> p = {};
+      Coefficient<T> p = {};  // finish() reads only c
       p.c = load_parts(c[i]);
       store_parts(E::finish(sums.template load<E>(i), p), out[i]);
     }

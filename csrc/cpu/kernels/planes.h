@@ -1,4 +1,4 @@
-// The kernels of the ops on whole planes (../planes); they exist where simd_width() is not 0.
+// The kernels of the ops on whole planes (../planes); where simd_width() is 0, they throw.
 #pragma once
 
 #include "../../kernel_args/advance.h"

@@ -40,10 +40,10 @@ void split_backward_blocks(const PolarArgs<T>& args, int64_t begin, int64_t end)
   for (int64_t first = begin * kBlock; first < end * kBlock; first += kBlock) {
     const int64_t size = block_size(args, first);
     const Cplx<T>* __restrict c = args.coefficients + first;
-    const T *amplitude = args.amplitude + first, *phase = args.phase + first;
+    const T *grad_amplitude = args.amplitude + first, *grad_phase = args.phase + first;
     Cplx<T>* __restrict out = writer.block(args.out_coefficients + first);
     for (int64_t i = 0; i < size; ++i)
-      store_parts(polar_split_grad(load_parts(c[i]), amplitude[i], phase[i]), out[i]);
+      store_parts(polar_split_grad(load_parts(c[i]), grad_amplitude[i], grad_phase[i]), out[i]);
     writer.flush(args.out_coefficients + first, size);
   }
 }

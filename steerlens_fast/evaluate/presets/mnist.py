@@ -22,7 +22,7 @@ from .training import Recipe, trained
 
 SIZE, CLASSES, OF_EACH = 28, 10, 500  # pixels per side, classes, and digits of each class in the file
 TEST_EVERY = 5  # every fifth digit of each class is for testing
-DISTANCES = (2.0, 1.0)  # those of "Confidence Is Not Evidence"
+DISTANCES = (2.0, 1.0)  # those of the paper "Confidence Is Not Evidence", see evaluate/README.md
 MINIMUM = 0.97  # required test accuracy
 
 

@@ -45,7 +45,7 @@ class HashingWriter:
         return self.bytes
 
     def entry(self) -> dict:
-        """Return the file's entry in a marker."""
+        """Return the file's entry in the marker of a complete shard (``*.done.json``)."""
         return {"sha256": self.sha256.hexdigest(), "bytes": self.bytes}
 
 

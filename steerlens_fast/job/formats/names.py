@@ -10,8 +10,8 @@ The parts of a key, between slashes, are converted as follows:
 - An empty part becomes "%".
 - A part of more than 230 bytes is truncated, and ends in "%=" and a hash of the part.
 
-A name of more than 1000 bytes is converted as if it were one part. Names that are not truncated can be decoded by
-``urllib.parse.unquote(name, errors="surrogatepass")``.
+A name of more than 1000 bytes is converted as if it were one part. Names that are not truncated and have no empty part
+can be decoded by ``urllib.parse.unquote(name, errors="surrogatepass")``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def directory_name(key: str) -> str:
     >>> directory_name("cats/a.jpg"), directory_name("../100%"), directory_name("a/frame_00.png")
     ('cats/a.jpg', '%2E./100%25', 'a/frame_00%2Epng')
     """
-    return _join([_safe(part, dots=bool(FRAME.fullmatch(part))) for part in key.split("/")])
+    return _join([_safe(part, encode_dots=bool(FRAME.fullmatch(part))) for part in key.split("/")])
 
 
 def member_name(key: str) -> str:
@@ -53,7 +53,7 @@ def member_name(key: str) -> str:
     >>> member_name("cats/a.b.jpg"), member_name("__meta__/x")  # webdataset skips "__meta__"
     ('cats/a%2Eb%2Ejpg', '%5F_meta__/x')
     """
-    parts = [_safe(part, dots=True) for part in key.split("/")]
+    parts = [_safe(part, encode_dots=True) for part in key.split("/")]
     return _join(["%5F" + part[1:] if re.fullmatch("__.*__", part) else part for part in parts])
 
 
@@ -77,6 +77,7 @@ class FileNames:
     def __init__(self, keys: Iterable[str]):
         hashes = array("Q")  # 8 bytes per key instead of the key itself: a data set may have millions
         for key in keys:
+            # A name is taken if it is a key, or a key without its suffix. A set, so that equal ones count once.
             hashes.extend({_hash(key), _hash(_without_suffix(key))})
         values, counts = np.unique(np.frombuffer(hashes, np.uint64), return_counts=True) if hashes else ((), ())
         self._taken = {value for value, count in zip(values, counts) if count > 1}
@@ -112,12 +113,12 @@ def file_name(key: str, suffix: str) -> str:
     'a%2Egif/b.jpg.gif'
     """
     *folders, last = key.split("/")
-    return _join([*(_safe(part, dots=True) for part in folders), _safe(last, dots=False)]) + suffix
+    return _join([*(_safe(part, encode_dots=True) for part in folders), _safe(last, encode_dots=False)]) + suffix
 
 
-def _safe(part: str, dots: bool) -> str:
+def _safe(part: str, encode_dots: bool) -> str:
     part = UNSAFE.sub(lambda m: _percent(m[0]), part) or "%"
-    return part.replace(".", "%2E") if dots else part
+    return part.replace(".", "%2E") if encode_dots else part
 
 
 def _percent(character: str) -> str:

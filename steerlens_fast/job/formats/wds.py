@@ -23,8 +23,8 @@ from .names import member_name
 name = "wds"
 suffix = ".tar"
 
-# The fastest settings. For photographs, method 1 saves 7 % of the bytes and takes 4 times as long; method 4 saves 11 %
-# and takes 20 times as long.
+# The fastest settings; for lossless files, quality is an effort. For photographs, method 1 saves 7 % of the bytes and
+# takes 4 times as long; method 4 saves 11 % and takes 20 times as long.
 LOSSLESS = {"format": "webp", "lossless": True, "method": 0, "quality": 20}
 
 
