@@ -9,6 +9,7 @@ Environment variables:
                             this machine's GPUs, or "all" if there are none or nvcc does not know them)
     MAX_JOBS                number of files to compile at the same time
     CXXFLAGS, CPPFLAGS, LDFLAGS   flags of C++ compiler and linker, except those of FOREIGN_FLAGS below
+    NVCC_PREPEND_FLAGS, NVCC_APPEND_FLAGS   flags of nvcc, with the same exceptions
 """
 
 import itertools
@@ -72,14 +73,19 @@ X86_MACRO = ["-DSTEERLENS_X86_LEVELS"]
 X86_LEVELS = {"avx2": (8, AVX2), "avx512": (16, AVX2 + AVX512)}
 # Flags that are not used, though they are in the environment (CXX, CXXFLAGS, NVCC_APPEND_FLAGS ...) or in the flags of
 # Python's own build. They change results, such as -ffast-math, or add instructions for which no CPU level is checked,
-# such as -march=native.
+# such as -march=native. There are too many of the latter to list them: only the listed flags of -m are used.
 FOREIGN_FLAGS = re.compile(
-    r"-Ofast|-m(arch|cpu|fpmath|prefer-vector-width|recip)(=.*)?|-m(no-)?(avx|fma|f16c|bmi|daz-ftz)\S*"
+    r"-Ofast|-m(?!(=?(32|64)|llvm|(no-)?omit-leaf-frame-pointer)$|(tune|cmodel|(float-)?abi|branch-protection)="
+    r"|mac(osx|os)-version-min=|(axrregcount|achine|inimal)\b).+"  # nvcc's -maxrregcount, -machine, -minimal
     r"|-f(no-)?(fast-math|unsafe-math-optimizations|associative-math|reciprocal-math|finite-math-only|signed-zeros"
     r"|honor-nans|honor-infinities|approx-func|cx-limited-range|cx-fortran-rules|rounding-math|signaling-nans"
     r"|single-precision-constant)|-f(fp-contract|fp-model|excess-precision|denormal-fp-math\S*)=.*"
+    r"|-fp-model=.*|-ftz|-fast|-a?x[A-Z].*"  # of Intel's compilers
     r"|--?(use_fast_math|(ftz|prec-div|prec-sqrt|fmad)=.*)"  # of nvcc
 )
+VALUE_FLAGS = re.compile(r"-fp-model|--?(ftz|prec-div|prec-sqrt|fmad)")  # foreign, too; the next word is the value
+# Flags that pass their value to another compiler. The value is a list of flags with commas.
+FORWARDING_FLAGS = ("-Xcompiler", "--compiler-options", "-Xclang", "-Xarch_host", "-Xarch_device")
 # GPU architectures of "all", as far as nvcc supports them. Newer GPUs use the PTX of the last one
 CUDA_ARCHS = ("8.0", "9.0", "10.0")
 
@@ -282,12 +288,18 @@ PROBE = Path(__file__).resolve().parent / ".ci/compiler.txt"  # a C++ file that 
 NEEDED_SPACE = 200 << 20  # bytes, for temporary files of compilers and for object files
 
 
+def words_of(name, kind="flags"):
+    """Return the words of an environment variable."""
+    value = os.environ.get(name, "")
+    try:
+        return shlex.split(value)
+    except ValueError as error:
+        sys.exit(f"steerlens_fast: {name} must be {kind}, got {value!r}: {error}.")
+
+
 def compiler_command():
     """Return CXX as a list of words."""
-    try:
-        return shlex.split(os.environ.get("CXX") or "c++")
-    except ValueError as error:
-        sys.exit(f"steerlens_fast: CXX must be a command, got {os.environ['CXX']!r}: {error}.")
+    return words_of("CXX", "a command") if os.environ.get("CXX") else ["c++"]
 
 
 def max_jobs():
@@ -316,26 +328,56 @@ def check_compiler(command):
 
 def without_foreign_flags(command):
     """Return the words of a command without FOREIGN_FLAGS; print which these are."""
-    foreign = [word for word in command if FOREIGN_FLAGS.fullmatch(word)]
+    kept, foreign, words = [], [], list(command)
+    while words:
+        word = words.pop(0)
+        option, equals, value = word.partition("=")
+        if option in FORWARDING_FLAGS and (equals or words):
+            value = value if equals else words.pop(0)
+            flags = re.split(r"[,\s]+", value)
+            used = [flag for flag in flags if not FOREIGN_FLAGS.fullmatch(flag)]
+            foreign += [flag for flag in flags if flag not in used]
+            if used:
+                value = value if used == flags else ",".join(used)
+                kept += [f"{option}={value}"] if equals else [option, value]
+        elif VALUE_FLAGS.fullmatch(word) and words and not words[0].startswith("-"):
+            foreign.append(f"{word} {words.pop(0)}")
+        elif FOREIGN_FLAGS.fullmatch(word):
+            foreign.append(word)
+        else:
+            kept.append(word)
     for flag in sorted(set(foreign) - _reported):
         print(f"steerlens_fast: {flag} is not used, because it could change results or need a newer CPU", flush=True)
     _reported.update(foreign)
-    return [word for word in command if word not in foreign]
+    return kept
 
 
 _reported = set()
 
 
+def clean_nvcc_flags():
+    """Remove FOREIGN_FLAGS from the variables that nvcc itself reads.
+
+    A variable without such flags stays as it is: nvcc does not interpret quotes, so words must not be quoted again.
+    """
+    for name in ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS"):
+        words = words_of(name)
+        kept = without_foreign_flags(words)
+        if kept != words:
+            os.environ[name] = " ".join(kept)
+
+
 def find_ninja():
     """Let torch find ninja on PATH; if none runs, add the folder of a ninja of this Python.
 
-    That folder is not on PATH if the environment of this Python is not active. A ninja on PATH may be one that does not
-    run, such as a script of pyenv.
+    That folder is not on PATH if the environment of this Python is not active. It goes to the end of PATH, since it may
+    have compilers, too. It goes to the front only if the ninja on PATH does not run, such as a script of pyenv.
     """
     schemes = [sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user")]
     folders = [*(sysconfig.get_path("scripts", scheme) for scheme in schemes), os.path.join(sys.base_prefix, "bin")]
     path = os.environ.get("PATH", os.defpath)
-    for candidate in (path, *(os.pathsep.join([folder, path]) for folder in folders)):
+    orders = [[path], *([path, folder] for folder in folders), *([folder, path] for folder in folders)]
+    for candidate in map(os.pathsep.join, orders):
         ninja = shutil.which("ninja", path=candidate)
         with suppress(OSError):
             if ninja and subprocess.run([ninja, "--version"], capture_output=True, check=False).returncode == 0:
@@ -373,7 +415,7 @@ _lock = []  # the open file that this process has locked
 def check_paths(paths):
     """Check that ninja and compilers can use the paths of the source tree and of torch."""
     for path in paths:
-        found = re.search(r"[$:|\n]", path)
+        found = re.search(r"[$:|\n]", os.path.splitdrive(path)[1])  # drives of Windows end with a colon
         if found:
             sys.exit(f"steerlens_fast: building needs a path without {found[0]!r}, got {path!r}: use another folder.")
 
@@ -458,9 +500,10 @@ class Build(cpp_extension.BuildExtension):
         # `pip install -e` would use a temporary folder. In this folder, object files are kept, and ninja compiles only
         # what has changed.
         self.build_temp = f"build/temp.{sysconfig.get_platform()}"
-        max_jobs()
-        for name in ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS"):  # nvcc itself reads these
-            os.environ[name] = shlex.join(without_foreign_flags(shlex.split(os.environ.get(name, ""))))
+        max_jobs()  # torch reads MAX_JOBS, and ninja would start any number of compilers for 0
+        for name in ("CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS"):
+            words_of(name)  # ends the build if quotes are not closed, before setuptools raises an error
+        clean_nvcc_flags()
         compiler = without_foreign_flags(compiler_command())
         check_paths([os.getcwd(), *cpp_extension.include_paths()])
         wait_for_other_builds()
@@ -483,8 +526,12 @@ class Build(cpp_extension.BuildExtension):
         with progress(self.build_temp, count):
             try:
                 super().build_extensions()
-            except RuntimeError as error:  # torch does not know the reason, since ninja has printed it
-                sys.exit(f"steerlens_fast: the compiler failed ({error}); its messages are above.")
+            except RuntimeError as error:
+                # torch gives the text of one error and its arguments separately
+                text = error.args[0] % error.args[1:] if len(error.args) > 1 else str(error)
+                if text.startswith("Error compiling objects"):  # torch does not know the reason: ninja has printed it
+                    text = f"the compiler failed ({text}); its messages are above."
+                sys.exit(f"steerlens_fast: {text}")  # otherwise, it is an error of torch's checks, such as that of CUDA
 
     def copy_file(self, source, target, *args, **kwargs):
         """Copy a library, and replace that of an earlier build only when the copy is complete."""

@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import json
+import ntpath
 import os
 import platform
 import re
@@ -233,6 +234,8 @@ def test_missing_or_old_compiler_ends_the_build(setup):
 def test_invalid_compiler_command_ends_the_build(setup, monkeypatch):
     monkeypatch.setenv("CXX", 'g++ "')
     assert exits_with("CXX must be a command, got 'g++ \"': No closing quotation", setup.compiler_command)
+    monkeypatch.setenv("NVCC_APPEND_FLAGS", "-DX='1")
+    assert exits_with('NVCC_APPEND_FLAGS must be flags, got "-DX=\'1": No closing quotation', setup.clean_nvcc_flags)
     assert exits_with("'false' fails: exit status 1. Set CXX to another.", setup.check_compiler, ["false"])
 
 
@@ -292,6 +295,12 @@ def test_ninja_of_an_inactive_environment_is_found(setup, monkeypatch, tmp_path,
     setup.find_ninja()
     assert shutil.which("ninja") == str(ninja)
     assert not capsys.readouterr().out
+    broken.unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    setup.find_ninja()
+    assert shutil.which("ninja") == str(ninja)
+    assert os.environ["PATH"].split(os.pathsep)[0] == str(tmp_path)  # its compilers go before the environment's
+    executable(broken, "exit 127")
     ninja.unlink()
     monkeypatch.setenv("PATH", str(tmp_path))
     setup.find_ninja()
@@ -374,6 +383,76 @@ def test_flags_that_change_results_are_not_used(setup, monkeypatch, capsys):
     assert [output.count(f"steerlens_fast: {flag} is not used") for flag in foreign] == [1] * len(foreign)
 
 
+@pytest.mark.parametrize(
+    "flags",
+    """-msse4.2 -mlzcnt -mpopcnt -mssse3 -maes -mvaes -mgfni -mxop -mmovbe -mavx512f -march=native -mcpu=native
+    -mdaz-ftz -menable-no-infs -fp-model=fast -ffp-model=fast -xHost -axCORE-AVX2 -ftz=true -Xcompiler=-march=native
+    --compiler-options=-Ofast,-mfma""".split()
+    + [
+        "-Xcompiler -march=native",
+        "-Xclang -menable-no-nans",
+        "--compiler-options -mfma",
+        "-fmad true",
+        "-fp-model fast",
+    ],
+)
+def test_flag_that_changes_results_or_instructions_is_removed(setup, flags):
+    assert setup.without_foreign_flags(["g++", "-O2", *flags.split(), "-g"]) == ["g++", "-O2", "-g"]
+
+
+def test_flags_of_target_and_tuning_are_kept(setup):
+    flags = """-m64 -m32 -mtune=haswell -mcmodel=large -mmacosx-version-min=11.0 -mbranch-protection=standard
+    -mno-omit-leaf-frame-pointer -mllvm -x c++ -maxrregcount=64 -minimal -m 64 -Xcompiler -fPIC,-pipe
+    -Xclang -fno-pch-timestamp --compiler-options=-pipe -Xcompiler""".split()
+    assert setup.without_foreign_flags(flags) == flags
+    assert setup.without_foreign_flags(["-Xcompiler=-pipe,-march=native"]) == ["-Xcompiler=-pipe"]
+    assert setup.without_foreign_flags(["-Xcompiler", "-Ofast -pipe"]) == ["-Xcompiler", "-pipe"]
+
+
+@pytest.mark.parametrize("name", ["NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS"])
+def test_flags_of_nvcc_are_changed_only_if_one_is_removed(setup, monkeypatch, name):
+    """nvcc does not interpret quotes, which a second quoting would add around brackets."""
+    monkeypatch.setenv(name, "")  # restored after the test
+    for value in ["-gencode  arch=compute_80,code=[sm_80,compute_80]", "-DX='1'", ""]:
+        os.environ[name] = value
+        setup.clean_nvcc_flags()
+        assert os.environ[name] == value
+    os.environ[name] = "-Xcompiler -march=native -gencode arch=compute_80,code=[sm_80,compute_80] -use_fast_math"
+    setup.clean_nvcc_flags()
+    assert os.environ[name] == "-gencode arch=compute_80,code=[sm_80,compute_80]"
+    del os.environ[name]
+    setup.clean_nvcc_flags()
+    assert name not in os.environ
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            ["Error compiling objects for extension"],
+            "the compiler failed (Error compiling objects for extension); its messages are above.",
+        ),
+        (
+            ["CUDA (%s) mismatches that of PyTorch (%s).", "12.8", "13.0"],
+            "CUDA (12.8) mismatches that of PyTorch (13.0).",
+        ),
+        (
+            ["The current installed version of g++ (15%) is greater"],
+            "The current installed version of g++ (15%) is greater",
+        ),
+    ],
+)
+def test_only_errors_of_the_compiler_are_called_so(setup, monkeypatch, arguments, message):
+    def fail(self):
+        raise RuntimeError(*arguments)
+
+    monkeypatch.setattr(setup.cpp_extension.BuildExtension, "build_extensions", fail)
+    command = setup.Build(setuptools.Distribution())
+    command.extensions, command.build_temp = [], "build"
+    command.compiler = argparse.Namespace(compiler_type="msvc")
+    assert exits_with(f"steerlens_fast: {message}", command.build_extensions)
+
+
 @pytest.mark.parametrize("jobs", ["0", "x", "-1", "1.5"])
 def test_invalid_number_of_jobs_ends_the_build(setup, monkeypatch, jobs):
     """ninja would start any number of compilers for 0."""
@@ -392,6 +471,12 @@ def test_number_of_jobs_may_be_unset(setup, monkeypatch):
 def test_path_that_ninja_cannot_use_ends_the_build(setup, name):
     setup.check_paths(["/a b/it's/ü#%"])
     assert exits_with("building needs a path without ", setup.check_paths, ["/a", f"/b/{name}"])
+
+
+def test_drive_of_windows_may_have_a_colon(setup, monkeypatch):
+    monkeypatch.setattr(os.path, "splitdrive", ntpath.splitdrive)
+    setup.check_paths(["C:\\a\\torch\\include"])
+    assert exits_with("building needs a path without ':'", setup.check_paths, ["C:\\a:b"])
 
 
 def test_build_waits_for_another_one_in_the_folder(setup, tmp_path):
