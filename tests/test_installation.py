@@ -457,6 +457,49 @@ def test_setup_ignores_cdpath(tmp_path):
     assert done.stderr.startswith(".ci/setup: extras must be among cli plot") and not done.stdout
 
 
+def functions_of_setup(*names):
+    """Return functions of .ci/setup as text."""
+    text = (ROOT / ".ci/setup").read_text()
+    return "\n".join(re.search(rf"^{name}\(\) {{.*?^}}", text, re.MULTILINE | re.DOTALL)[0] for name in names)
+
+
+@checkout_only
+def test_setup_finds_the_package_in_the_site_packages_of_the_user(tmp_path):
+    """pip installs there if those of the environment are read-only."""
+    clone = tmp_path / "clone"
+    (clone / "steerlens_fast").mkdir(parents=True)
+    (clone / "steerlens_fast/__init__.py").touch()
+    base = [sys.executable, "-c", "import sys; print(getattr(sys, '_base_executable', sys.executable))"]
+    interpreter = subprocess.run(base, capture_output=True, text=True, check=True).stdout.strip()
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")} | {
+        "PYTHONUSERBASE": str(tmp_path / "user")
+    }
+    script = f"{functions_of_setup('imports_this')}\npython=$1; imports_this"
+    command = ["sh", "-c", script, "sh", interpreter]
+    found = lambda **more: subprocess.run(command, cwd=clone, env=env | more, check=False).returncode == 0
+    assert not found() and not found(PYTHONPATH=str(clone))
+    where = [interpreter, "-m", "site", "--user-site"]
+    folder = Path(subprocess.run(where, env=env, capture_output=True, text=True, check=False).stdout.strip())
+    folder.mkdir(parents=True)
+    (folder / "clone.pth").write_text(f"{clone}\n")
+    assert found()
+
+
+@checkout_only
+@pytest.mark.parametrize("name", ["CXXFLAGS", "NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS"])
+def test_setup_builds_again_if_a_flag_has_changed(tmp_path, name):
+    (tmp_path / "steerlens_fast").mkdir()
+    for file in ("steerlens_fast/version.py", "setup.py", "pyproject.toml"):
+        shutil.copy(ROOT / file, tmp_path / file)
+    script = f"{functions_of_setup('stamp')}\npython=$1; torch=2.10.0; stamp"
+    env = {k: v for k, v in os.environ.items() if k != name}
+    command = ["sh", "-c", script, "sh", sys.executable]
+    run = lambda **more: subprocess.run(
+        command, cwd=tmp_path, env=env | more, capture_output=True, text=True, check=True
+    )
+    assert run().stdout == run().stdout != run(**{name: "-O1"}).stdout
+
+
 @checkout_only
 def test_setup_rejects_an_unknown_extra():
     done = subprocess.run(["sh", ".ci/setup", "plots"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
