@@ -71,31 +71,34 @@ void find_occurrences(std::vector<Access>& accesses) {
 
 // The part of a warp access that a GPU serves together: 32 lanes for words of 4 bytes, 16 for 8 bytes, 8 for 16 bytes.
 struct Phase {
-  int warp;
   uintptr_t place;
   int barriers, occurrence, part;
 
   bool operator<(const Phase& other) const {
-    return std::tie(warp, place, barriers, occurrence, part) <
-           std::tie(other.warp, other.place, other.barriers, other.occurrence, other.part);
+    return std::tie(place, barriers, occurrence, part) <
+           std::tie(other.place, other.barriers, other.occurrence, other.part);
   }
 };
 
+// One warp after another, since the map of all accesses of a cluster would be large and slow.
 void add_shared(SharedCount& count, std::vector<Access>& accesses) {
-  find_occurrences(accesses);
+  find_occurrences(accesses);  // sorts by thread
   std::map<Phase, std::set<uintptr_t>> words;
-  for (const Access& a : accesses) {
+  for (size_t i = 0; i < accesses.size(); ++i) {
+    const Access& a = accesses[i];
     const int lanes = a.bytes <= 4 ? kWarpSize : kWarpSize * 4 / a.bytes;
-    const Phase phase{a.thread / kWarpSize, a.place, a.barriers, a.occurrence,
-                      a.thread % kWarpSize / lanes};
+    const Phase phase{a.place, a.barriers, a.occurrence, a.thread % kWarpSize / lanes};
     for (uintptr_t at = a.address / kWord; at <= (a.address + a.bytes - 1) / kWord; ++at)
       words[phase].insert(at);
-  }
-  for (const auto& [phase, touched] : words) {
-    int in_bank[kBanks] = {};
-    for (uintptr_t word : touched) ++in_bank[word % kBanks];
-    count.wavefronts += *std::max_element(std::begin(in_bank), std::end(in_bank));
-    count.fewest += 1;
+    const bool last = i + 1 == accesses.size();
+    if (!last && accesses[i + 1].thread / kWarpSize == a.thread / kWarpSize) continue;
+    for (const auto& [of_phase, touched] : words) {
+      int in_bank[kBanks] = {};
+      for (uintptr_t word : touched) ++in_bank[word % kBanks];
+      count.wavefronts += *std::max_element(std::begin(in_bank), std::end(in_bank));
+      count.fewest += 1;
+    }
+    words.clear();
   }
   accesses.clear();
 }
