@@ -545,6 +545,20 @@ def may_be_one_image(shape: Sequence[int]) -> bool:
     return len(shape) < 3 or (len(shape) == 3 and shape[2] in (1, 3, 4))
 
 
+def array_may_be_one_image(array: np.ndarray | Tensor) -> bool:
+    """Return whether an array may be a single image, see :func:`may_be_one_image`.
+
+    An array of objects or strings may contain several images in one dimension: PIL images, paths or encoded bytes.
+
+    Examples
+    --------
+    >>> array_may_be_one_image(np.zeros((40, 50))), array_may_be_one_image(np.array(["a.png", "b.png"]))
+    (True, False)
+    """
+    numeric = isinstance(array, Tensor) or array.dtype.kind in "buifc"
+    return array.ndim == 0 or (numeric and may_be_one_image(array.shape))
+
+
 def _from_array(data: np.ndarray | Tensor, max_pixels: int, depth: DepthOptions) -> Image | FloatColours:
     array, tensor = _as_array(data, depth), isinstance(data, Tensor)
     if array.ndim == 3:

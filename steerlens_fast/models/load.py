@@ -19,7 +19,7 @@ from ..classifier.class_names import as_class_names
 from ..classifier.isolation import RandomStream
 from ..classifier.named_classes import shorten
 from ..data.class_names import read_class_names
-from ..data.decoding import decode, may_be_one_image
+from ..data.decoding import array_may_be_one_image, decode
 from ..data.resize import resize_and_crop
 from ..errors import USAGE, JobError
 from ..extras import MissingExtra
@@ -116,10 +116,10 @@ class LoadedModel:
         """
         if isinstance(images, (str, bytes, os.PathLike)) or not isinstance(images, Iterable):
             raise TypeError(f"images must be a list of images, got {type(images).__name__}: pass [image] for one image")
-        shape = images.shape if isinstance(images, (np.ndarray, Tensor)) else None
-        if shape is not None and (may_be_one_image(shape) or (len(shape) == 3 and shape[0] in (1, 3))):
+        array = images if isinstance(images, (np.ndarray, Tensor)) else None
+        if array is not None and (array_may_be_one_image(array) or (array.ndim == 3 and array.shape[0] in (1, 3))):
             hint = "pass [image] for one image, and list(images) for several grey ones"
-            raise ValueError(f"images must be a list of images, got an array {list(images.shape)}: {hint}")
+            raise ValueError(f"images must be a list of images, got an array {list(array.shape)}: {hint}")
         pixels = [self._read_image(image) for image in images]
         shapes = sorted({array.shape for array in pixels})
         if len(shapes) != 1:

@@ -47,6 +47,8 @@ class Coefficients:
     bands: tuple[Tensor | None, ...]
     lowpass: Tensor | None
 
+    __array_ufunc__ = None  # so that ``array * coefficients`` calls __rmul__, in place of numpy for each element
+
     def tensors(self) -> list[Tensor]:
         """Return all tensors: high-pass, bands from fine to coarse, low-pass."""
         return [t for t in (self.highpass, *self.bands, self.lowpass) if t is not None]

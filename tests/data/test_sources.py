@@ -1127,8 +1127,16 @@ def test_callable_is_imported_and_called():
     check_source_error("got int", 3)
     for one in (torch.rand(8, 9, 3), np.zeros((8, 9, 4), np.uint8), torch.rand(8, 9)):
         check_source_error("data must be several images, got an array .*; for one image pass array", one)
+    check_source_error("data must be several images", np.zeros(6))
     check_source_error(r"got DataLoader \(pass its dataset\)", torch.utils.data.DataLoader([torch.rand(3, 8, 8)]))
     check_source_error("must have items, got none", [])
+
+
+def test_array_of_objects_is_a_data_set():
+    images = np.empty(2, object)
+    images[:] = [np.full((8, 9, 3), n, np.uint8) for n in range(2)]
+    source = open_source(images)
+    assert [int(source.read(item).max()) for item in source.listing()] == [0, 1]
 
 
 def test_data_set_is_read_by_one_thread_at_a_time():

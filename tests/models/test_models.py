@@ -17,6 +17,7 @@ from hashlib import sha256
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import optional_libraries
 import pytest
 import torch
@@ -837,6 +838,16 @@ def test_images_are_read_in_the_format_of_the_model(tmp_path):
     assert grey.shape == (1, 1, 40, 60)
 
 
+def test_arrays_of_paths_or_images_are_lists(tmp_path):
+    picture = pytest.importorskip("PIL.Image").new("RGB", (32, 30), "red")
+    picture.save(tmp_path / "red.png")
+    loaded, objects = load_model(linear(3, 32)), np.empty(2, object)
+    objects[:] = [picture, tmp_path / "red.png"]
+    expected = loaded.read_images([picture] * 2)
+    for images in (objects, np.array([str(tmp_path / "red.png")] * 2)):
+        assert torch.equal(loaded.read_images(images), expected)
+
+
 def test_images_that_cannot_be_one_batch_raise():
     loaded = load_model(linear(3, 32))
     with pytest.raises(TypeError, match=r"images must be a list of images, got str: pass \[image\] for one image"):
@@ -850,6 +861,8 @@ def test_images_that_cannot_be_one_batch_raise():
                 loaded.read_images(one)
     for shape in ((2, 32, 30), (2, 3, 32, 30), (2, 32, 30, 3)):
         assert loaded.read_images(torch.zeros(shape, dtype=torch.uint8).numpy()).shape == (2, 3, 32, 30)
+    with pytest.raises(ValueError, match=r"got an array \[\]: pass \[image\]"):
+        loaded.read_images(np.array("cat.png"))
     different = [torch.zeros(3, n, 16, dtype=torch.uint8) for n in (16, 24)]
     for images in ([], different):
         with pytest.raises(ValueError, match="images must have at least one image, and all must have one shape"):

@@ -102,7 +102,7 @@ def test_arithmetic_applies_to_all_parts(c):
     assert all(not t.any() for t in (c - c).tensors())
     assert same(c * torch.tensor(2.0, dtype=torch.float64), 2 * c)
     for one in (torch.tensor([2.0]), torch.full((1, 1, 1), 2.0), np.float32(2), np.array([[2.0]])):
-        assert same(c * one, 2 * c)
+        assert same(c * one, 2 * c) and same(one * c, 2 * c)
 
 
 @pytest.mark.parametrize("factor", [torch.ones(2, 1, 1, 1), torch.ones(17), torch.ones(0), np.ones((3, 1, 1))])
@@ -110,6 +110,8 @@ def test_several_factors_raise(c, factor):
     """With the batch in the place of the orientations, broadcasting would give wrong bands, or right ones by chance."""
     with pytest.raises(ValueError, match=r"factor must be .* one element .*, got shape \["):
         c * factor
+    with pytest.raises(ValueError, match=r"factor must be .* one element .*, got shape \["):
+        factor * c
 
 
 def test_missing_parts_stay_missing_in_arithmetic(incomplete):

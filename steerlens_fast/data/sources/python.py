@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from ...checks import is_int
 from ...errors import BadItem, JobError, describe_error, usage_error
-from ..decoding import ONE_IMAGE, array_channels, may_be_one_image
+from ..decoding import ONE_IMAGE, array_channels, array_may_be_one_image
 from ..import_object import import_object, user_code_error
 from ..items import Item
 from ..labels import class_number, parse_class
@@ -56,7 +56,7 @@ class PythonSource(Source):
             hint = " (pass its dataset)" if isinstance(data, DataLoader) else ""
             got = f"{type(data).__name__}{f' from {spec}' if spec else ''}"
             raise usage_error(f"data must be {expected}, got {got}{hint}")
-        if isinstance(data, (np.ndarray, Tensor)) and may_be_one_image(data.shape):
+        if isinstance(data, (np.ndarray, Tensor)) and array_may_be_one_image(data):
             raise usage_error(f"data must be several images, got an array {list(data.shape)}{ONE_IMAGE}")
         self.data, kind = data, type(data)
         self.name = spec or kind.__name__
