@@ -16,7 +16,7 @@ Lookup = tuple[Callable[[Names], list[tuple[str, ...]]], Names]
 
 
 def full_names(names: Names) -> list[tuple[str, ...]]:
-    """Return the full name of each class, as a tuple."""
+    """Return the full name of each class, as a tuple of this one name."""
     return [(name,) for name in names or []]
 
 
@@ -31,6 +31,7 @@ def find_class(name: str, lookups: Sequence[Lookup], where: str = "") -> int | N
     ``where`` says in error messages where the name was found, such as a line of a file. The lookups are tried in order:
     all for the exact name, then all for names that differ from it only in case, or in spaces, underscores and hyphens,
     then all for aliases (synonyms, WordNet ids, names without these ids). The first that finds the name decides.
+    Thus, :func:`full_names` finds synonyms, too, but only if no lookup finds the name in one of the first two ways.
 
     Raises
     ------
@@ -44,28 +45,46 @@ def find_class(name: str, lookups: Sequence[Lookup], where: str = "") -> int | N
     [0, 1, 1, None]
     """
     loose = normalized(name)
-    for wanted, names_of in ((name, tuple), (loose, _normalized_names), (loose, _aliases)):
+    for wanted, names_of in ((name, _exact_names), (loose, _normalized_names), (loose, _aliases)):
         for split, names in lookups:
-            numbers = [number for number, of_class in enumerate(split(names)) if wanted in names_of(of_class)]
+            numbers = _numbers_by_name(names_of, split, None if names is None else tuple(names)).get(wanted, ())
             if len(numbers) > 1:
                 text = f"target must name one class, got {name!r}{where}, the name of {len(numbers)} classes"
-                known = ", ".join(f"{number} {(names or ())[number]!r}" for number in numbers[:MAX_NAMES])
+                entries = split(names)  # not names, which may be those of other classes
+                known = ", ".join(f"{number} {', '.join(entries[number])!r}" for number in numbers[:MAX_NAMES])
                 raise ValueError(f"{text} ({known}): give the number")
             if numbers:
                 return numbers[0]
     return None
 
 
-@lru_cache(1 << 16)  # number of classes; the largest data sets have some 20,000
-def _normalized_names(names: tuple[str, ...]) -> frozenset[str]:
+@lru_cache(16)  # the ways of two models, each with its data
+def _numbers_by_name(
+    names_of: Callable[[tuple[str, ...]], set[str]], split: Callable, names: tuple[str, ...] | None
+) -> dict[str, list[int]]:
+    """Return the numbers of the classes with each name, so that many names are found in one pass through the classes.
+
+    ``names_of`` returns all names of a class, from those that ``split`` returns.
+    """
+    numbers: dict[str, list[int]] = {}
+    for number, of_class in enumerate(split(names)):
+        for name in names_of(of_class):
+            numbers.setdefault(name, []).append(number)
+    return numbers
+
+
+def _exact_names(names: tuple[str, ...]) -> set[str]:
+    return set(names)
+
+
+def _normalized_names(names: tuple[str, ...]) -> set[str]:
     """Return all names of a class, normalized."""
-    return frozenset(map(normalized, names))
+    return set(map(normalized, names))
 
 
-@lru_cache(1 << 16)
-def _aliases(names: tuple[str, ...]) -> frozenset[str]:
+def _aliases(names: tuple[str, ...]) -> set[str]:
     """Return the aliases of all names of a class."""
-    return frozenset().union(*map(aliases, names))
+    return set().union(*map(aliases, names))
 
 
 def normalized(name: str) -> str:
