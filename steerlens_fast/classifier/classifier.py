@@ -261,9 +261,10 @@ def _backward(start: Tensor, leaf: Tensor, gradient: Tensor | None) -> Tensor | 
     """Return the gradient with respect to ``leaf``.
 
     Autocast is off here, so that the backward pass of each op has the dtype of its forward pass. The caller's autocast
-    would lower that precision in parts of a model that turn autocast off.
+    would lower that precision in parts of a model that turn autocast off. The model may compute on a GPU also if images
+    and outputs are on the CPU.
     """
-    with without_autocast(leaf.device):
+    with without_autocast("cpu", "cuda", leaf.device.type, start.device.type):
         return torch.autograd.grad(start, leaf, gradient, allow_unused=True)[0]
 
 

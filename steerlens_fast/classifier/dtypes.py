@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor
@@ -38,11 +38,14 @@ def cast_for(model, images):
     return images.to(dtypes[0])
 
 
-def without_autocast(device: torch.device) -> AbstractContextManager:
-    """Return a context in which autocast is off on a device."""
-    kind = device.type
-    enabled = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    return torch.autocast(kind, enabled=False) if enabled else nullcontext()
+@contextmanager
+def without_autocast(*device_types: str) -> Iterator[None]:
+    """Turn autocast off on devices of these types within the block."""
+    with ExitStack() as stack:
+        for kind in dict.fromkeys(device_types):
+            if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 @contextmanager

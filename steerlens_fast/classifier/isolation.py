@@ -112,7 +112,7 @@ class RandomStream:
         similar seeds give unrelated numbers.
     single : bool
         Whether there is only one ``with`` block. Then the states at its end, where the next block would start, are not
-        read, because this takes half of the time of a block.
+        read, because this takes half of the time of a block. A second block raises a RuntimeError.
 
     Examples
     --------
@@ -141,46 +141,47 @@ class RandomStream:
         self._cuda, self._seed, self._single = list(indices), seed, single
         self._generators = [TORCH, PYTHON, NUMPY, *map(_cuda_generator, indices), *_generators_in(modules)]
         self._last: list | None = None  # states at the end of the last block
-        self._depth = 0  # number of nested blocks
+        self._ended = False  # whether a block has ended
+        self._callers: list = []  # the caller's states
+        # The lock of each of the nested blocks: after a fork within a block, that of an inner one is another lock.
+        self._locks: list = []
 
     def __enter__(self) -> RandomStream:
         lock = _lock
         lock.acquire()
-        self._depth += 1
-        if self._depth > 1:
-            return self
-        self._held_lock, self._callers = lock, []  # the lock, and the caller's states
         try:
-            self._callers += [generator.read() for generator in self._generators]
+            self._locks.append(lock)
+            if len(self._locks) > 1:
+                return self
+            if self._single and self._ended:
+                raise RuntimeError("a single stream must have one block, got a second one")
+            self._callers = [generator.read() for generator in self._generators]
             if self._last is not None:
                 _write_states(zip(self._generators, self._last))
             elif self._seed is not None:
                 _seed_generators(self._cuda, self._seed)
         except BaseException:
-            self._restore()
+            self._leave()
             raise
         return self
 
     def __exit__(self, *_) -> None:
-        if self._depth > 1:
-            self._release()
-            return
         try:
-            if not self._single:
-                self._last = [generator.read() for generator in self._generators]
+            if len(self._locks) == 1:
+                self._ended = True
+                if not self._single:
+                    self._last = [generator.read() for generator in self._generators]
         finally:
-            self._restore()
+            self._leave()
 
-    def _restore(self) -> None:
-        """Give the generators the caller's states, and release the lock."""
+    def _leave(self) -> None:
+        """At the end of the outermost block, give the generators the caller's states; release the block's lock."""
         try:
-            _write_states(zip(self._generators, self._callers))
+            if len(self._locks) == 1:
+                callers, self._callers = self._callers, []
+                _write_states(zip(self._generators, callers))
         finally:
-            self._release()
-
-    def _release(self) -> None:
-        self._depth -= 1
-        self._held_lock.release()
+            self._locks.pop().release()
 
 
 def _write_states(states: Iterator[tuple[_Generator, Any]]) -> None:

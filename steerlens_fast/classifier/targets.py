@@ -49,7 +49,9 @@ def check_target(
     class_names : sequence of str, optional
         Names of the classes. A name may then replace a class number everywhere. Each synonym in a name such as
         "goldfish, Carassius auratus" is a name, too, if no other class has it. Without an exact match, names may differ
-        in case, and in spaces, underscores and hyphens. For "multilabel", ``"not:cat"`` makes the label "cat" absent.
+        in case, and in spaces, underscores and hyphens. Without such a match, both parts of a name that starts with a
+        WordNet id, such as "n02123045 tabby", are names, too. For "multilabel", ``"not:cat"`` makes the label "cat"
+        absent.
 
     The rules of jobs, such as ``"map:..."``, are not valid here; see
     :func:`~steerlens_fast.data.targets.parse_target`.
@@ -131,8 +133,8 @@ def _class_number(name: str, class_names: Sequence[str] | None) -> int:
 def _table(target: Target, count: int) -> Tensor:
     if isinstance(target, (Tensor, np.ndarray)):
         return _tensor_target(target, count)
-    rows = _rows(target, count) if isinstance(target, list) else [_indices(target)]
-    table = torch.tensor(rows or [[0]], dtype=torch.int64, device="cpu")  # [[0]]: without samples; [:0] removes it
+    indices = _rows(target, count) if isinstance(target, list) else [_indices(target)]
+    table = torch.tensor(indices or [[0]], dtype=torch.int64, device="cpu")  # [[0]]: without samples; [:0] removes it
     return table[:count].expand(count, -1)
 
 
@@ -275,10 +277,10 @@ def _rows(target: list, count: int) -> list[tuple[int, ...]]:
         raise ValueError(f"target must have one entry per sample, {count}, got {len(target)}")
     if len({isinstance(entry, tuple) for entry in target}) > 1:
         raise TypeError(f"target must be a list of ints or a list of tuples, got both: {target!r}")
-    rows = [_indices(entry) for entry in target]
-    if len({len(row) for row in rows}) > 1:
+    indices = [_indices(entry) for entry in target]
+    if len(set(map(len, indices))) > 1:
         raise ValueError(f"target must have equally many indices for every sample, got {target!r}")
-    return rows
+    return indices
 
 
 def _tensor_target(target: Tensor | np.ndarray, count: int) -> Tensor:

@@ -266,17 +266,17 @@ class GradientProvider:
         return table
 
 
-def _l2_norms(rows: Tensor) -> tuple[Tensor, bool]:
-    """Return the L2 norms of rows, and whether all rows are known to be finite and not 0.
+def _l2_norms(vectors: Tensor) -> tuple[Tensor, bool]:
+    """Return the L2 norms of vectors [B, n], and whether all are known to be finite and not 0.
 
     The norms are correct even if squares overflow or underflow.
     """
     # Squares of values far below sqrt(tiny) underflow, so norms below `smallest` may be wrong by more than rounding.
-    norms, smallest = torch.linalg.vector_norm(rows, dim=1), math.sqrt(torch.finfo(rows.dtype).tiny) * 1e6
-    if rows.device.type == "cpu" and all(smallest < norm < math.inf for norm in norms.tolist()):
+    norms, smallest = torch.linalg.vector_norm(vectors, dim=1), math.sqrt(torch.finfo(vectors.dtype).tiny) * 1e6
+    if vectors.device.type == "cpu" and all(smallest < norm < math.inf for norm in norms.tolist()):
         return norms, True
     accurate = (norms > smallest) & norms.isfinite()
-    precise = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64).to(rows.dtype)
+    precise = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64).to(vectors.dtype)
     return torch.where(accurate, norms, precise), False
 
 

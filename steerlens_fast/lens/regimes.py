@@ -26,6 +26,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from ..classifier.batches import joined
 from ..families import Anchor, Family, LumaFamily, Motion
 from ..families.protocols import (
     Bounds,
@@ -110,8 +111,7 @@ class MorphState:
 
 def _samples_first(blocks: list[Tensor]) -> Tensor:
     """Return blocks [f, B] as a new tensor [B, F]."""
-    table = blocks[0] if len(blocks) == 1 else torch.cat(blocks)
-    return table.T.clone(memory_format=torch.contiguous_format)
+    return joined(blocks).T.clone(memory_format=torch.contiguous_format)
 
 
 def frozen(state: MorphState, gradient: GradientFn, block: int | None = None) -> Iterator[Tensor]:

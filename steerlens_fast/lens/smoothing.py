@@ -129,7 +129,7 @@ class Copy:
 
 def _moved(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     # One by one, so that no image depends on the others of its batch, not even by rounding.
-    with without_autocast(images.device):  # autocast would multiply in half precision
+    with without_autocast(images.device.type):  # autocast would multiply in half precision
         return torch.stack([rows @ image @ columns.mT for image in images])
 
 

@@ -16,7 +16,7 @@ from messages import raises_with
 from tolerances import assert_close
 from torch import nn
 
-from steerlens_fast.classifier import Classifier
+from steerlens_fast.classifier import Classifier, named_classes
 from steerlens_fast.classifier.objectives import loss, resolve_target
 from steerlens_fast.classifier.targets import check_target
 
@@ -528,6 +528,36 @@ def test_backward_of_a_model_without_autocast_is_exact():
     assert torch.equal(gradient, expected[0]) and torch.equal(outputs, expected[1])
 
 
+class RecordsAutocast(torch.autograd.Function):
+    """The identity, which records the types of devices for which autocast is on in the backward pass."""
+
+    recorded: list[set[str]] = []
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        RecordsAutocast.recorded.append({kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)})
+        return gradient
+
+
+def test_autocast_is_off_in_the_backward_pass_on_every_device(monkeypatch):
+    """Preprocessing may move images of the CPU to a GPU, on which autocast is on."""
+    model = network().eval()
+    monkeypatch.setattr(RecordsAutocast, "recorded", [])
+    before = torch.is_autocast_enabled("cuda")
+    torch.set_autocast_enabled("cuda", True)  # torch.autocast("cuda") would turn itself off without a GPU
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            Classifier(lambda x: model(RecordsAutocast.apply(x))).gradient(images(), toward_two)
+            assert torch.is_autocast_enabled("cpu") and torch.is_autocast_enabled("cuda")
+    finally:
+        torch.set_autocast_enabled("cuda", before)
+    assert RecordsAutocast.recorded == [set()]
+
+
 def test_default_device_and_dtype_have_no_effect():
     model, x = network().eval(), images()
     expected = plain(model, x)
@@ -848,6 +878,22 @@ def test_exact_class_names_take_precedence_over_similar_ones():
     names = ["n02084071 dog", "A", "a", "crane", "crane, bird"]
     number = lambda name: int(check_target(name, 1, class_names=names))
     assert [number(name) for name in ("A", "a", "Crane", "n02084071", "Dog")] == [1, 2, 3, 0, 0]
+
+
+def test_names_of_classes_are_read_once_for_many_targets():
+    names, calls = [f"n{n:08d} class {n}, synonym {n}" for n in range(50)], []
+    lookups = [(lambda names: calls.append(1) or named_classes.full_names(names), names)]
+    found = [named_classes.find_class(f"SYNONYM {n}" if n % 2 else f"n{n:08d}", lookups) for n in range(50)]
+    assert found == list(range(50))
+    assert len(calls) == 3  # for exact names, for names in another spelling, and for aliases
+    names[3] = "owl"  # the caller's list may change
+    assert named_classes.find_class("owl", lookups) == 3
+
+
+def test_message_about_an_ambiguous_name_has_the_names_of_the_lookup():
+    lookup = lambda names: [(), ("Crane",), ("crane",)]  # such as the data's names of the model's classes
+    with pytest.raises(ValueError, match="the name of 2 classes .1 'Crane', 2 'crane'.: give the number"):
+        named_classes.find_class("CRANE", [(lookup, ["Crane", "crane"])])
 
 
 def test_tuple_of_names_raises():

@@ -121,6 +121,18 @@ def test_states_at_the_end_of_a_single_block_are_not_read(monkeypatch):
     assert random.random() == inside
 
 
+def test_second_block_of_a_single_stream_raises():
+    """It would repeat the numbers of the first one."""
+    stream = RandomStream(single=True)
+    with stream, stream:
+        pass
+    before = random.getstate()
+    with pytest.raises(RuntimeError, match="a single stream must have one block"), stream:
+        pass
+    assert random.getstate() == before
+    assert ran_in_a_thread()
+
+
 def test_nested_blocks_of_a_stream_are_one_block():
     before, stream = random.getstate(), RandomStream()
     with stream:
@@ -246,6 +258,28 @@ def run(script):
 
 def test_forked_child_does_not_wait_for_threads_of_the_parent():
     result = run(FORK)
+    assert result.returncode == 0, result.stderr
+
+
+FORK_IN_A_BLOCK = """
+import os, random, signal, sys
+from steerlens_fast.classifier.isolation import RandomStream
+
+before, stream = random.getstate(), RandomStream()
+with stream:
+    child = os.fork()
+    signal.alarm(60)
+    with stream:
+        random.random()
+assert random.getstate() == before
+with stream:  # in both processes, the lock is free again
+    pass
+sys.exit(0 if not child else os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_fork_within_a_block_keeps_the_locks_of_nested_blocks():
+    result = run(FORK_IN_A_BLOCK)
     assert result.returncode == 0, result.stderr
 
 
