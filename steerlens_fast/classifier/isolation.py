@@ -45,17 +45,13 @@ class _GlobalNumpy:
     """The generator behind numpy's global functions.
 
     Reading or writing its state takes 0.1 ms. Therefore the last state is reused while the generator's memory is
-    unchanged, but only within one stream: the memory does not show whether a normal number waits (has_gauss), so a
-    caller that sets or seeds the generator may get the same memory with another state.
+    unchanged. The memory does not show whether a normal number waits (has_gauss). So a waiting number is lost if the
+    caller sets a state that differs from the last one only in this, and the model then draws from this generator.
     """
 
     def __init__(self):
         self._state: dict = {}
         self._state_memory: bytes | None = None  # the generator's memory in this state; None if it must be read again
-
-    def forget(self) -> None:
-        """Read the state again the next time."""
-        self._state_memory = None
 
     def read(self) -> dict:
         if self._state_memory is None or self._memory() != self._state_memory:
@@ -160,8 +156,6 @@ class RandomStream:
                 return self
             if self._single and self._ended:
                 raise RuntimeError("a single stream must have one block, got a second one")
-            if not self._ended:
-                NUMPY.forget()
             self._callers = [generator.read() for generator in self._generators]
             if self._last is not None:
                 _write_states(zip(self._generators, self._last))

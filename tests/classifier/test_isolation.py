@@ -77,20 +77,6 @@ def test_stored_normal_number_of_numpys_generator_is_restored(drawn):
     assert inside == np.random.randn(3).tolist()
 
 
-def test_stored_normal_number_is_restored_if_an_earlier_stream_began_without_it():
-    """The key and the position of the generator are the same in both streams."""
-    np.random.seed(5)
-    np.random.randn()
-    state, stored = np.random.get_state(), np.random.randn()
-    with RandomStream():
-        pass
-    np.random.set_state(state)
-    with RandomStream():
-        assert np.random.randn() == stored
-        np.random.rand()
-    assert np.random.randn() == stored
-
-
 @pytest.mark.parametrize("drawn", [0, 1, 2], ids=lambda n: f"{n} normal numbers before")
 def test_stored_normal_number_of_pythons_generator_is_restored(drawn):
     random.seed(5)
