@@ -45,9 +45,9 @@ def find_class(name: str, lookups: Sequence[Lookup], where: str = "") -> int | N
     [0, 1, 1, None]
     """
     loose = normalized(name)
-    for wanted, names_of in ((name, _exact_names), (loose, _normalized_names), (loose, _aliases)):
+    for wanted, names_of in ((name, set), (loose, normalized_names), (loose, all_aliases)):
         for split, names in lookups:
-            numbers = _numbers_by_name(names_of, split, None if names is None else tuple(names)).get(wanted, ())
+            numbers = numbers_by_name(names_of, split, None if names is None else tuple(names)).get(wanted, ())
             if len(numbers) > 1:
                 text = f"target must name one class, got {name!r}{where}, the name of {len(numbers)} classes"
                 entries = split(names)  # not names, which may be those of other classes
@@ -59,12 +59,13 @@ def find_class(name: str, lookups: Sequence[Lookup], where: str = "") -> int | N
 
 
 @lru_cache(16)  # the ways of two models, each with its data
-def _numbers_by_name(
+def numbers_by_name(
     names_of: Callable[[tuple[str, ...]], set[str]], split: Callable, names: tuple[str, ...] | None
 ) -> dict[str, list[int]]:
     """Return the numbers of the classes with each name, so that many names are found in one pass through the classes.
 
-    ``names_of`` returns all names of a class, from those that ``split`` returns.
+    ``names_of`` returns all names of a class, from those that ``split`` returns. The result must not be changed, since
+    it is cached.
     """
     numbers: dict[str, list[int]] = {}
     for number, of_class in enumerate(split(names)):
@@ -73,16 +74,12 @@ def _numbers_by_name(
     return numbers
 
 
-def _exact_names(names: tuple[str, ...]) -> set[str]:
-    return set(names)
-
-
-def _normalized_names(names: tuple[str, ...]) -> set[str]:
+def normalized_names(names: tuple[str, ...]) -> set[str]:
     """Return all names of a class, normalized."""
     return set(map(normalized, names))
 
 
-def _aliases(names: tuple[str, ...]) -> set[str]:
+def all_aliases(names: tuple[str, ...]) -> set[str]:
     """Return the aliases of all names of a class."""
     return set().union(*map(aliases, names))
 

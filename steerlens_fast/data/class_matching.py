@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 
-from ..classifier.named_classes import aliases, normalized, synonyms
+from ..classifier.named_classes import (
+    aliases,
+    all_aliases,
+    full_names,
+    normalized,
+    normalized_names,
+    numbers_by_name,
+    synonyms,
+)
 from ..classifier.targets import ABSENT
 from ..errors import usage_error
 
@@ -127,7 +134,7 @@ def _match(data_names: tuple[str, ...], model_names: tuple[str, ...]) -> tuple[i
     )
 
 
-def _find(name: str, position: int | None, tables: list[dict[str, set[int]]], classes: int) -> int | None:
+def _find(name: str, position: int | None, tables: list[dict[str, list[int]]], classes: int) -> int | None:
     """Return the number of the model's class with a name of the data.
 
     If several classes have the name, the one at ``position`` is taken if it is among them. A name that is a number
@@ -135,7 +142,7 @@ def _find(name: str, position: int | None, tables: list[dict[str, set[int]]], cl
     """
     exact, loose = [name, *synonyms([name])[0]], [normalized(name), *sorted(aliases(name))]
     for names, table in zip((exact[:1], exact, loose[:1], loose), tables):
-        found = set().union(*(table.get(entry, set()) for entry in names))
+        found = set().union(*(table.get(entry, ()) for entry in names))
         if len(found) > 1 and position not in found:
             return None
         if found:
@@ -143,12 +150,7 @@ def _find(name: str, position: int | None, tables: list[dict[str, set[int]]], cl
     return int(name) if classes and int(name) < classes else None
 
 
-def _lookup_tables(model_names: tuple[str, ...]) -> list[dict[str, set[int]]]:
+def _lookup_tables(model_names: tuple[str, ...]) -> list[dict[str, list[int]]]:
     """Return the numbers of classes by full name, synonym, normalized full name, and alias."""
-    tables: list[dict[str, set[int]]] = [defaultdict(set) for _ in range(4)]
-    for number, (name, parts) in enumerate(zip(model_names, synonyms(model_names))):
-        entries = ([name], [name, *parts], [normalized(name)], aliases(name))
-        for table, texts in zip(tables, entries):
-            for text in texts:
-                table[text].add(number)
-    return tables
+    ways = ((set, full_names), (set, synonyms), (normalized_names, full_names), (all_aliases, full_names))
+    return [numbers_by_name(names_of, split, model_names) for names_of, split in ways]

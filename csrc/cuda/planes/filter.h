@@ -144,7 +144,7 @@ constexpr size_t kRowSharedBytes = kMaxSharedBytes - kMaxStaticBytes;
 // Reading the filters takes about as long as this part of the work for kLines planes: they are a tenth of its bytes,
 // and no work hides their latency. This is not measured.
 constexpr double kFilterWork = 0.25;
-constexpr int kMaxGroups = 8;  // with more, filters would still be a hundredth of the bytes
+constexpr int kMaxPlaneGroups = 8;  // with more, filters would still be a hundredth of the bytes
 
 // With more groups in a block, filters are read less often, but fewer blocks may leave multiprocessors idle. So this
 // takes the number of groups for which the blocks would be done first, if all took turns in whole rounds.
@@ -161,7 +161,7 @@ RowShare share_rows(const Launcher& launcher, void (*kernel)(Params...), int H, 
       launcher.blocks_at_once(row_bytes(W, share.words), kernel, threads_of(W, kItems));
   const int64_t groups = blocks_of(lines, kLines);
   double least = 0.0;
-  for (int n = 1; n <= std::min<int64_t>(groups, kMaxGroups); ++n) {
+  for (int n = 1; n <= std::min<int64_t>(groups, kMaxPlaneGroups); ++n) {
     const int64_t blocks = half_rows(H) * blocks_of(groups, n);
     const double time = static_cast<double>(blocks_of(blocks, at_once)) * (n + kFilterWork);
     if (n > 1 && time >= least) continue;
