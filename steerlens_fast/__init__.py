@@ -7,7 +7,7 @@ from .extension import build_info
 
 # isort: split
 # The import above loads the compiled extension, or raises an error that says why it cannot be loaded.
-from . import evaluate, ops
+from . import ops
 from .evaluate import (
     alignment,
     band_probes,
@@ -16,6 +16,7 @@ from .evaluate import (
     coefficient_consistency,
     common_attainment,
     driver_confidence,
+    evaluate_families,
     paired_difference,
     phase_displacement,
     proportion,
@@ -54,7 +55,7 @@ __all__ = [
     "coefficient_consistency",
     "common_attainment",
     "driver_confidence",
-    "evaluate",
+    "evaluate_families",
     "factor_at_l2",
     "filter_cache_bytes",
     "load_model",

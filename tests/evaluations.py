@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import StackDataset
 
-from steerlens_fast.evaluate import evaluate
+from steerlens_fast import evaluate_families
 
 FAST = {"families": ["pixel", "csp-phase"], "frames": 3, "restarts": 1, "draws": 50, "probe_directions": 1}
 FAST |= {"channels": 1, "batch_size": 10, "grid": 4, "samples": 2, "figures": False, "threads": 1}
@@ -46,7 +46,7 @@ def run(out, data=None, driver=None, judges=None, **settings):
     judges = {"a": net(1), "b": net(2)} if judges is None else judges
     budgets = {} if "max_l2" in settings else {"distances": [1.0, 0.5]}
     options = {**FAST, "select": "all", **budgets, **settings}
-    return evaluate(data or dataset(), driver or net(0), judges, out=out, **options)
+    return evaluate_families(data or dataset(), driver or net(0), judges, out=out, **options)
 
 
 def records(out) -> list[dict]:

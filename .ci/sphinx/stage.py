@@ -50,7 +50,7 @@ API = {
     "Edit families": ["CSPFamily", "FourierFamily", "PixelFamily", "LumaFamily"],
     "Models and data sets": ["load_model", "models.LoadedModel", "morph_dataset"],
     "Evaluation": [
-        "evaluate.evaluate",
+        "evaluate_families",
         "transfer",
         "driver_confidence",
         "common_attainment",

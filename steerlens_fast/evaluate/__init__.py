@@ -1,6 +1,4 @@
-"""Evaluations: measures of edits, and the comparison of edit families by these measures.
-
-The function ``evaluate`` of this module runs an evaluation: ``steerlens_fast.evaluate.evaluate(data, driver, ...)``.
+"""Measures of edits, and the comparison of edit families by these measures, which is called an evaluation.
 
 The measures are those of the paper "Confidence Is Not Evidence". This folder's README.md explains the terms driver,
 judge, source and budget, and lists the files.
@@ -40,6 +38,7 @@ __all__ = [
     "common_attainment",
     "driver_confidence",
     "evaluate",
+    "evaluate_families",
     "paired_difference",
     "phase_displacement",
     "proportion",
@@ -50,7 +49,7 @@ __all__ = [
 ]
 
 
-def evaluate(
+def evaluate_families(
     data,
     driver: str | os.PathLike | Callable,
     judges: Mapping[str, Callable] | list[str] | tuple[str, ...] = (),
@@ -62,7 +61,7 @@ def evaluate(
     figures: bool = True,
     **options,
 ) -> Evaluation:
-    """Measure the edits of every family, as the command ``steerlens-fast evaluate`` does.
+    """Compare edit families by measures of their edits, as the command ``steerlens-fast evaluate`` does.
 
     Parameters
     ----------
@@ -108,7 +107,7 @@ def evaluate(
     >>> options = {"families": ["pixel", "csp-phase"], "max_l2": 1.0, "frames": 3, "select": "all", "channels": 1}
     >>> with tempfile.TemporaryDirectory() as out:
     ...     data = StackDataset(images, [0, 1, 2, 0, 1, 2])
-    ...     result = evaluate(data, net(), {"other": net()}, out=out, figures=False, sources=6, **options)
+    ...     result = evaluate_families(data, net(), {"other": net()}, out=out, figures=False, sources=6, **options)
     ...     sorted(path.name for path in result.out.iterdir() if path.is_file() and path.name[0] != ".")
     ['config.json', 'plan.json', 'results.jsonl', 'summary.json']
     >>> result.summary["budgets"][0]["attainment"]
@@ -120,21 +119,19 @@ def evaluate(
     from .run import run_evaluation
 
     judges = _judges(judges)
-    objects = {
-        "data": None if isinstance(data, (str, os.PathLike)) else data,
-        "driver": None if isinstance(driver, (str, os.PathLike)) else driver,
-        "judges": judges if isinstance(judges, Mapping) else None,
-    }
-    type_names = {
-        name: list(value) if name == "judges" else type_name(value)
-        for name, value in objects.items()
-        if value is not None
-    }
-    arguments = {"data": data, "driver": driver, "judges": judges, **options}
-    settings = {name: value for name, value in arguments.items() if name not in type_names}
-    settings = with_absolute_paths(settings) | type_names
+    is_name = lambda value: value is None or isinstance(value, (str, os.PathLike))
+    by_name = {"data": is_name(data), "driver": is_name(driver), "judges": not isinstance(judges, Mapping)}
+    inputs = {"data": data, "driver": driver, "judges": judges}
+    names = {name: value for name, value in inputs.items() if by_name[name]}
+    objects = {name: value for name, value in inputs.items() if not by_name[name]}
+    # The configuration has the types of objects, and the names of judges.
+    described = {name: list(value) if name == "judges" else type_name(value) for name, value in objects.items()}
+    settings = with_absolute_paths(names | options) | described
     run_options = {"resume": resume, "overwrite": overwrite, "progress": progress, "figures": figures}
     return run_evaluation(output_folder(out), settings, **objects, **run_options)
+
+
+evaluate = evaluate_families  # another name: steerlens_fast.evaluate.evaluate(...)
 
 
 def _judges(judges) -> Mapping[str, Callable] | list[str | os.PathLike]:

@@ -65,7 +65,7 @@ def run_evaluation(
     progress: str = "auto",
     figures: bool = True,
 ) -> Evaluation:
-    """Run an evaluation; see :func:`steerlens_fast.evaluate.evaluate`.
+    """Run an evaluation; see :func:`steerlens_fast.evaluate_families`.
 
     Raises
     ------

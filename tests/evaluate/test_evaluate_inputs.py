@@ -14,11 +14,10 @@ from torch.utils.data import StackDataset
 
 pytest.importorskip("PIL")
 
-from steerlens_fast import SteerableLens  # noqa: E402
+from steerlens_fast import SteerableLens, evaluate, evaluate_families  # noqa: E402
 from steerlens_fast.cli import main  # noqa: E402
 from steerlens_fast.data.paths import with_absolute_paths
 from steerlens_fast.errors import JobError  # noqa: E402
-from steerlens_fast.evaluate import evaluate  # noqa: E402
 from steerlens_fast.evaluate.ground_truth import GroundTruth, ground_truth_of  # noqa: E402
 from steerlens_fast.evaluate.presets import presets  # noqa: E402
 from steerlens_fast.evaluate.presets.shapes import Shapes  # noqa: E402
@@ -369,7 +368,7 @@ def test_command_line_takes_options_of_judges(tmp_path, monkeypatch):
 def test_models_may_be_paths(tmp_path):
     written_to(tmp_path)
     options = {**FAST, **QUICK, "select": "all", "size": 16}
-    result = evaluate(
+    result = evaluate_families(
         tmp_path / "images", tmp_path / "driver.pt2", tmp_path / "judge.pt2", out=tmp_path / "out", **options
     )
     assert result.code == 0 and result.summary["judges"] == ["judge"]
@@ -443,3 +442,7 @@ def test_preset_says_which_extra_it_needs(tmp_path, monkeypatch, capsys):
 def test_presets_are_grey_except_photographs():
     colour = [name for name in presets.PRESETS if presets.preset(name).get("channels") != 1]
     assert colour == ["photographs"]
+
+
+def test_evaluate_is_another_name_of_evaluate_families():
+    assert evaluate.evaluate is evaluate_families

@@ -20,9 +20,9 @@ import evaluate_models  # noqa: E402
 from job_models import arguments, digests, frames, lines, make_folder, markers, run_here, temporaries  # noqa: E402
 
 import steerlens_fast.job.run as run_module  # noqa: E402
+from steerlens_fast import evaluate_families  # noqa: E402
 from steerlens_fast.cli import main  # noqa: E402
 from steerlens_fast.errors import JobError  # noqa: E402
-from steerlens_fast.evaluate import evaluate  # noqa: E402
 from steerlens_fast.io import atomic_io  # noqa: E402
 from steerlens_fast.io.atomic_io import atomic_path  # noqa: E402
 from steerlens_fast.io.output_dir import hold_lock  # noqa: E402
@@ -55,7 +55,7 @@ def forget_warnings(monkeypatch):
 def evaluated(out: Path, **more):
     options = {"families": ["pixel"], "max_l2": 1.0, "frames": 3, "select": "all", "channels": 1, "sources": 4}
     options |= {"restarts": 1, "draws": 20, "probe_directions": 0, "figures": False, **more}
-    return evaluate(
+    return evaluate_families(
         evaluate_models.data(), evaluate_models.driver().eval(), {"judge": evaluate_models.judge()}, out=out, **options
     )
 
