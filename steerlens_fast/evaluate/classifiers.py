@@ -46,7 +46,7 @@ def load_driver(
     ``data_channels`` is the default of its channels, see :func:`load_model`.
     """
     spec = config.driver if driver is None else driver
-    with _prefix_errors("driver"):
+    with prefix_errors("driver"):
         return load_model(
             spec, device=device, weights=config.weights, data_channels=data_channels, **config.model_options
         )
@@ -65,14 +65,14 @@ def load_judges(
     judges = {}
     for number, (name, spec, file) in enumerate(zip(names, specs, files)):
         weights = None if file == USE_DEFAULT else file
-        with _prefix_errors(f"judge {name!r}"):
+        with prefix_errors(f"judge {name!r}"):
             options = {**config.judge_options(number), "data_channels": data_channels}
             judges[name] = load_model(spec, device=device, weights=weights, **options)
     return judges
 
 
 @contextmanager
-def _prefix_errors(role: str) -> Iterator[None]:
+def prefix_errors(role: str) -> Iterator[None]:
     """Prefix the message of a JobError with the classifier's role."""
     try:
         yield

@@ -2,6 +2,9 @@
 
 :func:`write_form` writes a page on which people rate the morphs of jobs, and a key that says what each image is.
 :func:`tally` computes results from the key and the files that raters export.
+
+A *source* is an image of the data, with the class that the model predicts for it and its target. It is shown in several
+*conditions*: edited by each family, and unedited. An image of the form, a source in one condition, is a *trial*.
 """
 
 from .agreement import krippendorff_alpha

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import OK, USAGE, JobError
 from ..io.atomic_io import existing_path
@@ -16,13 +17,22 @@ from ..job.success import assess, source_frame
 
 SETTINGS = ("family", "rule", "regime", "objective", "color", "max_l2", "distances", "model", "data", "target")
 
-# (key, SHA-256 of the source's file, source class, target class): equal in all jobs that have the source and the target
-Identity = tuple
+
+class Source(NamedTuple):
+    """An image of the data, with the class that the model predicts for it and its target.
+
+    It is equal in all jobs that morph this image toward this target.
+    """
+
+    key: str
+    sha256: str | None  # of the image's file
+    predicted: int
+    target: int
 
 
 @dataclass
-class JobMorphs:
-    """The morphs of a job that can be rated.
+class RatedJob:
+    """A job whose morphs are rated.
 
     Attributes
     ----------
@@ -32,24 +42,30 @@ class JobMorphs:
     config : dict
     hash : str
         Hash of the job's configuration and plan.
-    places : dict from Identity to (int, int)
-        For each morph that can be rated, its shard and the index of its item.
+    places : dict from Source to (int, int)
+        For each source whose morph can be rated, the shard of the morph and the index of its item.
     excluded : Counter
         The number of other morphs, by reason.
     shards_done : int
         Number of complete shards.
     has_sources : bool
         Whether the frames of every morph in ``places`` include the source.
+    number : int
+        Position among the jobs of the form.
+    condition : str
+        The job's family; with the folder's name if several jobs have this family.
     """
 
     out: Path
     plan: Plan
     config: dict
     hash: str
-    places: dict[Identity, tuple[int, int]] = field(default_factory=dict)
+    places: dict[Source, tuple[int, int]] = field(default_factory=dict)
     excluded: Counter = field(default_factory=Counter)
     shards_done: int = 0
     has_sources: bool = True
+    number: int = 0
+    condition: str = ""
 
     @property
     def settings(self) -> dict:
@@ -57,15 +73,7 @@ class JobMorphs:
         return {name: self.config[name] for name in SETTINGS if self.config.get(name) is not None}
 
 
-def identity(record: dict) -> Identity:
-    """Return what identifies a record's source and classes.
-
-    It is equal in the jobs of all families.
-    """
-    return (record["key"], record.get("sha256"), record["source"], record["target"])
-
-
-def read_job(out: Path) -> JobMorphs:
+def read_job(out: Path) -> RatedJob:
     """Find the morphs of a job that can be rated.
 
     Raises
@@ -79,7 +87,7 @@ def read_job(out: Path) -> JobMorphs:
     plan, config = Plan.read(out), read_config(out)
     if plan.channels not in (1, 3):
         raise JobError(f"frames must have 1 channel (grey) or 3 (RGB) to be rated, got {plan.channels} in {out}", USAGE)
-    job = JobMorphs(out, plan, config, _hash(out))
+    job = RatedJob(out, plan, config, _hash(out))
     done = completed_shards(out, plan)
     job.shards_done = len(done.shards)
     success = read_success(out, plan, done)
@@ -89,7 +97,8 @@ def read_job(out: Path) -> JobMorphs:
     for record in records(out, done.shards):
         reason = _reason_to_exclude(record, check_labels)
         if reason is None:
-            job.places[identity(record)] = (record["shard"], record["index"])
+            source = Source(record["key"], record.get("sha256"), record["source"], record["target"])
+            job.places[source] = (record["shard"], record["index"])
             job.has_sources &= source_frame(record) is not None
         else:
             job.excluded[reason] += 1

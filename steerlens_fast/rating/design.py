@@ -1,42 +1,40 @@
-"""Chooses the morphs that a form shows, and their order."""
+"""Chooses the sources that a form shows, and the order of its images."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 
-def choose_sources(pools: Sequence[Mapping], count: int, rng: random.Random) -> list[list]:
-    """Return the morphs of at most ``count`` sources.
-
-    The result has rows of one morph per family. Morphs are compared by their identity: equal ones have the same source.
+def choose_sources(pools: Sequence[Collection], count: int, rng: random.Random) -> list[list]:
+    """Return at most ``count`` sources for each family.
 
     Parameters
     ----------
-    pools : sequence of mapping
-        For each family, a mapping with the identities of its morphs as keys.
+    pools : sequence of collection
+        The sources of each family's morphs.
     count : int
     rng : random.Random
 
     Returns
     -------
     list of list
-        First the rows of sources that all families have. If there are fewer than ``count``, rows follow in which each
-        family has another source.
+        Rows of one source per family. First come the sources that all families have, which are equal in their row. If
+        there are fewer than ``count``, rows follow in which each family has another source.
 
     Examples
     --------
-    >>> chosen = choose_sources([dict.fromkeys("abcd"), dict.fromkeys("bcdef")], 4, random.Random(0))
-    >>> [a == b for a, b in chosen]  # whether both families show the same source: only b, c and d are in both
+    >>> chosen = choose_sources(["abcd", "bcdef"], 4, random.Random(0))
+    >>> [a == b for a, b in chosen]  # only b, c and d are in both
     [True, True, True, False]
     """
     first, *others = pools
-    shared = [morph for morph in first if all(morph in pool for pool in others)]
+    shared = [source for source in first if all(source in pool for pool in others)]
     known = set(shared)
-    rest = [[morph for morph in pool if morph not in known] for pool in pools]
-    for morphs in (shared, *rest):
-        rng.shuffle(morphs)
-    chosen = [[morph] * len(pools) for morph in shared[:count]]
+    rest = [[source for source in pool if source not in known] for pool in pools]
+    for sources in (shared, *rest):
+        rng.shuffle(sources)
+    chosen = [[source] * len(pools) for source in shared[:count]]
     return chosen + [list(row) for row in zip(*rest)][: count - len(chosen)]
 
 

@@ -9,11 +9,12 @@ import os
 import random
 from base64 import b64encode
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ..checks import check_bool, check_int
@@ -26,17 +27,16 @@ from ..io.html_page import render_page
 from ..io.paths import output_folder
 from ..job.formats.common import as_8_bit, map_in_threads, replacing_folder, to_pil
 from ..job.formats.wds import encode_lossless
-from ..job.plan import Plan
 from ..job.reader import read_frames
 from ..job.report import check_undamaged
 from ..job.shard import read_records, shard_name
 from ..job.success import source_frame
-from .candidates import Identity, JobMorphs, read_job
+from .candidates import RatedJob, Source, read_job
 from .design import balanced_sides, choose_sources, trial_order
 from .judges import Judges, check_judges, load_judges, predicted_classes
 
 PAGE, KEY, FORMAT_VERSION = "form.html", "key.json", 1
-CONTROL = "unedited"  # the condition of sources that are shown without an edit
+CONTROL = "unedited"  # the condition of sources without an edit; the other conditions are families
 FIRST, SECOND = "first", "second"
 TITLE = "Image rating"  # reveals nothing about the jobs
 
@@ -54,7 +54,7 @@ class Form:
     id : str
         The form's id, which each rater's file repeats.
     conditions : dict from str to int
-        Number of images of each family, and of unedited sources.
+        Number of images in each condition: of each family, and of unedited sources.
     notes : list of str
         What was left out, and why.
     """
@@ -66,27 +66,36 @@ class Form:
     notes: list[str]
 
 
-@dataclass(frozen=True)
-class _Trial:
-    """An image to be rated."""
-
-    job: int
-    morph: Identity
-    control: bool  # whether the source is shown in place of the last frame
-    target_first: bool
-
-
 @dataclass
-class _TrialData:
-    """The record and images of a trial.
+class _Trial:
+    """An image to be rated: a source, edited or not.
 
-    Also whether each judge predicts the target.
+    :func:`_read_images` sets the fields from ``record`` on.
     """
 
-    record: dict
-    image: bytes
-    source: bytes | None
-    judges: dict[str, bool]
+    job: RatedJob
+    source: Source
+    edited: bool  # whether the last frame of the job's morph is shown, or else the source
+    target_first: bool  # whether the target is the first of the two classes that the form offers
+    record: dict = field(default_factory=dict)
+    image: bytes = b""
+    source_image: bytes | None = None  # shown next to ``image``
+    judges: dict[str, bool] = field(default_factory=dict)  # whether each judge predicts the target
+
+    @property
+    def frame(self) -> int:
+        """The index of the frame that is shown."""
+        return -1 if self.edited else source_frame(self.record)
+
+    @property
+    def choices(self) -> tuple[str, str]:
+        """The names of the two classes, in the order shown."""
+        numbers = [self.source.target, self.source.predicted]
+        names = [class_name(number, self.job.plan.shown_classes) for number in numbers]
+        if names[0] == names[1]:  # two of the model's classes have the same name
+            names = [f"{name} (class {number})" for name, number in zip(names, numbers)]
+        target, source = names
+        return (target, source) if self.target_first else (source, target)
 
 
 def write_form(
@@ -174,61 +183,57 @@ def write_form(
     if os.path.lexists(out):
         raise JobError(f"out must be a new folder, got {out}, which exists", USAGE)
     require_extra("cli", "PIL.Image")
-    morphs = _read_jobs(jobs)
-    families = _condition_names(morphs)
-    notes = _notes(families, morphs)
-    has_sources = all(job.has_sources for job in morphs)
+    rated = _read_jobs(jobs)
+    notes = _notes(rated)
+    has_sources = all(job.has_sources for job in rated)
     if show_source and not has_sources:
         raise JobError("show_source must be False: some jobs have no frame with factor 0, which is the source", USAGE)
     if controls and not has_sources:
         notes.append("no unedited sources are shown: some jobs have no frame with factor 0")
-    conditions = [*families, CONTROL] if controls and has_sources else families
+    controls = controls and has_sources
+    conditions = [job.condition for job in rated] + [CONTROL] * controls
     if count < len(conditions):
         text = f"count must be at least {len(conditions)}, one image of each of {', '.join(conditions)}"
         raise JobError(f"{text}, got {count}", USAGE)
     rng = random.Random(seed)
-    trials = _design(morphs, len(conditions), count, rng, notes)
-    loaded = load_judges(judges, morphs[0].plan.channels)
-    for job in morphs:
+    trials = _design(rated, len(conditions), count, rng, notes)
+    loaded = load_judges(judges, rated[0].plan.channels)
+    for job in rated:
         check_judges(loaded, job.plan, job.config.get("task", "multiclass"))
-    shown = _show(morphs, trials, loaded, show_source)
-    ids = [f"{number:012x}" for number in rng.sample(range(1 << 48), len(trials))]
-    entries = [_key_entry(*args, conditions, morphs) for args in zip(ids, trials, shown)]
-    _number_sources(entries, trials)
-    settings = {"seed": seed, "show_source": show_source, "controls": CONTROL in conditions}
-    key = {**settings, "judges": list(loaded), "jobs": [_job_entry(*args) for args in zip(families, morphs)]}
-    key |= {"conditions": conditions, "trials": entries}
-    form_id = _form_id(key, shown)
+    _read_images(trials, loaded, show_source)
+    key = {"seed": seed, "show_source": show_source, "controls": controls, "judges": list(loaded)}
+    key["jobs"] = [{"hash": job.hash, "condition": job.condition, "settings": job.settings} for job in rated]
+    key |= {"conditions": conditions, "trials": _key_entries(trials, rng)}
+    form_id = _form_id(key, trials)
     key = {"format_version": FORMAT_VERSION, "form": form_id, **key}
-    key["folders"] = [str(job.out) for job in morphs]  # not a part of the id, since folders may be moved
-    _write(out, key, _page(key, trials, shown, morphs))
-    numbers = Counter(entry["condition"] for entry in entries)
+    key["folders"] = [str(job.out) for job in rated]  # not a part of the id, since folders may be moved
+    _write(out, key, _page(key, trials))
+    numbers = Counter(entry["condition"] for entry in key["trials"])
     return Form(out / PAGE, out / KEY, form_id, {name: numbers[name] for name in conditions}, notes)
 
 
 # --- Jobs -------------------------------------------------------------------------------------------------------------
 
 
-def _read_jobs(jobs) -> list[JobMorphs]:
+def _read_jobs(jobs) -> list[RatedJob]:
     folders = [jobs] if isinstance(jobs, (str, os.PathLike)) else list(jobs)
     if not folders:
         raise JobError("jobs must have at least one job's folder, got none", USAGE)
-    morphs: list[JobMorphs] = []
+    rated: list[RatedJob] = []
     for folder in map(output_folder, folders):
         job = read_job(folder)
-        same = next((other for other in morphs if other.hash == job.hash), None)
+        same = next((other for other in rated if other.hash == job.hash), None)
         if same is not None:
             text = "with the same configuration and plan"
             raise JobError(f"jobs must be different jobs, got {same.out} and {folder} {text}", USAGE)
-        morphs.append(job)
-    return morphs
+        rated.append(job)
+    for number, (job, name) in enumerate(zip(rated, _family_names(rated))):
+        job.number, job.condition = number, name
+    return rated
 
 
-def _condition_names(jobs: list[JobMorphs]) -> list[str]:
-    """Return the family of each job.
-
-    If a family is not unique, the job's folder is added.
-    """
+def _family_names(jobs: list[RatedJob]) -> list[str]:
+    """Return the family of each job, with the job's folder if this is necessary to distinguish two jobs."""
     families = [str(job.config["family"]) for job in jobs]
     named = [
         f"{family} ({job.out.name})" if families.count(family) > 1 else family for family, job in zip(families, jobs)
@@ -238,21 +243,21 @@ def _condition_names(jobs: list[JobMorphs]) -> list[str]:
     ]
 
 
-def _notes(names: list[str], jobs: list[JobMorphs]) -> list[str]:
+def _notes(jobs: list[RatedJob]) -> list[str]:
     notes, targets = [], [str(job.config["target"]) for job in jobs]
     if len(set(targets)) > 1:
-        rules = ", ".join(f"{target} ({name})" for target, name in zip(targets, names))
+        rules = ", ".join(f"{target} ({job.condition})" for target, job in zip(targets, jobs))
         notes.append(f"warning: the jobs have different targets, so that their families cannot be compared: {rules}")
-    for name, job in zip(names, jobs):
-        notes += [f"{name}: {n} left out: {reason}" for reason, n in sorted(job.excluded.items())]
+    for job in jobs:
+        notes += [f"{job.condition}: {n} left out: {reason}" for reason, n in sorted(job.excluded.items())]
         if job.shards_done < job.plan.shards:
             command = f'"steerlens-fast verify {job.out}"'
-            notes.append(f"{name}: {job.shards_done} of {job.plan.shards} shards are complete, see {command}")
+            notes.append(f"{job.condition}: {job.shards_done} of {job.plan.shards} shards are complete, see {command}")
     return notes
 
 
-def _design(jobs: list[JobMorphs], conditions: int, count: int, rng: random.Random, notes: list[str]) -> list[_Trial]:
-    """Choose the trials, in order, and append to ``notes``."""
+def _design(jobs: list[RatedJob], conditions: int, count: int, rng: random.Random, notes: list[str]) -> list[_Trial]:
+    """Return the trials, in order, and append to ``notes``."""
     sources = choose_sources([job.places for job in jobs], count // conditions, rng)
     if len(sources) < count // conditions:
         notes.append(
@@ -263,53 +268,50 @@ def _design(jobs: list[JobMorphs], conditions: int, count: int, rng: random.Rand
         notes.append(f"{unshared} of {len(sources)} morphs of each family are of sources that the other families lack")
     sides = balanced_sides(len(sources), rng)
     trials = []
-    for source, condition in trial_order(len(sources), conditions, rng):
-        control = condition == len(jobs)  # the condition after the families; its sources are from each job in turn
-        job = source % len(jobs) if control else condition
-        trials.append(_Trial(job, sources[source][job], control, sides[source]))
+    for number, condition in trial_order(len(sources), conditions, rng):
+        edited = condition < len(jobs)
+        job = condition if edited else number % len(jobs)  # unedited sources are read from each job in turn
+        trials.append(_Trial(jobs[job], sources[number][job], edited, sides[number]))
     return trials
 
 
 # --- Frames -----------------------------------------------------------------------------------------------------------
 
 
-def _show(jobs: list[JobMorphs], trials: list[_Trial], judges: dict, show_source: bool) -> list[_TrialData]:
-    """Read and encode the frames of all trials, one shard at a time."""
+def _read_images(trials: list[_Trial], judges: dict, show_source: bool) -> None:
+    """Read and classify the frames of all trials, one shard at a time."""
     by_shard = defaultdict(list)
-    for number, trial in enumerate(trials):
-        shard, _ = jobs[trial.job].places[trial.morph]
-        by_shard[trial.job, shard].append(number)
-    shown: list[_TrialData | None] = [None] * len(trials)
-    for (job, shard), numbers in sorted(by_shard.items()):
-        of_shard = _show_shard(jobs[job], shard, [trials[n] for n in numbers], judges, show_source)
-        for number, trial_data in zip(numbers, of_shard):
-            shown[number] = trial_data
-    return shown
+    for trial in trials:
+        shard, _ = trial.job.places[trial.source]
+        by_shard[trial.job.number, shard].append(trial)
+    for (_, shard), of_shard in sorted(by_shard.items()):
+        _read_shard(shard, of_shard, judges, show_source)
 
 
-def _show_shard(
-    job: JobMorphs, shard: int, trials: list[_Trial], judges: dict, show_source: bool
-) -> Iterator[_TrialData]:
+def _read_shard(shard: int, trials: list[_Trial], judges: dict, show_source: bool) -> None:
+    """Read and classify the frames of trials from one shard of a job."""
+    job = trials[0].job
     check_undamaged(job.out, job.plan, shard)
-    indices = {job.places[trial.morph][1] for trial in trials}
-    records = [r for r in read_records(job.out / "shards" / f"{shard_name(shard)}.jsonl") if r["index"] in indices]
+    indices = [job.places[trial.source][1] for trial in trials]
+    of_shard = read_records(job.out / "shards" / f"{shard_name(shard)}.jsonl")
+    records = [record for record in of_shard if record["index"] in indices]
     frames = as_8_bit(read_frames(job.out, job.config["format"], shard, records))
-    rows = {record["index"]: row for row, record in enumerate(records)}
-    at = [rows[job.places[trial.morph][1]] for trial in trials]
-    images = [frames[row, source_frame(records[row]) if t.control else -1] for row, t in zip(at, trials)]
-    sources = [frames[row, source_frame(records[row])] if show_source else None for row in at]
-    verdicts = {name: _verdicts(name, judge, images, [records[row] for row in at]) for name, judge in judges.items()}
-    encoded = map_in_threads(_encode, [*images, *sources])
-    pictures = list(encoded)
-    for n, row in enumerate(at):
-        judged = {name: verdict[n] for name, verdict in verdicts.items()}
-        yield _TrialData(records[row], pictures[n], pictures[n + len(at)], judged)
+    row_of = {record["index"]: row for row, record in enumerate(records)}
+    rows = [row_of[index] for index in indices]
+    for trial, row in zip(trials, rows):
+        trial.record = records[row]
+    images = [frames[row, trial.frame] for trial, row in zip(trials, rows)]
+    sources = [frames[row, source_frame(records[row])] if show_source else None for row in rows]
+    for name, judge in judges.items():
+        for trial, verdict in zip(trials, _verdicts(name, judge, images, [trial.record for trial in trials])):
+            trial.judges[name] = verdict
+    encoded = list(map_in_threads(_encode, [*images, *sources]))
+    for trial, image, source in zip(trials, encoded, encoded[len(trials) :]):
+        trial.image, trial.source_image = image, source
 
 
 def _verdicts(name: str, judge, images: list[Tensor], records: list[dict]) -> list[bool]:
     """Return whether a judge predicts the target of each image."""
-    import torch
-
     classes = 1 + max(max(record["target"], record["source"]) for record in records)
     predicted = predicted_classes(name, judge, torch.stack(images), classes)
     return [prediction == record["target"] for prediction, record in zip(predicted, records)]
@@ -322,58 +324,40 @@ def _encode(frame: Tensor | None) -> bytes | None:
 # --- Key and page -----------------------------------------------------------------------------------------------------
 
 
-def _key_entry(identifier: str, trial: _Trial, shown: _TrialData, conditions: list[str], jobs: list[JobMorphs]) -> dict:
-    record = shown.record
-    frame = source_frame(record) if trial.control else -1
-    prediction, probability = record["predictions"][frame], record["probability"][frame]
-    choices = _choices(trial, jobs[trial.job].plan)
-    return {
-        "id": identifier,
-        "condition": CONTROL if trial.control else conditions[trial.job],
-        "job": trial.job,
-        **{name: record.get(name) for name in ("key", "index", "source", "target")},
-        "source_name": choices[trial.target_first],
-        "target_name": choices[not trial.target_first],
-        "target_choice": FIRST if trial.target_first else SECOND,
-        "l2": 0.0 if trial.control else record["l2"][-1],
-        "target_probability": probability,
-        "driver": None if prediction is None else prediction == record["target"],
-        "judges": shown.judges,
-    }
+def _key_entries(trials: list[_Trial], rng: random.Random) -> list[dict]:
+    """Return what the key records of each trial."""
+    ids = rng.sample(range(1 << 48), len(trials))
+    source_numbers: dict[Source, int] = {}
+    entries = []
+    for trial, identifier in zip(trials, ids):
+        record, (first, second) = trial.record, trial.choices
+        prediction = record["predictions"][trial.frame]
+        entry = {
+            "id": f"{identifier:012x}",
+            "condition": trial.job.condition if trial.edited else CONTROL,
+            "job": trial.job.number,
+            **{name: record.get(name) for name in ("key", "index", "source", "target")},
+            "source_name": second if trial.target_first else first,
+            "target_name": first if trial.target_first else second,
+            "target_choice": FIRST if trial.target_first else SECOND,
+            "l2": record["l2"][-1] if trial.edited else 0.0,
+            "target_probability": record["probability"][trial.frame],
+            "driver": None if prediction is None else prediction == record["target"],
+            "judges": trial.judges,
+            "source_number": source_numbers.setdefault(trial.source, len(source_numbers)),
+        }
+        entries.append(entry)
+    return entries
 
 
-def _choices(trial: _Trial, plan: Plan) -> tuple[str, str]:
-    """Return the names of the two classes, in the order shown."""
-    _, _, source, target = trial.morph
-    numbers = (target, source) if trial.target_first else (source, target)
-    names = [class_name(number, plan.shown_classes) for number in numbers]
-    if names[0] == names[1]:  # two of the model's classes have the same name
-        names = [f"{name} (class {number})" for name, number in zip(names, numbers)]
-    return names[0], names[1]
-
-
-def _number_sources(entries: list[dict], trials: list[_Trial]) -> None:
-    """Add a number of the source to each entry.
-
-    Images of the same source have the same number.
-    """
-    numbers: dict[Identity, int] = {}
-    for entry, trial in zip(entries, trials):
-        entry["source_number"] = numbers.setdefault(trial.morph, len(numbers))
-
-
-def _job_entry(name: str, job: JobMorphs) -> dict:
-    return {"hash": job.hash, "condition": name, "settings": job.settings}
-
-
-def _form_id(key: dict, shown: list[_TrialData]) -> str:
+def _form_id(key: dict, trials: list[_Trial]) -> str:
     digest = sha256(compact_json(key).encode(errors="surrogateescape"))
-    for trial_data in shown:
-        digest.update(trial_data.image)
+    for trial in trials:
+        digest.update(trial.image)
     return digest.hexdigest()[:16]
 
 
-def _page(key: dict, trials: list[_Trial], shown: list[_TrialData], jobs: list[JobMorphs]) -> str:
+def _page(key: dict, trials: list[_Trial]) -> str:
     """Render the page.
 
     It does not tell which family an image is from: of each trial, it has the id, the images, and two class names in
@@ -383,12 +367,12 @@ def _page(key: dict, trials: list[_Trial], shown: list[_TrialData], jobs: list[J
     data["trials"] = [
         {
             "id": entry["id"],
-            "choices": _choices(trial, jobs[trial.job].plan),
-            "image": _data_uri(trial_data.image),
-            "source": None if trial_data.source is None else _data_uri(trial_data.source),
-            "size": jobs[trial.job].plan.size,
+            "choices": trial.choices,
+            "image": _data_uri(trial.image),
+            "source": None if trial.source_image is None else _data_uri(trial.source_image),
+            "size": trial.job.plan.size,
         }
-        for entry, trial, trial_data in zip(key["trials"], trials, shown)
+        for entry, trial in zip(key["trials"], trials)
     ]
     return render_page(__package__, TITLE, data, images="data:")
 

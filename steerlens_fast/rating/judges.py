@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..classifier.class_names import short_names
 from ..errors import USAGE, JobError
-from ..evaluate.classifiers import as_classifier, first_difference, images_per_call, judge_names
+from ..evaluate.classifiers import as_classifier, first_difference, images_per_call, judge_names, prefix_errors
 from ..job.plan import Plan
 from ..models import LoadedModel, load_model
 
@@ -30,10 +30,8 @@ def load_judges(judges: Judges, channels: int) -> dict[str, LoadedModel]:
     named = judges if isinstance(judges, Mapping) else dict(zip(judge_names([str(j) for j in judges]), judges))
     loaded = {}
     for name, spec in named.items():
-        try:
+        with prefix_errors(f"judge {name!r}"):
             loaded[name] = load_model(spec, data_channels=channels)
-        except JobError as error:
-            raise JobError(f"judge {name!r}: {error}", error.code) from error
     return loaded
 
 

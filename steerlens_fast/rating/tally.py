@@ -22,7 +22,7 @@ from ..evaluate.measures.statistics import (
 )
 from .agreement import krippendorff_alpha
 from .answers import NEITHER, Ratings, one_per_rater, read_key, read_ratings
-from .form import CONTROL, FIRST, SECOND
+from .form import CONTROL
 
 TARGET, SOURCE = "target", "source"
 ROLES = (TARGET, SOURCE, NEITHER)  # the possible meanings of an answer
@@ -54,10 +54,11 @@ def tally(
         it is computed from) and ``of`` (their number if none were missing).
 
         ``conditions``
-            A dictionary for each family, and for "unedited" sources. ``target``, ``source`` and ``neither`` are the
-            shares of these answers, and ``naturalness`` is the mean, with intervals over images and raters. ``seconds``
-            is the median time until the choice, and ``l2`` the median distance. ``driver`` and ``judges`` are the
-            shares of images for which these classifiers predict the target. ``alpha`` is the raters' agreement.
+            A dictionary for each condition: each family, and "unedited" for sources without an edit. ``target``,
+            ``source`` and ``neither`` are the shares of these answers, and ``naturalness`` is the mean, with intervals
+            over images and raters. ``seconds`` is the median time until the choice, and ``l2`` the median distance.
+            ``driver`` and ``judges`` are the shares of images for which these classifiers predict the target. ``alpha``
+            is the raters' agreement.
         ``differences``
             The differences of ``target`` and ``naturalness`` between families, over the sources that both have.
         ``alpha``
@@ -121,7 +122,7 @@ def tally(
         "notes": notes,
         "conditions": {name: _condition(tables, name, options) for name in key["conditions"]},
         "differences": {f"{a} - {b}": _difference(tables, a, b, options) for a, b in combinations(families, 2)},
-        "alpha": tables.alpha([trial["condition"] != CONTROL for trial in key["trials"]], options),
+        "alpha": tables.alpha([n for n, trial in enumerate(key["trials"]) if trial["condition"] != CONTROL], options),
         "settings": {**options, "show_source": key.get("show_source"), "jobs": key["jobs"]},
     }
 
@@ -137,55 +138,43 @@ def _unanswered(ratings: list[Ratings], images: int) -> list[str]:
 
 
 class _Tables:
-    """All answers as tables [images, raters], NaN where an answer is missing.
-
-    ``role`` has indices of ROLES.
-    """
+    """All answers as tables [images, raters], NaN where an answer is missing; ``role`` has indices of ROLES."""
 
     def __init__(self, key: dict, ratings: list[Ratings]):
         self.trials, self.judges = key["trials"], key["judges"]
         self.source = torch.tensor([trial["source_number"] for trial in self.trials], device="cpu")
         answers = [[rater.answers.get(trial["id"], {}) for rater in ratings] for trial in self.trials]
-        role = lambda trial, answer: _role(trial, answer.get("choice"))
-        self.role = _tensor([[role(t, a) for a in row] for t, row in zip(self.trials, answers)])
+        self.role = _tensor([[_role(t, a.get("choice")) for a in row] for t, row in zip(self.trials, answers)])
         self.naturalness = _tensor([[a.get("naturalness") for a in row] for row in answers])
         self.milliseconds = _tensor([[a.get("choice_ms") for a in row] for row in answers])
 
     def of(self, condition: str) -> list[int]:
-        """Return the images of a family, or of the unedited sources."""
+        """Return the images of a condition."""
         return [n for n, trial in enumerate(self.trials) if trial["condition"] == condition]
 
     def by_source(self, values: Tensor, images: list[int]) -> Tensor:
-        """Return the rows of some images, one for each source.
-
-        Values are NaN for sources without such an image.
-        """
+        """Return the rows of some images, one for each source; NaN for sources without such an image."""
         table = values.new_full((int(self.source.max()) + 1, *values.shape[1:]), torch.nan)
         table[self.source[images]] = values[images]
         return table
 
     def is_role(self, role: str) -> Tensor:
-        """Return 1 where the answer is ``role``, otherwise 0 or NaN.
-
-        The result is NaN where the answer is missing.
-        """
+        """Return 1 where the answer is ``role``, 0 where it is another one, and NaN where it is missing."""
         return torch.where(self.role.isnan(), torch.nan, (self.role == ROLES.index(role)).double())
 
-    def alpha(self, images: list[bool] | list[int], options: dict) -> dict:
+    def alpha(self, images: list[int], options: dict) -> dict:
         """Return the agreement of the raters on some images."""
-        rows = torch.tensor(images, device="cpu")
-        rows = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
-        options = {"sources": self.source[rows], **options}
-        choice = krippendorff_alpha(self.role[rows], "nominal", **options)
-        naturalness = krippendorff_alpha(self.naturalness[rows], "ordinal", **options)
+        options = {"sources": self.source[images], **options}
+        choice = krippendorff_alpha(self.role[images], "nominal", **options)
+        naturalness = krippendorff_alpha(self.naturalness[images], "ordinal", **options)
         return {"choice": choice.as_dict(), "naturalness": naturalness.as_dict()}
 
 
 def _role(trial: dict, choice: str | None) -> int | None:
+    """Return the index in ROLES of what a choice means."""
     if choice is None:
         return None
-    target, source = trial["target_choice"], SECOND if trial["target_choice"] == FIRST else FIRST
-    return ROLES.index({target: TARGET, source: SOURCE, NEITHER: NEITHER}[choice])
+    return ROLES.index(choice if choice == NEITHER else TARGET if choice == trial["target_choice"] else SOURCE)
 
 
 def _tensor(rows: list[list]) -> Tensor:
@@ -219,13 +208,10 @@ def _difference(tables: _Tables, first: str, second: str, options: dict) -> dict
         *({tables.trials[n]["source_number"] for n in tables.of(name)} for name in (first, second))
     )
     of = len(shared) * tables.role.shape[1]
-
-    def table(values: Tensor) -> Tensor:
-        return tables.by_source(values, tables.of(first)) - tables.by_source(values, tables.of(second))
-
-    target = crossed_proportion(table(tables.is_role(TARGET)), difference=True, **options)
-    naturalness = crossed_bootstrap(table(tables.naturalness), **options)
-    return {name: replace(i, of=of).as_dict() for name, i in (("target", target), ("naturalness", naturalness))}
+    minus = lambda values: tables.by_source(values, tables.of(first)) - tables.by_source(values, tables.of(second))
+    target = crossed_proportion(minus(tables.is_role(TARGET)), difference=True, **options)
+    naturalness = crossed_bootstrap(minus(tables.naturalness), **options)
+    return {"target": replace(target, of=of).as_dict(), "naturalness": replace(naturalness, of=of).as_dict()}
 
 
 # --- Text -------------------------------------------------------------------------------------------------------------
