@@ -9,7 +9,7 @@ import tempfile
 from .extras import MissingExtra
 from .morph_status import MorphStatus
 
-DONE, FATAL, USAGE, COMPLETE_WITH_FAILURES, TOO_MANY_FAILURES, NO_SPACE = range(6)  # exit codes
+DONE, FATAL, USAGE, SOME_FAILED, TOO_MANY_FAILED, NO_SPACE = range(6)  # exit codes
 INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT, 128 + SIGTERM
 
 # Explanations of file system errors that have unclear messages

@@ -238,7 +238,7 @@ def arguments(out: Path, *more, data: Path | str | None = None, **options) -> li
 
 
 def run_here(out: Path, *more, **options) -> int:
-    """Run a job in this process and return its exit status (steerlens_fast/errors.py): 3 if images failed."""
+    """Run a job in this process and return its exit status, such as ``SOME_FAILED`` (steerlens_fast/errors.py)."""
     return main(arguments(out, "--workers", 0, "--progress", "none", *more, **options))
 
 

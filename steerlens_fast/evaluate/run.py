@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import COMPLETE_WITH_FAILURES, DONE, USAGE, JobError, to_job_error
+from ..errors import DONE, SOME_FAILED, USAGE, JobError, to_job_error
 from ..extras import require_extra
 from ..io.atomic_io import TEMPORARY_PATTERN, atomic_write, read_json, restore_backups, sync_folder, write_json
 from ..io.output_dir import check_unchanged, hold_lock, output_dir
@@ -236,4 +236,4 @@ def _finish(out: Path, prepared: Preparation, networks: dict[str, dict], figures
     write_json(out / "summary.json", summary)
     if figures:
         write_report(out, summary, prepared.runner, read_frames(out, tasks))
-    return Evaluation(COMPLETE_WITH_FAILURES if summary["problems"] else DONE, summary, out)
+    return Evaluation(SOME_FAILED if summary["problems"] else DONE, summary, out)

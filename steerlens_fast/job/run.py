@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import (
-    COMPLETE_WITH_FAILURES,
     DONE,
     INTERRUPTED,
+    SOME_FAILED,
     TERMINATED,
-    TOO_MANY_FAILURES,
+    TOO_MANY_FAILED,
     USAGE,
     JobError,
     to_job_error,
@@ -284,8 +284,8 @@ def _finish(
     summary = read_summary(out) if last_run is None else None
     new, summary = summary is None, summary or write_summary(out, plan, last_run or {})
     if too_many:
-        raise JobError(too_many, TOO_MANY_FAILURES)
-    code = COMPLETE_WITH_FAILURES if summary["failed"] else DONE
+        raise JobError(too_many, TOO_MANY_FAILED)
+    code = SOME_FAILED if summary["failed"] else DONE
     if not summary["complete"]:
         return Outcome(INTERRUPTED if stop.requested else code, summary)
     # Safe, since no process computes shards of a complete job, and ranks do this one at a time.

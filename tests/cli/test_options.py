@@ -11,7 +11,7 @@ from steerlens_fast.cli.evaluate import _add_options as add_evaluate_options
 from steerlens_fast.cli.morph import _add_options as add_morph_options
 from steerlens_fast.cli.options import given_fields
 from steerlens_fast.data.config import DataConfig
-from steerlens_fast.errors import JobError
+from steerlens_fast.errors import USAGE, JobError
 from steerlens_fast.evaluate.config import EvaluationConfig
 from steerlens_fast.io.base_config import BaseConfig, inherited_option, option
 from steerlens_fast.job.config import JobConfig
@@ -83,7 +83,7 @@ def test_folder_of_another_format_version_raises(tmp_path, version):
     (tmp_path / "plan.json").write_text(json.dumps({"items": 1, "dropped": 0, "listing_sha256": "0", **values}))
     with pytest.raises(JobError, match=f"must have format version {FORMAT_VERSION}, got {version or 1}") as raised:
         Plan.read(tmp_path)
-    assert raised.value.code == 2
+    assert raised.value.code == USAGE
 
 
 def test_numbers_that_are_not_finite_are_named_with_their_option(capsys):
@@ -112,4 +112,5 @@ def test_unknown_arguments_show_the_usage_of_the_subcommand(arguments, message, 
     with pytest.raises(SystemExit) as error:
         main(["morph", "--out", "o", *arguments])
     text = capsys.readouterr().err
-    assert error.value.code == 2 and text.startswith("usage: steerlens-fast morph") and text.endswith(f"{message}\n")
+    assert error.value.code == USAGE
+    assert text.startswith("usage: steerlens-fast morph") and text.endswith(f"{message}\n")

@@ -42,7 +42,7 @@ from job_models import (  # noqa: E402
 
 import steerlens_fast.job.run as run_module  # noqa: E402
 from steerlens_fast.cli import main  # noqa: E402
-from steerlens_fast.errors import JobError  # noqa: E402
+from steerlens_fast.errors import DONE, FATAL, SOME_FAILED, TERMINATED, USAGE, JobError  # noqa: E402
 from steerlens_fast.job.engines import local  # noqa: E402
 from steerlens_fast.job.engines import ray as ray_engine  # noqa: E402
 from steerlens_fast.job.engines.env import Rank, rank_of  # noqa: E402
@@ -73,7 +73,7 @@ def data(tmp_path_factory) -> Path:
 def expected(data, tmp_path_factory) -> dict[str, str]:
     """Digests of the results of a job in this process."""
     out = tmp_path_factory.mktemp("inprocess")
-    assert run_here(out, data=data) == 3  # one image is bad
+    assert run_here(out, data=data) == SOME_FAILED  # one image is bad
     return digests(out)
 
 
@@ -84,12 +84,12 @@ def test_stochastic_model_gives_the_same_bytes(tmp_path):
     results = []
     for workers in (0, 2):
         random.random(), np.random.rand(), torch.rand(1)  # the state of the caller's generators must not matter
-        assert run_here(tmp_path / str(workers), *options, data=folder, workers=workers) == 0
+        assert run_here(tmp_path / str(workers), *options, data=folder, workers=workers) == DONE
         results.append(digests(tmp_path / str(workers)))
     markers(tmp_path / "0")[1].unlink()
-    assert run_here(tmp_path / "0", "--resume") == 0
+    assert run_here(tmp_path / "0", "--resume") == DONE
     assert results[0] == results[1] == digests(tmp_path / "0")
-    assert run_here(tmp_path / "other", *options, "--seed", 1, data=folder, workers=0) == 0
+    assert run_here(tmp_path / "other", *options, "--seed", 1, data=folder, workers=0) == DONE
     assert digests(tmp_path / "other") != results[0]
 
 
@@ -97,15 +97,15 @@ def test_averaged_gradients_give_the_same_bytes(tmp_path, capsys):
     folder, noise = make_folder(tmp_path / "images", 6), ("--regime", "live", "--smoothing", "noise=0.1,samples=3")
     results = []
     for workers in (0, 1):
-        assert run_here(tmp_path / str(workers), *noise, data=folder, workers=workers) == 0
+        assert run_here(tmp_path / str(workers), *noise, data=folder, workers=workers) == DONE
         results.append(digests(tmp_path / str(workers)))
     assert results[0] == results[1]
     assert json.loads((tmp_path / "0" / "config.json").read_text())["smoothing"] == {"noise": 0.1, "samples": 3}
-    assert run_here(tmp_path / "plain", "--regime", "live", data=folder) == 0
+    assert run_here(tmp_path / "plain", "--regime", "live", data=folder) == DONE
     plain = frames(tmp_path / "plain")
     assert not any(torch.equal(frame, plain[key]) for key, frame in frames(tmp_path / "0").items())
     capsys.readouterr()
-    assert run_here(tmp_path / "bad", "--smoothing", "noise=-0.1", data=folder) == 2
+    assert run_here(tmp_path / "bad", "--smoothing", "noise=-0.1", data=folder) == USAGE
     assert "smoothing's noise must be finite and at least 0, got -0.1" in capsys.readouterr().err
     assert not (tmp_path / "bad" / "config.json").exists()
 
@@ -114,7 +114,7 @@ def test_averaged_gradients_give_the_same_bytes(tmp_path, capsys):
 def unfinished_job(data, tmp_path) -> Path:
     """A job in which every third shard is missing."""
     out = tmp_path / "unfinished_job"
-    assert run_here(out, data=data) == 3
+    assert run_here(out, data=data) == SOME_FAILED
     for marker in markers(out)[::3]:
         marker.unlink()
         for path in marker.parent.glob(f"{marker.name.partition('.')[0]}.*"):
@@ -139,7 +139,7 @@ def test_local_workers_write_the_same_bytes(workers, data, expected, tmp_path, t
     monkeypatch.setenv("JOB_PRINT", "1")
     options = arguments(tmp_path, data=data, workers=workers, progress=("json", "lines")[workers - 1])
     code, (stdout, stderr) = main(options), capfd.readouterr()
-    assert code == 3 and "talks" not in stdout, stderr
+    assert code == SOME_FAILED and "talks" not in stdout, stderr
     assert digests(tmp_path) == expected and not temporaries(tmp_path)
     logs = [(tmp_path / "logs" / f"worker-{n}.log").read_text() for n in range(workers)]
     for text in ("a site that talks", "a model that talks", '{"event": "shard", "shard": 999}', "and a child of it"):
@@ -159,7 +159,7 @@ def test_model_that_raises_ends_the_job_with_its_message(data, tmp_path, monkeyp
     for path in sorted(images.rglob("*.png"))[:2]:  # all of the first batch
         make_white(path)
     monkeypatch.setenv("JOB_WHITE", "raise")
-    assert run_here(out, data=images, workers=1) == 1
+    assert run_here(out, data=images, workers=1) == FATAL
     stderr = capsys.readouterr().err
     assert "ValueError: this model does not like white" in stderr and "Traceback" not in stderr
     log = (out / "logs" / "worker-0.log").read_text()
@@ -174,7 +174,7 @@ def test_shard_that_kills_its_workers_is_skipped(data, tmp_path, monkeypatch, ca
     make_white(images / "c1" / "025.png")
     monkeypatch.setattr(local, "ATTEMPTS", 2)
     monkeypatch.setenv("JOB_WHITE", "exit")
-    assert run_here(out, data=images, workers=1) == 1
+    assert run_here(out, data=images, workers=1) == FATAL
     message = capsys.readouterr().err
     assert (
         "shards [6] could not be computed: workers died 2 times while computing each; shard 6: exit status 13"
@@ -187,8 +187,8 @@ def test_shard_that_kills_its_workers_is_skipped(data, tmp_path, monkeypatch, ca
         "the worker ended while it had shards [6]: exit status 13 while"
     ) == 2
     monkeypatch.delenv("JOB_WHITE")
-    assert run_here(out, "--resume") == 3
-    assert run_here(tmp_path / "undisturbed", data=images) == 3
+    assert run_here(out, "--resume") == SOME_FAILED
+    assert run_here(tmp_path / "undisturbed", data=images) == SOME_FAILED
     assert digests(out) == digests(tmp_path / "undisturbed")
 
 
@@ -205,25 +205,26 @@ def test_killed_worker_is_replaced_although_its_child_lives(data, tmp_path):
     finally:
         for path in children.iterdir():
             kill(int(path.name))
-    assert code == 3 and len(records(out)) == COUNT, stderr
+    assert code == SOME_FAILED and len(records(out)) == COUNT, stderr
     assert (out / "logs" / "worker-0.log").read_text().count(": signal SIGKILL") == 1
 
 
 @pytest.mark.slow
 def test_model_that_cannot_be_loaded_ends_the_job(data, tmp_path, monkeypatch, capsys):
     """The error is the same as in this process. If the process dies, it is not started again forever."""
-    assert run_here(tmp_path / "one", data=data, model="job_models:nothing", workers=1) == 2
+    assert run_here(tmp_path / "one", data=data, model="job_models:nothing", workers=1) == USAGE
     assert "'nothing'" in capsys.readouterr().err
     (tmp_path / "deadly.py").write_text("import os\nos._exit(7)\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(local, "ATTEMPTS", 2)
-    assert run_here(tmp_path / "two", data=data, model="deadly:model", workers=1) == 1
+    assert run_here(tmp_path / "two", data=data, model="deadly:model", workers=1) == FATAL
     assert "workers died before their first shard (exit status 7)" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_garbage_collection_starts_when_the_model_is_loaded(data, tmp_path):
-    assert run_here(tmp_path, data=data, model="job_models:Uncollected", workers=1) == 3  # one item is not an image
+    code = run_here(tmp_path, data=data, model="job_models:Uncollected", workers=1)
+    assert code == SOME_FAILED  # one item is not an image
 
 
 @pytest.mark.slow
@@ -269,9 +270,9 @@ def test_ranks_write_the_same_bytes(world, data, expected, tmp_path, monkeypatch
         (folder / f".{uuid4().hex}.tmp").write_bytes(b"incomplete")
     for number in reversed(range(world)):
         monkeypatch.setenv("RANK", str(number))
-        assert run_here(tmp_path, engine="env", data=data) in (0, 3)
-    assert digests(tmp_path) == expected and not temporaries(tmp_path) and main(["verify", str(tmp_path)]) == 0
-    assert run_here(tmp_path, engine="env", data=data) == 3  # a rank that is started again has nothing to do
+        assert run_here(tmp_path, engine="env", data=data) in (DONE, SOME_FAILED)
+    assert digests(tmp_path) == expected and not temporaries(tmp_path) and main(["verify", str(tmp_path)]) == DONE
+    assert run_here(tmp_path, engine="env", data=data) == SOME_FAILED  # a rank that is started again has nothing to do
 
 
 @pytest.mark.slow
@@ -285,9 +286,9 @@ def test_ranks_at_the_same_time_write_the_same_bytes(data, expected, tmp_path):
     wait_for(lambda: markers(tmp_path), "a shard")
     kill(ranks[1].pid)
     codes = [ended(rank)[0] for rank in ranks]
-    assert codes[1] == -9 and codes[0] in (0, 3)
+    assert codes[1] == -9 and codes[0] in (DONE, SOME_FAILED)
     code, stderr = ended(begin(2))
-    assert code == 3, stderr
+    assert code == SOME_FAILED, stderr
     assert digests(tmp_path) == expected and not temporaries(tmp_path)
 
 
@@ -295,42 +296,42 @@ def test_rank_that_already_runs_raises(data, expected, tmp_path, monkeypatch, ca
     """Starting the same rank twice is an error, and so is starting another engine while ranks run."""
     from steerlens_fast.io.output_dir import hold_lock
 
-    assert run_here(tmp_path, data=data) == 3
+    assert run_here(tmp_path, data=data) == SOME_FAILED
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with hold_lock(tmp_path / ".lock", shared=True), hold_lock(tmp_path / ".lock-rank-1-of-2"):
-        assert run_here(tmp_path, engine="env") == 2
-        assert run_here(tmp_path, "--resume") == 2
+        assert run_here(tmp_path, engine="env") == USAGE
+        assert run_here(tmp_path, "--resume") == USAGE
         assert capsys.readouterr().err.count(f"is in use by another run (process {os.getpid()} on ") == 2
         monkeypatch.setenv("RANK", "0")
-        assert run_here(tmp_path, engine="env") == 3
+        assert run_here(tmp_path, engine="env") == SOME_FAILED
         monkeypatch.setenv("WORLD_SIZE", "3")
-        assert run_here(tmp_path, engine="env") == 2
+        assert run_here(tmp_path, engine="env") == USAGE
         assert "got 3 in rank 0, but 2 in rank 1, which also runs" in capsys.readouterr().err
-    assert run_here(tmp_path, engine="env") == 3
+    assert run_here(tmp_path, engine="env") == SOME_FAILED
 
 
 def test_plan_that_a_file_system_does_not_show_yet_is_kept(data, expected, tmp_path, monkeypatch, capsys):
     """The second rank makes a plan, too, cannot publish it, and continues with the first one's."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
-    assert run_here(tmp_path, engine="env", data=data) in (0, 3)
+    assert run_here(tmp_path, engine="env", data=data) in (DONE, SOME_FAILED)
     before = {name: (tmp_path / name).read_bytes() for name in ("plan.json", "config.json")}
     done = markers(tmp_path)
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setattr(run_module, "has_plan", lambda out: False)
-    assert run_here(tmp_path, engine="env", data=data, frames=5) == 2
+    assert run_here(tmp_path, engine="env", data=data, frames=5) == USAGE
     assert "frames was 4 and is 5 now" in capsys.readouterr().err
     assert before == {name: (tmp_path / name).read_bytes() for name in before} and markers(tmp_path) == done
-    assert run_here(tmp_path, engine="env", data=data) == 3 and digests(tmp_path) == expected
+    assert run_here(tmp_path, engine="env", data=data) == SOME_FAILED and digests(tmp_path) == expected
 
 
 def test_rank_raises_if_a_folder_has_shards_but_no_plan(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("RANK", "0")
-    assert run_here(tmp_path, engine="env", data=data, limit=4) == 0
+    assert run_here(tmp_path, engine="env", data=data, limit=4) == DONE
     (tmp_path / "plan.json").unlink()
-    assert run_here(tmp_path, engine="env", data=data, limit=4) == 2
+    assert run_here(tmp_path, engine="env", data=data, limit=4) == USAGE
     assert "must not have complete shards without a plan.json" in capsys.readouterr().err
     assert len(markers(tmp_path)) == 1 and not (tmp_path / "plan.json").exists()
 
@@ -343,17 +344,17 @@ def test_ranks_do_not_hold_the_planning_lock_while_they_check_the_items(data, tm
     locked = []
     check = lambda out, inputs: locked.append(is_locked(out / ".planning")) or check_plan(out, inputs)
     monkeypatch.setattr(run_module, "check_plan", check)
-    assert run_here(tmp_path, engine="env", data=data, limit=4) == 0 and locked == [False]
+    assert run_here(tmp_path, engine="env", data=data, limit=4) == DONE and locked == [False]
 
 
 def test_rank_with_another_configuration_raises(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert run_here(tmp_path, engine="env", data=data) in (0, 3)
+    assert run_here(tmp_path, engine="env", data=data) in (DONE, SOME_FAILED)
     monkeypatch.setenv("RANK", "1")
-    assert run_here(tmp_path, engine="env", data=data, frames=5) == 2
+    assert run_here(tmp_path, engine="env", data=data, frames=5) == USAGE
     assert "frames was 4 and is 5 now" in capsys.readouterr().err
-    assert run_here(tmp_path, "--overwrite", engine="env", data=data) == 2
+    assert run_here(tmp_path, "--overwrite", engine="env", data=data) == USAGE
     assert "overwrite must not be given with engine 'env'" in capsys.readouterr().err
 
 
@@ -387,7 +388,7 @@ def test_rank_is_read_from_the_environment(environment, rank):
 def test_environment_without_a_valid_rank_raises(environment, text):
     with pytest.raises(JobError, match=text) as raised:
         rank_of(environment)
-    assert raised.value.code == 2
+    assert raised.value.code == USAGE
 
 
 @pytest.mark.parametrize("world", [1, 2, 5, 20])
@@ -404,10 +405,10 @@ def test_another_engine_continues_a_job(unfinished_job, expected, monkeypatch):
     """A job begun in this process is continued by a rank, and then by worker processes."""
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert run_here(unfinished_job, engine="env") in (0, 3)
+    assert run_here(unfinished_job, engine="env") in (DONE, SOME_FAILED)
     before = len(markers(unfinished_job))
     assert before < 13
-    assert run_here(unfinished_job, "--resume", workers=2) == 3 and digests(unfinished_job) == expected
+    assert run_here(unfinished_job, "--resume", workers=2) == SOME_FAILED and digests(unfinished_job) == expected
 
 
 # --- Ray -------------------------------------------------------------------------------------------------------------
@@ -447,9 +448,9 @@ def test_ray_continues_and_stops(unfinished_job, expected):
     actors = ray_actors(job)
     job.terminate()
     code, stderr = ended(job)
-    assert code == 143 and "terminated" in stderr, stderr
+    assert code == TERMINATED and "terminated" in stderr, stderr
     wait_for(lambda: not any(map(alive, actors)), "the end of Ray's actors")
-    assert run_here(unfinished_job, "--resume") == 3 and digests(unfinished_job) == expected
+    assert run_here(unfinished_job, "--resume") == SOME_FAILED and digests(unfinished_job) == expected
 
 
 def test_signals_are_deferred_during_calls_of_ray():
@@ -504,5 +505,5 @@ print(json.dumps(codes + [ray.is_initialized()]))
     assert "'nothing'" in stderr and [f["message"] for f in failed if f["status"] == "model-error"] == [
         "ValueError: this model does not like white"
     ]
-    assert run_here(tmp_path / "here", data=images) == 3
+    assert run_here(tmp_path / "here", data=images) == SOME_FAILED
     assert digests(tmp_path / "two") == digests(tmp_path / "here") and not temporaries(tmp_path / "two")

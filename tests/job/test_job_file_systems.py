@@ -22,7 +22,7 @@ from job_models import arguments, digests, frames, lines, make_folder, markers, 
 import steerlens_fast.job.run as run_module  # noqa: E402
 from steerlens_fast import evaluate_families  # noqa: E402
 from steerlens_fast.cli import main  # noqa: E402
-from steerlens_fast.errors import JobError  # noqa: E402
+from steerlens_fast.errors import DONE, FATAL, NO_SPACE, SOME_FAILED, USAGE, JobError  # noqa: E402
 from steerlens_fast.io import atomic_io  # noqa: E402
 from steerlens_fast.io.atomic_io import atomic_path  # noqa: E402
 from steerlens_fast.io.output_dir import hold_lock  # noqa: E402
@@ -42,7 +42,7 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def job(data, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("job") / "out"
-    assert run_here(out, data=data) == 0
+    assert run_here(out, data=data) == DONE
     return out
 
 
@@ -95,18 +95,18 @@ def test_missing_locks_give_a_warning(number, data, job, tmp_path, monkeypatch, 
     problem = r"\.lock cannot be locked: the file system does not support locking "
     text = rf"{problem}\({os.strerror(number)}\): a second run in"
     with pytest.warns(UserWarning, match=text):
-        assert run_here(tmp_path / "out", data=data) == 0
+        assert run_here(tmp_path / "out", data=data) == DONE
     assert digests(tmp_path / "out") == digests(job)
     capsys.readouterr()
-    assert main(["status", str(tmp_path / "out")]) == 0
+    assert main(["status", str(tmp_path / "out")]) == DONE
     assert json.loads(capsys.readouterr().out)["running"] is None
     with pytest.warns(UserWarning, match=text):
-        assert main(["verify", str(tmp_path / "out"), "--discard"]) == 0
+        assert main(["verify", str(tmp_path / "out"), "--discard"]) == DONE
     with pytest.warns(UserWarning, match=text):
         assert evaluated(tmp_path / "evaluation").summary["budgets"]
 
 
-@pytest.mark.parametrize("world, code", [(1, 0), (2, 1)])
+@pytest.mark.parametrize("world, code", [(1, DONE), (2, FATAL)])
 def test_several_ranks_need_locks(world, code, data, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", str(world))
@@ -114,7 +114,7 @@ def test_several_ranks_need_locks(world, code, data, tmp_path, monkeypatch, caps
     with pytest.warns(UserWarning, match="cannot be locked"):
         assert run_here(tmp_path, "--engine", "env", data=data) == code
     stderr = capsys.readouterr().err
-    assert code == 0 or (f"{tmp_path / '.lock-ranks'} cannot be locked" in stderr and "NFS without nolock" in stderr)
+    assert code == DONE or (f"{tmp_path / '.lock-ranks'} cannot be locked" in stderr and "NFS without nolock" in stderr)
 
 
 def test_forked_process_does_not_keep_the_lock(tmp_path):
@@ -136,7 +136,7 @@ def test_forked_process_does_not_keep_the_lock(tmp_path):
 
 def test_other_errors_of_locks_name_the_file(data, tmp_path, monkeypatch, capsys):
     failing(monkeypatch, fcntl, "flock", errno.EIO)
-    assert run_here(tmp_path, data=data) == 1
+    assert run_here(tmp_path, data=data) == FATAL
     stderr = capsys.readouterr().err
     assert str(tmp_path / ".lock") in stderr and "the disk, or the connection to it, has failed" in stderr
 
@@ -149,7 +149,7 @@ def test_other_errors_of_locks_name_the_file(data, tmp_path, monkeypatch, capsys
 def test_missing_fsync_gives_one_warning(number, which, data, job, tmp_path, monkeypatch):
     failed = failing(monkeypatch, os, "fsync", number, which)
     with pytest.warns(UserWarning, match="cannot be flushed to disk") as caught:
-        assert run_here(tmp_path / "out", data=data) == 0 and failed
+        assert run_here(tmp_path / "out", data=data) == DONE and failed
     assert len(caught) == 1 and os.strerror(number) in str(caught[0].message)
     assert digests(tmp_path / "out") == digests(job)
 
@@ -158,7 +158,7 @@ def test_missing_fsync_gives_one_warning(number, which, data, job, tmp_path, mon
 def test_folders_that_cannot_be_opened_are_not_synchronised(number, data, job, tmp_path, monkeypatch):
     failing(monkeypatch, os, "open", number, lambda path, *_: os.path.isdir(path) and str(tmp_path) in str(path))
     with pytest.warns(UserWarning, match="cannot be flushed to disk"):
-        assert run_here(tmp_path / "out", data=data) == 0
+        assert run_here(tmp_path / "out", data=data) == DONE
     assert digests(tmp_path / "out") == digests(job)
 
 
@@ -188,7 +188,7 @@ def test_job_of_another_machine_is_seen(data, job, tmp_path, monkeypatch, capsys
     out, created, real_touch = Path(shutil.copytree(job, tmp_path / "out")), [], Path.touch
     monkeypatch.setattr(Path, "touch", lambda path: created.append(path) or real_touch(path))
     monkeypatch.setattr(run_module, "has_plan", lambda out: bool(created) and has_plan(out))
-    assert run_here(out, data=data) == 2
+    assert run_here(out, data=data) == USAGE
     assert f"got {out}, which has a job" in capsys.readouterr().err and len(markers(out)) == 2
 
 
@@ -201,7 +201,7 @@ def test_summary_of_a_rank_has_the_shards_of_other_machines(job, tmp_path, monke
     monkeypatch.setattr(report, "read_marker", seen)
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert run_here(out, engine="env") == 0
+    assert run_here(out, engine="env") == DONE
     assert json.loads((out / "summary.json").read_text())["complete"]
 
 
@@ -212,10 +212,10 @@ def test_summary_of_a_rank_has_the_shards_of_other_machines(job, tmp_path, monke
 def test_files_are_replaced_without_renaming_over_them(number, data, job, tmp_path, monkeypatch):
     failing(monkeypatch, os, "replace", number, lambda source, target: os.path.lexists(target))
     for more in ([], ["--overwrite"], ["--resume"]):
-        assert run_here(tmp_path / "out", *more, data=data) == 0
+        assert run_here(tmp_path / "out", *more, data=data) == DONE
         assert digests(tmp_path / "out") == digests(job) and not temporaries(tmp_path / "out")
     evaluated(tmp_path / "evaluation")
-    assert evaluated(tmp_path / "evaluation", resume=True).code in (0, 3) and not temporaries(tmp_path)
+    assert evaluated(tmp_path / "evaluation", resume=True).code in (DONE, SOME_FAILED) and not temporaries(tmp_path)
 
 
 def test_file_that_cannot_be_replaced_is_kept(tmp_path, monkeypatch):
@@ -269,23 +269,23 @@ def test_job_continues_from_backups_that_a_kill_left(more, data, job, tmp_path, 
         path.rename(atomic_io.backup_path(path))
     shutil.copy(out / "config.json", atomic_io.backup_path(out / "config.json"))  # killed after the second rename
     for command in ("status", "verify"):
-        assert main([command, str(out)]) == 0
+        assert main([command, str(out)]) == DONE
     stdout = capsys.readouterr().out
     assert '"items": 6' in stdout and "2 of 2 shards are undamaged" in stdout
     first = next((out / "shards").glob("*.safetensors"))
     first.rename(atomic_io.backup_path(first))
     records = first.with_suffix(".jsonl")
     records.rename(atomic_io.backup_path(records))
-    assert main(["verify", str(out)]) == main(["export", str(out), "--format", "npz"]) == 0
+    assert main(["verify", str(out)]) == main(["export", str(out), "--format", "npz"]) == DONE
     message = capsys.readouterr().out
     assert "2 of 2 shards are undamaged" in message and f"6 morphs in {out}-npz\n" in message
-    assert run_here(out, more, data=data) == 0
+    assert run_here(out, more, data=data) == DONE
     assert digests(out) == digests(job) and not list(out.rglob(atomic_io.BACKUP_PATTERN))
 
 
 def test_exports_name_incomplete_shards(job, tmp_path, capsys):
     out = Path(shutil.copytree(job, tmp_path / "out"))
-    for number, code, morphs in ((0, 0, 2), (1, 1, 0)):
+    for number, code, morphs in ((0, DONE, 2), (1, FATAL, 0)):
         (out / "shards" / f"{number:05d}.safetensors").unlink()
         assert main(["export", str(out), "--format", "npz", "--to", str(tmp_path / str(number))]) == code
         message = capsys.readouterr().out
@@ -348,25 +348,26 @@ def test_folder_that_cannot_be_replaced_is_kept(tmp_path, monkeypatch):
 def test_faults_in_reading_images_end_the_job(number, data, job, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patched:
         failing(patched, os, "open", number, lambda path, *_: str(path).endswith("003.png"))
-        assert run_here(tmp_path, data=data) == 1
+        assert run_here(tmp_path, data=data) == FATAL
     stderr = capsys.readouterr().err
     assert f"003.png cannot be read: [Errno {number}] {os.strerror(number)}" in stderr and "Traceback" not in stderr
-    assert run_here(tmp_path, "--resume", data=data) == 0 and digests(tmp_path) == digests(job)
+    assert run_here(tmp_path, "--resume", data=data) == DONE and digests(tmp_path) == digests(job)
 
 
 def test_faults_in_verifying_discard_nothing(job, tmp_path, monkeypatch, capsys):
     out = Path(shutil.copytree(job, tmp_path / "out"))
     with monkeypatch.context() as patched:
         failing(patched, os, "stat", errno.EIO, lambda path, *_: str(path).endswith("00001.safetensors"))
-        assert main(["verify", str(out), "--discard"]) == 1
+        assert main(["verify", str(out), "--discard"]) == FATAL
     assert "the disk, or the connection to it, has failed" in capsys.readouterr().err
-    assert main(["verify", str(out)]) == 0
+    assert main(["verify", str(out)]) == DONE
 
 
 # --- Full, or without write access -----------------------------------------------------------------------------------
 
 # (number of the error, exit status)
-ERRORS = [(errno.ENOSPC, 5), (errno.EDQUOT, 5), (errno.EROFS, 1), (errno.EACCES, 1), (errno.EIO, 1)]
+ERRORS = [(n, NO_SPACE) for n in (errno.ENOSPC, errno.EDQUOT)]
+ERRORS += [(n, FATAL) for n in (errno.EROFS, errno.EACCES, errno.EIO)]
 
 
 @pytest.mark.parametrize("call", ["replace", "fsync", "mkdir"])
@@ -377,9 +378,9 @@ def test_disk_errors_of_a_job_name_the_file(number, code, call, data, tmp_path, 
     assert run_here(out, data=data) == code and failed
     stderr = capsys.readouterr().err
     assert f"{os.strerror(number)}: '{out}" in stderr and ".tmp" not in stderr and "Traceback" not in stderr
-    assert ("no space left" in stderr) == (code == 5) and not temporaries(tmp_path)
+    assert ("no space left" in stderr) == (code == NO_SPACE) and not temporaries(tmp_path)
     monkeypatch.undo()
-    assert run_here(out, "--resume", data=data) == 0
+    assert run_here(out, "--resume", data=data) == DONE
 
 
 @pytest.mark.parametrize("number, code", ERRORS)
@@ -389,7 +390,7 @@ def test_disk_errors_of_an_evaluation_name_the_file(number, code, tmp_path, monk
         with pytest.raises(JobError, match=rf"{os.strerror(number)}: '{tmp_path}/(?!\.)") as caught:
             evaluated(tmp_path)
     assert caught.value.code == code and not temporaries(tmp_path)
-    assert evaluated(tmp_path, resume=True).code in (0, 3)
+    assert evaluated(tmp_path, resume=True).code in (DONE, SOME_FAILED)
 
 
 @pytest.mark.parametrize("number, code", ERRORS)
@@ -411,7 +412,7 @@ def test_writes_that_fail_name_the_file(number, code, data, tmp_path, monkeypatc
     stderr = capsys.readouterr().err
     if number != errno.EACCES:  # a write cannot fail with EACCES
         assert f"{os.strerror(number)}: '{tmp_path / 'config.json'}'" in stderr
-    assert not temporaries(tmp_path) and run_here(tmp_path, "--resume", data=data) == 0
+    assert not temporaries(tmp_path) and run_here(tmp_path, "--resume", data=data) == DONE
 
 
 @pytest.mark.parametrize("number, code", ERRORS)
@@ -469,23 +470,23 @@ def test_job_can_be_read_without_write_access(read_only, job, tmp_path, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         for folder in ([str(read_only)], ["--out", str(read_only)]):
-            assert main(["status", *folder]) == 0
+            assert main(["status", *folder]) == DONE
             assert json.loads(capsys.readouterr().out)["running"] is False
-            assert main(["verify", *folder]) == 0 and "2 of 2 shards are undamaged" in capsys.readouterr().out
-        assert main(["export", str(read_only), "--format", "npz", "--to", str(tmp_path / "exported")]) == 0
+            assert main(["verify", *folder]) == DONE and "2 of 2 shards are undamaged" in capsys.readouterr().out
+        assert main(["export", str(read_only), "--format", "npz", "--to", str(tmp_path / "exported")]) == DONE
         assert len(list((tmp_path / "exported").rglob("*.npz"))) == len(frames(job))
-        assert main(["gallery", str(read_only), "--to", str(tmp_path / "gallery")]) == 0
+        assert main(["gallery", str(read_only), "--to", str(tmp_path / "gallery")]) == DONE
     assert (tmp_path / "gallery" / "index.html").exists() and not (read_only / "gallery").exists()
 
 
 def test_commands_that_write_to_a_read_only_folder_raise(read_only, data, tmp_path, capsys):
-    assert main(["gallery", str(read_only)]) == 1
+    assert main(["gallery", str(read_only)]) == FATAL
     stderr = capsys.readouterr().err
     assert f"'{read_only / 'gallery'}'" in stderr and "use --to DIR to write to another folder" in stderr
-    assert main(["export", str(read_only), "--format", "npz"]) == 1  # to a folder beside it, on the same mount
+    assert main(["export", str(read_only), "--format", "npz"]) == FATAL  # to a folder beside it, on the same mount
     assert f"'{read_only}-npz': use --to DIR to write to another folder" in capsys.readouterr().err
     for argv in (["verify", str(read_only), "--discard"], arguments(read_only, "--resume", workers=0)):
-        assert main(argv) == 1
+        assert main(argv) == FATAL
         stderr = capsys.readouterr().err
         assert f"'{read_only / '.lock'}'" in stderr and "mounted without write access" in stderr
 
@@ -493,9 +494,9 @@ def test_commands_that_write_to_a_read_only_folder_raise(read_only, data, tmp_pa
 def test_status_names_running_ranks(job, tmp_path, capsys):
     out = Path(shutil.copytree(job, tmp_path / "out"))
     with hold_lock(out / ".lock", shared=True), hold_lock(out / ".lock-rank-1-of-2"):
-        assert main(["status", str(out)]) == 0
+        assert main(["status", str(out)]) == DONE
         assert json.loads(capsys.readouterr().out)["running"] is True
-    assert main(["status", str(out)]) == 0
+    assert main(["status", str(out)]) == DONE
     assert json.loads(capsys.readouterr().out)["running"] is False
 
 
@@ -504,11 +505,11 @@ def test_status_names_running_ranks(job, tmp_path, capsys):
 
 def test_exports_are_next_to_the_folder_by_default(job, tmp_path, monkeypatch, capsys):
     out = Path(shutil.copytree(job, tmp_path / "morphs"))
-    assert main(["export", "--out", str(out), "--format", "npz"]) == 0
+    assert main(["export", "--out", str(out), "--format", "npz"]) == DONE
     assert f"6 morphs in {tmp_path / 'morphs-npz'}" in capsys.readouterr().out
     assert len(list((tmp_path / "morphs-npz").rglob("*.npz"))) == 6
     monkeypatch.chdir(out)
-    assert main(["export", ".", "--format", "safetensors"]) == 0
+    assert main(["export", ".", "--format", "safetensors"]) == DONE
     assert (tmp_path / "morphs-safetensors" / "00000.safetensors").exists()
 
 
@@ -524,14 +525,14 @@ def test_exports_are_next_to_the_folder_by_default(job, tmp_path, monkeypatch, c
     ],
 )
 def test_missing_options_are_shown_as_a_complete_command(argv, message, capsys):
-    assert main(argv) == 2
+    assert main(argv) == USAGE
     assert message in capsys.readouterr().err
 
 
 def test_gallery_replaces_no_other_folder(job, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").touch()
-    assert main(["gallery", str(job), "--to", str(tmp_path / "mine")]) == 2
+    assert main(["gallery", str(job), "--to", str(tmp_path / "mine")]) == USAGE
     assert "to must be a new folder or a gallery's" in capsys.readouterr().err
     assert (tmp_path / "mine" / "notes.txt").exists()
 
@@ -542,7 +543,7 @@ def test_temporary_files_that_cannot_be_removed_do_not_end_a_job(job, data, tmp_
     (out / "shards" / name).touch()
     markers(out)[0].unlink()
     failing(monkeypatch, os, "unlink", errno.EACCES, lambda path, *_: Path(path).name == name)
-    assert run_here(out, "--resume") == 0 and lines(out / "failed.jsonl") == []
+    assert run_here(out, "--resume") == DONE and lines(out / "failed.jsonl") == []
 
 
 # --- Evaluations -----------------------------------------------------------------------------------------------------
@@ -561,6 +562,6 @@ def test_error_of_a_classifier_names_the_task(error, message, tmp_path, monkeypa
     monkeypatch.setattr(evaluate_models.Net, "forward", forward)
     with pytest.raises(JobError, match=r"; raised while evaluating (pixel|noise), sources 0 to 3") as caught:
         evaluated(tmp_path)
-    assert message in str(caught.value) and caught.value.code == 1
+    assert message in str(caught.value) and caught.value.code == FATAL
     monkeypatch.undo()
-    assert evaluated(tmp_path, resume=True).code in (0, 3)
+    assert evaluated(tmp_path, resume=True).code in (DONE, SOME_FAILED)

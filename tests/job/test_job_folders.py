@@ -15,7 +15,7 @@ for extra in ("PIL", "safetensors"):
 
 from job_models import make_folder, markers, records, run_here  # noqa: E402
 
-USAGE = 2
+from steerlens_fast.errors import DONE, FATAL, USAGE  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -73,24 +73,24 @@ def test_rejected_job_leaves_no_files(data, tmp_path, options):
     options["data"] = tmp_path / options["data"]
     before = sorted(tmp_path.rglob("*"))
     for out in (tmp_path / "new" / "out", tmp_path / "empty"):
-        assert run_here(out, **options) in (1, USAGE)
+        assert run_here(out, **options) in (FATAL, USAGE)
         assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_log_of_a_failed_job_is_kept(data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("steerlens_fast.job.engines.inprocess.Worker", None)
-        assert run_here(tmp_path, data=data) == 1
+        assert run_here(tmp_path, data=data) == FATAL
     assert "Traceback" in (tmp_path / "logs" / "worker-0.log").read_text()
-    assert run_here(tmp_path, data=data) == 0  # the folder can be used again
+    assert run_here(tmp_path, data=data) == DONE  # the folder can be used again
 
 
 def test_folder_of_a_job_without_results_can_be_used_again(data, tmp_path, capsys):
-    assert run_here(tmp_path, data=data) == 0
+    assert run_here(tmp_path, data=data) == DONE
     for marker in markers(tmp_path):
         marker.unlink()
     assert run_here(tmp_path, data=data, target=99) == USAGE  # the model has no such class
-    assert run_here(tmp_path, data=data) == 0
+    assert run_here(tmp_path, data=data) == DONE
     assert run_here(tmp_path, data=data) == USAGE  # the folder now has results
     assert "use --resume or --overwrite" in capsys.readouterr().err
 
@@ -103,11 +103,11 @@ def test_targets_of_a_table_are_used(data, tmp_path, suffix, column, target):
     csv = [f"path,{column}", *(f"{path},{n}" for path, n in rows)]
     jsonl = [json.dumps({"path": path, column: n}) for path, n in rows]
     table.write_text("\n".join(csv if suffix == ".csv" else jsonl) + "\n")
-    assert run_here(tmp_path / "out", data=table) == 0
+    assert run_here(tmp_path / "out", data=table) == DONE
     assert json.loads((tmp_path / "out" / "config.json").read_text())["target"] == target
     targets = [r["target"] for r in records(tmp_path / "out")]
     assert (targets == [n for _, n in rows]) == (column == "target")
-    assert run_here(tmp_path / "least", data=table, target="least") == 0
+    assert run_here(tmp_path / "least", data=table, target="least") == DONE
     assert json.loads((tmp_path / "least" / "config.json").read_text())["target"] == "least"
 
 

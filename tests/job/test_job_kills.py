@@ -37,6 +37,7 @@ from job_models import (  # noqa: E402
 )
 
 from steerlens_fast.cli import main  # noqa: E402
+from steerlens_fast.errors import DONE, INTERRUPTED, NO_SPACE, TERMINATED, USAGE  # noqa: E402
 
 COUNT = 90  # images: 23 shards
 SLOW = 0.02  # seconds in every forward pass: of the gradient and three frames of each batch of 2, 0.16 s a shard
@@ -53,7 +54,7 @@ def data(tmp_path_factory) -> Path:
 def expected(data, tmp_path_factory) -> dict[str, str]:
     """Digests of a job without interruptions."""
     out = tmp_path_factory.mktemp("undisturbed")
-    assert run_here(out, data=data) == 0
+    assert run_here(out, data=data) == DONE
     return digests(out)
 
 
@@ -82,7 +83,7 @@ def check_complete(out: Path, expected: dict[str, str]) -> None:
     assert digests(out) == expected
     keys = [record["key"] for record in lines(out / "manifest.jsonl")]
     assert len(keys) == len(set(keys)) == COUNT
-    assert not temporaries(out) and main(["verify", str(out)]) == 0
+    assert not temporaries(out) and main(["verify", str(out)]) == DONE
 
 
 # --- SIGKILL (test_engines.py kills a rank, and an actor of Ray's) ---------------------------------------------------
@@ -97,7 +98,7 @@ def test_killed_workers_are_replaced(data, expected, tmp_path):
     assert runs_after(tmp_path, job, 1 + rng.randrange(3), rng.uniform(0, 0.2)), ended(job)
     kill(rng.choice(children(job)))
     code, stderr = ended(job)
-    assert code == 0, stderr
+    assert code == DONE, stderr
     notes = "".join(path.read_text() for path in (tmp_path / "logs").iterdir())
     assert notes.count(": signal SIGKILL") == 2
     check_complete(tmp_path, expected)
@@ -118,7 +119,7 @@ def test_killed_main_process_loses_nothing(data, expected, tmp_path):
         done = {path.name: path.stat().st_mtime_ns for path in markers(tmp_path)}
         job = begin(tmp_path, data, "--resume", workers=2 - n)
     code, stderr = ended(job)
-    assert code == 0, stderr
+    assert code == DONE, stderr
     assert done.items() <= {path.name: path.stat().st_mtime_ns for path in markers(tmp_path)}.items()
     check_complete(tmp_path, expected)
 
@@ -133,7 +134,7 @@ def test_killed_process_without_workers_loses_nothing(data, expected, tmp_path):
         ended(job)
         job = start(arguments(tmp_path, engine="env"), JOB_SLEEP=SLOW, RANK=0, WORLD_SIZE=1)
     code, stderr = ended(job)
-    assert code == 0, stderr
+    assert code == DONE, stderr
     check_complete(tmp_path, expected)
 
 
@@ -147,17 +148,17 @@ def test_ctrl_c_finishes_the_current_shards(workers, data, expected, tmp_path):
     processes, done = children(job), len(markers(tmp_path))
     job.send_signal(signal.SIGINT)
     code, stderr = ended(job)
-    assert code == 130 and "Ctrl-C again stops at once" in stderr and f"of {COUNT} images done" in stderr
+    assert code == INTERRUPTED and "Ctrl-C again stops at once" in stderr and f"of {COUNT} images done" in stderr
     all_ended(processes)
     assert done < len(markers(tmp_path)) < 23 and not temporaries(tmp_path)
     files = [path for path in (tmp_path / "shards").iterdir() if not path.name.endswith(".done.json")]
     assert len(files) == 2 * len(markers(tmp_path))  # shards that have begun are finished and have a marker
     assert len(lines(tmp_path / "manifest.jsonl")) == 4 * len(markers(tmp_path))
-    assert run_here(tmp_path, "--resume") == 0
+    assert run_here(tmp_path, "--resume") == DONE
     check_complete(tmp_path, expected)
 
 
-@pytest.mark.parametrize("signals, code", [([signal.SIGINT, signal.SIGINT], 130), ([signal.SIGTERM], 143)])
+@pytest.mark.parametrize("signals, code", [([signal.SIGINT] * 2, INTERRUPTED), ([signal.SIGTERM], TERMINATED)])
 def test_signals_that_end_a_job_at_once(signals, code, data, expected, tmp_path):
     """The job does not wait for the current shard, which takes a minute."""
     job = start(arguments(tmp_path, data=data, workers=1), JOB_SLEEP=8)
@@ -172,7 +173,7 @@ def test_signals_that_end_a_job_at_once(signals, code, data, expected, tmp_path)
     assert actual == code and ("interrupted" in stderr or "terminated" in stderr), stderr
     all_ended(processes)
     assert time.monotonic() - begun < PATIENCE / 2 and not markers(tmp_path) and not temporaries(tmp_path)
-    assert run_here(tmp_path, "--resume") == 0
+    assert run_here(tmp_path, "--resume") == DONE
     check_complete(tmp_path, expected)
 
 
@@ -186,18 +187,18 @@ def test_second_job_on_the_same_output_raises(data, expected, tmp_path, capsys, 
     assert runs_after(tmp_path, job, 1, 0)
     job.send_signal(signal.SIGSTOP)  # a fast machine would be done before the other jobs try the lock
     for more in (["--resume"], ["--overwrite"], ["--engine", "env"], []):
-        assert run_here(tmp_path, *more, data=data) == 2
+        assert run_here(tmp_path, *more, data=data) == USAGE
         assert f"is in use by another run (process {job.pid} on " in capsys.readouterr().err
-    assert main(["verify", str(tmp_path), "--discard"]) == 2
+    assert main(["verify", str(tmp_path), "--discard"]) == USAGE
     capsys.readouterr()
-    assert main(["status", str(tmp_path)]) == 0
+    assert main(["status", str(tmp_path)]) == DONE
     assert json.loads(capsys.readouterr().out)["running"] is True
     job.terminate()
     job.send_signal(signal.SIGCONT)
-    assert ended(job)[0] == 143
-    assert main(["status", str(tmp_path)]) == 0
+    assert ended(job)[0] == TERMINATED
+    assert main(["status", str(tmp_path)]) == DONE
     assert json.loads(capsys.readouterr().out)["running"] is False
-    assert run_here(tmp_path, "--resume") == 0
+    assert run_here(tmp_path, "--resume") == DONE
     check_complete(tmp_path, expected)
 
 
@@ -253,7 +254,7 @@ def full_disk(tmp_path_factory):
 def test_full_disk_ends_a_job_and_continues_once_there_is_space(kind, full_disk):
     results, errors = full_disk
     code, marked, left_over, names, resumed, same = results[kind]
-    assert code == 5 and errors.count("no space left") == 3, errors  # once for each format
+    assert code == NO_SPACE and errors.count("no space left") == 3, errors  # once for each format
     assert marked and not left_over
     done = {name.partition(".")[0] for name in marked}
     suffixes = {name.partition(".")[2] for name in names if name.partition(".")[0] not in done}

@@ -27,6 +27,7 @@ from job_models import (  # noqa: E402
 )
 
 from steerlens_fast.cli import main  # noqa: E402
+from steerlens_fast.errors import DONE, FATAL, SOME_FAILED, USAGE  # noqa: E402
 from steerlens_fast.job import JobError, morph_dataset  # noqa: E402
 from steerlens_fast.job.report import format_summary  # noqa: E402
 
@@ -44,7 +45,7 @@ def test_message_of_a_model_that_raises_names_the_options(dry, data, tmp_path, c
     """The message has the first line of the model's error and the relevant options; only the log has the traceback."""
     code = run_here(tmp_path / "out", *dry, data=data, channels=3)
     message = check_exit(
-        capsys, code, "the model failed for images of 3 x 16 x 16: RuntimeError: mat1 and mat2", status=1
+        capsys, code, "the model failed for images of 3 x 16 x 16: RuntimeError: mat1 and mat2", status=FATAL
     )
     assert (
         message.strip().endswith("; set --channels and --size (in Python channels= and size=) to the model's")
@@ -57,7 +58,7 @@ def test_message_of_a_model_that_raises_names_the_options(dry, data, tmp_path, c
 def test_dry_run_has_no_traceback(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(Classifier, "forward", lambda self, images: self.nothing)
     code = run_here(tmp_path / "out", "--dry-run", data=data)
-    assert "Traceback" not in check_exit(capsys, code, "AttributeError", "'nothing'", status=1)
+    assert "Traceback" not in check_exit(capsys, code, "AttributeError", "'nothing'", status=FATAL)
 
 
 def test_shape_is_not_the_cause_if_images_were_accepted_before(data, tmp_path, capsys, monkeypatch):
@@ -70,7 +71,7 @@ def test_shape_is_not_the_cause_if_images_were_accepted_before(data, tmp_path, c
         return original_forward(self, images)
 
     monkeypatch.setattr(Classifier, "forward", tires)
-    message = check_exit(capsys, run_here(tmp_path / "out", data=data), "RuntimeError: I am tired", status=1)
+    message = check_exit(capsys, run_here(tmp_path / "out", data=data), "RuntimeError: I am tired", status=FATAL)
     assert "--channels" not in message
 
 
@@ -78,9 +79,9 @@ def test_program_for_one_batch_size_is_reported(data, tmp_path, capsys):
     """The program accepts full batches, but not the smaller last one."""
     torch.export.save(torch.export.export(classifier().layers.eval(), (torch.rand(4, 1, 16, 16),)), tmp_path / "m.pt2")
     options = {"data": data, "model": tmp_path / "m.pt2", "batch_size": 4, "shard_size": 8}
-    assert run_here(tmp_path / "even", **options) == 0
+    assert run_here(tmp_path / "even", **options) == DONE
     code = run_here(tmp_path / "odd", **options, limit=6)
-    check_exit(capsys, code, "[0] == 4", "exported for one batch size", "a dynamic batch dimension", status=1)
+    check_exit(capsys, code, "[0] == 4", "exported for one batch size", "a dynamic batch dimension", status=FATAL)
 
 
 class Fixed(torch.nn.Module):
@@ -108,11 +109,11 @@ def test_trace_for_one_batch_size_is_reported(size, data, tmp_path, capsys):
     for batch_size, limit in ((8, 8), (4, 6)):
         code = run_here(tmp_path / f"{batch_size}", **options, batch_size=batch_size, limit=limit)
         message = check_exit(
-            capsys, code, "batches of 4 only", "trace or export it with a dynamic batch dimension", status=1
+            capsys, code, "batches of 4 only", "trace or export it with a dynamic batch dimension", status=FATAL
         )
         assert "--channels" not in message and "RuntimeError: " in message
     code = run_here(tmp_path / "size", **{**options, "size": 20}, batch_size=4)
-    check_exit(capsys, code, "set --channels and --size (in Python channels= and size=) to the model's", status=1)
+    check_exit(capsys, code, "set --channels and --size (in Python channels= and size=) to the model's", status=FATAL)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_unknown_size_is_reported_with_the_first_bad_image(count, message, tmp_p
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"" if n == 0 else b"text")
     code = run_here(tmp_path / "out", data=tmp_path / "images", model="job_models:for_zoo")
-    text = check_exit(capsys, code, message, "0.png (empty: ", "0.png has 0 bytes", status=2)
+    text = check_exit(capsys, code, message, "0.png (empty: ", "0.png has 0 bytes", status=USAGE)
     assert ("if others can, set --size" in text) == (count > 100)
 
 
@@ -137,7 +138,8 @@ def test_keys_that_are_not_unique_are_named_with_their_lines(data, tmp_path, cap
     paths = sorted(data.rglob("*.png"))[:2]
     (tmp_path / "t.csv").write_text(f"path,key\n{paths[0]},a\n\n{paths[1]},b\n{paths[1]},a\n")
     code = run_here(tmp_path / "out", data=tmp_path / "t.csv")
-    check_exit(capsys, code, "'a' twice: ", f"t.csv, line 2 ({paths[0]}) and ", f"t.csv, line 5 ({paths[1]})", status=2)
+    where = f"t.csv, line 2 ({paths[0]}) and ", f"t.csv, line 5 ({paths[1]})"
+    check_exit(capsys, code, "'a' twice: ", *where, status=USAGE)
 
 
 # --- Grey arrays -----------------------------------------------------------------------------------------------------
@@ -151,21 +153,21 @@ def test_grey_arrays_have_one_channel_by_default(layout, tmp_path, capsys):
     arguments = ["--data", str(tmp_path / "grey.npy"), "--model", "job_models:classifier", "--max-l2", "2"]
     argv = ["morph", *arguments, "--frames", "4", "--workers", "0", "--gallery", "0", "--shard-size", "4"]
     out = tmp_path / "out"
-    assert main([*argv, "--out", str(out)]) == 0
+    assert main([*argv, "--out", str(out)]) == DONE
     plan = json.loads((out / "plan.json").read_text())
     assert plan["channels"] == plan["model"]["channels"] == 1
     assert all(np.array_equal(stored[0, 0], pixels) for stored, pixels in zip(frames(out).values(), grey, strict=True))
     markers(out)[1].unlink()
-    assert main(["morph", "--out", str(out), "--resume", "--workers", "0", "--gallery", "0"]) == 0
+    assert main(["morph", "--out", str(out), "--resume", "--workers", "0", "--gallery", "0"]) == DONE
     capsys.readouterr()
     code = main([*argv, "--out", str(tmp_path / "rgb"), "--channels", "3"])
-    check_exit(capsys, code, "images of 3 x 16 x 16", status=1)
+    check_exit(capsys, code, "images of 3 x 16 x 16", status=FATAL)
 
 
 def test_three_means_select_three_channels(tmp_path, capsys):
     np.save(tmp_path / "grey.npy", pictures(4, (24, 32)))
     options = {"model": "job_models:for_zoo", "mean": [0.5] * 3, "std": [0.5] * 3, "frames": 3, "gallery": 0}
-    assert morph_dataset(str(tmp_path / "grey.npy"), out=tmp_path / "out", workers=0, **options).code == 0
+    assert morph_dataset(str(tmp_path / "grey.npy"), out=tmp_path / "out", workers=0, **options).code == DONE
 
 
 # --- The last line ---------------------------------------------------------------------------------------------------
@@ -177,12 +179,12 @@ def test_last_line_has_the_failed_items(data, tmp_path, capsys):
         (images / name).write_bytes(content)
     message = "9 of 12 images done, 3 failed (failed.jsonl): 2 empty, 1 not-an-image"
     for more, options in ([], {"data": images}), (["--resume"], {}):
-        assert run_here(tmp_path / "out", *more, **options) == 3
+        assert run_here(tmp_path / "out", *more, **options) == SOME_FAILED
         assert capsys.readouterr().err.strip().startswith(f"{tmp_path / 'out'}: {message}; target reached by ")
 
 
 def test_last_line_has_the_items_without_a_target(data, tmp_path, capsys):
-    assert run_here(tmp_path, data=data, target="map:c0=c2") == 0
+    assert run_here(tmp_path, data=data, target="map:c0=c2") == DONE
     line = capsys.readouterr().err.strip()
     assert "all 4 images done; " in line and line.endswith("; 8 skipped: no target")
 
@@ -193,7 +195,7 @@ def test_last_line_has_the_items_without_a_target(data, tmp_path, capsys):
 )
 def test_last_line_has_the_distances_that_were_not_attained(distances, attained, message, data, tmp_path, capsys):
     distances = {"distances" if isinstance(distances, list) else "max_l2": distances}
-    assert run_here(tmp_path, data=data, **distances) == 0
+    assert run_here(tmp_path, data=data, **distances) == DONE
     assert f"all 12 images done{message}; target reached by " in capsys.readouterr().err
     assert json.loads((tmp_path / "summary.json").read_text())["attained"] == attained
 
@@ -209,7 +211,7 @@ def test_rank_that_ends_first_says_that_others_compute_the_rest(data, tmp_path, 
     for rank, message, is_first in ((0, "8 of 12 images done; ", True), (1, "all 12 images done; ", False)):
         monkeypatch.setenv("RANK", str(rank))
         argv = arguments(tmp_path, "--engine", "env", "--progress", "none", data=data)
-        assert main(argv) == 0
+        assert main(argv) == DONE
         line = capsys.readouterr().err.strip()
         assert message in line and line.endswith(rest) == is_first
 
@@ -220,16 +222,16 @@ def test_rank_that_ends_first_says_that_others_compute_the_rest(data, tmp_path, 
 def test_verify_names_the_remedy(data, tmp_path, capsys):
     """The commands in the message, run as they are, repair the job."""
     out = tmp_path / "out of place"
-    assert run_here(out, data=data) == 0 and main(["verify", str(out)]) == 0
+    assert run_here(out, data=data) == DONE and main(["verify", str(out)]) == DONE
     assert "steerlens-fast" not in capsys.readouterr().out
     file = out / "shards" / "00001.safetensors"
     whole = file.read_bytes()
     file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    assert main(["verify", str(out)]) == 1
+    assert main(["verify", str(out)]) == FATAL
     discard, resume = advice(capsys)
-    assert main(discard) == 1 and advice(capsys) == [resume]
-    assert main(["verify", str(out)]) == 1 and advice(capsys) == [resume]
-    assert main(resume) == 0 and main(["verify", str(out)]) == 0 and file.read_bytes() == whole
+    assert main(discard) == FATAL and advice(capsys) == [resume]
+    assert main(["verify", str(out)]) == FATAL and advice(capsys) == [resume]
+    assert main(resume) == DONE and main(["verify", str(out)]) == DONE and file.read_bytes() == whole
 
 
 def advice(capsys) -> list[list[str]]:
@@ -253,17 +255,18 @@ def advice(capsys) -> list[list[str]]:
     ],
 )
 def test_bad_options_are_named_with_valid_ones(options, message, data, tmp_path, capsys):
-    check_exit(capsys, run_here(tmp_path / "out", data=data, **options), *message, status=2)
+    check_exit(capsys, run_here(tmp_path / "out", data=data, **options), *message, status=USAGE)
 
 
 @pytest.mark.parametrize("target", ["label", "map:0=1"])
 def test_targets_by_label_need_labels(target, data, tmp_path, capsys):
     """If no item has a label, the job ends before it begins. In a table, only the items without a label fail."""
     flat = data / "c0"
-    check_exit(capsys, run_here(tmp_path, data=flat, target=target), "target", "needs labels", "no item of", status=2)
+    code = run_here(tmp_path, data=flat, target=target)
+    check_exit(capsys, code, "target", "needs labels", "no item of", status=USAGE)
     assert not (tmp_path / "plan.json").exists()
     (tmp_path / "table.csv").write_text(f"path,label\n{next(flat.iterdir())},1\n{next((data / 'c1').iterdir())},\n")
-    assert run_here(tmp_path / "out", data=tmp_path / "table.csv", target="label") == 3
+    assert run_here(tmp_path / "out", data=tmp_path / "table.csv", target="label") == SOME_FAILED
     assert [r["status"] for r in records(tmp_path / "out")] == ["ok", "no-label"]
 
 
@@ -272,7 +275,7 @@ def test_python_arguments_are_named_as_in_python(data, tmp_path):
     job = lambda **more: morph_dataset(str(data), "job_models:classifier", tmp_path, **options, **more)
     with pytest.raises(JobError, match=r"unknown option 'factor'; did you mean 'factors'\?"):
         job(factor=2.0)
-    assert job().code == 0
+    assert job().code == DONE
     with pytest.raises(JobError, match=r"in Python resume=True or overwrite=True"):
         job()
     with pytest.raises(JobError, match=r"factors was null and is 2\.0 now: .* \(in Python overwrite=True\)"):
@@ -280,7 +283,7 @@ def test_python_arguments_are_named_as_in_python(data, tmp_path):
 
 
 def test_labels_that_the_model_hardly_predicts_give_a_warning(data, tmp_path):
-    assert run_here(tmp_path, data=data) == 0
+    assert run_here(tmp_path, data=data) == DONE
     summary = json.loads((tmp_path / "summary.json").read_text())
     results = records(tmp_path)
     assert summary["labelled"] == len(results) and summary["as_labelled"] == sum(
@@ -301,13 +304,13 @@ def test_target_column_of_a_table_is_used(data, tmp_path, capsys):
     table, paths = tmp_path / "table.csv", sorted((data / "c0").iterdir())[:3]
     table.write_text("path,label,target\n" + "".join(f"{path},{n},{2 - n}\n" for n, path in enumerate(paths)))
     for n, options in enumerate(({}, {"target": "column"})):
-        assert run_here(tmp_path / f"out{n}", data=table, **options) == 0
+        assert run_here(tmp_path / f"out{n}", data=table, **options) == DONE
         assert [(r["label"], r["target"]) for r in records(tmp_path / f"out{n}")] == [(0, 2), (1, 1), (2, 0)]
-    assert run_here(tmp_path / "label", data=table, target="label") == 0
+    assert run_here(tmp_path / "label", data=table, target="label") == DONE
     assert [r["target"] for r in records(tmp_path / "label")] == [0, 1, 2]
     table.write_text(f"path\n{paths[0]}\n")
     code = run_here(tmp_path / "none", data=table, target="column")
-    check_exit(capsys, code, "target 'column' needs a data table with a column target", status=2)
+    check_exit(capsys, code, "target 'column' needs a data table with a column target", status=USAGE)
 
 
 def test_left_out_files_are_reported(data, tmp_path, capsys):
@@ -315,9 +318,9 @@ def test_left_out_files_are_reported(data, tmp_path, capsys):
     shutil.copytree(data, tmp_path / "data")
     (tmp_path / "data" / "__MACOSX" / "c0").mkdir(parents=True)
     (tmp_path / "data" / "c0" / "notes.txt").touch()
-    assert run_here(tmp_path / "dry", "--dry-run", data=tmp_path / "data") == 0
+    assert run_here(tmp_path / "dry", "--dry-run", data=tmp_path / "data") == DONE
     assert "unused entries: 1 not an image, e.g. c0/notes.txt" in capsys.readouterr().out
-    assert run_here(tmp_path / "out", data=tmp_path / "data") == 0
+    assert run_here(tmp_path / "out", data=tmp_path / "data") == DONE
     assert "unused entries of the data: 1 in a system folder, 1 not an image" in capsys.readouterr().err
     plan, summary = (json.loads((tmp_path / "out" / name).read_text()) for name in ("plan.json", "summary.json"))
     assert summary["unused_entries"] == {"in a system folder": 1, "not an image": 1}
@@ -354,7 +357,7 @@ def test_numbers_of_other_libraries_are_accepted(integer, data, tmp_path):
     }
     other_numbers |= {name: integer(n) for name, n in run.items()}
     for n, options in enumerate(({**python_numbers, **others, **run}, other_numbers)):
-        assert morph_dataset(str(data), "job_models:classifier", tmp_path / str(n), **options).code == 0
+        assert morph_dataset(str(data), "job_models:classifier", tmp_path / str(n), **options).code == DONE
     configs = [json.loads((tmp_path / name / "config.json").read_text()) for name in "01"]
     assert configs[0] == configs[1] and configs[1]["size"] == [16, 16]
     with pytest.raises(JobError, match=r"frames must be an int, got 3\.0"):

@@ -31,6 +31,8 @@ from job_models import (  # noqa: E402
     temporaries,
 )
 
+from steerlens_fast.errors import DONE, FATAL, NO_SPACE, SOME_FAILED, TOO_MANY_FAILED, USAGE  # noqa: E402
+
 COUNT = 12  # images: 3 shards of 4, in batches of 2
 
 
@@ -70,7 +72,7 @@ def data(tmp_path_factory) -> Path:
 def job_without_errors(data, tmp_path_factory) -> Path:
     """A job whose model raises no errors."""
     out = tmp_path_factory.mktemp("job_without_errors")
-    assert run_here(out, data=data) == 0
+    assert run_here(out, data=data) == DONE
     return out
 
 
@@ -78,9 +80,9 @@ def job_without_errors(data, tmp_path_factory) -> Path:
 def test_images_for_which_the_model_raises_are_listed_and_leave_others_unchanged(
     batch_size, data, tmp_path, monkeypatch, capsys
 ):
-    assert run_here(tmp_path / "job_without_errors", data=data, batch_size=batch_size) == 0
+    assert run_here(tmp_path / "job_without_errors", data=data, batch_size=batch_size) == DONE
     raising(monkeypatch, not_white)
-    assert run_here(tmp_path / "out", data=data, batch_size=batch_size) == 3
+    assert run_here(tmp_path / "out", data=data, batch_size=batch_size) == SOME_FAILED
     failed = lines(tmp_path / "out" / "failed.jsonl")
     assert [(r["key"], r["status"], r["row"]) for r in failed] == [
         ("c1/006.png", "model-error", None),
@@ -103,20 +105,20 @@ def test_error_in_the_second_part_of_the_first_batch_does_not_end_the_job(tmp_pa
         make_white(images / key)
     monkeypatch.setattr("steerlens_fast.models.device.CALL_BYTES", 2 * 4 * 16 * 16)  # the size of two images
     raising(monkeypatch, not_white)
-    assert run_here(tmp_path / "out", data=images, batch_size=4, threads=1) == 3
+    assert run_here(tmp_path / "out", data=images, batch_size=4, threads=1) == SOME_FAILED
     assert [r["key"] for r in lines(tmp_path / "out" / "failed.jsonl")] == ["c1/002.png", "c2/003.png"]
 
 
 def test_sys_exit_in_a_model_is_an_error_of_its_images(data, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patched:
         raising(patched, lambda: SystemExit(0))
-        assert run_here(tmp_path / "some", data=data) == 3
+        assert run_here(tmp_path / "some", data=data) == SOME_FAILED
     failed = lines(tmp_path / "some" / "failed.jsonl")
     assert {r["key"]: r["message"] for r in failed} == dict.fromkeys(
         ("c1/006.png", "c1/007.png"), "ModelExit: sys.exit(0) was called"
     )
     raising(monkeypatch, SystemExit, when=lambda images: True)
-    assert run_here(tmp_path / "all", data=data) == 1
+    assert run_here(tmp_path / "all", data=data) == FATAL
     paths = [str(data / "c0" / f"00{n}.png") for n in (0, 1)]
     assert (
         f"sys.exit() was called; raised by the model in shard 0, for {paths[0]}, {paths[1]}" in capsys.readouterr().err
@@ -138,11 +140,11 @@ def call():
 """)
     (tmp_path / "exits_too.py").write_text("import sys; sys.exit()")
     monkeypatch.syspath_prepend(tmp_path)
-    assert run_here(tmp_path / "items", data="exits:Items") == 3
+    assert run_here(tmp_path / "items", data="exits:Items") == SOME_FAILED
     assert [r["status"] for r in lines(tmp_path / "items" / "failed.jsonl")] == ["unreadable"]
-    assert run_here(tmp_path / "data", data="exits:call") == 2
-    assert run_here(tmp_path / "model", data=data, model="exits:call") != 0
-    assert run_here(tmp_path / "module", data=data, model="exits_too:model") == 2
+    assert run_here(tmp_path / "data", data="exits:call") == USAGE
+    assert run_here(tmp_path / "model", data=data, model="exits:call") != DONE
+    assert run_here(tmp_path / "module", data=data, model="exits_too:model") == USAGE
     assert capsys.readouterr().err.count("SystemExit") >= 3
 
 
@@ -153,22 +155,22 @@ def test_resumed_job_leaves_out_the_same_images(data, tmp_path, monkeypatch):
         return ValueError(f"{object()} in {os.path.join(os.environ.get('TMPDIR', '/tmp'), 'scratch')}")
 
     raising(monkeypatch, error)
-    assert run_here(tmp_path / "whole", data=data) == 3
+    assert run_here(tmp_path / "whole", data=data) == SOME_FAILED
     message = lines(tmp_path / "whole" / "failed.jsonl")[0]["message"]
     assert message == "ValueError: <object object> in scratch"
-    assert run_here(tmp_path / "again", data=data) == 3
+    assert run_here(tmp_path / "again", data=data) == SOME_FAILED
     assert digests(tmp_path / "again") == digests(tmp_path / "whole")
     for shard in (0, 1, 2):
         (tmp_path / "again" / "shards" / f"{shard:05d}.done.json").unlink()
-        assert run_here(tmp_path / "again", "--resume") == 3
+        assert run_here(tmp_path / "again", "--resume") == SOME_FAILED
         assert digests(tmp_path / "again") == digests(tmp_path / "whole")
 
 
 def test_mended_model_computes_the_missing_images(data, job_without_errors, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         raising(patched, not_white)
-        assert run_here(tmp_path, data=data) == 3
-    assert run_here(tmp_path, "--retry-failed") == 0
+        assert run_here(tmp_path, data=data) == SOME_FAILED
+    assert run_here(tmp_path, "--retry-failed") == DONE
     assert digests(tmp_path) == digests(job_without_errors)
 
 
@@ -176,7 +178,7 @@ def test_one_image_of_the_first_batch_is_left_out(data, tmp_path, monkeypatch):
     images = Path(shutil.copytree(data, tmp_path / "images"))
     make_white(images / "c0" / "000.png")
     raising(monkeypatch, not_white)
-    assert run_here(tmp_path / "out", data=images) == 3
+    assert run_here(tmp_path / "out", data=images) == SOME_FAILED
     assert [r["key"] for r in lines(tmp_path / "out" / "failed.jsonl")][0] == "c0/000.png"
 
 
@@ -185,7 +187,7 @@ def test_model_that_raises_for_the_whole_first_batch_ends_the_job(data, tmp_path
     for path in images.rglob("*.png"):
         make_white(path)
     raising(monkeypatch, not_white)
-    assert run_here(tmp_path / "out", data=images) == 1
+    assert run_here(tmp_path / "out", data=images) == FATAL
     stderr = capsys.readouterr().err
     assert "ValueError: this model does not like white" in stderr and "shard 0, " in stderr
     assert (
@@ -201,7 +203,7 @@ def test_model_that_raises_for_all_later_images_ends_the_job(data, tmp_path, mon
     """If the model raises for all images from some time on, the images are not the cause."""
     calls = []
     raising(monkeypatch, lambda: RuntimeError("tired"), lambda images: len(calls) > 5 or calls.append(0))
-    assert run_here(tmp_path, data=data, batch_size=4) == 1
+    assert run_here(tmp_path, data=data, batch_size=4) == FATAL
     assert "RuntimeError: tired; raised by the model in shard 1, for " in (stderr := capsys.readouterr().err)
     assert str(data / "c1" / "004.png") in stderr and "and 1 more" in stderr
     assert [path.name for path in markers(tmp_path)] == ["00000.done.json"]
@@ -209,7 +211,7 @@ def test_model_that_raises_for_all_later_images_ends_the_job(data, tmp_path, mon
 
 def test_too_many_images_for_which_the_model_raises_end_the_job(data, tmp_path, monkeypatch, capsys):
     raising(monkeypatch, not_white)
-    assert run_here(tmp_path, data=data, max_failures=1) == 4
+    assert run_here(tmp_path, data=data, max_failures=1) == TOO_MANY_FAILED
     assert "2 items failed, more than max_failures allows (1)" in capsys.readouterr().err
 
 
@@ -221,7 +223,7 @@ def test_error_that_occurs_once_is_not_blamed_on_an_image(data, job_without_erro
         return len(calls) == 7
 
     raising(monkeypatch, lambda: RuntimeError("a hiccup"), seventh)
-    assert run_here(tmp_path, data=data) == 0
+    assert run_here(tmp_path, data=data) == DONE
     assert digests(tmp_path) == digests(job_without_errors)
 
 
@@ -232,7 +234,7 @@ def test_error_for_the_placeholder_of_a_bad_file_fails_no_good_image(batch_size,
     (images / "c0" / "001.png").write_bytes((images / "c0" / "001.png").read_bytes()[:40])
     flat = lambda images: bool((images.detach().flatten(1).std(1) == 0).any())
     raising(monkeypatch, lambda: ZeroDivisionError("no contrast"), flat)
-    assert run_here(tmp_path / "out", data=images, batch_size=batch_size) == 3
+    assert run_here(tmp_path / "out", data=images, batch_size=batch_size) == SOME_FAILED
     failed = [(r["key"], r["status"]) for r in lines(tmp_path / "out" / "failed.jsonl")]
     assert failed == [("c0/001.png", "truncated"), ("c1/006.png", "model-error"), ("c1/007.png", "model-error")]
     assert len(frames(tmp_path / "out")) == COUNT - 3
@@ -240,7 +242,7 @@ def test_error_for_the_placeholder_of_a_bad_file_fails_no_good_image(batch_size,
 
 def test_batches_are_divided_for_a_model_of_single_images(data, job_without_errors, tmp_path, monkeypatch):
     raising(monkeypatch, lambda: RuntimeError("one at a time"), lambda images: len(images) > 1)
-    assert run_here(tmp_path, data=data) == 0
+    assert run_here(tmp_path, data=data) == DONE
     assert json.loads(markers(tmp_path)[0].read_text())["part_divisor"] == 2
     whole, single = frames(job_without_errors), frames(tmp_path)
     assert whole.keys() == single.keys()
@@ -252,19 +254,20 @@ def test_bad_outputs_for_an_image_affect_only_this_image(data, tmp_path, monkeyp
     monkeypatch.setattr(
         Classifier, "forward", lambda s, images: None if white(images).any() else original_forward(s, images)
     )
-    assert run_here(tmp_path, data=data) == 3
+    assert run_here(tmp_path, data=data) == SOME_FAILED
     assert lines(tmp_path / "failed.jsonl")[0]["message"].startswith("TypeError: model must return scores")
 
 
 @pytest.mark.parametrize("error", [MemoryError, lambda: RuntimeError("std::bad_alloc"), lambda: OSError(12, "ENOMEM")])
 def test_memory_errors_are_not_blamed_on_images(error, data, tmp_path, monkeypatch, capsys):
     raising(monkeypatch, error)
-    assert run_here(tmp_path, data=data) == 1
+    assert run_here(tmp_path, data=data) == FATAL
     assert "out of memory on cpu with one image at a time" in capsys.readouterr().err
     assert [path.name for path in markers(tmp_path)] == ["00000.done.json"]
 
 
-# The float32 frames of all images take 108 MiB. The first job, a small one, sets up threads and allocators.
+# The float32 frames of all images take 108 MiB, and the stored ones 27 MiB. The first job, a small one, sets up threads
+# and allocators.
 LITTLE_MEMORY = """
 import resource, sys
 from pathlib import Path
@@ -294,7 +297,7 @@ def test_batches_are_divided_if_memory_is_short(tmp_path):
         command = [sys.executable, "-c", LITTLE_MEMORY, megabytes]
         return subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
 
-    done = run_with("150")
+    done = run_with("120")
     assert done.returncode == 0, done.stderr
     assert json.loads(markers(tmp_path / "out")[0].read_text())["part_divisor"] > 1
     shutil.rmtree(tmp_path / "before")
@@ -305,28 +308,28 @@ def test_batches_are_divided_if_memory_is_short(tmp_path):
 def test_batch_size_is_reset_in_each_shard(data, tmp_path, monkeypatch):
     """A smaller batch size is used only in the shard that needed it, so that a resumed job gives the same results."""
     raising(monkeypatch, MemoryError, lambda images: len(images) > 1 and bool(white(images).any()))
-    assert run_here(tmp_path, data=data, batch_size=4) == 0
+    assert run_here(tmp_path, data=data, batch_size=4) == DONE
     parts = [json.loads(path.read_text()).get("part_divisor", 1) for path in markers(tmp_path)]
     assert parts == [1, 4, 1]
     before = digests(tmp_path)
     markers(tmp_path)[2].unlink()
-    assert run_here(tmp_path, "--resume") == 0 and digests(tmp_path) == before
+    assert run_here(tmp_path, "--resume") == DONE and digests(tmp_path) == before
 
 
 def test_full_disk_in_the_model_is_not_blamed_on_images(data, tmp_path, monkeypatch, capsys):
     raising(monkeypatch, lambda: OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "cache"))
-    assert run_here(tmp_path, data=data) == 5
+    assert run_here(tmp_path, data=data) == NO_SPACE
     assert "no space left" in capsys.readouterr().err
 
 
 def test_target_that_the_model_lacks_is_a_usage_error(data, tmp_path, capsys):
     (tmp_path / "targets.csv").write_text("key,target\nc0/000.png,1\nc0/001.png,7\n")
-    assert run_here(tmp_path / "out", data=data, target=tmp_path / "targets.csv") == 2
+    assert run_here(tmp_path / "out", data=data, target=tmp_path / "targets.csv") == USAGE
     assert "largest target in this batch: 7, of " in capsys.readouterr().err
 
 
 def test_wrong_task_is_not_blamed_on_a_target(data, tmp_path, capsys):
-    assert run_here(tmp_path / "out", data=data, target="label", task="binary") == 2
+    assert run_here(tmp_path / "out", data=data, target="label", task="binary") == USAGE
     message = capsys.readouterr().err
     assert "for task 'binary'" in message and "set task='multiclass'" in message and "largest target" not in message
 
@@ -334,7 +337,7 @@ def test_wrong_task_is_not_blamed_on_a_target(data, tmp_path, capsys):
 def test_dry_run_leaves_out_images_too(data, tmp_path, monkeypatch, capsys):
     np.save(tmp_path / "images.npy", np.stack([np.full((16, 16), 255, np.uint8), np.eye(16, dtype=np.uint8) * 99]))
     raising(monkeypatch, not_white)
-    assert run_here(tmp_path / "out", "--dry-run", data=tmp_path / "images.npy") == 0
+    assert run_here(tmp_path / "out", "--dry-run", data=tmp_path / "images.npy") == DONE
     assert "2 images in 1 shards" in capsys.readouterr().out
 
 
@@ -352,7 +355,7 @@ def test_memory_error_for_a_single_image_ends_the_job(data, tmp_path, monkeypatc
 
     original_forward = Classifier.forward
     monkeypatch.setattr(Classifier, "forward", forward)
-    assert run_here(tmp_path, data=data, batch_size=4) == 1
+    assert run_here(tmp_path, data=data, batch_size=4) == FATAL
     assert "out of memory on cpu with one image at a time: no more" in capsys.readouterr().err
     assert not markers(tmp_path)
 
@@ -360,8 +363,8 @@ def test_memory_error_for_a_single_image_ends_the_job(data, tmp_path, monkeypatc
 @pytest.mark.slow
 def test_worker_processes_leave_out_the_same_images(data, tmp_path, monkeypatch):
     monkeypatch.setenv("JOB_WHITE", "raise")
-    assert run_here(tmp_path / "here", data=data) == 3
-    assert run_here(tmp_path / "there", workers=1, data=data) == 3
+    assert run_here(tmp_path / "here", data=data) == SOME_FAILED
+    assert run_here(tmp_path / "there", workers=1, data=data) == SOME_FAILED
     assert digests(tmp_path / "there") == digests(tmp_path / "here")
     assert [r["key"] for r in lines(tmp_path / "there" / "failed.jsonl")] == ["c1/006.png", "c1/007.png"]
 
@@ -371,7 +374,7 @@ def test_no_memory_to_decode_an_image_names_it(data, tmp_path, monkeypatch, caps
         raise MemoryError
 
     monkeypatch.setattr("steerlens_fast.job.loading.decode", decode)
-    assert run_here(tmp_path, data=data, size=16) == 1
+    assert run_here(tmp_path, data=data, size=16) == FATAL
     stderr = capsys.readouterr().err
     assert f"out of memory while decoding {data / 'c0' / '000.png'}: use fewer --decoders" in stderr
 
@@ -385,8 +388,8 @@ def test_resumed_job_of_a_stochastic_model_leaves_out_the_same_images(data, tmp_
         return original_forward(self, images + 0.05 * torch.randn_like(images))
 
     monkeypatch.setattr(Classifier, "forward", forward)
-    assert run_here(tmp_path, data=data, batch_size=4) == 3
+    assert run_here(tmp_path, data=data, batch_size=4) == SOME_FAILED
     before = digests(tmp_path)
     for shard in (1, 2):
         (tmp_path / "shards" / f"{shard:05d}.done.json").unlink()
-        assert run_here(tmp_path, "--resume") == 3 and digests(tmp_path) == before
+        assert run_here(tmp_path, "--resume") == SOME_FAILED and digests(tmp_path) == before

@@ -16,7 +16,7 @@ from job_models import Named, main, make_folder, records  # noqa: E402
 from PIL import Image  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
-from steerlens_fast.errors import JobError  # noqa: E402
+from steerlens_fast.errors import DONE, USAGE, JobError  # noqa: E402
 from steerlens_fast.job import morph_dataset  # noqa: E402
 from steerlens_fast.models import load_model  # noqa: E402
 
@@ -49,7 +49,7 @@ def shown(out):
 
 
 def test_job_takes_names_and_preprocessing_from_the_model(table, tmp_path):
-    assert run(tmp_path, table, "named", "--target", "map:ant=tench,1=cat") == 0
+    assert run(tmp_path, table, "named", "--target", "map:ant=tench,1=cat") == DONE
     plan = json.loads((tmp_path / "plan.json").read_text())
     assert (plan["size"], plan["channels"], plan["classes"]) == ([12, 12], 3, Named.class_names)
     assert (plan["model"]["mean"], plan["model"]["std"]) == ([0.5, 0.4, 0.3], [0.25, 0.25, 0.25])
@@ -75,7 +75,7 @@ def test_wrong_number_of_class_names_raises(names, tmp_path):
 
 @pytest.mark.parametrize("target, number", [("goldfish", 1), ("Carassius auratus", 1), ("cat", 3), ("2", 2)])
 def test_target_is_a_class_name_of_the_model(target, number, table, tmp_path):
-    assert run(tmp_path, table, "named", "--target", target) == 0
+    assert run(tmp_path, table, "named", "--target", target) == DONE
     assert {r["target"] for r in records(tmp_path)} == {number}
 
 
@@ -85,7 +85,7 @@ def test_class_names_from_a_file(tmp_path):
     folder = make_folder(tmp_path / "images", COUNT)  # classes c0, c1, c2
     for suffix in ("txt", "json"):
         options = ("--class-names", tmp_path / f"names.{suffix}", "--target", "map:c0=lynx,c1=tabby")
-        assert run(tmp_path / suffix, folder, "classifier", *options, "--channels", 1) == 0
+        assert run(tmp_path / suffix, folder, "classifier", *options, "--channels", 1) == DONE
     stored = records(tmp_path / "txt")
     assert [r["target"] for r in stored] == [r["target"] for r in records(tmp_path / "json")] == [1, 1, 0, 0]
     assert [(r["target_name"], r["label_name"]) for r in stored] == [("lynx", None)] * 2 + [("tabby", None)] * 2
@@ -109,7 +109,7 @@ def folder_of(path, *classes):
 
 def test_class_folders_are_matched_to_the_models_classes_by_name(tmp_path, capsys):
     folder = folder_of(tmp_path / "data", "Tinca_tinca", "cat")
-    assert run(tmp_path / "out", folder, "named", "--target", "label") == 0
+    assert run(tmp_path / "out", folder, "named", "--target", "label") == DONE
     stored = records(tmp_path / "out")
     expected = [(2, 2, "tench", "tench"), (3, 3, "cat", "cat")]
     assert [(r["label"], r["target"], r["label_name"], r["target_name"]) for r in stored] == expected
@@ -122,14 +122,14 @@ def test_class_folders_are_matched_to_the_models_classes_by_name(tmp_path, capsy
 
 def test_class_folders_that_are_no_classes_of_the_model_have_no_label(tmp_path, capsys):
     folder = folder_of(tmp_path / "data", "cat", "dgo")
-    assert run(tmp_path / "out", folder, "named", "--target", "label") == 2
+    assert run(tmp_path / "out", folder, "named", "--target", "label") == USAGE
     message = r"target 'label' needs labels that are classes of the model; .*: 'dgo': .*--labels numbered"
     assert re.search(message, capsys.readouterr().err)
-    assert run(tmp_path / "out", folder, "named") == 0
+    assert run(tmp_path / "out", folder, "named") == DONE
     assert [(r["label"], r["label_differs"] is None) for r in records(tmp_path / "out")] == [(3, False), (None, True)]
     (warning,) = json.loads((tmp_path / "out" / "plan.json").read_text())["warnings"]
     assert "'dgo'; their images count as images without a label: rename these classes" in warning
-    assert run(tmp_path / "numbered", folder, "named", "--target", "label", "--labels", "numbered") == 0
+    assert run(tmp_path / "numbered", folder, "named", "--target", "label", "--labels", "numbered") == DONE
     assert [r["target"] for r in records(tmp_path / "numbered")] == [0, 1]
 
 
@@ -148,7 +148,7 @@ def test_labels_of_a_data_set_become_numbers_of_the_models_classes(tmp_path):
     data = StackDataset(images, [1, 0, 2])
     data.classes = ["cat", "ant", "owl"]
     for name, target, targets in (("map", {"cat": "ant", "ant": 2, "owl": 1}, [2, 0, 1]), ("rank", "least", None)):
-        assert morph_dataset(data, Named().eval(), tmp_path / name, target=target, gallery=0, max_l2=1.0).code == 0
+        assert morph_dataset(data, Named().eval(), tmp_path / name, target=target, gallery=0, max_l2=1.0).code == DONE
         stored = records(tmp_path / name)
         assert [r["label"] for r in stored] == [0, 3, None]
         assert targets in (None, [r["target"] for r in stored])
@@ -170,12 +170,12 @@ def test_labels_of_a_data_set_become_numbers_of_the_models_classes(tmp_path):
 def test_wrong_class_names_are_an_error(text, suffix, words, table, tmp_path, capsys):
     (tmp_path / f"names.{suffix}").write_text(text)
     options = ("--class-names", tmp_path / f"names.{suffix}", "--channels", 1)
-    assert run(tmp_path / "out", table, "classifier", *options) == 2
+    assert run(tmp_path / "out", table, "classifier", *options) == USAGE
     assert re.search(f"class_names .*{words}", capsys.readouterr().err)
 
 
 def test_option_settings_sets_those_for_photographs(table, tmp_path, capsys):
-    assert run(tmp_path, table, "named", "--target", "2", "--settings", "photographs", "--limit", 2) == 0
+    assert run(tmp_path, table, "named", "--target", "2", "--settings", "photographs", "--limit", 2) == DONE
     config = json.loads((tmp_path / "config.json").read_text())
     assert [config[name] for name in ("family", "rule", "color", "regime", "max_l2")] == [
         "pixel",  # given on the command line, as is the distance
@@ -190,12 +190,12 @@ def test_options_override_attributes(table, tmp_path):
     loaded = load_model(Named(), size=16, mean=[0.0] * 3, std=[1.0] * 3)
     assert (loaded.size, loaded.description["mean"], loaded.description["std"]) == ((16, 16), [0.0] * 3, [1.0] * 3)
     assert loaded.class_names == Named.class_names
-    assert run(tmp_path, table, "named", "--target", 1, *options) == 0
+    assert run(tmp_path, table, "named", "--target", 1, *options) == DONE
     assert json.loads((tmp_path / "plan.json").read_text())["model"]["mean"] == [0.0] * 3
 
 
 def test_unknown_class_name_lists_those_of_the_model(table, tmp_path, capsys):
-    assert run(tmp_path, table, "named", "--target", "map:ant=dog") == 2
+    assert run(tmp_path, table, "named", "--target", "map:ant=dog") == USAGE
     assert "got 'dog' in 'ant=dog' (classes of the model: 'ant', 'goldfish, Car" in capsys.readouterr().err
 
 
@@ -283,7 +283,7 @@ BAD_ATTRIBUTES = [
 def check_bad_attributes(attributes, words):
     with pytest.raises(JobError, match="(?s)" + ".*".join(words)) as caught:
         load_model(with_attributes(**attributes))
-    assert caught.value.code == 2
+    assert caught.value.code == USAGE
 
 
 def test_bad_attributes_raise():
@@ -295,7 +295,7 @@ def test_bad_attributes_raise():
 
 
 def test_job_of_a_binary_model(table, tmp_path):
-    assert run(tmp_path, table, "one_logit", "--task", "binary", "--target", "ill", "--objective", "logit") == 0
+    assert run(tmp_path, table, "one_logit", "--task", "binary", "--target", "ill", "--objective", "logit") == DONE
     model = load_model("job_models:one_logit", seed=0)
     frames = load_file(tmp_path / "shards" / "00000.safetensors")["frames"]
     z = model.model(model.preprocessing(frames[:, 0].float() / 255))[:, 0]
@@ -311,7 +311,7 @@ def test_job_of_a_multi_label_model(target, sign, table, tmp_path):
 
     ``sign`` is 1 toward "cat" (number 3), -1 away from it, and 0 if this depends on the image's label.
     """
-    assert run(tmp_path, table, "named", "--task", "multilabel", "--target", target) == 0
+    assert run(tmp_path, table, "named", "--task", "multilabel", "--target", target) == DONE
     model = load_model("job_models:named", seed=0)
     frames = load_file(tmp_path / "shards" / "00000.safetensors")["frames"]
     z = model.model(model.preprocessing(frames.flatten(0, 1).float() / 255))[:, 3].reshape(COUNT, 3)
@@ -332,7 +332,7 @@ def test_job_of_a_multi_label_model(target, sign, table, tmp_path):
 
 @pytest.mark.parametrize("options", [("--target", "0"), ("--target", "runner-up")], ids=str)
 def test_wrong_task_names_the_option(options, table, tmp_path, capsys):
-    assert run(tmp_path / "a", table, "one_logit", *options) == 2
+    assert run(tmp_path / "a", table, "one_logit", *options) == USAGE
     assert "--task binary" in capsys.readouterr().err
-    assert run(tmp_path / "b", table, "named", "--target", "not:cat") == 2
+    assert run(tmp_path / "b", table, "named", "--target", "not:cat") == USAGE
     assert "needs task 'multilabel'" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from job_models import MODEL, make_folder, pictures, records, run_here  # noqa: 
 from steerlens_fast import Morphs  # noqa: E402
 from steerlens_fast.cli import main  # noqa: E402
 from steerlens_fast.data.sources import open_source  # noqa: E402
-from steerlens_fast.errors import BadItem, remove_volatile_text  # noqa: E402
+from steerlens_fast.errors import DONE, BadItem, remove_volatile_text  # noqa: E402
 from steerlens_fast.job import JobError, morph_dataset  # noqa: E402
 from steerlens_fast.models import load_model  # noqa: E402
 
@@ -42,12 +42,12 @@ def test_home_directory_in_every_path_of_a_job(home):
     make_folder(home / "data", 4)
     keys = [str(p.relative_to(home / "data")) for p in sorted((home / "data").rglob("*.png"))]
     (home / "t.csv").write_text("key,target\n" + "".join(f"{key},1\n" for key in keys))
-    assert run_here("~/out", data="~/data", target="~/t.csv") == 0
+    assert run_here("~/out", data="~/data", target="~/t.csv") == DONE
     assert [record["target"] for record in records(home / "out")] == [1] * 4
     config = json.loads((home / "out" / "config.json").read_text())
     assert config["data"] == str(home / "data") and config["target"] == str(home / "t.csv")
     for argv in (["status", "~/out"], ["verify", "~/out"], ["export", "~/out", "--to=~/exported", "--format=npz"]):
-        assert main(argv) == 0
+        assert main(argv) == DONE
     assert (home / "exported").is_dir()
 
 
@@ -63,7 +63,7 @@ def test_home_directory_in_the_paths_of_tables(suffix, home):
     rows = [json.dumps({"path": name}) for name in names] if suffix == "jsonl" else ["path", *names]
     table.write_text("\n".join(rows))
     targets.write_text("path,target\n" + "".join(f"{name},1\n" for name in (*names[:2], "tables/~2.png")))
-    assert run_here("~/out", data=table, target=targets) == 0
+    assert run_here("~/out", data=table, target=targets) == DONE
     assert [record["path"] for record in records(home / "out")] == [*map(str, paths[:2]), str(table.parent / "~2.png")]
     assert [record["target"] for record in records(home / "out")] == [1] * 3
 
@@ -73,7 +73,7 @@ def test_home_directory_in_paths_given_in_python(home):
     np.save(home / "l.npy", np.arange(4) % 3)
     job = {"workers": 0, "gallery": 0, "channels": 1, "frames": 3, "max_l2": 1.0, "labels": "~/l.npy"}
     outcome = morph_dataset("~/x.npy", "job_models:classifier", "~/out", **job)
-    assert outcome.code == 0 and [r["label"] for r in records(home / "out")] == [0, 1, 2, 0]
+    assert outcome.code == DONE and [r["label"] for r in records(home / "out")] == [0, 1, 2, 0]
     (home / "t.csv").write_text("path,label\na.png,1\n")
     for data, count in (("~/x.npy", 4), (Path("~/t.csv"), 1)):
         assert len(list(open_source(data).listing())) == count

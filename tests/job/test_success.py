@@ -6,6 +6,7 @@ import pytest
 from job_models import make_folder, records, run_here
 from jobs import make_job, morphs_of
 
+from steerlens_fast.errors import DONE
 from steerlens_fast.job.plan import Plan
 from steerlens_fast.job.report import completed_shards, format_summary, read_success
 from steerlens_fast.job.success import PAIRS, Tally, assess, outcome_of, start_frame, success_parts
@@ -23,7 +24,7 @@ def record(probability, predictions, *, source=0, target=1, label=None, status="
 
 
 # (record, answers to QUESTIONS, outcome)
-ANSWERS_OF_A_RECORD_ARE_RIGHT = [
+ANSWERS_OF_A_RECORD = [
     (record([0.1, 0.4, 0.8], [0, 0, 1]), (False, None, True, False, False), "reached"),
     (record([0.1, 0.4, 0.3], [0, 0, 2]), (False, None, False, False, True), "not-reached"),
     (record([0.4, 0.3, 0.1], [0, 0, 0]), (False, None, False, True, True), "not-reached"),
@@ -55,14 +56,10 @@ ANSWERS_OF_A_RECORD_ARE_RIGHT = [
 ]
 
 
-def check_answers_of_a_record(case, answers, outcome):
-    assert assess(case) == dict(zip(QUESTIONS, answers))
-    assert outcome_of(case) == outcome
-
-
 def test_answers_of_a_record_are_right():
-    for case, answers, outcome in ANSWERS_OF_A_RECORD_ARE_RIGHT:
-        check_answers_of_a_record(case, answers, outcome)
+    for case, answers, outcome in ANSWERS_OF_A_RECORD:
+        assert assess(case) == dict(zip(QUESTIONS, answers))
+        assert outcome_of(case) == outcome
 
 
 def test_start_is_the_frame_next_to_the_source():
@@ -169,7 +166,7 @@ def data(tmp_path_factory):
 )
 def test_summary_and_last_line_of_a_job(data, tmp_path, capsys, options, expected):
     """The counts follow from the records, and the records from their predictions."""
-    assert run_here(tmp_path, data=data, **options) == 0
+    assert run_here(tmp_path, data=data, **options) == DONE
     summary, line = json.loads((tmp_path / "summary.json").read_text()), capsys.readouterr().err.splitlines()[-1]
     success, stored = summary["success"], records(tmp_path)
     assert {name: success[name] for name in expected} == expected
@@ -193,7 +190,7 @@ def test_summary_and_last_line_of_a_job(data, tmp_path, capsys, options, expecte
 
 
 def test_probabilities_of_predictions_are_in_the_record(data, tmp_path):
-    assert run_here(tmp_path, data=data, score="last") == 0
+    assert run_here(tmp_path, data=data, score="last") == DONE
     for r in records(tmp_path):
         assert r["prediction_probability"][1:-1] == [None, None]
         assert all(1 / 3 <= p <= 1 for p in (r["prediction_probability"][0], r["prediction_probability"][-1]))

@@ -13,6 +13,7 @@ from linear import Linear
 from peak_memory import peak_bytes
 
 from steerlens_fast import SteerableLens
+from steerlens_fast.errors import DONE
 from steerlens_fast.job import morph_dataset, worker
 from steerlens_fast.job.engines.inprocess import InProcess
 from steerlens_fast.job.pipeline import END, Pipeline, ShardQueue
@@ -59,7 +60,7 @@ def job_outputs(out, device="cpu", **options):
     """Run a job and return the frames and records of all shards."""
     safetensors = pytest.importorskip("safetensors.torch")
     outcome = morph_dataset(pixels(), Linear(lambda t: t.to(device)), out, device=device, **(JOB | options))
-    assert outcome.code == 0 and outcome.summary["items"] == 12
+    assert outcome.code == DONE and outcome.summary["items"] == 12
     frames = [safetensors.load_file(p)["frames"] for p in sorted((out / "shards").glob("*.safetensors"))]
     return frames, [p.read_text() for p in sorted((out / "shards").glob("?????.jsonl"))]
 
@@ -94,7 +95,7 @@ def test_float_frames_of_a_whole_batch_are_never_in_memory(tmp_path):
     model = torch.nn.Sequential(torch.nn.AvgPool2d(16), torch.nn.Flatten(), torch.nn.Linear(3 * 14 * 14, 5)).eval()
     work = lambda: morph_dataset(data, model, tmp_path / "out", **options)
     outcome, peak = peak_bytes(work, tmp_path / "trace.json")
-    assert outcome.code == 0 and peak <= (37 + 37 + 64) * 2**20
+    assert outcome.code == DONE and peak <= (37 + 37 + 64) * 2**20
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 1, 4, 4), (0, 2, 3, 8, 8), (2, 1, 3, 700, 700)], ids=str)

@@ -19,6 +19,7 @@ for extra in ("PIL", "safetensors"):
 from job_models import HERE, PATIENCE, arguments, digests, make_folder, run_here  # noqa: E402
 
 from steerlens_fast.cli import main  # noqa: E402
+from steerlens_fast.errors import DONE, FATAL, NO_SPACE, SOME_FAILED, USAGE  # noqa: E402
 from steerlens_fast.io import console  # noqa: E402
 from steerlens_fast.io import progress as progress_module  # noqa: E402
 from steerlens_fast.io.progress import Progress  # noqa: E402
@@ -38,7 +39,7 @@ def data(tmp_path_factory) -> Path:
 def expected(data, tmp_path_factory) -> dict[str, str]:
     """Digests of a job whose output can be written."""
     out = tmp_path_factory.mktemp("undisturbed")
-    assert run_here(out, data=data) == 3
+    assert run_here(out, data=data) == SOME_FAILED
     return digests(out)
 
 
@@ -146,7 +147,7 @@ def run(argv: list[str], shell: str, cwd: Path, **environment) -> subprocess.Com
 def test_job_succeeds_if_its_output_is_lost(shell, kind, workers, data, expected, tmp_path):
     options = arguments(tmp_path / "out", data=data, workers=workers, progress=kind)
     run(options, shell, tmp_path)
-    assert (tmp_path / "status").read_text() == "3\n"
+    assert (tmp_path / "status").read_text() == f"{SOME_FAILED}\n"
     assert digests(tmp_path / "out") == expected
 
 
@@ -166,7 +167,7 @@ def test_job_succeeds_in_an_ascii_locale(data, tmp_path):
     images = Path(shutil.copytree(data, tmp_path / "zwölf →"))
     options = arguments(tmp_path / "außen →", data=images, workers=0, progress="lines")
     ended = run(options, "", tmp_path, LC_ALL="C", PYTHONIOENCODING="ascii:strict", PYTHONUTF8="1")
-    assert (tmp_path / "status").read_text() == "3\n", ended.stderr
+    assert (tmp_path / "status").read_text() == f"{SOME_FAILED}\n", ended.stderr
     assert b"5 of 6 images done, 1 failed" in ended.stderr
 
 
@@ -177,15 +178,15 @@ def test_exit_status_of_a_job_does_not_depend_on_its_streams(name, error, data, 
     stream.fileno = stream.fail
     monkeypatch.setattr(sys, name, stream)
     options = arguments(tmp_path, data=data, workers=0, progress="lines")
-    assert main(options) == 3 and main([*options, "--frames", "5", "--resume"]) == 2
-    expected = 0 if name == "stderr" else 5 if getattr(error, "errno", None) == errno.ENOSPC else 1
+    assert main(options) == SOME_FAILED and main([*options, "--frames", "5", "--resume"]) == USAGE
+    expected = DONE if name == "stderr" else NO_SPACE if getattr(error, "errno", None) == errno.ENOSPC else FATAL
     assert main(["verify", str(tmp_path)]) == main(["status", str(tmp_path)]) == expected
 
 
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("finished") / "out"
-    assert run_here(out, data=data) == 3
+    assert run_here(out, data=data) == SOME_FAILED
     return out
 
 
@@ -202,7 +203,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(
-    "error, code, message", [(ERRORS[0], 1, ""), (ERRORS[1], 5, "No space left on device")], ids=str
+    "error, code, message", [(ERRORS[0], FATAL, ""), (ERRORS[1], NO_SPACE, "No space left on device")], ids=str
 )
 def test_stdout_that_cannot_be_written_decides_the_exit_status(
     command, error, code, message, finished, tmp_path, monkeypatch, capsys
@@ -226,7 +227,11 @@ def test_stdout_that_cannot_be_written_decides_the_exit_status(
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 @pytest.mark.parametrize(
     "command, shell, code, message",
-    [("status", "| true", 1, ""), ("help", ">/dev/full", 5, "No space left"), ("status", ">&-", 1, "Bad file")],
+    [
+        ("status", "| true", FATAL, ""),
+        ("help", ">/dev/full", NO_SPACE, "No space left"),
+        ("status", ">&-", FATAL, "Bad file"),
+    ],
 )
 def test_exit_status_of_a_process_whose_stdout_cannot_be_written(command, shell, code, message, finished):
     ended = run(COMMANDS[command], shell, finished.parent, PYTHONUNBUFFERED="")
@@ -251,7 +256,7 @@ def test_log_that_cannot_be_written_does_not_end_a_job(data, expected, tmp_path)
     (tmp_path / "out" / ".lock").touch()
     (tmp_path / "out" / "logs").write_text("a file in the place of the folder")
     with pytest.warns(UserWarning, match=r"worker-0\.log cannot be written"):
-        assert run_here(tmp_path / "out", workers=1, data=data) == 3
+        assert run_here(tmp_path / "out", workers=1, data=data) == SOME_FAILED
     assert digests(tmp_path / "out") == expected
 
 
@@ -268,7 +273,7 @@ def test_job_continues_without_workers_that_cannot_be_started(data, expected, tm
     monkeypatch.setattr(local.subprocess, "Popen", popen)
     monkeypatch.setattr(local, "RETRY_SECONDS", 0.0)
     with pytest.warns(UserWarning, match=r"worker process 1 cannot be started \(Resource temporarily unavailable\)"):
-        assert run_here(tmp_path, workers=2, data=data) == 3
+        assert run_here(tmp_path, workers=2, data=data) == SOME_FAILED
     assert tries == ["0.log"] * 2 + ["1.log"] * local.ATTEMPTS and digests(tmp_path) == expected
 
 
@@ -280,7 +285,7 @@ def test_no_worker_at_all_is_reported(number, data, tmp_path, monkeypatch, capsy
     monkeypatch.setattr(local.subprocess, "Popen", popen)
     monkeypatch.setattr(local, "RETRY_SECONDS", 0.0)
     with pytest.warns(UserWarning, match="worker process 0 cannot be started"):
-        assert run_here(tmp_path, workers=2, data=data) == 1
+        assert run_here(tmp_path, workers=2, data=data) == FATAL
     stderr = capsys.readouterr().err
     assert f"worker process 1 cannot be started ({os.strerror(number)}), and no other is running" in stderr
     assert "use --workers 0" in stderr
@@ -291,7 +296,7 @@ def test_threads_that_cannot_be_started_name_the_remedy(data, tmp_path, monkeypa
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr("steerlens_fast.job.loading.ThreadPoolExecutor.submit", submit)
-    assert run_here(tmp_path, data=data) == 1
+    assert run_here(tmp_path, data=data) == FATAL
     assert "can't start new thread: raise the limit on processes (ulimit -u)" in capsys.readouterr().err
 
 
@@ -299,7 +304,7 @@ def test_job_needs_no_home_and_no_temporary_folder(data, expected, tmp_path):
     environment = {"HOME": "", "TMPDIR": str(tmp_path / "missing"), "XDG_CACHE_HOME": "/proc/no"}
     options = arguments(tmp_path / "out", data=data, workers=1, progress="none")
     ended = run(options, "", tmp_path, **environment)
-    assert (tmp_path / "status").read_text() == "3\n", ended.stderr
+    assert (tmp_path / "status").read_text() == f"{SOME_FAILED}\n", ended.stderr
     assert digests(tmp_path / "out") == expected
 
 
