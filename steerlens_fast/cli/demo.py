@@ -103,7 +103,7 @@ def _print_job(out: Path, command: str, seconds: dict[str, float]) -> None:
 
     The time that each part of the demo took is printed, too.
     """
-    from ..job.report import format_summary, read_summary
+    from ..job.summary import format_summary, read_summary
 
     write_stdout(f"  {format_summary(read_summary(out / 'job'))}")
     write_stdout(f"the same job as a command:\n  {command}")

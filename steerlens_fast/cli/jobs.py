@@ -73,38 +73,39 @@ def _with_folder(arguments: argparse.Namespace) -> argparse.Namespace:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from ..job.plan import Plan
-    from ..job.report import status_of
+    from ..errors import DONE
+    from ..job.folder import JobFolder
 
-    write_stdout(json.dumps(status_of(arguments.out, Plan.read(arguments.out)), indent=1))
-    return 0
+    write_stdout(json.dumps(JobFolder(arguments.out).status(), indent=1))
+    return DONE
 
 
 def _verify(arguments: argparse.Namespace) -> int:
+    from ..errors import DONE, FATAL
     from ..io.atomic_io import restore_backups
     from ..io.output_dir import hold_lock
-    from ..job.plan import Plan
-    from ..job.report import verify
+    from ..job.folder import JobFolder
     from ..job.shard import marker_path
 
-    plan = Plan.read(arguments.out)
-    with hold_lock(arguments.out / ".lock") if arguments.discard else nullcontext():
+    job = JobFolder(arguments.out)
+    with hold_lock(job.out / ".lock") if arguments.discard else nullcontext():
         if arguments.discard:
-            restore_backups(arguments.out, arguments.out / "shards")
-        problems = verify(arguments.out, plan)
+            restore_backups(job.out, job.out / "shards")
+        problems = job.verify()
         for shard, problem in problems.items():
             write_stdout(f"shard {shard}: {problem}" if shard >= 0 else problem)
             if arguments.discard and shard >= 0:
-                marker_path(arguments.out, shard).unlink(missing_ok=True)
-    write_stdout(f"{plan.shards - sum(s >= 0 for s in problems)} of {plan.shards} shards are undamaged")
+                marker_path(job.out, shard).unlink(missing_ok=True)
+    shards = job.plan.shards
+    write_stdout(f"{shards - sum(s >= 0 for s in problems)} of {shards} shards are undamaged")
     if problems:
-        write_stdout(_repair_commands(arguments.out, problems, arguments.discard))
-    return 1 if problems else 0
+        write_stdout(_repair_commands(job.out, problems, arguments.discard))
+    return FATAL if problems else DONE
 
 
 def _repair_commands(out: Path, problems: dict[int, str], discarded: bool) -> str:
     """Return text with the commands that repair a job."""
-    from ..job.report import NOT_DONE
+    from ..job.folder import NOT_DONE
 
     commands, out = [], shlex.quote(str(out))
     if not discarded and any(shard >= 0 and problem != NOT_DONE for shard, problem in problems.items()):
@@ -136,19 +137,15 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _missing_shards(out: Path) -> str:
-    """Return text about a job's incomplete shards, which an export leaves out.
+    """Return text about a job's incomplete shards, which an export leaves out; "" if there are none."""
+    from ..job.folder import JobFolder
 
-    The result is "" if there are none.
-    """
-    from ..job.plan import Plan
-    from ..job.report import completed_shards
-
-    plan = Plan.read(out)
-    complete = len(completed_shards(out, plan).shards)
-    if complete == plan.shards:
+    job = JobFolder(out)
+    complete = len(job.completed_shards().shards)
+    if complete == job.plan.shards:
         return ""
     command = f"steerlens-fast verify {shlex.quote(str(out))}"
-    return f'; {complete} of {plan.shards} shards are complete, see "{command}"'
+    return f'; {complete} of {job.plan.shards} shards are complete, see "{command}"'
 
 
 @contextmanager

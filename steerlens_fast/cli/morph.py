@@ -57,8 +57,8 @@ def _morph(arguments: argparse.Namespace) -> int:
     from ..job.config import JobConfig
     from ..job.dry_run import dry_run
     from ..job.engines import RunOptions
-    from ..job.report import format_summary
     from ..job.run import run_job
+    from ..job.summary import format_summary
 
     options = with_absolute_paths(given_fields(JobConfig, arguments))
     options |= {"settings": arguments.settings} if "settings" in arguments else {}

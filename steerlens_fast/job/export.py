@@ -21,7 +21,6 @@ from torch import Tensor
 
 from ..checks import check_bool, check_choice, check_int
 from ..classifier.class_names import pair_text
-from ..data.class_names import class_name
 from ..data.items import read_listing
 from ..errors import OK, USAGE, JobError
 from ..extras import require_extra
@@ -32,14 +31,12 @@ from ..morphs.container import method_words
 from ..morphs.differences import difference_maps
 from ..morphs.strips import StripData, draw_strips, predicted_text, remark, strip_note, tiled_frames, write_animation
 from .config import JobConfig
+from .folder import JobFolder
 from .formats import MODULES, get_format
 from .formats.common import as_8_bit, map_in_threads
 from .formats.folder import write_morph
 from .formats.names import FileNames
-from .plan import Plan
-from .reader import read_config, read_frames
-from .report import check_undamaged, completed_shards
-from .shard import read_records, shard_name, write_records
+from .shard import shard_name, write_records
 from .success import assess, start_frame
 
 SUFFIXES = {"gif": ".gif", "webp": ".webp", "strip": ".png", "npz": ".npz"}
@@ -121,16 +118,21 @@ def export(
     if isinstance(keys, str):
         raise TypeError(f"keys must be a sequence of str, got {keys!r}")
     limit = None if limit is None else check_int("limit", limit, 1, None)
-    folders = output_folder(out), output_folder(to)
-    job = _ExportJob.read(*folders, check_choice("format", format, FORMATS), overwrite, differences)
-    count = 0
-    for shard in sorted(completed_shards(job.out, job.plan).shards):
-        records = read_records(job.out / "shards" / f"{shard_name(shard)}.jsonl")
-        selected = [r for r in records if r["status"] == OK and _matches(r["key"], keys)]
+    check_choice("format", format, FORMATS)
+    job, to = JobFolder(output_folder(out)), output_folder(to)
+    channels = job.plan.channels
+    if format not in ("safetensors", "npz") and channels not in (1, 3):
+        raise JobError(f"format must be safetensors or npz for frames with {channels} channels, got {format}", USAGE)
+    if to.resolve() in (job.out.resolve(), (job.out / "shards").resolve()):
+        raise JobError(f"to must not be the job's folder, got {to}", USAGE)
+    to.mkdir(parents=True, exist_ok=True)
+    task, count = _Export(job, to, format, overwrite, differences), 0
+    for shard in sorted(job.completed_shards().shards):
+        selected = [r for r in job.records(shard) if r["status"] == OK and _matches(r["key"], keys)]
         selected = selected[: None if limit is None else limit - count]
         if selected:
-            check_undamaged(job.out, job.plan, shard)
-            (_write_shard if format in MODULES else _write_items)(job, shard, selected)
+            job.check_undamaged(shard)
+            (_write_shard if format in MODULES else _write_items)(task, shard, selected)
             count += len(selected)
             if progress is not None:
                 progress(count)
@@ -142,55 +144,32 @@ def export(
 
 
 @dataclass(frozen=True)
-class _ExportJob:
-    """The job that is exported, and the options of the export."""
+class _Export:
+    """A job, and the options of its export."""
 
-    out: Path
+    job: JobFolder
     to: Path
     format: str
     overwrite: bool
     differences: bool
-    plan: Plan
-    config: dict
-
-    @classmethod
-    def read(cls, out: Path, to: Path, format: str, overwrite: bool, differences: bool) -> _ExportJob:
-        plan, config = Plan.read(out), read_config(out)
-        if format not in ("safetensors", "npz") and plan.channels not in (1, 3):
-            raise JobError(
-                f"format must be safetensors or npz for frames with {plan.channels} channels, got {format}", USAGE
-            )
-        if to.resolve() in (out.resolve(), (out / "shards").resolve()):
-            raise JobError(f"to must not be the job's folder, got {to}", USAGE)
-        to.mkdir(parents=True, exist_ok=True)
-        return cls(out, to, format, overwrite, differences, plan, config)
-
-    def frames(self, shard: int, records: list[dict]) -> Tensor:
-        return read_frames(self.out, self.config["format"], shard, records)
 
     @cached_property
     def file_names(self) -> FileNames:
         """File names of the items."""
-        return FileNames(item.key for item in read_listing(existing_path(self.out / "items.jsonl")))
+        return FileNames(item.key for item in read_listing(existing_path(self.job.out / "items.jsonl")))
 
     @cached_property
     def method(self) -> str:
-        """Family, rule, regime and changed settings.
-
-        The title of a strip of ``Morphs`` has the same text.
-        """
+        """Family, rule, regime and changed settings, as in the title of a strip of ``Morphs``."""
         # `len` is a placeholder for the model and is not called.
-        lens = SteerableLens(len, **JobConfig.from_dict(self.config).lens_options)
+        lens = SteerableLens(len, **JobConfig.from_dict(self.job.config).lens_options)
         return ", ".join(method_words(lens.settings))
 
-    def name(self, number: int) -> str:
-        """Return the name or the number of a class.
-
-        ``~n`` means that label n is absent.
-        """
+    def class_name(self, number: int) -> str:
+        """Return the name or, if classes have no names, the number of a class; ``~n``: label n is absent."""
         if number < 0:
-            return f"not {self.name(~number)}"
-        return str(number) if self.plan.classes is None else class_name(number, self.plan.shown_classes)
+            return f"not {self.class_name(~number)}"
+        return str(number) if self.job.plan.classes is None else self.job.plan.class_name(number)
 
 
 def _matches(key: str, patterns: Sequence[str] | None) -> bool:
@@ -200,53 +179,54 @@ def _matches(key: str, patterns: Sequence[str] | None) -> bool:
 # --- Shards ----------------------------------------------------------------------------------------------------------
 
 
-def _write_shard(job: _ExportJob, shard: int, records: list[dict]) -> None:
-    listing = job.to / f"{shard_name(shard)}.jsonl"  # written last: if it exists, the shard is complete
-    if listing.exists() and not job.overwrite:
+def _write_shard(task: _Export, shard: int, records: list[dict]) -> None:
+    listing = task.to / f"{shard_name(shard)}.jsonl"  # written last: if it exists, the shard is complete
+    if listing.exists() and not task.overwrite:
         return
-    frames = job.frames(shard, records)
-    frames = frames if job.format == "safetensors" else as_8_bit(frames)
+    frames = task.job.frames(shard, records)
+    frames = frames if task.format == "safetensors" else as_8_bit(frames)
     records = [{**record, "row": row} for row, record in enumerate(records)]
-    if job.format == "folder":  # one tree for all shards, so that a class is in one folder
-        for _ in map_in_threads(lambda r: write_morph(job.to, r["key"], frames[r["row"]], overwrite=True), records):
+    if task.format == "folder":  # one tree for all shards, so that a class is in one folder
+        for _ in map_in_threads(lambda r: write_morph(task.to, r["key"], frames[r["row"]], overwrite=True), records):
             pass
     else:
-        get_format(job.format).write(job.to, shard_name(shard), frames, records, {"config": job.config, "shard": shard})
+        metadata = {"config": task.job.config, "shard": shard}
+        get_format(task.format).write(task.to, shard_name(shard), frames, records, metadata)
     write_records(listing, records)
 
 
 # --- Items -----------------------------------------------------------------------------------------------------------
 
 
-def _write_items(job: _ExportJob, shard: int, records: list[dict]) -> None:
+def _write_items(task: _Export, shard: int, records: list[dict]) -> None:
     """Write one file per item.
 
     Existing files are skipped before any frame is read.
     """
-    paths = {r["key"]: job.to / job.file_names(r["key"], SUFFIXES[job.format]) for r in records}
-    missing = [r for r in records if job.overwrite or not paths[r["key"]].exists()]
-    if job.format != "npz":
+    paths = {r["key"]: task.to / task.file_names(r["key"], SUFFIXES[task.format]) for r in records}
+    missing = [r for r in records if task.overwrite or not paths[r["key"]].exists()]
+    if task.format != "npz":
         require_extra("plot", "matplotlib")  # for the font of captions; imported here, not in several threads at once
     for record in missing:
         paths[record["key"]].parent.mkdir(parents=True, exist_ok=True)
 
     def write(record: dict, frames: Tensor) -> None:
         with atomic_write(paths[record["key"]], durable=False) as file:
-            _write_item(job, record, frames, file)
+            _write_item(task, record, frames, file)
 
     if missing:
-        frames = job.frames(shard, missing)
-        frames = frames if job.format == "npz" else as_8_bit(frames)
+        frames = task.job.frames(shard, missing)
+        frames = frames if task.format == "npz" else as_8_bit(frames)
         for _ in map_in_threads(lambda pair: write(*pair), zip(missing, frames)):
             pass
 
 
-def _write_item(job: _ExportJob, record: dict, frames: Tensor, file: BinaryIO) -> None:
-    if job.format == "npz":
+def _write_item(task: _Export, record: dict, frames: Tensor, file: BinaryIO) -> None:
+    if task.format == "npz":
         return np.savez(file, **_arrays(record, frames))
-    data = _strip_data(job, record, frames)
-    if job.format != "strip":
-        return write_animation(tiled_frames(data), file, job.format)
+    data = _strip_data(task, record, frames)
+    if task.format != "strip":
+        return write_animation(tiled_frames(data), file, task.format)
     with DRAWING:
         draw_strips(data).savefig(file, format="png")
 
@@ -258,7 +238,7 @@ def _arrays(record: dict, frames: Tensor) -> dict[str, np.ndarray]:
     return {"frames": frames.numpy(), **numbers, **classes, "record": np.array(json.dumps(record))}
 
 
-def _strip_data(job: _ExportJob, record: dict, frames: Tensor) -> StripData:
+def _strip_data(task: _Export, record: dict, frames: Tensor) -> StripData:
     """Return the data of a strip or an animation.
 
     They are taken from an item's record and stored frames.
@@ -269,20 +249,20 @@ def _strip_data(job: _ExportJob, record: dict, frames: Tensor) -> StripData:
     probability = np.array([record["probability"]], np.float64)  # None becomes NaN
     reached = np.array([[p == target and not already for p in record["predictions"]]])
     count, start = len(frames), start_frame(record)
-    maps, scale = difference_maps(pictures, start) if job.differences else (None, 0.0)
+    maps, scale = difference_maps(pictures, start) if task.differences else (None, 0.0)
     return StripData(
         pictures=pictures[None],
         frames=list(range(count)),
-        names=[pair_text(job.name(record["source"]), job.name(target))],
+        names=[pair_text(task.class_name(record["source"]), task.class_name(target))],
         remarks=[remark(None, already, attained is None or bool(np.all(attained)))],
         probability=probability,
-        prediction=[_predictions(job, record)],
+        prediction=[_predictions(task, record)],
         reached=reached & np.isfinite(probability),
         l2=_table(record, "l2"),
         factors=_table(record, "factors"),
         amplitude_factors=_table(record, "amplitude_factors"),
-        by_distance=job.config.get("factors") is None,
-        title=job.method,
+        by_distance=task.job.config.get("factors") is None,
+        title=task.method,
         note=strip_note(any(p is not None for p in record["predictions"]), 1, 1, count, count),
         maps=None if maps is None else [(maps, scale)],
     )
@@ -296,12 +276,14 @@ def _table(record: dict, name: str) -> Tensor | None:
     return torch.tensor([record[name]], dtype=torch.float64, device="cpu") if name in record else None
 
 
-def _predictions(job: _ExportJob, record: dict) -> list[str]:
+def _predictions(task: _Export, record: dict) -> list[str]:
     """Return each frame's prediction and its probability as text.
 
     The text is "" for a frame that predicts the target or was not scored.
     """
-    count, target = len(record["predictions"]), record["target"]
-    probabilities = record["prediction_probability"] or [None] * count
-    pairs = zip(record["predictions"], probabilities)
-    return ["" if c in (None, target) else predicted_text(job.name(c), math.nan if p is None else p) for c, p in pairs]
+    target, probabilities = record["target"], record["prediction_probability"]
+    probabilities = [math.nan if p is None else p for p in probabilities or [None] * len(record["predictions"])]
+    return [
+        "" if predicted in (None, target) else predicted_text(task.class_name(predicted), p)
+        for predicted, p in zip(record["predictions"], probabilities)
+    ]

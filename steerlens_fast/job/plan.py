@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 
 from ..classifier.class_names import short_names
+from ..data.class_names import class_name
 from ..data.items import Item, read_listing
 from ..errors import USAGE, JobError
-from ..io.atomic_io import read_json, write_json
+from ..io.atomic_io import existing_path, read_json, write_json
 from .config import JobConfig
 
 FORMAT_VERSION = 3  # version of the files of a job
@@ -102,16 +103,17 @@ class Plan:
 
     @cached_property
     def shown_classes(self) -> list[str] | None:
-        """The names of the classes for pictures and pages.
-
-        Of several synonyms, only the first is shown.
-        """
+        """The names of the classes for pictures and pages: of several synonyms, the first."""
         return short_names(self.classes)
 
     @property
     def shown_labels(self) -> list[str] | None:
         """The names of labels for pictures and pages, by their numbers in records."""
         return self.labels if self.label_numbers is None else self.shown_classes
+
+    def class_name(self, number: int) -> str:
+        """Return the name of a class for pictures and pages; ``~n`` means that label n is absent."""
+        return class_name(number, self.shown_classes)
 
     @property
     def bytes_per_morph(self) -> int:
@@ -124,7 +126,7 @@ class Plan:
 
     def read_items(self, out: Path, shard: int) -> list[Item]:
         """Read the items of a shard from the listing."""
-        return list(read_listing(out / "items.jsonl", self.offsets[shard], self.count(shard)))
+        return list(read_listing(existing_path(out / "items.jsonl"), self.offsets[shard], self.count(shard)))
 
     def write(self, out: Path, *, exclusive: bool = False) -> None:
         """Write ``plan.json``; for ``exclusive``, see :func:`~steerlens_fast.io.atomic_io.atomic_write`."""

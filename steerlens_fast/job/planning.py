@@ -25,7 +25,6 @@ from ..io.output_dir import check_unchanged
 from ..io.versions import versions
 from ..lens.settings import with_settings
 from .config import JobConfig
-from .depth import check_depth
 from .plan import Plan, batch_and_shard_size, threads_per_worker
 
 FILES = ("summary.json", "failed.jsonl", "manifest.jsonl", "plan.json", "items.jsonl", "config.json")
@@ -135,7 +134,9 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
     ``shared``, they are kept, since they may be those of other ranks, and an existing plan raises PlanExistsError.
     """
     config, inputs.model_names = inputs.config, model["class_names"]
-    check_depth(config, model["channels"])
+    if config.format == "folder" and config.frame_dtype != "uint8" and model["channels"] != 1:
+        text = f"frame_dtype must be uint8 for colour frames in format 'folder', got {config.frame_dtype!r}"
+        raise JobError(f"{text}: only grey frames are stored as 16-bit PNG files; use format 'safetensors'", USAGE)
     size = model["size"] or _size_of_first(inputs)
     decode_options = {"max_pixels": config.max_pixels}
     label_warnings = inputs.label_warnings()

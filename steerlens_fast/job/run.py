@@ -31,6 +31,7 @@ from ..models.device import resolve_device
 from .config import JobConfig
 from .engines.engine import Engine, RunOptions, Stop, make_engine
 from .engines.env import Rank, rank_of
+from .folder import CompletedShards, JobFolder
 from .plan import Plan
 from .planning import (
     FILES,
@@ -48,8 +49,8 @@ from .planning import (
     resumed_config,
     with_default_target,
 )
-from .report import CompletedShards, completed_shards, read_summary, write_summary
 from .shard import marker_path
+from .summary import read_summary, write_summary
 
 RANK_LOCK = ".lock-rank-"  # beginning of the names of the ranks' locks
 MIN_MAX_FAILURES = 10  # minimum number of failures that are allowed when max_failures is a percentage
@@ -247,7 +248,7 @@ def _pending(out: Path, plan: Plan, run_options: RunOptions, shards: Iterable[in
 
     With ``retry_failed``, the markers of shards with failed items are deleted.
     """
-    done = completed_shards(out, plan)
+    done = JobFolder(out, plan).completed_shards()
     retried = set(done.failed_shards) & set(shards) if run_options.retry_failed else set()
     for shard in retried:
         existing_path(marker_path(out, shard)).unlink()
@@ -265,7 +266,7 @@ def _compute(
     (out / "shards").mkdir(exist_ok=True)
     sync_folder(out)
     (out / "summary.json").unlink(missing_ok=True)  # it is not up to date while shards are computed
-    listener = ProgressListener(plan, completed_shards(out, plan), run_options, stop)
+    listener = ProgressListener(plan, JobFolder(out, plan).completed_shards(), run_options, stop)
     try:
         if not listener.too_many:
             engine.run(out, plan, shards, listener, stop)
@@ -282,7 +283,7 @@ def _finish(
     If ``last_run`` is None, no shard was computed; files that exist are kept.
     """
     summary = read_summary(out) if last_run is None else None
-    new, summary = summary is None, summary or write_summary(out, plan, last_run or {})
+    new, summary = summary is None, summary or write_summary(JobFolder(out, plan), last_run or {})
     if too_many:
         raise JobError(too_many, TOO_MANY_FAILED)
     code = SOME_FAILED if summary["failed"] else DONE

@@ -197,12 +197,7 @@ def read_records(path: Path) -> list[dict]:
     return records
 
 
-def make_records(
-    batch: Batch,
-    morphs: Morphs,
-    first_row: int,
-    plan: Plan | None = None,
-) -> list[dict]:
+def make_records(batch: Batch, morphs: Morphs, first_row: int, plan: Plan) -> list[dict]:
     """Return the record of each item.
 
     An item's ``row`` is the place of its frames among those of the shard; None if it has no frames. ``first_row`` is
@@ -227,21 +222,20 @@ def make_records(
     return records
 
 
-def _class_name_fields(record: dict, plan: Plan | None) -> dict[str, str | None]:
+def _class_name_fields(record: dict, plan: Plan) -> dict[str, str | None]:
     """Return the names of the classes in a record, if classes have names."""
-    classes, labels = (None, None) if plan is None else (plan.shown_classes, plan.shown_labels)
     predictions = record["predictions"]
     of_model = {"source": record["source"], "target": record["target"]}
     of_model |= {"prediction": predictions[-1] if predictions else None}
-    named = [*((role, n, classes) for role, n in of_model.items()), ("label", record["label"], labels)]
+    named = [(role, n, plan.shown_classes) for role, n in of_model.items()]
+    named += [("label", record["label"], plan.shown_labels)]
     return {f"{role}_name": None if n is None else class_name(n, names) for role, n, names in named if names}
 
 
-def _item_fields(item: Item, loaded: LoadedImage, plan: Plan | None) -> dict:
+def _item_fields(item: Item, loaded: LoadedImage, plan: Plan) -> dict:
     size = None if loaded.size is None else list(loaded.size)
     # Labels in the list of items are classes of the model already; those read with an image are classes of the data.
-    numbers = None if plan is None else plan.label_numbers
-    label = matched_label(loaded.label, numbers) if item.label is None else item.label
+    label = matched_label(loaded.label, plan.label_numbers) if item.label is None else item.label
     identity = {"key": item.key, "index": item.index, "path": item.path, "sha256": loaded.sha256}
     # Only images of more than 8 bits have a value range.
     value_range = {} if loaded.value_range is None else {"value_range": loaded.value_range}

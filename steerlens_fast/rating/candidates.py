@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from ..errors import OK, USAGE, JobError
 from ..io.atomic_io import existing_path
+from ..job.folder import JobFolder
 from ..job.plan import Plan
-from ..job.reader import read_config
-from ..job.report import completed_shards, labels_look_wrong, read_success, records
 from ..job.success import assess, source_frame
+from ..job.summary import labels_look_wrong, read_success
 
 SETTINGS = ("family", "rule", "regime", "objective", "color", "max_l2", "distances", "model", "data", "target")
 
@@ -84,17 +84,18 @@ def read_job(out: Path) -> RatedJob:
     for name in ("plan.json", "config.json"):
         if not existing_path(out / name).exists():
             raise JobError(f"jobs must be folders of jobs, got {out}, which has no {name}", USAGE)
-    plan, config = Plan.read(out), read_config(out)
+    folder = JobFolder(out)
+    plan = folder.plan
     if plan.channels not in (1, 3):
         raise JobError(f"frames must have 1 channel (grey) or 3 (RGB) to be rated, got {plan.channels} in {out}", USAGE)
-    job = RatedJob(out, plan, config, _hash(out))
-    done = completed_shards(out, plan)
+    job = RatedJob(out, plan, folder.config, _hash(out))
+    done = folder.completed_shards()
     job.shards_done = len(done.shards)
-    success = read_success(out, plan, done)
+    success = read_success(folder, done)
     labelled, differs = success["labelled"], success["label_differs"] or 0
     # If the model predicts few of the labels, they may have other numbers than the model's classes.
     check_labels = not labels_look_wrong(labelled, labelled - differs)
-    for record in records(out, done.shards):
+    for record in folder.records_of(done.shards):
         reason = _reason_to_exclude(record, check_labels)
         if reason is None:
             source = Source(record["key"], record.get("sha256"), record["source"], record["target"])

@@ -18,18 +18,15 @@ import torch
 from torch import Tensor
 
 from ..checks import check_bool, check_int
-from ..data.class_names import class_name
 from ..data.items import compact_json
 from ..errors import USAGE, JobError
 from ..extras import require_extra
 from ..io.atomic_io import write_json
 from ..io.html_page import render_page
 from ..io.paths import output_folder
+from ..job.folder import JobFolder
 from ..job.formats.common import as_8_bit, map_in_threads, replacing_folder, to_pil
 from ..job.formats.wds import encode_lossless
-from ..job.reader import read_frames
-from ..job.report import check_undamaged
-from ..job.shard import read_records, shard_name
 from ..job.success import source_frame
 from .candidates import RatedJob, Source, read_job
 from .design import balanced_sides, choose_sources, trial_order
@@ -91,7 +88,7 @@ class _Trial:
     def choices(self) -> tuple[str, str]:
         """The names of the two classes, in the order shown."""
         numbers = [self.source.target, self.source.predicted]
-        names = [class_name(number, self.job.plan.shown_classes) for number in numbers]
+        names = [self.job.plan.class_name(number) for number in numbers]
         if names[0] == names[1]:  # two of the model's classes have the same name
             names = [f"{name} (class {number})" for name, number in zip(names, numbers)]
         target, source = names
@@ -291,11 +288,11 @@ def _read_images(trials: list[_Trial], judges: dict, show_source: bool) -> None:
 def _read_shard(shard: int, trials: list[_Trial], judges: dict, show_source: bool) -> None:
     """Read and classify the frames of trials from one shard of a job."""
     job = trials[0].job
-    check_undamaged(job.out, job.plan, shard)
+    folder = JobFolder(job.out, job.plan)
+    folder.check_undamaged(shard)
     indices = [job.places[trial.source][1] for trial in trials]
-    of_shard = read_records(job.out / "shards" / f"{shard_name(shard)}.jsonl")
-    records = [record for record in of_shard if record["index"] in indices]
-    frames = as_8_bit(read_frames(job.out, job.config["format"], shard, records))
+    records = [record for record in folder.records(shard) if record["index"] in indices]
+    frames = as_8_bit(folder.frames(shard, records))
     row_of = {record["index"]: row for row, record in enumerate(records)}
     rows = [row_of[index] for index in indices]
     for trial, row in zip(trials, rows):

@@ -22,8 +22,8 @@ from steerlens_fast.data.value_range import narrow_range_warnings  # noqa: E402
 from steerlens_fast.errors import DONE, USAGE, BadItem  # noqa: E402
 from steerlens_fast.job import JobError, morph_dataset  # noqa: E402
 from steerlens_fast.job.export import export  # noqa: E402
+from steerlens_fast.job.folder import JobFolder  # noqa: E402
 from steerlens_fast.job.gallery import write_gallery  # noqa: E402
-from steerlens_fast.job.reader import read_frames  # noqa: E402
 
 TWELVE_BITS = np.arange(256, dtype=np.uint16).reshape(16, 16) * 16 + 15  # 15 to 4095, 256 different values
 PNG, TIFF = zoo.png(TWELVE_BITS, zoo.GREY, 16), zoo.saved(TWELVE_BITS, "TIFF")
@@ -238,7 +238,7 @@ def test_frames_are_stored_in_the_frame_dtype(kind, dtype, data, tmp_path):
     assert run_here(tmp_path / "out", data=data, range="0,4095", format=kind, frame_dtype=dtype) == DONE
     results = records(tmp_path / "out")
     shards = enumerate((results[:4], results[4:]))
-    stored = torch.cat([read_frames(tmp_path / "out", kind, s, items) for s, items in shards])
+    stored = torch.cat([JobFolder(tmp_path / "out").frames(s, items) for s, items in shards])
     assert stored.dtype == getattr(torch, dtype)
     expected = np.stack(sources(data)) / 4095
     if dtype == "float32":

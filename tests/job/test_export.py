@@ -13,7 +13,8 @@ from pairwise import every_pair_of_values
 from steerlens_fast import Morphs
 from steerlens_fast.errors import USAGE, JobError
 from steerlens_fast.io.atomic_io import backup_path
-from steerlens_fast.job.export import _ExportJob, _strip_data, export
+from steerlens_fast.job.export import _Export, _strip_data, export
+from steerlens_fast.job.folder import JobFolder
 from steerlens_fast.job.formats import MODULES, get_format
 from steerlens_fast.job.formats.names import FileNames
 from steerlens_fast.job.gallery import write_gallery
@@ -137,29 +138,27 @@ def test_strip_is_the_file_of_morphs_save(channels, classes, differences, change
 
 def test_strip_has_the_expected_texts(tmp_path):
     make_job(tmp_path / "out", morphs_of(2, frames=3), ["a", "b"], max_l2=2.5, rule="polar", regime="live")
-    job = _ExportJob.read(tmp_path / "out", tmp_path / "to", "strip", False, False)
+    task = _Export(JobFolder(tmp_path / "out"), tmp_path / "to", "strip", False, False)
     records = read_records(tmp_path / "out" / "shards" / "00000.jsonl")
-    figure = draw_strips(_strip_data(job, records[0], morphs_of(1, 3)[0]))
+    figure = draw_strips(_strip_data(task, records[0], morphs_of(1, 3)[0]))
     assert figure.get_suptitle() == "csp-phase, polar, live"
     assert [axes.get_title() for axes in figure.axes] == ["L2 0", "L2 1.25", "L2 2.5"]
     assert [axes.get_xlabel() for axes in figure.axes] == ["0.002\nzero: 1.00", "0.18\nzero: 0.82", "0.95"]
     assert figure.axes[0].get_ylabel() == "zero → one"
-    already = _strip_data(job, records[0] | {"source": 1}, morphs_of(1, 3)[0])
+    already = _strip_data(task, records[0] | {"source": 1}, morphs_of(1, 3)[0])
     assert already.remarks == ["already predicted as the target"] and not already.reached.any()
-    pixel = _strip_data(
-        _ExportJob(*[None] * 5, job.plan, job.config | {"family": "pixel", "color": "luma"}),
-        records[0],
-        morphs_of(1, 3)[0],
-    )
+    other = _Export(JobFolder(tmp_path / "out"), tmp_path / "to", "strip", False, False)
+    other.job.config.update(family="pixel", color="luma")
+    pixel = _strip_data(other, records[0], morphs_of(1, 3)[0])
     assert pixel.title == "pixel, live, luma"
 
 
 def test_strip_of_a_job_with_factors_has_no_distance(tmp_path):
     make_job(tmp_path / "out", morphs_of(1, frames=3), ["a"], factors=4.0)
-    job = _ExportJob.read(tmp_path / "out", tmp_path / "to", "strip", False, False)
+    task = _Export(JobFolder(tmp_path / "out"), tmp_path / "to", "strip", False, False)
     (record,) = read_records(tmp_path / "out" / "shards" / "00000.jsonl")
     unknown = record | {"prediction_probability": None}
-    figure = draw_strips(_strip_data(job, unknown, morphs_of(1, 3)[0]))
+    figure = draw_strips(_strip_data(task, unknown, morphs_of(1, 3)[0]))
     assert [axes.get_title() for axes in figure.axes] == ["factor 0", "factor 2", "factor 4"]
     assert [axes.get_xlabel() for axes in figure.axes][1:] == ["0.18\nzero\nL2 1.25", "0.95\nL2 2.5"]
 

@@ -17,8 +17,8 @@ import torch
 from jobs import CLASSES, LABELS, NASTY, make_job, morphs_of
 
 from steerlens_fast.errors import REASONS, JobError
-from steerlens_fast.job import reader
-from steerlens_fast.job.gallery import gallery, write_gallery
+from steerlens_fast.job.folder import JobFolder
+from steerlens_fast.job.gallery import write_gallery
 from steerlens_fast.job.gallery.gallery import sample_indices
 
 pil = pytest.importorskip("PIL.Image")
@@ -134,13 +134,13 @@ def test_random_sample_depends_on_the_seed():
 def test_only_shards_with_examples_are_read(tmp_path, monkeypatch):
     """For 3 examples, 3 of 10 shards with 4 morphs are opened, and one morph is read from each."""
     make_job(tmp_path, morphs_of(40, 2), [str(i) for i in range(40)])
-    reads, read = [], reader.read_frames
+    reads, read = [], JobFolder.frames
 
-    def watch(out, kind, shard, records):
+    def watch(job, shard, records):
         reads.append((shard, [r["key"] for r in records]))
-        return read(out, kind, shard, records)
+        return read(job, shard, records)
 
-    monkeypatch.setattr(gallery, "read_frames", watch)
+    monkeypatch.setattr(JobFolder, "frames", watch)
     write_gallery(tmp_path, sample=3)
     assert reads == [(0, ["0"]), (4, ["19"]), (9, ["39"])]
 

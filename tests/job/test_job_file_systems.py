@@ -26,10 +26,9 @@ from steerlens_fast.errors import DONE, FATAL, NO_SPACE, SOME_FAILED, USAGE, Job
 from steerlens_fast.io import atomic_io  # noqa: E402
 from steerlens_fast.io.atomic_io import atomic_path  # noqa: E402
 from steerlens_fast.io.output_dir import hold_lock  # noqa: E402
-from steerlens_fast.job import report  # noqa: E402
+from steerlens_fast.job.folder import JobFolder  # noqa: E402
 from steerlens_fast.job.formats.common import replacing_folder  # noqa: E402
 from steerlens_fast.job.planning import has_plan  # noqa: E402
-from steerlens_fast.job.report import read_marker  # noqa: E402
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
@@ -197,8 +196,9 @@ def test_summary_of_a_rank_has_the_shards_of_other_machines(job, tmp_path, monke
     out, created, real_touch = Path(shutil.copytree(job, tmp_path / "out")), [], Path.touch
     (out / "summary.json").unlink()
     monkeypatch.setattr(Path, "touch", lambda path: created.append(path.parent.name) or real_touch(path))
-    seen = lambda out, shard: read_marker(out, shard) if shard == 0 or "shards" in created else None
-    monkeypatch.setattr(report, "read_marker", seen)
+    marker = JobFolder.marker
+    seen = lambda folder, shard: marker(folder, shard) if shard == 0 or "shards" in created else None
+    monkeypatch.setattr(JobFolder, "marker", seen)
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert run_here(out, engine="env") == DONE

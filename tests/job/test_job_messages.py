@@ -29,7 +29,7 @@ from job_models import (  # noqa: E402
 from steerlens_fast.cli import main  # noqa: E402
 from steerlens_fast.errors import DONE, FATAL, SOME_FAILED, USAGE  # noqa: E402
 from steerlens_fast.job import JobError, morph_dataset  # noqa: E402
-from steerlens_fast.job.report import format_summary  # noqa: E402
+from steerlens_fast.job.summary import format_summary  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ from job_models import make_folder, records, run_here
 from jobs import make_job, morphs_of
 
 from steerlens_fast.errors import DONE
-from steerlens_fast.job.plan import Plan
-from steerlens_fast.job.report import completed_shards, format_summary, read_success
+from steerlens_fast.job.folder import JobFolder
 from steerlens_fast.job.success import PAIRS, Tally, assess, outcome_of, start_frame, success_parts
+from steerlens_fast.job.summary import format_summary, read_success
 
 pytest.importorskip("PIL")
 pytest.importorskip("safetensors")
@@ -201,12 +201,12 @@ def test_probabilities_of_predictions_are_in_the_record(data, tmp_path):
 
 def test_success_without_a_summary_is_that_of_the_shards(tmp_path):
     """The counts are computed from the shards if a job is unfinished, or was made by an older version."""
-    job = make_job(tmp_path, morphs_of(10, 3), [str(i) for i in range(10)], failed=(2,), unscored=(3,))
-    plan = Plan.read(tmp_path)
-    for r in job:
+    results = make_job(tmp_path, morphs_of(10, 3), [str(i) for i in range(10)], failed=(2,), unscored=(3,))
+    job = JobFolder(tmp_path)
+    for r in results:
         assert set(QUESTIONS) <= r.keys()
-    assert read_success(tmp_path, plan, completed_shards(tmp_path, plan))["morphs"] == 9
+    assert read_success(job, job.completed_shards())["morphs"] == 9
     (tmp_path / "shards" / "00000.done.json").unlink()
-    assert read_success(tmp_path, plan, completed_shards(tmp_path, plan))["morphs"] == 6
+    assert read_success(job, job.completed_shards())["morphs"] == 6
     (tmp_path / "summary.json").write_text('{"done": 6, "failed": 0}')
-    assert read_success(tmp_path, plan, completed_shards(tmp_path, plan))["morphs"] == 6
+    assert read_success(job, job.completed_shards())["morphs"] == 6

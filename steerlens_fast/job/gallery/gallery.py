@@ -26,13 +26,12 @@ from ...io.paths import output_folder
 from ...lens.schedule import DEFAULT_L2
 from ...morphs.differences import difference_maps
 from ..config import JobConfig
+from ..folder import CompletedShards, JobFolder
 from ..formats.common import as_8_bit, map_in_threads, replacing_folder, to_pil
 from ..formats.wds import encode_lossless
 from ..plan import Plan
-from ..reader import read_config, read_frames
-from ..report import CompletedShards, check_undamaged, completed_shards, labels_look_wrong, read_success
-from ..shard import read_records, shard_name
 from ..success import NOT_REACHED, REACHED, assess, outcome_of, start_frame
+from ..summary import labels_look_wrong, read_success
 
 SETTINGS = {name: name.capitalize() for name in ("model", "data", "target", "family", "rule", "regime", "objective")}
 # Options that the page shows if they are set
@@ -86,21 +85,22 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
     out, sample = output_folder(out), check_int("sample", sample, 1, None)
     seed = None if seed is None else check_int("seed", seed, 0, None)
     to = out / "gallery" if to is None else _check_gallery_folder(output_folder(to))
-    plan, config = Plan.read(out), read_config(out)
+    job = JobFolder(out)
+    plan, config = job.plan, job.config
     if plan.channels not in (1, 3):
         raise JobError(f"frames must have 1 channel (grey) or 3 (RGB) to be shown, got {plan.channels}", USAGE)
     require_extra("cli", "PIL.Image")
-    done = completed_shards(out, plan)
+    done = job.completed_shards()
     columns = max(1, min(plan.frames, MAX_SIDE // plan.size[1]))
     with replacing_folder(to) as folder:
         (folder / "images").mkdir()
         (folder / "maps").mkdir()
         examples = []
-        for shard, records in _sampled(out, plan, done, sample, seed):
-            check_undamaged(out, plan, shard)
-            examples += _write_examples(folder, out, config, plan, shard, records, columns)
-        success = read_success(out, plan, done)
-        about = {"facts": _facts(config, plan, done), **_counts(out, plan, done), "success": success}
+        for shard, records in _sampled(job, done, sample, seed):
+            job.check_undamaged(shard)
+            examples += _write_examples(folder, job, shard, records, columns)
+        success = read_success(job, done)
+        about = {"facts": _facts(config, plan, done), **_counts(job, done), "success": success}
         as_labelled = success["labelled"] - (success["label_differs"] or 0)
         # If hardly any label is predicted, the data probably number their classes otherwise than the model does. Labels
         # that are targets (LABEL) have been matched with the model's classes.
@@ -122,15 +122,10 @@ def _check_gallery_folder(to: Path) -> Path:
     return to
 
 
-def _write_examples(
-    folder: Path, out: Path, config: dict, plan: Plan, shard: int, records: list[dict], columns: int
-) -> list[dict]:
-    """Write frames and difference maps of some items of a shard.
-
-    Return the items' data for the page.
-    """
+def _write_examples(folder: Path, job: JobFolder, shard: int, records: list[dict], columns: int) -> list[dict]:
+    """Write frames and difference maps of some items of a shard; return the items' data for the page."""
     with_frames = [record for record in records if record["row"] is not None]
-    frames = as_8_bit(read_frames(out, config["format"], shard, with_frames)) if with_frames else []
+    frames = as_8_bit(job.frames(shard, with_frames)) if with_frames else []
     files: dict[int, dict] = {}
 
     def encode(pair: tuple[dict, Tensor]) -> tuple[int, bytes, bytes, float]:
@@ -143,15 +138,13 @@ def _write_examples(
         (folder / image).write_bytes(strip_bytes)
         (folder / map_image).write_bytes(maps)
         files[index] = {"image": image, "map": map_image, "scale": scale}
-    return [_example(record, plan) | files.get(record["index"], {"image": None}) for record in records]
+    return [_example(record, job.plan) | files.get(record["index"], {"image": None}) for record in records]
 
 
 # --- Sampling ---------------------------------------------------------------------------------------------------------
 
 
-def _sampled(
-    out: Path, plan: Plan, done: CompletedShards, sample: int, seed: int | None
-) -> Iterator[tuple[int, list[dict]]]:
+def _sampled(job: JobFolder, done: CompletedShards, sample: int, seed: int | None) -> Iterator[tuple[int, list[dict]]]:
     """Yield each shard that has examples, with their records.
 
     Other shards are read only if they have failed items.
@@ -160,19 +153,18 @@ def _sampled(
     # Index of the shard's first morph among all morphs, and of its first failed item among all failed items.
     first = [0, 0]
     for shard in sorted(done.shards):
-        kinds = _split_by_status(out, shard) if shard in done.failed_shards else None
-        counts = [plan.count(shard), 0] if kinds is None else [len(kind) for kind in kinds]
+        kinds = _split_by_status(job.records(shard)) if shard in done.failed_shards else None
+        counts = [job.plan.count(shard), 0] if kinds is None else [len(kind) for kind in kinds]
         present = [sorted(s & set(range(f, f + n))) for s, f, n in zip(sampled, first, counts)]
         if any(present):
-            kinds = kinds or _split_by_status(out, shard)
+            kinds = kinds or _split_by_status(job.records(shard))
             selected = [kind[place - f] for kind, places, f in zip(kinds, present, first) for place in places]
             yield shard, sorted(selected, key=lambda record: record["index"])
         first = [f + n for f, n in zip(first, counts)]
 
 
-def _split_by_status(out: Path, shard: int) -> tuple[list[dict], list[dict]]:
-    """Return the records of a shard with status "ok", and the others."""
-    records = read_records(out / "shards" / f"{shard_name(shard)}.jsonl")
+def _split_by_status(records: list[dict]) -> tuple[list[dict], list[dict]]:
+    """Return the records with status "ok", and the others."""
     return [r for r in records if r["status"] == OK], [r for r in records if r["status"] != OK]
 
 
@@ -279,14 +271,10 @@ def _setting(value, prefix: str = "") -> str:
     return ", ".join(map(_setting, value)) if isinstance(value, list) else str(value)
 
 
-def _counts(out: Path, plan: Plan, done: CompletedShards) -> dict:
-    reasons = Counter()
-    for shard in done.failed_shards:
-        reasons.update(
-            r["status"] for r in read_records(out / "shards" / f"{shard_name(shard)}.jsonl") if r["status"] != OK
-        )
+def _counts(job: JobFolder, done: CompletedShards) -> dict:
+    reasons = Counter(record["status"] for record in job.records_of(done.failed_shards) if record["status"] != OK)
     failures = [[reason, REASONS.get(reason, ""), n] for reason, n in sorted(reasons.items())]
-    return {"items": plan.items, "ok": done.items - done.failed, "failures": failures}
+    return {"items": job.plan.items, "ok": done.items - done.failed, "failures": failures}
 
 
 # --- The page ---------------------------------------------------------------------------------------------------------
