@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from steerlens_fast import SteerableLens, smooth_reconstruction
+from steerlens_fast.data.class_matching import ClassMatch
 from steerlens_fast.data.resize import resize_and_crop
 from steerlens_fast.data.targets import target_number
 from steerlens_fast.models import load_model
@@ -67,7 +68,8 @@ def load() -> tuple[list, torch.Tensor, list[int]]:
     """Return three networks, photographs [N, 3, 224, 224], and target classes."""
     networks = [load_model(f"steerlens_fast.models.efficientnet_lite:lite{n}", size=224) for n in range(3)]
     images = torch.stack([_read(package, file) for package, file, _ in PHOTOGRAPHS])
-    return networks, images, [target_number(target, None, networks[0].class_names) for *_, target in PHOTOGRAPHS]
+    classes = ClassMatch(model_names=networks[0].class_names)
+    return networks, images, [target_number(target, classes) for *_, target in PHOTOGRAPHS]
 
 
 def _read(package: str, file: str) -> torch.Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from ..classifier.named_classes import (
+    Names,
     aliases,
     all_aliases,
     full_names,
@@ -27,14 +28,8 @@ UNMATCHED_HINT = (
 WORDNET_ID = re.compile(r"n\d{8}")
 
 
-def match_classes(
-    data_names: Sequence[str] | None, model_names: Sequence[str] | None, labels: str | None = None
-) -> list[int | None] | None:
-    """Return the number of the model's class for each class of the data.
-
-    An entry is None if the model has no such class, or several. (But if data and model have equally many classes, one
-    of the several with the same number is taken.) The result is None if the data's class numbers are used unchanged: if
-    data or model have no class names, if ``labels`` is "numbered", or if both number the classes in the same way.
+class ClassMatch:
+    """The classes of a data set and of a model, matched by name.
 
     Names match if they are equal, or if one is a synonym of the other ("tabby" and "tabby, tabby cat"), or if they
     differ only in case or in spaces, underscores and hyphens. WordNet ids such as "n02124075" are names, too. If all
@@ -42,37 +37,84 @@ def match_classes(
     data have as many classes as the model, all with WordNet ids that the model does not have, both are taken to be in
     the order of ImageNet.
 
+    Parameters
+    ----------
+    data_names, model_names : sequence of str, optional
+        Names of the classes, in the order of their numbers.
+    labels : str, optional
+        "numbered" if the class numbers of the data are those of the model, whatever their names.
+
+    Attributes
+    ----------
+    data_names, model_names : sequence of str or None
+    numbers : list of (int or None), or None
+        The number of the model's class for each class of the data. An entry is None if the model has no such class, or
+        several. (But if data and model have equally many classes, one of the several with the same number is taken.)
+        ``numbers`` is None if the data's class numbers are used unchanged: if data or model have no class names, if
+        ``labels`` is "numbered", or if both number the classes in the same way.
+
     Examples
     --------
-    >>> match_classes(["Egyptian_cat", "espresso", "owl"], ["tench", "espresso", "Egyptian cat"])
-    [2, 1, None]
-    >>> match_classes(["cat", "dog"], None) is None
+    >>> classes = ClassMatch(["Egyptian_cat", "espresso", "owl"], ["tench", "espresso", "Egyptian cat"])
+    >>> classes.numbers, classes.model_label(0), classes.unmatched()
+    ([2, 1, None], 2, ['owl'])
+    >>> ClassMatch(["cat", "dog"]).numbers is None
     True
     """
-    if data_names is None or model_names is None or labels == NUMBERED:
-        return None
-    numbers = list(_match(tuple(data_names), tuple(model_names)))
-    return None if numbers == list(range(len(numbers))) else numbers
 
+    def __init__(self, data_names: Names = None, model_names: Names = None, labels: str | None = None):
+        self.data_names, self.model_names, self.numbers = data_names, model_names, None
+        if data_names is not None and model_names is not None and labels != NUMBERED:
+            numbers = list(_match(tuple(data_names), tuple(model_names)))
+            self.numbers = None if numbers == list(range(len(numbers))) else numbers
 
-def unmatched_names(data_names: Sequence[str] | None, numbers: Sequence[int | None] | None) -> list[str]:
-    """Return the names of the data's classes that the model does not have.
+    def model_label(self, label: int | None) -> int | None:
+        """Return the model's class for a label, a class of the data; None if there is none."""
+        return matched_label(label, self.numbers)
 
-    ``numbers`` is the result of :func:`match_classes`. Targets such as "not:cat" are not classes.
+    def unmatched(self) -> list[str]:
+        """Return the names of the data's classes that the model does not have.
 
-    Examples
-    --------
-    >>> unmatched_names(["cat", "not:cat", "dgo"], [0, None, None])
-    ['dgo']
-    """
-    unmatched = (name for name, number in zip(data_names or (), numbers or ()) if number is None)
-    return [name for name in unmatched if not name.startswith(ABSENT)]
+        Targets such as "not:cat" are not classes.
+
+        Examples
+        --------
+        >>> ClassMatch(["cat", "not:cat", "dgo"], ["cat", "dog"]).unmatched()
+        ['dgo']
+        """
+        names = (name for name, number in zip(self.data_names or (), self.numbers or ()) if number is None)
+        return [name for name in names if not name.startswith(ABSENT)]
+
+    def check(self, needed_by: str | None, *, model: str = "model", more_hints: str = "") -> list[str]:
+        """Return a list of at most one warning, about classes of the data that the model does not have.
+
+        Raise a JobError instead if ``needed_by`` is not None. It names an option that needs labels that are classes of
+        the model, such as "target 'label'". ``model`` and ``more_hints`` are words of the message.
+        """
+        names = self.unmatched()
+        if not names:
+            return []
+        more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+        shown = ", ".join(map(repr, names[:MAX_NAMES]))
+        text = f"no class of the model, or more than one, has the name of these classes of the data: {shown}{more}"
+        if needed_by is not None:
+            needs = f"{needed_by} needs labels that are classes of the {model}"
+            raise usage_error(f"{needs}; {text}: {UNMATCHED_HINT}{more_hints}")
+        return [f"{text}; their images count as images without a label: {UNMATCHED_HINT}"]
+
+    def data_names_by_class(self, data_names: Names) -> list[tuple[str, ...]]:
+        """Return the data's names of each class of the model, for :func:`.find_class`."""
+        if self.numbers is None:
+            return full_names(data_names)
+        names: list[tuple[str, ...]] = [()] * len(self.model_names or ())
+        for name, number in zip(data_names or (), self.numbers):
+            if number is not None:
+                names[number] += (name,)
+        return names
 
 
 def matched_label(label: int | None, numbers: Sequence[int | None] | None) -> int | None:
-    """Return the number of the model's class for a label of the data.
-
-    The result is None if there is no such class.
+    """Return the model's class for a label, where ``numbers`` are those of a :class:`ClassMatch`.
 
     Examples
     --------
@@ -82,43 +124,6 @@ def matched_label(label: int | None, numbers: Sequence[int | None] | None) -> in
     if label is None or numbers is None:
         return label
     return numbers[label] if label < len(numbers) else None
-
-
-def describe_unmatched(names: Sequence[str]) -> str:
-    """Return the text of a message about classes of the data that the model does not have.
-
-    Examples
-    --------
-    >>> describe_unmatched(["dgo"])
-    "no class of the model, or more than one, has the name of these classes of the data: 'dgo'"
-    """
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    shown = ", ".join(map(repr, names[:MAX_NAMES]))
-    return f"no class of the model, or more than one, has the name of these classes of the data: {shown}{more}"
-
-
-def check_matched(
-    data_names: Sequence[str] | None,
-    numbers: Sequence[int | None] | None,
-    needed_by: str | None,
-    *,
-    model: str = "model",
-    more_hints: str = "",
-) -> list[str]:
-    """Return a list of at most one warning, about classes of the data that the model does not have.
-
-    Raise a JobError instead if ``needed_by`` is not None. It names an option that needs labels that are classes of the
-    model, such as "target 'label'". ``numbers`` is the result of :func:`match_classes`. ``model`` and ``more_hints``
-    are words of the message.
-    """
-    unmatched = unmatched_names(data_names, numbers)
-    if not unmatched:
-        return []
-    text = describe_unmatched(unmatched)
-    if needed_by is not None:
-        needs = f"{needed_by} needs labels that are classes of the {model}"
-        raise usage_error(f"{needs}; {text}: {UNMATCHED_HINT}{more_hints}")
-    return [f"{text}; their images count as images without a label: {UNMATCHED_HINT}"]
 
 
 @lru_cache(8)

@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from ..classifier.named_classes import Lookup, Names, find_class, full_names, shorten, synonyms, unknown_class
+from ..classifier.named_classes import Lookup, find_class, full_names, shorten, synonyms, unknown_class
 from ..classifier.targets import ABSENT, RANKS
 from ..errors import USAGE, JobError
 from ..io.atomic_io import sha256_of
 from ..io.paths import expand_home
-from .class_matching import match_classes, matched_label
+from .class_matching import ClassMatch
 from .items import Item
 from .labels import Class, parse_class
 from .tables import csv_rows, distinct_pairs, open_table
@@ -51,13 +51,7 @@ class TargetRule:
     dropped: int = 0
     table: Mapping[Class, Class] = field(default_factory=dict, repr=False)  # {0: target} for kind "class"
 
-    def resolve(
-        self,
-        items: Iterable[Item],
-        class_names: Sequence[str] | None = None,
-        model_names: Sequence[str] | None = None,
-        labels: str | None = None,
-    ) -> Iterator[Item]:
+    def resolve(self, items: Iterable[Item], classes: ClassMatch | None = None) -> Iterator[Item]:
         """Yield the items with their targets, and with labels that are classes of the model.
 
         Items that are not in the map or csv file are dropped.
@@ -68,15 +62,10 @@ class TargetRule:
         ----------
         items : iterable of Item
             Read one at a time.
-        class_names : sequence of str, optional
-            Names of the data's classes, in the order of their numbers.
-        model_names : sequence of str, optional
-            Names of the model's classes. If data and model have names, labels are matched by name, see
-            :func:`steerlens_fast.data.class_matching.match_classes`. A label without a class of the model becomes None.
-            The name of a target is looked up in ``model_names`` first, then in ``class_names``. The name of a label in
-            a map is looked up in ``model_names`` only if the data have no names.
-        labels : str, optional
-            "numbered" if the class numbers of the data are those of the model, whatever their names.
+        classes : ClassMatch, optional
+            The classes of data and model; by default, they have no names. A label without a class of the model becomes
+            None. The name of a target is looked up among the model's names first, then among the data's. The name of a
+            label in a map is looked up among the model's names only if the data have none.
 
         Returns
         -------
@@ -93,32 +82,31 @@ class TargetRule:
         --------
         >>> rule = parse_target("map:cat=dog")
         >>> items = [Item(0, "a", "a.png", label=0), Item(1, "b", "b.png", label=1)]
-        >>> [(item.key, item.target) for item in rule.resolve(items, ["cat", "dog"])], rule.dropped
+        >>> [(item.key, item.target) for item in rule.resolve(items, ClassMatch(["cat", "dog"]))], rule.dropped
         ([('a', 1)], 1)
         """
         self.dropped = 0
-        names = _ClassNames(class_names, model_names, labels)
-        return map(names.with_model_label, self._with_targets(items, names))
+        classes = classes or ClassMatch()
+        resolved = self._with_targets(items, classes)
+        if classes.numbers is None:
+            return iter(resolved)
+        return (replace(item, label=classes.model_label(item.label)) for item in resolved)
 
-    def _with_targets(self, items: Iterable[Item], names: _ClassNames) -> Iterator[Item]:
+    def _with_targets(self, items: Iterable[Item], classes: ClassMatch) -> Iterable[Item]:
         if self.kind == "rank":
             return (item if item.target is None else replace(item, target=None) for item in items)
         if self.kind == "label":
-            return (replace(item, target=names.model_label(item.label)) for item in items)
+            return (replace(item, target=classes.model_label(item.label)) for item in items)
         if self.kind == "column":
-            return map(names.with_model_target, items)
+            # The table's names are matched even if its numbers are those of the model.
+            by_name = ClassMatch(classes.data_names, classes.model_names)
+            return items if by_name.numbers is None else (_with_model_target(item, by_name) for item in items)
         if self.kind == "class":
-            target = names.target_number(self.table[0])
+            target = target_number(self.table[0], classes)
             return (replace(item, target=target) for item in items)
-        return self._by_table(items, self._numbered(names))
+        return self._by_table(items, self._numbered(classes))
 
-    def target_of(
-        self,
-        label: int | None,
-        class_names: Sequence[str] | None = None,
-        model_names: Sequence[str] | None = None,
-        labels: str | None = None,
-    ) -> int | None:
+    def target_of(self, label: int | None, classes: ClassMatch | None = None) -> int | None:
         """Return the target of an item whose label was read with its image.
 
         The label is a class number of the data. The result is None unless the kind is "label" or "map".
@@ -128,20 +116,20 @@ class TargetRule:
         >>> parse_target({3: 8}).target_of(3), parse_target("label").target_of(3)
         (8, 3)
         """
-        if self.kind not in ("label", "map"):
-            return None
-        names = _ClassNames(class_names, model_names, labels)
-        return names.model_label(label) if self.kind == "label" else self._numbered(names).get(label)
+        classes = classes or ClassMatch()
+        if self.kind == "label":
+            return classes.model_label(label)
+        return self._numbered(classes).get(label) if self.kind == "map" else None
 
-    def _numbered(self, names: _ClassNames) -> dict[Class, int]:
+    def _numbered(self, classes: ClassMatch) -> dict[Class, int]:
         """Return the table with class names replaced by numbers."""
         numbered: dict[Class, int] = {}
         pairs: dict[Class, str] = {}
         for key, value in self.table.items():
             pair = f"{key}={value}"
             where = f" in {pair!r}" if self.kind == "map" else f" in {self.description['path']}, for {key!r}"
-            source = names.label_number(key, where) if self.kind == "map" else key
-            target = names.target_number(value, where)
+            source = _label_number(key, classes, where) if self.kind == "map" else key
+            target = target_number(value, classes, where)
             if numbered.setdefault(source, target) != target:
                 text = f"{pairs[source]!r} and {pair!r}, which name the same class"
                 raise JobError(f"target must map each class only once, got {text}", USAGE)
@@ -234,108 +222,71 @@ def batch_target(rule: TargetRule, targets: Sequence[int | None]) -> list[int] |
     return rule.rank if rule.rank is not None else [0 if target is None else target for target in targets]
 
 
-def target_number(
-    value: Class,
-    class_names: Sequence[str] | None,
-    model_names: Sequence[str] | None = None,
-    labels: str | None = None,
-) -> int:
+def target_number(value: Class, classes: ClassMatch, where: str = "") -> int:
     """Return the number of a target class given by number or name.
 
-    The number is ``~n`` if label n is to be removed.
+    A name is looked up among the model's classes, then among the data's, then among synonyms in the model's; see
+    :func:`find_class`. The number is ``~n`` if label n is to be removed. ``where`` is the location of the value in a
+    map or file, for messages.
 
     Examples
     --------
-    >>> target_number("dog", ["dog", "cat"], ["ant", "cat, tabby", "dog"]), target_number("tabby", None, ["cat, tabby"])
-    (2, 0)
+    >>> target_number("dog", ClassMatch(["dog", "cat"], ["ant", "cat, tabby", "dog"]))
+    2
+    >>> target_number("not:tabby", ClassMatch(model_names=["cat, tabby"]))
+    -1
     """
-    return _ClassNames(class_names, model_names, labels).target_number(value)
+    model, data = classes.model_names, classes.data_names
+    lookups = (full_names, model), (classes.data_names_by_class, data), (synonyms, model)
+    return _find(value, classes, where, *lookups)
 
 
-class _ClassNames:
-    """Class names of the data and of the model, and their numbers."""
+def _label_number(value: Class, classes: ClassMatch, where: str) -> int:
+    """Return the number of a label given by number or name.
 
-    def __init__(
-        self, data_names: Sequence[str] | None, model_names: Sequence[str] | None = None, labels: str | None = None
-    ):
-        self._data_names = None if data_names is None else list(data_names)
-        self._model_names = None if model_names is None else list(model_names)
-        self._numbers = match_classes(data_names, model_names, labels)  # the model's number of each class of the data
-        self._numbers_by_name = match_classes(data_names, model_names)
+    A name is looked up among the data's classes, or among the model's if the data have no names.
+    """
+    if isinstance(value, int) and classes.numbers is not None:
+        text = "target must name the classes of data whose numbers differ from the model's"
+        raise JobError(f"{text}, got {value}{where}; classes of the data: {shorten(classes.data_names or ())}", USAGE)
+    if classes.data_names is not None:
+        return _find(value, classes, where, (full_names, classes.data_names))
+    return _find(value, classes, where, (full_names, classes.model_names), (synonyms, classes.model_names))
 
-    def target_number(self, value: Class, where: str = "") -> int:
-        """Return the number of a target class given by number or name.
 
-        A name is looked up among the model's classes, then among the data's, then among synonyms in the model's; see
-        :func:`find_class`.
+def _with_model_target(item: Item, classes: ClassMatch) -> Item:
+    """Return an item whose target, a class of the data, is a class of the model.
 
-        ``where`` is the location of the value in a map or file, for messages.
-        """
-        lookups = (full_names, self._model_names), (self._of_data, self._data_names), (synonyms, self._model_names)
-        return self._find(value, where, *lookups)
+    Raise a JobError if the model does not have this class.
+    """
+    if item.target is None:
+        return item
+    number = classes.model_label(item.target)
+    if number is None:
+        lookups = (full_names, classes.model_names), (synonyms, classes.model_names)
+        number = _find(classes.data_names[item.target], classes, f" for {item.path}", *lookups)
+    return item if number == item.target else replace(item, target=number)
 
-    def model_label(self, label: int | None) -> int | None:
-        """Return the number of the model's class for a label of the data; None if there is none."""
-        return matched_label(label, self._numbers)
 
-    def with_model_label(self, item: Item) -> Item:
-        """Return an item whose label is a class of the model."""
-        return item if self._numbers is None else replace(item, label=self.model_label(item.label))
-
-    def with_model_target(self, item: Item) -> Item:
-        """Return an item whose target, a class of the data, is a class of the model.
-
-        Raise a JobError if the data name a class that the model does not have.
-        """
-        target, numbers = item.target, self._numbers_by_name
-        if target is None or numbers is None or self._data_names is None:
-            return item
-        number, name = numbers[target], self._data_names[target]
-        if number is None:
-            lookups = (full_names, self._model_names), (synonyms, self._model_names)
-            number = self._find(name, f" for {item.path}", *lookups)
-        return item if number == target else replace(item, target=number)
-
-    def _of_data(self, names: Names) -> list[tuple[str, ...]]:
-        """Return the data's names of each class of the model."""
-        if self._numbers is None:
-            return full_names(names)
-        entries: list[tuple[str, ...]] = [()] * len(self._model_names or ())
-        for name, number in zip(names or (), self._numbers):
-            if number is not None:
-                entries[number] += (name,)
-        return entries
-
-    def label_number(self, value: Class, where: str = "") -> int:
-        """Return the number of a label given by number or name.
-
-        A name is looked up among the data's classes, or among the model's if the data have no names.
-        """
-        if isinstance(value, int) and self._numbers is not None:
-            text = "target must name the classes of data whose numbers differ from the model's"
-            raise JobError(f"{text}, got {value}{where}; classes of the data: {shorten(self._data_names or ())}", USAGE)
-        if self._data_names is not None:
-            return self._find(value, where, (full_names, self._data_names))
-        return self._find(value, where, (full_names, self._model_names), (synonyms, self._model_names))
-
-    def _find(self, value: Class, where: str, *lookups: Lookup) -> int:
-        if isinstance(value, int):
-            return value
-        try:
-            number = find_class(value, lookups, where)
-        except ValueError as error:
-            raise JobError(str(error), USAGE) from error
-        if number is not None:
-            return number
-        if value.startswith(ABSENT):
-            return ~self._find(_parse_target_class(value.removeprefix(ABSENT), f" in {value!r}"), where, *lookups)
-        searched = [names for _, names in lookups if names is not None]
-        owners = ("model", self._model_names), ("data", self._data_names)
-        known = [(owner, names) for owner, names in owners if any(names is other for other in searched)]
-        known = known or [("data", None)]
-        expected = "the number or name of a class" if where else TARGET_FORMS
-        keywords = () if where else (LABEL, COLUMN, *RANKS)
-        raise JobError(f"target must be {expected}, {unknown_class(value, lookups, known, keywords, where)}", USAGE)
+def _find(value: Class, classes: ClassMatch, where: str, *lookups: Lookup) -> int:
+    """Return the number of a class given by number or name; raise a JobError if no lookup finds the name."""
+    if isinstance(value, int):
+        return value
+    try:
+        number = find_class(value, lookups, where)
+    except ValueError as error:
+        raise JobError(str(error), USAGE) from error
+    if number is not None:
+        return number
+    if value.startswith(ABSENT):
+        return ~_find(_parse_target_class(value.removeprefix(ABSENT), f" in {value!r}"), classes, where, *lookups)
+    searched = [names for _, names in lookups if names is not None]
+    owners = ("model", classes.model_names), ("data", classes.data_names)
+    known = [(owner, names) for owner, names in owners if any(names is other for other in searched)]
+    known = known or [("data", None)]
+    expected = "the number or name of a class" if where else TARGET_FORMS
+    keywords = () if where else (LABEL, COLUMN, *RANKS)
+    raise JobError(f"target must be {expected}, {unknown_class(value, lookups, known, keywords, where)}", USAGE)
 
 
 def _parse_target_class(value, where: str = "") -> Class:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..checks import check_int, check_number
 from ..classifier.class_names import short_names
+from ..data.class_matching import ClassMatch
 from ..data.resize import resize_and_crop
 from ..data.targets import target_number
 from ..evaluate.presets.photographs import check as check_packages
@@ -173,7 +174,8 @@ def _examples(
     bar: Callable[..., Iterable],
 ) -> list[PhotographExample]:
     driver = networks[NETWORKS[0]]
-    targets = [target_number(photograph.target, None, driver.class_names) for photograph in photographs]
+    classes = ClassMatch(model_names=driver.class_names)
+    targets = [target_number(photograph.target, classes) for photograph in photographs]
     before = {name: _probabilities(network, images) for name, network in networks.items()}
     morphs, after = {}, {}
     for family, lens_family in bar(FAMILIES.items(), desc="morphs", unit="family"):

@@ -39,7 +39,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     ----------
     data, labels : str
         See :func:`steerlens_fast.data.sources.open_source`. Classes of the data are matched with those of the driver by
-        name (:func:`steerlens_fast.data.class_matching.match_classes`) unless ``labels`` is "numbered".
+        name (:class:`steerlens_fast.data.class_matching.ClassMatch`) unless ``labels`` is "numbered".
     driver : str
         The classifier whose gradient the edits follow, see :func:`steerlens_fast.models.load_model`.
     judges : sequence of str

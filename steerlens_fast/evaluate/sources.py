@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..classifier.class_names import short_names
-from ..data.class_matching import check_matched, match_classes, matched_label
+from ..data.class_matching import ClassMatch
 from ..data.decoding import decode
 from ..data.items import Item
 from ..data.resize import resize_and_crop
@@ -117,8 +117,11 @@ def select_sources(
         If no image meets the criteria; the message has the number of images by reason.
     """
     selected, left_out, examined = [], Counter(), 0
-    label_warnings = _label_warnings(config, data, target_rule, driver)
-    for candidate in _candidates(config, data, target_rule, driver, classifiers):
+    classes = ClassMatch(data.find_class_names(), driver.class_names, config.labels)
+    needed_by = "select 'right'" if config.select == "right" else None
+    needed_by = "target 'label'" if target_rule.kind == LABEL else needed_by
+    label_warnings = classes.check(needed_by, model="driver")
+    for candidate in _candidates(config, data, target_rule, classes, driver, classifiers):
         examined += 1
         reason = candidate.unreadable or _reason(config, candidate, target_rule.rank, classifiers.classes)
         if reason is not None:
@@ -148,31 +151,23 @@ def select_sources(
     )
 
 
-def _label_warnings(config, data: Source, target_rule: TargetRule, driver: LoadedModel) -> list[str]:
-    """Return a warning if some of the data's classes are not classes of the driver.
-
-    Raise a JobError if the evaluation needs them.
-    """
-    names = data.find_class_names()
-    needed_by = "select 'right'" if config.select == "right" else None
-    needed_by = "target 'label'" if target_rule.kind == LABEL else needed_by
-    return check_matched(names, match_classes(names, driver.class_names, config.labels), needed_by, model="driver")
-
-
 def _candidates(
-    config, data: Source, target_rule: TargetRule, driver: LoadedModel, classifiers: ClassifierSet
+    config: EvaluationConfig,
+    data: Source,
+    target_rule: TargetRule,
+    classes: ClassMatch,
+    driver: LoadedModel,
+    classifiers: ClassifierSet,
 ) -> Iterator[Candidate]:
     """Yield every image with its predicted classes.
 
     Images are read and classified in batches.
     """
-    names = data.class_names, driver.class_names, config.labels
-    numbers = match_classes(*names)
     value_range = config.range
+    listing = lambda: islice(target_rule.resolve(data.listing(), classes), config.limit)
     if value_range == "auto":
-        value_range = value_range_of(data, islice(target_rule.resolve(data.listing(), *names), config.limit))
-    listed = islice(target_rule.resolve(data.listing(), *names), config.limit)
-    listed = (Candidate(item, target_rule.dropped) for item in listed)
+        value_range = value_range_of(data, listing())
+    listed = (Candidate(item, target_rule.dropped) for item in listing())
     size, first = driver.size, True
     while batch := list(islice(listed, BATCH)):
         for candidate in batch:
@@ -182,13 +177,14 @@ def _candidates(
             images = torch.stack([candidate.pixels for candidate in readable]).to(image_dtype(config.dtype)).div_(255)
             predicted_classes = classifiers(images)
             if first:
-                check_targets(target_rule, *names, classes=classifiers.classes)
+                check_targets(target_rule, classes, classifiers.classes)
                 first = False
             for n, candidate in enumerate(readable):
                 candidate.image, candidate.predicted_classes = images[n], predicted_classes[:, n]
-                candidate.target = _target(target_rule, candidate, names)
-                if candidate.item.label is None:  # those in the listing are the driver's classes already
-                    candidate.label = matched_label(candidate.label, numbers)
+                item, label = candidate.item, candidate.label
+                candidate.target = target_rule.target_of(label, classes) if item.target is None else item.target
+                if item.label is None:  # those in the listing are the driver's classes already
+                    candidate.label = classes.model_label(label)
         yield from batch
 
 
@@ -208,25 +204,21 @@ def _load(data: Source, candidate: Candidate, driver: LoadedModel, size, value_r
     return size or tuple(candidate.pixels.shape[-2:])
 
 
-def check_targets(
-    target_rule: TargetRule, class_names: list[str] | None, model_names=None, labels: str | None = None, *, classes: int
-) -> None:
-    """Check that every target of a rule is a class of the driver.
+def check_targets(target_rule: TargetRule, classes: ClassMatch, count: int) -> None:
+    """Check that every target of a rule is one of the driver's ``count`` classes.
 
     Examples
     --------
     >>> from steerlens_fast.data.targets import parse_target
-    >>> check_targets(parse_target("map:0=1,1=3"), None, classes=3)
+    >>> check_targets(parse_target("map:0=1,1=3"), ClassMatch(), 3)
     Traceback (most recent call last):
     steerlens_fast.errors.JobError: target must be one of the driver's 3 classes, 0 to 2, got 3
     """
     for value in target_rule.table.values():
-        number = target_number(value, class_names, model_names, labels)
-        if not 0 <= number < classes:
+        number = target_number(value, classes)
+        if not 0 <= number < count:
             got = value if value == number else f"{value!r}, class {number} of the data"
-            raise JobError(
-                f"target must be one of the driver's {classes} classes, 0 to {classes - 1}, got {got}", USAGE
-            )
+            raise JobError(f"target must be one of the driver's {count} classes, 0 to {count - 1}, got {got}", USAGE)
 
 
 def _reason(config: EvaluationConfig, candidate: Candidate, rank: str | None, classes: int) -> str | None:
@@ -249,9 +241,3 @@ def _reason(config: EvaluationConfig, candidate: Candidate, rank: str | None, cl
     if target >= classes:
         return NO_CLASS
     return ALREADY if target == int(predicted_classes[0]) else None
-
-
-def _target(target_rule: TargetRule, candidate: Candidate, names: tuple) -> int | None:
-    return (
-        candidate.item.target if candidate.item.target is not None else target_rule.target_of(candidate.label, *names)
-    )

@@ -33,7 +33,7 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
     ----------
     data, labels : str
         See :func:`steerlens_fast.data.sources.open_source`. Classes of the data are matched with those of the model by
-        name (:func:`steerlens_fast.data.class_matching.match_classes`) unless ``labels`` is "numbered".
+        name (:class:`steerlens_fast.data.class_matching.ClassMatch`) unless ``labels`` is "numbered".
     model : str
         See :func:`steerlens_fast.models.load_model`.
     target : str, int or mapping

@@ -53,8 +53,7 @@ class Plan:
     labels : list of str or None
         Names of the data's classes.
     label_numbers : list of int or None
-        The model's number of each class of the data, see :func:`steerlens_fast.data.class_matching.match_classes`.
-        None if the data's numbers are used.
+        ``numbers`` of the :class:`steerlens_fast.data.class_matching.ClassMatch`.
     model, source, versions : dict
         Descriptions of the model, of the data and of the software.
     unused_entries : dict

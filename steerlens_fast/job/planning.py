@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 
-from ..data.class_matching import check_matched, match_classes
+from ..data.class_matching import ClassMatch
 from ..data.items import Item, hash_items, write_listing
 from ..data.sources import Source
 from ..data.sources.base import printable
@@ -64,27 +64,22 @@ class JobInputs:
 
     def items(self) -> Iterator[Item]:
         """Iterate over the items that the target rule keeps, up to the limit."""
-        names = self.class_names(), self.model_names, self.config.labels
-        resolved = self.target_rule.resolve(self.source.listing(), *names)
-        items = islice(resolved, self.config.limit)
+        items = islice(self.target_rule.resolve(self.source.listing(), self.classes()), self.config.limit)
         if self.target_rule.kind == COLUMN:
             return self._check_targets(items)
         if self.target_rule.kind in TARGETS_BY_LABEL and not self.source.labels_read_with_images:
             return self._check_labels(items)
         return items
 
-    def class_names(self) -> list[str] | None:
-        """Return the names of the data's classes.
+    def classes(self) -> ClassMatch:
+        """Return the classes of data and model.
 
-        If the source does not know them yet, they are looked up only if model or target may use them, since this may
-        read large files. Otherwise the result is None.
+        If the source does not know the names of its classes yet, they are looked up only if model or target may use
+        them, since this may read large files.
         """
         may_need_names = self.model_names is not None or self.target_rule.kind in TARGETS_WITH_NAMES
-        return self.source.find_class_names() if may_need_names else self.source.class_names
-
-    def label_numbers(self) -> list[int | None] | None:
-        """Return the model's number of each class of the data."""
-        return match_classes(self.class_names(), self.model_names, self.config.labels)
+        names = self.source.find_class_names() if may_need_names else self.source.class_names
+        return ClassMatch(names, self.model_names, self.config.labels)
 
     def label_warnings(self) -> list[str]:
         """Return a warning if some of the data's classes are not classes of the model.
@@ -93,7 +88,7 @@ class JobInputs:
         """
         needed_by = "target 'label'" if self.target_rule.kind == LABEL else None
         more_hints = ", or use --target map:... or a .csv file"
-        return check_matched(self.class_names(), self.label_numbers(), needed_by, more_hints=more_hints)
+        return self.classes().check(needed_by, more_hints=more_hints)
 
     def _check_targets(self, items: Iterator[Item]) -> Iterator[Item]:
         """Yield the items.
@@ -169,7 +164,7 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
         range=list(value_range) if isinstance(value_range, tuple) else value_range,
         frame_dtype=config.frame_dtype,
         warnings=label_warnings + range_warnings,
-        label_numbers=inputs.label_numbers(),
+        label_numbers=inputs.classes().numbers,
     )
     for marker in () if shared else (out / "shards").glob("*.done.json"):
         marker.unlink()

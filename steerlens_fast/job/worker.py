@@ -18,6 +18,7 @@ from torch import Tensor
 from .. import native
 from ..checks import check_class_names
 from ..classifier.outputs import number_of_classes
+from ..data.class_matching import ClassMatch
 from ..data.items import Item
 from ..data.sources import Source
 from ..data.sources.open import open_source_from_config
@@ -85,6 +86,7 @@ class Worker:
         check_unchanged(plan.source, self.source.description, "the data")
         check_unchanged(plan.versions, versions(self.device.type), "the software")
         self.out, self.plan = out, plan
+        self.classes = ClassMatch(plan.labels, self.loaded.class_names, self.config.labels)
         torch.set_num_threads(plan.threads)
         self.transfers = Transfers(self.device)
         decode_options = {"max_pixels": self.config.max_pixels, "decoder": self.config.decoder, "range": plan.range}
@@ -352,8 +354,7 @@ class Worker:
         for item, loaded in zip(batch.items, batch.loaded):
             target = item.target
             if target is None:
-                names = self.plan.labels, self.loaded.class_names, self.config.labels
-                target = self.target_rule.target_of(loaded.label, *names)
+                target = self.target_rule.target_of(loaded.label, self.classes)
             if target is not None and target < 0 and self.config.task != "multilabel":
                 raise JobError(f"target 'not:...' needs task 'multilabel', got task {self.config.task!r}", USAGE)
             if target is None and self.target_rule.rank is None and loaded.failure is None:

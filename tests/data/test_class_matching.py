@@ -2,7 +2,7 @@
 
 import pytest
 
-from steerlens_fast.data.class_matching import match_classes, matched_label, unmatched_names
+from steerlens_fast.data.class_matching import ClassMatch
 
 MODEL = ["tabby, tabby cat", "Egyptian cat", "crane, bird", "crane, machine"]
 IDS = ["n01440764", "n02123045 tabby", "n02124075, Egyptian cat"]
@@ -35,11 +35,11 @@ IDS = ["n01440764", "n02123045 tabby", "n02124075, Egyptian cat"]
     ],
 )
 def test_classes_match_by_name(data, model, expected):
-    assert match_classes(data, model) == expected
-    assert match_classes(data, model, "numbered") is None
+    assert ClassMatch(data, model).numbers == expected
+    assert ClassMatch(data, model, "numbered").numbers is None
 
 
 def test_unmatched_classes_have_no_label():
-    numbers = match_classes(["owl", "crane", "tabby"], MODEL)
-    assert unmatched_names(["owl", "crane", "tabby"], numbers) == ["owl", "crane"]
-    assert [matched_label(label, numbers) for label in (0, 2, 3, None)] == [None, 0, None, None]
+    classes = ClassMatch(["owl", "crane", "tabby"], MODEL)
+    assert classes.unmatched() == ["owl", "crane"]
+    assert [classes.model_label(label) for label in (0, 2, 3, None)] == [None, 0, None, None]

@@ -10,6 +10,7 @@ import torch
 from classifiers import linear
 
 from steerlens_fast import SteerableLens
+from steerlens_fast.data.class_matching import ClassMatch
 from steerlens_fast.data.items import Item
 from steerlens_fast.data.sources import open_source
 from steerlens_fast.data.targets import batch_target, parse_target
@@ -27,7 +28,8 @@ def items(count=8, root="/data"):
 
 def targets(value, some=None, names=NAMES):
     rule = parse_target(value)
-    return {item.key: item.target for item in rule.resolve(iter(items() if some is None else some), names)}, rule
+    resolved = rule.resolve(iter(items() if some is None else some), ClassMatch(names))
+    return {item.key: item.target for item in resolved}, rule
 
 
 def check_target_error(value, *parts, names=NAMES, some=None):
@@ -189,7 +191,8 @@ def test_each_resolve_counts_the_dropped_items_from_zero():
 
 def test_label_that_is_known_only_after_reading_gets_its_target():
     assert [parse_target("label").target_of(n) for n in (4, None)] == [4, None]
-    assert [parse_target("map:cat=fox,1=2").target_of(n, NAMES) for n in (0, 1, 2, None)] == [3, 2, None, None]
+    rule, classes = parse_target("map:cat=fox,1=2"), ClassMatch(NAMES)
+    assert [rule.target_of(n, classes) for n in (0, 1, 2, None)] == [3, 2, None, None]
     assert parse_target("argmax").target_of(3) is None
 
 
@@ -271,20 +274,20 @@ def test_name_of_two_classes_raises():
 def test_unknown_and_ambiguous_names_list_near_ones():
     names = ["tabby, tabby cat", "Egyptian cat", "lynx, catamount", "crane", "crane, bird"]
     with pytest.raises(JobError, match=r"got 'cat' in 'cat=lynx'; did you mean 'Egyptian cat' or 'tabby cat'\?"):
-        list(parse_target("map:cat=lynx").resolve([], None, names))
+        list(parse_target("map:cat=lynx").resolve([], ClassMatch(None, names)))
     with pytest.raises(JobError, match=r"got 'Birds'; did you mean 'bird'\?"):
-        parse_target("Birds").resolve([], None, names)
+        parse_target("Birds").resolve([], ClassMatch(None, names))
     with pytest.raises(JobError, match=r"got 'dogs' in .*; did you mean 'dog'\? \(classes of the data: 'dog'\)"):
-        list(parse_target("map:dogs=lynx").resolve([], ["dog"], names))
+        list(parse_target("map:dogs=lynx").resolve([], ClassMatch(["dog"], names)))
     twice = ["crane, bird", "crane, machine"]
     with pytest.raises(JobError, match=r"'crane', the name of 2 classes \(0 'crane, bird', 1 'crane, machine'\)"):
-        parse_target("crane").resolve([], None, twice)
+        parse_target("crane").resolve([], ClassMatch(None, twice))
 
 
 def test_names_may_differ_in_case_and_underscores():
     names, model = ["DOG", "egyptian_cat"], ["Egyptian cat", "lynx, catamount", "dog"]
     items = [Item(i, str(i), f"{i}.png", label=i) for i in range(2)]
-    targets_for = lambda target: [item.target for item in parse_target(target).resolve(items, names, model)]
+    targets_for = lambda target: [item.target for item in parse_target(target).resolve(items, ClassMatch(names, model))]
     for target in ("EGYPTIAN CAT", "Egyptian-Cat", "egyptian_cat"):
         assert targets_for(target) == [0, 0]
     assert targets_for("map:dog=Lynx,Egyptian cat=Dog") == [1, 2]
@@ -299,7 +302,7 @@ def test_names_are_checked_before_the_first_item_is_taken():
 
     for value in ("owl", "map:owl=cat"):
         with pytest.raises(JobError):
-            parse_target(value).resolve(never(), NAMES)
+            parse_target(value).resolve(never(), ClassMatch(NAMES))
 
 
 # {what is wrong: (content of the file, *words in the message)}
@@ -353,7 +356,7 @@ def test_names_in_a_column_are_classes_of_the_model(tmp_path):
     source = open_source(table)
     list(source.listing())  # finds the class names
     targets_with = lambda **names: [
-        i.target for i in parse_target("column").resolve(source.listing(), source.class_names, **names)
+        i.target for i in parse_target("column").resolve(source.listing(), ClassMatch(source.class_names, **names))
     ]
     assert source.class_names == ["ant", "cat", "tench"]
     assert targets_with() == [2, 1, None] and targets_with(model_names=["Tench, Tinca", "ant", "bee", "cat"]) == [
@@ -375,7 +378,7 @@ def test_labels_are_matched_with_the_classes_of_the_model_by_name():
     listed = [Item(n, f"{n}", f"{n}.png", label=n) for n in range(3)]
     names = ["egyptian_cat", "espresso", "owl"]
     labels = lambda value, **more: [
-        (i.label, i.target) for i in parse_target(value).resolve(listed, names, MODEL, **more)
+        (i.label, i.target) for i in parse_target(value).resolve(listed, ClassMatch(names, MODEL, **more))
     ]
     assert labels("label") == [(2, 2), (1, 1), (None, None)]
     assert labels("least") == [(2, None), (1, None), (None, None)]
@@ -387,4 +390,5 @@ def test_labels_are_matched_with_the_classes_of_the_model_by_name():
     with pytest.raises(JobError, match="target must name the classes of data .*got 1 in '1=2'; .*'egyptian_cat', 'esp"):
         labels("map:1=2")
     rule = parse_target("map:owl=espresso")
-    assert [rule.target_of(2, names, MODEL), parse_target("label").target_of(0, names, MODEL)] == [1, 2]
+    classes = ClassMatch(names, MODEL)
+    assert [rule.target_of(2, classes), parse_target("label").target_of(0, classes)] == [1, 2]

@@ -78,12 +78,13 @@ def test_job_on_the_photographs(short, tmp_path):
 
 
 def test_every_photograph_has_a_target_among_the_classes(short):
+    from steerlens_fast.data.class_matching import ClassMatch
     from steerlens_fast.data.targets import target_number
     from steerlens_fast.demo.photographs import PHOTOGRAPHS
 
     names = short.examples[0].morphs["phase"].class_names
     for photograph in PHOTOGRAPHS:
-        assert 0 <= target_number(photograph.target, None, names) < 1000
+        assert 0 <= target_number(photograph.target, ClassMatch(model_names=names)) < 1000
         image = photograph.read()
         assert image.shape == (3, 224, 224) and 0 <= image.min() < image.max() <= 1 and image.dtype == torch.float32
 

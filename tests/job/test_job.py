@@ -79,7 +79,7 @@ def test_data_without_class_names_are_listed_only_once(tmp_path, monkeypatch):
     inputs = JobInputs(JobConfig.from_dict({"data": str(tmp_path / "images.npy"), "model": "a:b"}), "cpu")
     inputs.model_names, calls = ["cat", "dog"], []
     monkeypatch.setattr(inputs.source, "listing", lambda: iter(calls.append(1) or ()))
-    assert inputs.class_names() is None and inputs.label_numbers() is None and inputs.label_warnings() == []
+    assert inputs.classes().data_names is None and inputs.classes().numbers is None and inputs.label_warnings() == []
     assert len(calls) == 1
 
 
