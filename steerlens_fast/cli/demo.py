@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,8 +67,8 @@ def _photographs(arguments: argparse.Namespace, digits: dict) -> int:
     for name, default in digits.items():
         if getattr(arguments, name) != default:
             raise JobError(f"--{name} must not be given with --photographs: it is for digits only", USAGE)
+    from ..demo.job import morph_photographs
     from ..demo.photographs import run_photographs
-    from ..demo.photographs_job import as_typed, morph_all
 
     options = {} if arguments.max_l2 is None else {"max_l2": arguments.max_l2}
     options["frames"] = arguments.frames
@@ -76,9 +77,9 @@ def _photographs(arguments: argparse.Namespace, digits: dict) -> int:
     write_stdout("\n".join(_verdict_lines(result)))
     write_stdout(f"\nwrote {len(result.files)} files to {arguments.out}/, with licences.txt")
     out = Path(arguments.out)
-    job = morph_all(out, result, **options, progress="none" if arguments.quiet else "auto")
+    job = morph_photographs(out, result, **options, progress="none" if arguments.quiet else "auto")
     write_stdout(f"the same photographs as a data set: {out}/job/gallery/index.html")
-    _print_job(out, as_typed(job), result.seconds)
+    _print_job(out, job, result.seconds)
     return 0
 
 
@@ -98,7 +99,7 @@ def _verdict_lines(result) -> list[str]:
     return lines
 
 
-def _print_job(out: Path, command: str, seconds: dict[str, float]) -> None:
+def _print_job(out: Path, command: list[str], seconds: dict[str, float]) -> None:
     """Print the summary and the command line of the demo's job.
 
     The time that each part of the demo took is printed, too.
@@ -106,7 +107,7 @@ def _print_job(out: Path, command: str, seconds: dict[str, float]) -> None:
     from ..job.summary import format_summary, read_summary
 
     write_stdout(f"  {format_summary(read_summary(out / 'job'))}")
-    write_stdout(f"the same job as a command:\n  {command}")
+    write_stdout(f"the same job as a command:\n  {shlex.join(command)}")
     times = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
     write_stdout(f"{times}; total {sum(seconds.values()):.1f} s")
 
@@ -122,7 +123,7 @@ def _folder_in_errors(out) -> Iterator[None]:
 
 def _digits(arguments: argparse.Namespace) -> int:
     from ..demo import run_demo
-    from ..demo.job import as_typed, morph_all
+    from ..demo.job import morph_digits
 
     bars, max_l2 = "none" if arguments.quiet else "auto", arguments.max_l2 or DIGITS_L2
     with _folder_in_errors(arguments.out):
@@ -140,9 +141,9 @@ def _digits(arguments: argparse.Namespace) -> int:
     write_stdout(f"\nwrote {len(result.files)} files to {arguments.out}/")
     for path in result.files:
         write_stdout(f"  {path}")
-    job = morph_all(Path(arguments.out), result, max_l2=max_l2, frames=arguments.frames, progress=bars)
+    job = morph_digits(Path(arguments.out), result, max_l2=max_l2, frames=arguments.frames, progress=bars)
     write_stdout(f"all {len(result.digits.test_images)} test digits morphed: {arguments.out}/job/gallery/index.html")
-    _print_job(Path(arguments.out), as_typed(job), result.seconds)
+    _print_job(Path(arguments.out), job, result.seconds)
     return 0
 
 

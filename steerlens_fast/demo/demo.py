@@ -6,7 +6,6 @@ for comparison, by pixels.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,10 +23,10 @@ from ..io.paths import output_folder
 from ..lens import SteerableLens
 from ..memory import threads
 from ..morphs import Morphs
+from .shared import FAMILIES, check_writable, timed
 
 PAIRS = ((3, 8), (7, 2), (5, 6), (2, 3), (1, 7), (4, 9))
 RULES = ("polar", "complex")
-FAMILIES = {"phase": "csp-phase", "joint": "csp-joint", "pixel": "pixel"}  # the keys are their names in the files
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def run_demo(
 
     bar = partial(require_extra("demo", "tqdm.auto").tqdm, disable=not progress, dynamic_ncols=True)
     out = output_folder(out)
-    pictures.check_writable(out)
+    check_writable(out)
     seconds: dict[str, float] = {}
     with threads(1):
         with timed(seconds, "training"):
@@ -204,16 +203,3 @@ def _check(pairs, max_l2, frames, rule, epochs, seed) -> tuple[list[tuple[int, i
     counts = [check_int(name, value, minimum, None) for name, value, minimum in named]
     check_choice("rule", rule, RULES)
     return pairs, counts, check_number("max_l2", max_l2, above=0)
-
-
-class timed:
-    """Stores the seconds of a with block in a dictionary."""
-
-    def __init__(self, seconds: dict[str, float], name: str):
-        self.seconds, self.name = seconds, name
-
-    def __enter__(self):
-        self.start = time.perf_counter()
-
-    def __exit__(self, *_):
-        self.seconds[self.name] = time.perf_counter() - self.start

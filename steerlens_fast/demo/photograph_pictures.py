@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ..extras import require_extra
-from ..io.atomic_io import atomic_write
-from ..morphs.strips import MUTED, NOT_OK, REACHED, caption_style, draw_panel, tile, to_pixels, write_animation
+from ..morphs.strips import MUTED, NOT_OK, REACHED, caption_style, draw_panel, to_pixels
+from .shared import LABELS, write_csv, write_families_animation, write_figure, write_files
 
-LABELS = {"phase": "phase", "joint": "phase +\namplitude", "pixel": "pixel"}
-DPI = 110
 COLUMNS = 6  # frames in a strip
 NOTE = "below each frame: the driver's probability of the target, bold if the target is predicted; "
 NOTE += (
@@ -31,23 +25,16 @@ def write_all(out: Path, examples: Sequence, progress: Callable) -> list[Path]:
 
     These are a strip and an animation of each example, figures with all of them, ``judges.csv`` and ``licences.txt``.
     """
-    jobs: list[tuple[str, Callable]] = []
+    writers: dict[str, Callable] = {}
     for example in examples:
         title = example.photograph.title
-        jobs.append((f"{title}.png", lambda file, e=example: _save(strip(e), file)))
-        jobs.append((f"{title}.webp", lambda file, e=example: animate(e, file)))
-    jobs.append(("phase.png", lambda file: _save(_of_all(examples), file)))
-    jobs.append(("overview.png", lambda file: _save(overview(examples), file)))
-    jobs.append(("judges.csv", lambda file: _table(examples, file)))
-    jobs.append(("licences.txt", lambda file: file.write(_licences(examples).encode())))
-    for name, write in progress(jobs):
-        with atomic_write(out / name, durable=False) as file:
-            write(file)
-    return [out / name for name, _ in jobs]
-
-
-def _save(figure, file) -> None:
-    figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+        writers[f"{title}.png"] = lambda file, e=example: write_figure(strip(e), file)
+        writers[f"{title}.webp"] = lambda file, e=example: animate(e, file)
+    writers["phase.png"] = lambda file: write_figure(_of_all(examples), file)
+    writers["overview.png"] = lambda file: write_figure(overview(examples), file)
+    writers["judges.csv"] = lambda file: write_csv(_rows(examples), file)
+    writers["licences.txt"] = lambda file: file.write(_licences(examples).encode())
+    return write_files(out, writers, progress)
 
 
 def strip(example) -> Figure:
@@ -147,27 +134,17 @@ def _write_below(axes, lines: Sequence[tuple[str, bool]]) -> None:
 
 
 def animate(example, file) -> None:
-    """Write a WebP animation of all families, forward then backward.
+    """Write a WebP animation of all families.
 
     It is lossless. The 256 colours of a GIF would change a photograph about half as much as the edit does.
     """
-    count = next(iter(example.morphs.values())).frames.shape[1]
-    write_animation([_animation_frame(example, frame) for frame in range(count)], file, "webp")
+    caption = lambda probability: f"{example.photograph.target}: {probability:.2f}"
+    write_families_animation(example.morphs, caption, file, "webp")
 
 
-def _animation_frame(example, frame: int):
-    morphs, target = example.morphs, example.photograph.target
-    caption = lambda name, p: f"{LABELS[name].replace(chr(10), ' ')}\n{target}: {p:.2f}"
-    captions = [caption(name, m.target_probability[0, frame]) for name, m in morphs.items()]
-    reached = [bool(m.reached[0, frame]) for m in morphs.values()]
-    return tile(np.stack([to_pixels(m)[0, frame] for m in morphs.values()]), captions, reached)
-
-
-def _table(examples: Sequence, file) -> None:
-    """Write a CSV table with one line per photograph, family and network."""
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
+def _rows(examples: Sequence) -> Iterator[list]:
+    """Yield a header, and a row for each photograph, family and network."""
+    yield (
         "photograph source target family l2 network predicted_before predicted probability target_before "
         "target_after".split()
     )
@@ -177,9 +154,7 @@ def _table(examples: Sequence, file) -> None:
             for network, v in verdicts.items():
                 numbers = (f"{x:.6g}" for x in (v.probability, v.target_before, v.target_probability))
                 named = (e.photograph.name, e.source, e.photograph.target, family, l2, network)
-                writer.writerow([*named, v.predicted_before, v.predicted, *numbers])
-    text.flush()
-    text.detach()
+                yield [*named, v.predicted_before, v.predicted, *numbers]
 
 
 def _licences(examples: Sequence) -> str:

@@ -28,9 +28,8 @@ from ..lens import SteerableLens
 from ..lens.settings import PHOTOGRAPHS as SETTINGS
 from ..models import LoadedModel, load_model
 from ..morphs import Morphs
-from .demo import timed
+from .shared import FAMILIES, check_writable, timed
 
-FAMILIES = {"phase": "csp-phase", "joint": "csp-joint", "pixel": "pixel"}  # the keys are their names in the files
 NETWORKS = ("lite0", "lite1", "lite2")  # the driver, and the judges
 MODEL = "steerlens_fast.models.efficientnet_lite:"
 SIZE = (224, 224)
@@ -148,10 +147,9 @@ def run_photographs(
     check_number("max_l2", max_l2, above=0)
     check_int("frames", frames, 2, None)
     from . import photograph_pictures as pictures  # raises immediately if matplotlib or Pillow is missing
-    from .pictures import check_writable
 
     bar = partial(require_extra("photographs", "tqdm.auto").tqdm, disable=not progress, dynamic_ncols=True)
-    check_packages(data_given=False)
+    check_packages()
     out = output_folder(out)
     check_writable(out)
     seconds: dict[str, float] = {}

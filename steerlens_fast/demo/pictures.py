@@ -2,70 +2,38 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
-
 from ..extras import require_extra
-from ..io.atomic_io import atomic_write
 from ..morphs import Morphs
-from ..morphs.strips import MUTED, draw_panel, tile, to_pixels, write_animation
-
-LABELS = {"phase": "phase", "joint": "phase +\namplitude", "pixel": "pixel"}
+from ..morphs.strips import MUTED, draw_panel, to_pixels
+from .shared import LABELS, write_csv, write_families_animation, write_figure, write_files
 
 # Imported here, so that a missing package is reported before any training.
 Figure = require_extra("demo", "matplotlib.figure").Figure
 require_extra("demo", "PIL.Image")
 
 
-def check_writable(out: Path) -> None:
-    """Create the directory; raise OSError if it cannot be written."""
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=out):
-        pass
-
-
 def write_all(out: Path, examples, progress: Callable) -> list[Path]:
     """Write strips and animations of each example, ``overview.png`` and ``probabilities.csv``."""
-    jobs: list[tuple[str, Callable]] = []
+    writers: dict[str, Callable] = {}
     for example in examples:
-        jobs.append((f"{example.name}.png", lambda file, e=example: _save(strip(e), file)))
-        jobs.append((f"{example.name}.gif", lambda file, e=example: animate(e, file)))
-    jobs.append(("overview.png", lambda file: _save(overview(examples), file)))
-    jobs.append(("probabilities.csv", lambda file: table(examples, file)))
-    for name, write in progress(jobs):
-        with atomic_write(out / name, durable=False) as file:
-            write(file)
-    return [out / name for name, _ in jobs]
+        writers[f"{example.name}.png"] = lambda file, e=example: write_figure(strip(e), file)
+        writers[f"{example.name}.gif"] = lambda file, e=example: animate(e, file)
+    writers["overview.png"] = lambda file: write_figure(overview(examples), file)
+    writers["probabilities.csv"] = lambda file: write_csv(_rows(examples), file)
+    return write_files(out, writers, progress)
 
 
-def _save(figure, file) -> None:
-    figure.savefig(file, format="png", dpi=110, metadata={"Software": None})
-
-
-# --- Table -----------------------------------------------------------------------------------------------------------
-
-
-def table(examples, file) -> None:
-    """Write a CSV table with one line per example, family and frame."""
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    head = "source target test_index family frame factor l2 target_probability source_probability predicted"
-    writer.writerow(head.split())
+def _rows(examples) -> Iterator[list]:
+    """Yield a header, and a row for each example, family and frame."""
+    yield "source target test_index family frame factor l2 target_probability source_probability predicted".split()
     for e in examples:
         for name, m in e.morphs.items():
             for frame, (factor, l2, p) in enumerate(zip(m.factors[0], m.l2[0], m.probabilities[0])):
                 numbers = (f"{x:.6g}" for x in (factor, l2, p[e.target], p[e.source]))
-                writer.writerow([e.source, e.target, e.test_index, name, frame, *numbers, int(p.argmax())])
-    text.flush()
-    text.detach()
-
-
-# --- Pictures --------------------------------------------------------------------------------------------------------
+                yield [e.source, e.target, e.test_index, name, frame, *numbers, int(p.argmax())]
 
 
 def _panel(axes, m: Morphs, frame: int, *, with_l2: bool = True) -> None:
@@ -130,17 +98,6 @@ def overview(examples) -> Figure:
 
 
 def animate(example, file) -> None:
-    """Write a GIF of all families, forward then backward.
-
-    Pixels are enlarged.
-    """
-    count = next(iter(example.morphs.values())).frames.shape[1]
-    write_animation([_animation_frame(example, frame) for frame in range(count)], file, "gif")
-
-
-def _animation_frame(example, frame: int):
-    morphs = example.morphs
-    caption = lambda name, p: f"{LABELS[name].replace(chr(10), ' ')}\nP({example.target}) = {p:.2f}"
-    captions = [caption(name, m.target_probability[0, frame]) for name, m in morphs.items()]
-    reached = [bool(m.reached[0, frame]) for m in morphs.values()]
-    return tile(np.stack([to_pixels(m)[0, frame] for m in morphs.values()]), captions, reached)
+    """Write a GIF of all families, with enlarged pixels."""
+    caption = lambda probability: f"P({example.target}) = {probability:.2f}"
+    write_families_animation(example.morphs, caption, file, "gif")

@@ -195,16 +195,6 @@ def test_bad_arguments_raise(tmp_path):
         assert not (tmp_path / "out").exists()  # the error is raised before anything is written
 
 
-def test_failed_write_leaves_the_old_file(tmp_path):
-    from steerlens_fast.demo.pictures import atomic_write
-
-    (tmp_path / "a").write_bytes(b"old")
-    with pytest.raises(RuntimeError), atomic_write(tmp_path / "a", durable=False) as file:
-        file.write(b"half")
-        raise RuntimeError
-    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"old")]
-
-
 def test_missing_extra_raises(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.delitem(sys.modules, "tqdm.auto", raising=False)  # an earlier test may have imported it

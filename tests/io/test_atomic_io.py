@@ -27,3 +27,11 @@ def test_durable_write_synchronises_the_file_then_its_folder(tmp_path, monkeypat
         file.write(b"whole")
     assert calls == expected and (tmp_path / "a").read_bytes() == b"whole"
     assert sorted(os.listdir(tmp_path)) == [".a.previous", "a"]
+
+
+def test_failed_write_leaves_the_old_file(tmp_path):
+    (tmp_path / "a").write_bytes(b"old")
+    with pytest.raises(RuntimeError), atomic_write(tmp_path / "a", durable=False) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"old")]
