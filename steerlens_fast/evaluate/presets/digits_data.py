@@ -1,6 +1,6 @@
-"""Handwritten digits, and a small classifier for them.
+"""Handwritten digits, a small classifier for them, and the training of classifiers.
 
-The classifier is trained with small L2 adversarial steps.
+The classifier of digits is trained with small L2 adversarial steps.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import StackDataset
 
 from ...extras import require_extra
 from ...memory import threads
@@ -18,6 +19,12 @@ from ...memory import threads
 SIZE = 32  # pixels per side
 MARGIN = 2  # pixels around the 8 x 8 original, as in MNIST; needed because the pyramid's filters wrap around
 Progress = Callable[..., Iterable]
+
+
+# L2 distances in "Confidence Is Not Evidence" ("the follow-up"), for 28 x 28 pixels, and distances with the same RMS
+# change of 32 x 32 pixels
+FOLLOW_UP_DISTANCES = (2.0, 1.0)
+DISTANCES = (2 / 28 * SIZE, 1 / 28 * SIZE)
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,18 @@ class LabelledImages:
     train_labels: Tensor
     test_images: Tensor
     test_labels: Tensor
+
+    @property
+    def classes(self) -> int:
+        """The number of classes, which are numbered from 0."""
+        return int(self.train_labels.max()) + 1
+
+    def test_set(self) -> StackDataset:
+        """Return the test images, which no classifier was trained on, as a data set of digits."""
+        images, labels = self.test_images, self.test_labels.tolist()
+        dataset = StackDataset(images if images.dtype == torch.uint8 else (images * 255).round().byte(), labels)
+        dataset.labels, dataset.classes = labels, [str(digit) for digit in range(10)]
+        return dataset
 
 
 def load(seed: int = 0) -> LabelledImages:
@@ -64,11 +83,6 @@ def classifier(classes: int = 10) -> nn.Module:
     )
 
 
-def count_of_classes(labels: Tensor) -> int:
-    """Return the number of classes, which are numbered from 0."""
-    return int(labels.max()) + 1
-
-
 def adversarial(model: nn.Module, images: Tensor, labels: Tensor, radius: float, steps: int = 2) -> Tensor:
     """Return images with a higher loss, by projected gradient ascent.
 
@@ -85,27 +99,54 @@ def adversarial(model: nn.Module, images: Tensor, labels: Tensor, radius: float,
     return images + shift
 
 
+def fit(
+    model: nn.Module,
+    data: LabelledImages,
+    epochs: int,
+    *,
+    rate: float,
+    batch: int = 64,
+    one_cycle: bool = True,
+    change: Callable[[Tensor, Tensor], Tensor] = lambda images, labels: images,
+    progress: Progress = iter,
+) -> None:
+    """Train a model on the training images.
+
+    Parameters
+    ----------
+    model : nn.Module
+    data : LabelledImages
+    epochs, batch : int
+    rate : float
+        Highest learning rate.
+    one_cycle : bool
+        Whether the rate rises to ``rate`` and falls again, or is constant.
+    change : callable
+        Returns the images that the model gets in place of a batch of images with labels.
+    progress : callable
+        Wraps the loop over epochs, as tqdm does.
+    """
+    images, labels = data.train_images, data.train_labels
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+    steps = epochs * -(-len(images) // batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps) if one_cycle else None
+    for _ in progress(range(epochs)):
+        for rows in torch.randperm(len(images), device="cpu").split(batch):
+            loss = F.cross_entropy(model(change(images[rows], labels[rows])), labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if schedule is not None:
+                schedule.step()
+
+
 def train(
     digits: LabelledImages, epochs: int = 15, radius: float = 1.5, seed: int = 0, progress: Progress = iter
 ) -> nn.Module:
-    """Train :func:`classifier` on adversarial images; every random number comes from ``seed``.
-
-    ``progress`` wraps the loop over epochs, as tqdm does.
-    """
-    images, labels = digits.train_images, digits.train_labels
-    batch, rate = 64, 4e-3
+    """Train :func:`classifier` on adversarial images; every random number comes from ``seed``."""
     with torch.random.fork_rng(devices=[]), threads(1):
         torch.manual_seed(seed)
-        model = classifier(count_of_classes(labels))
-        optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
-        batches = -(-len(images) // batch)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * batches)
-        for _ in progress(range(epochs)):
-            for rows in torch.randperm(len(images), device="cpu").split(batch):
-                hard = adversarial(model, images[rows], labels[rows], radius)
-                loss = F.cross_entropy(model(hard), labels[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
+        model = classifier(digits.classes)
+        change = lambda images, labels: adversarial(model, images, labels, radius)
+        fit(model, digits, epochs, rate=4e-3, change=change, progress=progress)
     return model.requires_grad_(False).eval()

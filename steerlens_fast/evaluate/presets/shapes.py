@@ -5,19 +5,33 @@ There are seven kinds of images of 32 x 32, with two classes per kind.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from . import networks
-from .digits_data import LabelledImages
+from .digits_data import DISTANCES, LabelledImages
 from .synthetic import KINDS, SyntheticImages, synthetic_images
 
 SIZE = 32
 TRAINING, TESTING = 200, 40  # images of each kind
 OTHER = "map:" + ",".join(f"{2 * k + low}={2 * k + 1 - low}" for k in range(len(KINDS)) for low in (0, 1))
+OPTIONS = {
+    "data": f"{__name__}:test_set",
+    "driver": f"{__name__}:plain_cnn",
+    "judges": (f"{__name__}:robust_cnn", f"{__name__}:mlp"),
+    "channels": 1,
+    "threads": 1,
+    "distances": DISTANCES,
+    "target": OTHER,
+    "sources": TESTING * len(KINDS),
+}
+
+
+def check(options: Mapping) -> None:
+    """Do nothing: the images need no packages or files."""
 
 
 class Shapes:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from ...io.atomic_io import atomic_write
 from ...io.progress import Progress
 from ...memory import threads
 from ...version import __version__
-from .digits_data import LabelledImages
+from .digits_data import LabelledImages, fit
 
 THREADS = 1  # the weights depend on the number of threads; on busy cores, two threads took ten times as long
 TEST_BATCH = 500
@@ -150,7 +151,10 @@ def trained(name: str, make: Callable[[], nn.Module], data: LabelledImages, reci
         path = None if run.folder is None else run.folder / f"{name}.pt"
         state = None if path is None or not path.exists() else _read_weights(path, key)
         if state is None:
-            _fit(model, data, recipe, name)
+            augment = {"affine": affine, "flip": flip}[recipe.augment]
+            change = lambda images, _: augment(unit_range(images))
+            progress = partial(report_epochs, name=name)
+            fit(model, data, recipe.epochs, rate=recipe.rate, batch=recipe.batch, change=change, progress=progress)
             if path is not None:
                 _write_weights(path, key, model)
         else:
@@ -162,22 +166,6 @@ def trained(name: str, make: Callable[[], nn.Module], data: LabelledImages, reci
             "minimum": recipe.minimum,
         }
     return model
-
-
-def _fit(model: nn.Module, data: LabelledImages, recipe: Recipe, name: str) -> None:
-    count, change = len(data.train_images), {"affine": affine, "flip": flip}[recipe.augment]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.rate)
-    steps = recipe.epochs * -(-count // recipe.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps)
-    model.train()
-    for _ in report_epochs(range(recipe.epochs), name):
-        for rows in torch.randperm(count, device="cpu").split(recipe.batch):
-            outputs = model(change(unit_range(data.train_images[rows])))
-            loss = F.cross_entropy(outputs, data.train_labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
 
 
 def unit_range(images: Tensor) -> Tensor:
