@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,6 @@ from typing import NamedTuple
 from ..errors import OK, USAGE, JobError
 from ..io.atomic_io import existing_path
 from ..job.folder import JobFolder
-from ..job.plan import Plan
 from ..job.success import assess, source_frame
 from ..job.summary import labels_look_wrong, read_success
 
@@ -30,16 +28,16 @@ class Source(NamedTuple):
     target: int
 
 
-@dataclass
-class RatedJob:
-    """A job whose morphs are rated.
+class RatedJob(JobFolder):
+    """The folder of a job, and its morphs that can be rated.
 
-    Attributes
+    Parameters
     ----------
     out : Path
         The job's folder.
-    plan : Plan
-    config : dict
+
+    Attributes
+    ----------
     hash : str
         Hash of the job's configuration and plan.
     places : dict from Source to (int, int)
@@ -54,60 +52,47 @@ class RatedJob:
         Position among the jobs of the form.
     condition : str
         The job's family; with the folder's name if several jobs have this family.
-    """
-
-    out: Path
-    plan: Plan
-    config: dict
-    hash: str
-    places: dict[Source, tuple[int, int]] = field(default_factory=dict)
-    excluded: Counter = field(default_factory=Counter)
-    shards_done: int = 0
-    has_sources: bool = True
-    number: int = 0
-    condition: str = ""
-
-    @property
-    def settings(self) -> dict:
-        """The settings that the key of a form records."""
-        return {name: self.config[name] for name in SETTINGS if self.config.get(name) is not None}
-
-
-def read_job(out: Path) -> RatedJob:
-    """Find the morphs of a job that can be rated.
 
     Raises
     ------
     JobError
         If ``out`` is not a job's folder, none of its morphs can be rated, or its frames are not images.
     """
-    for name in ("plan.json", "config.json"):
-        if not existing_path(out / name).exists():
-            raise JobError(f"jobs must be folders of jobs, got {out}, which has no {name}", USAGE)
-    folder = JobFolder(out)
-    plan = folder.plan
-    if plan.channels not in (1, 3):
-        raise JobError(f"frames must have 1 channel (grey) or 3 (RGB) to be rated, got {plan.channels} in {out}", USAGE)
-    job = RatedJob(out, plan, folder.config, _hash(out))
-    done = folder.completed_shards()
-    job.shards_done = len(done.shards)
-    success = read_success(folder, done)
-    labelled, differs = success["labelled"], success["label_differs"] or 0
-    # If the model predicts few of the labels, they may have other numbers than the model's classes.
-    check_labels = not labels_look_wrong(labelled, labelled - differs)
-    for record in folder.records_of(done.shards):
-        reason = _reason_to_exclude(record, check_labels)
-        if reason is None:
-            source = Source(record["key"], record.get("sha256"), record["source"], record["target"])
-            job.places[source] = (record["shard"], record["index"])
-            job.has_sources &= source_frame(record) is not None
-        else:
-            job.excluded[reason] += 1
-    if not job.places:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(job.excluded.items())) or "no morphs"
-        shards = f"{job.shards_done} of {plan.shards} shards complete"
-        raise JobError(f"each job must have morphs that can be rated, got {out}: {reasons}; {shards}", USAGE)
-    return job
+
+    def __init__(self, out: Path):
+        for name in ("plan.json", "config.json"):
+            if not existing_path(out / name).exists():
+                raise JobError(f"jobs must be folders of jobs, got {out}, which has no {name}", USAGE)
+        super().__init__(out)
+        channels = self.plan.channels
+        if channels not in (1, 3):
+            raise JobError(f"frames must have 1 channel (grey) or 3 (RGB) to be rated, got {channels} in {out}", USAGE)
+        self.hash, self.number, self.condition = _hash(out), 0, self.config["family"]
+        self.places: dict[Source, tuple[int, int]] = {}
+        self.excluded, self.has_sources = Counter(), True
+        done = self.completed_shards()
+        self.shards_done = len(done.shards)
+        success = read_success(self, done)
+        labelled, differs = success["labelled"], success["label_differs"] or 0
+        # If the model predicts few of the labels, they may have other numbers than the model's classes.
+        check_labels = not labels_look_wrong(labelled, labelled - differs)
+        for record in self.records_of(done.shards):
+            reason = _reason_to_exclude(record, check_labels)
+            if reason is None:
+                source = Source(record["key"], record.get("sha256"), record["source"], record["target"])
+                self.places[source] = (record["shard"], record["index"])
+                self.has_sources &= source_frame(record) is not None
+            else:
+                self.excluded[reason] += 1
+        if not self.places:
+            reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(self.excluded.items())) or "no morphs"
+            shards = f"{self.shards_done} of {self.plan.shards} shards complete"
+            raise JobError(f"each job must have morphs that can be rated, got {out}: {reasons}; {shards}", USAGE)
+
+    @property
+    def settings(self) -> dict:
+        """The settings that the key of a form records."""
+        return {name: self.config[name] for name in SETTINGS if self.config.get(name) is not None}
 
 
 def _hash(out: Path) -> str:

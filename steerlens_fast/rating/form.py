@@ -24,11 +24,10 @@ from ..extras import require_extra
 from ..io.atomic_io import write_json
 from ..io.html_page import render_page
 from ..io.paths import output_folder
-from ..job.folder import JobFolder
 from ..job.formats.common import as_8_bit, map_in_threads, replacing_folder, to_pil
 from ..job.formats.wds import encode_lossless
 from ..job.success import source_frame
-from .candidates import RatedJob, Source, read_job
+from .candidates import RatedJob, Source
 from .design import balanced_sides, choose_sources, trial_order
 from .judges import Judges, check_judges, load_judges, predicted_classes
 
@@ -218,7 +217,7 @@ def _read_jobs(jobs) -> list[RatedJob]:
         raise JobError("jobs must have at least one job's folder, got none", USAGE)
     rated: list[RatedJob] = []
     for folder in map(output_folder, folders):
-        job = read_job(folder)
+        job = RatedJob(folder)
         same = next((other for other in rated if other.hash == job.hash), None)
         if same is not None:
             text = "with the same configuration and plan"
@@ -288,11 +287,10 @@ def _read_images(trials: list[_Trial], judges: dict, show_source: bool) -> None:
 def _read_shard(shard: int, trials: list[_Trial], judges: dict, show_source: bool) -> None:
     """Read and classify the frames of trials from one shard of a job."""
     job = trials[0].job
-    folder = JobFolder(job.out, job.plan)
-    folder.check_undamaged(shard)
+    job.check_undamaged(shard)
     indices = [job.places[trial.source][1] for trial in trials]
-    records = [record for record in folder.records(shard) if record["index"] in indices]
-    frames = as_8_bit(folder.frames(shard, records))
+    records = [record for record in job.records(shard) if record["index"] in indices]
+    frames = as_8_bit(job.frames(shard, records))
     row_of = {record["index"]: row for row, record in enumerate(records)}
     rows = [row_of[index] for index in indices]
     for trial, row in zip(trials, rows):

@@ -93,7 +93,7 @@ def test_mnist_preset_resumes_with_its_trained_networks(digits, tmp_path, monkey
         assert evaluate("mnist", tmp_path / "out", *TINY) == 1
     assert sorted(p.name for p in (tmp_path / "out/networks").iterdir()) == ["mlp.pt", "plain_cnn.pt", "strided_cnn.pt"]
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_fit", stopped)
+        patch.setattr(training, "fit", stopped)
         code = evaluate("mnist", tmp_path / "out", *TINY, "--resume")
     assert evaluate("mnist", tmp_path / "again", *TINY) == code in (0, 3)
     for name in ("results.jsonl", "summary.json"):
