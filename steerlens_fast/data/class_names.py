@@ -77,8 +77,5 @@ def _names_in_json(file: str, value) -> list[str]:
 
 
 def _names_in_lines(text: str) -> list[str]:
-    """Return the lines of a text.
-
-    str.splitlines is not used, since it also splits at characters such as U+2028.
-    """
+    """Return the lines of a text. It is not split by str.splitlines, which also splits at characters such as U+2028."""
     return text.removesuffix("\n").split("\n") if text else []

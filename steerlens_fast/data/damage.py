@@ -24,10 +24,7 @@ TIFF_PIECES = ((273, 279), (324, 325))  # tags of the offsets and byte counts of
 
 
 def format_of(data: bytes) -> str | None:
-    """Return the format that the first bytes identify.
-
-    The result is None for BMP and PPM, whose first bytes also occur in text.
-    """
+    """Return the format that the first bytes identify; None for BMP and PPM, whose first bytes also occur in text."""
     head = bytes(data[:12])
     if head.startswith(b"RIFF") and head[8:] == b"WEBP":
         return "WEBP"

@@ -119,11 +119,19 @@ class DepthOptions:
     keep_depth: bool = False
 
 
-class WhiteLevel(NamedTuple):
-    """The value of white in a file, and in the image that Pillow decodes."""
+class GreyScale(NamedTuple):
+    """The grey values of a file.
+
+    Attributes
+    ----------
+    maximum, decoded_maximum : int
+        The largest possible value in the file, and in the image that Pillow decodes.
+    zero_is_white : bool
+    """
 
     maximum: int = MAX_16_BITS
     decoded_maximum: int = MAX_16_BITS
+    zero_is_white: bool = False
 
 
 def decode(
@@ -181,7 +189,7 @@ def decode(
     if isinstance(data, (bytes, bytearray)):
         return _from_bytes(data, max_pixels, mode, fast_decode, depth)
     if isinstance(data, (np.ndarray, Tensor)):
-        return _convert(_from_array(data, max_pixels, depth), mode, depth)
+        return _in_mode(_from_array(data, max_pixels, depth), mode)
     if not isinstance(data, _pillow().Image):
         raise BadItem("bad-array", f"image must be bytes, an array, a tensor or a PIL image, got {type(data).__name__}")
     _check_size(data.size, max_pixels)
@@ -294,7 +302,7 @@ def _from_bytes(data: bytes, max_pixels: int, mode: str, fast_decode, depth: Dep
         if is_deep_colour(image):
             return _from_deep_colour(image, data, mode, depth)
         pixels = _decode_fast(fast_decode, data, image) if fast_decode else None
-        return _load_upright(image, mode, depth) if pixels is None else _convert(pixels, mode, depth)
+        return _load_upright(image, mode, depth) if pixels is None else _in_mode(pixels, mode)
     except (BadItem, MemoryError):
         raise
     except Exception as error:
@@ -310,10 +318,7 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _check_png(data: bytes) -> None:
-    """Check that every chunk of a PNG is complete and undamaged.
-
-    Pillow does not check the CRC of pixel data.
-    """
+    """Check that every chunk of a PNG is complete and undamaged. Pillow does not check the CRC of pixel data."""
     view, offset, kind = memoryview(data), len(PNG), b""
     while kind != b"IEND":
         if offset + 12 > len(data):
@@ -343,10 +348,7 @@ def _as_bad_item(error: Exception, data: bytes, image: Image | None) -> BadItem:
 
 
 def _decode_fast(fast_decode, data: bytes, image: Image) -> Image | None:
-    """Return an image decoded by torchcodec.
-
-    The result is None if it fails or its pixels would differ from Pillow's.
-    """
+    """Return an image decoded by torchcodec; None if it fails or its pixels would differ from Pillow's."""
     if image.format not in ("JPEG", "PNG") or image.mode not in ("RGB", "L") or image.has_transparency_data:
         return None
     if image.format == "PNG":
@@ -380,18 +382,24 @@ def _orientation(image: Image) -> int:
 
 
 def _load_upright(image: Image, mode: str, depth: DepthOptions) -> Image | FloatColours:
-    white, inverted = _white_level(image), _is_white_zero(image)
+    scale = _grey_scale(image)  # before Pillow decodes the image
     image.load()  # Pillow applies the orientation of TIFF files here and removes it
+    return _upright(_in_mode(_convert(image, depth, scale), mode), image)
+
+
+def _upright(converted: Image | FloatColours, image: Image) -> Image | FloatColours:
+    """Apply the orientation of the loaded ``image`` to the result of its conversion."""
     transpose = UPRIGHT.get(_orientation(image))
-    converted = _convert(image, mode, depth, white, inverted)
     return converted if transpose is None else converted.transpose(transpose)
 
 
-def _from_deep_colour(image: Image, data: bytes, mode: str, depth: DepthOptions) -> Image | FloatColours:
-    """Decode all bits of an image with colours or alpha.
+def _in_mode(image: Image | FloatColours, mode: str) -> Image | FloatColours:
+    """Return an image in a mode; grey floats stay grey floats."""
+    return image if image.mode in (mode, FLOATS) else image.convert(mode)
 
-    Pillow would read only the high bytes.
-    """
+
+def _from_deep_colour(image: Image, data: bytes, mode: str, depth: DepthOptions) -> Image | FloatColours:
+    """Decode all bits of an image with colours or alpha. Pillow would read only the high bytes."""
     colours = read_deep_colour(image, data)
     if colours.layout == "CMYK" and depth.range is not None:
         raise BadItem("unsupported", f"range must be None for a {image.format} of 16-bit CMYK, got {depth.range}")
@@ -400,54 +408,36 @@ def _from_deep_colour(image: Image, data: bytes, mode: str, depth: DepthOptions)
     if isinstance(transparent, tuple):
         unit[(values == transparent).all(-1)] = 1.0
     full = None if colours.layout == "CMYK" else colours.maximum  # None: never narrow, as no range applies to inks
-    deep = _to_image(unit, depth.keep_depth, _range_of_values(values, full))
-    transpose = UPRIGHT.get(_orientation(image))
-    deep = deep if deep.mode in (mode, FLOATS) else deep.convert(mode)
-    return deep if transpose is None else deep.transpose(transpose)
+    return _upright(_in_mode(_to_image(unit, depth.keep_depth, _range_of_values(values, full)), mode), image)
 
 
-def _white_level(image: Image) -> WhiteLevel:
-    """Return the white level of an undecoded grey image of more than 8 bits."""
+def _grey_scale(image: Image) -> GreyScale:
+    """Return the scale of an image that is not decoded yet."""
     tile = image.tile[0] if getattr(image, "tile", None) else None
     arguments = tile[3] if tile and isinstance(tile[3], tuple) else ()
+    # Pillow inverts TIFFs in which 0 is white only up to 8 bits.
+    zero_is_white = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO
     if image.format == "PPM" and image.mode == "I" and len(arguments) > 1:
-        return WhiteLevel(arguments[1], MAX_16_BITS)  # Pillow scales the header's maximum to 65535
+        return GreyScale(arguments[1])  # Pillow scales the header's maximum to 65535
     if arguments and arguments[0] == "I;12":
-        return WhiteLevel(MAX_12_BITS, MAX_12_BITS)
-    return WhiteLevel()
+        return GreyScale(MAX_12_BITS, MAX_12_BITS, zero_is_white)
+    return GreyScale(zero_is_white=zero_is_white)
 
 
-def _is_white_zero(image: Image) -> bool:
-    """Return whether the image is a TIFF in which 0 is white.
-
-    Pillow inverts such images only up to 8 bits.
-    """
-    return image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO
-
-
-def _convert(
-    image: Image | FloatColours,
-    mode: str,
-    depth: DepthOptions,
-    white: WhiteLevel | None = None,
-    inverted: bool = False,
-) -> Image | FloatColours:
-    if isinstance(image, FloatColours):
-        return image.convert(mode)
-    if image.mode in SIXTEEN_BITS or (image.mode == FLOATS and (depth.range is not None or RANGE_KEY in image.info)):
-        image = _scale(image, depth, white or WhiteLevel(), inverted)
-        if image.mode == FLOATS:
-            return image
-    elif image.mode not in EIGHT_BITS:
+def _convert(image: Image, depth: DepthOptions, scale: GreyScale) -> Image:
+    """Convert a decoded image to RGB or grey, with values of 8 bits or floats."""
+    if RANGE_KEY in image.info:  # a result of :func:`decode`
+        return image
+    if image.mode in SIXTEEN_BITS or (image.mode == FLOATS and depth.range is not None):
+        return _scale(image, depth, scale)
+    if image.mode not in EIGHT_BITS:
         raise BadItem(
             "unsupported",
             f"image must have a mode with a defined conversion to 8 bits, got Pillow's mode {image.mode!r}",
         )
-    elif image.has_transparency_data:
-        image = _composite_over_white(image.convert("RGBA"))
-    elif image.mode not in ("L", "1"):
-        image = image.convert("RGB") if image.mode != "RGB" else image
-    return image if image.mode == mode else image.convert(mode)
+    if image.has_transparency_data:
+        return _composite_over_white(image.convert("RGBA"))
+    return image if image.mode in ("L", "1", "RGB") else image.convert("RGB")
 
 
 def _composite_over_white(image: Image) -> Image:
@@ -456,10 +446,8 @@ def _composite_over_white(image: Image) -> Image:
     return over
 
 
-def _scale(image: Image, depth: DepthOptions, white: WhiteLevel, inverted: bool) -> Image:
+def _scale(image: Image, depth: DepthOptions, scale: GreyScale) -> Image:
     """Scale a grey image to 8 bits or to floats in [0, 1]."""
-    if RANGE_KEY in image.info:  # an array, which has been scaled before
-        return image
     pixels = np.asarray(image)
     beyond_16_bits = image.mode == FLOATS or (image.mode == "I" and (pixels.min() < 0 or pixels.max() > MAX_16_BITS))
     if beyond_16_bits and depth.range is None:
@@ -468,14 +456,14 @@ def _scale(image: Image, depth: DepthOptions, white: WhiteLevel, inverted: bool)
             f"range must be given for 32-bit grey beyond 16 bits, got values from {pixels.min()} to {pixels.max()}",
         )
     original = pixels
-    if white.maximum != white.decoded_maximum:
-        original = np.rint(pixels.astype(np.float64) * white.maximum / white.decoded_maximum).astype(np.int64)
-    unit = _scaled_to_unit(original, depth.range, white.maximum)
-    unit = 1 - unit if inverted else unit
+    if scale.maximum != scale.decoded_maximum:
+        original = np.rint(pixels.astype(np.float64) * scale.maximum / scale.decoded_maximum).astype(np.int64)
+    unit = _scaled_to_unit(original, depth.range, scale.maximum)
+    unit = 1 - unit if scale.zero_is_white else unit
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         unit[pixels == transparent] = 1.0
-    return _to_image(unit, depth.keep_depth, _range_of_values(original, None if beyond_16_bits else white.maximum))
+    return _to_image(unit, depth.keep_depth, _range_of_values(original, None if beyond_16_bits else scale.maximum))
 
 
 def _range_of_values(pixels: np.ndarray, full: int | None) -> tuple:

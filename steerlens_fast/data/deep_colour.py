@@ -182,10 +182,7 @@ def _ppm_maximum(image: Image) -> int:
 
 
 def _ppm_values(image: Image, data: bytes) -> np.ndarray:
-    """Return the values of a PPM with two bytes per value.
-
-    They are stored in binary or as decimals.
-    """
+    """Return the values of a PPM with two bytes per value, or with decimals."""
     codec, _, offset, (_, maximum) = image.tile[0]
     count = image.width * image.height * 3
     if codec == "ppm_plain":

@@ -51,10 +51,7 @@ def import_object(argument: str, name: str):
 
 
 def user_code_error(argument: str, name: str, what: str) -> JobError:
-    """Return a JobError for the exception that the user's code raised.
-
-    The message contains its traceback.
-    """
+    """Return a JobError for the exception that the user's code raised. The message contains its traceback."""
     return JobError(f"{argument} {name!r}: {what} failed\n{traceback.format_exc()}", USAGE)
 
 

@@ -90,10 +90,7 @@ def hash_items(items: Iterable[Item]) -> str:
 
 
 def read_listing(path: Path, offset: int = 0, count: int | None = None) -> Iterator[Item]:
-    """Yield items of a listing.
-
-    They begin at byte ``offset``; there are at most ``count``.
-    """
+    """Yield the items of a listing from byte ``offset`` on, at most ``count``."""
     with open(path, "rb") as file:
         file.seek(offset)
         for n, line in enumerate(file):

@@ -128,20 +128,14 @@ def _unwrapped(value):
 
 
 def _parse_text(text: str) -> Class | None:
-    """Return a class number or name.
-
-    The result is None for a number that is not whole.
-    """
+    """Return a class number or name; None for a number that is not whole."""
     if NUMERAL.fullmatch(text):
         return _whole_number(Decimal(text))
     return None if text.lstrip("+-").lower() in NOT_FINITE else text
 
 
 def _whole_number(value) -> int | None:
-    """Return a value as an int.
-
-    The result is None if it is not a whole number.
-    """
+    """Return a value as an int; None if it is not a whole number."""
     if isinstance(value, bool):
         return None
     try:

@@ -91,10 +91,7 @@ def _resize(image: Image | FloatColours, size: tuple[int, int], crop_pct: float,
 
 
 def _size_before_crop(source: tuple[int, int], size: tuple[int, int], crop_pct: float) -> tuple[int, int]:
-    """Return (H, W) before the crop.
-
-    For square sizes, it is rounded as in torchvision, for others as in timm.
-    """
+    """Return (H, W) before the crop. For square sizes, it is rounded as in torchvision, for others as in timm."""
     height, width = (math.floor(side / crop_pct) for side in size)
     if height != width:
         ratio = min(source[0] / height, source[1] / width)

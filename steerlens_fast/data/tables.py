@@ -136,10 +136,7 @@ def _columns(rows: Iterator[list[str]], name: str) -> list[str]:
 
 
 def _distinct(names: Iterable[str], where: str, what: str) -> list[str]:
-    """Return the names in lower case and stripped.
-
-    Raise an error if two names that are not empty are equal.
-    """
+    """Return the names in lower case and stripped. Raise an error if two names that are not empty are equal."""
     names = list(names)
     normalized = [name.strip().lower() for name in names]
     for name in normalized:

@@ -290,10 +290,7 @@ def _find(value: Class, classes: ClassMatch, where: str, *lookups: Lookup) -> in
 
 
 def _parse_target_class(value, where: str = "") -> Class:
-    """Return a class number or name.
-
-    Raise a JobError for anything else. ``where`` is the location, for messages.
-    """
+    """Return a class number or name. Raise a JobError for anything else. ``where`` is the location, for messages."""
     try:
         parsed = parse_class(value, "target", "target")
     except JobError:

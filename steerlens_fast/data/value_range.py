@@ -55,10 +55,7 @@ def value_range_of(source: Source, items: Iterable[Item], **decode_options) -> t
 
 @contextmanager
 def _thread_pool() -> Iterator[ThreadPoolExecutor]:
-    """Yield a pool of threads.
-
-    If the system cannot start them, raise a JobError with a remedy.
-    """
+    """Yield a pool of threads. If the system cannot start them, raise a JobError with a remedy."""
     try:
         with ThreadPoolExecutor(THREADS) as pool:
             yield pool

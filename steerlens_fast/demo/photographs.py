@@ -47,10 +47,7 @@ class Photograph:
     credit: str  # author and licence
 
     def read(self) -> Tensor:
-        """Return the photograph, [3, 224, 224] in [0, 1].
-
-        It is cropped to the size of the networks.
-        """
+        """Return the photograph, [3, 224, 224] in [0, 1]. It is cropped to the size of the networks."""
         path = files(require_extra("photographs", self.package.partition(".")[0]).__name__)
         path = path.joinpath(*self.package.split(".")[1:], self.file)
         with path.open("rb") as file, require_extra("photographs", "PIL.Image").open(file) as image:

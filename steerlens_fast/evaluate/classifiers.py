@@ -19,12 +19,10 @@ from ..classifier.outputs import ONE_LOGIT
 from ..errors import USAGE, JobError
 from ..families.luma import luma
 from ..models import LoadedModel, load_model
+from ..models.device import CALL_BYTES
 from .config import USE_DEFAULT, EvaluationConfig
 
-# Bytes of images that are passed to a classifier in one call. On the CPU, small batches are faster, because the outputs
-# of layers reuse memory that is already allocated. For example, EfficientNet-Lite0 at 224 x 224 takes 41 ms of CPU time
-# per image in a batch of 9, and 93 ms in a batch of 180.
-CALL_BYTES = {"cpu": 5 << 20, "cuda": 128 << 20}
+GPU_CALL_BYTES = 128 << 20  # bytes of images that are passed to a classifier in one call on a GPU
 
 
 def images_per_call(image_bytes: int, device: torch.device) -> int:
@@ -35,7 +33,7 @@ def images_per_call(image_bytes: int, device: torch.device) -> int:
     >>> images_per_call(4 * 3 * 224 * 224, torch.device("cpu")), images_per_call(4 * 32 * 32, torch.device("cpu"))
     (8, 1280)
     """
-    return max(1, CALL_BYTES.get(device.type, CALL_BYTES["cuda"]) // max(image_bytes, 1))
+    return max(1, (CALL_BYTES if device.type == "cpu" else GPU_CALL_BYTES) // max(image_bytes, 1))
 
 
 def load_driver(
@@ -99,18 +97,12 @@ def judge_names(specs) -> list[str]:
 
 
 def as_classifier(model: LoadedModel, channels: int, task: str = "multiclass") -> Classifier:
-    """Return a classifier that takes images of any size.
-
-    The images are [N, channels, H, W] in [0, 1].
-    """
+    """Return a classifier that takes images of any size. The images are [N, channels, H, W] in [0, 1]."""
     return Classifier(model.model, _AdaptedModel(model, channels), task)
 
 
 class _AdaptedModel:
-    """Adapts the evaluation's images to a model.
-
-    They are resized, converted (to grey or RGB) and normalised.
-    """
+    """Adapts the evaluation's images to a model. They are resized, converted (to grey or RGB) and normalised."""
 
     def __init__(self, model: LoadedModel, channels: int):
         self.model, self.channels = model, channels
@@ -149,10 +141,7 @@ class ClassifierSet:
         self.classes: int | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return the predictions of driver and judges, [1 + judges, N].
-
-        A class is -1 where the scores are NaN.
-        """
+        """Return the predictions of driver and judges, [1 + judges, N]. A class is -1 where the scores are NaN."""
         images = images.to(self.device)
         if self.classes is None:
             self._compare(images)

@@ -34,10 +34,7 @@ class RemainingTime:
         self._last = time.monotonic()
 
     def add(self, kind: str, records: int, seconds: float | None = None) -> None:
-        """Add records that took ``seconds``.
-
-        By default, this is the time since the last call of this method.
-        """
+        """Add records that took ``seconds``. By default, this is the time since the last call of this method."""
         now = time.monotonic()
         self.seconds[kind] += now - self._last if seconds is None else seconds
         self.count[kind] += records

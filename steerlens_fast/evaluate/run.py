@@ -145,10 +145,7 @@ def _write_or_check_plan(out: Path, prepared: Preparation, overwrite: bool) -> N
 
 
 def _check_no_foreign_files(out: Path) -> None:
-    """Raise a JobError if the folder has files of another program.
-
-    An evaluation would overwrite or read them.
-    """
+    """Raise a JobError if the folder has files of another program. An evaluation would overwrite or read them."""
     there = [name for name in (*FILES, *FOLDERS) if (out / name).exists()]
     if "parts" in there and not any((out / "parts").iterdir()):
         there.remove("parts")
@@ -160,10 +157,7 @@ def _check_no_foreign_files(out: Path) -> None:
 
 
 def _clear(out: Path) -> None:
-    """Delete an evaluation's files.
-
-    The plan comes last, since it shows that the folder is an evaluation's.
-    """
+    """Delete an evaluation's files. The plan comes last, since it shows that the folder is an evaluation's."""
     for name in FOLDERS:
         if (out / name).exists():
             shutil.rmtree(out / name)
@@ -175,10 +169,7 @@ def _clear(out: Path) -> None:
 
 
 def _run_tasks(out: Path, runner: TaskRunner, progress: str) -> None:
-    """Run the unfinished tasks.
-
-    Each result is on disk before the next task starts.
-    """
+    """Run the unfinished tasks. Each result is on disk before the next task starts."""
     tasks = list(runner.tasks())
     missing = [task for task in tasks if not task_file(out, task).exists()]
     # All kinds of tasks for the first sources come first, so that the cost of each kind is known early.
@@ -204,10 +195,7 @@ def _run_tasks(out: Path, runner: TaskRunner, progress: str) -> None:
 
 
 def _run_task(runner: TaskRunner, task: Task) -> TaskResult:
-    """Run a task.
-
-    If a classifier raises an error, add the task and its sources to the message.
-    """
+    """Run a task. If a classifier raises an error, add the task and its sources to the message."""
     try:
         return runner.run(task)
     except (JobError, OSError):

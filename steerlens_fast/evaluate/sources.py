@@ -159,10 +159,7 @@ def _candidates(
     driver: LoadedModel,
     classifiers: ClassifierSet,
 ) -> Iterator[Candidate]:
-    """Yield every image with its predicted classes.
-
-    Images are read and classified in batches.
-    """
+    """Yield every image with its predicted classes. Images are read and classified in batches."""
     value_range = config.range
     listing = lambda: islice(target_rule.resolve(data.listing(), classes), config.limit)
     if value_range == "auto":

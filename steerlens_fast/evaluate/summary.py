@@ -41,10 +41,7 @@ GROUPED = ("alignment", "displacement", RECOVERED)
 
 
 def read_results(path: Path) -> list[dict]:
-    """Read the records of ``results.jsonl``.
-
-    Keys may contain any bytes except line feeds.
-    """
+    """Read the records of ``results.jsonl``. Keys may contain any bytes except line feeds."""
     lines = path.read_bytes().split(b"\n")
     return [json.loads(line.decode(errors="surrogateescape")) for line in lines if line]
 
@@ -75,10 +72,7 @@ def summarise(results: Path, config: EvaluationConfig, runner: TaskRunner, probl
 
 
 class _Table:
-    """The records as columns [sources], one for each family, budget and measure.
-
-    Missing values are NaN.
-    """
+    """The records as columns [sources], one for each family, budget and measure. Missing values are NaN."""
 
     def __init__(self, records: list[dict], count: int, config: EvaluationConfig):
         self.count, self.config, self.groups = count, config, {}
@@ -158,10 +152,7 @@ def _budget(table: _Table, budget: float, problems: list[str]) -> dict:
 
 
 def _family(table: _Table, family: str, budget: float, which: Tensor) -> dict:
-    """Return the measures of a family over some sources.
-
-    They include the predictions of each judge.
-    """
+    """Return the measures of a family over some sources. They include the predictions of each judge."""
     summary, within = {}, lambda values: torch.where(which, values, torch.nan)
     for name, statistic in MEASURES.items():
         if table.has(family, budget, name):

@@ -16,18 +16,12 @@ from .tasks import Task, TaskResult
 
 
 def task_file(out: Path, task: Task) -> Path:
-    """Return the path of a task's records.
-
-    If the file exists, the task is done.
-    """
+    """Return the path of a task's records. If the file exists, the task is done."""
     return out / "parts" / f"{task.name}.jsonl"
 
 
 def write_result(out: Path, task: Task, result: TaskResult) -> None:
-    """Write the frames of a task, then its records.
-
-    The file of records shows that the task is done.
-    """
+    """Write the frames of a task, then its records. The file of records shows that the task is done."""
     if result.frames:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **result.frames)
@@ -39,10 +33,7 @@ def write_result(out: Path, task: Task, result: TaskResult) -> None:
 
 
 def read_frames(out: Path, tasks: list[Task]) -> dict[str, dict[int, np.ndarray]]:
-    """Return the frames that the report shows, by family and source.
-
-    They are uint8 [C, H, W].
-    """
+    """Return the frames uint8 [C, H, W] that the report shows, by family and source."""
     frames: dict[str, dict[int, np.ndarray]] = {}
     for task in tasks:
         path = task_file(out, task).with_suffix(".npz")

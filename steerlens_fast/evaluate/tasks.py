@@ -57,10 +57,7 @@ class Task:
 
 @dataclass
 class TaskResult:
-    """The records of a task, and frames for the report.
-
-    The frames are uint8.
-    """
+    """The records of a task, and uint8 frames for the report."""
 
     records: list[dict] = field(default_factory=list)
     frames: dict[str, np.ndarray] = field(default_factory=dict)
@@ -104,10 +101,7 @@ class TaskRunner:
                 yield Task(kind, first, min(first + self.config.batch_size, len(self.sources)))
 
     def _shown(self) -> set[int]:
-        """Return the sources that the report shows.
-
-        They are evenly spaced, or the first of each group.
-        """
+        """Return the sources that the report shows: evenly spaced ones, or the first of each group."""
         count, maximum = len(self.sources), min(self.config.samples, len(self.sources))
         if self.truth is None:
             return {i * (count - 1) // max(maximum - 1, 1) for i in range(maximum)}
@@ -137,10 +131,7 @@ class TaskRunner:
         return (task.last - task.first) * (1 if task.kind == PROBES else len(self.budgets))
 
     def cost_of(self, kind: str) -> float:
-        """Return the expected cost of a record, in forward passes.
-
-        A gradient costs two.
-        """
+        """Return the expected cost of a record, in forward passes. A gradient costs two."""
         if kind == PROBES:
             bands = self.pyramid.geometry.num_scales * self.pyramid.orientations
             return 2.0 + bands * (1 + self.config.probe_directions)
@@ -186,14 +177,12 @@ class TaskRunner:
         return columns
 
     def _noise_control(self, task: Task, images: Tensor, budget: float) -> tuple[dict, Tensor]:
-        """Move along white noise in place of the gradient.
-
-        This is a baseline of every measure.
-        """
+        """Move along white noise in place of the gradient. This is a baseline of every measure."""
         samples = gaussian_noise(images.shape[1:], self.config.seed, range(task.first, task.last)).to(images)
         motion = PixelFamily().prepare(images, samples)
         factor, l2, attained = factor_at_l2(motion, budget)
-        return self._control(task, motion.render(factor[None], bounds=(0, 1))[0], l2, attained)
+        frame = motion.render(factor[None], bounds=(0, 1))[0]
+        return self._control(task, frame, l2, attained), frame
 
     def _true_control(self, task: Task, images: Tensor, budget: float) -> tuple[dict, Tensor]:
         """Move along the true motion, to the same distance."""
@@ -201,18 +190,15 @@ class TaskRunner:
         frame = moved.to(images).clamp(0, 1)
         l2 = (frame - images).flatten(1).norm(dim=1)
         attained = (l2 - budget).abs() < 0.01 * budget  # 1 %, since the sources are rounded to 8 bits
-        columns, _ = self._control(task, frame, l2, attained)
-        return columns | {"factor_moved": by}, frame
+        return self._control(task, frame, l2, attained) | {"factor_moved": by}, frame
 
-    def _control(self, task: Task, frame: Tensor, l2: Tensor, attained: Tensor) -> tuple[dict, Tensor]:
-        target = self._targets(task, frame)
-        outputs = self.driver.outputs(frame)
+    def _control(self, task: Task, frame: Tensor, l2: Tensor, attained: Tensor) -> dict:
+        """Return the columns that :meth:`_edit` returns for a family."""
+        target, outputs = self._targets(task, frame), self.driver.outputs(frame)
         columns = {"target": target, "l2": l2, "attained": attained, "status": torch.zeros_like(target)}
         predicts_target = (outputs.argmax(1) == target) & ~outputs.isnan().any(1)  # argmax treats NaN as the largest
-        return columns | {
-            "target_probability": driver_confidence(outputs, target),
-            "driver_agrees": predicts_target,
-        }, frame
+        probability = driver_confidence(outputs, target)
+        return columns | {"target_probability": probability, "driver_agrees": predicts_target}
 
     def _targets(self, task: Task, like: Tensor) -> Tensor:
         """Return the target classes [n], including those that the driver chooses."""

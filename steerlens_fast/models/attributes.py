@@ -14,7 +14,7 @@ from ..errors import USAGE, JobError
 from .preprocessing import CHECKS
 
 CONFIG_ATTRIBUTES = ("pretrained_cfg", "default_cfg")  # attributes of timm's models
-ATTRIBUTES = ("size", "mean", "std", "channels")
+ATTRIBUTES = ("size", "mean", "std", "channels", "class_names")
 CONFIG_ENTRIES = ("mean", "std", "interpolation", "crop_pct")
 
 
@@ -69,17 +69,10 @@ def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tupl
     """
     owner = _attribute_owner(model)
     config = next((c for name in CONFIG_ATTRIBUTES if (c := _data_attribute(owner, name)) is not None), None)
-    values = _read_config(config, spec)
-    names = values.pop("class_names", None) if "class_names" not in overrides else None
-    values.pop("class_names", None)
-    values |= {
-        name: (f"attribute {name!r}", value)
-        for name in ATTRIBUTES
-        if (value := _data_attribute(owner, name)) is not None
-    }
-    own_names = _data_attribute(owner, "class_names") if "class_names" not in overrides else None
-    names = names if own_names is None else ("attribute 'class_names'", own_names)
+    own = {name: (f"attribute {name!r}", _data_attribute(owner, name)) for name in ATTRIBUTES}
+    values = _read_config(config, spec) | {name: pair for name, pair in own.items() if pair[1] is not None}
     values = {name: pair for name, pair in values.items() if name not in overrides}
+    names = values.pop("class_names", None)
     metadata = {name: _check_value(name, where, value, spec) for name, (where, value) in values.items()}
     per_channel = next((name for name in ("mean", "std") if isinstance(metadata.get(name), list)), None)
     if per_channel and not {"channels", "mean", "std"} & {*overrides} and "channels" not in metadata:
@@ -93,19 +86,13 @@ def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tupl
 
 
 def _attribute_owner(model):
-    """Return the object that has the model's attributes.
-
-    It is the object of a bound method, or the module in a data-parallel wrapper.
-    """
+    """Return the object that has the model's attributes: that of a bound method, or the module in a wrapper."""
     model = model if isinstance(model, nn.Module) else getattr(model, "__self__", model)
     return model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else model
 
 
 def _data_attribute(owner, name: str):
-    """Return an attribute.
-
-    The result is None if it is missing, a method, or part of the module's state.
-    """
+    """Return an attribute; None if it is missing, a method, or part of the module's state."""
     value = getattr(owner, name, None)
     state = isinstance(owner, nn.Module) and isinstance(value, Tensor) and _is_state(owner, value)
     return None if callable(value) or state else value

@@ -22,18 +22,12 @@ MAX_NAMES = 4  # largest number of names in a message
 
 
 def load_weights(model: nn.Module, path: str, trust: bool) -> None:
-    """Load a checkpoint into a model.
-
-    Raise a JobError if names or shapes differ.
-    """
+    """Load a checkpoint into a model. Raise a JobError if names or shapes differ."""
     put_weights(model, read_weights(path, trust), path)
 
 
 def put_weights(model: nn.Module, state: Mapping[str, Tensor], path: str) -> None:
-    """Load a state dict from :func:`read_weights` into a model.
-
-    ``path`` is the file's path, for messages.
-    """
+    """Load a state dict from :func:`read_weights` into a model. ``path`` is the file's path, for messages."""
     state = _without_prefixes(state, model.state_dict())
     try:
         keys = model.load_state_dict(state, strict=False)
@@ -47,10 +41,7 @@ def put_weights(model: nn.Module, state: Mapping[str, Tensor], path: str) -> Non
 
 
 def read_weights(path: str, trust: bool) -> Mapping[str, Tensor]:
-    """Return the state dict in a file.
-
-    The file is a .safetensors file, or was written by ``torch.save``.
-    """
+    """Return the state dict in a .safetensors file, or in a file written by ``torch.save``."""
     if not os.path.isfile(path):
         raise JobError(f"weights must be an existing file, got {path!r}", USAGE)
     if path.endswith(".safetensors"):
@@ -89,10 +80,7 @@ def read_pickle(path: str, trust: bool, argument: str):
 
 
 def zip_names(path: str) -> list[str]:
-    """Return the names of the entries of a zip file.
-
-    The result is an empty list for other files.
-    """
+    """Return the names of the entries of a zip file; none for other files."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()

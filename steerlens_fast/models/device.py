@@ -9,14 +9,14 @@ from ..errors import USAGE, JobError
 from ..extension import no_cuda_reason
 from ..io.console import warn
 
-CALL_BYTES = 5 << 20  # bytes of images per thread in one call of the model on a CPU; larger calls are slower
+# Bytes of images per thread in one call of the model on a CPU. Small batches are faster, because the outputs of layers
+# reuse memory that is already allocated. For example, EfficientNet-Lite0 at 224 x 224 takes 41 ms of CPU time per image
+# in a batch of 9, and 93 ms in a batch of 180.
+CALL_BYTES = 5 << 20
 
 
 def samples_per_call(images: Tensor, threads: int) -> int | None:
-    """Return how many images to pass to the model in one call.
-
-    On a GPU, the result is None, which means no limit.
-    """
+    """Return how many images to pass to the model in one call. On a GPU, the result is None, which means no limit."""
     if images.device.type != "cpu":
         return None
     return max(1, CALL_BYTES * threads // (images[0].numel() * images.itemsize))
@@ -39,8 +39,5 @@ def resolve_device(device: str | None) -> str:
 
 
 def image_dtype(dtype: str) -> torch.dtype:
-    """Return the dtype of images and frames for a model's dtype.
-
-    It is float64 for "float64", otherwise float32.
-    """
+    """Return the dtype of images and frames for a model's dtype: float64 for "float64", otherwise float32."""
     return torch.promote_types(getattr(torch, dtype), torch.float32)

@@ -20,19 +20,13 @@ OUT_OF_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that memory ran out.
-
-    A smaller batch may then work.
-    """
+    """Return whether an error means that memory ran out. A smaller batch may then work."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def error_summary(error: BaseException) -> str:
-    """Return the type of an error and the cause it states.
-
-    The cause is one line of its message.
-    """
+    """Return the type of an error, and the line of its message that states the cause."""
     line = cause_line(error)
     return f"{type(error).__name__}: {line}" if line else type(error).__name__

@@ -101,10 +101,7 @@ def place_model(raw: RawModel, device: torch.device, dtype: torch.dtype, channel
 
 
 def copy_model(model: nn.Module, hint: str) -> nn.Module:
-    """Return a deep copy.
-
-    Raise a JobError with a hint if the model cannot be copied.
-    """
+    """Return a deep copy. Raise a JobError with a hint if the model cannot be copied."""
     try:
         return copy.deepcopy(model)
     except Exception as error:

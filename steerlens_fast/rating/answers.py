@@ -49,10 +49,7 @@ class Ratings:
 
 
 def read_key(form: str | Path) -> dict:
-    """Read the key of a form, given by its folder.
-
-    Raise a JobError if there is none.
-    """
+    """Read the key of a form, given by its folder. Raise a JobError if there is none."""
     folder = output_folder(form)
     try:
         key = read_json(folder / KEY)

@@ -64,10 +64,7 @@ class Form:
 
 @dataclass
 class _Trial:
-    """An image to be rated: a source, edited or not.
-
-    :func:`_read_images` sets the fields from ``record`` on.
-    """
+    """An image to be rated: a source, edited or not. :func:`_read_images` sets the fields from ``record`` on."""
 
     job: RatedJob
     source: Source

@@ -156,7 +156,7 @@ def test_repeated_results_are_bitwise_equal_and_those_of_other_batches_close(tmp
 def test_results_in_chunks_are_close(tmp_path, monkeypatch):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(whole)
-    monkeypatch.setitem(classifiers.CALL_BYTES, "cpu", 3 * 4 * 16 * 16)
+    monkeypatch.setattr(classifiers, "CALL_BYTES", 3 * 4 * 16 * 16)
     assert classifiers.images_per_call(4 * 16 * 16, torch.device("cpu")) == 3
     run(parts)
     for one, two in zip(records(whole), records(parts), strict=True):

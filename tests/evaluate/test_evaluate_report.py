@@ -55,9 +55,7 @@ def test_nan_outputs_do_not_reach_the_target():
     outputs = torch.tensor([[0.0, 1.0], [0.0, math.nan]])
     targets = torch.tensor([1, 1])
     work = SimpleNamespace(driver=SimpleNamespace(outputs=lambda frame: outputs), _targets=lambda task, frame: targets)
-    columns, _ = TaskRunner._control(
-        work, None, torch.zeros(2, 1, 4, 4), torch.zeros(2), torch.ones(2, dtype=torch.bool)
-    )
+    columns = TaskRunner._control(work, None, torch.zeros(2, 1, 4, 4), torch.zeros(2), torch.ones(2, dtype=torch.bool))
     assert columns["driver_agrees"].tolist() == [True, False]
 
 

@@ -83,6 +83,11 @@ class Source:
     def __init__(self, description: dict, class_names: list[str] | None = None):
         self.description, self.class_names, self.left_out = description, class_names, LeftOut()
 
+    @property
+    def class_numbers(self) -> dict[str, int]:
+        """The numbers of the classes by name; empty if they have no names."""
+        return {name: number for number, name in enumerate(self.class_names or ())}
+
     def where(self, item: Item) -> str:
         """Return the location of an item, for messages."""
         return printable(item.path)
@@ -199,10 +204,7 @@ def check_key(key, where: str) -> str:
 
 
 def is_file_name(text: str) -> bool:
-    """Return whether a string is a valid file name.
-
-    It must not contain NUL, or surrogates other than escaped bytes.
-    """
+    """Return whether a string is a valid file name, without NUL and surrogates other than escaped bytes."""
     try:
         return b"\0" not in text.encode(errors="surrogateescape")
     except UnicodeEncodeError:  # a lone surrogate, which JSON can contain
@@ -232,8 +234,5 @@ def in_system_folder(name: str) -> bool:
 
 
 def is_image_name(name: str) -> bool:
-    """Return whether a file name is that of an image.
-
-    It has the suffix of an image, and is not hidden.
-    """
+    """Return whether a file name has the suffix of an image, and is not hidden."""
     return name.lower().endswith(ENDINGS) and not name.startswith(".")

@@ -43,7 +43,7 @@ class FolderSource(Source):
 
     def listing(self) -> Iterator[Item]:
         self.left_out = LeftOut()
-        labels = {name: n for n, name in enumerate(self.class_names or ())}
+        labels = self.class_numbers
         self._check_classes()
         index = 0
         for key in _walk(self.root, "", {_folder_id(self.root)}, self.left_out):
@@ -91,10 +91,7 @@ def is_tar_folder(path: str) -> bool:
 
 
 def _walk(folder: str, under: str, above: set[FolderId], left_out: LeftOut) -> Iterator[str]:
-    """Yield the relative paths of image files.
-
-    ``above`` has the folders that contain this one.
-    """
+    """Yield the relative paths of image files. ``above`` has the folders that contain this one."""
     files, folders = _scan(folder, above, left_out, under)
     for name in sorted(files + list(folders)):
         if name in folders:

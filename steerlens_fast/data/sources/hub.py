@@ -51,7 +51,7 @@ class HubSource(Source):
         for reason, others in (("another split", self._other_splits), ("another column of images", self._other_images)):
             for other in others:
                 self.left_out.add(reason, other)
-        numbers = {name: n for n, name in enumerate(self.class_names or ())}
+        numbers = self.class_numbers
         for n, label in enumerate(self._labels(count)):
             where = f"{self.name}[{n}], column {self._label!r}"
             number = None if self._is_class_label and label == -1 else class_number(label, where, numbers)

@@ -96,10 +96,7 @@ def idx_files(spec: str) -> dict[str, str]:
 
 
 def read_idx(path: str, kind: str) -> np.ndarray:
-    """Return the array in a file of images or labels.
-
-    It is memory-mapped if the file is not compressed.
-    """
+    """Return the array in a file of images or labels. It is memory-mapped if the file is not compressed."""
     axes, name = MAGIC[kind] & 0xFF, printable(path)
     header = 4 * (1 + axes)
     compressed = path.lower().endswith(".gz")
@@ -123,10 +120,7 @@ def read_idx(path: str, kind: str) -> np.ndarray:
 
 
 def _read_at_most(file: BinaryIO, count: int) -> bytes:
-    """Return up to ``count`` bytes.
-
-    They are read in blocks, since a damaged header may have a huge ``count``.
-    """
+    """Return up to ``count`` bytes. They are read in blocks, since a damaged header may have a huge ``count``."""
     body = bytearray()
     while len(body) < count and (part := file.read(min(BLOCK, count - len(body)))):
         body += part

@@ -67,9 +67,9 @@ class PythonSource(Source):
             "items": len(data),
         }
         super().__init__(description, _class_names(data))
-        names = self.class_names or ()
-        self._numbers = {name: number for number, name in enumerate(names)}
-        self._ambiguous = {name for name, count in Counter(names).items() if count > 1}  # such as ImageNet's "crane"
+        self._numbers = self.class_numbers
+        counts = Counter(self.class_names or ())
+        self._ambiguous = {name for name, count in counts.items() if count > 1}  # such as ImageNet's "crane"
         # Items are read one at a time, as in a worker of torch's DataLoader, since data sets may share file handles.
         self._lock = RLock()
 
@@ -195,10 +195,7 @@ def call_factory(spec: str):
 
 
 def _read_attribute(data, name: str, count: int) -> Sequence | None:
-    """Return an attribute that has one number or string for each item.
-
-    The result is None for any other attribute.
-    """
+    """Return an attribute that has one number or string for each item; None for any other attribute."""
     entries = _of_length(data, name, count)
     if entries is None:
         return None
@@ -229,28 +226,19 @@ def _is_scalar(value) -> bool:
 
 
 def _of_length(data, name: str, count: int) -> Sequence | None:
-    """Return an attribute as a sequence, if it has the given length.
-
-    The result is None for any other attribute.
-    """
+    """Return an attribute as a sequence, if it has the given length; None for any other attribute."""
     value = _sequence(getattr(data, name, None))
     return value if value is not None and len(value) == count else None
 
 
 def _sequence(value) -> Sequence | None:
-    """Return a sequence, or an array as a list.
-
-    The result is None for other objects, such as strings, mappings and sets.
-    """
+    """Return a sequence, or an array as a list; None for other objects, such as strings, mappings and sets."""
     value = value.tolist() if hasattr(value, "tolist") else value  # reading a tensor's scalars one by one is slow
     return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)) else None
 
 
 def _class_names(data) -> list[str] | None:
-    """Return the names of a data set's classes, by number.
-
-    The result is None if it has none.
-    """
+    """Return the names of a data set's classes, by number; None if it has none."""
     classes, class_to_idx = getattr(data, "classes", None), getattr(data, "class_to_idx", None)
     names = _in_order(classes) if isinstance(classes, Mapping) else _sequence(classes)
     if not names and isinstance(class_to_idx, Mapping):

@@ -56,7 +56,7 @@ class TableSource(Source):
     def listing(self) -> Iterator[Item]:
         folder, index = os.path.dirname(self.path), 0
         self.class_names = sorted_class_names(self._classes())
-        numbers = {name: n for n, name in enumerate(self.class_names or ())}
+        numbers = self.class_numbers
         self.left_out = LeftOut()
         for where, row in self._read():
             path, key = expand_home(_path(row["path"], where)), row.get("key")

@@ -44,10 +44,7 @@ REPLACING = (SYMBOLIC_LINK, DEVICE, SPARSE)
 
 
 class Member(NamedTuple):
-    """A member of a .tar file.
-
-    It has the member's name, and the offset and size of its bytes.
-    """
+    """A member of a .tar file: its name, and the offset and size of its bytes."""
 
     name: str
     offset: int
@@ -74,7 +71,7 @@ class TarSource(Source):
 
     def listing(self) -> Iterator[Item]:
         self.class_names, self.left_out = self._read_class_names(), LeftOut()
-        numbers = {name: n for n, name in enumerate(self.class_names or ())}
+        numbers = self.class_numbers
         for name in self._other_files:
             self.left_out.add("not a .tar file", name)
         index = 0
@@ -117,10 +114,7 @@ class TarSource(Source):
                     yield n, base, members
 
     def _read_class_names(self) -> list[str] | None:
-        """Return the class names.
-
-        The result is None if there are no labels, or the first one is a number.
-        """
+        """Return the class names; None if there are no labels, or the first one is a number."""
         classes = (parse_class(label, where) for where, label in self._labels())
         first = next((value for value in classes if value is not None), None)
         return sorted_class_names(self._labels()) if isinstance(first, str) else None
@@ -269,10 +263,7 @@ def _normalized(name: str) -> str:
 
 
 def _reason_to_leave_out(member: tarfile.TarInfo) -> str | None:
-    """Return why a member cannot be read in place.
-
-    The result is None for regular files and hard links.
-    """
+    """Return why a member cannot be read in place; None for regular files and hard links."""
     if member.isdir():
         return "directory"
     if member.issym():
@@ -302,10 +293,7 @@ def _members(tar: str) -> Iterator[tarfile.TarInfo]:
 
 
 def _checked_members(archive: tarfile.TarFile, file, tar: str, size: int) -> Iterator[tarfile.TarInfo]:
-    """Yield the members, and check the end of the archive.
-
-    tarfile would treat a damaged header as the end.
-    """
+    """Yield the members, and check the end of the archive. tarfile would treat a damaged header as the end."""
     end = 0
     while (member := archive.next()) is not None:
         archive.members.clear()  # tarfile keeps them all in memory

@@ -9,10 +9,7 @@ from ...checks import check_image, check_same
 
 
 def check_batch(name: str, images) -> Tensor:
-    """Check that images [N, C, H, W] are finite.
-
-    Return them detached from autograd.
-    """
+    """Check that images [N, C, H, W] are finite. Return them detached from autograd."""
     images = check_image(name, images).detach()
     if images.dim() != 4:
         hint = "; for one image pass image[None]" if images.dim() == 3 else ""
@@ -33,10 +30,7 @@ def check_pair(name: str, images, other_name: str, other) -> tuple[Tensor, Tenso
 
 
 def check_classes(name: str, classes, count: int, num_classes: int | None = None) -> Tensor:
-    """Check that every class is between 0 and ``num_classes`` - 1.
-
-    Return them as int64 [count].
-    """
+    """Check that every class is between 0 and ``num_classes`` - 1. Return them as int64 [count]."""
     if not isinstance(classes, Tensor) or classes.is_floating_point() or classes.dtype == torch.bool:
         got = classes.dtype if isinstance(classes, Tensor) else type(classes).__name__
         raise TypeError(f"{name} must be an integer tensor [{count}], got {got}")

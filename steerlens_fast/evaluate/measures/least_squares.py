@@ -86,10 +86,7 @@ class _Trial:
 
 
 def _over_channels(a: Tensor, b: Tensor) -> Tensor:
-    """Return the product of tensors [N, C, H, W], summed over channels.
-
-    This is several times as fast as einsum.
-    """
+    """Return the product of tensors [N, C, H, W], summed over channels. This is several times as fast as einsum."""
     total = a[:, 0] * b[:, 0]
     for channel in range(1, a.shape[1]):
         total.addcmul_(a[:, channel], b[:, channel])

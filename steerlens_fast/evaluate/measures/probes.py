@@ -160,9 +160,6 @@ class _Probe:
 
 
 def _margin(outputs: Tensor, target: Tensor, source: Tensor) -> Tensor:
-    """Return the target's logit minus the source's.
-
-    It is computed in float64, since its change is small.
-    """
+    """Return the target's logit minus the source's. It is computed in float64, since its change is small."""
     at = lambda index: outputs.double().gather(1, index[:, None].to(outputs.device))[:, 0]
     return at(target) - at(source)

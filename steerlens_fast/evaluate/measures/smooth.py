@@ -110,10 +110,7 @@ def smooth_reconstruction(
 
 
 def _in_threads(solve: Callable, pieces: list, workers: int) -> list:
-    """Solve pieces in parallel, one thread each.
-
-    Operations of this size are too small to be split between threads.
-    """
+    """Solve pieces in parallel, one thread each. Operations of this size are too small to be split between threads."""
     with threads(1):
         if workers == 1 or len(pieces) < 2:
             return list(map(solve, pieces))
@@ -122,10 +119,7 @@ def _in_threads(solve: Callable, pieces: list, workers: int) -> list:
 
 
 def _solve(source: Tensor, edit: Tensor, starts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the shares, folds and displacements of one piece.
-
-    The shares are E of the warp and E with gain.
-    """
+    """Return the shares, folds and displacements of one piece. The shares are E of the warp and E with gain."""
     restarts, count, whole = len(starts), len(source), energy(edit - source)
     repeat = lambda t: t.expand(restarts, *t.shape).flatten(0, 1)
     grids, error = fit(repeat(source), repeat(edit), starts.repeat_interleave(count, 0))
@@ -148,10 +142,7 @@ def _folded(displacement: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def _starts(grid: int, restarts: int, seed: int, image: Tensor) -> Tensor:
-    """Return starts [R, 2, g, g].
-
-    The first is 0; the others are drawn on the CPU, and do not depend on the device.
-    """
+    """Return starts [R, 2, g, g]. The first is 0; the others are drawn on the CPU, and do not depend on the device."""
     random = torch.Generator().manual_seed(seed)
     reach, starts = REACH * image.shape[-2], [torch.zeros(2, grid, grid, dtype=torch.float64, device="cpu")]
     for n in range(1, restarts):

@@ -353,10 +353,7 @@ def _check(values, sources, statistic, draws, confidence, seed) -> tuple[Tensor,
 
 
 def check_sources(sources, count: int) -> Tensor:
-    """Return the number of each case's source, [count].
-
-    By default, each case is its own source.
-    """
+    """Return the number of each case's source, [count]. By default, each case is its own source."""
     if sources is None:
         return torch.arange(count, device="cpu")
     if not isinstance(sources, Tensor) or sources.shape != (count,) or sources.is_floating_point():

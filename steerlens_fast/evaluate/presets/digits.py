@@ -33,10 +33,7 @@ def check(options: Mapping) -> None:
 
 @lru_cache(maxsize=1)
 def data() -> digits_data.LabelledImages:
-    """Return the digits for training and for testing.
-
-    They are those of the demo with seed 0.
-    """
+    """Return the digits for training and for testing. They are those of the demo with seed 0."""
     return digits_data.load(0)
 
 

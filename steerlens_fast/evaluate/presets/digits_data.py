@@ -29,10 +29,7 @@ DISTANCES = (2 / 28 * SIZE, 1 / 28 * SIZE)
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images [N, 1, H, W] and their labels [N].
-
-    Images are uint8, or floats in [0, 1].
-    """
+    """Images [N, 1, H, W], uint8 or floats in [0, 1], and their labels [N]."""
 
     train_images: Tensor
     train_labels: Tensor
@@ -53,10 +50,7 @@ class LabelledImages:
 
 
 def load(seed: int = 0) -> LabelledImages:
-    """Return scikit-learn's 1797 digits with a margin, upsampled to 32 x 32.
-
-    A quarter of them is for testing.
-    """
+    """Return scikit-learn's 1797 digits with a margin, upsampled to 32 x 32. A quarter of them is for testing."""
     datasets, selection = require_extra("demo", "sklearn.datasets"), require_extra("demo", "sklearn.model_selection")
     pixels, labels = datasets.load_digits(return_X_y=True)
     train, test = selection.train_test_split(range(len(labels)), test_size=0.25, random_state=seed, stratify=labels)

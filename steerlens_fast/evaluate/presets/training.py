@@ -104,10 +104,7 @@ def training_run(run: TrainingRun) -> Iterator[TrainingRun]:
 
 
 def current_run() -> TrainingRun:
-    """Return the current run.
-
-    Without a current run, it is a run without a folder.
-    """
+    """Return the current run. Without a current run, it is a run without a folder."""
     return _RUN.get() or TrainingRun()
 
 

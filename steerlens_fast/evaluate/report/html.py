@@ -51,7 +51,7 @@ def low_to_high(interval: dict) -> str:
 
 
 def share(interval: dict) -> str:
-    """Format a proportion as a count of its cases.
+    """Format a proportion as a count of its cases, since a percentage would round 299 of 300 to 100 %.
 
     Examples
     --------

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...extras import require_extra
-from .html import number
+from .html import number, share
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,10 +25,7 @@ QUIET = "#757575"
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return a figure of the given size in inches.
-
-    It is not registered with pyplot.
-    """
+    """Return a figure of the given size in inches. It is not registered with pyplot."""
     return require_extra("plot", "matplotlib.figure").Figure(figsize=(width, height), layout="constrained", dpi=150)
 
 
@@ -45,8 +42,7 @@ def bands(probes: dict) -> Figure:
     Their advantage is how much more a gradient step in one band changes the driver's margin than noise in it does.
     """
     table = np.array([[np.nan if c["value"] is None else c["value"] for c in row] for row in probes["advantage"]])
-    share = probes["positive"]
-    rows, columns = table.shape
+    positive, (rows, columns) = probes["positive"], table.shape
     figure = new_figure(1.35 * columns + 1.6, 0.62 * rows + 0.95)
     axes = figure.subplots()
     limit = float(np.nanmax(np.abs(table), initial=1e-12))
@@ -54,7 +50,7 @@ def bands(probes: dict) -> Figure:
     for s in range(rows):
         for k in range(columns):
             missing = np.isnan(table[s, k])
-            text = "none" if missing else f"{number(float(table[s, k]))}\n{_counted(share[s][k])}"
+            text = "none" if missing else f"{number(float(table[s, k]))}\n{share(positive[s][k])}"
             dark = not missing and abs(table[s, k]) > 0.6 * limit
             axes.text(k, s, text, ha="center", va="center", fontsize=8, color="white" if dark else "#1c1e20")
     axes.set_yticks(range(rows), [f"scale {s}" for s in range(rows)])
@@ -66,14 +62,6 @@ def bands(probes: dict) -> Figure:
     bar.set_label("margin advantage (logits)", fontsize=8)
     bar.ax.tick_params(labelsize=8)
     return figure
-
-
-def _counted(share: dict) -> str:
-    """Return a proportion as a count.
-
-    A percentage would round 299 of 300 to 100 %.
-    """
-    return f"{round(share['value'] * share['cases'])}/{share['cases']}"
 
 
 def strip_figure(strips: dict) -> Figure:

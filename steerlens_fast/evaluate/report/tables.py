@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...lens.schedule import count_frames
 from ..edits import gradient_steps
+from ..presets.published import FOLLOW_UP
 
 COLUMNS = {
     "target_probability": "driver's target probability",
@@ -22,12 +23,7 @@ GROUPED = {
     "recovered": "Displacement measured by phases, divided by the true motion's displacement at the same L2 distance",
     "displacement": "Displacement measured by phases, in units of what the true motion changes (position, width, ...)",
 }
-PUBLISHED_MEASURES = {
-    "target_probability": "driver's target probability",
-    "jointly": "all judges",
-    "warp": "explained by a warp",
-    "gain": "explained by a warp with gain",
-}
+PUBLISHED_MEASURES = {name: COLUMNS[name] for name in FOLLOW_UP["pixel"]}
 
 
 def facts(summary: dict) -> dict[str, str]:
@@ -51,10 +47,7 @@ def facts(summary: dict) -> dict[str, str]:
 
 
 def _counts(config: dict) -> str:
-    """Return the number of frames or of gradients.
-
-    The number of gradients is shown if each step has a new one.
-    """
+    """Return the number of frames or of gradients. The number of gradients is shown if each step has a new one."""
     frames, steps = config["frames"], config["steps"]
     if config["regime"] == "frozen":
         return f"{count_frames(frames, steps)} frames"
