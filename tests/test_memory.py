@@ -6,14 +6,12 @@ import sys
 
 import pytest
 import torch
-from pairwise import all_cases_in_one_test
 
 from steerlens_fast import memory, native, ops
 
 CPU = torch.device("cpu")
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("item_bytes", [1, 1 << 20, 3 << 20, 1 << 30])
 def test_chunks_have_equal_lengths_and_contain_each_item_once(item_bytes):
     for count in (0, 1, 2, 7, 24, 25):
@@ -24,7 +22,6 @@ def test_chunks_have_equal_lengths_and_contain_each_item_once(item_bytes):
         assert all(size == 1 or size * item_bytes <= memory.CHUNK_BYTES["cpu"] for size in sizes)
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("size", [0, 1, 15, 63, 64, 65, 127, 128, 1000, 65_535, 65_536, 65_537, 300_001])
 def test_stream_copy_writes_only_these_bytes(size):
     for offset in (0, 1, 13, 32):
@@ -35,7 +32,6 @@ def test_stream_copy_writes_only_these_bytes(size):
         assert not target[:offset].any() and not target[offset + size :].any()
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize(
     "view",
     [
@@ -66,7 +62,6 @@ def test_new_output_is_an_ordinary_tensor():
     assert memory.new_output((2, 0), torch.float32, torch.device("meta")).device.type == "meta"
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_store_clips_and_writes_only_the_piece(dtype):
     whole, piece = torch.full((3, 2000), 7.0, dtype=dtype), torch.linspace(-1, 2, 2000).to(dtype)
@@ -74,7 +69,6 @@ def test_store_clips_and_writes_only_the_piece(dtype):
     assert torch.equal(whole[1], piece.clamp(0, 1)) and whole[0].eq(7).all() and whole[2].eq(7).all()
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
 @pytest.mark.parametrize("bounds", [None, (-0.5, 0.5)])
 def test_store_copies_the_real_parts_of_a_complex_piece(dtype, bounds):

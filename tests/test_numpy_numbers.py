@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from cases import image, normal
-from pairwise import all_cases_in_one_test
 
 from steerlens_fast import (
     Coefficients,
@@ -26,7 +25,6 @@ INTS = [np.int8, np.uint8, np.int16, np.int32, np.int64, np.uint64, np.array, to
 NO_INTS = [True, np.True_, torch.tensor(True), 1.0, np.float64(1), "1", None, torch.tensor(1.0), np.array([1, 2])]
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("kind", INTS)
 def test_pyramid_accepts_integers_of_any_kind(kind):
     pyramid = SteerablePyramid((kind(32), kind(24)), kind(2), kind(2), kind(5), np.float32(1))
@@ -46,7 +44,6 @@ def test_arrays_are_sequences_of_integers():
         pyramid(x, scales=np.array([0.0, 1.0]))
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("bad", NO_INTS, ids=repr)
 def test_values_that_are_no_integers_raise(bad):
     with pytest.raises(TypeError, match="order must be an int"):
@@ -137,7 +134,6 @@ def test_configurations_accept_numbers_of_any_kind():
         assert JobConfig(data="a", model="b", mean=(real(0.5),), **numbers) == plain
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize(
     "bad", [torch.tensor(True), torch.tensor(1j), torch.ones(1), np.array([1.0]), np.array("1")], ids=repr
 )

@@ -1,18 +1,15 @@
-"""The decorators of pairwise.py."""
+"""The choice of cases in pairwise.py."""
 
-import inspect
 from itertools import combinations, product
 
 import pytest
-import torch
-from pairwise import all_cases_in_one_test, covering, every_pair_of_values
+from pairwise import covering, pairwise
 
 
 def pairs_of(cases) -> set:
     return {pair for case in cases for pair in combinations(enumerate(case), 2)}
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize(
     "sizes, max_cases",
     [((2, 2), 4), ((2, 2, 2), 4), ((13, 4, 2), 52), ((13, 4, 2, 2), 56), ((3, 3, 3, 3), 12), ((5, 1, 4), 20)],
@@ -31,57 +28,17 @@ def test_only_given_cases_are_chosen():
     assert covering([*cases, ("merge", "odd", 1)]) == cases
 
 
-def test_single_axis_keeps_every_value():
+def test_single_column_keeps_every_value():
     assert covering([(1,), (2,), (1,)]) == [(1,), (2,)]
     assert covering([]) == []
 
 
-def test_every_pair_of_values_replaces_the_marks_by_one():
-    @pytest.mark.slow
-    @pytest.mark.parametrize("size", [(8, 8), (9, 9)], ids=str)
-    @pytest.mark.parametrize(
-        "name, option", [("plain", {}), pytest.param("wide", {"width": 2}, marks=pytest.mark.slow)]
-    )
-    @pytest.mark.parametrize("order", range(2))
-    def grid(size, name, option, order): ...
-
-    slow, mark = every_pair_of_values(grid).pytestmark
-    assert slow.name == "slow" and mark.args[0] == ["order", "name", "option", "size"]
-    assert [case.values for case in mark.args[1]] == [
-        (0, "plain", {}, (8, 8)),
-        (0, "wide", {"width": 2}, (9, 9)),
-        (1, "plain", {}, (9, 9)),
-        (1, "wide", {"width": 2}, (8, 8)),
-    ]
-    ids = [case.id for case in mark.args[1]]
-    assert ids == ["0-plain-option0-(8, 8)", "0-wide-option1-(9, 9)", "1-plain-option0-(9, 9)", "1-wide-option1-(8, 8)"]
-    assert [len(case.marks) for case in mark.args[1]] == [0, 1, 0, 1]
+def test_pairwise_is_a_mark_with_the_chosen_cases():
+    mark = pairwise(order=range(2), option=[{}, {"width": 2}], size=[(8, 8), (9, 9)]).mark
+    assert mark.name == "parametrize" and mark.args[0] == ["order", "option", "size"]
+    assert mark.args[1] == [[0, {}, (8, 8)], [0, {"width": 2}, (9, 9)], [1, {}, (9, 9)], [1, {"width": 2}, (8, 8)]]
 
 
-@every_pair_of_values
-@pytest.mark.parametrize("first", [1, 2, 3])
-@pytest.mark.parametrize("second", "ab")
-@pytest.mark.parametrize("third", [True, False])
+@pairwise(first=[1, 2, 3], second="ab", third=[True, False])
 def test_pytest_runs_the_chosen_cases(first, second, third):
     assert first in (1, 2, 3) and second in "ab" and isinstance(third, bool)
-
-
-def test_all_cases_in_one_test_run_and_those_that_failed_are_listed(tmp_path):
-    recorded = []
-
-    @all_cases_in_one_test
-    @pytest.mark.slow
-    @pytest.mark.parametrize("order", [1, 2, 3])
-    @pytest.mark.parametrize("size", [(8, 8), (9, 9)], ids=str)
-    def grid(order, size, tmp_path):
-        recorded.append((order, size, torch.rand(()).item(), tmp_path))
-        assert order != 2, "two"
-
-    assert list(inspect.signature(grid).parameters) == ["tmp_path"]
-    assert [mark.name for mark in grid.pytestmark] == ["slow"]
-    with pytest.raises(AssertionError, match=r"^2 of 6 cases failed: \(8, 8\)-2, \(9, 9\)-2$") as caught:
-        grid(tmp_path=tmp_path)
-    assert str(caught.value.__cause__).startswith("two")
-    assert {case[:2] for case in recorded} == set(product([1, 2, 3], [(8, 8), (9, 9)]))
-    torch.manual_seed(0)  # as before each case
-    assert {case[2:] for case in recorded} == {(torch.rand(()).item(), tmp_path)}

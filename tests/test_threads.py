@@ -44,18 +44,14 @@ def same(a, b) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def check_ops_are_equal_for_any_number_of_threads(op, dtype, set_threads):
+@pytest.mark.parametrize("op", OPS)
+def test_ops_are_equal_for_any_number_of_threads(op, dtype, set_threads):
     args = case(op, "", shapes_of(op)["threads"]).build(dtype)
     results = []
     for count in (1, 2, 3):
         set_threads(count)
         results.append(as_list(getattr(RAW, op)(*args)))
     assert same(results[0], results[1]) and same(results[0], results[2])
-
-
-def test_ops_are_equal_for_any_number_of_threads(dtype, set_threads):
-    for op in OPS:
-        check_ops_are_equal_for_any_number_of_threads(op, dtype, set_threads)
 
 
 @syntheses

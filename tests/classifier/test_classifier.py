@@ -86,18 +86,14 @@ def torchvision_model():
     return optional_libraries.torchvision().models.mobilenet_v3_small(num_classes=CLASSES), (3, 32, 32)
 
 
-def check_real_models(make, batch):
+@pytest.mark.parametrize("make", [timm_model, timm_transformer, torchvision_model, lambda: (network(), SHAPE)])
+@pytest.mark.parametrize("batch", [None, 1, 3, 100])
+def test_models_of_timm_and_torchvision_have_their_gradients(make, batch):
     model, shape = make()
     model.eval()
     x = images(4, shape=shape)
     for losses in (toward_two, nll):
         assert_same(Classifier(model), plain(model, x, losses), x, losses, batch=batch)
-
-
-@pytest.mark.parametrize("make", [timm_model, timm_transformer, torchvision_model, lambda: (network(), SHAPE)])
-def test_models_of_timm_and_torchvision_have_their_gradients(make):
-    for batch in [None, 1, 3, 100]:
-        check_real_models(make, batch)
 
 
 def exported(model):
@@ -747,15 +743,11 @@ MODELS_THAT_RETURN_NO_SCORES = [
 ]
 
 
-def check_models_that_return_no_scores(kind, model, words):
+@pytest.mark.parametrize("kind, model, words", MODELS_THAT_RETURN_NO_SCORES)
+def test_models_that_return_no_scores_raise(kind, model, words):
     for call in (lambda d, x: d.outputs(x), lambda d, x: d.gradient(x, toward_two)):
         with raises_with(kind, "model", *words):
             call(Classifier(model), images())
-
-
-def test_models_that_return_no_scores_raise():
-    for kind, model, words in MODELS_THAT_RETURN_NO_SCORES:
-        check_models_that_return_no_scores(kind, model, words)
 
 
 def test_models_that_ignore_their_images_raise():

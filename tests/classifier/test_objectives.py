@@ -59,7 +59,8 @@ GRAMMAR = [
 ]
 
 
-def check_targets_select_what_captum_selects(shape, target):
+@pytest.mark.parametrize("shape, target", GRAMMAR)
+def test_targets_select_the_outputs_that_captum_selects(shape, target):
     optional_libraries.captum()
     select = importlib.import_module("captum._utils.common")._select_targets
     outputs = scores(*shape)
@@ -69,11 +70,6 @@ def check_targets_select_what_captum_selects(shape, target):
     assert source.shape == (N,)
     assert torch.equal(selected(outputs, resolved), select(outputs, target))
     assert torch.equal(loss("logit", outputs, resolved, source), -select(outputs, target).flatten())
-
-
-def test_targets_select_the_outputs_that_captum_selects():
-    for shape, target in GRAMMAR:
-        check_targets_select_what_captum_selects(shape, target)
 
 
 # (target, the same as an int or a list of ints)
@@ -93,13 +89,9 @@ INTEGERS_OF_EVERY_TYPE_ARE_TARGETS = [
 ]
 
 
-def check_integers_of_every_type_are_targets(target, same):
+@pytest.mark.parametrize("target, same", INTEGERS_OF_EVERY_TYPE_ARE_TARGETS)
+def test_integers_of_every_type_are_targets(target, same):
     assert torch.equal(check_target(target, N), check_target(same, N))
-
-
-def test_integers_of_every_type_are_targets():
-    for target, same in INTEGERS_OF_EVERY_TYPE_ARE_TARGETS:
-        check_integers_of_every_type_are_targets(target, same)
 
 
 def test_one_sample_takes_every_form():
@@ -160,7 +152,10 @@ def test_ranks_follow_the_order_of_the_scores():
         assert torch.equal(source, order[:, 0])
 
 
-def check_the_runner_up_is_never_the_source(dtype, classes):
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("classes", [2, 3, 100])
+def test_runner_up_is_never_the_source(dtype, classes):
+    """If scores are equal (also NaN or infinite), topk and argmax may return different classes."""
     for value in (0.0, float("nan"), float("inf"), -float("inf")):
         resolved, source = resolve_target(None, torch.full((3, classes), value, dtype=dtype))
         assert (resolved != source).all()
@@ -168,13 +163,6 @@ def check_the_runner_up_is_never_the_source(dtype, classes):
     resolved, source = resolve_target(None, outputs)
     assert (resolved != source).all()
     assert torch.equal(outputs.gather(1, resolved[:, None])[:, 0], outputs.topk(2, 1).values[:, 1])
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
-def test_runner_up_is_never_the_source(dtype):
-    """If scores are equal (also NaN or infinite), topk and argmax may return different classes."""
-    for classes in [2, 3, 100]:
-        check_the_runner_up_is_never_the_source(dtype, classes)
 
 
 def test_source_class_is_that_at_the_targets_position():
@@ -208,20 +196,16 @@ def test_losses_of_deep_outputs_are_those_at_the_position():
         assert torch.allclose(loss(objective, outputs, target, source), expected)
 
 
-def check_losses_are_at_least_float32(objective, dtype):
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_losses_are_at_least_float32(objective, dtype):
+    """In half precision, the log-probability of a class with high probability would round to 0."""
     outputs = (10 * scores(*FLAT)).to(dtype)
     target, source = resolve_target(INDICES, outputs)
     value = loss(objective, outputs, target, source)
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     assert value.dtype == wide
     assert torch.equal(value, loss(objective, outputs.to(wide), target, source))
-
-
-@pytest.mark.parametrize("objective", list(OBJECTIVES))
-def test_losses_are_at_least_float32(objective):
-    """In half precision, the log-probability of a class with high probability would round to 0."""
-    for dtype in [torch.float16, torch.bfloat16, torch.float32, torch.float64]:
-        check_losses_are_at_least_float32(objective, dtype)
 
 
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
@@ -270,19 +254,15 @@ NLL_IS_ACCURATE_AT_EVERY_PROBABILITY = [
 ]
 
 
-def check_nll_is_accurate_at_every_probability(dtype, row, value, gradient):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("row, value, gradient", NLL_IS_ACCURATE_AT_EVERY_PROBABILITY)
+def test_nll_is_accurate_at_every_probability(dtype, row, value, gradient):
     leaf = torch.tensor([row, [0.0, 1.0, 2.0]], dtype=dtype, requires_grad=True)
     losses = loss("nll", leaf, torch.tensor([0, 0]), torch.tensor([1, 1]))
     (actual,) = torch.autograd.grad(losses.sum(), leaf)
     options = {"rtol": 2e-6 if dtype == torch.float32 else 1e-11, "atol": 0.0}
     torch.testing.assert_close(losses[0], torch.tensor(value, dtype=dtype), **options)
     torch.testing.assert_close(actual[0], torch.tensor(gradient, dtype=dtype), **options)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_nll_is_accurate_at_every_probability(dtype):
-    for row, value, gradient in NLL_IS_ACCURATE_AT_EVERY_PROBABILITY:
-        check_nll_is_accurate_at_every_probability(dtype, row, value, gradient)
 
 
 @pytest.mark.parametrize("gap, probability", [(27.63, 1 - 1e-12), (60.0, 1.0), (85.0, 1.0)])
@@ -403,14 +383,10 @@ BAD_TARGETS_BEFORE_THE_MODEL_RUNS = [
 ]
 
 
-def check_bad_targets_before_the_model_runs(kind, target, words):
+@pytest.mark.parametrize("kind, target, words", BAD_TARGETS_BEFORE_THE_MODEL_RUNS)
+def test_bad_targets_raise_before_the_model_runs(kind, target, words):
     with raises_with(kind, "target", *words):
         check_target(target, N)
-
-
-def test_bad_targets_raise_before_the_model_runs():
-    for kind, target, words in BAD_TARGETS_BEFORE_THE_MODEL_RUNS:
-        check_bad_targets_before_the_model_runs(kind, target, words)
 
 
 # (shape, target, words in the message)
@@ -433,14 +409,10 @@ TARGETS_UNLIKE_THE_OUTPUTS = [
 ]
 
 
-def check_targets_that_do_not_fit_the_outputs(shape, target, words):
+@pytest.mark.parametrize("shape, target, words", TARGETS_UNLIKE_THE_OUTPUTS)
+def test_targets_that_do_not_fit_the_outputs_raise(shape, target, words):
     with raises_with(ValueError, "target", *words):
         resolve_target(target, scores(*shape))
-
-
-def test_targets_that_do_not_fit_the_outputs_raise():
-    for shape, target, words in TARGETS_UNLIKE_THE_OUTPUTS:
-        check_targets_that_do_not_fit_the_outputs(shape, target, words)
 
 
 @pytest.mark.parametrize("objective", ["nll", "margin", "log-probability"])
@@ -480,12 +452,8 @@ OBJECTIVES_WITHOUT_A_LOSS_PER_SAMPLE = [
 ]
 
 
-def check_callables_that_return_no_loss_per_sample(kind, objective, words):
+@pytest.mark.parametrize("kind, objective, words", OBJECTIVES_WITHOUT_A_LOSS_PER_SAMPLE)
+def test_objectives_without_a_loss_per_sample_raise(kind, objective, words):
     outputs = scores(*FLAT)
     with raises_with(kind, "objective", *words):
         loss(objective, outputs, *resolve_target(INDICES, outputs))
-
-
-def test_objectives_without_a_loss_per_sample_raise():
-    for kind, objective, words in OBJECTIVES_WITHOUT_A_LOSS_PER_SAMPLE:
-        check_callables_that_return_no_loss_per_sample(kind, objective, words)

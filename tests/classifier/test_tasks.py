@@ -37,7 +37,9 @@ def network(outputs, dtype=torch.float32):
 SHAPES = {"N x 1": lambda z: z, "N": lambda z: z[:, 0], "squeezed": torch.Tensor.squeeze}
 
 
-def check_a_binary_models_probability_is_its_sigmoid(shape, target):
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("target", [None, "argmax", "least", 0, 1, [0, 1, 0, 1, 1]])
+def test_probability_of_a_binary_model_is_its_sigmoid(shape, target):
     model = network(1)
     x = images()
     before = model(x)[:, 0] > 0
@@ -52,12 +54,6 @@ def check_a_binary_models_probability_is_its_sigmoid(shape, target):
     expected = torch.where(wanted_targets[:, None] == 1, z.sigmoid(), (-z).sigmoid())
     torch.testing.assert_close(m.target_probability, expected, rtol=1e-5, atol=1e-6)
     assert (m.target_probability.diff(dim=1) > 0).all()
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_probability_of_a_binary_model_is_its_sigmoid(shape):
-    for target in [None, "argmax", "least", 0, 1, [0, 1, 0, 1, 1]]:
-        check_a_binary_models_probability_is_its_sigmoid(shape, target)
 
 
 def test_objectives_of_one_logit_are_their_formulas():
@@ -228,14 +224,10 @@ OUTPUTS_WITHOUT_SCORES = [
 ]
 
 
-def check_outputs_without_scores(output, words):
+@pytest.mark.parametrize("output, words", OUTPUTS_WITHOUT_SCORES)
+def test_outputs_without_scores_raise(output, words):
     with raises_with(TypeError, "model", *words):
         class_scores(output, N)
-
-
-def test_outputs_without_scores_raise():
-    for output, words in OUTPUTS_WITHOUT_SCORES:
-        check_outputs_without_scores(output, words)
 
 
 def test_container_that_contains_itself_raises():
@@ -251,7 +243,10 @@ def test_container_that_contains_itself_raises():
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
 
-def check_images_are_cast_to_the_models_dtype(image_dtype, computed, preprocessing):
+@pytest.mark.parametrize("computed", DTYPES, ids=str)
+@pytest.mark.parametrize("preprocessing", [None, lambda x: (x - 0.5) / 0.25])
+@pytest.mark.parametrize("image_dtype", DTYPES)
+def test_images_are_cast_to_the_models_dtype(image_dtype, computed, preprocessing):
     model, x = network(3, computed), images(image_dtype)
     loss_of = lambda o, at=None: -o[:, 1].float()
     gradient, outputs = Classifier(model, preprocessing).gradient(x, loss_of)
@@ -260,13 +255,6 @@ def check_images_are_cast_to_the_models_dtype(image_dtype, computed, preprocessi
     assert torch.equal(outputs, expected) and outputs.dtype == computed
     (expected_gradient,) = torch.autograd.grad(loss_of(expected).sum(), leaf)
     assert torch.equal(gradient, expected_gradient) and gradient.dtype == image_dtype
-
-
-@pytest.mark.parametrize("computed", DTYPES, ids=str)
-@pytest.mark.parametrize("preprocessing", [None, lambda x: (x - 0.5) / 0.25])
-def test_images_are_cast_to_the_models_dtype(computed, preprocessing):
-    for image_dtype in DTYPES:
-        check_images_are_cast_to_the_models_dtype(image_dtype, computed, preprocessing)
 
 
 @pytest.mark.parametrize("computed", [torch.float16, torch.bfloat16], ids=str)

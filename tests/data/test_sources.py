@@ -17,7 +17,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from pairwise import all_cases_in_one_test
 
 from steerlens_fast.data.items import Item, read_listing, write_listing
 from steerlens_fast.data.sources import open_source
@@ -774,7 +773,6 @@ def test_keys_of_a_tar_are_safe_paths(tmp_path):
     assert [key for key, _ in listed(path)] == ["t/etc/1", "t/root/2"]
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize(
     "pattern, names",
     [
@@ -983,7 +981,6 @@ def test_map_style_data_sets_are_read():
     )
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize(
     "attributes",
     [
@@ -1006,7 +1003,6 @@ def test_labels_of_a_data_set_are_known_in_the_listing(attributes):
     assert source.read_with_label(list(source.listing())[7])[1] == 7
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize(
     "attributes",
     [
@@ -1080,7 +1076,6 @@ def test_labels_of_items_must_be_classes_of_the_data_set():
     check_source_error(r"list\[1\]: label must be a non-negative int, got 1.5", [(image, 0, "a"), (image, 1.5, "b")])
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize(
     "named, expected",
     [

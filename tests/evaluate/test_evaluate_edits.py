@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 from classifiers import CLASSES, TwoCentres, linear, smooth
-from pairwise import all_cases_in_one_test
 from tolerances import assert_close
 
 from steerlens_fast import (
@@ -115,7 +114,6 @@ def test_clipping_counts_values_and_energy():
     assert clipping(source, source).energy.isnan().all() and clipping(source, edit, None).energy.tolist() == [0, 0]
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 @pytest.mark.parametrize("options", [{}, {"tight_frame": True}, {"orientations": 6, "height": 2}, {"order": 0}])
 def test_coefficients_of_an_image_are_consistent(synthesis, options):
@@ -154,7 +152,6 @@ def editor(family: str, **options):
     return EditGenerator(config, family, driver, SteerablePyramid((24, 24)), 3)
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("regime", ["persistent", "frozen", "live"])
 @pytest.mark.parametrize("family, rule", [*((family, "polar") for family in FAMILIES), ("csp-joint", "complex")])
 def test_unclipped_image_and_coefficients_are_those_of_the_frame(family, rule, regime):

@@ -4,8 +4,8 @@ from itertools import product
 
 import pytest
 import torch
-from cases import dtypes, image, normal
-from pairwise import all_cases_in_one_test, every_pair_of_values
+from cases import DTYPES, dtypes, image, normal
+from pairwise import pairwise
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, FourierFamily, LumaFamily, PixelFamily, SteerablePyramid
@@ -15,10 +15,9 @@ from steerlens_fast.pyramid import filters
 from steerlens_fast.pyramid import reference as pyramid_reference
 
 RULES = ("complex", "polar")
-SIZES = pytest.mark.parametrize("shape", [(16, 16), (17, 22), (16, 19), (13, 17)], ids=str)
-syntheses = pytest.mark.parametrize("synthesis", ["real", "adjoint"])
+SIZES = [(16, 16), (17, 22), (16, 19), (13, 17)]
+SYNTHESES = ("real", "adjoint")
 rules = pytest.mark.parametrize("rule", RULES)
-edits = pytest.mark.parametrize("edit", EDITS)
 
 
 def inputs(*shape, dtype=torch.float64, device="cpu"):
@@ -58,13 +57,7 @@ def composed(family, x, gradient, factors, amplitude_factors=None, bounds=None):
 # --- Frames
 
 
-@all_cases_in_one_test
-@every_pair_of_values
-@rules
-@edits
-@syntheses
-@pytest.mark.parametrize("shape", [(16, 16), (17, 22)], ids=str)
-@dtypes
+@pairwise(dtype=DTYPES, shape=[(16, 16), (17, 22)], synthesis=SYNTHESES, edit=EDITS, rule=RULES)
 def test_frames_are_those_of_the_reference(shape, synthesis, edit, rule, dtype, device):
     family = CSPFamily(SteerablePyramid(shape, order=2, synthesis=synthesis), edit, rule, eps=0.3)
     x, gradient = inputs(3, *shape, dtype=dtype, device=device)
@@ -74,8 +67,6 @@ def test_frames_are_those_of_the_reference(shape, synthesis, edit, rule, dtype, 
     assert_close(frames, composed(family, x, gradient, factors), "render", like=1.0)
 
 
-@all_cases_in_one_test
-@every_pair_of_values
 @rules
 @pytest.mark.parametrize(
     "option",
@@ -95,22 +86,15 @@ def test_frames_with_every_option_are_those_of_the_reference(option, rule):
     assert_close(frames, composed(family, x, gradient, [1.0, 3.0]), "render", like=1.0)
 
 
-@all_cases_in_one_test
-@every_pair_of_values
-@rules
-@edits
-@syntheses
-@dtypes
+@pairwise(dtype=DTYPES, synthesis=SYNTHESES, edit=EDITS, rule=RULES)
 def test_factor_zero_is_the_source(synthesis, edit, rule, dtype, device):
     family = CSPFamily(SteerablePyramid((23, 18), synthesis=synthesis), edit, rule)
     x, gradient = inputs(2, 3, 23, 18, dtype=dtype, device=device)
     assert_close(family.prepare(x, gradient).render([0.0])[0], x, "reconstruction", absolute=True)
 
 
-@all_cases_in_one_test
-@every_pair_of_values
-@edits
-@syntheses
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("synthesis", SYNTHESES)
 @pytest.mark.parametrize("scales, orientations", [([0], None), (None, [1, 3]), ([2, 0], [2])], ids=str)
 def test_only_the_chosen_bands_move(scales, orientations, edit, synthesis, device):
     pyramid = SteerablePyramid((32, 33), synthesis=synthesis)
@@ -122,7 +106,6 @@ def test_only_the_chosen_bands_move(scales, orientations, edit, synthesis, devic
     assert (frames - whole).abs().max() > 1e-3
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("restriction", [{"scales": []}, {"orientations": []}], ids=str)
 def test_frames_without_moving_bands_are_the_source(restriction, device):
     family = CSPFamily(SteerablePyramid((16, 16)), **restriction)
@@ -186,7 +169,6 @@ def as_planes(table):
     return t if t.dim() == 1 else t.reshape(*t.shape, *[1] * (3 - t.dim())).expand(len(t), *LEAD).flatten(1)
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize(
     "table",
     [
@@ -283,10 +265,7 @@ def test_half_precision_is_rendered_in_float32(device):
 # --- Chunks
 
 
-@every_pair_of_values
-@edits
-@syntheses
-@pytest.mark.parametrize("size", [1, 40_000], ids=["one_plane", "a_few"])
+@pairwise(size=[1, 40_000], synthesis=SYNTHESES, edit=EDITS)
 def test_chunks_do_not_change_frames(small_chunks, size, synthesis, edit, device):
     family = CSPFamily(SteerablePyramid((23, 18), synthesis=synthesis), edit)
     x, gradient = inputs(3, 2, 23, 18, dtype=torch.float32, device=device)
@@ -303,11 +282,7 @@ def test_chunks_do_not_change_frames(small_chunks, size, synthesis, edit, device
 # --- Gradients
 
 
-@every_pair_of_values
-@rules
-@edits
-@syntheses
-@pytest.mark.parametrize("chunked", [False, True], ids=["whole", "chunked"])
+@pairwise(chunked=[False, True], synthesis=SYNTHESES, edit=EDITS, rule=RULES)
 def test_numerical_derivatives_agree(small_chunks, chunked, synthesis, edit, rule):
     """Derivatives with respect to image, gradient and factors are checked."""
     if chunked:
@@ -421,11 +396,7 @@ def composed_fourier(family, x, gradient, factors):
     return torch.stack([torch.fft.irfft2(X * torch.exp(1j * b * phase), s=x.shape[-2:]) for b in factors])
 
 
-@all_cases_in_one_test
-@every_pair_of_values
-@rules
-@SIZES
-@dtypes
+@pairwise(dtype=DTYPES, shape=SIZES, rule=RULES)
 def test_fourier_frames_are_those_of_the_reference(shape, rule, dtype, device):
     family = FourierFamily(rule, eps=0.3)
     x, gradient = inputs(2, 3, *shape, dtype=dtype, device=device)
@@ -434,7 +405,6 @@ def test_fourier_frames_are_those_of_the_reference(shape, rule, dtype, device):
     assert_close(frames, composed_fourier(family, x, gradient, [0.0, 0.5, 2.0]), "render", like=1.0)
 
 
-@all_cases_in_one_test
 @rules
 @pytest.mark.parametrize("scales, orientations", [([0], None), (None, [1, 3]), ([1], [0]), ([], None)], ids=str)
 def test_fourier_moves_only_the_chosen_bands(scales, orientations, rule):
@@ -446,9 +416,8 @@ def test_fourier_moves_only_the_chosen_bands(scales, orientations, rule):
     assert (frames - whole).abs().max() > 1e-3
 
 
-@all_cases_in_one_test
 @rules
-@SIZES
+@pytest.mark.parametrize("shape", SIZES, ids=str)
 def test_fourier_keeps_amplitudes_and_real_frequencies(shape, rule):
     x, gradient = inputs(2, *shape)
     before, after = (torch.fft.rfft2(t) for t in (x, FourierFamily(rule).prepare(x, gradient).render([3.0])[0]))
@@ -466,10 +435,7 @@ def test_floor_of_the_fourier_family_is_that_of_the_reference():
         assert_close(frames, composed_fourier(family, x, gradient, [1.0]), "render", like=1.0)
 
 
-@every_pair_of_values
-@rules
-@pytest.mark.parametrize("shape", [(8, 8), (7, 9)], ids=str)
-@pytest.mark.parametrize("chunked", [False, True], ids=["whole", "chunked"])
+@pairwise(chunked=[False, True], shape=[(8, 8), (7, 9)], rule=RULES)
 def test_numerical_derivatives_of_fourier_agree(small_chunks, chunked, shape, rule):
     """Derivatives with respect to image, gradient and factors are checked, for all planes together and for each
     plane."""
@@ -494,8 +460,6 @@ bases = pytest.mark.parametrize("base", BASES)
 WEIGHTS = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
 
 
-@all_cases_in_one_test
-@every_pair_of_values
 @bases
 @dtypes
 def test_luma_adds_the_motion_of_y_to_all_channels(base, dtype, device):
@@ -506,7 +470,6 @@ def test_luma_adds_the_motion_of_y_to_all_channels(base, dtype, device):
     assert_close(frames, x.double() + (moved - y)[:, :, None], "render", like=1.0)
 
 
-@all_cases_in_one_test
 @bases
 def test_numerical_derivatives_of_luma_agree(base):
     x, gradient = inputs(1, 3, 8, 8)
@@ -515,8 +478,6 @@ def test_numerical_derivatives_of_luma_agree(base):
     assert torch.autograd.gradcheck(render, [v.requires_grad_() for v in values], fast_mode=True)
 
 
-@all_cases_in_one_test
-@every_pair_of_values
 @pytest.mark.parametrize("scales, orientations", [([0], None), (None, [1, 3]), ([1], [0]), ([], None)], ids=str)
 @dtypes
 def test_pixel_moves_only_the_chosen_bands(scales, orientations, dtype, device):
@@ -538,7 +499,6 @@ def test_numerical_derivatives_of_pixel_with_bands_agree():
 # --- Every family
 
 EVERY = {**BASES, **{f"luma-{name}": LumaFamily(family) for name, family in BASES.items()}}
-every = pytest.mark.parametrize("name", EVERY)
 
 
 def test_every_family_renders_no_frames_and_no_planes(device):
@@ -548,7 +508,7 @@ def test_every_family_renders_no_frames_and_no_planes(device):
         assert family.prepare(x[:0], gradient[:0]).render([0.0, 1.0]).shape == (2, 0, 3, 8, 8), name
 
 
-@every
+@pytest.mark.parametrize("name", EVERY)
 def test_chunks_do_not_change_frames_of_any_family(name, small_chunks, device):
     x, gradient = inputs(3, 3, 8, 8, dtype=torch.float32, device=device)
     table = normal(5, 3, dtype=torch.float32, device=device)
@@ -561,7 +521,6 @@ def test_chunks_do_not_change_frames_of_any_family(name, small_chunks, device):
         assert_close(render(), whole, "chunk_on_gpu" if device.type == "cuda" else "chunked_real_fft")
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
 def test_every_family_renders_half_precision_in_float32(half, device):
     x, gradient = inputs(2, 3, 8, 8, dtype=half, device=device)
@@ -672,8 +631,6 @@ def advanced_frames(family, x, gradients, b, a=None):
     return torch.stack(frames)
 
 
-@all_cases_in_one_test
-@every_pair_of_values
 @anchored
 @pytest.mark.parametrize("size", [1.0, 30.0], ids=["near", "at the limits"])
 def test_anchored_frames_are_those_of_the_reference(name, size, device):
@@ -690,7 +647,6 @@ def test_anchored_frames_are_those_of_the_reference(name, size, device):
         assert_close(frame.reshape(4, 16, 19), expected_frame, "render", like=1.0)
 
 
-@all_cases_in_one_test
 @anchored
 def test_anchored_motion_renders_the_frame_after_advancing(name, device):
     family, gradients = ANCHORED[name], normal(2, 2, 2, 16, 19, device=device)
@@ -705,7 +661,6 @@ def test_anchored_motion_renders_the_frame_after_advancing(name, device):
         assert_close(anchor.frame((0, 1)), expected, "render")
 
 
-@all_cases_in_one_test
 @anchored
 def test_huge_factors_stay_within_the_limits(name, device):
     """Amplitudes are at most e times those of the source, which limits the norm of all bands. Frames are finite."""
@@ -742,7 +697,6 @@ def test_chunks_do_not_change_anchored_frames(name, small_chunks, device):
     assert_close(chunked, whole, "chunk_on_gpu")
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("name", ["csp-joint-polar", "csp-joint-adjoint", "fourier-complex"])
 def test_anchored_float32_agrees_with_float64(name, device):
     x, gradients = image(2, 16, 19, device=device), normal(2, 2, 16, 19, device=device)
@@ -751,7 +705,6 @@ def test_anchored_float32_agrees_with_float64(name, device):
     assert_close(single, advanced_frames(ANCHORED[name], x[None], gradients[:, None], b), "render", like=1.0)
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("name", ["pixel", "fourier", "csp"])
 def test_anchored_luma_adds_the_motion_of_y_to_all_channels(name, device):
     base = BASES[name]
@@ -762,7 +715,6 @@ def test_anchored_luma_adds_the_motion_of_y_to_all_channels(name, device):
     assert_close(advanced_frames(LumaFamily(base), x, gradients, b), expected, "render")
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("name", ["pixel", "fourier", "csp"])
 @pytest.mark.parametrize("color", ["rgb", "luma"])
 def test_second_anchored_step_starts_at_the_first_frame(name, color, device):
@@ -775,7 +727,6 @@ def test_second_anchored_step_starts_at_the_first_frame(name, color, device):
     assert_close(ahead, anchor.frame(), "render")
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("kind", ["pixel", "csp", "fourier"])
 @rules
 def test_factor_equals_eps_unless_the_rule_is_complex(kind, rule):

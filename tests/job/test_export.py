@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from jobs import NASTY, make_job, morphs_of
-from pairwise import every_pair_of_values
+from pairwise import pairwise
 
 from steerlens_fast import Morphs
 from steerlens_fast.errors import USAGE, JobError
@@ -49,10 +49,7 @@ def stored(to: Path, kind: str):
     return keys, torch.cat(pixels)
 
 
-@every_pair_of_values
-@pytest.mark.parametrize("kind", MODULES)
-@pytest.mark.parametrize("source", MODULES)
-@pytest.mark.parametrize("channels", [1, 3])
+@pairwise(channels=[1, 3], source=MODULES, kind=MODULES)
 def test_every_format_is_exported_to_every_other(source, kind, channels, tmp_path):
     """The frames are equal bit for bit. Items that are not ok are left out."""
     frames = morphs_of(10, channels=channels)
@@ -120,7 +117,6 @@ def as_morphs(frames: torch.Tensor, record: dict, settings: dict, classes: int =
     return Morphs(frames=frames[None].double() / 255, outputs=outputs, settings=settings, **numbers, **rest)
 
 
-@every_pair_of_values
 @pytest.mark.parametrize("changes", [{}, {"attained": False}, {"source": 1, "label": 0}], ids=str)
 @pytest.mark.parametrize("channels, classes", [(1, None), (3, ["zero", "one", "two", "three"])])
 @pytest.mark.parametrize("differences", [False, True])

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from jobs import NASTY, morphs_of, record
-from pairwise import every_pair_of_values
+from pairwise import pairwise
 
 from steerlens_fast.job.formats import MODULES, get_format
 from steerlens_fast.job.formats.names import FileNames, directory_name, file_name, member_name
@@ -48,11 +48,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 # --- Reading and writing
 
 
-@every_pair_of_values
-@ALL_FORMATS
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("size", [(20, 17), (1, 1), (8, 33)], ids=str)
-@pytest.mark.parametrize("frames", [2, 101])
+@pairwise(frames=[2, 101], size=[(20, 17), (1, 1), (8, 33)], channels=[1, 3], kind=MODULES)
 def test_frames_come_back_bit_for_bit(kind, channels, size, frames, tmp_path):
     """Grey and colour frames of odd sizes; frame numbers have two or three digits; some items have no frames."""
     pixels, keys = morphs_of(3, frames, channels, size), ["a/1.png", "bad.png", "a/2.png", "b"]

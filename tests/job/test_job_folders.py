@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 
 import pytest
-from pairwise import every_pair_of_values
 
 for extra in ("PIL", "safetensors"):
     pytest.importorskip(extra)
@@ -30,7 +29,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 OTHERS = ["notes.txt", "config.json", "summary.json", "gallery/mine.txt", "shards/00000.safetensors", ".lock/mine"]
 
 
-@every_pair_of_values
 @pytest.mark.parametrize("more", [[], ["--overwrite"], ["--resume"], ["--dry-run"]], ids=str)
 @pytest.mark.parametrize("name", OTHERS)
 def test_folder_with_other_files_is_an_error(data, tmp_path, capsys, name, more):

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from pairwise import every_pair_of_values
+from pairwise import pairwise
 
 for extra in ("PIL", "safetensors"):
     pytest.importorskip(extra)
@@ -68,10 +68,11 @@ ERRORS = [
 # --- Progress --------------------------------------------------------------------------------------------------------
 
 
-@every_pair_of_values
-@pytest.mark.parametrize("kind", ["auto", "bar", "lines", "json"])
-@pytest.mark.parametrize("calls", [("write",), ("flush",), ("isatty",), ("write", "flush", "isatty")], ids="+".join)
-@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pairwise(
+    error=ERRORS,
+    calls=[("write",), ("flush",), ("isatty",), ("write", "flush", "isatty")],
+    kind=["auto", "bar", "lines", "json"],
+)
 def test_progress_that_cannot_be_written_continues(kind, calls, error, monkeypatch):
     if kind == "bar":
         pytest.importorskip("tqdm")

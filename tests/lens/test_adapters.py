@@ -228,19 +228,15 @@ PROGRAMS = {
 }
 
 
-def check_program_gives_the_morphs_of_its_module(program, regime):
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("regime", REGIMES)
+def test_programs_give_the_morphs_of_their_module(program, regime):
     x, model = images(3), smooth()
     lens, plain = (SteerableLens(f, regime=regime) for f in (PROGRAMS[program](model, x), model))
     m, expected = (each.morph(x, [1, 2, 3], factors=6.0, frames=3) for each in (lens, plain))
     assert_close(m.frames, expected.frames, "composition")
     assert_close(m.outputs, expected.outputs, "classifier", like=1.0)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_programs_give_the_morphs_of_their_module(program):
-    for regime in REGIMES:
-        check_program_gives_the_morphs_of_its_module(program, regime)
 
 
 def test_bfloat16_model_gives_bfloat16_frames():

@@ -6,7 +6,6 @@ import statistics
 import classifiers
 import pytest
 import torch
-from pairwise import every_pair_of_values
 from torch.nn import functional as F
 
 from steerlens_fast import CSPFamily, FourierFamily, PixelFamily, SteerablePyramid
@@ -132,7 +131,6 @@ def _of_a_classifier(images):
     return torch.autograd.grad(F.cross_entropy(classifiers.smooth()(x), torch.arange(len(x)) % 5), x)[0]
 
 
-@every_pair_of_values
 @pytest.mark.parametrize("share, median, maximum", [(0.25, 5, 5), (1.0, 8, 10)])
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 @pytest.mark.parametrize("edit", ["phase", "amplitude", "joint", "fourier", "pixel"])
@@ -192,18 +190,13 @@ class Curve:
         return self.distance(factors)[:, :, None, None, None] / 8 + self.image
 
 
-def check_distance_is_met_on_the_first_rise(start, target):
+@pytest.mark.parametrize("target", [0.01, 0.5, 0.99])
+@pytest.mark.parametrize("start", [1e-9, 1e-3, 0.1, 0.5, 1.5])
+def test_distance_of_a_wave_is_met_on_its_first_rise(start, target):
     wave = Curve(torch.sin)
     factor, _, attained = factor_at_l2(wave, target, start=start, tolerance=1e-6)
     assert attained.all() and factor.item() == pytest.approx(math.asin(target), rel=1e-4)
     assert len(wave.tried) <= 12
-
-
-@every_pair_of_values
-@pytest.mark.parametrize("target", [0.01, 0.5, 0.99])
-def test_distance_of_a_wave_is_met_on_its_first_rise(target):
-    for start in [1e-9, 1e-3, 0.1, 0.5, 1.5]:
-        check_distance_is_met_on_the_first_rise(start, target)
 
 
 def test_distance_above_the_wave_is_out_of_reach():
@@ -319,14 +312,10 @@ BAD_ARGUMENTS = [
 ]
 
 
-def check_bad_arguments(arguments, error, text):
+@pytest.mark.parametrize("arguments, error, text", BAD_ARGUMENTS)
+def test_bad_arguments_raise(arguments, error, text):
     with pytest.raises(error, match=text):
         factor_at_l2(_motion(PixelFamily()), **arguments)
-
-
-def test_bad_arguments_raise():
-    for arguments, error, text in BAD_ARGUMENTS:
-        check_bad_arguments(arguments, error, text)
 
 
 def test_motion_without_a_batch_dimension_raises():

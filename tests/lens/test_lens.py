@@ -12,10 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from cases import dtypes, image
+from cases import DTYPES, image
 from classifiers import CLASSES, Counted, Segmenter, Stateful, gradient, linear, smooth, steps
 from messages import raises_with
-from pairwise import all_cases_in_one_test, every_pair_of_values
+from pairwise import pairwise
 from peak_memory import peak_bytes
 from tolerances import assert_close
 from torch import nn
@@ -27,11 +27,11 @@ from steerlens_fast.lens.run import MorphRun
 
 REGIMES = ("frozen", "persistent", "live")
 NAMES = ("pixel", "fourier", "csp-phase", "csp-amplitude", "csp-joint")
+ONE_CSP = ("pixel", "fourier", "csp-joint")  # one CSP family stands for all three
 TARGET = [1, 4]
 NAN, INF = float("nan"), float("inf")
 regimes = pytest.mark.parametrize("regime", REGIMES)
-names = pytest.mark.parametrize("name", NAMES)
-one_csp = pytest.mark.parametrize("name", ("pixel", "fourier", "csp-joint"))  # one CSP family stands for all three
+one_csp = pytest.mark.parametrize("name", ONE_CSP)
 
 
 def images(count=2, size=16, channels=3, dtype=torch.float32, device="cpu"):
@@ -77,11 +77,7 @@ def test_settings_for_photographs_are_overridden_by_options():
     assert lens.morph(x, 1, factors=[0.0, 1.0]).budget is None
 
 
-@all_cases_in_one_test
-@every_pair_of_values
-@regimes
-@pytest.mark.parametrize("score", ["all", "last", "none"])
-@dtypes
+@pairwise(dtype=DTYPES, score=["all", "last", "none"], regime=REGIMES)
 def test_fields_of_morphs_have_their_shapes_dtypes_and_device(regime, score, dtype, device):
     x, model = images(3, dtype=dtype, device=device), smooth(dtype=dtype).to(device)
     m = SteerableLens(model, regime=regime).morph(x, 1, max_l2=0.5, frames=4, score=score)
@@ -97,8 +93,6 @@ def test_fields_of_morphs_have_their_shapes_dtypes_and_device(regime, score, dty
     json.dumps(m.settings)
 
 
-@all_cases_in_one_test
-@every_pair_of_values
 @regimes
 @pytest.mark.parametrize("score", ["all", "last", "none"])
 def test_outputs_are_the_models_at_every_scored_frame(regime, score, device):
@@ -145,7 +139,6 @@ def test_grey_frames_are_grey():
     assert m.l2[:, 0].max() < 1e-4 < m.l2[:, -1].min()
 
 
-@all_cases_in_one_test
 @one_csp
 @regimes
 def test_luma_keeps_the_chroma_if_nothing_is_clipped(name, regime):
@@ -222,8 +215,7 @@ def test_perturb_is_the_last_frame():
     assert lens.perturb(x, TARGET, factor=1.0).is_contiguous()
 
 
-@all_cases_in_one_test
-@names
+@pytest.mark.parametrize("name", NAMES)
 @regimes
 def test_frames_at_distance_0_are_the_source(name, regime):
     x, model = images(), Counted(smooth())
@@ -320,8 +312,6 @@ def test_callable_objective_is_a_loss_to_decrease():
     assert m.settings["objective"] == "<lambda>"
 
 
-@all_cases_in_one_test
-@every_pair_of_values
 @pytest.mark.parametrize(
     "target, meant",
     [
@@ -357,8 +347,6 @@ def test_runner_up_is_that_of_the_source_at_every_step():
     assert m.reached[:, -1].all() and (m.target == m.outputs[:, 0].topk(2).indices[:, 1]).all()
 
 
-@all_cases_in_one_test
-@every_pair_of_values
 @regimes
 @pytest.mark.parametrize("objective", ["nll", "margin", "logit"])
 def test_segmenter_moves_only_around_the_target_position(regime, objective):
@@ -424,10 +412,7 @@ WAYS = {
 ways = pytest.mark.parametrize("way", WAYS)
 
 
-@every_pair_of_values
-@regimes
-@ways
-@pytest.mark.parametrize("training", [False, True], ids=["eval", "training"])
+@pairwise(training=[False, True], way=WAYS, regime=REGIMES)
 @pytest.mark.filterwarnings("ignore:model is in training mode")
 def test_model_and_images_of_the_caller_are_unchanged(regime, way, training):
     model, x = disturbed(training), images()
@@ -447,10 +432,7 @@ def test_buffers_written_in_eval_mode_are_unchanged(regime, way):
     assert_unchanged(model, before)
 
 
-@every_pair_of_values
-@regimes
-@ways
-@pytest.mark.parametrize("call", [0, 1, 2])
+@pairwise(call=[0, 1, 2], way=WAYS, regime=REGIMES)
 @pytest.mark.filterwarnings("ignore:model is in training mode")
 def test_model_is_unchanged_if_it_raises(regime, way, call):
     model, x, calls = disturbed(False), images(), []
@@ -473,7 +455,6 @@ def test_model_is_unchanged_if_it_raises(regime, way, call):
     assert_unchanged(wrapper, before)
 
 
-@every_pair_of_values
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad], ids=lambda m: m.__name__)
 @regimes
 def test_every_grad_mode_gives_the_same_morphs(mode, regime):
@@ -535,11 +516,7 @@ def test_stochastic_model_starts_at_the_callers_random_state():
 # --- Determinism, and independence of samples
 
 
-@all_cases_in_one_test
-@every_pair_of_values
-@one_csp
-@regimes
-@pytest.mark.parametrize("color", ["rgb", "luma"])
+@pairwise(color=["rgb", "luma"], regime=REGIMES, name=ONE_CSP)
 def test_two_runs_are_equal(name, regime, color, device):
     x, lens = images(3, device=device), SteerableLens(smooth().to(device), family=name, regime=regime, color=color)
     one, two = (lens.morph(x, 1, max_l2=0.5, frames=3) for _ in range(2))
@@ -547,8 +524,6 @@ def test_two_runs_are_equal(name, regime, color, device):
         assert torch.equal(t, two.tensors()[field]), field
 
 
-@all_cases_in_one_test
-@every_pair_of_values
 @one_csp
 @regimes
 @pytest.mark.parametrize("factors, cap", [(6.0, None), (2.0, 0.5)], ids=["factors", "capped"])
@@ -590,15 +565,13 @@ def test_small_chunks_change_nothing(regime, small_chunks):
 # --- Empty batches
 
 
-@all_cases_in_one_test
-@every_pair_of_values
-@regimes
-@pytest.mark.parametrize("options", [{"factors": [0.0, 1.0]}, {"distances": [1.0]}, {}], ids=str)
-@pytest.mark.parametrize(
-    "target", [None, 1, [], torch.zeros(0, dtype=torch.int64)], ids=["rank", "int", "list", "tensor"]
+@pairwise(
+    family=["pixel", "csp-joint"],
+    color=["rgb", "luma", "grey"],
+    target=[None, 1, [], torch.zeros(0, dtype=torch.int64)],
+    options=[{"factors": [0.0, 1.0]}, {"distances": [1.0]}, {}],
+    regime=REGIMES,
 )
-@pytest.mark.parametrize("color", ["rgb", "luma", "grey"])
-@pytest.mark.parametrize("family", ["pixel", "csp-joint"])
 def test_empty_batch_gives_empty_morphs(regime, options, target, color, family):
     model = Counted(smooth())
     lens = SteerableLens(model, regime=regime, color=color, family=family)
@@ -659,17 +632,12 @@ BAD_OPTIONS = [
 ]
 
 
-def check_bad_options(kind, options, words):
+@pytest.mark.parametrize("kind, options, words", BAD_OPTIONS)
+def test_bad_options_raise(kind, options, words):
     with raises_with(kind, *words):
         SteerableLens(smooth(), **options)
 
 
-def test_bad_options_raise():
-    for kind, options, words in BAD_OPTIONS:
-        check_bad_options(kind, options, words)
-
-
-@all_cases_in_one_test
 @pytest.mark.parametrize("model", [None, 3, "resnet50", nn.Linear, torch.zeros(3)], ids=lambda m: type(m).__name__)
 def test_bad_models_and_preprocessing_raise(model):
     with raises_with(TypeError, "model", "callable"):
@@ -753,7 +721,10 @@ BAD_ARGUMENTS = [
 ]
 
 
-def check_bad_arguments(kind, arguments, words):
+@pytest.mark.filterwarnings("ignore:model is in training mode")
+@pytest.mark.parametrize("kind, arguments, words", BAD_ARGUMENTS)
+def test_bad_arguments_raise_and_change_nothing(kind, arguments, words):
+    """The error names the argument, and is raised before the model runs unless it depends on the number of classes."""
     model, calls = disturbed(False), []
     model.register_forward_pre_hook(lambda *_: calls.append(1))
     before = everything(model)
@@ -765,23 +736,17 @@ def check_bad_arguments(kind, arguments, words):
     assert not calls or needs_number_of_classes
 
 
-@pytest.mark.filterwarnings("ignore:model is in training mode")
-def test_bad_arguments_raise_and_change_nothing():
-    """The error names the argument, and is raised before the model runs unless it depends on the number of classes."""
-    for kind, arguments, words in BAD_ARGUMENTS:
-        check_bad_arguments(kind, arguments, words)
-
-
 @pytest.mark.parametrize("family", ["pixel", "fourier", "csp-phase", "csp-amplitude"])
 def test_amplitude_factors_for_a_family_of_one_coordinate_raise(family):
     with raises_with(ValueError, "amplitude_factors", "None", family):
         SteerableLens(disturbed(False), family=family).morph(X, 1, factors=1.0, amplitude_factors=2.0)
 
 
-@every_pair_of_values
-@pytest.mark.parametrize("regime", ["frozen", "live"])
-@pytest.mark.parametrize("options", [{"factors": 1.0}, {"max_l2": 1.0}], ids=str)
-@pytest.mark.parametrize("wrong", [lambda x, f: x, lambda x, f: None, lambda x, f: x.expand(len(f) + 1, *x.shape)])
+@pairwise(
+    wrong=[lambda x, f: x, lambda x, f: None, lambda x, f: x.expand(len(f) + 1, *x.shape)],
+    options=[{"factors": 1.0}, {"max_l2": 1.0}],
+    regime=["frozen", "live"],
+)
 def test_family_object_that_renders_wrong_shapes_raises(wrong, options, regime):
     class Family:
         def prepare(self, image, gradient):
@@ -822,7 +787,6 @@ def test_rounding_errors_outside_the_bounds_are_accepted():
         assert m.frames.min() >= 0 and m.frames.max() <= 1 and (m.l2[:, 0] < 2e-4).all()
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize(
     "model, words",
     [
@@ -840,7 +804,6 @@ def test_models_without_a_class_axis_or_a_graph_raise(model, words):
         SteerableLens(model).morph(images(), 0, factors=1.0)
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("scores", [None, 3, torch.zeros(2, 5, dtype=torch.int64), {"scores": 1}], ids=str)
 def test_models_without_scores_raise(scores):
     with raises_with(TypeError, "model must return"):
@@ -867,18 +830,13 @@ def test_pyramid_of_another_size_raises():
         lens.iter_frames(images(), 1, factors=1.0)
 
 
-def check_bands_that_the_pyramid_lacks(family, bands):
+@pytest.mark.parametrize("bands", [{"scales": [2]}, {"orientations": [4]}], ids=str)
+@pytest.mark.parametrize("family", NAMES)
+def test_bands_that_the_pyramid_lacks_raise(family, bands):
     with raises_with(ValueError, next(iter(bands)), "0 to"):
         SteerableLens(smooth(), family=family, **bands).morph(images(), 1, factors=1.0)
 
 
-@pytest.mark.parametrize("bands", [{"scales": [2]}, {"orientations": [4]}], ids=str)
-def test_bands_that_the_pyramid_lacks_raise(bands):
-    for family in NAMES:
-        check_bands_that_the_pyramid_lacks(family, bands)
-
-
-@all_cases_in_one_test
 @pytest.mark.parametrize("color", ["luma", "grey"])
 @pytest.mark.parametrize("channels", [2, 4])
 def test_channels_that_have_no_luma_raise(color, channels):

@@ -9,7 +9,7 @@ import torch
 from cases import image
 from classifiers import CLASSES, BadGradients, Counted, TwoCentres, gradient, linear, smooth, steps
 from messages import raises_with
-from pairwise import all_cases_in_one_test, every_pair_of_values
+from pairwise import pairwise
 from tolerances import assert_close
 
 from steerlens_fast import (
@@ -31,12 +31,11 @@ from steerlens_fast.morph_status import MorphStatus
 REGIMES = ("frozen", "persistent", "live")
 RULES = ("complex", "polar")
 NAMES = ("pixel", "fourier", "csp-phase", "csp-amplitude", "csp-joint")
+ONE_CSP = ("pixel", "fourier", "csp-joint")  # one CSP family stands for all three
 FACTORS = [0.0, 3.0, 5.0, 12.0]
 TARGET = [1, 4]
 regimes = pytest.mark.parametrize("regime", REGIMES)
 rules = pytest.mark.parametrize("rule", RULES)
-names = pytest.mark.parametrize("name", NAMES)
-one_csp = pytest.mark.parametrize("name", ("pixel", "fourier", "csp-joint"))  # one CSP family stands for all three
 
 
 def images(count=2, size=16, dtype=torch.float32, device="cpu", channels=3):
@@ -91,11 +90,7 @@ def grey(x):
     return torch.einsum("c,bchw->bhw", weights, x)[:, None].repeat(1, 3, 1, 1)
 
 
-@every_pair_of_values
-@names
-@rules
-@regimes
-@pytest.mark.parametrize("color", ["rgb", "luma", "grey"])
+@pairwise(color=["rgb", "luma", "grey"], regime=REGIMES, rule=RULES, name=NAMES)
 def test_frames_are_the_composed_ones(name, rule, regime, color, device):
     x, model = images(device=device), smooth().to(device)
     lens = SteerableLens(model, family=name, rule=rule, regime=regime, color=color)
@@ -111,19 +106,15 @@ def test_frames_are_the_composed_ones(name, rule, regime, color, device):
     assert torch.equal(morphs.factors.cpu(), torch.tensor([FACTORS, FACTORS]))
 
 
-@all_cases_in_one_test
-@every_pair_of_values
-@one_csp
-@regimes
-@pytest.mark.parametrize(
-    "options",
-    [
+@pairwise(
+    options=[
         {"scales": [1]},
         {"orientations": [0, 2]},
         {"scales": [0], "orientations": [1], "pyramid": {"order": 1}},
         {"pyramid": {"synthesis": "adjoint"}},
     ],
-    ids=str,
+    regime=REGIMES,
+    name=ONE_CSP,
 )
 def test_family_has_the_bands_and_the_pyramid_of_the_options(name, regime, options):
     x, model = images(), smooth()
@@ -150,11 +141,7 @@ def test_amplitude_factors_of_0_move_phases_only(rule, regime):
 # --- The first frame, and the first step
 
 
-@every_pair_of_values
-@one_csp
-@rules
-@regimes
-@pytest.mark.parametrize("color", ["rgb", "luma"])
+@pairwise(color=["rgb", "luma"], regime=REGIMES, rule=RULES, name=ONE_CSP)
 def test_first_frame_is_the_source(name, rule, regime, color, device):
     x = images(size=19, device=device)
     lens = SteerableLens(smooth().to(device), family=name, rule=rule, regime=regime, color=color)
@@ -163,11 +150,12 @@ def test_first_frame_is_the_source(name, rule, regime, color, device):
     assert morphs.l2[:, 0].max() < 3e-6 * x[0].numel() ** 0.5
 
 
-@every_pair_of_values
-@names
-@rules
-@pytest.mark.parametrize("color", ["rgb", "luma"])
-@pytest.mark.parametrize("options", [{"factors": FACTORS}, {"factors": [2.0, 3.0]}, {"distances": [0.5, 1.0]}], ids=str)
+@pairwise(
+    options=[{"factors": FACTORS}, {"factors": [2.0, 3.0]}, {"distances": [0.5, 1.0]}],
+    color=["rgb", "luma"],
+    rule=RULES,
+    name=NAMES,
+)
 def test_first_live_step_is_the_first_frozen_one(name, rule, color, options, device):
     x, model = images(device=device), smooth().to(device)
     lenses = (SteerableLens(model, family=name, rule=rule, color=color, regime=r) for r in ("live", "frozen"))
@@ -180,7 +168,6 @@ def test_first_live_step_is_the_first_frozen_one(name, rule, color, options, dev
         assert (live.frames[:, first] - frozen.frames[:, first]).flatten(1).norm(dim=1).max() <= 1e-3
 
 
-@every_pair_of_values
 @pytest.mark.parametrize(
     "name, rule", [(n, r) for n, r in product(NAMES, RULES) if r == "polar" or n in ("pixel", "fourier", "csp-phase")]
 )
@@ -236,10 +223,7 @@ def test_phase_edit_moves_a_grating_to_its_shifted_copy(regime, family):
 # --- The number of model calls
 
 
-@every_pair_of_values
-@regimes
-@pytest.mark.parametrize("color", ["rgb", "luma"])
-@pytest.mark.parametrize("score", ["all", "last", "none"])
+@pairwise(score=["all", "last", "none"], color=["rgb", "luma"], regime=REGIMES)
 def test_model_is_run_once_per_gradient_and_scored_frame(regime, color, score):
     """There is one gradient, or one for each step. Its outputs are used as the scores of its frame."""
     model = Counted(smooth())
@@ -282,7 +266,7 @@ def test_internal_batch_size_limits_every_model_call(size, sizes):
 # --- Phase caps
 
 
-@names
+@pytest.mark.parametrize("name", NAMES)
 @regimes
 def test_cap_bounds_every_phase(name, regime):
     x, model, cap = images(), smooth(), 0.4
@@ -327,7 +311,6 @@ def test_cap_limits_the_search_for_a_budget(regime):
     assert (tight.l2[:, -1] < 0.1).all() and (tight.l2[:, -1] > 0).all()
 
 
-@every_pair_of_values
 @rules
 @pytest.mark.parametrize("bounds", [(0, 1), None], ids=str)
 def test_first_live_step_is_nearly_linear_in_the_cap(data, digit_classifier, rule, bounds):
@@ -344,10 +327,7 @@ def test_first_live_step_is_nearly_linear_in_the_cap(data, digit_classifier, rul
 # --- Budgets
 
 
-@every_pair_of_values
-@names
-@rules
-@pytest.mark.parametrize("budget", [2.0, 12.0])
+@pairwise(budget=[2.0, 12.0], rule=RULES, name=NAMES)
 def test_budgets_are_met_on_hundreds_of_digits(data, digit_classifier, name, rule, budget):
     """Budgets are met within 5e-4. If one is reported as not attained, no factor near the returned one comes much
     closer."""
@@ -374,10 +354,7 @@ def test_budgets_are_met_on_hundreds_of_digits(data, digit_classifier, name, rul
         assert (rest.l2[:, -1] > near * around.l2.amax(1).clamp(max=budget)).all()
 
 
-@every_pair_of_values
-@regimes
-@one_csp
-@pytest.mark.parametrize("color", ["rgb", "luma"])
+@pairwise(color=["rgb", "luma"], name=ONE_CSP, regime=REGIMES)
 def test_every_kind_of_budget_is_met(regime, name, color, device):
     x = images(3, device=device)
     lens = SteerableLens(smooth().to(device), family=name, regime=regime, color=color)
@@ -433,7 +410,9 @@ STEPS_ARE_THE_NUMBER_OF_GRADIENTS = [
 ]
 
 
-def check_steps_are_the_number_of_gradients(regime, options, gradients):
+@pytest.mark.parametrize("regime", ["persistent", "live"])
+@pytest.mark.parametrize("options, gradients", STEPS_ARE_THE_NUMBER_OF_GRADIENTS)
+def test_steps_are_the_number_of_gradients(regime, options, gradients):
     model = Counted(smooth())
     options = {"factors": 6.0, **options} if not {"factors", "max_l2", "distances"} & set(options) else options
     morphs = SteerableLens(model, family="pixel", regime=regime).morph(images(), TARGET, **options, score="none")
@@ -445,13 +424,6 @@ def check_steps_are_the_number_of_gradients(regime, options, gradients):
     else:
         frames = options.get("frames") or min(12, options.get("steps", 11) + 1)
     assert morphs.frames.shape[1] == frames
-
-
-@every_pair_of_values
-@pytest.mark.parametrize("regime", ["persistent", "live"])
-def test_steps_are_the_number_of_gradients(regime):
-    for options, gradients in STEPS_ARE_THE_NUMBER_OF_GRADIENTS:
-        check_steps_are_the_number_of_gradients(regime, options, gradients)
 
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
@@ -557,10 +529,7 @@ class Saturated(torch.nn.Module):
         return torch.stack([-score, score], 1)
 
 
-@every_pair_of_values
-@regimes
-@pytest.mark.parametrize("name", ["csp-phase", "csp-joint", "fourier"])
-@pytest.mark.parametrize("rule", ["complex", "polar"])
+@pairwise(rule=["complex", "polar"], name=["csp-phase", "csp-joint", "fourier"], regime=REGIMES)
 def test_no_step_changes_a_phase_by_more_than_1e6_radians(regime, name, rule):
     x, model = images(), Saturated(1e-12)
     lens = SteerableLens(model, family=name, rule=rule, regime=regime, objective="logit")
@@ -595,10 +564,7 @@ def test_steps_with_new_gradients_are_more_accurate_than_the_reported_tolerance(
 # --- Small distances
 
 
-@every_pair_of_values
-@one_csp
-@regimes
-@pytest.mark.parametrize("l2", [4e-4, 1e-2])
+@pairwise(l2=[4e-4, 1e-2], regime=REGIMES, name=ONE_CSP)
 def test_small_distances_are_met_to_a_thousandth(name, regime, l2):
     lens = SteerableLens(smooth(dtype=torch.float64), family=name, rule="polar", regime=regime)
     morphs = lens.morph(images(dtype=torch.float64), TARGET, max_l2=l2, frames=2, **steps(regime, 1))
@@ -675,8 +641,7 @@ def test_default_distance_is_twice_the_range_of_values(bounds):
 # --- Gradients that cannot be followed
 
 
-@every_pair_of_values
-@one_csp
+@pytest.mark.parametrize("name", ONE_CSP)
 @regimes
 def test_sample_without_a_gradient_repeats_its_source(name, regime, device):
     """The other samples are unchanged."""
@@ -719,10 +684,7 @@ class BadGradientsAt(BadGradients):
         return super().forward(torch.cat([mark.reshape(-1, 1, 1, 1).expand(-1, 3, 16, 1), x[..., 1:]], 3))
 
 
-@every_pair_of_values
-@pytest.mark.parametrize("regime", ["persistent", "live"])
-@pytest.mark.parametrize("name", ["pixel", "fourier", "csp-joint"])
-@pytest.mark.parametrize("calls", [range(2, 9), [2]], ids=["for good", "once"])
+@pairwise(calls=[range(2, 9), [2]], name=["pixel", "fourier", "csp-joint"], regime=["persistent", "live"])
 def test_gradient_that_becomes_nan_keeps_the_last_good_frame(regime, name, calls):
     x = images(2)
     lens, whole = (SteerableLens(BadGradientsAt(smooth(), c), family=name, regime=regime) for c in (calls, ()))
@@ -738,11 +700,10 @@ def test_gradient_that_becomes_nan_keeps_the_last_good_frame(regime, name, calls
 # --- Frame by frame
 
 
-@every_pair_of_values
-@one_csp
-@regimes
-@pytest.mark.parametrize(
-    "options", [{"factors": FACTORS}, {"max_l2": 0.7, "frames": 3}, {"distances": [0.3, 0.7]}], ids=str
+@pairwise(
+    options=[{"factors": FACTORS}, {"max_l2": 0.7, "frames": 3}, {"distances": [0.3, 0.7]}],
+    regime=REGIMES,
+    name=ONE_CSP,
 )
 def test_iter_frames_yields_what_morph_returns(name, regime, options, device):
     x = images(3, device=device)
@@ -870,7 +831,9 @@ TABLES = {
 }
 
 
-def check_factors_of_every_kind(regime, case):
+@regimes
+@pytest.mark.parametrize("case", TABLES)
+def test_every_kind_of_factors_gives_its_frames(regime, case):
     factors, table = TABLES[case]
     table = torch.tensor(table).expand(2, -1)
     model = smooth()
@@ -883,17 +846,7 @@ def check_factors_of_every_kind(regime, case):
     assert_close(morphs.frames[:, 0], frozen.frames[:, 0], "render")
 
 
-@every_pair_of_values
-@regimes
-def test_every_kind_of_factors_gives_its_frames(regime):
-    for case in TABLES:
-        check_factors_of_every_kind(regime, case)
-
-
-@every_pair_of_values
-@regimes
-@rules
-@pytest.mark.parametrize("factor", [1e4, 1e8])
+@pairwise(factor=[1e4, 1e8], rule=RULES, regime=REGIMES)
 def test_huge_factors_stay_finite_and_in_bounds_or_are_not_ok(regime, rule, factor):
     lens = SteerableLens(smooth(), family="csp-joint", regime=regime, rule=rule)
     morphs = lens.morph(images(), TARGET, factors=factor, frames=4)
@@ -918,14 +871,14 @@ def test_budget_below_the_reconstruction_error_does_not_fail(family):
     assert morphs.ok.all()
 
 
-@every_pair_of_values
-@names
-@rules
-@regimes
-@pytest.mark.parametrize("scale", [60, 200, 1000])
-@pytest.mark.parametrize("target", ["argmax", "runner-up"])
-@pytest.mark.parametrize("kinds", [("float32", "float32"), ("float32", "float64"), ("float64", "float64"),
-                                   ("bfloat16", "float32")], ids="-".join)  # fmt: skip
+@pairwise(
+    kinds=[("float32", "float32"), ("float32", "float64"), ("float64", "float64"), ("bfloat16", "float32")],
+    target=["argmax", "runner-up"],
+    scale=[60, 200, 1000],
+    regime=REGIMES,
+    rule=RULES,
+    name=NAMES,
+)
 def test_morphs_of_saturated_models_end_with_a_reason(name, rule, regime, scale, target, kinds):
     """Either the distance is attained, or the status is that the gradient was zero or too small."""
     dtype, image_dtype = (getattr(torch, kind) for kind in kinds)
@@ -948,11 +901,7 @@ class Times(torch.nn.Module):
         return self.factor * scores
 
 
-@all_cases_in_one_test
-@every_pair_of_values
-@pytest.mark.parametrize("gap", [80.0, 86.0, 95.0, 110.0])
-@regimes
-@names
+@pairwise(name=NAMES, regime=REGIMES, gap=[80.0, 86.0, 95.0, 110.0])
 def test_morphs_at_logit_gaps_from_80_on_end_with_a_reason(name, regime, gap):
     weight = torch.zeros(2, 256)
     weight[0, :40], weight[1, :40] = 0.2, -0.2
@@ -972,13 +921,7 @@ def test_image_with_a_saturated_target_still_moves(regime):
     assert morphs.attained.all() and morphs.ok.all()
 
 
-@every_pair_of_values
-@names
-@rules
-@regimes
-@pytest.mark.parametrize("scale", [1e-9, 1e-20, 1e-30])
-@pytest.mark.parametrize("kind", ["random", "flat"])
-@pytest.mark.parametrize("cap", [None, 0.01])
+@pairwise(cap=[None, 0.01], kind=["random", "flat"], scale=[1e-9, 1e-20, 1e-30], regime=REGIMES, rule=RULES, name=NAMES)
 def test_morphs_do_not_depend_on_the_scale_of_small_gradients(name, rule, regime, scale, kind, cap):
     """The status does not, either, even if a phase cap or a flat image prevents the distance."""
     source = images(2) if kind == "random" else torch.full_like(images(2), 0.5)
@@ -1039,15 +982,13 @@ def test_search_analyses_each_sample_once(monkeypatch):
     assert analysed == [12]  # 4 samples of 3 planes
 
 
-@all_cases_in_one_test
-@every_pair_of_values
-@pytest.mark.parametrize("regime", ["persistent", "live"])
-@pytest.mark.parametrize("name", ["csp-phase", "csp-amplitude", "csp-joint"])
-@rules
-@pytest.mark.parametrize("color", ["rgb", "luma"])
-@pytest.mark.parametrize("cap", [None, 0.3])
-@pytest.mark.parametrize(
-    "extent", [{"max_l2": 1.5}, {"distances": [0.4, 3.0]}, {"factors": 60.0, "frames": 4}], ids=str
+@pairwise(
+    extent=[{"max_l2": 1.5}, {"distances": [0.4, 3.0]}, {"factors": 60.0, "frames": 4}],
+    cap=[None, 0.3],
+    color=["rgb", "luma"],
+    rule=RULES,
+    name=["csp-phase", "csp-amplitude", "csp-joint"],
+    regime=["persistent", "live"],
 )
 def test_steps_by_one_op_equal_steps_by_rendering(regime, name, rule, color, cap, extent):
     """One op gives the same step as a search that renders every factor it tries, except for rounding errors."""

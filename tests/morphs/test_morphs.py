@@ -12,7 +12,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from pairwise import all_cases_in_one_test
 
 import steerlens_fast
 from steerlens_fast import Morphs
@@ -865,7 +864,6 @@ def test_interrupted_write_leaves_no_file(tmp_path):
 # --- Bad input -------------------------------------------------------------------------------------------------------
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("name", ["a.jpg", "a", "png", "a.png.tmp", ".png"])
 def test_unknown_suffix_raises(tmp_path, morphs, name):
     with pytest.raises(ValueError, match=r"path must end in one of .png, .pdf, .svg, .gif, .webp, .safetensors, got"):
@@ -873,7 +871,6 @@ def test_unknown_suffix_raises(tmp_path, morphs, name):
     assert names(tmp_path) == []
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize(
     "options, error, text",
     [

@@ -10,7 +10,7 @@ import pytest
 import torch
 from cases import ODD_LAYOUTS, PLANE_DTYPES, RAW, image, normal, on_tensors, plane_dtypes
 from messages import check_rejected
-from pairwise import all_cases_in_one_test, covering
+from pairwise import covering
 from tolerances import assert_close
 from torch.autograd import forward_ad
 
@@ -63,7 +63,6 @@ def settings():
     return covering(product(sizes, (1, 3), edits, ("complex", "polar"), synthesis, (None, BOUNDS), PLANE_DTYPES))
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("size, channels, edit, rule, synthesis, bounds, dtype", settings())
 def test_steps_are_those_of_the_single_ops(size, channels, edit, rule, synthesis, bounds, dtype):
     family, shape = csp(size, edit, rule, synthesis=synthesis), (3, channels, *size)
@@ -93,7 +92,6 @@ def check_search(anchor, family, gradient, extent, bounds=BOUNDS):
     return result
 
 
-@all_cases_in_one_test
 @plane_dtypes
 @pytest.mark.parametrize("edit, rule", list(product(("phase", "amplitude", "joint"), ("complex", "polar"))))
 @pytest.mark.parametrize("color", ["rgb", "luma"])
@@ -142,7 +140,6 @@ def test_limits_are_kept():
     assert family.anchor(x).take_step(1e-4 * g, extent, BOUNDS).out_of_range.tolist() == [True, False]
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("color", ["rgb", "luma"])
 def test_motions_step_from_the_current_image(color):
     shape, family = (2, 3, 35, 32), csp((35, 32), "joint")
@@ -173,7 +170,6 @@ def test_gradients_that_are_zero_or_not_finite_do_not_affect_other_samples():
     assert not any(t[1].any() for t in anchor.state)
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("shape", [(5, 1, 40, 36), (1, 3, 128, 192), (3, 2, 128, 192)], ids=str)
 def test_results_do_not_depend_on_threads(shape):
     family, x = csp(shape[-2:], "joint"), image(*shape, dtype=torch.float32)
@@ -230,7 +226,6 @@ def advance(args: dict):
     return ops.advance_planes(*(args[name] for name in first), edit="joint", **options)
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("name", ["images", "coordinates", "analysis", "base", "factors"])
 def test_derivatives_raise(name):
     args = dict(zip(NAMES, raw_arguments(factors=True), strict=True))
@@ -265,7 +260,6 @@ def test_compiled_op_moves_the_coordinates():
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("layout", ODD_LAYOUTS)
 def test_memory_layout_does_not_matter(layout):
     odd = on_tensors(ODD_LAYOUTS[layout], raw_arguments())

@@ -4,9 +4,9 @@ import functools
 
 import pytest
 import torch
-from cases import BANK_SHAPES, OPS, RAW, WHOLE_SHAPES, case, dtypes, image, normal, on_tensors, widened
+from cases import BANK_SHAPES, DTYPES, OPS, RAW, WHOLE_SHAPES, case, image, normal, on_tensors, widened
 from op_results import as_list, in_plane, leaves_of
-from pairwise import all_cases_in_one_test, every_pair_of_values
+from pairwise import pairwise
 from small_cases import SMALL_CASES
 from tolerances import TOLERANCES, assert_close
 
@@ -63,7 +63,6 @@ def second_derivatives(module, case_, args):
     return [torch.zeros_like(x) if g is None else g for g, x in zip(seconds, leaves)]
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 def test_second_derivatives_at_the_origin_are_finite(rule, device):
     c = torch.zeros(1, 1, 1, 2, dtype=torch.complex128, device=device, requires_grad=True)
@@ -78,7 +77,6 @@ def test_second_derivatives_at_the_origin_are_finite(rule, device):
     assert all(g is None or g.isfinite().all() for g in seconds)
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("op", ["split_bands", "merge_bands"])
 def test_third_derivatives_of_linear_ops_are_those_of_the_reference(op, device):
     args = case(op, "", BANK_SHAPES["odd"]).build(torch.float64, device)
@@ -117,7 +115,6 @@ ADJOINTS += [
 ]
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("shape, whole, paired", ADJOINTS)
 def test_merge_is_the_adjoint_of_split(shape, whole, paired, device):
     """The two ops have opposite i_powers. The masks are not 0 at the Nyquist frequency."""
@@ -134,22 +131,18 @@ def test_merge_is_the_adjoint_of_split(shape, whole, paired, device):
     assert there != 0 or not spectrum.numel()
 
 
-@all_cases_in_one_test
-@every_pair_of_values
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("shape", [(8, 8), (9, 12), (16, 11), (23, 29)], ids=str)
-@pytest.mark.parametrize(
-    "option",
-    [
+@pairwise(
+    dtype=DTYPES,
+    option=[
         {},
         {"order": 0, "orientations": 3},
         {"tight_frame": True},
         {"downsample": False, "order": 2},
         {"width": 1.7},
     ],
-    ids=str,
+    shape=[(8, 8), (9, 12), (16, 11), (23, 29)],
+    kind=KINDS,
 )
-@dtypes
 def test_bank_merge_is_the_adjoint_of_split(kind, shape, option, dtype, device):
     geometry = SteerablePyramid(shape, **option).geometry
     parts = [Part(s) for s in range(geometry.num_scales)] + [Part(0, (0,)), Part(HIGHPASS), Part(LOWPASS)]
@@ -166,11 +159,7 @@ def test_bank_merge_is_the_adjoint_of_split(kind, shape, option, dtype, device):
 # --- The module's derivatives
 
 
-@all_cases_in_one_test
-@every_pair_of_values
-@pytest.mark.parametrize("synthesis", ["real", "adjoint"])
-@pytest.mark.parametrize("option", [{}, {"tight_frame": True}, {"downsample": False}], ids=str)
-@dtypes
+@pairwise(dtype=DTYPES, option=[{}, {"tight_frame": True}, {"downsample": False}], synthesis=["real", "adjoint"])
 def test_module_gradients_are_those_of_the_reference(synthesis, option, dtype, device):
     pyramid = SteerablePyramid((13, 16), order=2, synthesis=synthesis, **option)
     g = pyramid.geometry
@@ -203,7 +192,6 @@ def test_module_gradients_are_those_of_the_reference(synthesis, option, dtype, d
         assert_close(a, e, "render")
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 def test_numerical_derivatives_of_the_module_agree(synthesis, device):
     pyramid = SteerablePyramid((8, 9), order=1, synthesis=synthesis)

@@ -11,7 +11,6 @@ import torch
 from cases import OPS, RAW, case, image, normal, on_tensors, shapes_of
 from messages import raises_with
 from op_results import as_list
-from pairwise import all_cases_in_one_test
 
 from steerlens_fast import Coefficients, CSPFamily, PixelFamily, SteerablePyramid, ops
 from steerlens_fast.ops.registration import leaves
@@ -94,7 +93,6 @@ bad_images = pytest.mark.parametrize(
 )
 
 
-@all_cases_in_one_test
 @bad_images
 def test_bad_images_and_gradients_raise(kind, bad, words):
     good = torch.rand(16, 20)
@@ -381,7 +379,8 @@ def bad_args(op, device="cpu"):
 ALLOWED = (RuntimeError, TypeError, ValueError, NotImplementedError)
 
 
-def check_bad_arguments_of_raw_ops(op, device):
+@pytest.mark.parametrize("op", OPS)
+def test_bad_arguments_of_raw_ops_raise(op, device):
     own_messages = 0
     for name, args in bad_args(op, device):
         with pytest.raises(ALLOWED) as raised:
@@ -399,12 +398,8 @@ def check_bad_arguments_of_raw_ops(op, device):
     assert own_messages >= 2, "no error came from the op's own checks"
 
 
-def test_bad_arguments_of_raw_ops_raise(device):
-    for op in OPS:
-        check_bad_arguments_of_raw_ops(op, device)
-
-
-def check_tensors_on_two_devices(op, device):
+@pytest.mark.parametrize("op", [op for op in OPS if op != "polar_split"])
+def test_tensors_on_two_devices_raise(op, device):
     if device.type == "cpu":
         pytest.skip("needs two devices")
     build = lambda where: case(op, "", shapes_of(op)["odd"]).build(torch.float32, where)
@@ -414,12 +409,9 @@ def check_tensors_on_two_devices(op, device):
                 getattr(RAW, op)(*[elsewhere if j == i else v for j, v in enumerate(build(device))])
 
 
-def test_tensors_on_two_devices_raise(device):
-    for op in (op for op in OPS if op != "polar_split"):
-        check_tensors_on_two_devices(op, device)
-
-
-def check_fuzzed_raw_op(op):
+@pytest.mark.parametrize("op", OPS)
+def test_fuzzed_raw_ops_never_crash(op):
+    """Random shapes, types and numbers give a result or an exception, and for meta tensors the same."""
     draw = random.Random(op)
     types = [torch.float32, torch.float64, torch.complex64, torch.complex128, torch.int64, torch.bool, torch.half]
     sizes = [0, 1, 1, 2, 3, 4, 5]
@@ -454,12 +446,6 @@ def check_fuzzed_raw_op(op):
                 assert str(error)
                 results.append(None)
         assert results[0] == results[1], (args, results)
-
-
-def test_fuzzed_raw_ops_never_crash():
-    """Random shapes, types and numbers give a result or an exception, and for meta tensors the same."""
-    for op in OPS:
-        check_fuzzed_raw_op(op)
 
 
 def test_unknown_rule_raises():

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from pairwise import all_cases_in_one_test
 
 from steerlens_fast import ops
 from steerlens_fast.ops import reference
@@ -33,7 +32,6 @@ def first(t, n):
     return copies[0][:n].tolist()
 
 
-@all_cases_in_one_test
 @dtypes
 def test_phase_of_the_negative_real_axis_has_the_sign_of_its_zero(dtype, device):
     c = row(complex(-1, -0.0), complex(-1, 0.0), complex(-INF, -0.0), dtype=COMPLEX[dtype], device=device)
@@ -41,7 +39,6 @@ def test_phase_of_the_negative_real_axis_has_the_sign_of_its_zero(dtype, device)
         assert first(phase, 3) == pytest.approx([-math.pi, math.pi, -math.pi], abs=3e-7)
 
 
-@all_cases_in_one_test
 @dtypes
 def test_phases_are_atan2_except_at_the_origin(dtype, device):
     sides = [0.0, -0.0, 1.0, -1.0, INF, -INF, 1e-40, -1e-40]
@@ -54,7 +51,6 @@ def test_phases_are_atan2_except_at_the_origin(dtype, device):
         assert [math.copysign(1, phase) for phase in phases] == [math.copysign(1, phase) for phase in expected]
 
 
-@all_cases_in_one_test
 @dtypes
 def test_phase_step_of_half_a_turn_is_positive(dtype, device):
     c = row(complex(1, 0.0), complex(1, -0.0), complex(-1, 0.0), complex(-1, -0.0), dtype=COMPLEX[dtype], device=device)
@@ -64,7 +60,6 @@ def test_phase_step_of_half_a_turn_is_positive(dtype, device):
         assert first(reference.step(c, gradient, 1.0, 0, 1e-6)[0], 4) == pytest.approx([math.pi] * 4, abs=3e-7)
 
 
-@all_cases_in_one_test
 @dtypes
 @pytest.mark.parametrize("factor, slope", [(1e30, -1e10), (-1e30, 1e10), (1e38, -1e38)])
 def test_amplitude_that_overflows_below_0_is_0(factor, slope, dtype, device):
@@ -79,7 +74,6 @@ def test_amplitude_that_overflows_below_0_is_0(factor, slope, dtype, device):
         assert first(reference.extrapolate(c, phase, step, a, a, 0, 1), 1) == [0]
 
 
-@all_cases_in_one_test
 @dtypes
 @rules
 def test_overflowing_phase_keeps_the_amplitude(rule, dtype, device):
@@ -93,7 +87,6 @@ def test_overflowing_phase_keeps_the_amplitude(rule, dtype, device):
     assert first(expected.abs(), 2) == pytest.approx([5, 5], rel=1e-6)
 
 
-@all_cases_in_one_test
 @dtypes
 def test_overflowing_gain_still_multiplies(dtype, device):
     """0 exp(1000) is 0, and float32 can represent 1e-30 exp(100) although it cannot represent exp(100)."""
@@ -110,7 +103,6 @@ def test_overflowing_gain_still_multiplies(dtype, device):
             assert abs(value - e) <= 1e-5 * abs(e)
 
 
-@all_cases_in_one_test
 @dtypes
 @rules
 def test_coefficients_below_the_floor_have_zero_gradients(rule, dtype, device):
@@ -129,7 +121,6 @@ def test_coefficients_below_the_floor_have_zero_gradients(rule, dtype, device):
     assert all(grad.isfinite().all() for grad in reference.step_backward(*args))
 
 
-@all_cases_in_one_test
 @dtypes
 @rules
 def test_band_of_subnormal_numbers_has_finite_gradients(rule, dtype, device):
@@ -149,7 +140,6 @@ def test_band_of_subnormal_numbers_has_finite_gradients(rule, dtype, device):
     )
 
 
-@all_cases_in_one_test
 @dtypes
 def test_infinite_gradients_stay_infinite(dtype, device):
     """Only quotients of finite numbers are clamped."""
@@ -159,7 +149,6 @@ def test_infinite_gradients_stay_infinite(dtype, device):
     assert not grad.isfinite().any()
 
 
-@all_cases_in_one_test
 @rules
 def test_polar_step_of_the_largest_floats_is_finite(rule, device):
     c = row(complex(3e38, 3e38), dtype=torch.complex64, device=device)

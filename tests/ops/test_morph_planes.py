@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases import ODD_LAYOUTS, RAW, PlaneShape, image, normal, on_tensors, plane_dtypes, widened
 from messages import check_rejected
-from pairwise import all_cases_in_one_test, covering
+from pairwise import covering
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, SteerablePyramid, memory, native, ops
@@ -84,7 +84,6 @@ of_cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 # --- Against the reference
 
 
-@all_cases_in_one_test
 @plane_dtypes
 @of_cases
 def test_frames_are_those_of_the_reference(case, dtype):
@@ -111,7 +110,6 @@ def halves(args: list) -> tuple[list, list]:
 
 
 @of_cpu_kernels
-@all_cases_in_one_test
 @plane_dtypes
 @of_cases
 def test_step_planes_and_move_planes_give_the_frames_of_morph_planes(case, dtype):
@@ -138,7 +136,6 @@ def test_coefficients_of_another_size_raise():
         RAW.move_planes(args[0].requires_grad_(), coefficients, *move).sum().backward()
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("edit, changed", [(PHASE, 3), (AMPLITUDE, 2), (JOINT, 2)])
 def test_frame_of_factor_0_is_the_plane_itself(edit, changed):
     """Factors of a coordinate that does not move have no effect: argument 2 has those of phases, 3 of amplitudes."""
@@ -160,7 +157,6 @@ def test_frames_are_clipped_and_nan_stays_in_its_plane():
     assert frames[0, 1].isnan().all() and frames[1, 1].isnan().sum() == 1
 
 
-@all_cases_in_one_test
 @plane_dtypes
 @pytest.mark.parametrize("layout", ODD_LAYOUTS)
 def test_memory_layout_does_not_matter(layout, dtype):
@@ -175,7 +171,6 @@ def family_cases():
     yield CSPFamily(SteerablePyramid((28, 28)), "joint", floor=0.05, scales=[1], orientations=[0, 2, 3])
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("family", list(family_cases()), ids=str)
 def test_frames_do_not_depend_on_chunks(family):
     shape = 3, 2, *family.pyramid.image_shape
@@ -220,7 +215,6 @@ def gradients(function, args: list, cotangent: torch.Tensor) -> tuple:
     return torch.autograd.grad(function(*leaves, *args[4:]), leaves, cotangent, allow_unused=True)
 
 
-@all_cases_in_one_test
 @plane_dtypes
 @pytest.mark.parametrize("label", DIFFERENTIABLE)
 def test_gradients_are_those_of_the_reference(label, dtype):
@@ -236,7 +230,6 @@ def test_gradients_are_those_of_the_reference(label, dtype):
 
 
 @of_cpu_kernels
-@all_cases_in_one_test
 @pytest.mark.parametrize("label", DIFFERENTIABLE)
 def test_numerical_derivatives(label):
     args = replace(CASES[label], low=-9.0, high=9.0, dtype=torch.float64).args()
@@ -260,7 +253,6 @@ def test_second_derivatives_are_those_of_the_reference():
         assert_close(a, e, "op_backward")
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("second_order", [False, True])
 def test_gradients_of_inputs_that_depend_on_each_other(second_order):
     """One tensor is used for both factors, and the gradient depends on the image. The hook runs once per derivative."""
@@ -282,7 +274,6 @@ def test_gradients_of_inputs_that_depend_on_each_other(second_order):
         assert_close(a, e, "op_backward")
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("planes, frames", [(0, 3), (2, 0)])
 def test_gradients_of_no_planes_and_no_frames_are_zero(planes, frames):
     args = CASES["odd"].args()
@@ -348,7 +339,6 @@ def with_threads(count: int, args: list) -> torch.Tensor:
         return RAW.morph_planes(*args)
 
 
-@all_cases_in_one_test
 @plane_dtypes
 @pytest.mark.parametrize("label", ["even", "threads", "threads-per_plane", "shared"])
 def test_frames_do_not_depend_on_threads_and_other_planes(label, dtype):
@@ -372,7 +362,6 @@ def test_large_planes_are_shared_by_threads():
 
 
 @of_cpu_kernels
-@all_cases_in_one_test
 @pytest.mark.parametrize("frames", [3, 8])
 def test_parallel_regions_are_few(frames):
     """There is one region for the filters and one for everything else, also if threads share frames."""

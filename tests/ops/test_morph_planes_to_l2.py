@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases import ODD_LAYOUTS, PLANE_DTYPES, RAW, image, normal, on_tensors
 from messages import check_rejected
-from pairwise import all_cases_in_one_test, covering
+from pairwise import covering
 from tolerances import assert_close
 from torch.autograd import forward_ad
 
@@ -88,7 +88,6 @@ def settings():
     return covering(product(*axes))
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("size, channels, edit, rule, synthesis, bounds, dtype", settings())
 def test_frames_are_those_of_the_search(size, channels, edit, rule, synthesis, bounds, dtype):
     motion = motion_of(csp(size, edit, rule, synthesis=synthesis), (4, channels, *size), dtype=dtype)
@@ -97,7 +96,6 @@ def test_frames_are_those_of_the_search(size, channels, edit, rule, synthesis, b
     assert result.attained.all() and not result.out_of_range.any()
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("size, edit", [((45, 35), "phase"), ((32, 32), "joint")])
 def test_luma_moves_all_channels(size, edit):
     motion = motion_of(LumaFamily(csp(size, edit)), (3, 3, *size))
@@ -157,7 +155,6 @@ def results(motion, count, search):
 
 
 # Threads take whole samples, or share the planes of a sample
-@all_cases_in_one_test
 @pytest.mark.parametrize("shape", [(5, 1, 40, 36), (1, 1, 128, 192), (1, 3, 128, 192), (3, 2, 128, 192)], ids=str)
 def test_results_do_not_depend_on_threads(shape):
     motion = motion_of(csp(shape[-2:], "joint"), shape)
@@ -206,7 +203,6 @@ def test_derivatives_raise():
         ops.morph_planes_to_l2(args[0].detach(), dual, args[2], *args[4:10])
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("layout", ODD_LAYOUTS)
 def test_memory_layout_does_not_matter(layout):
     args = raw_arguments()

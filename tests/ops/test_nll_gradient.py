@@ -6,7 +6,6 @@ import pytest
 import torch
 from cases import ODD_LAYOUTS, RAW, normal
 from messages import check_rejected
-from pairwise import all_cases_in_one_test
 from torch.autograd import forward_ad
 from torch.nn.functional import cross_entropy
 
@@ -28,7 +27,6 @@ def check(actual, expected):
     torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol, equal_nan=True)
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("count, classes", [(1, 2), (3, 7), (1, 1000), (301, 97), (0, 5)])
 def test_values_are_those_of_the_formula_and_of_autograd(dtype, count, classes):
@@ -44,7 +42,6 @@ def test_values_are_those_of_the_formula_and_of_autograd(dtype, count, classes):
         assert torch.equal(actual, ops.nll_gradient(scores, target))
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("target", [0, 1, 2])
 def test_gradients_of_scores_that_are_not_finite_are_those_of_the_formula(dtype, target):
@@ -76,7 +73,6 @@ def test_derivatives_are_those_of_softmax():
         torch.testing.assert_close(derivative, expected, rtol=1e-12, atol=1e-14)
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("layout", ODD_LAYOUTS)
 def test_memory_layout_does_not_matter(layout):
     scores, target = inputs(5, 7)

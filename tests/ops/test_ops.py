@@ -1,6 +1,5 @@
 """Every op compared with its reference: values, gradients, shapes, memory layouts, extreme numbers."""
 
-from functools import partial
 from itertools import product
 
 import pytest
@@ -16,7 +15,6 @@ from cases import (
     PLANE_OPS,
     POINT_SHAPES,
     RAW,
-    OpCase,
     PairShape,
     case,
     dtypes,
@@ -26,7 +24,7 @@ from cases import (
     with_dtypes,
 )
 from op_results import as_list, in_plane, leaves_of
-from pairwise import all_cases_in_one_test, every_pair_of_values, run_all
+from pairwise import pairwise
 from tolerances import assert_close, error_of
 from torch._subclasses import FakeTensorMode
 
@@ -65,7 +63,8 @@ def test_cases_name_every_op():
     assert names == {*OPS, *PLANE_OPS, *CPU_PLANE_OPS, *CPU_OPS}
 
 
-def check_op_has_kernel_autograd_fake_reference_and_wrapper(op):
+@pytest.mark.parametrize("op", OPS + PLANE_OPS + CPU_PLANE_OPS)
+def test_every_op_has_kernel_autograd_fake_reference_and_wrapper(op):
     name = f"steerlens_fast::{op}"
     if op in OPS or (native.SIMD_WIDTH if op in CPU_PLANE_OPS else native.LARGEST_PLANE_SIDE["cpu"]):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"), "no CPU kernel"
@@ -74,11 +73,6 @@ def check_op_has_kernel_autograd_fake_reference_and_wrapper(op):
     assert callable(getattr(reference, op)), "no reference"
     if not op.endswith("_backward"):
         assert callable(getattr(ops, op)), "no wrapper"
-
-
-def test_every_op_has_kernel_autograd_fake_reference_and_wrapper():
-    for op in OPS + PLANE_OPS + CPU_PLANE_OPS:
-        check_op_has_kernel_autograd_fake_reference_and_wrapper(op)
 
 
 def test_device_has_every_kernel(device):
@@ -95,13 +89,8 @@ def described(outputs) -> list:
     return [(t.shape, t.dtype, t.stride()) for t in as_list(outputs)]
 
 
-@pytest.mark.parametrize("op", OPS)
-def test_values_fakes_and_gradients_are_the_references(op, device):
-    cases = [(case_, dtype) for case_, dtype in with_dtypes(OP_CASES) if case_.op == op]
-    run_all((f"{c}-{DTYPES[d]}", partial(check_values_fakes_and_gradients, c, d, device)) for c, d in cases)
-
-
-def check_values_fakes_and_gradients(case_: OpCase, dtype, device):
+@pytest.mark.parametrize("case_, dtype", with_dtypes(OP_CASES), ids=str)
+def test_values_fakes_and_gradients_are_the_references(case_, dtype, device):
     op, args = case_.op, case_.build(dtype, device)
     outputs = check(op, args, "op_backward" if op.endswith("_backward") else "op", dtype)
     if device.type == "cpu":
@@ -127,28 +116,19 @@ def check_gradients(op: str, args: list, dtype: torch.dtype) -> None:
         assert_close(a, e, "op_backward", like=1.0 if op == "step" else None)
 
 
-def check_memory_layout_does_not_matter(case_, dtype, device):
+@dtypes
+@pytest.mark.parametrize("case_", LAYOUT_CASES)
+def test_memory_layout_does_not_matter(case_, dtype, device):
     for layout in ODD_LAYOUTS.values():
         check(case_.op, on_tensors(layout, case_.build(dtype, device)), "op_backward", dtype)
 
 
-@all_cases_in_one_test
-@dtypes
-def test_memory_layout_does_not_matter(dtype, device):
-    for case_ in LAYOUT_CASES:
-        check_memory_layout_does_not_matter(case_, dtype, device)
-
-
-def check_inputs_are_not_written(case_, device):
+@pytest.mark.parametrize("case_", LAYOUT_CASES)
+def test_inputs_are_not_written(case_, device):
     args, unchanged = case_.build(torch.float32, device), case_.build(torch.float32, device)
     getattr(RAW, case_.op)(*args)
     tensors = lambda values: [t for v in values for t in (v if isinstance(v, list) else [v]) if hasattr(t, "shape")]
     assert all(map(torch.equal, tensors(args), tensors(unchanged)))
-
-
-def test_inputs_are_not_written(device):
-    for case_ in LAYOUT_CASES:
-        check_inputs_are_not_written(case_, device)
 
 
 # --- Gradients
@@ -163,7 +143,9 @@ def gradients(function, op: str, args: list, cotangents=None):
     return [torch.zeros_like(x) if g is None else g for g, x in zip(grads, leaves)], cotangents
 
 
-def check_expanded_gradients_are_read_with_stride_0(op, device):
+@pytest.mark.parametrize("op", [op for op in OPS if not op.endswith("_backward")])
+def test_expanded_gradients_are_read_with_stride_0(op, device):
+    """The gradient of sum() is expanded."""
     shape = BANK_SHAPES["8x8"] if "bands" in op else PairShape((1, 6), 1) if "pair" in op else (1, 1, 1, 6)
     args = case(op, "", shape).build(torch.float64, device)
     arguments, leaves = leaves_of(args, op)
@@ -175,12 +157,6 @@ def check_expanded_gradients_are_read_with_stride_0(op, device):
         assert_close(a, e, "op_backward")
 
 
-def test_expanded_gradients_are_read_with_stride_0(device):
-    """The gradient of sum() is expanded."""
-    for op in [op for op in OPS if not op.endswith("_backward")]:
-        check_expanded_gradients_are_read_with_stride_0(op, device)
-
-
 def test_unused_outputs_have_no_gradient(device):
     args = case("split_bands", "", BANK_SHAPES["odd"]).build(torch.float64, device)
     arguments, leaves = leaves_of(args, "split_bands")
@@ -190,7 +166,6 @@ def test_unused_outputs_have_no_gradient(device):
     assert_close(actual, expected, "op_backward")
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("op", ["split_bands", "merge_bands"])
 def test_masks_that_require_grad_raise(op, device):
     args = case(op, "", BANK_SHAPES["even"]).build(torch.float64, device)
@@ -209,7 +184,6 @@ def point(*values, dtype=torch.complex64, device="cpu", grad=False):
     return torch.tensor(values, dtype=dtype, device=device).reshape(1, 1, 1, -1).requires_grad_(grad)
 
 
-@all_cases_in_one_test
 @dtypes
 def test_polar_split_is_zero_at_the_origin(dtype, device):
     for zero in (complex(0, 0), complex(-0.0, 0), complex(0, -0.0), complex(-0.0, -0.0)):
@@ -220,7 +194,6 @@ def test_polar_split_is_zero_at_the_origin(dtype, device):
         assert grad.item() == 0
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 @dtypes
 def test_origin_does_not_move(rule, dtype, device):
@@ -232,7 +205,6 @@ def test_origin_does_not_move(rule, dtype, device):
         assert grad.isfinite().all() and grad.flatten()[0] == 0
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 @dtypes
 def test_extrapolate_is_finite_at_the_origin(rule, dtype, device):
@@ -246,7 +218,6 @@ def test_extrapolate_is_finite_at_the_origin(rule, dtype, device):
         assert grad.isfinite().all()
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("rule, magnitude", list(product(["complex", "polar"], [1e-30, 1e-18, 1e18, 1e30])))
 def test_amplitudes_do_not_under_or_overflow(magnitude, rule, device):
     """Squares of the amplitudes overflow or underflow in float32."""
@@ -269,7 +240,6 @@ def test_amplitudes_do_not_under_or_overflow(magnitude, rule, device):
             assert_close(a, e, "op_backward")
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("magnitude", [1e-45, 1.5e-38, 1.7e38, 3e38])
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 def test_subnormal_and_largest_amplitudes_stay_finite(magnitude, rule, device):
@@ -281,7 +251,6 @@ def test_subnormal_and_largest_amplitudes_stay_finite(magnitude, rule, device):
     assert_close(frames[0], widened(c), "op", like=1e-38)
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("factor", [1.0, 1000.0, -1000.0])
 def test_phases_amplified_a_thousandfold_are_those_of_float64(factor, device):
     angle = torch.linspace(-torch.pi, torch.pi, 4001).reshape(1, 1, 1, -1).to(device)
@@ -292,8 +261,6 @@ def test_phases_amplified_a_thousandfold_are_those_of_float64(factor, device):
     assert error <= 3e-7
 
 
-@all_cases_in_one_test
-@every_pair_of_values
 @pytest.mark.parametrize("bad", [complex("nan"), complex("inf"), complex(0, float("nan")), complex(1, float("inf"))])
 @dtypes
 def test_nan_and_inf_stay_in_their_place(bad, dtype, device):
@@ -309,11 +276,7 @@ def test_nan_and_inf_stay_in_their_place(bad, dtype, device):
         assert out.flatten()[1].isfinite(), "spread"
 
 
-@all_cases_in_one_test
-@every_pair_of_values
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("rule", ["complex", "polar"])
-@dtypes
+@pairwise(dtype=DTYPES, rule=["complex", "polar"], bad=[float("nan"), float("inf"), -float("inf")])
 def test_nan_and_inf_in_steps_stay_in_their_place(bad, rule, dtype, device):
     c = point(1 + 1j, 1 + 1j, dtype=dtype.to_complex(), device=device)
     step, factors = point(bad, 0.5, dtype=dtype, device=device), torch.ones(1, 1, dtype=dtype, device=device)
@@ -328,7 +291,6 @@ def test_nan_and_inf_in_steps_stay_in_their_place(bad, rule, dtype, device):
     assert grown[1].isfinite() and (grown[0] == 0 if vanishes else not grown[0].isfinite())
 
 
-@all_cases_in_one_test
 @dtypes
 def test_amplitude_never_turns_negative(dtype, device):
     c, shrink = (

@@ -12,6 +12,7 @@ import torch
 from cases import (
     CPU_PLANE_OPS,
     ODD_LAYOUTS,
+    PLANE_DTYPES,
     PLANE_OPS,
     RAW,
     PlaneShape,
@@ -22,7 +23,7 @@ from cases import (
     widened,
 )
 from messages import check_rejected
-from pairwise import all_cases_in_one_test, every_pair_of_values
+from pairwise import pairwise
 from tolerances import TOLERANCES, assert_close
 
 from steerlens_fast import CSPFamily, SteerablePyramid, memory, native, ops
@@ -109,7 +110,6 @@ DERIVATIVES = {label: CASES[label] for i, label in enumerate(CASES) if i % 4 == 
 # --- Against the reference
 
 
-@all_cases_in_one_test
 @plane_dtypes
 @of_split
 def test_split_planes_is_the_reference_and_the_adjoint_of_merge_planes(case, dtype):
@@ -123,7 +123,6 @@ def test_split_planes_is_the_reference_and_the_adjoint_of_merge_planes(case, dty
 
 
 @of_cpu_kernels
-@all_cases_in_one_test
 @pytest.mark.parametrize("label", ["even-real", "odd-real", "1x6-real", "threads-real"])
 def test_widened_bands_are_the_real_ones_with_imaginary_parts_0(label):
     planes, filters, i_powers, forms = CASES[label].split()
@@ -145,7 +144,6 @@ def assert_meta(op, args: list, outputs) -> None:
     assert described(op(*on_tensors(lambda t: t.to("meta"), args))) == described(outputs)
 
 
-@all_cases_in_one_test
 @plane_dtypes
 @of_merge
 def test_merge_planes_is_the_reference(case, dtype):
@@ -159,7 +157,6 @@ def test_merge_planes_is_the_reference(case, dtype):
         assert_close(actual, expected, "pyramid")
 
 
-@all_cases_in_one_test
 @plane_dtypes
 @pytest.mark.parametrize("layout", ODD_LAYOUTS)
 def test_memory_layout_does_not_matter(layout, dtype):
@@ -171,7 +168,6 @@ def test_memory_layout_does_not_matter(layout, dtype):
             assert_close(a, e, "pyramid")
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_nan_and_inf_stay_in_their_plane(bad):
     case = CASES["even-complex"]
@@ -214,7 +210,6 @@ def gradients(function, args: list, cotangents=None):
     return torch.autograd.grad(out, leaves, cotangents), cotangents
 
 
-@all_cases_in_one_test
 @plane_dtypes
 @pytest.mark.parametrize("case", DERIVATIVES.values(), ids=DERIVATIVES)
 def test_gradients_are_those_of_the_reference(case, dtype):
@@ -229,7 +224,6 @@ def test_gradients_are_those_of_the_reference(case, dtype):
 
 
 @of_cpu_kernels
-@all_cases_in_one_test
 @pytest.mark.parametrize("label", ["even-complex", "odd-real", "1x6-pairs"])
 def test_numerical_derivatives(label):
     case = replace(CASES[label], dtype=torch.float64)
@@ -289,7 +283,6 @@ def outputs_of(op: str, args: list) -> list:
 THREADED = [label for label in CASES if label.startswith(("threads-", "shared-"))]
 
 
-@all_cases_in_one_test
 @plane_dtypes
 @pytest.mark.parametrize("label", ["even-complex", "odd-real", *THREADED])
 def test_results_do_not_depend_on_threads_and_other_planes(label, dtype):
@@ -323,7 +316,6 @@ def test_parallel_regions_are_few():
 
 
 @of_cpu_kernels
-@all_cases_in_one_test
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_single_large_plane_is_shared_by_threads(threads):
     case, before = PlaneCase(PlaneShape(1, 512, 500, [(2, 512, 500), (1, 256, 250)]), REAL), torch.get_num_threads()
@@ -339,7 +331,6 @@ def test_single_large_plane_is_shared_by_threads(threads):
 
 
 @of_cpu_kernels
-@every_pair_of_values
 @plane_dtypes
 @pytest.mark.parametrize("op, planes", [("split_planes", 40), ("merge_planes", 264)])
 @pytest.mark.parametrize("width", [128, 132])
@@ -352,10 +343,7 @@ def test_large_streamed_results_are_those_of_single_planes(op, planes, width, dt
         assert torch.equal(outputs_of(op, one_plane(op, args, i))[0][0], whole[i])
 
 
-@every_pair_of_values
-@plane_dtypes
-@pytest.mark.parametrize("kind", bank.KINDS)
-@pytest.mark.parametrize("shape", [(28, 28), (45, 35), (64, 90)])
+@pairwise(shape=[(28, 28), (45, 35), (64, 90)], kind=bank.KINDS, dtype=PLANE_DTYPES)
 def test_banks_give_the_same_with_plane_ops_and_ffts(kind, shape, dtype, monkeypatch, op_calls):
     geometry = Geometry(shape, max_scales(shape), 3, 5, 1.0, False, True)
     parts = (Part("highpass"), Part(0), Part(1, (0, 2, 3)), Part("lowpass"))

@@ -5,7 +5,6 @@ import torch
 import torch._dynamo.testing
 from cases import OPS, RAW, case, image, normal, shapes_of
 from op_results import as_list, leaves_of
-from pairwise import all_cases_in_one_test
 from small_cases import SMALL_CASES
 from tolerances import assert_close
 from torch._subclasses import FakeTensorMode
@@ -74,7 +73,6 @@ def opcheck(label: str, device: torch.device, **options) -> None:
     torch.library.opcheck(getattr(RAW, op).default, args, **options)
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("label", SMALL_CASES)
 def test_schema_autograd_and_fakes_are_registered(label, device):
     opcheck(label, device, test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))

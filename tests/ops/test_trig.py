@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from tolerances import TOLERANCES
 
@@ -41,15 +42,11 @@ def angle_error(values: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
     return torch.maximum(apart.angle().abs(), (apart.abs() - 1).abs())
 
 
-def check_sincos(limit, device):
+@pytest.mark.parametrize("limit", [math.pi, 100.0, 1e4, 1e5])
+def test_sincos_is_accurate(limit, device):
     x = angles(limit).to(device)
     z = ops.polar_join(torch.ones_like(x), x)
     assert angle_error(z, x.double().cpu()).max() <= ANGLE
-
-
-def test_sincos_is_accurate(device):
-    for limit in [math.pi, 100.0, 1e4, 1e5]:
-        check_sincos(limit, device)
 
 
 def test_sin_of_small_angles_is_accurate_relative_to_its_value(device):
@@ -58,18 +55,14 @@ def test_sin_of_small_angles_is_accurate_relative_to_its_value(device):
     assert ((z.imag.double() / x.double().sin()) - 1).abs().max() <= RELATIVE
 
 
-def check_sincos_of_a_product(factor, device):
+@pytest.mark.parametrize("factor", [1 / 3, 7.77, -123.4, 1000.0, -1000.0])
+def test_sincos_of_a_product_is_accurate(factor, device):
+    """The ops correct the rounding error of the product, so they are as accurate as with the exact product."""
     angle = angles(math.pi).to(device)
     factors = torch.tensor([[factor]], device=device)
     one = torch.ones_like(angle).reshape(1, 1, 1, -1) + 0j
     z = ops.extrapolate(one, angle.reshape(1, 1, 1, -1), None, factors, factors, "complex", "complex").flatten()
     assert angle_error(z, factors.double().cpu() * angle.double().cpu()).max() <= ANGLE
-
-
-def test_sincos_of_a_product_is_accurate(device):
-    """The ops correct the rounding error of the product, so they are as accurate as with the exact product."""
-    for factor in [1 / 3, 7.77, -123.4, 1000.0, -1000.0]:
-        check_sincos_of_a_product(factor, device)
 
 
 def test_sincos_of_a_product_is_accurate_in_float64(device):
@@ -83,7 +76,9 @@ def test_sincos_of_a_product_is_accurate_in_float64(device):
         assert error <= 4e-16 * max(1.0, abs(factor))
 
 
-def check_atan2(radius, device):
+@pytest.mark.parametrize("radius", [1e-30, 1e-10, 1.0, 1e10, 1e30])
+def test_atan2_is_accurate(radius, device):
+    """The angles go around the whole circle, with axes, diagonals and their neighbours."""
     exact = torch.linspace(-math.pi, math.pi, 100_001, dtype=torch.float64)
     circle = radius * torch.exp(1j * exact)
     edge = around(torch.linspace(-1, 1, 201) * radius)
@@ -95,12 +90,6 @@ def check_atan2(radius, device):
     expected = z.cpu().to(torch.complex128).angle()
     turn = torch.exp(1j * (phase.double().cpu() - expected)).angle()
     assert turn.abs().max() <= ANGLE
-
-
-def test_atan2_is_accurate(device):
-    """The angles go around the whole circle, with axes, diagonals and their neighbours."""
-    for radius in [1e-30, 1e-10, 1.0, 1e10, 1e30]:
-        check_atan2(radius, device)
 
 
 def test_atan2_is_exact_on_the_axes(device):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from fake_gpu import FakeGpu, OnGpu, patch_cuda
 from linear import SIZE, Linear, inputs
-from pairwise import all_cases_in_one_test, every_pair_of_values
+from pairwise import pairwise
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, SteerableLens, SteerablePyramid, factor_at_l2
@@ -43,7 +43,8 @@ WAITS = {
 }
 
 
-def check_every_kind_of_wait_is_recorded(wait):
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+def test_every_kind_of_wait_is_recorded(wait):
     with FakeGpu() as mode:
         t = OnGpu(torch.arange(6.0).view(2, 3))
         try:
@@ -53,12 +54,6 @@ def check_every_kind_of_wait_is_recorded(wait):
         assert mode.waits
 
 
-def test_every_kind_of_wait_is_recorded():
-    for wait in WAITS.values():
-        check_every_kind_of_wait_is_recorded(wait)
-
-
-@all_cases_in_one_test
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 def test_pyramid_does_not_wait(synthesis, gpu_mode):
     pyramid, (x, _) = SteerablePyramid(SIZE, synthesis=synthesis), inputs()
@@ -68,7 +63,6 @@ def test_pyramid_does_not_wait(synthesis, gpu_mode):
     assert_close(back._on_cpu, x, "reconstruction", absolute=True)
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("edit", ["phase", "joint"])
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 def test_morph_along_a_gradient_does_not_wait(synthesis, edit, gpu_mode):
@@ -81,11 +75,7 @@ def test_morph_along_a_gradient_does_not_wait(synthesis, edit, gpu_mode):
     assert_close(frames._on_cpu, expected, "render")
 
 
-@all_cases_in_one_test
-@every_pair_of_values
-@pytest.mark.parametrize("color", ["rgb", "luma"])
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("target", [3, None, [1, 2]], ids=str)
+@pairwise(target=[3, None, [1, 2]], family=FAMILIES, color=["rgb", "luma"])
 def test_frozen_morph_by_the_lens_does_not_wait(family, target, color, gpu_mode):
     (x, _), options = inputs(), {"factors": 3.0, "frames": 4}
     rule = "complex" if family == "pixel" else "polar"
@@ -100,7 +90,6 @@ def test_frozen_morph_by_the_lens_does_not_wait(family, target, color, gpu_mode)
     assert not morphs.status._on_cpu.any()
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("regime", ["live", "persistent"])
 def test_new_gradients_at_each_step_do_not_wait(regime, family, gpu_mode):

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from cases import image, normal
-from pairwise import all_cases_in_one_test
 
 from steerlens_fast import (
     CSPFamily,
@@ -160,7 +159,6 @@ def test_threads_share_the_cache():
     assert not errors
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("bad, error", [(-1, ValueError), (1.5, TypeError), (True, TypeError), ("1", TypeError)])
 def test_bad_limits_raise(bad, error):
     with pytest.raises(error, match="limit must be"):

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from cases import SMALL_IMAGES
-from pairwise import all_cases_in_one_test
 from tolerances import TOLERANCES
 
 from steerlens_fast import SteerablePyramid
@@ -61,7 +60,6 @@ def angular(geometry, block, k):
     return math.sqrt(gain) * np.cos(np.arctan2(fy[:, None], fx[None, :]) - np.pi * k / K) ** n
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_filters_are_those_of_the_formulas(geometry):
     for s in range(geometry.num_scales):
@@ -74,7 +72,6 @@ def test_filters_are_those_of_the_formulas(geometry):
     np.testing.assert_allclose(filters.lowpass_filter(geometry).numpy(), expected, atol=FILTER)
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_squares_add_up_to_one(geometry):
     """If they do, reconstruction is exact, and nothing is lost when a scale is cropped."""
@@ -87,7 +84,6 @@ def test_squares_add_up_to_one(geometry):
     assert (total - 1).abs().max() < FILTER
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_bands_vanish_at_dc_and_nyquist(geometry):
     for s in range(geometry.num_scales):
@@ -99,7 +95,6 @@ def test_bands_vanish_at_dc_and_nyquist(geometry):
                 assert band.select(dim, n // 2).abs().max() == 0
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_one_of_two_opposite_frequencies_is_kept(geometry):
     """weight(f) + weight(-f) = 2 where a band is not zero, so that its real part has the two-sided filter."""
@@ -111,7 +106,6 @@ def test_one_of_two_opposite_frequencies_is_kept(geometry):
         assert set(weight[there].unique().tolist()) <= {0.0, 2.0}
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("shape", SMALL_IMAGES)
 def test_each_scale_has_half_the_rows_and_columns(shape):
     """The sizes are half of those of the next finer scale, rounded up."""

@@ -8,7 +8,6 @@ import pytest
 import torch
 from cases import dtypes, image, normal
 from coefficient_checks import assert_same, random_coefficients
-from pairwise import all_cases_in_one_test, every_pair_of_values
 from tolerances import TOLERANCES, assert_close
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -20,7 +19,6 @@ syntheses = pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 # --- Precisions and batches
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
 def test_half_precisions_are_computed_in_float32(half, device):
     pyramid = SteerablePyramid((24, 16))
@@ -31,8 +29,6 @@ def test_half_precisions_are_computed_in_float32(half, device):
     assert pyramid.synthesize(c).dtype == torch.float32
 
 
-@all_cases_in_one_test
-@every_pair_of_values
 @pytest.mark.parametrize("lead", [(), (1,), (5,), (2, 1, 3)], ids=str)
 @syntheses
 def test_leading_dimensions_are_kept(lead, synthesis, device):
@@ -46,7 +42,6 @@ def test_leading_dimensions_are_kept(lead, synthesis, device):
         assert_close(t.reshape(flat.shape), flat, "pyramid")
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("lead", [(0,), (2, 0), (0, 3)], ids=str)
 @syntheses
 def test_empty_batch_gives_empty_results(lead, synthesis, device):
@@ -60,7 +55,6 @@ def test_empty_batch_gives_empty_results(lead, synthesis, device):
     assert x.grad.shape == x.shape
 
 
-@all_cases_in_one_test
 @syntheses
 def test_memory_layout_does_not_matter(synthesis, device):
     """Images and bands may be transposed, strided or expanded."""
@@ -109,8 +103,6 @@ def test_chunks_do_not_change_gradients(small_chunks, device):
 # --- Masks
 
 
-@all_cases_in_one_test
-@every_pair_of_values
 @pytest.mark.parametrize("kind", KINDS)
 @dtypes
 def test_masks_are_shared_by_pyramids_of_one_geometry(kind, dtype, device):
@@ -189,7 +181,6 @@ def test_module_has_no_parameters_and_an_empty_state():
     assert "image_shape" not in repr(pyramid) and "(16, 16), height=2, order=3" in repr(pyramid)
 
 
-@all_cases_in_one_test
 @syntheses
 def test_copies_are_equal(synthesis):
     pyramid = SteerablePyramid((17, 20), order=2, width=1.5, tight_frame=True, synthesis=synthesis, downsample=False)
@@ -208,7 +199,6 @@ def test_copies_are_equal(synthesis):
         assert all(map(torch.equal, other(x).tensors(), pyramid(x).tensors()))
 
 
-@all_cases_in_one_test
 @dtypes
 def test_coefficients_have_the_dtype_and_device_of_the_input(dtype, device):
     pyramid = SteerablePyramid((16, 16)).to(torch.float64)
@@ -227,7 +217,6 @@ def test_meta_tensors_give_meta_coefficients():
 # --- Function transforms
 
 
-@all_cases_in_one_test
 @syntheses
 def test_vmap_equals_a_batch(synthesis, device):
     pyramid = SteerablePyramid((16, 12), height=1, synthesis=synthesis)
@@ -244,7 +233,6 @@ def test_vmap_equals_a_batch(synthesis, device):
     assert one_for_all(torch.stack([c.bands[0], 2 * c.bands[0]])).shape == (2, 4, 3, 16, 12)
 
 
-@all_cases_in_one_test
 @syntheses
 def test_jvp_along_a_tangent_is_the_value_at_the_tangent(synthesis, device):
     pyramid = SteerablePyramid((16, 12), height=1, synthesis=synthesis)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from cases import image, normal
-from pairwise import all_cases_in_one_test, every_pair_of_values
+from pairwise import pairwise
 from tolerances import TOLERANCES
 
 from steerlens_fast import Coefficients, SteerablePyramid
@@ -15,18 +15,9 @@ except ImportError as error:
     pytestmark = pytest.mark.skip(WHY_NOT)
 
 PLENOPTIC = TOLERANCES["plenoptic"].float32
-GEOMETRY_MARKS = [
-    pytest.mark.parametrize("shape", [(64, 64), (96, 64), (224, 224)], ids=str),
-    pytest.mark.parametrize("order", [1, 2, 3]),
-    pytest.mark.parametrize("tight_frame", [False, True], ids=["plain", "tight"]),
-    pytest.mark.parametrize("downsample", [True, False], ids=["downsampled", "full_size"]),
-]
-
-
-def at_every_geometry(test):
-    for mark in GEOMETRY_MARKS:
-        test = mark(test)
-    return every_pair_of_values(test)
+geometries = pairwise(
+    shape=[(64, 64), (96, 64), (224, 224)], order=[1, 2, 3], tight_frame=[False, True], downsample=[True, False]
+)
 
 
 def both(shape, order, tight_frame, downsample, height="auto"):
@@ -40,8 +31,7 @@ def assert_agree(ours, theirs):
     assert (ours - theirs).abs().max() <= PLENOPTIC * theirs.abs().max()
 
 
-@all_cases_in_one_test
-@at_every_geometry
+@geometries
 def test_coefficients_agree_with_plenoptic(shape, order, tight_frame, downsample):
     mine, other = both(shape, order, tight_frame, downsample)
     x = image(1, 2, *shape, dtype=torch.float32)
@@ -54,8 +44,7 @@ def test_coefficients_agree_with_plenoptic(shape, order, tight_frame, downsample
         assert (ours[key] - theirs[key]).abs().max() <= PLENOPTIC * largest, key
 
 
-@all_cases_in_one_test
-@at_every_geometry
+@geometries
 def test_syntheses_of_edited_phases_agree_with_plenoptic(shape, order, tight_frame, downsample):
     """Each synthesises the coefficients of the other, after all phases were changed by different angles."""
     mine, other = both(shape, order, tight_frame, downsample)
@@ -67,7 +56,6 @@ def test_syntheses_of_edited_phases_agree_with_plenoptic(shape, order, tight_fra
     assert_agree(mine.synthesize(theirs), other.recon_pyr(theirs.to_plenoptic()))
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("scales, bands", [([0], [1]), ([1, 2], [0, 3]), ([2], [0, 1, 2, 3])], ids=str)
 def test_syntheses_of_some_bands_agree_with_plenoptic(scales, bands):
     mine, other = both((64, 64), 3, False, True, height=3)

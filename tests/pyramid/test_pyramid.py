@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases import DTYPES, IMAGE_SHAPES, SMALL_IMAGES, dtypes, image, normal
 from coefficient_checks import assert_same, random_coefficients
-from pairwise import all_cases_in_one_test, every_pair_of_values
+from pairwise import pairwise
 from tolerances import TOLERANCES, assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -31,27 +31,20 @@ OPTIONS = {
     "tight_full_size": {"downsample": False, "tight_frame": True},
     "one_scale": {"height": 1},
 }
-options = pytest.mark.parametrize("option", OPTIONS.values(), ids=OPTIONS)
 TIGHT = {name: {**option, "tight_frame": True} for name, option in OPTIONS.items() if "tight_frame" not in option}
-syntheses = pytest.mark.parametrize("synthesis", ["real", "adjoint"])
-small = pytest.mark.parametrize("shape", SMALL_IMAGES, ids=str)
+SYNTHESES = ("real", "adjoint")
 
 
 # --- Exactness
 
 
-@all_cases_in_one_test
-@every_pair_of_values
-@syntheses
-@pytest.mark.parametrize("shape", IMAGE_SHAPES, ids=str)
-@dtypes
+@pairwise(dtype=DTYPES, shape=IMAGE_SHAPES, synthesis=SYNTHESES)
 def test_reconstruction_at_every_size(shape, synthesis, dtype, device):
     pyramid = SteerablePyramid(shape, synthesis=synthesis)
     x = image(2, *shape, dtype=dtype, device=device)
     assert_close(pyramid.synthesize(pyramid(x)), x, "reconstruction", absolute=True)
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("order", range(16))
 def test_reconstruction_at_every_order(order, device):
     shapes, syntheses = ((16, 24), (23, 29)), ("real", "adjoint")
@@ -61,12 +54,7 @@ def test_reconstruction_at_every_order(order, device):
         assert_close(pyramid.synthesize(pyramid(x)), x, "reconstruction", absolute=True)
 
 
-@all_cases_in_one_test
-@every_pair_of_values
-@syntheses
-@options
-@small
-@dtypes
+@pairwise(dtype=DTYPES, shape=SMALL_IMAGES, option=OPTIONS.values(), synthesis=SYNTHESES)
 def test_analysis_and_synthesis_are_those_of_the_reference(shape, option, synthesis, dtype, device):
     """The coefficients are not those of an image, since the two syntheses differ only for such coefficients."""
     pyramid = SteerablePyramid(shape, **option, synthesis=synthesis)
@@ -81,7 +69,6 @@ def test_analysis_and_synthesis_are_those_of_the_reference(shape, option, synthe
     assert_close(pyramid.synthesize(c), expected, "pyramid")
 
 
-@all_cases_in_one_test
 @dtypes
 def test_coefficients_have_the_documented_sizes_and_types(dtype, device):
     pyramid = SteerablePyramid((37, 53))
@@ -97,11 +84,7 @@ def test_coefficients_have_the_documented_sizes_and_types(dtype, device):
 # --- Energy and adjoint
 
 
-@all_cases_in_one_test
-@every_pair_of_values
-@pytest.mark.parametrize("option", TIGHT.values(), ids=TIGHT)
-@pytest.mark.parametrize("shape", SMALL_IMAGES[::3], ids=str)
-@dtypes
+@pairwise(dtype=DTYPES, shape=SMALL_IMAGES[::3], option=TIGHT.values())
 def test_tight_frame_keeps_the_energy_and_its_adjoint_synthesis_is_the_adjoint(shape, option, dtype, device):
     """<S x, c> = <x, S' c>, also for coefficients that are not those of an image."""
     pyramid = SteerablePyramid(shape, **option, synthesis="adjoint")
@@ -115,7 +98,6 @@ def test_tight_frame_keeps_the_energy_and_its_adjoint_synthesis_is_the_adjoint(s
     assert abs(there - back) <= TOLERANCES["adjoint"].of(dtype) * size
 
 
-@all_cases_in_one_test
 @dtypes
 def test_analysis_and_synthesis_are_linear(dtype, device):
     pyramid = SteerablePyramid((23, 29))
@@ -126,7 +108,6 @@ def test_analysis_and_synthesis_are_linear(dtype, device):
 # --- Phase
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("ky, kx", [(2, 5), (-4, 3), (0, 6), (5, 0), (-3, -7)])
 @pytest.mark.parametrize("shape", [(32, 32), (31, 45)], ids=str)
 def test_shift_of_a_grating_changes_the_phase(shape, ky, kx):
@@ -192,8 +173,6 @@ class FFTs(TorchDispatchMode):
         return out
 
 
-@all_cases_in_one_test
-@every_pair_of_values
 @pytest.mark.parametrize("scales", [None, [], [0], [2], [2, 0], (1, 2)], ids=str)
 @pytest.mark.parametrize("residuals", [True, False])
 def test_analysis_of_some_scales_computes_only_these(scales, residuals, device):
@@ -215,12 +194,9 @@ def test_analysis_of_some_scales_computes_only_these(scales, residuals, device):
     assert sorted(ffts.shapes) == sorted(expected)
 
 
-@all_cases_in_one_test
-@every_pair_of_values
-@syntheses
-@pytest.mark.parametrize("scales", [None, [], [0], [2, 1]], ids=str)
-@pytest.mark.parametrize("orientations", [None, [], [3], [2, 0]], ids=str)
-@pytest.mark.parametrize("residuals", [True, False])
+@pairwise(
+    residuals=[True, False], orientations=[None, [], [3], [2, 0]], scales=[None, [], [0], [2, 1]], synthesis=SYNTHESES
+)
 def test_synthesis_from_some_bands_reads_only_these(scales, orientations, residuals, synthesis, device):
     pyramid = SteerablePyramid((40, 36), height=3, synthesis=synthesis)
     c = random_coefficients(pyramid, 2, device=device)
@@ -245,8 +221,7 @@ def test_synthesis_from_some_bands_reads_only_these(scales, orientations, residu
     assert sorted(ffts.shapes) == sorted(transformed)
 
 
-@all_cases_in_one_test
-@syntheses
+@pytest.mark.parametrize("synthesis", SYNTHESES)
 def test_syntheses_of_all_parts_add_up(synthesis, device):
     pyramid = SteerablePyramid((23, 29), height=2, synthesis=synthesis)
     x = image(3, 23, 29, dtype=torch.float64, device=device)
@@ -255,8 +230,7 @@ def test_syntheses_of_all_parts_add_up(synthesis, device):
     assert_close(sum(parts) + pyramid.synthesize(c, scales=[]), x, "pyramid")
 
 
-@all_cases_in_one_test
-@syntheses
+@pytest.mark.parametrize("synthesis", SYNTHESES)
 def test_planes_are_independent(synthesis, device):
     """A plane of NaN or of huge numbers does not change the other planes."""
     pyramid = SteerablePyramid((24, 20), synthesis=synthesis)
@@ -293,7 +267,6 @@ def band_at(pyramid, x, scale: int, angle: float):
     return torch.fft.ifft2(spectrum).real
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("order, orientations", [(0, 1), (1, 2), (2, 5), (3, 4), (3, 9), (6, 7)])
 def test_steering_is_exact_at_any_angle(order, orientations):
     pyramid = SteerablePyramid((23, 32), order=order, orientations=orientations)
@@ -304,7 +277,6 @@ def test_steering_is_exact_at_any_angle(order, orientations):
             assert_close(steered, band_at(pyramid, x, s, angle), "pyramid")
 
 
-@all_cases_in_one_test
 @pytest.mark.parametrize("orientations", [4, 7])
 @dtypes
 def test_steering_to_a_basis_angle_gives_that_band(orientations, dtype, device):

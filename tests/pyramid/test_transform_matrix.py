@@ -5,13 +5,12 @@ Sizes are static or dynamic.
 Each combination equals eager float64, or raises an error that names the cause (UNSUPPORTED).
 """
 
-from functools import partial
 from itertools import product
 
 import pytest
 import torch
 from cases import image, normal
-from pairwise import covering, run_all
+from pairwise import covering
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, FourierFamily, LumaFamily, PixelFamily, SteerableLens, SteerablePyramid
@@ -180,10 +179,11 @@ def as_list(out):
     return [out] if isinstance(out, torch.Tensor) else list(out)
 
 
+@pytest.mark.parametrize("name", PARTS)
 @pytest.mark.parametrize("derivative", DERIVATIVES)
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
-def test_parts_in_eager_mode_equal_autograd(derivative):
-    run_all((name, partial(check_part, "eager", derivative, name)) for name in PARTS)
+def test_part_in_eager_mode_equals_autograd(derivative, name):
+    check_part("eager", derivative, name)
 
 
 @pytest.mark.parametrize("way, derivative, name", list(cases()))

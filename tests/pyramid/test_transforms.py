@@ -58,48 +58,32 @@ def assert_jvp_right_or_raises(module, op):
     assert_right_or_raises(derivative(ours), derivative(theirs))
 
 
-def check_jvp_of_ops(op):
+@pytest.mark.parametrize("op", WRAPPED)
+def test_jvp_of_ops_is_right_or_raises(op):
     assert_jvp_right_or_raises(ops, op)
-
-
-def test_jvp_of_ops_is_right_or_raises():
-    for op in WRAPPED:
-        check_jvp_of_ops(op)
-
-
-def check_jvp_of_raw_ops(op):
-    assert_jvp_right_or_raises(RAW, op)
 
 
 @pytest.mark.xfail(reason="torch.library.register_autograd has no forward mode: a tangent is dropped in silence")
 def test_jvp_of_raw_ops_is_right_or_raises():
     """Torch's custom ops have this limit; users call the wrappers."""
     for op in OPS:
-        check_jvp_of_raw_ops(op)
+        assert_jvp_right_or_raises(RAW, op)
 
 
-def check_vmap_of_ops(op):
+@pytest.mark.parametrize("op", OPS)
+def test_vmap_of_ops_is_right_or_raises(op):
     (ours, values), (theirs, _) = op_and_leaves(RAW, op), op_and_leaves(reference, op)
     stacked = [torch.stack([v, 2 * v]) for v in values]
     one_by_one = lambda: [torch.stack(pair) for pair in zip(*(theirs(*[s[i] for s in stacked]) for i in range(2)))]
     assert_right_or_raises(lambda: torch.func.vmap(ours)(*stacked), one_by_one)
 
 
-def test_vmap_of_ops_is_right_or_raises():
-    for op in OPS:
-        check_vmap_of_ops(op)
-
-
-def check_func_grad_of_ops(op):
+@pytest.mark.parametrize("op", OPS)
+def test_func_grad_of_ops_is_right_or_raises(op):
     (ours, values), (theirs, _) = op_and_leaves(RAW, op), op_and_leaves(reference, op)
     loss = lambda f: lambda *v: sum(o.abs().square().sum() for o in f(*v))
     grads = lambda f: lambda: torch.func.grad(loss(f), argnums=tuple(range(len(values))))(*values)
     assert_right_or_raises(grads(ours), grads(theirs))
-
-
-def test_func_grad_of_ops_is_right_or_raises():
-    for op in OPS:
-        check_func_grad_of_ops(op)
 
 
 FAMILIES = {"pixel": lambda width: PixelFamily(0.2)} | {
