@@ -39,7 +39,7 @@ from steerlens_fast.data.resize import resize_and_crop
 from steerlens_fast.job import morph_dataset
 from steerlens_fast.job.config import JobConfig
 from steerlens_fast.job.engines.local import KEEP_MEMORY
-from steerlens_fast.job.pipeline import queue_of
+from steerlens_fast.job.pipeline import in_order
 from steerlens_fast.job.planning import JobInputs, make_plan
 from steerlens_fast.job.worker import Worker
 
@@ -261,9 +261,9 @@ def worker_cpu(work: str, folder: str) -> None:
         plan = make_plan(out, JobInputs(config, "cpu"), worker.loaded.description, WORKERS)
         worker.open(out, plan)
         warm_up, measured = range(CPU_SHARDS - shards), range(CPU_SHARDS - shards, CPU_SHARDS)
-        worker.run(queue_of(*warm_up), lambda event: None)
+        worker.run(in_order(warm_up), lambda event: None)
         count = sum(map(plan.count, measured))
-        job = cpu_seconds(lambda: worker.run(queue_of(*measured), lambda event: None)) / count
+        job = cpu_seconds(lambda: worker.run(in_order(measured), lambda event: None)) / count
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if data == "photos":
         images = in_memory(Path(folder, data))[:BATCH]

@@ -146,10 +146,7 @@ def noisy_everywhere() -> NoisyEverywhere:
 
 
 class Named(torch.nn.Module):
-    """A model with attributes for class names and preprocessing.
-
-    It takes colour images of 12 x 12.
-    """
+    """A model with attributes for class names and preprocessing. It takes colour images of 12 x 12."""
 
     class_names = ["ant", "goldfish, Carassius auratus", "tench, Tinca tinca", "cat"]
     mean, std, size, channels = (0.5, 0.4, 0.3), 0.25, 12, 3
@@ -224,10 +221,7 @@ class Triples(torch.utils.data.Dataset):
 
 
 def arguments(out: Path, *more, data: Path | str | None = None, **options) -> list[str]:
-    """Return the arguments of the command ``morph``.
-
-    With ``data``, the arguments are those of a new job.
-    """
+    """Return the arguments of the command ``morph``. With ``data``, the arguments are those of a new job."""
     new = [] if data is None else ["--data", data, "--model", MODEL, "--channels", 1, "--threads", 1, "--frames", 4]
     new = new[:-2] if "distances" in options else new  # without --frames
     new += [] if data is None else ["--shard-size", 4, "--batch-size", 2]
@@ -242,14 +236,18 @@ def run_here(out: Path, *more, **options) -> int:
     return main(arguments(out, "--workers", 0, "--progress", "none", *more, **options))
 
 
-def start(argv: list[str], **environment) -> subprocess.Popen:
-    """Start ``steerlens-fast`` as a process with a new session."""
+def environment(**variables) -> dict[str, str]:
+    """Return the environment of a process that can import this module."""
     path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    variables = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    variables |= {name: str(value) for name, value in environment.items()}
+    more = {name: str(value) for name, value in variables.items()}
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
+
+
+def start(argv: list[str], **variables) -> subprocess.Popen:
+    """Start ``steerlens-fast`` as a process with a new session."""
     command = [sys.executable, "-m", "steerlens_fast", *argv]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, **pipes, env=variables, start_new_session=True)
+    return subprocess.Popen(command, **pipes, env=environment(**variables), start_new_session=True)
 
 
 def ended(process: subprocess.Popen) -> tuple[int, str]:
@@ -263,10 +261,7 @@ def ended(process: subprocess.Popen) -> tuple[int, str]:
 
 
 def children(process: subprocess.Popen) -> list[int]:
-    """Return the process ids of a process's children.
-
-    Any of its threads may have started them.
-    """
+    """Return the process ids of a process's children. Any of its threads may have started them."""
     try:
         tasks = Path(f"/proc/{process.pid}/task").iterdir()
         return [int(child) for task in tasks for child in (task / "children").read_text().split()]
@@ -339,10 +334,7 @@ def frames(out: Path) -> dict[str, torch.Tensor]:
 
 
 def check_exit(capsys, code: int, *names: str, status: int) -> str:
-    """Check that the exit status ``code`` is ``status``, and that stderr contains ``names``.
-
-    Return stderr.
-    """
+    """Check that the exit status ``code`` is ``status``, and that stderr contains ``names``; return stderr."""
     message = capsys.readouterr().err
     assert code == status, message
     assert all(name in message for name in names), message

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from ..errors import DONE, FATAL, INTERRUPTED, JobError, to_job_error
+from ..extras import MissingExtra
 from ..io.console import flush_streams, open_closed_descriptors, stdout_error, write_stderr, write_stdout
+from ..version import __version__
 from .demo import add_demo
 from .evaluate import add_evaluate
 from .jobs import add_jobs
@@ -46,8 +49,6 @@ def _final_status(code: int) -> int:
 
     If the command succeeded but stdout cannot be written, this is the status of that error.
     """
-    from ..errors import FATAL, to_job_error
-
     flush_streams()
     error = stdout_error()
     if error is None:
@@ -59,9 +60,6 @@ def _final_status(code: int) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ..errors import INTERRUPTED, JobError, to_job_error
-    from ..extras import MissingExtra
-
     try:
         return arguments.run(arguments)
     except KeyboardInterrupt:
@@ -73,7 +71,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return error.code
     except (MissingExtra, ValueError) as error:
         _report(arguments, error)
-        return 1
+        return FATAL
 
 
 def _report(arguments: argparse.Namespace, message) -> None:
@@ -81,8 +79,6 @@ def _report(arguments: argparse.Namespace, message) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from ..version import __version__
-
     parser = CommandParser(
         prog="steerlens-fast",
         description="Shows which changes to an image separate two classes for a classifier, as motion in the complex "
@@ -111,4 +107,4 @@ def _info(_: argparse.Namespace) -> int:
     width = max(map(len, info)) + 2
     lines = [f"{name:{width}s}{value if value != '' else '-'}" for name, value in info.items()]
     write_stdout("\n".join(lines))
-    return 0
+    return DONE

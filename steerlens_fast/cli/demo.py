@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..errors import DONE, USAGE, JobError
 from ..io.argument_types import expanded_path, integer_from, positive
 from ..io.console import write_stdout
 
@@ -58,12 +59,7 @@ DIGITS_L2 = 4.0
 
 
 def _photographs(arguments: argparse.Namespace, digits: dict) -> int:
-    """Run the demo on photographs.
-
-    ``digits`` has the defaults of the options that are only for digits.
-    """
-    from ..errors import USAGE, JobError
-
+    """Run the demo on photographs. ``digits`` has the defaults of the options that are only for digits."""
     for name, default in digits.items():
         if getattr(arguments, name) != default:
             raise JobError(f"--{name} must not be given with --photographs: it is for digits only", USAGE)
@@ -80,7 +76,7 @@ def _photographs(arguments: argparse.Namespace, digits: dict) -> int:
     job = morph_photographs(out, result, **options, progress="none" if arguments.quiet else "auto")
     write_stdout(f"the same photographs as a data set: {out}/job/gallery/index.html")
     _print_job(out, job, result.seconds)
-    return 0
+    return DONE
 
 
 def _verdict_lines(result) -> list[str]:
@@ -144,7 +140,7 @@ def _digits(arguments: argparse.Namespace) -> int:
     job = morph_digits(Path(arguments.out), result, max_l2=max_l2, frames=arguments.frames, progress=bars)
     write_stdout(f"all {len(result.digits.test_images)} test digits morphed: {arguments.out}/job/gallery/index.html")
     _print_job(Path(arguments.out), job, result.seconds)
-    return 0
+    return DONE
 
 
 def _summary_lines(result) -> list[str]:

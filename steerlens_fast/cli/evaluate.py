@@ -46,7 +46,7 @@ def add_evaluate(commands) -> None:
 def _add_options(parser: argparse.ArgumentParser) -> None:
     from ..evaluate.config import EvaluationConfig
     from ..evaluate.presets.presets import PRESETS
-    from ..job.engines import RunOptions
+    from ..job.config import RunOptions
 
     groups = OptionGroups(parser, GROUPS)
     text = "data and networks of the package; other options override those of the preset"

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from ..errors import DONE, FATAL, USAGE, JobError
 from ..io.argument_types import expanded_path, integer_from
 from ..io.console import write_stdout
 from .options import as_sentence
 
-EXPORTS = ("folder", "wds", "safetensors", "npz", "gif", "webp", "strip")
 FOLDER = "Give the job's folder as DIR or as --out DIR."
 
 
@@ -30,26 +30,26 @@ def add_jobs(commands) -> None:
     text = "maximum number of morphs, and of failed items (default: 48)"
     gallery.add_argument("--sample", type=integer_from(1), default=48, metavar="N", help=text)
     gallery.add_argument("--to", type=expanded_path, metavar="DIR", help="folder to write (default: gallery in DIR)")
-    export = _add(
-        commands, "export", "write a job's morphs in another format; exit status 1 if there are none", _export
-    )
-    export.add_argument("--format", choices=EXPORTS, help="format of the files; required")
-    export.add_argument(
-        "--to", type=expanded_path, metavar="DIR", help="folder to write (default: DIR-FORMAT, next to DIR)"
-    )
-    export.add_argument(
-        "--keys",
-        nargs="+",
-        metavar="PATTERN",
-        help="export only items with these keys; a pattern like 'cat/*' matches several",
-    )
-    export.add_argument("--limit", type=integer_from(1), metavar="N", help="export only the first N items")
+    about = "write a job's morphs in another format; exit status 1 if there are none"
+    _add(commands, "export", about, _export, add_options=_add_export_options)
+
+
+def _add_export_options(parser: argparse.ArgumentParser) -> None:
+    from ..job.export import EXPORT_FORMATS
+
+    add = parser.add_argument
+    add("--format", choices=EXPORT_FORMATS, help="format of the files; required")
+    add("--to", type=expanded_path, metavar="DIR", help="folder to write (default: DIR-FORMAT, next to DIR)")
+    text = "export only items with these keys; a pattern like 'cat/*' matches several"
+    add("--keys", nargs="+", metavar="PATTERN", help=text)
+    add("--limit", type=integer_from(1), metavar="N", help="export only the first N items")
     text = "add a row to strips that shows the differences from the source"
-    export.add_argument("--differences", action="store_true", help=text)
+    add("--differences", action="store_true", help=text)
 
 
-def _add(commands, name: str, about: str, run) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=about, description=as_sentence(about), epilog=FOLDER)
+def _add(commands, name: str, about: str, run, add_options=None) -> argparse.ArgumentParser:
+    description = as_sentence(about)
+    parser = commands.add_parser(name, help=about, description=description, epilog=FOLDER, add_options=add_options)
     parser.add_argument("folder", nargs="?", type=expanded_path, metavar="DIR", help="the job's folder")
     parser.add_argument("--out", type=expanded_path, metavar="DIR", help="the job's folder, as in morph --out")
     parser.set_defaults(run=lambda arguments: run(_with_folder(arguments)))
@@ -58,8 +58,6 @@ def _add(commands, name: str, about: str, run) -> argparse.ArgumentParser:
 
 def _with_folder(arguments: argparse.Namespace) -> argparse.Namespace:
     """Return the arguments, with the job's folder in ``out``."""
-    from ..errors import USAGE, JobError
-
     folders = [folder for folder in (arguments.folder, arguments.out) if folder is not None]
     command = f"steerlens-fast {arguments.command}"
     if not folders:
@@ -73,7 +71,6 @@ def _with_folder(arguments: argparse.Namespace) -> argparse.Namespace:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from ..errors import DONE
     from ..job.folder import JobFolder
 
     write_stdout(json.dumps(JobFolder(arguments.out).status(), indent=1))
@@ -81,7 +78,6 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from ..errors import DONE, FATAL
     from ..io.atomic_io import restore_backups
     from ..io.output_dir import hold_lock
     from ..job.folder import JobFolder
@@ -118,16 +114,15 @@ def _gallery(arguments: argparse.Namespace) -> int:
 
     with _suggest_to_option(arguments.to):
         write_stdout(str(write_gallery(arguments.out, sample=arguments.sample, to=arguments.to)))
-    return 0
+    return DONE
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from ..errors import DONE, FATAL, USAGE, JobError
-    from ..job.export import export
+    from ..job.export import EXPORT_FORMATS, export
 
     if arguments.format is None:
         command = f"steerlens-fast export {shlex.quote(str(arguments.out))} --format gif"
-        raise JobError(f'--format must be one of {", ".join(EXPORTS)}, as in "{command}"', USAGE)
+        raise JobError(f'--format must be one of {", ".join(EXPORT_FORMATS)}, as in "{command}"', USAGE)
     to = arguments.to or _default_export_folder(arguments.out, arguments.format)
     options = {name: getattr(arguments, name) for name in ("keys", "limit", "differences")}
     with _suggest_to_option(arguments.to):
@@ -151,8 +146,6 @@ def _missing_shards(out: Path) -> str:
 @contextmanager
 def _suggest_to_option(to: Path | None) -> Iterator[None]:
     """Suggest --to in the error if the default folder cannot be written."""
-    from ..errors import JobError
-
     try:
         yield
     except OSError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..errors import DONE
 from ..io.console import write_stderr, write_stdout
 from .options import CommandParser, OptionGroups, given_fields
 
@@ -38,8 +39,7 @@ def add_morph(commands) -> None:
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    from ..job.config import JobConfig
-    from ..job.engines import RunOptions
+    from ..job.config import JobConfig, RunOptions
     from ..lens.settings import SETTINGS
 
     groups = OptionGroups(parser, GROUPS)
@@ -54,9 +54,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def _morph(arguments: argparse.Namespace) -> int:
     from ..data.paths import with_absolute_paths
-    from ..job.config import JobConfig
+    from ..job.config import JobConfig, RunOptions
     from ..job.dry_run import dry_run
-    from ..job.engines import RunOptions
     from ..job.run import run_job
     from ..job.summary import format_summary
 
@@ -65,7 +64,7 @@ def _morph(arguments: argparse.Namespace) -> int:
     run_options = RunOptions(**given_fields(RunOptions, arguments))
     if "dry_run" in arguments:
         write_stdout("\n".join(dry_run(arguments.out, options, run_options)))
-        return 0
+        return DONE
     outcome = run_job(arguments.out, options, run_options)
     incomplete = run_options.engine == "env" and not outcome.summary["complete"]
     others = "; the other ranks compute the remaining shards" if incomplete else ""

@@ -1,7 +1,4 @@
-"""Makes command-line options from the fields of configurations.
-
-It also has helpers that several commands share.
-"""
+"""Makes command-line options from the fields of configurations. It also has helpers that several commands share."""
 
 from __future__ import annotations
 
@@ -78,10 +75,7 @@ class CommandParser(argparse.ArgumentParser):
         return f"; did you mean {option} {shlex.quote(text)}?"
 
     def _print_message(self, message, file=None):
-        """Print help and version like other text on stdout.
-
-        argparse would ignore errors in writing them.
-        """
+        """Print help and version like other text on stdout. argparse would ignore errors in writing them."""
         if message and file is not None and file is sys.stdout:
             write_stdout(message.removesuffix("\n"))
         else:

@@ -7,6 +7,7 @@ import json
 import shlex
 from pathlib import Path
 
+from ..errors import DONE, USAGE, JobError
 from ..io.argument_types import expanded_path, integer_from
 from ..io.console import write_stderr, write_stdout
 from ..io.progress import format_bytes
@@ -52,11 +53,10 @@ def _rate(arguments: argparse.Namespace) -> int:
     write_stdout(f"{form.page}: for raters, one file of {size} with {sum(form.conditions.values())} images: {images}")
     out = shlex.quote(str(arguments.out))
     write_stdout(f'{form.key}: not for raters; used by "steerlens-fast tally {out} ratings-*.json"')
-    return 0
+    return DONE
 
 
 def _tally(arguments: argparse.Namespace) -> int:
-    from ..errors import USAGE, JobError
     from ..io.atomic_io import write_json
     from ..rating import table, tally
 
@@ -66,4 +66,4 @@ def _tally(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         write_json(arguments.out, result)
     write_stdout(json.dumps(result, indent=1) if arguments.json else table(result))
-    return 0
+    return DONE

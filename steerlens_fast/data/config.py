@@ -33,9 +33,12 @@ class DataConfig(BaseConfig):
         "highest value of each image (default: the full range of the file's type, 0,65535)",
     )
 
-    def _check_range(self) -> None:
-        """Check the range, and convert a list (from JSON) to a tuple."""
-        if isinstance(self.range, list):
-            object.__setattr__(self, "range", tuple(self.range))
+    def _normalize(self) -> None:
+        super()._normalize()
+        if isinstance(self.range, list):  # from JSON
+            self._set("range", tuple(self.range))
+
+    def _check(self) -> None:
+        super()._check()
         if self.range != "auto":
             check_range(self.range)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from ..checks import check_int, check_number
 from ..data.config import DataConfig
-from ..errors import USAGE, JobError
 from ..families import FAMILIES
 from ..io.argument_types import name_list, number_list, or_none, positive, size
-from ..io.base_config import check_fields, inherited_option, option
+from ..io.base_config import inherited_option, option
 from ..lens import SteerableLens
 from ..lens.config import LensConfig
 from ..lens.schedule import DEFAULT_L2, check_exclusive, check_steps
@@ -20,7 +19,7 @@ from .measures.statistics import DRAWS
 
 SELECTIONS = ("auto", "right", "agree", "all")
 TASKS = ("multiclass", "binary")  # not "multilabel", whose labels are not mutually exclusive
-LISTS = ("judges", "judge_weights", "families", "distances", "size", "mean", "std")
+LISTS = ("judges", "judge_weights", "families", "distances", "mean", "std")
 USE_DEFAULT = "-"  # in the lists of JUDGE_FIELDS, stands for a judge's default
 JUDGE_FIELDS = ("judge_weights", "judge_size", "judge_mean", "judge_std")  # lists with one value for each judge
 FOR_EACH_JUDGE = "{}, or - for {}; give it once for each --judge, in the same order"
@@ -214,30 +213,21 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         LensConfig, "distances", type=positive, help="several L2 distances (default: 2 1)"
     )
 
-    def __post_init__(self):
-        self._normalize_values()
+    def _normalize(self) -> None:
+        super()._normalize()
         for name in LISTS:
             value = getattr(self, name)
-            single = isinstance(value, (str, int, float)) and not isinstance(value, bool)
-            if name == "size" and single:
-                value = (value, value)
-            elif single:
+            if isinstance(value, (str, int, float)) and not isinstance(value, bool):
                 value = (value,)
-            object.__setattr__(self, name, tuple(value) if isinstance(value, (list, tuple)) else value)
+            self._set(name, tuple(value) if isinstance(value, (list, tuple)) else value)
         for name in JUDGE_FIELDS[1:]:
-            object.__setattr__(self, name, _value_per_judge(getattr(self, name)))
+            self._set(name, _value_per_judge(getattr(self, name)))
         if isinstance(self.judge_size, tuple):
             sizes = ((size, size) if isinstance(size, int) else size for size in self.judge_size)
-            object.__setattr__(self, "judge_size", tuple(sizes))
-        try:
-            self._check()
-        except (TypeError, ValueError) as error:
-            raise JobError(str(error), USAGE) from error
+            self._set("judge_size", tuple(sizes))
 
     def _check(self) -> None:
-        self._check_serializable()
-        check_fields(self)
-        self._check_range()
+        super()._check()
         if self.target == "argmax":
             raise ValueError("target must differ from the source's class, got 'argmax', which the driver predicts")
         check_int("seed", self.seed, 0, 2**31)

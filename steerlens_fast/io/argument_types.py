@@ -1,7 +1,4 @@
-"""Functions that convert the text of a command-line option to its value.
-
-They are the argument ``type`` of argparse.
-"""
+"""Functions that convert the text of a command-line option to its value. They are the argument ``type`` of argparse."""
 
 from __future__ import annotations
 
@@ -13,31 +10,31 @@ from pathlib import Path
 
 def positive(text: str) -> float:
     """Parse a finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
+    value = _float(text)
+    if not value > 0:
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
     return value
 
 
 def at_least_0(text: str) -> float:
     """Parse a finite number that is at least 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
+    value = _float(text)
+    if not value >= 0:
         raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text!r}")
     return value
 
 
-def expanded_path(text: str) -> Path:
-    """Parse a path.
+def _float(text: str) -> float:
+    """Parse a finite number; return NaN for any other text."""
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if math.isfinite(value) else math.nan
 
-    A leading ``~`` is the home directory, also in ``--out=~/x``, which shells do not expand.
-    """
+
+def expanded_path(text: str) -> Path:
+    """Parse a path. A leading ``~`` is the home directory, also in ``--out=~/x``, which shells do not expand."""
     from .paths import output_folder
 
     try:
@@ -69,11 +66,8 @@ def number_or_list(text: str) -> float | list[float]:
     >>> number_or_list("2"), number_or_list("0,1,2.5")
     (2.0, [0.0, 1.0, 2.5])
     """
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = [math.nan]
-    if not all(map(math.isfinite, values)):
+    values = [_float(part) for part in text.split(",")]
+    if any(map(math.isnan, values)):
         raise argparse.ArgumentTypeError(f"expected a number, or numbers like 0,1,2.5, got {text!r}")
     return values if "," in text else values[0]
 
@@ -133,13 +127,10 @@ def value_range(text: str) -> str | list[float]:
     """
     if text in ("auto", "image"):
         return text
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        low = high = math.nan
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    values = [_float(part) for part in text.split(",")]
+    if len(values) != 2 or not values[0] < values[1]:
         raise argparse.ArgumentTypeError(f"expected LOW,HIGH with LOW < HIGH, auto or image, got {text!r}")
-    return [low, high]
+    return values
 
 
 def key_values(text: str) -> dict:

@@ -1,7 +1,4 @@
-"""Writes files atomically, so that no file is ever incomplete.
-
-Reads JSON; computes SHA-256.
-"""
+"""Writes files atomically, so that no file is ever incomplete. Reads JSON; computes SHA-256."""
 
 from __future__ import annotations
 
@@ -96,10 +93,7 @@ def atomic_path(path: str | os.PathLike, *, exclusive: bool = False) -> Iterator
 
 
 def _link(temporary: Path, path: Path) -> None:
-    """Call ``os.link``.
-
-    If the file system has no hard links, rename the file instead.
-    """
+    """Call ``os.link``. If the file system has no hard links, rename the file instead."""
     try:
         os.link(temporary, path)
     except OSError as error:
@@ -111,10 +105,7 @@ def _link(temporary: Path, path: Path) -> None:
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    """Call ``os.replace``.
-
-    If the file system cannot rename over a file, rename the old file first.
-    """
+    """Call ``os.replace``. If the file system cannot rename over a file, rename the old file first."""
     try:
         os.replace(temporary, path)
     except OSError as error:
@@ -177,10 +168,7 @@ def restore_backup(path: Path, *, folder: bool) -> None:
 
 
 def restore_backups(*folders: Path) -> None:
-    """Call :func:`restore_backup` for each backup in the folders.
-
-    No other process may write to the folders.
-    """
+    """Call :func:`restore_backup` for each backup in the folders. No other process may write to the folders."""
     for folder in folders:
         for backup in folder.glob(BACKUP_PATTERN):
             path = backup.with_name(backup.name[1:].removesuffix(BACKUP_SUFFIX))

@@ -32,16 +32,16 @@ def plain_data(value):
     >>> plain_data({"size": np.int64(224), "max_l2": [np.float32(0.5), 1], "scales": np.arange(2)})
     {'size': 224, 'max_l2': [0.5, 1], 'scales': [0, 1]}
     """
-    if isinstance(value, (str, int, float)) or value is None:
-        return float(value) if type(value) not in (float, str, int, bool) and isinstance(value, float) else value
-    if isinstance(value, Mapping):
-        return {plain_data(key): plain_data(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(plain_data, value)) if type(value) in (list, tuple) else value
     if isinstance(value, (np.generic, np.ndarray, Tensor)):
         return value.tolist()
+    if isinstance(value, Mapping):
+        return {plain_data(key): plain_data(entry) for key, entry in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(plain_data, value))
+    if isinstance(value, int):
+        return value
     try:
-        return operator.index(value)
+        return operator.index(value)  # an integer of another library
     except TypeError:
         return value
 
@@ -114,48 +114,45 @@ def declared_fields(config) -> list[dataclasses.Field]:
     return sorted(dataclasses.fields(config), key=lambda field: field.kw_only)
 
 
-def check_fields(config) -> None:
-    """Check that every field has one of its choices, is at least its minimum, and is a bool if its default is.
-
-    A field whose default is None may also be None.
-
-    Raises
-    ------
-    TypeError, ValueError
-        With the name of the field, the expected and the actual value.
-    """
-    for field in dataclasses.fields(config):
-        value, described = getattr(config, field.name), field.metadata
-        if value is None and field.default is None:
-            continue
-        if isinstance(field.default, bool):
-            check_bool(field.name, value)
-        if "choices" in described and value not in described["choices"]:
-            raise ValueError(f"{field.name} must be one of {tuple(described['choices'])}, got {value!r}")
-        if "minimum" in described:
-            check_int(field.name, value, described["minimum"], None)
-
-
 class BaseConfig:
     """Base class of configurations, which are frozen dataclasses.
+
+    Subclasses extend :meth:`_normalize` and :meth:`_check`, which are called in this order.
 
     Attributes
     ----------
     STRING_FIELDS : tuple of str
         Fields that must be strings.
+
+    Raises
+    ------
+    JobError
+        With the name of the field, the expected and the actual value.
     """
 
-    STRING_FIELDS: ClassVar[tuple[str, ...]]
+    STRING_FIELDS: ClassVar[tuple[str, ...]] = ()
 
-    def _normalize_values(self) -> None:
-        """Convert numbers and arrays in all fields to Python's types."""
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            object.__setattr__(self, field.name, plain_data(getattr(self, field.name)))
+            self._set(field.name, plain_data(getattr(self, field.name)))
+        self._normalize()
+        try:
+            self._check()
+        except (TypeError, ValueError) as error:
+            raise JobError(str(error), USAGE) from error
 
-    def _check_serializable(self) -> None:
-        """Check that all fields can be written as JSON.
+    def _set(self, name: str, value) -> None:
+        """Set a field, although the dataclass is frozen."""
+        object.__setattr__(self, name, value)
 
-        Another process reads them from JSON.
+    def _normalize(self) -> None:
+        """Convert values that can be given in several forms to one of them."""
+
+    def _check(self) -> None:
+        """Raise a TypeError or ValueError if a field is invalid.
+
+        Every field must be JSON, since another process may read it, have one of its choices, be at least its minimum,
+        and be a bool if its default is. A field whose default is None may also be None.
         """
         for name in self.STRING_FIELDS:
             if not isinstance(getattr(self, name), str):
@@ -170,6 +167,16 @@ class BaseConfig:
                 json.dumps(value, allow_nan=False)
             except ValueError as error:
                 raise ValueError(f"{field.name} must be finite, got {value!r}") from error
+        for field in dataclasses.fields(self):
+            value, described = getattr(self, field.name), field.metadata
+            if value is None and field.default is None:
+                continue
+            if isinstance(field.default, bool):
+                check_bool(field.name, value)
+            if "choices" in described and value not in described["choices"]:
+                raise ValueError(f"{field.name} must be one of {tuple(described['choices'])}, got {value!r}")
+            if "minimum" in described:
+                check_int(field.name, value, described["minimum"], None)
 
     def arguments_of(self, receiver: str) -> dict:
         """Return the fields that are passed to ``receiver``: "model", "lens" or "morph"."""

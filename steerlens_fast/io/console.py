@@ -1,7 +1,4 @@
-"""Writes text to stdout and stderr without raising errors.
-
-Errors of stdout are recorded for the exit status.
-"""
+"""Writes text to stdout and stderr without raising errors. Errors of stdout are recorded for the exit status."""
 
 from __future__ import annotations
 
@@ -55,10 +52,7 @@ _stdout_errors: list[OSError] = []
 
 
 def write_stdout(text: str) -> None:
-    """Write a line to stdout.
-
-    An error does not stop the program; :func:`stdout_error` returns it later.
-    """
+    """Write a line to stdout. An error does not stop the program; :func:`stdout_error` returns it later."""
     error = _write_error(text, sys.stdout)
     if error is not None:
         _stdout_errors.append(error)

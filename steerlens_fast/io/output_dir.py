@@ -176,10 +176,7 @@ def _flock(file: BinaryIO, operation: int) -> None:
 
 
 def _check_unlocked_allowed(path: Path, error: OSError, required: bool) -> None:
-    """Warn that a file system has no locks.
-
-    If the lock is required, raise an error.
-    """
+    """Warn that a file system has no locks. If the lock is required, raise an error."""
     if error.errno not in NO_LOCKS:
         raise OSError(error.errno, error.strerror, str(path)) from error
     problem = f"{path} cannot be locked: the file system does not support locking ({error.strerror})"
@@ -223,10 +220,7 @@ def check_unchanged(before: Mapping, now: Mapping, what: str, **labels: str) -> 
 
 
 def check_same_model(before: Mapping, now: Mapping) -> None:
-    """Raise a JobError if two model descriptions differ.
-
-    Changed weights are named by their file.
-    """
+    """Raise a JobError if two model descriptions differ. Changed weights are named by their file."""
     file = before["spec"] if before["weights"] in (None, "random") else before["weights"]
     check_unchanged(before, now, "the model", sha256=f"the SHA-256 of {file}")
 

@@ -149,10 +149,7 @@ def _resolve_kind(kind: str, stream: TextIO | None) -> str:
 
 
 def in_notebook() -> bool:
-    """Return whether the process is the kernel of a notebook.
-
-    A notebook can show bars although it has no terminal.
-    """
+    """Return whether the process is the kernel of a notebook. A notebook can show bars although it has no terminal."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return shell is not None and "IPKernelApp" in shell.config
 

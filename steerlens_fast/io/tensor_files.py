@@ -59,10 +59,7 @@ def as_json(settings: dict) -> str:
 
 
 def _without_shared_memory(tensors: dict[str, Tensor | None]) -> dict[str, Tensor]:
-    """Return contiguous tensors in separate memory.
-
-    safetensors does not store strides and views.
-    """
+    """Return contiguous tensors in separate memory. safetensors does not store strides and views."""
     separate, seen = {}, set()
     for name, t in tensors.items():
         if t is not None:

@@ -13,10 +13,7 @@ PACKAGES = ("numpy", "pillow", "torchcodec", "timm", "torchvision")
 
 
 def versions(device: str) -> dict[str, str]:
-    """Return the versions of the software and the device.
-
-    A change of them may change bytes of the output.
-    """
+    """Return the versions of the software and the device. A change of them may change bytes of the output."""
     device_name = torch.cuda.get_device_name() if device == "cuda" else _cpu_capability()
     found_versions = {"steerlens_fast": __version__, "torch": torch.__version__}
     others = {name: _version(name) for name in PACKAGES}

@@ -1,7 +1,4 @@
-"""``morph_dataset``, which runs the data-set job from Python.
-
-This folder's README.md lists the steps of a job.
-"""
+"""``morph_dataset``, which runs the data-set job from Python. This folder's README.md lists the steps of a job."""
 
 from __future__ import annotations
 
@@ -9,13 +6,10 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..errors import JobError
 from ..io.base_config import type_name
 
 if TYPE_CHECKING:
     from .run import Outcome
-
-__all__ = ["JobError", "morph_dataset"]
 
 
 def morph_dataset(
@@ -47,7 +41,7 @@ def morph_dataset(
     out : path
         The job's folder, for shards, records, manifest, summary and gallery.
     engine, workers, decoders, resume, overwrite, retry_failed, max_failures, progress, gallery
-        See :class:`steerlens_fast.job.engines.engine.RunOptions`. If data or model is an object, the job runs in this
+        See :class:`steerlens_fast.job.config.RunOptions`. If data or model is an object, the job runs in this
         process.
     **options
         Fields of :class:`steerlens_fast.job.config.JobConfig`: ``target``, ``max_l2``, ``frames``, ``score``,
@@ -82,7 +76,7 @@ def morph_dataset(
     """
     from ..data.paths import with_absolute_paths
     from ..io.paths import output_folder
-    from .engines.engine import RunOptions
+    from .config import RunOptions
     from .run import run_job
 
     data_is_named, model_is_named = isinstance(data, (str, os.PathLike)), isinstance(model, str)

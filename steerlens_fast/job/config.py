@@ -1,25 +1,28 @@
-"""The configuration of a job: all options that decide its outputs."""
+"""The options of a job: those that decide its outputs (its configuration), and those that decide how it runs."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..checks import check_number
 from ..data.class_matching import NUMBERED
 from ..data.config import DataConfig
-from ..errors import USAGE, JobError
 from ..families import FAMILIES
 from ..io.argument_types import integer_list, number_or_list
-from ..io.base_config import check_fields, option
+from ..io.base_config import BaseConfig, option
+from ..io.progress import KINDS
 from ..lens import SCORES, SteerableLens
 from ..lens.config import LensConfig
 from ..lens.schedule import check_exclusive, check_steps, count_frames, steps_per_frame
 from ..models.config import ModelConfig
+from .formats import FORMATS
 
 DECODERS = ("pillow", "torchcodec")
 FRAME_DTYPES = {"safetensors": ("uint8", "uint16", "float32"), "wds": ("uint8",), "folder": ("uint8", "uint16")}
-FORMATS = tuple(FRAME_DTYPES)
+ENGINES = ("local", "env", "ray")
+MIN_FAILURES_OF_SHARE = 10  # minimum number of failures that are allowed when max_failures is a percentage
 
 
 @dataclass(frozen=True)
@@ -171,19 +174,8 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         help="torch threads in each worker (default: the cores divided by the workers)",
     )
 
-    def __post_init__(self):
-        self._normalize_values()
-        if isinstance(self.size, int) and not isinstance(self.size, bool):
-            object.__setattr__(self, "size", (self.size, self.size))
-        try:
-            self._check()
-        except (TypeError, ValueError) as error:
-            raise JobError(str(error), USAGE) from error
-
     def _check(self) -> None:
-        self._check_serializable()
-        check_fields(self)
-        self._check_range()
+        super()._check()
         if self.frame_dtype not in FRAME_DTYPES[self.format]:
             stored = " or ".join(FRAME_DTYPES[self.format])
             raise ValueError(f"frame_dtype must be {stored} with format {self.format!r}, got {self.frame_dtype!r}")
@@ -230,16 +222,105 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         distances = None if self.distances is None else len(self.distances) + 1
         return count_frames(self.frames, self.steps, **factors, distances=distances)
 
-    @classmethod
-    def from_dict(cls, values: Mapping) -> JobConfig:
-        """Return a configuration, see :meth:`BaseConfig.from_dict`.
-
-        Lists for size, mean and std become tuples.
-        """
-        tuple_fields = ("size", "mean", "std")
-        tuples = {name: tuple(v) for name, v in values.items() if name in tuple_fields and isinstance(v, list)}
-        return super().from_dict({**values, **tuples})
-
 
 def _length(factors: float | Sequence[float] | None) -> int | None:
     return len(factors) if isinstance(factors, (list, tuple)) else None
+
+
+@dataclass(frozen=True)
+class RunOptions(BaseConfig):
+    """Options that decide how a job runs.
+
+    They do not change the bytes of its shards.
+
+    Parameters
+    ----------
+    engine : {"local", "env", "ray"}
+        "local": worker processes on this machine. "env": this process is one of the ranks that torchrun or a SLURM
+        array has started. "ray": actors of Ray.
+    workers : int, optional
+        Number of processes or actors; 0 runs the job in this process. By default one for each GPU, or 1 if there is
+        none.
+    decoders : int, optional
+        Threads that decode images, in each worker. By default the cores divided by the workers, at most 8.
+    resume : bool
+        Continue the job.
+    overwrite : bool
+        Delete the job and start again.
+    retry_failed : bool
+        Continue the job, and compute shards with failed items again.
+    max_failures : int or str
+        Maximum number of failed items, or a percentage of all items such as "10%", which allows at least 10.
+    progress : {"auto", "bar", "lines", "json", "none"}
+        How progress is reported on stderr.
+    gallery : int
+        Maximum number of morphs, and of failed items, in the gallery; 0 for no gallery.
+    """
+
+    engine: str = option(
+        "local",
+        group="running",
+        choices=ENGINES,
+        help="local: worker processes on this machine. env: this command is one of the ranks that torchrun or a SLURM "
+        "array has started. ray: actors of Ray",
+    )
+    workers: int | None = option(
+        None,
+        group="running",
+        metavar="N",
+        minimum=0,
+        help="worker processes; 0 runs the job in this process (default: one for each GPU, or 1 if there is none)",
+    )
+    decoders: int | None = option(
+        None,
+        group="running",
+        metavar="N",
+        minimum=1,
+        help="threads that decode images, in each worker (default: the cores divided by the workers, at most 8)",
+    )
+    resume: bool = option(
+        False, group="running", help="continue the job in --out; options that are given again must be the same"
+    )
+    overwrite: bool = option(False, group="running", help="delete what a previous job has written to --out")
+    retry_failed: bool = option(
+        False, group="running", help="continue the job, and compute shards with failed items again"
+    )
+    max_failures: int | str = option(
+        "10%",
+        group="running",
+        metavar="N|P%",
+        help="maximum number or percentage of failed items; a percentage allows at least 10 items (default: 10%)",
+    )
+    progress: str = option("auto", group="running", choices=KINDS, help="how progress is reported on stderr")
+    gallery: int = option(
+        48,
+        group="outputs",
+        metavar="N",
+        minimum=0,
+        help="maximum number of morphs, and of failed items, in the gallery; 0 for no gallery",
+    )
+
+    def _check(self) -> None:
+        super()._check()
+        self.max_failed_items(1)
+        if self.overwrite and (self.resume or self.retry_failed):
+            raise ValueError("overwrite must not be given with resume or retry_failed, which keep the job")
+
+    def max_failed_items(self, items: int) -> int:
+        """Return how many of ``items`` may fail.
+
+        Examples
+        --------
+        >>> RunOptions(max_failures="10%").max_failed_items(1000), RunOptions(max_failures="10%").max_failed_items(20)
+        (100, 10)
+        """
+        text = str(self.max_failures)
+        is_share = text.endswith("%")
+        try:
+            limit = float(text[:-1]) / 100 * items if is_share else int(text)
+        except ValueError:
+            limit = -1
+        if not 0 <= limit < math.inf:
+            expected = 'a number of items or a share of them like "10%"'
+            raise ValueError(f"max_failures must be {expected}, got {self.max_failures!r}")
+        return max(MIN_FAILURES_OF_SHARE, int(limit)) if is_share else limit

@@ -1,7 +1,4 @@
-"""The option ``--dry-run``: reports what a job would do.
-
-Nothing is written to the job's folder.
-"""
+"""The option ``--dry-run``: reports what a job would do. Nothing is written to the job's folder."""
 
 from __future__ import annotations
 
@@ -15,8 +12,8 @@ from ..errors import NO_SPACE, JobError, to_job_error
 from ..io.progress import format_duration
 from ..lens.schedule import DEFAULT_L2
 from ..models.device import resolve_device
-from .config import JobConfig
-from .engines.engine import RunOptions, num_workers
+from .config import JobConfig, RunOptions
+from .engines.engine import num_workers
 from .plan import Plan
 from .planning import JobInputs, check_output_folder, expand_settings, make_plan, with_default_target
 from .worker import Worker

@@ -32,7 +32,7 @@ from ..morphs.differences import difference_maps
 from ..morphs.strips import StripData, draw_strips, predicted_text, remark, strip_note, tiled_frames, write_animation
 from .config import JobConfig
 from .folder import JobFolder
-from .formats import MODULES, get_format
+from .formats import FORMATS, get_format
 from .formats.common import as_8_bit, map_in_threads
 from .formats.folder import write_morph
 from .formats.names import FileNames
@@ -40,7 +40,7 @@ from .shard import shard_name, write_records
 from .success import assess, start_frame
 
 SUFFIXES = {"gif": ".gif", "webp": ".webp", "strip": ".png", "npz": ".npz"}
-FORMATS = (*MODULES, *SUFFIXES)
+EXPORT_FORMATS = (*FORMATS, *SUFFIXES)
 DRAWING = Lock()  # matplotlib is not thread-safe
 
 
@@ -118,7 +118,7 @@ def export(
     if isinstance(keys, str):
         raise TypeError(f"keys must be a sequence of str, got {keys!r}")
     limit = None if limit is None else check_int("limit", limit, 1, None)
-    check_choice("format", format, FORMATS)
+    check_choice("format", format, EXPORT_FORMATS)
     job, to = JobFolder(output_folder(out)), output_folder(to)
     channels = job.plan.channels
     if format not in ("safetensors", "npz") and channels not in (1, 3):
@@ -132,7 +132,7 @@ def export(
         selected = selected[: None if limit is None else limit - count]
         if selected:
             job.check_undamaged(shard)
-            (_write_shard if format in MODULES else _write_items)(task, shard, selected)
+            (_write_shard if format in FORMATS else _write_items)(task, shard, selected)
             count += len(selected)
             if progress is not None:
                 progress(count)
@@ -199,10 +199,7 @@ def _write_shard(task: _Export, shard: int, records: list[dict]) -> None:
 
 
 def _write_items(task: _Export, shard: int, records: list[dict]) -> None:
-    """Write one file per item.
-
-    Existing files are skipped before any frame is read.
-    """
+    """Write one file per item. Existing files are skipped before any frame is read."""
     paths = {r["key"]: task.to / task.file_names(r["key"], SUFFIXES[task.format]) for r in records}
     missing = [r for r in records if task.overwrite or not paths[r["key"]].exists()]
     if task.format != "npz":
@@ -239,10 +236,7 @@ def _arrays(record: dict, frames: Tensor) -> dict[str, np.ndarray]:
 
 
 def _strip_data(task: _Export, record: dict, frames: Tensor) -> StripData:
-    """Return the data of a strip or an animation.
-
-    They are taken from an item's record and stored frames.
-    """
+    """Return the data of a strip or an animation. They are taken from an item's record and stored frames."""
     pixels = frames.movedim(1, -1)
     pictures = (pixels[..., 0] if pixels.shape[-1] == 1 else pixels).contiguous().numpy()
     target, already, attained = record["target"], assess(record)["already_predicted"], record["attained"]
@@ -269,10 +263,7 @@ def _strip_data(task: _Export, record: dict, frames: Tensor) -> StripData:
 
 
 def _table(record: dict, name: str) -> Tensor | None:
-    """Return a field of a record as a tensor [1, F].
-
-    The result is None if the record does not have it.
-    """
+    """Return a field of a record as a tensor [1, F]; None if the record does not have it."""
     return torch.tensor([record[name]], dtype=torch.float64, device="cpu") if name in record else None
 
 

@@ -1,7 +1,4 @@
-"""Loads batches of images.
-
-Threads decode the next batches while the model computes.
-"""
+"""Loads batches of images. Threads decode the next batches while the model computes."""
 
 from __future__ import annotations
 
@@ -53,10 +50,7 @@ class LoadedImage:
 
 @dataclass
 class Batch:
-    """Items and their pixels [B, C, H, W].
-
-    Items that failed have placeholders.
-    """
+    """Items and their pixels [B, C, H, W]. Items that failed have placeholders."""
 
     shard: int
     last: bool  # whether it is the last batch of its shard
@@ -101,11 +95,11 @@ class Loader:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
     def batches(self, next_shard: Callable[[bool], tuple[int, list[Item]] | None]) -> Iterator[Batch]:
-        """Yield every batch of the shards that ``next_shard(wait)`` returns.
+        """Yield every batch of the shards that ``next_shard(wait)`` returns, with their items.
 
         ``next_shard(True)`` waits for a shard, and returns None if there are no more. ``next_shard(False)`` does not
-        wait, and returns None if no shard is known yet. It is called while batches are pending, so that a known shard
-        is decoded while the model computes the last batches of the previous one.
+        wait, and returns None if no shard is known yet, or there are no more. It is called while batches are pending,
+        so that a known shard is decoded while the model computes the last batches of the previous one.
         """
         waiting: deque[Batch] = deque()
         coming: Iterator[Batch] = iter(())
@@ -183,10 +177,7 @@ class Loader:
 
 
 def digest(data) -> str | None:
-    """Return the SHA-256 of encoded bytes or of an array's values.
-
-    The result is None for other objects.
-    """
+    """Return the SHA-256 of encoded bytes or of an array's values; None for other objects."""
     if isinstance(data, Tensor):
         # As bytes, since numpy has no bfloat16.
         data = data.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()

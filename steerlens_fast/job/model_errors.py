@@ -1,7 +1,4 @@
-"""Finds the cause of an exception in a morph.
-
-It is an image, the model, or the arguments.
-"""
+"""Finds the cause of an exception in a morph. It is an image, the model, or the arguments."""
 
 from __future__ import annotations
 
@@ -33,18 +30,12 @@ DYNAMIC = "trace or export it with a dynamic batch dimension"
 
 
 class ModelExit(RuntimeError):
-    """Replaces a SystemExit that a model raised.
-
-    A SystemExit would end the process without a message.
-    """
+    """Replaces a SystemExit that a model raised. A SystemExit would end the process without a message."""
 
 
 @contextmanager
 def exit_as_error() -> Iterator[None]:
-    """Convert a SystemExit to a ModelExit.
-
-    It is then handled like any other error of the model.
-    """
+    """Convert a SystemExit to a ModelExit. It is then handled like any other error of the model."""
     try:
         yield
     except SystemExit as error:
@@ -77,10 +68,7 @@ def release_frames(error: BaseException | None) -> None:
 
 
 def image_failure(error: Exception) -> BadItem:
-    """Return the failure of an image for which the model raised an error.
-
-    Its message is the same in every run.
-    """
+    """Return the failure of an image for which the model raised an error. Its message is the same in every run."""
     text = error_summary(error)
     with suppress(OSError):  # gettempdir raises it if it finds no folder
         text = text.replace(tempfile.gettempdir() + os.sep, "")
@@ -88,10 +76,7 @@ def image_failure(error: Exception) -> BadItem:
 
 
 def model_failure(error: Exception, batch: Batch) -> ModelError:
-    """Return the error of a model that fails for every image.
-
-    Its message names the shard and the images.
-    """
+    """Return the error of a model that fails for every image. Its message names the shard and the images."""
     paths = [item.path for item, loaded in zip(batch.items, batch.loaded) if loaded.failure is None]
     return ModelError(f"{error_summary(error)}; raised by the model in shard {batch.shard}, for {list_paths(paths)}")
 
@@ -108,7 +93,7 @@ def list_paths(paths: Sequence[str]) -> str:
     return f"{', '.join(paths[:MAX_SHOWN])}{more}"
 
 
-def describe_error(
+def explain_error(
     error: Exception, batch: Batch, targets: Sequence[int | None], first: bool, batch_sizes: Sequence[int] = ()
 ) -> JobError | None:
     """Return a more helpful error for an exception of a morph, or None.

@@ -1,21 +1,34 @@
-"""The order of a worker's tasks.
+"""Finishes the batches that the device has computed, and publishes complete shards.
 
-Shards wait in a queue. Their batches are computed on the device. Complete shards are published: they are written to the
-job's folder.
+To publish a shard is to write it to the job's folder.
 """
 
 from __future__ import annotations
 
-import queue
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from .loading import Batch
 from .shard import Shard
 
 EventCallback = Callable[[dict], None]
-END = None  # the last entry of a queue of shards
+# next_shard(True) waits for the number of the next shard to compute, and returns None if there are no more.
+# next_shard(False) does not wait, and returns None if no shard is known yet, or there are no more.
+NextShard = Callable[[bool], "int | None"]
+
+
+def in_order(shards: Iterable[int]) -> NextShard:
+    """Return a function that returns one shard after another.
+
+    Examples
+    --------
+    >>> next_shard = in_order([3, 5])
+    >>> next_shard(True), next_shard(False), next_shard(True)
+    (3, 5, None)
+    """
+    remaining = iter(shards)
+    return lambda wait: next(remaining, None)
 
 
 class Pipeline:
@@ -40,10 +53,7 @@ class Pipeline:
         self._publishing: Future | None = None
 
     def add(self, shard: Shard, batch: Batch, finishers: list[Callable[[], int]]) -> None:
-        """Append a batch that was submitted to the device.
-
-        ``finishers`` are results of :meth:`Shard.add`.
-        """
+        """Append a batch that was submitted to the device. ``finishers`` are results of :meth:`Shard.add`."""
         self._pending.append((shard, batch, finishers))
         while len(self._pending) > self._max_pending:
             self._finish(*self._pending.popleft())
@@ -57,10 +67,7 @@ class Pipeline:
             self._finish(*self._pending.popleft())
 
     def wait(self) -> None:
-        """Wait until the shard that is being published is complete.
-
-        Raise the error if publishing failed.
-        """
+        """Wait until the shard that is being published is complete; raise the error if publishing failed."""
         if self._publishing is not None:
             self._publishing.result()
 
@@ -70,44 +77,3 @@ class Pipeline:
         if batch.last:
             self.wait()  # only one shard is published at a time, so that few are in memory
             self._publishing = self._publisher.submit(self._publish, shard, self._on_event)
-
-
-class ShardQueue:
-    """Reads the items of the shards in a queue, until ``END``.
-
-    Parameters
-    ----------
-    shards : Queue
-        Numbers of shards, then ``END``.
-    read : callable
-        Returns the number and the items of a shard.
-    before_waiting : callable
-        Called before the queue is waited for.
-    """
-
-    def __init__(self, shards: queue.Queue, read: Callable, before_waiting: Callable[[], None] = lambda: None):
-        self._shards, self._read, self._before_waiting, self._ended = shards, read, before_waiting, False
-
-    def __call__(self, wait: bool):
-        """Return the next shard.
-
-        The result is None after ``END``, or if ``wait`` is False and the queue is empty.
-        """
-        if self._ended:
-            return None
-        if wait:
-            self._before_waiting()
-        try:
-            number = self._shards.get(block=wait)
-        except queue.Empty:
-            return None
-        self._ended = number is END
-        return None if self._ended else self._read(number)
-
-
-def queue_of(*shards: int) -> queue.Queue:
-    """Return a queue of these shards and ``END``."""
-    ready: queue.Queue = queue.Queue()
-    for shard in (*shards, END):
-        ready.put(shard)
-    return ready

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from fnmatch import fnmatch
 from itertools import islice
@@ -48,8 +48,8 @@ class JobInputs:
     ----------
     config : JobConfig
     device : {"cpu", "cuda"}
-    dataset : Dataset, optional
-        A data set object that is used in place of the configuration's ``data``.
+    dataset, model : optional
+        Objects that are used in place of the configuration's ``data`` and ``model``.
 
     Attributes
     ----------
@@ -57,8 +57,8 @@ class JobInputs:
         Names of the model's classes, once the model is loaded; targets may use them.
     """
 
-    def __init__(self, config: JobConfig, device: str, dataset=None):
-        self.config, self.device = config, device
+    def __init__(self, config: JobConfig, device: str, dataset=None, model=None):
+        self.config, self.device, self.dataset, self.model = config, device, dataset, model
         self.target_rule, self.model_names = parse_target(config.target), None
         self.source: Source = open_source_from_config(config, dataset)
 
@@ -66,9 +66,12 @@ class JobInputs:
         """Iterate over the items that the target rule keeps, up to the limit."""
         items = islice(self.target_rule.resolve(self.source.listing(), self.classes()), self.config.limit)
         if self.target_rule.kind == COLUMN:
-            return self._check_targets(items)
+            text = f"target 'column' needs a data table with a column target, got {self.config.data}, in which no item"
+            return _require_any(items, lambda item: item.target is not None, f"{text} has a target")
         if self.target_rule.kind in TARGETS_BY_LABEL and not self.source.labels_read_with_images:
-            return self._check_labels(items)
+            text = f"target {self.config.target!r} needs labels, and no item of {self.config.data} has one: use class "
+            text += "folders, a column label, or --labels (in Python labels=)"
+            return _require_any(items, lambda item: item.label is not None or item.target is not None, text)
         return items
 
     def classes(self) -> ClassMatch:
@@ -90,34 +93,15 @@ class JobInputs:
         more_hints = ", or use --target map:... or a .csv file"
         return self.classes().check(needed_by, more_hints=more_hints)
 
-    def _check_targets(self, items: Iterator[Item]) -> Iterator[Item]:
-        """Yield the items.
 
-        After the last one, raise a JobError if no item has a target.
-        """
-        missing, item = True, None
-        for item in items:
-            missing = missing and item.target is None
-            yield item
-        if item is not None and missing:
-            text = "target 'column' needs a data table with a column target"
-            raise JobError(f"{text}, got {self.config.data}, in which no item has a target", USAGE)
-
-    def _check_labels(self, items: Iterator[Item]) -> Iterator[Item]:
-        """Yield the items.
-
-        After the last one, raise a JobError if no item has a label.
-        """
-        missing, item = True, None
-        for item in items:
-            missing = missing and item.label is None and item.target is None
-            yield item
-        if item is not None and missing:
-            raise JobError(
-                f"target {self.config.target!r} needs labels, and no item of {self.config.data} has one: use class "
-                "folders, a column label, or --labels (in Python labels=)",
-                USAGE,
-            )
+def _require_any(items: Iterable[Item], is_usable: Callable[[Item], bool], message: str) -> Iterator[Item]:
+    """Yield all items; after the last one, raise a JobError if none of them is usable (but not if there are none)."""
+    item, any_usable = None, False
+    for item in items:
+        any_usable = any_usable or is_usable(item)
+        yield item
+    if item is not None and not any_usable:
+        raise JobError(message, USAGE)
 
 
 def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared: bool = False) -> Plan:
@@ -203,10 +187,7 @@ def log_warnings(plan: Plan) -> None:
 
 
 def check_plan(out: Path, inputs: JobInputs) -> Plan:
-    """Read the plan in ``out``.
-
-    Raise a JobError if data or software have changed since.
-    """
+    """Read the plan in ``out``; raise a JobError if data or software have changed since."""
     plan = Plan.read(out)
     check_unchanged(plan.versions, versions(inputs.device), "the software")
     check_unchanged(plan.source, inputs.source.description, "the data")
@@ -218,20 +199,14 @@ def check_plan(out: Path, inputs: JobInputs) -> Plan:
 
 
 def _restore_listing(out: Path, inputs: JobInputs, plan: Plan) -> None:
-    """Write items.jsonl again if it is missing or damaged.
-
-    Workers read their items from it.
-    """
+    """Write items.jsonl again if it is missing or damaged. Workers read their items from it."""
     path = out / "items.jsonl"
     if not path.exists() or sha256_of(path) != plan.listing_sha256:
         write_listing(path, inputs.items(), plan.shard_size, inputs.source.where)
 
 
 def has_plan(out: Path) -> bool:
-    """Return whether the folder has a plan.
-
-    Only a job with a plan can be resumed.
-    """
+    """Return whether the folder has a plan. Only a job with a plan can be resumed."""
     return existing_path(out / "plan.json").exists()
 
 
@@ -255,18 +230,12 @@ def check_output_folder(out: Path, data) -> None:
 
 
 def has_complete_shard(out: Path) -> bool:
-    """Return whether any shard of the job in ``out`` is complete.
-
-    Otherwise, replacing the job loses nothing.
-    """
+    """Return whether any shard of the job in ``out`` is complete. Otherwise, replacing the job loses nothing."""
     return any((out / "shards").glob("*.done.json"))
 
 
 def resumed_config(out: Path, options: Mapping) -> JobConfig:
-    """Read the configuration in ``out``.
-
-    Raise a JobError if any of the ``options`` differs from it.
-    """
+    """Read the configuration in ``out``; raise a JobError if any of the ``options`` differs from it."""
     Plan.read(out)  # raises if another version wrote the folder
     saved = JobConfig.from_dict(read_json(out / "config.json"))
     # trust_checkpoint is never restored from the folder: the user must pass it again
@@ -282,10 +251,7 @@ def with_default_target(options: Mapping) -> dict:
 
 
 def expand_settings(options: Mapping) -> dict:
-    """Replace the option ``settings`` by the options that it stands for.
-
-    Raise a JobError for an unknown name.
-    """
+    """Replace the option ``settings`` by the options that it stands for; raise a JobError for an unknown name."""
     try:
         return with_settings(options)
     except (TypeError, ValueError) as error:
@@ -303,10 +269,7 @@ def clear(out: Path) -> None:
 
 
 def remove_temporary_files(out: Path) -> None:
-    """Delete temporary files of killed processes.
-
-    Errors are ignored, since files that remain do no harm.
-    """
+    """Delete temporary files of killed processes. Errors are ignored, since files that remain do no harm."""
     for leftover in (*out.glob(TEMPORARY_PATTERN), *(out / "shards").glob(TEMPORARY_PATTERN)):
         with suppress(OSError):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()

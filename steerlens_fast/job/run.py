@@ -1,7 +1,4 @@
-"""Runs a job.
-
-It locks the folder, plans or resumes, computes the missing shards, and writes the summary.
-"""
+"""Runs a job. It locks the folder, plans or resumes, computes the missing shards, and writes the summary."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import (
     DONE,
@@ -28,8 +26,8 @@ from ..io.atomic_io import existing_path, refresh_names, restore_backups, sync_f
 from ..io.output_dir import check_same_model, hold_lock, is_locked, output_dir
 from ..io.progress import Progress
 from ..models.device import resolve_device
-from .config import JobConfig
-from .engines.engine import Engine, RunOptions, Stop, make_engine
+from .config import JobConfig, RunOptions
+from .engines.engine import Engine, Stop, make_engine
 from .engines.env import Rank, rank_of
 from .folder import CompletedShards, JobFolder
 from .plan import Plan
@@ -53,7 +51,6 @@ from .shard import marker_path
 from .summary import read_summary, write_summary
 
 RANK_LOCK = ".lock-rank-"  # beginning of the names of the ranks' locks
-MIN_MAX_FAILURES = 10  # minimum number of failures that are allowed when max_failures is a percentage
 
 
 @dataclass(frozen=True)
@@ -83,11 +80,11 @@ def run_job(out: Path, options: Mapping, run_options: RunOptions | None = None, 
         With the command's exit status as ``code``.
     """
     run_options, out, options = run_options or RunOptions(), out.absolute(), expand_settings(options)
-    max_failed_items(run_options.max_failures, 1)  # checked before anything is loaded
     try:
         check_output_folder(out, options.get("data"))
         with _signals() as stop, _output_dir(out), _locked(out, run_options):
-            return _run(out, options, run_options, stop, {"dataset": dataset, "model": model})
+            job_run = _JobRun(out, options, run_options, dataset, model, stop)
+            return job_run.run_rank() if run_options.engine == "env" else job_run.run()
     except Terminated:
         raise JobError("terminated", TERMINATED) from None
     except (OSError, ImportError, SystemExit) as error:
@@ -95,10 +92,7 @@ def run_job(out: Path, options: Mapping, run_options: RunOptions | None = None, 
 
 
 class Terminated(BaseException):
-    """Raised on SIGTERM.
-
-    It is a BaseException, so that ``except Exception`` does not catch it.
-    """
+    """Raised on SIGTERM. It is a BaseException, so that ``except Exception`` does not catch it."""
 
 
 def _output_dir(out: Path) -> AbstractContextManager[None]:
@@ -125,10 +119,7 @@ def _output_dir(out: Path) -> AbstractContextManager[None]:
 
 @contextmanager
 def _locked(out: Path, run_options: RunOptions) -> Iterator[None]:
-    """Lock the folder for this job.
-
-    The ranks of a job share this lock, and each also locks its own number.
-    """
+    """Lock the folder for this job. The ranks of a job share this lock, and each also locks its own number."""
     if run_options.engine != "env":
         with hold_lock(out / ".lock"):
             yield
@@ -156,146 +147,137 @@ def check_number_of_ranks(out: Path, rank: Rank) -> None:
             raise JobError(f"{text}, but {world} in rank {number}, which also runs in {out}", USAGE)
 
 
-def _run(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, objects: dict) -> Outcome:
-    if run_options.engine == "env":
-        return _run_rank(out, options, run_options, stop, objects)
-    restore_backups(out, out / "shards")
-    resumed = _is_resumed(out, run_options)
-    config = resumed_config(out, options) if resumed else JobConfig.from_dict(with_default_target(options))
-    inputs = JobInputs(config, resolve_device(config.device), objects["dataset"])
-    plan = check_plan(out, inputs) if resumed else None
-    remove_temporary_files(out)
-    pending = None if plan is None else _pending(out, plan, run_options, range(plan.shards))
-    if pending == []:
-        return _finish(out, plan, run_options, stop, None)
-    engine = make_engine(inputs, run_options, out, objects)
-    try:
-        plan = plan or _new_plan(out, inputs, engine)
-        shards = range(plan.shards) if pending is None else pending
-        last_run, too_many = _compute(out, plan, shards, engine, run_options, stop)
-    finally:
-        engine.close()
-        remove_temporary_files(out)  # temporary files of killed workers
-    return _finish(out, plan, run_options, stop, last_run, too_many)
+@dataclass(frozen=True)
+class _JobRun:
+    """A run of a job, or of one of its ranks; see :func:`run_job`."""
 
+    out: Path
+    options: Mapping
+    run_options: RunOptions
+    dataset: Any
+    model: Any
+    stop: Stop
 
-def _run_rank(out: Path, options: Mapping, run_options: RunOptions, stop: Stop, objects: dict) -> Outcome:
-    """Run one rank.
+    def run(self) -> Outcome:
+        """Run the job, without other ranks."""
+        out = self.out
+        restore_backups(out, out / "shards")
+        resumed = self._is_resumed()
+        inputs = self._inputs(resumed)
+        plan = check_plan(out, inputs) if resumed else None
+        remove_temporary_files(out)
+        pending = None if plan is None else self._pending(plan, range(plan.shards))
+        if pending == []:
+            return self._finish(plan, None)
+        engine = make_engine(inputs, self.run_options, out)
+        try:
+            plan = plan or self._new_plan(inputs, engine)
+            last_run, too_many = self._compute(plan, range(plan.shards) if pending is None else pending, engine)
+        finally:
+            engine.close()
+            remove_temporary_files(out)  # temporary files of killed workers
+        return self._finish(plan, last_run, too_many)
 
-    The first rank that holds the lock makes the plan. Each rank writes the summary at its end.
-    """
-    rank = rank_of()
-    planned = has_plan(out)
-    config = resumed_config(out, options) if planned else JobConfig.from_dict(with_default_target(options))
-    inputs = JobInputs(config, resolve_device(config.device), objects["dataset"])
-    engine = make_engine(inputs, run_options, out, objects)  # before locking, so that ranks load at the same time
-    try:
+    def run_rank(self) -> Outcome:
+        """Run one rank. The first rank that holds the lock makes the plan. Each rank writes the summary at its end."""
+        out, rank = self.out, rank_of()
+        inputs = self._inputs(has_plan(out))
+        engine = make_engine(inputs, self.run_options, out)  # before locking, so that ranks load at the same time
+        try:
+            with hold_lock(out / ".planning", wait=True, required=rank.world > 1):
+                restore_backups(out)  # but not in the folder of shards, to which other ranks may be writing
+                if not has_plan(out):
+                    make_shared_plan(out, inputs, engine.describe(), _ranks_here())
+            resumed_config(out, self.options)  # the rank that planned may have been started with other options
+            plan = check_plan(out, inputs)  # without the lock, since it lists all items
+            pending = self._pending(plan, rank.shards(range(plan.shards)))
+            last_run, too_many = self._compute(plan, pending, engine) if pending else ({}, "")
+        finally:
+            engine.close()
         with hold_lock(out / ".planning", wait=True, required=rank.world > 1):
-            restore_backups(out)  # but not in the folder of shards, to which other ranks may be writing
-            if not has_plan(out):
-                make_shared_plan(out, inputs, engine.describe(), _ranks_here())
-        resumed_config(out, options)  # the rank that planned may have been started with other options
-        plan = check_plan(out, inputs)  # without the lock, since it lists all items
-        pending = _pending(out, plan, run_options, rank.shards(range(plan.shards)))
-        last_run, too_many = _compute(out, plan, pending, engine, run_options, stop) if pending else ({}, "")
-    finally:
-        engine.close()
-    with hold_lock(out / ".planning", wait=True, required=rank.world > 1):
-        refresh_names(out / "shards")  # so that the summary has the shards of ranks that have ended
-        return _finish(out, plan, run_options, stop, last_run, too_many)
+            refresh_names(out / "shards")  # so that the summary has the shards of ranks that have ended
+            return self._finish(plan, last_run, too_many)
 
+    def _is_resumed(self) -> bool:
+        """Return whether to resume a job; raise a JobError if there is one and the options do not allow it."""
+        out, run_options = self.out, self.run_options
+        if not has_plan(out):
+            return False
+        if run_options.overwrite:
+            # Raises if the folder is not a job's. The old job is deleted only when the new one has loaded model and
+            # data without errors.
+            Plan.read(out)
+            return False
+        if not (run_options.resume or run_options.retry_failed):
+            if not has_complete_shard(out):  # a job that failed before its first shard
+                return False
+            hint = "use --resume or --overwrite (in Python resume=True or overwrite=True)"
+            raise JobError(f"out must be a new folder, got {out}, which has a job: {hint}", USAGE)
+        return True
 
-def _new_plan(out: Path, inputs: JobInputs, engine: Engine) -> Plan:
-    """Make a plan, and replace an existing one.
+    def _inputs(self, resumed: bool) -> JobInputs:
+        options = self.options
+        config = resumed_config(self.out, options) if resumed else JobConfig.from_dict(with_default_target(options))
+        return JobInputs(config, resolve_device(config.device), self.dataset, self.model)
 
-    This is called when data and model have been loaded without an error.
-    """
-    model = engine.describe()
-    if has_plan(out):
-        clear(out)
-    plan = make_plan(out, inputs, model, engine.workers)
-    log_warnings(plan)
-    return plan
+    def _new_plan(self, inputs: JobInputs, engine: Engine) -> Plan:
+        """Make a plan, and replace an existing one, when data and model have been loaded without an error."""
+        model = engine.describe()
+        if has_plan(self.out):
+            clear(self.out)
+        plan = make_plan(self.out, inputs, model, engine.workers)
+        log_warnings(plan)
+        return plan
+
+    def _pending(self, plan: Plan, shards: Iterable[int]) -> list[int]:
+        """Return the shards that must be computed, among those given.
+
+        With ``retry_failed``, the markers of shards with failed items are deleted.
+        """
+        done = JobFolder(self.out, plan).completed_shards()
+        retried = set(done.failed_shards) & set(shards) if self.run_options.retry_failed else set()
+        for shard in retried:
+            existing_path(marker_path(self.out, shard)).unlink()
+        return [shard for shard in shards if shard not in done.shards - retried]
+
+    def _compute(self, plan: Plan, shards: Sequence[int], engine: Engine) -> tuple[dict, str]:
+        """Compute shards; return a summary of the progress, and :attr:`ProgressListener.too_many`."""
+        out = self.out
+        check_same_model(plan.model, engine.describe())
+        (out / "shards").mkdir(exist_ok=True)
+        sync_folder(out)
+        (out / "summary.json").unlink(missing_ok=True)  # it is not up to date while shards are computed
+        done = JobFolder(out, plan).completed_shards()
+        listener = ProgressListener(plan, done, self.run_options, self.stop)
+        try:
+            if not listener.too_many:
+                engine.run(out, plan, shards, listener, self.stop)
+        finally:
+            listener.progress.close()
+        return listener.progress.summary(), listener.too_many
+
+    def _finish(self, plan: Plan, last_run: dict | None, too_many: str = "") -> Outcome:
+        """Write summary and gallery. If ``last_run`` is None, no shard was computed; files that exist are kept."""
+        out = self.out
+        summary = read_summary(out) if last_run is None else None
+        new, summary = summary is None, summary or write_summary(JobFolder(out, plan), last_run or {})
+        if too_many:
+            raise JobError(too_many, TOO_MANY_FAILED)
+        code = SOME_FAILED if summary["failed"] else DONE
+        if not summary["complete"]:
+            return Outcome(INTERRUPTED if self.stop.requested else code, summary)
+        # Safe, since no process computes shards of a complete job, and ranks do this one at a time.
+        remove_temporary_files(out)
+        if self.run_options.gallery and (new or not (out / "gallery").exists()):
+            from .gallery import write_gallery
+
+            write_gallery(out, sample=self.run_options.gallery)
+        return Outcome(code, summary)
 
 
 def _ranks_here() -> int:
     """Return the number of ranks on this machine, according to the environment."""
     return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("SLURM_NTASKS_PER_NODE") or 1)
-
-
-def _is_resumed(out: Path, run_options: RunOptions) -> bool:
-    """Return whether to resume the job in ``out``.
-
-    Raise a JobError if there is one and the options do not allow it.
-    """
-    if not has_plan(out):
-        return False
-    if run_options.overwrite:
-        # Raises if the folder is not a job's. The old job is deleted only when the new one has loaded model and data
-        # without errors.
-        Plan.read(out)
-        return False
-    if not (run_options.resume or run_options.retry_failed):
-        if not has_complete_shard(out):  # a job that failed before its first shard
-            return False
-        hint = "use --resume or --overwrite (in Python resume=True or overwrite=True)"
-        raise JobError(f"out must be a new folder, got {out}, which has a job: {hint}", USAGE)
-    return True
-
-
-def _pending(out: Path, plan: Plan, run_options: RunOptions, shards: Iterable[int]) -> list[int]:
-    """Return the shards that must be computed, among those given.
-
-    With ``retry_failed``, the markers of shards with failed items are deleted.
-    """
-    done = JobFolder(out, plan).completed_shards()
-    retried = set(done.failed_shards) & set(shards) if run_options.retry_failed else set()
-    for shard in retried:
-        existing_path(marker_path(out, shard)).unlink()
-    return [shard for shard in shards if shard not in done.shards - retried]
-
-
-def _compute(
-    out: Path, plan: Plan, shards: Sequence[int], engine: Engine, run_options: RunOptions, stop: Stop
-) -> tuple[dict, str]:
-    """Compute shards.
-
-    Return a summary of the progress, and the message of :attr:`ProgressListener.too_many`.
-    """
-    check_same_model(plan.model, engine.describe())
-    (out / "shards").mkdir(exist_ok=True)
-    sync_folder(out)
-    (out / "summary.json").unlink(missing_ok=True)  # it is not up to date while shards are computed
-    listener = ProgressListener(plan, JobFolder(out, plan).completed_shards(), run_options, stop)
-    try:
-        if not listener.too_many:
-            engine.run(out, plan, shards, listener, stop)
-    finally:
-        listener.progress.close()
-    return listener.progress.summary(), listener.too_many
-
-
-def _finish(
-    out: Path, plan: Plan, run_options: RunOptions, stop: Stop, last_run: dict | None, too_many: str = ""
-) -> Outcome:
-    """Write summary and gallery.
-
-    If ``last_run`` is None, no shard was computed; files that exist are kept.
-    """
-    summary = read_summary(out) if last_run is None else None
-    new, summary = summary is None, summary or write_summary(JobFolder(out, plan), last_run or {})
-    if too_many:
-        raise JobError(too_many, TOO_MANY_FAILED)
-    code = SOME_FAILED if summary["failed"] else DONE
-    if not summary["complete"]:
-        return Outcome(INTERRUPTED if stop.requested else code, summary)
-    # Safe, since no process computes shards of a complete job, and ranks do this one at a time.
-    remove_temporary_files(out)
-    if run_options.gallery and (new or not (out / "gallery").exists()):
-        from .gallery import write_gallery
-
-        write_gallery(out, sample=run_options.gallery)
-    return Outcome(code, summary)
 
 
 class ProgressListener:
@@ -306,7 +288,7 @@ class ProgressListener:
 
     def __init__(self, plan: Plan, done: CompletedShards, run_options: RunOptions, stop: Stop):
         self.progress = Progress(plan.items, done.items, done.failed, run_options.progress)
-        self._max_failed, self._batches, self._stop = max_failed_items(run_options.max_failures, plan.items), {}, stop
+        self._max_failed, self._batches, self._stop = run_options.max_failed_items(plan.items), {}, stop
 
     @property
     def too_many(self) -> str:
@@ -334,25 +316,6 @@ class ProgressListener:
         """Reset the counts of a shard that begins again after its worker died."""
         items, failed = self._batches.pop(shard, (0, 0))
         self.progress.update(-items, -failed)
-
-
-def max_failed_items(limit: int | str, items: int) -> int:
-    """Return the number of items that may fail; a percentage allows at least 10.
-
-    Examples
-    --------
-    >>> max_failed_items("10%", 1000), max_failed_items("10%", 20), max_failed_items(3, 1000)
-    (100, 10, 3)
-    """
-    text = str(limit)
-    try:
-        share = float(text[:-1]) / 100 if text.endswith("%") else None
-        count = int(text) if share is None else int(share * items)
-    except (ValueError, OverflowError):
-        share, count = None, -1
-    if count < 0 or (share or 0) < 0:
-        raise JobError(f'max_failures must be a number of items or a share of them like "10%", got {limit!r}', USAGE)
-    return count if share is None else max(MIN_MAX_FAILURES, count)
 
 
 @contextmanager

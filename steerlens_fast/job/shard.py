@@ -41,10 +41,7 @@ def shard_name(shard: int) -> str:
 
 
 def marker_path(out: Path, shard: int) -> Path:
-    """Return the path of a shard's marker.
-
-    The marker is written last, so a shard that has one is complete.
-    """
+    """Return the path of a shard's marker. The marker is written last, so a shard that has one is complete."""
     return out / "shards" / f"{shard_name(shard)}.done.json"
 
 
@@ -65,10 +62,7 @@ class Clock:
 
 
 class Shard:
-    """The frames and records of a shard.
-
-    Batches are added until it is complete and can be published.
-    """
+    """The frames and records of a shard. Batches are added until it is complete and can be published."""
 
     def __init__(self, number: int, plan: Plan, transfers: Transfers):
         self.number, self.plan, self.clock, self._transfers = number, plan, Clock(), transfers
@@ -106,10 +100,7 @@ class Shard:
         return sum(record["status"] != OK for record in records)
 
     def publish(self, out: Path, format: str, metadata: dict) -> dict:
-        """Write frames, records and marker, in this order.
-
-        Return the contents of the marker.
-        """
+        """Write frames, records and marker, in this order; return the contents of the marker."""
         folder = out / "shards"
         # A worker that was killed before it reported the shard may have left a marker.
         existing_path(marker_path(out, self.number)).unlink(missing_ok=True)
@@ -146,10 +137,7 @@ def store_frames(frames: Tensor, out: Tensor, transfers: Transfers) -> Callable[
 
 
 def _to_dtype(frames: Tensor, dtype: torch.dtype) -> Tensor:
-    """Convert frames in [0, 1] to a dtype.
-
-    Integers use their full range.
-    """
+    """Convert frames in [0, 1] to a dtype. Integers use their full range."""
     if dtype.is_floating_point:
         return frames.to(dtype)
     scaled = frames.mul(torch.iinfo(dtype).max).round_()
@@ -167,10 +155,7 @@ def _select(frames: Tensor, rows: list[int]) -> Tensor:
 
 
 def write_records(path: Path, records: list[dict]) -> dict[str, dict]:
-    """Write records as JSON lines.
-
-    Return the file's hash and size as an entry of the marker.
-    """
+    """Write records as JSON lines; return the file's hash and size as an entry of the marker."""
     lines = (compact_json(r) + "\n" for r in records)
     data = "".join(lines).encode(errors="surrogateescape")
     with atomic_write(path) as file:
@@ -179,10 +164,7 @@ def write_records(path: Path, records: list[dict]) -> dict[str, dict]:
 
 
 def read_records(path: Path) -> list[dict]:
-    """Read records that :func:`write_records` wrote.
-
-    Raise a JobError if the file is damaged.
-    """
+    """Read records that :func:`write_records` wrote; raise a JobError if the file is damaged."""
     try:
         records = [
             json.loads(line)
@@ -297,10 +279,7 @@ def _prediction_probability(morphs: Morphs) -> Tensor:
 
 
 def _rounded(table: Tensor) -> list:
-    """Return a table as lists of rounded numbers.
-
-    NaN and infinity, which JSON does not have, become None.
-    """
+    """Return a table as lists of rounded numbers. NaN and infinity, which JSON does not have, become None."""
     values = table.double().numpy()
     finite = np.isfinite(values)
     rounded = np.full(values.shape, None, object)

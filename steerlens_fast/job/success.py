@@ -60,10 +60,7 @@ def assess(record: dict) -> dict[str, bool | None]:
 
 
 def _assess_last_frame(record: dict, already: bool | None) -> dict[str, bool | None]:
-    """Return the answers that depend on the last frame.
-
-    ``already`` is None for failed items.
-    """
+    """Return the answers that depend on the last frame. ``already`` is None for failed items."""
     if already is None or not is_scored(record):
         return dict.fromkeys(("reached", "fell_below_source", "fell_below_earlier"))
     *earlier, last = record["probability"]
@@ -120,10 +117,7 @@ def _sizes(record: dict) -> list[float]:
 
 
 def source_probability(record: dict) -> float | None:
-    """Return the target's probability in the source.
-
-    The result is None if it was not scored or is not among the frames.
-    """
+    """Return the target's probability in the source; None if it was not scored or is not among the frames."""
     frame = source_frame(record)
     return None if frame is None else record["probability"][frame]
 
@@ -177,10 +171,7 @@ class _Group:
         self.after.extend(other.after)
 
     def _count(self, name: str) -> int | None:
-        """Return how often an answer was True.
-
-        The result is None if it was never known.
-        """
+        """Return how often an answer was True; None if it was never known."""
         known = self.counts[name, True] + self.counts[name, False]
         return self.counts[name, True] if known else None
 

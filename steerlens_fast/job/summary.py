@@ -86,19 +86,13 @@ def write_summary(job: JobFolder, last_run: dict) -> dict:
 
 
 def _attained(record: dict) -> bool | None:
-    """Return whether a morph reaches all requested distances.
-
-    The result is None if none was requested.
-    """
+    """Return whether a morph reaches all requested distances; None if none was requested."""
     attained = record.get("attained")
     return all(attained) if isinstance(attained, list) else attained
 
 
 def _as_labelled(record: dict) -> bool | None:
-    """Return whether the model predicts the label for the source.
-
-    The result is None without a label.
-    """
+    """Return whether the model predicts the label for the source; None without a label."""
     label = record.get("label")
     return None if label is None else label == record.get("source")
 

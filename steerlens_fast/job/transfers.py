@@ -58,10 +58,7 @@ class Transfers:
         return copied
 
     def to_host(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> Callable[[], None]:
-        """Copy the first tensor of each pair to the second (pinned).
-
-        Return a function that waits for the copies.
-        """
+        """Copy the first tensor of each pair to the second (pinned); return a function that waits for the copies."""
         if not self.pinned:
             for source, destination in pairs:
                 destination.copy_(source)
@@ -77,10 +74,7 @@ class Transfers:
         return arrived.synchronize
 
     def results_to_host(self, morphs: Morphs) -> tuple[Morphs, Callable[[], None]]:
-        """Copy all tensors except the frames to the host.
-
-        Return the copies, and a function that waits for them.
-        """
+        """Copy all tensors except the frames to the host; return the copies, and a function that waits for them."""
         # The frames are replaced by an empty clone, since an empty view would keep all frames in memory.
         results = replace(morphs, frames=morphs.frames[..., :0].clone())
         if not self.pinned:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,6 @@ from .. import native
 from ..checks import check_class_names
 from ..classifier.outputs import number_of_classes
 from ..data.class_matching import ClassMatch
-from ..data.items import Item
 from ..data.sources import Source
 from ..data.sources.open import open_source_from_config
 from ..data.targets import batch_target, parse_target
@@ -34,14 +32,14 @@ from ..morphs import Morphs
 from .config import JobConfig
 from .loading import Batch, Loader, as_pixels, placeholder_for
 from .model_errors import (
-    describe_error,
     exit_as_error,
+    explain_error,
     image_failure,
     may_be_caused_by_image,
     model_failure,
     release_frames,
 )
-from .pipeline import EventCallback, Pipeline, ShardQueue, queue_of
+from .pipeline import EventCallback, NextShard, Pipeline
 from .plan import Plan
 from .shard import Clock, Shard
 from .transfers import Transfers
@@ -70,7 +68,10 @@ class Worker:
         options = {**config.model_options, "data_channels": self.source.channels()}
         self.loaded: LoadedModel = load_model(spec, device=device, **options)
         self.lens = SteerableLens(self.loaded.model, preprocessing=self.loaded.preprocessing, **config.lens_options)
-        self.lens.classifier = _TimedClassifier(self.lens.classifier)
+        self._model_clock = Clock()  # on a GPU, it measures the time to launch gradients and scores
+        for method, activity in (("gradient", "gradient"), ("outputs", "score")):
+            timed = self._model_clock.spent_on(activity)(getattr(self.lens.classifier, method))
+            setattr(self.lens.classifier, method, timed)
         self.lens.warn_about_results = False  # the records contain what it would warn about
         self.target_rule = parse_target(config.target)
         self._has_morphed = False
@@ -78,10 +79,7 @@ class Worker:
         self.part_divisor = 1  # by which the usual size of a batch's parts is divided; doubled if memory is too small
 
     def open(self, out: Path, plan: Plan) -> None:
-        """Prepare for the shards of a plan.
-
-        Raise a JobError if model, data or software differ from the plan's.
-        """
+        """Prepare for the shards of a plan; raise a JobError if model, data or software differ from the plan's."""
         check_same_model(plan.model, self.loaded.description)
         check_unchanged(plan.source, self.source.description, "the data")
         check_unchanged(plan.versions, versions(self.device.type), "the software")
@@ -102,8 +100,8 @@ class Worker:
             pinned=self.transfers.pinned,
         )
 
-    def run(self, shards: queue.Queue[int | None], on_event: EventCallback) -> None:
-        """Compute the shards in a queue until ``END``.
+    def run(self, next_shard: NextShard, on_event: EventCallback) -> None:
+        """Compute shards until ``next_shard(True)`` returns None.
 
         ``on_event`` is called with the events begun, morph, batch and shard (see :mod:`.engines.engine`).
 
@@ -113,15 +111,26 @@ class Worker:
         self._on_event = on_event
         with _repeatable(), ThreadPoolExecutor(1, thread_name_prefix="publish") as publisher:
             pipeline = Pipeline(publisher, self._publish, on_event, max_pending=self.transfers.max_pending)
-            next_shard = ShardQueue(shards, self._read_shard, pipeline.flush)
-            shard, batches = None, self.loader.batches(next_shard)
-            while (batch := self._next_batch(batches)) is not None:
-                if shard is None:
+
+            def next_items(wait: bool):
+                if wait:
+                    pipeline.flush()  # since shards may be assigned only after these batches are finished
+                number = next_shard(wait)
+                return None if number is None else (number, self.plan.read_items(self.out, number))
+
+            batches = self.loader.batches(next_items)
+            while True:
+                waiting = Clock()
+                with waiting.spent_on("wait"):
+                    batch = next(batches, None)
+                if batch is None:
+                    break
+                if batch.first:
                     shard = self._new_shard(batch.shard)
                     self.part_divisor = 1  # so that the result does not depend on earlier shards
                     on_event({"event": "begun", "shard": batch.shard})
+                shard.clock.seconds.update(waiting.seconds)
                 pipeline.add(shard, batch, self._compute_batch(shard, batch))
-                shard = None if batch.last else shard
             pipeline.flush()
             pipeline.wait()
 
@@ -131,8 +140,8 @@ class Worker:
         Return the elapsed seconds.
         """
         start = time.perf_counter()
-        read_some = lambda shard: (shard, self.plan.read_items(self.out, shard)[:images])
-        batch = next(self.loader.batches(ShardQueue(queue_of(0), read_some)))
+        items = iter([(0, self.plan.read_items(self.out, 0)[:images])])
+        batch = next(self.loader.batches(lambda wait: next(items, None)))
         for finish in self._compute_batch(self._new_shard(0), batch):
             finish()
         return time.perf_counter() - start
@@ -142,35 +151,25 @@ class Worker:
         if hasattr(self, "loader"):
             self.loader.close()
 
-    def _read_shard(self, number: int) -> tuple[int, list[Item]]:
-        return number, self.plan.read_items(self.out, number)
-
     def _new_shard(self, number: int) -> Shard:
         """Make a shard, with memory for its frames."""
-        try:
-            return Shard(number, self.plan, self.transfers)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-        self._free_memory()
-        try:
-            return Shard(number, self.plan, self.transfers)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            frames = f"the frames of shard {number} ({self.plan.count(number)} images)"
-            raise JobError(f"out of memory for {frames}: use a smaller --shard-size: {error}") from error
+        for attempts_left in (1, 0):
+            try:
+                return Shard(number, self.plan, self.transfers)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if not attempts_left:
+                    frames = f"the frames of shard {number} ({self.plan.count(number)} images)"
+                    raise JobError(f"out of memory for {frames}: use a smaller --shard-size: {error}") from error
+            self._free_memory()
+        raise AssertionError
 
     def _free_memory(self) -> None:
         """Free the memory that is kept for reuse."""
         native.free_idle_blocks()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-
-    def _next_batch(self, batches) -> Batch | None:
-        self._waiting = Clock()
-        with self._waiting.spent_on("wait"):
-            return next(batches, None)
 
     def _compute_batch(self, shard: Shard, batch: Batch) -> list[Callable[[], int]]:
         """Compute a batch in parts.
@@ -180,7 +179,6 @@ class Worker:
         On a CPU, a part has only as many images as one call of the model, to limit the memory of frames in floating
         point. If memory is still too small, parts are halved.
         """
-        shard.clock.seconds.update(self._waiting.seconds if hasattr(self, "_waiting") else {})
         targets = self._batch_targets(batch)
         max_size = min(len(batch.items), self._samples_per_call(batch) or len(batch.items))
         finishers, at = [], 0
@@ -211,17 +209,15 @@ class Worker:
         is computed alone. Which images are left out depends only on the images and the model, so every run leaves out
         the same ones.
         """
-        first_error = None
-        for change in (None, self._leave_out_failing_images, self._replace_placeholders):
-            if change is not None:
-                change(batch, targets, first_error)
-            try:
-                return [self._morph_and_add(shard, batch, targets)]
-            except Exception as error:
-                if not may_be_caused_by_image(error):
-                    self._raise_described(error, batch, targets)
-                release_frames(error)
-                first_error = first_error or error
+        finish, error = self._try_to_morph(shard, batch, targets)
+        if error is not None:
+            self._leave_out_failing_images(batch, targets, error)
+            finish, error = self._try_to_morph(shard, batch, targets)
+        if error is not None:
+            self._replace_placeholders(batch)
+            finish, error = self._try_to_morph(shard, batch, targets)
+        if error is None:
+            return [finish]
         alone = [(batch.part(slice(n, n + 1)), targets[n : n + 1]) for n in range(len(batch.items))]
         shard.part_divisor = max(shard.part_divisor, len(alone))
         try:
@@ -231,12 +227,27 @@ class Worker:
                 self._raise_out_of_memory(error)  # the shard already contains some of these images
             self._raise_described(error, batch, targets)
 
+    def _try_to_morph(
+        self, shard: Shard, batch: Batch, targets: list[int | None]
+    ) -> tuple[Callable[[], int] | None, Exception | None]:
+        """Return the result of :meth:`_morph_and_add`, or an error that an image may have caused.
+
+        Other errors are raised.
+        """
+        try:
+            return self._morph_and_add(shard, batch, targets), None
+        except Exception as error:
+            if not may_be_caused_by_image(error):
+                self._raise_described(error, batch, targets)
+            release_frames(error)
+            return None, error
+
     def _morph_and_add(self, shard: Shard, batch: Batch, targets: list[int | None]) -> Callable[[], int]:
-        start, clock = time.perf_counter(), self.lens.classifier.clock
-        before = dict(clock.seconds)
+        start = time.perf_counter()
+        self._model_clock.seconds.clear()
         morphs = self._morph(batch, targets)
-        spent = {name: clock.seconds[name] - before.get(name, 0.0) for name in ("gradient", "score")}
-        shard.clock.seconds.update(spent | {"morph": time.perf_counter() - start - sum(spent.values())})
+        in_model = {name: self._model_clock.seconds[name] for name in ("gradient", "score")}
+        shard.clock.seconds.update(in_model | {"morph": time.perf_counter() - start - sum(in_model.values())})
         return shard.add(batch, morphs)
 
     def _morph(self, batch: Batch, targets: list[int | None]) -> Morphs:
@@ -253,10 +264,7 @@ class Worker:
         return morphs
 
     def _samples_per_call(self, batch: Batch) -> int | None:
-        """Return how many images the model gets in one call.
-
-        The result is None for any number.
-        """
+        """Return how many images the model gets in one call; None for any number."""
         if self.device.type != "cpu":
             return None
         return samples_per_call(batch.pixels[:1].to(image_dtype(self.config.dtype)), self.plan.threads)
@@ -293,7 +301,7 @@ class Worker:
             batch.loaded[n].failure = image_failure(image_error)
             batch.pixels[n] = placeholder_for(batch.pixels.dtype)
 
-    def _replace_placeholders(self, batch: Batch, targets: list[int | None], error: Exception) -> None:
+    def _replace_placeholders(self, batch: Batch) -> None:
         """Replace the placeholders by the pixels of a good image or, if there is none, of a synthetic one.
 
         The model may raise an error for placeholders, too.
@@ -305,10 +313,7 @@ class Worker:
             batch.pixels[n] = replacement
 
     def _error_at(self, batch: Batch, targets: list[int | None], n: int) -> Exception | None:
-        """Return the model's error for one image of a batch, or None.
-
-        Other errors are raised.
-        """
+        """Return the model's error for one image of a batch, or None. Other errors are raised."""
         try:
             self._morph(batch.part(slice(n, n + 1)), targets[n : n + 1])
         except Exception as error:
@@ -335,7 +340,7 @@ class Worker:
         per_call = self._samples_per_call(batch)
         sizes = [1, *(n for n in (per_call, len(batch.items) % per_call) if n)] if per_call else [1]
         first = not self._has_morphed
-        described = None if is_out_of_memory(error) else describe_error(error, batch, targets, first, sizes)
+        described = None if is_out_of_memory(error) else explain_error(error, batch, targets, first, sizes)
         if may_be_caused_by_image(error):
             raise described or model_failure(error, batch) from error
         if described is None:
@@ -367,36 +372,6 @@ class Worker:
         metadata = {"lens": self.lens.settings, "model": self.loaded.sha256, "shard": shard.number}
         marker = shard.publish(self.out, self.config.format, metadata)
         on_event({"event": "shard", "shard": shard.number, "items": marker["items"], "failed": marker["failed"]})
-
-
-class _TimedClassifier:
-    """Wraps a classifier and measures the time of its gradients and scores.
-
-    On a GPU, this is the time to launch them.
-    """
-
-    def __init__(self, classifier):
-        self._classifier, self.clock = classifier, Clock()
-
-    @property
-    def seed(self) -> tuple | None:
-        """Seed of the classifier's random numbers."""
-        return self._classifier.seed
-
-    @seed.setter
-    def seed(self, seed: tuple | None) -> None:
-        self._classifier.seed = seed
-
-    def gradient(self, *args, **kwargs):
-        with self.clock.spent_on("gradient"):
-            return self._classifier.gradient(*args, **kwargs)
-
-    def outputs(self, *args, **kwargs):
-        with self.clock.spent_on("score"):
-            return self._classifier.outputs(*args, **kwargs)
-
-    def __getattr__(self, name):
-        return getattr(self._classifier, name)
 
 
 @contextmanager

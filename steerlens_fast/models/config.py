@@ -118,6 +118,14 @@ class ModelConfig(BaseConfig):
         None, group="running", choices=DEVICES, help="device of the model (default: a GPU if there is one)"
     )
 
+    def _normalize(self) -> None:
+        super()._normalize()
+        if isinstance(self.size, int) and not isinstance(self.size, bool):
+            self._set("size", (self.size, self.size))
+        for name in ("size", "mean", "std"):
+            if isinstance(getattr(self, name), list):  # from JSON
+                self._set(name, tuple(getattr(self, name)))
+
     @property
     def model_options(self) -> dict:
         """Arguments of :func:`steerlens_fast.models.load_model`."""

@@ -14,8 +14,7 @@ from steerlens_fast.data.config import DataConfig
 from steerlens_fast.errors import USAGE, JobError
 from steerlens_fast.evaluate.config import EvaluationConfig
 from steerlens_fast.io.base_config import BaseConfig, inherited_option, option
-from steerlens_fast.job.config import JobConfig
-from steerlens_fast.job.engines import RunOptions
+from steerlens_fast.job.config import JobConfig, RunOptions
 from steerlens_fast.job.plan import FORMAT_VERSION, Plan
 from steerlens_fast.lens.config import LensConfig
 from steerlens_fast.models.config import ModelConfig

@@ -169,10 +169,7 @@ def test_wrong_ranges_raise(value):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Six images of 12 bits.
-
-    All except the first use the values 0 to 4095.
-    """
+    """Six images of 12 bits. All except the first use the values 0 to 4095."""
     folder = tmp_path_factory.mktemp("deep")
     rng = np.random.default_rng(0)
     for n in range(6):

@@ -28,6 +28,7 @@ from job_models import (  # noqa: E402
     arguments,
     digests,
     ended,
+    environment,
     frames,
     kill,
     make_folder,
@@ -489,10 +490,8 @@ codes = [main(arguments({str(tmp_path / "one")!r}, model="job_models:nothing", *
 print(json.dumps(codes + [ray.is_initialized()]))
 """
     monkeypatch.setenv("JOB_WHITE", "raise")
-    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "JOB_SLEEP": "0.03"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", script], env=environment, **pipes) as job:
+    with subprocess.Popen([sys.executable, "-c", script], env=environment(JOB_SLEEP=0.03), **pipes) as job:
         wait_for(lambda: len(markers(tmp_path / "two")) >= 2 or job.poll() is not None, "shards of Ray's")
         actors = ray_actors(job)
         if actors:

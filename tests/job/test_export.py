@@ -15,7 +15,7 @@ from steerlens_fast.errors import USAGE, JobError
 from steerlens_fast.io.atomic_io import backup_path
 from steerlens_fast.job.export import _Export, _strip_data, export
 from steerlens_fast.job.folder import JobFolder
-from steerlens_fast.job.formats import MODULES, get_format
+from steerlens_fast.job.formats import FORMATS, get_format
 from steerlens_fast.job.formats.names import FileNames
 from steerlens_fast.job.gallery import write_gallery
 from steerlens_fast.job.shard import read_records
@@ -49,7 +49,7 @@ def stored(to: Path, kind: str):
     return keys, torch.cat(pixels)
 
 
-@pairwise(channels=[1, 3], source=MODULES, kind=MODULES)
+@pairwise(channels=[1, 3], source=FORMATS, kind=FORMATS)
 def test_every_format_is_exported_to_every_other(source, kind, channels, tmp_path):
     """The frames are equal bit for bit. Items that are not ok are left out."""
     frames = morphs_of(10, channels=channels)
@@ -231,7 +231,7 @@ def test_incomplete_shards_are_not_exported(job, tmp_path):
     assert export(out, tmp_path / "to", "npz") == 4
 
 
-@pytest.mark.parametrize("kind", MODULES)
+@pytest.mark.parametrize("kind", FORMATS)
 def test_shards_are_read_from_their_backups(kind, tmp_path):
     make_job(tmp_path / "out", morphs_of(2), ["a", "b"], format=kind)
     shard = tmp_path / "out" / "shards" / f"00000{get_format(kind).suffix}"

@@ -21,13 +21,13 @@ import torch
 from jobs import NASTY, morphs_of, record
 from pairwise import pairwise
 
-from steerlens_fast.job.formats import MODULES, get_format
+from steerlens_fast.job.formats import FORMATS, get_format
 from steerlens_fast.job.formats.names import FileNames, directory_name, file_name, member_name
 
 pil = pytest.importorskip("PIL.Image")
 safetensors = pytest.importorskip("safetensors")
 
-ALL_FORMATS = pytest.mark.parametrize("kind", MODULES)
+ALL_FORMATS = pytest.mark.parametrize("kind", FORMATS)
 FORMATS_OF_PICTURES = pytest.mark.parametrize("kind", ["wds", "folder"])
 METADATA = {"family": "csp-phase", "shard": 0, "text": "zwölf"}
 
@@ -48,7 +48,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 # --- Reading and writing
 
 
-@pairwise(frames=[2, 101], size=[(20, 17), (1, 1), (8, 33)], channels=[1, 3], kind=MODULES)
+@pairwise(frames=[2, 101], size=[(20, 17), (1, 1), (8, 33)], channels=[1, 3], kind=FORMATS)
 def test_frames_come_back_bit_for_bit(kind, channels, size, frames, tmp_path):
     """Grey and colour frames of odd sizes; frame numbers have two or three digits; some items have no frames."""
     pixels, keys = morphs_of(3, frames, channels, size), ["a/1.png", "bad.png", "a/2.png", "b"]
@@ -96,7 +96,7 @@ def test_shard_without_frames_is_written_and_read(kind, tmp_path):
 
 def test_memory_layout_of_frames_does_not_matter(tmp_path):
     pixels, records = morphs_of(3).transpose(3, 4), make_records(["a", "b", "c"])
-    for kind in MODULES:
+    for kind in FORMATS:
         get_format(kind).write(tmp_path, "00000", pixels, records, METADATA)
         assert torch.equal(get_format(kind).read(tmp_path, "00000", records), pixels)
 
@@ -312,10 +312,10 @@ import os, sys, torch
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from jobs import morphs_of, record
-from steerlens_fast.job.formats import MODULES, get_format
+from steerlens_fast.job.formats import FORMATS, get_format
 folder, pixels = Path({folder!r}), morphs_of(40, 6, 3, (64, 64))
 records = [record(i, f"k/{{i}}", 6, i) for i in range(40)]
-for kind in MODULES:
+for kind in FORMATS:
     try:
         get_format(kind).write(folder, "00000", pixels, records, {{}})
     except OSError as error:
@@ -334,4 +334,4 @@ def test_full_disk_raises_and_leaves_no_files(tmp_path):
         pytest.skip("a small tmpfs cannot be mounted: there is no command unshare")
     if done.returncode == 77 or done.stderr.startswith("unshare:"):
         pytest.skip(f"a small tmpfs cannot be mounted here: {done.stderr.strip()}")
-    assert done.stdout.splitlines() == [f"{kind} {errno.ENOSPC} []" for kind in MODULES], done.stderr
+    assert done.stdout.splitlines() == [f"{kind} {errno.ENOSPC} []" for kind in FORMATS], done.stderr

@@ -1,7 +1,4 @@
-"""The gallery of a job: its content and files.
-
-In a browser, also its controls; the page must not load other files.
-"""
+"""The gallery of a job: its content and files. In a browser, also its controls; the page must not load other files."""
 
 import hashlib
 import html
@@ -28,10 +25,7 @@ HAS_BROWSER = bool(browser.CHROMIUM and browser.DRIVER)
 
 
 def data_of(page) -> dict:
-    """Return the data in the page.
-
-    As in a browser, the script element ends at the first "</script".
-    """
+    """Return the data in the page. As in a browser, the script element ends at the first "</script"."""
     (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script', page.read_text(), re.S | re.I)
     return json.loads(text)
 
@@ -228,10 +222,7 @@ def with_outcome(index: int, record: dict) -> dict:
 
 @pytest.fixture
 def mixed_job(tmp_path):
-    """A job with one example of each kind of outcome.
-
-    Targets are the labels.
-    """
+    """A job with one example of each kind of outcome. Targets are the labels."""
     change = lambda record: with_outcome(record["index"], record)
     make_job(tmp_path, morphs_of(8), [f"k/{i}" for i in range(8)], failed=(7,), target="label", change=change)
     return tmp_path
@@ -452,10 +443,7 @@ def test_page_fits_the_window(shown, width):
 
 @pytest.fixture
 def mixed_page(window, mixed_job):
-    """The open gallery with one example of each kind.
-
-    The console of the browser must stay empty.
-    """
+    """The open gallery with one example of each kind. The console of the browser must stay empty."""
     window.log("browser")
     window.open(write_gallery(mixed_job).as_uri())
     window.wait("cards[0].image?.complete")

@@ -22,7 +22,6 @@ for extra in ("PIL", "safetensors"):
     pytest.importorskip(extra)
 
 from job_models import (  # noqa: E402
-    HERE,
     MODEL,
     Classifier,
     Triples,
@@ -31,6 +30,7 @@ from job_models import (  # noqa: E402
     classifier,
     digests,
     ended,
+    environment,
     frames,
     lines,
     make_folder,
@@ -997,27 +997,16 @@ print(max(codes), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def _memory_of_main_process(*commands: list[str]) -> int:
-    """Run commands in another process.
-
-    Return the peak memory of that process, without its workers, in KiB.
-    """
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
-    }
+    """Run commands in another process; return the peak memory of that process, without its workers, in KiB."""
     command = [sys.executable, "-c", DRIVER, json.dumps(commands)]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    run = subprocess.run(command, env=environment(), capture_output=True, text=True)
     code, peak = run.stdout.split()[-2:]
     assert code == "0", run.stderr
     return int(peak)
 
 
 def _finished(out: Path, count: int) -> None:
-    """Make a finished job on ``count`` tiny images.
-
-    Records are written here, and files of frames are sparse.
-    """
+    """Make a finished job on ``count`` tiny images. Records are written here, and files of frames are sparse."""
     np.save(out.with_suffix(".npy"), np.zeros((count, 8, 8), np.uint8))
     arguments = {"data": str(out.with_suffix(".npy")), "model": "job_models:for_tiny", "channels": 1, "frames": 2}
     inputs = JobInputs(JobConfig.from_dict(arguments | {"shard_size": 500, "threads": 1}), "cpu")

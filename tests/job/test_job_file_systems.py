@@ -60,10 +60,7 @@ def evaluated(out: Path, **more):
 
 
 def failing(monkeypatch, module, name: str, number: int, when=lambda *args: True) -> list:
-    """Make a system call fail.
-
-    Return the list of calls that have failed.
-    """
+    """Make a system call fail; return the list of calls that have failed."""
     real, failed = getattr(module, name), []
 
     def call(*args, **more):
@@ -434,10 +431,7 @@ def test_disk_errors_of_exports_and_galleries_name_the_file(number, code, job, t
 
 @pytest.fixture
 def read_only(job, tmp_path, monkeypatch):
-    """A job's folder without write access.
-
-    The system calls are replaced, since permissions do not apply to root.
-    """
+    """A job's folder without write access. The system calls are replaced, since permissions do not apply to root."""
     out = Path(shutil.copytree(job, tmp_path / "mounted"))
     inside = lambda path: str(path).startswith(str(out))
     refused = lambda path: OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
@@ -518,7 +512,7 @@ def test_exports_are_next_to_the_folder_by_default(job, tmp_path, monkeypatch, c
     [
         (["export"], '"steerlens-fast export morphs/ --format gif --to morphs-gif/", or'),
         (["status"], '"steerlens-fast status morphs/", or "steerlens-fast status --out morphs/"'),
-        (["export", "my job"], "--format must be one of folder, wds, safetensors, npz, gif, webp, strip, as in"),
+        (["export", "my job"], "--format must be one of safetensors, wds, folder, gif, webp, strip, npz, as in"),
         (["export", "my job"], "\"steerlens-fast export 'my job' --format gif\""),
         (["verify", "a", "--out", "b"], "DIR and --out must both be the job's folder, got a and b"),
         (["export", "a", "--out", "b"], "use --to for the folder to write"),

@@ -1,7 +1,4 @@
-"""Output folders contain only files of one job.
-
-Also tested: targets of tables, and the environment of workers.
-"""
+"""Output folders contain only files of one job. Also tested: targets of tables, and the environment of workers."""
 
 import json
 import os

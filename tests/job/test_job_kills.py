@@ -1,7 +1,4 @@
-"""Jobs that are killed, or whose disk is full, lose no results.
-
-They leave no processes, either.
-"""
+"""Jobs that are killed, or whose disk is full, lose no results. They leave no processes, either."""
 
 import json
 import os
@@ -19,13 +16,13 @@ for extra in ("PIL", "safetensors"):
     pytest.importorskip(extra)
 
 from job_models import (  # noqa: E402
-    HERE,
     PATIENCE,
     alive,
     arguments,
     children,
     digests,
     ended,
+    environment,
     kill,
     lines,
     make_folder,
@@ -65,10 +62,7 @@ def begin(out: Path, data: Path | None, *more, **options) -> subprocess.Popen:
 
 
 def runs_after(out: Path, process: subprocess.Popen, shards: int, delay: float) -> bool:
-    """Wait until this many more shards are done, and ``delay`` seconds.
-
-    Return whether the job still runs.
-    """
+    """Wait until this many more shards are done, and ``delay`` seconds; return whether the job still runs."""
     expected = len(markers(out)) + shards
     wait_for(lambda: len(markers(out)) >= expected or process.poll() is not None, f"{expected} shards in {out}")
     time.sleep(delay)
@@ -240,12 +234,7 @@ def full_disk(tmp_path_factory):
         pytest.skip("no file system can be mounted here")
     make_folder(folder / "images", 180)
     command = [*namespace, sys.executable, "-c", FULL_DISK, str(folder)]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
-        "OMP_NUM_THREADS": "1",
-    }
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    run = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=PATIENCE)
     assert run.returncode == 0, run.stderr
     return json.loads((folder / "results.json").read_text()), run.stderr
 

@@ -58,10 +58,7 @@ def not_white() -> Exception:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """Images, two of which are white.
-
-    These are in one batch, which is not the first of its shard.
-    """
+    """Images, two of which are white. These are in one batch, which is not the first of its shard."""
     images = make_folder(tmp_path_factory.mktemp("data") / "images", COUNT)
     for key in ("c1/006.png", "c1/007.png"):
         make_white(images / key)

@@ -1,7 +1,4 @@
-"""Paths of a job: ``~`` is the home directory.
-
-Hashed files contain nothing that differs between runs.
-"""
+"""Paths of a job: ``~`` is the home directory. Hashed files contain nothing that differs between runs."""
 
 import json
 import os
@@ -26,10 +23,7 @@ from steerlens_fast.models import load_model  # noqa: E402
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A home directory, and a working directory.
-
-    In the latter, no folder named ~ may be created.
-    """
+    """A home directory, and a working directory. In the latter, no folder named ~ may be created."""
     (tmp_path / "home").mkdir()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

@@ -16,7 +16,7 @@ from steerlens_fast import SteerableLens
 from steerlens_fast.errors import DONE
 from steerlens_fast.job import morph_dataset, worker
 from steerlens_fast.job.engines.inprocess import InProcess
-from steerlens_fast.job.pipeline import END, Pipeline, ShardQueue
+from steerlens_fast.job.pipeline import Pipeline
 from steerlens_fast.job.shard import store_frames
 from steerlens_fast.job.transfers import Transfers
 
@@ -141,13 +141,6 @@ def test_batches_are_finished_in_order(max_pending):
     assert kinds == [(kind, shard) for shard in range(3) for kind in ("batch", "batch", "shard")]
 
 
-def test_shard_queue_calls_before_waiting_only_when_it_waits():
-    shards, cleared = queue.Queue(), []
-    take = ShardQueue(shards, lambda n: n, lambda: cleared.append(1) or shards.put(END))
-    assert take(wait=False) is None and not cleared
-    assert take(wait=True) is None and cleared == [1]
-
-
 def test_shards_that_arrive_one_at_a_time_do_not_block_the_worker(tmp_path, monkeypatch):
     """The next shard comes only after the current one was published, so a worker must not wait before it publishes."""
     monkeypatch.setattr(worker, "Transfers", LateTransfers)
@@ -156,12 +149,12 @@ def test_shards_that_arrive_one_at_a_time_do_not_block_the_worker(tmp_path, monk
     def tell(event):
         events.append(event)
         if event["event"] == "shard":
-            shards.put(event["shard"] + 1 if event["shard"] < 2 else END)
+            shards.put(event["shard"] + 1 if event["shard"] < 2 else None)
 
     run = lambda self, out, plan, numbers, *_: (
         self.worker.open(out, plan),
         shards.put(0),
-        self.worker.run(shards, tell),
+        self.worker.run(lambda wait: shards.get() if wait else None, tell),
     )
     monkeypatch.setattr(InProcess, "run", run)
     job = threading.Thread(target=lambda: morph_dataset(pixels(), Linear(), tmp_path / "job", **JOB), daemon=True)

@@ -5,14 +5,13 @@ It is used with ``--workers 0``, for data or models that are objects, and for ra
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from ...memory import threads
 from ..config import JobConfig
-from ..pipeline import END, EventCallback
+from ..pipeline import EventCallback, in_order
 from ..plan import Plan
 from ..worker import Worker
 from .engine import Stop, log_unexpected_errors
@@ -32,9 +31,11 @@ class InProcess:
 
     def run(self, out: Path, plan: Plan, shards: Sequence[int], on_event: EventCallback, stop: Stop) -> None:
         """Compute shards, until a stop is requested."""
+        next_shard = in_order(shards)
+        until_stopped = lambda wait: None if stop.requested else next_shard(wait)
         with threads(plan.threads), log_unexpected_errors(self._log):
             self.worker.open(out, plan)
-            self.worker.run(_UntilStopped(shards, stop), _serialized(on_event))
+            self.worker.run(until_stopped, _serialized(on_event))
 
     def close(self) -> None:
         """Stop the worker."""
@@ -42,10 +43,7 @@ class InProcess:
 
 
 def _serialized(on_event: EventCallback) -> EventCallback:
-    """Return a callback with a lock.
-
-    Events of batches and of shards come from different threads.
-    """
+    """Return a callback with a lock. Events of batches and of shards come from different threads."""
     lock = threading.Lock()
 
     def locked(event: dict) -> None:
@@ -53,16 +51,3 @@ def _serialized(on_event: EventCallback) -> EventCallback:
             on_event(event)
 
     return locked
-
-
-class _UntilStopped(queue.Queue):
-    """A queue of shards that ends when a stop is requested."""
-
-    def __init__(self, shards: Sequence[int], stop: Stop):
-        super().__init__()
-        self._stop = stop
-        for shard in (*shards, END):
-            self.put(shard)
-
-    def get(self, block: bool = True, timeout: float | None = None):
-        return END if self._stop.requested else super().get(block, timeout)

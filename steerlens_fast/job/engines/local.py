@@ -138,13 +138,10 @@ class Local:
         return bool(self._pending and not stop.requested) or any(worker.assigned for worker in self._workers)
 
     def _assign_shards(self, stop: Stop) -> None:
-        """Assign pending shards to workers.
-
-        Every worker gets a first shard before any gets a second.
-        """
+        """Assign pending shards to workers. Every worker gets a first shard before any gets a second."""
         if stop.requested:
             for worker in self._workers:
-                worker.cancel_pending()
+                worker.end(cancel=True)
             return
         for limit in range(1, MAX_ASSIGNED + 1):
             for worker in self._workers:
@@ -174,7 +171,7 @@ class Local:
             raise JobError(event["message"], event["code"])
         if kind == "ready":
             worker.model = event["model"]
-            self._check_same_model(worker)
+            self._check_same_model()
             self._open(worker)
             return
         if kind == "morph":
@@ -186,7 +183,7 @@ class Local:
             self._exits.pop(None, None)
         on_event(event)
 
-    def _check_same_model(self, worker: _Process) -> None:
+    def _check_same_model(self) -> None:
         known = {w.model["sha256"] for w in self._workers if w.model}
         if len(known) > 1:
             raise JobError(f"model must be the same in every worker, got SHA-256 {' and '.join(sorted(known))}")
@@ -198,10 +195,7 @@ class Local:
             worker.opened = True
 
     def _on_exit(self, worker: _Process) -> None:
-        """Put the shards of an exited worker back into the queue.
-
-        Then start the worker again.
-        """
+        """Put the shards of an exited worker back into the queue. Then start the worker again."""
         self._selector.unregister(worker.events)
         status, shards = worker.kill(grace=5.0), worker.assigned
         worker.assigned = []
@@ -218,10 +212,7 @@ class Local:
         self._start(worker, last=True)
 
     def _images_of(self, worker: _Process) -> str:
-        """Return which images an exited worker was computing, as text.
-
-        The text is empty if there were none.
-        """
+        """Return which images an exited worker was computing, as text. The text is empty if there were none."""
         if worker.computing is None:
             return ""
         shard, first, count = (worker.computing[name] for name in ("shard", "first", "count"))
@@ -243,10 +234,7 @@ class Local:
         self._lost[shards.pop()] = end
 
     def _start(self, worker: _Process, last: bool) -> None:
-        """Start a worker.
-
-        If that fails, warn; but raise a JobError if ``last`` is True and no other worker runs.
-        """
+        """Start a worker. If that fails, warn; but raise a JobError if ``last`` is True and no other worker runs."""
         try:
             worker.start()
         except OSError as error:
@@ -314,17 +302,11 @@ class _Process:
         self.assigned.append(shard)
         self.send({"shard": shard})
 
-    def cancel_pending(self) -> None:
-        """Cancel the assigned shards that have not begun."""
+    def end(self, *, cancel: bool = False) -> None:
+        """Let the process end when it has computed its shards; with ``cancel``, only those that have begun."""
         if self.opened and not self.end_requested:
             self.end_requested = True
-            self.send({"stop": True})
-
-    def end(self) -> None:
-        """Let the process end when it has computed its shards."""
-        if self.opened and not self.end_requested:
-            self.end_requested = True
-            self.send({"end": True})
+            self.send({"end": True, "cancel": cancel})
 
     def read(self) -> list[dict]:
         """Return the events since the last call, without waiting."""
@@ -338,10 +320,7 @@ class _Process:
         return [json.loads(line) for line in lines]
 
     def kill(self, grace: float = 0.0) -> int:
-        """Kill the process if it does not end within ``grace`` seconds.
-
-        Return its status, negative for a signal.
-        """
+        """Kill the process if it does not end within ``grace`` seconds; return its status, negative for a signal."""
         try:
             self.popen.wait(grace)
         except subprocess.TimeoutExpired:
@@ -382,10 +361,7 @@ def describe_status(status: int) -> str:
 
 
 def _popen(command: list[str], **options) -> subprocess.Popen:
-    """Start a process.
-
-    If the limit on processes is reached, wait and try again.
-    """
+    """Start a process. If the limit on processes is reached, wait and try again."""
     for _ in range(ATTEMPTS - 1):
         try:
             return subprocess.Popen(command, **options)

@@ -20,7 +20,7 @@ from typing import TextIO
 
 from ...errors import is_expected, to_job_error
 from ..config import JobConfig
-from ..pipeline import END, EventCallback
+from ..pipeline import EventCallback
 from ..plan import Plan
 from ..worker import Worker
 
@@ -61,10 +61,7 @@ def _close_stdin() -> None:
 
 
 class _LossyStream:
-    """A stream that drops what cannot be written.
-
-    A log on a full disk, for example, cannot be written.
-    """
+    """A stream that drops what cannot be written. A log on a full disk, for example, cannot be written."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
@@ -100,29 +97,43 @@ def _serve(messages: TextIO, on_event: EventCallback) -> None:
         return
     out = Path(json.loads(line)["open"])
     worker.open(out, Plan.read(out))
-    shards: queue.Queue[int | None] = queue.Queue()
-    threading.Thread(target=_listen, args=(messages, shards), daemon=True).start()
     try:
-        worker.run(shards, on_event)
+        worker.run(_AssignedShards(messages).next, on_event)
     finally:
         worker.close()
 
 
-def _listen(messages: TextIO, shards: queue.Queue) -> None:
-    """Queue the shards that the supervisor sends.
+class _AssignedShards:
+    """The shards that the supervisor assigns while the worker runs."""
 
-    Clear the queue on a stop; exit if the supervisor has died.
-    """
-    for line in messages:
-        message = json.loads(line)
-        if "shard" in message:
-            shards.put(message["shard"])
-            continue
-        if message.get("stop"):
-            with shards.mutex:
-                shards.queue.clear()
-        shards.put(END)
-    os._exit(1)
+    def __init__(self, messages: TextIO):
+        self._queue: queue.Queue[int | None] = queue.Queue()  # None: there are no more
+        self._ended = False
+        threading.Thread(target=self._listen, args=(messages,), daemon=True).start()
+
+    def next(self, wait: bool) -> int | None:
+        """Return the next shard, see :data:`~steerlens_fast.job.pipeline.NextShard`."""
+        if self._ended:
+            return None
+        try:
+            shard = self._queue.get(block=wait)
+        except queue.Empty:
+            return None
+        self._ended = shard is None
+        return shard
+
+    def _listen(self, messages: TextIO) -> None:
+        """Queue the shards that the supervisor sends; exit if the supervisor has died."""
+        for line in messages:
+            message = json.loads(line)
+            if "shard" in message:
+                self._queue.put(message["shard"])
+                continue
+            if message["cancel"]:
+                with self._queue.mutex:
+                    self._queue.queue.clear()
+            self._queue.put(None)
+        os._exit(1)
 
 
 def run() -> None:

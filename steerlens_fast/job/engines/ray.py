@@ -1,13 +1,9 @@
-"""The engine that computes shards in actors of Ray (extra ``ray``).
-
-All actors must have access to the job's folder.
-"""
+"""The engine that computes shards in actors of Ray (extra ``ray``). All actors must have access to the job's folder."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import signal
 import threading
 from collections import deque
@@ -17,7 +13,7 @@ from pathlib import Path
 from ...errors import JobError, to_job_error
 from ...extras import require_extra
 from ..config import JobConfig
-from ..pipeline import END, EventCallback
+from ..pipeline import EventCallback, in_order
 from ..plan import Plan
 from ..worker import Worker
 from .engine import Stop, log_unexpected_errors
@@ -94,10 +90,7 @@ class Ray:
             signal.signal(signal.SIGTERM, handler)  # Ray replaced it by a handler that exits with status 15
 
     def _ended(self, tasks: list) -> list:
-        """Return the tasks that have ended.
-
-        If there are none, wait for up to ``POLL_SECONDS``.
-        """
+        """Return the tasks that have ended. If there are none, wait for up to ``POLL_SECONDS``."""
         return self._ray.wait(tasks, timeout=POLL_SECONDS)[0] if tasks else []
 
     def _get(self, task):
@@ -129,17 +122,11 @@ class _Actor:
             if not self._opened:
                 worker.open(Path(out), Plan.read(Path(out)))
                 self._opened = True
-            shards: queue.Queue[int | None] = queue.Queue()
-            for number in (shard, END):
-                shards.put(number)
-            worker.run(shards, events.append)
+            worker.run(in_order([shard]), events.append)
         return events
 
     def _get_worker(self) -> Worker:
-        """Return the worker.
-
-        It is made in the first call, since Ray reports errors in ``__init__`` as a dead actor.
-        """
+        """Return the worker. It is made in the first call, since Ray reports errors in ``__init__`` as a dead actor."""
         self._worker = self._worker or Worker(*self._arguments)
         return self._worker
 

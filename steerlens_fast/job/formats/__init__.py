@@ -1,5 +1,5 @@
 """Storage formats of shards: safetensors, webdataset tars, folders of PNG files."""
 
-from .formats import MODULES, get_format
+from .formats import FORMATS, get_format
 
-__all__ = ["MODULES", "get_format"]
+__all__ = ["FORMATS", "get_format"]

@@ -90,19 +90,13 @@ def num_digits(count: int) -> int:
 
 
 def to_pil(frame: Tensor) -> Image:
-    """Convert a frame to a Pillow image.
-
-    The frame is uint8 [C, H, W] with 1 or 3 channels, or uint16 [1, H, W].
-    """
+    """Convert a frame to a Pillow image. The frame is uint8 [C, H, W] with 1 or 3 channels, or uint16 [1, H, W]."""
     pixels = frame[0] if len(frame) == 1 else frame.movedim(0, -1)
     return require_extra("cli", "PIL.Image").fromarray(pixels.contiguous().numpy())
 
 
 def read_image(file: BinaryIO, format: str, channels: int | None = None) -> Tensor:
-    """Decode an image file to a frame.
-
-    Only the first ``channels`` are returned, by default all.
-    """
+    """Decode an image file to a frame. Only the first ``channels`` are returned, by default all."""
     try:
         pixels = torch.from_numpy(np.array(require_extra("cli", "PIL.Image").open(file, formats=[format])))
     except (OSError, SyntaxError, EOFError) as error:  # raised by Pillow for damaged files
@@ -163,10 +157,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def _replace_folder(temporary: Path, path: Path) -> None:
-    """Replace a folder.
-
-    Delete it first if it cannot be renamed, as in a lower layer of an overlay file system.
-    """
+    """Replace a folder. Delete it first if it cannot be renamed, as in a lower layer of an overlay file system."""
     try:
         replace_keeping_backup(temporary, path)
     except OSError as error:

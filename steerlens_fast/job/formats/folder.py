@@ -20,7 +20,6 @@ from ...io.atomic_io import existing_path, sync_file, sync_folder
 from .common import check_frames, map_in_threads, num_digits, read_image, records_with_frames, replacing_folder, to_pil
 from .names import FRAME, directory_name
 
-name = "folder"
 suffix = ""
 
 DTYPES = (torch.uint8, torch.uint16)  # uint16 only for grey frames, as 16-bit PNG

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...checks import check_choice
 
-MODULES = ("safetensors", "wds", "folder")  # a format has the name of its module
+FORMATS = ("safetensors", "wds", "folder")  # a format has the name of its module
 
 
 class Format(Protocol):
@@ -21,13 +21,10 @@ class Format(Protocol):
 
     Attributes
     ----------
-    name : str
-        Name in the configuration.
     suffix : str
         A shard is the file or folder ``shard_name + suffix``.
     """
 
-    name: str
     suffix: str
 
     def write(
@@ -100,4 +97,4 @@ def get_format(name: str) -> Format:
     >>> list(files), same
     (['00000.safetensors'], True)
     """
-    return importlib.import_module(f".{check_choice('format', name, MODULES)}", __package__)
+    return importlib.import_module(f".{check_choice('format', name, FORMATS)}", __package__)

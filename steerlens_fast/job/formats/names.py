@@ -89,10 +89,7 @@ class FileNames:
 
 
 def _without_suffix(key: str) -> str:
-    """Return a key without its image suffix.
-
-    The suffix remains if it is the whole name.
-    """
+    """Return a key without its image suffix. The suffix remains if it is the whole name."""
     folder, slash, name = key.rpartition("/")
     stem, dot, suffix = name.rpartition(".")
     return folder + slash + stem if stem.strip(".") and (dot + suffix).lower() in ENDINGS else key

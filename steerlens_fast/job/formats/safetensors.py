@@ -1,7 +1,4 @@
-"""Stores a shard as one safetensors file.
-
-It has the tensor "frames" [n, F, C, H, W] and metadata.
-"""
+"""Stores a shard as one safetensors file. It has the tensor "frames" [n, F, C, H, W] and metadata."""
 
 from __future__ import annotations
 
@@ -18,7 +15,6 @@ from ...io.atomic_io import atomic_write, existing_path
 from ...io.tensor_files import KEY
 from .common import check_frames, records_with_frames
 
-name = "safetensors"
 suffix = ".safetensors"
 DTYPES = {torch.uint8: "U8", torch.uint16: "U16", torch.float32: "F32"}
 # Bytes per write. With writes of 8 MiB or more, Linux 6.18 (ext4) takes 7 times the CPU time for the same file.

@@ -20,7 +20,6 @@ from ...io.atomic_io import atomic_write, existing_path
 from .common import HashingWriter, check_frames, map_in_threads, num_digits, read_image, records_with_frames, to_pil
 from .names import member_name
 
-name = "wds"
 suffix = ".tar"
 
 # The fastest settings; for lossless files, quality is an effort. For photographs, method 1 saves 7 % of the bytes and

@@ -112,10 +112,7 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
 
 
 def _check_gallery_folder(to: Path) -> Path:
-    """Return ``to``.
-
-    Raise a JobError if it has files that do not belong to a gallery.
-    """
+    """Return ``to``; raise a JobError if it has files that do not belong to a gallery."""
     if os.path.lexists(to) and not (to.is_dir() and set(os.listdir(to)) <= {"index.html", "images", "maps"}):
         raise JobError(f"to must be a new folder or a gallery's folder, got {to} with other files", USAGE)
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -145,10 +142,7 @@ def _write_examples(folder: Path, job: JobFolder, shard: int, records: list[dict
 
 
 def _sampled(job: JobFolder, done: CompletedShards, sample: int, seed: int | None) -> Iterator[tuple[int, list[dict]]]:
-    """Yield each shard that has examples, with their records.
-
-    Other shards are read only if they have failed items.
-    """
+    """Yield each shard that has examples, with their records. Other shards are read only if they have failed items."""
     sampled = [set(sample_indices(count, sample, seed)) for count in (done.items - done.failed, done.failed)]
     # Index of the shard's first morph among all morphs, and of its first failed item among all failed items.
     first = [0, 0]
@@ -262,10 +256,7 @@ def _facts(config: dict, plan: Plan, done: CompletedShards) -> list[list[str]]:
 
 
 def _setting(value, prefix: str = "") -> str:
-    """Return a setting as text, as on the command line.
-
-    The text of a mapping begins with ``prefix``.
-    """
+    """Return a setting as text, as on the command line. The text of a mapping begins with ``prefix``."""
     if isinstance(value, dict):
         return prefix + ",".join(f"{a}={b}" for a, b in value.items())
     return ", ".join(map(_setting, value)) if isinstance(value, list) else str(value)
@@ -281,9 +272,6 @@ def _counts(job: JobFolder, done: CompletedShards) -> dict:
 
 
 def page(data: dict) -> str:
-    """Render the page that shows ``data``.
-
-    Text is escaped, and only local images can be loaded.
-    """
+    """Render the page that shows ``data``. Text is escaped, and only local images can be loaded."""
     title = "Morphs of {Data}, {Model}".format(**dict(data["facts"])).encode(errors="replace").decode()
     return render_page(__package__, title, data, images="'self' file:")
