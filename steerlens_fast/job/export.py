@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -19,13 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import check_bool, check_choice, check_int
 from ..classifier.class_names import pair_text
 from ..data.items import read_listing
 from ..errors import OK, USAGE, JobError
 from ..extras import require_extra
 from ..io.atomic_io import atomic_write, existing_path
-from ..io.paths import output_folder
 from ..lens import SteerableLens
 from ..morphs.container import method_words
 from ..morphs.differences import difference_maps
@@ -37,7 +35,7 @@ from .formats.common import as_8_bit, map_in_threads
 from .formats.folder import write_morph
 from .formats.names import FileNames
 from .shard import shard_name, write_records
-from .success import assess, start_frame
+from .success import start_frame
 
 SUFFIXES = {"gif": ".gif", "webp": ".webp", "strip": ".png", "npz": ".npz"}
 EXPORT_FORMATS = (*FORMATS, *SUFFIXES)
@@ -52,12 +50,11 @@ def export(
     keys: Sequence[str] | None = None,
     limit: int | None = None,
     differences: bool = False,
-    overwrite: bool = False,
-    progress: Callable[[int], None] | None = None,
 ) -> int:
     """Write the morphs of complete shards to another folder and format.
 
-    One shard at a time is read.
+    One shard at a time is read. Existing files are skipped, so that an interrupted export can be continued (with the
+    same ``keys`` and ``limit``).
 
     Parameters
     ----------
@@ -79,11 +76,6 @@ def export(
         Export only the first ``limit`` items.
     differences : bool
         Whether a strip has a second row, with the signed difference of each frame from the source.
-    overwrite : bool
-        Whether to replace existing files. By default they are skipped, so that an interrupted export can be continued;
-        ``keys`` and ``limit`` must then be the same.
-    progress : callable, optional
-        Called with the number of exported items after each shard.
 
     Returns
     -------
@@ -94,9 +86,8 @@ def export(
     ------
     JobError
         If ``out`` is not a job's folder, ``to`` is the same folder, no item matches ``keys``, the format stores images
-        but frames do not have 1 or 3 channels, or a shard is damaged.
-    TypeError, ValueError
-        If another argument is invalid.
+        but frames do not have 1 or 3 channels, ``differences`` are requested of another format than "strip", or a shard
+        is damaged.
     ImportError
         If an extra is not installed.
 
@@ -112,21 +103,16 @@ def export(
     - ``label``, ``source`` and ``target``, with -1 for an unknown class;
     - ``record``, the whole record as JSON.
     """
-    check_bool("overwrite", overwrite)
-    if check_bool("differences", differences) and format != "strip":
-        raise ValueError(f"differences must be False with format {format!r}: only strips show them")
-    if isinstance(keys, str):
-        raise TypeError(f"keys must be a sequence of str, got {keys!r}")
-    limit = None if limit is None else check_int("limit", limit, 1, None)
-    check_choice("format", format, EXPORT_FORMATS)
-    job, to = JobFolder(output_folder(out)), output_folder(to)
+    if differences and format != "strip":
+        raise JobError(f"differences must not be requested with format {format!r}: only strips show them", USAGE)
+    job = JobFolder(out)
     channels = job.plan.channels
     if format not in ("safetensors", "npz") and channels not in (1, 3):
         raise JobError(f"format must be safetensors or npz for frames with {channels} channels, got {format}", USAGE)
     if to.resolve() in (job.out.resolve(), (job.out / "shards").resolve()):
         raise JobError(f"to must not be the job's folder, got {to}", USAGE)
     to.mkdir(parents=True, exist_ok=True)
-    task, count = _Export(job, to, format, overwrite, differences), 0
+    task, count = _Export(job, to, format, differences), 0
     for shard in sorted(job.completed_shards().shards):
         selected = [r for r in job.records(shard) if r["status"] == OK and _matches(r["key"], keys)]
         selected = selected[: None if limit is None else limit - count]
@@ -134,8 +120,6 @@ def export(
             job.check_undamaged(shard)
             (_write_shard if format in FORMATS else _write_items)(task, shard, selected)
             count += len(selected)
-            if progress is not None:
-                progress(count)
         if count == limit:
             break
     if keys is not None and not count:
@@ -150,7 +134,6 @@ class _Export:
     job: JobFolder
     to: Path
     format: str
-    overwrite: bool
     differences: bool
 
     @cached_property
@@ -181,13 +164,13 @@ def _matches(key: str, patterns: Sequence[str] | None) -> bool:
 
 def _write_shard(task: _Export, shard: int, records: list[dict]) -> None:
     listing = task.to / f"{shard_name(shard)}.jsonl"  # written last: if it exists, the shard is complete
-    if listing.exists() and not task.overwrite:
+    if listing.exists():
         return
     frames = task.job.frames(shard, records)
     frames = frames if task.format == "safetensors" else as_8_bit(frames)
     records = [{**record, "row": row} for row, record in enumerate(records)]
     if task.format == "folder":  # one tree for all shards, so that a class is in one folder
-        for _ in map_in_threads(lambda r: write_morph(task.to, r["key"], frames[r["row"]], overwrite=True), records):
+        for _ in map_in_threads(lambda r: write_morph(task.to, r["key"], frames[r["row"]]), records):
             pass
     else:
         metadata = {"config": task.job.config, "shard": shard}
@@ -201,7 +184,7 @@ def _write_shard(task: _Export, shard: int, records: list[dict]) -> None:
 def _write_items(task: _Export, shard: int, records: list[dict]) -> None:
     """Write one file per item. Existing files are skipped before any frame is read."""
     paths = {r["key"]: task.to / task.file_names(r["key"], SUFFIXES[task.format]) for r in records}
-    missing = [r for r in records if task.overwrite or not paths[r["key"]].exists()]
+    missing = [r for r in records if not paths[r["key"]].exists()]
     if task.format != "npz":
         require_extra("plot", "matplotlib")  # for the font of captions; imported here, not in several threads at once
     for record in missing:
@@ -239,7 +222,7 @@ def _strip_data(task: _Export, record: dict, frames: Tensor) -> StripData:
     """Return the data of a strip or an animation. They are taken from an item's record and stored frames."""
     pixels = frames.movedim(1, -1)
     pictures = (pixels[..., 0] if pixels.shape[-1] == 1 else pixels).contiguous().numpy()
-    target, already, attained = record["target"], assess(record)["already_predicted"], record["attained"]
+    target, already, attained = record["target"], record["already_predicted"], record["attained"]
     probability = np.array([record["probability"]], np.float64)  # None becomes NaN
     reached = np.array([[p == target and not already for p in record["predictions"]]])
     count, start = len(frames), start_frame(record)

@@ -110,9 +110,13 @@ class Plan:
         """The names of labels for pictures and pages, by their numbers in records."""
         return self.labels if self.label_numbers is None else self.shown_classes
 
-    def class_name(self, number: int) -> str:
+    def class_name(self, number: int | None) -> str | None:
         """Return the name of a class for pictures and pages; ``~n`` means that label n is absent."""
-        return class_name(number, self.shown_classes)
+        return None if number is None else class_name(number, self.shown_classes)
+
+    def label_name(self, number: int | None) -> str | None:
+        """Return the name of a label for pictures and pages."""
+        return None if number is None else class_name(number, self.shown_labels)
 
     @property
     def bytes_per_morph(self) -> int:

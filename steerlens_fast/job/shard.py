@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from ..data.class_matching import matched_label
-from ..data.class_names import class_name
 from ..data.items import Item, compact_json
 from ..errors import OK, JobError
 from ..io.atomic_io import atomic_write, existing_path, write_json
@@ -197,21 +196,23 @@ def make_records(batch: Batch, morphs: Morphs, first_row: int, plan: Plan) -> li
             record |= {name: column[n] for name, column in columns.items()}
             record |= _status_fields(statuses[n]) | {"row": row}
             row += 1
-        if multilabel and record["label"] not in (record["target"], ~(record["target"] or 0)):
-            # For assess: unknown, since the record has predictions of the target's label only.
-            record["label_differs"] = None
-        records.append(record | _class_name_fields(record, plan) | assess(record))
+        # For task "multilabel", the record has predictions of the target's label only.
+        target, label = record["target"], record["label"]
+        comparable = not multilabel or (target is not None and label in (target, ~target))
+        records.append(record | _class_name_fields(record, plan) | assess(record, comparable))
     return records
 
 
 def _class_name_fields(record: dict, plan: Plan) -> dict[str, str | None]:
     """Return the names of the classes in a record, if classes have names."""
-    predictions = record["predictions"]
-    of_model = {"source": record["source"], "target": record["target"]}
-    of_model |= {"prediction": predictions[-1] if predictions else None}
-    named = [(role, n, plan.shown_classes) for role, n in of_model.items()]
-    named += [("label", record["label"], plan.shown_labels)]
-    return {f"{role}_name": None if n is None else class_name(n, names) for role, n, names in named if names}
+    prediction = record["predictions"][-1] if record["predictions"] else None
+    names = {}
+    if plan.shown_classes:
+        numbers = {"source": record["source"], "target": record["target"], "prediction": prediction}
+        names = {f"{role}_name": plan.class_name(number) for role, number in numbers.items()}
+    if plan.shown_labels:
+        names["label_name"] = plan.label_name(record["label"])
+    return names
 
 
 def _item_fields(item: Item, loaded: LoadedImage, plan: Plan) -> dict:

@@ -20,13 +20,15 @@ ROUNDING = 1e-4  # a relative decrease of a probability up to this is regarded a
 PAIRS = 100  # maximum number of class pairs in summary.json
 
 
-def assess(record: dict) -> dict[str, bool | None]:
-    """Return whether a morph reached its target.
+def assess(record: dict, label_is_comparable: bool = True) -> dict[str, bool | None]:
+    """Return whether a morph reached its target; the answers are added to its record.
 
     Parameters
     ----------
     record : dict
-        The record of an item, as in ``shards/*.jsonl``.
+        The record of an item, as in ``shards/*.jsonl``, without the answers.
+    label_is_comparable : bool
+        Whether the label can be compared with the prediction for the source.
 
     Returns
     -------
@@ -36,8 +38,7 @@ def assess(record: dict) -> dict[str, bool | None]:
         ``already_predicted``
             The target is predicted for the source.
         ``label_differs``
-            The label differs from the prediction for the source. None without a label, and for task "multilabel" if
-            another label is the target.
+            The label differs from the prediction for the source. None if there is no label, or they cannot be compared.
         ``reached``
             The target is predicted for the last frame. None if ``already_predicted``.
         ``fell_below_source``, ``fell_below_earlier``
@@ -53,8 +54,7 @@ def assess(record: dict) -> dict[str, bool | None]:
     source, target, label = (record.get(name) for name in ("source", "target", "label"))
     known = record["status"] not in SOURCE_UNKNOWN and source is not None
     already = source == target if known else None
-    differs = source != label if known and label is not None else None
-    differs = record.get("label_differs", differs)  # None in the record if they cannot be compared
+    differs = source != label if known and label is not None and label_is_comparable else None
     at_source = {"already_predicted": already, "label_differs": differs}
     return at_source | _assess_last_frame(record, already if record["status"] == OK else None)
 
@@ -129,18 +129,16 @@ def outcome_of(record: dict) -> str:
 
     Examples
     --------
-    >>> record = {"status": "ok", "source": 0, "target": 1, "predictions": [0, 1], "probability": [0.1, 0.8]}
-    >>> outcome_of(record | {"factors": [0.0, 1.0]}), outcome_of(record | {"factors": [0.0, 1.0], "source": 1})
-    ('reached', 'already-predicted')
+    >>> outcome_of({"status": "ok", "already_predicted": False, "reached": True})
+    'reached'
     >>> outcome_of({"status": "truncated"})
     'truncated'
     """
     if record["status"] != OK:
         return record["status"]
-    answers = assess(record)
-    if answers["already_predicted"]:
+    if record["already_predicted"]:
         return ALREADY
-    return {True: REACHED, False: NOT_REACHED, None: UNSCORED}[answers["reached"]]
+    return {True: REACHED, False: NOT_REACHED, None: UNSCORED}[record["reached"]]
 
 
 class _Group:
@@ -151,16 +149,16 @@ class _Group:
         # Target probabilities of source and last frame; arrays, because jobs may have millions of morphs
         self.before, self.after = array("f"), array("f")
 
-    def add(self, record: dict, answers: dict) -> None:
+    def add(self, record: dict) -> None:
         self.counts["morphs"] += 1
-        self.counts["label_differs", answers["label_differs"]] += 1
-        if answers["already_predicted"]:
+        self.counts["label_differs", record["label_differs"]] += 1
+        if record["already_predicted"]:
             self.counts["already_predicted"] += 1
         elif not is_scored(record):
             self.counts["not_scored"] += 1
         else:
             for name in ("reached", "fell_below_source", "fell_below_earlier"):
-                self.counts[name, answers[name]] += 1
+                self.counts[name, record[name]] += 1
             before = source_probability(record)
             self.before.append(math.nan if before is None else before)
             self.after.append(record["probability"][-1])
@@ -206,7 +204,8 @@ class Tally:
     --------
     >>> tally = Tally()
     >>> record = {"status": "ok", "source": 0, "target": 1, "predictions": [0, 1], "probability": [0.1, 0.8]}
-    >>> tally.add(record | {"factors": [0.0, 1.0]})
+    >>> record["factors"] = [0.0, 1.0]
+    >>> tally.add(record | assess(record))
     >>> tally.as_dict()["reached"], tally.as_dict()["target_probability"]
     (1, {'source': 0.1, 'last': 0.8})
     >>> tally.as_dict(["cat", "dog"].__getitem__)["pairs"][0]["names"]
@@ -219,7 +218,7 @@ class Tally:
     def add(self, record: dict) -> None:
         """Add a record; failed items are not counted."""
         if record["status"] == OK:
-            self._pairs.setdefault((record["source"], record["target"]), _Group()).add(record, assess(record))
+            self._pairs.setdefault((record["source"], record["target"]), _Group()).add(record)
 
     def as_dict(self, name: Callable[[int], str] = str) -> dict:
         """Return the value of "success" in ``summary.json``.

@@ -39,8 +39,7 @@ def write_summary(job: JobFolder, last_run: dict) -> dict:
     - ``last_run``: the counts and the elapsed time of the last run
     """
     plan, done, tally = job.plan, job.completed_shards(), Tally()
-    reasons, attained, as_labelled = Counter(), Counter(), Counter()
-    multilabel = job.config.get("task") == "multilabel"  # labels are not compared: an image may have several
+    reasons, attained = Counter(), Counter()
     deep = narrow = enlarged = cropped = 0
     crop_pct = plan.model["crop_pct"]
     with atomic_write(job.out / "manifest.jsonl") as manifest, atomic_write(job.out / "failed.jsonl") as failed:
@@ -55,9 +54,11 @@ def write_summary(job: JobFolder, last_run: dict) -> dict:
             manifest.write(_json_line({name: record[name] for name in MANIFEST_FIELDS}))
             if record["status"] == OK:
                 attained[_attained(record)] += 1
-                as_labelled[None if multilabel else _as_labelled(record)] += 1
             else:
                 failed.write(_json_line({n: record[n] for n in (*MANIFEST_FIELDS, "path", "message")}))
+    success = tally.as_dict(plan.class_name)
+    # Labels of task "multilabel" are not compared, since an image may have several.
+    labelled = 0 if job.config.get("task") == "multilabel" else success["labelled"]
     summary = {
         "complete": len(done.shards) == plan.shards,
         "items": plan.items,
@@ -65,10 +66,10 @@ def write_summary(job: JobFolder, last_run: dict) -> dict:
         "failed": done.failed,
         "reasons": {reason: n for reason, n in sorted(reasons.items()) if reason != OK},
         "attained": attained[True] if attained[True] + attained[False] else None,
-        "labelled": as_labelled[True] + as_labelled[False],
-        "as_labelled": as_labelled[True],
+        "labelled": labelled,
+        "as_labelled": labelled - success["label_differs"] if labelled else 0,
         "target_is_label": job.config["target"] == LABEL,
-        "success": tally.as_dict(plan.class_name),
+        "success": success,
         "without_target": plan.without_target,
         "unused_entries": {reason: entries["count"] for reason, entries in plan.unused_entries.items()},
         "enlarged": enlarged,
@@ -89,12 +90,6 @@ def _attained(record: dict) -> bool | None:
     """Return whether a morph reaches all requested distances; None if none was requested."""
     attained = record.get("attained")
     return all(attained) if isinstance(attained, list) else attained
-
-
-def _as_labelled(record: dict) -> bool | None:
-    """Return whether the model predicts the label for the source; None without a label."""
-    label = record.get("label")
-    return None if label is None else label == record.get("source")
 
 
 def format_summary(summary: dict) -> str:

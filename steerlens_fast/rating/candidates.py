@@ -10,7 +10,7 @@ from typing import NamedTuple
 from ..errors import OK, USAGE, JobError
 from ..io.atomic_io import existing_path
 from ..job.folder import JobFolder
-from ..job.success import assess, source_frame
+from ..job.success import source_frame
 from ..job.summary import labels_look_wrong, read_success
 
 SETTINGS = ("family", "rule", "regime", "objective", "color", "max_l2", "distances", "model", "data", "target")
@@ -106,13 +106,12 @@ def _reason_to_exclude(record: dict, check_labels: bool) -> str | None:
     """Return why a morph cannot be rated; None if it can."""
     if record["status"] != OK or record["row"] is None:
         return "failed"
-    assessed = assess(record)
-    if assessed["already_predicted"] is not False:
+    if record["already_predicted"] is not False:
         return "target already predicted for the source"
     attained = record.get("attained")
     if not (all(attained) if isinstance(attained, list) else attained is not False):
         return "distance not attained"
     # A form offers the predicted class of the source, and the target. If neither is the label, no answer is right.
-    if check_labels and assessed["label_differs"] and record["label"] != record["target"]:
+    if check_labels and record["label_differs"] and record["label"] != record["target"]:
         return "label differs from the prediction"
     return None

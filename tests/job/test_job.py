@@ -55,6 +55,7 @@ from steerlens_fast.job import morph_dataset, worker  # noqa: E402
 from steerlens_fast.job.config import JobConfig  # noqa: E402
 from steerlens_fast.job.planning import JobInputs, make_plan  # noqa: E402
 from steerlens_fast.job.shard import write_records  # noqa: E402
+from steerlens_fast.job.success import assess  # noqa: E402
 from steerlens_fast.models import load_model  # noqa: E402
 
 COUNT = 30  # images: 8 shards of 4, the last of 2
@@ -1022,7 +1023,8 @@ def _finished(out: Path, count: int) -> None:
         stored = out / "shards" / f"{shard:05d}.safetensors"
         stored.touch()
         os.truncate(stored, 64_000)
-        files = write_records(stored.with_suffix(".jsonl"), [record | pad for record in results])
+        results = [record | pad for record in results]
+        files = write_records(stored.with_suffix(".jsonl"), [record | assess(record) for record in results])
         files |= {stored.name: {"sha256": "0" * 64, "bytes": 64_000}}
         marker = {"shard": shard, "files": files, "items": len(results), "failed": 0, "seconds": {"morph": 1.0}}
         write_json(stored.with_suffix(".done.json"), marker)

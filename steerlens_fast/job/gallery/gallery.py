@@ -7,7 +7,6 @@ nearest to it.
 from __future__ import annotations
 
 import os
-import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields
@@ -16,13 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...checks import check_int
-from ...data.class_names import class_name
 from ...data.targets import LABEL, MAP
 from ...errors import OK, REASONS, USAGE, JobError
 from ...extras import require_extra
 from ...io.html_page import render_page
-from ...io.paths import output_folder
 from ...lens.schedule import DEFAULT_L2
 from ...morphs.differences import difference_maps
 from ..config import JobConfig
@@ -30,7 +26,7 @@ from ..folder import CompletedShards, JobFolder
 from ..formats.common import as_8_bit, map_in_threads, replacing_folder, to_pil
 from ..formats.wds import encode_lossless
 from ..plan import Plan
-from ..success import NOT_REACHED, REACHED, assess, outcome_of, start_frame
+from ..success import NOT_REACHED, REACHED, outcome_of, start_frame
 from ..summary import labels_look_wrong, read_success
 
 SETTINGS = {name: name.capitalize() for name in ("model", "data", "target", "family", "rule", "regime", "objective")}
@@ -54,7 +50,7 @@ OPTIONS = {
 MAX_SIDE = 16_383  # maximum side of a WebP image, in pixels
 
 
-def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: Path | None = None) -> Path:
+def write_gallery(out: Path, *, sample: int = 48, to: Path | None = None) -> Path:
     """Write ``gallery/index.html`` and images of some morphs; an older gallery is replaced.
 
     Parameters
@@ -62,9 +58,7 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
     out : Path
         The job's folder.
     sample : int
-        Maximum number of morphs, and maximum number of failed items.
-    seed : int, optional
-        Seed of a random sample. By default examples are evenly spaced over the data set.
+        Maximum number of morphs, and maximum number of failed items. They are evenly spaced over the data set.
     to : Path, optional
         The folder for the gallery, by default ``gallery`` in ``out``. Another folder must be new or have a gallery.
 
@@ -82,9 +76,7 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
     ImportError
         If an extra is not installed.
     """
-    out, sample = output_folder(out), check_int("sample", sample, 1, None)
-    seed = None if seed is None else check_int("seed", seed, 0, None)
-    to = out / "gallery" if to is None else _check_gallery_folder(output_folder(to))
+    to = out / "gallery" if to is None else _check_gallery_folder(to)
     job = JobFolder(out)
     plan, config = job.plan, job.config
     if plan.channels not in (1, 3):
@@ -96,7 +88,7 @@ def write_gallery(out: Path, *, sample: int = 48, seed: int | None = None, to: P
         (folder / "images").mkdir()
         (folder / "maps").mkdir()
         examples = []
-        for shard, records in _sampled(job, done, sample, seed):
+        for shard, records in _sampled(job, done, sample):
             job.check_undamaged(shard)
             examples += _write_examples(folder, job, shard, records, columns)
         success = read_success(job, done)
@@ -141,9 +133,9 @@ def _write_examples(folder: Path, job: JobFolder, shard: int, records: list[dict
 # --- Sampling ---------------------------------------------------------------------------------------------------------
 
 
-def _sampled(job: JobFolder, done: CompletedShards, sample: int, seed: int | None) -> Iterator[tuple[int, list[dict]]]:
+def _sampled(job: JobFolder, done: CompletedShards, sample: int) -> Iterator[tuple[int, list[dict]]]:
     """Yield each shard that has examples, with their records. Other shards are read only if they have failed items."""
-    sampled = [set(sample_indices(count, sample, seed)) for count in (done.items - done.failed, done.failed)]
+    sampled = [set(sample_indices(count, sample)) for count in (done.items - done.failed, done.failed)]
     # Index of the shard's first morph among all morphs, and of its first failed item among all failed items.
     first = [0, 0]
     for shard in sorted(done.shards):
@@ -162,20 +154,16 @@ def _split_by_status(records: list[dict]) -> tuple[list[dict], list[dict]]:
     return [r for r in records if r["status"] == OK], [r for r in records if r["status"] != OK]
 
 
-def sample_indices(count: int, sample: int, seed: int | None) -> list[int]:
-    """Return ``sample`` of ``count`` indices.
-
-    They are evenly spaced from the first to the last, or random.
+def sample_indices(count: int, sample: int) -> list[int]:
+    """Return ``sample`` of ``count`` indices, evenly spaced from the first to the last.
 
     Examples
     --------
-    >>> sample_indices(10, 4, None), sample_indices(2, 4, None), len(sample_indices(10, 4, seed=1))
-    ([0, 3, 6, 9], [0, 1], 4)
+    >>> sample_indices(10, 4), sample_indices(2, 4)
+    ([0, 3, 6, 9], [0, 1])
     """
     if count <= sample:
         return list(range(count))
-    if seed is not None:
-        return sorted(random.Random(seed).sample(range(count), sample))
     return [i * (count - 1) // max(sample - 1, 1) for i in range(sample)]
 
 
@@ -211,20 +199,20 @@ def edit_maps(frames: Tensor, start: int) -> tuple[Tensor, float]:
 
 
 def _example(record: dict, plan: Plan) -> dict:
-    outcome, answers = outcome_of(record), assess(record)
-    source_known = answers["already_predicted"] is not None  # else the outputs for the source are not finite
+    outcome = outcome_of(record)
+    source_known = record["already_predicted"] is not None  # else the outputs for the source are not finite
     counted = outcome in (REACHED, NOT_REACHED)
     example = {
         "key": record["key"],
         "index": record["index"],
-        "source": _class_name(record["source"], plan) if source_known else None,
-        "target": _class_name(record["target"], plan),
-        "label": None if record["label"] is None else class_name(record["label"], plan.shown_labels),
+        "source": plan.class_name(record["source"]) if source_known else None,
+        "target": plan.class_name(record["target"]),
+        "label": plan.label_name(record["label"]),
         "status": record["status"],
         "outcome": outcome if record["status"] == OK else "failed",
-        "already_predicted": answers["already_predicted"],
-        "label_differs": answers["label_differs"],
-        **{name: counted and answers[name] for name in ("fell_below_source", "fell_below_earlier")},
+        "already_predicted": record["already_predicted"],
+        "label_differs": record["label_differs"],
+        **{name: counted and record[name] for name in ("fell_below_source", "fell_below_earlier")},
     }
     if record["status"] != OK:
         example["message"] = record.get("message") or REASONS.get(record["status"], "")
@@ -232,15 +220,11 @@ def _example(record: dict, plan: Plan) -> dict:
         return example
     count = len(record["factors"])
     return example | {
-        "predictions": [_class_name(p, plan) for p in record["predictions"]],
+        "predictions": [plan.class_name(p) for p in record["predictions"]],
         "prediction_probability": record["prediction_probability"] or [None] * count,
         "start": start_frame(record),
         **{name: record[name] for name in ("probability", "factors", "l2", "attained", "gradient_norm")},
     }
-
-
-def _class_name(number: int | None, plan: Plan) -> str | None:
-    return None if number is None else class_name(number, plan.shown_classes)
 
 
 def _facts(config: dict, plan: Plan, done: CompletedShards) -> list[list[str]]:
