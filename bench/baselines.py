@@ -1,8 +1,8 @@
 """Baselines: what this package ("ours") is timed against.
 
 A baseline is another implementation of the same work (plenoptic, plain torch, compiled plain torch), a part of the work
-(such as its FFTs alone), or the same work of ours under other conditions (such as float32). Ours and its baselines run
-alternately. On the CPU, each other implementation runs in a process of its own: importing this package changes how its
+(such as its FFTs alone), or ours under other conditions (such as float32). Ours and its baselines run alternately. On
+the CPU, each other implementation runs in a process of its own: importing this package changes how its
 process manages memory (steerlens_fast/memory.py), which would make other libraries faster, too.
 """
 
@@ -13,38 +13,21 @@ import os
 import traceback
 from contextlib import suppress
 from functools import partial
-from unittest import mock
 
-import cases
 import measure
-import op_cases
+import op_workloads
 import torch
+import workloads
 
-SETUPS = {
-    **cases.SETUPS,
-    **cases.FLOAT64_SETUPS,
-    **cases.ALLOCATOR_SETUPS,
-    **cases.SMALL_SETUPS,
-    **cases.DISTANCE_SETUPS,
-    **cases.BUSY_SETUPS,
-    **op_cases.SETUPS,
+WORKLOADS = {
+    **workloads.PYRAMID,
+    **workloads.MORPHS,
+    **workloads.FLOAT64,
+    **workloads.SMALL,
+    **workloads.DISTANCES,
+    **op_workloads.OPS,
 }
-# Baselines of the set-ups that are not compared with other implementations
-SPECIAL_BASELINES = {
-    cases.persistent_morph: (),
-    cases.lens_morph: ("gradient",),
-    cases.small_morph: ("parts",),
-    cases.small_distance: ("factors",),
-    cases.small_steps: ("parts",),
-    cases.small_steps_to_distance: ("factors",),
-    **dict.fromkeys(cases.DISTANCE_SETUPS.values(), ("factors",)),
-    cases.beside_spinner: ("alone",),
-    **dict.fromkeys(cases.FLOAT64_SETUPS.values(), ("float32",)),
-    **dict.fromkeys(cases.ALLOCATOR_SETUPS.values(), ("tuned",)),
-}
-IN_THIS_PROCESS = "ffts", "gradient", "parts", "factors", "alone", "float32"
-# glibc's settings that keep freed memory in the process: no mmap, no trimming (bench/run)
-TUNED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_TOP_PAD_": "268435456"}
+IN_THIS_PROCESS = "ffts", "gradient", "parts", "factors", "float32"
 # Processes are forked from one that has imported these modules and nothing else
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torch", "torch._inductor.compile_fx", "plenoptic", "plenoptic.process"])
@@ -72,10 +55,10 @@ class InSubprocess:
     Exceptions of that process are raised in this one.
     """
 
-    def __init__(self, work, shape, who, threads=None, context=CONTEXT, **options):
-        self.pipe, child_end = context.Pipe()
-        arguments = child_end, work, shape, who, threads or torch.get_num_threads(), options
-        self.process = context.Process(target=_serve, args=arguments, daemon=True)  # ends with this process
+    def __init__(self, work, shape, who, **options):
+        self.pipe, child_end = CONTEXT.Pipe()
+        arguments = child_end, work, shape, who, torch.get_num_threads(), options
+        self.process = CONTEXT.Process(target=_serve, args=arguments, daemon=True)  # ends with this process
         self.process.start()
         child_end.close()
         self._answer()
@@ -124,31 +107,19 @@ def _serve(pipe, work, shape, who, threads, options) -> None:
         pipe.send((True, traceback.format_exc()))
 
 
-def implementations_of(work: str) -> tuple[str, ...]:
-    """Return the names of ours and of all baselines of a workload."""
-    if work in op_cases.SETUPS:
-        return "ours", "plain", "compiled"
-    if SETUPS[work] in SPECIAL_BASELINES:
-        return "ours", *SPECIAL_BASELINES[SETUPS[work]]
-    return "ours", "plain", "compiled", "plenoptic", "ffts"
-
-
-def build(work: str, shape, who: str, **options) -> cases.Run:
+def build(work: str, shape, who: str, **options) -> workloads.Run:
     """Return the run of a workload by one implementation."""
-    if who not in implementations_of(work):
-        raise ValueError(f"who must be one of {', '.join(implementations_of(work))} for {work}, got {who!r}")
-    return SETUPS[work](shape, who, **options)
+    workload = WORKLOADS[work]
+    if who not in workload.implementations:
+        raise ValueError(f"who must be one of {', '.join(workload.implementations)} for {work}, got {who!r}")
+    return workload.setup(shape, who, **options)
 
 
 def open_baseline(work, shape, who, device="cpu", **options) -> InProcess | InSubprocess:
     """Return a baseline.
 
-    Other implementations on the CPU, and the one named "tuned", run in processes of their own.
+    On the CPU, other implementations run in processes of their own.
     """
-    if who == "tuned":
-        with mock.patch.dict(os.environ, TUNED):  # glibc reads these when a process starts
-            context = multiprocessing.get_context("spawn")
-            return InSubprocess(work, shape, "ours", context=context, device=device, **options)
     if who in IN_THIS_PROCESS or torch.device(device).type != "cpu":
         return InProcess(build(work, shape, who, device=device, **options), device)
     return InSubprocess(work, shape, who, device=device, **options)

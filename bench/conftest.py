@@ -7,9 +7,10 @@ import baselines
 import measure
 import pytest
 import torch
-from lower_bounds import copy, synchronize
+import workloads
+from lower_bounds import copy
 from machine import machine
-from measure import THREADS, allocator
+from measure import THREADS, allocator, synchronize
 
 
 def pytest_addoption(parser):
@@ -50,20 +51,24 @@ def threads():
 
 @pytest.fixture
 def measured(benchmark, device):
-    """A function that times ours and the named baselines alternately.
+    """A function that times ours and the baselines of a workload alternately.
 
     It records a row of the results.
     """
 
-    def run(work, shape, baseline_names=(), **options):
-        ours = baselines.InProcess(baselines.build(work, shape, "ours", device=device, **options), device)
+    def run(work, shape):
+        ours = baselines.InProcess(baselines.build(work, shape, "ours", device=device), device)
         moved = measure.nbytes(ours.run.inputs) + measure.nbytes(ours.run())
-        others = {who: baselines.open_baseline(work, shape, who, device, **options) for who in baseline_names}
+        workload = baselines.WORKLOADS[work]
+        names = list(workload.baselines)
+        if "compiled" in names and (shape != workload.shapes[0] or torch.get_num_threads() != THREADS):
+            names.remove("compiled")  # compiling takes long
+        others = {who: baselines.open_baseline(work, shape, who, device) for who in names}
         copied = copy(moved, device)
         others["copy"] = baselines.InProcess(copied, device)
         try:
             times = in_turns(benchmark, ours, others, device)
-            row = {"work": work, "shape": "x".join(map(str, shape)), "threads": torch.get_num_threads()}
+            row = {"work": work, "shape": workloads.label(shape), "threads": torch.get_num_threads()}
             row |= {"device": device, "allocator": allocator(device), "bytes": moved, **measure.summarised(times)}
             row["copy_forms"] = copied.milliseconds
             if "seconds" in row:
@@ -74,7 +79,7 @@ def measured(benchmark, device):
                 row["fft_form"], row["fft_forms"] = ffts.name, ffts.milliseconds
             # Peak memory depends neither on the allocator nor on the number of threads, so it is measured once
             if allocator(device) != "tuned" and torch.get_num_threads() == THREADS:
-                selected = {who: run for who, run in others.items() if who not in ("ffts", "copy", "tuned")}
+                selected = {who: run for who, run in others.items() if who not in ("ffts", "copy")}
                 row["peak_beyond_output"] = {who: run.peak()[0] for who, run in {"ours": ours, **selected}.items()}
         finally:
             for baseline in others.values():

@@ -18,18 +18,16 @@ from datetime import date
 from pathlib import Path
 
 import baselines
-import cases
 import measure
 import plots
 import results
 import torch
-from exponents import exponents
+import workloads
 from machine import machine
 
 LIMIT = 2.0  # seconds; a baseline that took longer is not measured at larger values
 WHO = ("ours", "plain", "plenoptic", "ffts")
-PYRAMID = ("analysis", "synthesis")
-MORPH = f"{cases.FRAMES}-frame phase morph"
+PYRAMID, MORPH = (workloads.ANALYSIS, workloads.SYNTHESIS), workloads.PHASE_MORPH
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ def measured(axis: str, points: list[Point], device: str) -> Iterator[dict]:
         seconds = at_point(point, [who for who in WHO if who not in skipped], device)
         if axis != "threads":
             skipped.update(who for who, duration in seconds.items() if duration > LIMIT and who != "ours")
-        row = {"axis": axis, "value": point.value, "work": work_of(axis, point), "shape": cases.label(point.shape)}
+        row = {"axis": axis, "value": point.value, "work": work_of(axis, point), "shape": workloads.label(point.shape)}
         yield row | {"threads": torch.get_num_threads(), "seconds": seconds}
 
 
@@ -115,7 +113,7 @@ def main() -> None:
             result["rows"].append(row)
             text = ", ".join(f"{who} {1e3 * s:.2f}" for who, s in row["seconds"].items())
             print(f"{axis} {row['value']}, {row['work']}: {text} ms", flush=True)
-        results.write(out, result | {"exponents": exponents(result["rows"])})  # after each axis, in case a later fails
+        results.write(out, result)  # after each axis, in case a later fails
     plots.draw(results.read(out), results.pictures(out))
 
 

@@ -12,14 +12,14 @@ exceeds the caches. Inputs are allocated before.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
-import cases
 import torch
+import workloads
+from measure import clocked
 from torch import Tensor
 
 from steerlens_fast import native
@@ -53,35 +53,18 @@ class Fastest:
         return cls(name, functions[name], milliseconds)
 
 
-def synchronize(device: str) -> None:
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def clocked(function: Callable, device: str = "cpu") -> float:
-    """Return the seconds of one call.
-
-    They include the work that it launched on the device.
-    """
-    synchronize(device)
-    start = time.perf_counter()
-    function()
-    synchronize(device)
-    return time.perf_counter() - start
-
-
 # --- FFTs ---
 
 
-def analysis_ffts(shape, height=None, order=cases.ORDER, device="cpu") -> Fastest:
+def analysis_ffts(shape, height=None, order=workloads.ORDER, device="cpu") -> Fastest:
     return _fastest_ffts(partial(_analysis, shape, height, order, device), ("complex",), device)
 
 
-def synthesis_ffts(shape, height=None, order=cases.ORDER, device="cpu") -> Fastest:
+def synthesis_ffts(shape, height=None, order=workloads.ORDER, device="cpu") -> Fastest:
     return _fastest_ffts(partial(_synthesis, shape, height, order, device), ("real", "pairs"), device)
 
 
-def morph_ffts(shape, frames=cases.FRAMES, height=None, order=cases.ORDER, device="cpu") -> Fastest:
+def morph_ffts(shape, frames=workloads.FRAMES, height=None, order=workloads.ORDER, device="cpu") -> Fastest:
     """Return the FFTs of a morph.
 
     They are those of one analysis, and of a synthesis for the gradient and for each frame.
@@ -114,13 +97,13 @@ def _in_pieces(function: Callable, planes: Tensor, size: int) -> None:
 
 def _sizes(shape, height, order) -> tuple[int, list[tuple[int, int]]]:
     """Return the number of planes, and (h, w) of each scale."""
-    geometry = cases.pyramid_of(shape, height, order).geometry
+    geometry = workloads.pyramid_of(shape, height, order).geometry
     return shape[0] * shape[1], [geometry.band_shape(s) for s in range(geometry.num_scales)]
 
 
 def _analysis(shape, height, order, device, form) -> Callable[[int], None]:
     n, sizes = _sizes(shape, height, order)
-    images = cases.planes_of(cases.image_of(shape, device))
+    images = workloads.planes_of(workloads.image_of(shape, device))
     spectra = [torch.randn(n, order + 1, *size, dtype=torch.complex64, device=device) for size in sizes]
 
     def run(size):
@@ -137,7 +120,7 @@ def _synthesis(shape, height, order, device, form) -> Callable[[int], None]:
     if form == "pairs":
         K, dtype, transform = -(-K // 2), torch.complex64, torch.fft.fft2
     bands = [torch.randn(n, K, *size, dtype=dtype, device=device) for size in sizes]
-    half = torch.fft.rfft2(cases.planes_of(cases.image_of(shape, device)))
+    half = torch.fft.rfft2(workloads.planes_of(workloads.image_of(shape, device)))
 
     def run(size):
         for band in bands:

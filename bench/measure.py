@@ -7,11 +7,11 @@ import json
 import os
 import statistics
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from lower_bounds import clocked
 from torch.profiler import ProfilerActivity, profile
 from torch.utils import _pytree
 
@@ -33,6 +33,23 @@ def allocator(device: str) -> str:
     if device != "cpu":
         return device
     return "tuned" if TUNED in os.environ else "default"
+
+
+def synchronize(device: str) -> None:
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def clocked(function: Callable, device: str = "cpu") -> float:
+    """Return the seconds of one call.
+
+    They include the work that it launched on the device.
+    """
+    synchronize(device)
+    start = time.perf_counter()
+    function()
+    synchronize(device)
+    return time.perf_counter() - start
 
 
 def turn(run: Callable, device="cpu") -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from tables import exponent_of, growth_curves
 
 # Colours that colour-blind readers can distinguish (Okabe & Ito); markers differ, too.
 STYLE = {
@@ -37,33 +38,35 @@ def draw(result: dict, folder: Path) -> list[Path]:
 
 
 def draw_axis(result: dict, axis: str, path: Path) -> Path:
-    rows = [row for row in result["rows"] if row["axis"] == axis]
-    workloads = list(dict.fromkeys(row["work"] for row in rows))
-    figure = Figure(figsize=(PANEL[0] * len(workloads), PANEL[1]), layout="constrained")
-    panels = figure.subplots(1, len(workloads), squeeze=False)[0]
-    for panel, work in zip(panels, workloads):
-        draw_panel(panel, result, axis, work, [row for row in rows if row["work"] == work])
+    curves = {work: by_who for (where, work), by_who in growth_curves(result).items() if where == axis}
+    shape = next(row["shape"] for row in result["rows"] if row["axis"] == axis).split("x")
+    figure = Figure(figsize=(PANEL[0] * len(curves), PANEL[1]), layout="constrained")
+    panels = figure.subplots(1, len(curves), squeeze=False)[0]
+    for panel, (work, by_who) in zip(panels, curves.items()):
+        draw_panel(panel, by_who)
+        panel.set(title=work, xlabel=AXES[axis].format(*shape))
+        panel.legend(frameon=False, fontsize=8, loc="upper right" if axis == "threads" else "upper left")
     panels[0].set_ylabel("milliseconds")
     with matplotlib.rc_context({"svg.hashsalt": ""}):
         figure.savefig(path, dpi=130, metadata={"Software": None})  # no version, so that equal results give equal files
     return path
 
 
-def draw_panel(panel, result: dict, axis: str, work: str, rows: list[dict]) -> None:
-    fitted = {e["who"]: e["exponent"] for e in result["exponents"] if (e["axis"], e["work"]) == (axis, work)}
+def draw_panel(panel, by_who: dict[str, list[tuple[int, float]]]) -> None:
     for who, style in STYLE.items():
-        curve = [(row["value"], 1e3 * row["seconds"][who]) for row in rows if who in row["seconds"]]
+        curve = by_who.get(who)
         if curve:
-            power = rf"  $n^{{{fitted[who]:.2f}}}$" if who in fitted else ""
-            panel.plot(*zip(*curve), **style | {"label": style["label"] + power}, markersize=4.5)
-    panel.set(xscale="log", yscale="log", title=work)
-    panel.set_xlabel(AXES[axis].format(*rows[0]["shape"].split("x")))
-    label_ticks(panel, sorted({row["value"] for row in rows}))
+            fitted = exponent_of(curve)
+            power = rf"  $n^{{{fitted[0]:.2f}}}$" if fitted else ""
+            values, seconds = zip(*curve)
+            milliseconds = [1e3 * s for s in seconds]
+            panel.plot(values, milliseconds, **style | {"label": style["label"] + power}, markersize=4.5)
+    panel.set(xscale="log", yscale="log")
+    label_ticks(panel, [value for value, _ in by_who["ours"]])
     panel.grid(True, which="major", color="#dddddd", linewidth=0.7)
     panel.spines[["top", "right"]].set_visible(False)
     low, high = panel.get_ylim()
     panel.set_ylim(low, high * (high / low) ** 0.35)  # room for the legend
-    panel.legend(frameon=False, fontsize=8, loc="upper right" if axis == "threads" else "upper left")
 
 
 def label_ticks(panel, values: list[int]) -> None:

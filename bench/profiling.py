@@ -15,10 +15,9 @@ import statistics
 from pathlib import Path
 
 import baselines
-import cases
 import measure
 import torch
-from op_cases import shape_for
+import workloads
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
@@ -87,22 +86,10 @@ def shares(record: profile, rounds: int, device: str) -> dict[str, float]:
 
 
 def shape_of(text: str) -> tuple[int, ...]:
-    """Return the shape of a label: the inverse of :func:`cases.label`."""
+    """Return the shape of a label: the inverse of :func:`workloads.label`."""
     if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*){3}", text):
         raise argparse.ArgumentTypeError(f"must be like 8x3x224x224 (batch, channels, height, width), got {text!r}")
     return tuple(map(int, text.split("x")))
-
-
-def default_shape(work: str) -> tuple[int, ...]:
-    """Return the shape at which a workload is measured.
-
-    If there are several shapes, this is the first one.
-    """
-    if work in cases.SMALL_SETUPS:
-        return cases.SMALL
-    if work in cases.BUSY_SETUPS:
-        return cases.ONE_IMAGE
-    return cases.SHAPES[0] if work in cases.SETUPS else shape_for(work)
 
 
 def main() -> None:
@@ -119,17 +106,16 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="list the workloads and exit")
     args = parser.parse_args()
     if args.list:
-        return print(*baselines.SETUPS, sep="\n")
-    if args.work not in baselines.SETUPS:
-        parser.error(f"work must be one of {', '.join(baselines.SETUPS)}, got {args.work!r}")
-    if args.who not in baselines.implementations_of(args.work):
-        parser.error(
-            f"--who must be one of {', '.join(baselines.implementations_of(args.work))} for {args.work}, got {args.who}"
-        )
+        return print(*baselines.WORKLOADS, sep="\n")
+    if args.work not in baselines.WORKLOADS:
+        parser.error(f"work must be one of {', '.join(baselines.WORKLOADS)}, got {args.work!r}")
+    workload = baselines.WORKLOADS[args.work]
+    if args.who not in workload.implementations:
+        parser.error(f"--who must be one of {', '.join(workload.implementations)} for {args.work}, got {args.who}")
     measure.check_device(parser, args.device)
     torch.set_num_threads(args.threads)
-    shape = args.shape or default_shape(args.work)
-    run = baselines.build(args.work, shape, args.who, device=args.device)
+    shape = args.shape or workload.shapes[0]
+    run = workload.setup(shape, args.who, device=args.device)
     name_the_stores()
     record = recorded(run, args.rounds, args.device)
     alone = statistics.median(measure.clocked(run, args.device) for _ in range(args.rounds)) * 1e3
@@ -142,7 +128,7 @@ def main() -> None:
 
 def show(args, shape, by_kind: dict[str, float], alone: float) -> None:
     whole = sum(by_kind.values())
-    print(f"{args.work}, {cases.label(shape)}, {args.who}, {args.device}, {args.threads} threads:")
+    print(f"{args.work}, {workloads.label(shape)}, {args.who}, {args.device}, {args.threads} threads:")
     print(f"  {alone:.2f} ms a call; {whole:.2f} ms under the profiler, of which")
     for kind, milliseconds in by_kind.items():
         if milliseconds:

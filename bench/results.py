@@ -10,7 +10,7 @@ from pathlib import Path
 
 from steerlens_fast.io.atomic_io import atomic_write
 
-ROWS = ("rows", "exponents", "workloads")
+ROWS = ("rows", "workloads")
 DIGITS = 4  # significant digits; no time is measured more precisely
 
 

@@ -5,6 +5,8 @@ Each function takes a result and returns the lines of a table.
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable
 
 MIB = 2**20
@@ -144,59 +146,37 @@ def ops(result: dict) -> list[str]:
 
 
 def lens(result: dict) -> list[str]:
-    """Return the table of the lens and of a job.
-
-    Morphs are compared with their classifier alone, and the job with its morphs alone.
-    """
+    """Return the table of the lens: morphs compared with the gradient of their classifier, and steps."""
     lines = heading("work", "default / tuned", "goal")
     for (work, shape), modes in by_mode(result).items():
-        seconds, batch = values(modes, "seconds", "ours"), int(shape.split("x")[0])
-        over = lambda count, values_in_seconds=seconds: [None if s is None else s / count for s in values_in_seconds]
-        if "persistent" in work:
-            each, sample = joined(over(int(work.split()[0])), ms), joined(over(int(work.split()[0]) * batch), ms)
-            what = f"one step of the persistent regime, {shape}, with a model of negligible cost"
-            goal = "3 ms" if batch == 1 else "0.4 ms per image"
-            lines.append(line([what, f"{each} ms; per image {sample} ms", goal]))
-        elif "ResNet" in work:
+        if "ResNet" in work:
             shares = joined(values(modes, "over_ours", "gradient"), inverse)
             alone = joined(values(modes, "seconds", "gradient"), ms)
             cells = [f"{shares} the time of the gradient alone ({alone} ms)", "1.2x"]
             lines.append(line([f"{work}, {shape}, not scored", *cells]))
-        elif "job" in work:
-            rates = joined(over(batch), lambda s: f"{1 / s:,.0f}")
-            shares = joined(values(modes, "over_ours", "lens"), inverse)
-            cells = [f"{rates} images/s; {shares} the time of the lens alone", ""]
-            lines.append(line([f"{work}, {shape}, one worker", *cells]))
+        elif "persistent" in work:
+            steps, batch = int(work.split()[0]), int(shape.split("x")[0])
+            each = joined(values(modes, "seconds", "ours"), lambda s, steps=steps: ms(s / steps))
+            image = joined(values(modes, "seconds", "ours"), lambda s, count=steps * batch: ms(s / count))
+            what = f"one step of the persistent regime, {shape}, with a model of negligible cost"
+            goal = "3 ms" if batch == 1 else "0.4 ms per image"
+            lines.append(line([what, f"{each} ms; per image {image} ms", goal]))
     return lines
 
 
-# Names of the baselines in the table of small images, searches and a busy machine
-COMPARED_WITH = {
-    "parts": "gradient and rendering alone",
-    "factors": "the morph by factors",
-    "alone": "the morph without that process",
-}
+# Names of the baselines in the table of small images and searches
+COMPARED_WITH = {"parts": "gradient and rendering alone", "factors": "the morph by factors"}
 STEP_PARTS = "gradients, analyses and syntheses alone"
-# Goals for the ratios of that table: (words of the work, shape or None, goal)
-GOALS = (
-    ("frozen by factors", None, "1.3x"),
-    ("frozen to distance", None, "1.8x"),
-    ("persistent by factors", None, "2x"),
-    ("persistent to distance", None, "1.6x"),
-    ("to distance", "1x1x64x64", "1.8x"),
-    ("to distance", None, "1.5x"),
-    ("spinning", None, "3x"),
-)
-
-
-def goal_of(work: str, shape: str) -> str:
-    """Return the first goal that applies to a row, or ""."""
-    applies = lambda words, where: set(words.split()) <= set(work.replace(",", "").split()) and where in (None, shape)
-    return next((goal for words, where, goal in GOALS if applies(words, where)), "")
+GOALS = {  # for the ratios of that table
+    "frozen 8-frame morph by factors": "1.3x",
+    "frozen 8-frame morph to a distance": "1.8x",
+    "11 persistent steps by factors": "2x",
+    "11 persistent steps to a distance": "1.6x",
+}
 
 
 def small(result: dict) -> list[str]:
-    """Return the table of small images, of searches, and of a busy machine."""
+    """Return the table of small images and of searches."""
     lines = heading("work", "shape", "ours, ms", "compared with", "its time, ms", "ratio of times", "goal")
     for (work, shape), modes in (by_mode(result, 1) | by_mode(result)).items():
         row = list(modes.values())[-1]
@@ -205,7 +185,8 @@ def small(result: dict) -> list[str]:
             continue
         name = STEP_PARTS if "steps" in work and who == "parts" else COMPARED_WITH[who]
         cells = joined(values(modes, "seconds", who), ms), joined(values(modes, "over_ours", who), inverse)
-        lines.append(line([work, shape, our_ms(modes), name, *cells, goal_of(work, shape)]))
+        goal = GOALS.get(work) or ("1.8x" if shape == "1x1x64x64" else "1.5x")
+        lines.append(line([work, shape, our_ms(modes), name, *cells, goal]))
     return lines
 
 
@@ -217,20 +198,6 @@ def float64(result: dict) -> list[str]:
         if set(ratios) != {None}:
             cells = joined(values(modes, "seconds", "float32"), ms), joined(ratios, inverse)
             lines.append(line([work.removesuffix(", float64"), shape, our_ms(modes), *cells]))
-    return lines
-
-
-def allocators(result: dict) -> list[str]:
-    """Return the table of default and tuned allocator settings.
-
-    Both were measured in the same run.
-    """
-    lines = heading("work, float32", "shape", "default, ms", "tuned, ms", "default / tuned")
-    for row in result["rows"]:
-        if "tuned" in row.get("over_ours", {}):
-            times = [ms(row["seconds"][who]) for who in ("ours", "tuned")]
-            ratio = inverse(row["over_ours"]["tuned"])
-            lines.append(line([row["work"].removesuffix(", default allocator"), row["shape"], *times, ratio]))
     return lines
 
 
@@ -250,15 +217,40 @@ def memory(result: dict) -> list[str]:
 def growth(result: dict) -> list[str]:
     """Return the table of exponents."""
     lines = heading("varied", "work", "fitted range", "ours", "plain torch", "plenoptic", "FFTs alone")
-    for axis, work in dict.fromkeys((e["axis"], e["work"]) for e in result["exponents"]):
-        fits = {e["who"]: e for e in result["exponents"] if (e["axis"], e["work"]) == (axis, work)}
-        over = {who: f"{e['from']} to {e['to']}" for who, e in fits.items()}
-        # The range is shown where it differs: slow baselines are not measured at large values
-        note = lambda who, over=over: "" if over[who] == over["ours"] else f" ({over[who]})"
-        shown = lambda who, fits=fits, note=note: f"{fits[who]['exponent']:.2f}{note(who)}"
-        cells = [shown(who) if who in fits else "" for who in ("ours", "plain", "plenoptic", "ffts")]
-        lines.append(line([axis, work, over["ours"], *cells]))
+    for (axis, work), curves in growth_curves(result).items():
+        cells, ours = [], None
+        for who in ("ours", "plain", "plenoptic", "ffts"):
+            exponent, *ends = exponent_of(curves.get(who, [])) or [None]
+            over = " to ".join(map(str, ends))
+            ours = ours or over
+            # The range is shown where it differs: slow baselines are not measured at large values
+            cells.append("" if exponent is None else f"{exponent:.2f}" + (f" ({over})" if over != ours else ""))
+        lines.append(line([axis, work, ours, *cells]))
     return lines
+
+
+def growth_curves(result: dict) -> dict[tuple[str, str], dict[str, list[tuple[int, float]]]]:
+    """Return the measured (value, seconds): ``{(axis, work): {who: [...]}}``."""
+    curves: dict = {}
+    for row in result["rows"]:
+        by_who = curves.setdefault((row["axis"], row["work"]), {})
+        for who, seconds in row["seconds"].items():
+            by_who.setdefault(who, []).append((row["value"], seconds))
+    return curves
+
+
+def exponent_of(curve: list[tuple[int, float]]) -> tuple[float, int, int] | None:
+    """Return the exponent p of ``seconds ~ value^p``, and the first and last value of the fitted range.
+
+    The logarithms are fitted by least squares. Of more than three points, only the upper half is fitted: there,
+    constant costs matter least.
+    """
+    if len(curve) < 2:
+        return None
+    upper = curve[len(curve) // 2 :] if len(curve) > 3 else curve
+    x, y = ([math.log(v) for v in values] for values in zip(*upper))
+    slope, _ = statistics.linear_regression(x, y)
+    return slope, upper[0][0], upper[-1][0]
 
 
 def dataset(result: dict) -> list[str]:
@@ -325,10 +317,8 @@ def headline(result: dict) -> list[str]:
     lines = heading("work, float32, default / tuned allocator", "time", "compared with", "ratio")
     by_work = by_mode(result)
     for work, shape, baseline, name in HEADLINE:
-        # Other suites measure the same work, compared with something else.
-        rows = (m for (w, s), m in by_work.items() if w.startswith(work) and s == shape)
-        modes = next((m for m in rows if values(m, "over_ours", baseline)[-1] is not None), None)
-        if modes is None:
+        modes = by_work.get((work, shape), {})
+        if values(modes, "over_ours", baseline)[-1:] in ([], [None]):
             continue
         show, unit = (inverse, "as long") if baseline == "gradient" else (times, "as fast")
         ratio = f"{joined(values(modes, 'over_ours', baseline), show)} {unit}"
@@ -353,7 +343,6 @@ TABLES: dict[str, dict[str, Callable[[dict], list[str]]]] = {
         "lens": lens,
         "small": small,
         "float64": float64,
-        "allocators": allocators,
         "memory": memory,
     },
     "growth": {"growth": growth},

@@ -6,11 +6,11 @@ Otherwise a comparison of times would mean nothing.
 import inspect
 
 import baselines
-import cases
 import measure
-import op_cases
+import op_workloads
 import pytest
 import torch
+import workloads
 
 SHAPE, ODD = (2, 1, 64, 48), (1, 2, 37, 53)
 POINTS = (2, 4, 24, 32)
@@ -33,32 +33,32 @@ def check(work, shape, who, device, tolerance, **options):
         torch.testing.assert_close(a.reshape(b.shape), b, **tolerance)
 
 
-@pytest.mark.parametrize("shape", [SHAPE, ODD], ids=cases.label)
-@pytest.mark.parametrize("work", ["analysis", "synthesis", "backward of synthesis"])
+@pytest.mark.parametrize("shape", [SHAPE, ODD], ids=workloads.label)
+@pytest.mark.parametrize("work", workloads.PYRAMID)
 def test_plain_pyramid_agrees(work, shape, device):
     check(work, shape, "plain", device, CLOSE)
 
 
-@pytest.mark.parametrize("shape", [SHAPE, ODD], ids=cases.label)
-@pytest.mark.parametrize("work", [w for w in cases.SETUPS if "phase" in w or "joint" in w])
+@pytest.mark.parametrize("shape", [SHAPE, ODD], ids=workloads.label)
+@pytest.mark.parametrize("work", [w for w, workload in workloads.MORPHS.items() if "plain" in workload.baselines])
 def test_plain_morph_agrees(work, shape, device):
     check(work, shape, "plain", device, MORPHS)
 
 
-@pytest.mark.parametrize("work", ["synthesis", "backward of synthesis"])
+@pytest.mark.parametrize("work", [workloads.SYNTHESIS, workloads.BACKWARD])
 def test_plenoptic_agrees(work, device):
     check(work, SHAPE, "plenoptic", device, PLENOPTIC)
 
 
-@pytest.mark.parametrize("work", [w for w in op_cases.SETUPS if w not in PAIRED_FILTERS])
+@pytest.mark.parametrize("work", [w for w in op_workloads.OPS if w not in PAIRED_FILTERS])
 def test_plain_op_agrees(work, device):
     shape = SHAPE if "bands" in work else POINTS
     check(work, shape, "plain", device, MORPHS)
 
 
 def test_last_argument_of_every_set_up_is_the_device():
-    for setup in baselines.SETUPS.values():
-        *_, last = inspect.signature(setup).parameters.values()
+    for workload in baselines.WORKLOADS.values():
+        *_, last = inspect.signature(workload.setup).parameters.values()
         assert last.name == "device" and last.default == "cpu"
 
 

@@ -3,13 +3,14 @@
 The memory of baselines is measured together with their times.
 """
 
-import cases
+import baselines
 import measure
 import pytest
+import workloads
 
-LIMITS = {"analysis": 16, "synthesis": 16, f"{cases.FRAMES}-frame phase morph": 48}  # MiB
+LIMITS = {workloads.ANALYSIS: 16, workloads.SYNTHESIS: 16, workloads.PHASE_MORPH: 48}  # MiB
 LENS_LIMIT = 64  # MiB beyond frames and model, for any number of frames
-SHAPE = cases.SHAPES[0]
+SHAPE = workloads.BATCH
 
 pytestmark = pytest.mark.cpu_only  # chunks are larger on a GPU
 
@@ -18,20 +19,20 @@ def check(benchmark, work, run, limit):
     """Record the peak memory of a run, and check its limit in MiB."""
     run()  # the first call builds masks
     beyond, output = benchmark.pedantic(measure.beyond_output, (run,))
-    row = {"work": work, "shape": cases.label(SHAPE), "device": "cpu", "allocator": measure.allocator("cpu")}
+    row = {"work": work, "shape": workloads.label(SHAPE), "device": "cpu", "allocator": measure.allocator("cpu")}
     benchmark.extra_info.update(row, limit=limit * measure.MIB, peak_beyond_output={"ours": beyond})
     assert output > 0 and beyond <= limit * measure.MIB, f"{work}: {beyond / measure.MIB:.1f} MiB beyond the output"
 
 
 @pytest.mark.parametrize("work", LIMITS)
 def test_peak_memory(benchmark, work):
-    check(benchmark, f"memory of {work}", cases.SETUPS[work](SHAPE, "ours"), LIMITS[work])
+    check(benchmark, f"memory of {work}", baselines.build(work, SHAPE, "ours"), LIMITS[work])
 
 
 @pytest.mark.parametrize("frames", [8, 24])
 @pytest.mark.parametrize("regime", ["frozen", "persistent", "live"])
 def test_peak_memory_of_the_lens(benchmark, regime, frames):
     """Measure a whole morph, with a model of negligible size."""
-    images, lens = cases.image_of(SHAPE), cases.cheap_lens(regime)
-    run = cases.Run(lambda: lens.morph(images, 1, factors=1e3, frames=frames, score="none").frames, grad=True)
+    images, lens = workloads.image_of(SHAPE), workloads.cheap_lens(regime)
+    run = workloads.Run(lambda: lens.morph(images, 1, factors=1e3, frames=frames, score="none").frames, grad=True)
     check(benchmark, f"memory of the {frames}-frame {regime} morph by the lens", run, LENS_LIMIT)

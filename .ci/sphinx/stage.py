@@ -32,7 +32,7 @@ GUIDES = (  # (page, file), in the order of the table of contents
     ("demo", "steerlens_fast/demo/README.md"),
     ("cli", "steerlens_fast/cli/README.md"),
     ("bench", "bench/README.md"),
-    ("evaluation", "bench/evaluation.md"),
+    ("quality", "bench/quality/README.md"),
     ("csrc", "csrc/README.md"),
     ("contributing", ".github/CONTRIBUTING.md"),
     ("changelog", ".github/CHANGELOG.md"),

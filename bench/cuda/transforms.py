@@ -17,8 +17,8 @@ from common import BENCH
 from plane_ops import plane_ops
 
 sys.path.append(str(BENCH))
-import cases  # noqa: E402
 import plenoptic_baseline  # noqa: E402
+import workloads  # noqa: E402
 from classifier import resnet50  # noqa: E402
 from eager_pyramid import EagerPyramid  # noqa: E402
 
@@ -64,7 +64,7 @@ def timed(work: str, shape, who: str, device: torch.device) -> dict:
         function = captured(function) if who.endswith("graph") else function
         with plane_ops(device.type, who != "ours, ops on bands"):
             ms = median_ms(function, device, rounds=7 if "morph" in work else 15)
-    return {"work": work, "shape": cases.label(shape), "who": who, "name": name, "ms": round(ms, 4)}
+    return {"work": work, "shape": workloads.label(shape), "who": who, "name": name, "ms": round(ms, 4)}
 
 
 def without_clusters(device: torch.device) -> dict:
@@ -80,12 +80,12 @@ def without_clusters(device: torch.device) -> dict:
 
 def setup(work: str, shape, who: str, device: torch.device) -> Callable:
     if who != "plenoptic":
-        return {"analysis": cases.analysis, "synthesis": cases.synthesis}.get(work, cases.morph)(
+        return {"analysis": workloads.analysis, "synthesis": workloads.synthesis}.get(work, workloads.morph)(
             shape, who, device=device
         )
     image, gradient, pyramid = (
-        cases.image_of(shape, device),
-        cases.gradient_of(shape, device),
+        workloads.image_of(shape, device),
+        workloads.gradient_of(shape, device),
         plenoptic_pyramid(shape, device),
     )
     if work == "analysis":
@@ -93,15 +93,15 @@ def setup(work: str, shape, who: str, device: torch.device) -> Callable:
     if work == "synthesis":
         coefficients = pyramid(image)
         return lambda: pyramid.recon_pyr(coefficients)
-    factors = torch.arange(1.0, cases.FRAMES + 1.0, device=device)
+    factors = torch.arange(1.0, workloads.FRAMES + 1.0, device=device)
     return lambda: plenoptic_baseline.morph(pyramid, image, gradient, factors)
 
 
 def plenoptic_pyramid(shape, device: torch.device):
     """Return plenoptic's pyramid, or the copy in eager_pyramid.py if plenoptic is not installed."""
     if plenoptic_name().startswith("plenoptic"):
-        return cases.plenoptic_of(shape, device=device)
-    return EagerPyramid(shape[-2:], cases.height_for(shape), cases.ORDER).to(device)
+        return workloads.plenoptic_of(shape, device=device)
+    return EagerPyramid(shape[-2:], workloads.height_for(shape), workloads.ORDER).to(device)
 
 
 def plenoptic_name() -> str:
@@ -120,12 +120,12 @@ def lens_row(shape, device: torch.device) -> dict:
 
     Frames are not scored. The row also has the time of the gradient alone.
     """
-    model, name = resnet50() if device.type == "cuda" else (cases.Mean().eval(), "a mean (dry run)")
+    model, name = resnet50() if device.type == "cuda" else (workloads.Mean().eval(), "a mean (dry run)")
     model = model.to(device, memory_format=torch.channels_last)
-    images = cases.image_of(shape, device).contiguous(memory_format=torch.channels_last)
+    images = workloads.image_of(shape, device).contiguous(memory_format=torch.channels_last)
     targets = torch.arange(len(images)) % 3
     on_device = targets.to(device)
-    lens, factors = sf.SteerableLens(model), torch.linspace(0, 250, cases.FRAMES)
+    lens, factors = sf.SteerableLens(model), torch.linspace(0, 250, workloads.FRAMES)
 
     @torch.enable_grad()
     def gradient():
@@ -135,21 +135,24 @@ def lens_row(shape, device: torch.device) -> dict:
 
     alone = median_ms(gradient, device, rounds=7)
     morph = median_ms(lambda: lens.morph(images, targets, factors=factors, score="none"), device, rounds=7)
-    result = {"work": f"frozen {cases.FRAMES}-frame morph, ResNet-50, channels-last", "shape": cases.label(shape)}
+    result = {
+        "work": f"frozen {workloads.FRAMES}-frame morph, ResNet-50, channels-last",
+        "shape": workloads.label(shape),
+    }
     result |= {"who": "lens", "name": name, "ms": round(morph, 3), "gradient_ms": round(alone, 3)}
     return result | {"ratio": round(morph / alone, 3), "tf32_convolutions": torch.backends.cudnn.allow_tf32}
 
 
 def morph_of(frames: int, shape, device: torch.device) -> Callable[[], torch.Tensor]:
     """Return a function that morphs with a model of negligible size, and returns the frames."""
-    images, lens = cases.image_of(shape, device), cases.cheap_lens(device=device)
+    images, lens = workloads.image_of(shape, device), workloads.cheap_lens(device=device)
     return lambda: lens.morph(images, 1, factors=1e3, frames=frames, score="none").frames
 
 
 def memory_row(frames: int, shape, device: torch.device) -> dict:
     """Measure the memory that a morph needs beyond frames and model."""
     beyond = peak_beyond(morph_of(frames, shape, device), device)
-    result = {"work": f"frozen {frames}-frame morph by the lens", "shape": cases.label(shape), "who": "memory"}
+    result = {"work": f"frozen {frames}-frame morph by the lens", "shape": workloads.label(shape), "who": "memory"}
     return result | {"mib_beyond_frames_and_model": round(beyond, 1), "chunk_mib": memory.CHUNK_BYTES["cuda"] >> 20}
 
 
@@ -161,11 +164,15 @@ def chunk_row(mib: int, shape, device: torch.device) -> dict:
     before = memory.CHUNK_BYTES["cuda"]
     memory.CHUNK_BYTES["cuda"] = mib << 20
     try:
-        morph = morph_of(cases.FRAMES, shape, device)
+        morph = morph_of(workloads.FRAMES, shape, device)
         ms, beyond = median_ms(morph, device, rounds=5), peak_beyond(morph, device)
     finally:
         memory.CHUNK_BYTES["cuda"] = before
-    result = {"work": f"frozen {cases.FRAMES}-frame morph by the lens", "shape": cases.label(shape), "who": "chunks"}
+    result = {
+        "work": f"frozen {workloads.FRAMES}-frame morph by the lens",
+        "shape": workloads.label(shape),
+        "who": "chunks",
+    }
     return result | {"chunk_mib": mib, "ms": round(ms, 3), "mib_beyond_frames_and_model": round(beyond, 1)}
 
 

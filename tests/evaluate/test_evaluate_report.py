@@ -1,10 +1,9 @@
-"""The report of an evaluation, its numbers of cases, and the numbers that bench/evaluation.md quotes."""
+"""The report of an evaluation, its numbers of cases, and the numbers that bench/quality/README.md quotes."""
 
 import importlib.util
 import json
 import math
 import re
-import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,9 +25,8 @@ from steerlens_fast.evaluate.report.html import macro  # noqa: E402
 from steerlens_fast.evaluate.report.report import _edit_caption  # noqa: E402
 from steerlens_fast.evaluate.tasks import TaskRunner  # noqa: E402
 
-ROOT = Path(__file__).parents[2]
-RESULTS_PAGE = (ROOT / "bench" / "evaluation.md").read_text()
-sys.path.append(str(ROOT / "bench"))  # after tests/: both have a cases.py
+QUALITY = Path(__file__).parents[2] / "bench" / "quality"
+RESULTS_PAGE = (QUALITY / "README.md").read_text()
 
 
 # --- Edits that are no success
@@ -261,19 +259,19 @@ def evaluation_section() -> str:
 
 
 def bench_evaluate():
-    spec = importlib.util.spec_from_file_location("bench_evaluate", ROOT / "bench" / "evaluate.py")
+    spec = importlib.util.spec_from_file_location("bench_evaluate", QUALITY / "evaluate.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def measured() -> list[str]:
-    """Return what bench/evaluate.py prints for the committed results, which bench/evaluation.md must contain."""
-    return bench_evaluate().results_phrases(ROOT / "bench" / "results")
+    """Return what bench/quality/evaluate.py prints for the committed results, which its README.md must contain."""
+    return bench_evaluate().results_phrases(QUALITY / "results")
 
 
 def summary_of(name: str) -> dict:
-    return json.loads((bench_evaluate().newest(ROOT / "bench" / "results", name) / "summary.json").read_text())
+    return json.loads((bench_evaluate().newest(QUALITY / "results", name) / "summary.json").read_text())
 
 
 def flat(text: str) -> str:
@@ -282,7 +280,7 @@ def flat(text: str) -> str:
 
 
 def test_numbers_of_the_results_page_are_those_of_the_committed_results():
-    """``python bench/evaluate.py --print`` prints all rows and phrases that the page must contain."""
+    """``python bench/quality/evaluate.py --print`` prints all rows and phrases that the page must contain."""
     for phrase in measured():
         assert flat(phrase) in flat(evaluation_section()), phrase
 
@@ -300,7 +298,7 @@ def test_every_table_row_of_the_results_page_is_checked():
 
 
 def test_statements_of_the_results_page_about_shapes_hold():
-    """Those of bench/evaluation.md: which family is nearest to the true motion, and what driver and judges predict."""
+    """Which family is nearest to the true motion, and what driver and judges predict."""
     summary = summary_of("shapes")
     kinds = next(iter(summary["groups"].values()))
     cosine = lambda kind, family: kinds[kind][family]["alignment"]["value"]

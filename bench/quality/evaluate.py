@@ -1,8 +1,8 @@
-"""Runs the evaluation presets and measures their times: ``python bench/evaluate.py [PRESET ...]``.
+"""Runs the presets of `steerlens-fast evaluate`: ``python bench/quality/evaluate.py [PRESET ...]``.
 
 Writes the folders ``DATE-evaluate-PRESET`` (report, summary and records) and ``DATE-evaluate-times.json``, and prints
-the tables and phrases that ``bench/evaluation.md`` must contain, made from the newest results (``--print`` only prints
-them). tests/evaluate/test_evaluate_report.py compares them with the page, which also explains measures such as G and E.
+the tables and phrases that README.md here must contain, made from the newest results (``--print`` only prints them).
+tests/evaluate/test_evaluate_report.py compares them with README.md, which also explains measures such as G and E.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from machine import machine
 
 import steerlens_fast as sf
 from steerlens_fast.evaluate.measures.grids import sample, upsample
 from steerlens_fast.evaluate.presets.presets import PRESETS
 from steerlens_fast.evaluate.presets.published import FOLLOW_UP, SOURCE_COUNT
 from steerlens_fast.evaluate.report.html import number
+
+sys.path.append(str(Path(__file__).parents[1]))
+from machine import machine  # noqa: E402
 
 FITS, SIZE = 300, 64
 REPORT_FILES = ("index.html", "summary.json", "figures")
@@ -82,7 +84,7 @@ def _copy_report(out: Path, folder: Path) -> None:
     (folder / "results.jsonl.gz").write_bytes(gzip.compress(records, mtime=0))
 
 
-# --- Tables and phrases of bench/evaluation.md; line breaks may differ -----------------------------------------------
+# --- Tables and phrases of README.md; line breaks may differ
 
 NAMES = {"noise": "white noise, a control", "true motion": "the true motion, a control"}
 COLUMNS = ("target_probability", "jointly", "warp", "gain")
@@ -94,7 +96,7 @@ def newest(results: Path, name: str) -> Path | None:
 
 
 def results_phrases(results: Path) -> list[str]:
-    """Return all tables and phrases that bench/evaluation.md must contain, from the newest results."""
+    """Return all tables and phrases that README.md must contain, from the newest results."""
     phrases = times_phrases(newest_times(results))
     for name in PRESETS:
         if folder := newest(results, name):
@@ -267,7 +269,7 @@ def main() -> None:
     parser.add_argument("presets", nargs="*", metavar="PRESET", help=f"{', '.join(PRESETS)} (default: all)")
     parser.add_argument("--fashion", metavar="FOLDER", help="IDX files of Fashion-MNIST (default: Debian's package)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder for the results")
-    parser.add_argument("--print", action="store_true", help="only print what bench/evaluation.md must contain")
+    parser.add_argument("--print", action="store_true", help="only print what bench/quality/README.md must contain")
     args = parser.parse_args()
     if unknown := set(args.presets) - set(PRESETS):
         parser.error(f"PRESET must be one of {', '.join(PRESETS)}, got {', '.join(sorted(unknown))}")

@@ -1,4 +1,4 @@
-"""Set-ups of the single ops of ``steerlens_fast.ops`` and of their backwards.
+"""Workloads of the single ops of ``steerlens_fast.ops`` and of their backwards.
 
 Tensors are those of the pyramid of a batch 8x3x224x224, in float32, so that they exceed the caches. Pointwise ops take
 the bands of scale 0. Splits and merges take the bands of all scales.
@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-import cases
 import plain_ops as plain
 import torch
-from cases import Run
+import workloads
 from torch import Tensor
+from workloads import BATCH, Run, Workload
 
 from steerlens_fast import ops
 from steerlens_fast.pyramid import filters
 
 RAW = torch.ops.steerlens_fast  # backwards have no wrapper
-BATCH = (8, 3, 224, 224)
 POINTS = (24, 4, 224, 224)  # [N, K, h, w]
 COMPLEX, POLAR = 0, 1  # numbers of the rules
 
@@ -114,7 +113,7 @@ def extrapolate(shape, who, joint=False, form="pairs", device="cpu") -> Run:
 
 def extrapolate_backward(shape, who, device="cpu") -> Run:
     c, b, (phase,) = _extrapolation_inputs(shape, False, device)
-    grad, a = _normal(5, cases.FRAMES, *shape, device=device), torch.zeros_like(b)
+    grad, a = _normal(5, workloads.FRAMES, *shape, device=device), torch.zeros_like(b)
     function = {"ours": RAW.extrapolate_backward, "plain": plain.extrapolate_backward}.get(who)
     function = function or torch.compile(plain.extrapolate_backward, dynamic=False)
     return Run(lambda: function(grad, c, phase, None, b, a, COMPLEX), (grad, c, phase, b, a))
@@ -124,7 +123,7 @@ def _extrapolation_inputs(shape, joint: bool, device) -> tuple[Tensor, Tensor, l
     """Return coefficients, factors and the steps: of phases and, if ``joint``, of amplitudes."""
     c = _normal(0, *shape, dtype=torch.complex64, device=device)
     steps = [0.2 * _normal(s, *shape, device=device) for s in (3, 4)[: 1 + joint]]
-    return c, torch.arange(float(cases.FRAMES), device=device)[:, None], steps
+    return c, torch.arange(float(workloads.FRAMES), device=device)[:, None], steps
 
 
 # --- Filters ---
@@ -136,7 +135,7 @@ def split_bands(shape, who, paired=False, device="cpu") -> Run:
     A half spectrum is split into complex bands, a whole one into pairs of real bands.
     """
     masks, widths, i_powers = _filters(shape, paired, device)
-    planes = cases.planes_of(cases.image_of(shape, device))
+    planes = workloads.planes_of(workloads.image_of(shape, device))
     if who == "ours":
         spectrum = torch.fft.fft2(planes) if paired else torch.fft.rfft2(planes)
         function = lambda: ops.split_bands(spectrum, masks, i_powers, widths, shape[-1], paired)
@@ -174,32 +173,31 @@ def _filters(shape, real: bool, device) -> tuple[list[Tensor], list[int], list[i
 
     The masks of real bands are two-sided.
     """
-    g = cases.pyramid_of(shape).geometry
+    g = workloads.pyramid_of(shape).geometry
     bands = [filters.band_filter(g, s) * (1 if real else filters.analytic_weight(g, s)) for s in range(g.num_scales)]
     masks = [b.to(device, torch.float32).contiguous() for b in bands]
     return masks, [m.shape[-1] for m in masks], [-g.order % 4] * len(masks)
 
 
-SETUPS = {
-    "pair": pair,
-    "unpair": unpair,
-    "split_bands": split_bands,
-    "split_bands, pairs": partial(split_bands, paired=True),
-    "merge_bands": merge_bands,
-    "merge_bands, pairs": partial(merge_bands, paired=True),
-    "polar_split": polar_split,
-    "polar_join": polar_join,
-    "polar_split_backward": polar_split_backward,
-    "polar_join_backward": polar_join_backward,
-    "step, complex": step,
-    "step, polar": partial(step, rule=POLAR),
-    "step_backward": step_backward,
-    "extrapolate, phase": partial(extrapolate, form="real"),
-    "extrapolate, phase, pairs": extrapolate,
-    "extrapolate, joint, pairs": partial(extrapolate, joint=True),
-    "extrapolate_backward": extrapolate_backward,
+OPS = {
+    work: Workload(setup, [BATCH if "bands" in work else POINTS], ("plain", "compiled"))
+    for work, setup in {
+        "pair": pair,
+        "unpair": unpair,
+        "split_bands": split_bands,
+        "split_bands, pairs": partial(split_bands, paired=True),
+        "merge_bands": merge_bands,
+        "merge_bands, pairs": partial(merge_bands, paired=True),
+        "polar_split": polar_split,
+        "polar_join": polar_join,
+        "polar_split_backward": polar_split_backward,
+        "polar_join_backward": polar_join_backward,
+        "step, complex": step,
+        "step, polar": partial(step, rule=POLAR),
+        "step_backward": step_backward,
+        "extrapolate, phase": partial(extrapolate, form="real"),
+        "extrapolate, phase, pairs": extrapolate,
+        "extrapolate, joint, pairs": partial(extrapolate, joint=True),
+        "extrapolate_backward": extrapolate_backward,
+    }.items()
 }
-
-
-def shape_for(work: str) -> tuple[int, ...]:
-    return BATCH if "bands" in work else POINTS

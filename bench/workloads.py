@@ -1,19 +1,13 @@
-"""Shapes and set-ups of the benchmarks.
+"""Workloads: what is measured, at which shapes, and compared with what.
 
-A set-up is a function that returns a :class:`Run`.
-
-Its argument ``who`` names the implementation: "ours" or a baseline (baselines.py). Baselines of the transforms and
-morphs are "plenoptic" (plenoptic_baseline.py), "plain" torch and "compiled" plain torch (plain_pyramid.py), and "ffts",
-torch's FFTs alone (lower_bounds.py). The last argument of every set-up is the device.
+A workload has a *set-up*, a function that returns a :class:`Run`. Its argument ``who`` names the implementation: "ours"
+or a baseline (baselines.py). Baselines of the transforms and morphs are "plenoptic" (plenoptic_baseline.py), "plain"
+torch and "compiled" plain torch (plain_pyramid.py), and "ffts", torch's FFTs alone (lower_bounds.py). The last argument
+of every set-up is the device.
 """
 
 from __future__ import annotations
 
-import atexit
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,14 +19,25 @@ from torch import Tensor
 import steerlens_fast as sf
 from steerlens_fast.pyramid import filters
 
-SHAPES = [(8, 3, 224, 224), (8, 1, 256, 256), (64, 1, 28, 28), (1, 3, 1080, 1920)]
-MORPH_SHAPES = SHAPES[:3]  # plenoptic's morph of the last shape takes most of a minute and gigabytes
 ORDER, HEIGHT, FRAMES = 3, 4, 8
-DIGITS, DIGIT_FRAMES = (256, 1, 32, 32), 12
-PERSISTENT, PERSISTENT_STEPS = [(1, 1, 64, 64), (64, 1, 64, 64)], 11
-RESNET = (8, 3, 224, 224)
-SMALL, ONE_IMAGE = (1, 1, 64, 64), (1, 3, 224, 224)
-MORPHED_L2 = {(8, 3, 224, 224): 10.0, SMALL: 3.0}  # L2 distance of the last frame from the source, by shape
+DIGIT_FRAMES, PERSISTENT_STEPS = 12, 11
+BATCH, SMALL_IMAGE = (8, 3, 224, 224), (1, 1, 64, 64)
+SHAPES = [BATCH, (8, 1, 256, 256), (64, 1, 28, 28), (1, 3, 1080, 1920)]
+MORPH_SHAPES = SHAPES[:3]  # plenoptic's morph of the last shape takes most of a minute and gigabytes
+MORPHED_L2 = {BATCH: 10.0, SMALL_IMAGE: 3.0}  # L2 distance of the last frame from the source, by shape
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A set-up, the shapes at which it is measured, and the baselines that it is compared with."""
+
+    setup: Callable
+    shapes: list[tuple[int, ...]]
+    baselines: tuple[str, ...]
+
+    @property
+    def implementations(self) -> tuple[str, ...]:
+        return "ours", *self.baselines
 
 
 @dataclass(frozen=True)
@@ -231,32 +236,21 @@ def cheap_lens(regime="frozen", device="cpu") -> sf.SteerableLens:
     return sf.SteerableLens(Mean().eval().to(device), regime=regime)
 
 
-def persistent_morph(shape, who="ours", steps=PERSISTENT_STEPS, device="cpu") -> Run:
+def persistent_morph(shape, who, device="cpu") -> Run:
     """Return the run of steps of the persistent regime.
 
     The model has negligible cost.
     """
     images, lens = image_of(shape, device), cheap_lens("persistent", device)
-    function = lambda: lens.morph(images, 1, factors=1e3, frames=steps + 1, steps=steps, score="none").frames
-    return Run(function, (images,), grad=True)
-
-
-SETUPS = {
-    "analysis": analysis,
-    "synthesis": synthesis,
-    "backward of synthesis": synthesis_backward,
-    f"{FRAMES}-frame phase morph": morph,
-    f"{DIGIT_FRAMES}-frame joint morph": joint_morph,
-    f"frozen {FRAMES}-frame morph, ResNet-50": lens_morph,
-    f"{PERSISTENT_STEPS} persistent steps": persistent_morph,
-}
+    extent = {"factors": 1e3, "frames": PERSISTENT_STEPS + 1, "steps": PERSISTENT_STEPS}
+    return Run(lambda: lens.morph(images, 1, **extent, score="none").frames, (images,), grad=True)
 
 
 # --- float64 ---
 
 
 def in_float64(setup: Callable) -> Callable:
-    """Return a set-up of the same work in float64, with the baseline "float32"."""
+    """Return a set-up of the same work in float64. "float32" is the work in float32."""
 
     def run(shape, who, device="cpu") -> Run:
         if who == "float32":
@@ -269,20 +263,6 @@ def in_float64(setup: Callable) -> Callable:
             torch.set_default_dtype(before)
 
     return run
-
-
-TRANSFORMS = {
-    name: setup for name, setup in SETUPS.items() if setup in (analysis, synthesis, synthesis_backward, morph)
-}
-FLOAT64_SETUPS = {f"{name}, float64": in_float64(setup) for name, setup in TRANSFORMS.items()}
-# The baseline "tuned" is ours in a process with the tuned allocator settings. A partial is not equal to its set-up, so
-# that it has baselines of its own in baselines.SPECIAL_BASELINES.
-ALLOCATOR_SETUPS = {f"{name}, default allocator": partial(setup) for name, setup in TRANSFORMS.items()}
-
-
-def in_all_shapes(setups) -> list[tuple]:
-    """Return (work, shape) of all transforms and morphs."""
-    return [(work, shape) for work in setups for shape in (MORPH_SHAPES if "morph" in work else SHAPES)]
 
 
 # --- Small images, for which Python and the launch of ops take most of the time ---
@@ -397,7 +377,7 @@ class Patches(torch.nn.Module):
         return 5 * torch.tanh(torch.nn.functional.conv2d(x, self.patches, stride=8) / 5).mean((2, 3))
 
 
-def distance_morph(shape, who, family="csp-phase", rule="complex", device="cpu") -> Run:
+def distance_morph(shape, who, family, rule, device="cpu") -> Run:
     """Return the run of a frozen morph of photographs to an L2 distance.
 
     "factors" is a morph by the factors that the search for this distance finds.
@@ -411,41 +391,39 @@ def distance_morph(shape, who, family="csp-phase", rule="complex", device="cpu")
     return Run(lambda: lens.morph(images, 1, score="none", **extent).frames, (images,), grad=True)
 
 
-DISTANCE_SETUPS = {
-    f"{FRAMES}-frame morph to a distance, csp-phase, complex": distance_morph,
-    f"{FRAMES}-frame morph to a distance, csp-joint, polar": partial(distance_morph, family="csp-joint", rule="polar"),
+# --- All workloads, by suite ---
+
+OTHERS = ("plenoptic", "plain", "ffts")
+ANALYSIS, SYNTHESIS, BACKWARD = "analysis", "synthesis", "backward of synthesis"
+PHASE_MORPH = f"{FRAMES}-frame phase morph"
+
+PYRAMID = {
+    ANALYSIS: Workload(analysis, SHAPES, (*OTHERS, "compiled")),
+    SYNTHESIS: Workload(synthesis, SHAPES, (*OTHERS, "compiled")),
+    BACKWARD: Workload(synthesis_backward, SHAPES, (*OTHERS, "compiled")),
 }
-
-
-# --- A busy machine ---
-
-
-def beside_spinner(shape, who, device="cpu") -> Run:
-    """Return a phase morph that runs while another process is busy.
-
-    The other process keeps one core busy. With "alone", there is none.
-    """
-    alone = morph(shape, "ours", device=device)
-    if who == "alone":
-        return alone
-    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    atexit.register(process.kill)
-    os.kill(process.pid, signal.SIGSTOP)
-
-    def disturbed():
-        os.kill(process.pid, signal.SIGCONT)
-        try:
-            return alone.function()
-        finally:
-            os.kill(process.pid, signal.SIGSTOP)
-
-    return Run(disturbed, alone.inputs)
-
-
-SMALL_SETUPS = {
-    f"frozen {FRAMES}-frame morph by factors": small_morph,
-    f"frozen {FRAMES}-frame morph to a distance": small_distance,
-    f"{PERSISTENT_STEPS} persistent steps by factors": small_steps,
-    f"{PERSISTENT_STEPS} persistent steps to a distance": small_steps_to_distance,
+MORPHS = {
+    PHASE_MORPH: Workload(morph, MORPH_SHAPES, (*OTHERS, "compiled")),
+    f"{DIGIT_FRAMES}-frame joint morph": Workload(joint_morph, [(256, 1, 32, 32)], OTHERS),
+    f"frozen {FRAMES}-frame morph, ResNet-50": Workload(lens_morph, [BATCH], ("gradient",)),
+    f"{PERSISTENT_STEPS} persistent steps": Workload(persistent_morph, [SMALL_IMAGE, (64, 1, 64, 64)], ()),
 }
-BUSY_SETUPS = {f"{FRAMES}-frame phase morph beside a spinning process": beside_spinner}
+FLOAT64 = {
+    f"{work}, float64": Workload(in_float64(w.setup), w.shapes, ("float32",))
+    for work, w in {**PYRAMID, PHASE_MORPH: MORPHS[PHASE_MORPH]}.items()
+}
+# Python and the launch of ops take most of the time. They are measured with one thread
+SMALL = {
+    f"frozen {FRAMES}-frame morph by factors": Workload(small_morph, [SMALL_IMAGE], ("parts",)),
+    f"frozen {FRAMES}-frame morph to a distance": Workload(small_distance, [SMALL_IMAGE], ("factors",)),
+    f"{PERSISTENT_STEPS} persistent steps by factors": Workload(small_steps, [SMALL_IMAGE], ("parts",)),
+    f"{PERSISTENT_STEPS} persistent steps to a distance": Workload(
+        small_steps_to_distance, [SMALL_IMAGE], ("factors",)
+    ),
+}
+DISTANCES = {
+    f"{FRAMES}-frame morph to a distance, {family}, {rule}": Workload(
+        partial(distance_morph, family=family, rule=rule), list(MORPHED_L2), ("factors",)
+    )
+    for family, rule in (("csp-phase", "complex"), ("csp-joint", "polar"))
+}

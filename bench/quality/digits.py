@@ -1,4 +1,4 @@
-"""Compares edit families at equal distances on scikit-learn's digits: ``python bench/digits.py [--out RESULT.json]``.
+"""Compares edit families at equal distances on scikit-learn's digits: ``python bench/quality/digits.py``.
 
 The experiment follows that of the follow-up paper on MNIST. There are three classifiers with different architectures
 and training. Each is the driver once: morphs use its gradients. The other two are then the judges. Measured are the
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -20,13 +21,15 @@ from itertools import product
 from pathlib import Path
 
 import torch
-from machine import machine
 from torch import Tensor, nn
 
 import steerlens_fast as sf
 from steerlens_fast.evaluate.presets import digits_data, networks
 from steerlens_fast.families import FAMILIES
 from steerlens_fast.memory import threads
+
+sys.path.append(str(Path(__file__).parents[1]))
+from machine import machine  # noqa: E402
 
 SOURCES = 300  # upper limit of the number of test digits
 FRAMES = 12
@@ -39,7 +42,7 @@ RULES = ("complex", "polar")
 PUBLISHED = ("pixel", "csp-joint", "csp-phase", "fourier")
 
 
-# --- Classifiers -----------------------------------------------------------------------------------------------------
+# --- Classifiers
 
 
 def classifiers(d: digits_data.LabelledImages, seed: int) -> dict[str, nn.Module]:
@@ -48,7 +51,7 @@ def classifiers(d: digits_data.LabelledImages, seed: int) -> dict[str, nn.Module
     return {name: make(d, seed) for name, make in makers.items()}
 
 
-# --- Morphs ----------------------------------------------------------------------------------------------------------
+# --- Morphs
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ def measure(case: Case, models: dict[str, nn.Module], images: Tensor, labels: Te
         }
 
 
-# --- Report ----------------------------------------------------------------------------------------------------------
+# --- Report
 
 
 def select(rows: list[dict], target: str, rule: str, l2: float) -> list[dict]:
@@ -195,7 +198,7 @@ def run(seed: int = 0, sources: int = SOURCES) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     out = Path(__file__).parent / "results" / f"{date.today()}-digits.json"
-    parser.add_argument("--out", type=Path, default=out, help="result file (default: bench/results/DATE-digits.json)")
+    parser.add_argument("--out", type=Path, default=out, help="result file (default: results/DATE-digits.json here)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the split into training and test, and of training")
     parser.add_argument("--sources", type=int, default=SOURCES, help="upper limit of the number of test digits")
     args = parser.parse_args()
