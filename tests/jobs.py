@@ -12,7 +12,7 @@ from steerlens_fast.io.atomic_io import write_json
 from steerlens_fast.job.config import JobConfig
 from steerlens_fast.job.formats import get_format
 from steerlens_fast.job.plan import Plan
-from steerlens_fast.job.shard import write_records
+from steerlens_fast.job.records import write_records
 from steerlens_fast.job.success import assess
 
 CLASSES = ["zero", "one", "two", "three"]  # class names of the model

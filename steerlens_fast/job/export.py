@@ -34,7 +34,8 @@ from .formats import FORMATS, get_format
 from .formats.common import as_8_bit, map_in_threads
 from .formats.folder import write_morph
 from .formats.names import FileNames
-from .shard import shard_name, write_records
+from .records import write_records
+from .shard import shard_name
 from .success import start_frame
 
 SUFFIXES = {"gif": ".gif", "webp": ".webp", "strip": ".png", "npz": ".npz"}

@@ -16,7 +16,8 @@ from ..io.atomic_io import existing_path, read_json, sha256_of
 from ..io.output_dir import is_locked
 from .formats import get_format
 from .plan import Plan
-from .shard import marker_path, read_records, shard_name
+from .records import read_records
+from .shard import marker_path, shard_name
 
 NOT_DONE = "not done"
 

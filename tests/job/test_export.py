@@ -18,7 +18,7 @@ from steerlens_fast.job.folder import JobFolder
 from steerlens_fast.job.formats import FORMATS, get_format
 from steerlens_fast.job.formats.names import FileNames
 from steerlens_fast.job.gallery import write_gallery
-from steerlens_fast.job.shard import read_records
+from steerlens_fast.job.records import read_records
 from steerlens_fast.morphs.strips import draw_strips
 
 pil = pytest.importorskip("PIL.Image")

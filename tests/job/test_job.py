@@ -54,7 +54,7 @@ from steerlens_fast.io.atomic_io import write_json  # noqa: E402
 from steerlens_fast.job import morph_dataset, worker  # noqa: E402
 from steerlens_fast.job.config import JobConfig  # noqa: E402
 from steerlens_fast.job.planning import JobInputs, make_plan  # noqa: E402
-from steerlens_fast.job.shard import write_records  # noqa: E402
+from steerlens_fast.job.records import write_records  # noqa: E402
 from steerlens_fast.job.success import assess  # noqa: E402
 from steerlens_fast.models import load_model  # noqa: E402
 

@@ -11,7 +11,7 @@ from steerlens_fast.data.items import Item
 from steerlens_fast.data.resize import resize_and_crop
 from steerlens_fast.errors import BadItem
 from steerlens_fast.job.loading import LoadedImage, Loader
-from steerlens_fast.job.shard import _rounded
+from steerlens_fast.job.records import _rounded
 
 
 class Arrays:
