@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -108,7 +109,7 @@ class Worker:
         While one shard is published, the next shard is computed. While a GPU computes a batch, the host makes the
         records of the previous one.
         """
-        self._on_event = on_event
+        self._on_event = on_event = _one_at_a_time(on_event)
         with _repeatable(), ThreadPoolExecutor(1, thread_name_prefix="publish") as publisher:
             pipeline = Pipeline(publisher, self._publish, on_event, max_pending=self.transfers.max_pending)
 
@@ -372,6 +373,17 @@ class Worker:
         metadata = {"lens": self.lens.settings, "model": self.loaded.sha256, "shard": shard.number}
         marker = shard.publish(self.out, self.config.format, metadata)
         on_event({"event": "shard", "shard": shard.number, "items": marker["items"], "failed": marker["failed"]})
+
+
+def _one_at_a_time(on_event: EventCallback) -> EventCallback:
+    """Return the callback with a lock, since the thread that publishes shards calls it, too."""
+    lock = threading.Lock()
+
+    def locked(event: dict) -> None:
+        with lock:
+            on_event(event)
+
+    return locked
 
 
 @contextmanager

@@ -5,7 +5,6 @@ It is used with ``--workers 0``, for data or models that are objects, and for ra
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,19 +34,8 @@ class InProcess:
         until_stopped = lambda wait: None if stop.requested else next_shard(wait)
         with threads(plan.threads), log_unexpected_errors(self._log):
             self.worker.open(out, plan)
-            self.worker.run(until_stopped, _serialized(on_event))
+            self.worker.run(until_stopped, on_event)
 
     def close(self) -> None:
         """Stop the worker."""
         self.worker.close()
-
-
-def _serialized(on_event: EventCallback) -> EventCallback:
-    """Return a callback with a lock. Events of batches and of shards come from different threads."""
-    lock = threading.Lock()
-
-    def locked(event: dict) -> None:
-        with lock:
-            on_event(event)
-
-    return locked

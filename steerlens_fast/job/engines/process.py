@@ -37,18 +37,14 @@ def main() -> int:
     _close_stdin()
     sys.stdout.reconfigure(errors="backslashreplace")  # stderr has this error handler by default
     sys.stdout, sys.stderr = _LossyStream(sys.stdout), _LossyStream(sys.stderr)
-    lock = threading.Lock()
-
-    def on_event(event: dict) -> None:
-        with lock:
-            events.write(json.dumps(event) + "\n")
-
+    on_event = lambda event: events.write(json.dumps(event) + "\n")
     try:
         _serve(messages, on_event)
         return 0
     except BaseException as error:  # noqa: BLE001  (reported to the supervisor)
         reported = to_job_error(error)
-        log_traceback(error)
+        if not is_expected(error):
+            traceback.print_exception(error)
         on_event({"event": "fatal", "message": str(reported), "code": reported.code})
         return 1
 
@@ -61,7 +57,7 @@ def _close_stdin() -> None:
 
 
 class _LossyStream:
-    """A stream that drops what cannot be written. A log on a full disk, for example, cannot be written."""
+    """A stream that drops what cannot be written, for example to a log on a full disk."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
@@ -79,12 +75,6 @@ class _LossyStream:
 
     def __getattr__(self, name: str):
         return getattr(self._stream, name)
-
-
-def log_traceback(error: BaseException) -> None:
-    """Print the traceback of an unexpected error to stderr."""
-    if not is_expected(error):
-        traceback.print_exception(error)
 
 
 def _serve(messages: TextIO, on_event: EventCallback) -> None:
