@@ -6,7 +6,6 @@ import glob
 import os
 from collections.abc import Mapping
 
-from ..io.paths import expand_home
 from .class_matching import NUMBERED
 from .sources.idx import PREFIX as IDX
 from .sources.idx import absolute_spec
@@ -42,7 +41,7 @@ def _absolute(name: str, value):
         return absolute_spec(value)
     is_keyword = value in KEYWORDS.get(name, ()) or (name == "target" and not value.lower().endswith(TARGET_SUFFIXES))
     if not is_keyword:
-        value = f"hf:{expand_home(value[3:])}" if value.startswith("hf:~") else expand_home(value)
+        value = f"hf:{os.path.expanduser(value[3:])}" if value.startswith("hf:~") else os.path.expanduser(value)
     exists = os.path.exists(value) or (name == "data" and value.lower().endswith(".tar") and _matches_tars(value))
     return os.path.abspath(value) if exists and not is_keyword else value
 

@@ -17,7 +17,6 @@ from ..classifier.named_classes import Lookup, find_class, full_names, shorten, 
 from ..classifier.targets import ABSENT, RANKS
 from ..errors import USAGE, JobError
 from ..io.atomic_io import sha256_of
-from ..io.paths import expand_home
 from .class_matching import ClassMatch
 from .items import Item
 from .labels import Class, parse_class
@@ -193,7 +192,7 @@ def parse_target(value: str | int | Mapping | os.PathLike) -> TargetRule:
         return _map_rule(value)
     if not isinstance(value, (str, os.PathLike)):
         return _class_rule(_parse_target_class(value))
-    text = expand_home(value)
+    text = os.path.expanduser(value)
     if text in RANKS:
         return TargetRule("rank", {"kind": "rank", "rank": text}, rank=text)
     if text == LABEL:
@@ -360,7 +359,7 @@ def _csv_table(path: str, file: TextIO) -> tuple[str, dict[str, Class]]:
         name = row[column]
         if not name or not row["target"].strip():
             raise JobError(f"{where}: {column} and target must not be empty, got {row}", USAGE)
-        name = expand_home(name) if column == "path" else name
+        name = os.path.expanduser(name) if column == "path" else name
         target = parse_class(row["target"], f"{where}, column 'target', {column} {name!r}", "target")
         if table.setdefault(name, target) != target:
             text = f"target of {name!r} must be the same in all lines"

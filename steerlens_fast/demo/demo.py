@@ -19,7 +19,7 @@ from ..checks import check_choice, check_int, check_number, is_int
 from ..evaluate.presets import digits_data
 from ..evaluate.presets.digits_data import LabelledImages
 from ..extras import require_extra
-from ..io.paths import output_folder
+from ..io.output_dir import output_folder
 from ..lens import SteerableLens
 from ..memory import threads
 from ..morphs import Morphs

@@ -23,7 +23,7 @@ from ..data.resize import resize_and_crop
 from ..data.targets import target_number
 from ..evaluate.presets.photographs import check as check_packages
 from ..extras import require_extra
-from ..io.paths import output_folder
+from ..io.output_dir import output_folder
 from ..lens import SteerableLens
 from ..lens.settings import PHOTOGRAPHS as SETTINGS
 from ..models import LoadedModel, load_model

@@ -115,7 +115,7 @@ def evaluate_families(
     """
     from ..data.paths import with_absolute_paths
     from ..io.base_config import type_name
-    from ..io.paths import output_folder
+    from ..io.output_dir import output_folder
     from .run import run_evaluation
 
     judges = _judges(judges)

@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from .output_dir import output_folder
+
 
 def positive(text: str) -> float:
     """Parse a finite number above 0."""
@@ -35,8 +37,6 @@ def _float(text: str) -> float:
 
 def expanded_path(text: str) -> Path:
     """Parse a path. A leading ``~`` is the home directory, also in ``--out=~/x``, which shells do not expand."""
-    from .paths import output_folder
-
     try:
         return output_folder(text)
     except ValueError as error:

@@ -30,6 +30,27 @@ _lock_files: set[BinaryIO] = set()  # open lock files
 # --- Creation ---
 
 
+def output_folder(path: str | os.PathLike) -> Path:
+    """Return the path of an output folder, with ``~`` expanded.
+
+    Raises
+    ------
+    ValueError
+        If the path begins with the home directory of an unknown user.
+
+    Examples
+    --------
+    >>> output_folder("~no-such-user/morphs")
+    Traceback (most recent call last):
+    ValueError: out must be in the home directory of a known user, got ~no-such-user/morphs; for a folder of that name write ./~no-such-user
+    """  # noqa: E501
+    expanded = Path(os.path.expanduser(path))
+    if str(expanded).startswith("~") and not os.path.lexists(expanded.parts[0]):
+        hint = f"for a folder of that name write ./{expanded.parts[0]}"
+        raise ValueError(f"out must be in the home directory of a known user, got {expanded}; {hint}")
+    return expanded
+
+
 @contextmanager
 def output_dir(out: Path, files: Iterable[str], is_kept: Callable[[BaseException], bool]) -> Iterator[None]:
     """Create a folder. If the block raises an error before the run has begun, delete what the run has created.

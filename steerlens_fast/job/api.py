@@ -75,7 +75,7 @@ def morph_dataset(
     (0, 6)
     """
     from ..data.paths import with_absolute_paths
-    from ..io.paths import output_folder
+    from ..io.output_dir import output_folder
     from .config import RunOptions
     from .run import run_job
 

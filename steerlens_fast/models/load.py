@@ -23,7 +23,6 @@ from ..data.decoding import array_may_be_one_image, decode
 from ..data.resize import resize_and_crop
 from ..errors import USAGE, JobError
 from ..extras import MissingExtra
-from ..io.paths import expand_home
 from .attributes import read_attributes
 from .config import DTYPES
 from .exported import SUFFIXES, load_from_file
@@ -256,7 +255,7 @@ def load_model(
 def _load_raw(spec, weights: str | None, trust: bool, overrides: dict, device: torch.device) -> RawModel:
     if not isinstance(spec, (str, os.PathLike)):
         return _from_object(spec, weights)
-    spec = expand_home(spec)
+    spec = os.path.expanduser(spec)
     hub, _, name = spec.partition(":")
     if hub in HUBS:
         return HUBS[hub](name, weights, trust, overrides)
@@ -304,7 +303,7 @@ def _class_names(names) -> list[str] | None:
         return None
     try:
         if isinstance(names, (str, os.PathLike)):
-            return imagenet_names() if names == IMAGENET else read_class_names(expand_home(names))
+            return imagenet_names() if names == IMAGENET else read_class_names(os.path.expanduser(names))
         return as_class_names("class_names", names)
     except (TypeError, ValueError, MissingExtra) as error:
         raise JobError(str(error), USAGE) from error
@@ -312,7 +311,7 @@ def _class_names(names) -> list[str] | None:
 
 def _path_or_none(weights) -> str | None:
     try:
-        return None if weights is None else expand_home(weights)
+        return None if weights is None else os.path.expanduser(weights)
     except TypeError as error:
         raise JobError(f"weights must be a path, 'random' or None, got {weights!r}", USAGE) from error
 

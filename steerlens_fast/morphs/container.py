@@ -20,7 +20,6 @@ from ..checks import check_bool, is_int
 from ..classifier.class_names import short_names
 from ..extras import MissingExtra, require_extra
 from ..io.atomic_io import atomic_write
-from ..io.paths import expand_home
 from ..io.tensor_files import as_json, read_tensors, write_tensors
 from ..morph_status import MorphStatus
 
@@ -306,7 +305,7 @@ class Morphs:
         ...     torch.equal(Morphs.load(f"{folder}/all.safetensors").frames, m.frames)
         True
         """
-        suffix, path = _suffix(path), expand_home(path)
+        suffix, path = _suffix(path), os.path.expanduser(path)
         options: dict[str, Any] = {"frames": frames, "samples": samples, "class_names": class_names}
         if check_bool("differences", differences) and suffix not in FIGURES:
             raise ValueError(f"differences must be False for {suffix}: only {', '.join(FIGURES)} can show them")
@@ -357,7 +356,7 @@ class Morphs:
             raise ValueError(f"frames must have 1 channel (grey) or 3 (RGB) to be saved, got {self.frames.shape[2]}")
         picture, numbered = require_extra("plot", "PIL.Image"), lambda n, count: f"{n:0{len(str(count - 1))}}"
         for sample, frames in enumerate(to_pixels(self.detach().cpu())):
-            target = Path(expand_home(folder)) / f"sample_{numbered(sample, len(self))}"
+            target = Path(os.path.expanduser(folder)) / f"sample_{numbered(sample, len(self))}"
             target.mkdir(parents=True, exist_ok=True)
             for number, pixels in enumerate(frames):
                 path = target / f"frame_{numbered(number, len(frames))}.png"
@@ -377,7 +376,7 @@ class Morphs:
         """
         if _suffix(path) not in TENSORS:
             raise ValueError(f"path must end in .safetensors, got {os.fspath(path)!r}")
-        path = expand_home(path)
+        path = os.path.expanduser(path)
         tensors, settings = read_tensors(path, "Morphs")
         values: dict[str, Any] = {f.name: tensors.get(f.name) for f in fields(cls)}
         return cls(**values | {"settings": settings})

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..checks import is_int
 from ..errors import USAGE, JobError
 from ..io.atomic_io import read_json
-from ..io.paths import output_folder
+from ..io.output_dir import output_folder
 from .form import FIRST, FORMAT_VERSION, KEY, SECOND
 
 FORMAT = "steerlens-fast ratings"

@@ -23,7 +23,7 @@ from ..errors import USAGE, JobError
 from ..extras import require_extra
 from ..io.atomic_io import write_json
 from ..io.html_page import render_page
-from ..io.paths import output_folder
+from ..io.output_dir import output_folder
 from ..job.formats.common import as_8_bit, map_in_threads, replacing_folder, to_pil
 from ..job.formats.wds import encode_lossless
 from ..job.success import source_frame

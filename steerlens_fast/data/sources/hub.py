@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 from ...errors import BadItem, remove_volatile_text, usage_error
 from ...extras import require_extra
-from ...io.paths import expand_home
 from ..items import Item
 from ..labels import class_number, sorted_class_names
 from .base import LeftOut, Source, numbered_key, printable, read_file, read_with_retries
@@ -30,7 +29,7 @@ class HubSource(Source):
     """
 
     def __init__(self, spec: str):
-        name, _, split = expand_home(spec).partition("#")
+        name, _, split = os.path.expanduser(spec).partition("#")
         data, split, self._other_splits = _load(name, split)
         datasets = require_extra("hf", "datasets")
         self.name = f"hf:{name}#{split}"

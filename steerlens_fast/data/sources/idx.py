@@ -15,7 +15,6 @@ from typing import BinaryIO
 import numpy as np
 
 from ...errors import usage_error
-from ...io.paths import expand_home
 from .arrays import ArraySource, Labels
 from .base import printable
 
@@ -65,7 +64,7 @@ def split_spec(spec: str) -> tuple[str, str | None]:
 def absolute_spec(spec: str) -> str:
     """Return ``idx:FOLDER[#part]`` with ``~`` expanded and, if the folder exists, its absolute path."""
     folder, part = split_spec(spec)
-    folder = expand_home(folder)
+    folder = os.path.expanduser(folder)
     return (
         PREFIX + (os.path.abspath(folder) if os.path.isdir(folder) else folder) + ("" if part is None else f"#{part}")
     )

@@ -9,7 +9,6 @@ import os
 import re
 
 from ...errors import usage_error
-from ...io.paths import expand_home
 from ..class_matching import NUMBERED
 from .base import SUFFIXES, Source, is_image_name, printable
 
@@ -72,14 +71,14 @@ def open_source(data, *, labels: str | os.PathLike | None = None, any_values: bo
     steerlens_fast.errors.JobError: data must exist, got no/such.csv: no such file or folder
     """
     is_path = isinstance(data, (str, os.PathLike))
-    spec = expand_home(data) if is_path else ""
+    spec = os.path.expanduser(data) if is_path else ""
     if labels is not None and not spec.lower().endswith((".npy", ".safetensors")):
         shown = repr(spec) if is_path else type(data).__name__
         raise usage_error(
             f"labels must be None unless data is a .npy or .safetensors file, got {str(labels)!r} with data {shown}"
         )
     if is_path:
-        return _open_path(spec, None if labels is None else expand_home(labels), any_values)
+        return _open_path(spec, None if labels is None else os.path.expanduser(labels), any_values)
     from .python import PythonSource
 
     return PythonSource(data)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from functools import partial
 
 from ...errors import usage_error
-from ...io.paths import expand_home
 from ..items import Item
 from ..labels import class_number, parse_class, sorted_class_names
 from ..tables import csv_header, csv_rows, json_object, json_rows, open_table
@@ -59,7 +58,7 @@ class TableSource(Source):
         numbers = self.class_numbers
         self.left_out = LeftOut()
         for where, row in self._read():
-            path, key = expand_home(_path(row["path"], where)), row.get("key")
+            path, key = os.path.expanduser(_path(row["path"], where)), row.get("key")
             key = (safe_key(path) or path) if key in (None, "") else check_key(key, where)
             label, target = (class_number(row.get(c), where, numbers, c) for c in CLASS_COLUMNS)
             line = int(where.rpartition(" ")[2])
