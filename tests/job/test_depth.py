@@ -7,23 +7,21 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
+from job_models import check_exit, frames, records, run_here
 
-for extra in ("PIL", "safetensors"):
-    pytest.importorskip(extra)
+from steerlens_fast.data.decoding import decode, is_narrow_range, pixel_value_range
+from steerlens_fast.data.resize import resize_and_crop
+from steerlens_fast.data.sources import open_source
+from steerlens_fast.data.value_range import narrow_range_warnings
+from steerlens_fast.errors import DONE, USAGE, BadItem
+from steerlens_fast.job import JobError, morph_dataset
+from steerlens_fast.job.export import export
+from steerlens_fast.job.folder import JobFolder
+from steerlens_fast.job.gallery import write_gallery
 
-import zoo  # noqa: E402
-from job_models import check_exit, frames, records, run_here  # noqa: E402
-from PIL import Image  # noqa: E402
-
-from steerlens_fast.data.decoding import decode, is_narrow_range, pixel_value_range  # noqa: E402
-from steerlens_fast.data.resize import resize_and_crop  # noqa: E402
-from steerlens_fast.data.sources import open_source  # noqa: E402
-from steerlens_fast.data.value_range import narrow_range_warnings  # noqa: E402
-from steerlens_fast.errors import DONE, USAGE, BadItem  # noqa: E402
-from steerlens_fast.job import JobError, morph_dataset  # noqa: E402
-from steerlens_fast.job.export import export  # noqa: E402
-from steerlens_fast.job.folder import JobFolder  # noqa: E402
-from steerlens_fast.job.gallery import write_gallery  # noqa: E402
+Image = pytest.importorskip("PIL.Image")
+zoo = pytest.importorskip("zoo")
+pytest.importorskip("safetensors")
 
 TWELVE_BITS = np.arange(256, dtype=np.uint16).reshape(16, 16) * 16 + 15  # 15 to 4095, 256 different values
 PNG, TIFF = zoo.png(TWELVE_BITS, zoo.GREY, 16), zoo.saved(TWELVE_BITS, "TIFF")

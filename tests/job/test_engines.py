@@ -17,11 +17,7 @@ from uuid import uuid4
 import numpy as np
 import pytest
 import torch
-
-for extra in ("PIL", "safetensors"):
-    pytest.importorskip(extra)
-
-from job_models import (  # noqa: E402
+from job_models import (
     HERE,
     PATIENCE,
     alive,
@@ -41,13 +37,16 @@ from job_models import (  # noqa: E402
     wait_for,
 )
 
-import steerlens_fast.job.run as run_module  # noqa: E402
-from steerlens_fast.cli import main  # noqa: E402
-from steerlens_fast.errors import DONE, FATAL, SOME_FAILED, TERMINATED, USAGE, JobError  # noqa: E402
-from steerlens_fast.job.engines import local  # noqa: E402
-from steerlens_fast.job.engines import ray as ray_engine  # noqa: E402
-from steerlens_fast.job.engines.env import Rank, rank_of  # noqa: E402
-from steerlens_fast.job.planning import check_plan  # noqa: E402
+import steerlens_fast.job.run as run_module
+from steerlens_fast.cli import main
+from steerlens_fast.errors import DONE, FATAL, SOME_FAILED, TERMINATED, USAGE, JobError
+from steerlens_fast.job.engines import local
+from steerlens_fast.job.engines import ray as ray_engine
+from steerlens_fast.job.engines.env import Rank, rank_of
+from steerlens_fast.job.planning import check_plan
+
+pytest.importorskip("PIL")
+pytest.importorskip("safetensors")
 
 COUNT = 50  # images: 13 shards
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_ARRAY_TASK_ID")

@@ -17,11 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-for extra in ("PIL", "safetensors"):
-    pytest.importorskip(extra)
-
-from job_models import (  # noqa: E402
+from job_models import (
     MODEL,
     Classifier,
     Triples,
@@ -42,21 +38,22 @@ from job_models import (  # noqa: E402
     start,
     temporaries,
 )
-from PIL import Image  # noqa: E402
-from safetensors.torch import save_file as safetensors_file  # noqa: E402
-from zoo import MAX_PIXELS, make_zoo  # noqa: E402
 
-from steerlens_fast import SteerableLens  # noqa: E402
-from steerlens_fast.cli import main  # noqa: E402
-from steerlens_fast.data.resize import resize_and_crop  # noqa: E402
-from steerlens_fast.errors import DONE, FATAL, SOME_FAILED, TERMINATED, TOO_MANY_FAILED, USAGE, JobError  # noqa: E402
-from steerlens_fast.io.atomic_io import write_json  # noqa: E402
-from steerlens_fast.job import morph_dataset, worker  # noqa: E402
-from steerlens_fast.job.config import JobConfig  # noqa: E402
-from steerlens_fast.job.planning import JobInputs, make_plan  # noqa: E402
-from steerlens_fast.job.records import write_records  # noqa: E402
-from steerlens_fast.job.success import assess  # noqa: E402
-from steerlens_fast.models import load_model  # noqa: E402
+from steerlens_fast import SteerableLens
+from steerlens_fast.cli import main
+from steerlens_fast.data.resize import resize_and_crop
+from steerlens_fast.errors import DONE, FATAL, SOME_FAILED, TERMINATED, TOO_MANY_FAILED, USAGE, JobError
+from steerlens_fast.io.atomic_io import write_json
+from steerlens_fast.job import morph_dataset, worker
+from steerlens_fast.job.config import JobConfig
+from steerlens_fast.job.planning import JobInputs, make_plan
+from steerlens_fast.job.records import write_records
+from steerlens_fast.job.success import assess
+from steerlens_fast.models import load_model
+
+Image = pytest.importorskip("PIL.Image")
+zoo = pytest.importorskip("zoo")
+safetensors_file = pytest.importorskip("safetensors.torch").save_file
 
 COUNT = 30  # images: 8 shards of 4, the last of 2
 
@@ -552,20 +549,20 @@ def test_leftovers_of_killed_processes_are_removed(copy, job):
 
 
 @pytest.fixture(scope="module")
-def zoo(tmp_path_factory):
+def zoo_jobs(tmp_path_factory):
     """Return the expected items of zoo.py, the outputs of two jobs, and their exit statuses.
 
     The first job morphs all images of the zoo. In the second one, grey images replace the bad ones.
     """
     folder = tmp_path_factory.mktemp("zoo")
-    expected = make_zoo(folder / "images")
+    expected = zoo.make_zoo(folder / "images")
     with_grey = Path(shutil.copytree(folder / "images", folder / "grey", symlinks=True, ignore=_no_pipes))
     for e in expected:
         if e.reason is not None:
             (with_grey / e.path).unlink(missing_ok=True)
             Image.new("RGB", (32, 24), (128, 128, 128)).save(with_grey / e.path, "PNG")
     options = {"model": "job_models:for_zoo", "channels": 3, "size": "24x32", "batch_size": 8, "shard_size": 32}
-    options |= {"max_pixels": MAX_PIXELS, "max_failures": 100}
+    options |= {"max_pixels": zoo.MAX_PIXELS, "max_failures": 100}
     codes = [run_here(folder / f"of-{which}", data=folder / which, **options) for which in ("images", "grey")]
     return expected, folder / "of-images", folder / "of-grey", codes
 
@@ -574,8 +571,8 @@ def _no_pipes(folder: str, names: list[str]) -> list[str]:
     return [name for name in names if name.startswith("pipe")]
 
 
-def test_images_of_the_zoo_give_pixels_or_reasons(zoo):
-    expected, out, _, codes = zoo
+def test_images_of_the_zoo_give_pixels_or_reasons(zoo_jobs):
+    expected, out, _, codes = zoo_jobs
     assert codes[0] == SOME_FAILED
     results, stored = records(out), frames(out)
     assert [r["key"] for r in results] == [e.path for e in expected]
@@ -590,8 +587,8 @@ def test_images_of_the_zoo_give_pixels_or_reasons(zoo):
         assert np.abs(source - resize_and_crop(Image.fromarray(e.pixels), (24, 32))).max() <= e.tolerance, e.path
 
 
-def test_zoo_failures_are_listed(zoo):
-    expected, out, _, _ = zoo
+def test_zoo_failures_are_listed(zoo_jobs):
+    expected, out, _, _ = zoo_jobs
     bad = {e.path: e.reason for e in expected if e.reason is not None}
     assert {r["key"]: r["status"] for r in lines(out / "failed.jsonl")} == bad
     assert len(lines(out / "manifest.jsonl")) == len(expected)
@@ -599,11 +596,11 @@ def test_zoo_failures_are_listed(zoo):
     assert sum(reasons.values()) == len(bad) and reasons["truncated"] == list(bad.values()).count("truncated")
 
 
-def test_another_process_writes_the_same_records_of_bad_images(zoo, tmp_path):
+def test_another_process_writes_the_same_records_of_bad_images(zoo_jobs, tmp_path):
     """The other process has other addresses, hashes of strings, process id and temporary folder."""
-    _, out, _, _ = zoo
+    _, out, _, _ = zoo_jobs
     options = {"model": "job_models:for_zoo", "channels": 3, "size": "24x32", "batch_size": 8, "shard_size": 32}
-    options |= {"max_pixels": MAX_PIXELS, "max_failures": 100, "workers": 1, "decoders": 2}
+    options |= {"max_pixels": zoo.MAX_PIXELS, "max_failures": 100, "workers": 1, "decoders": 2}
     requested = arguments(tmp_path / "out", "--progress", "none", data=out.parent / "images", **options)
     code, stderr = ended(start(requested, PYTHONHASHSEED=7, TMPDIR=tmp_path))
     assert code == SOME_FAILED, stderr
@@ -614,9 +611,9 @@ def test_another_process_writes_the_same_records_of_bad_images(zoo, tmp_path):
     assert " at 0x" not in text and str(tmp_path) not in text
 
 
-def test_bad_images_leave_the_others_unchanged(zoo):
+def test_bad_images_leave_the_others_unchanged(zoo_jobs):
     """If grey images replace the bad ones, the results of the other images are the same."""
-    expected, out, other, codes = zoo
+    expected, out, other, codes = zoo_jobs
     assert codes[1] == DONE
     ours, theirs = frames(out), frames(other)
     by_key = {r["key"]: r for r in records(other)}

@@ -11,24 +11,23 @@ import stat
 import warnings
 from pathlib import Path
 
+import evaluate_models
 import pytest
+from job_models import arguments, digests, frames, lines, make_folder, markers, run_here, temporaries
 
-for extra in ("PIL", "safetensors"):
-    pytest.importorskip(extra)
+import steerlens_fast.job.run as run_module
+from steerlens_fast import evaluate_families
+from steerlens_fast.cli import main
+from steerlens_fast.errors import DONE, FATAL, NO_SPACE, SOME_FAILED, USAGE, JobError
+from steerlens_fast.io import atomic_io
+from steerlens_fast.io.atomic_io import atomic_path
+from steerlens_fast.io.output_dir import hold_lock
+from steerlens_fast.job.folder import JobFolder
+from steerlens_fast.job.formats.common import replacing_folder
+from steerlens_fast.job.planning import has_plan
 
-import evaluate_models  # noqa: E402
-from job_models import arguments, digests, frames, lines, make_folder, markers, run_here, temporaries  # noqa: E402
-
-import steerlens_fast.job.run as run_module  # noqa: E402
-from steerlens_fast import evaluate_families  # noqa: E402
-from steerlens_fast.cli import main  # noqa: E402
-from steerlens_fast.errors import DONE, FATAL, NO_SPACE, SOME_FAILED, USAGE, JobError  # noqa: E402
-from steerlens_fast.io import atomic_io  # noqa: E402
-from steerlens_fast.io.atomic_io import atomic_path  # noqa: E402
-from steerlens_fast.io.output_dir import hold_lock  # noqa: E402
-from steerlens_fast.job.folder import JobFolder  # noqa: E402
-from steerlens_fast.job.formats.common import replacing_folder  # noqa: E402
-from steerlens_fast.job.planning import has_plan  # noqa: E402
+pytest.importorskip("PIL")
+pytest.importorskip("safetensors")
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 

@@ -5,13 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
+from job_models import make_folder, markers, records, run_here
 
-for extra in ("PIL", "safetensors"):
-    pytest.importorskip(extra)
+from steerlens_fast.errors import DONE, FATAL, USAGE
 
-from job_models import make_folder, markers, records, run_here  # noqa: E402
-
-from steerlens_fast.errors import DONE, FATAL, USAGE  # noqa: E402
+pytest.importorskip("PIL")
+pytest.importorskip("safetensors")
 
 
 @pytest.fixture(scope="module")

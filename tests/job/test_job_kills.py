@@ -11,11 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-for extra in ("PIL", "safetensors"):
-    pytest.importorskip(extra)
-
-from job_models import (  # noqa: E402
+from job_models import (
     PATIENCE,
     alive,
     arguments,
@@ -33,8 +29,11 @@ from job_models import (  # noqa: E402
     wait_for,
 )
 
-from steerlens_fast.cli import main  # noqa: E402
-from steerlens_fast.errors import DONE, INTERRUPTED, NO_SPACE, TERMINATED, USAGE  # noqa: E402
+from steerlens_fast.cli import main
+from steerlens_fast.errors import DONE, INTERRUPTED, NO_SPACE, TERMINATED, USAGE
+
+pytest.importorskip("PIL")
+pytest.importorskip("safetensors")
 
 COUNT = 90  # images: 23 shards
 SLOW = 0.02  # seconds in every forward pass: of the gradient and three frames of each batch of 2, 0.16 s a shard

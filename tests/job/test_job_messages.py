@@ -9,11 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-for extra in ("PIL", "safetensors"):
-    pytest.importorskip(extra)
-
-from job_models import (  # noqa: E402
+from job_models import (
     Classifier,
     arguments,
     check_exit,
@@ -26,10 +22,13 @@ from job_models import (  # noqa: E402
     run_here,
 )
 
-from steerlens_fast.cli import main  # noqa: E402
-from steerlens_fast.errors import DONE, FATAL, SOME_FAILED, USAGE  # noqa: E402
-from steerlens_fast.job import JobError, morph_dataset  # noqa: E402
-from steerlens_fast.job.summary import format_summary  # noqa: E402
+from steerlens_fast.cli import main
+from steerlens_fast.errors import DONE, FATAL, SOME_FAILED, USAGE
+from steerlens_fast.job import JobError, morph_dataset
+from steerlens_fast.job.summary import format_summary
+
+pytest.importorskip("PIL")
+pytest.importorskip("safetensors")
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-for extra in ("PIL", "safetensors"):
-    pytest.importorskip(extra)
-
-from job_models import (  # noqa: E402
+from job_models import (
     Classifier,
     digests,
     frames,
@@ -31,7 +27,10 @@ from job_models import (  # noqa: E402
     temporaries,
 )
 
-from steerlens_fast.errors import DONE, FATAL, NO_SPACE, SOME_FAILED, TOO_MANY_FAILED, USAGE  # noqa: E402
+from steerlens_fast.errors import DONE, FATAL, NO_SPACE, SOME_FAILED, TOO_MANY_FAILED, USAGE
+
+pytest.importorskip("PIL")
+pytest.importorskip("safetensors")
 
 COUNT = 12  # images: 3 shards of 4, in batches of 2
 

@@ -6,19 +6,16 @@ import re
 import numpy as np
 import pytest
 import torch
+from job_models import Named, main, make_folder, records
 from torch import nn
 from torch.utils.data import StackDataset, TensorDataset
 
-for extra in ("PIL", "safetensors"):
-    pytest.importorskip(extra)
+from steerlens_fast.errors import DONE, USAGE, JobError
+from steerlens_fast.job import morph_dataset
+from steerlens_fast.models import load_model
 
-from job_models import Named, main, make_folder, records  # noqa: E402
-from PIL import Image  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
-
-from steerlens_fast.errors import DONE, USAGE, JobError  # noqa: E402
-from steerlens_fast.job import morph_dataset  # noqa: E402
-from steerlens_fast.models import load_model  # noqa: E402
+Image = pytest.importorskip("PIL.Image")
+load_file = pytest.importorskip("safetensors.torch").load_file
 
 COUNT = 6
 

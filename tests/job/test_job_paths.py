@@ -7,18 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from job_models import MODEL, make_folder, pictures, records, run_here
 
-for extra in ("PIL", "safetensors"):
-    pytest.importorskip(extra)
+from steerlens_fast import Morphs
+from steerlens_fast.cli import main
+from steerlens_fast.data.sources import open_source
+from steerlens_fast.errors import DONE, BadItem, remove_volatile_text
+from steerlens_fast.job import JobError, morph_dataset
+from steerlens_fast.models import load_model
 
-from job_models import MODEL, make_folder, pictures, records, run_here  # noqa: E402
-
-from steerlens_fast import Morphs  # noqa: E402
-from steerlens_fast.cli import main  # noqa: E402
-from steerlens_fast.data.sources import open_source  # noqa: E402
-from steerlens_fast.errors import DONE, BadItem, remove_volatile_text  # noqa: E402
-from steerlens_fast.job import JobError, morph_dataset  # noqa: E402
-from steerlens_fast.models import load_model  # noqa: E402
+pytest.importorskip("PIL")
+pytest.importorskip("safetensors")
 
 
 @pytest.fixture

@@ -11,20 +11,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from job_models import PATIENCE, arguments, digests, environment, make_folder, run_here
 from pairwise import pairwise
 
-for extra in ("PIL", "safetensors"):
-    pytest.importorskip(extra)
+from steerlens_fast.cli import main
+from steerlens_fast.errors import DONE, FATAL, NO_SPACE, SOME_FAILED, USAGE
+from steerlens_fast.io import console
+from steerlens_fast.io import progress as progress_module
+from steerlens_fast.io.progress import Progress
+from steerlens_fast.job import run as job
+from steerlens_fast.job.engines import local
 
-from job_models import PATIENCE, arguments, digests, environment, make_folder, run_here  # noqa: E402
-
-from steerlens_fast.cli import main  # noqa: E402
-from steerlens_fast.errors import DONE, FATAL, NO_SPACE, SOME_FAILED, USAGE  # noqa: E402
-from steerlens_fast.io import console  # noqa: E402
-from steerlens_fast.io import progress as progress_module  # noqa: E402
-from steerlens_fast.io.progress import Progress  # noqa: E402
-from steerlens_fast.job import run as job  # noqa: E402
-from steerlens_fast.job.engines import local  # noqa: E402
+pytest.importorskip("PIL")
+pytest.importorskip("safetensors")
 
 
 @pytest.fixture(scope="module")
