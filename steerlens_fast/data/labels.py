@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from decimal import Decimal
-from numbers import Rational, Real
+from numbers import Real
 
 from ..errors import USAGE, JobError
 
@@ -142,7 +142,7 @@ def _whole_number(value) -> int | None:
         return operator.index(value)
     except TypeError:
         pass
-    if not isinstance(value, (float, Decimal, Rational)) and not isinstance(value, Real):
+    if not isinstance(value, (float, Decimal, Real)):
         return None
     if value != value or not -LIMIT <= value <= LIMIT:  # NaN, infinite, or too large for any class
         return None

@@ -216,15 +216,11 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     def _normalize(self) -> None:
         super()._normalize()
         for name in LISTS:
-            value = getattr(self, name)
-            if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-                value = (value,)
-            self._set(name, tuple(value) if isinstance(value, (list, tuple)) else value)
-        for name in JUDGE_FIELDS[1:]:
-            self._set(name, _value_per_judge(getattr(self, name)))
-        if isinstance(self.judge_size, tuple):
-            sizes = ((size, size) if isinstance(size, int) else size for size in self.judge_size)
-            self._set("judge_size", tuple(sizes))
+            self._set(name, _as_tuple(getattr(self, name)))
+        for name, length in (("judge_size", 2), ("judge_mean", None), ("judge_std", None)):
+            if isinstance(values := _as_tuple(getattr(self, name), None), tuple):
+                values = tuple(None if value == USE_DEFAULT else _as_tuple(value, length) for value in values)
+            self._set(name, values)
 
     def _check(self) -> None:
         super()._check()
@@ -289,8 +285,8 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         return {name: value for name, value in super().model_options.items() if name != "weights"}
 
 
-def _value_per_judge(value):
-    """Convert lists (from JSON) to tuples, and "-" to None."""
-    if not isinstance(value, (list, tuple)):
-        return value
-    return tuple(None if v == USE_DEFAULT else tuple(v) if isinstance(v, list) else v for v in value)
+def _as_tuple(value, length: int | None = 1):
+    """Return a list (from JSON) as a tuple, and a single number or text as a tuple of this length, if it is given."""
+    if isinstance(value, (str, int, float)) and not isinstance(value, bool) and length is not None:
+        return (value,) * length
+    return tuple(value) if isinstance(value, list) else value

@@ -52,18 +52,7 @@ def test_range_decides_the_images(value, tmp_path):
     plans = []
     for name, more in (("eight", []), ("twelve", ["--range", value])):
         options = ["--driver", "evaluate_models:driver", "--select", "all", "--channels", "1", "--max-l2", "0.5"]
-        options += [
-            "--families",
-            "pixel",
-            "--probe-directions",
-            "0",
-            "--restarts",
-            "1",
-            "--draws",
-            "20",
-            "--frames",
-            "2",
-        ]
+        options += "--families pixel --probe-directions 0 --restarts 1 --draws 20 --frames 2".split()
         options += ["--grid", "4", "--no-figures", "--progress", "none", *more]
         main(["evaluate", "--data", str(tmp_path / f"{name}.npy"), "--out", str(tmp_path / name), *options])
         plans.append(json.loads((tmp_path / name / "plan.json").read_text()))
@@ -234,18 +223,7 @@ def test_evaluation_continues_from_any_working_directory(tmp_path, monkeypatch, 
     written_to(begun)
     elsewhere.mkdir()
     monkeypatch.chdir(begun)
-    arguments = [
-        "--data",
-        "images",
-        "--driver",
-        "driver.pt2",
-        "--judge",
-        "judge.pt2",
-        "--channels",
-        "1",
-        "--size",
-        "16",
-    ]
+    arguments = "--data images --driver driver.pt2 --judge judge.pt2 --channels 1 --size 16".split()
     arguments += ["--families", "pixel", "--max-l2", "0.5", "--frames", "3", "--select", "all", "--restarts", "1"]
     run = ["--draws", "20", "--threads", "1", "--no-figures", "--progress", "none", "--probe-directions", "0"]
     out = ["--out", str(begun / "out")]
@@ -346,20 +324,7 @@ def test_command_line_takes_options_of_judges(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "steerlens_fast.evaluate.run.run_evaluation", lambda out, passed, **_: arguments.update(passed) or 1 / 0
     )  # 1 / 0 ends the command
-    options = [
-        "--data",
-        "d",
-        "--driver",
-        "m:d",
-        "--judge",
-        "m:a",
-        "--judge",
-        "m:b",
-        "--judge-size",
-        "24",
-        "--judge-size",
-        "-",
-    ]
+    options = "--data d --driver m:d --judge m:a --judge m:b --judge-size 24 --judge-size -".split()
     with pytest.raises(ZeroDivisionError):
         main(["evaluate", *options, "--judge-mean", "-", "--judge-mean", ".5,.4,.3", "--out", str(tmp_path)])
     assert arguments["judge_size"] == [[24, 24], None] and arguments["judge_mean"] == [None, [0.5, 0.4, 0.3]]

@@ -222,26 +222,8 @@ def test_interrupted_evaluation_resumes(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_killed_evaluation_resumes(tmp_path):
     """After SIGKILL, the results are those of an evaluation without interruption."""
-    arguments = [
-        "--data",
-        "evaluate_models:data",
-        "--driver",
-        "evaluate_models:driver",
-        "--judge",
-        "evaluate_models:judge",
-    ]
-    arguments += [
-        "--families",
-        "pixel,csp-phase",
-        "--max-l2",
-        "1",
-        "--frames",
-        "3",
-        "--batch-size",
-        "2",
-        "--channels",
-        "1",
-    ]
+    arguments = "--data evaluate_models:data --driver evaluate_models:driver --judge evaluate_models:judge".split()
+    arguments += "--families pixel,csp-phase --max-l2 1 --frames 3 --batch-size 2 --channels 1".split()
     arguments += ["--select", "all", "--restarts", "1", "--draws", "50", "--probe-directions", "1", "--threads", "1"]
     arguments += ["--no-figures", "--progress", "none"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -504,20 +486,7 @@ def test_command_line_runs_an_evaluation(tmp_path, capsys, monkeypatch):
     monkeypatch.syspath_prepend(str(HERE))
     arguments = ["evaluate", "--data", "evaluate_models:data", "--driver", "evaluate_models:driver", "--channels", "1"]
     arguments += ["--judge", "evaluate_models:judge", "--judge", "evaluate_models:wide", "--families", "pixel,fourier"]
-    arguments += [
-        "--max-l2",
-        "1",
-        "--frames",
-        "3",
-        "--select",
-        "all",
-        "--restarts",
-        "1",
-        "--draws",
-        "20",
-        "--threads",
-        "1",
-    ]
+    arguments += "--max-l2 1 --frames 3 --select all --restarts 1 --draws 20 --threads 1".split()
     arguments += ["--no-figures", "--progress", "none", "--probe-directions", "0", "--out", str(tmp_path)]
     assert main(arguments) == 3
     out, err = capsys.readouterr()
@@ -574,20 +543,7 @@ def test_presets_run(name, tmp_path, monkeypatch, capsys):
     """Networks are trained for a short time."""
     pytest.importorskip("sklearn")
     monkeypatch.setattr("steerlens_fast.evaluate.presets.networks.EPOCHS", 2)
-    quick = [
-        "--sources",
-        "8",
-        "--max-l2",
-        "2",
-        "--families",
-        "pixel,csp-phase",
-        "--frames",
-        "3",
-        "--restarts",
-        "1",
-        "--draws",
-        "50",
-    ]
+    quick = "--sources 8 --max-l2 2 --families pixel,csp-phase --frames 3 --restarts 1 --draws 50".split()
     code = main(["evaluate", "--preset", name, "--out", str(tmp_path), "--progress", "lines", *quick])
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert code == 0, summary["problems"]

@@ -20,7 +20,7 @@ from steerlens_fast.evaluate.config import EvaluationConfig  # noqa: E402
 from steerlens_fast.evaluate.presets.presets import preset  # noqa: E402
 from steerlens_fast.evaluate.presets.published import COMPARED, FOLLOW_UP, compare_orders, compare_with_published  # noqa: E402
 from steerlens_fast.evaluate.presets.shapes import Shapes  # noqa: E402
-from steerlens_fast.evaluate.report import figures, pictures  # noqa: E402
+from steerlens_fast.evaluate.report import figures  # noqa: E402
 from steerlens_fast.evaluate.report.html import macro  # noqa: E402
 from steerlens_fast.evaluate.report.report import _edit_caption  # noqa: E402
 from steerlens_fast.evaluate.tasks import TaskRunner  # noqa: E402
@@ -137,7 +137,7 @@ def test_figures_draw_the_values_of_the_summary(evaluation):
     assert arrow.get_xdata()[0] == figures.MIN_PROBABILITY >= axes.get_xlim()[0]
     summary["bands"]["positive"][1][2].update(value=0.9, cases=10)
     summary["bands"]["advantage"][0][0].update(value=None, cases=0)
-    texts = [text.get_text() for text in pictures.bands(summary["bands"]).axes[0].texts]
+    texts = [text.get_text() for text in figures.bands(summary["bands"]).axes[0].texts]
     assert texts[0] == "none" and texts[4 + 2].endswith("9/10") and len(texts) == 8  # 2 scales of 4 orientations
 
 
