@@ -54,6 +54,23 @@ def own_class_names(model) -> list[str] | None:
         return None
 
 
+def class_name(number: int, classes: Sequence[str] | None) -> str:
+    """Return the name of a class, or "class N" if it has none.
+
+    The number ``~N`` means that label N is absent; its name is "not" and the name of class N.
+
+    Examples
+    --------
+    >>> class_name(1, ["cat", "dog"]), class_name(2, ["cat", "dog"]), class_name(3, None)
+    ('dog', 'class 2', 'class 3')
+    >>> class_name(~1, ["cat", "dog"])
+    'not dog'
+    """
+    if number < 0:
+        return f"not {class_name(~number, classes)}"
+    return str(classes[number]) if classes is not None and number < len(classes) else f"class {number}"
+
+
 def short_names(names: Sequence[str] | None) -> list[str] | None:
     """Return short class names: "tabby" for "tabby, tabby cat".
 

@@ -159,4 +159,4 @@ def _rows(examples: Sequence) -> Iterator[list]:
 
 def _licences(examples: Sequence) -> str:
     photographs = [example.photograph for example in examples]
-    return "".join(f"{p.title}: {p.file} of {p.package.partition('.')[0]}, {p.credit}\n" for p in photographs)
+    return "".join(f"{p.title}: {Path(p.file).name} of {p.package}, {p.credit}\n" for p in photographs)

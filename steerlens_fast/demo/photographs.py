@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -22,7 +21,7 @@ from ..data.class_matching import ClassMatch
 from ..data.resize import resize_and_crop
 from ..data.targets import target_number
 from ..evaluate.presets.photographs import check as check_packages
-from ..extras import require_extra
+from ..extras import extra_folder, require_extra
 from ..io.output_dir import output_folder
 from ..lens import SteerableLens
 from ..lens.settings import PHOTOGRAPHS as SETTINGS
@@ -42,15 +41,14 @@ class Photograph:
 
     name: str
     package: str
-    file: str
+    file: str  # in the package's folder
     target: str
     credit: str  # author and licence
 
     def read(self) -> Tensor:
         """Return the photograph, [3, 224, 224] in [0, 1]. It is cropped to the size of the networks."""
-        path = files(require_extra("photographs", self.package.partition(".")[0]).__name__)
-        path = path.joinpath(*self.package.split(".")[1:], self.file)
-        with path.open("rb") as file, require_extra("photographs", "PIL.Image").open(file) as image:
+        path = extra_folder("photographs", self.package) / self.file
+        with require_extra("photographs", "PIL.Image").open(path) as image:
             return torch.from_numpy(resize_and_crop(image.convert("RGB"), SIZE)).float() / 255
 
     @property
@@ -59,12 +57,12 @@ class Photograph:
 
 
 PHOTOGRAPHS = (
-    Photograph("cat", "skimage.data", "chelsea.png", "lynx", "Stéfan van der Walt, CC0"),
-    Photograph("espresso", "skimage.data", "coffee.png", "cup", "Rachel Michetti (Pikolo Espresso Bar), CC0"),
-    Photograph("palace", "sklearn.datasets.images", "china.jpg", "castle", "danielbuechele (Flickr), CC BY 2.0"),
-    Photograph("flower", "sklearn.datasets.images", "flower.jpg", "bee", "vultilion (Flickr), CC BY 2.0"),
-    Photograph("rocket", "skimage.data", "rocket.jpg", "space shuttle", "SpaceX, public domain"),
-    Photograph("tripod", "skimage.data", "camera.png", "reflex camera", "Lav Varshney, CC0"),
+    Photograph("cat", "skimage", "data/chelsea.png", "lynx", "Stéfan van der Walt, CC0"),
+    Photograph("espresso", "skimage", "data/coffee.png", "cup", "Rachel Michetti (Pikolo Espresso Bar), CC0"),
+    Photograph("palace", "sklearn", "datasets/images/china.jpg", "castle", "danielbuechele (Flickr), CC BY 2.0"),
+    Photograph("flower", "sklearn", "datasets/images/flower.jpg", "bee", "vultilion (Flickr), CC BY 2.0"),
+    Photograph("rocket", "skimage", "data/rocket.jpg", "space shuttle", "SpaceX, public domain"),
+    Photograph("tripod", "skimage", "data/camera.png", "reflex camera", "Lav Varshney, CC0"),
 )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..data.class_names import class_name
+from ..classifier.class_names import class_name
 from ..data.sources.open import open_source_from_config
 from ..data.targets import parse_target
 from ..data.value_range import narrow_range_warnings

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ..classifier.class_names import short_names
-from ..data.class_names import class_name
+from ..classifier.class_names import class_name, short_names
 from ..data.items import Item, read_listing
 from ..errors import USAGE, JobError
 from ..io.atomic_io import existing_path, read_json, write_json

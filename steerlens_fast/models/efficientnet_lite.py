@@ -14,7 +14,7 @@ from contextlib import redirect_stdout
 from torch import nn
 
 from ..extras import require_extra
-from .imagenet import imagenet_names
+from .class_names import imagenet_names
 
 SIZE = 224  # pixels; lite1 and lite2 were trained at 240 and 260, but also work at 224
 MEAN, STD = 127 / 255, 128 / 255  # the model's input is (255 x - 127) / 128 for images x in [0, 1]

@@ -15,20 +15,17 @@ import torch
 from torch import Tensor
 
 from ..checks import check_bool, check_int
-from ..classifier.class_names import as_class_names
 from ..classifier.isolation import RandomStream
 from ..classifier.named_classes import shorten
-from ..data.class_names import read_class_names
 from ..data.decoding import array_may_be_one_image, decode
 from ..data.resize import resize_and_crop
 from ..errors import USAGE, JobError
-from ..extras import MissingExtra
 from .attributes import read_attributes
+from .class_names import resolve_class_names
 from .config import DTYPES
 from .exported import SUFFIXES, load_from_file
 from .from_callable import load_from_callable
 from .hubs import load_from_timm, load_from_torchvision
-from .imagenet import imagenet_names
 from .loaded import RawModel, count_parameters, hash_model, model_name, place_model
 from .preprocessing import check_options, preprocessing_for
 
@@ -37,7 +34,6 @@ __all__ = ["LoadedModel", "load_model"]
 HUBS = {"timm": load_from_timm, "torchvision": load_from_torchvision}
 CALLABLE_NAME = re.compile(r"[\w.]+:[\w.]+")
 HUB_NAME = re.compile(r"\w+(\.\w+)?")  # resnet18, resnet18.a1_in1k
-IMAGENET = "imagenet"  # value of class_names
 DEFAULT_METADATA = dict(size=None, mean=None, std=None, channels=3, interpolation="bicubic", crop_pct=1.0)
 KINDS = "timm:NAME, torchvision:NAME, pkg.mod:callable, a .pt2 or TorchScript file, or a module"
 
@@ -227,7 +223,7 @@ def load_model(
     (965, (8, 8))
     """
     options = dict(size=size, mean=mean, std=std, channels=channels, interpolation=interpolation, crop_pct=crop_pct)
-    overrides, weights, names = check_options(options), _path_or_none(weights), _class_names(class_names)
+    overrides, weights, names = check_options(options), _path_or_none(weights), resolve_class_names(class_names)
     defaults = {**DEFAULT_METADATA, "channels": _default_channels(data_channels, overrides.get("mean"))}
     seed = _check_flags(trust_checkpoint=trust_checkpoint, channels_last=channels_last, seed=seed)
     place = dict(device=_device(device), dtype=_dtype(dtype), channels_last=channels_last)
@@ -295,18 +291,6 @@ def _seeded(seed: int) -> Iterator[None]:
         random.seed(seed)
         np.random.seed(seed % 2**32)
         yield
-
-
-def _class_names(names) -> list[str] | None:
-    """Return the class names for the argument ``class_names`` of :func:`load_model`."""
-    if names is None:
-        return None
-    try:
-        if isinstance(names, (str, os.PathLike)):
-            return imagenet_names() if names == IMAGENET else read_class_names(os.path.expanduser(names))
-        return as_class_names("class_names", names)
-    except (TypeError, ValueError, MissingExtra) as error:
-        raise JobError(str(error), USAGE) from error
 
 
 def _path_or_none(weights) -> str | None:

@@ -178,7 +178,7 @@ def test_normal_equations_are_those_of_the_jacobian(kinds):
         return (values if kinds == 2 else fields[:, 2:] * values) - edit
 
     jacobian = torch.func.jacfwd(lambda g: residual(g)[0].flatten())(grids)[:, 0].transpose(1, 2).flatten(1)
-    state = _State(_Trial(source, edit, grids))
+    state = _State.of(_Trial(source, edit, grids))
     rows, neighbours, pull = _normal(state.products, state.gradient, grids.shape)
     whole = torch.block_diag(*rows[0])
     size = rows.shape[-1]

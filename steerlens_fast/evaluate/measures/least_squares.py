@@ -5,6 +5,7 @@ The method is that of Levenberg and Marquardt.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -40,7 +41,7 @@ def fit(source: Tensor, edit: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
     """
     grids, error = start.clone(), torch.empty_like(start[:, 0, 0, 0])
     energy = (source - edit).square().flatten(1).sum(1).clamp(min=torch.finfo(edit.dtype).tiny)
-    active, state = torch.arange(len(start), device=start.device), _State(_Trial(source, edit, grids.clone()))
+    active, state = torch.arange(len(start), device=start.device), _State.of(_Trial(source, edit, grids.clone()))
     error[:] = state.error
     damping, stalled = torch.full_like(error, DAMPING), torch.zeros_like(error)
     for _ in range(ITERATIONS):
@@ -54,7 +55,8 @@ def fit(source: Tensor, edit: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         running = stalled[active] < PATIENCE
         if not bool(running.any()):
             break
-        state.replace(better & running, trial)  # only for improved samples, since derivatives take most of the time
+        # Only for improved samples, since derivatives take most of the time
+        state = state.updated(better & running, trial)
         if not bool(running.all()):  # remove samples whose fit has ended
             active, state = active[running], state.only(running)
             source, edit = source[running], edit[running]
@@ -93,12 +95,18 @@ def _over_channels(a: Tensor, b: Tensor) -> Tensor:
     return total
 
 
+@dataclass
 class _State:
-    """The accepted grids with their errors, and the derivatives for the next step."""
+    """The accepted grids with their errors, and the derivatives for the next step (see :meth:`_Trial.derivatives`)."""
 
-    def __init__(self, trial: _Trial):
-        self.grids, self.error = trial.grids, trial.error
-        self.products, self.gradient = trial.derivatives()
+    grids: Tensor
+    error: Tensor
+    products: Tensor
+    gradient: Tensor
+
+    @classmethod
+    def of(cls, trial: _Trial) -> _State:
+        return cls(trial.grids, trial.error, *trial.derivatives())
 
     def step(self, damping: Tensor) -> Tensor:
         """Return the solution [N, P, g, g] of the damped normal equations."""
@@ -111,23 +119,19 @@ class _State:
         step = torch.where(step.isfinite().flatten(1).all(1)[:, None, None], step, 0.0)
         return step.unflatten(2, (self.grids.shape[1], -1)).transpose(1, 2)
 
-    def replace(self, where: Tensor, trial: _Trial) -> None:
-        """Accept a trial for the samples in ``where`` [N]."""
+    def updated(self, where: Tensor, trial: _Trial) -> _State:
+        """Return the state with the trial accepted for the samples in ``where`` [N]. This state may change, too."""
         at = where.nonzero()[:, 0]
-        if not len(at):
-            return
         if len(at) == len(where):
-            self.__init__(trial)
-            return
-        self.grids[at], self.error[at] = trial.grids[at], trial.error[at]
-        self.products[at], self.gradient[at] = trial.derivatives(at)
+            return _State.of(trial)
+        if len(at):
+            self.grids[at], self.error[at] = trial.grids[at], trial.error[at]
+            self.products[at], self.gradient[at] = trial.derivatives(at)
+        return self
 
     def only(self, which: Tensor) -> _State:
         """Return the state of the samples in ``which`` [N]."""
-        subset = object.__new__(_State)
-        for name in ("grids", "error", "products", "gradient"):
-            setattr(subset, name, getattr(self, name)[which])
-        return subset
+        return _State(self.grids[which], self.error[which], self.products[which], self.gradient[which])
 
 
 def _normal(products: Tensor, gradient: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor, Tensor]:

