@@ -1,5 +1,5 @@
-// Functions that check the arguments of ops and allocate their results, for CPU and CUDA. Error messages name the
-// argument, what was expected and what was given.
+// Functions that check the arguments of ops, for CPU and CUDA. Error messages name the argument, what was expected and
+// what was given.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -11,8 +11,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "allocation.h"
 #include "math/common.h"
-#include "recycled_memory.h"
 
 namespace steerlens {
 
@@ -130,31 +130,12 @@ inline void check_same_device(const char* op, const ArgName& name, const Tensor&
          " and ", device_text(other));
 }
 
-// Returns allocate(), a tensor of this shape on the device of `like`.
-template <typename Allocate>
-Tensor allocated_like(const Tensor& like, const Shape& shape, int64_t bytes,
-                      const Allocate& allocate) {
-  return like.is_cpu() ? allocated_on_cpu(bytes, shape_text(shape), allocate)
-                       : allocated({bytes, device_text(like), shape_text(shape)}, allocate);
-}
-
-// A new, uninitialised tensor on the device of `like`; a large one on the CPU reuses freed memory.
-inline Tensor new_tensor(const Tensor& like, const Shape& shape, ScalarType type) {
-  const int64_t bytes = bytes_of(shape, type);
-  if (like.is_cpu() && can_recycle_results() && bytes >= kMinRecycledBytes)
-    return recycled_tensor(shape, type);
-  Tensor t = allocated_like(like, shape, bytes,
-                            [&] { return torch::stable::new_empty(like, shape, type); });
-  if (!t.is_cuda()) advise_huge_pages(t.mutable_data_ptr(), static_cast<uint64_t>(bytes));
-  return t;
-}
-
 // `t` itself if it is contiguous, else a contiguous copy.
 inline Tensor as_contiguous(const Tensor& t) {
   if (t.is_contiguous()) return t;
   const Shape shape = shape_of(t);
-  return allocated_like(t, shape, bytes_of(shape, t.scalar_type()),
-                        [&] { return torch::stable::contiguous(t); });
+  return allocated(bytes_of(shape, t.scalar_type()), device_text(t), shape,
+                   [&] { return torch::stable::contiguous(t); });
 }
 
 // Tells autograd that an op writes to the argument `t`. torch does not do this for ops that are registered in C++, and

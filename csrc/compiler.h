@@ -28,12 +28,11 @@
 #define SL_UNROLL
 #endif
 
-// Makes GCC vectorise the loop that follows, over the elements of a vector. With at most 8 elements, GCC may otherwise
-// unroll the loop first, and then compute one element after the other.
+// Keeps GCC from unrolling the loop that follows, so that it vectorises the loop instead.
 #if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
-#define SL_VECTORIZE _Pragma("GCC unroll 1")
+#define SL_NO_UNROLL _Pragma("GCC unroll 1")
 #else
-#define SL_VECTORIZE
+#define SL_NO_UNROLL
 #endif
 
 // Asks the CPU to fetch the cache line of an address, which need not be valid.

@@ -1,15 +1,15 @@
 // The C functions of the library, which steerlens_fast/native.py calls through ctypes. They describe the build and the
-// process, free idle memory (recycled_memory.h), and write large CPU buffers (memory.h). They do not use Python, so one
-// binary works with every version of Python.
+// process, free idle memory (allocation.h), and write large CPU buffers (streaming_stores.h). They do not use Python, so
+// one binary works with every version of Python.
 #include <algorithm>
 #include <string>
 
-#include "args/planes.h"
+#include "allocation.h"
 #include "compiler.h"
 #include "cpu/capability.h"
 #include "cpu/parallel.h"
-#include "memory.h"
-#include "recycled_memory.h"
+#include "prepare/planes.h"
+#include "streaming_stores.h"
 
 namespace {
 
@@ -59,9 +59,9 @@ SL_EXPORT bool steerlens_plane_side_supported(int64_t side) {
 // The number of parallel loops that the ops have run in this process.
 SL_EXPORT int64_t steerlens_parallel_regions() { return steerlens::parallel_regions(); }
 
-// The first function returns the bytes of all idle blocks (recycled_memory.h), the second frees these blocks.
-SL_EXPORT int64_t steerlens_idle_bytes() { return steerlens::idle_bytes(); }
-SL_EXPORT void steerlens_free_idle_blocks() { steerlens::free_idle_blocks(); }
+// The first function returns the bytes of all idle blocks (allocation.h), the second frees these blocks.
+SL_EXPORT int64_t steerlens_idle_bytes() { return steerlens::idle_blocks.bytes(); }
+SL_EXPORT void steerlens_free_idle_blocks() { steerlens::idle_blocks.free_all(); }
 
 // Asks the operating system for huge pages in a large, new buffer.
 SL_EXPORT void steerlens_advise_huge_pages(uint64_t data, uint64_t bytes) {

@@ -33,7 +33,7 @@ def keep_freed_memory() -> None:
     block is never written, so it takes no memory.
 
     The thresholds apply to the whole process. STEERLENS_KEEP_FREED_MEMORY=0 leaves them unchanged; then the ops do not
-    keep the memory of freed results either (csrc/recycled_memory.h).
+    keep the memory of freed results either (csrc/allocation.h).
     """
     if os.environ.get("STEERLENS_KEEP_FREED_MEMORY", "1") != "0":
         torch.empty(31 << 20, dtype=torch.uint8, device="cpu")

@@ -42,7 +42,7 @@ _build_info = _function("build_info", ctypes.c_char_p)
 _cpu_capability = _function("cpu_capability", ctypes.c_char_p)
 _invalid_cpu_capability = _function("invalid_cpu_capability", ctypes.c_char_p)
 
-# Freed results whose memory is kept for reuse (csrc/recycled_memory.h): their bytes, and a function that frees them.
+# Freed results whose memory is kept for reuse (csrc/allocation.h): their bytes, and a function that frees them.
 idle_bytes = _function("idle_bytes", ctypes.c_int64)
 free_idle_blocks = _function("free_idle_blocks", None)
 
@@ -86,7 +86,7 @@ HAS_CUDA = _has_matching_cuda()  # whether there are CUDA kernels in this proces
 if HAS_CUDA:
     _load(CUDA_LIBRARY)
 
-# The largest side of planes that the ops on whole planes support (csrc/args/planes.h), by device type; 0 if there are
-# no such ops.
+# The largest side of planes that the ops on whole planes support, by device type (csrc/prepare/planes.h); 0 if there
+# are no such ops.
 CPU_PLANE_SIDE, CUDA_PLANE_SIDE = 1 << 14, 256
 LARGEST_PLANE_SIDE = {"cpu": CPU_PLANE_SIDE if SIMD_WIDTH else 0, "cuda": CUDA_PLANE_SIDE if HAS_CUDA else 0}

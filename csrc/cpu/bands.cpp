@@ -1,5 +1,5 @@
 // split_bands and merge_bands on the CPU: rows in parallel.
-#include "../args/bands.h"
+#include "../prepare/bands.h"
 #include "kernels/bands.h"
 #include "parallel.h"
 

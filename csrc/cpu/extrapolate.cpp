@@ -1,5 +1,5 @@
 // extrapolate and extrapolate_backward on the CPU: blocks of coefficients in parallel.
-#include "../args/extrapolate.h"
+#include "../prepare/extrapolate.h"
 #include "kernels/extrapolate.h"
 #include "parallel.h"
 
@@ -8,13 +8,13 @@ namespace {
 
 template <typename T>
 int64_t blocks_of_planes(const FrameArgs<T>& args) {
-  return args.planes * ((args.area + kBlock - 1) / kBlock);
+  return args.planes * blocks_of(args.area, kBlock);
 }
 
 template <typename T>
 void write_all_frames(const FrameArgs<T>& args) {
   if (args.form == Form::kPairs) {
-    const int64_t per_pair = (args.area / args.orientations + kPairBlock - 1) / kPairBlock;
+    const int64_t per_pair = blocks_of(args.area / args.orientations, kPairBlock);
     parallel_rows(args.planes * pairs_per_plane(args) * per_pair, kBlock * args.frames,
                   [&](int64_t begin, int64_t end) { write_pairs(args, begin, end); });
     return;

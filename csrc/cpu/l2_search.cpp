@@ -1,5 +1,5 @@
 // begin_l2_search and advance_l2_search: one state for each sample. On one thread, since samples are few and cheap.
-#include "../args/l2_search.h"
+#include "../prepare/l2_search.h"
 
 namespace steerlens {
 namespace {

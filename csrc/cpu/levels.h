@@ -11,7 +11,8 @@
 
 #include "capability.h"
 
-// Declares a kernel for all levels.
+// Declares a kernel for all levels. Calls the kernel of the level that this process uses. Of the levels on x86-64,
+// default has no ops on whole planes.
 #if defined(STEERLENS_X86_LEVELS)
 #define STEERLENS_AT_EACH_LEVEL(...) \
   namespace cpu_default {            \
@@ -23,15 +24,6 @@
   namespace cpu_avx512 {             \
   __VA_ARGS__;                       \
   }
-#else
-#define STEERLENS_AT_EACH_LEVEL(...) \
-  namespace cpu_default {            \
-  __VA_ARGS__;                       \
-  }
-#endif
-
-// Calls the kernel of the level that this process uses.
-#if defined(STEERLENS_X86_LEVELS)
 #define STEERLENS_CALL_KERNEL(...)     \
   switch (cpu_capability()) {          \
     case CpuCapability::kAvx512:       \
@@ -41,8 +33,16 @@
     case CpuCapability::kDefault:      \
       return cpu_default::__VA_ARGS__; \
   }
+#define STEERLENS_CALL_PLANES_KERNEL(...)                                     \
+  return cpu_capability() == CpuCapability::kAvx512 ? cpu_avx512::__VA_ARGS__ \
+                                                    : cpu_avx2::__VA_ARGS__
 #else
+#define STEERLENS_AT_EACH_LEVEL(...) \
+  namespace cpu_default {            \
+  __VA_ARGS__;                       \
+  }
 #define STEERLENS_CALL_KERNEL(...) return cpu_default::__VA_ARGS__
+#define STEERLENS_CALL_PLANES_KERNEL(...) return cpu_default::__VA_ARGS__
 #endif
 
 // Declares, for all levels, a kernel in float32 and float64 that computes a range of its work. Defines the function
@@ -55,12 +55,12 @@
     STEERLENS_CALL_KERNEL(name(args, begin, end));                                    \
   }
 
-// The same for a kernel that computes all of its work in one call.
+// The same for an op on whole planes, whose kernel computes all of its work in one call.
 #define STEERLENS_DECLARE_PLANES_KERNEL(name, Args)                       \
   STEERLENS_AT_EACH_LEVEL(template <typename T> void name(Args<T>& args)) \
   template <typename T>                                                   \
   void name(Args<T>& args) {                                              \
-    STEERLENS_CALL_KERNEL(name(args));                                    \
+    STEERLENS_CALL_PLANES_KERNEL(name(args));                             \
   }
 
 // Must follow the definition of the kernel in its source file.

@@ -1,5 +1,5 @@
 // pair and unpair on the CPU: blocks of a pair of planes in parallel.
-#include "../args/pair.h"
+#include "../prepare/pair.h"
 #include "kernels/pair.h"
 #include "parallel.h"
 
@@ -9,9 +9,8 @@ namespace {
 // Calls body(begin, end) for ranges of the blocks of all pairs, in parallel.
 template <typename T, typename Body>
 void parallel_blocks(const PairArgs<T>& args, const Body& body) {
-  const int64_t blocks = (args.area + kBlock - 1) / kBlock;
-  const int64_t size = args.area < kBlock ? args.area : kBlock;
-  parallel_rows(args.runs * pairs_per_run(args) * blocks, 2 * size, body);
+  const int64_t blocks = args.runs * pairs_per_run(args) * blocks_of(args.area, kBlock);
+  parallel_rows(blocks, 2 * block_size(args.area, 0), body);
 }
 
 Tensor pair(Tensor planes, int64_t run) {

@@ -1,5 +1,5 @@
 // polar_split, polar_join and their backwards on the CPU.
-#include "../args/polar.h"
+#include "../prepare/polar.h"
 #include "kernels/polar.h"
 #include "parallel.h"
 
@@ -9,7 +9,7 @@ namespace {
 // Calls body(begin, end) for ranges of the blocks, in parallel.
 template <typename T, typename Body>
 void parallel_blocks(const PolarArgs<T>& args, const Body& body) {
-  parallel_rows((args.count + kBlock - 1) / kBlock, kBlock, body);
+  parallel_rows(blocks_of(args.count, kBlock), kBlock, body);
 }
 
 std::tuple<Tensor, Tensor> polar_split(Tensor coefficients) {

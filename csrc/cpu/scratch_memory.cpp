@@ -1,6 +1,6 @@
 #include "scratch_memory.h"
 
-#include "../recycled_memory.h"
+#include "../allocation.h"
 
 namespace steerlens {
 

@@ -6,7 +6,7 @@
 namespace steerlens {
 
 // Uninitialised memory from torch's allocator, so that torch's memory statistics include it; large blocks are
-// recycled (recycled_memory.h).
+// recycled (allocation.h).
 class ScratchMemory {
  public:
   explicit ScratchMemory(int64_t bytes);

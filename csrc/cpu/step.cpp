@@ -1,5 +1,5 @@
 // step and step_backward on the CPU: bands in parallel.
-#include "../args/step.h"
+#include "../prepare/step.h"
 #include "kernels/step.h"
 #include "parallel.h"
 

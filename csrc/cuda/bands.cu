@@ -14,7 +14,7 @@
 
 #include <optional>
 
-#include "../args/bands.h"
+#include "../prepare/bands.h"
 #include "launch.h"
 
 namespace steerlens {

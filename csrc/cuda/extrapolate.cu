@@ -1,6 +1,6 @@
 // extrapolate and extrapolate_backward on CUDA: a thread reads its coefficients and their steps once and
 // loops over all frames.
-#include "../args/extrapolate.h"
+#include "../prepare/extrapolate.h"
 
 #include "../math/extrapolate.h"
 #include "launch.h"

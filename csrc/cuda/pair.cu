@@ -1,5 +1,5 @@
 // pair and unpair on CUDA.
-#include "../args/pair.h"
+#include "../prepare/pair.h"
 
 #include "launch.h"
 

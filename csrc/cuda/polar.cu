@@ -1,7 +1,7 @@
 // polar_split, polar_join and their backwards on CUDA.
 #include "../math/polar.h"
 
-#include "../args/polar.h"
+#include "../prepare/polar.h"
 #include "launch.h"
 
 namespace steerlens {

@@ -1,7 +1,7 @@
 // step and step_backward on CUDA, in two launches. The first finds the largest amplitudes of parts of each band. The
 // second combines the parts and computes the step. Results are deterministic, since a maximum does not depend on the
 // order of comparisons.
-#include "../args/step.h"
+#include "../prepare/step.h"
 
 #include "../math/polar.h"
 #include "launch.h"

@@ -13,8 +13,7 @@ struct Coordinates {
 
 template <typename T>
 struct AdvanceArgs {
-  // Has one frame and one distance. Unless `searches`, the values of `range_ends`, `tolerances` and `max_l2` are not
-  // initialised.
+  // Has one frame and one distance. Unless `searches`, it has no `max_l2`, `tolerances` and `range_ends`.
   MorphToL2Args<T> to_l2;
   bool searches;
   std::vector<Coordinates<T>> coordinates;  // of each group; if empty, the morph is not persistent

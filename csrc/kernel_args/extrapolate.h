@@ -7,8 +7,9 @@
 namespace steerlens {
 
 // How bands are stored: kReal, the real parts; kComplex, complex numbers; kPairs, the real parts of two orientations
-// as one complex number ([..., ceil(K/2), h, w]), so that one FFT transforms both.
-enum class Form : int { kReal = 0, kComplex = 1, kPairs = 2 };
+// as one complex number ([..., ceil(K/2), h, w]), so that one FFT transforms both; kWidened, the real parts as complex
+// numbers with imaginary parts of 0 (only results of split_planes on CPUs).
+enum class Form : int { kReal = 0, kComplex = 1, kPairs = 2, kWidened = 3 };
 
 template <typename T>
 struct FrameArgs {

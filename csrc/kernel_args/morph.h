@@ -23,7 +23,7 @@ struct MorphArgs {
   const T *phase_factors, *amplitude_factors;
   int64_t factor_stride;  // factors are [F, factor_stride ? N : 1]
   T* out;                 // [F, N, H, W]
-  // [N, floats], written by step_planes and read by move_planes: all values from which the frames of a plane are
+  // [N, numbers], written by step_planes and read by move_planes: all values from which the frames of a plane are
   // computed (Layout in cpu/planes/motion.h).
   T* coefficients;
   // [N, bands]: squared speeds (speed: L2 norm of a band's change per factor), and largest |phase steps|. See

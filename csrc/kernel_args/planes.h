@@ -12,11 +12,6 @@ constexpr int64_t kMaxSimdWidth = 16;  // floats, at the level AVX-512
 // The largest prime factor that a side may have; prime factors are radices of the FFT.
 constexpr int64_t kMaxPrime = 61;
 
-// The number of blocks that n rows or columns fill, if a block has `simd_width` of them.
-SL_INLINE constexpr int64_t blocks_of(int64_t n, int64_t simd_width) {
-  return (n + simd_width - 1) / simd_width;
-}
-
 // A block of rows of an image's spectrum. `rows` has the corresponding row of a band's spectrum, or -1 where the band
 // has none.
 struct RowBlock {

@@ -10,8 +10,11 @@
 
 namespace steerlens {
 
+// The number of blocks of `size` items that n items fill. The last one may be incomplete.
+SL_FN constexpr int64_t blocks_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
 // The number of pairs of n items. If n is odd, the last item is a pair of its own.
-SL_FN int64_t pairs_of(int64_t n) { return (n + 1) / 2; }
+SL_FN int64_t pairs_of(int64_t n) { return blocks_of(n, 2); }
 
 // Conversion between a floating-point number and its bits.
 SL_FN int32_t bits_of(float value) {

@@ -7,8 +7,8 @@
 #include <random>
 #include <string>
 
-#include "args/row_blocks.h"
 #include "cpu/kernels/planes.h"
+#include "prepare/row_blocks.h"
 #include "reference.h"
 #include "without_torch.h"
 

@@ -1,6 +1,7 @@
 // Loops run over one row, which is contiguous, so that they vectorise.
 #include "bands.h"
 
+#include "blocks.h"
 #include "by_parts.h"
 #include "streaming_writer.h"
 
@@ -36,17 +37,15 @@ SL_FN void read_row(const BandArgs<T>& args, const BandGroup<T>& g, int64_t n, i
     for (int64_t x = non_negative; x < g.columns; ++x) row[x] = factor * conj(opposite[g.w - x]);
 }
 
-constexpr int64_t kColumns = 512;
-
 template <typename T>
-using RowWriter = StreamingWriter<Cplx<T>, kColumns>;
+using RowWriter = StreamingWriter<Cplx<T>, kBlock>;
 
 // out = mask * row or, if `second` is not null, (mask + i second) * row.
 template <typename T>
 SL_FN void filter_row(const T* mask, const T* second, const Cplx<T>* row, int64_t columns,
                       Cplx<T>* to, RowWriter<T>& writer) {
-  for (int64_t first = 0; first < columns; first += kColumns) {
-    const int64_t size = columns - first < kColumns ? columns - first : kColumns;
+  for (int64_t first = 0; first < columns; first += kBlock) {
+    const int64_t size = block_size(columns, first);
     const T* __restrict m = mask + first;
     const Cplx<T>* __restrict from = row + first;
     Cplx<T>* __restrict out = writer.block(to + first);

@@ -50,11 +50,11 @@ struct WriteFrames {
 
   template <typename E>
   SL_FN void run() const {
-    const int64_t blocks_per_plane = (args.area + kBlock - 1) / kBlock;
+    const int64_t blocks_per_plane = blocks_of(args.area, kBlock);
     Block<T> block;
     for (int64_t b = begin; b < end; ++b) {
       const int64_t plane = b / blocks_per_plane, offset = (b % blocks_per_plane) * kBlock;
-      const int64_t size = args.area - offset < kBlock ? args.area - offset : kBlock;
+      const int64_t size = block_size(args.area, offset);
       read_block<E>(args, plane * args.area + offset, size, block);
       for (int64_t f = 0; f < args.frames; ++f) write_frame<E>(block, f, plane, offset, size);
     }
@@ -87,13 +87,13 @@ struct WritePairs {
   template <typename E>
   SL_FN void run() const {
     const int64_t band = args.area / args.orientations;
-    const int64_t blocks_per_pair = (band + kPairBlock - 1) / kPairBlock;
+    const int64_t blocks_per_pair = blocks_of(band, kPairBlock);
     const int64_t pairs = args.planes * pairs_per_plane(args);
     Block<T> first, second;
     for (int64_t b = begin; b < end; ++b) {
       const OrientationPair pair = pair_at(args, b / blocks_per_pair);
       const int64_t offset = b % blocks_per_pair * kPairBlock;
-      const int64_t size = band - offset < kPairBlock ? band - offset : kPairBlock;
+      const int64_t size = block_size(band, offset, kPairBlock);
       read_block<E>(args, pair.first + offset, size, first);
       if (pair.has_second) read_block<E>(args, pair.first + band + offset, size, second);
       for (int64_t f = 0; f < args.frames; ++f) {
@@ -182,7 +182,7 @@ struct SumFrames {
 
   template <typename E>
   SL_FN void run() const {
-    const int64_t blocks_per_plane = (args.area + kBlock - 1) / kBlock;
+    const int64_t blocks_per_plane = blocks_of(args.area, kBlock);
     const int64_t count = args.planes * args.area;
     Block<T> block;
     Sums<T> sums;
@@ -190,7 +190,7 @@ struct SumFrames {
     const bool streamed = exceeds_caches<T>(count);
     for (int64_t b = begin; b < end; ++b) {
       const int64_t plane = b / blocks_per_plane, offset = (b % blocks_per_plane) * kBlock;
-      const int64_t size = args.area - offset < kBlock ? args.area - offset : kBlock;
+      const int64_t size = block_size(args.area, offset);
       const int64_t first = plane * args.area + offset;
       read_block<E>(args, first, size, block);
       for (int64_t i = 0; i < size; ++i) sums.template store<E>(i, typename E::template Grad<T>{});

@@ -3,10 +3,11 @@
 
 #include "../../kernel_args/extrapolate.h"
 #include "../levels.h"
+#include "blocks.h"
 
 namespace steerlens {
 
-constexpr int64_t kBlock = 512, kPairBlock = kBlock / 2;
+constexpr int64_t kPairBlock = kBlock / 2;  // of each of the two bands of a pair
 
 STEERLENS_DECLARE_KERNEL(write_frames, FrameArgs)
 STEERLENS_DECLARE_KERNEL(write_pairs, FrameArgs)

@@ -12,8 +12,8 @@ struct PairBlock {
 
 template <typename T>
 SL_FN PairBlock block_at(const PairArgs<T>& args, int64_t b) {
-  const int64_t blocks = (args.area + kBlock - 1) / kBlock, first = b % blocks * kBlock;
-  return {b / blocks, first, args.area - first < kBlock ? args.area - first : kBlock};
+  const int64_t blocks = blocks_of(args.area, kBlock), first = b % blocks * kBlock;
+  return {b / blocks, first, block_size(args.area, first)};
 }
 
 template <typename T>

@@ -3,10 +3,9 @@
 
 #include "../../kernel_args/pair.h"
 #include "../levels.h"
+#include "blocks.h"
 
 namespace steerlens {
-
-constexpr int64_t kBlock = 1024;
 
 STEERLENS_DECLARE_KERNEL(pair_blocks, PairArgs)
 STEERLENS_DECLARE_KERNEL(unpair_blocks, PairArgs)

@@ -1,4 +1,4 @@
-// The kernels of the ops on whole planes (../planes); where simd_width() is 0, they throw.
+// The kernels of the ops on whole planes (../planes). They must not be called where simd_width() is 0.
 #pragma once
 
 #include "../../kernel_args/advance.h"

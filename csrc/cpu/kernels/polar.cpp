@@ -1,5 +1,3 @@
-// Kernels for blocks begin to end - 1 of kBlock coefficients. StreamingWriter (streaming_writer.h) gives the memory for
-// results.
 #include "polar.h"
 
 #include "../../math/polar.h"
@@ -7,20 +5,12 @@
 #include "streaming_writer.h"
 
 namespace steerlens::STEERLENS_CPU_LEVEL {
-namespace {
-
-template <typename T>
-SL_FN int64_t block_size(const PolarArgs<T>& args, int64_t first) {
-  return args.count - first < kBlock ? args.count - first : kBlock;
-}
-
-}  // namespace
 
 template <typename T>
 void split_blocks(const PolarArgs<T>& args, int64_t begin, int64_t end) {
   StreamingWriter<T, kBlock> amplitudes(args.count), phases(args.count);
   for (int64_t first = begin * kBlock; first < end * kBlock; first += kBlock) {
-    const int64_t size = block_size(args, first);
+    const int64_t size = block_size(args.count, first);
     const Cplx<T>* __restrict c = args.coefficients + first;
     T* __restrict amplitude = amplitudes.block(args.out_amplitude + first);
     T* __restrict phase = phases.block(args.out_phase + first);
@@ -38,7 +28,7 @@ template <typename T>
 void split_backward_blocks(const PolarArgs<T>& args, int64_t begin, int64_t end) {
   StreamingWriter<Cplx<T>, kBlock> writer(args.count);
   for (int64_t first = begin * kBlock; first < end * kBlock; first += kBlock) {
-    const int64_t size = block_size(args, first);
+    const int64_t size = block_size(args.count, first);
     const Cplx<T>* __restrict c = args.coefficients + first;
     const T *grad_amplitude = args.amplitude + first, *grad_phase = args.phase + first;
     Cplx<T>* __restrict out = writer.block(args.out_coefficients + first);
@@ -53,7 +43,7 @@ template <typename T>
 void join_blocks(const PolarArgs<T>& args, int64_t begin, int64_t end) {
   StreamingWriter<Cplx<T>, kBlock> writer(args.count);
   for (int64_t first = begin * kBlock; first < end * kBlock; first += kBlock) {
-    const int64_t size = block_size(args, first);
+    const int64_t size = block_size(args.count, first);
     const T *amplitude = args.amplitude + first, *phase = args.phase + first;
     Cplx<T>* __restrict out = writer.block(args.out_coefficients + first);
     for (int64_t i = 0; i < size; ++i)
@@ -67,7 +57,7 @@ template <typename T>
 void join_backward_blocks(const PolarArgs<T>& args, int64_t begin, int64_t end) {
   StreamingWriter<T, kBlock> amplitudes(args.count), phases(args.count);
   for (int64_t first = begin * kBlock; first < end * kBlock; first += kBlock) {
-    const int64_t size = block_size(args, first);
+    const int64_t size = block_size(args.count, first);
     const Cplx<T>* __restrict grad = args.coefficients + first;
     const T *amplitude = args.amplitude + first, *phase = args.phase + first;
     T* __restrict grad_amplitude = amplitudes.block(args.out_amplitude + first);

@@ -3,10 +3,9 @@
 
 #include "../../kernel_args/polar.h"
 #include "../levels.h"
+#include "blocks.h"
 
 namespace steerlens {
-
-constexpr int64_t kBlock = 256;
 
 STEERLENS_DECLARE_KERNEL(split_blocks, PolarArgs)
 STEERLENS_DECLARE_KERNEL(split_backward_blocks, PolarArgs)

@@ -1,13 +1,12 @@
 // Each band is read twice: to find its largest amplitude, and to compute its step.
 #include "step.h"
 
+#include "blocks.h"
 #include "by_parts.h"
 #include "streaming_writer.h"
 
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
-
-constexpr int64_t kBlock = 256;
 
 // Returns the maximum of value(c) over a band.
 template <typename T, typename Value>
@@ -54,7 +53,7 @@ struct StepBand {
     const int64_t count = args.bands * args.area;
     StreamingWriter<T, kBlock> phases(count), amplitudes(count);
     for (int64_t offset = 0; offset < args.area; offset += kBlock) {
-      const int64_t size = args.area - offset < kBlock ? args.area - offset : kBlock;
+      const int64_t size = block_size(args.area, offset);
       const int64_t first = band * args.area + offset;
       const Cplx<T>* __restrict c = args.coefficients + first;
       const Gradient* __restrict gradient =
@@ -81,7 +80,7 @@ struct StepBackwardBand {
     StreamingWriter<Cplx<T>, kBlock> grads_c(count);
     StreamingWriter<Gradient, kBlock> grads_g(count);
     for (int64_t offset = 0; offset < args.area; offset += kBlock) {
-      const int64_t size = args.area - offset < kBlock ? args.area - offset : kBlock;
+      const int64_t size = block_size(args.area, offset);
       const int64_t first = band * args.area + offset;
       const Cplx<T>* __restrict c = args.coefficients + first;
       const Gradient* __restrict gradient =

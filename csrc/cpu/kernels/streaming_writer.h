@@ -1,30 +1,12 @@
 // Writes blocks of results: directly into the tensor or, if it is larger than the caches, with non-temporal stores
-// (memory.h).
+// (streaming_stores.h).
 #pragma once
 
 #include "../../math/common.h"
-#include "../../memory.h"
-
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#endif
+#include "../../streaming_stores.h"
 
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
-
-#if defined(__AVX512F__)
-// Like stream() in memory.h, with one store for each cache line.
-void stream_cache_lines(char* to, const char* from, uint64_t bytes) {
-  uint64_t at = (kCacheLine - reinterpret_cast<uint64_t>(to) % kCacheLine) % kCacheLine;
-  at = at < bytes ? at : bytes;
-  std::memcpy(to, from, at);
-  for (; at + kCacheLine <= bytes; at += kCacheLine)
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + at), _mm512_loadu_si512(from + at));
-  std::memcpy(to + at, from + at, bytes - at);
-}
-#else
-void stream_cache_lines(char* to, const char* from, uint64_t bytes) { stream(to, from, bytes); }
-#endif
 
 // Whether a tensor of `count` values of type V is written with non-temporal stores.
 template <typename V>
@@ -32,17 +14,11 @@ SL_FN bool exceeds_caches(int64_t count) {
   return count * static_cast<int64_t>(sizeof(V)) > kStreamedBytes;
 }
 
-// The caller must call end_stream() after its last block.
-template <typename V>
-SL_FN void stream_block(V* to, const V* from, int64_t count) {
-  stream_cache_lines(reinterpret_cast<char*>(to), reinterpret_cast<const char*>(from),
-                     count * sizeof(V));
-}
-
+// If `streamed`, the caller must call end_stream() after its last block.
 template <typename V>
 SL_FN void copy_block(V* to, const V* from, int64_t count, bool streamed) {
   if (streamed)
-    stream_block(to, from, count);
+    stream(reinterpret_cast<char*>(to), reinterpret_cast<const char*>(from), count * sizeof(V));
   else
     memcpy(to, from, count * sizeof(V));
 }
@@ -63,7 +39,7 @@ struct StreamingWriter {
 
   SL_FN V* block(V* to) { return streamed ? buffer : to; }
   SL_FN void flush(V* to, int64_t count) const {
-    if (streamed) stream_block(to, buffer, count);
+    if (streamed) copy_block(to, buffer, count, true);
   }
 };
 

@@ -46,8 +46,8 @@ struct AdvanceSample {
 
   // How many planes of a sample are in memory at a time: all, if the factors depend on all of them, otherwise one.
   static int64_t planes_in_memory(const AdvanceArgs<T>& args) {
-    const bool independent = !args.searches && std::isinf(args.to_l2.phase_cap);
-    return independent ? 1 : args.to_l2.planes_per_sample;
+    const bool factors_are_given = !args.searches && std::isinf(args.to_l2.phase_cap);
+    return factors_are_given ? 1 : args.to_l2.planes_per_sample;
   }
 
   // The work of one thread on the planes of sample n that are in memory. Other threads may share the work.

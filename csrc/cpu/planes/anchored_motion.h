@@ -84,7 +84,7 @@ void write_coordinates(const CoefficientSpan<T>& c, Factors<T> factors,
       const Vec<T> before = load_vec(to.log_amplitude + y * to.stride, to.width);
       std::memcpy(amplitude, &before, sizeof(before));
     }
-    SL_VECTORIZE
+    SL_NO_UNROLL
     for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
       const auto p = Layout<AnchoredMove<E>>::load(c.at(y) + lane);
       if constexpr (E::kMovesPhase) phase[lane] = AnchoredMove<E>::moved_phase(p, factors.phase);

@@ -1,5 +1,6 @@
 // The ops on whole planes, for CPU levels with a SIMD width (capability.h).
-#include "../../args/advance.h"
+#if defined(STEERLENS_X86_LEVELS) || STEERLENS_DEFAULT_SIMD_WIDTH
+#include "../../prepare/advance.h"
 #include "../kernels/planes.h"
 
 namespace steerlens {
@@ -11,12 +12,6 @@ PlaneLimits limits() {
                     static_cast<int64_t>(sizeof(T)));
 }
 
-// Sets a member that only the CPU's kernels read.
-template <typename T>
-void set_image_blocks(PlaneArgs<T>& args) {
-  args.image_blocks = row_blocks(args.H, args.H, limits<T>().simd_width);
-}
-
 // Returns run(T()), where T is the type of the op's numbers, float or double: that of its first tensor.
 template <typename Run>
 auto with_precision(const char* op, const ArgName& name, const Tensor& first, const Run& run) {
@@ -26,13 +21,11 @@ auto with_precision(const char* op, const ArgName& name, const Tensor& first, co
 
 std::vector<Tensor> split_planes(Tensor planes, std::vector<Tensor> filters,
                                  std::vector<int64_t> i_powers, std::vector<int64_t> forms) {
-  return with_precision("split_planes", "planes", planes, [&](auto zero) -> std::vector<Tensor> {
+  return with_precision("split_planes", "planes", planes, [&](auto zero) {
     using T = decltype(zero);
-    auto p = prepare_split_planes<T>(limits<T>(), planes, filters, {i_powers, forms});
+    auto p = prepare_split_planes<T>(limits<T>(), planes, filters, i_powers, forms);
     SplitPlanesArgs<T> args{std::move(p.args), const_data<T>(p.planes), p.result_bytes()};
-    if (args.result_bytes == 0) return p.bands;
-    set_image_blocks(args.planes);
-    run_split(args);
+    if (args.result_bytes > 0) run_split(args);
     return p.bands;
   });
 }
@@ -41,18 +34,16 @@ Tensor merge_planes(std::vector<Tensor> bands, std::vector<Tensor> filters,
                     std::vector<int64_t> i_powers, std::vector<int64_t> forms,
                     std::optional<Tensor> residual, int64_t height, int64_t width) {
   check_band_count("merge_planes", bands, filters);
-  return with_precision("merge_planes", "bands[0]", bands[0], [&](auto zero) -> Tensor {
+  return with_precision("merge_planes", "bands[0]", bands[0], [&](auto zero) {
     using T = decltype(zero);
-    auto p = prepare_merge_planes<T>(limits<T>(), bands, filters, {i_powers, forms}, residual,
-                                     height, width);
+    auto p = prepare_merge_planes<T>(limits<T>(), bands, filters, i_powers, forms, residual, height,
+                                     width);
     MergePlanesArgs<T> args{std::move(p.args), nullptr, 1, mutable_data<T>(p.planes)};
-    if (args.planes.count == 0) return p.planes;
     if (p.residual.has_value()) {
       args.residual = const_data<T>(*p.residual);
       args.residual_planes = p.residual->size(0);
     }
-    set_image_blocks(args.planes);
-    run_merge(args);
+    if (args.planes.count > 0) run_merge(args);
     return p.planes;
   });
 }
@@ -61,15 +52,12 @@ Tensor morph_planes(Tensor images, Tensor gradients, Tensor phase_factors, Tenso
                     std::vector<Tensor> analysis, std::vector<Tensor> synthesis, int64_t i_power,
                     int64_t edit, int64_t rule, bool complex_bands, double eps, double floor,
                     double low, double high) {
-  return with_precision("morph_planes", "images", images, [&](auto zero) -> Tensor {
+  return with_precision("morph_planes", "images", images, [&](auto zero) {
     using T = decltype(zero);
-    auto p = prepare_morph_planes<T>(
-        limits<T>(), {images, gradients, phase_factors, amplitude_factors, analysis, synthesis},
-        {i_power, edit, rule, complex_bands, eps, floor, low, high});
-    if (p.frames.numel() == 0) return p.frames;
-    set_image_blocks(p.args.analysis);
-    set_image_blocks(p.args.synthesis);
-    run_morph(p.args);
+    auto p = prepare_morph_planes<T>(limits<T>(), {images, gradients, analysis, synthesis},
+                                     {phase_factors, amplitude_factors},
+                                     {i_power, edit, rule, complex_bands, eps, floor, low, high});
+    if (p.frames.numel() > 0) run_morph(p.args);
     return p.frames;
   });
 }
@@ -79,41 +67,25 @@ std::tuple<Tensor, Tensor, Tensor> step_planes(Tensor images, Tensor gradients,
                                                std::vector<Tensor> synthesis, int64_t i_power,
                                                int64_t edit, int64_t rule, bool complex_bands,
                                                double eps, double floor) {
-  return with_precision(
-      "step_planes", "images", images, [&](auto zero) -> std::tuple<Tensor, Tensor, Tensor> {
-        using T = decltype(zero);
-        auto p = prepare_step_planes<T>(limits<T>(), images, gradients, analysis, synthesis,
-                                        {i_power, edit, rule, complex_bands, eps, floor, 0, 0});
-        const int64_t N = p.args.analysis.count, width = limits<T>().simd_width,
-                      floats = p.args.coefficient_vectors(width) * width;
-        const auto new_result = [&](int64_t n) {
-          return new_tensor(p.in.images, {N, n}, kRealType<T>);
-        };
-        Tensor coefficients = new_result(floats), speeds = new_result(p.args.bands()),
-               phases = new_result(p.args.bands());
-        if (N == 0) return {coefficients, speeds, phases};
-        p.args.coefficients = mutable_data<T>(coefficients);
-        p.args.speeds = mutable_data<T>(speeds);
-        p.args.phases = mutable_data<T>(phases);
-        set_image_blocks(p.args.analysis);
-        run_step(p.args);
-        return {coefficients, speeds, phases};
-      });
+  return with_precision("step_planes", "images", images, [&](auto zero) {
+    using T = decltype(zero);
+    auto p = prepare_step_planes<T>(limits<T>(), {images, gradients, analysis, synthesis},
+                                    {i_power, edit, rule, complex_bands, eps, floor, 0, 0});
+    if (p.args.analysis.count > 0) run_step(p.args);
+    return std::tuple(p.coefficients, p.sizes.speeds, p.sizes.phases);
+  });
 }
 
 Tensor move_planes(Tensor images, Tensor coefficients, Tensor phase_factors,
                    Tensor amplitude_factors, std::vector<Tensor> analysis,
                    std::vector<Tensor> synthesis, int64_t i_power, int64_t edit, int64_t rule,
                    bool complex_bands, double low, double high) {
-  return with_precision("move_planes", "images", images, [&](auto zero) -> Tensor {
+  return with_precision("move_planes", "images", images, [&](auto zero) {
     using T = decltype(zero);
-    auto p = prepare_move_planes<T>(
-        limits<T>(), {images, images, phase_factors, amplitude_factors, analysis, synthesis},
-        {i_power, edit, rule, complex_bands, 0, 0, low, high});
-    set_coefficients(coefficients, limits<T>(), p);
-    if (p.frames.numel() == 0) return p.frames;
-    set_image_blocks(p.args.synthesis);
-    run_move(p.args);
+    auto p = prepare_move_planes<T>(limits<T>(), {images, std::nullopt, analysis, synthesis},
+                                    coefficients, {phase_factors, amplitude_factors},
+                                    {i_power, edit, rule, complex_bands, 0, 0, low, high});
+    if (p.frames.numel() > 0) run_move(p.args);
     return p.frames;
   });
 }
@@ -124,21 +96,16 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> morph_planes_to_l2(
     std::vector<Tensor> analysis, std::vector<Tensor> synthesis, int64_t i_power, int64_t edit,
     int64_t rule, bool complex_bands, double eps, double floor, double low, double high,
     double phase_cap, double phase_limit, double speed_share, int64_t iterations) {
-  return with_precision("morph_planes_to_l2", "images", images,
-                        [&](auto zero) -> std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> {
-                          using T = decltype(zero);
-                          auto p = prepare_morph_planes_to_l2<T>(
-                              limits<T>(), {images, gradients, images, images, analysis, synthesis},
-                              {base, planes_per_sample, max_l2, tolerances, range_ends, shares},
-                              {i_power, edit, rule, complex_bands, eps, floor, low, high},
-                              {phase_cap, phase_limit, speed_share, iterations});
-                          if (p.args.samples > 0) {
-                            set_image_blocks(p.args.morph.analysis);
-                            set_image_blocks(p.args.morph.synthesis);
-                            run_morph_to_l2(p.args);
-                          }
-                          return {p.frames, p.factors, p.l2, p.attained, p.out_of_range};
-                        });
+  return with_precision("morph_planes_to_l2", "images", images, [&](auto zero) {
+    using T = decltype(zero);
+    auto p = prepare_morph_planes_to_l2<T>(
+        limits<T>(), {images, gradients, analysis, synthesis}, {planes_per_sample, base},
+        {max_l2, tolerances, range_ends, shares},
+        {i_power, edit, rule, complex_bands, eps, floor, low, high},
+        {phase_cap, phase_limit, speed_share, iterations});
+    if (p.args.samples > 0) run_morph_to_l2(p.args);
+    return std::tuple(p.frames, p.factors, p.l2, p.attained, p.out_of_range);
+  });
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> advance_planes(
@@ -148,23 +115,17 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> advance_planes(
     int64_t i_power, int64_t edit, int64_t rule, bool complex_bands, double eps, double floor,
     double low, double high, double phase_cap, double phase_limit, double speed_share,
     double max_step_ratio, int64_t iterations) {
-  return with_precision(
-      "advance_planes", "images", images,
-      [&](auto zero) -> std::tuple<Tensor, Tensor, Tensor, Tensor> {
-        using T = decltype(zero);
-        auto p = prepare_advance_planes<T>(
-            limits<T>(), {images, gradients, images, images, analysis, synthesis},
-            {coordinates, base, planes_per_sample, source, position, factors, l2_limits},
-            {i_power, edit, rule, complex_bands, eps, floor, low, high},
-            {{phase_cap, phase_limit, speed_share, iterations}, max_step_ratio});
-        for (Tensor& t : p.in.coordinates) mark_as_written(t);
-        if (p.args.to_l2.samples > 0) {
-          set_image_blocks(p.args.to_l2.morph.analysis);
-          set_image_blocks(p.args.to_l2.morph.synthesis);
-          run_advance(p.args);
-        }
-        return {p.frames, p.factors, p.l2, p.out_of_range};
-      });
+  return with_precision("advance_planes", "images", images, [&](auto zero) {
+    using T = decltype(zero);
+    auto p = prepare_advance_planes<T>(
+        limits<T>(), {images, gradients, analysis, synthesis}, {planes_per_sample, base},
+        {coordinates, source, position, factors, l2_limits},
+        {i_power, edit, rule, complex_bands, eps, floor, low, high},
+        {phase_cap, phase_limit, speed_share, iterations}, max_step_ratio);
+    for (Tensor& t : p.advance.coordinates) mark_as_written(t);
+    if (p.args.to_l2.samples > 0) run_advance(p.args);
+    return std::tuple(p.frames, p.factors, p.l2, p.out_of_range);
+  });
 }
 
 }  // namespace
@@ -181,3 +142,4 @@ STABLE_TORCH_LIBRARY_IMPL(steerlens_fast, CPU, m) {
 }
 
 }  // namespace steerlens
+#endif

@@ -1,12 +1,8 @@
 // How vectors of results are written: with ordinary or with non-temporal stores.
 #pragma once
 
-#include "../../memory.h"
+#include "../../streaming_stores.h"
 #include "simd.h"
-
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
 
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
@@ -30,7 +26,8 @@ SL_FN bool begins_cache_line(const void* at) {
 // other half arrives, and then costs a second write (205 instead of 19 ms with vectors of eight floats). So a single
 // vector that is half a line is written with an ordinary store.
 struct StreamingVecWriter {
-  bool streamed;  // the result is larger than the caches (memory.h); the executor ends the stream
+  bool
+      streamed;  // the result is larger than the caches (streaming_stores.h); the executor ends the stream
 
   SL_FN explicit StreamingVecWriter(int64_t result_bytes)
       : streamed(result_bytes > kStreamedBytes) {}

@@ -1,8 +1,8 @@
 // Complex FFTs of one length by a block, in shared memory.
 #pragma once
 
-#include "../../args/planes.h"
 #include "../../math/fft.h"
+#include "../../prepare/planes.h"
 #include "../launch.h"
 
 namespace steerlens {

@@ -111,7 +111,7 @@ void run_merge(MergePlanes<float>& p) {
 Tensor merge_planes(std::vector<Tensor> bands, std::vector<Tensor> filters,
                     std::vector<int64_t> i_powers, std::vector<int64_t> forms,
                     std::optional<Tensor> residual, int64_t height, int64_t width) {
-  auto p = prepare_merge_planes<float>(kCudaLimits, bands, filters, {i_powers, forms}, residual,
+  auto p = prepare_merge_planes<float>(kCudaLimits, bands, filters, i_powers, forms, residual,
                                        height, width);
   if (p.planes.numel() > 0) run_merge(p);
   return p.planes;

@@ -80,7 +80,7 @@ void run_split(SplitPlanes<float>& p) {
 
 std::vector<Tensor> split_planes(Tensor planes, std::vector<Tensor> filters,
                                  std::vector<int64_t> i_powers, std::vector<int64_t> forms) {
-  auto p = prepare_split_planes<float>(kCudaLimits, planes, filters, {i_powers, forms});
+  auto p = prepare_split_planes<float>(kCudaLimits, planes, filters, i_powers, forms);
   if (p.result_bytes() > 0) run_split(p);
   return p.bands;
 }

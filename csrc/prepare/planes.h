@@ -38,29 +38,27 @@ inline void check_side(const char* op, const PlaneLimits& limits, const ArgName&
     fail(op, name, " must have no prime factor above ", kMaxPrime, ", got ", n);
 }
 
-// A form that only split_planes on CPUs accepts: real bands, stored as complex numbers with imaginary parts of 0.
-constexpr int64_t kWidened = 3;
-
-// Options of the groups of bands, one entry for each group.
+// The groups of bands of an op. Lists have one entry for each group.
 struct GroupSpec {
+  std::vector<Tensor>& filters;
   const std::vector<int64_t>&i_powers, &forms;
+  std::vector<Form> allowed_forms;
 };
 
-// The size of an op's planes, and an argument on whose device the filters must be.
+// The planes of an op: `count` planes of H x W, and an argument on whose device the filters must be.
 struct PlaneSpec {
-  int64_t H, W;
+  int64_t count, H, W;
   ArgName like_name;
   const Tensor& like;
 };
 
-// Makes the groups, without pointers to bands. Replaces filters that are not contiguous by contiguous copies.
+// Makes the arguments of a kernel, without pointers to bands. Replaces filters that are not contiguous by contiguous
+// copies.
 template <typename T>
-std::vector<PlaneGroup<T>> make_plane_groups(const char* op, const PlaneLimits& limits,
-                                             std::vector<Tensor>& filters, const GroupSpec& spec,
-                                             const PlaneSpec& planes, bool pairs_allowed,
-                                             bool widened_allowed = false) {
-  const auto& [H, W, like_name, like] = planes;
-  const auto& [i_powers, forms] = spec;
+PlaneArgs<T> make_plane_args(const char* op, const PlaneLimits& limits, const PlaneSpec& planes,
+                             const GroupSpec& spec) {
+  const auto& [N, H, W, like_name, like] = planes;
+  const auto& [filters, i_powers, forms, allowed_forms] = spec;
   const size_t count = filters.size();
   check_side(op, limits, "height", H);
   check_side(op, limits, "width", W);
@@ -70,7 +68,7 @@ std::vector<PlaneGroup<T>> make_plane_groups(const char* op, const PlaneLimits& 
   if (i_powers.size() != count || forms.size() != count)
     fail(op, "i_powers and forms must have one entry for each of ", count, " filters, got ",
          i_powers.size(), " and ", forms.size());
-  std::vector<PlaneGroup<T>> groups;
+  PlaneArgs<T> args{N, H, W, {}, row_blocks(H, H, limits.simd_width)};
   for (size_t i = 0; i < count; ++i) {
     check_type(op, {"filters", i}, filters[i], kRealType<T>);
     check_same_device(op, {"filters", i}, filters[i], like_name, like);
@@ -85,18 +83,15 @@ std::vector<PlaneGroup<T>> make_plane_groups(const char* op, const PlaneLimits& 
            ", got ", shape_text(shape_of(filters[i])));
     check_side(op, limits, {"height of filters", i}, group.h);
     check_side(op, limits, {"width of filters", i}, group.w);
-    if (limits.simd_width) group.row_blocks = row_blocks(group.h, H, limits.simd_width);
     filters[i] = as_contiguous(filters[i]);
     group.filter = const_data<T>(filters[i]);
     group.i_power = static_cast<int>(i_powers[i]);
-    const bool widened = widened_allowed && forms[i] == kWidened;
-    if (widened_allowed && (forms[i] < 0 || (forms[i] > 1 && !widened)))
-      fail(op, "forms[", i, "] must be 0 (real), 1 (complex) or 3 (widened), got ", forms[i]);
-    group.form = widened ? Form::kReal : check_form(op, {"forms", i}, forms[i], pairs_allowed);
-    group.stride = group.form == Form::kReal && !widened ? 1 : 2;
-    groups.push_back(group);
+    group.form = check_form(op, {"forms", i}, forms[i], allowed_forms);
+    group.stride = group.form == Form::kReal ? 1 : 2;
+    group.row_blocks = row_blocks(group.h, H, limits.simd_width);
+    args.groups.push_back(group);
   }
-  return groups;
+  return args;
 }
 
 template <typename T>
@@ -115,13 +110,17 @@ struct SplitPlanes {
 
 template <typename T>
 SplitPlanes<T> prepare_split_planes(const PlaneLimits& limits, const Tensor& planes,
-                                    std::vector<Tensor> filters, const GroupSpec& spec) {
+                                    std::vector<Tensor> filters,
+                                    const std::vector<int64_t>& i_powers,
+                                    const std::vector<int64_t>& forms) {
   const char* op = "split_planes";
   check_type(op, "planes", planes, kRealType<T>);
   check_rank(op, "planes", planes, 3, "[N, H, W]");
-  PlaneArgs<T> args{planes.size(0), planes.size(1), planes.size(2), {}};
-  args.groups = make_plane_groups<T>(op, limits, filters, spec, {args.H, args.W, "planes", planes},
-                                     false, limits.simd_width > 0);
+  std::vector<Form> allowed = {Form::kReal, Form::kComplex};
+  if (limits.simd_width > 0) allowed.push_back(Form::kWidened);
+  PlaneArgs<T> args = make_plane_args<T>(
+      op, limits, {planes.size(0), planes.size(1), planes.size(2), "planes", planes},
+      {filters, i_powers, forms, allowed});
   std::vector<Tensor> bands;
   for (PlaneGroup<T>& group : args.groups) {
     bands.push_back(new_tensor(planes, {args.count, group.K, group.h, group.w},
@@ -148,14 +147,16 @@ inline void check_band_count(const char* op, const std::vector<Tensor>& bands,
 
 template <typename T>
 MergePlanes<T> prepare_merge_planes(const PlaneLimits& limits, std::vector<Tensor> bands,
-                                    std::vector<Tensor> filters, const GroupSpec& spec,
+                                    std::vector<Tensor> filters,
+                                    const std::vector<int64_t>& i_powers,
+                                    const std::vector<int64_t>& forms,
                                     std::optional<Tensor> residual, int64_t height, int64_t width) {
   const char* op = "merge_planes";
   check_band_count(op, bands, filters);
   check_rank(op, "bands[0]", bands[0], 4, "[N, K, h, w]");
-  PlaneArgs<T> args{bands[0].size(0), height, width, {}};
-  args.groups =
-      make_plane_groups<T>(op, limits, filters, spec, {height, width, "bands[0]", bands[0]}, true);
+  PlaneArgs<T> args =
+      make_plane_args<T>(op, limits, {bands[0].size(0), height, width, "bands[0]", bands[0]},
+                         {filters, i_powers, forms, kFormsWithPairs});
   for (size_t i = 0; i < bands.size(); ++i) {
     PlaneGroup<T>& group = args.groups[i];
     const bool complex = is_complex(bands[i].scalar_type());

@@ -10,12 +10,20 @@
 
 namespace steerlens {
 
-inline Form check_form(const char* op, const ArgName& name, int64_t form, bool pairs = true) {
-  if (form < 0 || form > (pairs ? 2 : 1))
-    fail(op, name, " must be 0 (real)", pairs ? ", 1 (complex) or 2 (pairs)" : " or 1 (complex)",
-         ", got ", form);
-  return static_cast<Form>(form);
+inline Form check_form(const char* op, const ArgName& name, int64_t form,
+                       const std::vector<Form>& allowed) {
+  constexpr const char* kNames[] = {"real", "complex", "pairs", "widened"};
+  std::ostringstream expected;
+  for (size_t i = 0; i < allowed.size(); ++i) {
+    const int number = static_cast<int>(allowed[i]);
+    if (form == number) return allowed[i];
+    expected << (i == 0 ? "" : i + 1 == allowed.size() ? " or " : ", ");
+    expected << number << " (" << kNames[number] << ")";
+  }
+  fail(op, name, " must be ", expected.str(), ", got ", form);
 }
+
+inline const std::vector<Form> kFormsWithPairs = {Form::kReal, Form::kComplex, Form::kPairs};
 
 // The inputs of extrapolate, which its backward reads, too. A coordinate (phase or amplitude) without a step does not
 // move.
@@ -114,7 +122,7 @@ inline void check_frames(const char* op, FrameInputs& in, int64_t rule) {
 
 inline Extrapolate prepare_extrapolate(FrameInputs in, int64_t rule, int64_t form) {
   check_frames("extrapolate", in, rule);
-  const Form checked_form = check_form("extrapolate", "form", form);
+  const Form checked_form = check_form("extrapolate", "form", form, kFormsWithPairs);
   Shape shape = shape_of(in.coefficients);
   if (checked_form == Form::kPairs) shape[1] = pairs_of(shape[1]);
   shape.insert(shape.begin(), in.phase_factors.size(0));

@@ -6,9 +6,11 @@
 
 namespace steerlens {
 
-// The row blocks of a spectrum of H rows in which a band of h rows has at least one row. See RowBlock.
+// The row blocks of a spectrum of H rows in which a band of h rows has at least one row. See RowBlock. There are none
+// if simd_width is 0.
 inline std::vector<RowBlock> row_blocks(int64_t h, int64_t H, int64_t simd_width) {
   std::vector<RowBlock> out;
+  if (simd_width == 0) return out;
   for (int64_t index = 0; index < blocks_of(H, simd_width); ++index) {
     RowBlock block{index, {}};
     bool any = false;
