@@ -105,11 +105,10 @@ def advance_planes(
     Examples
     --------
     >>> import torch
-    >>> from steerlens_fast.pyramid.filters import Geometry
-    >>> from steerlens_fast.pyramid.backend import plane_ops_supported
+    >>> from steerlens_fast.native import SIMD_WIDTH  # 0 if this CPU does not have the op
     >>> planes, filters, residual = torch.rand(2, 32, 32), [torch.ones(3, 16, 16)], torch.ones(1, 32, 32) / 1024
     >>> phases = torch.zeros(2, 3, 16, 16)
-    >>> if plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), planes):
+    >>> if SIMD_WIDTH > 0:
     ...     args = planes, -planes.flip(0), [phases], 2, planes, planes, [*filters, residual], filters
     ...     taken = advance_planes(*args, factors=torch.ones(2, 1))
     ...     assert taken.frames.shape == (1, 2, 32, 32) and bool(phases.any())

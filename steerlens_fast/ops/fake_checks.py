@@ -1,7 +1,7 @@
 """Checks of arguments for the shape functions of ops ("fakes").
 
-They are those of the kernels (``csrc/args``), so that an op rejects the same arguments when it is traced. Limits of a
-device and values of tensors are checked only by the kernels.
+They are those of the kernels (``csrc/prepare``), so that an op rejects the same arguments when it is traced. Limits of
+a device and values of tensors are checked only by the kernels.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from .enums import EDITS, RULES, real_dtype
 
 REAL, COMPLEX = (torch.float32, torch.float64), (torch.complex64, torch.complex128)
 MAX_GROUPS = 28  # of bands, as in csrc/kernel_args/bands.h
-MAX_SIDE, MAX_PRIME = native.CPU_PLANE_SIDE, 61  # of planes and bands, as in csrc/args/planes.h
-MAX_ITERATIONS = 1 << 20  # of a search, as in csrc/args/morph.h
+MAX_SIDE, MAX_PRIME = native.CPU_PLANE_SIDE, 61  # of planes and bands, as in csrc/prepare/planes.h
+MAX_ITERATIONS = 1 << 20  # of a search, as in csrc/prepare/morph.h
 
 
 class BadArgument(RuntimeError):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import native
+from . import reference
 from .enums import EDITS, FORMS, RULES, edit_index, rule_index
 from .fake_checks import check_dtype, check_factors, check_morph, check_shape
 from .registration import (
@@ -95,11 +96,10 @@ def morph_planes(
     Examples
     --------
     >>> import torch
-    >>> from steerlens_fast.pyramid.filters import Geometry
-    >>> from steerlens_fast.pyramid.backend import plane_ops_supported
+    >>> from steerlens_fast.native import SIMD_WIDTH  # 0 if this CPU does not have the op
     >>> planes, filters, residual = torch.rand(2, 32, 32), [torch.ones(3, 16, 16)], torch.ones(1, 32, 32) / 1024
     >>> factors = torch.tensor([[0.0], [1.0]])
-    >>> if plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), planes):
+    >>> if SIMD_WIDTH > 0:
     ...     frames = morph_planes(planes, planes, factors, factors, [*filters, residual], filters)
     ...     assert frames.shape == (2, 2, 32, 32) and torch.equal(frames[0], planes)
     """
@@ -147,11 +147,7 @@ def _compose_morph(
         frames.append(moved.flatten(0, 1))
     out = call("merge_planes", frames, synthesis, opposite_i_powers(i_powers), forms, residual[:, 0], H, W)
     out = out.unflatten(0, (len(phase_factors), N))
-    phase_still = (phase_factors == 0) | (edit == EDITS["amplitude"])
-    amplitude_still = (amplitude_factors == 0) | (edit == EDITS["phase"])
-    still = (phase_still & amplitude_still)[..., None, None]
-    # A frame of factor 0 has the values of the image, but the derivative of its reconstruction.
-    return (torch.where(still, images, out).detach() + (out - out.detach())).clamp(low, high)
+    return reference.keep_still_frames(images, out, phase_factors, amplitude_factors, edit).clamp(low, high)
 
 
 def _morph_planes_backward(ctx, grad):
@@ -220,10 +216,9 @@ def step_planes(
     Examples
     --------
     >>> import torch
-    >>> from steerlens_fast.pyramid.filters import Geometry
-    >>> from steerlens_fast.pyramid.backend import plane_ops_supported
+    >>> from steerlens_fast.native import SIMD_WIDTH  # 0 if this CPU does not have the op
     >>> planes, filters, residual = torch.rand(2, 32, 32), [torch.ones(3, 16, 16)], torch.ones(1, 32, 32) / 1024
-    >>> if plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), planes):
+    >>> if SIMD_WIDTH > 0:
     ...     coefficients, speeds, phases = step_planes(planes, planes, [*filters, residual], filters)
     ...     assert speeds.shape == phases.shape == (2, 3)
     """
@@ -270,11 +265,10 @@ def move_planes(
     Examples
     --------
     >>> import torch
-    >>> from steerlens_fast.pyramid.filters import Geometry
-    >>> from steerlens_fast.pyramid.backend import plane_ops_supported
+    >>> from steerlens_fast.native import SIMD_WIDTH  # 0 if this CPU does not have the op
     >>> planes, filters, residual = torch.rand(2, 32, 32), [torch.ones(3, 16, 16)], torch.ones(1, 32, 32) / 1024
     >>> filters, factors = ([*filters, residual], filters), torch.tensor([[0.0], [1.0]])
-    >>> if plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), planes):
+    >>> if SIMD_WIDTH > 0:
     ...     coefficients, *_ = step_planes(planes, planes, *filters)
     ...     frames = move_planes(planes, coefficients, factors, factors, *filters)
     ...     assert torch.equal(frames, morph_planes(planes, planes, factors, factors, *filters))

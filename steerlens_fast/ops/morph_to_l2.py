@@ -113,11 +113,10 @@ def morph_planes_to_l2(
     Examples
     --------
     >>> import torch
-    >>> from steerlens_fast.pyramid.filters import Geometry
-    >>> from steerlens_fast.pyramid.backend import plane_ops_supported
+    >>> from steerlens_fast.native import SIMD_WIDTH  # 0 if this CPU does not have the op
     >>> planes, filters, residual = torch.rand(2, 32, 32), [torch.ones(3, 16, 16)], torch.ones(1, 32, 32) / 1024
     >>> limits = torch.tensor([[0.1]]), torch.tensor([[1e-4]]), torch.tensor([1e30]), torch.tensor([0.0, 0.5])
-    >>> if plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), planes):
+    >>> if SIMD_WIDTH > 0:
     ...     result = morph_planes_to_l2(planes, -planes.flip(0), 2, *limits, [*filters, residual], filters)
     ...     assert result.frames.shape == (3, 2, 32, 32) and torch.equal(result.frames[0], planes)
     """

@@ -64,10 +64,9 @@ def split_planes(
     Examples
     --------
     >>> import torch
-    >>> from steerlens_fast.pyramid.filters import Geometry
-    >>> from steerlens_fast.pyramid.backend import plane_ops_supported
+    >>> from steerlens_fast.native import SIMD_WIDTH  # 0 if this CPU does not have the op
     >>> planes, filters = torch.rand(2, 32, 32), torch.ones(3, 16, 16)
-    >>> if plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), planes):
+    >>> if SIMD_WIDTH > 0:
     ...     (bands,) = split_planes(planes, [filters], [0], ["complex"])
     ...     assert bands.shape == (2, 3, 16, 16)
     """
@@ -116,10 +115,9 @@ def merge_planes(
     Examples
     --------
     >>> import torch
-    >>> from steerlens_fast.pyramid.filters import Geometry
-    >>> from steerlens_fast.pyramid.backend import plane_ops_supported
+    >>> from steerlens_fast.native import SIMD_WIDTH  # 0 if this CPU does not have the op
     >>> band, filters = torch.rand(2, 3, 16, 16), torch.ones(3, 16, 16)
-    >>> if plane_ops_supported(Geometry((32, 32), 1, 3, 4, 1.0, False, True), band):
+    >>> if SIMD_WIDTH > 0:
     ...     planes = merge_planes([band], [filters], [0], ["real"], 32, 32)
     ...     assert planes.shape == (2, 32, 32)
     """

@@ -463,12 +463,19 @@ def move_planes(
     for i, filters in enumerate(synthesis):
         real, imag, phase, amplitude = (part.reshape(N, *filters.shape) for part in parts[4 * i : 4 * i + 4])
         c_step = (phase if moves_phase else None), (amplitude if moves_amplitude else None)
-        c = torch.complex(real, imag)
-        frames.append(extrapolate(c, *c_step, phase_factors, amplitude_factors, rule, form).flatten(0, 1))
+        moved = extrapolate(torch.complex(real, imag), *c_step, phase_factors, amplitude_factors, rule, form)
+        frames.append(moved.flatten(0, 1))
     opposite_i_power = -i_power % 4
     out = merge_planes(frames, synthesis, [opposite_i_power] * groups, [form] * groups, residual.reshape(N, H, W), H, W)
     out = out.unflatten(0, (len(phase_factors), N))
-    still = ((phase_factors == 0) | (not moves_phase)) & ((amplitude_factors == 0) | (not moves_amplitude))
-    value = torch.where(still[..., None, None], images, out).detach()
-    # A frame of factor 0 has the values of the image, but the derivative of its reconstruction.
-    return (value + (out - out.detach())).clamp(low, high)
+    return keep_still_frames(images, out, phase_factors, amplitude_factors, edit).clamp(low, high)
+
+
+def keep_still_frames(
+    images: Tensor, frames: Tensor, phase_factors: Tensor, amplitude_factors: Tensor, edit: int
+) -> Tensor:
+    """Give frames of factor 0 the values of the images, but the derivative of their reconstruction."""
+    phase_still = (phase_factors == 0) | (edit == EDITS["amplitude"])
+    amplitude_still = (amplitude_factors == 0) | (edit == EDITS["phase"])
+    still = (phase_still & amplitude_still)[..., None, None]
+    return torch.where(still, images, frames).detach() + (frames - frames.detach())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -82,16 +81,14 @@ def call_plane_op(name: str, *args):
 
 def check_plane_ops_exist(name: str, args) -> None:
     """Raise if an op on whole planes would run on a CPU that has none."""
-    if not native.LARGEST_PLANE_SIDE["cpu"] and _takes_cpu_kernel(args):
+    if native.LARGEST_PLANE_SIDE["cpu"]:
+        return
+    first = next(t for t in leaves(args) if isinstance(t, Tensor))
+    if first.device.type == "cpu" and not has_transforms() and not has_tangent(args):
         raise RuntimeError(
             f"{name} needs a CPU with AVX2, AVX-512 or NEON (aarch64), a build by GCC or clang and an environment "
             "where STEERLENS_CPU_CAPABILITY is not 'default'; build_info()['cpu_capability'] is 'default' here"
         )
-
-
-def _takes_cpu_kernel(args) -> bool:
-    first = next(t for t in leaves(args) if isinstance(t, Tensor))
-    return first.device.type == "cpu" and not has_transforms() and not has_tangent(args)
 
 
 def leaves(values) -> list:
@@ -181,25 +178,17 @@ def check_constant(ctx, index: int, name: str) -> None:
         raise RuntimeError(f"{name} must not require grad: they are constants here; detach them")
 
 
-@dataclass(frozen=True)
-class _Constant:
-    """An argument that is not a tensor, stored in place of one."""
-
-    value: object
-
-
 def save_inputs(ctx, inputs, output):
     """Save all inputs of an op for its backward. It is the ``setup_context`` of ``register_autograd``."""
     flat = leaves(inputs)
-    ctx.save_for_backward(*[x for x in flat if isinstance(x, Tensor)])
-    ctx.layout = _nested(inputs, (None if isinstance(x, Tensor) else _Constant(x) for x in flat))
+    ctx.save_for_backward(*[x if isinstance(x, Tensor) else None for x in flat])
+    ctx.others = _nested(inputs, (None if isinstance(x, Tensor) else x for x in flat))
 
 
 def saved_inputs(ctx) -> list:
     """Return the inputs that :func:`save_inputs` saved."""
-    tensors = iter(ctx.saved_tensors)
-    slots = leaves(ctx.layout)
-    return _nested(ctx.layout, (slot.value if isinstance(slot, _Constant) else next(tensors) for slot in slots))
+    pairs = zip(ctx.saved_tensors, leaves(ctx.others))
+    return _nested(ctx.others, (other if tensor is None else tensor for tensor, other in pairs))
 
 
 def register_derivative(name: str, backward: Callable, setup_context: Callable) -> None:
