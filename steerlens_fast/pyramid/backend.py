@@ -35,9 +35,7 @@ def choose_backend(geometry: Geometry, *tensors: Tensor) -> Backend:
     """Return the backend for a computation with these images or bands."""
     if torch.compiler.is_compiling():
         return Backend.COMPILE
-    if needs_derivative(*tensors):
-        return Backend.AUTOGRAD
-    return Backend.PLANE_OPS if _plane_ops_supported(geometry, tensors) else Backend.FFT
+    return Backend.AUTOGRAD if needs_derivative(*tensors) else forward_backend(geometry, *tensors)
 
 
 def forward_backend(geometry: Geometry, *tensors: Tensor) -> Backend:
@@ -63,24 +61,18 @@ def plane_ops_supported(geometry: Geometry, *tensors: Tensor) -> bool:
     They must be plain tensors of one precision and of supported sizes, on a CPU with AVX2 or NEON, or in float32 on
     CUDA. split_planes, merge_planes and morph_planes have derivatives, so ``requires_grad`` does not matter.
     """
-    return not torch.compiler.is_compiling() and _plane_ops_supported(geometry, tensors)
+    if torch.compiler.is_compiling() or not is_untraced():
+        return False
+    largest_side = min((native.LARGEST_PLANE_SIDE.get(t.device.type, 0) for t in tensors), default=0)
+    if not largest_side or len({real_dtype(t.dtype) for t in tensors}) > 1:
+        return False
+    fits = lambda t: real_dtype(t.dtype) in plane_dtypes(t.device) and t.numel() > 0 and has_plain_memory(t)
+    return all(map(fits, tensors)) and _sizes_supported(geometry, largest_side)
 
 
 def step_planes_supported(t: Tensor) -> bool:
     """Return whether step_planes, move_planes, morph_planes_to_l2 and advance_planes exist for a tensor's device."""
     return t.device.type == "cpu" and native.SIMD_WIDTH > 0
-
-
-def _plane_ops_supported(geometry: Geometry, tensors: tuple[Tensor, ...]) -> bool:
-    largest_side = min((native.LARGEST_PLANE_SIDE.get(t.device.type, 0) for t in tensors), default=0)
-    if not largest_side or not is_untraced():
-        return False
-    for t in tensors:
-        if real_dtype(t.dtype) not in plane_dtypes(t.device) or not t.numel() or not has_plain_memory(t):
-            return False
-    if len({real_dtype(t.dtype) for t in tensors}) > 1:
-        return False
-    return _sizes_supported(geometry, largest_side)
 
 
 @lru_cache(maxsize=512)

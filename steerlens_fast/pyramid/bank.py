@@ -131,10 +131,8 @@ class Bank:
         A mask is [K, h, w]; for residuals of unpaired banks, [1, h, w//2+1]. Masks have the device and precision of
         ``like``.
         """
-        options = self.kind, self.parts, merging, str(like.device), like.dtype
-        if torch.compiler.is_compiling():
-            return list(masks.constant_masks(self.geometry.constants, *options))
-        return list(masks.cached_masks(self.geometry, *options))
+        options = merging, str(like.device), ops.real_dtype(like.dtype)
+        return list(masks.band_masks(self.geometry, self.kind, self.parts, *options))
 
     def residual_mask(self, like: Tensor) -> Tensor:
         """Return the mask of the bank's residual.
@@ -142,17 +140,13 @@ class Bank:
         It is the share of each frequency's energy that is in none of the bands, divided by H W. The shape is [1, H, W]
         if bands are paired, else [1, H, W//2+1]. Device and precision are those of ``like``.
         """
-        options = self.parts, self.paired, str(like.device), ops.real_dtype(like.dtype)
-        if torch.compiler.is_compiling():
-            return masks.constant_residual_mask(self.geometry.constants, *options)[0]
-        return masks.cached_residual_mask(self.geometry, *options)
+        options = self.paired, str(like.device), ops.real_dtype(like.dtype)
+        return masks.residual_mask(self.geometry, self.parts, *options)[0]
 
     def squared_response(self, like: Tensor) -> Tensor:
         """Return the sum of the bands' squared filters, [H, W//2+1] with values in [0, 1]."""
-        options = self.parts, str(like.device), ops.real_dtype(like.dtype)
-        if torch.compiler.is_compiling():
-            return masks.constant_squared_response(self.geometry.constants, *options)[0]
-        return masks.cached_squared_response(self.geometry, *options)
+        options = str(like.device), ops.real_dtype(like.dtype)
+        return masks.squared_response(self.geometry, self.parts, *options)[0]
 
     # --- The ops on whole planes ---
 

@@ -32,25 +32,25 @@ def split(bank: Bank, image: Tensor, backend: Backend, widen: Sequence[bool] = (
     ``widen`` says for each part whether real bands get a complex dtype; by default none does.
     """
     planes, lead = _flatten_leading(image, 2), image.shape[:-2]
-    if backend is Backend.PLANE_OPS and image.device.type == "cpu" and native.SIMD_WIDTH:  # this op can widen bands
-        return tuple(band.view(*lead, *band.shape[1:]) for band in bank.split_planes(planes, widen=widen))
-    bands = _split(bank, image, backend)
-    return tuple(to_complex(band) if wide else band for band, wide in zip_longest(bands, widen))
-
-
-def _split(bank: Bank, image: Tensor, backend: Backend) -> tuple[Tensor, ...]:
-    planes, lead = _flatten_leading(image, 2), image.shape[:-2]
     if backend is Backend.PLANE_OPS:
-        return tuple(band.view(*lead, *band.shape[1:]) for band in bank.split_planes(planes))
-    plane_bytes = bank.plane_bytes(image.dtype)
-    slices = chunks(len(planes), plane_bytes, image.device)
-    if len(slices) == 1 and fits_one_pass(plane_bytes * len(planes), image.device):
-        return tuple(split_in_one_pass(bank, image))
-    out = _new_bands(bank, len(planes), image)
+        can_widen = image.device.type == "cpu" and native.SIMD_WIDTH > 0
+        bands = bank.split_planes(planes, widen=widen if can_widen else ())
+    else:
+        bands = _split_by_fft(bank, planes)
+    widened = (to_complex(band) if wide else band for band, wide in zip_longest(bands, widen))
+    return tuple(band.view(*lead, *band.shape[1:]) for band in widened)
+
+
+def _split_by_fft(bank: Bank, planes: Tensor) -> list[Tensor]:
+    plane_bytes = bank.plane_bytes(planes.dtype)
+    slices = chunks(len(planes), plane_bytes, planes.device)
+    if len(slices) == 1 and fits_one_pass(plane_bytes * len(planes), planes.device):
+        return list(split_image(bank, planes))
+    out = _new_bands(bank, len(planes), planes)
     for at in slices:
         for band, (part, spectra) in zip(out, split_into_band_spectra(bank, image_spectrum(bank, planes[at]))):
             _store_bands(bank, part, spectra, band[at])
-    return tuple(band.view(*lead, *band.shape[1:]) for band in out)
+    return out
 
 
 def merge(bank: Bank, bands: Sequence[Tensor], backend: Backend) -> Tensor:

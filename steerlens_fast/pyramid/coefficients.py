@@ -64,7 +64,12 @@ class Coefficients:
 
     def to(self, *args: Any, **kwargs: Any) -> Coefficients:
         """Apply ``Tensor.to`` to all tensors. For complex bands, a real dtype means the complex dtype like it."""
-        return self.apply(lambda t: t.to(*_complex_args(t, args), **_complex_kwargs(t, kwargs)))
+
+        def convert(t: Tensor) -> Tensor:
+            like = lambda v: _complex_dtype(v) if t.is_complex() else v
+            return t.to(*map(like, args), **{name: like(v) for name, v in kwargs.items()})
+
+        return self.apply(convert)
 
     def clone(self) -> Coefficients:
         """Return a copy that shares no memory with these coefficients."""
@@ -129,17 +134,9 @@ def _pairwise(function: Callable, a: Coefficients, b: Coefficients) -> Coefficie
     return Coefficients(high, tuple(bands), low)
 
 
-def _complex_dtype(t: Tensor, value: Any) -> Any:
-    convert = isinstance(value, torch.dtype) and t.is_complex() and not value.is_complex
-    return value.to_complex() if convert else value
-
-
-def _complex_args(t: Tensor, args: tuple) -> list:
-    return [_complex_dtype(t, a) for a in args]
-
-
-def _complex_kwargs(t: Tensor, kwargs: dict) -> dict:
-    return {k: _complex_dtype(t, v) for k, v in kwargs.items()}
+def _complex_dtype(value: Any) -> Any:
+    """Return the complex dtype like a real one; anything else unchanged."""
+    return value.to_complex() if isinstance(value, torch.dtype) and not value.is_complex else value
 
 
 def _flatten(c: Coefficients) -> tuple[list[Any], None]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import wraps
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .. import ops
 from ..torch_internals import constant_when_traced, with_static_sizes
 from . import filters
 from .filter_cache import CACHE
@@ -99,7 +99,27 @@ def _halved_for_half_spectrum(mask: Tensor, w: int, W: int) -> Tensor:
 # --- Masks as the ops read them, from the cache ---
 
 
-def cached_masks(
+def _as_constants(function: Callable[..., tuple[Tensor, ...]]) -> Callable[..., tuple[Tensor, ...]]:
+    """Decorate a function of a geometry and options, whose results ``torch.compile`` takes as constants.
+
+    ``torch.compile`` may create the Geometry during tracing, so it is passed as plain values, see Geometry.constants.
+    """
+
+    @constant_when_traced
+    def constants(geometry: tuple, *options) -> tuple[Tensor, ...]:
+        return tuple(map(with_static_sizes, function(filters.geometry_of(*geometry), *options)))
+
+    @wraps(function)
+    def decorated(geometry: Geometry, *options) -> tuple[Tensor, ...]:
+        if torch.compiler.is_compiling():
+            return constants(geometry.constants, *options)
+        return function(geometry, *options)
+
+    return decorated
+
+
+@_as_constants
+def band_masks(
     geometry: Geometry, kind: str, parts: tuple[Part, ...], merging: bool, device: str, dtype: torch.dtype
 ) -> tuple[Tensor, ...]:
     """Return the masks of ``parts`` for ``split_bands``, or if ``merging`` for ``merge_bands``.
@@ -109,7 +129,7 @@ def cached_masks(
 
     def of_part(part: Part) -> Tensor:
         halved = merging and kind != "real" and is_oriented(part)
-        key = "mask", kind, part, halved, device, ops.real_dtype(dtype)
+        key = "mask", kind, part, halved, device, dtype
         return _cached(geometry, key, lambda: _make_mask(geometry, kind, part, halved, device, dtype))
 
     key = "masks", kind, parts, merging, device, dtype
@@ -122,27 +142,30 @@ def _make_mask(geometry: Geometry, kind: str, part: Part, halved: bool, device: 
         mask = mask[..., : w // 2 + 1]
     elif halved:
         mask = _halved_for_half_spectrum(mask, w, geometry.shape[1])
-    return mask.to(device=device, dtype=ops.real_dtype(dtype)).contiguous()
+    return mask.to(device=device, dtype=dtype).contiguous()
 
 
-def cached_residual_mask(
+@_as_constants
+def residual_mask(
     geometry: Geometry, parts: tuple[Part, ...], whole: bool, device: str, dtype: torch.dtype
-) -> Tensor:
-    """Return :func:`full_residual_mask`: all columns if ``whole``, otherwise the first W//2+1."""
+) -> tuple[Tensor]:
+    """Return :func:`full_residual_mask` in a tuple of one: all columns if ``whole``, otherwise the first W//2+1."""
     columns = geometry.shape[1] if whole else geometry.shape[1] // 2 + 1
 
-    def make() -> Tensor:
-        return full_residual_mask(geometry, parts)[..., :columns].to(device=device, dtype=dtype).contiguous()
+    def make() -> tuple[Tensor]:
+        return (full_residual_mask(geometry, parts)[..., :columns].to(device=device, dtype=dtype).contiguous(),)
 
     return _cached(geometry, ("residual", parts, whole, device, dtype), make, device)
 
 
-def cached_squared_response(geometry: Geometry, parts: tuple[Part, ...], device: str, dtype: torch.dtype) -> Tensor:
-    """Return the sum of the squared filters of ``parts``, [H, W//2+1]."""
+@_as_constants
+def squared_response(geometry: Geometry, parts: tuple[Part, ...], device: str, dtype: torch.dtype) -> tuple[Tensor]:
+    """Return the sum of the squared filters of ``parts``, [H, W//2+1], in a tuple of one."""
     samples = math.prod(geometry.shape)
 
-    def make() -> Tensor:
-        return (1 - cached_residual_mask(geometry, parts, False, device, dtype) * samples)[0].clone()
+    def make() -> tuple[Tensor]:
+        (residual,) = residual_mask(geometry, parts, False, device, dtype)
+        return ((1 - residual * samples)[0].clone(),)
 
     return _cached(geometry, ("squared response", parts, device, dtype), make, device)
 
@@ -174,27 +197,3 @@ def _cached(geometry: Geometry, key: tuple, make: Callable, device: str = "cpu")
     if device.startswith("cuda") and torch.cuda.is_current_stream_capturing():
         CACHE.keep_for_graph(geometry)
     return value
-
-
-# --- Masks as constants of torch.compile ---
-
-# torch.compile may create the Geometry during tracing, so it is passed as plain values, see Geometry.constants.
-
-
-@constant_when_traced
-def constant_masks(geometry: tuple, kind: str, parts: tuple[Part, ...], *options) -> tuple[Tensor, ...]:
-    """Return the result of :func:`cached_masks`."""
-    masks = cached_masks(filters.geometry_of(*geometry), kind, parts, *options)
-    return tuple(map(with_static_sizes, masks))
-
-
-@constant_when_traced
-def constant_residual_mask(geometry: tuple, parts: tuple[Part, ...], *options) -> tuple[Tensor]:
-    """Return the result of :func:`cached_residual_mask` in a tuple of one."""
-    return (with_static_sizes(cached_residual_mask(filters.geometry_of(*geometry), parts, *options)),)
-
-
-@constant_when_traced
-def constant_squared_response(geometry: tuple, parts: tuple[Part, ...], *options) -> tuple[Tensor]:
-    """Return the result of :func:`cached_squared_response` in a tuple of one."""
-    return (with_static_sizes(cached_squared_response(filters.geometry_of(*geometry), parts, *options)),)
