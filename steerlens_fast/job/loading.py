@@ -57,13 +57,20 @@ class Batch:
     items: list[Item]
     pixels: Tensor
     loaded: list[LoadedImage]
-    tasks: list[Future] = field(default_factory=list)
+    tasks: list[Future] = field(default_factory=list)  # decode the pixels
     first: bool = False  # whether the batch begins its shard
+    targets: list[int | None] = field(default_factory=list)  # set by the worker
 
-    def part(self, at: slice) -> Batch:
-        """Return a slice of the batch."""
-        first = self.first and not at.start
-        return Batch(self.shard, self.last, self.items[at], self.pixels[at], self.loaded[at], first=first)
+    @property
+    def good(self) -> list[int]:
+        """The places of the items that have not failed."""
+        return [n for n, loaded in enumerate(self.loaded) if loaded.failure is None]
+
+    def part(self, start: int, size: int) -> Batch:
+        """Return ``size`` items of the batch, or those that are left from ``start`` on."""
+        at = slice(start, start + size)
+        lists = {"loaded": self.loaded[at], "targets": self.targets[at]}
+        return Batch(self.shard, self.last, self.items[at], self.pixels[at], **lists, first=self.first and not start)
 
 
 class Loader:

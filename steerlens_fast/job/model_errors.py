@@ -77,7 +77,7 @@ def image_failure(error: Exception) -> BadItem:
 
 def model_failure(error: Exception, batch: Batch) -> ModelError:
     """Return the error of a model that fails for every image. Its message names the shard and the images."""
-    paths = [item.path for item, loaded in zip(batch.items, batch.loaded) if loaded.failure is None]
+    paths = [batch.items[n].path for n in batch.good]
     return ModelError(f"{error_summary(error)}; raised by the model in shard {batch.shard}, for {list_paths(paths)}")
 
 
@@ -93,30 +93,27 @@ def list_paths(paths: Sequence[str]) -> str:
     return f"{', '.join(paths[:MAX_SHOWN])}{more}"
 
 
-def explain_error(
-    error: Exception, batch: Batch, targets: Sequence[int | None], first: bool, batch_sizes: Sequence[int] = ()
-) -> JobError | None:
+def explain_error(error: Exception, batch: Batch, first: bool, batch_sizes: Sequence[int]) -> JobError | None:
     """Return a more helpful error for an exception of a morph, or None.
 
     Parameters
     ----------
     error : Exception
     batch : Batch
-    targets : sequence of int or None
     first : bool
         Whether the model has not computed any images yet. The shape of the images is then assumed to be the cause.
     batch_sizes : sequence of int
         Batch sizes that the model may have been called with.
     """
     if _raised_by_package(error):
-        return _argument_error(error, batch, targets) if isinstance(error, (TypeError, ValueError)) else None
+        return _argument_error(error, batch) if isinstance(error, (TypeError, ValueError)) else None
     if isinstance(error, SHAPE_ERRORS) and not is_out_of_memory(error):
         return _shape_error(error, batch, first, {len(batch.items), *batch_sizes})
     return None
 
 
-def _argument_error(error: Exception, batch: Batch, targets: Sequence[int | None]) -> JobError:
-    known = [(target, item.path) for target, item in zip(targets, batch.items) if target is not None]
+def _argument_error(error: Exception, batch: Batch) -> JobError:
+    known = [(target, item.path) for target, item in zip(batch.targets, batch.items) if target is not None]
     known = known if str(error).startswith("target ") else []
     largest = f" (largest target in this batch: {max(known)[0]}, of {max(known)[1]})" if known else ""
     return JobError(f"{error}{largest}", USAGE)

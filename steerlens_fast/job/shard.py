@@ -74,7 +74,7 @@ class Shard:
         Return a function that waits for the copies from the GPU, and returns the number of failed items.
         """
         with self.clock.spent_on("convert"):
-            good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
+            good = batch.good
             frames = morphs.frames if len(good) == len(batch.items) else _select(morphs.frames, good)
             frames_ready = store_frames(frames, self.frames[self.rows : self.rows + len(good)], self._transfers)
             results, results_ready = self._transfers.results_to_host(morphs)

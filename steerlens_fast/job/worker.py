@@ -154,17 +154,18 @@ class Worker:
 
     def _new_shard(self, number: int) -> Shard:
         """Make a shard, with memory for its frames."""
-        for attempts_left in (1, 0):
+        freed = False
+        while True:
             try:
                 return Shard(number, self.plan, self.transfers)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                if not attempts_left:
+                if freed:
                     frames = f"the frames of shard {number} ({self.plan.count(number)} images)"
                     raise JobError(f"out of memory for {frames}: use a smaller --shard-size: {error}") from error
             self._free_memory()
-        raise AssertionError
+            freed = True
 
     def _free_memory(self) -> None:
         """Free the memory that is kept for reuse."""
@@ -180,14 +181,13 @@ class Worker:
         On a CPU, a part has only as many images as one call of the model, to limit the memory of frames in floating
         point. If memory is still too small, parts are halved.
         """
-        targets = self._batch_targets(batch)
+        self._set_targets(batch)
         max_size = min(len(batch.items), self._samples_per_call(batch) or len(batch.items))
         finishers, at = [], 0
         while at < len(batch.items):
             size = -(-max_size // self.part_divisor)
-            part = slice(at, at + size)
             try:
-                finishers += self._compute_part(shard, batch.part(part), targets[part])
+                finishers += self._compute_part(shard, batch.part(at, size))
                 at += size
                 continue
             except Exception as error:
@@ -201,7 +201,7 @@ class Worker:
         shard.part_divisor = max(shard.part_divisor, self.part_divisor)
         return finishers
 
-    def _compute_part(self, shard: Shard, batch: Batch, targets: list[int | None]) -> list[Callable[[], int]]:
+    def _compute_part(self, shard: Shard, batch: Batch) -> list[Callable[[], int]]:
         """Compute a part of a batch.
 
         Images for which the model raises an error are left out.
@@ -210,53 +210,50 @@ class Worker:
         is computed alone. Which images are left out depends only on the images and the model, so every run leaves out
         the same ones.
         """
-        finish, error = self._try_to_morph(shard, batch, targets)
+        finish, error = self._try_to_morph(shard, batch)
         if error is not None:
-            self._leave_out_failing_images(batch, targets, error)
-            finish, error = self._try_to_morph(shard, batch, targets)
+            self._leave_out_failing_images(batch, error)
+            finish, error = self._try_to_morph(shard, batch)
         if error is not None:
             self._replace_placeholders(batch)
-            finish, error = self._try_to_morph(shard, batch, targets)
+            finish, error = self._try_to_morph(shard, batch)
         if error is None:
             return [finish]
-        alone = [(batch.part(slice(n, n + 1)), targets[n : n + 1]) for n in range(len(batch.items))]
-        shard.part_divisor = max(shard.part_divisor, len(alone))
+        shard.part_divisor = max(shard.part_divisor, len(batch.items))
         try:
-            return [self._morph_and_add(shard, *image_and_target) for image_and_target in alone]
+            return [self._morph_and_add(shard, batch.part(n, 1)) for n in range(len(batch.items))]
         except Exception as error:
             if is_out_of_memory(error):
                 self._raise_out_of_memory(error)  # the shard already contains some of these images
-            self._raise_described(error, batch, targets)
+            self._raise_described(error, batch)
 
-    def _try_to_morph(
-        self, shard: Shard, batch: Batch, targets: list[int | None]
-    ) -> tuple[Callable[[], int] | None, Exception | None]:
+    def _try_to_morph(self, shard: Shard, batch: Batch) -> tuple[Callable[[], int] | None, Exception | None]:
         """Return the result of :meth:`_morph_and_add`, or an error that an image may have caused.
 
         Other errors are raised.
         """
         try:
-            return self._morph_and_add(shard, batch, targets), None
+            return self._morph_and_add(shard, batch), None
         except Exception as error:
             if not may_be_caused_by_image(error):
-                self._raise_described(error, batch, targets)
+                self._raise_described(error, batch)
             release_frames(error)
             return None, error
 
-    def _morph_and_add(self, shard: Shard, batch: Batch, targets: list[int | None]) -> Callable[[], int]:
+    def _morph_and_add(self, shard: Shard, batch: Batch) -> Callable[[], int]:
         start = time.perf_counter()
         self._model_clock.seconds.clear()
-        morphs = self._morph(batch, targets)
+        morphs = self._morph(batch)
         in_model = {name: self._model_clock.seconds[name] for name in ("gradient", "score")}
         shard.clock.seconds.update(in_model | {"morph": time.perf_counter() - start - sum(in_model.values())})
         return shard.add(batch, morphs)
 
-    def _morph(self, batch: Batch, targets: list[int | None]) -> Morphs:
+    def _morph(self, batch: Batch) -> Morphs:
         # The same random numbers for the same images in every worker and every run.
         self.lens.classifier.seed = (self.config.seed, batch.items[0].index)
         pixels, dtype = self.transfers.to_device(batch.pixels), image_dtype(self.config.dtype)
         images = pixels.to(dtype) if pixels.is_floating_point() else pixels.to(dtype).div_(255)
-        target, per_call = batch_target(self.target_rule, targets), self._samples_per_call(batch)
+        target, per_call = batch_target(self.target_rule, batch.targets), self._samples_per_call(batch)
         with self._reported(batch), exit_as_error():
             morphs = self.lens.morph(images, target, internal_batch_size=per_call, **self.config.morph_options)
         if not self._has_morphed:
@@ -292,12 +289,12 @@ class Worker:
 
     # --- Images for which the model raises an error
 
-    def _leave_out_failing_images(self, batch: Batch, targets: list[int | None], error: Exception) -> None:
+    def _leave_out_failing_images(self, batch: Batch, error: Exception) -> None:
         """Morph each image alone, and mark those for which the model raises an error."""
-        good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
-        errors = {n: image_error for n in good if (image_error := self._error_at(batch, targets, n))}
-        if errors and len(errors) == len(good) and self._fails_for_other_images(batch, targets):
-            self._raise_described(error, batch, targets)
+        good = batch.good
+        errors = {n: image_error for n in good if (image_error := self._error_at(batch, n))}
+        if errors and len(errors) == len(good) and self._fails_for_other_images(batch):
+            self._raise_described(error, batch)
         for n, image_error in errors.items():
             batch.loaded[n].failure = image_failure(image_error)
             batch.pixels[n] = placeholder_for(batch.pixels.dtype)
@@ -307,16 +304,16 @@ class Worker:
 
         The model may raise an error for placeholders, too.
         """
-        good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
+        good = batch.good
         control = as_pixels(control_image(batch.pixels.shape[1:]), batch.pixels.dtype)
         replacement = batch.pixels[good[0]].clone() if good else control
-        for n in set(range(len(batch.loaded))).difference(good):
+        for n in set(range(len(batch.items))).difference(good):
             batch.pixels[n] = replacement
 
-    def _error_at(self, batch: Batch, targets: list[int | None], n: int) -> Exception | None:
+    def _error_at(self, batch: Batch, n: int) -> Exception | None:
         """Return the model's error for one image of a batch, or None. Other errors are raised."""
         try:
-            self._morph(batch.part(slice(n, n + 1)), targets[n : n + 1])
+            self._morph(batch.part(n, 1))
         except Exception as error:
             if not may_be_caused_by_image(error):
                 raise
@@ -324,24 +321,23 @@ class Worker:
             return error
         return None
 
-    def _fails_for_other_images(self, batch: Batch, targets: list[int | None]) -> bool:
+    def _fails_for_other_images(self, batch: Batch) -> bool:
         """Return whether the model, which failed for every image of this batch, would fail for other images, too.
 
         The first batch of the job is evidence enough if it has several images. Otherwise the model is called with a
         synthetic image.
         """
-        good = [n for n, loaded in enumerate(batch.loaded) if loaded.failure is None]
-        if batch.shard == 0 and batch.first and len(good) > 1:
+        if batch.shard == 0 and batch.first and len(batch.good) > 1:
             return True
         control = replace(batch, pixels=control_image(batch.pixels.shape[1:])[None].expand_as(batch.pixels))
-        return self._error_at(control, targets, good[0]) is not None
+        return self._error_at(control, batch.good[0]) is not None
 
-    def _raise_described(self, error: Exception, batch: Batch, targets: list[int | None]) -> NoReturn:
+    def _raise_described(self, error: Exception, batch: Batch) -> NoReturn:
         """Raise the error that ends the job, with the best explanation of it."""
         per_call = self._samples_per_call(batch)
         sizes = [1, *(n for n in (per_call, len(batch.items) % per_call) if n)] if per_call else [1]
         first = not self._has_morphed
-        described = None if is_out_of_memory(error) else explain_error(error, batch, targets, first, sizes)
+        described = None if is_out_of_memory(error) else explain_error(error, batch, first, sizes)
         if may_be_caused_by_image(error):
             raise described or model_failure(error, batch) from error
         if described is None:
@@ -351,12 +347,11 @@ class Worker:
     def _raise_out_of_memory(self, error: Exception) -> NoReturn:
         raise JobError(f"out of memory on {self.device} with one image at a time: {error}") from error
 
-    def _batch_targets(self, batch: Batch) -> list[int | None]:
-        """Return each item's target, None if it depends on the model's scores, as runner-up does.
+    def _set_targets(self, batch: Batch) -> None:
+        """Set the targets of a batch: None for those that depend on the model's scores, as runner-up does.
 
         Items without a required label fail.
         """
-        targets = []
         for item, loaded in zip(batch.items, batch.loaded):
             target = item.target
             if target is None:
@@ -366,8 +361,7 @@ class Worker:
             if target is None and self.target_rule.rank is None and loaded.failure is None:
                 text = f"{item.path} has no label, or one for which --target gives no target"
                 loaded.failure = BadItem("no-label", text)
-            targets.append(target)
-        return targets
+            batch.targets.append(target)
 
     def _publish(self, shard: Shard, on_event: EventCallback) -> None:
         metadata = {"lens": self.lens.settings, "model": self.loaded.sha256, "shard": shard.number}
