@@ -14,7 +14,8 @@ import numpy as np
 
 from ..errors import OK
 
-REACHED, NOT_REACHED, ALREADY, UNSCORED = "reached", "not-reached", "already-predicted", "not-scored"  # outcome_of
+# Values of outcome_of
+REACHED, NOT_REACHED, ALREADY, UNSCORED, FAILED = "reached", "not-reached", "already-predicted", "not-scored", "failed"
 SOURCE_UNKNOWN = ("gradient-not-finite", "image-not-in-bounds")  # the model's outputs for the source may be NaN
 ROUNDING = 1e-4  # a relative decrease of a probability up to this is regarded as a rounding error
 PAIRS = 100  # maximum number of class pairs in summary.json
@@ -123,19 +124,17 @@ def source_probability(record: dict) -> float | None:
 
 
 def outcome_of(record: dict) -> str:
-    """Return the outcome of a record.
-
-    It is REACHED, NOT_REACHED, ALREADY or UNSCORED for a morph, and the status for a failed item.
+    """Return the outcome of a record: REACHED, NOT_REACHED, ALREADY, UNSCORED or FAILED.
 
     Examples
     --------
     >>> outcome_of({"status": "ok", "already_predicted": False, "reached": True})
     'reached'
     >>> outcome_of({"status": "truncated"})
-    'truncated'
+    'failed'
     """
     if record["status"] != OK:
-        return record["status"]
+        return FAILED
     if record["already_predicted"]:
         return ALREADY
     return {True: REACHED, False: NOT_REACHED, None: UNSCORED}[record["reached"]]

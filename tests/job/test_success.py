@@ -50,9 +50,9 @@ ANSWERS_OF_A_RECORD = [
         "reached",
     ),
     # failed
-    (record([0.8, 0.8], [1, 1], source=1, status="gradient-zero"), (True, None, None, None, None), "gradient-zero"),
-    (record([None], [None], label=0, status="gradient-not-finite"), (None,) * 5, "gradient-not-finite"),
-    (record(None, None, source=None, target=None, label=0, status="truncated"), (None,) * 5, "truncated"),
+    (record([0.8, 0.8], [1, 1], source=1, status="gradient-zero"), (True, None, None, None, None), "failed"),
+    (record([None], [None], label=0, status="gradient-not-finite"), (None,) * 5, "failed"),
+    (record(None, None, source=None, target=None, label=0, status="truncated"), (None,) * 5, "failed"),
 ]
 
 

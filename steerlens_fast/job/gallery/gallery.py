@@ -209,7 +209,7 @@ def _example(record: dict, plan: Plan) -> dict:
         "target": plan.class_name(record["target"]),
         "label": plan.label_name(record["label"]),
         "status": record["status"],
-        "outcome": outcome if record["status"] == OK else "failed",
+        "outcome": outcome,
         "already_predicted": record["already_predicted"],
         "label_differs": record["label_differs"],
         **{name: counted and record[name] for name in ("fell_below_source", "fell_below_earlier")},
