@@ -161,15 +161,15 @@ class Classifier:
                 outputs.append(scores)
             return gradient, joined(outputs)
 
-    def session(self, images: Tensor, single: bool = False) -> RandomStream:
-        """Return a stream of random numbers for successive calls; if ``single``, for one call.
+    def session(self, images: Tensor) -> RandomStream:
+        """Return a stream of random numbers for successive calls.
 
         The stream starts at :attr:`seed`, or at the state of the caller's generators if that is None. If calls share a
         stream, a model with dropout draws a new mask in each call. Otherwise it draws the same mask in each call.
         """
         modules = self._modules()
         devices = [images.device, *(p.device for m in modules for p in m.parameters())]
-        return RandomStream(devices, modules, self.seed, single)
+        return RandomStream(devices, modules, self.seed)
 
     def warn_if_training(self) -> None:
         """Warn if the model has modules in training mode."""
@@ -212,7 +212,7 @@ class Classifier:
 
     @contextmanager
     def _without_side_effects(self, images: Tensor, stream: RandomStream | None) -> Iterator[None]:
-        stream = self.session(images, single=True) if stream is None else stream
+        stream = self.session(images) if stream is None else stream
         with torch.inference_mode(False), stream, private_buffers(filter(may_write, self._modules())):
             yield
 

@@ -72,10 +72,9 @@ class GradientProvider:
         self.classifier.warn_if_training()
         self.smoothing, self.copies = lens.smoothing, None  # copies is made at the first gradient
         self.scored = score  # "all", "last" or "none": the frames on which the model is run
-        single_call = lens.regime == "frozen" and lens.smoothing is None and score == "none"
         # Random numbers of models, such as those of dropout: each block `with self.random_stream` continues where the
-        # last one ended. For a single call, the generators' states need not be read at its end.
-        self.random_stream = self.classifier.session(images, single_call)
+        # last one ended.
+        self.random_stream = self.classifier.session(images)
 
     @property
     def class_count(self) -> int:

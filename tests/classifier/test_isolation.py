@@ -90,17 +90,32 @@ def test_stored_normal_number_of_pythons_generator_is_restored(drawn):
     assert inside == [random.gauss(0, 1) for _ in range(3)]
 
 
-def test_states_of_numpy_are_read_and_written_only_if_a_number_was_drawn(monkeypatch):
+@pytest.mark.parametrize("module, get, set_", [(np.random, "get_state", "set_state"), (random, "getstate", "setstate")])
+def test_states_are_read_and_written_only_if_a_number_was_drawn(monkeypatch, module, get, set_):
     """Reading and writing them is slow."""
-    np.random.seed(5)
+    module.seed(5)
     stream, calls = RandomStream(), []
     with stream:
         pass
-    for name in ("get_state", "set_state"):
-        monkeypatch.setattr(np.random, name, lambda *_, name=name, **__: calls.append(name))
+    for name in (get, set_):
+        monkeypatch.setattr(module, name, lambda *_, name=name, **__: calls.append(name))
     with stream:
         pass
     assert calls == []
+
+
+def test_states_are_restored_if_the_memory_of_the_generators_is_unknown(monkeypatch):
+    """So it is with other interpreters than CPython, and with old versions of numpy."""
+    monkeypatch.setattr(isolation.PYTHON, "_buffer", None)
+    monkeypatch.delattr(np.random, "get_bit_generator")
+    draw = lambda: (random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn())
+    before, stream = repr((random.getstate(), np.random.get_state())), RandomStream()
+    with stream:
+        inside = [draw()]
+    assert repr((random.getstate(), np.random.get_state())) == before
+    with stream:
+        inside.append(draw())
+    assert inside == [draw(), draw()]
 
 
 def test_stream_starts_at_the_states_of_its_first_block():
@@ -109,28 +124,6 @@ def test_stream_starts_at_the_states_of_its_first_block():
     with stream:
         inside = torch.rand(3)
     assert torch.equal(torch.rand(3), inside)
-
-
-def test_states_at_the_end_of_a_single_block_are_not_read(monkeypatch):
-    reads = []
-    python = isolation.PYTHON._replace(read=lambda: reads.append(1) or random.getstate())
-    monkeypatch.setattr(isolation, "PYTHON", python)
-    with RandomStream(single=True):
-        inside = random.random()
-    assert len(reads) == 1
-    assert random.random() == inside
-
-
-def test_second_block_of_a_single_stream_raises():
-    """It would repeat the numbers of the first one."""
-    stream = RandomStream(single=True)
-    with stream, stream:
-        pass
-    before = random.getstate()
-    with pytest.raises(RuntimeError, match="a single stream must have one block"), stream:
-        pass
-    assert random.getstate() == before
-    assert ran_in_a_thread()
 
 
 def test_nested_blocks_of_a_stream_are_one_block():
