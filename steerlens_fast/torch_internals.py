@@ -47,6 +47,8 @@ _leave_level = _private("torch._C", "_vmapmode_decrement_nesting")
 _remove_batch = _private("torch", "_remove_batch_dim")
 _add_batch = _private("torch", "_add_batch_dim")
 _below_autograd = _private("torch._C", "_AutoDispatchBelowAutograd")
+_any_autocast = _private("torch._C", "_is_any_autocast_enabled")
+_compiler_callback = _private("torch._C._dynamo.eval_frame", "get_eval_frame_callback")
 _disable_modes = _private("torch.utils._python_dispatch", "_disable_current_modes")
 _pytree = _private("torch.utils", "_pytree")
 
@@ -74,6 +76,11 @@ def is_exporting() -> bool:
     """
     flag = getattr(torch.compiler, "_is_exporting_flag", None)
     return torch.compiler.is_exporting() if flag is None else flag
+
+
+def may_autocast() -> bool:
+    """Return whether autocast is on for any kind of device. Fallback: True."""
+    return _any_autocast is None or _any_autocast()
 
 
 def below_autograd() -> AbstractContextManager:
@@ -182,8 +189,8 @@ def eager(reason: str) -> Callable:
 
         @wraps(function)
         def run(*args, **kwargs):
-            if "torch._dynamo" not in sys.modules:
-                return function(*args, **kwargs)
+            if "torch._dynamo" not in sys.modules or (_compiler_callback and _compiler_callback() is None):
+                return function(*args, **kwargs)  # nothing is compiled here
             if not untraced:
                 untraced.append(torch.compiler.disable(function, reason=reason))
             return untraced[0](*args, **kwargs)

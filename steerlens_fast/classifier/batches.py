@@ -19,7 +19,9 @@ def split_samples(images, batch: int | None) -> list[slice]:
     if images.dim() < 2 or not images.numel():
         raise ValueError(f"images must have shape [N, C, H, W] and not be empty, got {list(images.shape)}")
     count = images.shape[0]
-    size = count if batch is None else check_int("batch", batch, 1, None)
+    if batch is None:
+        return [slice(0, count)]
+    size = check_int("batch", batch, 1, None)
     return [slice(i, min(i + size, count)) for i in range(0, count, size)]
 
 

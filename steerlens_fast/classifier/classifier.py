@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..checks import check_choice
 from ..memory import rows
 from .batches import joined, split_args, split_samples
-from .dtypes import cast_for, explain_mismatch, module_of, without_autocast
+from .dtypes import cast_for, mismatch_error, module_of, without_autocast
 from .isolation import (
     RandomStream,
     in_training,
@@ -98,6 +98,7 @@ class Classifier:
             expected = "None or a callable on batches, such as torchvision.transforms.Normalize(mean, std)"
             raise TypeError(f"preprocessing must be {expected}, got {_type_text(preprocessing)}")
         self.model, self.preprocessing = model, preprocessing
+        self.modules = [m for m in map(module_of, (model, preprocessing)) if m is not None]
         self.task = check_choice("task", task, TASKS)
         self.seed: tuple | None = None
 
@@ -152,14 +153,10 @@ class Classifier:
         outputs : Tensor [N, classes, ...]
             Class scores, detached from autograd.
         """
-        parts, outputs = split_samples(images, batch), []
+        parts = split_samples(images, batch)
         with self._without_side_effects(images, stream), torch.enable_grad():
-            gradient = torch.empty_like(images)
-            for at in parts:
-                part, scores = self._differentiate(images, loss, args, at)
-                rows(gradient, at).copy_(part)
-                outputs.append(scores)
-            return gradient, joined(outputs)
+            gradients, outputs = zip(*(self._differentiate(images, loss, args, at) for at in parts))
+            return joined(gradients), joined(outputs)
 
     def session(self, images: Tensor) -> RandomStream:
         """Return a stream of random numbers for successive calls.
@@ -167,14 +164,15 @@ class Classifier:
         The stream starts at :attr:`seed`, or at the state of the caller's generators if that is None. If calls share a
         stream, a model with dropout draws a new mask in each call. Otherwise it draws the same mask in each call.
         """
-        modules = self._modules()
-        devices = [images.device, *(p.device for m in modules for p in m.parameters())]
-        return RandomStream(devices, modules, self.seed)
+        devices = [images.device]
+        for module in self.modules:
+            devices += [p.device for p in module.parameters()]
+        return RandomStream(devices, self.modules, self.seed)
 
     def warn_if_training(self) -> None:
         """Warn if the model has modules in training mode."""
-        modules = [] if is_exported(self.model) else [m for m in self._modules() if m is not self.preprocessing]
-        if any(map(in_training, modules)):
+        module = module_of(self.model)
+        if module is not None and not is_exported(module) and in_training(module):
             text = (
                 "model is in training mode, or a part of it is: dropout and batch statistics affect the gradient. Its "
             )
@@ -206,14 +204,13 @@ class Classifier:
         )
         warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
 
-    def _modules(self) -> list[Module]:
-        """Return the modules of model and preprocessing; for a bound method, its object."""
-        return [m for m in map(module_of, (self.model, self.preprocessing)) if m is not None]
+    def _without_side_effects(self, images: Tensor, stream: RandomStream | None) -> AbstractContextManager:
+        stream = self.session(images) if stream is None else stream
+        return self._isolated(stream) if self.modules or torch.is_inference_mode_enabled() else stream
 
     @contextmanager
-    def _without_side_effects(self, images: Tensor, stream: RandomStream | None) -> Iterator[None]:
-        stream = self.session(images) if stream is None else stream
-        with torch.inference_mode(False), stream, private_buffers(filter(may_write, self._modules())):
+    def _isolated(self, stream: RandomStream) -> Iterator[None]:
+        with torch.inference_mode(False), stream, private_buffers(filter(may_write, self.modules)):
             yield
 
     def _differentiate(self, images: Tensor, loss: Losses, args, at: slice) -> tuple[Tensor, Tensor]:
@@ -229,23 +226,29 @@ class Classifier:
         gradient = _through_half(leaf, outputs, loss, at) if half else _gradient(loss(outputs, at), leaf)
         if gradient is None:
             raise ValueError(f"model and objective must depend on the images, got a loss that does not: {NO_GRADIENTS}")
-        return gradient, outputs.detach().clone()  # cloned, since a compiled model may reuse the memory of its outputs
+        # Copies, since a compiled model may reuse the memory of its outputs and, on a GPU, that of its gradients.
+        if gradient.is_cuda or gradient.stride() != leaf.stride():
+            gradient = torch.empty_like(leaf).copy_(gradient)
+        return gradient, outputs.detach().clone()
 
     def _forward(self, images: Tensor, args, at: slice, count: int) -> Tensor:
         inputs = images if self.preprocessing is None else self.preprocessing(images)
         if inputs is None:
             raise TypeError("preprocessing must return the inputs of the model, got None")
-        self._check_device(inputs)
-        inputs = cast_for(self.model, inputs)
-        with explain_mismatch(self.model, inputs):
-            outputs = self.model(inputs, *split_args(args, at, count))
-        return class_scores(outputs, len(images), self.task)
+        if self.modules:
+            self._check_device(inputs)
+            inputs = cast_for(self.model, inputs)
+        try:
+            outputs = self.model(inputs, *(() if args is None else split_args(args, at, count)))
+        except (RuntimeError, TypeError) as error:
+            if mismatch := mismatch_error(error, self.model, inputs):
+                raise mismatch from error
+            raise
+        return class_scores(outputs, images.shape[0], self.task)
 
     def _check_device(self, images) -> None:
-        if not isinstance(self.model, Module) or isinstance(
-            self.model, DataParallel
-        ):  # DataParallel moves images itself
-            return
+        if not isinstance(self.model, Module) or isinstance(self.model, DataParallel):
+            return  # DataParallel moves images itself
         devices = {p.device for p in self.model.parameters()}
         if isinstance(images, Tensor) and len(devices) == 1 and images.device not in devices:
             raise ValueError(f"images must be on the model's device {devices.pop()}, got {images.device}")
@@ -283,7 +286,9 @@ def _through_half(leaf: Tensor, outputs: Tensor, loss: Losses, at: slice) -> Ten
     power = torch.where(usable, torch.exp2(largest.log2().floor()), 1.0)
     score_gradient = score_gradient / power.view(-1, *[1] * (score_gradient.dim() - 1))
     gradient = _backward(outputs, leaf, score_gradient.to(outputs.dtype))
-    return None if gradient is None else gradient * power.to(leaf.device).view(-1, *[1] * (leaf.dim() - 1))
+    if gradient is None:
+        return None
+    return (gradient * power.to(leaf.device).view(-1, *[1] * (leaf.dim() - 1))).to(leaf.dtype)
 
 
 def _type_text(value) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
 from ..errors import cause_line
+from ..torch_internals import may_autocast
 
 # Messages of torch about tensors with different dtypes or devices.
 MISMATCH = re.compile(r"dtype|scalar type|Input type \(|same device|data type", re.IGNORECASE)
@@ -38,9 +39,13 @@ def cast_for(model, images):
     return images.to(dtypes[0])
 
 
+def without_autocast(*device_types: str) -> AbstractContextManager:
+    """Return a context in which autocast is off on devices of these types."""
+    return _autocast_off(device_types) if may_autocast() else nullcontext()
+
+
 @contextmanager
-def without_autocast(*device_types: str) -> Iterator[None]:
-    """Turn autocast off on devices of these types within the block."""
+def _autocast_off(device_types: tuple[str, ...]) -> Iterator[None]:
     with ExitStack() as stack:
         for kind in dict.fromkeys(device_types):
             if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
@@ -48,18 +53,14 @@ def without_autocast(*device_types: str) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def explain_mismatch(model, images) -> Iterator[None]:
-    """Replace torch's errors about different dtypes or devices by a clearer TypeError."""
-    try:
-        yield
-    except (RuntimeError, TypeError) as error:
-        line = cause_line(error)
-        if isinstance(error, torch.OutOfMemoryError) or "memory" in line or not MISMATCH.search(line):
-            raise
-        kind = f"{images.dtype} on {images.device}" if isinstance(images, Tensor) else type(images).__name__
-        known = ", ".join(map(str, floating_dtypes(model))) or "unknown"
-        several = len(floating_dtypes(model)) != 1
-        hint = "images are not cast for a model with several or unknown dtypes: " if several else ""
-        text = f"model must accept images of {kind} (its floating-point dtype: {known}), got {line!r}"
-        raise TypeError(f"{text}; {hint}cast them in preprocessing=") from error
+def mismatch_error(error: Exception, model, images) -> TypeError | None:
+    """Return a clearer error for one of torch's about different dtypes or devices, and None for another error."""
+    line = cause_line(error)
+    if isinstance(error, torch.OutOfMemoryError) or "memory" in line or not MISMATCH.search(line):
+        return None
+    kind = f"{images.dtype} on {images.device}" if isinstance(images, Tensor) else type(images).__name__
+    known = ", ".join(map(str, floating_dtypes(model))) or "unknown"
+    several = len(floating_dtypes(model)) != 1
+    hint = "images are not cast for a model with several or unknown dtypes: " if several else ""
+    text = f"model must accept images of {kind} (its floating-point dtype: {known}), got {line!r}"
+    return TypeError(f"{text}; {hint}cast them in preprocessing=")

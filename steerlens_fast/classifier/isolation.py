@@ -8,10 +8,11 @@ import os
 import random
 import struct
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from hashlib import sha256
+from itertools import repeat
 from threading import RLock
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
@@ -134,7 +135,7 @@ def _buffer_at(address: int):
     return (ctypes.c_char * TWISTER_BYTES).from_address(address)
 
 
-TORCH = _Generator(torch.get_rng_state, torch.set_rng_state)
+TORCH = _Generator(torch.default_generator.get_state, torch.default_generator.set_state)
 PYTHON, NUMPY = _SharedPython(), _SharedNumpy()
 
 
@@ -155,7 +156,7 @@ class RandomStream:
     ----------
     devices : iterable of torch.device
         Devices whose generators are covered; the generator of the CPU always is.
-    modules : iterable of torch.nn.Module
+    modules : sequence of torch.nn.Module
         Modules whose generators are covered: attributes that are a ``torch.Generator``, ``random.Random``,
         ``numpy.random.Generator`` or ``numpy.random.RandomState``.
     seed : tuple of int and str, optional
@@ -181,12 +182,14 @@ class RandomStream:
     def __init__(
         self,
         devices: Iterable[torch.device] = (),
-        modules: Iterable[Module] = (),
+        modules: Sequence[Module] = (),
         seed: tuple | None = None,
     ):
-        indices = dict.fromkeys(_cuda_index(d) for d in devices if d.type == "cuda")
-        self._cuda, self._seed = list(indices), seed
-        self._generators = [TORCH, PYTHON, NUMPY, *map(_cuda_generator, indices), *_generators_in(modules)]
+        self._cuda = list({_cuda_index(d): None for d in devices if d.type == "cuda"})
+        self._seed = seed
+        self._generators: list = [TORCH, PYTHON, NUMPY, *map(_cuda_generator, self._cuda)]
+        if modules:
+            self._generators += _generators_in(modules)
         self._last: list | None = None  # states at the end of the last block
         self._callers: list = []  # the caller's states
         # The lock of each of the nested blocks: after a fork within a block, that of an inner one is another lock.
@@ -210,18 +213,23 @@ class RandomStream:
         return self
 
     def __exit__(self, *_) -> None:
+        present: list | None = None
         try:
             if len(self._locks) == 1:
-                self._last = [generator.read() for generator in self._generators]
+                present = self._last = [generator.read() for generator in self._generators]
         finally:
-            self._leave()
+            self._leave(present)
 
-    def _leave(self) -> None:
-        """At the end of the outermost block, give the generators the caller's states; release the block's lock."""
+    def _leave(self, present: list | None = None) -> None:
+        """At the end of the outermost block, give the generators the caller's states; release the block's lock.
+
+        ``present`` are the present states, if they are known.
+        """
         try:
             if len(self._locks) == 1:
                 callers, self._callers = self._callers, []
-                _write_states(zip(self._generators, callers))
+                states = zip(self._generators, callers, present or repeat(None))
+                _write_states((generator, caller) for generator, caller, now in states if now is not caller)
         finally:
             self._locks.pop().release()
 

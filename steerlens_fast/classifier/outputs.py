@@ -54,7 +54,7 @@ def class_scores(outputs, count: int, task: str = "multiclass") -> Tensor:
     >>> class_scores(torch.zeros(2, 5), 2, "multilabel").shape
     torch.Size([2, 2, 5])
     """
-    scores = _tensor_in(outputs)
+    scores = outputs if isinstance(outputs, Tensor) else _tensor_in(outputs)
     if not scores.is_floating_point():
         raise TypeError(f"model must return floating-point scores [N, classes, ...], got {scores.dtype}")
     if task == "binary":

@@ -134,8 +134,8 @@ def _table(target: Target, count: int) -> Tensor:
     if isinstance(target, (Tensor, np.ndarray)):
         return _tensor_target(target, count)
     indices = _rows(target, count) if isinstance(target, list) else [_indices(target)]
-    table = torch.tensor(indices or [[0]], dtype=torch.int64, device="cpu")  # [[0]]: without samples; [:0] removes it
-    return table[:count].expand(count, -1)
+    table = torch.tensor(indices or [[0]], dtype=torch.int64, device="cpu")  # [[0]]: any index, if there are no samples
+    return table.expand(count, -1)
 
 
 def _label_indices(labels: Tensor) -> Tensor:
@@ -190,7 +190,8 @@ def resolve_checked_target(target: str | Tensor, outputs: Tensor, task: str) -> 
         return _ranked_label(target, outputs) if task == "multilabel" else _ranked(target, outputs)
     _check_range(target, outputs, task)
     target = to_device_async("target", target, outputs.device)
-    target = target[:, 0] if outputs.dim() == 2 else target
+    if outputs.dim() == 2:
+        return target[:, 0], outputs.argmax(1)
     return target, scores_at(outputs, target).argmax(1)
 
 
@@ -289,10 +290,10 @@ def _tensor_target(target: Tensor | np.ndarray, count: int) -> Tensor:
     if not kind.startswith(("int", "uint")):
         hint = FLOAT_LABELS if kind.startswith(("float", "bfloat")) else ""
         raise TypeError(f"target must be an integer tensor [N], got dtype {kind}{hint}")
+    if (target.size if array else target.numel()) == 1:
+        return torch.full((count, 1), _index(target.item()), dtype=torch.int64, device="cpu")
     target = torch.from_numpy(target.astype(np.int64)) if array else target
     target = target.to("cpu", torch.int64, copy=True)  # the caller may write to its target later
-    if target.numel() == 1:
-        return target.reshape(1, 1).expand(count, 1)
     if target.dim() not in (1, 2) or len(target) != count or 0 in target.shape[1:]:
         raise ValueError(f"target must have shape [{count}] or [{count}, k], got {list(target.shape)}")
     return target[:, None] if target.dim() == 1 else target

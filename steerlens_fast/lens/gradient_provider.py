@@ -148,11 +148,13 @@ class GradientProvider:
 
     def _set_target(self, outputs: Tensor, resolved: list[tuple[Tensor, Tensor]]) -> None:
         """Set target, source class and number of classes from the outputs of the source."""
-        self.target, self.source_class = (to_device(joined(parts), self.images.device) for parts in zip(*resolved))
+        target, source_class = map(joined, zip(*resolved))
+        self.target, self.source_class = (to_device(t, self.images.device) for t in (target, source_class))
         self.output_shape = tuple(outputs.shape[1:])
         checks.check_class_names("class_names", self.class_names, self.class_count)
         self.classifier.warn_of_probabilities(outputs)
-        self._warn_of_predicted_targets()
+        if self.warn_if_predicted:
+            self._warn_of_predicted_targets()
 
     def _averaged_gradient(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the mean of the gradients at noisy copies of the image.
@@ -182,7 +184,7 @@ class GradientProvider:
 
     def _warn_of_predicted_targets(self) -> None:
         """Warn where the target is the class that the model predicts at the source."""
-        if not self.warn_if_predicted or self.output_shape == (1,):  # a single score is always the highest
+        if self.output_shape == (1,):  # a single score is always the highest
             return
         index = self.target if self.target.dim() == 1 else self.target[:, 0]
         if count := int((index == self.source_class).sum()):
@@ -200,7 +202,7 @@ class GradientProvider:
         """
         if self.source_class is None:
             target = slice_target(self.target, at)
-            resolved.append(resolve_checked_target(target, outputs.detach(), self.classifier.task))
+            resolved.append(resolve_checked_target(target, outputs, self.classifier.task))
             target, source = resolved[-1]
         else:
             target, source = (to_device(rows(t, at), outputs.device) for t in (self.target, self.source_class))
@@ -221,7 +223,7 @@ class GradientProvider:
         self.steps += 1
         gradient = LossGradient(values)
         if first:
-            self.gradient_norm, gradient.all_good = _l2_norms(values.flatten(1))
+            self.gradient_norm, gradient.all_good = _l2_norms(values)
         if self.known_all_ok:
             gradient.all_good = gradient.all_good or all(0 < size < math.inf for size in gradient.largest.tolist())
             if gradient.all_good:
@@ -265,17 +267,19 @@ class GradientProvider:
         return table
 
 
-def _l2_norms(vectors: Tensor) -> tuple[Tensor, bool]:
-    """Return the L2 norms of vectors [B, n], and whether all are known to be finite and not 0.
+def _l2_norms(images: Tensor) -> tuple[Tensor, bool]:
+    """Return the L2 norms of images [B, C, H, W], and whether all are known to be finite and not 0.
 
     The norms are correct even if squares overflow or underflow.
     """
     # Squares of values far below sqrt(tiny) underflow, so norms below `smallest` may be wrong by more than rounding.
-    norms, smallest = torch.linalg.vector_norm(vectors, dim=1), math.sqrt(torch.finfo(vectors.dtype).tiny) * 1e6
-    if vectors.device.type == "cpu" and all(smallest < norm < math.inf for norm in norms.tolist()):
-        return norms, True
+    norms, smallest = torch.linalg.vector_norm(images, dim=(1, 2, 3)), math.sqrt(torch.finfo(images.dtype).tiny) * 1e6
+    if images.device.type == "cpu":
+        values = norms.tolist()
+        if min(values) > smallest and math.isfinite(sum(values)):  # the sum is NaN if a value is
+            return norms, True
     accurate = (norms > smallest) & norms.isfinite()
-    precise = torch.linalg.vector_norm(vectors, dim=1, dtype=torch.float64).to(vectors.dtype)
+    precise = torch.linalg.vector_norm(images, dim=(1, 2, 3), dtype=torch.float64).to(images.dtype)
     return torch.where(accurate, norms, precise), False
 
 

@@ -268,7 +268,7 @@ def l2_from(frames: Tensor, source: Tensor) -> Tensor:
     """Return the L2 distances [F, B] of frames [F, B, ...] from their sources [B, ...]."""
     # Small frames are computed at once, with a temporary of at most 1 MiB (float32); others one by one.
     if source.device.type == "cpu" and source.numel() < SERIAL_SIZE and frames.numel() < 8 * SERIAL_SIZE:
-        return torch.linalg.vector_norm((frames - source).flatten(2), dim=2)
+        return torch.linalg.vector_norm(frames - source, dim=tuple(range(2, frames.dim())))
     parts = scratch_chunks(source)
     norm = lambda t: torch.linalg.vector_norm(t.flatten(1), dim=1)
     distances = [norm(frame[at] - source[at]) for frame in frames for at in parts]

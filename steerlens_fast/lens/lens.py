@@ -352,7 +352,8 @@ class SteerableLens:
         self._check_amplitude_factors(amplitude_factors)
         schedule = dict(factors=factors, amplitude_factors=amplitude_factors, max_l2=max_l2, distances=distances)
         schedule |= dict(frames=frames, steps=steps)
-        run = MorphRun(self, images, target, schedule, internal_batch_size, additional_forward_args, score="none")
+        with torch.no_grad():
+            run = MorphRun(self, images, target, schedule, internal_batch_size, additional_forward_args, score="none")
         return torch.no_grad()(run.iterate)()
 
     def perturb(

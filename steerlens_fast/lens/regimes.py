@@ -26,7 +26,6 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from ..classifier.batches import joined
 from ..families import Anchor, Family, LumaFamily, Motion
 from ..families.protocols import (
     Bounds,
@@ -88,30 +87,18 @@ class MorphState:
     phase_cap: float | None
     on_too_small: OnTooSmall
     factors: list[Tensor] = field(default_factory=list)  # [f, B] of blocks of f frames, relative to the source
-    amplitude_factors: list[Tensor] = field(default_factory=list)
+    amplitude_factors: list[Tensor] = field(default_factory=list)  # empty if they equal the factors
     attained: list[Tensor] = field(default_factory=list)  # for each budget, which samples [B] attained it
 
-    def append_factors(self, b: Tensor, a: Tensor) -> None:
+    def append_factors(self, b: Tensor, a: Tensor | None = None) -> None:
         """Append the factors [f, B] of the next frames."""
         self.factors.append(b)
-        self.amplitude_factors.append(a)
-
-    def all_factors(self) -> Tensor:
-        """Return the phase factors of all frames [B, F]."""
-        return _samples_first(self.factors)
-
-    def all_amplitude_factors(self) -> Tensor | None:
-        """Return the amplitude factors [B, F]; None if they equal the phase factors."""
-        return None if self.schedule.amplitude_factors is None else _samples_first(self.amplitude_factors)
+        if a is not None:
+            self.amplitude_factors.append(a)
 
     def source_frame(self) -> Tensor:
         """Return the frame of factor 0, the clipped source [1, B, C, H, W]."""
         return clip(self.source.clone(), self.bounds)[None]
-
-
-def _samples_first(blocks: list[Tensor]) -> Tensor:
-    """Return blocks [f, B] as a new tensor [B, F]."""
-    return joined(blocks).T.clone(memory_format=torch.contiguous_format)
 
 
 def frozen(state: MorphState, gradient: GradientFn, block: int | None = None) -> Iterator[Tensor]:
@@ -127,8 +114,11 @@ def frozen(state: MorphState, gradient: GradientFn, block: int | None = None) ->
         yield _render_to_budgets(state, motion, scale) if frames is None else frames
         return
     motion = motion if block is None else _with_analysis(motion)
-    b, a = _frozen_factors(state, motion, scale)
-    state.append_factors(_scaled(b, scale), _scaled(b if a is None else a, scale))
+    if to_budgets:
+        b, a = _factors_to_budgets(state, motion, scale), None
+    else:
+        b, a = _capped(state, motion, state.schedule.factors, state.schedule.amplitude_factors)
+    state.append_factors(_scaled(b, scale), a)
     count = b.shape[0]
     for start in range(0, count, block or max(count, 1)):
         at = slice(start, min(start + (block or count), count))
@@ -136,18 +126,15 @@ def frozen(state: MorphState, gradient: GradientFn, block: int | None = None) ->
         yield check_frames(frames, motion, at.stop - start)
 
 
-def _frozen_factors(state: MorphState, motion: Motion, scale: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Return the factors [F, B] of all frames, for gradients that were multiplied by ``scale`` [B]."""
-    schedule, max_factor = state.schedule, _largest_factor(state, motion)
-    if schedule.budgets is None:
-        return _capped(schedule.factors, schedule.amplitude_factors, max_factor)
-    reached = []
-    for budget in schedule.budgets:
+def _factors_to_budgets(state: MorphState, motion: Motion, scale: Tensor | None) -> Tensor:
+    """Return the factors [F, B] of all frames to distances, for gradients that were multiplied by ``scale`` [B]."""
+    max_factor, reached = _largest_factor(state, motion), []
+    for budget in state.schedule.budgets:
         factor, attained, small = _factor_at_budget(state, motion, budget, max_factor, scale)
         reached.append(factor)
         state.attained.append(attained)
         state.on_too_small(small)
-    return schedule.factors_to(torch.stack(reached)), None
+    return state.schedule.factors_to(torch.stack(reached))
 
 
 def _factor_at_budget(
@@ -177,8 +164,7 @@ def _render_to_budgets(state: MorphState, motion: PiecewiseMotion, scale: Tensor
         _write_frames(out[:, at], piece, factors[-1], of_piece, state.bounds)
         results.append([replace(f, frame=None) for f in of_piece])
         del piece, of_piece  # so that the next piece reuses this memory, which is in the caches
-    b = _scaled(torch.cat(factors, 1), scale)
-    state.append_factors(b, b)
+    state.append_factors(_scaled(torch.cat(factors, 1), scale))
     for of_budget in zip(*results):
         state.attained.append(torch.cat([f.attained for f in of_budget]))
         state.on_too_small(torch.cat([f.out_of_range for f in of_budget]))
@@ -194,8 +180,7 @@ def _render_by_one_op(state: MorphState, motion: Motion, scale: Tensor | None) -
     by_op = _frames_at_l2(state, motion, scale, schedule.budgets, schedule.shares_of_budget())
     if by_op is None:
         return None
-    b = _scaled(by_op.factors, scale)
-    state.append_factors(b, b)
+    state.append_factors(_scaled(by_op.factors, scale))
     for attained, out_of_range in zip(by_op.attained, by_op.out_of_range):
         state.attained.append(attained)
         state.on_too_small(out_of_range)
@@ -318,10 +303,16 @@ class _GradientSteps:
 
     def __init__(self, state: MorphState, position: _LivePosition | _PersistentPosition):
         self.state, self.position = state, position
-        self.b = self.a = torch.zeros_like(state.source[:, 0, 0, 0])  # sums [B] of the factors of all steps so far
+        # Sums [B] of the factors of all steps so far
+        self.b = torch.zeros_like(state.source[:, 0, 0, 0])
+        self.a = None if state.schedule.amplitude_factors is None else self.b
         self.image = state.source
         # [B], factor of the last step times the size of its gradient; None at the first step, and for given factors
         self.last_move: Tensor | None = None
+
+    def factors(self) -> tuple[Tensor, Tensor | None]:
+        """Return the sums of factors so far as those of one frame, [1, B]."""
+        return self.b[None], None if self.a is None else self.a[None]
 
     def take(self, step: Step, loss_gradient: LossGradient) -> None:
         """Take a step along ``-loss_gradient``."""
@@ -339,7 +330,7 @@ class _GradientSteps:
         # The next step's first factor is this product divided by the next size.
         self.last_move = None if size is None else db * size
         self.b = self.b + _scaled(db, scale)
-        self.a = self.b if da is None else self.a + _scaled(da, scale)
+        self.a = None if da is None else self.a + _scaled(da, scale)
 
     def _by_op(
         self, step: Step, gradient: Tensor, dtype_max_factor: Tensor | None, start: Tensor | None
@@ -394,7 +385,7 @@ def _step_by_step(
     if not steps:
         gradient(stepper.image, frame_number)  # determines targets, outputs and status, although nothing moves
     if next_frame:
-        state.append_factors(stepper.b[None], stepper.a[None])
+        state.append_factors(*stepper.factors())
         yield state.source_frame()
     for step in steps:
         stepper.take(step, gradient(stepper.image, frame_number))
@@ -402,18 +393,15 @@ def _step_by_step(
         if step.ends_frame:
             if step.budget is not None:
                 state.attained.append(_is_attained(state, stepper.image, step.budget))
-            state.append_factors(stepper.b[None], stepper.a[None])
+            state.append_factors(*stepper.factors())
             yield stepper.image[None]
             next_frame, frame_number = next_frame + 1, next_frame
 
 
 def _given_factors(state: MorphState, motion: Motion, step: Step) -> tuple[Tensor, Tensor | None]:
     """Return the given factors [B] of one step, scaled down to the phase cap."""
-    max_factor = _largest_factor(state, motion)
-    if max_factor is None:
-        return step.factor, step.amplitude_factor
     a = None if step.amplitude_factor is None else step.amplitude_factor[None]
-    b, a = _capped(step.factor[None], a, max_factor)
+    b, a = _capped(state, motion, step.factor[None], a)
     return b[0], None if a is None else a[0]
 
 
@@ -521,11 +509,12 @@ def _largest_factor(state: MorphState, motion: Motion) -> Tensor | None:
     return state.phase_cap / motion.largest_phase_step()
 
 
-def _capped(b: Tensor, a: Tensor | None, max_factor: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Return factors [F, B], scaled down per sample so that none exceeds ``max_factor``."""
-    if max_factor is None or not b.shape[0]:
+def _capped(state: MorphState, motion: Motion, b: Tensor, a: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return factors [F, B], scaled down per sample so that no phase step exceeds the cap."""
+    if state.phase_cap is None:
         return b, a
-    scale = (max_factor / b.abs().amax(0)).nan_to_num(nan=1.0, posinf=1.0).clamp(max=1)
+    largest = _largest_factor(state, motion)
+    scale = (largest / b.abs().amax(0)).nan_to_num(nan=1.0, posinf=1.0).clamp(max=1)
     return b * scale, None if a is None else a * scale
 
 

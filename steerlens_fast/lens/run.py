@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_dense, to_dtype
+from ..classifier.batches import joined
 from ..classifier.class_names import own_class_names
 from ..classifier.isolation import warning_stacklevel
 from ..families.luma import luma
@@ -70,8 +71,8 @@ class MorphRun:
             attained = attained[:, -1]
         morphs = Morphs(
             frames=to_dtype(frames.transpose(0, 1), self.images.dtype),
-            factors=state.all_factors(),
-            amplitude_factors=state.all_amplitude_factors(),
+            factors=_samples_first(state.factors),
+            amplitude_factors=_samples_first(state.amplitude_factors) if state.amplitude_factors else None,
             target=provider.target,
             source=provider.source_class,
             outputs=provider.all_outputs(frames.shape[0]),
@@ -153,7 +154,7 @@ class MorphRun:
         """
         provider = self.provider
         l2 = l2_from(frames, self.state.source)
-        if provider.known_all_ok and all(all(map(math.isfinite, row)) for row in l2.tolist()):
+        if provider.known_all_ok and math.isfinite(sum(map(sum, l2.tolist()))):  # the sum is NaN or inf if a value is
             return l2
         finite = l2.isfinite()
         started = provider.started()
@@ -165,6 +166,11 @@ class MorphRun:
             self.overflowed[first + j] = ~finite[j]
         provider.fail(~finite.all(0), MorphStatus.OVERFLOW)
         return torch.where(finite & started, l2, 0.0)
+
+
+def _samples_first(blocks: list[Tensor]) -> Tensor:
+    """Return blocks of factors [f, B] as a new tensor [B, F]."""
+    return joined(blocks).T.clone(memory_format=torch.contiguous_format)
 
 
 def check_images(images, bounds: tuple[float, float] | None, color: str) -> Tensor:
@@ -193,11 +199,12 @@ def check_images(images, bounds: tuple[float, float] | None, color: str) -> Tens
 
 
 def _check_range(images: Tensor, bounds: tuple[float, float] | None) -> None:
-    low, high = (t.item() for t in torch.aminmax(images.detach()))
+    lowest, highest = torch.aminmax(images)
+    low, high = lowest.item(), highest.item()
     if not (low > float("-inf") and high < float("inf")):  # NaN is neither
         bad = (~images.isfinite()).flatten(1).any(1).nonzero()[:, 0].tolist()
         raise ValueError(f"images must be finite, got NaN or infinite values in samples {bad}")
-    if bounds is None:
+    if bounds is None or (low >= bounds[0] and high <= bounds[1]):
         return
     tolerance = _bounds_tolerance(images, bounds)
     if low < bounds[0] - tolerance or high > bounds[1] + tolerance:
@@ -207,7 +214,7 @@ def _check_range(images: Tensor, bounds: tuple[float, float] | None) -> None:
 
 def in_range(images: Tensor, bounds: tuple[float, float] | None) -> Tensor:
     """Return which images [B] are finite and within the bounds, without waiting for the device."""
-    low, high = torch.aminmax(images.detach().flatten(1), dim=1)
+    low, high = torch.aminmax(images.flatten(1), dim=1)
     if bounds is None:
         return low.isfinite() & high.isfinite()
     tolerance = _bounds_tolerance(images, bounds)
