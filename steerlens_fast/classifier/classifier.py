@@ -153,9 +153,12 @@ class Classifier:
         outputs : Tensor [N, classes, ...]
             Class scores, detached from autograd.
         """
-        parts = split_samples(images, batch)
+        parts, gradients, outputs = split_samples(images, batch), [], []
         with self._without_side_effects(images, stream), torch.enable_grad():
-            gradients, outputs = zip(*(self._differentiate(images, loss, args, at) for at in parts))
+            for at in parts:
+                gradient, scores = self._differentiate(images, loss, args, at)
+                gradients.append(gradient)
+                outputs.append(scores)
             return joined(gradients), joined(outputs)
 
     def session(self, images: Tensor) -> RandomStream:

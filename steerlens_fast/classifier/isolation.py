@@ -185,7 +185,10 @@ class RandomStream:
         modules: Sequence[Module] = (),
         seed: tuple | None = None,
     ):
-        self._cuda = list({_cuda_index(d): None for d in devices if d.type == "cuda"})
+        self._cuda: list[int] = []  # numbers of GPUs
+        for device in devices:
+            if device.type == "cuda" and (index := _cuda_index(device)) not in self._cuda:
+                self._cuda.append(index)
         self._seed = seed
         self._generators: list = [TORCH, PYTHON, NUMPY, *map(_cuda_generator, self._cuda)]
         if modules:
@@ -229,7 +232,7 @@ class RandomStream:
             if len(self._locks) == 1:
                 callers, self._callers = self._callers, []
                 states = zip(self._generators, callers, present or repeat(None))
-                _write_states((generator, caller) for generator, caller, now in states if now is not caller)
+                _write_states(iter([(generator, caller) for generator, caller, now in states if now is not caller]))
         finally:
             self._locks.pop().release()
 

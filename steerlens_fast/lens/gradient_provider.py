@@ -148,10 +148,12 @@ class GradientProvider:
 
     def _set_target(self, outputs: Tensor, resolved: list[tuple[Tensor, Tensor]]) -> None:
         """Set target, source class and number of classes from the outputs of the source."""
-        target, source_class = map(joined, zip(*resolved))
-        self.target, self.source_class = (to_device(t, self.images.device) for t in (target, source_class))
+        targets, source_classes = zip(*resolved)
+        self.target = to_device(joined(targets), self.images.device)
+        self.source_class = to_device(joined(source_classes), self.images.device)
         self.output_shape = tuple(outputs.shape[1:])
-        checks.check_class_names("class_names", self.class_names, self.class_count)
+        if self.class_names is not None:
+            checks.check_class_names("class_names", self.class_names, self.class_count)
         self.classifier.warn_of_probabilities(outputs)
         if self.warn_if_predicted:
             self._warn_of_predicted_targets()
@@ -263,7 +265,7 @@ class GradientProvider:
         like = next(iter(self.outputs.values()), self.images)
         table = like.new_full((self.images.shape[0], frames, *self.output_shape), torch.nan)
         for frame, outputs in self.outputs.items():
-            table[:, frame] = outputs
+            table.select(1, frame).copy_(outputs)
         return table
 
 

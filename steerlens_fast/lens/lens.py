@@ -22,11 +22,13 @@ from ..pyramid import SteerablePyramid
 from ..torch_internals import eager
 from .regimes import REGIMES, check_regime
 from .run import MorphRun
+from .schedule import Schedule, make_schedule
 from .settings import PHOTOGRAPHS
 from .smoothing import Smoothing
 
 COLORS = ("rgb", "luma", "grey")
 SCORES = ("all", "last", "none")
+NUMBERS = {int, float, type(None)}
 
 UNTRACED = "SteerableLens reads gradients and distances on the host; compile the model instead"
 
@@ -156,7 +158,8 @@ class SteerableLens:
         self.class_names = None if class_names is None else as_class_names("class_names", class_names)
         self._check_named_family() if isinstance(family, str) else self._check_family_object()
         self._check_pyramid()
-        self._last_family: tuple | None = None
+        self._last_family: tuple | None = None  # (options, family), see _family_for
+        self._last_schedule: tuple | None = None  # (options, schedule), see _schedule_for
         self.default_l2: float | None = None  # of morphs without factors or distances; None for twice the range
 
     @classmethod
@@ -194,14 +197,13 @@ class SteerableLens:
     @property
     def settings(self) -> dict[str, object]:
         """Settings of the lens as JSON-compatible data."""
-        name = lambda value: value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
-        named = isinstance(self.family, str)
+        named, objective = isinstance(self.family, str), self.objective
         return {
             "family": self.family if isinstance(self.family, str) else _family_text(self.family),
             "rule": self.rule if named and self.family != "pixel" else None,
             "regime": self.regime,
             "task": self.classifier.task,
-            "objective": name(self.objective),
+            "objective": objective if isinstance(objective, str) else _name_of(objective),
             "color": self.color,
             "bounds": None if self.bounds is None else list(self.bounds),
             "pyramid": None if self.pyramid is None else repr(self.pyramid),
@@ -311,10 +313,16 @@ class SteerableLens:
         """
         checks.check_choice("score", score, SCORES)
         self._check_amplitude_factors(amplitude_factors)
-        schedule = dict(factors=factors, amplitude_factors=amplitude_factors, max_l2=max_l2, distances=distances)
-        schedule |= dict(frames=frames, steps=steps)
+        extent = dict(
+            factors=factors,
+            amplitude_factors=amplitude_factors,
+            max_l2=max_l2,
+            distances=distances,
+            frames=frames,
+            steps=steps,
+        )
         with torch.no_grad():
-            run = MorphRun(self, images, target, schedule, internal_batch_size, additional_forward_args, score)
+            run = MorphRun(self, images, target, extent, internal_batch_size, additional_forward_args, score)
             return run.result(*run.render())
 
     @eager(UNTRACED)
@@ -350,10 +358,16 @@ class SteerableLens:
         (2, 3, 16, 16)
         """
         self._check_amplitude_factors(amplitude_factors)
-        schedule = dict(factors=factors, amplitude_factors=amplitude_factors, max_l2=max_l2, distances=distances)
-        schedule |= dict(frames=frames, steps=steps)
+        extent = dict(
+            factors=factors,
+            amplitude_factors=amplitude_factors,
+            max_l2=max_l2,
+            distances=distances,
+            frames=frames,
+            steps=steps,
+        )
         with torch.no_grad():
-            run = MorphRun(self, images, target, schedule, internal_batch_size, additional_forward_args, score="none")
+            run = MorphRun(self, images, target, extent, internal_batch_size, additional_forward_args, score="none")
         return torch.no_grad()(run.iterate)()
 
     def perturb(
@@ -454,8 +468,9 @@ class SteerableLens:
     def _family_for(self, images: Tensor) -> Family:
         """Return the edit family for images [B, C, H, W]; the last family is cached."""
         options = self.rule, self.scales, self.orientations, self.pyramid
-        key = self.family, self.color, tuple(images.shape[1:]), options
-        if self._last_family is None or self._last_family[0] != key:
+        key = self.family, self.color, images.shape[1:], options
+        last = self._last_family  # read once, since another thread may replace it
+        if last is None or last[0] != key:
             family = self.family
             if isinstance(family, str):
                 restricted = self.scales is not None or self.orientations is not None
@@ -463,8 +478,26 @@ class SteerableLens:
                 pyramid = self._pyramid_for((images.shape[-2], images.shape[-1])) if needs_pyramid else None
                 family = make_family(family, pyramid, self.rule, self.scales, self.orientations)
             family = LumaFamily(family) if self.color != "rgb" and images.shape[1] == 3 else family
-            self._last_family = key, family
-        return self._last_family[1]
+            last = self._last_family = key, family
+        return last[1]
+
+    def _schedule_for(self, images: Tensor, extent: dict) -> Schedule:
+        """Return the schedule of images [B, C, H, W] for the options ``extent``.
+
+        The last schedule is cached if these are numbers. It is not cached where its tensors could be written or could
+        have a special meaning: by families of users, on GPUs, and in inference mode.
+        """
+        types = list(map(type, extent.values()))
+        by_numbers = NUMBERS.issuperset(types) and isinstance(self.family, str) and images.device.type == "cpu"
+        key = images.shape[0], images.dtype, self.regime, self.bounds, self.default_l2, types, extent
+        last = self._last_schedule if by_numbers else None
+        if last is None or last[0] != key:
+            if self.default_l2 is not None and all(extent[n] is None for n in ("factors", "max_l2", "distances")):
+                extent = extent | {"max_l2": self.default_l2}
+            last = key, make_schedule(images, self.bounds, regime=self.regime, **extent)
+            if by_numbers and not torch.is_inference_mode_enabled():
+                self._last_schedule = last
+        return last[1]
 
     def _pyramid_for(self, shape: tuple[int, int]) -> SteerablePyramid:
         if isinstance(self.pyramid, SteerablePyramid):
@@ -472,6 +505,10 @@ class SteerableLens:
                 raise ValueError(f"images must be {self.pyramid.image_shape} pixels like the pyramid, got {shape}")
             return self.pyramid
         return SteerablePyramid(checks.check_image_shape(shape, "images"), **(self.pyramid or {}))
+
+
+def _name_of(objective: Callable) -> str:
+    return getattr(objective, "__name__", type(objective).__name__)
 
 
 def _family_text(family: Family) -> str:

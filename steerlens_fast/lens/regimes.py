@@ -381,7 +381,7 @@ def _step_by_step(
     """Yield frames one by one, with a new gradient at each step."""
     stepper, next_frame = _GradientSteps(state, position), int(state.schedule.starts_at_source)
     frame_number = next_frame - 1 if next_frame else None  # the number of the frame that equals the image
-    steps = list(state.schedule.steps())
+    steps = state.schedule.steps
     if not steps:
         gradient(stepper.image, frame_number)  # determines targets, outputs and status, although nothing moves
     if next_frame:

@@ -20,7 +20,6 @@ from ..morphs import Morphs, MorphStatus
 from .gradient_provider import GradientProvider
 from .l2_search import l2_from
 from .regimes import MorphState, frozen, live, persistent
-from .schedule import make_schedule
 
 if TYPE_CHECKING:
     from .lens import SteerableLens
@@ -31,7 +30,7 @@ BOUNDS_TOLERANCE = 1e-4  # pixels may exceed the bounds by this much, because of
 class MorphRun:
     """One call of ``SteerableLens.morph``: checks arguments, renders frames, makes the :class:`Morphs`."""
 
-    def __init__(self, lens: SteerableLens, images, target, schedule: dict, batch: int | None, args, score: str):
+    def __init__(self, lens: SteerableLens, images, target, extent: dict, batch: int | None, args, score: str):
         self.lens = lens
         self.images = check_images(images, lens.bounds, lens.color)
         self.provider = GradientProvider(lens, self.images, target, batch, args, score)
@@ -42,9 +41,7 @@ class MorphRun:
             source = source.float()
         if lens.color == "grey" and source.shape[1] == 3:
             source = luma(source).repeat(1, 3, 1, 1)
-        if lens.default_l2 is not None and all(schedule[name] is None for name in ("factors", "max_l2", "distances")):
-            schedule = schedule | {"max_l2": lens.default_l2}
-        self.schedule = make_schedule(source, lens.bounds, regime=lens.regime, **schedule)
+        self.schedule = lens._schedule_for(source, extent)
         # Warnings read tensors, which waits for a GPU. So they are omitted there unless a search waits anyway.
         can_read = not self.images.is_cuda or self.schedule.budgets is not None
         may_warn = self.warn_if_not_attained = lens.warn_about_results and can_read

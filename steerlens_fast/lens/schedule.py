@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -42,8 +43,9 @@ class Schedule:
     moves_toward_target: bool = True  # some factor or distance is positive
     steps_per_frame: int = 1  # number of gradients from one frame to the next
 
+    @cached_property
     def steps(self) -> list[Step]:
-        """Return all gradient steps in order, for the regimes "live" and "persistent"."""
+        """All gradient steps in order, for the regimes "live" and "persistent"."""
         return self._budget_steps() if self.budgets is not None else self._factor_steps()
 
     def _budget_steps(self) -> list[Step]:
@@ -105,10 +107,9 @@ def make_schedule(
         schedule = _distances_schedule(images, distances, frames, stepwise)
     else:
         schedule = _budget_schedule(images, _default_l2(bounds) if max_l2 is None else max_l2, frames, steps)
-    intervals = schedule.frames - schedule.starts_at_source
     if not stepwise:
         return schedule
-    per_frame = steps_per_frame(steps, intervals)
+    per_frame = steps_per_frame(steps, schedule.frames - schedule.starts_at_source)
     # At distance 0 nothing moves, so one gradient for each frame is enough.
     still = schedule.budgets is not None and not schedule.moves_toward_target
     return replace(schedule, steps_per_frame=1 if still else per_frame)
@@ -149,11 +150,12 @@ def count_frames(frames: int | None, steps: int | None = None, **tables: int | N
     Traceback (most recent call last):
     ValueError: frames must be None or 3, the number of frames that distances gives, got 12
     """
-    known = {name: count for name, count in tables.items() if count is not None}
-    for name, count in known.items():
-        if frames is not None and frames != count:
-            raise ValueError(f"frames must be None or {count}, the number of frames that {name} gives, got {frames}")
-        return count
+    for name, count in tables.items():
+        if count is not None:
+            if frames is not None and frames != count:
+                expected = f"None or {count}, the number of frames that {name} gives"
+                raise ValueError(f"frames must be {expected}, got {frames}")
+            return count
     return min(FRAMES, (steps or STEPS) + 1) if frames is None else frames
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import operator
 import os
 from collections import Counter
@@ -99,13 +98,16 @@ class Morphs:
     def __post_init__(self) -> None:
         if not isinstance(self.frames, Tensor) or self.frames.dim() != 5:
             raise ValueError(f"frames must be a tensor [B, F, C, H, W], got {_shape(self.frames)}")
-        per_frame = self.frames.shape[:2]
-        per_sample = per_frame[:1]
-        for name, t in self.tensors().items():
-            known = per_frame if name in ("factors", "amplitude_factors", "outputs", "l2") else per_sample
-            if not isinstance(t, Tensor) or t.shape[: len(known)] != known:
-                raise ValueError(f"{name} must be a tensor {list(known)} or [{known[0]}, ...], got {_shape(t)}")
-        positions = math.prod(self.target.shape[1:]) if self.target.shape[0] else None
+        samples, frames = self.frames.shape[:2]
+        for name, t in vars(self).items():
+            if name == "settings" or t is None:
+                continue
+            of_frames = name in ("factors", "amplitude_factors", "outputs", "l2")
+            shape = t.shape if isinstance(t, Tensor) else ()
+            if shape[:1] != (samples,) or (of_frames and shape[1:2] != (frames,)):
+                known = [samples, frames] if of_frames else [samples]
+                raise ValueError(f"{name} must be a tensor {known} or [{samples}, ...], got {_shape(t)}")
+        positions = self.target.shape[1:].numel() if samples else None
         if self.outputs.dim() < 3 or positions not in (None, self.outputs.dim() - 2):
             expected = f"[B, {self.outputs.dim() - 2}] for outputs {_shape(self.outputs)}"
             raise ValueError(

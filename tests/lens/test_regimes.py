@@ -379,7 +379,7 @@ def test_every_kind_of_budget_is_met(regime, name, color, device):
 
 
 def test_budgets_of_steps_are_interpolated_between_frames():
-    steps = make_schedule(images(), (0, 1), distances=[1.0, 2.0], steps=4, regime="live").steps()
+    steps = make_schedule(images(), (0, 1), distances=[1.0, 2.0], steps=4, regime="live").steps
     assert [step.budget.tolist() for step in steps] == [[budget] * 2 for budget in (0.5, 1.0, 1.5, 2.0)]
 
 
