@@ -952,6 +952,51 @@ def test_buffers_registered_by_the_forward_are_removed():
     assert dict(model._buffers) == {"cache": None}
 
 
+def test_threads_that_share_a_lens_get_the_families_of_their_own_images():
+    """The last family is cached; here another thread replaces it while this one compares the options."""
+    lens = SteerableLens(smooth())
+
+    class Interrupted(tuple):
+        def __getitem__(self, index):
+            if index == 0:
+                lens._last_family = None
+                lens._family_for(images(size=32))
+            return super().__getitem__(index)
+
+    lens._family_for(images(size=16))
+    lens._last_family = Interrupted(lens._last_family)
+    assert lens._family_for(images(size=16)).pyramid.image_shape == (16, 16)
+
+
+@pytest.mark.parametrize("regime", ["frozen", "persistent"])
+def test_cached_schedules_are_those_of_the_same_call(regime):
+    lens, x = SteerableLens(smooth(), regime=regime), images()
+    lens.warn_about_results = False
+    first = lens.morph(x, 1, factors=1.0, frames=3)
+    first.factors.zero_()  # the results are the caller's own
+    calls = [
+        dict(factors=1.0, frames=3),
+        dict(factors=2.0, frames=3),
+        dict(factors=1.0, frames=4),
+        dict(factors=[0.0, 0.5, 1.0]),
+        dict(max_l2=1.0, frames=3),
+        dict(frames=3),
+    ]
+    for call, with_images in itertools.product(calls, (x, x[:1], x.double())):
+        again, anew = (m.morph(with_images, 1, **call) for m in (lens, SteerableLens(smooth(), regime=regime)))
+        assert torch.equal(again.frames, anew.frames) and torch.equal(again.factors, anew.factors)
+    lens.default_l2 = 3.0
+    assert lens.morph(x, 1, frames=3).budget.tolist() == [[3.0], [3.0]]
+
+
+@pytest.mark.parametrize("equal", [dict(factors=True), dict(frames=3.0)], ids=str)
+def test_invalid_options_that_equal_those_of_the_cached_schedule_raise(equal):
+    lens, valid = SteerableLens(smooth()), dict(factors=1.0, frames=3)
+    lens.morph(images(), 1, **valid)
+    with pytest.raises(TypeError, match=f"{next(iter(equal))} must be"):
+        lens.morph(images(), 1, **valid | equal)
+
+
 def test_calls_in_threads_leave_buffers_and_generators_unchanged():
     model = torch.nn.Sequential(
         torch.nn.Conv2d(3, 4, 3),
