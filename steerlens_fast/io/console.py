@@ -10,8 +10,8 @@ import warnings
 from typing import TextIO
 
 
-def write_line(text: str, stream: TextIO | None) -> bool:
-    """Write a line, and return whether that succeeded; never raises an error.
+def write_line(text: str, stream: TextIO | None) -> OSError | None:
+    """Write a line; return the error if that failed. No error is raised.
 
     The stream may be None, closed, on a full disk, or a pipe without a reader. Characters that it cannot encode are
     escaped.
@@ -21,31 +21,27 @@ def write_line(text: str, stream: TextIO | None) -> bool:
     >>> import io
     >>> stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     >>> write_line("3 → 8", stream), stream.buffer.getvalue()
-    (True, b'3 \\\\u2192 8\\n')
+    (None, b'3 \\\\u2192 8\\n')
     >>> write_line("not written", None)
-    False
+    OSError(9, 'Bad file descriptor')
     """
-    return _write_error(text, stream) is None
-
-
-def _write_error(text: str, stream: TextIO | None) -> OSError | None:
-    """Write a line, and return the error if that failed."""
+    if stream is None:
+        return _closed()
     try:
-        if stream is None:
-            raise ValueError("the stream is closed")
         try:
             print(text, file=stream, flush=True)
         except UnicodeEncodeError:
             encoding = getattr(stream, "encoding", None) or "ascii"
             print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
-    except (OSError, ValueError) as error:
-        return _as_os_error(error)
+    except OSError as error:
+        return error
+    except ValueError:  # raised by a closed stream
+        return _closed()
     return None
 
 
-def _as_os_error(error: OSError | ValueError) -> OSError:
-    """Return an OSError for the ValueError that a closed stream raises."""
-    return error if isinstance(error, OSError) else OSError(errno.EBADF, os.strerror(errno.EBADF))
+def _closed() -> OSError:
+    return OSError(errno.EBADF, os.strerror(errno.EBADF))
 
 
 _stdout_errors: list[OSError] = []
@@ -53,24 +49,21 @@ _stdout_errors: list[OSError] = []
 
 def write_stdout(text: str) -> None:
     """Write a line to stdout. An error does not stop the program; :func:`stdout_error` returns it later."""
-    error = _write_error(text, sys.stdout)
+    error = write_line(text, sys.stdout)
     if error is not None:
         _stdout_errors.append(error)
 
 
 def stdout_error() -> OSError | None:
-    """Return the first error in writing to stdout.
-
-    Only errors since the last call of this function count. The result is None if there was none.
-    """
+    """Return the first error in writing to stdout since the last call of this function; None if there was none."""
     errors = _stdout_errors.copy()
     _stdout_errors.clear()
     return errors[0] if errors else None
 
 
-def write_stderr(text: str) -> bool:
-    """Write a line to stderr, as :func:`write_line` does."""
-    return write_line(text, sys.stderr)
+def write_stderr(text: str) -> None:
+    """Write a line to stderr; errors are ignored."""
+    write_line(text, sys.stderr)
 
 
 def warn(text: str) -> None:
@@ -116,7 +109,7 @@ def flush_streams() -> None:
                 stream.flush()
         except (OSError, ValueError) as error:
             if stream is sys.stdout:
-                _stdout_errors.append(_as_os_error(error))
+                _stdout_errors.append(error if isinstance(error, OSError) else _closed())
             with contextlib.suppress(OSError, ValueError):
                 null = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(null, stream.fileno())

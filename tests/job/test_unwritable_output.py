@@ -117,7 +117,7 @@ def test_last_line_is_reported_once(kind, monkeypatch):
 
 def test_characters_that_a_stream_cannot_encode_are_escaped():
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    assert console.write_line("zwölf → not\udc80text", stream)
+    assert console.write_line("zwölf → not\udc80text", stream) is None
     assert stream.buffer.getvalue() == b"zw\\xf6lf \\u2192 not\\udc80text\n"
 
 
