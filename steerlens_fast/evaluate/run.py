@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ..errors import DONE, SOME_FAILED, USAGE, JobError, to_job_error
 from ..extras import require_extra
-from ..io.atomic_io import TEMPORARY_PATTERN, atomic_write, read_json, restore_backups, sync_folder, write_json
-from ..io.output_dir import check_unchanged, hold_lock, output_dir
+from ..io.atomic_io import TEMPORARY_PATTERN, atomic_write, restore_backups, sync_folder, write_json
+from ..io.output_dir import check_unchanged, hold_lock, output_dir, read_saved
 from ..io.progress import Progress
 from ..memory import threads
 from ..models.errors import error_summary, is_out_of_memory
@@ -104,7 +104,7 @@ def _config(out: Path, settings: Mapping, resume: bool, overwrite: bool) -> Eval
     if not (out / "plan.json").exists():
         _check_no_foreign_files(out)
         return EvaluationConfig.from_dict(settings)
-    plan = read_json(out / "plan.json")
+    plan = read_saved(out / "plan.json")
     if "budgets" not in plan:
         text = f"out must be a new folder or an evaluation's, got {out}, which has the plan of a job"
         raise JobError(text, USAGE)
@@ -118,7 +118,7 @@ def _config(out: Path, settings: Mapping, resume: bool, overwrite: bool) -> Eval
         text = f"{out} must have format version {FORMAT_VERSION}, got {version}"
         hint = "another version of steerlens_fast wrote it; use --overwrite or a new folder"
         raise JobError(f"{text}: {hint}", USAGE)
-    saved = EvaluationConfig.from_dict(read_json(out / "config.json"))
+    saved = EvaluationConfig.from_dict(read_saved(out / "config.json"))
     # trust_checkpoint is never restored from a folder; the user must give it again.
     now = EvaluationConfig.from_dict({**saved.as_dict(), "trust_checkpoint": False, **settings})
     check_unchanged(saved.as_dict(), now.as_dict(), "the configuration")
@@ -134,7 +134,7 @@ def _write_or_check_plan(out: Path, prepared: Preparation, overwrite: bool) -> N
             leftover.unlink()
     (out / "parts").mkdir(exist_ok=True)
     if (out / "plan.json").exists():
-        before = read_json(out / "plan.json")
+        before = read_saved(out / "plan.json")
         for name, what in (("versions", "the software"), ("models", "the models"), ("data", "the data")):
             check_unchanged(before[name], prepared.plan[name], what)
         check_unchanged(before, prepared.plan, "the plan")
@@ -149,7 +149,7 @@ def _check_no_foreign_files(out: Path) -> None:
     there = [name for name in (*FILES, *FOLDERS) if (out / name).exists()]
     if "parts" in there and not any((out / "parts").iterdir()):
         there.remove("parts")
-    if there == ["config.json"] and "judges" in read_json(out / "config.json"):
+    if there == ["config.json"] and "judges" in read_saved(out / "config.json"):
         return  # an evaluation was killed before it wrote its plan
     if there:
         text = f"out must be a new folder or an evaluation's, got {out}, which has {', '.join(there)}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import USAGE, JobError
-from .atomic_io import refresh_names
+from .atomic_io import read_json, refresh_names
 from .console import warn
 
 # Raised by file systems without flock, or whose lock server cannot be reached
@@ -208,6 +208,30 @@ def _check_unlocked_allowed(path: Path, error: OSError, required: bool) -> None:
 
 
 # --- Resuming ---
+
+
+def read_saved(path: Path) -> dict:
+    """Read the plan or the configuration of an earlier run.
+
+    Raises
+    ------
+    JobError
+        If the file is damaged.
+    FileNotFoundError
+        If there is no file.
+    """
+    try:
+        values = read_json(path)
+    except ValueError as error:
+        raise damaged(path, error) from error
+    if not isinstance(values, dict):
+        raise damaged(path, f"expected an object, got {type(values).__name__}")
+    return values
+
+
+def damaged(path: Path, problem) -> JobError:
+    """Return the error for a file without which a run cannot be continued."""
+    return JobError(f"{path} is damaged ({problem}): this run cannot be continued; use another --out")
 
 
 def check_unchanged(before: Mapping, now: Mapping, what: str, **labels: str) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..checks import is_int
 from ..errors import USAGE, JobError
 from ..io.atomic_io import existing_path, read_json, sha256_of
-from ..io.output_dir import is_locked
+from ..io.output_dir import is_locked, read_saved
 from .formats import get_format
 from .plan import Plan
 from .records import read_records
@@ -57,14 +57,10 @@ class JobFolder:
     @cached_property
     def config(self) -> dict:
         """The contents of ``config.json``."""
-        path = self.out / "config.json"
         try:
-            return read_json(path)
+            return read_saved(self.out / "config.json")
         except FileNotFoundError:
             raise JobError(f"out must be a job's folder, got {self.out}, which has no config.json", USAGE) from None
-        except ValueError as error:
-            hint = "the job cannot be continued; use another --out"
-            raise JobError(f"{path} is damaged ({error}): {hint}") from error
 
     def records(self, shard: int) -> list[dict]:
         """Read the records of a shard; raise a JobError if the file is damaged."""

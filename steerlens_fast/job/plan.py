@@ -16,7 +16,8 @@ import torch
 from ..classifier.class_names import class_name, short_names
 from ..data.items import Item, read_listing
 from ..errors import USAGE, JobError
-from ..io.atomic_io import existing_path, read_json, write_json
+from ..io.atomic_io import existing_path, write_json
+from ..io.output_dir import damaged, read_saved
 from .config import JobConfig
 
 FORMAT_VERSION = 3  # version of the files of a job
@@ -145,24 +146,18 @@ class Plan:
         """
         path = out / "plan.json"
         try:
-            values = read_json(path)
-            _check_version(path, values)
-            return cls(**values)
+            values = read_saved(path)
         except FileNotFoundError:
             raise JobError(f"out must be a job's folder, got {out}, which has no plan.json", USAGE) from None
-        except (ValueError, TypeError) as error:
-            hint = "the job cannot be continued; use another --out"
-            raise JobError(f"{path} is damaged ({error}): {hint}") from error
-
-
-def _check_version(path: Path, values) -> None:
-    if not isinstance(values, dict):
-        raise TypeError(f"expected an object, got {type(values).__name__}")
-    version = values.get("format_version", 1)
-    if "listing_sha256" in values and version != FORMAT_VERSION:
-        text = f"{path} must have format version {FORMAT_VERSION}, got {version}"
-        hint = "another version of steerlens_fast wrote this folder; use that version, or another --out"
-        raise JobError(f"{text}: {hint}", USAGE)
+        version = values.get("format_version", 1)
+        if "listing_sha256" in values and version != FORMAT_VERSION:
+            text = f"{path} must have format version {FORMAT_VERSION}, got {version}"
+            hint = "another version of steerlens_fast wrote this folder; use that version, or another --out"
+            raise JobError(f"{text}: {hint}", USAGE)
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise damaged(path, error) from error
 
 
 def batch_and_shard_size(config: JobConfig, frame_shape: tuple[int, ...]) -> tuple[int, int]:

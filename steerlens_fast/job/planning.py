@@ -20,11 +20,12 @@ from ..data.sources.table import has_target_column
 from ..data.targets import COLUMN, LABEL, parse_target
 from ..data.value_range import narrow_range_warnings, read_image, value_range_of
 from ..errors import USAGE, BadItem, JobError
-from ..io.atomic_io import BACKUP_PATTERN, TEMPORARY_PATTERN, existing_path, read_json, sha256_of, write_json
+from ..io.atomic_io import BACKUP_PATTERN, TEMPORARY_PATTERN, atomic_write, existing_path, sha256_of, write_json
 from ..io.output_dir import check_unchanged
 from ..io.versions import versions
 from ..lens.settings import with_settings
 from .config import JobConfig
+from .folder import JobFolder
 from .plan import Plan, batch_and_shard_size, threads_per_worker
 
 FILES = ("summary.json", "failed.jsonl", "manifest.jsonl", "plan.json", "items.jsonl", "config.json")
@@ -157,15 +158,15 @@ def make_shared_plan(out: Path, inputs: JobInputs, model: dict, workers: int) ->
 
     The caller has seen no plan, but a network file system may not show that of another rank at once. That plan and its
     config.json are then kept. Raise a JobError if there was no plan, but there are complete shards.
-
     """
     path = out / "config.json"
-    config = read_json(path) if path.exists() else None
+    config = path.read_bytes() if path.exists() else None
     try:
         log_warnings(make_plan(out, inputs, model, workers, shared=True))
     except FileExistsError:
         if config is not None:
-            write_json(path, config)  # make_plan has overwritten it
+            with atomic_write(path) as file:  # make_plan has overwritten it
+                file.write(config)
         return
     if has_complete_shard(out):  # of an earlier job, since this rank has just made the plan
         (out / "plan.json").unlink()
@@ -229,8 +230,7 @@ def has_complete_shard(out: Path) -> bool:
 
 def resumed_config(out: Path, options: Mapping) -> JobConfig:
     """Read the configuration in ``out``; raise a JobError if any of the ``options`` differs from it."""
-    Plan.read(out)  # raises if another version wrote the folder
-    saved = JobConfig.from_dict(read_json(out / "config.json"))
+    saved = JobConfig.from_dict(JobFolder(out).config)  # raises an error if another version wrote the folder
     # trust_checkpoint is never restored from the folder: the user must pass it again
     now = JobConfig.from_dict({**saved.as_dict(), "trust_checkpoint": False, **options})
     check_unchanged(saved.as_dict(), now.as_dict(), "the configuration")

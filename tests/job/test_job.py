@@ -405,6 +405,18 @@ def test_existing_job_is_kept_unless_overwrite_is_given(data, copy, job, capsys)
     assert len(records(copy)) == 2 and len(markers(copy)) == 1
 
 
+@pytest.mark.parametrize("name", ["plan.json", "config.json"])
+@pytest.mark.parametrize("text", ["{", "[]", "\0"])
+def test_damaged_plan_or_configuration_is_named(name, text, copy, capsys):
+    (copy / name).write_text(text)
+    check_exit(capsys, run_here(copy, "--resume"), f"{copy / name} is damaged (", "use another --out", status=FATAL)
+
+
+def test_missing_configuration_is_named(copy, capsys):
+    (copy / "config.json").unlink()
+    check_exit(capsys, run_here(copy, "--resume"), "which has no config.json", status=USAGE)
+
+
 def test_overwrite_deletes_nothing_if_the_plan_is_of_no_job(data, tmp_path, capsys):
     keep = [tmp_path / name for name in ("shards/mine.txt", "gallery/mine.png", "notes.txt", "summary.json")]
     for path in keep:

@@ -542,6 +542,15 @@ def test_temporary_files_that_cannot_be_removed_do_not_end_a_job(job, data, tmp_
 # --- Evaluations -----------------------------------------------------------------------------------------------------
 
 
+def test_damaged_plan_or_configuration_of_an_evaluation_is_named(tmp_path):
+    evaluated(tmp_path)
+    for name in ("config.json", "plan.json"):
+        (tmp_path / name).write_text("{")
+        with pytest.raises(JobError, match=f"{name} is damaged .*: this run cannot be continued") as raised:
+            evaluated(tmp_path, resume=True)
+        assert raised.value.code == FATAL
+
+
 @pytest.mark.parametrize("error, message", [(RuntimeError, "RuntimeError: odd"), (MemoryError, "--batch-size")])
 def test_error_of_a_classifier_names_the_task(error, message, tmp_path, monkeypatch):
     original_forward, calls = evaluate_models.Net.forward, []
