@@ -103,9 +103,14 @@ def make_engine(inputs: JobInputs, options: RunOptions, out: Path) -> Engine:
     if options.engine == "env" or has_objects or workers == 0:
         from .inprocess import InProcess
 
-        source = None if inputs.dataset is None else inputs.source
-        log = out / "logs" / f"worker-{rank_of().number if options.engine == 'env' else 0}.log"
-        return InProcess(config, _own_device(inputs.device, options), decoders, log, source, inputs.model)
+        source, device, number = None if inputs.dataset is None else inputs.source, inputs.device, 0
+        if options.engine == "env":
+            rank = rank_of()
+            number = rank.number
+            if device == "cuda":  # a rank uses the GPU whose number is the rank's number on its machine
+                device = f"cuda:{rank.local % torch.cuda.device_count()}"
+        log = out / "logs" / f"worker-{number}.log"
+        return InProcess(config, device, decoders, log, source, inputs.model)
     if options.engine == "ray":
         from .ray import Ray
 
@@ -121,10 +126,3 @@ def num_workers(options: RunOptions, device: str) -> int:
     if options.workers is not None:
         return options.workers
     return torch.cuda.device_count() if device == "cuda" else 1
-
-
-def _own_device(device: str, options: RunOptions) -> str:
-    """Return the device of this process. A rank uses the GPU whose number is the rank's number on its machine."""
-    if device == "cpu" or options.engine != "env":
-        return device
-    return f"cuda:{rank_of().local % torch.cuda.device_count()}"

@@ -1,4 +1,4 @@
-"""Helpers for all formats: checks, images, threads, hashes, and atomic replacement of folders."""
+"""Helpers for all formats: checks, images, threads, and atomic replacement of folders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from uuid import uuid4
@@ -26,27 +25,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_THREADS = 4  # few, since the model runs at the same time
-
-
-class HashingWriter:
-    """Wraps a file, and computes the hash and length of its content."""
-
-    def __init__(self, file: BinaryIO):
-        self.file, self.sha256, self.bytes = file, sha256(), 0
-
-    def write(self, data) -> int:
-        """Write bytes and return their number."""
-        self.sha256.update(data)
-        self.bytes += len(data)
-        return self.file.write(data)
-
-    def tell(self) -> int:
-        """Return the number of bytes written."""
-        return self.bytes
-
-    def entry(self) -> dict:
-        """Return the file's entry in the marker of a complete shard (``*.done.json``)."""
-        return {"sha256": self.sha256.hexdigest(), "bytes": self.bytes}
 
 
 def records_with_frames(records: list[dict]) -> list[dict]:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
 from ...extras import require_extra
 from ...io.atomic_io import atomic_write, existing_path
-from .common import HashingWriter, check_frames, map_in_threads, num_digits, read_image, records_with_frames, to_pil
+from .common import check_frames, map_in_threads, num_digits, read_image, records_with_frames, to_pil
 from .names import member_name
 
 suffix = ".tar"
@@ -38,7 +40,7 @@ def write(folder: Path, shard_name: str, frames: Tensor, records: list[dict], me
     # An empty tar gets no comment, since Python cannot open a tar that has only a comment.
     headers = {"comment": json.dumps(comment, sort_keys=True)} if stored else {}
     with atomic_write(path) as opened:
-        file = HashingWriter(opened)
+        file = _HashingWriter(opened)
         with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT, pax_headers=headers) as tar:
             for record, images in zip(stored, map_in_threads(lambda r: _encode(frames[r["row"]]), stored)):
                 base, width = member_name(record["key"]), num_digits(len(images))
@@ -79,6 +81,27 @@ def encode_lossless(image) -> bytes:
     file = io.BytesIO()
     image.convert("RGB").save(file, **LOSSLESS)
     return file.getvalue()
+
+
+class _HashingWriter:
+    """Wraps a file, and computes the hash and length of its content."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.sha256, self.bytes = file, sha256(), 0
+
+    def write(self, data) -> int:
+        """Write bytes and return their number."""
+        self.sha256.update(data)
+        self.bytes += len(data)
+        return self.file.write(data)
+
+    def tell(self) -> int:
+        """Return the number of bytes written."""
+        return self.bytes
+
+    def entry(self) -> dict:
+        """Return the file's entry in the marker of a complete shard (``*.done.json``)."""
+        return {"sha256": self.sha256.hexdigest(), "bytes": self.bytes}
 
 
 def _encode(frames: Tensor) -> list[bytes]:
