@@ -24,17 +24,9 @@ PLACEHOLDER = 128  # pixel value in place of images that cannot be used, which k
 ITEMS_PER_TASK = 16  # maximum; several, because starting a task takes longer than decoding a small image
 
 
-def as_pixels(image: Tensor, dtype: torch.dtype) -> Tensor:
-    """Convert an 8-bit image to the dtype of a batch."""
-    return image / 255 if dtype.is_floating_point else image
-
-
-def placeholder_for(dtype: torch.dtype) -> float:
-    """Return the pixel value of placeholders, in a batch's dtype.
-
-    A placeholder takes the place of an image that cannot be used.
-    """
-    return PLACEHOLDER / 255 if dtype.is_floating_point else PLACEHOLDER
+def as_pixels(value: Tensor | int, dtype: torch.dtype) -> Tensor | float:
+    """Convert an 8-bit image or pixel value to the dtype of a batch."""
+    return value / 255 if dtype.is_floating_point else value
 
 
 @dataclass
@@ -150,7 +142,7 @@ class Loader:
                 rows[n] = self._load(batch.items[n], batch.loaded[n])
             except BadItem as error:
                 batch.loaded[n].failure = error
-                rows[n] = placeholder_for(batch.pixels.dtype)
+                rows[n] = as_pixels(PLACEHOLDER, batch.pixels.dtype)
             except MemoryError as error:  # not caused by the image: the next one would fail, too
                 hint = "use fewer --decoders or smaller --max-pixels"
                 raise JobError(f"out of memory while decoding {batch.items[n].path}: {hint}") from error

@@ -31,7 +31,7 @@ from ..models.device import image_dtype, samples_per_call
 from ..models.errors import is_out_of_memory
 from ..morphs import Morphs
 from .config import JobConfig
-from .loading import Batch, Loader, as_pixels, placeholder_for
+from .loading import PLACEHOLDER, Batch, Loader, as_pixels
 from .model_errors import (
     exit_as_error,
     explain_error,
@@ -297,7 +297,7 @@ class Worker:
             self._raise_described(error, batch)
         for n, image_error in errors.items():
             batch.loaded[n].failure = image_failure(image_error)
-            batch.pixels[n] = placeholder_for(batch.pixels.dtype)
+            batch.pixels[n] = as_pixels(PLACEHOLDER, batch.pixels.dtype)
 
     def _replace_placeholders(self, batch: Batch) -> None:
         """Replace the placeholders by the pixels of a good image or, if there is none, of a synthetic one.
