@@ -305,6 +305,9 @@ class RunOptions(BaseConfig):
         self.max_failed_items(1)
         if self.overwrite and (self.resume or self.retry_failed):
             raise ValueError("overwrite must not be given with resume or retry_failed, which keep the job")
+        if self.overwrite and self.engine == "env":
+            why = "since each rank would delete the others' shards"
+            raise ValueError(f"overwrite must not be given with engine 'env', {why}")
 
     def max_failed_items(self, items: int) -> int:
         """Return how many of ``items`` may fail.

@@ -12,16 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import (
-    DONE,
-    INTERRUPTED,
-    SOME_FAILED,
-    TERMINATED,
-    TOO_MANY_FAILED,
-    USAGE,
-    JobError,
-    to_job_error,
-)
+from ..errors import DONE, INTERRUPTED, SOME_FAILED, TERMINATED, TOO_MANY_FAILED, USAGE, JobError, to_job_error
 from ..io.atomic_io import existing_path, refresh_names, restore_backups, sync_folder
 from ..io.output_dir import check_same_model, hold_lock, is_locked, output_dir
 from ..io.progress import Progress
@@ -61,7 +52,7 @@ class Outcome:
     summary: dict
 
 
-def run_job(out: Path, options: Mapping, run_options: RunOptions | None = None, *, dataset=None, model=None) -> Outcome:
+def run_job(out: Path, options: Mapping, run_options: RunOptions, *, dataset=None, model=None) -> Outcome:
     """Run a job, or resume it.
 
     Parameters
@@ -70,8 +61,8 @@ def run_job(out: Path, options: Mapping, run_options: RunOptions | None = None, 
         The job's folder.
     options : mapping
         Fields of :class:`JobConfig`; fields that are not given have their defaults or, on resume, the job's values.
-    run_options : RunOptions, optional
-    dataset, model
+    run_options : RunOptions
+    dataset, model : optional
         Objects that are used in place of the options ``data`` and ``model``; the job then runs in this process.
 
     Raises
@@ -79,7 +70,7 @@ def run_job(out: Path, options: Mapping, run_options: RunOptions | None = None, 
     JobError
         With the command's exit status as ``code``.
     """
-    run_options, out, options = run_options or RunOptions(), out.absolute(), expand_settings(options)
+    out, options = out.absolute(), expand_settings(options)
     try:
         check_output_folder(out, options.get("data"))
         with _signals() as stop, _output_dir(out), _locked(out, run_options):
@@ -124,9 +115,6 @@ def _locked(out: Path, run_options: RunOptions) -> Iterator[None]:
         with hold_lock(out / ".lock"):
             yield
         return
-    if run_options.overwrite:
-        text = "overwrite must not be given with engine 'env', since each rank would delete the others' shards"
-        raise JobError(text, USAGE)
     rank = rank_of()
     with ExitStack() as locks:
         locks.enter_context(hold_lock(out / ".lock", shared=True))
