@@ -14,8 +14,9 @@ from ..lens.schedule import DEFAULT_L2
 from ..models.device import resolve_device
 from .config import JobConfig, RunOptions
 from .engines.engine import num_workers
+from .folder import check_output_folder
 from .plan import Plan
-from .planning import JobInputs, check_output_folder, expand_settings, make_plan, with_default_target
+from .planning import JobInputs, expand_settings, make_plan, with_default_target
 from .worker import Worker
 
 SAMPLE_SECONDS = 1.0  # time for the images that are computed to estimate the job's time

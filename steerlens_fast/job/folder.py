@@ -1,10 +1,14 @@
-"""``JobFolder``: the plan, complete shards, records and frames in a job's folder."""
+"""A job's folder: its plan, complete shards, records and frames (``JobFolder``), and which files belong to a job."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 
@@ -12,13 +16,18 @@ from torch import Tensor
 
 from ..checks import is_int
 from ..errors import USAGE, JobError
-from ..io.atomic_io import existing_path, read_json, sha256_of
+from ..io.atomic_io import BACKUP_PATTERN, TEMPORARY_PATTERN, existing_path, read_json, sha256_of
 from ..io.output_dir import is_locked, read_saved
 from .formats import get_format
 from .plan import Plan
 from .records import read_records
 from .shard import marker_path, shard_name
 
+FILES = ("summary.json", "failed.jsonl", "manifest.jsonl", "plan.json", "items.jsonl", "config.json")
+FOLDERS = ("shards", "gallery")
+# Other files in a job's folder, which are not deleted when a job is overwritten
+OTHER_FILES = ("logs", ".lock", ".lock-*", ".planning")
+RANK_LOCK = ".lock-rank-"  # beginning of the names of the ranks' locks
 NOT_DONE = "not done"
 
 
@@ -185,7 +194,7 @@ class JobFolder:
 
     def _running(self) -> bool | None:
         """Return whether a job or one of its ranks holds a lock; None if this cannot be determined."""
-        held = [is_locked(lock) for lock in (self.out / ".lock", *self.out.glob(".lock-rank-*"))]
+        held = [is_locked(lock) for lock in (self.out / ".lock", *self.out.glob(f"{RANK_LOCK}*"))]
         return any(held) or (None if None in held else False)
 
 
@@ -199,3 +208,52 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+# --- Files of a job ---------------------------------------------------------------------------------------------------
+
+
+def has_plan(out: Path) -> bool:
+    """Return whether the folder has a plan. Only a job with a plan can be resumed."""
+    return existing_path(out / "plan.json").exists()
+
+
+def has_complete_shard(out: Path) -> bool:
+    """Return whether any shard of the job in ``out`` is complete. Otherwise, replacing the job loses nothing."""
+    return any((out / "shards").glob("*.done.json"))
+
+
+def check_output_folder(out: Path, data) -> None:
+    """Check that ``out`` may be used for a job.
+
+    Without a plan, it must be new, empty, or have only files of a job, with its .lock. It must not be inside the data's
+    folder.
+    """
+    if isinstance(data, (str, os.PathLike)) and os.path.isdir(data):
+        if out.resolve().is_relative_to(Path(data).resolve()):
+            raise JobError(f"out must not be inside data, got {out} and {data}", USAGE)
+    names = [] if not out.exists() else os.listdir(out)
+    job_names = (*FILES, *FOLDERS, *OTHER_FILES, TEMPORARY_PATTERN, BACKUP_PATTERN)
+    others = [name for name in names if not any(fnmatch(name, pattern) for pattern in job_names)]
+    if names and not has_plan(out) and (".lock" not in names or others):
+        raise JobError(
+            f"out must be a new folder or a job's folder, got {out} with other files, e.g. {(others or names)[0]}",
+            USAGE,
+        )
+
+
+def clear(out: Path) -> None:
+    """Delete the files of a job, except its logs."""
+    Plan.read(out)  # raises if the folder is not a job's
+    for name in FOLDERS:  # before the plan, so that no marker is left without a plan
+        if (out / name).exists():
+            shutil.rmtree(out / name)
+    for name in FILES:
+        (out / name).unlink(missing_ok=True)
+
+
+def remove_temporary_files(out: Path) -> None:
+    """Delete temporary files of killed processes. Errors are ignored, since files that remain do no harm."""
+    for leftover in (*out.glob(TEMPORARY_PATTERN), *(out / "shards").glob(TEMPORARY_PATTERN)):
+        with suppress(OSError):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
-from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 
@@ -20,20 +17,16 @@ from ..data.sources.table import has_target_column
 from ..data.targets import COLUMN, LABEL, parse_target
 from ..data.value_range import narrow_range_warnings, read_image, value_range_of
 from ..errors import USAGE, BadItem, JobError
-from ..io.atomic_io import BACKUP_PATTERN, TEMPORARY_PATTERN, atomic_write, existing_path, sha256_of, write_json
+from ..io.atomic_io import atomic_write, sha256_of, write_json
 from ..io.output_dir import check_unchanged
 from ..io.versions import versions
 from ..lens.settings import with_settings
 from .config import JobConfig
-from .folder import JobFolder
+from .folder import JobFolder, has_complete_shard
 from .plan import Plan, batch_and_shard_size, threads_per_worker
 
-FILES = ("summary.json", "failed.jsonl", "manifest.jsonl", "plan.json", "items.jsonl", "config.json")
-FOLDERS = ("shards", "gallery")
 TARGETS_WITH_NAMES = ("class", "map", "csv", "column")  # kinds of targets that may name classes
 TARGETS_BY_LABEL = ("label", "map")
-# Other files in a job's folder, which are not deleted when a job is overwritten
-OTHER_FILES = ("logs", ".lock", ".lock-*", ".planning")
 MAX_SIZE_TRIES = 100  # images that are tried to find one whose size can be read
 logger = logging.getLogger(__name__)
 
@@ -199,35 +192,6 @@ def _restore_listing(out: Path, inputs: JobInputs, plan: Plan) -> None:
         write_listing(path, inputs.items(), plan.shard_size, inputs.source.where)
 
 
-def has_plan(out: Path) -> bool:
-    """Return whether the folder has a plan. Only a job with a plan can be resumed."""
-    return existing_path(out / "plan.json").exists()
-
-
-def check_output_folder(out: Path, data) -> None:
-    """Check that ``out`` may be used for a job.
-
-    Without a plan, it must be new, empty, or have only files of a job, with its .lock. It must not be inside the data's
-    folder.
-    """
-    if isinstance(data, (str, os.PathLike)) and os.path.isdir(data):
-        if out.resolve().is_relative_to(Path(data).resolve()):
-            raise JobError(f"out must not be inside data, got {out} and {data}", USAGE)
-    names = [] if not out.exists() else os.listdir(out)
-    job_names = (*FILES, *FOLDERS, *OTHER_FILES, TEMPORARY_PATTERN, BACKUP_PATTERN)
-    others = [name for name in names if not any(fnmatch(name, pattern) for pattern in job_names)]
-    if names and not has_plan(out) and (".lock" not in names or others):
-        raise JobError(
-            f"out must be a new folder or a job's folder, got {out} with other files, e.g. {(others or names)[0]}",
-            USAGE,
-        )
-
-
-def has_complete_shard(out: Path) -> bool:
-    """Return whether any shard of the job in ``out`` is complete. Otherwise, replacing the job loses nothing."""
-    return any((out / "shards").glob("*.done.json"))
-
-
 def resumed_config(out: Path, options: Mapping) -> JobConfig:
     """Read the configuration in ``out``; raise a JobError if any of the ``options`` differs from it."""
     saved = JobConfig.from_dict(JobFolder(out).config)  # raises an error if another version wrote the folder
@@ -249,23 +213,6 @@ def expand_settings(options: Mapping) -> dict:
         return with_settings(options)
     except (TypeError, ValueError) as error:
         raise JobError(str(error), USAGE) from error
-
-
-def clear(out: Path) -> None:
-    """Delete the files of a job, except its logs."""
-    Plan.read(out)  # raises if the folder is not a job's
-    for name in FOLDERS:  # before the plan, so that no marker is left without a plan
-        if (out / name).exists():
-            shutil.rmtree(out / name)
-    for name in FILES:
-        (out / name).unlink(missing_ok=True)
-
-
-def remove_temporary_files(out: Path) -> None:
-    """Delete temporary files of killed processes. Errors are ignored, since files that remain do no harm."""
-    for leftover in (*out.glob(TEMPORARY_PATTERN), *(out / "shards").glob(TEMPORARY_PATTERN)):
-        with suppress(OSError):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 def _size_of_first(inputs: JobInputs) -> tuple[int, int]:

@@ -20,28 +20,30 @@ from ..models.device import resolve_device
 from .config import JobConfig, RunOptions
 from .engines.engine import Engine, Stop, make_engine
 from .engines.env import Rank, rank_of
-from .folder import CompletedShards, JobFolder
-from .plan import Plan
-from .planning import (
+from .folder import (
     FILES,
-    JobInputs,
+    RANK_LOCK,
+    CompletedShards,
+    JobFolder,
     check_output_folder,
-    check_plan,
     clear,
-    expand_settings,
     has_complete_shard,
     has_plan,
+    remove_temporary_files,
+)
+from .plan import Plan
+from .planning import (
+    JobInputs,
+    check_plan,
+    expand_settings,
     log_warnings,
     make_plan,
     make_shared_plan,
-    remove_temporary_files,
     resumed_config,
     with_default_target,
 )
 from .shard import marker_path
 from .summary import read_summary, write_summary
-
-RANK_LOCK = ".lock-rank-"  # beginning of the names of the ranks' locks
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,8 @@ from steerlens_fast.errors import DONE, FATAL, NO_SPACE, SOME_FAILED, USAGE, Job
 from steerlens_fast.io import atomic_io
 from steerlens_fast.io.atomic_io import atomic_path
 from steerlens_fast.io.output_dir import hold_lock
-from steerlens_fast.job.folder import JobFolder
+from steerlens_fast.job.folder import JobFolder, has_plan
 from steerlens_fast.job.formats.common import replacing_folder
-from steerlens_fast.job.planning import has_plan
 
 pytest.importorskip("PIL")
 pytest.importorskip("safetensors")
