@@ -29,24 +29,9 @@ from ..plan import Plan
 from ..success import NOT_REACHED, REACHED, outcome_of, start_frame
 from ..summary import labels_look_wrong, read_success
 
-SETTINGS = {name: name.capitalize() for name in ("model", "data", "target", "family", "rule", "regime", "objective")}
-# Options that the page shows if they are set
-DISTANCES = {
-    "max_l2": "Max L2",
-    "distances": "Distances",
-    "factors": "Factors",
-    "amplitude_factors": "Amplitude factors",
-}
-# Options that the page shows if they are not the defaults
-OPTIONS = {
-    "color": "Color",
-    "steps": "Steps",
-    "smoothing": "Smoothing",
-    "phase_cap": "Phase cap",
-    "scales": "Scales",
-    "orientations": "Orientations",
-    "task": "Task",
-}
+SETTINGS = ("model", "data", "target", "family", "rule", "regime", "objective")
+DISTANCES = ("max_l2", "distances", "factors", "amplitude_factors")  # shown if they are set
+OPTIONS = ("color", "steps", "smoothing", "phase_cap", "scales", "orientations", "task")  # shown if not the defaults
 MAX_SIDE = 16_383  # maximum side of a WebP image, in pixels
 
 
@@ -228,15 +213,20 @@ def _example(record: dict, plan: Plan) -> dict:
 
 
 def _facts(config: dict, plan: Plan, done: CompletedShards) -> list[list[str]]:
-    facts = [[title, _setting(config.get(name), prefix=MAP)] for name, title in SETTINGS.items()]
     defaults = {f.name: f.default for f in fields(JobConfig)}
-    changed = (name for name in OPTIONS if config.get(name, defaults[name]) != defaults[name])
-    facts += [[OPTIONS[name], _setting(config[name])] for name in changed]
-    distances = [[title, _setting(config[name])] for name, title in DISTANCES.items() if config.get(name) is not None]
-    facts += distances or [[DISTANCES["max_l2"], f"{DEFAULT_L2} (default)"]]
+    changed = [name for name in OPTIONS if config.get(name, defaults[name]) != defaults[name]]
+    distances = [name for name in DISTANCES if config.get(name) is not None]
+    facts = [[_title(name), _setting(config.get(name), prefix=MAP)] for name in SETTINGS]
+    facts += [[_title(name), _setting(config[name])] for name in (*changed, *distances)]
+    facts += [] if distances else [[_title("max_l2"), f"{DEFAULT_L2} (default)"]]
     size = f"{plan.frames} of {plan.size[0]} × {plan.size[1]}, {'grey' if plan.channels == 1 else 'RGB'}"
     shards = f"{len(done.shards)} of {plan.shards} done"
     return [*facts, ["Frames", size], ["Shards", shards]]
+
+
+def _title(name: str) -> str:
+    """Return the title of an option, such as "Max L2"."""
+    return name.capitalize().replace("_", " ").replace("l2", "L2")
 
 
 def _setting(value, prefix: str = "") -> str:
