@@ -11,17 +11,15 @@ import torch
 
 from steerlens_fast import SteerableLens, build_info
 from steerlens_fast.cli import main
+from steerlens_fast.demo import job as demo_job
+from steerlens_fast.demo import run_demo
+from steerlens_fast.evaluate.presets import digits_data as digits_module
 from steerlens_fast.extras import MissingExtra
 from steerlens_fast.version import __version__
 
-for extra in ("sklearn", "matplotlib", "PIL", "tqdm"):
+for extra in ("sklearn", "matplotlib", "tqdm"):
     pytest.importorskip(extra)
-
-from PIL import Image  # noqa: E402
-
-from steerlens_fast.demo import job as demo_job  # noqa: E402
-from steerlens_fast.demo import run_demo  # noqa: E402
-from steerlens_fast.evaluate.presets import digits_data as digits_module  # noqa: E402
+Image = pytest.importorskip("PIL.Image")
 
 SHORT = {"pairs": [(3, 8), (0, 6), (3, 9)], "frames": 4, "epochs": 2, "max_l2": 3.0}
 FAMILIES = ["phase", "joint", "pixel"]

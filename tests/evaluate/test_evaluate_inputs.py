@@ -12,16 +12,16 @@ import torch
 from evaluations import FAST, dataset, net, pictures, records, run
 from torch.utils.data import StackDataset
 
-pytest.importorskip("PIL")
-
-from steerlens_fast import SteerableLens, evaluate, evaluate_families  # noqa: E402
-from steerlens_fast.cli import main  # noqa: E402
+from steerlens_fast import SteerableLens, evaluate, evaluate_families
+from steerlens_fast.cli import main
 from steerlens_fast.data.paths import with_absolute_paths
-from steerlens_fast.errors import JobError  # noqa: E402
-from steerlens_fast.evaluate.ground_truth import GroundTruth, ground_truth_of  # noqa: E402
-from steerlens_fast.evaluate.presets import presets  # noqa: E402
-from steerlens_fast.evaluate.presets.shapes import Shapes  # noqa: E402
-from steerlens_fast.evaluate.tasks import TaskRunner  # noqa: E402
+from steerlens_fast.errors import JobError
+from steerlens_fast.evaluate.ground_truth import GroundTruth, ground_truth_of
+from steerlens_fast.evaluate.presets import presets
+from steerlens_fast.evaluate.presets.shapes import Shapes
+from steerlens_fast.evaluate.tasks import TaskRunner
+
+pytest.importorskip("PIL")
 
 QUICK = {"families": ["pixel"], "max_l2": 0.5, "probe_directions": 0}
 

@@ -17,19 +17,19 @@ from classifiers import TwoCentres
 from evaluations import FAST, dataset, net, pictures, records, run
 from tolerances import TOLERANCES
 
+from steerlens_fast import SteerableLens, driver_confidence, smooth_reconstruction
+from steerlens_fast.cli import main
+from steerlens_fast.errors import JobError
+from steerlens_fast.evaluate import classifiers
+from steerlens_fast.evaluate.classifiers import judge_names
+from steerlens_fast.evaluate.config import EvaluationConfig
+from steerlens_fast.evaluate.measures import least_squares
+from steerlens_fast.evaluate.presets.shapes import Shapes
+from steerlens_fast.evaluate.run import run_evaluation
+from steerlens_fast.evaluate.summary import read_results
+
 for extra in ("PIL", "matplotlib"):
     pytest.importorskip(extra)
-
-from steerlens_fast import SteerableLens, driver_confidence, smooth_reconstruction  # noqa: E402
-from steerlens_fast.cli import main  # noqa: E402
-from steerlens_fast.errors import JobError  # noqa: E402
-from steerlens_fast.evaluate import classifiers  # noqa: E402
-from steerlens_fast.evaluate.classifiers import judge_names  # noqa: E402
-from steerlens_fast.evaluate.config import EvaluationConfig  # noqa: E402
-from steerlens_fast.evaluate.measures import least_squares  # noqa: E402
-from steerlens_fast.evaluate.presets.shapes import Shapes  # noqa: E402
-from steerlens_fast.evaluate.run import run_evaluation  # noqa: E402
-from steerlens_fast.evaluate.summary import read_results  # noqa: E402
 
 HERE = Path(__file__).parents[1]
 

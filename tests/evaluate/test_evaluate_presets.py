@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from steerlens_fast.cli import main
+from steerlens_fast.evaluate import run as run_module
+from steerlens_fast.evaluate.presets import fashion, mnist, photographs, training
+from steerlens_fast.evaluate.report.tables import facts
+
 for extra in ("PIL", "matplotlib", "jinja2"):
     pytest.importorskip(extra)
-
-from steerlens_fast.cli import main  # noqa: E402
-from steerlens_fast.evaluate import run as run_module  # noqa: E402
-from steerlens_fast.evaluate.presets import fashion, mnist, photographs, training  # noqa: E402
-from steerlens_fast.evaluate.report.tables import facts  # noqa: E402
 
 QUICK = ["--max-l2", "1", "--families", "pixel,csp-phase", "--frames", "3", "--restarts", "1", "--draws", "50"]
 QUICK += ["--probe-directions", "0", "--grid", "2", "--progress", "none", "--no-figures"]

@@ -12,18 +12,18 @@ import pytest
 import torch
 from evaluations import dataset, net, records, run
 
+from steerlens_fast.evaluate import paired_difference, proportion_difference
+from steerlens_fast.evaluate.config import EvaluationConfig
+from steerlens_fast.evaluate.presets.presets import preset
+from steerlens_fast.evaluate.presets.published import COMPARED, FOLLOW_UP, compare_orders, compare_with_published
+from steerlens_fast.evaluate.presets.shapes import Shapes
+from steerlens_fast.evaluate.report import figures
+from steerlens_fast.evaluate.report.html import macro
+from steerlens_fast.evaluate.report.report import _edit_caption
+from steerlens_fast.evaluate.tasks import TaskRunner
+
 for extra in ("PIL", "matplotlib"):
     pytest.importorskip(extra)
-
-from steerlens_fast.evaluate import paired_difference, proportion_difference  # noqa: E402
-from steerlens_fast.evaluate.config import EvaluationConfig  # noqa: E402
-from steerlens_fast.evaluate.presets.presets import preset  # noqa: E402
-from steerlens_fast.evaluate.presets.published import COMPARED, FOLLOW_UP, compare_orders, compare_with_published  # noqa: E402
-from steerlens_fast.evaluate.presets.shapes import Shapes  # noqa: E402
-from steerlens_fast.evaluate.report import figures  # noqa: E402
-from steerlens_fast.evaluate.report.html import macro  # noqa: E402
-from steerlens_fast.evaluate.report.report import _edit_caption  # noqa: E402
-from steerlens_fast.evaluate.tasks import TaskRunner  # noqa: E402
 
 QUALITY = Path(__file__).parents[2] / "bench" / "quality"
 RESULTS_PAGE = (QUALITY / "README.md").read_text()
