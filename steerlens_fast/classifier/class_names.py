@@ -43,11 +43,15 @@ def as_class_names(where: str, value) -> list[str]:
     return [str(name) for name in value]
 
 
+def attribute_owner(model):
+    """Return the object that has a model's attributes: that of a bound method, or the module in a wrapper."""
+    model = model if isinstance(model, nn.Module) else getattr(model, "__self__", model)
+    return model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else model
+
+
 def own_class_names(model) -> list[str] | None:
     """Return the attribute ``class_names`` of a model; None if it is missing or invalid."""
-    model = model if isinstance(model, nn.Module) else getattr(model, "__self__", model)  # the object of a method
-    model = model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else model
-    names = getattr(model, ATTRIBUTE, None)
+    names = getattr(attribute_owner(model), ATTRIBUTE, None)
     try:
         return None if names is None else as_class_names(ATTRIBUTE, names)
     except (TypeError, ValueError):

@@ -1,7 +1,4 @@
-"""Edits a batch with one family.
-
-It keeps the unclipped images and the edited coefficients, which the measures need.
-"""
+"""Edits images with one family, and keeps the unclipped images and edited coefficients, which the measures need."""
 
 from __future__ import annotations
 
@@ -89,36 +86,32 @@ class RecordingFamily:
         return self.anchored.frame() if self.anchored is not None else self.motion.render(factor[None])[0]
 
 
-class EditGenerator:
-    """Makes the edits of one family along the driver's gradient."""
-
-    def __init__(
-        self, config: EvaluationConfig, family: str, driver: Classifier, pyramid: SteerablePyramid, channels: int
-    ):
-        self.config = config
-        options = config.lens_options(family)
-        rule, color = options.pop("rule"), options.pop("color")
-        self.inner = RecordingFamily(make_family(family, pyramid, rule))
-        luma = color == "luma" and channels == 3
-        self.outer = RecordingFamily(LumaFamily(self.inner)) if luma else self.inner
-        color = "grey" if color == "grey" else "rgb"
-        options |= {"family": self.outer, "pyramid": None, "color": color}
-        self.lens = SteerableLens(driver.model, **options)
-        self.lens.classifier = driver  # the driver has its own preprocessing, task and seed
-        self.lens.warn_about_results = False  # the summary reports the same facts
-
-    def __call__(self, images: Tensor, target, max_l2: float) -> Edits:
-        """Edit images [N, C, H, W] to one L2 distance."""
-        self.inner.motion = self.inner.anchored = self.outer.motion = self.outer.anchored = None
-        frames, steps = self.config.frames, self.config.steps
-        live = self.config.regime == "live"
-        if live:  # one frame per step, because the recorded motion is that of the last step only
-            steps = gradient_steps(frames, steps)
-            frames = steps + 1
-        morphs = self.lens.morph(images, target, max_l2=max_l2, frames=frames, steps=steps, score="last")
-        factor = morphs.factors[:, -1] - (morphs.factors[:, -2] if live else 0)
-        source, coefficients = _coefficients(self.inner, factor)
-        return Edits(morphs, morphs.frames[:, -1].contiguous(), self.outer.image(factor), source, coefficients)
+def make_edits(
+    config: EvaluationConfig,
+    family: str,
+    driver: Classifier,
+    pyramid: SteerablePyramid,
+    images: Tensor,
+    target,
+    max_l2: float,
+) -> Edits:
+    """Edit images [N, C, H, W] with one family, along the driver's gradient, to one L2 distance."""
+    options = config.lens_options(family)
+    rule, color = options.pop("rule"), options.pop("color")
+    inner = RecordingFamily(make_family(family, pyramid, rule))
+    luma = color == "luma" and images.shape[1] == 3
+    outer = RecordingFamily(LumaFamily(inner)) if luma else inner
+    options |= {"family": outer, "pyramid": None, "color": "grey" if color == "grey" else "rgb"}
+    lens = SteerableLens(driver.model, **options)
+    lens.classifier = driver  # the driver has its own preprocessing, task and seed
+    lens.warn_about_results = False  # the summary reports the same facts
+    frames, steps, live = config.frames, config.steps, config.regime == "live"
+    if live:  # one frame per step, because the recorded motion is that of the last step only
+        steps = gradient_steps(frames, steps)
+        frames = steps + 1
+    morphs = lens.morph(images, target, max_l2=max_l2, frames=frames, steps=steps, score="last")
+    factor = morphs.factors[:, -1] - (morphs.factors[:, -2] if live else 0)
+    return Edits(morphs, morphs.frames[:, -1].contiguous(), outer.image(factor), *_coefficients(inner, factor))
 
 
 def _coefficients(recorded: RecordingFamily, factor: Tensor) -> tuple[Tensor | None, Coefficients | None]:

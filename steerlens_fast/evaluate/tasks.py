@@ -21,7 +21,7 @@ from ..morphs import MorphStatus
 from ..pyramid import SteerablePyramid
 from .classifiers import images_per_call
 from .config import EvaluationConfig
-from .edits import EditGenerator, Edits, gradient_steps
+from .edits import Edits, gradient_steps, make_edits
 from .ground_truth import GroundTruth
 from .measures.alignment import alignment, phase_displacement
 from .measures.arguments import gaussian_noise
@@ -87,8 +87,7 @@ class TaskRunner:
     ):
         self.config, self.sources, self.driver, self.judges, self.truth = config, sources, driver, judges, truth
         self.device = torch.device(device)
-        self.channels, *size = sources.images.shape[1:]
-        self.pyramid = SteerablePyramid(tuple(size), **(config.pyramid or {}))
+        self.pyramid = SteerablePyramid(tuple(sources.images.shape[2:]), **(config.pyramid or {}))
         self.budgets = sorted(config.budgets, reverse=True)  # the largest first
         self.shown = self._shown()
         self.report: Callable[[str, int], None] = lambda kind, records: None  # called when records are computed
@@ -159,9 +158,8 @@ class TaskRunner:
     # --- Edits and controls at a budget ---
 
     def _edit(self, task: Task, images: Tensor, budget: float) -> tuple[dict, Tensor]:
-        edits = EditGenerator(self.config, task.kind, self.driver, self.pyramid, self.channels)(
-            images, self.sources.targets(task.at), budget
-        )
+        target = self.sources.targets(task.at)
+        edits = make_edits(self.config, task.kind, self.driver, self.pyramid, images, target, budget)
         m = edits.morphs
         columns = {"target": m.target, "l2": m.l2[:, -1], "attained": m.attained, "status": m.status}
         columns |= {"target_probability": m.target_probability[:, -1], "driver_agrees": m.reached[:, -1]}

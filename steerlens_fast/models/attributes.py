@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from ..classifier.class_names import as_class_names
+from ..classifier.class_names import as_class_names, attribute_owner
 from ..errors import USAGE, JobError
 from .preprocessing import CHECKS
 
@@ -67,7 +66,7 @@ def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tupl
     >>> read_attributes(net, "net", {}, channels=3)
     ({'size': (32, 32), 'mean': [0.5, 0.5, 0.5], 'std': [0.2, 0.2, 0.3], 'channels': 3}, ['cat', 'dog'])
     """
-    owner = _attribute_owner(model)
+    owner = attribute_owner(model)
     config = next((c for name in CONFIG_ATTRIBUTES if (c := _data_attribute(owner, name)) is not None), None)
     own = {name: (f"attribute {name!r}", _data_attribute(owner, name)) for name in ATTRIBUTES}
     values = _read_config(config, spec) | {name: pair for name, pair in own.items() if pair[1] is not None}
@@ -83,12 +82,6 @@ def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tupl
         if isinstance(metadata.get(name), float):
             metadata[name] = [metadata[name]] * channels
     return metadata, None if names is None else _check_class_names(*names, spec)
-
-
-def _attribute_owner(model):
-    """Return the object that has the model's attributes: that of a bound method, or the module in a wrapper."""
-    model = model if isinstance(model, nn.Module) else getattr(model, "__self__", model)
-    return model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else model
 
 
 def _data_attribute(owner, name: str):

@@ -29,8 +29,6 @@ from .hubs import load_from_timm, load_from_torchvision
 from .loaded import RawModel, count_parameters, hash_model, model_name, place_model
 from .preprocessing import check_options, preprocessing_for
 
-__all__ = ["LoadedModel", "load_model"]
-
 HUBS = {"timm": load_from_timm, "torchvision": load_from_torchvision}
 CALLABLE_NAME = re.compile(r"[\w.]+:[\w.]+")
 HUB_NAME = re.compile(r"\w+(\.\w+)?")  # resnet18, resnet18.a1_in1k

@@ -26,6 +26,8 @@ def test_confidence_is_the_softmax_of_the_target():
     target = torch.tensor([0, 1, 2, 3, 4, 0])
     expected = outputs.float().softmax(1)[torch.arange(6), target]
     assert torch.equal(driver_confidence(outputs, target), expected)
+    with pytest.raises(ValueError, match="outputs must be class scores .* floating point, got torch.int64"):
+        driver_confidence(outputs.long(), target)
 
 
 def test_judges_are_counted_separately_and_jointly():

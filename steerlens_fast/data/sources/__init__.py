@@ -1,5 +1,6 @@
 """Sources of images: folders, tables, tars, arrays, hub data sets, Python objects."""
 
-from .open import Source, open_source
+from .base import Source
+from .open import open_source
 
 __all__ = ["Source", "open_source"]

@@ -10,9 +10,7 @@ import re
 
 from ...errors import usage_error
 from ..class_matching import NUMBERED
-from .base import SUFFIXES, Source, is_image_name, printable
-
-__all__ = ["SUFFIXES", "Source", "open_source"]
+from .base import Source, is_image_name, printable
 
 CALLABLE_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_][\w.]*")
 KINDS = (

@@ -116,7 +116,7 @@ def _per_sample(values: Tensor, like: Tensor) -> Tensor:
 
 
 def _check(source, edit, derivative) -> tuple[Tensor, Tensor, Tensor]:
-    source, edit = check_pair("source", source, "edit", edit)
+    source, edit = check_pair(source, edit)
     derivative = check_batch("derivative", derivative).to(source)
     check_same("derivative", derivative, "source", source)
     return source, edit, derivative

@@ -22,11 +22,11 @@ def check_batch(name: str, images) -> Tensor:
     return images
 
 
-def check_pair(name: str, images, other_name: str, other) -> tuple[Tensor, Tensor]:
-    """Check two batches, which must have the same shape, dtype and device."""
-    images, other = check_batch(name, images), check_batch(other_name, other)
-    check_same(other_name, other, name, images)
-    return images, other
+def check_pair(source, edit) -> tuple[Tensor, Tensor]:
+    """Check sources and edits, which must have the same shape, dtype and device."""
+    source, edit = check_batch("source", source), check_batch("edit", edit)
+    check_same("edit", edit, "source", source)
+    return source, edit
 
 
 def check_classes(name: str, classes, count: int, num_classes: int | None = None) -> Tensor:

@@ -55,7 +55,7 @@ def clipping(source: Tensor, edit: Tensor, bounds: tuple[float, float] | None = 
     >>> result.pixels.item(), result.energy.item()
     (0.25, 0.5)
     """
-    source, edit = check_pair("source", source, "edit", edit)
+    source, edit = check_pair(source, edit)
     bounds = check_bounds(bounds)
     clipped = edit if bounds is None else edit.clamp(*bounds)
     share = energy(clipped - edit) / energy(edit - source)  # 0 / 0 is NaN

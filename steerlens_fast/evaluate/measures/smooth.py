@@ -97,7 +97,7 @@ def smooth_reconstruction(
     >>> bool(result.warp > 0.99), bool(result.gain >= result.warp)
     (True, True)
     """
-    source, edit = check_pair("source", source, "edit", edit)
+    source, edit = check_pair(source, edit)
     grid, restarts = check_int("grid", grid, 2, None), check_int("restarts", restarts, 1, None)
     seed = check_int("seed", seed, 0, None)
     workers = torch.get_num_threads() if workers is None else check_int("workers", workers, 1, None)

@@ -37,7 +37,7 @@ def driver_confidence(outputs: Tensor, target: Tensor) -> Tensor:
     >>> driver_confidence(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))
     tensor([0.5000])
     """
-    outputs = _check_outputs("outputs", outputs)
+    outputs = _check_outputs("outputs must be", outputs)
     target = check_classes("target", target, len(outputs), outputs.shape[1]).to(outputs.device)
     probabilities = outputs.softmax(1, dtype=torch.promote_types(outputs.dtype, torch.float32))
     return probabilities.gather(1, target[:, None])[:, 0]
@@ -105,7 +105,7 @@ def transfer(
     agrees, probability = {}, {}
     for name, judge in judges.items():
         classifier = judge if isinstance(judge, Classifier) else Classifier(judge)
-        outputs = _check_outputs(f"judge {name!r}", classifier.outputs(images, batch=batch_size))
+        outputs = _check_outputs(f"judge {name!r} must return", classifier.outputs(images, batch=batch_size))
         check_classes("target", target, len(images), outputs.shape[1])
         agrees[name] = (outputs.argmax(1) == target.to(outputs.device)) & ~outputs.isnan().any(1)
         probability[name] = driver_confidence(outputs, target)
@@ -173,8 +173,8 @@ def common_attainment(attained: Mapping[str, Tensor]) -> CommonAttainment:
     return CommonAttainment(common, int(common.sum()), len(common), {n: int(t.sum()) for n, t in attained.items()})
 
 
-def _check_outputs(name: str, outputs) -> Tensor:
+def _check_outputs(expected: str, outputs) -> Tensor:
     if not isinstance(outputs, Tensor) or not outputs.is_floating_point() or outputs.dim() != 2:
         got = f"{outputs.dtype} {list(outputs.shape)}" if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise ValueError(f"{name} must return class scores [N, classes], floating point, got {got}")
+        raise ValueError(f"{expected} class scores [N, classes], floating point, got {got}")
     return outputs
