@@ -74,7 +74,7 @@ import numpy as np
 from torch import Tensor
 
 from ..checks import check_bool, check_choice, check_number
-from ..errors import USAGE, BadItem, JobError, is_system_fault, to_job_error
+from ..errors import BadItem, is_system_fault, to_job_error, usage_error
 from ..extras import require_extra
 from .damage import END_OF_JPEG, FIRST_BYTES, describe_damage, format_of
 from .deep_colour import MAX_16_BITS, FloatColours, is_deep_colour, read_deep_colour, unit_colours
@@ -279,7 +279,7 @@ def load_torchcodec():
         return require_extra("decode", "torchcodec.decoders").decode_image
     except (OSError, RuntimeError, AttributeError) as error:
         message = f"torchcodec must be version 0.16 or later and built for this torch; loading it failed: {error}"
-        raise JobError(message, USAGE) from error
+        raise usage_error(message) from error
 
 
 @cache

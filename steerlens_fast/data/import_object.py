@@ -8,7 +8,7 @@ import sys
 import traceback
 from functools import reduce
 
-from ..errors import USAGE, JobError
+from ..errors import JobError, usage_error
 
 
 def import_object(argument: str, name: str):
@@ -39,20 +39,19 @@ def import_object(argument: str, name: str):
     except ModuleNotFoundError as error:
         if error.name and f"{path}.".startswith(f"{error.name}."):
             expected = "an importable module, in the working directory or on PYTHONPATH"
-            raise JobError(f"{argument} {name!r} must name {expected}, got {path!r}: {error}", USAGE) from error
+            raise usage_error(f"{argument} {name!r} must name {expected}, got {path!r}: {error}") from error
         raise user_code_error(argument, name, f"importing {path}") from error
     except (Exception, SystemExit) as error:
         raise user_code_error(argument, name, f"importing {path}") from error
     try:
         return reduce(getattr, attribute.split("."), module)
     except AttributeError as error:
-        text = f"{argument} {name!r} must name an object in {path}, got {attribute!r}: {error}"
-        raise JobError(text, USAGE) from error
+        raise usage_error(f"{argument} {name!r} must name an object in {path}, got {attribute!r}: {error}") from error
 
 
 def user_code_error(argument: str, name: str, what: str) -> JobError:
     """Return a JobError for the exception that the user's code raised. The message contains its traceback."""
-    return JobError(f"{argument} {name!r}: {what} failed\n{traceback.format_exc()}", USAGE)
+    return usage_error(f"{argument} {name!r}: {what} failed\n{traceback.format_exc()}")
 
 
 def _make_working_directory_importable() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import USAGE, JobError
+from ..errors import usage_error
 from ..io.atomic_io import atomic_write
 
 
@@ -122,4 +122,4 @@ def _check_unique_keys(hashes: array, listing: Path, where: Callable[[Item], str
         first = next(h for h in hashes if h in repeated)
         items = [item for item, h in zip(read_listing(listing), hashes) if h == first][:2]
         both = " and ".join(where(item) for item in items)
-        raise JobError(f"keys must be unique in the data set, got {items[0].key!r} twice: {both}", USAGE)
+        raise usage_error(f"keys must be unique in the data set, got {items[0].key!r} twice: {both}")

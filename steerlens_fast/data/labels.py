@@ -12,7 +12,7 @@ from contextlib import suppress
 from decimal import Decimal
 from numbers import Real
 
-from ..errors import USAGE, JobError
+from ..errors import usage_error
 
 NUMERAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 NOT_FINITE = ("nan", "inf", "infinity")  # texts, with or without a sign, that are numbers but not classes
@@ -56,7 +56,7 @@ def parse_class(value, where: str, what: str = "label") -> Class | None:
     if parsed is None or (isinstance(parsed, int) and not 0 <= parsed < LIMIT):
         number = isinstance(value, str) and NUMERAL.fullmatch(value.strip())
         got = value.strip() if number else repr(value)
-        raise JobError(f"{where}: {what} must be a non-negative int, got {got}", USAGE)
+        raise usage_error(f"{where}: {what} must be a non-negative int, got {got}")
     return None if parsed == "" else parsed
 
 
@@ -74,7 +74,7 @@ def class_number(value, where: str, numbers: dict[str, int], what: str = "label"
     if isinstance(parsed, str):
         if parsed not in numbers:
             expected = f"one of {', '.join(map(repr, list(numbers)[:4]))} ..." if numbers else "a non-negative int"
-            raise JobError(f"{where}: {what} must be {expected}, got {parsed!r}", USAGE)
+            raise usage_error(f"{where}: {what} must be {expected}, got {parsed!r}")
         return numbers[parsed]
     return parsed
 
@@ -107,7 +107,7 @@ def sorted_class_names(labels: Iterable[tuple[str, object]]) -> list[str] | None
         first = first or (where, value, isinstance(parsed, str))
         if isinstance(parsed, str) != first[2]:
             other = f"{first[1]!r} in {first[0]}"
-            raise JobError(f"{where}: labels must be all ints or all names, got {value!r}; {other}", USAGE)
+            raise usage_error(f"{where}: labels must be all ints or all names, got {value!r}; {other}")
         if isinstance(parsed, str):
             names.add(parsed)
     return sorted(names) or None

@@ -15,7 +15,7 @@ from typing import TextIO
 
 from ..classifier.named_classes import Lookup, find_class, full_names, shorten, synonyms, unknown_class
 from ..classifier.targets import ABSENT, RANKS
-from ..errors import USAGE, JobError
+from ..errors import JobError, usage_error
 from ..io.atomic_io import sha256_of
 from .class_matching import ClassMatch
 from .items import Item
@@ -131,7 +131,7 @@ class TargetRule:
             target = target_number(value, classes, where)
             if numbered.setdefault(source, target) != target:
                 text = f"{pairs[source]!r} and {pair!r}, which name the same class"
-                raise JobError(f"target must map each class only once, got {text}", USAGE)
+                raise usage_error(f"target must map each class only once, got {text}")
             pairs[source] = pair
         return numbered
 
@@ -154,10 +154,10 @@ class TargetRule:
             yield replace(item, target=table.get(key))
         if self.dropped and not any_found:
             text = f"a {self.kind} with {shorten(list(table))}, none of which is in the data"
-            raise JobError(f"target must apply to at least one item, got {text}", USAGE)
+            raise usage_error(f"target must apply to at least one item, got {text}")
         if unused:
             text = f"{self.description['path']} with {len(unused)} that do not exist: {shorten(sorted(unused))}"
-            raise JobError(f"target must refer to items of the data by {self.column}, got {text}", USAGE)
+            raise usage_error(f"target must refer to items of the data by {self.column}, got {text}")
 
 
 def parse_target(value: str | int | Mapping | os.PathLike) -> TargetRule:
@@ -247,7 +247,7 @@ def _label_number(value: Class, classes: ClassMatch, where: str) -> int:
     """
     if isinstance(value, int) and classes.numbers is not None:
         text = "target must name the classes of data whose numbers differ from the model's"
-        raise JobError(f"{text}, got {value}{where}; classes of the data: {shorten(classes.data_names or ())}", USAGE)
+        raise usage_error(f"{text}, got {value}{where}; classes of the data: {shorten(classes.data_names or ())}")
     if classes.data_names is not None:
         return _find(value, classes, where, (full_names, classes.data_names))
     return _find(value, classes, where, (full_names, classes.model_names), (synonyms, classes.model_names))
@@ -274,7 +274,7 @@ def _find(value: Class, classes: ClassMatch, where: str, *lookups: Lookup) -> in
     try:
         number = find_class(value, lookups, where)
     except ValueError as error:
-        raise JobError(str(error), USAGE) from error
+        raise usage_error(str(error)) from error
     if number is not None:
         return number
     if value.startswith(ABSENT):
@@ -285,7 +285,7 @@ def _find(value: Class, classes: ClassMatch, where: str, *lookups: Lookup) -> in
     known = known or [("data", None)]
     expected = "the number or name of a class" if where else TARGET_FORMS
     keywords = () if where else (LABEL, COLUMN, *RANKS)
-    raise JobError(f"target must be {expected}, {unknown_class(value, lookups, known, keywords, where)}", USAGE)
+    raise usage_error(f"target must be {expected}, {unknown_class(value, lookups, known, keywords, where)}")
 
 
 def _parse_target_class(value, where: str = "") -> Class:
@@ -296,7 +296,7 @@ def _parse_target_class(value, where: str = "") -> Class:
         parsed = None
     if parsed is None:
         expected = "the number or name of a class" if where else TARGET_FORMS
-        raise JobError(f"target must be {expected}, got {value!r}{where}; classes are numbered from 0", USAGE)
+        raise usage_error(f"target must be {expected}, got {value!r}{where}; classes are numbered from 0")
     return parsed
 
 
@@ -311,9 +311,9 @@ def _map_rule(pairs: Mapping) -> TargetRule:
         key, target = _parse_target_class(source, where), _parse_target_class(value, where)
         if table.setdefault(key, target) != target:
             text = f"{key!r} twice: with {table[key]!r}, and{where}"
-            raise JobError(f"target must map each class only once, got {text}", USAGE)
+            raise usage_error(f"target must map each class only once, got {text}")
     if not table:
-        raise JobError("target must map at least one class, got none", USAGE)
+        raise usage_error("target must map at least one class, got none")
     return TargetRule("map", {"kind": "map", "map": {str(k): v for k, v in table.items()}}, table=table)
 
 
@@ -322,10 +322,10 @@ def _parse_map(text: str) -> dict[str, str]:
     for pair in text.removeprefix(MAP).split(","):
         source, equals, target = (part.strip() for part in pair.partition("="))
         if not (source and equals and target) or "=" in target:
-            raise JobError(f"target must be 'map:FROM=TO,FROM=TO' with classes, got {pair!r} in {text!r}", USAGE)
+            raise usage_error(f"target must be 'map:FROM=TO,FROM=TO' with classes, got {pair!r} in {text!r}")
         if pairs.setdefault(source, target) != target:
             both = f"'{source}={pairs[source]}' and '{source}={target}'"
-            raise JobError(f"target must map each class only once, got {source!r} twice: {both} in {text!r}", USAGE)
+            raise usage_error(f"target must map each class only once, got {source!r} twice: {both} in {text!r}")
     return pairs
 
 
@@ -334,11 +334,9 @@ def _read_json(path: str) -> dict:
         once = partial(distinct_pairs, f"target {path} must map each class only once")
         pairs = json.loads(Path(path).read_bytes(), object_pairs_hook=once)
     except (OSError, ValueError, RecursionError) as error:
-        raise JobError(f"target {path} must be a readable JSON file: {error}", USAGE) from error
+        raise usage_error(f"target {path} must be a readable JSON file: {error}") from error
     if not isinstance(pairs, dict):
-        raise JobError(
-            f"target {path} must contain a JSON object from class to class, got {type(pairs).__name__}", USAGE
-        )
+        raise usage_error(f"target {path} must contain a JSON object from class to class, got {type(pairs).__name__}")
     return pairs
 
 
@@ -348,7 +346,7 @@ def _csv_rule(path: str) -> TargetRule:
             column, table = _csv_table(path, file)
         about = {"kind": "csv", "path": path, "sha256": sha256_of(Path(path))}
     except OSError as error:
-        raise JobError(f"target {path} must be a readable file: {error}", USAGE) from error
+        raise usage_error(f"target {path} must be a readable file: {error}") from error
     return TargetRule("csv", about, column=column, table=table)
 
 
@@ -358,17 +356,17 @@ def _csv_table(path: str, file: TextIO) -> tuple[str, dict[str, Class]]:
         column = next(name for name in ("key", "path") if name in row)
         name = row[column]
         if not name or not row["target"].strip():
-            raise JobError(f"{where}: {column} and target must not be empty, got {row}", USAGE)
+            raise usage_error(f"{where}: {column} and target must not be empty, got {row}")
         name = os.path.expanduser(name) if column == "path" else name
         target = parse_class(row["target"], f"{where}, column 'target', {column} {name!r}", "target")
         if table.setdefault(name, target) != target:
             text = f"target of {name!r} must be the same in all lines"
-            raise JobError(f"{where}: {text}, got {target!r} after {table[name]!r}", USAGE)
+            raise usage_error(f"{where}: {text}, got {target!r} after {table[name]!r}")
     if not table:
-        raise JobError(f"target {path} must have at least one line after the header, got none", USAGE)
+        raise usage_error(f"target {path} must have at least one line after the header, got none")
     return column, table
 
 
 def _check_columns(columns: list[str], where: str) -> None:
     if "target" not in columns or not {"key", "path"} & set(columns):
-        raise JobError(f"{where}: columns must include 'target', and 'key' or 'path', got {columns}", USAGE)
+        raise usage_error(f"{where}: columns must include 'target', and 'key' or 'path', got {columns}")

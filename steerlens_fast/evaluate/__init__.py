@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from ..errors import usage_error
 from .measures.alignment import alignment, phase_displacement
 from .measures.consistency import Clipping, Consistency, clipping, coefficient_consistency
 from .measures.probes import BandProbes, band_probes
@@ -136,13 +137,11 @@ evaluate = evaluate_families  # another name: steerlens_fast.evaluate.evaluate(.
 
 def _judges(judges) -> Mapping[str, Callable] | list[str | os.PathLike]:
     """Return the judges as a mapping of callables or a list of names."""
-    from ..errors import USAGE, JobError
-
     if isinstance(judges, (str, os.PathLike)):
         return [judges]
     if isinstance(judges, Mapping):
         return judges
     if not isinstance(judges, (list, tuple)) or not all(isinstance(judge, (str, os.PathLike)) for judge in judges):
         got = [type(judge).__name__ for judge in judges] if isinstance(judges, (list, tuple)) else type(judges).__name__
-        raise JobError(f"judges must be a dict {{name: classifier}}, or a list of names, got {got}", USAGE)
+        raise usage_error(f"judges must be a dict {{name: classifier}}, or a list of names, got {got}")
     return list(judges)

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..checks import check_class_names
 from ..classifier import Classifier
 from ..classifier.outputs import ONE_LOGIT
-from ..errors import USAGE, JobError
+from ..errors import JobError, usage_error
 from ..families.luma import luma
 from ..models import LoadedModel, load_model
 from ..models.device import CALL_BYTES
@@ -157,13 +157,13 @@ class ClassifierSet:
             raise
         except Exception as error:  # user code; usually it takes images of another shape
             got = f"the driver fails on images {list(images.shape)}: {error}"
-            raise JobError(f"{got}\nset channels and size to those that it accepts", USAGE) from error
+            raise usage_error(f"{got}\nset channels and size to those that it accepts") from error
         if self.classes < 2:
-            raise JobError(f"driver must have at least two classes, got {self.classes} ({ONE_LOGIT})", USAGE)
+            raise usage_error(f"driver must have at least two classes, got {self.classes} ({ONE_LOGIT})")
         try:
             check_class_names("class_names of the driver", self.names[""], self.classes)
         except ValueError as error:
-            raise JobError(str(error), USAGE) from error
+            raise usage_error(str(error)) from error
         mismatches = {name: self._mismatch(name, judge, images) for name, judge in self.judges.items()}
         self.problems = [f"judge {name!r} {text}; it is left out" for name, text in mismatches.items() if text]
         self.judges = {name: judge for name, judge in self.judges.items() if not mismatches[name]}
@@ -198,5 +198,5 @@ def first_difference(ours: list[str] | None, theirs: list[str] | None) -> int | 
 def _number_of_classes(role: str, classifier: Classifier, images: Tensor) -> int:
     outputs = classifier.outputs(images)
     if outputs.dim() != 2:
-        raise JobError(f"{role} must return class scores [N, classes], got {list(outputs.shape)}", USAGE)
+        raise usage_error(f"{role} must return class scores [N, classes], got {list(outputs.shape)}")
     return outputs.shape[1]

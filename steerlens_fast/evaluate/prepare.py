@@ -13,7 +13,7 @@ from ..classifier.class_names import class_name
 from ..data.sources.open import open_source_from_config
 from ..data.targets import parse_target
 from ..data.value_range import narrow_range_warnings
-from ..errors import USAGE, JobError
+from ..errors import usage_error
 from ..io.versions import versions
 from ..models.device import resolve_device
 from .classifiers import ClassifierSet, load_driver, load_judges
@@ -43,7 +43,7 @@ def prepare(config: EvaluationConfig, dataset, driver, judges) -> Preparation:
     driver_model = load_driver(config, device, driver, data.channels())
     judge_models = load_judges(config, device, judges, data.channels())
     if reserved := {"", "driver"} & set(judge_models):
-        raise JobError(f"judges must not be named {reserved.pop()!r}, which is reserved for the driver", USAGE)
+        raise usage_error(f"judges must not be named {reserved.pop()!r}, which is reserved for the driver")
     classifiers = ClassifierSet(driver_model, judge_models, device, config.task)
     for classifier in (classifiers.driver, *classifiers.judges.values()):
         classifier.seed = (config.seed, "sources")

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DONE, SOME_FAILED, USAGE, JobError, to_job_error
+from ..errors import DONE, SOME_FAILED, JobError, to_job_error, usage_error
 from ..extras import require_extra
 from ..io.atomic_io import TEMPORARY_PATTERN, atomic_write, restore_backups, sync_folder, write_json
 from ..io.output_dir import check_unchanged, hold_lock, output_dir, read_saved
@@ -106,18 +106,15 @@ def _config(out: Path, settings: Mapping, resume: bool, overwrite: bool) -> Eval
         return EvaluationConfig.from_dict(settings)
     plan = read_saved(out / "plan.json")
     if "budgets" not in plan:
-        text = f"out must be a new folder or an evaluation's, got {out}, which has the plan of a job"
-        raise JobError(text, USAGE)
+        raise usage_error(f"out must be a new folder or an evaluation's, got {out}, which has the plan of a job")
     if overwrite:
         return EvaluationConfig.from_dict(settings)
     if not resume:
-        raise JobError(
-            f"out must be a new folder, got {out}, which has an evaluation: use --resume or --overwrite", USAGE
-        )
+        raise usage_error(f"out must be a new folder, got {out}, which has an evaluation: use --resume or --overwrite")
     if (version := plan.get("format_version", 1)) != FORMAT_VERSION:
         text = f"{out} must have format version {FORMAT_VERSION}, got {version}"
         hint = "another version of steerlens_fast wrote it; use --overwrite or a new folder"
-        raise JobError(f"{text}: {hint}", USAGE)
+        raise usage_error(f"{text}: {hint}")
     saved = EvaluationConfig.from_dict(read_saved(out / "config.json"))
     # trust_checkpoint is never restored from a folder; the user must give it again.
     now = EvaluationConfig.from_dict({**saved.as_dict(), "trust_checkpoint": False, **settings})
@@ -152,8 +149,7 @@ def _check_no_foreign_files(out: Path) -> None:
     if there == ["config.json"] and "judges" in read_saved(out / "config.json"):
         return  # an evaluation was killed before it wrote its plan
     if there:
-        text = f"out must be a new folder or an evaluation's, got {out}, which has {', '.join(there)}"
-        raise JobError(text, USAGE)
+        raise usage_error(f"out must be a new folder or an evaluation's, got {out}, which has {', '.join(there)}")
 
 
 def _clear(out: Path) -> None:

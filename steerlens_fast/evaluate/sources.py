@@ -19,7 +19,7 @@ from ..data.resize import resize_and_crop
 from ..data.sources import Source
 from ..data.targets import LABEL, TargetRule, batch_target, target_number
 from ..data.value_range import value_range_of
-from ..errors import REASONS, USAGE, BadItem, JobError
+from ..errors import REASONS, BadItem, usage_error
 from ..models import LoadedModel
 from ..models.device import image_dtype
 from .classifiers import ClassifierSet
@@ -138,7 +138,7 @@ def select_sources(
         reasons = ", ".join(f"{n} {reason} ({EXCLUSION_REASONS[reason]})" for reason, n in left_out.items())
         hint = "; select='agree' or 'all' selects more images" if left_out[WRONG] or left_out[DISAGREE] else ""
         got = f"{examined + dropped} images: {reasons or 'none'}"
-        raise JobError(f"data must have at least one source, got {got}{hint}", USAGE)
+        raise usage_error(f"data must have at least one source, got {got}{hint}")
     images = torch.stack([candidate.image for candidate in selected])
     items, labels = [candidate.item for candidate in selected], [candidate.label for candidate in selected]
     target = batch_target(target_rule, [candidate.target for candidate in selected])
@@ -215,7 +215,7 @@ def check_targets(target_rule: TargetRule, classes: ClassMatch, count: int) -> N
         number = target_number(value, classes)
         if not 0 <= number < count:
             got = value if value == number else f"{value!r}, class {number} of the data"
-            raise JobError(f"target must be one of the driver's {count} classes, 0 to {count - 1}, got {got}", USAGE)
+            raise usage_error(f"target must be one of the driver's {count} classes, 0 to {count - 1}, got {got}")
 
 
 def _reason(config: EvaluationConfig, candidate: Candidate, rank: str | None, classes: int) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..classifier.class_names import as_class_names, attribute_owner
-from ..errors import USAGE, JobError
+from ..errors import usage_error
 from .preprocessing import CHECKS
 
 CONFIG_ATTRIBUTES = ("pretrained_cfg", "default_cfg")  # attributes of timm's models
@@ -103,14 +103,14 @@ def _read_config(config, spec: str) -> dict[str, tuple[str, object]]:
         config = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     if not isinstance(config, Mapping):
         name = f"{' or '.join(CONFIG_ATTRIBUTES)} of model {spec}"
-        raise JobError(f"attribute {name} must be a mapping or dataclass, got {config!r}", USAGE)
+        raise usage_error(f"attribute {name} must be a mapping or dataclass, got {config!r}")
     metadata = {name: (_entry(name), config[name]) for name in CONFIG_ENTRIES if config.get(name) is not None}
     if config.get("label_names") is not None:
         metadata["class_names"] = (_entry("label_names"), config["label_names"])
     shape = config.get("input_size")
     if shape is not None:
         if not isinstance(shape, Sequence) or isinstance(shape, str) or len(shape) != 3:
-            raise JobError(f"{_entry('input_size')} of model {spec} must be (C, H, W), got {shape!r}", USAGE)
+            raise usage_error(f"{_entry('input_size')} of model {spec} must be (C, H, W), got {shape!r}")
         where = _entry("input_size")
         metadata |= {"channels": (where, shape[0]), "size": (where, tuple(shape[1:]))}
     return metadata
@@ -130,7 +130,7 @@ def _check_value(name: str, where: str, value, spec: str):
     try:
         checked = CHECKS[name](f"{where} of model {spec}", [plain] if single else plain)
     except (TypeError, ValueError) as error:
-        raise JobError(f"{error}; option {name!r} overrides it", USAGE) from error
+        raise usage_error(f"{error}; option {name!r} overrides it") from error
     return checked[0] if single else checked
 
 
@@ -138,4 +138,4 @@ def _check_class_names(where: str, value, spec: str) -> list[str]:
     try:
         return as_class_names(f"{where} of model {spec}", value)
     except (TypeError, ValueError) as error:
-        raise JobError(f"{error}; option 'class_names' overrides it", USAGE) from error
+        raise usage_error(f"{error}; option 'class_names' overrides it") from error

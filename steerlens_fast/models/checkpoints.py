@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..errors import USAGE, JobError
+from ..errors import usage_error
 from ..extras import MissingExtra, require_extra
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which training scripts save the state dict
@@ -33,22 +33,22 @@ def put_weights(model: nn.Module, state: Mapping[str, Tensor], path: str) -> Non
         keys = model.load_state_dict(state, strict=False)
     except RuntimeError as error:  # shapes
         lines = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
-        raise JobError(f"weights {path} do not fit the model: {' '.join(lines[:MAX_NAMES])}", USAGE) from error
+        raise usage_error(f"weights {path} do not fit the model: {' '.join(lines[:MAX_NAMES])}") from error
     differences = [_list_names("missing", keys.missing_keys), _list_names("unexpected", keys.unexpected_keys)]
     if any(differences):
         text = "; ".join(filter(None, differences))
-        raise JobError(f"weights {path} must have the names of the model's parameters, got {text}", USAGE)
+        raise usage_error(f"weights {path} must have the names of the model's parameters, got {text}")
 
 
 def read_weights(path: str, trust: bool) -> Mapping[str, Tensor]:
     """Return the state dict in a .safetensors file, or in a file written by ``torch.save``."""
     if not os.path.isfile(path):
-        raise JobError(f"weights must be an existing file, got {path!r}", USAGE)
+        raise usage_error(f"weights must be an existing file, got {path!r}")
     if path.endswith(".safetensors"):
         return _read_safetensors(path)
     if is_torchscript(path):
         text = f"weights must be a checkpoint, got the TorchScript file {path}; pass it as the model instead"
-        raise JobError(text, USAGE)
+        raise usage_error(text)
     state = read_pickle(path, trust, "weights")
     for name in WRAPPERS:
         if isinstance(state, Mapping) and isinstance(state.get(name), (Mapping, nn.Module)):
@@ -57,7 +57,7 @@ def read_weights(path: str, trust: bool) -> Mapping[str, Tensor]:
     state = state.state_dict() if isinstance(state, nn.Module) else state
     if not isinstance(state, Mapping) or not any(isinstance(value, Tensor) for value in state.values()):
         keys = f" with keys {list(state)[:MAX_NAMES]}" if isinstance(state, Mapping) else ""
-        raise JobError(f"weights {path} must contain a state dict, got {type(state).__name__}{keys}", USAGE)
+        raise usage_error(f"weights {path} must contain a state dict, got {type(state).__name__}{keys}")
     return state
 
 
@@ -67,16 +67,16 @@ def read_pickle(path: str, trust: bool, argument: str):
     Without ``trust``, a file that ``torch.load(..., weights_only=True)`` does not accept raises a JobError.
     """
     if not _is_pickle(path):
-        raise JobError(f"{argument} must be a file written by torch.save, got {path}", USAGE)
+        raise usage_error(f"{argument} must be a file written by torch.save, got {path}")
     try:
         return torch.load(path, map_location="cpu", weights_only=not trust)
     except pickle.UnpicklingError as error:
         if trust:
-            raise JobError(f"{argument} {path} cannot be read: {error}", USAGE) from error
+            raise usage_error(f"{argument} {path} cannot be read: {error}") from error
         text = f"{argument} {path} contains pickled objects, and loading them may run arbitrary code"
-        raise JobError(f"{text}: give --trust-checkpoint if you trust the file ({_cause(error)})", USAGE) from error
+        raise usage_error(f"{text}: give --trust-checkpoint if you trust the file ({_cause(error)})") from error
     except Exception as error:
-        raise JobError(f"{argument} {path} cannot be read: {_first_line(error)}", USAGE) from error
+        raise usage_error(f"{argument} {path} cannot be read: {_first_line(error)}") from error
 
 
 def zip_names(path: str) -> list[str]:
@@ -103,9 +103,9 @@ def _read_safetensors(path: str) -> dict[str, Tensor]:
         load_file = require_extra("save", "safetensors.torch").load_file
         return load_file(path)
     except MissingExtra as error:
-        raise JobError(f"weights {path}: {error}", USAGE) from error
+        raise usage_error(f"weights {path}: {error}") from error
     except Exception as error:
-        raise JobError(f"weights {path} cannot be read: {_first_line(error)}", USAGE) from error
+        raise usage_error(f"weights {path} cannot be read: {_first_line(error)}") from error
 
 
 def _without_prefixes(state: Mapping[str, Tensor], model_state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..classifier.class_names import as_class_names
 from ..data.tables import distinct_pairs
-from ..errors import USAGE, JobError
+from ..errors import usage_error
 from ..extras import MissingExtra, require_extra
 
 IMAGENET, IMAGENET_CLASSES = "imagenet", 1000  # a value of the argument class_names; the number of its classes
@@ -25,7 +25,7 @@ def resolve_class_names(names) -> list[str] | None:
             return imagenet_names() if names == IMAGENET else read_class_names(os.path.expanduser(names))
         return as_class_names("class_names", names)
     except (TypeError, ValueError, MissingExtra) as error:
-        raise JobError(str(error), USAGE) from error
+        raise usage_error(str(error)) from error
 
 
 def read_class_names(path: str | os.PathLike) -> list[str]:
@@ -57,13 +57,13 @@ def read_class_names(path: str | os.PathLike) -> list[str]:
         text = Path(name).read_text(encoding="utf-8-sig")
         value = json.loads(text, object_pairs_hook=once) if is_json else None
     except (OSError, ValueError, RecursionError) as error:
-        raise JobError(f"class_names must be a readable file, got {name}: {error}", USAGE) from error
+        raise usage_error(f"class_names must be a readable file, got {name}: {error}") from error
     names = _names_in_json(name, value) if is_json else _names_in_lines(text)
     names = [entry.strip() for entry in names]
     if "" in names or not names:
         what = f"{'name for class' if is_json else 'line'} {names.index('') + (not is_json)}" if names else "file"
         expected = "a name for each class" if is_json else "one name on each line"
-        raise JobError(f"class_names must have {expected}, got an empty {what} in {name}", USAGE)
+        raise usage_error(f"class_names must have {expected}, got an empty {what} in {name}")
     return names
 
 
@@ -71,7 +71,7 @@ def _names_in_json(file: str, value) -> list[str]:
     try:
         return as_class_names(f"class_names in {file}", value)
     except (TypeError, ValueError) as error:
-        raise JobError(str(error), USAGE) from error
+        raise usage_error(str(error)) from error
 
 
 def _names_in_lines(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..errors import USAGE, JobError
+from ..errors import usage_error
 from ..io.atomic_io import sha256_of
 from ..torch_internals import read_pt2
 from .checkpoints import is_torchscript, read_pickle, zip_names
@@ -26,9 +26,9 @@ def load_from_file(path: str, weights: str | None, trust: bool, device: torch.de
     The kind of file is detected from its content, but a file named .pt2 must be an exported program.
     """
     if not os.path.isfile(path):
-        raise JobError(f"model must be an existing file, got {path!r}", USAGE)
+        raise usage_error(f"model must be an existing file, got {path!r}")
     if weights is not None:
-        raise JobError(f"weights must be None if model is a file, which contains its weights, got {weights!r}", USAGE)
+        raise usage_error(f"weights must be None if model is a file, which contains its weights, got {weights!r}")
     if path.endswith(".pt2") or any(name.rpartition("/")[2] == "archive_format" for name in zip_names(path)):
         return RawModel(_load_exported(path, trust, device), sha256=sha256_of(Path(path)))
     if is_torchscript(path):
@@ -43,7 +43,7 @@ def _load_torchscript(path: str, device: torch.device) -> nn.Module:
         try:
             return torch.jit.load(path, map_location=device)
         except Exception as error:
-            raise JobError(f"model {path} cannot be read as TorchScript: {str(error).strip()}", USAGE) from error
+            raise usage_error(f"model {path} cannot be read as TorchScript: {str(error).strip()}") from error
 
 
 def _load_pickled(path: str, trust: bool) -> nn.Module:
@@ -51,7 +51,7 @@ def _load_pickled(path: str, trust: bool) -> nn.Module:
     if isinstance(model, nn.Module):
         return model
     hint = "for a checkpoint, pass its architecture as model (pkg.mod:callable) and the file as weights"
-    raise JobError(f"model {path} must contain a module, got {type(model).__name__}; {hint}", USAGE)
+    raise usage_error(f"model {path} must contain a module, got {type(model).__name__}; {hint}")
 
 
 # --- Exported programs ---
@@ -59,7 +59,7 @@ def _load_pickled(path: str, trust: bool) -> nn.Module:
 
 def _load_exported(path: str, trust: bool, device: torch.device) -> nn.Module:
     if not zip_names(path):
-        raise JobError(f"model {path} must be a file written by torch.export.save", USAGE)
+        raise usage_error(f"model {path} must be a file written by torch.export.save")
     if not trust:
         _check_no_pickles(path)
     try:
@@ -70,7 +70,7 @@ def _load_exported(path: str, trust: bool, device: torch.device) -> nn.Module:
             program = move_to_device_pass(program, str(device))
         return program.module()
     except Exception as error:
-        raise JobError(f"model {path} cannot be read as an exported program: {error}", USAGE) from error
+        raise usage_error(f"model {path} cannot be read as an exported program: {error}") from error
 
 
 def _check_no_pickles(path: str) -> None:
@@ -86,7 +86,7 @@ def _check_no_pickles(path: str) -> None:
                 _check_entry(name, archive.read_bytes)
     except Exception as error:
         text = f"model {path} may contain pickled objects or compiled code, which would run when it is loaded"
-        raise JobError(f"{text}: give --trust-checkpoint if you trust the file ({error})", USAGE) from error
+        raise usage_error(f"{text}: give --trust-checkpoint if you trust the file ({error})") from error
 
 
 def _check_entry(name: str, read) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ..data.import_object import import_object, user_code_error
-from ..errors import USAGE, JobError
+from ..errors import JobError, usage_error
 from ..extras import MissingExtra
 from .checkpoints import load_weights
 from .loaded import RawModel, copy_model, model_name
@@ -27,25 +27,24 @@ def load_from_callable(name: str, weights: str | None, trust: bool) -> RawModel:
         model = _call_factory(name, value)
     if weights is not None:
         if not isinstance(model, nn.Module):
-            text = f"model {name!r} must be a torch.nn.Module to load weights, got {model_name(model)}"
-            raise JobError(text, USAGE)
+            raise usage_error(f"model {name!r} must be a torch.nn.Module to load weights, got {model_name(model)}")
         load_weights(model, weights, trust)
     return RawModel(model)
 
 
 def _call_factory(name: str, factory):
     if not callable(factory):
-        raise JobError(f"model {name!r} must be a module, or a callable that returns one, got {factory!r}", USAGE)
+        raise usage_error(f"model {name!r} must be a module, or a callable that returns one, got {factory!r}")
     try:
         model = factory()
     except JobError:
         raise
     except MissingExtra as error:
-        raise JobError(f"model {name!r}: {error}", USAGE) from error
+        raise usage_error(f"model {name!r}: {error}") from error
     except (Exception, SystemExit) as error:
         raise user_code_error("model", name, "calling it without arguments") from error
     if isinstance(model, torch.export.ExportedProgram):
         return model.module()
     if not callable(model) or isinstance(model, type):
-        raise JobError(f"model {name!r} must return a module or callable, got {model!r}", USAGE)
+        raise usage_error(f"model {name!r} must return a module or callable, got {model!r}")
     return model

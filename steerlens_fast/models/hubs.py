@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..checks import did_you_mean
 from ..classifier.isolation import warning_stacklevel
-from ..errors import USAGE, JobError
+from ..errors import JobError, usage_error
 from ..extras import MissingExtra, require_extra
 from .checkpoints import put_weights, read_weights
 from .loaded import RawModel
@@ -72,7 +72,7 @@ def load_from_torchvision(name: str, weights: str | None, trust: bool, overrides
     if name not in models.list_models():
         raise _unknown_model_error(spec, name, models.list_models())
     if overrides.get("channels", 3) != 3:
-        raise JobError(f"channels must be 3 for model {spec}, got {overrides['channels']}", USAGE)
+        raise usage_error(f"channels must be 3 for model {spec}, got {overrides['channels']}")
     default = models.get_model_weights(name).DEFAULT
     state = _read_state(weights, trust)
     options = {} if state is None else _num_classes(state)
@@ -106,18 +106,18 @@ def _import_hub(extra: str, module: str) -> ModuleType:
     try:
         return require_extra(extra, module)
     except MissingExtra as error:
-        raise JobError(f"model {extra}:NAME: {error}", USAGE) from error
+        raise usage_error(f"model {extra}:NAME: {error}") from error
     except Exception as error:
         text = f"model {extra}:NAME: {module} cannot be imported: {error}"
         if "torchvision::" in str(error):  # its C++ ops could not be loaded
             index = "for CPUs, --index-url https://download.pytorch.org/whl/cpu"
             text += f"; torchvision does not fit torch {torch.__version__}: install it from the same index ({index})"
-        raise JobError(text, USAGE) from error
+        raise usage_error(text) from error
 
 
 def _unknown_model_error(spec: str, name: str, known: list[str]) -> JobError:
     hint = did_you_mean(name.partition(".")[0], known)
-    return JobError(f"model must be one of {spec.partition(':')[0]}'s models, got {spec!r}{hint}", USAGE)
+    return usage_error(f"model must be one of {spec.partition(':')[0]}'s models, got {spec!r}{hint}")
 
 
 def _read_state(weights: str | None, trust: bool) -> dict[str, Tensor] | None:
@@ -138,6 +138,6 @@ def _create(spec: str, weights: str | None, create_model):
         return create_model()
     except Exception as error:
         if weights is not None:
-            raise JobError(f"model {spec} cannot be created: {error}", USAGE) from error
+            raise usage_error(f"model {spec} cannot be created: {error}") from error
         text = f"the pretrained weights of model {spec} cannot be loaded"
-        raise JobError(f"{text}; use --weights FILE or --weights random ({error})", USAGE) from error
+        raise usage_error(f"{text}; use --weights FILE or --weights random ({error})") from error

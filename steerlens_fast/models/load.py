@@ -19,7 +19,7 @@ from ..classifier.isolation import RandomStream
 from ..classifier.named_classes import shorten
 from ..data.decoding import array_may_be_one_image, decode
 from ..data.resize import resize_and_crop
-from ..errors import USAGE, JobError
+from ..errors import usage_error
 from .attributes import read_attributes
 from .class_names import resolve_class_names
 from .config import DTYPES
@@ -258,17 +258,17 @@ def _load_raw(spec, weights: str | None, trust: bool, overrides: dict, device: t
     callable_name = name if hub == "arch" else spec
     if not CALLABLE_NAME.fullmatch(callable_name):
         hint = f"; did you mean 'timm:{spec}' or 'torchvision:{spec}'?" if HUB_NAME.fullmatch(spec) else ""
-        raise JobError(f"model must be {KINDS}, got {spec!r}{hint}", USAGE)
+        raise usage_error(f"model must be {KINDS}, got {spec!r}{hint}")
     return load_from_callable(callable_name, weights, trust)
 
 
 def _from_object(model, weights: str | None) -> RawModel:
     if weights is not None:
-        raise JobError(f"weights must be None if model is an object, which has its weights, got {weights!r}", USAGE)
+        raise usage_error(f"weights must be None if model is an object, which has its weights, got {weights!r}")
     if isinstance(model, torch.export.ExportedProgram):
         return RawModel(model.module(), owned=False)
     if not callable(model) or isinstance(model, type):
-        raise JobError(f"model must be {KINDS}, got {model!r}", USAGE)
+        raise usage_error(f"model must be {KINDS}, got {model!r}")
     return RawModel(model, owned=False)
 
 
@@ -295,7 +295,7 @@ def _path_or_none(weights) -> str | None:
     try:
         return None if weights is None else os.path.expanduser(weights)
     except TypeError as error:
-        raise JobError(f"weights must be a path, 'random' or None, got {weights!r}", USAGE) from error
+        raise usage_error(f"weights must be a path, 'random' or None, got {weights!r}") from error
 
 
 def _check_flags(trust_checkpoint: bool, channels_last: bool, seed: int) -> int:
@@ -304,22 +304,20 @@ def _check_flags(trust_checkpoint: bool, channels_last: bool, seed: int) -> int:
         check_bool("channels_last", channels_last)
         return check_int("seed", seed, 0, 2**63 - 1)
     except (TypeError, ValueError) as error:
-        raise JobError(str(error), USAGE) from error
+        raise usage_error(str(error)) from error
 
 
 def _device(device) -> torch.device:
     try:
         device = torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise JobError(f"device must be 'cpu', 'cuda' or 'cuda:N', got {device!r}", USAGE) from error
+        raise usage_error(f"device must be 'cpu', 'cuda' or 'cuda:N', got {device!r}") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise JobError(
-            f"device must be one of the {torch.cuda.device_count()} GPUs of this machine, got '{device}'", USAGE
-        )
+        raise usage_error(f"device must be one of the {torch.cuda.device_count()} GPUs of this machine, got '{device}'")
     return device
 
 
 def _dtype(dtype: str) -> torch.dtype:
     if dtype not in DTYPES:
-        raise JobError(f"dtype must be one of {DTYPES}, got {dtype!r}", USAGE)
+        raise usage_error(f"dtype must be one of {DTYPES}, got {dtype!r}")
     return getattr(torch, dtype)

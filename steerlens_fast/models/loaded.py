@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..classifier.isolation import is_exported
-from ..errors import USAGE, JobError
+from ..errors import usage_error
 
 
 @dataclass
@@ -105,7 +105,7 @@ def copy_model(model: nn.Module, hint: str) -> nn.Module:
     try:
         return copy.deepcopy(model)
     except Exception as error:
-        raise JobError(f"model {model_name(model)} cannot be copied ({error}): {hint}", USAGE) from error
+        raise usage_error(f"model {model_name(model)} cannot be copied ({error}): {hint}") from error
 
 
 def _floating_tensors(model: nn.Module) -> list[Tensor]:

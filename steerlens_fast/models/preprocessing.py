@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..checks import check_choice, check_int, check_number
 from ..data.resize import INTERPOLATIONS
-from ..errors import USAGE, JobError
+from ..errors import usage_error
 from ..io.base_config import plain_data
 
 MIN_SIZE = 8  # pixels per side of the smallest image that has one scale of a pyramid
@@ -45,11 +45,11 @@ def preprocessing_for(
     """Return the preprocessing for the given mean, std, dtype and format; None if there is nothing to do."""
     mean, std = options.get("mean"), options.get("std")
     if (mean is None) != (std is None):
-        raise JobError(f"mean and std must be given together for model {spec}, got mean {mean} and std {std}", USAGE)
+        raise usage_error(f"mean and std must be given together for model {spec}, got mean {mean} and std {std}")
     for name, values in (("mean", mean), ("std", std)):
         if values is not None and len(values) != options["channels"]:
             expected = f"{options['channels']} values, one for each channel of model {spec}"
-            raise JobError(f"{name} must have {expected}, got {values}", USAGE)
+            raise usage_error(f"{name} must have {expected}, got {values}")
     unchanged = mean is None and dtype == torch.float32 and not channels_last
     return None if unchanged else Preprocessing(mean, std, device, dtype, channels_last)
 
@@ -59,7 +59,7 @@ def check_options(options: dict) -> dict:
     try:
         return {name: CHECKS[name](name, plain_data(value)) for name, value in options.items() if value is not None}
     except (TypeError, ValueError) as error:
-        raise JobError(str(error), USAGE) from error
+        raise usage_error(str(error)) from error
 
 
 def _check_size(name: str, value) -> tuple[int, int]:

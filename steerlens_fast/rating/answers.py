@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..checks import is_int
-from ..errors import USAGE, JobError
+from ..errors import JobError, usage_error
 from ..io.atomic_io import read_json
 from ..io.output_dir import output_folder
 from .form import FIRST, FORMAT_VERSION, KEY, SECOND
@@ -56,11 +56,11 @@ def read_key(form: str | Path) -> dict:
         version = key["format_version"]
         missing = {"form", "jobs", "conditions", "judges", "trials"} - set(key)
     except (FileNotFoundError, NotADirectoryError):
-        raise JobError(f"form must be the folder of a form, got {folder}, which has no {KEY}", USAGE) from None
+        raise usage_error(f"form must be the folder of a form, got {folder}, which has no {KEY}") from None
     except (ValueError, TypeError, KeyError) as error:
         raise JobError(f"{folder / KEY} is damaged: {type(error).__name__}: {error}") from error
     if version != FORMAT_VERSION:
-        raise JobError(f"{folder / KEY} must have format version {FORMAT_VERSION}, got {version!r}", USAGE)
+        raise usage_error(f"{folder / KEY} must have format version {FORMAT_VERSION}, got {version!r}")
     if missing:
         raise JobError(f"{folder / KEY} is damaged: it has no {', '.join(sorted(missing))}")
     return key
@@ -78,24 +78,24 @@ def read_ratings(path: str | Path, key: dict) -> Ratings:
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
-        raise JobError(f"files must be ratings exported by a form, got {file}: {error}", USAGE) from error
+        raise usage_error(f"files must be ratings exported by a form, got {file}: {error}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise JobError(f"files must be ratings exported by a form, got {file}, which has other contents", USAGE)
+        raise usage_error(f"files must be ratings exported by a form, got {file}, which has other contents")
     _check_form(file, data, key)
     rater = data.get("rater")
     if not isinstance(rater, str) or not rater.strip():
-        raise JobError(f"rater must be a pseudonym, got {rater!r} in {file}", USAGE)
+        raise usage_error(f"rater must be a pseudonym, got {rater!r} in {file}")
     known = {trial["id"] for trial in key["trials"]}
     entries = data.get("answers")
     if not isinstance(entries, list) or not all(isinstance(answer, dict) for answer in entries):
-        raise JobError(f"answers must be a list of objects, got {entries!r} in {file}", USAGE)
+        raise usage_error(f"answers must be a list of objects, got {entries!r} in {file}")
     answers: dict[str, dict] = {}
     for answer in entries:
         image = answer.get("id")
         if not isinstance(image, str) or image not in known:
-            raise JobError(f"id must be that of an image of the form, got {image!r} in {file}", USAGE)
+            raise usage_error(f"id must be that of an image of the form, got {image!r} in {file}")
         if image in answers:
-            raise JobError(f"id must occur only once in answers, got {image!r} twice in {file}", USAGE)
+            raise usage_error(f"id must occur only once in answers, got {image!r} twice in {file}")
         answers[image] = _checked_answer(answer, f"of image {image} in {file}")
     exported, session = (str(data.get(name) or "") for name in ("exported", "session"))
     return Ratings(rater.strip(), file, exported, answers, session)
@@ -106,19 +106,19 @@ def _check_form(file: str, data: dict, key: dict) -> None:
         return
     ours, theirs = [job["hash"] for job in key["jobs"]], data.get("jobs")
     other = "another form of the same jobs" if ours == theirs else f"a form of other jobs ({theirs} instead of {ours})"
-    raise JobError(f"ratings must be of form {key['form']}, got form {data.get('form')}: {other}, in {file}", USAGE)
+    raise usage_error(f"ratings must be of form {key['form']}, got form {data.get('form')}: {other}, in {file}")
 
 
 def _checked_answer(answer: dict, where: str) -> dict:
     choice, naturalness = answer.get("choice"), answer.get("naturalness")
     if choice is not None and choice not in CHOICES:
-        raise JobError(f"choice must be one of {CHOICES} or null, got {choice!r} {where}", USAGE)
+        raise usage_error(f"choice must be one of {CHOICES} or null, got {choice!r} {where}")
     if naturalness is not None and not (is_int(naturalness) and SCALE[0] <= naturalness <= SCALE[1]):
         text = f"naturalness must be a whole number from {SCALE[0]} to {SCALE[1]} or null"
-        raise JobError(f"{text}, got {naturalness!r} {where}", USAGE)
+        raise usage_error(f"{text}, got {naturalness!r} {where}")
     milliseconds = answer.get("choice_ms")
     if milliseconds is not None and not (is_int(milliseconds) and milliseconds >= 0):
-        raise JobError(f"choice_ms must be a non-negative int or null, got {milliseconds!r} {where}", USAGE)
+        raise usage_error(f"choice_ms must be a non-negative int or null, got {milliseconds!r} {where}")
     return {"choice": choice, "naturalness": naturalness, "choice_ms": milliseconds}
 
 

@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import OK, USAGE, JobError
+from ..errors import OK, usage_error
 from ..io.atomic_io import existing_path
 from ..job.folder import JobFolder
 from ..job.success import source_frame
@@ -62,11 +62,11 @@ class RatedJob(JobFolder):
     def __init__(self, out: Path):
         for name in ("plan.json", "config.json"):
             if not existing_path(out / name).exists():
-                raise JobError(f"jobs must be folders of jobs, got {out}, which has no {name}", USAGE)
+                raise usage_error(f"jobs must be folders of jobs, got {out}, which has no {name}")
         super().__init__(out)
         channels = self.plan.channels
         if channels not in (1, 3):
-            raise JobError(f"frames must have 1 channel (grey) or 3 (RGB) to be rated, got {channels} in {out}", USAGE)
+            raise usage_error(f"frames must have 1 channel (grey) or 3 (RGB) to be rated, got {channels} in {out}")
         self.hash, self.number, self.condition = _hash(out), 0, self.config["family"]
         self.places: dict[Source, tuple[int, int]] = {}
         self.excluded, self.has_sources = Counter(), True
@@ -87,7 +87,7 @@ class RatedJob(JobFolder):
         if not self.places:
             reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(self.excluded.items())) or "no morphs"
             shards = f"{self.shards_done} of {self.plan.shards} shards complete"
-            raise JobError(f"each job must have morphs that can be rated, got {out}: {reasons}; {shards}", USAGE)
+            raise usage_error(f"each job must have morphs that can be rated, got {out}: {reasons}; {shards}")
 
     @property
     def settings(self) -> dict:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..checks import check_bool, check_int
 from ..data.items import compact_json
-from ..errors import USAGE, JobError
+from ..errors import usage_error
 from ..extras import require_extra
 from ..io.atomic_io import write_json
 from ..io.html_page import render_page
@@ -174,20 +174,20 @@ def write_form(
     check_bool("show_source", show_source), check_bool("controls", controls)
     out = output_folder(out)
     if os.path.lexists(out):
-        raise JobError(f"out must be a new folder, got {out}, which exists", USAGE)
+        raise usage_error(f"out must be a new folder, got {out}, which exists")
     require_extra("cli", "PIL.Image")
     rated = _read_jobs(jobs)
     notes = _notes(rated)
     has_sources = all(job.has_sources for job in rated)
     if show_source and not has_sources:
-        raise JobError("show_source must be False: some jobs have no frame with factor 0, which is the source", USAGE)
+        raise usage_error("show_source must be False: some jobs have no frame with factor 0, which is the source")
     if controls and not has_sources:
         notes.append("no unedited sources are shown: some jobs have no frame with factor 0")
     controls = controls and has_sources
     conditions = [job.condition for job in rated] + [CONTROL] * controls
     if count < len(conditions):
         text = f"count must be at least {len(conditions)}, one image of each of {', '.join(conditions)}"
-        raise JobError(f"{text}, got {count}", USAGE)
+        raise usage_error(f"{text}, got {count}")
     rng = random.Random(seed)
     trials = _design(rated, len(conditions), count, rng, notes)
     loaded = load_judges(judges, rated[0].plan.channels)
@@ -211,14 +211,14 @@ def write_form(
 def _read_jobs(jobs) -> list[RatedJob]:
     folders = [jobs] if isinstance(jobs, (str, os.PathLike)) else list(jobs)
     if not folders:
-        raise JobError("jobs must have at least one job's folder, got none", USAGE)
+        raise usage_error("jobs must have at least one job's folder, got none")
     rated: list[RatedJob] = []
     for folder in map(output_folder, folders):
         job = RatedJob(folder)
         same = next((other for other in rated if other.hash == job.hash), None)
         if same is not None:
             text = "with the same configuration and plan"
-            raise JobError(f"jobs must be different jobs, got {same.out} and {folder} {text}", USAGE)
+            raise usage_error(f"jobs must be different jobs, got {same.out} and {folder} {text}")
         rated.append(job)
     for number, (job, name) in enumerate(zip(rated, _family_names(rated))):
         job.number, job.condition = number, name

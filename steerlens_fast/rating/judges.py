@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..classifier.class_names import short_names
-from ..errors import USAGE, JobError
+from ..errors import usage_error
 from ..evaluate.classifiers import as_classifier, first_difference, images_per_call, judge_names, prefix_errors
 from ..job.plan import Plan
 from ..models import LoadedModel, load_model
@@ -38,18 +38,18 @@ def load_judges(judges: Judges, channels: int) -> dict[str, LoadedModel]:
 def check_judges(judges: Mapping[str, LoadedModel], plan: Plan, task: str) -> None:
     """Raise a JobError if a judge has other classes than the job's model."""
     if judges and task != "multiclass":
-        raise JobError(f"judges must not be given with task {task!r}: they compare the scores of all classes", USAGE)
+        raise usage_error(f"judges must not be given with task {task!r}: they compare the scores of all classes")
     ours = short_names(plan.classes)
     for name, judge in judges.items():
         theirs = short_names(judge.class_names)
         counts = [len(names) for names in (theirs, ours) if names is not None]
         if len(set(counts)) > 1:
             got = f"{counts[0]} classes instead of {counts[1]}"
-            raise JobError(f"judge {name!r} must have the classes of the job's model, got {got}", USAGE)
+            raise usage_error(f"judge {name!r} must have the classes of the job's model, got {got}")
         differs = first_difference(plan.classes, judge.class_names)
         if differs is not None:
             got = f"{theirs[differs]!r} instead of {ours[differs]!r} for class {differs}"
-            raise JobError(f"judge {name!r} must have the classes of the job's model, got {got}", USAGE)
+            raise usage_error(f"judge {name!r} must have the classes of the job's model, got {got}")
 
 
 def predicted_classes(name: str, judge: LoadedModel, frames: Tensor, classes: int) -> list[int]:
@@ -66,8 +66,8 @@ def predicted_classes(name: str, judge: LoadedModel, frames: Tensor, classes: in
         outputs = as_classifier(judge, images.shape[1]).outputs(images, batch=batch)
     except Exception as error:  # user code
         text = f"judge {name!r} must take images {list(images.shape)}, got {type(error).__name__}: {error}"
-        raise JobError(text, USAGE) from error
+        raise usage_error(text) from error
     if outputs.dim() != 2 or outputs.shape[1] < classes:
         got = list(outputs.shape)
-        raise JobError(f"judge {name!r} must return scores [N, at least {classes} classes], got {got}", USAGE)
+        raise usage_error(f"judge {name!r} must return scores [N, at least {classes} classes], got {got}")
     return outputs.argmax(1).masked_fill(outputs.isnan().any(1), -1).tolist()

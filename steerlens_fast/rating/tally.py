@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_int
-from ..errors import USAGE, JobError
+from ..errors import usage_error
 from ..evaluate.measures.statistics import (
     CONFIDENCE,
     DRAWS,
@@ -109,7 +109,7 @@ def tally(
     files = [files] if isinstance(files, (str, os.PathLike)) else list(files)
     ratings, notes = one_per_rater([read_ratings(path, key) for path in files])
     if not any(rater.answered for rater in ratings):
-        raise JobError(f"files must have at least one answer, got none in {len(files)} files", USAGE)
+        raise usage_error(f"files must have at least one answer, got none in {len(files)} files")
     notes = [*_unanswered(ratings, len(key["trials"])), *notes]
     if len(ratings) == 1:
         notes.append("one rater: intervals are over images only, and agreement between raters is not known")

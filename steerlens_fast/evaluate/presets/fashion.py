@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...data.sources.idx import PREFIX, absolute_spec, idx_files, read_idx, split_spec
-from ...errors import USAGE, JobError
+from ...errors import JobError, usage_error
 from . import networks
 from .digits import NEXT
 from .digits_data import FOLLOW_UP_DISTANCES, LabelledImages
@@ -53,14 +53,14 @@ def check(options: Mapping) -> None:
         try:
             _files(options["data"], part)
         except JobError as error:
-            raise JobError(f"{error}; {INSTALL}", USAGE) from error
+            raise usage_error(f"{error}; {INSTALL}") from error
 
 
 def _files(spec: str, part: str) -> dict[str, str]:
     folder = split_spec(spec)[0]
     files = idx_files(f"{PREFIX}{folder}#{part}")
     if "labels" not in files:
-        raise JobError(f"data must have the labels of {files['images']}, got none", USAGE)
+        raise usage_error(f"data must have the labels of {files['images']}, got none")
     return files
 
 
@@ -74,7 +74,7 @@ def data(spec: str) -> LabelledImages:
     if train[0].shape[1:] != test[0].shape[1:]:
         shapes = [list(images.shape[1:]) for images, _ in (train, test)]
         text = f"data must have test images of the shape of the training images, {shapes[0]}, got {shapes[1]}"
-        raise JobError(text, USAGE)
+        raise usage_error(text)
     return LabelledImages(*train, *test)
 
 
@@ -83,9 +83,9 @@ def _read(spec: str, part: str) -> tuple[Tensor, Tensor]:
     images, labels = (torch.tensor(read_idx(files[kind], kind), device="cpu") for kind in ("images", "labels"))
     if len(images) != len(labels):
         text = f"labels must have one entry for each of {len(images)} images, got {len(labels)} in {files['labels']}"
-        raise JobError(text, USAGE)
+        raise usage_error(text)
     if int(labels.max()) >= len(CLASSES):
-        raise JobError(f"labels must be 0 to {len(CLASSES) - 1}, got {int(labels.max())} in {files['labels']}", USAGE)
+        raise usage_error(f"labels must be 0 to {len(CLASSES) - 1}, got {int(labels.max())} in {files['labels']}")
     return images[:, None], labels.long()
 
 

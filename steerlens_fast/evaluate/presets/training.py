@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import USAGE, JobError
+from ...errors import usage_error
 from ...io.atomic_io import atomic_write
 from ...io.progress import Progress
 from ...memory import threads
@@ -224,7 +224,7 @@ def _read_weights(path: Path, key: str) -> dict | None:
     except OSError:
         raise
     except Exception as error:  # torch.load raises many kinds of errors
-        raise JobError(f"{path} must be the weights of a preset's network, got another file", USAGE) from error
+        raise usage_error(f"{path} must be the weights of a preset's network, got another file") from error
 
 
 def _write_weights(path: Path, key: str, model: nn.Module) -> None:
