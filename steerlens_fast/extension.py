@@ -206,8 +206,9 @@ def _missing_message() -> str:
     lines = [f"{PACKAGE} was imported from {FOLDER}, which has no compiled extension {LIBRARY}."]
     installed, remedies = _installed_elsewhere(), []
     if installed is not None:
-        lines.append(f"A built {PACKAGE} is installed in {installed}, but {_why_not_found()}.")
-        remedies.append(_path_remedy())
+        cause, remedy = _why_found_first()
+        lines.append(f"A built {PACKAGE} is installed in {installed}, but {cause}.")
+        remedies.append(remedy)
     if (FOLDER.parent / "setup.py").exists():
         remedies.append(f"build the extension in {FOLDER.parent}: {BUILD}")
         remedies.append(f"install the checkout in editable mode: {EDITABLE}  (or sh .ci/setup)")
@@ -270,28 +271,18 @@ def _installed_elsewhere() -> Path | None:
     return None
 
 
-def _why_not_found() -> str:
-    """Return why Python finds this folder before the installed package."""
+def _why_found_first() -> tuple[str, str]:
+    """Return why Python finds this folder before the installed package, and how to import the latter."""
     parent = FOLDER.parent.resolve()
-    if parent in _python_path():
-        return f"PYTHONPATH contains {FOLDER.parent}, which comes before it"
+    python_path = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    if parent in [Path(entry).resolve() for entry in python_path]:
+        cause = f"PYTHONPATH contains {FOLDER.parent}, which comes before it"
+        return cause, f"remove {FOLDER.parent} from PYTHONPATH"
     if parent == Path.cwd().resolve():
-        return f"Python looks in the working directory, {parent}, first"
-    return f"{FOLDER.parent} comes before it on sys.path"
-
-
-def _path_remedy() -> str:
-    """Return how to import the installed package."""
-    parent = FOLDER.parent.resolve()
-    if parent in _python_path():
-        return f"remove {FOLDER.parent} from PYTHONPATH"
-    if parent == Path.cwd().resolve():
-        return "start Python in another folder, or with -P (Python 3.11 and newer)"
-    return f"remove {FOLDER.parent} from sys.path, or start Python in another folder"
-
-
-def _python_path() -> list[Path]:
-    return [Path(entry).resolve() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+        cause = f"Python looks in the working directory, {parent}, first"
+        return cause, "start Python in another folder, or with -P (Python 3.11 and newer)"
+    cause = f"{FOLDER.parent} comes before it on sys.path"
+    return cause, f"remove {FOLDER.parent} from sys.path, or start Python in another folder"
 
 
 load_extension()  # once, before any other module of the package is imported

@@ -1,12 +1,8 @@
 """Wrappers of the compiled ops ``torch.ops.steerlens_fast.*``, with shape functions ("fakes") and derivatives.
 
 The rest of the package calls the ops only through these wrappers. An op has one name: in its schema, in the files of
-its kernels in ``csrc``, as a wrapper here and as a formula in :mod:`.reference`.
-
-Derivatives: a linear op and its adjoint are both ops, and each is the derivative of the other. Most other ops have a
-kernel for the first derivative, and use the formula in plain torch for the second; those that only the lens uses have
-no derivative. Torch cannot run custom ops under ``torch.func`` and in forward mode, so the wrappers compute the formula
-there.
+its kernels in ``csrc``, as a wrapper here and as a formula in :mod:`.reference`. The README of this folder lists the
+ops, and describes their derivatives.
 """
 
 from .advance import StepTaken, advance_planes

@@ -9,7 +9,7 @@ from .. import checks
 from . import reference
 from .enums import FORMS, real_dtype, rule_index
 from .fake_checks import check_dtype, check_frames, check_number, check_shape
-from .pair import unpair
+from .pair import unpair_orientations
 from .registration import (
     call,
     dense,
@@ -104,8 +104,8 @@ def _extrapolate_backward(ctx, grad):
     *inputs, rule, form = saved_inputs(ctx)
     grad = dense(grad)
     if form == FORMS["pairs"]:
-        N, K = inputs[0].shape[:2]
-        grad = unpair(grad.flatten(0, 2), K).unflatten(0, (grad.shape[0], N, K))
+        F, N = grad.shape[:2]
+        grad = unpair_orientations(grad.flatten(0, 1), inputs[0].shape[1]).unflatten(0, (F, N))
     grad_c, grad_phase, grad_amplitude = call("extrapolate_backward", grad, *inputs, rule)
     factors = _factor_gradients(ctx, grad, inputs, rule)
     phase = None if inputs[1] is None else grad_phase

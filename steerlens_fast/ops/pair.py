@@ -60,6 +60,17 @@ def unpair(pairs: Tensor, run: int) -> Tensor:
     return call("unpair", pairs, run)
 
 
+def pair_orientations(bands: Tensor) -> Tensor:
+    """Return the real parts of bands [N, K, h, w] in pairs: [N, ceil(K / 2), h, w] complex."""
+    N, K = bands.shape[:2]
+    return pair(bands.flatten(0, 1), K).unflatten(0, (N, (K + 1) // 2))
+
+
+def unpair_orientations(pairs: Tensor, K: int) -> Tensor:
+    """Return real bands [N, K, h, w] from pairs: the inverse of :func:`pair_orientations`."""
+    return unpair(pairs.flatten(0, 1), K).unflatten(0, (pairs.shape[0], K))
+
+
 @fake("pair")
 def _(planes, run):
     check_dtype("planes", planes, *REAL, *COMPLEX)

@@ -18,7 +18,7 @@ from .fake_checks import (
     check_shape,
     require,
 )
-from .pair import pair
+from .pair import pair_orientations
 from .registration import (
     call,
     call_plane_op,
@@ -196,8 +196,7 @@ def _merge_planes_backward(ctx, grad):
 def _as_stored(grad: Tensor, form: int, complex_: bool) -> Tensor:
     """Return a band's gradient in the form of the band, which is real, complex or pairs."""
     if form == FORMS["pairs"]:
-        N, K = grad.shape[:2]
-        return pair(grad.flatten(0, 1), K).unflatten(0, (N, (K + 1) // 2))
+        return pair_orientations(grad)
     return torch.complex(grad, torch.zeros_like(grad)) if complex_ and form == FORMS["real"] else grad
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
+from ..ops.pair import pair_orientations, unpair_orientations
 
 if TYPE_CHECKING:
     from .bank import Bank, Part
@@ -84,17 +85,6 @@ def band_spectra(bank: Bank, bands: Iterable[Tensor]) -> list[Tensor]:
 def pair_spectra(pairs: Iterable[Tensor]) -> list[Tensor]:
     """Return the spectra of bands that are stored in pairs [N, ceil(K/2), h, w]."""
     return [torch.fft.fft2(pair) for pair in pairs]
-
-
-def pair_orientations(band: Tensor) -> Tensor:
-    """Return the real parts of bands [N, K, h, w] in pairs: [N, ceil(K/2), h, w] complex."""
-    N, K = band.shape[:2]
-    return ops.pair(band.flatten(0, 1), K).unflatten(0, (N, (K + 1) // 2))
-
-
-def unpair_orientations(pairs: Tensor, K: int) -> Tensor:
-    """Return real bands [N, K, h, w] from pairs: the inverse of :func:`pair_orientations`."""
-    return ops.unpair(pairs.flatten(0, 1), K).unflatten(0, (pairs.shape[0], K))
 
 
 def to_complex(band: Tensor) -> Tensor:
