@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .. import native
 from ..checks import check_class_names
+from ..classifier import Classifier
 from ..classifier.outputs import number_of_classes
 from ..data.class_matching import ClassMatch
 from ..data.sources import Source
@@ -45,6 +46,8 @@ from .plan import Plan
 from .shard import Clock, Shard
 from .transfers import Transfers
 
+TIMED = {"gradient": "gradient", "outputs": "score"}  # methods of a classifier, and the names of their times
+
 
 class Worker:
     """Computes shards, with one copy of the model.
@@ -69,10 +72,7 @@ class Worker:
         options = {**config.model_options, "data_channels": self.source.channels()}
         self.loaded: LoadedModel = load_model(spec, device=device, **options)
         self.lens = SteerableLens(self.loaded.model, preprocessing=self.loaded.preprocessing, **config.lens_options)
-        self._model_clock = Clock()  # on a GPU, it measures the time to launch gradients and scores
-        for method, activity in (("gradient", "gradient"), ("outputs", "score")):
-            timed = self._model_clock.spent_on(activity)(getattr(self.lens.classifier, method))
-            setattr(self.lens.classifier, method, timed)
+        self._model_clock = Clock()
         self.lens.warn_about_results = False  # the records contain what it would warn about
         self.target_rule = parse_target(config.target)
         self._has_morphed = False
@@ -110,7 +110,8 @@ class Worker:
         records of the previous one.
         """
         self._on_event = on_event = _one_at_a_time(on_event)
-        with _repeatable(), ThreadPoolExecutor(1, thread_name_prefix="publish") as publisher:
+        timed = _timed(self.lens.classifier, self._model_clock)
+        with _repeatable(), timed, ThreadPoolExecutor(1, thread_name_prefix="publish") as publisher:
             pipeline = Pipeline(publisher, self._publish, on_event, max_pending=self.transfers.max_pending)
 
             def next_items(wait: bool):
@@ -244,7 +245,7 @@ class Worker:
         start = time.perf_counter()
         self._model_clock.seconds.clear()
         morphs = self._morph(batch)
-        in_model = {name: self._model_clock.seconds[name] for name in ("gradient", "score")}
+        in_model = {name: self._model_clock.seconds[name] for name in TIMED.values()}
         shard.clock.seconds.update(in_model | {"morph": time.perf_counter() - start - sum(in_model.values())})
         return shard.add(batch, morphs)
 
@@ -367,6 +368,18 @@ class Worker:
         metadata = {"lens": self.lens.settings, "model": self.loaded.sha256, "shard": shard.number}
         marker = shard.publish(self.out, self.config.format, metadata)
         on_event({"event": "shard", "shard": shard.number, "items": marker["items"], "failed": marker["failed"]})
+
+
+@contextmanager
+def _timed(classifier: Classifier, clock: Clock) -> Iterator[None]:
+    """Measure the time of a classifier's gradients and scores; on a GPU, that is the time to launch them."""
+    for method, activity in TIMED.items():
+        setattr(classifier, method, clock.spent_on(activity)(getattr(classifier, method)))
+    try:
+        yield
+    finally:
+        for method in TIMED:
+            delattr(classifier, method)
 
 
 def _one_at_a_time(on_event: EventCallback) -> EventCallback:
