@@ -76,6 +76,7 @@ from torch import Tensor
 from ..checks import check_bool, check_choice, check_number
 from ..errors import BadItem, is_system_fault, to_job_error, usage_error
 from ..extras import require_extra
+from .array_images import image_array
 from .damage import END_OF_JPEG, FIRST_BYTES, describe_damage, format_of
 from .deep_colour import MAX_16_BITS, FloatColours, is_deep_colour, read_deep_colour, unit_colours
 
@@ -92,7 +93,6 @@ SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 FLOATS = "F"
 MAX_12_BITS = 4095
-ONE_IMAGE = "; for one image pass array[None]"  # end of messages about arrays that may be one image
 PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 262, 0  # a TIFF tag, and one of its values
 RANGE_KEY = ("steerlens_fast", "values")  # in Image.info; a tuple, so that no text chunk of a file can have this key
 NARROW_DIVISOR = 4  # a range is narrow up to 1/4 of the type's range, which leaves at most 64 of 256 levels
@@ -497,98 +497,14 @@ def _to_image(unit: np.ndarray, keep_depth: bool, value_range: tuple) -> Image |
     return image
 
 
-def channel_axis(shape: Sequence[int], tensor: bool) -> int | None:
-    """Return the axis of the channels in the shape of an image with three axes.
-
-    It is the first or the last one; the result is None if neither has 1 or 3 values. If both have, it is the first one
-    of a tensor, and the last one of an array.
-
-    Examples
-    --------
-    >>> channel_axis((1, 32, 32), tensor=True), channel_axis((32, 32, 3), tensor=True), channel_axis((3, 8, 1), False)
-    (0, 2, 2)
-    """
-    last, first = shape[-1] in (1, 3), shape[0] in (1, 3)
-    return 0 if first and (tensor or not last) else 2 if last else None
-
-
-def array_channels(image: np.ndarray | Tensor) -> int | None:
-    """Return the number of channels of an array or tensor, 1 or 3; None if it is not an image."""
-    if image.ndim != 3:
-        return 1 if image.ndim == 2 else None
-    axis = channel_axis(image.shape, isinstance(image, Tensor))
-    return None if axis is None else image.shape[axis]
-
-
-def may_be_one_image(shape: Sequence[int]) -> bool:
-    """Return whether an array may be a single image, [H, W] or [H, W, C], in place of several.
-
-    Its rows would be taken as images.
-
-    Examples
-    --------
-    >>> may_be_one_image((40, 50, 3)), may_be_one_image((1000, 28, 28)), may_be_one_image((7, 40, 50, 3))
-    (True, False, False)
-    """
-    return len(shape) < 3 or (len(shape) == 3 and shape[2] in (1, 3, 4))
-
-
-def array_may_be_one_image(array: np.ndarray | Tensor) -> bool:
-    """Return whether an array may be a single image, see :func:`may_be_one_image`.
-
-    An array of objects or strings may contain several images in one dimension: PIL images, paths or encoded bytes.
-
-    Examples
-    --------
-    >>> array_may_be_one_image(np.zeros((40, 50))), array_may_be_one_image(np.array(["a.png", "b.png"]))
-    (True, False)
-    """
-    numeric = isinstance(array, Tensor) or array.dtype.kind in "buifc"
-    return array.ndim == 0 or (numeric and may_be_one_image(array.shape))
-
-
 def _from_array(data: np.ndarray | Tensor, max_pixels: int, depth: DepthOptions) -> Image | FloatColours:
-    array, tensor = _as_array(data, depth), isinstance(data, Tensor)
-    if array.ndim == 3:
-        axis = channel_axis(array.shape, tensor)
-        if axis == 0:
-            array = array.transpose(1, 2, 0)
-        elif axis is None:
-            raise BadItem("bad-array", f"image must have 1 or 3 channels, got shape {list(array.shape)}")
-    if array.ndim not in (2, 3) or 0 in array.shape:
-        raise BadItem("bad-array", f"image must be [H, W], [H, W, C] or [C, H, W], got shape {list(array.shape)}")
+    array = image_array(data, any_values=depth.range is not None)
     _check_size(array.shape[1::-1], max_pixels)
-    array = np.ascontiguousarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)
+    array = np.ascontiguousarray(array)
     if array.dtype == np.uint8:
         return _pillow().fromarray(array)
     floats = array.dtype.kind == "f"
     if floats and depth.range is None and not depth.keep_depth:
         return _pillow().fromarray(np.rint(array.astype(np.float32) * 255).astype(np.uint8))
-    maximum = 1.0 if floats else MAX_16_BITS
-    return _to_image(
-        _scaled_to_unit(array, depth.range, maximum),
-        depth.keep_depth,
-        _range_of_values(array, None if floats else MAX_16_BITS),
-    )
-
-
-def _as_array(data: np.ndarray | Tensor, depth: DepthOptions) -> np.ndarray:
-    """Return the data as an array of a supported dtype.
-
-    The dtypes are uint8, uint16, and floats in [0, 1].
-
-    If a range is given, the array may have any real dtype.
-    """
-    if isinstance(data, Tensor):
-        data = data.detach().cpu()
-        data = (data.float() if data.is_floating_point() else data).numpy()
-    if data.dtype == np.uint8 or data.dtype.newbyteorder("=") == np.uint16:
-        return data
-    if depth.range is not None and data.dtype.kind in "iuf":
-        return data
-    if np.issubdtype(data.dtype, np.floating):
-        if data.size and not (data.min() >= 0 and data.max() <= 1):  # also true for NaN
-            raise BadItem("bad-array", f"floats must be in [0, 1], got {data.min():g} to {data.max():g}")
-    else:
-        raise BadItem("bad-array", f"image must be uint8, uint16 or floats, got {data.dtype}")
-    return data
+    unit = _scaled_to_unit(array, depth.range, 1.0 if floats else MAX_16_BITS)
+    return _to_image(unit, depth.keep_depth, _range_of_values(array, None if floats else MAX_16_BITS))

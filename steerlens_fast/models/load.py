@@ -17,7 +17,8 @@ from torch import Tensor
 from ..checks import check_bool, check_int
 from ..classifier.isolation import RandomStream
 from ..classifier.named_classes import shorten
-from ..data.decoding import array_may_be_one_image, decode
+from ..data.array_images import array_may_be_one_image
+from ..data.decoding import decode
 from ..data.resize import resize_and_crop
 from ..errors import usage_error
 from .attributes import read_attributes

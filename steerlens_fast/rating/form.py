@@ -286,7 +286,8 @@ def _read_shard(shard: int, trials: list[_Trial], judges: dict, show_source: boo
     job = trials[0].job
     job.check_undamaged(shard)
     indices = [job.places[trial.source][1] for trial in trials]
-    records = [record for record in job.records(shard) if record["index"] in indices]
+    wanted = set(indices)
+    records = [record for record in job.records(shard) if record["index"] in wanted]
     frames = as_8_bit(job.frames(shard, records))
     row_of = {record["index"]: row for row, record in enumerate(records)}
     rows = [row_of[index] for index in indices]

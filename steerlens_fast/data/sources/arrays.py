@@ -13,7 +13,7 @@ import numpy as np
 
 from ...errors import BadItem, usage_error
 from ...extras import require_extra
-from ..decoding import ONE_IMAGE, may_be_one_image
+from ..array_images import ONE_IMAGE, may_be_one_image
 from ..items import Item
 from ..labels import class_number, parse_class, sorted_class_names
 from .base import LeftOut, Source, numbered_key, printable

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from ...checks import is_int
 from ...errors import BadItem, JobError, describe_error, usage_error
-from ..decoding import ONE_IMAGE, array_channels, array_may_be_one_image
+from ..array_images import ONE_IMAGE, array_channels, array_may_be_one_image
 from ..import_object import import_object, user_code_error
 from ..items import Item
 from ..labels import class_number, parse_class

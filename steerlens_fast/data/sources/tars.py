@@ -103,7 +103,7 @@ class TarSource(Source):
         """Yield each sample with an image: the number of its file, its name, and its members by suffix."""
         for n, tar in enumerate(self.tars):
             leave_out = partial(_leave_out, left_out, os.path.basename(tar))
-            for base, members in _samples(tar, leave_out).items():
+            for base, members in _samples_of(tar, leave_out).items():
                 image = _image(members)
                 for suffix, member in members.items() if image is None else ():
                     leave_out(NO_LABELLED_IMAGE if suffix in ("cls", "json") else NO_IMAGE, member.name)
@@ -216,7 +216,7 @@ def _prefixes(tars: list[str]) -> list[str]:
     return [os.path.splitext(n)[0] for n in names]
 
 
-def _samples(tar: str, leave_out: Callable[[str, str], None]) -> dict[str, dict[str, Member]]:
+def _samples_of(tar: str, leave_out: Callable[[str, str], None]) -> dict[str, dict[str, Member]]:
     """Return the members of each sample in a .tar file, by suffix."""
     samples: dict[str, dict[str, Member]] = {}
     for name, member in _files(tar, leave_out).items():

@@ -1,4 +1,1 @@
-"""Presets, the experiments that are part of the package.
-
-Their options are in the module ``presets``.
-"""
+"""Presets, the experiments that are part of the package. Each has a module with its options, data and networks."""
