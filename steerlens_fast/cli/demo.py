@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import DONE, USAGE, JobError
+from ..errors import DONE, usage_error
 from ..io.argument_types import expanded_path, integer_from, positive
 from ..io.console import write_stdout
 
@@ -62,7 +62,7 @@ def _photographs(arguments: argparse.Namespace, digits: dict) -> int:
     """Run the demo on photographs. ``digits`` has the defaults of the options that are only for digits."""
     for name, default in digits.items():
         if getattr(arguments, name) != default:
-            raise JobError(f"--{name} must not be given with --photographs: it is for digits only", USAGE)
+            raise usage_error(f"--{name} must not be given with --photographs: it is for digits only")
     from ..demo.job import morph_photographs
     from ..demo.photographs import run_photographs
 

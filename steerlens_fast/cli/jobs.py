@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from ..errors import DONE, FATAL, USAGE, JobError
+from ..errors import DONE, FATAL, JobError, usage_error
 from ..io.argument_types import expanded_path, integer_from
 from ..io.console import write_stdout
 from .options import as_sentence
@@ -62,10 +62,10 @@ def _with_folder(arguments: argparse.Namespace) -> argparse.Namespace:
     command = f"steerlens-fast {arguments.command}"
     if not folders:
         more = " --format gif --to morphs-gif/" if arguments.command == "export" else ""
-        raise JobError(f'a job\'s folder must be given: "{command} morphs/{more}", or "{command} --out morphs/"', USAGE)
+        raise usage_error(f'a job\'s folder must be given: "{command} morphs/{more}", or "{command} --out morphs/"')
     if len({os.path.abspath(folder) for folder in folders}) > 1:
         other = "; use --to for the folder to write" if "to" in vars(arguments) else ""
-        raise JobError(f"DIR and --out must both be the job's folder, got {folders[0]} and {folders[1]}{other}", USAGE)
+        raise usage_error(f"DIR and --out must both be the job's folder, got {folders[0]} and {folders[1]}{other}")
     arguments.out = folders[0]
     return arguments
 
@@ -122,7 +122,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
     if arguments.format is None:
         command = f"steerlens-fast export {shlex.quote(str(arguments.out))} --format gif"
-        raise JobError(f'--format must be one of {", ".join(EXPORT_FORMATS)}, as in "{command}"', USAGE)
+        raise usage_error(f'--format must be one of {", ".join(EXPORT_FORMATS)}, as in "{command}"')
     to = arguments.to or _default_export_folder(arguments.out, arguments.format)
     options = {name: getattr(arguments, name) for name in ("keys", "limit", "differences")}
     with _suggest_to_option(arguments.to):

@@ -7,7 +7,7 @@ import json
 import shlex
 from pathlib import Path
 
-from ..errors import DONE, USAGE, JobError
+from ..errors import DONE, usage_error
 from ..io.argument_types import expanded_path, integer_from
 from ..io.console import write_stderr, write_stdout
 from ..io.progress import format_bytes
@@ -61,7 +61,7 @@ def _tally(arguments: argparse.Namespace) -> int:
     from ..rating import table, tally
 
     if arguments.out is not None and arguments.out.is_dir():
-        raise JobError(f"--out must be a file, got {arguments.out}, which is a folder", USAGE)
+        raise usage_error(f"--out must be a file, got {arguments.out}, which is a folder")
     result = tally(arguments.form, arguments.files)
     if arguments.out is not None:
         write_json(arguments.out, result)

@@ -18,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from ..checks import check_bool, check_int, did_you_mean
-from ..errors import USAGE, JobError
+from ..errors import usage_error
 
 
 def plain_data(value):
@@ -139,7 +139,7 @@ class BaseConfig:
         try:
             self._check()
         except (TypeError, ValueError) as error:
-            raise JobError(str(error), USAGE) from error
+            raise usage_error(str(error)) from error
 
     def _set(self, name: str, value) -> None:
         """Set a field, although the dataclass is frozen."""
@@ -212,10 +212,10 @@ class BaseConfig:
         known = {field.name: field for field in declared_fields(cls)}
         unknown = sorted(set(values) - known.keys())
         if unknown:
-            raise JobError(f"unknown option {unknown[0]!r}{did_you_mean(unknown[0], list(known))}", USAGE)
+            raise usage_error(f"unknown option {unknown[0]!r}{did_you_mean(unknown[0], list(known))}")
         for name, field in known.items():
             if name not in values and field.default is dataclasses.MISSING:
-                raise JobError(f"option {name!r} is required", USAGE)
+                raise usage_error(f"option {name!r} is required")
         return cls(**values)
 
 

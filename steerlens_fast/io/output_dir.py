@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import USAGE, JobError
+from ..errors import JobError, usage_error
 from .atomic_io import read_json, refresh_names
 from .console import warn
 
@@ -122,7 +122,7 @@ def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required:
             except BlockingIOError:
                 file.seek(0)
                 holder = file.read(200).decode(errors="replace").strip()
-                raise JobError(f"{path.parent} is in use by another run ({holder})", USAGE) from None
+                raise usage_error(f"{path.parent} is in use by another run ({holder})") from None
             except OSError as error:
                 _check_unlocked_allowed(path, error, required)
             if attempts_left > 1 and not _is_file(path, file):
@@ -261,7 +261,7 @@ def check_unchanged(before: Mapping, now: Mapping, what: str, **labels: str) -> 
     ]
     if changes:
         hint = "use --overwrite (in Python overwrite=True) or another --out"
-        raise JobError(f"{', '.join(changes)}: {what} cannot change on resuming; {hint}", USAGE)
+        raise usage_error(f"{', '.join(changes)}: {what} cannot change on resuming; {hint}")
 
 
 def check_same_model(before: Mapping, now: Mapping) -> None:

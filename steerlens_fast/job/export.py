@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..classifier.class_names import pair_text
 from ..data.items import read_listing
-from ..errors import OK, USAGE, JobError
+from ..errors import OK, usage_error
 from ..extras import require_extra
 from ..io.atomic_io import atomic_write, existing_path
 from ..lens import SteerableLens
@@ -105,13 +105,13 @@ def export(
     - ``record``, the whole record as JSON.
     """
     if differences and format != "strip":
-        raise JobError(f"differences must not be requested with format {format!r}: only strips show them", USAGE)
+        raise usage_error(f"differences must not be requested with format {format!r}: only strips show them")
     job = JobFolder(out)
     channels = job.plan.channels
     if format not in ("safetensors", "npz") and channels not in (1, 3):
-        raise JobError(f"format must be safetensors or npz for frames with {channels} channels, got {format}", USAGE)
+        raise usage_error(f"format must be safetensors or npz for frames with {channels} channels, got {format}")
     if to.resolve() in (job.out.resolve(), (job.out / "shards").resolve()):
-        raise JobError(f"to must not be the job's folder, got {to}", USAGE)
+        raise usage_error(f"to must not be the job's folder, got {to}")
     to.mkdir(parents=True, exist_ok=True)
     task, count = _Export(job, to, format, differences), 0
     for shard in sorted(job.completed_shards().shards):
@@ -124,7 +124,7 @@ def export(
         if count == limit:
             break
     if keys is not None and not count:
-        raise JobError(f"keys must match at least one item that is ok, got {list(keys)}", USAGE)
+        raise usage_error(f"keys must match at least one item that is ok, got {list(keys)}")
     return count
 
 

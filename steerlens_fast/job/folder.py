@@ -15,7 +15,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..checks import is_int
-from ..errors import USAGE, JobError
+from ..errors import JobError, usage_error
 from ..io.atomic_io import BACKUP_PATTERN, TEMPORARY_PATTERN, existing_path, read_json, sha256_of
 from ..io.output_dir import is_locked, read_saved
 from .formats import get_format
@@ -69,7 +69,7 @@ class JobFolder:
         try:
             return read_saved(self.out / "config.json")
         except FileNotFoundError:
-            raise JobError(f"out must be a job's folder, got {self.out}, which has no config.json", USAGE) from None
+            raise usage_error(f"out must be a job's folder, got {self.out}, which has no config.json") from None
 
     def records(self, shard: int) -> list[dict]:
         """Read the records of a shard; raise a JobError if the file is damaged."""
@@ -231,14 +231,13 @@ def check_output_folder(out: Path, data) -> None:
     """
     if isinstance(data, (str, os.PathLike)) and os.path.isdir(data):
         if out.resolve().is_relative_to(Path(data).resolve()):
-            raise JobError(f"out must not be inside data, got {out} and {data}", USAGE)
+            raise usage_error(f"out must not be inside data, got {out} and {data}")
     names = [] if not out.exists() else os.listdir(out)
     job_names = (*FILES, *FOLDERS, *OTHER_FILES, TEMPORARY_PATTERN, BACKUP_PATTERN)
     others = [name for name in names if not any(fnmatch(name, pattern) for pattern in job_names)]
     if names and not has_plan(out) and (".lock" not in names or others):
-        raise JobError(
-            f"out must be a new folder or a job's folder, got {out} with other files, e.g. {(others or names)[0]}",
-            USAGE,
+        raise usage_error(
+            f"out must be a new folder or a job's folder, got {out} with other files, e.g. {(others or names)[0]}"
         )
 
 

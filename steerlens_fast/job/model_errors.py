@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import prod
 
-from ..errors import NO_THREAD, TORCHSCRIPT, USAGE, BadItem, JobError, ModelError
+from ..errors import NO_THREAD, TORCHSCRIPT, BadItem, JobError, ModelError, usage_error
 from ..models.errors import error_summary, is_out_of_memory
 from .loading import Batch
 
@@ -116,7 +116,7 @@ def _argument_error(error: Exception, batch: Batch) -> JobError:
     known = [(target, item.path) for target, item in zip(batch.targets, batch.items) if target is not None]
     known = known if str(error).startswith("target ") else []
     largest = f" (largest target in this batch: {max(known)[0]}, of {max(known)[1]})" if known else ""
-    return JobError(f"{error}{largest}", USAGE)
+    return usage_error(f"{error}{largest}")
 
 
 def _shape_error(error: Exception, batch: Batch, first: bool, sizes: set[int]) -> ModelError | None:

@@ -15,7 +15,7 @@ import torch
 
 from ..classifier.class_names import class_name, short_names
 from ..data.items import Item, read_listing
-from ..errors import USAGE, JobError
+from ..errors import usage_error
 from ..io.atomic_io import existing_path, write_json
 from ..io.output_dir import damaged, read_saved
 from .config import JobConfig
@@ -148,12 +148,12 @@ class Plan:
         try:
             values = read_saved(path)
         except FileNotFoundError:
-            raise JobError(f"out must be a job's folder, got {out}, which has no plan.json", USAGE) from None
+            raise usage_error(f"out must be a job's folder, got {out}, which has no plan.json") from None
         version = values.get("format_version", 1)
         if "listing_sha256" in values and version != FORMAT_VERSION:
             text = f"{path} must have format version {FORMAT_VERSION}, got {version}"
             hint = "another version of steerlens_fast wrote this folder; use that version, or another --out"
-            raise JobError(f"{text}: {hint}", USAGE)
+            raise usage_error(f"{text}: {hint}")
         try:
             return cls(**values)
         except TypeError as error:

@@ -16,7 +16,7 @@ from ..data.sources.open import open_source_from_config
 from ..data.sources.table import has_target_column
 from ..data.targets import COLUMN, LABEL, parse_target
 from ..data.value_range import narrow_range_warnings, read_image, value_range_of
-from ..errors import USAGE, BadItem, JobError
+from ..errors import BadItem, usage_error
 from ..io.atomic_io import atomic_write, sha256_of, write_json
 from ..io.output_dir import check_unchanged
 from ..io.versions import versions
@@ -91,7 +91,7 @@ def _require_any(items: Iterable[Item], is_usable: Callable[[Item], bool], messa
         any_usable = any_usable or is_usable(item)
         yield item
     if item is not None and not any_usable:
-        raise JobError(message, USAGE)
+        raise usage_error(message)
 
 
 def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared: bool = False) -> Plan:
@@ -105,7 +105,7 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
     config, inputs.model_names = inputs.config, model["class_names"]
     if config.format == "folder" and config.frame_dtype != "uint8" and model["channels"] != 1:
         text = f"frame_dtype must be uint8 for colour frames in format 'folder', got {config.frame_dtype!r}"
-        raise JobError(f"{text}: only grey frames are stored as 16-bit PNG files; use format 'safetensors'", USAGE)
+        raise usage_error(f"{text}: only grey frames are stored as 16-bit PNG files; use format 'safetensors'")
     size = model["size"] or _size_of_first(inputs)
     decode_options = {"max_pixels": config.max_pixels}
     label_warnings = inputs.label_warnings()
@@ -116,7 +116,7 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
     write_json(out / "config.json", config.as_dict())
     listing = write_listing(out / "items.jsonl", inputs.items(), shard_size, inputs.source.where)
     if not listing.items:
-        raise JobError(f"data must have at least one item, got none in {config.data}", USAGE)
+        raise usage_error(f"data must have at least one item, got none in {config.data}")
     range_warnings = [] if config.range else narrow_range_warnings(inputs.source, inputs.items(), **decode_options)
     plan = Plan(
         items=listing.items,
@@ -164,7 +164,7 @@ def make_shared_plan(out: Path, inputs: JobInputs, model: dict, workers: int) ->
     if has_complete_shard(out):  # of an earlier job, since this rank has just made the plan
         (out / "plan.json").unlink()
         text = f"out must not have complete shards without a plan.json, got {out}"
-        raise JobError(f"{text}: delete its folder shards, or use another --out", USAGE)
+        raise usage_error(f"{text}: delete its folder shards, or use another --out")
 
 
 def log_warnings(plan: Plan) -> None:
@@ -180,7 +180,7 @@ def check_plan(out: Path, inputs: JobInputs) -> Plan:
     check_unchanged(plan.source, inputs.source.description, "the data")
     inputs.model_names = plan.model.get("class_names")
     if hash_items(inputs.items()) != plan.listing_sha256:
-        raise JobError(f"the data must be unchanged, got items that differ from the {plan.items} in the plan", USAGE)
+        raise usage_error(f"the data must be unchanged, got items that differ from the {plan.items} in the plan")
     _restore_listing(out, inputs, plan)
     return plan
 
@@ -212,7 +212,7 @@ def expand_settings(options: Mapping) -> dict:
     try:
         return with_settings(options)
     except (TypeError, ValueError) as error:
-        raise JobError(str(error), USAGE) from error
+        raise usage_error(str(error)) from error
 
 
 def _size_of_first(inputs: JobInputs) -> tuple[int, int]:
@@ -226,8 +226,8 @@ def _size_of_first(inputs: JobInputs) -> tuple[int, int]:
             continue
         return image.height, image.width
     if first is None:
-        raise JobError(f"data must have at least one item, got none in {inputs.config.data}", USAGE)
+        raise usage_error(f"data must have at least one item, got none in {inputs.config.data}")
     tried = "the only image cannot" if count == 1 else f"none of the first {count} images can"
     text = f"{tried} be decoded; {'it' if count == 1 else 'the first'} is {first}"
     hint = "; if others can, set --size (in Python size=)" if count == MAX_SIZE_TRIES else ""
-    raise JobError(f"{text}{hint}", USAGE)
+    raise usage_error(f"{text}{hint}")

@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import DONE, INTERRUPTED, SOME_FAILED, TERMINATED, TOO_MANY_FAILED, USAGE, JobError, to_job_error
+from ..errors import (
+    DONE,
+    INTERRUPTED,
+    SOME_FAILED,
+    TERMINATED,
+    TOO_MANY_FAILED,
+    USAGE,
+    JobError,
+    to_job_error,
+    usage_error,
+)
 from ..io.atomic_io import existing_path, refresh_names, restore_backups, sync_folder
 from ..io.output_dir import check_same_model, hold_lock, is_locked, output_dir
 from ..io.progress import Progress
@@ -134,7 +144,7 @@ def check_number_of_ranks(out: Path, rank: Rank) -> None:
         number, _, world = lock.name.removeprefix(RANK_LOCK).partition("-of-")
         if world != str(rank.world) and is_locked(lock):
             text = f"the number of ranks must be the same in all ranks that run, got {rank.world} in rank {rank.number}"
-            raise JobError(f"{text}, but {world} in rank {number}, which also runs in {out}", USAGE)
+            raise usage_error(f"{text}, but {world} in rank {number}, which also runs in {out}")
 
 
 @dataclass(frozen=True)
@@ -202,7 +212,7 @@ class _JobRun:
             if not has_complete_shard(out):  # a job that failed before its first shard
                 return False
             hint = "use --resume or --overwrite (in Python resume=True or overwrite=True)"
-            raise JobError(f"out must be a new folder, got {out}, which has a job: {hint}", USAGE)
+            raise usage_error(f"out must be a new folder, got {out}, which has a job: {hint}")
         return True
 
     def _inputs(self, resumed: bool) -> JobInputs:

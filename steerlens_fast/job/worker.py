@@ -23,7 +23,7 @@ from ..data.class_matching import ClassMatch
 from ..data.sources import Source
 from ..data.sources.open import open_source_from_config
 from ..data.targets import batch_target, parse_target
-from ..errors import USAGE, BadItem, JobError
+from ..errors import BadItem, JobError, usage_error
 from ..io.output_dir import check_same_model, check_unchanged
 from ..io.versions import versions
 from ..lens import SteerableLens
@@ -273,7 +273,7 @@ class Worker:
         try:
             check_class_names("class_names of the model", self.loaded.class_names, count)
         except ValueError as error:
-            raise JobError(str(error), USAGE) from error
+            raise usage_error(str(error)) from error
 
     @contextmanager
     def _reported(self, batch: Batch) -> Iterator[None]:
@@ -358,7 +358,7 @@ class Worker:
             if target is None:
                 target = self.target_rule.target_of(loaded.label, self.classes)
             if target is not None and target < 0 and self.config.task != "multilabel":
-                raise JobError(f"target 'not:...' needs task 'multilabel', got task {self.config.task!r}", USAGE)
+                raise usage_error(f"target 'not:...' needs task 'multilabel', got task {self.config.task!r}")
             if target is None and self.target_rule.rank is None and loaded.failure is None:
                 text = f"{item.path} has no label, or one for which --target gives no target"
                 loaded.failure = BadItem("no-label", text)

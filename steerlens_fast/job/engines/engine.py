@@ -35,7 +35,7 @@ from typing import Protocol
 
 import torch
 
-from ...errors import USAGE, JobError, is_expected, to_job_error
+from ...errors import JobError, is_expected, to_job_error, usage_error
 from ..config import RunOptions
 from ..pipeline import EventCallback
 from ..plan import Plan
@@ -99,7 +99,7 @@ def make_engine(inputs: JobInputs, options: RunOptions, out: Path) -> Engine:
     has_objects = inputs.dataset is not None or inputs.model is not None
     if has_objects and (options.engine != "local" or (options.workers or 0) > 1):
         text = "data and model must be given by name for several workers or an engine other than 'local'"
-        raise JobError(f"{text}, got an object", USAGE)
+        raise usage_error(f"{text}, got an object")
     if options.engine == "env" or has_objects or workers == 0:
         from .inprocess import InProcess
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from ...errors import USAGE, JobError
+from ...errors import usage_error
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def rank_of(environment: Mapping[str, str] = os.environ) -> Rank:
         element, elements = offset // number("SLURM_ARRAY_TASK_STEP", 1), number("SLURM_ARRAY_TASK_COUNT")
     elif "SLURM_PROCID" not in environment:
         names = "RANK and WORLD_SIZE, SLURM_ARRAY_TASK_ID, or SLURM_PROCID"
-        raise JobError(f"engine 'env' needs {names} in the environment, but none of them is set", USAGE)
+        raise usage_error(f"engine 'env' needs {names} in the environment, but none of them is set")
     task, tasks = number("SLURM_PROCID", 0), number("SLURM_NTASKS", 1)
     return _checked(element * tasks + task, elements * tasks, number("SLURM_LOCALID", 0))
 
@@ -70,10 +70,10 @@ def _integer(environment: Mapping[str, str], name: str, default: int | None = No
     try:
         return int(text)
     except (TypeError, ValueError):
-        raise JobError(f"{name} must be a whole number in the environment, got {text!r}", USAGE) from None
+        raise usage_error(f"{name} must be a whole number in the environment, got {text!r}") from None
 
 
 def _checked(number: int, world: int, local: int) -> Rank:
     if not 0 <= number < world:
-        raise JobError(f"the rank must be between 0 and {world - 1} for {world} ranks, got {number}", USAGE)
+        raise usage_error(f"the rank must be between 0 and {world - 1} for {world} ranks, got {number}")
     return Rank(number, world, local)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...data.targets import LABEL, MAP
-from ...errors import OK, REASONS, USAGE, JobError
+from ...errors import OK, REASONS, usage_error
 from ...extras import require_extra
 from ...io.html_page import render_page
 from ...lens.schedule import DEFAULT_L2
@@ -65,7 +65,7 @@ def write_gallery(out: Path, *, sample: int = 48, to: Path | None = None) -> Pat
     job = JobFolder(out)
     plan, config = job.plan, job.config
     if plan.channels not in (1, 3):
-        raise JobError(f"frames must have 1 channel (grey) or 3 (RGB) to be shown, got {plan.channels}", USAGE)
+        raise usage_error(f"frames must have 1 channel (grey) or 3 (RGB) to be shown, got {plan.channels}")
     require_extra("cli", "PIL.Image")
     done = job.completed_shards()
     columns = max(1, min(plan.frames, MAX_SIDE // plan.size[1]))
@@ -91,7 +91,7 @@ def write_gallery(out: Path, *, sample: int = 48, to: Path | None = None) -> Pat
 def _check_gallery_folder(to: Path) -> Path:
     """Return ``to``; raise a JobError if it has files that do not belong to a gallery."""
     if os.path.lexists(to) and not (to.is_dir() and set(os.listdir(to)) <= {"index.html", "images", "maps"}):
-        raise JobError(f"to must be a new folder or a gallery's folder, got {to} with other files", USAGE)
+        raise usage_error(f"to must be a new folder or a gallery's folder, got {to} with other files")
     to.parent.mkdir(parents=True, exist_ok=True)
     return to
 
