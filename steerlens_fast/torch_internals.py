@@ -2,7 +2,7 @@
 
 Private names may disappear in any release of torch. Most fallbacks are correct, but may be slower, so importing this
 module warns of most missing functions; functions say where their fallback is worse. Other files use
-no private names of torch, except the buffers' dictionaries of modules in ``classifier/isolation.py``.
+no private names of torch, except the dictionaries of modules in ``classifier/modules.py`` and ``isolation.py``.
 """
 
 from __future__ import annotations

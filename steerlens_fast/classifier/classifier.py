@@ -14,15 +14,9 @@ from torch.nn.parallel import DistributedDataParallel
 from ..checks import check_choice
 from ..memory import rows
 from .batches import joined, split_args, split_samples
-from .dtypes import cast_for, mismatch_error, module_of, without_autocast
-from .isolation import (
-    RandomStream,
-    in_training,
-    is_exported,
-    may_write,
-    private_buffers,
-    warning_stacklevel,
-)
+from .dtypes import cast_for, mismatch_error, without_autocast
+from .isolation import RandomStream, private_buffers, warning_stacklevel
+from .modules import all_modules, in_training, is_exported, may_write, module_of, parameters_of
 from .outputs import TASKS, class_scores
 
 Losses = Callable[[Tensor, slice], Tensor | tuple[Tensor, Tensor]]
@@ -98,7 +92,7 @@ class Classifier:
             expected = "None or a callable on batches, such as torchvision.transforms.Normalize(mean, std)"
             raise TypeError(f"preprocessing must be {expected}, got {_type_text(preprocessing)}")
         self.model, self.preprocessing = model, preprocessing
-        self.modules = [m for m in map(module_of, (model, preprocessing)) if m is not None]
+        self._roots = [m for m in map(module_of, (model, preprocessing)) if m is not None]
         self.task = check_choice("task", task, TASKS)
         self.seed: tuple | None = None
 
@@ -167,15 +161,13 @@ class Classifier:
         The stream starts at :attr:`seed`, or at the state of the caller's generators if that is None. If calls share a
         stream, a model with dropout draws a new mask in each call. Otherwise it draws the same mask in each call.
         """
-        devices = [images.device]
-        for module in self.modules:
-            devices += [p.device for p in module.parameters()]
-        return RandomStream(devices, self.modules, self.seed)
+        modules = all_modules(self._roots) if self._roots else []
+        return RandomStream([images.device, *[p.device for p in parameters_of(modules)]], modules, self.seed)
 
     def warn_if_training(self) -> None:
         """Warn if the model has modules in training mode."""
         module = module_of(self.model)
-        if module is not None and not is_exported(module) and in_training(module):
+        if module is not None and not is_exported(module) and in_training(all_modules([module])):
             text = (
                 "model is in training mode, or a part of it is: dropout and batch statistics affect the gradient. Its "
             )
@@ -209,12 +201,14 @@ class Classifier:
 
     def _without_side_effects(self, images: Tensor, stream: RandomStream | None) -> AbstractContextManager:
         stream = self.session(images) if stream is None else stream
-        return self._isolated(stream) if self.modules or torch.is_inference_mode_enabled() else stream
+        return self._isolated(stream) if self._roots or torch.is_inference_mode_enabled() else stream
 
     @contextmanager
     def _isolated(self, stream: RandomStream) -> Iterator[None]:
-        with torch.inference_mode(False), stream, private_buffers(filter(may_write, self.modules)):
-            yield
+        with torch.inference_mode(False), stream:
+            trees = [all_modules([root]) for root in self._roots]
+            with private_buffers([module for tree in trees if may_write(tree) for module in tree]):
+                yield
 
     def _differentiate(self, images: Tensor, loss: Losses, args, at: slice) -> tuple[Tensor, Tensor]:
         """Return gradient and outputs of one batch, and free its autograd graph."""
@@ -238,21 +232,23 @@ class Classifier:
         inputs = images if self.preprocessing is None else self.preprocessing(images)
         if inputs is None:
             raise TypeError("preprocessing must return the inputs of the model, got None")
-        if self.modules:
-            self._check_device(inputs)
-            inputs = cast_for(self.model, inputs)
+        module, parameters = module_of(self.model), []
+        if module is not None:
+            parameters = parameters_of(all_modules([module]))
+            self._check_device(inputs, parameters)
+            inputs = cast_for(parameters, inputs)
         try:
             outputs = self.model(inputs, *(() if args is None else split_args(args, at, count)))
         except (RuntimeError, TypeError) as error:
-            if mismatch := mismatch_error(error, self.model, inputs):
+            if mismatch := mismatch_error(error, parameters, inputs):
                 raise mismatch from error
             raise
         return class_scores(outputs, images.shape[0], self.task)
 
-    def _check_device(self, images) -> None:
+    def _check_device(self, images, parameters: list[Tensor]) -> None:
         if not isinstance(self.model, Module) or isinstance(self.model, DataParallel):
             return  # DataParallel moves images itself
-        devices = {p.device for p in self.model.parameters()}
+        devices = {p.device for p in parameters}
         if isinstance(images, Tensor) and len(devices) == 1 and images.device not in devices:
             raise ValueError(f"images must be on the model's device {devices.pop()}, got {images.device}")
 

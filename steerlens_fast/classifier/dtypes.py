@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
-from torch.nn import Module
 
+from ..checks import to_dtype
 from ..errors import cause_line
 from ..torch_internals import may_autocast
 
@@ -18,25 +18,17 @@ MISMATCH = re.compile(r"dtype|scalar type|Input type \(|same device|data type", 
 COMPUTED_IN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # others, such as float8, are only stored
 
 
-def module_of(model) -> Module | None:
-    """Return the module of a model that is a module or one of its methods, else None."""
-    owner = getattr(model, "__self__", model)
-    return owner if isinstance(owner, Module) else None
+def floating_dtypes(parameters: Iterable[Tensor]) -> list[torch.dtype]:
+    """Return the dtypes of parameters in which a module may compute."""
+    return sorted({p.dtype for p in parameters}.intersection(COMPUTED_IN), key=str)
 
 
-def floating_dtypes(model) -> list[torch.dtype]:
-    """Return the dtypes of a module's parameters in which it may compute; none for a function."""
-    module = module_of(model)
-    parameters = () if module is None else module.parameters()
-    return sorted({p.dtype for p in parameters if p.dtype in COMPUTED_IN}, key=str)
-
-
-def cast_for(model, images):
-    """Return images in the model's floating-point dtype, if it has exactly one."""
-    dtypes = floating_dtypes(model)
+def cast_for(parameters: Iterable[Tensor], images):
+    """Return images in the floating-point dtype of a module's parameters, if they have exactly one."""
+    dtypes = floating_dtypes(parameters)
     if len(dtypes) != 1 or not isinstance(images, Tensor) or not images.is_floating_point():
         return images
-    return images.to(dtypes[0])
+    return to_dtype(images, dtypes[0])
 
 
 def without_autocast(*device_types: str) -> AbstractContextManager:
@@ -53,14 +45,14 @@ def _autocast_off(device_types: tuple[str, ...]) -> Iterator[None]:
         yield
 
 
-def mismatch_error(error: Exception, model, images) -> TypeError | None:
+def mismatch_error(error: Exception, parameters: Iterable[Tensor], images) -> TypeError | None:
     """Return a clearer error for one of torch's about different dtypes or devices, and None for another error."""
     line = cause_line(error)
     if isinstance(error, torch.OutOfMemoryError) or "memory" in line or not MISMATCH.search(line):
         return None
     kind = f"{images.dtype} on {images.device}" if isinstance(images, Tensor) else type(images).__name__
-    known = ", ".join(map(str, floating_dtypes(model))) or "unknown"
-    several = len(floating_dtypes(model)) != 1
-    hint = "images are not cast for a model with several or unknown dtypes: " if several else ""
+    dtypes = floating_dtypes(parameters)
+    known = ", ".join(map(str, dtypes)) or "unknown"
+    hint = "" if len(dtypes) == 1 else "images are not cast for a model with several or unknown dtypes: "
     text = f"model must accept images of {kind} (its floating-point dtype: {known}), got {line!r}"
     return TypeError(f"{text}; {hint}cast them in preprocessing=")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import inspect
 import os
 import random
 import struct
@@ -14,7 +13,6 @@ from functools import cache, partial
 from hashlib import sha256
 from itertools import repeat
 from threading import RLock
-from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -157,8 +155,8 @@ class RandomStream:
     devices : iterable of torch.device
         Devices whose generators are covered; the generator of the CPU always is.
     modules : sequence of torch.nn.Module
-        Modules whose generators are covered: attributes that are a ``torch.Generator``, ``random.Random``,
-        ``numpy.random.Generator`` or ``numpy.random.RandomState``.
+        Modules whose generators are covered, without submodules: attributes that are a ``torch.Generator``,
+        ``random.Random``, ``numpy.random.Generator`` or ``numpy.random.RandomState``.
     seed : tuple of int and str, optional
         Seed of the generators of torch, Python and numpy, but not of those of modules. The seed is hashed, so that
         similar seeds give unrelated numbers.
@@ -253,7 +251,7 @@ def _cuda_index(device: torch.device) -> int:
 
 def _generators_in(modules: Iterable[Module]) -> Iterator[_Generator]:
     """Yield the generators that are attributes of modules."""
-    values = [value for root in modules for module in root.modules() for value in tuple(vars(module).values())]
+    values = [value for module in modules for value in tuple(vars(module).values())]
     kinds = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
     # By type: a module has many attributes of few types, and checking an instance for torch.Generator is slow.
     types = {kind for kind in set(map(type, values)) if issubclass(kind, kinds)}
@@ -285,10 +283,12 @@ def _seed_generators(cuda_indices: Iterable[int], seed: tuple) -> None:
 def private_buffers(modules: Iterable[Module]) -> Iterator[None]:
     """Give modules copies of their buffers within the block, and the original buffers afterwards.
 
+    The buffers of submodules are not copied.
+
     Buffers that a forward pass has registered are removed. The originals are never written: even if their old values
     were written back, a graph of the caller that has saved a buffer would become invalid.
     """
-    held = [(m, dict(m._buffers.items())) for root in modules for m in root.modules()]
+    held = [(m, dict(m._buffers.items())) for m in modules]
     copies = {id(b): b.detach().clone() for _, buffers in held for b in buffers.values() if b is not None}
     try:
         for module, buffers in held:
@@ -307,53 +307,6 @@ def _put_back(held: list[tuple[Module, dict[str, Tensor | None]]]) -> None:
             module._non_persistent_buffers_set.discard(name)
         for name, buffer in buffers.items():
             module._buffers[name] = buffer
-
-
-def in_training(module: Module) -> bool:
-    """Return whether the module or a submodule is in training mode, and its class reads the flag ``training``.
-
-    The flag is True in every new module, also in one that ignores it, such as a linear layer or a wrapper.
-    """
-    return any(getattr(m, "training", False) and _reads_training(type(m)) for m in module.modules())
-
-
-def _reads_training(kind: type) -> bool:
-    """Return whether a method of a class of modules contains the name ``training``."""
-    if issubclass(kind, torch.jit.ScriptModule):  # its code is not Python's
-        return True
-    members = [member for base in kind.__mro__ if base not in Module.__mro__ for member in vars(base).values()]
-    return any(_contains_training(code) for member in members for code in _code_of(member))
-
-
-def _code_of(member) -> list[CodeType]:
-    """Return the code of a member of a class: of a method, also a decorated one, or of a property."""
-    functions = [getattr(member, name, None) for name in ("fget", "fset", "__func__")]
-    functions = [inspect.unwrap(f) for f in (member, *functions) if callable(f)]
-    return [f.__code__ for f in functions if isinstance(f, FunctionType)]
-
-
-def _contains_training(code: CodeType) -> bool:
-    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
-    return "training" in code.co_names or any(map(_contains_training, inner))
-
-
-def may_write(module: Module) -> bool:
-    """Return whether a module must be assumed to write its buffers.
-
-    Modules in eval mode may write them, too. Only a compiled module in eval mode is assumed not to: its CUDA graphs
-    contain the addresses of its buffers, and would be recorded again for copies of the buffers.
-    """
-    compiled = any(hasattr(m, "_orig_mod") or getattr(m, "_compiled_call_impl", None) for m in module.modules())
-    return in_training(module) or not compiled
-
-
-def is_exported(model) -> bool:
-    """Return whether a model is the module of an ExportedProgram.
-
-    Its training flags have no meaning.
-    """
-    # ExportedProgram.module() gives it a method eval() that raises an error.
-    return isinstance(model, torch.fx.GraphModule) and "eval" in vars(model)
 
 
 def warning_stacklevel() -> int:

@@ -10,7 +10,7 @@ from hashlib import sha256
 import torch
 from torch import Tensor, nn
 
-from ..classifier.isolation import is_exported
+from ..classifier.modules import is_exported
 from ..errors import usage_error
 
 
