@@ -223,9 +223,9 @@ class Classifier:
         gradient = _through_half(leaf, outputs, loss, at) if half else _gradient(loss(outputs, at), leaf)
         if gradient is None:
             raise ValueError(f"model and objective must depend on the images, got a loss that does not: {NO_GRADIENTS}")
-        # Copies, since a compiled model may reuse the memory of its outputs and, on a GPU, that of its gradients.
-        if gradient.is_cuda or gradient.stride() != leaf.stride():
-            gradient = torch.empty_like(leaf).copy_(gradient)
+        # Copies, since a compiled model may reuse the memory of its results.
+        same_layout = gradient.stride() == leaf.stride()
+        gradient = gradient.clone() if same_layout else torch.empty_like(leaf).copy_(gradient)
         return gradient, outputs.detach().clone()
 
     def _forward(self, images: Tensor, args, at: slice, count: int) -> Tensor:

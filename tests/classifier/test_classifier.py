@@ -596,6 +596,26 @@ def test_results_are_the_callers_own():
     assert torch.equal(Classifier(model).gradient(x, toward_two, batch=2)[1], x.flatten(1))
 
 
+class ReusedGradient(torch.autograd.Function):
+    memory = torch.zeros(4, 192)
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.flatten(1).clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return ReusedGradient.memory.copy_(gradient).view(4, *SHAPE)
+
+
+def test_gradients_are_the_callers_own():
+    x, classifier = images(4), Classifier(ReusedGradient.apply)
+    first, _ = classifier.gradient(x, toward_two)
+    before = first.clone()
+    classifier.gradient(x, lambda outputs, at: outputs.sum(1))
+    assert before.any() and torch.equal(first, before)
+
+
 # --- Random numbers
 
 
