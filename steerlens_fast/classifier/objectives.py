@@ -15,9 +15,8 @@ from torch.nn.functional import logsigmoid
 from ..checks import check_choice
 from ..ops import nll_gradient
 from .outputs import ONE_LOGIT
-from .targets import check_target, resolve_target, scores_at, slice_target
+from .targets import scores_at
 
-__all__ = ["OBJECTIVES", "check_objective", "check_target", "loss", "resolve_target", "slice_target"]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -85,7 +84,7 @@ def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor,
     outputs : Tensor [N, classes, ...]
         Outputs of the classifier.
     target, source : Tensor [N] or [N, k], int64
-        The return values of :func:`resolve_target`.
+        The return values of :func:`~steerlens_fast.classifier.targets.resolve_target`.
     task : {"multiclass", "binary", "multilabel"}
         For "binary" and "multilabel" with a logit z, "logit" is -z for target 1 and z for target 0. "margin" equals
         "logit" if source and target differ, and is 0 if they are equal.
@@ -98,7 +97,7 @@ def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor,
     Examples
     --------
     >>> outputs = torch.tensor([[1.0, 4.0, 2.0]])
-    >>> loss("margin", outputs, *resolve_target("runner-up", outputs))
+    >>> loss("margin", outputs, target=torch.tensor([2]), source=torch.tensor([1]))
     tensor([2.])
     """
     # Autograd cannot save tensors that were created in inference mode.

@@ -28,7 +28,7 @@ LOG_AMPLITUDE_LIMIT = 1.0  # natural log units
 class PlaneAnchor:
     """See :class:`Anchor`. If all planes are computed in one slice, the analysis of the source is stored."""
 
-    def __init__(self, family: AnchorPlaneFamily, image: Tensor, motion_type: type[PlaneMotion]):
+    def __init__(self, family: AnchorPlaneFamily, image: Tensor, motion_type: type[PlaneMotion] = PlaneMotion):
         self.family, self.image, self.motion_type = family, image, motion_type
         shapes = family.coordinate_shapes()
         coordinates = family.moves_phase + family.moves_amplitude  # 1 or 2 per coefficient

@@ -72,15 +72,15 @@ class FourierFamily:
         object.__setattr__(self, "floor", checks.check_number("floor", self.floor, above=0.0, closed=True))
         check_restriction(self.pyramid, self.scales, self.orientations)
 
-    def prepare(self, image: Tensor, gradient: Tensor) -> FourierMotion:
+    def prepare(self, image: Tensor, gradient: Tensor) -> PlaneMotion:
         """See :class:`Family`. ``render`` ignores ``amplitude_factors``, since no amplitude moves."""
         image, gradient = check_image_and_gradient(image, gradient, self.pyramid.image_shape if self.pyramid else None)
-        return FourierMotion(_FourierPlanes(self, *image.shape[-2:]), image, gradient)
+        return PlaneMotion(_FourierPlanes(self, *image.shape[-2:]), image, gradient)
 
     def anchor(self, image: Tensor) -> PlaneAnchor:
         """See :class:`AnchoringFamily`. Phases change by at most pi radians."""
         image = checks.check_image("image", image, self.pyramid.image_shape if self.pyramid else None)
-        return PlaneAnchor(_FourierPlanes(self, *image.shape[-2:]), image, FourierMotion)
+        return PlaneAnchor(_FourierPlanes(self, *image.shape[-2:]), image)
 
     def weights(self, like: Tensor) -> Tensor:
         """Return the factors that turn ``rfft2(gradient)`` into d(loss) / d(rfft2(image)).
@@ -98,10 +98,6 @@ class FourierFamily:
         if W % 2 == 0:
             moving[:, W // 2] = 0
         return moving * (2 / (H * W))
-
-
-class FourierMotion(PlaneMotion):
-    """The motion of :class:`FourierFamily`."""
 
 
 @dataclass(frozen=True)

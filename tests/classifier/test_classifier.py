@@ -17,8 +17,8 @@ from tolerances import assert_close
 from torch import nn
 
 from steerlens_fast.classifier import Classifier, named_classes
-from steerlens_fast.classifier.objectives import loss, resolve_target
-from steerlens_fast.classifier.targets import check_target
+from steerlens_fast.classifier.objectives import loss
+from steerlens_fast.classifier.targets import check_target, resolve_target
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # TorchScript models are tested, too
 CLASSES = 5

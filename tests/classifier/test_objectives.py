@@ -10,16 +10,9 @@ import torch
 from messages import raises_with
 from torch.nn import functional as F
 
-from steerlens_fast.classifier.objectives import (
-    OBJECTIVES,
-    check_objective,
-    check_target,
-    gradient_start,
-    loss,
-    resolve_target,
-    slice_target,
-)
+from steerlens_fast.classifier.objectives import OBJECTIVES, check_objective, gradient_start, loss
 from steerlens_fast.classifier.outputs import class_scores
+from steerlens_fast.classifier.targets import check_target, resolve_target, slice_target
 
 N, CLASSES = 4, 10
 INDICES = [3, 0, 9, 4]

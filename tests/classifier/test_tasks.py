@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from steerlens_fast import SteerableLens
 from steerlens_fast.classifier import Classifier
-from steerlens_fast.classifier.objectives import OBJECTIVES, loss, resolve_target
+from steerlens_fast.classifier.objectives import OBJECTIVES, loss
 from steerlens_fast.classifier.outputs import class_scores
+from steerlens_fast.classifier.targets import resolve_target
 from steerlens_fast.morphs.strips import _pair_texts
 
 N, LABELS = 5, 4
