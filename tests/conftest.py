@@ -48,6 +48,7 @@ def gpu() -> torch.device:
 
 @pytest.fixture(params=[torch.float32, torch.float64], ids=["float32", "float64"])
 def dtype(request) -> torch.dtype:
+    """Float32, then float64; a ``parametrize`` mark replaces this choice."""
     return request.param
 
 

@@ -1,7 +1,7 @@
 """A small linear classifier whose weights may be on any device, and images for it."""
 
 import torch
-from cases import image, normal
+from inputs import image, normal
 
 SIZE = (24, 20)
 

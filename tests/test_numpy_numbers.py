@@ -6,7 +6,7 @@ Bools and floats are no integers.
 import numpy as np
 import pytest
 import torch
-from cases import image, normal
+from inputs import image, normal
 
 from steerlens_fast import (
     Coefficients,

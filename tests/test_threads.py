@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from cases import OPS, RAW, case, image, normal, shapes_of
-from op_results import as_list
+from inputs import image, normal
+from op_cases import OPS, RAW, as_list, case, shapes_of
 
 from steerlens_fast import CSPFamily, SteerablePyramid, openmp
 

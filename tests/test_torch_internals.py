@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import image
+from inputs import image
 from torch._subclasses import FakeTensorMode
 from torch.autograd import forward_ad
 

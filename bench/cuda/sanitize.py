@@ -18,7 +18,7 @@ from pathlib import Path
 from common import ROOT, TESTS, not_measured, phase_arguments, write_result
 
 TOOLS = ("memcheck", "racecheck", "initcheck")
-LABELS = ("odd", "even", "threads")  # cases of tests/cases.py: narrow accesses, wide accesses, several blocks
+LABELS = ("odd", "even", "threads")  # cases of tests/op_cases.py: narrow accesses, wide accesses, several blocks
 OURS = re.compile(r"steerlens|for_each_kernel|split_kernel|merge_kernel|largest_kernel")
 
 
@@ -104,7 +104,7 @@ def work(device: str) -> int:
     """Run every op, an analysis, a synthesis and a morph."""
     sys.path.insert(0, str(TESTS))
     import torch
-    from cases import OPS, RAW, case, shapes_of
+    from op_cases import OPS, RAW, case, shapes_of
 
     import steerlens_fast as sf
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from cases import OP_CASES, OPS, PLANE_OPS, RAW, BankShape, OpCase, case, full, half, widened
-from op_results import as_list, in_plane
+from inputs import widened
+from op_cases import OP_CASES, OPS, PLANE_OPS, RAW, BankShape, OpCase, as_list, case, full, half, in_plane
 from tolerances import assert_close
 from torch.profiler import ProfilerActivity, profile
 

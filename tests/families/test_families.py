@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 import torch
-from cases import DTYPES, dtypes, image, normal
+from inputs import DTYPES, image, normal
 from pairwise import pairwise
 from tolerances import assert_close
 
@@ -461,7 +461,6 @@ WEIGHTS = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
 
 
 @bases
-@dtypes
 def test_luma_adds_the_motion_of_y_to_all_channels(base, dtype, device):
     x, gradient = inputs(2, 3, 8, 8, dtype=dtype, device=device)
     frames = LumaFamily(BASES[base]).prepare(x, gradient).render([0.0, 0.5, 2.0])
@@ -479,7 +478,6 @@ def test_numerical_derivatives_of_luma_agree(base):
 
 
 @pytest.mark.parametrize("scales, orientations", [([0], None), (None, [1, 3]), ([1], [0]), ([], None)], ids=str)
-@dtypes
 def test_pixel_moves_only_the_chosen_bands(scales, orientations, dtype, device):
     family = PixelFamily(0.3, SteerablePyramid((16, 19)), scales, orientations)
     x, gradient = inputs(2, 16, 19, dtype=dtype, device=device)

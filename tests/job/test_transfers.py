@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from cases import image
+from inputs import image
 from linear import Linear
 from peak_memory import peak_bytes
 

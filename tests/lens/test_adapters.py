@@ -6,8 +6,8 @@ import numpy as np
 import optional_libraries
 import pytest
 import torch
-from cases import image
 from classifiers import CLASSES, gradient, linear, smooth
+from inputs import image
 from messages import raises_with
 from tolerances import assert_close
 from torch import nn

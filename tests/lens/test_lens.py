@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from cases import DTYPES, image
 from classifiers import CLASSES, Counted, Segmenter, Stateful, gradient, linear, smooth, steps
+from inputs import DTYPES, image
 from messages import raises_with
 from pairwise import pairwise
 from peak_memory import peak_bytes

@@ -6,8 +6,8 @@ from itertools import product
 
 import pytest
 import torch
-from cases import image
 from classifiers import CLASSES, BadGradients, Counted, TwoCentres, gradient, linear, smooth, steps
+from inputs import image
 from messages import raises_with
 from pairwise import pairwise
 from tolerances import assert_close

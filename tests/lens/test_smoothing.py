@@ -5,8 +5,8 @@ from itertools import islice
 import pytest
 import torch
 import torch.nn.functional as F
-from cases import image
 from classifiers import CLASSES, Counted, gradient, smooth, steps
+from inputs import image
 from tolerances import assert_close
 
 from steerlens_fast import SteerableLens

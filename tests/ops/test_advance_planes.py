@@ -8,8 +8,8 @@ from itertools import product
 
 import pytest
 import torch
-from cases import ODD_LAYOUTS, PLANE_DTYPES, RAW, image, normal, on_tensors, plane_dtypes
-from messages import check_rejected
+from inputs import ODD_LAYOUTS, image, normal, on_tensors
+from op_cases import PLANE_DTYPES, RAW, check_rejected, plane_dtypes
 from pairwise import covering
 from tolerances import assert_close
 from torch.autograd import forward_ad

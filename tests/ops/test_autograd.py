@@ -4,10 +4,9 @@ import functools
 
 import pytest
 import torch
-from cases import BANK_SHAPES, DTYPES, OPS, RAW, WHOLE_SHAPES, case, image, normal, on_tensors, widened
-from op_results import as_list, in_plane, leaves_of
+from inputs import DTYPES, image, normal, on_tensors, widened
+from op_cases import BANK_SHAPES, OPS, RAW, SMALL_CASES, WHOLE_SHAPES, as_list, case, in_plane, leaves_of
 from pairwise import pairwise
-from small_cases import SMALL_CASES
 from tolerances import TOLERANCES, assert_close
 
 from steerlens_fast import Coefficients, SteerablePyramid, ops

@@ -8,9 +8,9 @@ from functools import partial
 
 import pytest
 import torch
-from cases import OPS, RAW, case, image, normal, on_tensors, shapes_of
+from inputs import image, normal, on_tensors
 from messages import raises_with
-from op_results import as_list
+from op_cases import OPS, RAW, as_list, case, shapes_of
 
 from steerlens_fast import Coefficients, CSPFamily, PixelFamily, SteerablePyramid, ops
 from steerlens_fast.ops.registration import leaves

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import image, normal
+from inputs import image, normal
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, SteerablePyramid, native, ops

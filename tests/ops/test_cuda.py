@@ -9,9 +9,9 @@ import sys
 
 import pytest
 import torch
-from cases import OP_CASES, OPS, RAW, case, image, normal, shapes_of
+from inputs import image, normal
 from linear import SIZE, Linear, inputs
-from op_results import as_list
+from op_cases import OP_CASES, OPS, RAW, as_list, case, shapes_of
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, SteerableLens, SteerablePyramid, factor_at_l2

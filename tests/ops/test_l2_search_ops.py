@@ -8,9 +8,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from cases import RAW
-from messages import check_rejected
 from numpy_l2_search import NumpyL2Search
+from op_cases import RAW, check_rejected
 
 from steerlens_fast import ops
 from steerlens_fast.ops import SearchColumn

@@ -5,8 +5,8 @@ from itertools import product
 
 import pytest
 import torch
-from cases import ODD_LAYOUTS, RAW, PlaneShape, image, normal, on_tensors, plane_dtypes, widened
-from messages import check_rejected
+from inputs import ODD_LAYOUTS, image, normal, on_tensors, widened
+from op_cases import RAW, PlaneShape, check_rejected, plane_dtypes
 from pairwise import covering
 from tolerances import assert_close
 

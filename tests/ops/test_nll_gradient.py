@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from cases import ODD_LAYOUTS, RAW, normal
-from messages import check_rejected
+from inputs import ODD_LAYOUTS, normal
+from op_cases import RAW, check_rejected
 from torch.autograd import forward_ad
 from torch.nn.functional import cross_entropy
 

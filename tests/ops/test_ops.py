@@ -4,26 +4,24 @@ from itertools import product
 
 import pytest
 import torch
-from cases import (
+from inputs import DTYPES, ODD_LAYOUTS, on_tensors, widened
+from op_cases import (
     BANK_SHAPES,
     CPU_OPS,
     CPU_PLANE_OPS,
-    DTYPES,
-    ODD_LAYOUTS,
     OP_CASES,
     OPS,
     PLANE_OPS,
     POINT_SHAPES,
     RAW,
     PairShape,
+    as_list,
     case,
-    dtypes,
-    on_tensors,
+    in_plane,
+    leaves_of,
     shapes_of,
-    widened,
     with_dtypes,
 )
-from op_results import as_list, in_plane, leaves_of
 from pairwise import pairwise
 from tolerances import assert_close, error_of
 from torch._subclasses import FakeTensorMode
@@ -116,7 +114,6 @@ def check_gradients(op: str, args: list, dtype: torch.dtype) -> None:
         assert_close(a, e, "op_backward", like=1.0 if op == "step" else None)
 
 
-@dtypes
 @pytest.mark.parametrize("case_", LAYOUT_CASES)
 def test_memory_layout_does_not_matter(case_, dtype, device):
     for layout in ODD_LAYOUTS.values():
@@ -184,7 +181,6 @@ def point(*values, dtype=torch.complex64, device="cpu", grad=False):
     return torch.tensor(values, dtype=dtype, device=device).reshape(1, 1, 1, -1).requires_grad_(grad)
 
 
-@dtypes
 def test_polar_split_is_zero_at_the_origin(dtype, device):
     for zero in (complex(0, 0), complex(-0.0, 0), complex(0, -0.0), complex(-0.0, -0.0)):
         c = point(zero, dtype=dtype.to_complex(), device=device, grad=True)
@@ -195,7 +191,6 @@ def test_polar_split_is_zero_at_the_origin(dtype, device):
 
 
 @pytest.mark.parametrize("rule", ["complex", "polar"])
-@dtypes
 def test_origin_does_not_move(rule, dtype, device):
     c = point(0, 1, dtype=dtype.to_complex(), device=device, grad=True)
     gradient = point(0.3, 0.2, dtype=dtype, device=device, grad=True)
@@ -206,7 +201,6 @@ def test_origin_does_not_move(rule, dtype, device):
 
 
 @pytest.mark.parametrize("rule", ["complex", "polar"])
-@dtypes
 def test_extrapolate_is_finite_at_the_origin(rule, dtype, device):
     c = point(0, 0, dtype=dtype.to_complex(), device=device, grad=True)
     phase, amplitude = (point(0.5, 0, dtype=dtype, device=device, grad=True) for _ in range(2))
@@ -262,7 +256,6 @@ def test_phases_amplified_a_thousandfold_are_those_of_float64(factor, device):
 
 
 @pytest.mark.parametrize("bad", [complex("nan"), complex("inf"), complex(0, float("nan")), complex(1, float("inf"))])
-@dtypes
 def test_nan_and_inf_stay_in_their_place(bad, dtype, device):
     c = point(bad, 1 + 1j, dtype=dtype.to_complex(), device=device)
     one, factors = torch.ones_like(c.real), torch.ones(1, 1, dtype=dtype, device=device)
@@ -291,7 +284,6 @@ def test_nan_and_inf_in_steps_stay_in_their_place(bad, rule, dtype, device):
     assert grown[1].isfinite() and (grown[0] == 0 if vanishes else not grown[0].isfinite())
 
 
-@dtypes
 def test_amplitude_never_turns_negative(dtype, device):
     c, shrink = (
         point(1 + 1j, 2, dtype=dtype.to_complex(), device=device),

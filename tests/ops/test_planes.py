@@ -9,20 +9,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from cases import (
-    CPU_PLANE_OPS,
-    ODD_LAYOUTS,
-    PLANE_DTYPES,
-    PLANE_OPS,
-    RAW,
-    PlaneShape,
-    image,
-    normal,
-    on_tensors,
-    plane_dtypes,
-    widened,
-)
-from messages import check_rejected
+from inputs import ODD_LAYOUTS, image, normal, on_tensors, widened
+from op_cases import CPU_PLANE_OPS, PLANE_DTYPES, PLANE_OPS, RAW, PlaneShape, check_rejected, plane_dtypes
 from pairwise import pairwise
 from tolerances import TOLERANCES, assert_close
 

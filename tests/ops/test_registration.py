@@ -3,9 +3,8 @@
 import pytest
 import torch
 import torch._dynamo.testing
-from cases import OPS, RAW, case, image, normal, shapes_of
-from op_results import as_list, leaves_of
-from small_cases import SMALL_CASES
+from inputs import image, normal
+from op_cases import OPS, RAW, SMALL_CASES, as_list, case, leaves_of, shapes_of
 from tolerances import assert_close
 from torch._subclasses import FakeTensorMode
 from torch.utils import _pytree

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from cases import image
+from inputs import image
 from torch.utils import _pytree
 
 from steerlens_fast import Coefficients, SteerablePyramid

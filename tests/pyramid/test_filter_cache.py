@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from cases import image, normal
+from inputs import image, normal
 
 from steerlens_fast import (
     CSPFamily,

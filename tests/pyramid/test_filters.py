@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from cases import SMALL_IMAGES
+from inputs import SMALL_IMAGES
 from tolerances import TOLERANCES
 
 from steerlens_fast import SteerablePyramid

@@ -6,8 +6,8 @@ import pickle
 
 import pytest
 import torch
-from cases import dtypes, image, normal
 from coefficient_checks import assert_same, random_coefficients
+from inputs import image, normal
 from tolerances import TOLERANCES, assert_close
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -104,7 +104,6 @@ def test_chunks_do_not_change_gradients(small_chunks, device):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@dtypes
 def test_masks_are_shared_by_pyramids_of_one_geometry(kind, dtype, device):
     """Banks of all scales and of some scales also share them."""
     like = torch.zeros(1, dtype=dtype, device=device)
@@ -199,7 +198,6 @@ def test_copies_are_equal(synthesis):
         assert all(map(torch.equal, other(x).tensors(), pyramid(x).tensors()))
 
 
-@dtypes
 def test_coefficients_have_the_dtype_and_device_of_the_input(dtype, device):
     pyramid = SteerablePyramid((16, 16)).to(torch.float64)
     x = image(16, 16, dtype=dtype, device=device)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases import image, normal
+from inputs import image, normal
 from pairwise import pairwise
 from tolerances import TOLERANCES
 

@@ -5,8 +5,8 @@ from itertools import product
 
 import pytest
 import torch
-from cases import DTYPES, IMAGE_SHAPES, SMALL_IMAGES, dtypes, image, normal
 from coefficient_checks import assert_same, random_coefficients
+from inputs import DTYPES, IMAGE_SHAPES, SMALL_IMAGES, image, normal
 from pairwise import pairwise
 from tolerances import TOLERANCES, assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -69,7 +69,6 @@ def test_analysis_and_synthesis_are_those_of_the_reference(shape, option, synthe
     assert_close(pyramid.synthesize(c), expected, "pyramid")
 
 
-@dtypes
 def test_coefficients_have_the_documented_sizes_and_types(dtype, device):
     pyramid = SteerablePyramid((37, 53))
     c = pyramid(image(2, 3, 37, 53, dtype=dtype, device=device))
@@ -98,7 +97,6 @@ def test_tight_frame_keeps_the_energy_and_its_adjoint_synthesis_is_the_adjoint(s
     assert abs(there - back) <= TOLERANCES["adjoint"].of(dtype) * size
 
 
-@dtypes
 def test_analysis_and_synthesis_are_linear(dtype, device):
     pyramid = SteerablePyramid((23, 29))
     x, y = (normal(23, 29, dtype=dtype, device=device, seed=s) for s in (1, 2))
@@ -278,7 +276,6 @@ def test_steering_is_exact_at_any_angle(order, orientations):
 
 
 @pytest.mark.parametrize("orientations", [4, 7])
-@dtypes
 def test_steering_to_a_basis_angle_gives_that_band(orientations, dtype, device):
     pyramid = SteerablePyramid((32, 32), orientations=orientations)
     c = pyramid(image(3, 32, 32, dtype=dtype, device=device))

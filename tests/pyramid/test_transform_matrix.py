@@ -9,7 +9,7 @@ from itertools import product
 
 import pytest
 import torch
-from cases import image, normal
+from inputs import image, normal
 from pairwise import covering
 from tolerances import assert_close
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from cases import OPS, RAW, case, image, normal, shapes_of
-from op_results import as_list, leaves_of
+from inputs import image, normal
+from op_cases import OPS, RAW, as_list, case, leaves_of, shapes_of
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, PixelFamily, SteerablePyramid, ops

@@ -1,4 +1,4 @@
-"""Inputs for tests of ops: shapes, arguments, and unusual memory layouts."""
+"""Cases for tests of ops: shapes and arguments of each op; outputs and gradients in a form that can be compared."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,31 +7,13 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from inputs import DTYPES, coefficients, image, normal, on_tensors
 from pairwise import covering
 from torch import Tensor
 
 from steerlens_fast import native
 
 RAW = torch.ops.steerlens_fast  # without the wrappers in ops/, which reject some arguments
-
-DTYPES = {torch.float32: "float32", torch.float64: "float64"}
-dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=DTYPES.values())
-
-# --- Sizes
-
-IMAGE_SHAPES = [
-    (8, 8),
-    (8, 13),
-    (9, 8),
-    (16, 16),
-    (17, 31),
-    (32, 48),
-    (37, 53),
-    (64, 64),
-    (97, 101),
-    (224, 224),
-]
-SMALL_IMAGES = [(8, 8), (9, 11), (16, 24), (23, 29)]
 
 # Shapes [N, K, h, w] of coefficients
 POINT_SHAPES = {
@@ -145,36 +127,6 @@ PAIR_SHAPES = {
 }
 
 
-def image(*shape: int, dtype=torch.float64, device="cpu", seed: int = 0) -> Tensor:
-    """A random image in [0, 1]; the same numbers on every device."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(*shape, generator=generator, dtype=torch.float64).to(device, dtype)
-
-
-def normal(*shape: int, dtype=torch.float64, device="cpu", seed: int = 1) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=wide(dtype)).to(device, dtype)
-
-
-def coefficients(*shape: int, dtype=torch.float64, device="cpu", seed: int = 2) -> Tensor:
-    """Complex numbers with amplitudes from 0.5 to 2, where every op is smooth."""
-    amplitude, turn = image(*shape, seed=seed) * 1.5 + 0.5, image(*shape, seed=seed + 100)
-    return torch.polar(amplitude, 2 * torch.pi * turn).to(device, dtype.to_complex())
-
-
-def wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.complex128 if dtype.is_complex else torch.float64
-
-
-def widened(value):
-    """Return arguments for the reference: contiguous, in double precision, on the CPU."""
-    if isinstance(value, Tensor):
-        return value.detach().clone().resolve_conj().resolve_neg().contiguous().cpu().to(wide(value.dtype))
-    if isinstance(value, (list, tuple)):
-        return [widened(v) for v in value]
-    return value
-
-
 # --- Every op's arguments
 
 
@@ -187,7 +139,7 @@ class OpCase:
     build: Callable[..., list]
 
     def __str__(self):
-        return f"{self.op}-{self.label}"
+        return f"{self.op}-{self.label}" if self.label else self.op
 
 
 def masks_of(shape: BankShape, dtype, device) -> list[Tensor]:
@@ -375,50 +327,90 @@ OP_CASES = list(_op_cases())
 
 
 def with_dtypes(cases: list[OpCase]) -> list[tuple[OpCase, torch.dtype]]:
-    """Return (case, dtype).
+    """Return (case, dtype). The dtypes float32 and float64 alternate, but the shapes BOTH_DTYPES have both."""
+    chosen = lambda i, case: DTYPES if case.label in BOTH_DTYPES else [DTYPES[i % 2]]
+    return [(case, dtype) for i, case in enumerate(cases) for dtype in chosen(i, case)]
 
-    The dtypes float32 and float64 alternate, but the shapes BOTH_DTYPES have both.
+
+# --- One case of each op and option, small enough for numerical derivatives
+
+SMALL = (2, 1, 2, 3)
+# What changes from frame to frame; "still": nothing
+MOVES = {"phase": (True, False), "amplitude": (False, True), "joint": (True, True), "still": (False, False)}
+FORMS = {"extrapolate": ("real", "complex", "pairs"), "extrapolate_backward": ("real", "complex")}
+
+
+def _small_cases():
+    odd, pairs = BankShape(2, 5, 4, [full(2, 5, 4), half(1, 3, 2)]), BankShape(2, 5, 4, [full(3, 5, 4)])
+    whole = BankShape(2, 5, 4, [full(2, 5, 4), full(1, 3, 2)])
+    yield case("split_bands", "odd", odd)
+    yield case("split_bands", "1x1", BANK_SHAPES["1x1"])
+    yield case("split_bands", "whole", whole, whole=True)
+    yield case("split_bands", "pairs", pairs, whole=True, paired=True)
+    fewer_planes = lambda shape: shape._replace(groups=[*shape.groups[:-1], shape.groups[-1]._replace(merge_planes=1)])
+    yield case("merge_bands", "odd", fewer_planes(odd))
+    yield case("merge_bands", "1x6", BANK_SHAPES["1x6"])
+    yield case("merge_bands", "whole", fewer_planes(whole), whole=True)
+    yield case("merge_bands", "pairs", fewer_planes(pairs), whole=True, paired=True)
+    yield case("pair", "", PairShape((3, 2), 3))
+    yield case("pair", "complex", PairShape((4, 2), 2), complex_planes=True)
+    yield case("unpair", "", PairShape((6, 2), 3))
+    for op in ("polar_split", "polar_split_backward", "polar_join", "polar_join_backward"):
+        yield case(op, "", SMALL)
+    for rule, real, op in product((0, 1), (True, False), ("step", "step_backward")):
+        yield case(op, f"rule{rule}_{'real' if real else 'complex'}", SMALL, rule=rule, real_gradient=real, floor=0.3)
+    extrapolations = [c for c in product(FORMS, (0, 1), MOVES, FORMS["extrapolate"]) if c[3] in FORMS[c[0]]]
+    for op, rule, moves, form in covering(extrapolations):
+        phase, amplitude = MOVES[moves]
+        options = {"rule": rule, "form": FORMS["extrapolate"].index(form), "phase": phase, "amplitude": amplitude}
+        shape = (1, 3, 1, 2) if form == "pairs" else SMALL
+        yield case(op, f"rule{rule}_{moves}_{form}", shape, frames=2, per_plane=form == "complex", **options)
+
+
+SMALL_CASES = {str(c): c for c in _small_cases()}
+
+
+# --- Results
+
+
+def as_list(outputs) -> list:
+    return [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+
+
+def in_plane(op: str, wide_args: list, outputs) -> list:
+    """Replace phases by amplitude * exp(i phase).
+
+    This is continuous where phases jump from pi to -pi.
     """
-    dtypes = list(DTYPES)
-    return [
-        (c, dtype) for i, c in enumerate(cases) for dtype in (dtypes if c.label in BOTH_DTYPES else [dtypes[i % 2]])
-    ]
+    outputs = as_list(outputs)
+    if op == "polar_split":
+        amplitude, phase = outputs
+        return [amplitude, torch.polar(wide_args[0].abs().to(phase), phase)]
+    if op == "step" and wide_args[3] == 0:  # rule "complex"
+        phase, amplitude = outputs
+        c, gradient, eps = wide_args[:3]
+        return [torch.polar((c - eps * gradient).abs().to(phase), phase), amplitude]
+    return outputs
 
 
-# --- Tensors with unusual memory layouts
+def leaves_of(args: list, op: str) -> tuple[list, list]:
+    """Return the arguments with differentiable tensors as leaves of autograd, and these leaves.
 
-
-def strided(t: Tensor) -> Tensor:
-    return torch.stack([t, torch.full_like(t, torch.nan)], -1)[..., 0]
-
-
-def transposed(t: Tensor) -> Tensor:
-    return t.mT.contiguous().mT if t.dim() > 1 else t
-
-
-def misaligned(t: Tensor) -> Tensor:
-    """Return a contiguous copy whose address is not a multiple of 16."""
-    return torch.cat([t.new_zeros(1), t.flatten()])[1:].view(t.shape)
-
-
-def expanded(t: Tensor) -> Tensor:
-    """Return a tensor with stride 0 in the first and the last dimension."""
-    return t[:1, ..., :1].expand(t.shape) if t.dim() > 1 and t.numel() else t
-
-
-def lazy(t: Tensor) -> Tensor:
-    """Return a view that torch has only marked as conjugated.
-
-    A real tensor is marked as negated.
+    Masks are constants.
     """
-    return t.conj() if t.is_complex() else torch.complex(t.new_zeros(t.shape), -t).conj().imag
+    leaves = []
+
+    def leaf(t):
+        leaves.append(t.detach().requires_grad_())
+        return leaves[-1]
+
+    if "bands" in op:
+        return [*on_tensors(leaf, args[:1]), *args[1:]], leaves
+    return on_tensors(leaf, args), leaves
 
 
-ODD_LAYOUTS = {f.__name__: f for f in (strided, transposed, misaligned, expanded, lazy)}
-
-
-def on_tensors(function, args: list) -> list:
-    """Return the arguments with ``function`` applied to every tensor, also in lists."""
-    if isinstance(args, Tensor):
-        return function(args)
-    return [on_tensors(function, a) if isinstance(a, (Tensor, list)) else a for a in args]
+def check_rejected(op, args: list, message: str, meta: bool = True):
+    """Check that an op raises a RuntimeError with this message, also for meta tensors if ``meta``."""
+    for values in [args, on_tensors(lambda t: t.to("meta"), args)][: 1 + meta]:
+        with pytest.raises(RuntimeError, match=message):
+            op(*values)

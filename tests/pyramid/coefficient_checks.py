@@ -1,7 +1,7 @@
 """Random coefficients, and the comparison of coefficients."""
 
 import torch
-from cases import normal
+from inputs import normal
 from tolerances import assert_close
 
 from steerlens_fast import Coefficients
