@@ -11,7 +11,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import measure
@@ -113,6 +114,21 @@ def build(work: str, shape, who: str, **options) -> workloads.Run:
     if who not in workload.implementations:
         raise ValueError(f"who must be one of {', '.join(workload.implementations)} for {work}, got {who!r}")
     return workload.setup(shape, who, **options)
+
+
+@contextmanager
+def opened(
+    work: str, shape, names: list[str], device="cpu", **options
+) -> Iterator[dict[str, InProcess | InSubprocess]]:
+    """Yield ours and some baselines by name. They are closed at the end."""
+    runs = {"ours": InProcess(build(work, shape, "ours", device=device, **options), device)}
+    try:
+        for who in names:
+            runs[who] = open_baseline(work, shape, who, device, **options)
+        yield runs
+    finally:
+        for run in runs.values():
+            run.close()
 
 
 def open_baseline(work, shape, who, device="cpu", **options) -> InProcess | InSubprocess:

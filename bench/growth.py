@@ -26,7 +26,7 @@ import workloads
 from machine import machine
 
 LIMIT = 2.0  # seconds; a baseline that took longer is not measured at larger values
-WHO = ("ours", "plain", "plenoptic", "ffts")
+BASELINES = ("plain", "plenoptic", "ffts")
 PYRAMID, MORPH = (workloads.ANALYSIS, workloads.SYNTHESIS), workloads.PHASE_MORPH
 
 
@@ -64,7 +64,7 @@ def measured(axis: str, points: list[Point], device: str) -> Iterator[dict]:
     for point in points:
         torch.set_num_threads(point.threads or len(os.sched_getaffinity(0)))
         skipped = slow.setdefault(point.work, set())
-        seconds = at_point(point, [who for who in WHO if who not in skipped], device)
+        seconds = at_point(point, [who for who in BASELINES if who not in skipped], device)
         if axis != "threads":
             skipped.update(who for who, duration in seconds.items() if duration > LIMIT and who != "ours")
         row = {"axis": axis, "value": point.value, "work": work_of(axis, point), "shape": workloads.label(point.shape)}
@@ -76,16 +76,9 @@ def work_of(axis: str, point: Point) -> str:
 
 
 def at_point(point: Point, names: list[str], device: str) -> dict[str, float]:
-    """Return the median seconds of each implementation."""
-    ours = baselines.InProcess(baselines.build(point.work, point.shape, "ours", device=device, **point.options), device)
-    runs = {"ours": ours}
-    try:
-        for who in names[1:]:
-            runs[who] = baselines.open_baseline(point.work, point.shape, who, device, **point.options)
+    """Return the median seconds of ours and of some baselines."""
+    with baselines.opened(point.work, point.shape, names, device, **point.options) as runs:
         times = measure.compare({who: run.seconds for who, run in runs.items()})
-    finally:
-        for run in runs.values():
-            run.close()
     return {who: statistics.median(durations) for who, durations in times.items()}
 
 

@@ -22,7 +22,8 @@ BUDGET = 1.5  # seconds for all rounds of one comparison, approximately
 ROUNDS = 5, 25  # at least, at most
 SLOW = 0.03  # seconds; longer calls are not warmed up, since their data exceed the caches
 MIB = 2**20
-TUNED = "MALLOC_MMAP_MAX_"  # one of the variables that bench/run sets for its tuned mode
+# glibc's settings that keep freed memory in the process: no mmap, no trimming
+TUNED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_TOP_PAD_": "268435456"}
 
 
 def allocator(device: str) -> str:
@@ -32,7 +33,7 @@ def allocator(device: str) -> str:
     """
     if device != "cpu":
         return device
-    return "tuned" if TUNED in os.environ else "default"
+    return "tuned" if TUNED.items() <= os.environ.items() else "default"
 
 
 def synchronize(device: str) -> None:
@@ -70,14 +71,15 @@ def rounds_for(seconds: float) -> int:
     return max(lowest, min(highest, int(BUDGET / max(seconds, 1e-6))))
 
 
-def compare(runs: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
+def compare(runs: dict[str, Callable[[], float]], rounds: int | None = None) -> dict[str, list[float]]:
     """Run several functions alternately, and return the seconds of each run.
 
-    Since they alternate, disturbances of the machine affect all of them.
+    Since they alternate, disturbances of the machine affect all of them. By default there are as many rounds as
+    fit into ``BUDGET``.
     """
     shortest = [min(seconds(), seconds()) for seconds in runs.values()]
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds_for(2 * sum(shortest))):
+    for _ in range(rounds or rounds_for(2 * sum(shortest))):
         for name, seconds in runs.items():
             times[name].append(seconds())
     return times
@@ -90,6 +92,8 @@ def ratio(above: list[float], below: list[float]) -> float:
 
 def spread(values: list[float]) -> float:
     """Return half the interquartile range, divided by the median: how much rounds differ."""
+    if len(values) < 2:
+        return 0.0
     low, middle, high = statistics.quantiles(values, n=4)
     return (high - low) / (2 * middle)
 
@@ -100,8 +104,6 @@ def summarised(times: dict[str, list[float]]) -> dict:
     For each implementation it has the median, minimum and spread of its times. For each baseline, it also has
     the ratio to ours.
     """
-    if "ours" not in times:
-        return {}
     return {
         "seconds": {who: statistics.median(seconds) for who, seconds in times.items()},
         "least": {who: min(seconds) for who, seconds in times.items()},

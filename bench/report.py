@@ -3,7 +3,6 @@
     python bench/report.py RESULT.json             # prints the tables; draws the plots of a growth result
     python bench/report.py --readme RESULT.json    # also writes the tables into README.md and bench/README.md
     python bench/report.py --readme                # rewrites all tables of both READMEs from the files that they name
-    python bench/report.py --collect RAW.json ... --out RESULT.json    # collects the output of pytest-benchmark
 
 In a README, a table is between ``<!-- table: NAME, FILE -->`` and ``<!-- end -->``; FILE is its result file. Some
 tables have a variant for one instruction set, such as ``transforms-AVX2``: results of a machine with this instruction
@@ -121,38 +120,34 @@ def refreshed(readme: str, folder: str = ".") -> str:
     return MARKED.sub(rewrite, readme)
 
 
+def print_tables(result: dict) -> None:
+    tables = tables_of(result)
+    if not tables:
+        print(f"no table shows a result with the keys {', '.join(result)}")
+    for name, lines in tables.items():
+        print(f"\n{name}\n", *lines, sep="\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="*", metavar="RESULT.json")
-    parser.add_argument("--collect", action="store_true", help="the files are output of pytest-benchmark")
-    parser.add_argument("--out", type=Path, help="with --collect: the result file to write")
     parser.add_argument("--readme", action="store_true", help="write the tables into README.md and bench/README.md")
     args = parser.parse_args()
-    if not args.files and (args.collect or not args.readme):
+    if not args.files and not args.readme:
         parser.error("give at least one RESULT.json")
     if missing := [str(path) for path in args.files if not path.is_file()]:
         parser.error(f"no such file: {', '.join(missing)}")
-    if args.out and not args.collect:
-        parser.error("--out needs --collect")
-    files = [args.out] if args.collect else args.files
-    if args.readme and not all(path and path.resolve().is_relative_to(ROOT) for path in files):
+    if args.readme and not all(path.resolve().is_relative_to(ROOT) for path in args.files):
         parser.error("--readme needs result files in this repository (bench/results)")
-    loaded = [results.collect(args.files)] if args.collect else [results.read(path) for path in args.files]
-    for path, result in zip(args.files, loaded):
-        new_tables = tables_of(result)
-        if not new_tables:
-            print(f"{path}: no table shows a result with the keys {', '.join(result)}")
-        for name, lines in new_tables.items():
-            print(f"\n{name}\n", *lines, sep="\n")
-    if args.collect and args.out:
-        results.write(args.out, loaded[0])
-    for path, result in zip(args.files, loaded):
+    for path in args.files:
+        result = results.read(path)
+        print_tables(result)
         if kind_of(result) == "growth":
             from plots import draw
 
             draw(result, results.pictures(path))
     if args.readme:
-        write_tables([str(path.resolve().relative_to(ROOT)) for path in files])
+        write_tables([str(path.resolve().relative_to(ROOT)) for path in args.files])
 
 
 if __name__ == "__main__":

@@ -38,13 +38,6 @@ def read(path: Path) -> dict:
     return json.loads(Path(path).read_text())
 
 
-def collect(paths: list[Path]) -> dict:
-    """Return a result with the rows that conftest.py recorded, from files of pytest-benchmark."""
-    benchmark_files = [json.loads(path.read_text()) for path in paths]
-    rows = [row["extra_info"] for file in benchmark_files for row in file["benchmarks"] if row["extra_info"]]
-    return {"kind": "speed", "machine": benchmark_files[0]["machine_info"]["measured_on"], "rows": rows}
-
-
 def pictures(path: Path) -> Path:
     """Return the folder for the pictures of a result."""
     return path.with_suffix("")

@@ -202,7 +202,7 @@ def float64(result: dict) -> list[str]:
 
 
 def memory(result: dict) -> list[str]:
-    """Return the table of peak memory and the limits of test_memory.py."""
+    """Return the table of peak memory and its limits."""
     lines = heading("peak memory beyond the output, 8x3x224x224", "MiB", "limit")
     for row in result["rows"]:
         if "limit" in row and row["allocator"] == "default":

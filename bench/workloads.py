@@ -236,6 +236,12 @@ def cheap_lens(regime="frozen", device="cpu") -> sf.SteerableLens:
     return sf.SteerableLens(Mean().eval().to(device), regime=regime)
 
 
+def cheap_morph(shape, regime: str, frames: int) -> Run:
+    """Return the run of a morph whose model has negligible cost."""
+    images, lens = image_of(shape), cheap_lens(regime)
+    return Run(lambda: lens.morph(images, 1, factors=1e3, frames=frames, score="none").frames, grad=True)
+
+
 def persistent_morph(shape, who, device="cpu") -> Run:
     """Return the run of steps of the persistent regime.
 

@@ -4,13 +4,19 @@ Otherwise a comparison of times would mean nothing.
 """
 
 import inspect
+import sys
+from pathlib import Path
 
-import baselines
-import measure
-import op_workloads
 import pytest
 import torch
-import workloads
+
+pytest.importorskip("plenoptic")
+sys.path.append(str(Path(__file__).parents[2] / "bench"))
+
+import baselines  # noqa: E402
+import measure  # noqa: E402
+import op_workloads  # noqa: E402
+import workloads  # noqa: E402
 
 SHAPE, ODD = (2, 1, 64, 48), (1, 2, 37, 53)
 POINTS = (2, 4, 24, 32)
@@ -68,7 +74,7 @@ def test_bytes_are_those_of_arguments_and_result(device):
     assert measure.nbytes(run.inputs) == 8 * samples and measure.nbytes(run()) == 2 * 4 * samples
 
 
-@pytest.mark.cpu_only
+@pytest.mark.slow
 def test_failed_or_killed_baseline_raises():
     with pytest.raises(RuntimeError, match="the baseline's process failed:\n.*Traceback"):
         baselines.InSubprocess("analysis", (1, 1, 4, 4), "plain")

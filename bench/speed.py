@@ -1,0 +1,156 @@
+"""Measures the speed and the peak memory of all workloads.
+
+    python bench/speed.py                              # writes bench/results/DATE-DEVICE.json, and prints its tables
+    python bench/speed.py --only ops --out mine.json   # one suite
+    python bench/speed.py --dry-run                    # only the smallest images, one round; writes nothing
+
+On the CPU, everything is measured twice: with glibc's default allocator settings, and with "tuned" settings that keep
+freed memory in the process (no mmap, no trimming). With the default, other implementations spend much time on page
+faults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from datetime import date
+from pathlib import Path
+
+import baselines
+import measure
+import op_workloads
+import report
+import results
+import torch
+import workloads
+from lower_bounds import copy
+from machine import machine
+from measure import MIB, THREADS, allocator
+
+SMALLEST = (64, 1, 28, 28)  # the shape of a dry run
+# Peak memory beyond the result, in MiB. The lens's limit applies to any number of frames
+LIMITS = {workloads.ANALYSIS: 16, workloads.SYNTHESIS: 16, workloads.PHASE_MORPH: 48}
+LENS_LIMIT = 64
+Row = Callable[[], dict]
+
+
+def suites(device: str, rounds: int | None = None) -> dict[str, list[Row]]:
+    """Return functions that measure the rows of each suite."""
+    every = lambda works, *threads: list(speed_rows(works, threads or (THREADS,), device, rounds))
+    return {
+        "ops": every(op_workloads.OPS, *((1, THREADS) if device == "cpu" else (THREADS,))),
+        "pyramid": every(workloads.PYRAMID),
+        "morph": every(workloads.MORPHS),
+        "float64": every(workloads.FLOAT64),
+        "small": every(workloads.SMALL, 1) + every(workloads.DISTANCES),
+        "memory": list(memory_rows()) if device == "cpu" and not rounds else [],  # chunks are larger on a GPU
+    }
+
+
+def speed_rows(works: dict, threads: tuple[int, ...], device: str, rounds: int | None) -> Iterator[Row]:
+    for work, workload in works.items():
+        for shape in workload.shapes if rounds is None else [s for s in workload.shapes if s == SMALLEST]:
+            for count in threads:
+                yield lambda work=work, shape=shape, count=count: speed(work, shape, count, device, rounds)
+
+
+def speed(work: str, shape, threads: int, device: str, rounds: int | None = None) -> dict:
+    """Measure a workload and its baselines alternately."""
+    torch.set_num_threads(threads)
+    names = list(baselines.WORKLOADS[work].baselines)
+    if "compiled" in names and (shape != baselines.WORKLOADS[work].shapes[0] or threads != THREADS):
+        names.remove("compiled")  # compiling takes long
+    with baselines.opened(work, shape, names, device) as runs:
+        ours = runs["ours"].run
+        moved = measure.nbytes(ours.inputs) + measure.nbytes(ours())
+        copied = copy(moved, device)
+        copying = baselines.InProcess(copied, device)
+        times = measure.compare({who: run.seconds for who, run in {**runs, "copy": copying}.items()}, rounds)
+        row = {"work": work, "shape": workloads.label(shape), "threads": threads, "device": device}
+        row |= {"allocator": allocator(device), "bytes": moved, **measure.summarised(times)}
+        row["copy_forms"] = copied.milliseconds
+        row["bytes_per_second"] = moved / row["seconds"]["ours"]
+        row["share_of_copy"] = row["over_ours"]["copy"]
+        if "ffts" in runs:
+            ffts = runs["ffts"].run.function
+            row["fft_form"], row["fft_forms"] = ffts.name, ffts.milliseconds
+        # Peak memory depends neither on the allocator nor on the number of threads, so it is measured once
+        if allocator(device) != "tuned" and threads == THREADS:
+            row["peak_beyond_output"] = {who: run.peak()[0] for who, run in runs.items() if who != "ffts"}
+    return row
+
+
+def memory_rows() -> Iterator[Row]:
+    shape = workloads.BATCH
+    for work, limit in LIMITS.items():
+        yield lambda work=work, limit=limit: memory(work, baselines.build(work, shape, "ours"), limit)
+    for regime in ("frozen", "persistent", "live"):
+        for frames in (8, 24):
+            name = f"the {frames}-frame {regime} morph by the lens"
+            yield lambda name=name, a=(shape, regime, frames): memory(name, workloads.cheap_morph(*a), LENS_LIMIT)
+
+
+def memory(name: str, run: Callable, limit: int) -> dict:
+    """Measure the peak memory of a run, with a limit in MiB."""
+    run()  # the first call builds masks
+    beyond, _ = measure.beyond_output(run)
+    row = {"work": f"memory of {name}", "shape": workloads.label(workloads.BATCH), "device": "cpu"}
+    return row | {"allocator": allocator("cpu"), "limit": limit * MIB, "peak_beyond_output": {"ours": beyond}}
+
+
+def write_rows(rows: list[Row], path: str) -> None:
+    """Write the rows of this process's allocator, one line of JSON for each."""
+    with open(path, "w") as file:
+        for measured in rows:
+            try:
+                row = measured()
+            except Exception:  # the others are still measured
+                traceback.print_exc()
+                continue
+            ours = f"{1e3 * row['seconds']['ours']:.3f} ms" if "seconds" in row else "measured"
+            print(f"{row['allocator']}: {row['work']}, {row['shape']}: {ours}", flush=True)
+            print(json.dumps(row), file=file, flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=list(suites("cpu")), help="the suite to measure (default: all)")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--out", type=Path, help="result file (default: none with --only, else the one above)")
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--rows", help=argparse.SUPPRESS)  # of one allocator: a file for write_rows
+    args = parser.parse_args()
+    measure.check_device(parser, args.device)
+    torch.set_num_threads(THREADS)
+    by_suite = suites(args.device, rounds=1 if args.dry_run else None)
+    chosen = by_suite[args.only] if args.only else sum(by_suite.values(), [])
+    if args.rows:
+        write_rows(chosen, args.rows)
+        return 0
+    rows, modes = [], [{}, measure.TUNED] if args.device == "cpu" and not args.dry_run else [{}]
+    with tempfile.TemporaryDirectory() as folder:
+        for variables in modes:
+            path = f"{folder}/rows"
+            command = [sys.executable, __file__, *sys.argv[1:], "--rows", path]
+            subprocess.run(command, env=os.environ | variables, check=True)
+            rows += map(json.loads, Path(path).read_text().splitlines())
+    result = {"kind": "speed", "machine": machine("numpy", "plenoptic"), "rows": rows}
+    report.print_tables(result)
+    name = f"{date.today()}-{args.device}.json"
+    out = args.out or (None if args.only or args.dry_run else Path(__file__).parent / "results" / name)
+    if out:
+        results.write(out, result)
+    too_large = [r["work"] for r in rows if "limit" in r and r["peak_beyond_output"]["ours"] > r["limit"]]
+    if too_large:
+        print("above its limit:", ", ".join(too_large))
+    return int(bool(too_large) or len(rows) < len(chosen) * len(modes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
