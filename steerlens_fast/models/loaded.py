@@ -85,14 +85,14 @@ def place_model(raw: RawModel, device: torch.device, dtype: torch.dtype, channel
     model = raw.model
     if not isinstance(model, nn.Module):
         return model  # a function has nothing to move
-    if not raw.owned:
-        if _is_placed(model, device, dtype, channels_last):
-            return model
-        model = copy_model(model, "pass it on the device and in the dtype in which it is to run")
     if raw.owned:
         for parameter in model.parameters():  # not model.requires_grad_, which some kinds of modules lack
             parameter.requires_grad_(False)
         model = model if is_exported(model) else model.eval()
+    elif _is_placed(model, device, dtype, channels_last):
+        return model
+    else:
+        model = copy_model(model, "pass it on the device and in the dtype in which it is to run")
     tensors = _floating_tensors(model)
     # No cast where none is needed, since a cast drops the imaginary parts of complex buffers.
     dtype = dtype if any(t.dtype != dtype for t in tensors) else None
