@@ -4,13 +4,12 @@ An anchor (families/anchor.py) stores the changes of coefficients in the regime 
 """
 
 import math
-from itertools import product
 
 import pytest
 import torch
 from inputs import ODD_LAYOUTS, image, normal, on_tensors
 from op_cases import PLANE_DTYPES, RAW, check_rejected, plane_dtypes
-from pairwise import covering
+from pairwise import pairwise
 from tolerances import assert_close
 from torch.autograd import forward_ad
 
@@ -57,13 +56,15 @@ def coordinates(anchor):
     return getattr(anchor, "anchor", anchor).state
 
 
-def settings():
-    sizes, edits = [(28, 28), (45, 35), (37, 53), (9, 8)], ("phase", "amplitude", "joint")
-    synthesis = "real", "adjoint"
-    return covering(product(sizes, (1, 3), edits, ("complex", "polar"), synthesis, (None, BOUNDS), PLANE_DTYPES))
-
-
-@pytest.mark.parametrize("size, channels, edit, rule, synthesis, bounds, dtype", settings())
+@pairwise(
+    size=[(28, 28), (45, 35), (37, 53), (9, 8)],
+    channels=(1, 3),
+    edit=("phase", "amplitude", "joint"),
+    rule=("complex", "polar"),
+    synthesis=("real", "adjoint"),
+    bounds=(None, BOUNDS),
+    dtype=PLANE_DTYPES,
+)
 def test_steps_are_those_of_the_single_ops(size, channels, edit, rule, synthesis, bounds, dtype):
     family, shape = csp(size, edit, rule, synthesis=synthesis), (3, channels, *size)
     x = position = image(*shape, dtype=dtype)
@@ -93,7 +94,8 @@ def check_search(anchor, family, gradient, extent, bounds=BOUNDS):
 
 
 @plane_dtypes
-@pytest.mark.parametrize("edit, rule", list(product(("phase", "amplitude", "joint"), ("complex", "polar"))))
+@pytest.mark.parametrize("rule", ["complex", "polar"])
+@pytest.mark.parametrize("edit", ["phase", "amplitude", "joint"])
 @pytest.mark.parametrize("color", ["rgb", "luma"])
 def test_distances_are_reached(edit, rule, color, dtype):
     shape, family = (3, 3, 28, 36), csp((28, 36), edit, rule)

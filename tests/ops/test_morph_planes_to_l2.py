@@ -1,13 +1,12 @@
 """morph_planes_to_l2, compared with the search by other ops."""
 
 import math
-from itertools import product
 
 import pytest
 import torch
 from inputs import ODD_LAYOUTS, image, normal, on_tensors
 from op_cases import PLANE_DTYPES, RAW, check_rejected
-from pairwise import covering
+from pairwise import pairwise
 from tolerances import assert_close
 from torch.autograd import forward_ad
 
@@ -82,13 +81,15 @@ def check_with_the_search(motion, search, bounds=BOUNDS):
     return actual._replace(frames=frames)
 
 
-def settings():
-    sizes, edits = [(28, 28), (45, 35)], ("phase", "amplitude", "joint")
-    axes = sizes, (1, 3), edits, ("complex", "polar"), ("real", "adjoint"), (None, BOUNDS), PLANE_DTYPES
-    return covering(product(*axes))
-
-
-@pytest.mark.parametrize("size, channels, edit, rule, synthesis, bounds, dtype", settings())
+@pairwise(
+    size=[(28, 28), (45, 35)],
+    channels=(1, 3),
+    edit=("phase", "amplitude", "joint"),
+    rule=("complex", "polar"),
+    synthesis=("real", "adjoint"),
+    bounds=(None, BOUNDS),
+    dtype=PLANE_DTYPES,
+)
 def test_frames_are_those_of_the_search(size, channels, edit, rule, synthesis, bounds, dtype):
     motion = motion_of(csp(size, edit, rule, synthesis=synthesis), (4, channels, *size), dtype=dtype)
     targets = torch.tensor([[0.05, 0.3, 0.0, 1.0]])
