@@ -27,7 +27,7 @@ struct MorphArgs {
   // computed (Layout in cpu/planes/motion.h).
   T* coefficients;
   // [N, bands]: squared speeds (speed: L2 norm of a band's change per factor), and largest |phase steps|. See
-  // write_sizes in cpu/planes/step_planes.h.
+  // write_sizes in cpu/planes/morph_step.h.
   T *speeds, *phases;
   bool
       anchored;  // advance_planes, persistent morphs: coefficients are given by their changes since the source

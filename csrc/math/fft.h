@@ -1,4 +1,4 @@
-// Parts of the complex FFTs on CUDA: the plan of a length, roots of unity, and small DFTs.
+// Parts of the complex FFTs on CUDA: the plan of a length, and roots of unity.
 #pragma once
 
 #include "trig.h"
@@ -56,82 +56,6 @@ SL_FN Cplx<float> pass_factor(const FftPlan& plan, int at) {
   while (at >= factor_offset(span * plan.radix[pass])) span *= plan.radix[pass++];
   const int within = at - factor_offset(span), j = within % span, k = within / span + 1;
   return root_of_unity(j * k, span * plan.radix[pass]);
-}
-
-SL_FN Cplx<float> swap_parts(Cplx<float> a) { return {a.im, a.re}; }
-SL_FN Cplx<float> times_minus_i(Cplx<float> a) { return {a.im, -a.re}; }
-
-// cos and sin of 2 pi k / R for k = 1 ... (R - 1) / 2, for an odd R.
-template <int R>
-struct OddRoots;
-template <>
-struct OddRoots<3> {
-  float cos[1] = {-0.5f}, sin[1] = {0.86602540f};
-};
-template <>
-struct OddRoots<5> {
-  float cos[2] = {0.30901699f, -0.80901699f}, sin[2] = {0.95105652f, 0.58778525f};
-};
-template <>
-struct OddRoots<7> {
-  float cos[3] = {0.62348980f, -0.22252093f, -0.90096887f};
-  float sin[3] = {0.78183148f, 0.97492791f, 0.43388374f};
-};
-
-// Replaces a_k by sum_j a_j exp(-2 pi i j k / R). R is 2, 4, 8, or odd with OddRoots<R>.
-template <int R>
-SL_FN void dft(Cplx<float> (&a)[R]) {
-  if constexpr (R == 2) {
-    const Cplx<float> t = a[1];
-    a[1] = a[0] - t;
-    a[0] = a[0] + t;
-  } else if constexpr (R == 4) {
-    const Cplx<float> even_sum = a[0] + a[2], even_diff = a[0] - a[2];
-    const Cplx<float> odd_sum = a[1] + a[3], odd_diff = times_minus_i(a[1] - a[3]);
-    a[0] = even_sum + odd_sum;
-    a[1] = even_diff + odd_diff;
-    a[2] = even_sum - odd_sum;
-    a[3] = even_diff - odd_diff;
-  } else if constexpr (R == 8) {
-    Cplx<float> e[4] = {a[0], a[2], a[4], a[6]}, o[4] = {a[1], a[3], a[5], a[7]};
-    dft(e);
-    dft(o);
-    constexpr float kSqrtHalf = 0.70710678f;
-    o[1] = {kSqrtHalf * (o[1].re + o[1].im), kSqrtHalf * (o[1].im - o[1].re)};
-    o[2] = times_minus_i(o[2]);
-    o[3] = {kSqrtHalf * (o[3].im - o[3].re), -kSqrtHalf * (o[3].re + o[3].im)};
-    SL_UNROLL
-    for (int k = 0; k < 4; ++k) {
-      a[k] = e[k] + o[k];
-      a[k + 4] = e[k] - o[k];
-    }
-  } else {  // a_j and a_(R-j) are multiplied by the same cosines and, up to the sign, sines
-    constexpr int kHalf = R / 2;
-    const OddRoots<R> roots;
-    Cplx<float> sum[kHalf], difference[kHalf];
-    const Cplx<float> first = a[0];
-    SL_UNROLL
-    for (int j = 0; j < kHalf; ++j) {
-      sum[j] = a[j + 1] + a[R - 1 - j];
-      difference[j] = a[j + 1] - a[R - 1 - j];
-      a[0] = a[0] + sum[j];
-    }
-    SL_UNROLL
-    for (int k = 1; k <= kHalf; ++k) {
-      Cplx<float> cos = first, sin = {0.0f, 0.0f};
-      SL_UNROLL
-      for (int j = 0; j < kHalf; ++j) {
-        const int turn = (j + 1) * k % R;
-        const bool past_half = turn > kHalf;
-        const int at = (past_half ? R - turn : turn) - 1;
-        const float c = roots.cos[at], s = past_half ? -roots.sin[at] : roots.sin[at];
-        cos = cos + c * sum[j];
-        sin = sin + s * difference[j];
-      }
-      a[k] = {cos.re + sin.im, cos.im - sin.re};
-      a[R - k] = {cos.re - sin.im, cos.im + sin.re};
-    }
-  }
 }
 
 }  // namespace steerlens

@@ -7,93 +7,13 @@
 
 #include <utility>
 
+#include "../../math/dft.h"
 #include "fft_scratch.h"
 #include "fft_table.h"
 #include "simd.h"
 
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
-
-// The power series of cos (term 1, from 1) and of sin (term x, from 2), evaluated at compile time.
-template <typename T>
-constexpr T series(T x, T term, int from) {
-  T sum = term;
-  for (int i = from; i < from + 40; i += 2) {
-    term *= -x * x / (i * (i + T(1)));
-    sum += term;
-  }
-  return sum;
-}
-// 2 pi k / n, between -pi and pi.
-template <typename T>
-constexpr T root_angle(int k, int n) {
-  return kTwoPi<T> * (2 * k > n ? k - n : k) / n;
-}
-
-// cos and sin of 2 pi k / R for each k.
-template <typename T, int R>
-struct Roots {
-  T cos[R] = {}, sin[R] = {};
-  constexpr Roots() {
-    for (int k = 0; k < R; ++k) {
-      const Wider<T> x = root_angle<Wider<T>>(k, R);
-      cos[k] = static_cast<T>(series(x, Wider<T>(1), 1));
-      sin[k] = static_cast<T>(series(x, x, 2));
-    }
-  }
-};
-template <typename T, int R>
-constexpr Roots<T, R> kRoots{};
-
-// a_k <- sum_j a_j exp(-2 pi i j k / R).
-template <int R, typename T>
-SL_FN void dft(ComplexVec<T> (&a)[R]) {
-  if constexpr (R == 2) {
-    const ComplexVec<T> t = a[1];
-    a[1] = a[0] - t;
-    a[0] = a[0] + t;
-  } else if constexpr (R == 4) {
-    const ComplexVec<T> even_sum = a[0] + a[2], even_diff = a[0] - a[2];
-    const ComplexVec<T> odd_sum = a[1] + a[3], odd_diff = times_minus_i(a[1] - a[3]);
-    a[0] = even_sum + odd_sum;
-    a[1] = even_diff + odd_diff;
-    a[2] = even_sum - odd_sum;
-    a[3] = even_diff - odd_diff;
-  } else if constexpr (R == 8) {
-    ComplexVec<T> e[4] = {a[0], a[2], a[4], a[6]}, o[4] = {a[1], a[3], a[5], a[7]};
-    dft(e);
-    dft(o);
-    constexpr T kSqrtHalf = kRoots<T, 8>.cos[1];
-    o[1] = {kSqrtHalf * (o[1].re + o[1].im), kSqrtHalf * (o[1].im - o[1].re)};
-    o[2] = times_minus_i(o[2]);
-    o[3] = {kSqrtHalf * (o[3].im - o[3].re), -kSqrtHalf * (o[3].re + o[3].im)};
-    for (int k = 0; k < 4; ++k) {
-      a[k] = e[k] + o[k];
-      a[k + 4] = e[k] - o[k];
-    }
-  } else {  // an odd prime: a_j and a_(R-j) share their products
-    constexpr int kHalf = R / 2;
-    ComplexVec<T> sum[kHalf], difference[kHalf];
-    const ComplexVec<T> first = a[0];
-    for (int j = 0; j < kHalf; ++j) {
-      sum[j] = a[j + 1] + a[R - 1 - j];
-      difference[j] = a[j + 1] - a[R - 1 - j];
-      a[0] = a[0] + sum[j];
-    }
-    SL_UNROLL
-    for (int k = 1; k <= kHalf; ++k) {
-      ComplexVec<T> cos = first, sin = {};
-      SL_UNROLL
-      for (int j = 0; j < kHalf; ++j) {
-        const T c = kRoots<T, R>.cos[(j + 1) * k % R], s = kRoots<T, R>.sin[(j + 1) * k % R];
-        cos = {cos.re + c * sum[j].re, cos.im + c * sum[j].im};
-        sin = {sin.re + s * difference[j].re, sin.im + s * difference[j].im};
-      }
-      a[k] = {cos.re + sin.im, cos.im - sin.re};
-      a[R - k] = {cos.re - sin.im, cos.im + sin.re};
-    }
-  }
-}
 
 // The place of a pass in the sequence of a transform's passes.
 enum class Place { kFirst, kInner, kLast, kOnly };
@@ -110,7 +30,7 @@ SL_FN void run_radix(const FftPass<T>& pass, const Read& read, const Write& writ
       ComplexVec<T> a[R];
       SL_UNROLL
       for (int k = 0; k < R; ++k) a[k] = read(q + s * (p + count * k));
-      dft<R>(a);
+      dft(a);
       write(q + s * R * p, a[0]);
       SL_UNROLL
       for (int k = 1; k < R; ++k) write(q + s * (R * p + k), kTwiddles ? a[k] * w[k - 1] : a[k]);

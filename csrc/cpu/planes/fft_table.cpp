@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <mutex>
+#include <type_traits>
 #include <unordered_map>
 #include <utility>
 
@@ -26,11 +27,12 @@ std::vector<int> radices_of(int64_t n) {
   return out;
 }
 
-// exp(2 pi i k / n)
+// exp(2 pi i k / n), computed in a wider type and rounded to T.
 template <typename T>
 Cplx<T> root_of_unity(int64_t k, int64_t n) {
-  using W = Wider<T>;
-  const W angle = kTwoPi<W> * (static_cast<W>(k) / static_cast<W>(n));
+  using W = std::conditional_t<std::is_same_v<T, float>, double, long double>;
+  constexpr W kTwoPi = W(6.28318530717958647692528676655900577L);
+  const W angle = kTwoPi * (static_cast<W>(k) / static_cast<W>(n));
   return {static_cast<T>(std::cos(angle)), static_cast<T>(std::sin(angle))};
 }
 

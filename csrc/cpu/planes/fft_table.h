@@ -4,18 +4,11 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <type_traits>
 #include <vector>
 
 #include "../../kernel_args/planes.h"
 
 namespace steerlens {
-
-// The type in which roots of unity are computed before they are rounded to T.
-template <typename T>
-using Wider = std::conditional_t<std::is_same_v<T, float>, double, long double>;
-template <typename T>
-constexpr T kTwoPi = T(6.28318530717958647692528676655900577L);
 
 template <typename T>
 struct FftPass {

@@ -1,18 +1,30 @@
-// morph_planes: step_planes, then move_planes, plane by plane. So only the coefficients of one plane are in memory at a
-// time (some MiB for each thread at 224 x 224).
+// morph_planes, and its halves step_planes and move_planes, for callers that do not know all factors at once. morph_planes
+// computes both halves plane by plane, so that only the coefficients of one plane are in memory at a time (some MiB for
+// each thread at 224 x 224).
 #pragma once
 
-#include "move_planes.h"
-#include "step_planes.h"
+#include "filter_blocks.h"
+#include "morph_frames.h"
+#include "morph_step.h"
 
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
+// Lets the gradient's analysis read the filters that were laid out for the synthesis.
+template <typename T>
+inline void share_filters(MorphArgs<T>& args) {
+  for (size_t i = 0; i < args.gradient.size(); ++i) {
+    args.gradient[i].filter_blocks = args.synthesis.groups[i].filter_blocks;
+    args.gradient[i].zero_blocks = args.synthesis.groups[i].zero_blocks;
+  }
+}
+
 // The step and the frames of a morph, for one call of an op. The parts refer to each other.
 template <typename T>
 struct MorphParts {
-  explicit MorphParts(MorphArgs<T>& args)
-      : filters({&args.analysis.groups, &args.synthesis.groups}),
+  // The filters that the op reads are laid out: those of `lists`.
+  MorphParts(MorphArgs<T>& args, GroupLists<T> lists)
+      : filters(lists),
         motion(motion_kernels(args)),
         ffts(args.analysis),
         analysis{args.analysis, ffts},
@@ -21,6 +33,8 @@ struct MorphParts {
         frames{args, motion, synthesis} {
     share_filters(args);
   }
+  explicit MorphParts(MorphArgs<T>& args)
+      : MorphParts(args, {&args.analysis.groups, &args.synthesis.groups}) {}
   MorphParts(const MorphParts&) = delete;
 
   FilterMemory<T> filters;
@@ -46,6 +60,27 @@ void run_morph(MorphArgs<T>& args) {
   };
   for_each_item(args.analysis, parts.ffts, work,
                 {coefficients + gradient_vectors(args), args.frames});
+}
+
+template <typename T>
+void run_step(MorphArgs<T>& args) {
+  const MorphParts<T> parts(args);
+  const auto work = [&](int64_t n, const Workspace<T>& workspace, const auto& executor) {
+    const Groups<T> groups = stored_groups(n, args, parts.motion);
+    parts.step.plane(n, groups, workspace.extra, workspace, executor);
+    parts.step.write_sizes(n, groups, executor);
+  };
+  for_each_item(args.analysis, parts.ffts, work, {gradient_vectors(args)});
+}
+
+template <typename T>
+void run_move(MorphArgs<T>& args) {
+  const MorphParts<T> parts(args, {&args.synthesis.groups});
+  const MorphFrames<T> frames{args, parts.frames, frame_values(args)};
+  const auto work = [&](int64_t n, const Workspace<T>& workspace, const auto& executor) {
+    frames.plane(n, stored_groups(n, args, parts.motion), workspace, executor);
+  };
+  for_each_item(args.synthesis, parts.ffts, work, {0, args.frames});
 }
 
 }  // namespace steerlens::STEERLENS_CPU_LEVEL

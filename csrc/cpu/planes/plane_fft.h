@@ -8,6 +8,7 @@
 // The second FFTs transpose what they read.
 #pragma once
 
+#include "../../math/bands.h"
 #include "fft.h"
 
 namespace steerlens::STEERLENS_CPU_LEVEL {
@@ -74,7 +75,7 @@ SL_FN void forward_real_columns(const FftTable<T>& fft, FftScratch<T>& scratch, 
   ComplexVec<T>* second = 2 * q + 1 < blocks_of<T>(w) ? first + fft.size : nullptr;
   forward_columns(fft, scratch, read, line);
   for (int64_t y = 0; y < fft.size; ++y) {
-    const ComplexVec<T> z = line[y], mirrored = line[y == 0 ? 0 : fft.size - y];
+    const ComplexVec<T> z = line[y], mirrored = line[opposite_row(y, fft.size)];
     first[y] = {T(0.5) * (z.re + mirrored.re), T(0.5) * (z.im - mirrored.im)};
     if (second) second[y] = {T(0.5) * (z.im + mirrored.im), T(0.5) * (mirrored.re - z.re)};
   }
@@ -149,7 +150,7 @@ SL_FN void inverse_real_columns(const FftTable<T>& fft, FftScratch<T>& scratch,
   gather_columns(from, w, row_blocks, 2 * q * kSimdWidth<T>, a);
   if (two) gather_columns(from, w, row_blocks, (2 * q + 1) * kSimdWidth<T>, b);
   const auto read = [&](int64_t y) SL_LAMBDA {
-    const int64_t opposite = y == 0 ? 0 : fft.size - y;
+    const int64_t opposite = opposite_row(y, fft.size);
     const ComplexVec<T> p = a[y], q = a[opposite];
     ComplexVec<T> sum = {T(0.5) * (p.re + q.re), T(0.5) * (p.im - q.im)};
     if (two) {

@@ -60,6 +60,10 @@ SL_FN ComplexVec<T> operator*(ComplexVec<T> a, ComplexVec<T> b) {
   return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
 }
 template <typename T>
+SL_FN ComplexVec<T> operator*(T s, ComplexVec<T> a) {
+  return {s * a.re, s * a.im};
+}
+template <typename T>
 SL_FN ComplexVec<T> operator*(ComplexVec<T> a, Cplx<T> b) {
   return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
 }

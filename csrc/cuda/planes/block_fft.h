@@ -1,6 +1,7 @@
 // Complex FFTs of one length by a block, in shared memory.
 #pragma once
 
+#include "../../math/dft.h"
 #include "../../math/fft.h"
 #include "../../prepare/planes.h"
 #include "../launch.h"

@@ -1,10 +1,8 @@
-// step_planes: split_planes of an image and of its gradient, then step, plane by plane. move_planes computes frames
-// from the result; callers that do not know all factors at once keep it between calls.
+// The first half of a morph: split_planes of an image and of its gradient, then step.
 #pragma once
 
 #include "analysis.h"
 #include "coefficients.h"
-#include "filter_blocks.h"
 
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
@@ -86,31 +84,5 @@ inline int64_t gradient_vectors(const MorphArgs<T>& args) {
   return vectors;
 }
 
-// Lets the gradient's analysis read the filters that were laid out for the synthesis.
-template <typename T>
-inline void share_filters(MorphArgs<T>& args) {
-  for (size_t i = 0; i < args.gradient.size(); ++i) {
-    args.gradient[i].filter_blocks = args.synthesis.groups[i].filter_blocks;
-    args.gradient[i].zero_blocks = args.synthesis.groups[i].zero_blocks;
-  }
-}
-
 }  // namespace
-
-template <typename T>
-void run_step(MorphArgs<T>& args) {
-  const FilterMemory<T> filters({&args.analysis.groups, &args.synthesis.groups});
-  share_filters(args);
-  const MotionKernels<T> motion = motion_kernels(args);
-  const FftTables<T> ffts(args.analysis);
-  const Analysis<T> analysis{args.analysis, ffts};
-  const MorphStep<T> step{args, motion, analysis};
-  const auto work = [&](int64_t n, const Workspace<T>& workspace, const auto& executor) {
-    const Groups<T> groups = stored_groups(n, args, motion);
-    step.plane(n, groups, workspace.extra, workspace, executor);
-    step.write_sizes(n, groups, executor);
-  };
-  for_each_item(args.analysis, ffts, work, {gradient_vectors(args)});
-}
-
 }  // namespace steerlens::STEERLENS_CPU_LEVEL

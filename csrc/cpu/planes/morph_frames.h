@@ -1,9 +1,8 @@
-// move_planes: computes frames from the results of step_planes, by extrapolate, merge_planes and a clip, plane by
-// plane. The coefficients of a frame are not stored: they are computed when the synthesis reads them.
+// The second half of a morph: frames from the results of the first half, by extrapolate, merge_planes and a clip. The
+// coefficients of a frame are not stored: they are computed when the synthesis reads them.
 #pragma once
 
 #include "coefficients.h"
-#include "filter_blocks.h"
 #include "streaming_vec_writer.h"
 #include "synthesis.h"
 
@@ -145,19 +144,4 @@ inline FrameValues<T> frame_values(const MorphArgs<T>& args) {
 }
 
 }  // namespace
-
-template <typename T>
-void run_move(MorphArgs<T>& args) {
-  const FilterMemory<T> filters({&args.synthesis.groups});
-  const MotionKernels<T> motion = motion_kernels(args);
-  const FftTables<T> ffts(args.analysis);
-  const Synthesis<T> synthesis{args.synthesis, ffts};
-  const FrameSynthesis<T> frame_synthesis{args, motion, synthesis};
-  const MorphFrames<T> frames{args, frame_synthesis, frame_values(args)};
-  const auto work = [&](int64_t n, const Workspace<T>& workspace, const auto& executor) {
-    frames.plane(n, stored_groups(n, args, motion), workspace, executor);
-  };
-  for_each_item(args.synthesis, ffts, work, {0, args.frames});
-}
-
 }  // namespace steerlens::STEERLENS_CPU_LEVEL
