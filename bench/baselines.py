@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from unittest import mock
 
 import measure
 import op_workloads
@@ -26,9 +27,11 @@ WORKLOADS = {
     **workloads.FLOAT64,
     **workloads.SMALL,
     **workloads.DISTANCES,
+    **workloads.ALLOCATOR,
+    **workloads.BUSY,
     **op_workloads.OPS,
 }
-IN_THIS_PROCESS = "ffts", "gradient", "parts", "factors", "float32"
+IN_THIS_PROCESS = "ffts", "gradient", "parts", "factors", "float32", "alone"
 # Processes are forked from one that has imported these modules and nothing else
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torch", "torch._inductor.compile_fx", "plenoptic", "plenoptic.process"])
@@ -56,10 +59,10 @@ class InSubprocess:
     Exceptions of that process are raised in this one.
     """
 
-    def __init__(self, work, shape, who, **options):
-        self.pipe, child_end = CONTEXT.Pipe()
+    def __init__(self, work, shape, who, context=CONTEXT, **options):
+        self.pipe, child_end = context.Pipe()
         arguments = child_end, work, shape, who, torch.get_num_threads(), options
-        self.process = CONTEXT.Process(target=_serve, args=arguments, daemon=True)  # ends with this process
+        self.process = context.Process(target=_serve, args=arguments, daemon=True)  # ends with this process
         self.process.start()
         child_end.close()
         self._answer()
@@ -134,8 +137,13 @@ def opened(
 def open_baseline(work, shape, who, device="cpu", **options) -> InProcess | InSubprocess:
     """Return a baseline.
 
-    On the CPU, other implementations run in processes of their own.
+    On the CPU, other implementations run in processes of their own. So does "tuned", because glibc reads its settings
+    when a process starts.
     """
+    if who == "tuned":
+        with mock.patch.dict(os.environ, measure.TUNED):
+            context = multiprocessing.get_context("spawn")
+            return InSubprocess(work, shape, "ours", context=context, device=device, **options)
     if who in IN_THIS_PROCESS or torch.device(device).type != "cpu":
         return InProcess(build(work, shape, who, device=device, **options), device)
     return InSubprocess(work, shape, who, device=device, **options)

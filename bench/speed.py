@@ -42,14 +42,16 @@ Row = Callable[[], dict]
 
 def suites(device: str, rounds: int | None = None) -> dict[str, list[Row]]:
     """Return functions that measure the rows of each suite."""
+    on_cpu = device == "cpu"
     every = lambda works, *threads: list(speed_rows(works, threads or (THREADS,), device, rounds))
     return {
-        "ops": every(op_workloads.OPS, *((1, THREADS) if device == "cpu" else (THREADS,))),
+        "ops": every(op_workloads.OPS, *((1, THREADS) if on_cpu else (THREADS,))),
         "pyramid": every(workloads.PYRAMID),
         "morph": every(workloads.MORPHS),
         "float64": every(workloads.FLOAT64),
-        "small": every(workloads.SMALL, 1) + every(workloads.DISTANCES),
-        "memory": list(memory_rows()) if device == "cpu" and not rounds else [],  # chunks are larger on a GPU
+        "allocator": every(workloads.ALLOCATOR) if allocator(device) == "default" else [],
+        "small": every(workloads.SMALL, 1) + every(workloads.DISTANCES) + (every(workloads.BUSY) if on_cpu else []),
+        "memory": list(memory_rows()) if on_cpu and not rounds else [],  # chunks are larger on a GPU
     }
 
 
@@ -104,18 +106,21 @@ def memory(name: str, run: Callable, limit: int) -> dict:
     return row | {"allocator": allocator("cpu"), "limit": limit * MIB, "peak_beyond_output": {"ours": beyond}}
 
 
-def write_rows(rows: list[Row], path: str) -> None:
-    """Write the rows of this process's allocator, one line of JSON for each."""
+def write_rows(rows: list[Row], path: str) -> bool:
+    """Write the rows of this process's allocator, one line of JSON for each; return whether all were measured."""
+    failed = 0
     with open(path, "w") as file:
         for measured in rows:
             try:
                 row = measured()
             except Exception:  # the others are still measured
                 traceback.print_exc()
+                failed += 1
                 continue
             ours = f"{1e3 * row['seconds']['ours']:.3f} ms" if "seconds" in row else "measured"
             print(f"{row['allocator']}: {row['work']}, {row['shape']}: {ours}", flush=True)
             print(json.dumps(row), file=file, flush=True)
+    return not failed
 
 
 def main() -> int:
@@ -131,14 +136,13 @@ def main() -> int:
     by_suite = suites(args.device, rounds=1 if args.dry_run else None)
     chosen = by_suite[args.only] if args.only else sum(by_suite.values(), [])
     if args.rows:
-        write_rows(chosen, args.rows)
-        return 0
-    rows, modes = [], [{}, measure.TUNED] if args.device == "cpu" and not args.dry_run else [{}]
+        return int(not write_rows(chosen, args.rows))
+    rows, failed, modes = [], False, [{}, measure.TUNED] if args.device == "cpu" and not args.dry_run else [{}]
     with tempfile.TemporaryDirectory() as folder:
         for variables in modes:
-            path = f"{folder}/rows"
+            path = f"{folder}/{len(variables)}.jsonl"
             command = [sys.executable, __file__, *sys.argv[1:], "--rows", path]
-            subprocess.run(command, env=os.environ | variables, check=True)
+            failed |= subprocess.run(command, env=os.environ | variables).returncode != 0
             rows += map(json.loads, Path(path).read_text().splitlines())
     result = {"kind": "speed", "machine": machine("numpy", "plenoptic"), "rows": rows}
     report.print_tables(result)
@@ -149,7 +153,7 @@ def main() -> int:
     too_large = [r["work"] for r in rows if "limit" in r and r["peak_beyond_output"]["ours"] > r["limit"]]
     if too_large:
         print("above its limit:", ", ".join(too_large))
-    return int(bool(too_large) or len(rows) < len(chosen) * len(modes))
+    return int(failed or bool(too_large))
 
 
 if __name__ == "__main__":

@@ -164,19 +164,24 @@ def lens(result: dict) -> list[str]:
     return lines
 
 
-# Names of the baselines in the table of small images and searches
-COMPARED_WITH = {"parts": "gradient and rendering alone", "factors": "the morph by factors"}
+# Names of the baselines in the table of small images, searches and a busy machine
+COMPARED_WITH = {
+    "parts": "gradient and rendering alone",
+    "factors": "the morph by factors",
+    "alone": "the morph without that process",
+}
 STEP_PARTS = "gradients, analyses and syntheses alone"
 GOALS = {  # for the ratios of that table
     "frozen 8-frame morph by factors": "1.3x",
     "frozen 8-frame morph to a distance": "1.8x",
     "11 persistent steps by factors": "2x",
     "11 persistent steps to a distance": "1.6x",
+    "8-frame phase morph beside a spinning process": "3x",
 }
 
 
 def small(result: dict) -> list[str]:
-    """Return the table of small images and of searches."""
+    """Return the table of small images, of searches, and of a busy machine."""
     lines = heading("work", "shape", "ours, ms", "compared with", "its time, ms", "ratio of times", "goal")
     for (work, shape), modes in (by_mode(result, 1) | by_mode(result)).items():
         row = list(modes.values())[-1]
@@ -198,6 +203,17 @@ def float64(result: dict) -> list[str]:
         if set(ratios) != {None}:
             cells = joined(values(modes, "seconds", "float32"), ms), joined(ratios, inverse)
             lines.append(line([work.removesuffix(", float64"), shape, our_ms(modes), *cells]))
+    return lines
+
+
+def allocators(result: dict) -> list[str]:
+    """Return the table of default and tuned allocator settings, which were measured alternately."""
+    lines = heading("work, float32", "shape", "default, ms", "tuned, ms", "default / tuned")
+    for row in result["rows"]:
+        if "tuned" in row.get("over_ours", {}):
+            times = [ms(row["seconds"][who]) for who in ("ours", "tuned")]
+            ratio = inverse(row["over_ours"]["tuned"])
+            lines.append(line([row["work"].removesuffix(", default allocator"), row["shape"], *times, ratio]))
     return lines
 
 
@@ -343,6 +359,7 @@ TABLES: dict[str, dict[str, Callable[[dict], list[str]]]] = {
         "lens": lens,
         "small": small,
         "float64": float64,
+        "allocators": allocators,
         "memory": memory,
     },
     "growth": {"growth": growth},

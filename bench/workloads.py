@@ -8,6 +8,11 @@ of every set-up is the device.
 
 from __future__ import annotations
 
+import atexit
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +26,7 @@ from steerlens_fast.pyramid import filters
 
 ORDER, HEIGHT, FRAMES = 3, 4, 8
 DIGIT_FRAMES, PERSISTENT_STEPS = 12, 11
-BATCH, SMALL_IMAGE = (8, 3, 224, 224), (1, 1, 64, 64)
+BATCH, ONE_IMAGE, SMALL_IMAGE = (8, 3, 224, 224), (1, 3, 224, 224), (1, 1, 64, 64)
 SHAPES = [BATCH, (8, 1, 256, 256), (64, 1, 28, 28), (1, 3, 1080, 1920)]
 MORPH_SHAPES = SHAPES[:3]  # plenoptic's morph of the last shape takes most of a minute and gigabytes
 MORPHED_L2 = {BATCH: 10.0, SMALL_IMAGE: 3.0}  # L2 distance of the last frame from the source, by shape
@@ -397,6 +402,28 @@ def distance_morph(shape, who, family, rule, device="cpu") -> Run:
     return Run(lambda: lens.morph(images, 1, score="none", **extent).frames, (images,), grad=True)
 
 
+# --- A busy machine ---
+
+
+def beside_spinner(shape, who, device="cpu") -> Run:
+    """Return the run of a phase morph while another process keeps one core busy. With "alone", there is none."""
+    alone = morph(shape, "ours", device=device)
+    if who == "alone":
+        return alone
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    atexit.register(process.kill)
+    os.kill(process.pid, signal.SIGSTOP)
+
+    def disturbed():
+        os.kill(process.pid, signal.SIGCONT)
+        try:
+            return alone.function()
+        finally:
+            os.kill(process.pid, signal.SIGSTOP)
+
+    return Run(disturbed, alone.inputs)
+
+
 # --- All workloads, by suite ---
 
 OTHERS = ("plenoptic", "plain", "ffts")
@@ -418,6 +445,11 @@ FLOAT64 = {
     f"{work}, float64": Workload(in_float64(w.setup), w.shapes, ("float32",))
     for work, w in {**PYRAMID, PHASE_MORPH: MORPHS[PHASE_MORPH]}.items()
 }
+# "tuned" is ours in a process with the tuned allocator settings
+ALLOCATOR = {
+    f"{work}, default allocator": Workload(w.setup, w.shapes, ("tuned",))
+    for work, w in {**PYRAMID, PHASE_MORPH: MORPHS[PHASE_MORPH]}.items()
+}
 # Python and the launch of ops take most of the time. They are measured with one thread
 SMALL = {
     f"frozen {FRAMES}-frame morph by factors": Workload(small_morph, [SMALL_IMAGE], ("parts",)),
@@ -433,3 +465,4 @@ DISTANCES = {
     )
     for family, rule in (("csp-phase", "complex"), ("csp-joint", "polar"))
 }
+BUSY = {f"{PHASE_MORPH} beside a spinning process": Workload(beside_spinner, [ONE_IMAGE], ("alone",))}
