@@ -161,8 +161,10 @@ class Classifier:
         The stream starts at :attr:`seed`, or at the state of the caller's generators if that is None. If calls share a
         stream, a model with dropout draws a new mask in each call. Otherwise it draws the same mask in each call.
         """
-        modules = all_modules(self._roots) if self._roots else []
-        return RandomStream([images.device, *[p.device for p in parameters_of(modules)]], modules, self.seed)
+        if not self._roots:
+            return RandomStream([images.device], (), self.seed)
+        modules = all_modules(self._roots)
+        return RandomStream([images.device, *(p.device for p in parameters_of(modules))], modules, self.seed)
 
     def warn_if_training(self) -> None:
         """Warn if the model has modules in training mode."""
