@@ -1,7 +1,9 @@
 """The phase "compile" of bench/cuda.sh: what the compiler says about each kernel.
 
-Needs nvcc, but no GPU. Registers, stack and spills are those that ptxas reports. Widths of memory accesses are read
-from the machine code by nvdisasm (of the toolkit, on PATH, or of triton); without nvdisasm they are not measured.
+Needs nvcc, but no GPU. Registers, stack and spills are those that ptxas reports. Occupancy is the share of a
+multiprocessor's threads that can run at the same time, as far as registers and the size of blocks limit it; dynamic
+shared memory may lower it. Widths of memory accesses are read from the machine code by nvdisasm (of the toolkit, on
+PATH, or of triton); without nvdisasm they are not measured.
 """
 
 from __future__ import annotations
@@ -27,6 +29,10 @@ ENTRY = re.compile(r"Compiling entry function '(\S+)' for '(sm_\w+)'")
 SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers(?:.* (\d+) bytes smem)?")
 MAX_STATIC_BYTES = 2048  # of shared memory; kMaxStaticBytes in csrc/cuda/launch.h
+# Of a multiprocessor of sm_80, sm_90 and sm_100
+REGISTERS, THREADS = 64 << 10, 2048
+GOOD_OCCUPANCY = 0.5
+MAX_THREADS = re.compile(r"\.entry (\w+)[^{]*\.maxntid (\d+)")  # of a block, in PTX
 ACCESS = re.compile(r"\b(LDG|STG)\.E(?:\.\w+)*")
 REDUCTIONS = ("largest_kernel",)  # kernels that write one value for each block; only their loads are checked
 
@@ -38,6 +44,7 @@ def main() -> None:
         write_result(args.out, "compile", not_measured("nvcc not found"))
         return
     home, release = toolkit
+    setup.clean_nvcc_flags()
     archs = ARCHS if release >= "12.8" else "8.0;9.0"
     work = args.out / "compile"
     logs = compile_all(f"{home}/bin/nvcc", archs, work)
@@ -88,8 +95,12 @@ def report(logs: dict[str, str], work: Path) -> list[dict]:
     rows: dict[str, dict] = {}
     for stem, log in logs.items():
         accesses = {arch: counts for cubin in (work / stem).glob("*.cubin") for arch, counts in accesses_in(cubin)}
+        threads = {}
+        for ptx in (work / stem).glob("*.ptx"):
+            threads |= {name: int(number) for name, number in MAX_THREADS.findall(ptx.read_text())}
         for mangled, arch, facts in resources(log):
             row = rows.setdefault(mangled, {"file": f"{stem}.cu", "kernel": mangled})
+            facts["occupancy"] = occupancy(facts["registers"], threads[mangled])
             row[arch] = facts | accesses.get(arch, {}).get(mangled, {})
     names = demangled(list(rows))
     for mangled, row in rows.items():
@@ -111,6 +122,16 @@ def resources(log: str) -> list[tuple[str, str, dict]]:
         facts["static_shared"] = static
         rows.append((name, arch, facts))
     return rows
+
+
+def occupancy(registers: int, threads: int) -> float:
+    """Return the share of a multiprocessor's threads that can run at the same time, in blocks of so many threads.
+
+    A warp has its registers in units of 256.
+    """
+    warps = -(-threads // 32)
+    blocks = min(REGISTERS // (warps * -(-registers * 32 // 256) * 256), THREADS // (warps * 32))
+    return blocks * warps * 32 / THREADS
 
 
 def accesses_in(cubin: Path) -> list[tuple[str, dict]]:
@@ -137,13 +158,15 @@ def accesses_in(cubin: Path) -> list[tuple[str, dict]]:
 def verdict(kernels: list[dict]) -> dict:
     """Return the kernels with problems.
 
-    These are kernels that spill, wide kernels with narrow accesses, and kernels with more static shared memory than the
-    emulation assumes. The largest numbers of registers are included.
+    These are kernels that spill, wide kernels with narrow accesses, kernels with more static shared memory than the
+    emulation assumes, and kernels whose registers allow only a low occupancy. The largest numbers of registers are
+    included.
     """
     archs = lambda row: {arch: facts for arch, facts in row.items() if arch.startswith("sm_")}
     each = [(row["kernel"], arch, facts) for row in kernels for arch, facts in archs(row).items()]
     spilling = sorted({f"{name} {arch}" for name, arch, facts in each if facts["spill_stores"] or facts["spill_loads"]})
     static = sorted({f"{name} {arch}" for name, arch, facts in each if facts["static_shared"] > MAX_STATIC_BYTES})
+    low = sorted(f"{name} {arch}" for name, arch, facts in each if facts["occupancy"] < GOOD_OCCUPANCY)
     wide = [(n, arch, facts) for n, arch, facts in each if is_wide(n) and "loads" in facts]
     narrow = sorted({f"{n} {arch}" for n, arch, facts in wide if has_narrow_accesses(n, facts)})
     most = {
@@ -155,6 +178,7 @@ def verdict(kernels: list[dict]) -> dict:
         "most_registers": most,
         "spilling": spilling,
         "much_static_shared": static,
+        "low_occupancy": low,
         "wide_kernels": len({n for n, _, _ in wide}),
         "wide_kernels_with_narrow_accesses": narrow if known else "not measured: no nvdisasm",
     }

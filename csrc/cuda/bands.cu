@@ -20,22 +20,23 @@
 namespace steerlens {
 namespace {
 
-// Planes of a block. With more, masks would be read less often, but there would be fewer blocks.
-constexpr int kBlockPlanes = 16;
-// Threads of a block, at most. A multiprocessor must hold two blocks, so a thread can use 64 registers if values are
-// float32, and 128 if they are float64. Blocks for small planes get as many rows or planes as kGoodBlockThreads allows.
+// Planes of a block, at most: see block_planes(). With more, masks would be read less often.
+constexpr int kMaxBlockPlanes = 16;
+// Threads that a multiprocessor should run, half of what it can: then a thread can use 64 registers.
+constexpr int kRunningThreads = 1024;
+// Threads of a block, at most. Blocks for small planes get as many rows or planes as kGoodBlockThreads allows.
+constexpr int kMaxBlockThreads = 512, kGoodBlockThreads = 256;
+// Values that a thread loads before it uses the first of them.
 template <typename T>
-constexpr int kMaxBlockThreads = 2048 / sizeof(T);
-constexpr int kGoodBlockThreads = 256;
+constexpr int kValuesAtOnce = 32 / sizeof(Cplx<T>);
 // Lanes that access complex64 in shared memory together. They have frequencies of one row, and so use different banks.
 constexpr int kRowLanes = 16;
 // Rows of a chunk have about this many columns of the image together: enough that most of the sectors are whole.
 constexpr int kMinRowColumns = 112;
-// Shared memory of a block, at most, and what it should need per thread. With the latter, a multiprocessor (164 KiB or
-// more) runs half of its threads if values are float32, and a quarter if they are float64.
+// Shared memory of a block, at most.
 constexpr int64_t kMaxBlockBytes = 40 << 10;
-template <typename T>
-constexpr int64_t kBytesPerThread = 36 * sizeof(T);
+// A part of a row has this many columns, if possible: narrower parts share more sectors with their neighbours.
+constexpr int64_t kMinPartColumns = 64;
 // Masks that are not in shared memory are at most 1 / kMasksPerMissing of all masks, if possible.
 constexpr int64_t kMasksPerMissing = 10;
 
@@ -72,9 +73,15 @@ struct Layout {
   int spectrum, band;  // numbers in shared memory for a plane's spectrum, and for its bands
   int log_spectrum_parts;
   int64_t column_chunks, chunks;
+  int block_planes;
 
   int plane_threads() const { return row_sets * rows * lanes; }
-  int threads() const { return ((plane_threads() << log_slots) + kWarp - 1) / kWarp * kWarp; }
+  // More warps than needed only copy. There are as many as leave the number of running blocks the same.
+  int threads() const {
+    const int needed = ((plane_threads() << log_slots) + kWarp - 1) / kWarp * kWarp;
+    const int blocks = kRunningThreads / needed;
+    return blocks > 0 ? kRunningThreads / blocks / kWarp * kWarp : needed;
+  }
 };
 
 // Consecutive numbers of each plane's band (or of its spectrum), which are copied together. If a chunk has whole rows,
@@ -165,8 +172,8 @@ class Chunk {
   // conjugate: band + q * pitch is that of stored band q, and masks(k) the mask of orientation k.
   template <typename Body>
   __device__ __forceinline__ void for_each_place(int i, int64_t n, const Body& body) const {
-    at_place(i, n, false, body);
-    if (half) at_place(i, n, true, body);
+    at_place(i, n, std::false_type(), body);
+    if (half) at_place(i, n, std::true_type(), body);
   }
 
   // Copies the spectra of `planes` planes (or of as many as there are slots) to or from shared memory, or the bands of
@@ -309,8 +316,10 @@ class Chunk {
     return x >= 0 && has_row;
   }
 
-  template <typename Body>
-  __device__ __forceinline__ void at_place(int i, int64_t n, bool conjugate,
+  // `conjugate` has a type for each value, so that the code for both is separate: in the emulation, too, accesses of
+  // lanes without a conjugate are not matched with the next accesses of others.
+  template <typename Conjugate, typename Body>
+  __device__ __forceinline__ void at_place(int i, int64_t n, Conjugate conjugate,
                                            const Body& body) const {
     int x, y;
     if (!find(i, conjugate, x, y)) return;
@@ -348,7 +357,7 @@ class Chunk {
                                        Cplx<T>* data, int64_t area, int bands, int64_t planes,
                                        Word<T>* to, int plane_pitch, int band_pitch, int64_t first,
                                        int slots_used) const {
-    constexpr int kInSector = 32 / sizeof(Cplx<T>), kInFlight = 4;
+    constexpr int kInSector = 32 / sizeof(Cplx<T>), kInFlight = kValuesAtOnce<T>;
     const int lane = threadIdx.x % kWarp, warps = blockDim.x / kWarp;
     const int count = bands << (log_parts + log_segments + layout.log_slots);
     for (int task = threadIdx.x / kWarp; task < count; task += warps) {
@@ -404,12 +413,12 @@ __device__ __forceinline__ void for_each_chunk(const BandArgs<T>& args, const La
   Chunk<T, kStaged> chunk(args, layout);
   for (int64_t i = blockIdx.x; i < layout.chunks; i += gridDim.x) {
     chunk.begin(i);
-    for (int64_t n = int64_t{blockIdx.y} * kBlockPlanes; n < args.planes;
-         n += int64_t{gridDim.y} * kBlockPlanes) {
-      const int64_t end = n + kBlockPlanes < args.planes ? n + kBlockPlanes : args.planes;
+    for (int64_t n = int64_t{blockIdx.y} * layout.block_planes; n < args.planes;
+         n += int64_t{gridDim.y} * layout.block_planes) {
+      const int64_t left = args.planes - n;
+      const int count = left < layout.block_planes ? static_cast<int>(left) : layout.block_planes;
 #pragma unroll 1
-      for (int64_t first = n; first < end; first += chunk.slots())
-        body(chunk, first, static_cast<int>(end - first));
+      for (int done = 0; done < count; done += chunk.slots()) body(chunk, n + done, count - done);
     }
   }
 }
@@ -421,18 +430,19 @@ __device__ __forceinline__ void write_place(const BandArgs<T>& args, const BandG
                                             bool conjugate, Cplx<T> value) {
   const Cplx<T> v = power_of_i<T>(g.i_power) * (conjugate ? conj(value) : value);
   const int K = static_cast<int>(g.K);
+  constexpr int kUnrolled = kValuesAtOnce<T>;
   if (args.paired) {
-#pragma unroll 2
+#pragma unroll kUnrolled / 2
     for (int k = 0; k < K; k += 2, band += pitch)
       *band = {{pair_filter(masks(k), k + 1 < K ? masks(k + 1) : T(0), v)}};
   } else {
-#pragma unroll 4
+#pragma unroll kUnrolled
     for (int k = 0; k < K; ++k, band += pitch) *band = {{masks(k) * v}};
   }
 }
 
 template <typename T, bool kStaged>
-__global__ void __launch_bounds__(kMaxBlockThreads<T>, kMinBlocks)
+__global__ void __launch_bounds__(kMaxBlockThreads, kRunningThreads / kMaxBlockThreads)
     split_kernel(const __grid_constant__ BandArgs<T> args, const __grid_constant__ Layout layout) {
   for_each_chunk<kStaged>(args, layout, [&](const auto& chunk, int64_t first, int count) {
     if (kStaged) {
@@ -447,7 +457,7 @@ __global__ void __launch_bounds__(kMaxBlockThreads<T>, kMinBlocks)
       window_end = layout.groups[begin].window_end;
 #pragma unroll 1
       for (int i = begin; active && i < window_end; ++i)
-        chunk.for_each_place(i, n, [&](auto* band, auto pitch, const auto& masks, bool conjugate) {
+        chunk.for_each_place(i, n, [&](auto* band, auto pitch, const auto& masks, auto conjugate) {
           write_place(args, args.groups[i], band, pitch, masks, conjugate, value);
         });
       if (!kStaged) continue;
@@ -470,18 +480,19 @@ __device__ __forceinline__ void add_place(const BandArgs<T>& args, const BandGro
     value = factor * value;
     total = total + (conjugate ? conj(value) : value);
   };
+  constexpr int kUnrolled = kValuesAtOnce<T>;
   if (args.paired) {
-#pragma unroll 2
+#pragma unroll kUnrolled / 2
     for (int k = 0; k < K; k += 2, band += pitch)
       add(conjugate_pair_filter(masks(k), k + 1 < K ? masks(k + 1) : T(0), read<kStaged>(band)));
   } else {
-#pragma unroll 4
+#pragma unroll kUnrolled
     for (int k = 0; k < K; ++k, band += pitch) add(masks(k) * read<kStaged>(band));
   }
 }
 
 template <typename T, bool kStaged>
-__global__ void __launch_bounds__(kMaxBlockThreads<T>, kMinBlocks)
+__global__ void __launch_bounds__(kMaxBlockThreads, kRunningThreads / kMaxBlockThreads)
     merge_kernel(const __grid_constant__ BandArgs<T> args, const __grid_constant__ Layout layout) {
   for_each_chunk<kStaged>(args, layout, [&](const auto& chunk, int64_t first, int count) {
     const int64_t n = first + chunk.slot();
@@ -497,7 +508,7 @@ __global__ void __launch_bounds__(kMaxBlockThreads<T>, kMinBlocks)
 #pragma unroll 1
       for (int i = begin; active && i < window_end; ++i)
         chunk.for_each_place(i, n % args.groups[i].planes,
-                             [&](const auto* band, auto pitch, const auto& masks, bool conjugate) {
+                             [&](const auto* band, auto pitch, const auto& masks, auto conjugate) {
                                add_place<kStaged>(args, args.groups[i], band, pitch, masks,
                                                   conjugate, total);
                              });
@@ -519,11 +530,18 @@ struct Choice {
   bool most_masks;  // are in shared memory, see kMasksPerMissing
 };
 
+// The shared memory that blocks of so many threads may use, so that a multiprocessor with `shared_bytes` runs
+// kRunningThreads. It reserves 1 KiB for each block.
+int64_t max_block_bytes(int threads, int64_t shared_bytes) {
+  const int blocks = std::max(1, kRunningThreads / threads);
+  return std::min(kMaxBlockBytes, shared_bytes / blocks - (1 << 10));
+}
+
 // The layout of chunks of `rows` x `columns`, with 2^log_slots planes at a time. Masks are in shared memory as far as
 // they fit, the first groups' before others, which are usually smaller.
 template <typename T>
 Choice layout_of(const BandArgs<T>& args, int64_t rows, int64_t columns, int log_slots,
-                 int64_t max_per_thread) {
+                 int64_t shared_bytes) {
   Choice choice{};
   Layout& layout = choice.layout;
   const bool half = !args.whole && !args.paired, whole_rows = columns == args.columns;
@@ -560,7 +578,7 @@ Choice layout_of(const BandArgs<T>& args, int64_t rows, int64_t columns, int log
   constexpr int64_t kNumber = sizeof(Cplx<T>);
   int64_t bytes = ((args.count << layout.log_segments) + 2) * int64_t{sizeof(Segment)} +
                   slots * layout.spectrum * kNumber;
-  const int64_t max = std::min(kMaxBlockBytes, layout.threads() * max_per_thread);
+  const int64_t max = max_block_bytes(layout.threads(), shared_bytes);
   const int64_t left = max - bytes - slots * largest * kNumber;
   int64_t masks = 0, missing = 0, all_masks = 0;
   for (int i = 0; i < args.count; ++i) {
@@ -611,13 +629,14 @@ inline int64_t part_columns(int64_t columns, int64_t limit) {
 
 // The largest chunk of one row that fits, for one plane at a time.
 template <typename T>
-std::optional<Choice> largest_part(const BandArgs<T>& args, int64_t max_per_thread,
-                                   bool most_masks) {
+std::optional<Choice> largest_part(const BandArgs<T>& args, int64_t shared_bytes,
+                                   int64_t min_columns, bool most_masks) {
   const int64_t row_sets = !args.whole && !args.paired ? 2 : 1;
-  for (int64_t limit = kMaxBlockThreads<T> / row_sets; limit >= kRowLanes;) {
+  for (int64_t limit = kMaxBlockThreads / row_sets; limit >= kRowLanes;) {
     const int64_t columns =
         args.columns <= limit ? args.columns : part_columns(args.columns, limit);
-    const Choice choice = layout_of(args, 1, columns, 0, max_per_thread);
+    if (columns < std::min(args.columns, min_columns)) break;
+    const Choice choice = layout_of(args, 1, columns, 0, shared_bytes);
     if (choice.fits && (choice.most_masks || !most_masks)) return choice;
     limit = (columns + kRowLanes - 1) / kRowLanes * kRowLanes - kRowLanes;
   }
@@ -636,32 +655,47 @@ Choice unstaged_layout(const BandArgs<T>& args) {
   return choice;
 }
 
+// The same for more rows, if rows are short, then for more planes at a time.
 template <typename T>
-Choice choose_layout(const BandArgs<T>& args) {
-  std::optional<Choice> part = largest_part(args, kBytesPerThread<T>, true);
-  if (!part) part = largest_part(args, kMaxBlockBytes, true);
-  if (!part) part = largest_part(args, kMaxBlockBytes, false);
-  if (!part) return unstaged_layout(args);
-  Choice choice = *part;
+Choice grown(const BandArgs<T>& args, Choice choice, int64_t shared_bytes) {
   if (choice.layout.column_chunks > 1) return choice;
-  const auto is_good = [](const Choice& c) {
-    return c.fits && c.most_masks && c.layout.threads() <= kGoodBlockThreads;
+  const auto take = [&](int64_t rows, int log_slots) {
+    const Choice more = layout_of(args, rows, args.columns, log_slots, shared_bytes);
+    const bool good = more.fits && more.most_masks && more.layout.threads() <= kGoodBlockThreads;
+    if (good) choice = more;
+    return good;
   };
-  // More rows, if rows are short, then more planes at a time.
   const int64_t total_rows = choice.layout.chunks, wanted = (kMinRowColumns + args.W - 1) / args.W;
-  for (int64_t rows = std::min(wanted, total_rows); rows > 1; --rows) {
-    const Choice more = layout_of(args, rows, args.columns, 0, kBytesPerThread<T>);
-    if (!is_good(more)) continue;
-    choice = more;
-    break;
-  }
-  while ((int64_t{1} << choice.layout.log_slots) < std::min<int64_t>(args.planes, kBlockPlanes)) {
-    const Choice more = layout_of(args, choice.layout.rows, args.columns,
-                                  choice.layout.log_slots + 1, kBytesPerThread<T>);
-    if (!is_good(more)) break;
-    choice = more;
+  for (int64_t rows = std::min(wanted, total_rows); rows > 1 && !take(rows, 0);) --rows;
+  while ((1 << choice.layout.log_slots) < std::min<int64_t>(args.planes, kMaxBlockPlanes) &&
+         take(choice.layout.rows, choice.layout.log_slots + 1)) {
   }
   return choice;
+}
+
+template <typename T>
+Choice choose_layout(const BandArgs<T>& args, int64_t shared_bytes) {
+  constexpr int64_t kUnlimited = INT64_MAX;
+  if (const auto part = largest_part(args, shared_bytes, kMinPartColumns, true))
+    return grown(args, *part, shared_bytes);
+  // A block of a single plane needs more memory.
+  auto part = largest_part(args, kUnlimited, 1, true);
+  if (!part) part = largest_part(args, kUnlimited, 1, false);
+  if (!part) return unstaged_layout(args);
+  const Choice choice = grown(args, *part, shared_bytes);
+  return choice.layout.threads() > part->layout.threads() ? choice : grown(args, *part, kUnlimited);
+}
+
+// Planes of a block. With fewer, more multiprocessors have two blocks, one of which computes while the other waits for
+// memory. But masks are read more often; in small batches, up to kMaxReads times.
+int block_planes(const Layout& layout, int64_t planes, int multiprocessors) {
+  constexpr int kMaxReads = 8;
+  int count = kMaxBlockPlanes;
+  const auto blocks = [&] { return layout.chunks * ((planes + count - 1) / count); };
+  while (count > 1 << layout.log_slots && planes <= kMaxReads * count / 2 &&
+         blocks() < 2 * multiprocessors)
+    count /= 2;
+  return count;
 }
 
 template <typename T>
@@ -669,12 +703,14 @@ using Kernel = void (*)(BandArgs<T>, Layout);
 
 template <typename T>
 void launch(Kernel<T> staged, Kernel<T> unstaged, const BandArgs<T>& args, const Tensor& spectrum) {
-  const Choice choice = choose_layout(args);
-  const dim3 grid(grid_size(choice.layout.chunks, 1, kMaxGridX),
-                  grid_size(args.planes, kBlockPlanes, kMaxGridY));
-  Launcher(spectrum).run_with_shared(static_cast<size_t>(choice.bytes),
-                                     choice.layout.staged ? staged : unstaged, grid,
-                                     choice.layout.threads(), args, choice.layout);
+  const Launcher launcher(spectrum);
+  Choice choice = choose_layout(args, launcher.shared_bytes_of_multiprocessor());
+  Layout& layout = choice.layout;
+  layout.block_planes = block_planes(layout, args.planes, launcher.multiprocessors());
+  const dim3 grid(grid_size(layout.chunks, 1, kMaxGridX),
+                  grid_size(args.planes, layout.block_planes, kMaxGridY));
+  launcher.run_with_shared(static_cast<size_t>(choice.bytes), layout.staged ? staged : unstaged,
+                           grid, layout.threads(), args, layout);
 }
 
 template <typename T>

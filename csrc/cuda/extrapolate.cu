@@ -39,6 +39,7 @@ class PlaneFactors {
 
 template <typename T, typename E>
 struct FrameOp {
+  static constexpr int kBlocks = kMinBlocks;
   FrameArgs<T> args;
 
   __device__ int64_t plane_data(int64_t n) const { return n; }
@@ -57,7 +58,7 @@ struct FrameOp {
 
 template <typename T, typename E>
 struct WriteFrames : FrameOp<T, E> {
-  static constexpr int kPerThread = 16 / sizeof(T);
+  static constexpr int kPerThread = sizeof(T) == 4 ? 4 : 1;  // as many as the registers hold
 
   template <typename At>
   __device__ void at(int64_t n, At at) const {
@@ -129,6 +130,9 @@ struct WritePairs : FrameOp<T, E> {
 template <typename T, typename E>
 struct SumFrames : FrameOp<T, E> {
   static constexpr int kPerThread = 8 / sizeof(T);  // half as many: their sums fill the registers
+  // For float64, 64 registers do not hold the sums of all coordinates.
+  static constexpr int kBlocks =
+      sizeof(T) == 8 && E::kMovesPhase && E::kNeedsAmplitude ? 3 : kMinBlocks;
 
   template <typename At>
   __device__ void at(int64_t n, At at) const {
@@ -191,7 +195,8 @@ struct Launch {
                                args.frames_out, args.grad_frames, args.grad_coefficients,
                                args.grad_phase_step, args.grad_amplitude_step});
     const int64_t planes = paired ? args.planes * pairs_per_plane(args) : args.planes;
-    for_each_coefficient<kWidePiece<T>>(Op<T, E>{{args}}, planes, area, wide, Launcher(on));
+    for_each_coefficient<kWidePiece<T>, Op<T, E>::kBlocks>(Op<T, E>{{args}}, planes, area, wide,
+                                                           Launcher(on));
   }
 };
 

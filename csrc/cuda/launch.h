@@ -9,6 +9,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <initializer_list>
+#include <map>
+#include <tuple>
 
 #include "../checks.h"
 #include "access.h"
@@ -16,9 +18,9 @@
 namespace steerlens {
 
 constexpr int kThreads = 256;
-// Blocks that a multiprocessor must hold at once. With 2, the compiler may use up to 128 registers per thread. By
-// default, it aims at more blocks than these kernels need, and spills registers.
-constexpr int kMinBlocks = 2;
+// Blocks of kThreads that a multiprocessor must hold at once: half of its threads, with up to 64 registers each. By
+// default, the compiler may aim at more blocks than these kernels need, and spill registers.
+constexpr int kMinBlocks = 4;
 // The largest grid; kernels loop over what exceeds it.
 constexpr int64_t kMaxGridX = 2147483647, kMaxGridY = 65535;
 
@@ -71,12 +73,20 @@ class Launcher {
     STD_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, args...));
   }
 
+  int multiprocessors() const { return attribute(cudaDevAttrMultiProcessorCount); }
+  int shared_bytes_of_multiprocessor() const {
+    return attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor);
+  }
+
   // How many blocks of a kernel the device can run at the same time, at least 1.
   template <typename... Params>
   int64_t blocks_at_once(size_t bytes, void (*kernel)(Params...), int threads) const {
-    int blocks = 0;
-    STD_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, bytes));
-    return std::max<int64_t>(1, int64_t{blocks} * attribute(cudaDevAttrMultiProcessorCount));
+    const int blocks = known_or(kernel, threads, bytes, 1, [&] {
+      int count = 0;
+      STD_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&count, kernel, threads, bytes));
+      return count;
+    });
+    return std::max<int64_t>(1, int64_t{blocks} * multiprocessors());
   }
 
   // Runs a kernel in `clusters` clusters of `size` blocks, if the device can run clusters, and at most `max_at_once` of
@@ -85,15 +95,6 @@ class Launcher {
   bool run_clusters(int64_t clusters, int size, int64_t max_at_once, size_t bytes,
                     void (*kernel)(Params...), int threads, const Args&... args) const {
     if (!kClustersAllowed || !attribute(cudaDevAttrClusterLaunch)) return false;
-    cudaFuncAttributes of_kernel{};
-    STD_CUDA_CHECK(cudaFuncGetAttributes(&of_kernel, kernel));
-    const int max_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) -
-                          static_cast<int>(of_kernel.sharedSizeBytes);
-    // Code that was compiled for older GPUs has no clusters.
-    if (of_kernel.ptxVersion < kClusterArch || static_cast<int>(bytes) > max_bytes) return false;
-    // Always the same value, since other threads may launch the kernel at the same time.
-    STD_CUDA_CHECK(
-        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, max_bytes));
     cudaLaunchConfig_t config =
         config_of(bytes, dim3(static_cast<unsigned>(clusters * size)), threads);
     cudaLaunchAttribute cluster{};
@@ -102,11 +103,8 @@ class Launcher {
     cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
     config.attrs = &cluster;
     config.numAttrs = 1;
-    int at_once = 0;
-    if (cudaOccupancyMaxActiveClusters(&at_once, kernel, &config) != cudaSuccess) {
-      static_cast<void>(cudaGetLastError());  // otherwise the next check would report this error
-      return false;
-    }
+    const int at_once =
+        known_or(kernel, threads, bytes, size, [&] { return clusters_at_once(kernel, config); });
     if (at_once < 1 || at_once > max_at_once) return false;
     STD_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, args...));
     return true;
@@ -114,6 +112,40 @@ class Launcher {
 
  private:
   static constexpr int kClusterArch = 90;
+
+  // The result of query(), which asks the driver about launches of a kernel, or that of an earlier call. Each thread
+  // keeps its own results, so that none waits for another.
+  template <typename... Params, typename Query>
+  int known_or(void (*kernel)(Params...), int threads, size_t bytes, int cluster_size,
+               const Query& query) const {
+    using Key = std::tuple<int, int, void (*)(Params...), int, size_t, int>;
+    thread_local std::map<Key, int> results;
+    // Tests change the number of multiprocessors of an emulated device.
+    const Key key{device_, multiprocessors(), kernel, threads, bytes, cluster_size};
+    const auto found = results.find(key);
+    return found != results.end() ? found->second : results[key] = query();
+  }
+
+  // How many clusters the device can run at the same time; 0 if it cannot run them. Allows the kernel to use their
+  // shared memory.
+  template <typename... Params>
+  int clusters_at_once(void (*kernel)(Params...), const cudaLaunchConfig_t& config) const {
+    cudaFuncAttributes of_kernel{};
+    STD_CUDA_CHECK(cudaFuncGetAttributes(&of_kernel, kernel));
+    const int max_bytes = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) -
+                          static_cast<int>(of_kernel.sharedSizeBytes);
+    // Code that was compiled for older GPUs has no clusters.
+    if (of_kernel.ptxVersion < kClusterArch ||
+        static_cast<int>(config.dynamicSmemBytes) > max_bytes)
+      return 0;
+    // Always the same value, since other threads may launch the kernel at the same time.
+    STD_CUDA_CHECK(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, max_bytes));
+    int count = 0;
+    if (cudaOccupancyMaxActiveClusters(&count, kernel, &config) == cudaSuccess) return count;
+    static_cast<void>(cudaGetLastError());  // otherwise the next check would report this error
+    return 0;
+  }
 
   int attribute(cudaDeviceAttr name) const {
     int value = 0;
@@ -137,8 +169,8 @@ class Launcher {
 
 // Calls op.at(of_plane, at) for the pieces `at` of every plane, where of_plane = op.plane_data(n) is what the
 // coefficients of plane n have in common. The grid's y counts planes.
-template <int kPiece, typename Op>
-__global__ void __launch_bounds__(kThreads, kMinBlocks)
+template <int kPiece, int kBlocks, typename Op>
+__global__ void __launch_bounds__(kThreads, kBlocks)
     for_each_kernel(const __grid_constant__ Op op, int64_t planes, int64_t area) {
   for (int64_t n = blockIdx.y; n < planes; n += gridDim.y) {
     const auto of_plane = op.plane_data(n);
@@ -148,7 +180,7 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks)
 
 // Launches for_each_kernel. If every array of the op is aligned to 16 bytes (`wide`) and planes have whole pieces, a
 // piece has kWide coefficients. Otherwise it has one.
-template <int kWide, typename Op>
+template <int kWide, int kBlocks = kMinBlocks, typename Op>
 void for_each_coefficient(const Op& op, int64_t planes, int64_t area, bool wide,
                           const Launcher& launcher) {
   wide = wide && area % kWide == 0;
@@ -157,8 +189,8 @@ void for_each_coefficient(const Op& op, int64_t planes, int64_t area, bool wide,
   const int threads = static_cast<int>(std::min<int64_t>(kThreads, warps * kWarp));
   const dim3 grid(static_cast<unsigned>((warps * kWarp + threads - 1) / threads),
                   grid_size(planes, 1, kMaxGridY));
-  launcher.run(wide ? for_each_kernel<kWide, Op> : for_each_kernel<1, Op>, grid, threads, op,
-               planes, area);
+  launcher.run(wide ? for_each_kernel<kWide, kBlocks, Op> : for_each_kernel<1, kBlocks, Op>, grid,
+               threads, op, planes, area);
 }
 
 }  // namespace steerlens

@@ -125,7 +125,7 @@ def test_registers_and_spills_are_parsed(compiled):
 
 
 def test_kernels_that_spill_or_have_narrow_accesses_are_named(compiled):
-    fine = {"registers": 32, "stack": 0, "spill_stores": 0, "spill_loads": 0, "static_shared": 2048}
+    fine = {"registers": 32, "stack": 0, "spill_stores": 0, "spill_loads": 0, "static_shared": 2048, "occupancy": 0.5}
     wide, half, narrow = {"128": 2, "32": 1}, {"64": 2}, {"32": 2, "64": 1}  # numbers of accesses by width in bits
     accesses = {"A": (wide, half), "B": (wide, narrow), "C": (half, half), "D": ({"32": 2}, {"128": 1})}
     rows = [
@@ -140,13 +140,25 @@ def test_kernels_that_spill_or_have_narrow_accesses_are_named(compiled):
             "kernel": "merge_kernel<float>",
             "sm_90": fine | {"spill_loads": 4, "loads": narrow, "stores": narrow},
         },
-        {"file": "a.cu", "kernel": "f", "sm_90": fine | {"static_shared": 2049, "loads": half, "stores": half}},
+        {
+            "file": "a.cu",
+            "kernel": "f",
+            "sm_90": fine | {"static_shared": 2049, "occupancy": 0.4, "loads": half, "stores": half},
+        },
     ]
     report = compiled.verdict(rows)
     assert report["spilling"] == ["merge_kernel<float> sm_90"]
-    assert report["much_static_shared"] == ["f sm_90"]
+    assert report["much_static_shared"] == report["low_occupancy"] == ["f sm_90"]
     assert report["wide_kernels_with_narrow_accesses"] == [f"for_each_kernel<2, {name}> sm_90" for name in "BCD"]
     assert report["wide_kernels"] == 5 and report["most_registers"] == {"sm_90": 32}
+
+
+@pytest.mark.parametrize(
+    "registers, threads, share",
+    [(64, 512, 0.5), (64, 1024, 0.5), (65, 512, 0.25), (65, 256, 0.375), (32, 256, 1.0), (20, 256, 1.0)],
+)
+def test_occupancy_is_that_of_whole_blocks(compiled, registers, threads, share):
+    assert compiled.occupancy(registers, threads) == share
 
 
 def test_kernel_names_are_shortened(compiled):

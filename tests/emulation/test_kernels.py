@@ -14,7 +14,7 @@ from . import set_clusters, set_max_grid_rows, set_multiprocessors, set_seed
 SEEDS = range(1, 5)
 ROWS = 2  # rows of blocks in a grid
 MAX_WORKSPACE_BYTES = (256 << 20) + 1024  # kWorkspaceSize in csrc/cuda/planes/spectra.h, rounded up
-# Shapes with more planes than ROWS. A block of split_bands and merge_bands has 16 planes (kBlockPlanes in
+# Shapes with more planes than ROWS. A block of split_bands and merge_bands has up to 16 planes (kMaxBlockPlanes in
 # csrc/cuda/bands.cu). A plane has 125 coefficients, so most planes do not begin at a sector.
 MANY = {
     **dict.fromkeys(OPS, (5, 2, 5, 25)),
@@ -25,6 +25,7 @@ MANY = {
 # or all of them from global memory, or uses no shared memory.
 BANDS = {
     "rows_and_planes": BankShape(19, 21, 14, [full(4, 21, 14), full(3, 11, 7), full(1, 3, 2)]),
+    "narrow": BankShape(3, 150, 2, [full(2, 150, 2), full(1, 75, 1)]),
     "parts_of_rows": BankShape(2, 5, 1101, [full(4, 5, 1101), full(4, 3, 551), full(1, 5, 20)]),
     "some_masks": BankShape(2, 6, 70, [full(24, 6, 70), full(24, 5, 35), full(1, 2, 70)]),
     "no_masks": BankShape(2, 4, 32, [full(70, 4, 32), full(70, 4, 32)]),
@@ -103,6 +104,16 @@ def test_plane_ops_do_not_depend_on_the_work_of_a_block(op, W, K, small_device):
     args = plane_args(33, 2, W=W, K=K)[op]
     filters = args[1] if op != "morph_planes" else args[4]
     filters[0][0, 5:20] = filters[0][1:, :12] = 0
+    expected = as_list(getattr(RAW, op)(*args))
+    small_device()
+    assert all(map(torch.equal, as_list(getattr(RAW, op)(*args)), expected))
+
+
+@pytest.mark.parametrize("planes", [7, 16, 33])
+@pytest.mark.parametrize("op", ["split_bands", "merge_bands"])
+def test_bands_do_not_depend_on_the_planes_of_a_block(op, planes, small_device):
+    """On a small device, a block has 16 planes. Otherwise it has fewer, so that no multiprocessor is idle."""
+    args = case(op, f"{planes}_planes", BANDS["rows_and_planes"]._replace(N=planes)).build(torch.float32)
     expected = as_list(getattr(RAW, op)(*args))
     small_device()
     assert all(map(torch.equal, as_list(getattr(RAW, op)(*args)), expected))

@@ -79,35 +79,29 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
       for (int m = 0; m < kItems; ++m)
         spectrum[m] = items.x < W ? fft.output(items.x, items.line(m)) : Cplx<float>{0.0f, 0.0f};
     }
-    for (int u = 0, tasks = 0; u < units.count; tasks += 2 * units.of[u++].transforms) {
-      const Unit& unit = units.of[u];
-      const int h = unit.h(), w = unit.w();
-      const BlockFft fft(unit.rows);
-      for (int task = 0; task < unit.transforms * 2; ++task) {
-        const bool mirrored = task % 2;
-        const int i = task / 2, y = task_row(unit, task, row, H);
-        if (y < 0) continue;
-        const Word* filter = filters.of_task(unit, tasks + task, task, y);
-        if (first == 0 && threadIdx.x == 0) unit.stored_rows[i * h + y] = filter != nullptr;
-        if (!filter) continue;
-        const int X = mirrored ? static_cast<int>(opposite_row(items.x, W)) : items.x;
-        const int x = items.x < W ? static_cast<int>(band_column(X, w, W)) : -1;
-        if (x >= 0) {
-          const Word factor = filter[x];
+    const auto write_task = [&](const Unit& unit, const BlockFft& fft, int i, int y, bool mirrored,
+                                const Word* filter) {
+      const int w = unit.w();
+      if (first == 0 && threadIdx.x == 0) unit.stored_rows[i * unit.h() + y] = filter != nullptr;
+      if (!filter) return;
+      const int X = mirrored ? static_cast<int>(opposite_row(items.x, W)) : items.x;
+      const int x = items.x < W ? static_cast<int>(band_column(X, w, W)) : -1;
+      if (x >= 0) {
+        const Word factor = filter[x];
 #pragma unroll
-          for (int m = 0; m < kItems; ++m)
-            fft.set_input(x, items.line(m),
-                          swap_parts(factor.v[0] * (mirrored ? conj(spectrum[m]) : spectrum[m])));
-        }
-        fft.run();
-        for (int j = threadIdx.x; j < row_points(w); j += blockDim.x) {
-          const Point p = row_point(j);
-          if (p.at < w && first + p.line < planes)
-            store_one(unit.transform(first + p.line, i) + in_blocks(p.at, y, unit.data_rows),
-                      swap_parts(fft.output(p.at, p.line)));
-        }
+        for (int m = 0; m < kItems; ++m)
+          fft.set_input(x, items.line(m),
+                        swap_parts(factor.v[0] * (mirrored ? conj(spectrum[m]) : spectrum[m])));
       }
-    }
+      fft.run();
+      for (int j = threadIdx.x; j < row_points(w); j += blockDim.x) {
+        const Point p = row_point(j);
+        if (p.at < w && first + p.line < planes)
+          store_one(unit.transform(first + p.line, i) + in_blocks(p.at, y, unit.data_rows),
+                    swap_parts(fft.output(p.at, p.line)));
+      }
+    };
+    for_each_task(units, filters, row, H, write_task);
   }
 }
 

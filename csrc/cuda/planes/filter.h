@@ -137,6 +137,23 @@ class RowFilters {
   int width_, kept_;  // of the image; tasks
 };
 
+// Calls body(unit, fft, i, y, mirrored, filter) for the tasks of a block, in their order: transform i of the unit at its
+// row y, the opposite one if `mirrored`. `filter` is null if it is 0 in this row. All threads of the block must call this.
+template <typename Filter, typename Body>
+__device__ __forceinline__ void for_each_task(const Units& units, const RowFilters<Filter>& filters,
+                                              int row, int H, const Body& body) {
+  int number = 0;
+  for (int u = 0; u < units.count; ++u) {
+    const Unit& unit = units.of[u];
+    const BlockFft fft(unit.rows);
+    for (int task = 0; task < 2 * unit.transforms; ++task, ++number) {
+      const int y = task_row(unit, task, row, H);
+      if (y >= 0)
+        body(unit, fft, task / 2, y, task % 2 != 0, filters.of_task(unit, number, task, y));
+    }
+  }
+}
+
 // Two blocks with this dynamic shared memory fit on a multiprocessor of every GPU since sm_80. It is the most that a
 // kernel has without asking for more.
 constexpr size_t kRowSharedBytes = kMaxSharedBytes - kMaxStaticBytes;

@@ -6,15 +6,16 @@
 namespace steerlens {
 namespace {
 
-// The bands of a group in memory.
+// The bands of a unit in the op's argument.
 struct BandsIn {
-  const float* data;  // of the chunk's first plane
-  int64_t stored;     // bands of a plane
-  int stride;         // floats per coefficient
-  bool in_pairs;      // two bands are stored as one complex band
+  const float* data;  // the first band of the first plane
+  int64_t stored;     // bands of a plane in the tensor, which may have more than the unit
+  int stride;         // floats from one coefficient to the next
+  bool in_pairs;      // the tensor has two real bands as one complex band
 };
 
-// Point `at` of what the i-th transform of a unit reads.
+// What transform i of a unit reads at point `at` of a band: its coefficient, or those of two real bands as real and
+// imaginary part, the second being 0 if there is only one.
 __device__ __forceinline__ Cplx<float> band_point(const Unit& unit, const BandsIn& in,
                                                   int64_t plane, int i, int64_t at) {
   const int64_t area = int64_t{unit.h()} * unit.w();
@@ -23,7 +24,7 @@ __device__ __forceinline__ Cplx<float> band_point(const Unit& unit, const BandsI
   const bool alone = unit.content == Content::kPair && 2 * i + 1 == unit.bands;
   if (!two_bands) {
     Cplx<float> value = load_one(reinterpret_cast<const Cplx<float>*>(in.data) + offset);
-    if (alone) value.im = 0.0f;  // stored as if there were a partner
+    if (alone) value.im = 0.0f;  // the tensor may have any number there
     return value;
   }
   return {load_one(in.data + offset * in.stride),
@@ -69,7 +70,7 @@ struct WritePlane {
   }
 };
 
-// The first stored band of a unit in its group's bands.
+// The number of a unit's first band among the stored bands of its group.
 int64_t first_stored(const PlaneGroup<float>& group, const Unit& unit) {
   const int64_t band = (unit.filter - group.filter) / (group.h * group.w);
   return group.form == Form::kPairs ? band / 2 : band;

@@ -87,48 +87,41 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
       active[threadIdx.x] = line < args.lines && !args.factors.still(line);
     }
     Cplx<float> sum[kItems] = {};
-    for (int u = 0, tasks = 0; u < units.count; tasks += 2 * units.of[u++].transforms) {
-      const Unit& unit = units.of[u];
+    const auto add_task = [&](const Unit& unit, const BlockFft& fft, int i, int y, bool mirrored,
+                              const Word* filter) {
+      if (!filter) return;
       const int w = unit.w();
-      const BlockFft fft(unit.rows);
-      for (int task = 0; task < unit.transforms * 2; ++task) {
-        const bool mirrored = task % 2;
-        const int i = task / 2, y = task_row(unit, task, row, H);
-        if (y < 0) continue;
-        const Word* filter = filters.of_task(unit, tasks + task, task, y);
-        if (!filter) continue;
-        for (int j = threadIdx.x; j < row_points(w); j += blockDim.x) {
-          const Point p = row_point(j);
-          if (p.at >= w) continue;
-          Cplx<float> value = {0.0f, 0.0f};
-          if (active[p.line])
-            value =
-                load_one(unit.transform(first + p.line, i) + in_blocks(p.at, y, unit.data_rows));
-          fft.set_input(p.at, p.line, value);
-        }
-        fft.run();
-        // Columns are computed here, since registers cannot hold them during the FFT.
-        if (items.x >= W) continue;
-        if (!mirrored) {
-          const int x = static_cast<int>(band_column(items.x, w, W));
-          if (x >= 0) {
-            const Word factor = filter[x];
+      for (int j = threadIdx.x; j < row_points(w); j += blockDim.x) {
+        const Point p = row_point(j);
+        if (p.at >= w) continue;
+        Cplx<float> value = {0.0f, 0.0f};
+        if (active[p.line])
+          value = load_one(unit.transform(first + p.line, i) + in_blocks(p.at, y, unit.data_rows));
+        fft.set_input(p.at, p.line, value);
+      }
+      fft.run();
+      // Columns are computed here, since registers cannot hold them during the FFT.
+      if (items.x >= W) return;
+      if (!mirrored) {
+        const int x = static_cast<int>(band_column(items.x, w, W));
+        if (x >= 0) {
+          const Word factor = filter[x];
 #pragma unroll
-            for (int m = 0; m < kItems; ++m)
-              sum[m] = sum[m] + factor.v[0] * fft.output(x, items.line(m));
-          }
-        }
-        if ((mirrored || opposite_row(row, H) == row) && unit.content != Content::kHalf) {
-          const int x = static_cast<int>(band_column(opposite_row(items.x, W), w, W));
-          if (x >= 0) {
-            const Word factor = filter[x];
-#pragma unroll
-            for (int m = 0; m < kItems; ++m)
-              sum[m] = sum[m] + conj(factor.v[0] * fft.output(x, items.line(m)));
-          }
+          for (int m = 0; m < kItems; ++m)
+            sum[m] = sum[m] + factor.v[0] * fft.output(x, items.line(m));
         }
       }
-    }
+      if ((mirrored || opposite_row(row, H) == row) && unit.content != Content::kHalf) {
+        const int x = static_cast<int>(band_column(opposite_row(items.x, W), w, W));
+        if (x >= 0) {
+          const Word factor = filter[x];
+#pragma unroll
+          for (int m = 0; m < kItems; ++m)
+            sum[m] = sum[m] + conj(factor.v[0] * fft.output(x, items.line(m)));
+        }
+      }
+    };
+    for_each_task(units, filters, row, H, add_task);
     const BlockFft fft(args.plan);
     if (items.x < W) {
 #pragma unroll

@@ -76,6 +76,7 @@ struct Launch {
 int multiprocessors();
 int blocks_per_multiprocessor(int threads, size_t dynamic_shared_bytes);
 size_t max_shared_bytes();
+size_t shared_bytes_per_multiprocessor();
 bool clusters_supported();
 bool ask_for_shared(const void* kernel, size_t dynamic_bytes);
 // Runs all threads of a launch. Throws std::runtime_error if a GPU would report an error or wait forever.
@@ -159,14 +160,25 @@ inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 enum cudaDeviceAttr {
   cudaDevAttrMultiProcessorCount,
   cudaDevAttrClusterLaunch,
-  cudaDevAttrMaxSharedMemoryPerBlockOptin
+  cudaDevAttrMaxSharedMemoryPerBlockOptin,
+  cudaDevAttrMaxSharedMemoryPerMultiprocessor
 };
 
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  *value = attribute == cudaDevAttrMultiProcessorCount ? emulation::multiprocessors()
-           : attribute == cudaDevAttrClusterLaunch
-               ? emulation::clusters_supported()
-               : static_cast<int>(emulation::max_shared_bytes());
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount:
+      *value = emulation::multiprocessors();
+      break;
+    case cudaDevAttrClusterLaunch:
+      *value = emulation::clusters_supported();
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = static_cast<int>(emulation::max_shared_bytes());
+      break;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+      *value = static_cast<int>(emulation::shared_bytes_per_multiprocessor());
+      break;
+  }
   return cudaSuccess;
 }
 

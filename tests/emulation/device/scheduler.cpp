@@ -525,6 +525,7 @@ bool ask_for_shared(const void* kernel, size_t dynamic_bytes) {
 }
 
 size_t max_shared_bytes() { return kMaxOptInBytes; }
+size_t shared_bytes_per_multiprocessor() { return kSharedPerMultiprocessor; }
 bool clusters_supported() { return has_clusters; }
 
 unsigned block_rank() { return running_block; }
