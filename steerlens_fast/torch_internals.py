@@ -189,8 +189,8 @@ def eager(reason: str) -> Callable:
 
         @wraps(function)
         def run(*args, **kwargs):
-            if "torch._dynamo" not in sys.modules or (_compiler_callback and _compiler_callback() is None):
-                return function(*args, **kwargs)  # nothing is compiled here
+            if "torch._dynamo" not in sys.modules or not _may_compile():
+                return function(*args, **kwargs)
             if not untraced:
                 untraced.append(torch.compiler.disable(function, reason=reason))
             return untraced[0](*args, **kwargs)
@@ -199,6 +199,11 @@ def eager(reason: str) -> Callable:
         return run
 
     return decorate
+
+
+def _may_compile() -> bool:
+    """Return whether the compiler traces this function, or the functions that it calls. Fallback: True."""
+    return torch.compiler.is_compiling() or _compiler_callback is None or _compiler_callback() is not None
 
 
 def with_static_sizes(t: torch.Tensor) -> torch.Tensor:

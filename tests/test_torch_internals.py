@@ -171,6 +171,28 @@ def test_eager_functions_break_the_graph_and_are_not_traced(marked):
         torch.compile(caller, backend="eager", fullgraph=True)(torch.ones(2))
 
 
+@pytest.mark.parametrize("available", [True, False])
+def test_eager_functions_are_called_directly_unless_they_may_be_compiled(available, missing, monkeypatch):
+    import torch._dynamo  # noqa: F401  (before it is imported, nothing can be compiled)
+
+    if not available:
+        missing("_compiler_callback")
+    disabled = []
+    disable = lambda function, **_: disabled.append(function) or function
+    monkeypatch.setattr(torch.compiler, "disable", disable)
+    assert internals.eager("it reads the clock")(lambda t: 2 * t)(3) == 6
+    assert len(disabled) == (0 if available else 1)
+
+
+@pytest.mark.parametrize("available", [True, False])
+def test_autocast_is_detected(available, missing):
+    if not available:
+        missing("_any_autocast")
+    assert internals.may_autocast() == (not available)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert internals.may_autocast()
+
+
 def test_sizes_of_constants_are_marked_as_static():
     assert internals._compiler_reads("_dynamo_static_indices")
     assert internals.with_static_sizes(torch.ones(2, 3))._dynamo_static_indices == {0, 1}
