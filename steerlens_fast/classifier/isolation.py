@@ -22,7 +22,6 @@ from torch.nn import Module
 
 # One thread at a time runs a model: random number generators belong to the process, and buffers are replaced meanwhile.
 _lock = RLock()
-TWISTER_BYTES = 625 * 4  # a key of 624 words, and a position
 
 
 def _renew_lock() -> None:
@@ -41,100 +40,56 @@ class _Generator(NamedTuple):
     write: Callable[[Any], object]
 
 
-class _SharedGenerator:
-    """The generator behind global functions of Python or numpy, which both use a Mersenne twister.
+class _GlobalNumpy:
+    """The generator behind numpy's global functions.
 
-    Reading or writing its state takes 10 us (Python) or 0.1 ms (numpy). Therefore the last state is reused while the
-    generator's memory is unchanged. The subclasses say how a state is read and written, and where the memory is.
+    Reading or writing its state takes 0.1 ms. Therefore the last state is reused while the generator's memory, whose
+    address numpy gives, is unchanged. The memory does not show whether a normal number waits (has_gauss). So a waiting
+    number is lost if the caller sets a state that differs from the last one only in this, and the model then draws from
+    this generator.
     """
 
     def __init__(self):
-        self._state: Any = None
-        self._state_memory: Any = None  # the generator's memory in this state; None if it must be read again
+        self._state: dict = {}
+        self._state_memory: bytes | None = None  # the generator's memory in this state; None if it must be read again
+        self._bits: Any = None  # the generator whose memory ``_buffer`` is
+        self._buffer: Any = None  # None for another generator than a Mersenne twister
 
-    def read(self):
+    def read(self) -> dict:
         if self._state_memory is None or self._memory() != self._state_memory:
-            self._keep(self._read_now())
+            self._keep(np.random.get_state(legacy=False))
         return self._state
 
-    def write(self, state) -> None:
+    def write(self, state: dict) -> None:
         if self.read() is not state:
-            self._write_now(state)
+            np.random.set_state(state)
             self._keep(state)
 
-    def _keep(self, state) -> None:
-        self._state, self._state_memory = state, self._memory_at(state)
-
-
-class _SharedNumpy(_SharedGenerator):
-    """The generator behind numpy's global functions.
-
-    The memory does not show whether a normal number waits (has_gauss). So a waiting number is lost if the caller sets a
-    state that differs from the last one only in this, and the model then draws from this generator.
-    """
-
-    _bits: Any = None  # the generator whose memory ``_buffer`` is
-    _buffer: Any = None  # None for another generator than a Mersenne twister
-
-    def _read_now(self) -> dict:
-        return np.random.get_state(legacy=False)
-
-    def _write_now(self, state: dict) -> None:
-        np.random.set_state(state)
+    def _keep(self, state: dict) -> None:
+        # numpy draws normal numbers in pairs, and may keep the second (has_gauss). Drawing that one does not change the
+        # memory that is compared.
+        self._state, self._state_memory = state, None if state.get("has_gauss") else _memory_at(state)
 
     def _memory(self) -> bytes | None:
+        """Return the key and the position; None for another kind of generator."""
         bits = np.random.get_bit_generator() if hasattr(np.random, "get_bit_generator") else None
         if bits is not self._bits:
             twister = isinstance(bits, np.random.MT19937)
-            self._bits, self._buffer = bits, _buffer_at(bits.ctypes.state_address) if twister else None
+            key_and_position = ctypes.c_char * (625 * 4)  # 624 words, and the position
+            self._buffer = key_and_position.from_address(bits.ctypes.state_address) if twister else None
+            self._bits = bits
         return None if self._buffer is None else self._buffer.raw
 
-    def _memory_at(self, state: dict) -> bytes | None:
-        # numpy draws normal numbers in pairs, and may keep the second (has_gauss). Drawing that one does not change the
-        # memory that is compared.
-        if state["bit_generator"] != "MT19937" or state.get("has_gauss"):
-            return None
-        return state["state"]["key"].tobytes() + struct.pack("=i", state["state"]["pos"])
 
-
-class _SharedPython(_SharedGenerator):
-    """The generator behind the global functions of Python's module ``random``.
-
-    CPython stores the position and the key behind the header of the object. If they are not there, or for another
-    interpreter, each state is read.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self._random, self._buffer = getattr(random.getstate, "__self__", None), None
-        header, size = object.__basicsize__, getattr(type(self._random).__base__, "__basicsize__", 0)
-        if sys.implementation.name == "cpython" and isinstance(self._random, random.Random):
-            if size >= header + TWISTER_BYTES:
-                self._buffer = _buffer_at(id(self._random) + header)
-            if self._memory() != self._memory_at(random.getstate()):
-                self._buffer = None
-
-    def _read_now(self) -> tuple:
-        return random.getstate()
-
-    def _write_now(self, state: tuple) -> None:
-        random.setstate(state)
-
-    def _memory(self) -> tuple | None:
-        return None if self._buffer is None else (self._buffer.raw, self._random.gauss_next)
-
-    def _memory_at(self, state: tuple) -> tuple | None:
-        _, (*key, position), gauss_next = state
-        return None if self._buffer is None else (struct.pack("=i624I", position, *key), gauss_next)
-
-
-def _buffer_at(address: int):
-    """Return the memory of a Mersenne twister: its key and position, or in Python its position and key."""
-    return (ctypes.c_char * TWISTER_BYTES).from_address(address)
+def _memory_at(state: dict) -> bytes | None:
+    """Return the memory of an MT19937 generator in a state: the key and the position; None for another kind."""
+    known = state["bit_generator"] == "MT19937"
+    return state["state"]["key"].tobytes() + struct.pack("=i", state["state"]["pos"]) if known else None
 
 
 TORCH = _Generator(torch.default_generator.get_state, torch.default_generator.set_state)
-PYTHON, NUMPY = _SharedPython(), _SharedNumpy()
+PYTHON = _Generator(random.getstate, random.setstate)
+NUMPY = _GlobalNumpy()
 
 
 @cache
