@@ -3,7 +3,7 @@
 // rows. See cpu/planes/morph_planes.h for what the op computes.
 #include <cooperative_groups.h>
 
-#include "../../prepare/morph.h"
+#include "../../args/morph.h"
 
 #include "../../math/extrapolate.h"
 #include "../reduce.h"
@@ -43,17 +43,15 @@ struct MorphColumns {
   float eps, floor;
 };
 
-// With 64 registers a thread, half of a multiprocessor's threads can run. If amplitudes move, kItems points need more
-// registers. If phases move, too, by the complex rule, even half of them do.
+// Points that a thread holds. With 64 registers a thread, half of a multiprocessor's threads can run. If amplitudes move,
+// kItems points need more registers.
 template <typename E>
-constexpr bool kManyRegisters = E::kMovesPhase && E::kNeedsAmplitude;
-template <typename E>  // points that a thread holds
-constexpr int kMorphItems = E::kMovesAmplitude && !kManyRegisters<E> ? kItems / 2 : kItems;
+constexpr int kMorphItems = E::kMovesAmplitude ? kItems / 2 : kItems;
 
 // The largest amplitude of a band is needed before its first coefficient moves. Without clusters, largest_columns_kernel
-// has found it, and the blocks of a band are independent. With clusters, the band is not read twice: a cluster holds all
-// of its coefficients, those of the last columns of a block in registers, those of others in shared memory. Such a block
-// fills a multiprocessor, so it has more threads, and takes two column blocks at a time if it can.
+// has found it, and the blocks of a band are independent. With clusters, the band is not read twice: the shared memory of
+// a cluster holds all of its coefficients. Such a block fills a multiprocessor, so it has more threads, and takes two
+// column blocks at a time if it can.
 template <typename E, bool kCluster>
 constexpr int kMorphLines = kCluster && !E::kMovesAmplitude ? 2 * kLines : kLines;
 template <typename E, bool kCluster>
@@ -143,12 +141,12 @@ __device__ __forceinline__ void morph_columns(const MorphColumns& args) {
         reinterpret_cast<Word*>(dynamic_shared_memory) + fft_bytes(h, kBlockLines) / sizeof(Word);
     return words[((wave * kBands + k) * kHeld + m) * blockDim.x + threadIdx.x];
   };
-  const int last = kCluster ? args.waves - 1 : 0;
+  const int waves = kCluster ? args.waves : 1;
 
   Cplx<float> c[kBands][kHeld] = {};
   float largest[kBands] = {};
 #pragma unroll 1
-  for (int wave = 0; wave <= last && (!kCluster || first_column(wave) < w); ++wave) {
+  for (int wave = 0; wave < waves && (!kCluster || first_column(wave) < w); ++wave) {
 #pragma unroll
     for (int k = 0; k < kBands; ++k) {
       if (k >= bands) break;
@@ -158,7 +156,7 @@ __device__ __forceinline__ void morph_columns(const MorphColumns& args) {
         c[k][m] = output(m);
         if constexpr (kCluster) {
           largest[k] = larger(amplitude_of(c[k][m]), largest[k]);
-          if (wave < last) parked(wave, k, m) = Word{{c[k][m]}};
+          parked(wave, k, m) = Word{{c[k][m]}};
         }
       }
       __syncthreads();
@@ -167,19 +165,9 @@ __device__ __forceinline__ void morph_columns(const MorphColumns& args) {
   if constexpr (kCluster) thresholds_of_cluster(args, largest);
 
 #pragma unroll 1
-  for (int wave = last; wave >= 0; --wave) {
-    if constexpr (kCluster) {
-      if (wave < last) {
-        __syncthreads();  // for those that read the last frame
-#pragma unroll
-        for (int k = 0; k < kBands; ++k) {
-#pragma unroll
-          for (int m = 0; m < kHeld; ++m) c[k][m] = k < bands ? parked(wave, k, m).v[0] : c[k][m];
-        }
-      }
-    }
+  for (int wave = 0; wave < waves && (!kCluster || first_column(wave) < w); ++wave) {
+    if (wave > 0) __syncthreads();  // for those that read the last frame
     const int x = first_column(wave);
-    if (kCluster && x >= w) continue;
     read_columns(args.gradient, i, shared.stored_rows[kBands], wave);
     Coefficient<float> moving[kBands][kHeld];
 #pragma unroll
@@ -193,13 +181,15 @@ __device__ __forceinline__ void morph_columns(const MorphColumns& args) {
       }
 #pragma unroll
       for (int m = 0; m < kHeld; ++m) {
+        Cplx<float> value = c[k][m];
+        if constexpr (kCluster) value = k < bands ? parked(wave, k, m).v[0] : Cplx<float>{};
         const Cplx<float> g = output(m);
         PolarPair<float> step;
         if constexpr (kComplexBands)
-          step = step_above(c[k][m], g, args.eps, args.rule, threshold);
+          step = step_above(value, g, args.eps, args.rule, threshold);
         else
-          step = step_above(c[k][m], k == 0 ? g.re : g.im, args.eps, args.rule, threshold);
-        moving[k][m] = E::load(c[k][m], step.phase, step.amplitude);
+          step = step_above(value, k == 0 ? g.re : g.im, args.eps, args.rule, threshold);
+        moving[k][m] = E::load(value, step.phase, step.amplitude);
       }
     }
 
@@ -221,9 +211,12 @@ __device__ __forceinline__ void morph_columns(const MorphColumns& args) {
       const float phase = E::kMovesPhase ? shared.phases[lane] : 0.0f;
       const float amplitude = E::kMovesAmplitude ? shared.amplitudes[lane] : 0.0f;
       if (phase == 0.0f && amplitude == 0.0f) continue;  // the frame is the plane itself
+      int first = threadIdx.x;
+      // Otherwise the compiler would compute the places of points once, and keep them in registers, which do not suffice.
+      if constexpr (E::kMovesAmplitude) asm volatile("" : "+r"(first));
 #pragma unroll
       for (int m = 0; m < kHeld; ++m) {
-        const int j = threadIdx.x + m * blockDim.x;
+        const int j = first + m * blockDim.x;
         if (j >= h * kBlockLines) continue;
         Cplx<float> value;
         if constexpr (kComplexBands)
@@ -317,8 +310,7 @@ struct LaunchMorphColumns {
     columns.waves = static_cast<int>(blocks_of(steps, kMaxClusterBlocks));
     columns.blocks = static_cast<int>(blocks_of(steps, columns.waves));
     const int threads = threads_of(h, kHeld, kBlockLines);
-    const size_t parked =
-        (columns.waves - 1) * (kComplexBands ? 1 : 2) * kHeld * threads * sizeof(Word);
+    const size_t parked = columns.waves * (kComplexBands ? 1 : 2) * kHeld * threads * sizeof(Word);
     const int64_t clusters = planes * args.frames.transforms;
     return launcher.run_clusters(clusters, columns.blocks, columns.waves > 1 ? clusters : INT64_MAX,
                                  fft_bytes(h, kBlockLines) + parked,
@@ -451,9 +443,9 @@ Tensor morph_planes(Tensor images, Tensor gradients, Tensor phase_factors, Tenso
                     std::vector<Tensor> analysis, std::vector<Tensor> synthesis, int64_t i_power,
                     int64_t edit, int64_t rule, bool complex_bands, double eps, double floor,
                     double low, double high) {
-  auto p = prepare_morph_planes<float>(kCudaLimits, {images, gradients, analysis, synthesis},
-                                       {phase_factors, amplitude_factors},
-                                       {i_power, edit, rule, complex_bands, eps, floor, low, high});
+  auto p = prepare_morph_planes<float>(
+      kCudaLimits, {images, gradients, phase_factors, amplitude_factors, analysis, synthesis},
+      {i_power, edit, rule, complex_bands, eps, floor, low, high});
   if (p.frames.numel() > 0) run_morph(p);
   return p.frames;
 }
