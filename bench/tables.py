@@ -328,6 +328,20 @@ def traffic_workloads(result: dict) -> list[str]:
     return lines
 
 
+def traffic_morph(result: dict) -> list[str]:
+    """Return the table of the bytes per pixel and frame of the first morph that was counted by kernel."""
+    work = next((row for row in result["workloads"] if "morph" in row["work"] and "by_kernel" in row), None)
+    if work is None:
+        return []
+    rows = [(name.partition("<")[0], *numbers, sum(numbers)) for name, numbers in work["by_kernel"].items()]
+    rows.sort(key=lambda row: -row[-1])
+    totals = ("all", *map(sum, zip(*(numbers for _, *numbers in rows))))
+    lines = heading(f"kernel, {work['work']} {work['size']}", "read", "written", "both")
+    for name, *numbers in [*rows, totals]:
+        lines.append(line([name if name == "all" else f"`{name}`", *(f"{n:.1f}" for n in numbers)]))
+    return lines
+
+
 def headline(result: dict) -> list[str]:
     """Return the table of README.md from the rows of a speed result."""
     lines = heading("work, float32, default / tuned allocator", "time", "compared with", "ratio")
@@ -366,7 +380,7 @@ TABLES: dict[str, dict[str, Callable[[dict], list[str]]]] = {
     "digits": {"dataset": dataset},
     "photographs": {"photographs": photographs},
     "cpu": {"worker-cpu": worker_cpu},
-    "traffic": {"traffic": traffic, "traffic-workloads": traffic_workloads},
+    "traffic": {"traffic": traffic, "traffic-workloads": traffic_workloads, "traffic-morph": traffic_morph},
 }
 
 

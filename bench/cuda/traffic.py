@@ -8,9 +8,11 @@ With "--only NAME", which may be repeated, only rows are counted whose op, work 
 Other rows are those of the existing file.
 
 A kernel moves 32 bytes for each sector that an access of a warp touches. The ideal is that it reads each input once and
-writes each output once. Bytes are counted for 16 planes, and multiplied for 64x3 planes: most kernels compute 1, 8 or
-16 planes at a time. If there are more, ops on whole planes read filters less often. But a morph of 224x224 computes
-16 planes at a time, since the memory between its kernels holds no more. Workloads of 28x28 are counted for 64x3 planes.
+writes each output once. For 28x28, bytes are counted for 64x3 planes on 132 multiprocessors, which an H200 has. For
+larger planes, they are counted for 16 planes on 11 multiprocessors, and multiplied: so the kernels divide the work into
+the same blocks. Ops on whole planes are counted for 16 planes on 132 multiprocessors. With more planes, they read
+filters less often. But a morph of 224x224 computes 16 planes at a time, since the memory between its kernels holds no
+more.
 
 Ops of torch are not emulated. Their bytes are assumed: an FFT reads and writes all of its data once for each dimension,
 as cuFFT does for these sizes; any other op reads its inputs once and writes its outputs once.
@@ -27,6 +29,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 os.environ["STEERLENS_CPU_CAPABILITY"] = "default"  # without the CPU's ops on whole planes
+os.environ["STEERLENS_EMULATE_CUDA"] = "counting"
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "tests"), str(HERE.parents[1])]
 
@@ -34,6 +37,7 @@ import emulation  # noqa: E402
 import kernels  # noqa: E402
 import results  # noqa: E402
 import torch  # noqa: E402
+from compiled import short_name  # noqa: E402
 from machine import machine  # noqa: E402
 from plane_ops import plane_ops  # noqa: E402
 from torch import Tensor  # noqa: E402
@@ -45,8 +49,8 @@ from steerlens_fast import memory  # noqa: E402
 from steerlens_fast.families import planes as plane_motion  # noqa: E402
 from steerlens_fast.pyramid import backend  # noqa: E402
 
-PLANES, COUNTED = 64 * 3, 16
-WORK_PLANES = {(28, 28): PLANES}  # counted for whole workloads, if not COUNTED
+PLANES, MULTIPROCESSORS = 64 * 3, 132
+COUNTED = {(28, 28): PLANES}  # planes that are counted, if not 16
 SIZES = [(224, 224), (28, 28), (101, 97)]
 FRAMES, ORIENTATIONS = 8, 4
 WHOLE_PLANES, BANDS = "ops on whole planes", "torch's FFTs and ops on bands"
@@ -63,9 +67,11 @@ def kernel_row(op: str, size: tuple[int, int]) -> dict:
 
     In the ratio "once per block", a sector counts once for each block that accesses it.
     """
-    function, args = op_case(op, size, COUNTED)
+    planes = COUNTED.get(size, 16)
+    function, args = op_case(op, size, planes)
+    emulation.set_multiprocessors(MULTIPROCESSORS * planes // PLANES)
     traffic = emulation.counted(lambda: function(*args))
-    moved, of_blocks = (sum(counts) * PLANES // COUNTED for counts in zip(*((t.bytes, t.block_bytes) for t in traffic)))
+    moved, of_blocks = (sum(counts) * PLANES // planes for counts in zip(*((t.bytes, t.block_bytes) for t in traffic)))
     ideal = ideal_bytes(op, size)
     return {
         "op": op,
@@ -145,11 +151,13 @@ def touched(t: Tensor) -> int:
 
 
 def work_row(work: str, size: tuple[int, int], computed_by: str) -> dict:
-    planes = WORK_PLANES.get(size, COUNTED)
-    with plane_ops("cpu", computed_by == WHOLE_PLANES):
-        *counts, wavefronts, fewest = work_counts(work, size, planes)
+    planes, whole_planes = COUNTED.get(size, 16), computed_by == WHOLE_PLANES
+    emulation.set_multiprocessors(MULTIPROCESSORS if whole_planes else MULTIPROCESSORS * planes // PLANES)
+    with plane_ops("cpu", whole_planes):
+        traffic, of_torch = work_counts(work, size, planes)
     samples = planes * math.prod(size) * (FRAMES if "morph" in work else 1)
-    ours, ffts, others = (count / samples for count in counts)
+    ours, ffts, others = (b / samples for b in (sum(t.bytes for t in traffic), of_torch.ffts, of_torch.others))
+    wavefronts, fewest = (sum(getattr(t, name) for t in traffic) for name in ("wavefronts", "fewest_wavefronts"))
     return {
         "work": work,
         "size": "x".join(map(str, size)),
@@ -159,10 +167,14 @@ def work_row(work: str, size: tuple[int, int], computed_by: str) -> dict:
         "ffts": ffts,
         "other_ops": others,
         "bytes_per_sample": ours + ffts + others,
+        # {kernel: [read, written]}
+        "by_kernel": {
+            short_name(t.kernel): [emulation.SECTOR * n / samples for n in (t.loads, t.stores)] for t in traffic
+        },
     }
 
 
-def work_counts(name: str, size: tuple[int, int], planes: int) -> tuple[int, int, int, int, int]:
+def work_counts(name: str, size: tuple[int, int], planes: int) -> tuple[list[emulation.Traffic], TorchBytes]:
     work = WORKS[name](size, planes)
     work()  # makes the masks
     torch_bytes: list[TorchBytes] = []
@@ -172,10 +184,7 @@ def work_counts(name: str, size: tuple[int, int], planes: int) -> tuple[int, int
             work()
         torch_bytes.append(mode)
 
-    traffic = emulation.counted(run)
-    totals = (sum(getattr(t, name) for t in traffic) for name in ("bytes", "wavefronts", "fewest_wavefronts"))
-    ours, *shared = totals
-    return ours, torch_bytes[0].ffts, torch_bytes[0].others, *shared
+    return emulation.counted(run), torch_bytes[0]
 
 
 def implementations(size: tuple[int, int]) -> tuple[str, ...]:
@@ -249,7 +258,7 @@ def main() -> None:
             for computed_by in implementations(size):
                 workloads.add(work_row, work=name, size=size, computed_by=computed_by)
     del installed
-    about = machine() | {"how": "counted in emulation, no time", "planes": "64x3, from a count of 16"}
+    about = machine() | {"how": "counted in emulation, no time", "planes": "64x3"}
     about |= {"orientations": ORIENTATIONS, "frames": FRAMES}
     results.write(args.out, {"kind": "traffic", "machine": about, "rows": rows.rows, "workloads": workloads.rows})
 
