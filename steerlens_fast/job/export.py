@@ -171,7 +171,7 @@ def _write_shard(task: _Export, shard: int, records: list[dict]) -> None:
     frames = frames if task.format == "safetensors" else as_8_bit(frames)
     records = [{**record, "row": row} for row, record in enumerate(records)]
     if task.format == "folder":  # one tree for all shards, so that a class is in one folder
-        for _ in map_in_threads(lambda r: write_morph(task.to, r["key"], frames[r["row"]]), records):
+        for _ in map_in_threads(lambda r: write_morph(task.to, r["key"], frames[r["row"]], overwrite=True), records):
             pass
     else:
         metadata = {"config": task.job.config, "shard": shard}

@@ -22,6 +22,7 @@ from jobs import NASTY, morphs_of, record
 from pairwise import pairwise
 
 from steerlens_fast.job.formats import FORMATS, get_format
+from steerlens_fast.job.formats import folder as folder_format
 from steerlens_fast.job.formats.names import FileNames, directory_name, file_name, member_name
 
 pil = pytest.importorskip("PIL.Image")
@@ -257,6 +258,14 @@ def test_shard_is_replaced_whole(kind, tmp_path):
     assert torch.equal(stored.read(tmp_path, "00000", make_records(["a", "c"])), pixels)
     assert files_of(tmp_path).keys() == files.keys()
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_keys_with_one_folder_raise(tmp_path, monkeypatch):
+    """So it is if keys differ only in case, on a file system without case: a frame must not replace another one."""
+    monkeypatch.setattr(folder_format, "directory_name", str.lower)
+    with pytest.raises(FileExistsError):
+        folder_format.write(tmp_path, "00000", morphs_of(2), make_records(["a", "A"]), METADATA)
+    assert not list(tmp_path.iterdir())
 
 
 @ALL_FORMATS

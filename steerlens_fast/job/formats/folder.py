@@ -50,15 +50,19 @@ def read(folder: Path, shard_name: str, records: list[dict]) -> Tensor:
     return torch.stack(morphs) if morphs else torch.empty(0, 0, 0, 0, 0, dtype=torch.uint8, device="cpu")
 
 
-def write_morph(folder: Path, key: str, frames: Tensor) -> dict[str, dict]:
-    """Write the frames of a morph to a folder in ``folder``; return the hash and size of each file by its name."""
+def write_morph(folder: Path, key: str, frames: Tensor, overwrite: bool = False) -> dict[str, dict]:
+    """Write the frames of a morph to a folder in ``folder``; return the hash and size of each file by its name.
+
+    Existing files are an error unless ``overwrite``: they may be those of another key, on a file system for which names
+    that differ in case are equal.
+    """
     base, files = directory_name(key), {}
     (folder / base).mkdir(parents=True, exist_ok=True)
     for f, frame in enumerate(frames):
         file = f"{base}/frame_{f:0{num_digits(len(frames))}d}.png"
         buffer = io.BytesIO()
         to_pil(frame).save(buffer, "png", compress_level=LEVEL)
-        with open(folder / file, "wb") as opened:
+        with open(folder / file, "wb" if overwrite else "xb") as opened:
             opened.write(buffer.getbuffer())
             sync_file(opened)
         files[file] = {"sha256": sha256(buffer.getbuffer()).hexdigest(), "bytes": buffer.tell()}
