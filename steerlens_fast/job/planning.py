@@ -31,6 +31,10 @@ MAX_SIZE_TRIES = 100  # images that are tried to find one whose size can be read
 logger = logging.getLogger(__name__)
 
 
+class PlanExistsError(Exception):
+    """Another rank has made the plan."""
+
+
 class JobInputs:
     """The inputs of a job: configuration, data, and targets.
 
@@ -100,7 +104,7 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
     Write config.json, items.jsonl and plan.json, in this order.
 
     There should be no plan in ``out``. Markers of complete shards belong to an earlier job, and are deleted. With
-    ``shared``, they are kept, since they may be those of other ranks, and an existing plan raises FileExistsError.
+    ``shared``, they are kept, since they may be those of other ranks, and an existing plan raises PlanExistsError.
     """
     config, inputs.model_names = inputs.config, model["class_names"]
     if config.format == "folder" and config.frame_dtype != "uint8" and model["channels"] != 1:
@@ -142,7 +146,10 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
     )
     for marker in () if shared else (out / "shards").glob("*.done.json"):
         marker.unlink()
-    plan.write(out, exclusive=shared)
+    try:
+        plan.write(out, exclusive=shared)
+    except FileExistsError as error:  # not around more code: data sets may raise this error, too
+        raise PlanExistsError from error
     return plan
 
 
@@ -156,7 +163,7 @@ def make_shared_plan(out: Path, inputs: JobInputs, model: dict, workers: int) ->
     config = path.read_bytes() if path.exists() else None
     try:
         log_warnings(make_plan(out, inputs, model, workers, shared=True))
-    except FileExistsError:
+    except PlanExistsError:
         if config is not None:
             with atomic_write(path) as file:  # make_plan has overwritten it
                 file.write(config)

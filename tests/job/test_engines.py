@@ -3,6 +3,7 @@
 This holds for any number of workers, and when one engine continues the job of another.
 """
 
+import errno
 import importlib.util
 import json
 import os
@@ -43,7 +44,7 @@ from steerlens_fast.errors import DONE, FATAL, SOME_FAILED, TERMINATED, USAGE, J
 from steerlens_fast.job.engines import local
 from steerlens_fast.job.engines import ray as ray_engine
 from steerlens_fast.job.engines.env import Rank, rank_of
-from steerlens_fast.job.planning import check_plan
+from steerlens_fast.job.planning import JobInputs, check_plan
 
 pytest.importorskip("PIL")
 pytest.importorskip("safetensors")
@@ -334,6 +335,18 @@ def test_rank_raises_if_a_folder_has_shards_but_no_plan(data, tmp_path, monkeypa
     assert run_here(tmp_path, engine="env", data=data, limit=4) == USAGE
     assert "must not have complete shards without a plan.json" in capsys.readouterr().err
     assert len(markers(tmp_path)) == 1 and not (tmp_path / "plan.json").exists()
+
+
+def test_existing_file_of_the_data_is_not_taken_for_another_ranks_plan(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+
+    def items(inputs):
+        raise FileExistsError(errno.EEXIST, "File exists", "cache-of-the-data")
+
+    monkeypatch.setattr(JobInputs, "items", items)
+    assert run_here(tmp_path, engine="env", data=data) == FATAL
+    assert "cache-of-the-data" in capsys.readouterr().err
 
 
 def test_ranks_do_not_hold_the_planning_lock_while_they_check_the_items(data, tmp_path, monkeypatch):
