@@ -73,9 +73,9 @@ def _photographs(arguments: argparse.Namespace, digits: dict) -> int:
     write_stdout("\n".join(_verdict_lines(result)))
     write_stdout(f"\nwrote {len(result.files)} files to {arguments.out}/, with licences.txt")
     out = Path(arguments.out)
-    job = morph_photographs(out, result, **options, progress="none" if arguments.quiet else "auto")
+    command = morph_photographs(out, result, **options, progress="none" if arguments.quiet else "auto")
     write_stdout(f"the same photographs as a data set: {out}/job/gallery/index.html")
-    _print_job(out, job, result.seconds)
+    _print_job(out, command, result.seconds)
     return DONE
 
 
@@ -137,9 +137,9 @@ def _digits(arguments: argparse.Namespace) -> int:
     write_stdout(f"\nwrote {len(result.files)} files to {arguments.out}/")
     for path in result.files:
         write_stdout(f"  {path}")
-    job = morph_digits(Path(arguments.out), result, max_l2=max_l2, frames=arguments.frames, progress=bars)
+    command = morph_digits(Path(arguments.out), result, max_l2=max_l2, frames=arguments.frames, progress=bars)
     write_stdout(f"all {len(result.digits.test_images)} test digits morphed: {arguments.out}/job/gallery/index.html")
-    _print_job(Path(arguments.out), job, result.seconds)
+    _print_job(Path(arguments.out), command, result.seconds)
     return DONE
 
 

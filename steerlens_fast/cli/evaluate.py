@@ -93,7 +93,8 @@ def _table(budget: dict) -> list[str]:
     counts = budget["attainment"]
     attained = {**counts["by_family"], **counts["by_control"]}
     common = f"{counts['common']} of {counts['of']} sources that every family edited this far"
-    legend = "G: the driver's probability of the target; judges: share of sources whose target all judges predict"
+    legend = "G: the driver's probability of the target; judges: share of sources whose target all judges predict; "
+    legend += "E warp: share of the edit that a smooth warp explains; E gain: with a smooth change of brightness, too"
     lines = [f"L2 = {budget['l2']:.4g}: medians over {common} ({legend})"]
     lines.append(f"{'':15s}{'attained':>9s}{'G':>9s}{'judges':>9s}{'E warp':>9s}{'E gain':>9s}")
     for family, measures in {**budget["families"], **budget["controls"]}.items():

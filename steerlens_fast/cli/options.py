@@ -50,7 +50,8 @@ class CommandParser(argparse.ArgumentParser):
     def _suggestion(self, unknown: list[str], args: list[str], data_given: bool) -> str:
         """Return the end of a message about unknown arguments.
 
-        It suggests a similar option, --data for a name, or the name as part of the option before it.
+        For an unknown option it suggests a similar one. For another word it suggests --data, or to join the word to the
+        value before it.
         """
         options = [option for action in self._actions for option in action.option_strings]
         word = next((word for word in unknown if word.startswith("-")), unknown[0])

@@ -28,8 +28,8 @@ def image_array(data: np.ndarray | Tensor, any_values: bool = False) -> np.ndarr
         array = (array.float() if array.is_floating_point() else array).numpy()
     else:
         array = data
-    is_integer = array.dtype == np.uint8 or array.dtype.newbyteorder("=") == np.uint16
-    if not is_integer and not (any_values and array.dtype.kind in "iuf"):
+    is_uint8_or_uint16 = array.dtype == np.uint8 or array.dtype.newbyteorder("=") == np.uint16
+    if not is_uint8_or_uint16 and not (any_values and array.dtype.kind in "iuf"):
         if not np.issubdtype(array.dtype, np.floating):
             raise BadItem("bad-array", f"image must be uint8, uint16 or floats, got {array.dtype}")
         if array.size and not (array.min() >= 0 and array.max() <= 1):  # also true for NaN
@@ -70,7 +70,7 @@ def array_channels(image: np.ndarray | Tensor) -> int | None:
 def may_be_one_image(shape: Sequence[int]) -> bool:
     """Return whether an array may be a single image, [H, W] or [H, W, C], in place of several.
 
-    Its rows would be taken as images.
+    If it were taken as several images, each of its rows would be one.
 
     Examples
     --------

@@ -49,9 +49,9 @@ class ClassMatch:
     data_names, model_names : sequence of str or None
     numbers : list of (int or None), or None
         The number of the model's class for each class of the data. An entry is None if the model has no such class, or
-        several. (But if data and model have equally many classes, one of the several with the same number is taken.)
-        ``numbers`` is None if the data's class numbers are used unchanged: if data or model have no class names, if
-        ``labels`` is "numbered", or if both number the classes in the same way.
+        several. (Of several, the one with the same number as the data's class is taken if data and model have equally
+        many classes.) ``numbers`` is None if the data's class numbers are used unchanged: if data or model have no
+        class names, if ``labels`` is "numbered", or if both number the classes in the same way.
 
     Examples
     --------
@@ -103,7 +103,10 @@ class ClassMatch:
         return [f"{text}; their images count as images without a label: {UNMATCHED_HINT}"]
 
     def data_names_by_class(self, data_names: Names) -> list[tuple[str, ...]]:
-        """Return the data's names of each class of the model, for :func:`.find_class`."""
+        """Return the data's names for each class of the model.
+
+        This is the function of a lookup of :func:`.find_class`, which calls it with the names of the data's classes.
+        """
         if self.numbers is None:
             return full_names(data_names)
         names: list[tuple[str, ...]] = [()] * len(self.model_names or ())
@@ -139,11 +142,11 @@ def _match(data_names: tuple[str, ...], model_names: tuple[str, ...]) -> tuple[i
     )
 
 
-def _find(name: str, position: int | None, tables: list[dict[str, list[int]]], classes: int) -> int | None:
+def _find(name: str, position: int | None, tables: list[dict[str, list[int]]], num_classes: int) -> int | None:
     """Return the number of the model's class with a name of the data.
 
     If several classes have the name, the one at ``position`` is taken if it is among them. A name that is a number
-    below ``classes`` is the number of a class.
+    below ``num_classes`` is the number of a class; this is 0 unless all names of the data are numbers.
     """
     exact, loose = [name, *synonyms([name])[0]], [normalized(name), *sorted(aliases(name))]
     for names, table in zip((exact[:1], exact, loose[:1], loose), tables):
@@ -152,10 +155,11 @@ def _find(name: str, position: int | None, tables: list[dict[str, list[int]]], c
             return None
         if found:
             return found.pop() if len(found) == 1 else position
-    return int(name) if classes and int(name) < classes else None
+    return int(name) if num_classes and int(name) < num_classes else None
 
 
 def _lookup_tables(model_names: tuple[str, ...]) -> list[dict[str, list[int]]]:
-    """Return the numbers of classes by full name, synonym, normalized full name, and alias."""
-    ways = ((set, full_names), (set, synonyms), (normalized_names, full_names), (all_aliases, full_names))
-    return [numbers_by_name(names_of, split, model_names) for names_of, split in ways]
+    """Return four tables from names to numbers of classes: full names, synonyms, normalized full names, aliases."""
+    # Each pair has the arguments names_of and split of numbers_by_name.
+    pairs = ((set, full_names), (set, synonyms), (normalized_names, full_names), (all_aliases, full_names))
+    return [numbers_by_name(names_of, split, model_names) for names_of, split in pairs]

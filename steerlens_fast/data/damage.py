@@ -87,16 +87,16 @@ def _jpeg_ends_early(data: bytes, image: Image | None) -> bool:
 def _gif_ends_early(data: bytes, image: Image | None) -> bool:
     if data.rstrip(b"\0").endswith(b";"):  # damaged lengths may lead beyond the end
         return False
-    at = 13 + _colours(data[10])  # after the header and the global colour table
+    at = 13 + _colour_table_bytes(data[10])  # after the header and the global colour table
     while data[at] in (GIF_EXTENSION, GIF_IMAGE):
-        at += 2 if data[at] == GIF_EXTENSION else 11 + _colours(data[at + 9])  # to the blocks of data
+        at += 2 if data[at] == GIF_EXTENSION else 11 + _colour_table_bytes(data[at + 9])  # to the blocks of data
         while data[at]:  # the size of a block
             at += 1 + data[at]
         at += 1
     return False  # the end of the file, or damage
 
 
-def _colours(flags: int) -> int:
+def _colour_table_bytes(flags: int) -> int:
     """Return the number of bytes in a GIF's colour table."""
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 

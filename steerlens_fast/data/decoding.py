@@ -17,7 +17,7 @@ EXIF orientation 1 to 8        applied, also from XMP; damaged EXIF is ignored
 animation, several pages       the first frame
 palette                        its colours
 alpha, transparent colours     composited over white, as in image viewers
-CMYK                           by Pillow's formula (255 - C)(255 - K) / 255; an inverted JPEG by Adobe is inverted first
+CMYK                           by Pillow's formula (255 - C)(255 - K) / 255; JPEGs are taken to be inverted, as by Adobe
 LAB                            "unsupported"
 colours, for mode "L"          the luma of ITU-R 601, 0.299 R + 0.587 G + 0.114 B
 grey, for mode "RGB"           the same value in three channels
@@ -171,6 +171,8 @@ def decode(
     BadItem
         With reason ``"empty"``, ``"not-an-image"``, ``"truncated"``, ``"corrupt"``, ``"too-large"``,
         ``"unsupported"`` or ``"bad-array"``.
+    MissingExtra
+        If Pillow, or the decoder torchcodec, is not installed.
     JobError
         If torchcodec cannot be loaded, or a PIL image cannot be read because the storage or this process fails.
 
@@ -415,7 +417,7 @@ def _grey_scale(image: Image) -> GreyScale:
     """Return the scale of an image that is not decoded yet."""
     tile = image.tile[0] if getattr(image, "tile", None) else None
     arguments = tile[3] if tile and isinstance(tile[3], tuple) else ()
-    # Pillow inverts TIFFs in which 0 is white only up to 8 bits.
+    # If 0 is white in a TIFF, Pillow inverts values of up to 8 bits, but not those of more bits.
     zero_is_white = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO
     if image.format == "PPM" and image.mode == "I" and len(arguments) > 1:
         return GreyScale(arguments[1])  # Pillow scales the header's maximum to 65535

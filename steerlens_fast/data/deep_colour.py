@@ -88,7 +88,7 @@ class FloatColours:
 def is_deep_colour(image: Image) -> bool:
     """Return whether Pillow would reduce the values of an image to 8 bits.
 
-    The image is opened, but not decoded.
+    The image must be opened, and not decoded yet.
 
     Raises
     ------
@@ -182,13 +182,13 @@ def _ppm_maximum(image: Image) -> int:
 
 
 def _ppm_values(image: Image, data: bytes) -> np.ndarray:
-    """Return the values of a PPM with two bytes per value, or with decimals."""
+    """Return the values of a PPM with two bytes per value, or with values in decimal text."""
     codec, _, offset, (_, maximum) = image.tile[0]
     count = image.width * image.height * 3
     if codec == "ppm_plain":
         tokens = COMMENT.sub(b"", data[offset:]).split()[:count]
         if not all(token.isdigit() and len(token) < 6 for token in tokens):
-            raise BadItem("corrupt", "the values of the PPM must be decimals")
+            raise BadItem("corrupt", "the values of the PPM must be decimal integers")
         values = np.array(tokens, np.int64)
     else:
         values = np.frombuffer(data, ">u2", min(count, (len(data) - offset) // 2), offset)

@@ -14,7 +14,7 @@ from ..errors import JobError, usage_error
 def import_object(argument: str, name: str):
     """Import the object called ``pkg.mod:name``.
 
-    The working directory is searched, too: first, as with ``python -m``, unless ``sys.path`` already contains it.
+    Unless ``sys.path`` contains the working directory, it is searched first, as with ``python -m``.
 
     Parameters
     ----------

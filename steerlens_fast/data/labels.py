@@ -107,7 +107,7 @@ def sorted_class_names(labels: Iterable[tuple[str, object]]) -> list[str] | None
         first = first or (where, value, isinstance(parsed, str))
         if isinstance(parsed, str) != first[2]:
             other = f"{first[1]!r} in {first[0]}"
-            raise usage_error(f"{where}: labels must be all ints or all names, got {value!r}; {other}")
+            raise usage_error(f"{where}: labels must be all ints or all names, got {value!r} after {other}")
         if isinstance(parsed, str):
             names.add(parsed)
     return sorted(names) or None

@@ -97,7 +97,7 @@ class TargetRule:
         if self.kind == "label":
             return (replace(item, target=classes.model_label(item.label)) for item in items)
         if self.kind == "column":
-            # The table's names are matched even if its numbers are those of the model.
+            # Names in the column are matched even with labels='numbered', which is about the labels only.
             by_name = ClassMatch(classes.data_names, classes.model_names)
             return items if by_name.numbers is None else (_with_model_target(item, by_name) for item in items)
         if self.kind == "class":
@@ -246,7 +246,7 @@ def _label_number(value: Class, classes: ClassMatch, where: str) -> int:
     A name is looked up among the data's classes, or among the model's if the data have no names.
     """
     if isinstance(value, int) and classes.numbers is not None:
-        text = "target must name the classes of data whose numbers differ from the model's"
+        text = "target must name the data's classes if their numbers differ from the model's"
         raise usage_error(f"{text}, got {value}{where}; classes of the data: {shorten(classes.data_names or ())}")
     if classes.data_names is not None:
         return _find(value, classes, where, (full_names, classes.data_names))
@@ -254,7 +254,7 @@ def _label_number(value: Class, classes: ClassMatch, where: str) -> int:
 
 
 def _with_model_target(item: Item, classes: ClassMatch) -> Item:
-    """Return an item whose target, a class of the data, is a class of the model.
+    """Return an item with its target, a class of the data, replaced by the model's class of the same name.
 
     Raise a JobError if the model does not have this class.
     """

@@ -17,7 +17,8 @@ from .sources import Source
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SAMPLED = 16  # images that are checked for a narrow range of values
+# Images that are checked for a narrow range of values; several, since the first one may have 8 bits
+SAMPLED = 16
 THREADS = 4
 
 
@@ -30,7 +31,8 @@ def read_image(source: Source, item: Item, range=None, **decode_options) -> Imag
     ----------
     source, item
     range
-        As in :class:`~steerlens_fast.data.config.DataConfig`, but "auto" is the same as "image".
+        As in :class:`~steerlens_fast.data.config.DataConfig`, but "auto" scales by the range of the image, since that
+        of all images is not known yet.
     **decode_options
         Options of :func:`~steerlens_fast.data.decoding.decode`.
     """
@@ -78,7 +80,7 @@ def narrow_range_warnings(source: Source, items: Iterable[Item], **decode_option
     Only the first images are read. If none of them has a narrow range, the list is empty.
     """
     sampled = list(islice(items, SAMPLED))
-    with _thread_pool() as pool:  # not only the first image, which may have 8 bits
+    with _thread_pool() as pool:
         values = pool.map(partial(_values, source, **decode_options), sampled)
         deep = [value for value in values if value is not None]
     narrow = [value for value in deep if is_narrow_range(value)]
@@ -97,8 +99,8 @@ def narrow_warning(narrow: int, deep: int, among: str = "", used: str = "") -> s
     Examples
     --------
     >>> narrow_warning(16, 16, used=", 0 to 4095 of 65535")
-    '16 of 16 images of more than 8 bits use at most a quarter of the range of 16 bits, 0 to 4095 of 65535, which leaves few levels: use --range LOW,HIGH, auto or image (in Python range=)'
+    '16 of 16 images of more than 8 bits use at most a quarter of the range of their type, 0 to 4095 of 65535, which leaves few levels: use --range LOW,HIGH, auto or image (in Python range=)'
     """  # noqa: E501
     hint = "use --range LOW,HIGH, auto or image (in Python range=)"
     images = f"{narrow} of {deep} images of more than 8 bits{among}"
-    return f"{images} use at most a quarter of the range of 16 bits{used}, which leaves few levels: {hint}"
+    return f"{images} use at most a quarter of the range of their type{used}, which leaves few levels: {hint}"

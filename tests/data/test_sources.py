@@ -492,7 +492,7 @@ WRONG_TABLES = [
     (
         "t.csv",
         "path,label\na,1\nb,two\n",
-        "line 3: labels must be all ints or all names, got 'two'; 1 in .*line 2",
+        "line 3: labels must be all ints or all names, got 'two' after 1 in .*line 2",
     ),
     ("t.csv", "path,label\na,-1\n", "line 2: label must be a non-negative int, got -1"),
     ("t.csv", "path,label\n,1\n", "line 2: path must be a file name, got ''"),
@@ -685,7 +685,9 @@ def test_missing_tars_and_bad_labels_raise(tmp_path):
         tar(tmp_path / "a.tar", [("1.png", b"x"), ("1.cls", b"1.5")]),
     )
     bad = [("1.png", b"x"), ("1.json", b'{"label": "cat"}'), ("2.png", b"x"), ("2.cls", b"3")]
-    check_source_error("2.cls: labels must be all ints or all names, got '3'; 'cat' in", tar(tmp_path / "b.tar", bad))
+    check_source_error(
+        "2.cls: labels must be all ints or all names, got '3' after 'cat' in", tar(tmp_path / "b.tar", bad)
+    )
     twice = b'{"label": 1, "cls": 2, "label": 3}'
     check_source_error(
         "1.json: names must differ, got 'label', 'label'", tar(tmp_path / "h.tar", [("1.png", b"x"), ("1.json", twice)])

@@ -387,7 +387,7 @@ def test_labels_are_matched_with_the_classes_of_the_model_by_name():
     assert labels("label", labels="numbered") == [(0, 0), (1, 1), (2, 2)]
     with pytest.raises(JobError, match="target must be .*got 'owl'.*classes of the model"):
         labels("owl")
-    with pytest.raises(JobError, match="target must name the classes of data .*got 1 in '1=2'; .*'egyptian_cat', 'esp"):
+    with pytest.raises(JobError, match="target must name the data's classes .*got 1 in '1=2'; .*'egyptian_cat', 'esp"):
         labels("map:1=2")
     rule = parse_target("map:owl=espresso")
     classes = ClassMatch(names, MODEL)

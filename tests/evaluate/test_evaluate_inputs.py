@@ -62,7 +62,7 @@ def test_range_decides_the_images(value, tmp_path):
 def test_images_of_a_narrow_range_are_a_problem(tmp_path):
     images = pictures().to(torch.int32).numpy().astype(np.uint16)
     result = run(tmp_path, StackDataset(torch.from_numpy(images), [0] * len(images)), judges={}, **QUICK)
-    assert any("at most a quarter of the range of 16 bits" in problem for problem in result.summary["problems"])
+    assert any("at most a quarter of the range of their type" in problem for problem in result.summary["problems"])
 
 
 # --- Which images were examined

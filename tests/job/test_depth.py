@@ -190,7 +190,7 @@ def test_narrow_images_give_a_warning(data, tmp_path, capsys, caplog):
 
     With the option that the log names, there is no warning.
     """
-    message = "6 of 6 images of more than 8 bits use at most a quarter of the range of 16 bits"
+    message = "6 of 6 images of more than 8 bits use at most a quarter of the range of their type"
     assert run_here(tmp_path / "dry", "--dry-run", data=data) == DONE
     assert f"warning: {message}, 0 to 4095 of 65535" in capsys.readouterr().out and not caplog.text
     assert run_here(tmp_path / "out", data=data) == DONE
@@ -212,7 +212,7 @@ def test_narrow_images_after_others_give_a_warning(tmp_path):
         (tmp_path / f"{n}.png").write_bytes(content)
     source = open_source(tmp_path)
     (warning,) = narrow_range_warnings(source, source.listing())
-    assert warning.startswith("2 of 2 images of more than 8 bits use at most a quarter of the range of 16 bits")
+    assert warning.startswith("2 of 2 images of more than 8 bits use at most a quarter of the range of their type")
 
 
 @pytest.mark.parametrize("value", ["0,4095", "auto", "image"])

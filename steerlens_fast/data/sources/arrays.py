@@ -34,10 +34,17 @@ class ArraySource(Source):
     """
 
     def __init__(
-        self, path, description: dict, shape, row, labels: Labels | None, others: Sequence[str] = (), any_values=False
+        self,
+        path,
+        description: dict,
+        shape,
+        read_row,
+        labels: Labels | None,
+        others: Sequence[str] = (),
+        any_values=False,
     ):
         self._any_values, self._others = any_values, others
-        self.path, self._row, self._labels = path, row, labels
+        self.path, self._read_row, self._labels = path, read_row, labels
         self.layout = _layout(tuple(shape), printable(path))
         shape = list(map(int, shape))
         names = None if labels is None else labels.names
@@ -61,7 +68,7 @@ class ArraySource(Source):
 
         It is uint8, uint16 or float32 in [0, 1]; with ``any_values``, also other integers, and floats outside [0, 1].
         """
-        row = self._row(item.place[0])
+        row = self._read_row(item.place[0])
         if self.layout == "NCHW":
             row = row.transpose(1, 2, 0)
         if row.dtype.kind in "iu":
@@ -114,13 +121,13 @@ def safetensors_source(path: str, labels: str | None, any_values: bool = False) 
     else:
         row_labels = None if labels is None else Labels(_load(labels, "labels"), shape[:1], labels)
 
-    def row(n: int) -> np.ndarray:
+    def read_row(n: int) -> np.ndarray:
         tensor = rows[n : n + 1][0]
         return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 
     description = {"kind": "safetensors", "tensor": name, "labels": _absolute(labels)}
     others = sorted(n for n in file.keys() if n != name and not (n == "labels" and labels is None))
-    return ArraySource(_absolute(path), description, shape, row, row_labels, others, any_values)
+    return ArraySource(_absolute(path), description, shape, read_row, row_labels, others, any_values)
 
 
 class Labels:
@@ -130,17 +137,17 @@ class Labels:
     ----------
     values : numpy.ndarray
         A number or name for each row.
-    count : tuple of int
-        (N,), the number of images.
+    shape : tuple of int
+        (N,) for N images.
     path : str
         The labels' file, for messages.
     """
 
-    def __init__(self, values: np.ndarray, count: Sequence[int], path: str):
-        if values.shape != tuple(count) or values.dtype.kind not in "iufU":
+    def __init__(self, values: np.ndarray, shape: Sequence[int], path: str):
+        if values.shape != tuple(shape) or values.dtype.kind not in "iufU":
             got = f"{values.dtype} {list(values.shape)}"
             raise usage_error(
-                f"labels must be {count[0]} class numbers or names, one for each image, got {got} in {printable(path)}"
+                f"labels must be {shape[0]} class numbers or names, one for each image, got {got} in {printable(path)}"
             )
         self._values, self._path = values, printable(path)
         if values.dtype.kind in "iuf" and len(values):  # finds the first invalid value, for which parse_class raises

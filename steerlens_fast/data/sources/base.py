@@ -99,7 +99,8 @@ class Source:
     def find_class_names(self) -> list[str] | None:
         """Return the names of the classes; None if they have no names.
 
-        If they are not known yet, a listing begins, but only once, since it may read large files.
+        If they are not known yet, the source finds them by listing its first item. This is done only once, since it may
+        read large files.
         """
         if self.class_names is None and not self._names_looked_for:
             self._names_looked_for = True
@@ -204,7 +205,7 @@ def check_key(key, where: str) -> str:
 
 
 def is_file_name(text: str) -> bool:
-    """Return whether a string is a valid file name, without NUL and surrogates other than escaped bytes."""
+    """Return whether a string is a valid file name: it has no NUL, and no surrogates but those of escaped bytes."""
     try:
         return b"\0" not in text.encode(errors="surrogateescape")
     except UnicodeEncodeError:  # a lone surrogate, which JSON can contain

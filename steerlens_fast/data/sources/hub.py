@@ -22,7 +22,7 @@ class HubSource(Source):
 
     NAME is a name on the hub, a folder of images, or a folder written by ``save_to_disk``.
 
-    If no split is named, the only split is used. If there are several, it is "test", otherwise "train".
+    If no split is named, the only split is used or, if there are several, "test" or else "train".
 
     Images are read from the first column of type Image. Labels are read from the first column of type ClassLabel, in
     which -1 means no label. If there is no such column, they are read from the column "label".

@@ -42,7 +42,7 @@ class PythonSource(Source):
     image. Boxes, several labels and the like are not labels.
 
     **Errors.** A label that is not a class, such as 1.5, or that is the name of several classes is an error if it is in
-    an attribute. If it is read together with an image, only this item fails, also if it is an unknown name.
+    an attribute. If such a label, or an unknown name, is read together with an image, only this item fails.
 
     **Keys.** They come from the attribute ``keys`` or, without it, from the items (image, label, key), each of which
     is then read once more. Otherwise they are numbers.
