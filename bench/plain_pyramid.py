@@ -57,7 +57,7 @@ class PlainPyramid:
         self.real = [place(half(b, b.shape[-1]) / n) for b in bands]  # for the synthesis and for gradients
         self.high, self.low = place(half(high, W) / n), place(half(low, low.shape[-1]) / low.numel())
         self.low_synthesis = place(half(low, low.shape[-1]) / n)
-        residual = 1 - pad_half(sum_of_squares(bands), H, W)
+        residual = 1 - padded_sum(sum_of_squares(bands), H, W)
         self.residual = place(residual.clamp(min=0) / n)
         self.columns = [split_columns(b.shape[-1]) for b in bands]
         rows = [filters.signed_frequencies(b.shape[-2]).to(self.device) for b in bands]
@@ -157,11 +157,11 @@ class PlainPyramid:
     def _start_piece(self, image: Tensor, gradient: Tensor, joint: bool) -> tuple[Tensor, list]:
         """Return what all frames need.
 
-        This is the spectrum of the residual, and for each scale the result of polar_step.
+        This is the spectrum of the residual, and for each scale the result of complex_rule_step.
         """
         spectrum = torch.fft.rfft2(image)
         state = [
-            polar_step(self._band(spectrum, s), g, joint)
+            complex_rule_step(self._band(spectrum, s), g, joint)
             for s, g in zip(self.scales, self._gradients_of_piece(gradient))
         ]
         return times(spectrum, self.residual), state
@@ -175,10 +175,10 @@ class PlainPyramid:
         return self._merged(residual.clone(), bands)
 
 
-def polar_step(c: Tensor, gradient: Tensor, joint: bool) -> tuple:
-    """Return amplitude, phase, and the steps of both.
+def complex_rule_step(c: Tensor, gradient: Tensor, joint: bool) -> tuple:
+    """Return amplitude, phase, and the steps of both by the rule "complex".
 
-    The step leads from c to c - G. The amplitude step is None unless ``joint``.
+    They lead from c to c - G. The amplitude step is None unless ``joint``.
     """
     amplitude, phase, moved = c.abs(), c.angle(), c - gradient
     still = amplitude <= AMPLITUDE_FLOOR * amplitude.amax((-2, -1), keepdim=True)
@@ -233,10 +233,10 @@ def sum_of_squares(bands: list[Tensor]) -> list[Tensor]:
     return [band.square().sum(0) for band in bands]
 
 
-def pad_half(blocks: list[Tensor], H: int, W: int) -> Tensor:
-    """Return the sum of blocks of lowest frequencies.
+def padded_sum(blocks: list[Tensor], H: int, W: int) -> Tensor:
+    """Return the sum of blocks of frequencies, after zero-padding them to H x W.
 
-    Blocks are [h, w], and the sum is in half layout [H, W//2+1].
+    Blocks [h, w] have the lowest frequencies, and the sum is in half layout [H, W//2+1].
     """
     out = blocks[0].new_zeros(H, W // 2 + 1)
     for block in blocks:

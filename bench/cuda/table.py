@@ -42,7 +42,7 @@ def found(phase: str, r: dict) -> str:
     if phase == "sanitize":
         words = {name: v for name, v in r.items() if isinstance(v, dict)}
         return "; ".join(
-            f"{n} {v['ours']} errors" + ("" if v["ended"] else ", not to its end") for n, v in words.items()
+            f"{n} {v['ours']} errors" + ("" if v["ended"] else ", did not finish") for n, v in words.items()
         )
     if phase == "bench" and "kernels" in r:
         rows = [*r["kernels"], *r["transforms"]]
@@ -66,7 +66,8 @@ def bench_lines(bench: dict) -> list[str]:
             target = f"<= {BEYOND_MIB} MiB" if row["who"] == "memory" else ""
             what = f"{row['work']}, chunks of {row['chunk_mib']} MiB"
             time = f"{row['ms']:.2f} ms, " if "ms" in row else ""
-            out.append(f"| {what} | {time}{row['mib_beyond_frames_and_model']:.0f} MiB beyond | {target} |")
+            memory = f"{row['mib_beyond_frames_and_model']:.0f} MiB beyond frames and model"
+            out.append(f"| {what} | {time}{memory} | {target} |")
     return out + kernel_lines(bench.get("kernels", []))
 
 
@@ -79,14 +80,14 @@ def transform_lines(at: dict, work: str, shape: str, times: float, over_ffts: fl
     ratio = lambda who: at[work, shape, who]["ms"] / ours["ms"] if (work, shape, who) in at else None
     words, target = [f"{ours['ms']:.3f} ms ({ours['who']})"], []
     if ratio("plenoptic"):
-        words.append(f"{ratio('plenoptic'):.1f}x {at[work, shape, 'plenoptic']['name']}")
+        words.append(f"{ratio('plenoptic'):.1f}x as fast as {at[work, shape, 'plenoptic']['name']}")
         target.append(f">= {BATCH_1 if one else times}x")
     if ratio("ours, ops on bands"):
-        words.append(f"{ratio('ours, ops on bands'):.1f}x torch's FFTs and the ops on bands")
+        words.append(f"{ratio('ours, ops on bands'):.1f}x as fast as torch's FFTs with the ops on bands")
     if ratio("ours, no clusters"):
-        words.append(f"{ratio('ours, no clusters'):.2f}x without clusters")
+        words.append(f"{ratio('ours, no clusters'):.2f}x as fast as without clusters")
     if ratio("ffts"):
-        words.append(f"{1 / ratio('ffts'):.2f}x the time of the FFTs alone")
+        words.append(f"{1 / ratio('ffts'):.2f}x as long as the FFTs alone")
         target.append(f"<= {over_ffts}x")
     return [f"| {work} {shape} | {', '.join(words)} | {', '.join(target)} |"]
 

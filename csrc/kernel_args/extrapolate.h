@@ -21,7 +21,7 @@ struct FrameArgs {
   const Cplx<T>* coefficients;
   const T *phase_step, *amplitude_step;  // null if that coordinate does not move
   const T *phase_factors, *amplitude_factors;
-  int64_t factor_stride;  // factors are [F, factor_stride ? planes : 1]
+  int64_t factor_stride;  // along planes: 0 if factors are [F, 1], 1 if they are [F, planes]
   T* frames_out;          // written by extrapolate
   const T* grad_frames;   // read by extrapolate_backward
   Cplx<T>* grad_coefficients;
@@ -53,8 +53,8 @@ SL_FN OrientationPair pair_at(const FrameArgs<T>& args, int64_t pair) {
   return {plane, plane * args.area + k * band, band, k + 1 < args.orientations};
 }
 
-// Calls body.template run<E>(), where E is the Extrapolation that moves phases, amplitudes or both, by this rule (which
-// does not matter if only phases move). So the choice is made once, outside all loops.
+// Calls body.template run<E>(), where E is the Extrapolation that moves phases, amplitudes, both or neither, by this
+// rule (which matters only if amplitudes move). So the choice is made once, outside all loops.
 template <typename Body>
 SL_INLINE void for_edit(bool phase, bool amplitude, Rule rule, const Body& body) {
   if (!amplitude) {  // both rules change phases in the same way

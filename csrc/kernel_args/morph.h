@@ -21,7 +21,7 @@ struct MorphArgs {
   int64_t frames;
   const T *images, *gradients;
   const T *phase_factors, *amplitude_factors;
-  int64_t factor_stride;  // factors are [F, factor_stride ? N : 1]
+  int64_t factor_stride;  // along planes: 0 if factors are [F, 1], 1 if they are [F, N]
   T* out;                 // [F, N, H, W]
   // [N, numbers], written by step_planes and read by move_planes: all values from which the frames of a plane are
   // computed (Layout in cpu/planes/motion.h).

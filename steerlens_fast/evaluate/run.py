@@ -172,9 +172,9 @@ def _run_tasks(out: Path, runner: TaskRunner, progress: str) -> None:
     missing.sort(key=lambda task: task.first)
     left = Counter()
     for task in missing:
-        left[task.kind] += runner.records_of(task)
+        left[task.kind] += runner.num_records(task)
     remaining = RemainingTime(left, {kind: runner.cost_of(kind) for kind in left})
-    total = sum(map(runner.records_of, tasks))
+    total = sum(map(runner.num_records, tasks))
     bar = Progress(total, total - left.total(), kind=progress, unit="records", remaining=remaining)
 
     def report(kind: str, records: int) -> None:

@@ -125,7 +125,7 @@ class TaskRunner:
                 self.report(task.kind, len(records))
         return done
 
-    def records_of(self, task: Task) -> int:
+    def num_records(self, task: Task) -> int:
         """Return the number of records of a task."""
         return (task.last - task.first) * (1 if task.kind == PROBES else len(self.budgets))
 
@@ -184,11 +184,11 @@ class TaskRunner:
 
     def _true_control(self, task: Task, images: Tensor, budget: float) -> tuple[dict, Tensor]:
         """Move along the true motion, to the same distance."""
-        moved, by = self.truth.moved(self._indices(task), budget)
+        moved, change = self.truth.moved(self._indices(task), budget)  # change of the factor, see TrueMotionData
         frame = moved.to(images).clamp(0, 1)
         l2 = (frame - images).flatten(1).norm(dim=1)
         attained = (l2 - budget).abs() < 0.01 * budget  # 1 %, since the sources are rounded to 8 bits
-        return self._control(task, frame, l2, attained) | {"factor_moved": by}, frame
+        return self._control(task, frame, l2, attained) | {"factor_moved": change}, frame
 
     def _control(self, task: Task, frame: Tensor, l2: Tensor, attained: Tensor) -> dict:
         """Return the columns that :meth:`_edit` returns for a family."""

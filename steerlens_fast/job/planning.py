@@ -156,8 +156,8 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
 def make_shared_plan(out: Path, inputs: JobInputs, model: dict, workers: int) -> None:
     """Make the plan of a job of several ranks.
 
-    The caller has seen no plan, but a network file system may not show that of another rank at once. That plan and its
-    config.json are then kept. Raise a JobError if there was no plan, but there are complete shards.
+    The caller has seen no plan, but another rank may have written one that a network file system shows only later. Then
+    that plan and its config.json are kept. Raise a JobError if there was no plan, but there are complete shards.
     """
     path = out / "config.json"
     config = path.read_bytes() if path.exists() else None

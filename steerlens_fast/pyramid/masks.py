@@ -138,7 +138,7 @@ def band_masks(
 
 def _make_mask(geometry: Geometry, kind: str, part: Part, halved: bool, device: str, dtype: torch.dtype) -> Tensor:
     mask, (_, _, w) = full_mask(geometry, kind, part), band_shape(geometry, part)
-    if kind != "real" and not is_oriented(part):  # a residual is real: its spectra are half ones
+    if kind != "real" and not is_oriented(part):  # unpaired and real: its spectra are half spectra
         mask = mask[..., : w // 2 + 1]
     elif halved:
         mask = _halved_for_half_spectrum(mask, w, geometry.shape[1])

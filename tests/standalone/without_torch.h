@@ -1,4 +1,4 @@
-// An implementation of csrc/cpu/parallel.h and scratch_memory.h that does not use torch.
+// What without_torch.cpp has in addition to csrc/cpu/parallel.h and scratch_memory.h, which it implements without torch.
 #pragma once
 
 namespace steerlens {
