@@ -885,6 +885,7 @@ WRONG_ARRAYS = [
     (np.zeros((3, 4, 5, 4), np.uint8), r"with C 1 or 3, got \[3, 4, 5, 4\]"),
     (np.zeros((3, 4, 8, 8), np.uint8), r"with C 1 or 3, got \[3, 4, 8, 8\]"),
     (np.zeros((8, 8), np.uint8), r"got \[8, 8\]"),
+    (np.zeros((), np.uint8), r"got \[\] \(1 values\)"),
     (np.zeros((8, 9, 3), np.uint8), r"got \[8, 9, 3\] .*; for one image pass array\[None\]"),
     (np.zeros((0, 8, 8), np.uint8), r"got \[0, 8, 8\]"),
     (
@@ -898,8 +899,10 @@ WRONG_ARRAYS = [
 
 def check_bad_array(tmp_path, array, message):
     np.save(tmp_path / "x.npy", array)
+    np.save(tmp_path / "labels.npy", np.zeros(3, int))
     check_source_error(message, tmp_path / "x.npy")
     check_source_error("x.npy", tmp_path / "x.npy")
+    check_source_error(message, tmp_path / "x.npy", labels=tmp_path / "labels.npy")
 
 
 def test_wrong_arrays_raise(tmp_path):
