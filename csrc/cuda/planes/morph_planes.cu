@@ -3,7 +3,7 @@
 // rows. See cpu/planes/morph_planes.h for what the op computes.
 #include <cooperative_groups.h>
 
-#include "../../args/morph.h"
+#include "../../prepare/morph.h"
 
 #include "../../math/extrapolate.h"
 #include "../reduce.h"
@@ -443,9 +443,9 @@ Tensor morph_planes(Tensor images, Tensor gradients, Tensor phase_factors, Tenso
                     std::vector<Tensor> analysis, std::vector<Tensor> synthesis, int64_t i_power,
                     int64_t edit, int64_t rule, bool complex_bands, double eps, double floor,
                     double low, double high) {
-  auto p = prepare_morph_planes<float>(
-      kCudaLimits, {images, gradients, phase_factors, amplitude_factors, analysis, synthesis},
-      {i_power, edit, rule, complex_bands, eps, floor, low, high});
+  auto p = prepare_morph_planes<float>(kCudaLimits, {images, gradients, analysis, synthesis},
+                                       {phase_factors, amplitude_factors},
+                                       {i_power, edit, rule, complex_bands, eps, floor, low, high});
   if (p.frames.numel() > 0) run_morph(p);
   return p.frames;
 }
