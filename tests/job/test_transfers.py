@@ -164,6 +164,20 @@ def test_shards_that_arrive_one_at_a_time_do_not_block_the_worker(tmp_path, monk
     assert [e["shard"] for e in events if e["event"] == "shard"] == [0, 1, 2]
 
 
+def test_batches_stay_pending_where_the_next_shard_is_known(tmp_path, monkeypatch):
+    """So a GPU always has work: a batch is finished only when the next one, also of the next shard, was submitted."""
+    monkeypatch.setattr(worker, "Transfers", LateTransfers)
+    events, run = [], InProcess.run
+
+    def watched(self, out, plan, shards, on_event, stop):
+        run(self, out, plan, shards, lambda event: (events.append(event), on_event(event)), stop)
+
+    monkeypatch.setattr(InProcess, "run", watched)
+    job_outputs(tmp_path)
+    order = [e["event"] for e in events if e["event"] == "batch" or (e["event"] == "morph" and e["count"])]
+    assert order == ["morph", *["morph", "batch"] * 6, "batch"]
+
+
 # --- On a GPU
 
 
