@@ -147,13 +147,15 @@ class Classifier:
         outputs : Tensor [N, classes, ...]
             Class scores, detached from autograd.
         """
-        parts, gradients, outputs = split_samples(images, batch), [], []
+        parts, outputs = split_samples(images, batch), []
         with self._without_side_effects(images, stream), torch.enable_grad():
+            if len(parts) == 1:
+                return self._differentiate(images, loss, args, parts[0])
+            gradient = torch.empty_like(images)  # joining the gradients of parts would need twice the memory
             for at in parts:
-                gradient, scores = self._differentiate(images, loss, args, at)
-                gradients.append(gradient)
+                gradient[at], scores = self._differentiate(images, loss, args, at)
                 outputs.append(scores)
-            return joined(gradients), joined(outputs)
+            return gradient, joined(outputs)
 
     def session(self, images: Tensor) -> RandomStream:
         """Return a stream of random numbers for successive calls.
