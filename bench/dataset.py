@@ -66,9 +66,9 @@ CPU_SHARDS = 4
 CPU_JOBS = {  # work: (data, options, how many of the shards are measured, after the others as a warm-up)
     **{f"JPEGs of 500 x 375, {name}": ("photos", {**PHOTO_OPTIONS, **extent}, 1) for name, extent in EXTENTS.items()},
     **{
-        f"digits, {data}, {name}": (data, {**DIGIT_OPTIONS, **distance}, 3)
+        f"digits, {data}, {name}": (data, {**DIGIT_OPTIONS, **extent}, 3)
         for data in ("png", "digits.npy")
-        for name, distance in {"factors": {"factors": 10.0}, "max_l2": {"max_l2": 2.3}}.items()
+        for name, extent in {"factors": {"factors": 10.0}, "max_l2": {"max_l2": 2.3}}.items()
     },
 }
 
@@ -124,7 +124,7 @@ def photographs(folder: Path) -> list[dict]:
     write_photos(folder / "photos", PHOTOS)
     model, images = networks.resnet18().requires_grad_(False), in_memory(folder / "photos")
     rates: dict[str, list[float]] = {name: [] for name in ("gradients alone", *PHOTO_JOBS)}
-    spent = {}
+    seconds_by_work = {}  # of each job, by what the workers do
     for number in range(ROUNDS):
         batches = BATCH, BATCH // 2  # it depends on the machine which of them is faster
         rates["gradients alone"].append(max(PHOTOS / seconds(partial(gradients, model, images, n)) for n in batches))
@@ -134,13 +134,13 @@ def photographs(folder: Path) -> list[dict]:
             out = folder / f"photos-{number}-{n}"
             finished = photo_job(folder / "photos", out, options)
             rates[name].append(finished["last_run"]["images_per_second"])
-            spent[name] = finished["seconds"]
+            seconds_by_work[name] = finished["seconds"]
     alone = statistics.median(rates["gradients alone"])
     rows = []
     for name, values in rates.items():
         rate = statistics.median(values)
         row = {"work": f"{PHOTOS} JPEGs, ResNet-18, {FRAMES} frames", "what": name, "images_per_second": rate}
-        rows.append(row | {"of_gradients_alone": rate / alone, "seconds": spent.get(name)})
+        rows.append(row | {"of_gradients_alone": rate / alone, "seconds": seconds_by_work.get(name)})
     return rows
 
 
@@ -177,15 +177,15 @@ def seconds(run) -> float:
 
 
 def digits(folder: Path) -> list[dict]:
-    """Return a row for each kind of data and of distance."""
+    """Return a row for each kind of data and each extent of the morphs."""
     write_digits(folder, DIGITS)
-    imported = statistics.median(command([sys.executable, "-c", "import torch"])["seconds"] for _ in range(ROUNDS))
+    imported = statistics.median(command_seconds([sys.executable, "-c", "import torch"]) for _ in range(ROUNDS))
     rows = []
     for data in ("png", "digits.npy"):
-        for distance in (["--factors", "10"], ["--max-l2", "2.3"]):
-            runs = [job(folder, data, [*distance, "--score", "none"], number) for number in range(ROUNDS)]
+        for extent in (["--factors", "10"], ["--max-l2", "2.3"]):
+            runs = [job(folder, data, [*extent, "--score", "none"], number) for number in range(ROUNDS)]
             rows.append({
-                "work": f"{DIGITS} digits, {FRAMES} frames, {data}, {distance[0]}",
+                "work": f"{DIGITS} digits, {FRAMES} frames, {data}, {extent[0]}",
                 "images_per_second": DIGITS / median(runs, "seconds"),
                 "seconds": median(runs, "seconds"),
                 "import_torch": imported,
@@ -203,19 +203,19 @@ def job(folder: Path, data: str, flags: list[str], number: int) -> dict:
     arguments = ["--data", str(folder / data), "--model", MODEL, "--channels", "1", "--frames", str(FRAMES)]
     arguments += ["--gallery", "0", "--workers", str(WORKERS)]
     start = time.time()
-    finished = command([*base, *arguments, *flags])
+    duration = command_seconds([*base, *arguments, *flags])
     first = min(p.stat().st_mtime for p in (out / "shards").glob("*.done.json")) - start
-    again = command([*base, "--resume"])
-    spent = json.loads((out / "summary.json").read_text())["seconds"]
-    return {"seconds": finished["seconds"], "first_shard": first, "resume_seconds": again["seconds"], "spent": spent}
+    resume = command_seconds([*base, "--resume"])
+    by_work = json.loads((out / "summary.json").read_text())["seconds"]  # seconds by what the workers do
+    return {"seconds": duration, "first_shard": first, "resume_seconds": resume, "spent": by_work}
 
 
-def command(line: list[str]) -> dict:
+def command_seconds(line: list[str]) -> float:
     """Return the seconds that a command takes."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     start = time.perf_counter()
     subprocess.run(line, check=True, env=environment, cwd=Path(__file__).parent)
-    return {"seconds": time.perf_counter() - start}
+    return time.perf_counter() - start
 
 
 def median(runs: list[dict], name: str) -> float:
@@ -270,19 +270,19 @@ def worker_cpu(work: str, folder: str) -> None:
         run = partial(gradients, worker.loaded.model, images, BATCH // 4)  # the worker's size of gradient batches
     else:
         images = torch.from_numpy(np.load(Path(folder, "digits.npy"))[:2048])
-        distance = {name: options[name] for name in options.keys() & EXTENT_OPTIONS}
-        run = partial(morphs, images, plan.batch_size, distance)
+        extent = {name: options[name] for name in options.keys() & EXTENT_OPTIONS}
+        run = partial(morphs, images, plan.batch_size, extent)
     run()
     alone = cpu_seconds(run) / len(images)
     print(json.dumps({"job": job, "alone": alone, "alone_of_job": alone / job, "peak_mib": peak}))
 
 
-def morphs(images: torch.Tensor, batch: int, distance: dict) -> None:
+def morphs(images: torch.Tensor, batch: int, extent: dict) -> None:
     """Morph digits [N, H, W] in memory, as the jobs do."""
     lens = SteerableLens(networks.tiny())
     lens.warn_about_results = False
     for some in images[:, None].split(batch):
-        lens.morph(some.float().div_(255), "runner-up", frames=FRAMES, **UNSCORED, **distance)
+        lens.morph(some.float().div_(255), "runner-up", frames=FRAMES, **UNSCORED, **extent)
 
 
 def cpu_seconds(run) -> float:

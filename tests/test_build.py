@@ -214,10 +214,7 @@ def setup():
 
 
 def exits_with(expected, function, *arguments):
-    """Return whether the function ends the program with a message.
-
-    The message has one line and contains a text.
-    """
+    """Return whether a function ends the program with a message of one line that contains ``expected``."""
     with pytest.raises(SystemExit) as error:
         function(*arguments)
     text = str(error.value)
@@ -299,7 +296,7 @@ def test_ninja_of_an_inactive_environment_is_found(setup, monkeypatch, tmp_path,
     monkeypatch.setenv("PATH", str(tmp_path))
     setup.find_ninja()
     assert shutil.which("ninja") == str(ninja)
-    assert os.environ["PATH"].split(os.pathsep)[0] == str(tmp_path)  # its compilers go before the environment's
+    assert os.environ["PATH"].split(os.pathsep)[0] == str(tmp_path)  # compilers on PATH still precede the environment's
     executable(broken, "exit 127")
     ninja.unlink()
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -354,7 +351,7 @@ def test_architectures_are_those_of_the_machines_gpus(setup, monkeypatch, tmp_pa
 
 
 def test_compiler_with_a_launcher_becomes_one_word(setup, monkeypatch, tmp_path):
-    """Also in a folder with spaces and quotes, at which setuptools would split its path."""
+    """setuptools would split the path of the compiler's script at the spaces and quotes of this folder."""
     monkeypatch.setenv("PATH", os.environ["PATH"])
     folder = tmp_path / 'it\'s a "folder"'
     folder.mkdir()
@@ -411,7 +408,7 @@ def test_flags_of_target_and_tuning_are_kept(setup):
 
 @pytest.mark.parametrize("name", ["NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS"])
 def test_flags_of_nvcc_are_changed_only_if_one_is_removed(setup, monkeypatch, name):
-    """nvcc does not interpret quotes, which a second quoting would add around brackets."""
+    """nvcc does not interpret quotes, so words such as "code=[sm_80,compute_80]" must not be quoted."""
     monkeypatch.setenv(name, "")  # restored after the test
     for value in ["-gencode  arch=compute_80,code=[sm_80,compute_80]", "-DX='1'", ""]:
         os.environ[name] = value
@@ -442,7 +439,7 @@ def test_flags_of_nvcc_are_changed_only_if_one_is_removed(setup, monkeypatch, na
         ),
     ],
 )
-def test_only_errors_of_the_compiler_are_called_so(setup, monkeypatch, arguments, message):
+def test_only_errors_of_the_compiler_say_that_the_compiler_failed(setup, monkeypatch, arguments, message):
     def fail(self):
         raise RuntimeError(*arguments)
 

@@ -179,7 +179,7 @@ class LumaAnchor:
     def toward(self, gradient: Tensor) -> LumaMotion:
         """See :class:`Anchor`."""
         _, gradient = check_image_and_gradient(self.image, gradient)
-        return LumaMotion(self.image, gradient, self.y, self.anchor.toward(self._of_luma(gradient)))
+        return LumaMotion(self.image, gradient, self.y, self.anchor.toward(self._gradient_of_luma(gradient)))
 
     def take_step(
         self, gradient: Tensor, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None
@@ -188,18 +188,18 @@ class LumaAnchor:
         if base is not None or not isinstance(self.anchor, SteppingAnchor):
             return None
         _, gradient = check_image_and_gradient(self.image, gradient)
-        return self.anchor.take_step(self._of_luma(gradient), extent, bounds, self.image)
+        return self.anchor.take_step(self._gradient_of_luma(gradient), extent, bounds, self.image)
 
     def advance(self, gradient: Tensor, factors: Factors, amplitude_factors: Factors | None = None) -> None:
         """See :class:`Anchor`."""
-        self.anchor.advance(self._of_luma(gradient), factors, amplitude_factors)
+        self.anchor.advance(self._gradient_of_luma(gradient), factors, amplitude_factors)
         self.luma_gradient = None
 
     def frame(self, bounds: Bounds = None) -> Tensor:
         """See :class:`Anchor`."""
         return clip(self.image + (self.anchor.frame() - self.y), checks.check_bounds(bounds))
 
-    def _of_luma(self, gradient: Tensor) -> Tensor:
+    def _gradient_of_luma(self, gradient: Tensor) -> Tensor:
         """Return d(loss)/dY.
 
         It is cached, so that the anchor of the luma gets the same tensor again and finds its cached step.

@@ -92,16 +92,16 @@ class PixelAnchor:
     """See :class:`Anchor`."""
 
     def __init__(self, family: PixelFamily, image: Tensor):
-        self.family, self.reached = family, image.detach().clone()
+        self.family, self.current = family, image.detach().clone()
 
     def toward(self, gradient: Tensor) -> PixelMotion:
         """See :class:`Anchor`."""
-        return self.family.prepare(self.reached, gradient)
+        return self.family.prepare(self.current, gradient)
 
     def advance(self, gradient: Tensor, factors: Factors, amplitude_factors: Factors | None = None) -> None:
         """See :class:`Anchor`."""
-        self.reached = self.toward(gradient).render(factors, amplitude_factors)[0]
+        self.current = self.toward(gradient).render(factors, amplitude_factors)[0]
 
     def frame(self, bounds: Bounds = None) -> Tensor:
         """See :class:`Anchor`."""
-        return clip(torch.clone(self.reached), checks.check_bounds(bounds))
+        return clip(torch.clone(self.current), checks.check_bounds(bounds))

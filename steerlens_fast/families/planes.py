@@ -130,8 +130,8 @@ class PlaneMotion:
         for j in set(range(len(b))) - set(moving):
             store(out[j], image, bounds)
         for at, f, frames in self._tiles(b[moving], a[moving]) if moving else ():
-            for j, piece in zip(moving[f], frames):
-                store(out[j, at], piece, bounds)
+            for j, frame in zip(moving[f], frames):
+                store(out[j, at], frame, bounds)
         return out
 
     def _moving_frames(self, b: Tensor, a: Tensor) -> list[int]:

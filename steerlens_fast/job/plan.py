@@ -102,7 +102,7 @@ class Plan:
 
     @cached_property
     def shown_classes(self) -> list[str] | None:
-        """The names of the classes for pictures and pages: of several synonyms, the first."""
+        """The names of the classes for pictures and pages, with only the first of several synonyms."""
         return short_names(self.classes)
 
     @property

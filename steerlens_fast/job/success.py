@@ -17,24 +17,26 @@ from ..errors import OK
 # Values of outcome_of
 REACHED, NOT_REACHED, ALREADY, UNSCORED, FAILED = "reached", "not-reached", "already-predicted", "not-scored", "failed"
 SOURCE_UNKNOWN = ("gradient-not-finite", "image-not-in-bounds")  # the model's outputs for the source may be NaN
-ROUNDING = 1e-4  # a relative decrease of a probability up to this is regarded as a rounding error
+# A relative decrease of a probability up to this is regarded as a rounding error. Morphs.fell, which causes warnings,
+# ignores decreases of up to 1 %.
+ROUNDING = 1e-4
 PAIRS = 100  # maximum number of class pairs in summary.json
 
 
 def assess(record: dict, label_is_comparable: bool = True) -> dict[str, bool | None]:
-    """Return whether a morph reached its target; the answers are added to its record.
+    """Return whether a morph reached its target, as fields that the caller adds to its record.
 
     Parameters
     ----------
     record : dict
-        The record of an item, as in ``shards/*.jsonl``, without the answers.
+        The record of an item, as in ``shards/*.jsonl``, without these fields.
     label_is_comparable : bool
         Whether the label can be compared with the prediction for the source.
 
     Returns
     -------
     dict
-        Answers, each None if it is unknown (the frame was not scored, or the item failed) or has no meaning:
+        The fields, each None if it is unknown (the frame was not scored, or the item failed) or has no meaning:
 
         ``already_predicted``
             The target is predicted for the source.
@@ -61,7 +63,7 @@ def assess(record: dict, label_is_comparable: bool = True) -> dict[str, bool | N
 
 
 def _assess_last_frame(record: dict, already: bool | None) -> dict[str, bool | None]:
-    """Return the answers that depend on the last frame. ``already`` is None for failed items."""
+    """Return the fields that depend on the last frame. ``already`` is None for failed items."""
     if already is None or not is_scored(record):
         return dict.fromkeys(("reached", "fell_below_source", "fell_below_earlier"))
     *earlier, last = record["probability"]
@@ -168,7 +170,7 @@ class _Group:
         self.after.extend(other.after)
 
     def _count(self, name: str) -> int | None:
-        """Return how often an answer was True; None if it was never known."""
+        """Return in how many records a field is True; None if it is None in all."""
         known = self.counts[name, True] + self.counts[name, False]
         return self.counts[name, True] if known else None
 

@@ -24,7 +24,7 @@ from ..morph_status import MorphStatus
 
 MIN_FALL = 0.01  # share of the highest target probability; smaller decreases may be rounding errors
 MAX_PAIRS = 3  # class pairs that repr() shows
-INDEX = "an int, a slice, or a list or tensor [n] of ints or bools"
+INDEX_TYPES = "an int, a slice, or a list or tensor [n] of ints or bools"  # for error messages
 FIGURES, ANIMATIONS, TENSORS = (".png", ".pdf", ".svg"), (".gif", ".webp"), (".safetensors",)
 
 
@@ -52,9 +52,9 @@ class Morphs:
     l2 : Tensor [B, F]
         L2 distance of each frame from the source.
     budget : Tensor [B, M] or None
-        Requested L2 distances.
+        Requested L2 distances: M = 1 for ``max_l2``, or all M of ``distances``; None if factors were given.
     attained : Tensor [B] or [B, M], bool, or None
-        Whether each requested distance was reached.
+        Whether the last frame reached ``max_l2`` [B], or which of the ``distances`` were reached [B, M].
     status : Tensor [B], int64
         0 if the morph succeeded, otherwise what went wrong: a :class:`steerlens_fast.morphs.MorphStatus`.
     settings : dict
@@ -387,9 +387,9 @@ class Morphs:
         b, f, *sizes = self.frames.shape
         kind = [str(self.frames.dtype).removeprefix("torch."), str(self.frames.device), *method_words(self.settings)]
         shape = f"{b} x {f} frames of {' x '.join(map(str, sizes))}"
-        names = pair_names(self)
+        pairs = pairs_text(self)
         statistics = [] if self.frames.is_meta or not b * f else _statistics(self)
-        return f"Morphs({'; '.join([', '.join([shape, *kind]), *names, *statistics])})"
+        return f"Morphs({'; '.join(filter(None, [', '.join([shape, *kind]), pairs, *statistics]))})"
 
     def _repr_html_(self) -> str | None:
         """Return a strip and a slider for notebooks; None to show repr() instead."""
@@ -406,15 +406,15 @@ class Morphs:
 torch.serialization.add_safe_globals([Morphs])  # torch.load accepts files with morphs
 
 
-def pair_names(m: Morphs) -> list[str]:
-    """Return text about the most frequent pairs of source and target, as a list of one text or none.
+def pairs_text(m: Morphs) -> str:
+    """Return the most frequent pairs of source and target class as text, or "" if the classes have no names.
 
-    For example "tabby -> lynx, cup -> bee (2)", where 2 is the number of samples of the second pair; only "-> lynx" if
-    the outputs have several labels or positions. The list is empty if classes have no names.
+    For example "cup -> bee (2), tabby -> lynx", where 2 is the number of samples of the first pair; only "-> lynx" if
+    the outputs have several labels or positions.
     """
     names = short_names(m.class_names)
     if names is None or m.frames.is_meta or not len(m):
-        return []
+        return ""
     targets = m.target.reshape(len(m), -1).tolist()
     if m.settings.get("task") == "multilabel":  # targets are (state, label, ...)
         counts = Counter(f"-> {names[t[1]]}" if t[0] else f"-> not {names[t[1]]}" for t in targets)
@@ -423,7 +423,7 @@ def pair_names(m: Morphs) -> list[str]:
     else:
         counts = Counter(f"{names[s]} -> {names[t[0]]}" for s, t in zip(m.source.tolist(), targets))
     shown = [text if n == 1 else f"{text} ({n})" for text, n in counts.most_common(MAX_PAIRS)]
-    return [", ".join(shown) + (f" and {len(counts) - MAX_PAIRS} more" if len(counts) > MAX_PAIRS else "")]
+    return ", ".join(shown) + (f" and {len(counts) - MAX_PAIRS} more" if len(counts) > MAX_PAIRS else "")
 
 
 def method_words(settings: dict) -> list[str]:
@@ -459,7 +459,7 @@ def _as_selection(index: Any, count: int, device: torch.device) -> slice | Tenso
     if isinstance(index, list) or (isinstance(index, (np.ndarray, Tensor)) and index.ndim):
         return _index_tensor(index, count).to(device)
     if not is_int(index):
-        raise TypeError(f"index must be {INDEX}, got {index!r}")
+        raise TypeError(f"index must be {INDEX_TYPES}, got {index!r}")
     i = operator.index(index)
     if not -count <= i < count:
         raise IndexError(f"index must lie within the {count} samples, got {i}")
@@ -474,7 +474,7 @@ def _index_tensor(index: Any, count: int) -> Tensor:
     index_on_host = index.cpu() if isinstance(index, Tensor) else torch.as_tensor(index, device="cpu")
     chosen = index_on_host if len(index) else torch.zeros(0, dtype=torch.int64, device="cpu")
     if chosen.dim() != 1 or chosen.is_floating_point() or chosen.is_complex():
-        raise TypeError(f"index must be {INDEX}, got {index!r}")
+        raise TypeError(f"index must be {INDEX_TYPES}, got {index!r}")
     if chosen.dtype == torch.bool:
         if len(chosen) != count:
             raise IndexError(f"index must have one bool for each of {count} samples, got {len(chosen)}")

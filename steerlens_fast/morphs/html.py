@@ -35,7 +35,7 @@ def morphs_html(morphs: Morphs) -> str:
     >>> rest = {"amplitude_factors": None, "budget": None, "attained": None, "status": source, "settings": {}}
     >>> morphs = Morphs(frames, factors, target=target, source=source, outputs=outputs, l2=factors, **rest)
     >>> text = morphs_html(morphs)
-    >>> text.count("<img"), text.count('src="data:image/jpeg;base64,')  # a strip and 12 frames; the frames
+    >>> text.count("<img"), text.count('src="data:image/jpeg;base64,')  # with and without the strip
     (13, 12)
     """
     strip = io.BytesIO()

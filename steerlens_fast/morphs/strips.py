@@ -60,8 +60,8 @@ def plot_morphs(
         Number of samples, from the first; by default 16. If there are more, a note below the figure says so.
     class_names : sequence of str or mapping from int to str, optional
         Names of all classes, or a mapping that has at least the classes to show. By default the names of the lens or
-        the model; without names, classes are shown by their numbers. Of synonyms in a sequence, such as "tabby, tabby
-        cat", the first is shown.
+        the model; without names, classes are shown by their numbers. If a name in a sequence consists of synonyms, such
+        as "tabby, tabby cat", the first one is shown.
     differences : bool
         Whether to add a second row for each sample, with the signed difference of each frame from the source (the frame
         whose factor is nearest to 0). In grey images, blue is darker and red is brighter. In RGB images, the difference
@@ -89,9 +89,9 @@ def plot_morphs(
     - Below a frame is the target's probability, in bold if the target is the predicted class. Otherwise, the predicted
       class and its probability follow. Frames that were not scored have no text. Nothing is bold for a sample that is
       not ``ok``, or whose source is already predicted as the target.
-    - Above a column is the frames' L2 distance or factor, whichever is equal in all rows: of both, the distance if
-      distances were requested, otherwise the factor; of neither, the frame's number. Distances that are not above the
-      columns are below the frames.
+    - Above a column is the L2 distance of its frames if it is the same in all rows, or their factor if that is. If
+      both are, it is the distance if distances were requested, otherwise the factor; if neither is, the frame's number.
+      Distances that are not above the columns are below the frames.
     - Black and white are ``settings["bounds"]`` or, if these are None, the lowest and highest value of each row.
 
     Examples
@@ -399,8 +399,8 @@ def to_pixels(morphs: Morphs) -> np.ndarray:
 
 
 def _names_to_show(class_names: Names, morphs: Morphs) -> Names:
-    """Return the names to show: a mapping unchanged, of each name in a sequence the first synonym."""
-    if isinstance(class_names, Mapping):  # which may have only some of the classes
+    """Return the names to show: a mapping as it is, or a sequence with only the first synonym of each name."""
+    if isinstance(class_names, Mapping):  # may have only some of the classes
         return class_names
     return short_names(morphs.class_names if class_names is None else list(map(str, class_names)))
 
@@ -557,7 +557,7 @@ def _with_palette(picture: Image) -> Image:
         return picture
     pil = require_extra("plot", "PIL.Image")
     # Fast octree quantisation is 20 times as fast as median cut. With dithering, it reproduces photographs better than
-    # median cut, and grey pictures, which have few colours, worse.
+    # median cut, but RGB pictures with few colours, such as grey ones, worse.
     method = pil.Quantize.FASTOCTREE if picture.getcolors(MAX_MEDIAN_CUT_COLOURS) is None else pil.Quantize.MEDIANCUT
     colours = picture.quantize(256, method)
     return picture.quantize(palette=colours, dither=pil.Dither.FLOYDSTEINBERG)

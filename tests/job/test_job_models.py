@@ -171,7 +171,7 @@ def test_wrong_class_names_are_an_error(text, suffix, words, table, tmp_path, ca
     assert re.search(f"class_names .*{words}", capsys.readouterr().err)
 
 
-def test_option_settings_sets_those_for_photographs(table, tmp_path, capsys):
+def test_settings_for_photographs_set_options_that_are_not_given(table, tmp_path, capsys):
     assert run(tmp_path, table, "named", "--target", "2", "--settings", "photographs", "--limit", 2) == DONE
     config = json.loads((tmp_path / "config.json").read_text())
     assert [config[name] for name in ("family", "rule", "color", "regime", "max_l2")] == [

@@ -768,16 +768,16 @@ class SignMotion:
 
 class SignAnchor:
     def __init__(self, image):
-        self.reached = image
+        self.current = image
 
     def toward(self, gradient):
-        return SignMotion(self.reached, gradient)
+        return SignMotion(self.current, gradient)
 
     def advance(self, gradient, factors, amplitude_factors=None):
-        self.reached = self.toward(gradient).render(factors)[0]
+        self.current = self.toward(gradient).render(factors)[0]
 
     def frame(self, bounds=None):
-        return self.reached.clamp(*bounds) if bounds else self.reached.clone()
+        return self.current.clamp(*bounds) if bounds else self.current.clone()
 
 
 class AnchoredSign(Sign):

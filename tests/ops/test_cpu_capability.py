@@ -17,12 +17,16 @@ PATHS = [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH"
 SHAPES = [(45, 61), (64, 96)]  # [H, W]
 WIDTHS = {"default": 0, "avx2": 8, "avx512": 16}  # SIMD widths of the levels of x86-64
 LOWER = list(WIDTHS)[: list(WIDTHS).index(native.build_info()["cpu_capability"])]
-# One process imports torch, and a fork of it the package with each value of the variable.
+# One process imports torch. For each value of the variable, a fork of it imports the package.
 FORKS = """
 import os, sys, torch
 def fork(value):
     os.environ["STEERLENS_CPU_CAPABILITY"] = value
-    return os.fork() == 0 or os.wait()[1] != 0 and sys.exit("failed with " + repr(value))
+    if os.fork() == 0:
+        return True  # in the child
+    if os.wait()[1] != 0:
+        sys.exit("failed with " + repr(value))
+    return False
 """
 IMPORT = """
 for value in sys.argv[1:]:
@@ -82,7 +86,7 @@ class Split(torch.nn.Module):
         return ops.split_planes(planes, [self.filters], [1], ["complex"])[0]
 
 
-@pytest.mark.skipif(not LOWER, reason="this CPU has no ops on whole planes")
+@pytest.mark.skipif(not LOWER, reason="the capability in use is the lowest")
 def test_lower_capability_gives_the_same_results(tmp_path):
     """A graph that was exported at the higher capability also gives the same results."""
     planes = image(2, 40, 22, dtype=torch.float32)
