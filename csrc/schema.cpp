@@ -13,7 +13,7 @@
 //
 // step_planes to advance_planes, nll_gradient and the L2 search (math/l2_search.h) have CPU kernels only.
 //
-// The other arguments are described in kernel_args/, for example phase_cap and range_ends in morph_to_l2.h.
+// The other arguments are described in kernel_args/, for example phase_cap and dtype_max_factors in morph_to_l2.h.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(steerlens_fast, m) {
@@ -62,17 +62,17 @@ STABLE_TORCH_LIBRARY(steerlens_fast, m) {
   m.def(
       "step_planes(Tensor images, Tensor gradients, Tensor[] analysis, Tensor[] synthesis,"
       " int i_power, int edit, int rule, bool complex_bands, float eps, float floor)"
-      " -> (Tensor coefficients, Tensor speeds, Tensor phases)");
+      " -> (Tensor coefficients, Tensor squared_speeds, Tensor phases)");
   m.def(
       "move_planes(Tensor images, Tensor coefficients, Tensor phase_factors,"
       " Tensor amplitude_factors, Tensor[] analysis, Tensor[] synthesis, int i_power,"
       " int edit, int rule, bool complex_bands, float low, float high) -> Tensor");
   m.def(
       "morph_planes_to_l2(Tensor images, Tensor gradients, int planes_per_sample, Tensor? base,"
-      " Tensor max_l2, Tensor tolerances, Tensor range_ends, Tensor shares, Tensor[] analysis,"
-      " Tensor[] synthesis, int i_power, int edit, int rule, bool complex_bands, float eps,"
-      " float floor, float low, float high, float phase_cap, float phase_limit,"
-      " float speed_share, int iterations)"
+      " Tensor max_l2, Tensor tolerances, Tensor dtype_max_factors, Tensor shares,"
+      " Tensor[] analysis, Tensor[] synthesis, int i_power, int edit, int rule,"
+      " bool complex_bands, float eps, float floor, float low, float high, float phase_cap,"
+      " float phase_limit, float speed_share, int iterations)"
       " -> (Tensor frames, Tensor factors, Tensor l2, Tensor attained, Tensor out_of_range)");
   m.def(
       "advance_planes(Tensor images, Tensor gradients, Tensor(a!)[] coordinates,"

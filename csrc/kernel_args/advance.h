@@ -13,7 +13,7 @@ struct Coordinates {
 
 template <typename T>
 struct AdvanceArgs {
-  // Has one frame and one distance. Unless `searches`, it has no `max_l2`, `tolerances` and `range_ends`.
+  // Has one frame and one distance. Unless `searches`, it has no `max_l2`, `tolerances` and `dtype_max_factors`.
   MorphToL2Args<T> to_l2;
   bool searches;
   std::vector<Coordinates<T>> coordinates;  // of each group; if empty, the morph is not persistent

@@ -15,9 +15,9 @@ struct MorphToL2Args {
   int64_t channels;  // of an image; frames are [F, B, channels, H, W]
   int64_t distances;
   const T *max_l2, *tolerances;  // [M, B]
-  const T* range_ends;  // [B], the largest factors to try: the largest numbers that do not overflow
-  const T*
-      shares;  // [F - M], factors of the frames before the first distance, relative to that distance's factor
+  const T* dtype_max_factors;  // [B], the largest factors to try: above them, numbers may overflow
+  // [F - M], factors of the frames before the first distance, relative to that distance's factor.
+  const T* shares;
   // Upper bounds of phase changes, in radians: the user's, and that up to which sines are accurate.
   T phase_cap, phase_limit;
   // Estimated share of a change of coefficients that reaches the image. For the first factor to try.

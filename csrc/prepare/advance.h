@@ -14,7 +14,8 @@ struct AdvanceInputs {
   std::vector<Tensor> coordinates;
   Tensor source, position;        // [B * channels, H, W]: the source and the present images
   std::optional<Tensor> factors;  // [2, B], of phases and amplitudes
-  std::optional<Tensor> limits;   // [4, B]: distances, tolerances, largest and first factors to try
+  // [4, B], with the rows max_l2, tolerances, dtype_max_factors (kernel_args/morph_to_l2.h), and first factors to try.
+  std::optional<Tensor> limits;
 };
 
 template <typename T>
@@ -121,7 +122,7 @@ AdvancePlanes<T> prepare_advance_planes(const PlaneLimits& limits, const MorphIn
     args.searches = true;
     to_l2.max_l2 = const_data<T>(*p.advance.limits);
     to_l2.tolerances = to_l2.max_l2 + B;
-    to_l2.range_ends = to_l2.max_l2 + 2 * B;
+    to_l2.dtype_max_factors = to_l2.max_l2 + 2 * B;
     args.starts = to_l2.max_l2 + 3 * B;
   }
   set_coordinates(op, p);

@@ -40,8 +40,9 @@ void make_morph_groups(const char* op, const PlaneLimits& limits, MorphInputs& i
   const Tensor& images = in.images;
   const PlaneSpec planes = {images.size(0), images.size(1), images.size(2), "images", images};
   const size_t count = in.synthesis.size();
-  const std::vector<int64_t> forms(count, options.complex_bands),
-      inverse_i_powers(count, (4 - options.i_power) % 4);
+  const Form form = options.complex_bands ? Form::kComplex : Form::kReal;
+  const std::vector<int64_t> forms(count, static_cast<int64_t>(form));
+  const std::vector<int64_t> inverse_i_powers(count, (4 - options.i_power) % 4);
   std::vector<int64_t> i_powers(count, options.i_power);
   std::vector<int64_t> analysis_forms(count, static_cast<int64_t>(Form::kComplex));
   const auto made = [&](std::vector<Tensor>& filters, const std::vector<int64_t>& powers,
@@ -104,7 +105,7 @@ void set_factors(const char* op, const Tensor& images, FrameFactorInputs& factor
   args.factor_stride = factors.phase.size(1) == 1 ? 0 : 1;
 }
 
-// Returns the frames of `planes` planes each, the result of a morph.
+// Allocates the frames of a morph, with `planes` planes each.
 template <typename T>
 Tensor new_frames(const Tensor& images, int64_t planes, MorphArgs<T>& args) {
   Tensor frames =
@@ -133,7 +134,7 @@ MorphPlanes<T> prepare_morph_planes(const PlaneLimits& limits, MorphInputs in,
 
 // The size of the steps of each band, [N, bands]: see MorphArgs.
 struct StepSizes {
-  Tensor speeds, phases;
+  Tensor squared_speeds, phases;
 };
 
 template <typename T>
@@ -141,7 +142,7 @@ StepSizes new_step_sizes(const Tensor& images, MorphArgs<T>& args) {
   const Shape shape = {args.analysis.count, args.bands()};
   StepSizes sizes = {new_tensor(images, shape, kRealType<T>),
                      new_tensor(images, shape, kRealType<T>)};
-  args.speeds = mutable_data<T>(sizes.speeds);
+  args.squared_speeds = mutable_data<T>(sizes.squared_speeds);
   args.phases = mutable_data<T>(sizes.phases);
   return sizes;
 }
@@ -207,9 +208,10 @@ struct SearchOptions {
   int64_t iterations;
 };
 
-// Checks the images to which the changes of the planes are added; returns the number of channels of a sample.
+// Checks the images of B samples to which the changes of the planes are added; returns the number of channels of a
+// sample.
 template <typename T>
-int64_t check_base(const char* op, const Tensor& images, int64_t count, SampleInputs& samples) {
+int64_t check_base(const char* op, const Tensor& images, int64_t B, SampleInputs& samples) {
   if (!samples.base) return samples.planes_per_sample;
   Tensor& base = *samples.base;
   check_type(op, "base", base, kRealType<T>);
@@ -221,7 +223,7 @@ int64_t check_base(const char* op, const Tensor& images, int64_t count, SampleIn
     fail(op, "number of planes of base must be a multiple of that of images, ", planes, ", got ",
          base.size(0));
   base = as_contiguous(base);
-  return count ? base.size(0) / count : samples.planes_per_sample;
+  return B ? base.size(0) / B : samples.planes_per_sample;
 }
 
 // Checks what morph_planes_to_l2 and advance_planes take. Returns the arguments of their kernels, without frames,
@@ -251,7 +253,7 @@ MorphToL2Args<T> check_samples(const char* op, const PlaneLimits& limits, MorphI
 
 struct DistanceInputs {
   Tensor max_l2, tolerances;  // [M, B]
-  Tensor range_ends;          // [B]
+  Tensor dtype_max_factors;   // [B]
   Tensor shares;              // [F - M]
 };
 
@@ -267,13 +269,13 @@ void set_distances(const char* op, const Tensor& images, DistanceInputs& in,
   };
   args.max_l2 = check("max_l2", in.max_l2, 2, "[M, B]");
   args.tolerances = check("tolerances", in.tolerances, 2, "[M, B]");
-  args.range_ends = check("range_ends", in.range_ends, 1, "[B]");
+  args.dtype_max_factors = check("dtype_max_factors", in.dtype_max_factors, 1, "[B]");
   args.shares = check("shares", in.shares, 1, "[F - M]");
   args.distances = in.max_l2.size(0);
   check_shape(op, "max_l2", in.max_l2, {args.distances, args.samples});
   if (args.distances == 0) fail(op, "max_l2 must have at least one row, got none");
   check_shape(op, "tolerances", in.tolerances, shape_of(in.max_l2));
-  check_shape(op, "range_ends", in.range_ends, {args.samples});
+  check_shape(op, "dtype_max_factors", in.dtype_max_factors, {args.samples});
   args.morph.frames = args.distances + in.shares.size(0);
 }
 

@@ -1,6 +1,6 @@
 // Checks the arguments of pair and unpair, and allocates their results. pair makes one complex plane of two real ones,
-// so that one FFT transforms both; imaginary parts of complex planes are ignored. Planes come in runs of `run`; the
-// last plane of an odd run is paired with zeros.
+// so that one FFT transforms both; imaginary parts of complex planes are ignored. Planes are paired within runs of
+// `run` consecutive planes, such as the orientations of one image; the last plane of an odd run is paired with zeros.
 #pragma once
 
 #include "../checks.h"
@@ -54,7 +54,7 @@ inline void check_run(const char* op, int64_t run) {
   if (run < 0) fail(op, "run must be at least 0, got ", run);
 }
 
-// The number of runs of `per_run` items in the first dimension.
+// Returns the number of runs in a first dimension with `per_run` planes or pairs for each.
 inline int64_t runs_of(const char* op, const char* name, const Tensor& t, int64_t per_run) {
   if (t.dim() < 1) fail(op, name, " must have shape [N, ...], got a scalar");
   if (per_run == 0 ? t.size(0) != 0 : t.size(0) % per_run != 0)

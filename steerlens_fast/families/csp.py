@@ -206,13 +206,13 @@ class CSPMotion(PlaneMotion):
         if base is not None:
             base = flatten_planes(base)
         family, planes_per_sample = self.family, self.image.shape[1:-2].numel()
-        of_samples = search.max_l2, search.tolerances, search.dtype_max_factors, search.shares
+        distances = search.max_l2, search.tolerances, search.dtype_max_factors, search.shares
         options = *plane_options(family, image), family.eps, family.floor, bounds
         return ops.morph_planes_to_l2(
             image,
             gradient,
             planes_per_sample,
-            *of_samples,
+            *distances,
             *options,
             base=base,
             phase_cap=search.phase_cap,
@@ -290,7 +290,7 @@ class CSPPlanes:
     def __init__(self, family: CSPFamily, image: Tensor, gradient: Tensor):
         self.image, self.options = image, plane_options(family, image)
         steps = ops.step_planes(image, gradient, *self.options, family.eps, family.floor)
-        self.coefficients, self.speeds, self.phases = steps  # speeds and phases are [n, bands]
+        self.coefficients, self.squared_speeds, self.phases = steps  # the last two are [n, bands]
 
     def render(self, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
         """Return frames [F, n, H, W] at factors [F, 1] or [F, n], clipped."""
@@ -306,7 +306,7 @@ class CSPPlanes:
 
     def squared_speed(self) -> Tensor:
         """See :class:`PreparedPlanes`."""
-        return self.speeds.sum(1)
+        return self.squared_speeds.sum(1)
 
 
 class CSPAnalysis:

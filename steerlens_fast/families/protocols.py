@@ -84,13 +84,13 @@ class DistanceMotion(Protocol):
 
 @dataclass(frozen=True)
 class StepExtent:
-    """How long one step of B samples is: by given ``factors``, or to distances in ``limits``."""
+    """The length of one step of B samples: given as ``factors``, or as distances in ``limits``."""
 
     source: Tensor  # [B, C, H, W], images from which distances are measured
     position: Tensor  # [B, C, H, W], the images before the step
     phase_cap: float  # largest phase step, in radians; inf if there is no limit
     factors: Tensor | None = None  # [2, B], of the phase step and of the amplitude step
-    limits: Tensor | None = None  # [4, B], rows: distances, tolerances, largest factors, first factors to try
+    limits: Tensor | None = None  # [4, B], rows: distances, tolerances, dtype_max_factors, first factors to try
     options: Mapping[str, float] = field(default_factory=dict)  # options of the search, see advance_planes
 
 

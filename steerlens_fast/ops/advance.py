@@ -76,8 +76,8 @@ def advance_planes(
         Factors of the phase step and of the amplitude step. If a phase would change by more than ``phase_cap``, both
         factors of the sample are scaled down.
     limits : Tensor [4, B], optional
-        To be given instead of ``factors``, for a search. The rows are distances to reach, their largest errors, the
-        largest factors that the caller can represent, and the first factors to try (0 for unknown).
+        To be given instead of ``factors``, for a search. The rows are distances to reach, their largest errors,
+        ``dtype_max_factors`` as in :func:`morph_planes_to_l2`, and the first factors to try (0 for unknown).
     base : Tensor [B * channels, H, W], optional
         As in :func:`morph_planes_to_l2`.
     phase_cap, phase_limit, speed_share, iterations

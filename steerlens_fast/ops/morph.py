@@ -195,7 +195,7 @@ def step_planes(
     coefficients : Tensor [N, numbers], in the dtype of ``images``
         Coefficients and steps of all planes. Only :func:`move_planes` can read them, since the layout depends on the
         CPU.
-    speeds : Tensor [N, bands], in the dtype of ``images``
+    squared_speeds : Tensor [N, bands], in the dtype of ``images``
         How fast each band changes at small factors: (L2 norm of its change / factor) squared, in the units of the
         planes. A search for a distance uses this to estimate its first factor. The planes themselves change a little
         less, because the synthesis drops part of the change.
@@ -219,8 +219,8 @@ def step_planes(
     >>> from steerlens_fast.native import SIMD_WIDTH  # 0 if this CPU does not have the op
     >>> planes, filters, residual = torch.rand(2, 32, 32), [torch.ones(3, 16, 16)], torch.ones(1, 32, 32) / 1024
     >>> if SIMD_WIDTH > 0:
-    ...     coefficients, speeds, phases = step_planes(planes, planes, [*filters, residual], filters)
-    ...     assert speeds.shape == phases.shape == (2, 3)
+    ...     coefficients, squared_speeds, phases = step_planes(planes, planes, [*filters, residual], filters)
+    ...     assert squared_speeds.shape == phases.shape == (2, 3)
     """
     options = edit_index(edit), rule_index(rule), complex_bands, eps, floor
     args = images, gradients, list(analysis), list(synthesis), i_power, *options

@@ -27,7 +27,7 @@ class FramesAtL2(NamedTuple):
     factors: Tensor  # [F, B]
     l2: Tensor  # [M, B], the distances of the last M frames
     attained: Tensor  # [M, B] bool, whether ``l2`` is within the tolerances
-    out_of_range: Tensor  # [M, B] bool, whether the sample changes, but would need a factor above ``range_ends``
+    out_of_range: Tensor  # [M, B] bool, whether the sample changes, but would need a factor above ``dtype_max_factors``
 
 
 def morph_planes_to_l2(
@@ -36,7 +36,7 @@ def morph_planes_to_l2(
     planes_per_sample: int,
     max_l2: Tensor,
     tolerances: Tensor,
-    range_ends: Tensor,
+    dtype_max_factors: Tensor,
     shares: Tensor,
     analysis: Sequence[Tensor],
     synthesis: Sequence[Tensor],
@@ -71,7 +71,7 @@ def morph_planes_to_l2(
         Number of planes of a sample.
     max_l2, tolerances : Tensor [M, B], like all tensors in the dtype of ``images``
         Distances from the images, and their largest errors.
-    range_ends : Tensor [B]
+    dtype_max_factors : Tensor [B]
         Largest factors to try, usually the largest number of the dtype. If a sample would need a larger factor, its
         gradient is too small (``out_of_range``).
     shares : Tensor [F - M]
@@ -121,7 +121,7 @@ def morph_planes_to_l2(
     ...     assert result.frames.shape == (3, 2, 32, 32) and torch.equal(result.frames[0], planes)
     """
     low, high = (-math.inf, math.inf) if bounds is None else bounds
-    limits = max_l2, tolerances, range_ends, shares
+    limits = max_l2, tolerances, dtype_max_factors, shares
     options = i_power, edit_index(edit), rule_index(rule), complex_bands, eps, floor, low, high
     search = phase_cap, phase_limit, speed_share, iterations
     args = images, gradients, planes_per_sample, base, *limits, list(analysis), list(synthesis), *options, *search
@@ -131,7 +131,7 @@ def morph_planes_to_l2(
 
 
 @fake("morph_planes_to_l2")
-def _(images, gradients, planes_per_sample, base, max_l2, tolerances, range_ends, shares, *groups_and_options):
+def _(images, gradients, planes_per_sample, base, max_l2, tolerances, dtype_max_factors, shares, *groups_and_options):
     check_morph(images, gradients, *groups_and_options[:5])
     samples, _ = check_samples(images, planes_per_sample, base)
     check_iterations(groups_and_options[-1])
@@ -139,11 +139,12 @@ def _(images, gradients, planes_per_sample, base, max_l2, tolerances, range_ends
     check_rank("shares", shares, 1, "[F - M]")
     M, B = max_l2.shape
     require(M > 0, "max_l2 must have at least one row, got none")
-    for name, t in (("max_l2", max_l2), ("tolerances", tolerances), ("range_ends", range_ends), ("shares", shares)):
+    limits = {"max_l2": max_l2, "tolerances": tolerances, "dtype_max_factors": dtype_max_factors, "shares": shares}
+    for name, t in limits.items():
         check_dtype(name, t, images.dtype)
     for name, t, shape in (("max_l2", max_l2, (M, samples)), ("tolerances", tolerances, (M, samples))):
         check_shape(name, t, shape)
-    check_shape("range_ends", range_ends, (samples,))
+    check_shape("dtype_max_factors", dtype_max_factors, (samples,))
     F = M + len(shares)
     flags = (torch.empty_like(max_l2, dtype=torch.bool) for _ in range(2))
     frames = images.new_empty(F, *(images if base is None else base).shape)

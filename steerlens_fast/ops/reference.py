@@ -427,17 +427,17 @@ def step_planes(
     *bands, residual = split_planes(images, analysis, [*i_powers, 0], [FORMS["complex"]] * groups + [FORMS["real"]])
     band_gradients = split_planes(gradients, synthesis, i_powers, [form] * groups)
     moves_phase, moves_amplitude = edit != EDITS["amplitude"], edit != EDITS["phase"]
-    parts, speeds, phases = [], [], []
+    parts, squared_speeds, phases = [], [], []
     for c, g in zip(bands, band_gradients):
         phase, amplitude = step(c, g, eps, rule, floor)
         phase, amplitude = phase * moves_phase, amplitude * moves_amplitude
         energy = c.real.square() + c.imag.square()
         speed = energy * phase.square() + (1 if rule == RULES["complex"] else energy) * amplitude.square()
-        speeds.append(speed.sum((2, 3)) * c.shape[2:].numel() / (2 * H * W))
+        squared_speeds.append(speed.sum((2, 3)) * c.shape[2:].numel() / (2 * H * W))
         phases.append(phase.abs().amax((2, 3)))
         parts += [c.real, c.imag, phase, amplitude]
     coefficients = torch.cat([part.flatten(1) for part in (*parts, residual)], 1)
-    return coefficients, torch.cat(speeds, 1), torch.cat(phases, 1)
+    return coefficients, torch.cat(squared_speeds, 1), torch.cat(phases, 1)
 
 
 def move_planes(

@@ -214,8 +214,8 @@ def test_memory_layout_does_not_matter(layout):
 
 
 NAMES = (
-    "images gradients planes_per_sample base max_l2 tolerances range_ends shares analysis synthesis i_power edit rule "
-    "complex_bands eps floor low high phase_cap phase_limit speed_share iterations"
+    "images gradients planes_per_sample base max_l2 tolerances dtype_max_factors shares analysis synthesis i_power "
+    "edit rule complex_bands eps floor low high phase_cap phase_limit speed_share iterations"
 ).split()
 # (changed arguments, part of the message)
 BAD_ARGUMENTS = [
@@ -228,7 +228,7 @@ BAD_ARGUMENTS = [
     (dict(max_l2=torch.ones(2)), r"max_l2 must have shape \[M, B\]"),
     (dict(max_l2=torch.ones(0, 2)), "max_l2 must have at least one row"),
     (dict(tolerances=torch.ones(2, 2)), r"tolerances must have shape \[1, 2\]"),
-    (dict(range_ends=torch.ones(3)), r"range_ends must have shape \[2\], got \[3\]"),
+    (dict(dtype_max_factors=torch.ones(3)), r"dtype_max_factors must have shape \[2\], got \[3\]"),
     (dict(shares=torch.ones(3).double()), "shares must have dtype float32"),
     (dict(iterations=-1), "iterations must be from 0 to 1048576, got -1"),
     (dict(iterations=2**61), "iterations must be from 0 to 1048576, got 2305843009213693952"),

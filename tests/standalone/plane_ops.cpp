@@ -299,7 +299,7 @@ struct Morph {
   // The frames, computed by step_planes and move_planes.
   Numbers<T> frames_of_halves() {
     Numbers<T> out(kFrames * shape.count * shape.H * shape.W);
-    Numbers<T> speeds(shape.count * args.bands()), phases(speeds.size());
+    Numbers<T> squared_speeds(shape.count * args.bands()), phases(squared_speeds.size());
     Numbers<T> memory(shape.count * args.coefficient_vectors(simd_width_of<T>()) *
                           simd_width_of<T>() +
                       kMaxSimdWidth);
@@ -308,7 +308,7 @@ struct Morph {
     MorphArgs<T> call = args;
     call.out = out.data();
     call.coefficients = memory.data() + (kMaxSimdWidth - misalignment) % kMaxSimdWidth;
-    call.speeds = speeds.data();
+    call.squared_speeds = squared_speeds.data();
     call.phases = phases.data();
     run_step(call);
     call = args;

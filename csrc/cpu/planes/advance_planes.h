@@ -181,7 +181,7 @@ struct AdvanceSample {
     const double target = limits.max_l2[n], tolerance = limits.tolerances[n];
     const double distance_now = l2_between(position(n), source(n), size);
     const L2Search result =
-        run.search({target, tolerance, start(n), to_l2.max_factor(n), limits.range_ends[n]},
+        run.search({target, tolerance, start(n), to_l2.max_factor(n), limits.dtype_max_factors[n]},
                    source(n), distance_now);
     // The length of a step that is perpendicular to the displacement so far.
     const double perpendicular =
@@ -189,7 +189,7 @@ struct AdvanceSample {
     const double longest = std::max(args.max_step_ratio * perpendicular, tolerance);
     const T b = run.drawn.phase;
     if (b > 0 && run.distance_from(position(n)) > longest)
-      run.search({longest, tolerance, b / 2, b, limits.range_ends[n]}, position(n), 0);
+      run.search({longest, tolerance, b / 2, b, limits.dtype_max_factors[n]}, position(n), 0);
     return result.out_of_range != 0;
   }
 

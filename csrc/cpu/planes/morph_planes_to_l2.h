@@ -134,7 +134,7 @@ struct MorphToL2 {
   T first_factor(int64_t n, T target) const {
     const int64_t bands = args.planes_per_sample * args.morph.bands();
     double squared_speed = 0;
-    for (int64_t i = 0; i < bands; ++i) squared_speed += args.morph.speeds[n * bands + i];
+    for (int64_t i = 0; i < bands; ++i) squared_speed += args.morph.squared_speeds[n * bands + i];
     // A plane may move several channels (`base`).
     squared_speed *= static_cast<double>(args.channels) / args.planes_per_sample;
     // The speeds of bands may underflow or overflow. The gradient's norm is then a rough replacement.
@@ -189,7 +189,7 @@ struct MorphToL2 {
   L2SearchLimits limits(int64_t n, int64_t m) const {
     const T target = args.max_l2[m * args.samples + n];
     return {target, args.tolerances[m * args.samples + n], first_factor(n, target), max_factor(n),
-            args.range_ends[n]};
+            args.dtype_max_factors[n]};
   }
 
   double gradient_norm(int64_t n) const {

@@ -58,7 +58,7 @@ struct MorphStep {
                       static_cast<T>(args.synthesis.H * args.synthesis.W);
       executor.run(group.K, [&](int64_t k, FftScratch<T>&) {
         const StepSize<T> size = motion.step_size(groups[i].band(k));
-        args.speeds[at + k] = scale * size.squared_speed;
+        args.squared_speeds[at + k] = scale * size.squared_speed;
         args.phases[at + k] = size.phase;
       });
       at += group.K;

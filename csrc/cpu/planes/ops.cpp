@@ -72,7 +72,7 @@ std::tuple<Tensor, Tensor, Tensor> step_planes(Tensor images, Tensor gradients,
     auto p = prepare_step_planes<T>(limits<T>(), {images, gradients, analysis, synthesis},
                                     {i_power, edit, rule, complex_bands, eps, floor, 0, 0});
     if (p.args.analysis.count > 0) run_step(p.args);
-    return std::tuple(p.coefficients, p.sizes.speeds, p.sizes.phases);
+    return std::tuple(p.coefficients, p.sizes.squared_speeds, p.sizes.phases);
   });
 }
 
@@ -92,7 +92,7 @@ Tensor move_planes(Tensor images, Tensor coefficients, Tensor phase_factors,
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> morph_planes_to_l2(
     Tensor images, Tensor gradients, int64_t planes_per_sample, std::optional<Tensor> base,
-    Tensor max_l2, Tensor tolerances, Tensor range_ends, Tensor shares,
+    Tensor max_l2, Tensor tolerances, Tensor dtype_max_factors, Tensor shares,
     std::vector<Tensor> analysis, std::vector<Tensor> synthesis, int64_t i_power, int64_t edit,
     int64_t rule, bool complex_bands, double eps, double floor, double low, double high,
     double phase_cap, double phase_limit, double speed_share, int64_t iterations) {
@@ -100,7 +100,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> morph_planes_to_l2(
     using T = decltype(zero);
     auto p = prepare_morph_planes_to_l2<T>(
         limits<T>(), {images, gradients, analysis, synthesis}, {planes_per_sample, base},
-        {max_l2, tolerances, range_ends, shares},
+        {max_l2, tolerances, dtype_max_factors, shares},
         {i_power, edit, rule, complex_bands, eps, floor, low, high},
         {phase_cap, phase_limit, speed_share, iterations});
     if (p.args.samples > 0) run_morph_to_l2(p.args);

@@ -26,8 +26,8 @@ SL_FN bool begins_cache_line(const void* at) {
 // other half arrives, and then costs a second write (205 instead of 19 ms with vectors of eight floats). So a single
 // vector that is half a line is written with an ordinary store.
 struct StreamingVecWriter {
-  bool
-      streamed;  // the result is larger than the caches (streaming_stores.h); the executor ends the stream
+  // Whether the result is larger than the caches (streaming_stores.h). The executor ends the stream.
+  bool streamed;
 
   SL_FN explicit StreamingVecWriter(int64_t result_bytes)
       : streamed(result_bytes > kStreamedBytes) {}
