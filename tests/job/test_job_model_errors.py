@@ -293,11 +293,16 @@ def test_batches_are_divided_if_memory_is_short(tmp_path):
         command = [sys.executable, "-c", LITTLE_MEMORY, megabytes]
         return subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
 
-    done = run_with("120")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(markers(tmp_path / "out")[0].read_text())["part_divisor"] > 1
-    shutil.rmtree(tmp_path / "before")
-    shutil.rmtree(tmp_path / "out")
+    def part_divisor(megabytes: str) -> int:
+        done = run_with(megabytes)
+        assert done.returncode == 0, done.stderr
+        divisor = json.loads(markers(tmp_path / "out")[0].read_text()).get("part_divisor", 1)
+        shutil.rmtree(tmp_path / "before")
+        shutil.rmtree(tmp_path / "out")
+        return divisor
+
+    # How much the job needs depends on how much its threads have kept, so the first limit that is too small is found.
+    assert any(part_divisor(megabytes) > 1 for megabytes in ("220", "190", "160", "130"))
     assert "out of memory for the frames of shard 0 (16 images): use a smaller --shard-size" in run_with("20").stderr
 
 
