@@ -75,10 +75,14 @@ def morph_dataset(
     (0, 6)
     """
     from ..data.paths import with_absolute_paths
+    from ..errors import usage_error
     from ..io.output_dir import output_folder
     from .config import RunOptions
     from .run import run_job
 
+    for name, value in (("data", data), ("model", model)):
+        if value is None:  # which means a name in run_job
+            raise usage_error(f"{name} must be a name or an object, got None")
     data_is_named, model_is_named = isinstance(data, (str, os.PathLike)), isinstance(model, str)
     config = {
         "data": os.fspath(data) if data_is_named else type_name(data),

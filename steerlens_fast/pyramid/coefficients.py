@@ -15,6 +15,8 @@ from torch import Tensor
 from ..checks import is_int
 from ..torch_internals import register_container
 
+HIGHPASS, LOWPASS = "residual_highpass", "residual_lowpass"  # keys of plenoptic's dictionaries
+
 
 @dataclass(frozen=True, eq=False)
 class Coefficients:
@@ -55,12 +57,12 @@ class Coefficients:
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> Coefficients:
         """Apply ``function`` to all tensors, residuals included."""
-        on = lambda t: None if t is None else function(t)
+        on = lambda t: _applied(function, t)
         return Coefficients(on(self.highpass), tuple(map(on, self.bands)), on(self.lowpass))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Coefficients:
         """Apply ``function`` to the bands of each scale, but not to residuals."""
-        return replace(self, bands=tuple(None if b is None else function(b) for b in self.bands))
+        return replace(self, bands=tuple(_applied(function, b) for b in self.bands))
 
     def to(self, *args: Any, **kwargs: Any) -> Coefficients:
         """Apply ``Tensor.to`` to all tensors. For complex bands, a real dtype means the complex dtype like it."""
@@ -105,15 +107,18 @@ class Coefficients:
 
         Its keys are "residual_highpass", 0, 1, ... and "residual_lowpass".
         """
-        named = [("residual_highpass", self.highpass), *enumerate(self.bands), ("residual_lowpass", self.lowpass)]
+        named = [(HIGHPASS, self.highpass), *enumerate(self.bands), (LOWPASS, self.lowpass)]
         return OrderedDict((key, t) for key, t in named if t is not None)
 
     @staticmethod
     def from_plenoptic(coefficients: dict) -> Coefficients:
         """Return the coefficients in a dictionary of plenoptic, without a copy."""
         scales = [key for key in coefficients if is_int(key)]
+        if not coefficients or min(scales, default=0) < 0 or set(coefficients) - {HIGHPASS, LOWPASS, *scales}:
+            expected = f"the keys {HIGHPASS!r}, 0, 1, ... and {LOWPASS!r}, or some of them"
+            raise ValueError(f"coefficients must have {expected}, got {list(coefficients)}")
         bands = tuple(coefficients.get(s) for s in range(max(scales, default=-1) + 1))
-        return Coefficients(coefficients.get("residual_highpass"), bands, coefficients.get("residual_lowpass"))
+        return Coefficients(coefficients.get(HIGHPASS), bands, coefficients.get(LOWPASS))
 
     def __repr__(self) -> str:
         shape = lambda t: "None" if t is None else str(list(t.shape))
@@ -123,20 +128,33 @@ class Coefficients:
         return f"Coefficients(highpass={shape(self.highpass)}, bands=({bands}), lowpass={shape(self.lowpass)}{kind})"
 
 
+def _applied(function: Callable[[Tensor], Tensor], t: Tensor | None) -> Tensor | None:
+    """Return the function of a tensor; None for a missing part."""
+    result = None if t is None else function(t)
+    if t is not None and not isinstance(result, Tensor):
+        raise TypeError(f"function must return a torch.Tensor, got {type(result).__name__}")
+    return result
+
+
 def _pairwise(function: Callable, a: Coefficients, b: Coefficients) -> Coefficients:
     """Apply ``function`` to each pair of tensors; a part that is None in both stays None."""
     if not isinstance(b, Coefficients):
         raise TypeError(f"other must be Coefficients, got {type(b).__name__}")
     parts = [(a.highpass, b.highpass), *zip(a.bands, b.bands), (a.lowpass, b.lowpass)]
-    if len(a.bands) != len(b.bands) or any((x is None) != (y is None) for x, y in parts):
-        raise ValueError(f"other must have the same parts as {a}, got {b}")
+    size = lambda t: None if t is None else t.shape[-2:]  # batches may be broadcast
+    if len(a.bands) != len(b.bands) or any(size(x) != size(y) for x, y in parts):
+        raise ValueError(f"other must have the same parts, of the same sizes, as {a}, got {b}")
     high, *bands, low = [None if x is None else function(x, y) for x, y in parts]
     return Coefficients(high, tuple(bands), low)
 
 
 def _complex_dtype(value: Any) -> Any:
     """Return the complex dtype like a real one; anything else unchanged."""
-    return value.to_complex() if isinstance(value, torch.dtype) and not value.is_complex else value
+    if not isinstance(value, torch.dtype) or value.is_complex:
+        return value
+    if not value.is_floating_point:
+        raise TypeError(f"dtype must be a floating-point or complex dtype, got {value}")
+    return value.to_complex()
 
 
 def _flatten(c: Coefficients) -> tuple[list[Any], None]:

@@ -140,6 +140,8 @@ def test_leakage_is_one_if_real_and_imaginary_parts_cancel():
 def test_consistency_of_an_unchanged_image_is_nan():
     pyramid, source = SteerablePyramid((16, 16)), torch.rand(2, 1, 16, 16)
     assert coefficient_consistency(pyramid, source, pyramid(source)).departure.isnan().all()
+    with pytest.raises(TypeError, match="edited must be Coefficients, got Tensor"):
+        coefficient_consistency(pyramid, source, source)
 
 
 # --- Edits

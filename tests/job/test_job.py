@@ -852,6 +852,13 @@ def test_steps_and_distances_from_the_command_line(more, frames_, steps, data, t
 
 
 # (changed arguments, words in the message)
+@pytest.mark.parametrize("name, arguments", [("data", (None, MODEL)), ("model", ("nowhere", None))])
+def test_missing_data_or_model_raises(tmp_path, name, arguments):
+    with pytest.raises(JobError, match=f"{name} must be a name or an object, got None") as error:
+        morph_dataset(*arguments, tmp_path / "out", **options())
+    assert error.value.code == USAGE and not (tmp_path / "out").exists()
+
+
 DISTANCES_AND_STEPS_THAT_DO_NOT_AGREE = [
     ({"steps": 5}, ["steps", "frozen"]),
     ({"steps": 1, "regime": "live"}, ["steps", "at least", "2"]),

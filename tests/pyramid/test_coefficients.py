@@ -1,6 +1,7 @@
 """Coefficients: pytree, methods, conversion to plenoptic's dictionary, and packing into one tensor."""
 
 import copy
+import operator
 import pickle
 
 import numpy as np
@@ -97,6 +98,30 @@ def test_map_edits_bands_and_apply_edits_all(c, incomplete):
     assert incomplete.map(lambda b: 2 * b).bands[0] is None
 
 
+@pytest.mark.parametrize("name", ["map", "apply"])
+@pytest.mark.parametrize("result", [None, "x", 2.0])
+def test_functions_of_coefficients_must_return_tensors(c, name, result):
+    """A forgotten return would otherwise be a missing part."""
+    with pytest.raises(TypeError, match=f"function must return a torch.Tensor, got {type(result).__name__}"):
+        getattr(c, name)(lambda b: result)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.bool])
+def test_coefficients_cannot_be_integers(c, dtype):
+    for arguments in ((dtype,), ("cpu", dtype)):
+        with pytest.raises(TypeError, match=f"dtype must be a floating-point or complex dtype, got {dtype}"):
+            c.to(*arguments)
+    with pytest.raises(TypeError, match="dtype must be"):
+        c.to(dtype=dtype)
+
+
+def test_sums_of_coefficients_of_other_sizes_raise(c, pyramid):
+    wider = SteerablePyramid((24, 18), height=pyramid.height, order=pyramid.order)(image(24, 18))
+    for combine in (operator.add, operator.sub):
+        with pytest.raises(ValueError, match=r"other must have the same parts, of the same sizes, as .*, got "):
+            combine(c, wider)
+
+
 def test_arithmetic_applies_to_all_parts(c):
     assert same(c + c, 2 * c) and same(c * 2, 2 * c)
     assert all(not t.any() for t in (c - c).tensors())
@@ -133,6 +158,12 @@ def test_plenoptic_round_trip_copies_nothing(c, incomplete):
     assert list(incomplete.to_plenoptic()) == [1]
     again = Coefficients.from_plenoptic(incomplete.to_plenoptic())
     assert again.bands[0] is None and again.bands[1] is incomplete.bands[1] and again.highpass is None
+
+
+@pytest.mark.parametrize("named", [{}, {"a": 1}, {0: torch.ones(1, 1, 2, 2), -1: torch.ones(1, 1, 2, 2)}])
+def test_other_dictionaries_than_those_of_plenoptic_raise(named):
+    with pytest.raises(ValueError, match=r"coefficients must have the keys 'residual_highpass', 0, 1, .*, got \["):
+        Coefficients.from_plenoptic(named)
 
 
 def test_repr_has_shapes_type_and_device(c, incomplete):

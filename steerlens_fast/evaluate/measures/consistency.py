@@ -140,6 +140,8 @@ def coefficient_consistency(
     """
     source = check_batch("source", source)
     bounds = check_bounds(bounds)
+    if not isinstance(edited, Coefficients):
+        raise TypeError(f"edited must be Coefficients, got {type(edited).__name__}")
     edit, other = pyramid.synthesize(edited), _other_inverse(pyramid).synthesize(edited)
     real, adjoint = (edit, other) if pyramid.synthesis == "real" else (other, edit)
     imaginary = 2 * adjoint - real
