@@ -8,6 +8,7 @@ version = release = steerlens_fast.__version__
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.viewcode", "numpydoc", "myst_parser"]
 html_theme = "furo"
 html_title = f"steerlens_fast {version}"
+html_show_copyright = False  # the licence is in the README
 html_static_path = ["static"]
 html_css_files = ["wide-tables.css"]
 templates_path = []
