@@ -8,20 +8,13 @@ Comparisons with other implementations need alternating runs, and are in speed.p
 """
 
 import baselines
-import op_workloads
 import pytest
 import torch
 import workloads
 from measure import THREADS
 
-WORKLOADS = {
-    **workloads.PYRAMID,
-    **workloads.MORPHS,
-    **workloads.FLOAT64,
-    **workloads.SMALL,
-    **workloads.DISTANCES,
-    **op_workloads.OPS,
-}
+ELSEWHERE = {**workloads.ALLOCATOR, **workloads.BUSY}  # other conditions for a workload that is already included
+WORKLOADS = {work: workload for work, workload in baselines.WORKLOADS.items() if work not in ELSEWHERE}
 
 
 @pytest.mark.parametrize(
