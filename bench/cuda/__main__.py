@@ -34,7 +34,7 @@ LAST_LINES, WIDTH = 12, 200  # lines, and characters of a line, that are printed
 MARGIN = 12  # seconds that a phase has to write its summary
 GRACE = 8  # seconds between SIGINT and SIGKILL
 HERE = Path(__file__).parent
-FILES = {"compile": "compiled.py", "tests": "suite.py", "sanitize": "sanitize.py", "bench": "measure.py"}
+FILES = {"compile": "compiled.py", "tests": "suite.py", "sanitize": "sanitize.py", "bench": "timed.py"}
 
 
 def main() -> int:
