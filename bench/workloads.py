@@ -441,15 +441,10 @@ MORPHS = {
     f"frozen {FRAMES}-frame morph, ResNet-50": Workload(lens_morph, [BATCH], ("gradient",)),
     f"{PERSISTENT_STEPS} persistent steps": Workload(persistent_morph, [SMALL_IMAGE, (64, 1, 64, 64)], ()),
 }
-FLOAT64 = {
-    f"{work}, float64": Workload(in_float64(w.setup), w.shapes, ("float32",))
-    for work, w in {**PYRAMID, PHASE_MORPH: MORPHS[PHASE_MORPH]}.items()
-}
+TRANSFORMS = {**PYRAMID, PHASE_MORPH: MORPHS[PHASE_MORPH]}
+FLOAT64 = {f"{work}, float64": Workload(in_float64(w.setup), w.shapes, ("float32",)) for work, w in TRANSFORMS.items()}
 # "tuned" is ours in a process with the tuned allocator settings
-ALLOCATOR = {
-    f"{work}, default allocator": Workload(w.setup, w.shapes, ("tuned",))
-    for work, w in {**PYRAMID, PHASE_MORPH: MORPHS[PHASE_MORPH]}.items()
-}
+ALLOCATOR = {f"{work}, default allocator": Workload(w.setup, w.shapes, ("tuned",)) for work, w in TRANSFORMS.items()}
 # Python and the launch of ops take most of the time. They are measured with one thread
 SMALL = {
     f"frozen {FRAMES}-frame morph by factors": Workload(small_morph, [SMALL_IMAGE], ("parts",)),
