@@ -323,7 +323,7 @@ def traffic_workloads(result: dict) -> list[str]:
     columns = ("our kernels", "torch's FFTs", "torch's other ops", "all", "bank conflicts")
     lines = heading("work", "size", "computed by", *columns)
     for row in result["workloads"]:
-        numbers = [f"{row[name]:.0f}" for name in ("kernels", "ffts", "other_ops", "bytes_per_sample")]
+        numbers = [f"{row[name]:.0f}" for name in ("kernels", "ffts", "other_ops", "bytes_per_pixel")]
         lines.append(line([row["work"], row["size"], row["computed_by"], *numbers, f"{row['bank_conflicts']:.1%}"]))
     return lines
 

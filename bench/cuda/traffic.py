@@ -10,9 +10,9 @@ Other rows are those of the existing file.
 A kernel moves 32 bytes for each sector that an access of a warp touches. The ideal is that it reads each input once and
 writes each output once. For 28x28, bytes are counted for 64x3 planes on 132 multiprocessors, which an H200 has. For
 larger planes, they are counted for 16 planes on 11 multiprocessors, and multiplied: so the kernels divide the work into
-the same blocks. Ops on whole planes are counted for 16 planes on 132 multiprocessors. With more planes, they read
-filters less often. But a morph of 224x224 computes 16 planes at a time, since the memory between its kernels holds no
-more.
+the same blocks. Larger planes in ops on whole planes are the exception: 16 of them are counted on 132 multiprocessors.
+With more planes, these ops would read filters less often. But a morph of 224x224 computes 16 planes at a time, since
+the memory between its kernels holds no more.
 
 Ops of torch are not emulated. Their bytes are assumed: an FFT reads and writes all of its data once for each dimension,
 as cuFFT does for these sizes; any other op reads its inputs once and writes its outputs once.
@@ -125,7 +125,8 @@ class TorchBytes(TorchDispatchMode):
 def fft_bytes(x: Tensor, out: Tensor, dimensions: int) -> int:
     """Return the bytes of one pass for each dimension.
 
-    The pass that reads or writes the real side of a real FFT moves half as many.
+    One pass of a real FFT has real numbers on one side, and complex numbers on the other; all other passes have complex
+    numbers on both sides.
     """
     larger = max(touched(x), touched(out)) if x.is_complex() == out.is_complex() else 0
     complex_side = larger or touched(x if x.is_complex() else out)
@@ -155,21 +156,22 @@ def work_row(work: str, size: tuple[int, int], computed_by: str) -> dict:
     emulation.set_multiprocessors(MULTIPROCESSORS if whole_planes else MULTIPROCESSORS * planes // PLANES)
     with plane_ops("cpu", whole_planes):
         traffic, of_torch = work_counts(work, size, planes)
-    samples = planes * math.prod(size) * (FRAMES if "morph" in work else 1)
-    ours, ffts, others = (b / samples for b in (sum(t.bytes for t in traffic), of_torch.ffts, of_torch.others))
+    pixels = planes * math.prod(size) * (FRAMES if "morph" in work else 1)  # of all frames
+    ours, ffts, others = (b / pixels for b in (sum(t.bytes for t in traffic), of_torch.ffts, of_torch.others))
     wavefronts, fewest = (sum(getattr(t, name) for t in traffic) for name in ("wavefronts", "fewest_wavefronts"))
     return {
         "work": work,
         "size": "x".join(map(str, size)),
         "computed_by": computed_by,
-        "bank_conflicts": 1 - fewest / wavefronts if wavefronts else 0.0,  # share of the wavefronts that conflicts add
+        # Of all wavefronts, the share that bank conflicts add
+        "bank_conflicts": 1 - fewest / wavefronts if wavefronts else 0.0,
         "kernels": ours,
         "ffts": ffts,
         "other_ops": others,
-        "bytes_per_sample": ours + ffts + others,
-        # {kernel: [read, written]}
+        "bytes_per_pixel": ours + ffts + others,
+        # Bytes per pixel: {kernel: [read, written]}
         "by_kernel": {
-            short_name(t.kernel): [emulation.SECTOR * n / samples for n in (t.loads, t.stores)] for t in traffic
+            short_name(t.kernel): [emulation.SECTOR * n / pixels for n in (t.loads, t.stores)] for t in traffic
         },
     }
 
