@@ -19,7 +19,7 @@ from steerlens_fast import ops
 from steerlens_fast.pyramid import filters
 
 RAW = torch.ops.steerlens_fast  # backwards have no wrapper
-POINTS = (24, 4, 224, 224)  # [N, K, h, w]
+COEFFICIENTS = (24, 4, 224, 224)  # [N, K, h, w]
 COMPLEX, POLAR = 0, 1  # numbers of the rules
 
 
@@ -180,7 +180,7 @@ def _filters(shape, real: bool, device) -> tuple[list[Tensor], list[int], list[i
 
 
 OPS = {
-    work: Workload(setup, [BATCH if "bands" in work else POINTS], ("plain", "compiled"))
+    work: Workload(setup, [BATCH if "bands" in work else COEFFICIENTS], ("plain", "compiled"))
     for work, setup in {
         "pair": pair,
         "unpair": unpair,

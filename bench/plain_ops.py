@@ -33,19 +33,19 @@ def in_pieces(function: Callable, *tensors: Tensor) -> tuple[Tensor, ...]:
 def step(c: Tensor, gradient: Tensor, rule: int) -> tuple[Tensor, Tensor]:
     """Return phase step and amplitude step."""
     amplitude = c.abs()
-    still = amplitude <= AMPLITUDE_FLOOR * amplitude.amax((-2, -1), keepdim=True)
+    below_floor = amplitude <= AMPLITUDE_FLOOR * amplitude.amax((-2, -1), keepdim=True)
     if rule == 1:
         along = gradient * c.conj()
-        return along.imag.neg().masked_fill_(still, 0), along.real.neg().masked_fill_(still, 0)
+        return along.imag.neg().masked_fill_(below_floor, 0), along.real.neg().masked_fill_(below_floor, 0)
     moved = c - gradient
     phase = (moved * c.conj()).angle()
-    return phase.masked_fill_(still, 0), moved.abs().sub_(amplitude).masked_fill_(still, 0)
+    return phase.masked_fill_(below_floor, 0), moved.abs().sub_(amplitude).masked_fill_(below_floor, 0)
 
 
 def extrapolate(c: Tensor, phase_step: Tensor, amplitude_step: Tensor | None, b: Tensor, a: Tensor) -> Tensor:
     """Return the real parts of all frames, [F, N, K, h, w].
 
-    The rule is "complex".
+    The rule is "complex". b and a are the phase and amplitude factors of the frames, [F, 1].
     """
     amplitude, phase = c.abs(), c.angle()
     out = phase.new_empty(len(b), *c.shape)
@@ -72,7 +72,7 @@ def over_frames(function: Callable, c: Tensor, phase_step: Tensor, amplitude_ste
 
 
 def split_bands(spectrum: Tensor, masks: list[Tensor], i_powers: list[int], widths: list[int]) -> list[Tensor]:
-    """Split a half spectrum into bands in full layout."""
+    """Split a half spectrum into bands in full layout. Masks are [K, h, w, 1]."""
     H, out = spectrum.shape[-2], []
     for mask, power, w in zip(masks, i_powers, widths):
         h, (direct, mirrored) = mask.shape[-3], split_columns(w)
@@ -85,7 +85,7 @@ def split_bands(spectrum: Tensor, masks: list[Tensor], i_powers: list[int], widt
 
 
 def merge_bands(bands: list[Tensor], masks: list[Tensor], i_powers: list[int], height: int, width: int) -> Tensor:
-    """Merge bands in half layout into a half spectrum."""
+    """Merge bands in half layout into a half spectrum. Masks are [K, h, w/2+1, 1]."""
     out = bands[0].new_zeros(len(bands[0]), height, width // 2 + 1)
     for band, mask, power in zip(bands, masks, i_powers):
         block = times(band, mask).sum(1).mul_(1j**power)

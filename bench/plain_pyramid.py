@@ -181,9 +181,9 @@ def complex_rule_step(c: Tensor, gradient: Tensor, joint: bool) -> tuple:
     They lead from c to c - G. The amplitude step is None unless ``joint``.
     """
     amplitude, phase, moved = c.abs(), c.angle(), c - gradient
-    still = amplitude <= AMPLITUDE_FLOOR * amplitude.amax((-2, -1), keepdim=True)
-    phase_step = (moved * c.conj()).angle().masked_fill_(still, 0)
-    return amplitude, phase, phase_step, (moved.abs() - amplitude).masked_fill_(still, 0) if joint else None
+    below_floor = amplitude <= AMPLITUDE_FLOOR * amplitude.amax((-2, -1), keepdim=True)
+    phase_step = (moved * c.conj()).angle().masked_fill_(below_floor, 0)
+    return amplitude, phase, phase_step, (moved.abs() - amplitude).masked_fill_(below_floor, 0) if joint else None
 
 
 # --- Spectra ---

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from tables import exponent_of, growth_curves
@@ -47,8 +46,7 @@ def draw_axis(result: dict, axis: str, path: Path) -> Path:
         panel.set(title=work, xlabel=AXES[axis].format(*shape))
         panel.legend(frameon=False, fontsize=8, loc="upper right" if axis == "threads" else "upper left")
     panels[0].set_ylabel("milliseconds")
-    with matplotlib.rc_context({"svg.hashsalt": ""}):
-        figure.savefig(path, dpi=130, metadata={"Software": None})  # no version, so that equal results give equal files
+    figure.savefig(path, dpi=130, metadata={"Software": None})  # no version, so that equal results give equal files
     return path
 
 

@@ -38,13 +38,13 @@ def block(name: str, file: str, lines: list[str], folder: str = ".") -> str:
     """Return a table between its markers, for a README in this folder."""
     if file == NONE:
         return f"<!-- table: {name}, {NONE} -->\nNot measured yet.\n<!-- end -->"
-    return f"<!-- table: {name}, {file} -->\n" + "\n".join([where(file, folder), "", *lines, "", "<!-- end -->"])
+    return f"<!-- table: {name}, {file} -->\n" + "\n".join([caption(file, folder), "", *lines, "", "<!-- end -->"])
 
 
-def where(file: str, folder: str = ".") -> str:
-    """Return the sentence above a table.
+def caption(file: str, folder: str = ".") -> str:
+    """Return the text above a table: machine, versions and date.
 
-    It has machine, versions and date. Links are relative to the README's folder.
+    Links are relative to the README's folder.
     """
     result = results.read(ROOT / file)
     m = result["machine"]
@@ -61,11 +61,8 @@ def where(file: str, folder: str = ".") -> str:
     return f"({', '.join(parts)}; {day}; [raw results]({link(file)}){plots}.)"
 
 
-def of_vectors(result: dict) -> dict[str, list[str]]:
-    """Return the tables of a result, named by instruction set.
-
-    The machine's instruction set is added to the name of each table.
-    """
+def variants_of(result: dict) -> dict[str, list[str]]:
+    """Return the tables of a result under the names of the variants for its machine's instruction set."""
     return {f"{name}-{result['machine'].get('vectors')}": lines for name, lines in tables_of(result).items()}
 
 
@@ -76,7 +73,7 @@ def rewritten(readme: str, file: str, folder: str = ".") -> str:
     """
     result = results.read(ROOT / file)
     places = {match["name"] for match in MARKED.finditer(readme)}
-    new_tables = {name: lines for name, lines in of_vectors(result).items() if name in places} or tables_of(result)
+    new_tables = {name: lines for name, lines in variants_of(result).items() if name in places} or tables_of(result)
 
     def replace(match: re.Match) -> str:
         if match["name"] not in new_tables:
@@ -93,7 +90,7 @@ def write_tables(files: list[str]) -> None:
     """Write the tables of these results into every README with markers for them."""
     texts = {path: path.read_text() for path in READMES}
     for file in files:
-        names = set(tables_of(results.read(ROOT / file))) | set(of_vectors(results.read(ROOT / file)))
+        names = set(tables_of(results.read(ROOT / file))) | set(variants_of(results.read(ROOT / file)))
         if not names & {match["name"] for text in texts.values() for match in MARKED.finditer(text)}:
             raise SystemExit(f"no README has a place for {', '.join(names) or file}: <!-- table: NAME, FILE -->")
         texts = {path: rewritten(text, file, folder_of(path)) for path, text in texts.items()}
@@ -113,7 +110,7 @@ def refreshed(readme: str, folder: str = ".") -> str:
     """
     files = {match["file"] for match in MARKED.finditer(readme)} - {NONE}
     results_by_file = {file: results.read(ROOT / file) for file in files}
-    tables_by_file = {file: tables_of(result) | of_vectors(result) for file, result in results_by_file.items()} | {
+    tables_by_file = {file: tables_of(result) | variants_of(result) for file, result in results_by_file.items()} | {
         NONE: {}
     }
     rewrite = lambda m: block(m["name"], m["file"], tables_by_file[m["file"]].get(m["name"], []), folder)

@@ -92,7 +92,7 @@ def our_ms(modes: dict) -> str:
 
 
 def peaks(modes: dict) -> str:
-    """Return MiB beyond the output of ours, plenoptic and plain torch."""
+    """Return the peak memory beyond the output, in MiB, of ours, plenoptic and plain torch."""
     peak = next((row["peak_beyond_output"] for row in modes.values() if "peak_beyond_output" in row), None)
     mebibytes = lambda who: f"{peak[who] / MIB:.1f}" if who in peak else "-"
     return " / ".join(map(mebibytes, ("ours", "plenoptic", "plain"))) if peak else ""
@@ -385,8 +385,5 @@ TABLES: dict[str, dict[str, Callable[[dict], list[str]]]] = {
 
 
 def kind_of(result: dict) -> str:
-    """Return the kind of a result, a key of ``TABLES``.
-
-    The result is "" if there is none.
-    """
+    """Return the kind of a benchmark's result, a key of ``TABLES``; "" if no table shows it."""
     return result.get("kind") or next((kind for kind in ("digits", "photographs", "cpu") if kind in result), "")

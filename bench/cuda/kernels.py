@@ -1,4 +1,6 @@
-"""Every op on large inputs, compared with a copy on the same device.
+"""The ops on coefficients and on bands, compared with a copy on the same device.
+
+On a GPU, inputs are large. On a CPU they are small, for a dry run.
 
 Bytes moved are those of each input and each output once. ``step`` and its backward read the coefficients twice (the
 first time to find the largest amplitude of each band), which is counted.
@@ -39,7 +41,7 @@ def rows(device: torch.device) -> Iterator[Callable[[], dict]]:
 
 def row(name: str, make: Callable, device: torch.device, bandwidth: list[float]) -> dict:
     op, args = make(device)
-    moved = bytes_of(args) + bytes_of(op(*args)) + (args_coefficients(args) if name.startswith(READ_TWICE) else 0)
+    moved = bytes_of(args) + bytes_of(op(*args)) + (coefficients_bytes(args) if name.startswith(READ_TWICE) else 0)
     sets = [args] + [make(device)[1] for _ in range(sets_beyond_cache(moved, device) - 1)]
     ms = median_ms(rotated(op, sets), device)
     rate = moved / ms / 1e6
@@ -51,7 +53,8 @@ def bytes_of(value) -> int:
     return sum(t.numel() * t.itemsize for t in _pytree.tree_leaves(value) if isinstance(t, Tensor))
 
 
-def args_coefficients(args: list) -> int:
+def coefficients_bytes(args: list) -> int:
+    """Return the bytes of the coefficients, the first complex tensor."""
     return next(t.numel() * t.itemsize for t in args if isinstance(t, Tensor) and t.is_complex())
 
 

@@ -98,7 +98,7 @@ def ideal_bytes(name: str, size: tuple[int, int]) -> int:
         op, args = op_case(name, size, planes)
         sizes.append(kernels.bytes_of(args) + kernels.bytes_of(op(*args)))
         if name.startswith(kernels.READ_TWICE):  # two kernels read the coefficients
-            sizes[-1] += kernels.args_coefficients(args)
+            sizes[-1] += kernels.coefficients_bytes(args)
     return sizes[0] + (sizes[1] - sizes[0]) * (PLANES - 1)
 
 

@@ -1,4 +1,4 @@
-"""The baselines compute the same results as ours.
+"""The baselines compute the same results as our package.
 
 Otherwise a comparison of times would mean nothing.
 """
@@ -19,7 +19,7 @@ import op_workloads  # noqa: E402
 import workloads  # noqa: E402
 
 SHAPE, ODD = (2, 1, 64, 48), (1, 2, 37, 53)
-POINTS = (2, 4, 24, 32)
+COEFFICIENTS = (2, 4, 24, 32)  # [N, K, h, w]
 CLOSE = dict(rtol=2e-5, atol=2e-5)  # rounding errors of float32 FFTs of numbers around 1
 MORPHS = dict(rtol=1e-3, atol=1e-3)  # factors up to 11 amplify the rounding errors of phases
 PAIRED_FILTERS = "split_bands, pairs", "merge_bands, pairs"  # these take whole spectra; plain torch has half spectra
@@ -58,7 +58,7 @@ def test_plenoptic_agrees(work, device):
 
 @pytest.mark.parametrize("work", [w for w in op_workloads.OPS if w not in PAIRED_FILTERS])
 def test_plain_op_agrees(work, device):
-    shape = SHAPE if "bands" in work else POINTS
+    shape = SHAPE if "bands" in work else COEFFICIENTS
     check(work, shape, "plain", device, MORPHS)
 
 
@@ -69,9 +69,9 @@ def test_last_argument_of_every_set_up_is_the_device():
 
 
 def test_bytes_are_those_of_arguments_and_result(device):
-    run = baselines.build("polar_split", POINTS, "ours", device=device)
-    samples = 2 * 4 * 24 * 32
-    assert measure.nbytes(run.inputs) == 8 * samples and measure.nbytes(run()) == 2 * 4 * samples
+    run = baselines.build("polar_split", COEFFICIENTS, "ours", device=device)
+    count = 2 * 4 * 24 * 32
+    assert measure.nbytes(run.inputs) == 8 * count and measure.nbytes(run()) == 2 * 4 * count
 
 
 @pytest.mark.slow
