@@ -6,7 +6,9 @@ import emulation
 import pytest
 import torch
 
-EMULATED = emulation.requested()  # changes the environment that steerlens_fast reads when it is imported
+EMULATED = emulation.requested_kind()
+if EMULATED:
+    emulation.use_default_cpu_capability()
 
 import steerlens_fast  # noqa: E402
 from steerlens_fast import memory  # noqa: E402

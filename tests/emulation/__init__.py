@@ -63,7 +63,7 @@ def load(kind: str = "plain") -> ctypes.CDLL:
 
 def set_seed(seed: int) -> None:
     """Set the seed of the random order of blocks, warps and lanes."""
-    load(requested()).emulation_set_seed(ctypes.c_uint64(seed))
+    load(requested_kind()).emulation_set_seed(ctypes.c_uint64(seed))
 
 
 def set_max_grid_rows(rows: int | None) -> None:
@@ -71,7 +71,7 @@ def set_max_grid_rows(rows: int | None) -> None:
 
     None restores the limit of GPUs.
     """
-    load(requested()).emulation_set_max_grid_rows(rows or 0)
+    load(requested_kind()).emulation_set_max_grid_rows(rows or 0)
 
 
 def set_multiprocessors(count: int | None) -> None:
@@ -79,7 +79,7 @@ def set_multiprocessors(count: int | None) -> None:
 
     With few, blocks take more work. None restores the number of an H200.
     """
-    load(requested()).emulation_set_multiprocessors(count or 0)
+    load(requested_kind()).emulation_set_multiprocessors(count or 0)
 
 
 def set_clusters(supported: bool) -> int:
@@ -87,13 +87,13 @@ def set_clusters(supported: bool) -> int:
 
     Return the number of earlier launches that had clusters of several blocks.
     """
-    load(requested()).emulation_set_clusters.restype = ctypes.c_uint64
-    return load(requested()).emulation_set_clusters(supported)
+    load(requested_kind()).emulation_set_clusters.restype = ctypes.c_uint64
+    return load(requested_kind()).emulation_set_clusters(supported)
 
 
 def install(kind: str = "plain") -> torch.library.Library:
     """Replace the CPU's kernels by emulated ones, as long as the returned object exists."""
-    from steerlens_fast import native  # here, since requested() must set environment variables before this import
+    from steerlens_fast import native  # here, since use_default_cpu_capability() must be called before this import
 
     load(kind)
     library = torch.library.Library("steerlens_fast", "IMPL")
@@ -124,12 +124,14 @@ def counted(function: Callable) -> list[Traffic]:
     return [Traffic(kernel, *(int(numbers[i]) for i in order)) for kernel, *numbers in rows]
 
 
-def requested() -> str | None:
-    """Return the kind of build that the environment requests, or None.
+def requested_kind() -> str | None:
+    """Return the kind of build that the environment requests, or None."""
+    return os.environ.get(VARIABLE) or None
 
-    If there is one, disable the CPU's plane ops.
+
+def use_default_cpu_capability() -> None:
+    """Disable the CPU's ops on whole planes, which are not emulated.
+
+    This must be called before steerlens_fast is imported, which reads the environment.
     """
-    kind = os.environ.get(VARIABLE)
-    if kind:
-        os.environ["STEERLENS_CPU_CAPABILITY"] = "default"
-    return kind or None
+    os.environ["STEERLENS_CPU_CAPABILITY"] = "default"

@@ -27,8 +27,8 @@ BANDS = {
     "rows_and_planes": BankShape(19, 21, 14, [full(4, 21, 14), full(3, 11, 7), full(1, 3, 2)]),
     "narrow": BankShape(3, 150, 2, [full(2, 150, 2), full(1, 75, 1)]),
     "parts_of_rows": BankShape(2, 5, 1101, [full(4, 5, 1101), full(4, 3, 551), full(1, 5, 20)]),
-    "some_masks": BankShape(2, 6, 70, [full(24, 6, 70), full(24, 5, 35), full(1, 2, 70)]),
-    "no_masks": BankShape(2, 4, 32, [full(70, 4, 32), full(70, 4, 32)]),
+    "some_masks_in_shared_memory": BankShape(2, 6, 70, [full(24, 6, 70), full(24, 5, 35), full(1, 2, 70)]),
+    "no_masks_in_shared_memory": BankShape(2, 4, 32, [full(70, 4, 32), full(70, 4, 32)]),
     "no_shared_memory": BankShape(2, 4, 44, [full(170, 4, 44), full(3, 3, 22)]),
 }
 
@@ -141,7 +141,7 @@ def device_with_clusters():
     [(0, 0, False), (0, 0, True), (1, 0, True), (1, 1, False), (2, 0, False), (2, 0, True), (2, 1, True)],
 )
 def test_clusters_do_not_change_a_bit(W, edit, rule, complex_bands, device_with_clusters):
-    """Blocks of clusters take columns once or, of wide bands, several times."""
+    """The blocks of a cluster process all columns of a band at once, or those of a wide band in several passes."""
     x, g, phases, amplitudes, *filters, i_power, _, _, _, eps, _, low, high = plane_args(17, 2, 6, W)["morph_planes"]
     floor = 0.5  # half of the largest amplitude is the threshold
     options = [i_power, edit, rule, complex_bands, eps, floor, low, high]
@@ -156,7 +156,10 @@ def test_clusters_do_not_change_a_bit(W, edit, rule, complex_bands, device_with_
 
 
 def test_few_bands_do_not_leave_multiprocessors_idle(device_with_clusters):
-    """A block would take columns of wide bands several times, one after the other."""
+    """The blocks of a cluster would process a wide band in several passes while other multiprocessors are idle.
+
+    So clusters are used only for many planes.
+    """
     before = device_with_clusters(True)
     for planes, launches in ((17, 1), (9, 0)):
         x, g, *options = plane_args(planes, 2, 6, 250)["morph_planes"]

@@ -113,6 +113,7 @@ def test_page_has_the_denominators_of_every_band(evaluation):
 def test_cells_contain_value_interval_and_cases():
     median, count, difference = (partial(macro, name) for name in ("median", "count", "difference"))
     interval = {"value": 0.25, "low": -0.5, "high": 0.75, "cases": 8, "of": 10}
+    # The second argument is a number of cases that is stated elsewhere. A cell then omits the same number.
     assert median(interval) == median(interval, 9) == ".250<small>−.500 to .750</small><small>8 of 10</small>"
     assert median(interval, 8) == ".250<small>−.500 to .750</small>"
     assert median({**interval, "value": None, "cases": 0}) == "–<small>0 of 10</small>" and median(None) == "–"
@@ -120,11 +121,12 @@ def test_cells_contain_value_interval_and_cases():
     assert "<strong>" not in difference(interval) and difference({**interval, "low": 0.1}).startswith(
         "<strong>.250</strong>"
     )
-    assert "<strong>" not in difference({**interval, "low": 0.1, "cases": 5})  # 5 equal signs have probability 2/32
+    # Not bold: by chance, five differences have the same sign with probability 2/32, which exceeds 5 %.
+    assert "<strong>" not in difference({**interval, "low": 0.1, "cases": 5})
 
 
 def test_figures_draw_the_values_of_the_summary(evaluation):
-    """Small probabilities have the right positions, and bands have counts, also "9 of 10"."""
+    """Small probabilities have the right positions, and each band has its count, such as 9/10."""
     summary = json.loads(json.dumps(evaluation.summary))
     tiny = summary["budgets"][0]["controls"]["noise"]["target_probability"]
     tiny.update(value=3e-8, low=2e-9, high=4e-7)
@@ -292,7 +294,8 @@ def test_every_table_row_of_the_results_page_is_checked():
     assert len(rows) >= 13
     for row in rows:
         assert row in phrases, row
-        numbers = [] if row.startswith("| family |") else re.finditer(r"\d", row)  # counts may differ by a digit
+        # The heads of two tables differ by one digit: "both judges, of 297" and "of 207".
+        numbers = [] if row.startswith("| family |") else re.finditer(r"\d", row)
         for at in (m.start() for m in numbers):
             assert f"{row[:at]}{(int(row[at]) + 1) % 10}{row[at + 1 :]}" not in phrases
 

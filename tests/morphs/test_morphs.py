@@ -134,6 +134,7 @@ def _outputs_of(*target_probabilities):
 
 
 def test_fell_and_best_frame_compare_the_scored_frames():
+    """A decrease by less than 1 %, such as from 0.9 to 0.899, does not count."""
     outputs = _outputs_of([0.1, 0.5, 0.9], [0.2, 0.6, 0.4], [0.3, 0.2, 0.1], [0.1, 0.9, 0.899], [0.5, None, 0.3])
     zero, one = torch.zeros(5, dtype=torch.int64), torch.ones(5, dtype=torch.int64)
     m = make(5, 3, classes=2, outputs=outputs, source=zero, target=one)
@@ -616,6 +617,7 @@ def test_strips_show_the_state_of_a_label_or_the_class_at_a_position():
     """For independent labels, strips show whether the target is present; for positions, the class at the target's
     position."""
     outputs = torch.tensor([0.0, 1.0]).view(1, 1, 2, 1).expand(2, 3, 2, 5)  # every label is present, with 0.73
+    # For independent labels, a target is (state, label). The second plot reads the same numbers as (class, position).
     target, source = torch.tensor([[0, 3], [1, 2]]), torch.tensor([1, 1])
     m = make(2, 3, outputs=outputs, target=target, source=source, settings=SETTINGS | {"task": "multilabel"})
     drawn = panels(strips.plot_morphs(m, class_names=["a", "b", "c", "d", "e"]))
@@ -676,7 +678,7 @@ def test_class_name_below_a_frame_is_short_and_no_formula(morphs):
 
 
 def test_rows_of_differences_follow_their_samples():
-    """Blue means darker, red brighter, white equal. The largest difference is on the left."""
+    """Blue means darker, red brighter, white equal. The label on the left states the largest difference."""
     frames = torch.full((2, 3, 1, 8, 8), 0.5)
     frames[0, 1, 0, 0, 0], frames[0, 2, 0, 0, 0], frames[0, 2, 0, 0, 1] = 0.25, 0.0, 1.0
     m = make(2, 3, 1, frames=frames)

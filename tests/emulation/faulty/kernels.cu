@@ -99,7 +99,7 @@ __global__ void skipped_accesses(float* data) {
   }
 }
 
-// A block's number, the number of blocks in its cluster, and a variable that it shares with them.
+// The cluster of a block, and a variable in the shared memory of each block.
 cooperative_groups::cluster_group cluster_of() { return cooperative_groups::this_cluster(); }
 
 float& shared_value() {
