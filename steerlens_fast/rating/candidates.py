@@ -111,7 +111,8 @@ def _reason_to_exclude(record: dict, check_labels: bool) -> str | None:
     attained = record.get("attained")
     if not (all(attained) if isinstance(attained, list) else attained is not False):
         return "distance not attained"
-    # A form offers the predicted class of the source, and the target. If neither is the label, no answer is right.
+    # A form offers two classes: the one predicted for the source, and the target. If neither is the label, both
+    # would be wrong.
     if check_labels and record["label_differs"] and record["label"] != record["target"]:
         return "label differs from the prediction"
     return None

@@ -19,8 +19,8 @@ def choose_sources(pools: Sequence[Collection], count: int, rng: random.Random) 
     Returns
     -------
     list of list
-        Rows of one source per family. First come the sources that all families have, which are equal in their row. If
-        there are fewer than ``count``, rows follow in which each family has another source.
+        Rows of one source per family. First come rows with the same source for all families. If fewer than ``count``
+        sources are in all pools, rows follow in which they are not all the same.
 
     Examples
     --------

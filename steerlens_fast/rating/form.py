@@ -132,8 +132,8 @@ def write_form(
     ------
     JobError
         If one of the jobs is not a job's folder, has no morphs that can be rated, or has a damaged shard; if ``out``
-        exists; if ``count`` is less than one image of each family; or if a judge has other classes. No files are
-        written then.
+        exists; if ``count`` is less than one image of each condition (each family, and the controls); or if a judge
+        has other classes. No files are written then.
     TypeError, ValueError
         For another invalid argument.
     ImportError

@@ -68,7 +68,8 @@ function show(position) {
   const trial = trialAt(place), images = byId("images"), [height, width] = trial.size;
   clearTimeout(timer);
   section("trial");
-  if (document.activeElement?.matches(".choices *, .scale *")) document.activeElement.blur();  // Enter would answer
+  // Otherwise, Enter would give the last answer to this image.
+  if (document.activeElement?.matches(".choices *, .scale *")) document.activeElement.blur();
   images.classList.add("waiting");
   images.classList.toggle("small", Math.max(height, width) <= 96);
   images.style.setProperty("--width", `${width}px`);

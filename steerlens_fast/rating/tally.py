@@ -81,8 +81,9 @@ def tally(
     -----
     Raters and sources are resampled independently, see
     :func:`~steerlens_fast.evaluate.measures.statistics.crossed_bootstrap`. All images of a source are resampled
-    together. If all answers are the same, and for the classifiers, intervals are those of
-    :func:`steerlens_fast.proportion`.
+    together. If all answers are the same, the interval of a share is that of :func:`steerlens_fast.proportion`, and the
+    interval of a difference of shares that of :func:`steerlens_fast.proportion_difference`. The shares of the
+    classifiers always have the interval of :func:`steerlens_fast.proportion`.
 
     Examples
     --------
