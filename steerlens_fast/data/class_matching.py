@@ -19,11 +19,12 @@ from ..classifier.named_classes import (
 from ..classifier.targets import ABSENT
 from ..errors import usage_error
 
-NUMBERED = "numbered"  # value of the option labels, in place of a file: the data number their classes as the model does
+# Value of the option labels, in place of a file: the class numbers of the data are those of the model
+NUMBERED = "numbered"
 MAX_NAMES = 20  # largest number of names in a message
 UNMATCHED_HINT = (
-    "rename these classes, or set --labels numbered (in Python labels='numbered') if the data number their classes as "
-    "the model does"
+    "rename these classes, or set --labels numbered (in Python labels='numbered') if the class numbers of the data are "
+    "those of the model"
 )
 WORDNET_ID = re.compile(r"n\d{8}")
 
@@ -51,7 +52,7 @@ class ClassMatch:
         The number of the model's class for each class of the data. An entry is None if the model has no such class, or
         several. (Of several, the one with the same number as the data's class is taken if data and model have equally
         many classes.) ``numbers`` is None if the data's class numbers are used unchanged: if data or model have no
-        class names, if ``labels`` is "numbered", or if both number the classes in the same way.
+        class names, if ``labels`` is "numbered", or if each class has the same number in both.
 
     Examples
     --------
@@ -88,8 +89,8 @@ class ClassMatch:
     def check(self, needed_by: str | None, *, model: str = "model", more_hints: str = "") -> list[str]:
         """Return a list of at most one warning, about classes of the data that the model does not have.
 
-        Raise a JobError instead if ``needed_by`` is not None. It names an option that needs labels that are classes of
-        the model, such as "target 'label'". ``model`` and ``more_hints`` are words of the message.
+        Raise a JobError instead if ``needed_by`` is not None: an option, such as "target 'label'", for which labels
+        must be classes of the model. ``model`` and ``more_hints`` are words of the message.
         """
         names = self.unmatched()
         if not names:
@@ -105,7 +106,8 @@ class ClassMatch:
     def data_names_by_class(self, data_names: Names) -> list[tuple[str, ...]]:
         """Return the data's names for each class of the model.
 
-        This is the function of a lookup of :func:`.find_class`, which calls it with the names of the data's classes.
+        :func:`.find_class` takes pairs (function, names), and calls ``function(names)``. This method is such a
+        function, for the names of the data's classes.
         """
         if self.numbers is None:
             return full_names(data_names)
@@ -146,7 +148,7 @@ def _find(name: str, position: int | None, tables: list[dict[str, list[int]]], n
     """Return the number of the model's class with a name of the data.
 
     If several classes have the name, the one at ``position`` is taken if it is among them. A name that is a number
-    below ``num_classes`` is the number of a class; this is 0 unless all names of the data are numbers.
+    below ``num_classes`` is the number of a class; ``num_classes`` is 0 unless all names of the data are numbers.
     """
     exact, loose = [name, *synonyms([name])[0]], [normalized(name), *sorted(aliases(name))]
     for names, table in zip((exact[:1], exact, loose[:1], loose), tables):

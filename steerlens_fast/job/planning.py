@@ -27,7 +27,7 @@ from .plan import Plan, batch_and_shard_size, threads_per_worker
 
 TARGETS_WITH_NAMES = ("class", "map", "csv", "column")  # kinds of targets that may name classes
 TARGETS_BY_LABEL = ("label", "map")
-MAX_SIZE_TRIES = 100  # images that are tried to find one whose size can be read
+MAX_TRIES_FOR_SIZE = 100  # images that are tried to find one whose size can be read
 logger = logging.getLogger(__name__)
 
 
@@ -146,9 +146,9 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
     )
     for marker in () if shared else (out / "shards").glob("*.done.json"):
         marker.unlink()
-    try:
+    try:  # contains only this line, since data sets may raise FileExistsError, too
         plan.write(out, exclusive=shared)
-    except FileExistsError as error:  # not around more code: data sets may raise this error, too
+    except FileExistsError as error:
         raise PlanExistsError from error
     return plan
 
@@ -225,7 +225,7 @@ def expand_settings(options: Mapping) -> dict:
 def _size_of_first(inputs: JobInputs) -> tuple[int, int]:
     """Return (H, W) of the first image that can be decoded."""
     first, count = None, 0
-    for item in islice(inputs.items(), MAX_SIZE_TRIES):
+    for item in islice(inputs.items(), MAX_TRIES_FOR_SIZE):
         try:
             image = read_image(inputs.source, item, inputs.config.range, max_pixels=inputs.config.max_pixels)
         except BadItem as error:
@@ -236,5 +236,5 @@ def _size_of_first(inputs: JobInputs) -> tuple[int, int]:
         raise usage_error(f"data must have at least one item, got none in {inputs.config.data}")
     tried = "the only image cannot" if count == 1 else f"none of the first {count} images can"
     text = f"{tried} be decoded; {'it' if count == 1 else 'the first'} is {first}"
-    hint = "; if others can, set --size (in Python size=)" if count == MAX_SIZE_TRIES else ""
+    hint = "; if others can, set --size (in Python size=)" if count == MAX_TRIES_FOR_SIZE else ""
     raise usage_error(f"{text}{hint}")
