@@ -1,4 +1,4 @@
-"""``Bank.split`` and ``Bank.merge`` with derivatives. Each is the derivative of the other."""
+"""``Bank.split`` and ``Bank.merge`` with derivatives. Each is the backward pass of the other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def split(bank: Bank, image: Tensor, widen: tuple[bool, ...] = ()) -> tuple[Tensor, ...]:
     """Split images into bands, recorded for derivatives; see :func:`.batches.split` for ``widen``."""
-    # Most backward passes need no derivatives of their own. Function.apply would then take as long as a small op.
+    # Function.apply takes as long as a small op, so it is avoided where no derivative is recorded, as in most backward
+    # passes.
     if not needs_derivative(image):
         return _Split.forward(image, bank, widen)
     if are_batched((image,)):

@@ -49,7 +49,8 @@ class Coefficients:
     bands: tuple[Tensor | None, ...]
     lowpass: Tensor | None
 
-    __array_ufunc__ = None  # so that ``array * coefficients`` calls __rmul__, in place of numpy for each element
+    # So that ``array * coefficients`` calls __rmul__ once. Otherwise, numpy would call it for each element.
+    __array_ufunc__ = None
 
     def tensors(self) -> list[Tensor]:
         """Return all tensors: high-pass, bands from fine to coarse, low-pass."""
@@ -65,7 +66,7 @@ class Coefficients:
         return replace(self, bands=tuple(_applied(function, b) for b in self.bands))
 
     def to(self, *args: Any, **kwargs: Any) -> Coefficients:
-        """Apply ``Tensor.to`` to all tensors. For complex bands, a real dtype means the complex dtype like it."""
+        """Apply ``Tensor.to`` to all tensors. For complex bands, a real dtype means the corresponding complex dtype."""
 
         def convert(t: Tensor) -> Tensor:
             like = lambda v: _complex_dtype(v) if t.is_complex() else v
@@ -149,7 +150,7 @@ def _pairwise(function: Callable, a: Coefficients, b: Coefficients) -> Coefficie
 
 
 def _complex_dtype(value: Any) -> Any:
-    """Return the complex dtype like a real one; anything else unchanged."""
+    """Return the complex dtype that corresponds to a real one; anything else unchanged."""
     if not isinstance(value, torch.dtype) or value.is_complex:
         return value
     if not value.is_floating_point:

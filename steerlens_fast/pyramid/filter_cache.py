@@ -118,7 +118,7 @@ def _record_stream(group: _Group, key: Hashable, value):
     """Tell torch's CUDA allocator that the current stream reads these filters; return them.
 
     The allocator then reuses the filters' memory only after the stream has finished reading, so the cache may free the
-    filters without waiting. While a CUDA graph is captured, the allocator postpones this until the capture has ended.
+    filters without waiting. While a CUDA graph is captured, the allocator does not reuse such memory at all.
     """
     filters = value if isinstance(value, tuple) else (value,)
     if not filters or not filters[0].is_cuda:

@@ -69,8 +69,8 @@ def full_mask(geometry: Geometry, kind: str, part: Part) -> Tensor:
 def full_residual_mask(geometry: Geometry, parts: tuple[Part, ...]) -> Tensor:
     """Return the mask [1, H, W] of a bank's residual, float64.
 
-    It is the share of each frequency's energy that is in none of the parts, divided by H W. (The pyramid's residuals,
-    highpass and lowpass, are parts.)
+    It is the share of each frequency's energy that is in none of the parts, divided by H W. All parts must be scales,
+    so this residual contains the energy of the pyramid's high-pass and low-pass residuals.
     """
     H, W = geometry.shape
     residual = torch.ones(H, W, dtype=torch.float64, device="cpu")

@@ -40,8 +40,9 @@ class SteerablePyramid(nn.Module):
     width : float
         Width of the radial filters' transition in octaves, above 0; not the image's width (the name is plenoptic's).
     tight_frame : bool
-        Whether coefficients are scaled so that their energy equals that of the image, as in plenoptic. If False, waves
-        of equal contrast have amplitudes that grow fourfold from each scale to the next, as in matlabPyrTools.
+        Whether coefficients are scaled so that their energy equals that of the image, as plenoptic's option of the same
+        name does. If False, waves of equal contrast have amplitudes that grow fourfold from each scale to the next, as
+        in matlabPyrTools.
     synthesis : {"real", "adjoint"}
         How :meth:`synthesize` inverts the analysis. "real" uses only Re(c), like plenoptic and matlabPyrTools.
         "adjoint" uses Re(c) and Im(c), with the analytic filters. Both inverses are exact. For edited coefficients,
@@ -147,8 +148,8 @@ class SteerablePyramid(nn.Module):
         -------
         Coefficients
             ``bands[s]`` is [..., K, h_s, w_s] complex with h_s = ceil(H / 2^s), w_s = ceil(W / 2^s), or H x W without
-            ``downsample``. If the image moves by d pixels along orientation k, the phase of a component of frequency
-            omega (radians per pixel) changes by ``-omega d``.
+            ``downsample``. If the image moves by the vector d (in pixels), the phase of a component of frequency omega
+            (a vector, in radians per pixel) changes by ``-omega . d``.
 
         Raises
         ------
