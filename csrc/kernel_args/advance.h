@@ -20,7 +20,7 @@ struct AdvanceArgs {
   const T *source, *position;               // [B, channels, H, W]: source and present images
   const T* starts;                          // [B], if `searches`: first factors to try
   const T *phase_factors, *amplitude_factors;  // [B], if not `searches`
-  // Upper bound of (length of a step) / sqrt(r^2 - d^2), from distance d to distance r (cpu/planes/advance_planes.h).
+  // Upper bound of (length of a step from distance d to distance r) / sqrt(r^2 - d^2), see cpu/planes/advance_planes.h.
   T max_step_ratio;
   T *taken_phase_factors, *taken_amplitude_factors;  // [B], results
 

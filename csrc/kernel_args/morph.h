@@ -26,15 +26,16 @@ struct MorphArgs {
   // [N, numbers], written by step_planes and read by move_planes: all values from which the frames of a plane are
   // computed (Layout in cpu/planes/motion.h).
   T* coefficients;
-  // [N, bands]: squared speeds (speed: L2 norm of a band's change per factor), and largest |phase steps|. See
-  // write_sizes in cpu/planes/morph_step.h.
+  // [N, bands]: squared speeds (speed: L2 norm of a band's change, divided by the factor, for small factors), and
+  // largest |phase steps|. See write_sizes in cpu/planes/morph_step.h.
   T *squared_speeds, *phases;
   // Whether coefficients are given by their changes since the source (advance_planes in persistent morphs).
   bool anchored;
 
-  // How many numbers are stored for a coefficient: two for the coefficient itself (anchored: that of the source); one
-  // for the step of each coordinate that moves; and one more for its change so far (anchored), or for the amplitude, if
-  // it moves by the rule "complex". See Layout in cpu/planes/motion.h and cpu/planes/anchored_motion.h.
+  // How many numbers are stored for a coefficient: two for the coefficient (anchored: the source's), and one for the
+  // step of each coordinate that moves. Anchored: one more for each coordinate that moves, its change so far. Otherwise:
+  // one more for the amplitude if it moves by the rule "complex". See Layout in cpu/planes/motion.h and
+  // cpu/planes/anchored_motion.h.
   SL_FN int64_t fields() const {
     if (anchored) return 2 + 2 * (moves_phase() + moves_amplitude());
     return 2 + moves_phase() + moves_amplitude() * (rule == Rule::kComplex ? 2 : 1);

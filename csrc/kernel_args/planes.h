@@ -35,11 +35,11 @@ struct PlaneGroup {
   uint8_t* zero_blocks;    // [K, row blocks]: whether a block contains only zeros
 
   // Whether two orientations, as real bands, share one complex FFT.
-  SL_FN bool paired() const { return form != Form::kComplex; }
+  SL_FN bool shares_fft() const { return form != Form::kComplex; }
   // Whether transform i is that of a real band without a partner: the last one of an odd K.
-  SL_FN bool unpaired(int64_t i) const { return paired() && 2 * i + 1 == K; }
+  SL_FN bool unpaired(int64_t i) const { return shares_fft() && 2 * i + 1 == K; }
   // The number of complex FFTs for one plane.
-  SL_FN int64_t transforms() const { return paired() ? pairs_of(K) : K; }
+  SL_FN int64_t transforms() const { return shares_fft() ? pairs_of(K) : K; }
   SL_FN int64_t num_stored() const { return form == Form::kPairs ? pairs_of(K) : K; }
 };
 

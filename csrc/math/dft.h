@@ -1,4 +1,5 @@
-// DFTs of 2 to 8 points, the radices of FFTs. `Complex` is Cplx on CUDA, and ComplexVec (cpu/planes/simd.h) on CPUs.
+// DFTs of 2, 3, 4, 5, 7 and 8 points, of which FFTs consist. (FFTs compute larger prime factors by other code.)
+// `Complex` is Cplx on CUDA, and ComplexVec (cpu/planes/simd.h) on CPUs.
 #pragma once
 
 #include "common.h"

@@ -133,7 +133,7 @@ double L2Search::next_position(bool slow) const {
   return std::isfinite(low) ? beyond_low(x) : below_high(x, inside);
 }
 
-// The position at which the rise should be 1; not finite before the first trial.
+// The position at which the rise should be 1; infinite until a trial has a positive, finite rise.
 //
 // log(factor / rise) is constant while the image changes in proportion to the factor, and smooth beyond. It is
 // interpolated as a function of the rise: by a parabola for three trials, a line for two, a constant for one.

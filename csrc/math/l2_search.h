@@ -31,7 +31,8 @@ struct L2Search {
   double target, tolerance, max_factor, source_l2;
   double epsilon;             // difference between 1 and the next number in the factors' dtype
   double log_range_end, end;  // positions of range_end and of the largest factor to try
-  double low, high;           // the bracket: positions with a rise below 1, and of at least 1
+  // The bracket: the rise is below 1 at position `low`, and at least 1 at `high`. They are infinite until found.
+  double low, high;
   double low_rise, high_rise;
   // The three trials closest to the target, from which the next position is predicted: rises, and log(factor / rise).
   double rises[3], ratios[3];

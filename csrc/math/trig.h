@@ -200,8 +200,8 @@ SL_FN double with_sign(double magnitude, double sign) {
                            (static_cast<uint64_t>(bits_of(sign)) & (uint64_t{1} << 63)));
 }
 
-// The polynomial, from msun, is for quotients up to 7/16. A larger one is replaced by the tangent of its angle minus
-// pi/4.
+// The polynomial, from msun, is for quotients up to 7/16. A quotient tan(a) above tan(pi/8) is replaced by
+// tan(a - pi/4), and pi/4 is added to the result.
 SL_FN double angle_of(double y, double x) {
   const double ax = fabs(x), ay = fabs(y);
   const bool steep = ay > ax;

@@ -165,8 +165,8 @@ SL_FN void add_pair_columns(const BandGroup<T>& g, int64_t n, int64_t y, int64_t
   if (g.i_power == 3) add_pair_columns_times_power_of_i<3>(g, mask, band, size, first, out);
 }
 
-// Computes a row of a whole spectrum: each group adds its columns at both ends of the row, those of non-negative
-// frequencies on the left.
+// Computes a row of a whole spectrum. The bands of each group have columns for the lowest frequencies. Non-negative
+// frequencies are at the left end of the row, negative ones at the right end.
 template <typename T>
 SL_FN void merge_whole_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T>* __restrict out) {
   bool first = true;  // whether `out` has no values yet
@@ -190,8 +190,8 @@ SL_FN void merge_whole_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T
   if (first) clear_row(out, args.W);
 }
 
-// Computes a row of a half spectrum. Each group adds its columns with non-negative frequencies. Those with negative
-// frequencies come from the opposite row, as conjugates.
+// Computes a row of a half spectrum. The bands of each group add their columns with non-negative frequencies, and the
+// conjugates of those with negative frequencies in their opposite row.
 template <typename T>
 SL_FN void merge_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T>* __restrict sum,
                      Cplx<T>* __restrict out) {

@@ -7,7 +7,8 @@
 
 namespace steerlens {
 
-constexpr int64_t kPairBlock = kBlock / 2;  // of each of the two bands of a pair
+// Coefficients that a block of write_pairs has of each of the two bands of a pair.
+constexpr int64_t kPairBlock = kBlock / 2;
 
 STEERLENS_DECLARE_KERNEL(write_frames, FrameArgs)
 STEERLENS_DECLARE_KERNEL(write_pairs, FrameArgs)

@@ -91,8 +91,8 @@ struct FilterRows {
   SL_FN FilterRows(const PlaneGroup<T>& group, int64_t i, int64_t block)
       : factor(power_of_i<T>(group.i_power)) {
     const int64_t blocks = group.row_blocks.size(), size = group.w * kSimdWidth<T>;
-    const int64_t at = (group.paired() ? 2 * i : i) * blocks + block;
-    const bool two = group.paired() && !group.unpaired(i);
+    const int64_t at = (group.shares_fft() ? 2 * i : i) * blocks + block;
+    const bool two = group.shares_fft() && !group.unpaired(i);
     first = group.filter_blocks + at * size;
     second = two ? first + blocks * size : nullptr;
     zero = group.zero_blocks[at] && (!two || group.zero_blocks[at + blocks]);
