@@ -34,6 +34,7 @@ L2Search L2Search::begin(const L2SearchLimits& limits, double source_l2, double 
   s.target = limits.target;
   s.tolerance = limits.tolerance;
   s.max_factor = limits.max_factor;
+  s.first_slope = limits.slope;
   s.epsilon = epsilon;
   s.best_l2 = s.source_l2 = or_infinite(source_l2);
   s.log_range_end = std::log(limits.range_end) - kRangeMargin;
@@ -136,14 +137,20 @@ double L2Search::next_position(bool slow) const {
 // The position at which the rise should be 1; infinite until a trial has a positive, finite rise.
 //
 // log(factor / rise) is constant while the image changes in proportion to the factor, and smooth beyond. It is
-// interpolated as a function of the rise: by a parabola for three trials, a line for two, a constant for one.
+// interpolated as a function of the rise: by a parabola for three trials, a line for two, or a line of the given slope for
+// one.
 double L2Search::predicted() const {
-  const double first = (ratios[1] - ratios[0]) / (rises[1] - rises[0]);
+  const double first = slope();
   const double next = (ratios[2] - ratios[1]) / (rises[2] - rises[1]);
   const double second = (next - first) / (rises[2] - rises[0]);
   const double line = ratios[0] + first * (1 - rises[0]);
   const double parabola = line + second * (1 - rises[0]) * (1 - rises[1]);
   return std::isfinite(parabola) ? parabola : std::isfinite(line) ? line : ratios[0];
+}
+
+double L2Search::slope() const {
+  const double secant = (ratios[1] - ratios[0]) / (rises[1] - rises[0]);
+  return std::isfinite(secant) ? secant : first_slope;
 }
 
 // The predicted position x if it is useful (`inside`). Otherwise that of regula falsi, moved so that the bracket

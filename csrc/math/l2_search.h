@@ -14,6 +14,9 @@ struct L2SearchLimits {
   double start;              // first factor to try
   double max_factor;         // largest factor to try
   double range_end;          // largest factor that can be represented
+  // Estimate of d log(factor / distance) / d log(distance) near the target, which predicts the second factor. 0 if
+  // distances are proportional to factors.
+  double slope = 0;
 };
 
 // The state of one search. All fields are doubles (1 or 0 for truth values), since the state is a row of the tensor
@@ -36,13 +39,18 @@ struct L2Search {
   double low_rise, high_rise;
   // The three trials closest to the target, from which the next position is predicted: rises, and log(factor / rise).
   double rises[3], ratios[3];
-  double largest;   // the largest |rise|
-  double best_gap;  // the smallest gap, |log rise|
-  double idle;      // trials since best_gap last shrank by more than kMinProgress
-  double position;  // of `factor`
+  double largest;      // the largest |rise|
+  double best_gap;     // the smallest gap, |log rise|
+  double idle;         // trials since best_gap last shrank by more than kMinProgress
+  double first_slope;  // that of the limits
+  double position;     // of `factor`
 
   // If `epsilon` is larger than that of double, factors are rounded to float.
   static L2Search begin(const L2SearchLimits& limits, double source_l2, double epsilon);
+
+  // The estimate that the trials give for L2SearchLimits::slope: that of the two trials closest to the target, if there
+  // are two.
+  double slope() const;
 
   // Continues with the distance at `factor`, unless the search has ended. If the image has overflowed, the distance is
   // not finite.

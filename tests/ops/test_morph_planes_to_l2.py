@@ -75,8 +75,8 @@ def check_with_the_search(motion, search, bounds=BOUNDS):
         )
         assert torch.equal(actual.attained[m], expected.attained)
         assert torch.equal(actual.out_of_range[m], expected.out_of_range)
-        # Both searches try the same factors, up to the rounding of distances and speeds
-        torch.testing.assert_close(actual.factors[m - M], expected.factor, rtol=1e-3, atol=0)
+        # For phases, the searches start at other factors. Where distances hardly grow, factors then differ more.
+        torch.testing.assert_close(actual.factors[m - M], expected.factor, rtol=5e-3, atol=0)
         assert ((actual.l2[m] - expected.l2).abs() <= 2 * search.tolerances[m]).all()
     return actual._replace(frames=frames)
 
@@ -121,6 +121,16 @@ def test_limits_are_kept():
     assert result.out_of_range.tolist() == [[True, False, True]]
     no_trial = motion.frames_at_l2(search_of(motion, [1.0], iterations=0), BOUNDS)
     assert not no_trial.factors.any() and not no_trial.attained.any()
+
+
+def test_few_factors_are_tried_where_phases_have_wrapped_around():
+    """The spectrum falls with frequency, as that of photographs. From the start of a linear motion, it takes 5 or 6."""
+    size = (96, 96)
+    frequency = torch.hypot(torch.fft.fftfreq(96, 1 / 96)[:, None], torch.fft.rfftfreq(96, 1 / 96))
+    noise = torch.fft.irfft2(torch.fft.rfft2(normal(4, 3, *size, dtype=torch.float32)) / frequency.clamp(min=1), size)
+    x, gradient = (0.5 + 0.2 * noise / noise.std()).clamp(0, 1), 0.01 * normal(4, 3, *size, dtype=torch.float32, seed=9)
+    motion = csp(size).prepare(x, gradient)
+    assert motion.frames_at_l2(search_of(motion, [10.0], iterations=4), BOUNDS).attained.all()
 
 
 def test_source_outside_the_bounds_is_clipped():

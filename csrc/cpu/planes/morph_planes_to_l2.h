@@ -14,6 +14,7 @@
 
 #include "../../kernel_args/morph_to_l2.h"
 #include "../../math/l2_search.h"
+#include "first_factor.h"
 #include "morph_planes.h"
 
 namespace steerlens::STEERLENS_CPU_LEVEL {
@@ -48,13 +49,6 @@ struct SampleMemory {
     gradient = memory + 2 * sums_count;
   }
 };
-
-template <typename T>
-inline double sum_of(Vec<T> v, int64_t count) {
-  double sum = 0;
-  for (int64_t lane = 0; lane < std::min(count, kSimdWidth<T>); ++lane) sum += v[lane];
-  return sum;
-}
 
 // Writes two vectors of a row of a frame of one plane, with the residual added, to all channels that the plane moves.
 template <typename T>
@@ -118,7 +112,8 @@ struct MorphToL2 {
     const double source_l2 = l2_of_source(n);
     std::vector<Reached<T>> reached;
     for (int64_t m = 0; m < args.distances; ++m) {
-      L2Search search = L2Search::begin(limits(n, m), source_l2, std::numeric_limits<T>::epsilon());
+      L2Search search =
+          L2Search::begin(limits(n, m, memory), source_l2, std::numeric_limits<T>::epsilon());
       for (int64_t trial = 0; trial < args.iterations && search.active != 0; ++trial) {
         const T factor = static_cast<T>(search.factor);
         const double l2 = try_factor(n, m, trial, factor, memory, workspace, executor);
@@ -132,15 +127,12 @@ struct MorphToL2 {
 
   // The factor that reaches the target if the motion is linear.
   T first_factor(int64_t n, T target) const {
-    const int64_t bands = args.planes_per_sample * args.morph.bands();
-    double squared_speed = 0;
-    for (int64_t i = 0; i < bands; ++i) squared_speed += args.morph.squared_speeds[n * bands + i];
-    // A plane may move several channels (`base`).
-    squared_speed *= static_cast<double>(args.channels) / args.planes_per_sample;
-    // The speeds of bands may underflow or overflow. The gradient's norm is then a rough replacement.
-    const bool known = squared_speed > 0 && std::isfinite(squared_speed);
-    const double speed = known ? args.speed_share * std::sqrt(squared_speed) : gradient_norm(n);
-    const T first = static_cast<T>(std::min<double>(target / speed, std::numeric_limits<T>::max()));
+    // The speed may underflow or overflow. The gradient's norm is then a rough replacement.
+    const double change = speed(n);
+    const bool known = change > 0 && std::isfinite(change);
+    const double l2_per_factor = known ? args.speed_share * change : gradient_norm(n);
+    const T first =
+        static_cast<T>(std::min<double>(target / l2_per_factor, std::numeric_limits<T>::max()));
     return std::isfinite(first) && first > 0 ? first : T(1);
   }
 
@@ -186,10 +178,26 @@ struct MorphToL2 {
     }
   }
 
-  L2SearchLimits limits(int64_t n, int64_t m) const {
+  L2SearchLimits limits(int64_t n, int64_t m, const SampleMemory<T>& memory) const {
     const T target = args.max_l2[m * args.samples + n];
-    return {target, args.tolerances[m * args.samples + n], first_factor(n, target), max_factor(n),
-            args.dtype_max_factors[n]};
+    L2SearchLimits limits = {target, args.tolerances[m * args.samples + n], first_factor(n, target),
+                             max_factor(n), args.dtype_max_factors[n]};
+    if (args.morph.moves_phase() && !args.morph.moves_amplitude()) {
+      const PhaseModel<T> model(args.morph, memory.planes, speed(n), args.speed_share);
+      const FirstFactor first = model.reach(limits);
+      limits.start = first.factor;
+      limits.slope = first.slope;
+    }
+    return limits;
+  }
+
+  // The change of coefficients per factor, if small.
+  double speed(int64_t n) const {
+    const int64_t bands = args.planes_per_sample * args.morph.bands();
+    double squared_speed = 0;
+    for (int64_t i = 0; i < bands; ++i) squared_speed += args.morph.squared_speeds[n * bands + i];
+    // A plane may move several channels (`base`).
+    return std::sqrt(squared_speed * args.channels / args.planes_per_sample);
   }
 
   double gradient_norm(int64_t n) const {
