@@ -19,7 +19,7 @@ from ..ops.enums import real_dtype
 from ..pyramid.backend import may_write_in_place
 from .planes import PlaneMotion
 from .protocols import AnchorPlaneFamily, Bounds
-from .shared import check_image_and_gradient, factor_pair, factors_of_planes, flatten_planes
+from .shared import check_amplitude_factors, check_image_and_gradient, factor_pair, factors_of_planes, flatten_planes
 
 PHASE_LIMIT = math.pi  # radians
 LOG_AMPLITUDE_LIMIT = 1.0  # natural log units
@@ -50,6 +50,7 @@ class PlaneAnchor:
     def advance(self, gradient: Tensor, factors: Factors, amplitude_factors: Factors | None = None) -> None:
         """See :class:`Anchor`."""
         _, gradient = check_image_and_gradient(self.image, gradient)
+        check_amplitude_factors(amplitude_factors, self.family.moves_amplitude)
         b, a = factor_pair(factors, amplitude_factors, self.image)
         for at in self.plane_slices:
             self._step(gradient, at).advance(factors_of_planes(b, at), factors_of_planes(a, at))

@@ -73,7 +73,7 @@ class FourierFamily:
         check_restriction(self.pyramid, self.scales, self.orientations)
 
     def prepare(self, image: Tensor, gradient: Tensor) -> PlaneMotion:
-        """See :class:`Family`. ``render`` ignores ``amplitude_factors``, since no amplitude moves."""
+        """See :class:`Family`. The argument ``amplitude_factors`` of ``render`` must be None: no amplitudes move."""
         image, gradient = check_image_and_gradient(image, gradient, self.pyramid.image_shape if self.pyramid else None)
         return PlaneMotion(_FourierPlanes(self, *image.shape[-2:]), image, gradient)
 

@@ -15,7 +15,7 @@ from ..pyramid import SteerablePyramid
 from ..pyramid.backend import may_write_in_place
 from .bandpass import band_pass, check_restriction
 from .protocols import Bounds
-from .shared import check_image_and_gradient, clip
+from .shared import check_amplitude_factors, check_image_and_gradient, clip
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,8 @@ class PixelMotion:
     eps: float
 
     def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds: Bounds = None) -> Tensor:
-        """See :class:`Motion`. ``amplitude_factors`` must be None, since pixels have no amplitude."""
-        if amplitude_factors is not None:
-            raise ValueError("amplitude_factors must be None for the pixel family, which moves only pixels")
+        """See :class:`Motion`. ``amplitude_factors`` must be None."""
+        check_amplitude_factors(amplitude_factors, moves_amplitude=False)
         bounds, b = checks.check_bounds(bounds), factor_table("factors", factors, self.image)
         lead = self.image.shape[:-2] if b.shape[1] != 1 else (1,) * (self.image.dim() - 2)
         frame = lambda b_j: torch.addcmul(self.image, b_j.reshape(*lead, 1, 1), self.gradient, value=-self.eps)

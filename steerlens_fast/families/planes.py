@@ -17,7 +17,7 @@ from ..checks import Factors
 from ..memory import chunks, is_untraced, new_output, store
 from ..pyramid.backend import may_write_in_place
 from .protocols import Bounds, PlaneFamily, PreparedPlanes
-from .shared import clip, factor_pair, factors_of_planes, flatten_planes
+from .shared import check_amplitude_factors, clip, factor_pair, factors_of_planes, flatten_planes
 
 # Size of a piece, as a multiple of the size that memory.chunks chooses. Pieces of two photographs are faster than
 # pieces of one, since two threads can share six planes evenly, but not three. They still fit a cache of 32 MiB:
@@ -47,7 +47,7 @@ class PlaneMotion:
             Factors of the phase step, one for each frame, or different ones for the samples of a frame: ``leading`` are
             the first dimensions of the image, such as [B] or [B, C].
         amplitude_factors : like ``factors``, optional
-            Factors of the amplitude step, by default ``factors``.
+            Factors of the amplitude step, by default ``factors``. Must be None if no amplitudes move.
         bounds : (float, float), optional
             Limits to which frames are clipped after synthesis.
 
@@ -59,9 +59,11 @@ class PlaneMotion:
         Raises
         ------
         TypeError, ValueError
-            If factors or bounds are not finite numbers, or factors have the wrong shape.
+            If factors or bounds are not finite numbers, factors have the wrong shape, or there are
+            ``amplitude_factors`` but no amplitudes move.
         """
         bounds = checks.check_bounds(bounds)
+        check_amplitude_factors(amplitude_factors, self.family.moves_amplitude)
         b, a = factor_pair(factors, amplitude_factors, self.image)
         return self._render(b, a, bounds).reshape(b.shape[0], *self.image.shape)
 

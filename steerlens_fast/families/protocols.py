@@ -38,6 +38,7 @@ class Motion(Protocol):
         """Return frames [F, ..., H, W]: the image, moved by ``factors`` times one step.
 
         Amplitudes move by ``amplitude_factors`` if they are given. Frames are clipped to ``bounds`` if these are given.
+        This package's motions raise a ValueError for ``amplitude_factors`` if no amplitudes move.
         """
 
 
@@ -197,7 +198,10 @@ class PreparedPlanes(Protocol):
 
 
 class PlaneFamily(Protocol):
-    """The methods of a family that :class:`PlaneMotion` calls."""
+    """What :class:`PlaneMotion` uses of a family."""
+
+    @property
+    def moves_amplitude(self) -> bool: ...
 
     def prepare_planes(self, image: Tensor, gradient: Tensor, *state: Tensor) -> PreparedPlanes:
         """Return analysis and step of planes [n, H, W].
@@ -222,9 +226,6 @@ class AnchorPlaneFamily(PlaneFamily, Protocol):
 
     @property
     def moves_phase(self) -> bool: ...
-
-    @property
-    def moves_amplitude(self) -> bool: ...
 
     def coordinate_shapes(self) -> list[torch.Size]:
         """Return the shapes of the coordinates of one plane."""

@@ -25,6 +25,12 @@ def check_image_and_gradient(
     return image, gradient
 
 
+def check_amplitude_factors(amplitude_factors: Factors | None, moves_amplitude: bool) -> None:
+    """Raise if there are factors for amplitudes, but no amplitudes move."""
+    if amplitude_factors is not None and not moves_amplitude:
+        raise ValueError(f"amplitude_factors must be None if no amplitudes move, got {amplitude_factors!r}")
+
+
 def factor_pair(factors: Factors, amplitude_factors: Factors | None, image: Tensor) -> tuple[Tensor, Tensor]:
     """Return phase and amplitude factors of N planes, both [F, 1] or both [F, N]."""
     b = factor_table("factors", factors, image)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -44,8 +45,8 @@ DRAWING = Lock()  # matplotlib is not thread-safe
 
 
 def export(
-    out: Path,
-    to: Path,
+    out: str | os.PathLike,
+    to: str | os.PathLike,
     format: str,
     *,
     keys: Sequence[str] | None = None,
@@ -59,9 +60,9 @@ def export(
 
     Parameters
     ----------
-    out : Path
+    out : path
         The job's folder. Incomplete shards and items whose status is not "ok" are skipped.
-    to : Path
+    to : path
         Another folder; created if it does not exist.
     format : {"safetensors", "wds", "folder", "gif", "webp", "strip", "npz"}
         "safetensors" and "wds" are formats of jobs; a shard becomes ``to/00000.tar`` or similar, and
@@ -106,7 +107,7 @@ def export(
     """
     if differences and format != "strip":
         raise usage_error(f"differences must not be requested with format {format!r}: only strips show them")
-    job = JobFolder(out)
+    job, to = JobFolder(Path(out)), Path(to)
     channels = job.plan.channels
     if format not in ("safetensors", "npz") and channels not in (1, 3):
         raise usage_error(f"format must be safetensors or npz for frames with {channels} channels, got {format}")

@@ -139,7 +139,8 @@ class SteerableLens:
         smoothing: Mapping | None = None,
         class_names: Sequence[str] | Mapping[int, str] | None = None,
     ):
-        self.warn_about_results = True  # of targets that are already predicted, missed distances, falling probabilities
+        # Of targets that are already predicted, missed distances, samples that are not ok, falling probabilities
+        self.warn_about_results = True
         self.classifier = Classifier(model, preprocessing, task)
         self.bounds = checks.check_bounds(bounds)
         self.rule = checks.check_choice("rule", rule, tuple(ops.RULES))
@@ -285,9 +286,9 @@ class SteerableLens:
         -----
         UserWarning
             If the model already predicts the target class (``Morphs.already_predicted``), if a distance is not reached
-            (``Morphs.attained``), or if the last frame has a lower target probability than an earlier frame
-            (``Morphs.fell``). On a GPU, only with ``max_l2`` or ``distances``, since these checks wait for the device.
-            Also if the model is in training mode, or seems to return probabilities.
+            (``Morphs.attained``), if a sample is not ``ok`` for another reason, or if the last frame has a lower target
+            probability than an earlier frame (``Morphs.fell``). On a GPU, only with ``max_l2`` or ``distances``, since
+            these checks wait for the device. Also if the model is in training mode, or seems to return probabilities.
 
         Notes
         -----
@@ -416,7 +417,8 @@ class SteerableLens:
             steps = 1  # at factor 0 nothing moves, so further gradients would not change the frame
         extent = dict(factors=factor, max_l2=max_l2, frames=2, steps=steps)
         morphs = self.morph(inputs, target, **extent, score="none", **options)
-        if not morphs.ok.all():
+        if factor is not None and inputs.is_cuda and self.warn_about_results and not morphs.ok.all():
+            # In other cases, morph() has warned already.
             reasons = sorted({reason for reason in morphs.reasons if reason})
             text = f"{int((~morphs.ok).sum())} of {len(morphs)} inputs did not reach the requested factor or distance"
             warnings.warn(f"{text}: {'; '.join(reasons)}", UserWarning, stacklevel=warning_stacklevel())

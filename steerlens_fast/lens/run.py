@@ -44,8 +44,8 @@ class MorphRun:
         self.schedule = lens._schedule_for(source, extent)
         # Warnings read tensors, which waits for a GPU. So they are omitted there unless a search waits anyway.
         can_read = not self.images.is_cuda or self.schedule.budgets is not None
-        may_warn = self.warn_if_not_attained = lens.warn_about_results and can_read
-        self.provider.warn_if_predicted &= may_warn and self.schedule.moves_toward_target
+        self.may_warn = lens.warn_about_results and can_read
+        self.provider.warn_if_predicted &= self.may_warn and self.schedule.moves_toward_target
         self.warn_if_fell = self.provider.warn_if_predicted
         self.overflowed: dict[int, Tensor] = {}  # by frame number: which samples [B] are not finite
         self.state = MorphState(
@@ -81,8 +81,8 @@ class MorphRun:
             gradient_norm=provider.gradient_norm,
             stopped=provider.stopped_at_step,
         )
-        if self.warn_if_not_attained and attained is not None:
-            self._warn_if_not_attained(attained)
+        if self.may_warn and not (attained is not None and self._warn_if_not_attained(attained)):
+            self._warn_if_not_ok(morphs)
         if self.warn_if_fell and len(provider.outputs) > 1:  # the comparison needs two frames with outputs
             self._warn_if_fell(morphs)
         return morphs
@@ -94,14 +94,26 @@ class MorphRun:
         complete = names is not None and len(names) == self.provider.class_count
         return {"class_names": names} if complete else {}
 
-    def _warn_if_not_attained(self, attained: Tensor) -> None:
-        """Warn of morphs that do not reach all distances; ``attained`` is [B] or [B, M]."""
+    def _warn_if_not_attained(self, attained: Tensor) -> bool:
+        """Warn of morphs that do not reach all distances, and return whether there are any.
+
+        ``attained`` is [B] or [B, M].
+        """
         missed = len(attained) - int(attained.view(len(attained), -1).all(1).sum()) if attained.numel() else 0
         if missed:
             text = f"{missed} of {len(attained)} morphs do not reach the requested L2 distance (see Morphs.attained, "
             text += "Morphs.l2 and Morphs.reasons)"
             text += "" if self.lens.phase_cap is None else ": phase_cap may have stopped them"
             warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
+        return missed > 0
+
+    def _warn_if_not_ok(self, morphs: Morphs) -> None:
+        """Warn of samples whose gradient or frames are not valid."""
+        if self.provider.known_all_ok or bool(morphs.ok.all()):
+            return
+        reasons = "; ".join(sorted({reason for reason in morphs.reasons if reason}))
+        text = f"{int((~morphs.ok).sum())} of {len(morphs)} morphs are not ok, and repeat a frame (see Morphs.ok and "
+        warnings.warn(f"{text}Morphs.reasons): {reasons}", UserWarning, stacklevel=warning_stacklevel())
 
     def _warn_if_fell(self, morphs: Morphs) -> None:
         """Warn where the last frame's target probability is below that of an earlier frame."""

@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 import torch
 from inputs import DTYPES, image, normal
+from messages import raises_with
 from pairwise import pairwise
 from tolerances import assert_close
 
@@ -209,6 +210,21 @@ def test_amplitude_factors_differ_from_factors(rule, device):
     assert_close(family.prepare(x, gradient).render(b, per_plane), frames, "render")
 
 
+def luma_of_phases():
+    return LumaFamily(CSPFamily(SteerablePyramid((16, 16)), "phase"))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: CSPFamily(SteerablePyramid((16, 16)), "phase"), FourierFamily, PixelFamily, luma_of_phases]
+)
+def test_amplitude_factors_raise_if_no_amplitudes_move(make):
+    family, (x, gradient) = make(), inputs(2, 3, 16, 16)
+    with raises_with(ValueError, "amplitude_factors", "None", "[2.0]"):
+        family.prepare(x, gradient).render([1.0], [2.0])
+    with raises_with(ValueError, "amplitude_factors", "None", "[2.0]"):
+        family.anchor(x).advance(gradient, [1.0], [2.0])
+
+
 def test_amplitude_edits_use_factors(device):
     family = CSPFamily(SteerablePyramid((16, 16)), "amplitude")
     x, gradient = inputs(2, 16, 16, device=device)
@@ -289,8 +305,9 @@ def test_numerical_derivatives_agree(small_chunks, chunked, synthesis, edit, rul
         small_chunks()
     family = CSPFamily(SteerablePyramid((8, 8), order=1, synthesis=synthesis), edit, rule, eps=0.05, floor=1e-3)
     x, gradient = inputs(2, 8, 8)
-    values = x, gradient, torch.tensor([0.5, 1.5], dtype=torch.float64), normal(2, 2)
-    render = lambda x, g, b, a: family.prepare(x, g).render(b, a)
+    values = x, gradient, torch.tensor([0.5, 1.5], dtype=torch.float64)
+    values += () if edit == "phase" else (normal(2, 2),)  # amplitude factors
+    render = lambda x, g, *factors: family.prepare(x, g).render(*factors)
     assert torch.autograd.gradcheck(render, [v.requires_grad_() for v in values], fast_mode=True)
 
 
@@ -636,7 +653,7 @@ def test_anchored_frames_are_those_of_the_reference(name, size, device):
     family = ANCHORED[name]
     x, gradients = image(2, 2, 16, 19, device=device), normal(3, 2, 2, 16, 19, device=device)
     b, a = size * image(3, 2, seed=5), size * image(3, 2, seed=6)
-    one_table = getattr(family, "edit", "phase") == "amplitude" or isinstance(family, FourierFamily)
+    one_table = getattr(family, "edit", "phase") != "joint"
     frames = advanced_frames(family, x, gradients, b.to(device), None if one_table else a.to(device))
     expected = ComposedAnchor(family, x.reshape(4, 16, 19))
     for j, frame in enumerate(frames):
@@ -651,7 +668,7 @@ def test_anchored_motion_renders_the_frame_after_advancing(name, device):
     anchor = family.anchor(image(2, 2, 16, 19, device=device))
     for gradient, b in zip(gradients, (0.7, 2.0)):
         table = torch.tensor([[0.0, 0.0], [b, 2 * b]], device=device)
-        one_table = getattr(family, "edit", "phase") == "amplitude" or isinstance(family, FourierFamily)
+        one_table = getattr(family, "edit", "phase") != "joint"
         amplitude_table = None if one_table else 0.3 * table
         still, expected = anchor.toward(gradient).render(table, amplitude_table, bounds=(0, 1))
         assert_close(still, anchor.frame((0, 1)), "render")

@@ -62,7 +62,7 @@ def test_every_format_is_exported_to_every_other(source, kind, channels, tmp_pat
 
 def test_npz_files_have_frames_and_records(job, tmp_path):
     out, frames = job
-    assert export(out, tmp_path / "to", "npz") == 8
+    assert export(str(out), str(tmp_path / "to"), "npz") == 8
     for i in OK_PLACES:
         with np.load(tmp_path / "to" / f"{KEYS[i].removesuffix('.png')}.npz", allow_pickle=False) as arrays:
             assert np.array_equal(arrays["frames"], frames[i].numpy())

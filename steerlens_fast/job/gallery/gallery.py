@@ -35,16 +35,16 @@ OPTIONS = ("color", "steps", "smoothing", "phase_cap", "scales", "orientations",
 MAX_SIDE = 16_383  # maximum side of a WebP image, in pixels
 
 
-def write_gallery(out: Path, *, sample: int = 48, to: Path | None = None) -> Path:
+def write_gallery(out: str | os.PathLike, *, sample: int = 48, to: str | os.PathLike | None = None) -> Path:
     """Write ``gallery/index.html`` and images of some morphs; an older gallery is replaced.
 
     Parameters
     ----------
-    out : Path
+    out : path
         The job's folder.
     sample : int
         Maximum number of morphs, and maximum number of failed items. They are evenly spaced over the data set.
-    to : Path, optional
+    to : path, optional
         The folder for the gallery, by default ``gallery`` in ``out``. Another folder must be new or have a gallery.
 
     Returns
@@ -61,8 +61,8 @@ def write_gallery(out: Path, *, sample: int = 48, to: Path | None = None) -> Pat
     ImportError
         If an extra is not installed.
     """
-    to = out / "gallery" if to is None else _check_gallery_folder(to)
-    job = JobFolder(out)
+    job = JobFolder(Path(out))
+    to = job.out / "gallery" if to is None else _check_gallery_folder(Path(to))
     plan, config = job.plan, job.config
     if plan.channels not in (1, 3):
         raise usage_error(f"frames must have 1 channel (grey) or 3 (RGB) to be shown, got {plan.channels}")
