@@ -20,6 +20,9 @@ from steerlens_fast import native
 THREADS = 2
 BUDGET = 1.5  # seconds for all rounds of one comparison, approximately
 ROUNDS = 5, 25  # at least, at most
+# Seconds before each turn. OpenMP's threads spin for several ms after their work. In another process, they would take
+# the cores from a short call of this one.
+IDLE = 0.01
 SLOW = 0.03  # seconds; longer calls are not warmed up, since their data exceed the caches
 MIB = 2**20
 # glibc's settings that keep freed memory in the process: no mmap, no trimming
@@ -81,6 +84,7 @@ def compare(runs: dict[str, Callable[[], float]], rounds: int | None = None) -> 
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds or rounds_for(2 * sum(shortest))):
         for name, seconds in runs.items():
+            time.sleep(IDLE)
             times[name].append(seconds())
     return times
 
