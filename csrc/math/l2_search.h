@@ -14,8 +14,8 @@ struct L2SearchLimits {
   double start;              // first factor to try
   double max_factor;         // largest factor to try
   double range_end;          // largest factor that can be represented
-  // Estimate of d log(factor / distance) / d log(distance) near the target, which predicts the second factor. 0 if
-  // distances are proportional to factors.
+  // Estimate of d log(factor / rise) / d rise at the target, which predicts the second factor. 0 if rises are
+  // proportional to factors.
   double slope = 0;
 };
 

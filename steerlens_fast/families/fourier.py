@@ -66,6 +66,10 @@ class FourierFamily:
     scales: Sequence[int] | None = None
     orientations: Sequence[int] | None = None
 
+    @property
+    def moves_amplitude(self) -> bool:
+        return False
+
     def __post_init__(self) -> None:
         checks.check_choice("rule", self.rule, tuple(ops.RULES))
         object.__setattr__(self, "eps", checks.check_number("eps", self.eps))

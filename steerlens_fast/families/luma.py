@@ -96,6 +96,11 @@ class LumaFamily:
         return LumaMotion(image, gradient, y, self.family.prepare(y, gradient.sum(-3, keepdim=True)))
 
     @property
+    def moves_amplitude(self) -> bool:
+        """Whether amplitudes move, so that ``amplitude_factors`` have a meaning."""
+        return getattr(self.family, "moves_amplitude", True)
+
+    @property
     def anchor(self) -> Callable[[Tensor], LumaAnchor]:
         """See :class:`AnchoringFamily`. Raises an AttributeError if ``family`` has no ``anchor``."""
         anchor = cast(AnchoringFamily, self.family).anchor

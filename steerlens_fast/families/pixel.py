@@ -50,6 +50,10 @@ class PixelFamily:
     scales: Sequence[int] | None = None
     orientations: Sequence[int] | None = None
 
+    @property
+    def moves_amplitude(self) -> bool:
+        return False
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "eps", checks.check_number("eps", self.eps))
         check_restriction(self.pyramid, self.scales, self.orientations)

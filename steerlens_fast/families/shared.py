@@ -28,7 +28,8 @@ def check_image_and_gradient(
 def check_amplitude_factors(amplitude_factors: Factors | None, moves_amplitude: bool) -> None:
     """Raise if there are factors for amplitudes, but no amplitudes move."""
     if amplitude_factors is not None and not moves_amplitude:
-        raise ValueError(f"amplitude_factors must be None if no amplitudes move, got {amplitude_factors!r}")
+        got = f"a value of type {type(amplitude_factors).__name__}"
+        raise ValueError(f"amplitude_factors must be None if no amplitudes move, got {got}")
 
 
 def factor_pair(factors: Factors, amplitude_factors: Factors | None, image: Tensor) -> tuple[Tensor, Tensor]:

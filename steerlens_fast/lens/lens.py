@@ -429,9 +429,15 @@ class SteerableLens:
     # --- Checks, and the family of a batch of images ---
 
     def _check_amplitude_factors(self, amplitude_factors: object) -> None:
-        if amplitude_factors is not None and isinstance(self.family, str) and self.family != "csp-joint":
-            moves = {"pixel": "pixels", "csp-amplitude": "amplitudes"}.get(self.family, "phases")
-            raise ValueError(f"amplitude_factors must be None for family {self.family!r}, which moves only {moves}")
+        if amplitude_factors is None:
+            return
+        if isinstance(self.family, str):
+            if self.family != "csp-joint":
+                moves = {"pixel": "pixels", "csp-amplitude": "amplitudes"}.get(self.family, "phases")
+                raise ValueError(f"amplitude_factors must be None for family {self.family!r}, which moves only {moves}")
+        elif not getattr(self.family, "moves_amplitude", True):  # families of users need not have it
+            family = _family_text(self.family)
+            raise ValueError(f"amplitude_factors must be None for family {family}, which moves no amplitudes")
 
     def _check_named_family(self) -> None:
         checks.check_choice("family", self.family, FAMILIES)

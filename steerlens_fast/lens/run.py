@@ -81,8 +81,8 @@ class MorphRun:
             gradient_norm=provider.gradient_norm,
             stopped=provider.stopped_at_step,
         )
-        if self.may_warn and not (attained is not None and self._warn_if_not_attained(attained)):
-            self._warn_if_not_ok(morphs)
+        if self.may_warn:
+            self._warn_of_failures(morphs, attained)
         if self.warn_if_fell and len(provider.outputs) > 1:  # the comparison needs two frames with outputs
             self._warn_if_fell(morphs)
         return morphs
@@ -94,26 +94,24 @@ class MorphRun:
         complete = names is not None and len(names) == self.provider.class_count
         return {"class_names": names} if complete else {}
 
-    def _warn_if_not_attained(self, attained: Tensor) -> bool:
-        """Warn of morphs that do not reach all distances, and return whether there are any.
+    def _warn_of_failures(self, morphs: Morphs, attained: Tensor | None) -> None:
+        """Warn of morphs that do not reach all distances or, if all do, of samples that are not OK.
 
-        ``attained`` is [B] or [B, M].
+        ``attained`` is [B] or [B, M]; None for given factors.
         """
-        missed = len(attained) - int(attained.view(len(attained), -1).all(1).sum()) if attained.numel() else 0
-        if missed:
-            text = f"{missed} of {len(attained)} morphs do not reach the requested L2 distance (see Morphs.attained, "
-            text += "Morphs.l2 and Morphs.reasons)"
-            text += "" if self.lens.phase_cap is None else ": phase_cap may have stopped them"
-            warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
-        return missed > 0
-
-    def _warn_if_not_ok(self, morphs: Morphs) -> None:
-        """Warn of samples whose gradient or frames are not valid."""
-        if self.provider.known_all_ok or bool(morphs.ok.all()):
+        count, missed = len(morphs), 0
+        if attained is not None and attained.numel():
+            missed = count - int(attained.view(count, -1).all(1).sum())
+        if not missed and (self.provider.known_all_ok or bool(morphs.ok.all())):
             return
-        reasons = "; ".join(sorted({reason for reason in morphs.reasons if reason}))
-        text = f"{int((~morphs.ok).sum())} of {len(morphs)} morphs are not ok, and repeat a frame (see Morphs.ok and "
-        warnings.warn(f"{text}Morphs.reasons): {reasons}", UserWarning, stacklevel=warning_stacklevel())
+        causes = sorted({reason for reason in morphs.reasons if reason})
+        if missed:
+            text = f"{missed} of {count} morphs do not reach the requested L2 distance (see Morphs.attained, Morphs.l2"
+            causes += [] if self.lens.phase_cap is None else ["phase_cap may have stopped them"]
+        else:
+            text = f"{int((~morphs.ok).sum())} of {count} morphs are not ok, and repeat a frame (see Morphs.ok"
+        text += " and Morphs.reasons)" + (f": {'; '.join(causes)}" if causes else "")
+        warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
 
     def _warn_if_fell(self, morphs: Morphs) -> None:
         """Warn where the last frame's target probability is below that of an earlier frame."""

@@ -219,9 +219,9 @@ def luma_of_phases():
 )
 def test_amplitude_factors_raise_if_no_amplitudes_move(make):
     family, (x, gradient) = make(), inputs(2, 3, 16, 16)
-    with raises_with(ValueError, "amplitude_factors", "None", "[2.0]"):
+    with raises_with(ValueError, "amplitude_factors", "None", "type"):
         family.prepare(x, gradient).render([1.0], [2.0])
-    with raises_with(ValueError, "amplitude_factors", "None", "[2.0]"):
+    with raises_with(ValueError, "amplitude_factors", "None", "type"):
         family.anchor(x).advance(gradient, [1.0], [2.0])
 
 

@@ -20,7 +20,7 @@ from peak_memory import peak_bytes
 from tolerances import assert_close
 from torch import nn
 
-from steerlens_fast import CSPFamily, Morphs, PixelFamily, SteerableLens, SteerablePyramid
+from steerlens_fast import CSPFamily, FourierFamily, LumaFamily, Morphs, PixelFamily, SteerableLens, SteerablePyramid
 from steerlens_fast.lens.gradient_provider import GradientProvider
 from steerlens_fast.lens.regimes import MorphState
 from steerlens_fast.lens.run import MorphRun
@@ -1015,6 +1015,22 @@ def test_calls_in_threads_leave_buffers_and_generators_unchanged():
             list(pool.map(work, range(16)))
     assert torch.equal(torch.get_rng_state(), rng)
     assert all(id(b) == buffers[n][0] and torch.equal(b, buffers[n][1]) for n, b in model.named_buffers())
+
+
+@pytest.mark.parametrize("regime", ["frozen", "persistent", "live"])
+@pytest.mark.parametrize("luma", [False, True])
+def test_amplitude_factors_raise_before_the_model_runs_if_no_amplitudes_move(regime, luma):
+    for family in (CSPFamily(SteerablePyramid((16, 16)), "phase"), FourierFamily(), PixelFamily()):
+        lens = SteerableLens(lambda x: pytest.fail(), family=LumaFamily(family) if luma else family, regime=regime)
+        with raises_with(ValueError, "amplitude_factors", "None", type(family).__name__, "no amplitudes"):
+            lens.morph(images(), 1, factors=[0.0, 1.0], amplitude_factors=[0.0, 0.5])
+
+
+def test_missed_distances_warn_with_the_reasons():
+    x = images()
+    lens = SteerableLens(lambda x: x.flatten(1)[:, :5] * torch.tensor([[0.0], [1.0]]), family="pixel")
+    with pytest.warns(UserWarning, match=r"1 of 2 morphs do not reach .*reasons\): .*gradient.* zero"):
+        lens.perturb(x, 1, max_l2=0.1)
 
 
 def test_overflowing_frames_are_the_source_with_its_outputs():
