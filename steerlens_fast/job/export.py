@@ -87,9 +87,9 @@ def export(
     Raises
     ------
     JobError
-        If ``out`` is not a job's folder, ``to`` is the same folder, no item matches ``keys``, the format stores images
-        but frames do not have 1 or 3 channels, ``differences`` are requested of another format than "strip", or a shard
-        is damaged.
+        If ``format`` is unknown, ``out`` is not a job's folder, ``to`` is the same folder, no item matches ``keys``,
+        the format stores images but frames do not have 1 or 3 channels, ``differences`` are requested of another
+        format than "strip", or a shard is damaged.
     ImportError
         If an extra is not installed.
 
@@ -105,6 +105,8 @@ def export(
     - ``label``, ``source`` and ``target``, with -1 for an unknown class;
     - ``record``, the whole record as JSON.
     """
+    if format not in EXPORT_FORMATS:
+        raise usage_error(f"format must be one of {', '.join(EXPORT_FORMATS)}, got {format!r}")
     if differences and format != "strip":
         raise usage_error(f"differences must not be requested with format {format!r}: only strips show them")
     job, to = JobFolder(Path(out)), Path(to)

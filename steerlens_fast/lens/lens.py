@@ -248,7 +248,8 @@ class SteerableLens:
         amplitude_factors : float, sequence [F], Tensor [F] or [B, F], optional
             Factors of the changes of amplitude, for family "csp-joint"; by default ``factors``.
         max_l2 : float, sequence [B] or Tensor [B], optional
-            L2 distance of the last frame from the source, over all channels and pixels. If neither ``factors`` nor
+            L2 distance of the last frame from the source, over all channels and pixels. If distances do not always grow
+            with the factor, several factors reach it, and the search may find any of them. If neither ``factors`` nor
             ``distances`` is given, the default is twice the range of ``bounds``, or 12 for a lens made by
             :meth:`for_photographs`.
         distances : sequence of M floats or Tensor [B, M], optional

@@ -159,6 +159,12 @@ def test_strip_of_a_job_with_factors_has_no_distance(tmp_path):
     assert [axes.get_xlabel() for axes in figure.axes][1:] == ["0.18\nzero\nL2 1.25", "0.95\nL2 2.5"]
 
 
+def test_unknown_format_raises(job, tmp_path):
+    with pytest.raises(JobError, match="format must be one of safetensors, .*npz, got 'gf'") as raised:
+        export(job[0], tmp_path / "to", "gf")
+    assert raised.value.code == USAGE and not (tmp_path / "to").exists()
+
+
 def test_differences_with_other_formats_raise(job, tmp_path):
     with pytest.raises(JobError, match="differences must not be requested with format 'gif'") as raised:
         export(job[0], tmp_path / "to", "gif", differences=True)
