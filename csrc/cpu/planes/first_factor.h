@@ -13,13 +13,6 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-template <typename T>
-inline double sum_of(Vec<T> v, int64_t count) {
-  double sum = 0;
-  for (int64_t lane = 0; lane < std::min(count, kSimdWidth<T>); ++lane) sum += v[lane];
-  return sum;
-}
-
 // The number of vectors of coefficients that are read, and the stride between them if they are between these numbers. So
 // the work takes less time than one frame.
 constexpr int64_t kLeastVectors = 64, kMostVectors = 1024, kStride = 15;

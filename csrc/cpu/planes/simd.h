@@ -2,6 +2,7 @@
 // Uses GNU C's vector extensions (README.md). T is float or double, here and in all headers that include this one.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -190,6 +191,14 @@ SL_FN void transpose(V (&rows)[kRows]) {
     transpose_blocks<2, kHalf>(rows);
     transpose_blocks<2, kHalf>(rows + kHalf);
   }
+}
+
+// The sum of the first `count` elements, or of all if `count` is larger.
+template <typename T>
+inline double sum_of(Vec<T> v, int64_t count) {
+  double sum = 0;
+  for (int64_t lane = 0; lane < std::min(count, kSimdWidth<T>); ++lane) sum += v[lane];
+  return sum;
 }
 
 // The first `count` numbers of a complex tensor's memory, then zeros.
