@@ -43,7 +43,7 @@ def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tupl
     spec : str
         The model's name, for messages.
     overrides : mapping
-        The caller's options. Attributes of these names are not read.
+        The caller's options. Attributes of these names are not used.
     channels : int
         The number of channels if neither the overrides nor the attributes have it.
 
@@ -87,12 +87,10 @@ def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tupl
 def _data_attribute(owner, name: str):
     """Return an attribute; None if it is missing, a method, or part of the module's state."""
     value = getattr(owner, name, None)
-    state = isinstance(owner, nn.Module) and isinstance(value, Tensor) and _is_state(owner, value)
-    return None if callable(value) or state else value
-
-
-def _is_state(module: nn.Module, value: Tensor) -> bool:
-    return any(value is tensor for tensor in (*module.buffers(), *module.parameters()))
+    state = (
+        (*owner.buffers(), *owner.parameters()) if isinstance(value, Tensor) and isinstance(owner, nn.Module) else ()
+    )
+    return None if callable(value) or any(value is tensor for tensor in state) else value
 
 
 def _read_config(config, spec: str) -> dict[str, tuple[str, object]]:

@@ -21,13 +21,11 @@ PREFIXES = ("module.", "_orig_mod.", "model.")  # from DataParallel, torch.compi
 MAX_NAMES = 4  # largest number of names in a message
 
 
-def load_weights(model: nn.Module, path: str, trust: bool) -> None:
-    """Load a checkpoint into a model. Raise a JobError if names or shapes differ."""
-    put_weights(model, read_weights(path, trust), path)
-
-
 def put_weights(model: nn.Module, state: Mapping[str, Tensor], path: str) -> None:
-    """Load a state dict from :func:`read_weights` into a model. ``path`` is the file's path, for messages."""
+    """Load a state dict from :func:`read_weights` into a model. Raise a JobError if names or shapes differ.
+
+    ``path`` is the file's path, for messages.
+    """
     state = _without_prefixes(state, model.state_dict())
     try:
         keys = model.load_state_dict(state, strict=False)
@@ -66,7 +64,7 @@ def read_pickle(path: str, trust: bool, argument: str):
 
     Without ``trust``, a file that ``torch.load(..., weights_only=True)`` does not accept raises a JobError.
     """
-    if not _is_pickle(path):
+    if not _is_torch_save_file(path):
         raise usage_error(f"{argument} must be a file written by torch.save, got {path}")
     try:
         return torch.load(path, map_location="cpu", weights_only=not trust)
@@ -93,7 +91,7 @@ def is_torchscript(path: str) -> bool:
     return any(name.split("/")[1:] == ["constants.pkl"] for name in zip_names(path))
 
 
-def _is_pickle(path: str) -> bool:
+def _is_torch_save_file(path: str) -> bool:
     with open(path, "rb") as file:
         return file.read(1) == b"\x80" or zipfile.is_zipfile(path)  # the old format of torch.save, or the current one
 

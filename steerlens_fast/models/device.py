@@ -23,10 +23,10 @@ def samples_per_call(images: Tensor, threads: int) -> int | None:
 
 
 def resolve_device(device: str | None) -> str:
-    """Return ``device``.
+    """Return the device to use, "cpu" or "cuda".
 
-    If ``device`` is None, the result is "cuda" if there are a GPU and CUDA kernels, otherwise "cpu". Without them,
-    "cuda" raises a JobError.
+    If ``device`` is None, this is "cuda" if there are a GPU and CUDA kernels, otherwise "cpu". If they are missing, the
+    argument "cuda" raises a JobError.
     """
     if device == "cpu":
         return device

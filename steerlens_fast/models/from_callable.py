@@ -8,18 +8,18 @@ from torch import nn
 from ..data.import_object import import_object, user_code_error
 from ..errors import JobError, usage_error
 from ..extras import MissingExtra
-from .checkpoints import load_weights
+from .checkpoints import put_weights, read_weights
 from .loaded import RawModel, copy_model, model_name
 
 
 def load_from_callable(name: str, weights: str | None, trust: bool) -> RawModel:
-    """Return the model that ``pkg.mod:callable`` returns, with its weights loaded.
+    """Return the model that ``pkg.mod:callable`` returns, with the weights of a checkpoint if one is given.
 
-    If the name is that of a ``torch.nn.Module``, its copy is returned.
+    If the name is that of a module object, a copy of the module is returned.
     """
     value = import_object("model", name)
     if isinstance(value, nn.Module):
-        # The caller may use the same object, which must not change.
+        # Other code may use the same object, which must not change.
         model = copy_model(value, f"make {name} a callable that returns the model")
     elif isinstance(value, torch.export.ExportedProgram):
         model = value.module()
@@ -28,7 +28,7 @@ def load_from_callable(name: str, weights: str | None, trust: bool) -> RawModel:
     if weights is not None:
         if not isinstance(model, nn.Module):
             raise usage_error(f"model {name!r} must be a torch.nn.Module to load weights, got {model_name(model)}")
-        load_weights(model, weights, trust)
+        put_weights(model, read_weights(weights, trust), weights)
     return RawModel(model)
 
 

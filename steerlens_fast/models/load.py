@@ -193,7 +193,7 @@ def load_model(
     class_names : str, os.PathLike, sequence of str or mapping, optional
         Names of the model's classes, or the path of a file with names (one per line, or .json), or ``"imagenet"`` for
         the 1,000 classes of ImageNet. By default the names are those from the hub, or the attribute ``class_names``.
-    device : str
+    device : str or torch.device
     dtype : {"float32", "float64", "bfloat16", "float16"}
         The model's dtype. Gradients have the dtype of the images.
     channels_last : bool
@@ -224,7 +224,7 @@ def load_model(
     options = dict(size=size, mean=mean, std=std, channels=channels, interpolation=interpolation, crop_pct=crop_pct)
     overrides, weights, names = check_options(options), _path_or_none(weights), resolve_class_names(class_names)
     defaults = {**DEFAULT_METADATA, "channels": _default_channels(data_channels, overrides.get("mean"))}
-    seed = _check_flags(trust_checkpoint=trust_checkpoint, channels_last=channels_last, seed=seed)
+    seed = _check_flags_and_seed(trust_checkpoint=trust_checkpoint, channels_last=channels_last, seed=seed)
     place = dict(device=_device(device), dtype=_dtype(dtype), channels_last=channels_last)
     with _seeded(seed):
         raw = _load_raw(spec, weights, trust_checkpoint, overrides, place["device"])
@@ -299,7 +299,8 @@ def _path_or_none(weights) -> str | None:
         raise usage_error(f"weights must be a path, 'random' or None, got {weights!r}") from error
 
 
-def _check_flags(trust_checkpoint: bool, channels_last: bool, seed: int) -> int:
+def _check_flags_and_seed(trust_checkpoint: bool, channels_last: bool, seed: int) -> int:
+    """Check the arguments, and return the seed as an int."""
     try:
         check_bool("trust_checkpoint", trust_checkpoint)
         check_bool("channels_last", channels_last)

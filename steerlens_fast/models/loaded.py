@@ -84,7 +84,7 @@ def place_model(raw: RawModel, device: torch.device, dtype: torch.dtype, channel
     """
     model = raw.model
     if not isinstance(model, nn.Module):
-        return model  # a function has nothing to move
+        return model  # a function has nothing to move; the module of a bound method is not moved
     if raw.owned:
         for parameter in model.parameters():  # not model.requires_grad_, which some kinds of modules lack
             parameter.requires_grad_(False)

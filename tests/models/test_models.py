@@ -28,11 +28,12 @@ from steerlens_fast import SteerableLens, native
 from steerlens_fast.errors import USAGE, JobError
 from steerlens_fast.io.atomic_io import sha256_of
 from steerlens_fast.models import hubs, load_model
+from steerlens_fast.models.checkpoints import PREFIXES, WRAPPERS
 from steerlens_fast.models.device import resolve_device
 
 TESTS = Path(__file__).parents[1]
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-ZOO = """
+USER_MODELS = """
 import torch
 from torch import nn
 from classifiers import Stateful, linear, smooth
@@ -67,18 +68,15 @@ def images():
 
 
 @pytest.fixture
-def zoo(tmp_path, monkeypatch):
-    """Write a module of a user to the working directory.
-
-    It can be imported only from there.
-    """
-    (tmp_path / "user_zoo.py").write_text(ZOO)
+def working_directory(tmp_path, monkeypatch):
+    """Write modules of a user to a new working directory, the only place from which they can be imported."""
+    (tmp_path / "user_models.py").write_text(USER_MODELS)
     (tmp_path / "user_broken.py").write_text("import torch\nimport no_such_package_anywhere\n")
     (tmp_path / "user_wrong.py").write_text("value = 1\nvalue.nothing\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(tmp_path))])
     yield tmp_path
-    for name in ("user_zoo", "user_broken", "user_wrong"):
+    for name in ("user_models", "user_broken", "user_wrong"):
         sys.modules.pop(name, None)
 
 
@@ -272,55 +270,55 @@ def test_callable_without_state_has_the_sha256_of_its_name():
 
 
 @pytest.mark.parametrize("prefix", ["", "arch:"])
-def test_name_in_the_working_directory_is_imported(zoo, images, prefix):
-    loaded = load_model(f"{prefix}user_zoo:smooth")
+def test_name_in_the_working_directory_is_imported(working_directory, images, prefix):
+    loaded = load_model(f"{prefix}user_models:smooth")
     assert torch.equal(scores(loaded.model, images), scores(smooth(), images))
     assert not loaded.model.training and not any(p.requires_grad for p in loaded.model.parameters())
-    assert sys.path[0] == str(zoo), "as python -m has it"
-    assert not load_model(f"{prefix}user_zoo:Holder.Inner").model.training
+    assert sys.path[0] == str(working_directory), "as python -m has it"
+    assert not load_model(f"{prefix}user_models:Holder.Inner").model.training
 
 
-def test_name_of_an_instance_gives_a_copy(zoo, images):
-    loaded = load_model("user_zoo:instance", dtype="bfloat16")
-    instance = sys.modules["user_zoo"].instance
+def test_name_of_an_instance_gives_a_copy(working_directory, images):
+    loaded = load_model("user_models:instance", dtype="bfloat16")
+    instance = sys.modules["user_models"].instance
     assert instance.training and instance.head.weight.requires_grad and instance.head.weight.dtype == torch.float32
     assert not loaded.model.training and loaded.model.head.weight.dtype == torch.bfloat16
     assert loaded.sha256 == load_model(instance).sha256
 
 
-def test_name_of_a_factory_may_return_a_function(zoo):
-    assert load_model("user_zoo:gives_a_function").model is torch.sin
+def test_name_of_a_factory_may_return_a_function(working_directory):
+    assert load_model("user_models:gives_a_function").model is torch.sin
 
 
-def test_sys_path_with_the_working_directory_keeps_its_order(zoo, monkeypatch):
-    monkeypatch.setattr(sys, "path", [*sys.path, str(zoo)])
+def test_sys_path_with_the_working_directory_keeps_its_order(working_directory, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path, str(working_directory)])
     before = list(sys.path)
-    load_model("user_zoo:smooth")
+    load_model("user_models:smooth")
     assert sys.path == before
 
 
-def test_errors_in_a_users_module_have_their_traceback(zoo):
+def test_errors_in_a_users_module_have_their_traceback(working_directory):
     message = load_error(
         "user_broken", "Traceback", 'user_broken.py", line 2', "no_such_package_anywhere", spec="user_broken:f"
     )
     assert "importing user_broken failed" in message
     load_error("Traceback", 'user_wrong.py", line 2', "value.nothing", spec="user_wrong:value")
-    load_error("Traceback", "within the callable", "user_zoo:fails", spec="user_zoo:fails")
-    load_error("Traceback", "missing 1 required positional argument", "without arguments", spec="user_zoo:needs")
+    load_error("Traceback", "within the callable", "user_models:fails", spec="user_models:fails")
+    load_error("Traceback", "missing 1 required positional argument", "without arguments", spec="user_models:needs")
 
 
 @pytest.mark.parametrize(
     "spec, text",
     [
         ("user_no:smooth", ["'user_no'", "working directory"]),
-        ("user_zoo.deep:smooth", ["'user_zoo.deep'"]),
-        ("user_zoo:nothing", ["'nothing'", "user_zoo"]),
-        ("user_zoo:number", ["'user_zoo:number'", "3"]),
-        ("user_zoo:gives_a_number", ["must return a module", "3"]),
+        ("user_models.deep:smooth", ["'user_models.deep'"]),
+        ("user_models:nothing", ["'nothing'", "user_models"]),
+        ("user_models:number", ["'user_models:number'", "3"]),
+        ("user_models:gives_a_number", ["must return a module", "3"]),
         ("resnet18.a1_in1k", ["did you mean 'timm:resnet18.a1_in1k' or 'torchvision:resnet18.a1_in1k'"]),
     ],
 )
-def test_unknown_names_raise(zoo, spec, text):
+def test_unknown_names_raise(working_directory, spec, text):
     message = load_error(*text, spec=spec)
     assert message.startswith("model") and "Traceback" not in message
 
@@ -329,79 +327,66 @@ def test_unknown_names_raise(zoo, spec, text):
 
 
 def _checkpoint(kind: str, state: dict, path: Path):
-    """Write a checkpoint and return its path.
+    """Write a checkpoint in one of the forms that training scripts use, and return its path.
 
-    It has one of the forms that training scripts use.
+    A kind that is in WRAPPERS is the state dict's key in the file. A kind that ends with "." is a prefix of its names.
     """
-    wrapped = {"wrapped": "state_dict", "keras-like": "model", "tutorial": "model_state_dict"}
-    prefixed = {"parallel": "module.", "compiled": "_orig_mod.", "lightning": "model.", "both": "module._orig_mod."}
     if kind == "safetensors":
         from safetensors.torch import save_file
 
         save_file(state, path.with_suffix(".safetensors"))
         return path.with_suffix(".safetensors")
-    if kind in wrapped:
-        state = {"epoch": 3, "optimizer": {"lr": 0.1}, wrapped[kind]: state}
-    if kind in prefixed:
-        state = {"state_dict": {prefixed[kind] + name: value for name, value in state.items()}}
+    if kind in WRAPPERS:
+        state = {"epoch": 3, "optimizer": {"lr": 0.1}, kind: state}
+    if kind.endswith("."):
+        state = {"state_dict": {kind + name: value for name, value in state.items()}}
     torch.save(state, path, _use_new_zipfile_serialization=kind != "old")
     return path
 
 
-KINDS = [
-    "plain",
-    "old",
-    "wrapped",
-    "keras-like",
-    "tutorial",
-    "parallel",
-    "compiled",
-    "lightning",
-    "both",
-    "safetensors",
-]
+KINDS = ["plain", "old", "safetensors", *WRAPPERS, *PREFIXES, "module._orig_mod."]
 
 
-def test_weights_of_all_usual_forms_are_loaded(zoo, images):
+def test_weights_of_all_usual_forms_are_loaded(working_directory, images):
     for kind in KINDS:
         trained = smooth()
         with torch.no_grad():
             trained[0].weight.mul_(2)
-        path = _checkpoint(kind, trained.state_dict(), zoo / "w.pt")
+        path = _checkpoint(kind, trained.state_dict(), working_directory / "w.pt")
         for weights in (path, str(path)):
-            loaded = load_model("user_zoo:smooth", weights=weights)
+            loaded = load_model("user_models:smooth", weights=weights)
             assert torch.equal(scores(loaded.model, images), scores(trained, images))
             assert loaded.sha256 == load_model(trained).sha256 != load_model(smooth()).sha256
         assert loaded.description["weights"] == str(path)
 
 
-def test_prefix_that_the_model_has_itself_stays(zoo):
+def test_prefix_that_the_model_has_itself_stays(working_directory):
     """A prefix that only some names have is never removed."""
     state = {"model.weight": torch.ones(2, 2), "model.bias": torch.zeros(2)}
-    torch.save(state, zoo / "w.pt")
-    assert load_model("user_zoo:Prefixed", weights="w.pt").model.model.weight.sum() == 4
-    torch.save({"module.weight": torch.ones(2, 2), "bias": torch.zeros(2)}, zoo / "w.pt")
-    load_error("missing weight", "unexpected module.weight", spec="user_zoo:Holder.Inner", weights="w.pt")
+    torch.save(state, working_directory / "w.pt")
+    assert load_model("user_models:Prefixed", weights="w.pt").model.model.weight.sum() == 4
+    torch.save({"module.weight": torch.ones(2, 2), "bias": torch.zeros(2)}, working_directory / "w.pt")
+    load_error("missing weight", "unexpected module.weight", spec="user_models:Holder.Inner", weights="w.pt")
 
 
-def test_wrong_weights_raise_and_name_four_of_each(zoo):
+def test_wrong_weights_raise_and_name_four_of_each(working_directory):
     state = smooth().state_dict()
-    torch.save({f"x{n}": torch.ones(1) for n in range(6)} | {"0.weight": state["0.weight"]}, zoo / "w.pt")
+    torch.save({f"x{n}": torch.ones(1) for n in range(6)} | {"0.weight": state["0.weight"]}, working_directory / "w.pt")
     message = load_error(
-        "w.pt", "missing 0.bias, 2.weight, 2.bias, 6.weight and 1 more", spec="user_zoo:smooth", weights="w.pt"
+        "w.pt", "missing 0.bias, 2.weight, 2.bias, 6.weight and 1 more", spec="user_models:smooth", weights="w.pt"
     )
     assert "unexpected x0, x1, x2, x3 and 2 more" in message
-    torch.save(state | {"6.weight": torch.ones(9, 64)}, zoo / "w.pt")
-    load_error("6.weight", "[9, 64]", "[5, 64]", spec="user_zoo:smooth", weights="w.pt")
+    torch.save(state | {"6.weight": torch.ones(9, 64)}, working_directory / "w.pt")
+    load_error("6.weight", "[9, 64]", "[5, 64]", spec="user_models:smooth", weights="w.pt")
 
 
-def test_files_without_weights_raise(zoo):
-    (zoo / "text.pt").write_text("hello")
-    (zoo / "cut.pt").write_bytes(b"PK\x03\x04 and no more")
-    (zoo / "text.safetensors").write_text("hello")
-    torch.save({"epoch": 3, "loss": [0.5]}, zoo / "none.pt")
-    torch.save([torch.ones(1)], zoo / "list.pt")
-    torch.jit.script(smooth()).save(zoo / "script.pt")
+def test_files_without_weights_raise(working_directory):
+    (working_directory / "text.pt").write_text("hello")
+    (working_directory / "cut.pt").write_bytes(b"PK\x03\x04 and no more")
+    (working_directory / "text.safetensors").write_text("hello")
+    torch.save({"epoch": 3, "loss": [0.5]}, working_directory / "none.pt")
+    torch.save([torch.ones(1)], working_directory / "list.pt")
+    torch.jit.script(smooth()).save(working_directory / "script.pt")
     for name, *text in [
         ("nowhere.pt", "existing"),
         ("random", "existing"),
@@ -413,9 +398,9 @@ def test_files_without_weights_raise(zoo):
         ("list.pt", "state dict", "list"),
         ("script.pt", "TorchScript"),
     ]:
-        message = load_error(name, *text, spec="user_zoo:smooth", weights=name)
+        message = load_error(name, *text, spec="user_models:smooth", weights=name)
         assert message.startswith("weights")
-    load_error("weights", "function", spec="user_zoo:gives_a_function", weights="none.pt")
+    load_error("weights", "function", spec="user_models:gives_a_function", weights="none.pt")
 
 
 # --- Files ---
@@ -472,10 +457,10 @@ def test_pickled_module_must_be_trusted(tmp_path, images):
     assert loaded.sha256 == load_model(smooth()).sha256
 
 
-def test_checkpoint_with_a_module_must_be_trusted(zoo, images):
-    torch.save({"model": smooth()}, zoo / "w.pt")
-    load_error("w.pt", "--trust-checkpoint", spec="user_zoo:smooth", weights="w.pt")
-    loaded = load_model("user_zoo:smooth", weights="w.pt", trust_checkpoint=True)
+def test_checkpoint_with_a_module_must_be_trusted(working_directory, images):
+    torch.save({"model": smooth()}, working_directory / "w.pt")
+    load_error("w.pt", "--trust-checkpoint", spec="user_models:smooth", weights="w.pt")
+    loaded = load_model("user_models:smooth", weights="w.pt", trust_checkpoint=True)
     assert torch.equal(scores(loaded.model, images), scores(smooth(), images))
 
 
@@ -516,17 +501,14 @@ class Malicious:
         return os.system, (f"touch {self.trace}",)
 
 
-def _replaced(source: Path, path: Path, entries: dict[str, bytes], more: dict[str, bytes] | None = None) -> Path:
-    """Write a changed copy of a zip file.
-
-    Entries with certain endings are replaced, and entries are added.
-    """
+def _changed_zip(source: Path, path: Path, replaced: dict[str, bytes], added: dict[str, bytes] | None = None) -> Path:
+    """Write a copy of a zip file, with new content of the entries that end with a key of ``replaced``."""
     with zipfile.ZipFile(source) as whole, zipfile.ZipFile(path, "w") as out:
         root = whole.namelist()[0].split("/")[0]
         for name in whole.namelist():
-            new = [data for end, data in entries.items() if name.endswith(end)]
+            new = [data for end, data in replaced.items() if name.endswith(end)]
             out.writestr(name, new[0] if new else whole.read(name))
-        for name, data in (more or {}).items():
+        for name, data in (added or {}).items():
             out.writestr(f"{root}/{name}", data)
     return path
 
@@ -550,14 +532,14 @@ def malicious_files(folder: Path, trace: Path) -> dict[str, Path]:
     tensor = entry | {"path_name": "weight_0"}
     config = lambda e: json.dumps({"config": {"x": e}}).encode()
     for path, data in ((folder / "scripted.pt", bare), (folder / "constants.pt", bare)):
-        _replaced(folder / "good.ts", path, {"constants.pkl" if path.stem == "constants" else "data.pkl": data})
-    _replaced(program, folder / "inputs.pt2", {"sample_inputs/model.pt": _saved((evil,))})
-    _replaced(
+        _changed_zip(folder / "good.ts", path, {"constants.pkl" if path.stem == "constants" else "data.pkl": data})
+    _changed_zip(program, folder / "inputs.pt2", {"sample_inputs/model.pt": _saved((evil,))})
+    _changed_zip(
         program, folder / "opaque.pt2", {"constants_config.json": config(entry)}, {"data/constants/opaque_obj_0": bare}
     )
     unpickled = {"weights_config.json": config(tensor), "weights/weight_0": _saved(evil)}
-    _replaced(program, folder / "weights.pt2", unpickled)
-    _replaced(program, folder / "legacy.pt2", {}, {"data/weights/model.pt": _saved({"x": evil})})
+    _changed_zip(program, folder / "weights.pt2", unpickled)
+    _changed_zip(program, folder / "legacy.pt2", {}, {"data/weights/model.pt": _saved({"x": evil})})
     with zipfile.ZipFile(folder / "before28.pt2", "w") as out:
         out.writestr("version", "8.8")
         out.writestr("serialized_exported_program.json", "{}")
@@ -566,23 +548,17 @@ def malicious_files(folder: Path, trace: Path) -> dict[str, Path]:
     return {p.name: p for p in folder.iterdir() if not p.name.startswith("good")}
 
 
-EVIL = ["zip.pt", "wrapped.pth", "old.pt", "bare.pt", "scripted.pt", "constants.pt"]
-EVIL += ["inputs.pt2", "opaque.pt2", "weights.pt2", "legacy.pt2", "before28.pt2"]
-
-
-def test_malicious_file_runs_no_command(tmp_path, zoo):
+def test_malicious_file_runs_no_command(tmp_path, working_directory):
     """The file is given as model or as weights, under several names."""
     trace = tmp_path / "it-ran"
     (tmp_path / "files").mkdir()
-    files = malicious_files(tmp_path / "files", trace)
-    for name in EVIL:
-        path = files[name]
+    for path in malicious_files(tmp_path / "files", trace).values():
         for other in (path, path.with_suffix(".pt"), path.with_suffix(".ts"), path.with_suffix(".pt2")):
             path = path.rename(other)
             load_error(str(path), spec=path)
-            load_error(str(path), spec="user_zoo:smooth", weights=path)
+            load_error(str(path), spec="user_models:smooth", weights=path)
         path = path.rename(path.with_suffix(".safetensors"))
-        load_error(str(path), spec="user_zoo:smooth", weights=path)
+        load_error(str(path), spec="user_models:smooth", weights=path)
         assert not trace.exists()
 
 
@@ -735,10 +711,10 @@ ELSEWHERE = """
     sys.path[:0] = [{tests!r}]
     import optional_libraries, torch
     optional_libraries.importable_torchvision()
-    torch.rand({seed})
-    torch.manual_seed({seed})
+    torch.rand({earlier_seed})
+    torch.manual_seed({earlier_seed})
     from steerlens_fast.models import load_model
-    print(load_model({spec!r}, weights={weights!r}, seed={given}).sha256)
+    print(load_model({spec!r}, weights={weights!r}, seed={seed}).sha256)
 """
 
 
@@ -751,12 +727,12 @@ def _sha_in_another_process(**what) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spec, weights", [("timm:resnet10t", "random"), ("user_zoo:untrained", None)])
-def test_every_process_gets_the_same_untrained_model(zoo, spec, weights):
+@pytest.mark.parametrize("spec, weights", [("timm:resnet10t", "random"), ("user_models:untrained", None)])
+def test_every_process_gets_the_same_untrained_model(working_directory, spec, weights):
     """The random weights do not depend on earlier random numbers, and differ between seeds."""
     optional_libraries.timm()
     what = {"spec": spec, "weights": weights}
-    sha = _sha_in_another_process(seed=2, given=1, **what)
+    sha = _sha_in_another_process(earlier_seed=2, seed=1, **what)
     assert sha == load_model(spec, weights=weights, seed=1).sha256
     assert sha != load_model(spec, weights=weights, seed=2).sha256
 
@@ -823,7 +799,7 @@ def test_model_loaded_by_name_can_be_morphed(images):
     assert lens.morph(images, "least", frames=2).outputs.shape == (4, 2, CLASSES)
 
 
-# --- Images
+# --- Images ---
 
 
 def test_images_are_read_in_the_format_of_the_model(tmp_path):
