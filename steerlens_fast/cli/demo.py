@@ -49,25 +49,21 @@ def add_demo(commands) -> None:
     text = "seed of the train/test split and of the training (default: %(default)s)"
     add("--seed", type=integer_from(0), default=0, metavar="N", help=text)
     add("--quiet", action="store_true", help="show no progress bars")
-    digits = {name: parser.get_default(name) for name in ("pairs", "rule", "epochs", "seed")}
-    digits["pairs"] = _pairs(digits["pairs"])
-    choose = lambda arguments: _photographs(arguments, digits) if arguments.photographs else _digits(arguments)
+    only_digits = {name: parser.get_default(name) for name in ("pairs", "rule", "epochs", "seed")}
+    only_digits["pairs"] = _pairs(only_digits["pairs"])
+    choose = lambda arguments: _photographs(arguments, only_digits) if arguments.photographs else _digits(arguments)
     parser.set_defaults(run=choose)
 
 
-DIGITS_L2 = 4.0
-
-
-def _photographs(arguments: argparse.Namespace, digits: dict) -> int:
-    """Run the demo on photographs. ``digits`` has the defaults of the options that are only for digits."""
-    for name, default in digits.items():
+def _photographs(arguments: argparse.Namespace, only_digits: dict) -> int:
+    """Run the demo on photographs. ``only_digits`` has the defaults of the options that are only for digits."""
+    for name, default in only_digits.items():
         if getattr(arguments, name) != default:
             raise usage_error(f"--{name} must not be given with --photographs: it is for digits only")
     from ..demo.job import morph_photographs
     from ..demo.photographs import run_photographs
 
-    options = {} if arguments.max_l2 is None else {"max_l2": arguments.max_l2}
-    options["frames"] = arguments.frames
+    options = _distance_and_frames(arguments)
     with _folder_in_errors(arguments.out):
         result = run_photographs(arguments.out, progress=not arguments.quiet, **options)
     write_stdout("\n".join(_verdict_lines(result)))
@@ -77,6 +73,11 @@ def _photographs(arguments: argparse.Namespace, digits: dict) -> int:
     write_stdout(f"the same photographs as a data set: {out}/job/gallery/index.html")
     _print_job(out, command, result.seconds)
     return DONE
+
+
+def _distance_and_frames(arguments: argparse.Namespace) -> dict:
+    """Return the options of both demos. Without ``--max-l2``, each demo has its own default."""
+    return {"frames": arguments.frames} | ({} if arguments.max_l2 is None else {"max_l2": arguments.max_l2})
 
 
 def _verdict_lines(result) -> list[str]:
@@ -96,10 +97,7 @@ def _verdict_lines(result) -> list[str]:
 
 
 def _print_job(out: Path, command: list[str], seconds: dict[str, float]) -> None:
-    """Print the summary and the command line of the demo's job.
-
-    The time that each part of the demo took is printed, too.
-    """
+    """Print the summary and the command line of the demo's job, and the time that each part of the demo took."""
     from ..job.summary import format_summary, read_summary
 
     write_stdout(f"  {format_summary(read_summary(out / 'job'))}")
@@ -121,33 +119,23 @@ def _digits(arguments: argparse.Namespace) -> int:
     from ..demo import run_demo
     from ..demo.job import morph_digits
 
-    bars, max_l2 = "none" if arguments.quiet else "auto", arguments.max_l2 or DIGITS_L2
+    options = _distance_and_frames(arguments)
+    training = {"rule": arguments.rule, "epochs": arguments.epochs, "seed": arguments.seed}
     with _folder_in_errors(arguments.out):
-        result = run_demo(
-            arguments.out,
-            arguments.pairs,
-            max_l2=max_l2,
-            frames=arguments.frames,
-            rule=arguments.rule,
-            epochs=arguments.epochs,
-            seed=arguments.seed,
-            progress=not arguments.quiet,
-        )
+        result = run_demo(arguments.out, arguments.pairs, **options, **training, progress=not arguments.quiet)
     write_stdout("\n".join(_summary_lines(result)))
     write_stdout(f"\nwrote {len(result.files)} files to {arguments.out}/")
     for path in result.files:
         write_stdout(f"  {path}")
-    command = morph_digits(Path(arguments.out), result, max_l2=max_l2, frames=arguments.frames, progress=bars)
+    bars = "none" if arguments.quiet else "auto"
+    command = morph_digits(Path(arguments.out), result, **options, progress=bars)
     write_stdout(f"all {len(result.digits.test_images)} test digits morphed: {arguments.out}/job/gallery/index.html")
     _print_job(Path(arguments.out), command, result.seconds)
     return DONE
 
 
 def _summary_lines(result) -> list[str]:
-    """Return a table of the demo's results.
-
-    It has target probabilities, and the share of all test digits that reach their target.
-    """
+    """Return target probabilities, and the share of all test digits that reach their target."""
     lines = [f"test accuracy {result.test_accuracy:.1%}", "", "probability of the target, frame by frame:"]
     for e in result.examples:
         for name, m in e.morphs.items():

@@ -1,4 +1,4 @@
-"""Makes command-line options from the fields of configurations. It also has helpers that several commands share."""
+"""Makes command-line options from the fields of configurations, and parses them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OTHER_NAMES = {"--model": "--driver", "--driver": "--model"}  # of the same opti
 class CommandParser(argparse.ArgumentParser):
     """A parser that adds its options when it is first used.
 
-    So only the modules of the command that runs are imported.
+    So configurations are imported only for the command that runs.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The demo on digits: trains a small classifier, and morphs digits.
 
-Each digit is morphed along one gradient to one L2 distance in three ways: by phase alone, by phase and amplitude and,
-for comparison, by pixels.
+Each digit is morphed along one gradient to one L2 distance in three ways: by phase alone, by phase and amplitude, and
+by pixels for comparison.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ..checks import check_choice, check_int, check_number, is_int
 from ..evaluate.presets import digits_data
 from ..evaluate.presets.digits_data import LabelledImages
 from ..extras import require_extra
-from ..io.output_dir import output_folder
+from ..io.output_dir import expand_home
 from ..lens import SteerableLens
 from ..memory import threads
 from ..morphs import Morphs
+from ..ops import RULES
 from .shared import FAMILIES, check_writable, timed
 
 PAIRS = ((3, 8), (7, 2), (5, 6), (2, 3), (1, 7), (4, 9))
-RULES = ("polar", "complex")
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def run_demo(
     from . import pictures  # raises before the training if matplotlib or Pillow is missing
 
     bar = partial(require_extra("demo", "tqdm.auto").tqdm, disable=not progress, dynamic_ncols=True)
-    out = output_folder(out)
+    out = expand_home(out)
     check_writable(out)
     seconds: dict[str, float] = {}
     with threads(1):
@@ -179,10 +179,7 @@ def _examples(morph, digits: LabelledImages, right: Tensor, pairs, progress) -> 
 
 
 def _flip_rates(morph, digits: LabelledImages, right: Tensor, pairs, progress):
-    """Return how many test digits reach the target.
-
-    For each pair, the result has the share for each family, and the number of digits.
-    """
+    """Return, for each pair, the share of test digits that reach the target by family, and the number of digits."""
     flipped, tested = {}, {}
     for source, target in progress(list(dict.fromkeys(pairs))):
         images = digits.test_images[(digits.test_labels == source) & right]
@@ -201,5 +198,5 @@ def _check(pairs, max_l2, frames, rule, epochs, seed) -> tuple[list[tuple[int, i
         raise ValueError(f"pairs must be distinct, got {pairs}")
     named = (("frames", frames, 2), ("epochs", epochs, 1), ("seed", seed, 0))
     counts = [check_int(name, value, minimum, None) for name, value, minimum in named]
-    check_choice("rule", rule, RULES)
+    check_choice("rule", rule, tuple(RULES))
     return pairs, counts, check_number("max_l2", max_l2, above=0)

@@ -1,4 +1,4 @@
-"""Runs the data-set job on the demos' test digits or photographs."""
+"""Runs the data-set job on the digits or the photographs of the demos."""
 
 from __future__ import annotations
 

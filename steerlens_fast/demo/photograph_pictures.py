@@ -21,10 +21,7 @@ require_extra("photographs", "PIL.Image")
 
 
 def write_all(out: Path, examples: Sequence, progress: Callable) -> list[Path]:
-    """Write all files of the demo on photographs.
-
-    These are a strip and an animation of each example, figures with all of them, ``judges.csv`` and ``licences.txt``.
-    """
+    """Write a strip and an animation of each example, figures with all of them, ``judges.csv`` and ``licences.txt``."""
     writers: dict[str, Callable] = {}
     for example in examples:
         title = example.photograph.title
@@ -134,9 +131,9 @@ def _write_below(axes, lines: Sequence[tuple[str, bool]]) -> None:
 
 
 def animate(example, file) -> None:
-    """Write a WebP animation of all families.
+    """Write a lossless WebP animation of all families.
 
-    It is lossless. The 256 colours of a GIF would change a photograph about half as much as the edit does.
+    The 256 colours of a GIF would change a photograph about half as much as the edit does.
     """
     caption = lambda probability: f"{example.photograph.target}: {probability:.2f}"
     write_families_animation(example.morphs, caption, file, "webp")

@@ -1,8 +1,7 @@
 """The demo on photographs.
 
-The gradients of EfficientNet-Lite0, an ImageNet classifier (the driver), move each photograph toward a semantically
-plausible class. EfficientNet-Lite1 and Lite2 (the judges) predict the classes of the last frames. Their gradients are
-not used.
+The gradients of EfficientNet-Lite0, an ImageNet classifier (the driver), move each photograph toward a similar class.
+EfficientNet-Lite1 and Lite2 (the judges) predict the classes of the last frames. Their gradients are not used.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from ..data.resize import resize_and_crop
 from ..data.targets import target_number
 from ..evaluate.presets.photographs import check as check_packages
 from ..extras import extra_folder, require_extra
-from ..io.output_dir import output_folder
+from ..io.output_dir import expand_home
 from ..lens import SteerableLens
 from ..lens.settings import PHOTOGRAPHS as SETTINGS
 from ..models import LoadedModel, load_model
@@ -110,9 +109,7 @@ def run_photographs(
     frames: int = 8,
     progress: bool = False,
 ) -> PhotographsResult:
-    """Morph photographs with an ImageNet classifier.
-
-    Also write pictures, and a table with the predictions of this and two other classifiers.
+    """Morph photographs with an ImageNet classifier; write pictures, and a table of the predictions of three networks.
 
     Parameters
     ----------
@@ -145,7 +142,7 @@ def run_photographs(
 
     bar = partial(require_extra("photographs", "tqdm.auto").tqdm, disable=not progress, dynamic_ncols=True)
     check_packages()
-    out = output_folder(out)
+    out = expand_home(out)
     check_writable(out)
     seconds: dict[str, float] = {}
     with timed(seconds, "networks"):

@@ -43,10 +43,7 @@ def _panel(axes, m: Morphs, frame: int, *, with_l2: bool = True) -> None:
 
 
 def strip(example) -> Figure:
-    """Return a figure of one example: families in rows, frames in columns.
-
-    It shows target probabilities and distances.
-    """
+    """Return a figure of one example, with target probabilities and distances: families in rows, frames in columns."""
     columns = next(iter(example.morphs.values())).frames.shape[1]
     figure = Figure(figsize=(1.05 * columns + 1.0, 4.5), layout="constrained")
     grid = figure.subplots(len(example.morphs), columns, squeeze=False)

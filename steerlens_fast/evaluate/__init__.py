@@ -116,7 +116,7 @@ def evaluate_families(
     """
     from ..data.paths import with_absolute_paths
     from ..io.base_config import type_name
-    from ..io.output_dir import output_folder
+    from ..io.output_dir import expand_home
     from .run import run_evaluation
 
     judges = _judges(judges)
@@ -129,7 +129,7 @@ def evaluate_families(
     described = {name: list(value) if name == "judges" else type_name(value) for name, value in objects.items()}
     settings = with_absolute_paths(names | options) | described
     run_options = {"resume": resume, "overwrite": overwrite, "progress": progress, "figures": figures}
-    return run_evaluation(output_folder(out), settings, **objects, **run_options)
+    return run_evaluation(expand_home(out), settings, **objects, **run_options)
 
 
 evaluate = evaluate_families  # another name: steerlens_fast.evaluate.evaluate(...)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from .output_dir import output_folder
+from .output_dir import expand_home
 
 
 def positive(text: str) -> float:
@@ -38,7 +38,7 @@ def _float(text: str) -> float:
 def expanded_path(text: str) -> Path:
     """Parse a path. A leading ``~`` is the home directory, also in ``--out=~/x``, which shells do not expand."""
     try:
-        return output_folder(text)
+        return expand_home(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

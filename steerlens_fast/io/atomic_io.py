@@ -117,9 +117,7 @@ def _replace(temporary: Path, path: Path) -> None:
 
 
 def replace_keeping_backup(temporary: Path, path: Path) -> None:
-    """Rename ``path`` to its backup, and ``temporary`` to ``path``.
-
-    The caller deletes the backup.
+    """Rename ``path`` to its backup, and ``temporary`` to ``path``. The caller deletes the backup.
 
     If the process is killed in between, :func:`restore_backups` renames the backup back to ``path``.
     """
@@ -197,11 +195,10 @@ def existing_path(path: Path) -> Path:
 
 
 def with_file_name(error: OSError, path: Path, temporary: Path | None = None) -> OSError:
-    """Return the error with ``path`` as its file name.
+    """Return the error with ``path`` in place of the name of the temporary file.
 
-    It replaces the name of the temporary file, or a missing name.
-
-    A missing name is added only to errors such as a full disk, since other errors may concern other files.
+    An error of the storage, such as a full disk, also gets the name if it has none. Other errors without a name may
+    concern other files.
 
     Examples
     --------

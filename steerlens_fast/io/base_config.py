@@ -92,9 +92,7 @@ def option(
 
 
 def inherited_option(config: type, name: str, **changes) -> Any:
-    """Return a field of a base class with changes.
-
-    The changes are, for example, another default or help text.
+    """Return a field of a base class with changes, for example another default or help text.
 
     Examples
     --------
@@ -151,8 +149,8 @@ class BaseConfig:
     def _check(self) -> None:
         """Raise a TypeError or ValueError if a field is invalid.
 
-        Every field must be JSON, since another process may read it, have one of its choices, be at least its minimum,
-        and be a bool if its default is. A field whose default is None may also be None.
+        Every field must be JSON, since another process may read it. It must have one of its choices, be at least its
+        minimum, and be a bool if its default is one. A field whose default is None may also be None.
         """
         for name in self.STRING_FIELDS:
             if not isinstance(getattr(self, name), str):

@@ -30,7 +30,7 @@ _lock_files: set[BinaryIO] = set()  # open lock files
 # --- Creation ---
 
 
-def output_folder(path: str | os.PathLike) -> Path:
+def expand_home(path: str | os.PathLike) -> Path:
     """Return the path of an output folder, with ``~`` expanded.
 
     Raises
@@ -40,7 +40,7 @@ def output_folder(path: str | os.PathLike) -> Path:
 
     Examples
     --------
-    >>> output_folder("~no-such-user/morphs")
+    >>> expand_home("~no-such-user/morphs")
     Traceback (most recent call last):
     ValueError: out must be in the home directory of a known user, got ~no-such-user/morphs; for a folder of that name write ./~no-such-user
     """  # noqa: E501

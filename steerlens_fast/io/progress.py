@@ -1,6 +1,4 @@
-"""Reports progress on stderr.
-
-It is shown as a bar on a terminal, as a line every ten seconds, or as JSON lines.
+"""Reports progress on stderr, as a bar, or as lines of text or JSON every ten seconds.
 
 Errors in writing progress are ignored, so that they never stop a job.
 """

@@ -76,7 +76,7 @@ def morph_dataset(
     """
     from ..data.paths import with_absolute_paths
     from ..errors import usage_error
-    from ..io.output_dir import output_folder
+    from ..io.output_dir import expand_home
     from .config import RunOptions
     from .run import run_job
 
@@ -93,4 +93,4 @@ def morph_dataset(
         engine, workers, decoders, resume, overwrite, retry_failed, max_failures, progress=progress, gallery=gallery
     )
     dataset, classifier = None if data_is_named else data, None if model_is_named else model
-    return run_job(output_folder(out), with_absolute_paths(config), run_options, dataset=dataset, model=classifier)
+    return run_job(expand_home(out), with_absolute_paths(config), run_options, dataset=dataset, model=classifier)

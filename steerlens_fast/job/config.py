@@ -231,7 +231,7 @@ def _length(factors: float | Sequence[float] | None) -> int | None:
 class RunOptions(BaseConfig):
     """Options that decide how a job runs.
 
-    They do not change the bytes of its shards.
+    For a given plan, they do not change the bytes of the shards. (``workers`` decides the plan's default ``threads``.)
 
     Parameters
     ----------

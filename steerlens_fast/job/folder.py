@@ -242,7 +242,7 @@ def check_output_folder(out: Path, data) -> None:
 
 
 def clear(out: Path) -> None:
-    """Delete the files of a job, except its logs."""
+    """Delete the files of a job, except its logs and locks."""
     Plan.read(out)  # raises if the folder is not a job's
     for name in FOLDERS:  # before the plan, so that no marker is left without a plan
         if (out / name).exists():

@@ -52,8 +52,9 @@ class Plan:
         Names of the model's classes or, if these have none, of the data's classes.
     labels : list of str or None
         Names of the data's classes.
-    label_numbers : list of int or None
-        ``numbers`` of the :class:`steerlens_fast.data.class_matching.ClassMatch`.
+    label_numbers : list of (int or None), or None
+        The number of the model's class for each of the data's classes: ``numbers`` of
+        :class:`steerlens_fast.data.class_matching.ClassMatch`.
     model, source, versions : dict
         Descriptions of the model, of the data and of the software.
     unused_entries : dict
@@ -161,7 +162,7 @@ class Plan:
 
 
 def batch_and_shard_size(config: JobConfig, frame_shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return the configured sizes.
+    """Return the number of images in a batch and in a shard.
 
     The defaults are powers of 2 that limit the values in a batch and the bytes in a shard.
     """

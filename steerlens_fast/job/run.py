@@ -172,11 +172,11 @@ class _JobRun:
         engine = make_engine(inputs, self.run_options, out)
         try:
             plan = plan or self._new_plan(inputs, engine)
-            last_run, too_many = self._compute(plan, range(plan.shards) if pending is None else pending, engine)
+            last_run, too_many_message = self._compute(plan, range(plan.shards) if pending is None else pending, engine)
         finally:
             engine.close()
             remove_temporary_files(out)  # temporary files of killed workers
-        return self._finish(plan, last_run, too_many)
+        return self._finish(plan, last_run, too_many_message)
 
     def run_rank(self) -> Outcome:
         """Run one rank. The first rank that holds the lock makes the plan. Each rank writes the summary at its end."""
@@ -191,12 +191,12 @@ class _JobRun:
             resumed_config(out, self.options)  # the rank that planned may have been started with other options
             plan = check_plan(out, inputs)  # without the lock, since it lists all items
             pending = self._pending(plan, rank.shards(range(plan.shards)))
-            last_run, too_many = self._compute(plan, pending, engine) if pending else ({}, "")
+            last_run, too_many_message = self._compute(plan, pending, engine) if pending else ({}, "")
         finally:
             engine.close()
         with hold_lock(out / ".planning", wait=True, required=rank.world > 1):
             refresh_names(out / "shards")  # so that the summary has the shards of ranks that have ended
-            return self._finish(plan, last_run, too_many)
+            return self._finish(plan, last_run, too_many_message)
 
     def _is_resumed(self) -> bool:
         """Return whether to resume a job; raise a JobError if there is one and the options do not allow it."""
@@ -241,7 +241,7 @@ class _JobRun:
         return [shard for shard in shards if shard not in done.shards - retried]
 
     def _compute(self, plan: Plan, shards: Sequence[int], engine: Engine) -> tuple[dict, str]:
-        """Compute shards; return a summary of the progress, and :attr:`ProgressListener.too_many`."""
+        """Compute shards; return a summary of the progress, and :attr:`ProgressListener.too_many_message`."""
         out = self.out
         check_same_model(plan.model, engine.describe())
         (out / "shards").mkdir(exist_ok=True)
@@ -250,19 +250,19 @@ class _JobRun:
         done = JobFolder(out, plan).completed_shards()
         listener = ProgressListener(plan, done, self.run_options, self.stop)
         try:
-            if not listener.too_many:
+            if not listener.too_many_message:
                 engine.run(out, plan, shards, listener, self.stop)
         finally:
             listener.progress.close()
-        return listener.progress.summary(), listener.too_many
+        return listener.progress.summary(), listener.too_many_message
 
-    def _finish(self, plan: Plan, last_run: dict | None, too_many: str = "") -> Outcome:
+    def _finish(self, plan: Plan, last_run: dict | None, too_many_message: str = "") -> Outcome:
         """Write summary and gallery. If ``last_run`` is None, no shard was computed; files that exist are kept."""
         out = self.out
         summary = read_summary(out) if last_run is None else None
         new, summary = summary is None, summary or write_summary(JobFolder(out, plan), last_run or {})
-        if too_many:
-            raise JobError(too_many, TOO_MANY_FAILED)
+        if too_many_message:
+            raise JobError(too_many_message, TOO_MANY_FAILED)
         code = SOME_FAILED if summary["failed"] else DONE
         if not summary["complete"]:
             return Outcome(INTERRUPTED if self.stop.requested else code, summary)
@@ -281,9 +281,9 @@ def _ranks_here() -> int:
 
 
 class ProgressListener:
-    """Reports progress, called with each event of an engine, and stops the job if too many items fail.
+    """Reports progress, and stops the job if too many items fail. An engine calls it with each event.
 
-    The shards that have begun are then finished, as after a Ctrl-C, so that ``failed.jsonl`` lists the failed items.
+    Shards that have begun are finished after a stop, so that ``failed.jsonl`` lists the failed items.
     """
 
     def __init__(self, plan: Plan, done: CompletedShards, run_options: RunOptions, stop: Stop):
@@ -291,7 +291,7 @@ class ProgressListener:
         self._max_failed, self._batches, self._stop = run_options.max_failed_items(plan.items), {}, stop
 
     @property
-    def too_many(self) -> str:
+    def too_many_message(self) -> str:
         """The error message if too many items failed, otherwise an empty string."""
         failed = self.progress.failed
         text = f"{failed} items failed, more than max_failures allows ({self._max_failed}): see failed.jsonl"
@@ -309,7 +309,7 @@ class ProgressListener:
         items, failed = self._batches.get(event["shard"], (0, 0))
         self._batches[event["shard"]] = items + event["items"], failed + event["failed"]
         self.progress.update(event["items"], event["failed"])
-        if self.too_many:
+        if self.too_many_message:
             self._stop.requested = True
 
     def _restart(self, shard: int) -> None:

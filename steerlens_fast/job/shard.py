@@ -64,14 +64,13 @@ class Shard:
         else:
             self.frames = new_output(shape, dtype, torch.device("cpu"))
         self.rows, self.records = 0, []
-        self.part_divisor = (
-            1  # batches are computed in parts; their usual size was divided by this, if memory was short
-        )
+        self.part_divisor = 1  # the largest number by which the usual size of a batch's parts was divided
 
     def add(self, batch: Batch, morphs: Morphs) -> Callable[[], int]:
         """Add a batch without waiting for the GPU.
 
-        Return a function that waits for the copies from the GPU, and returns the number of failed items.
+        Return a function that waits for the copies from the GPU, makes the records, and returns the number of failed
+        items.
         """
         with self.clock.spent_on("convert"):
             good = batch.good
@@ -116,9 +115,7 @@ class Shard:
 
 
 def store_frames(frames: Tensor, out: Tensor, transfers: Transfers) -> Callable[[], None]:
-    """Convert frames to the dtype of ``out``, and copy them.
-
-    The frames [n, ...] are in [0, 1].
+    """Convert frames [n, ...] in [0, 1] to the dtype of ``out``, and copy them to it.
 
     Return a function that waits for the copies.
     """

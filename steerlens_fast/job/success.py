@@ -1,7 +1,4 @@
-"""Determines which morphs reached their targets, and counts them.
-
-They are counted over a job and for each pair of classes.
-"""
+"""Determines which morphs reached their targets, and counts them for a job and for each pair of classes."""
 
 from __future__ import annotations
 
@@ -199,7 +196,7 @@ def _median(values: array) -> float | None:
 class Tally:
     """Counts which morphs of a job reached their targets, in total and for each pair of classes.
 
-    A pair has the prediction for the source, and the target. Failed items are not counted.
+    A pair consists of the class that is predicted for the source, and the target. Failed items are not counted.
 
     Examples
     --------
@@ -217,7 +214,7 @@ class Tally:
         self._pairs: dict[tuple[int, int], _Group] = {}
 
     def add(self, record: dict) -> None:
-        """Add a record; failed items are not counted."""
+        """Add a record."""
         if record["status"] == OK:
             self._pairs.setdefault((record["source"], record["target"]), _Group()).add(record)
 

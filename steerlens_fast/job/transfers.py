@@ -1,9 +1,7 @@
 """Copies between host and GPU that overlap with computation.
 
-They use pinned memory, and a stream for each direction.
-
-There are two streams because a copy to the host waits until its batch is computed, and must not delay the copy of the
-next batch's pixels. On the CPU, data are copied only into the output tensor, synchronously.
+They use pinned memory, and a stream for each direction: a copy to the host waits until its batch is computed, and must
+not delay the copy of the next batch's pixels. On the CPU, data are copied only into the output tensor, synchronously.
 """
 
 from __future__ import annotations

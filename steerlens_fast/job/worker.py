@@ -77,7 +77,8 @@ class Worker:
         self.target_rule = parse_target(config.target)
         self._has_morphed = False
         self._on_event: EventCallback = lambda event: None
-        self.part_divisor = 1  # by which the usual size of a batch's parts is divided; doubled if memory is too small
+        # A batch is computed in parts. Their usual size is divided by this number, which is doubled if memory is short.
+        self.part_divisor = 1
 
     def open(self, out: Path, plan: Plan) -> None:
         """Prepare for the shards of a plan; raise a JobError if model, data or software differ from the plan's."""
@@ -154,7 +155,7 @@ class Worker:
             self.loader.close()
 
     def _new_shard(self, number: int) -> Shard:
-        """Make a shard, with memory for its frames."""
+        """Make a shard, which allocates its frames. If memory is short, free idle memory and try once more."""
         freed = False
         while True:
             try:

@@ -90,10 +90,7 @@ def _coincidences(ratings: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _alpha(coincidences: Tensor, values: Tensor, level: str) -> Tensor:
-    """Return alpha of summed coincidence matrices [draws, values, values].
-
-    The result is NaN if there is only one value.
-    """
+    """Return alpha of summed coincidence matrices [draws, values, values]; NaN if there is only one value."""
     count = coincidences.sum(2)  # [draws, values], how often each value occurs
     if level == "nominal":
         distance = 1 - torch.eye(len(values), dtype=torch.float64, device="cpu")

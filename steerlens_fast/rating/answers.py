@@ -9,7 +9,7 @@ from pathlib import Path
 from ..checks import is_int
 from ..errors import JobError, usage_error
 from ..io.atomic_io import read_json
-from ..io.output_dir import output_folder
+from ..io.output_dir import expand_home
 from .form import FIRST, FORMAT_VERSION, KEY, SECOND
 
 FORMAT = "steerlens-fast ratings"
@@ -50,7 +50,7 @@ class Ratings:
 
 def read_key(form: str | Path) -> dict:
     """Read the key of a form, given by its folder. Raise a JobError if there is none."""
-    folder = output_folder(form)
+    folder = expand_home(form)
     try:
         key = read_json(folder / KEY)
         version = key["format_version"]

@@ -1,7 +1,4 @@
-"""Writes a form, and a key for the tally.
-
-The form is a page on which people rate morphs without seeing their family.
-"""
+"""Writes a form, a page on which people rate morphs without seeing their family, and a key for the tally."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from ..errors import usage_error
 from ..extras import require_extra
 from ..io.atomic_io import write_json
 from ..io.html_page import render_page
-from ..io.output_dir import output_folder
+from ..io.output_dir import expand_home
 from ..job.formats.common import as_8_bit, map_in_threads, replacing_folder, to_pil
 from ..job.formats.wds import encode_lossless
 from ..job.success import source_frame
@@ -101,9 +98,7 @@ def write_form(
     controls: bool = True,
     judges: Judges = (),
 ) -> Form:
-    """Write a page on which people rate morphs.
-
-    They rate the last frames, without seeing which family made them.
+    """Write a page on which people rate the last frames of morphs, without seeing which family made them.
 
     Parameters
     ----------
@@ -172,7 +167,7 @@ def write_form(
     """
     count, seed = check_int("count", count, 1, None), check_int("seed", seed, 0, None)
     check_bool("show_source", show_source), check_bool("controls", controls)
-    out = output_folder(out)
+    out = expand_home(out)
     if os.path.lexists(out):
         raise usage_error(f"out must be a new folder, got {out}, which exists")
     require_extra("cli", "PIL.Image")
@@ -213,7 +208,7 @@ def _read_jobs(jobs) -> list[RatedJob]:
     if not folders:
         raise usage_error("jobs must have at least one job's folder, got none")
     rated: list[RatedJob] = []
-    for folder in map(output_folder, folders):
+    for folder in map(expand_home, folders):
         job = RatedJob(folder)
         same = next((other for other in rated if other.hash == job.hash), None)
         if same is not None:

@@ -1,4 +1,4 @@
-"""Runs classifiers on the frames that raters see, for comparison ("judges")."""
+"""Runs judges: classifiers that predict the classes of the images that raters see, for comparison."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ class _Tables:
         self.naturalness = _tensor([[a.get("naturalness") for a in row] for row in answers])
         self.milliseconds = _tensor([[a.get("choice_ms") for a in row] for row in answers])
 
-    def of(self, condition: str) -> list[int]:
+    def images_of(self, condition: str) -> list[int]:
         """Return the images of a condition."""
         return [n for n, trial in enumerate(self.trials) if trial["condition"] == condition]
 
@@ -185,7 +185,7 @@ def _tensor(rows: list[list]) -> Tensor:
 
 
 def _condition(tables: _Tables, name: str, options: dict) -> dict:
-    images = tables.of(name)
+    images = tables.images_of(name)
     of = len(images) * tables.role.shape[1]
     share = lambda values: replace(crossed_proportion(tables.by_source(values, images), **options), of=of).as_dict()
     predicted = lambda verdicts: proportion(_tensor([verdicts])[0], confidence=options["confidence"]).as_dict()
@@ -205,11 +205,10 @@ def _condition(tables: _Tables, name: str, options: dict) -> dict:
 
 
 def _difference(tables: _Tables, first: str, second: str, options: dict) -> dict:
-    shared = set.intersection(
-        *({tables.trials[n]["source_number"] for n in tables.of(name)} for name in (first, second))
-    )
+    images, others = tables.images_of(first), tables.images_of(second)
+    shared = {tables.trials[n]["source_number"] for n in images} & {tables.trials[n]["source_number"] for n in others}
     of = len(shared) * tables.role.shape[1]
-    minus = lambda values: tables.by_source(values, tables.of(first)) - tables.by_source(values, tables.of(second))
+    minus = lambda values: tables.by_source(values, images) - tables.by_source(values, others)
     target = crossed_proportion(minus(tables.is_role(TARGET)), difference=True, **options)
     naturalness = crossed_bootstrap(minus(tables.naturalness), **options)
     return {"target": replace(target, of=of).as_dict(), "naturalness": replace(naturalness, of=of).as_dict()}

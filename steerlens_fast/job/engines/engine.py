@@ -1,6 +1,6 @@
 """Engines: where shards are computed.
 
-An engine computes them in this process, in worker processes, or in actors of Ray. With the engine "env", this process
+An engine computes shards in this process, in worker processes, or in actors of Ray. With the engine "env", this process
 is one of several *ranks*, which torchrun or SLURM has started (:mod:`.env`).
 
 An engine tells workers which shards to compute, and receives their events. In every engine, the same
@@ -44,11 +44,9 @@ from .env import rank_of
 
 
 class Stop:
-    """A flag that ends a job early.
+    """A flag that ends a job early. It is set by the first Ctrl-C, or when too many items have failed.
 
-    It is set by the first Ctrl-C, or when too many items have failed.
-
-    Shards that have begun are then finished, and no others are started.
+    Shards that have begun (with Ray, also those queued for an actor) are then finished, and no others are started.
     """
 
     requested = False

@@ -18,9 +18,7 @@ from ...errors import usage_error
 
 @dataclass(frozen=True)
 class Rank:
-    """The number of a rank, counted from 0.
-
-    ``world`` is the number of all ranks, and ``local`` the number of the rank on its machine.
+    """A rank: its number among all ranks and on its machine, both counted from 0, and the number of all ranks.
 
     Examples
     --------
@@ -29,8 +27,8 @@ class Rank:
     """
 
     number: int
-    world: int
-    local: int = 0
+    world: int  # number of all ranks
+    local: int = 0  # the rank's number on its machine
 
     def shards(self, shards) -> list[int]:
         """Return the shards that this rank computes."""

@@ -29,7 +29,7 @@ from .engine import Stop
 
 MAX_ASSIGNED = 2  # shards of a worker: it decodes images of the second one while it completes the first
 # A shard is skipped if workers have exited this many times while they computed it. The job ends if workers have exited
-# this many times before their first shard.
+# this many times before their first shard. Also the number of attempts to start a process.
 ATTEMPTS = 3
 # The script of a worker process. The working directory is the last entry of sys.path, not the first as with python -m,
 # since it may contain a clone of this repository, whose folder steerlens_fast must not be imported. Garbage is
@@ -86,7 +86,7 @@ class Local:
         self._out: Path | None = None
         self._pending: deque[int] = deque()
         self._plan: Plan | None = None
-        self._lost: dict[int, str] = {}  # skipped shards, and how the last worker ended
+        self._skipped: dict[int, str] = {}  # skipped shards, and how the last worker of each ended
         # By shard, how many workers exited while they had only this shard; the key None counts those without a shard.
         self._exits: Counter[int | None] = Counter()
         # Shards that were assigned together to a worker that exited. They are then assigned one at a time, to find the
@@ -119,11 +119,11 @@ class Local:
             on_event({"event": "tick"})
         for worker in self._workers:
             worker.end()
-        if self._lost:
+        if self._skipped:
             text = f"could not be computed: workers died {ATTEMPTS} times while computing each"
-            lost = f"shards {sorted(self._lost)} {text}"
-            ends = "; ".join(f"shard {shard}: {end}" for shard, end in sorted(self._lost.items())[:MAX_SHOWN])
-            raise JobError(f"{lost}; {ends}; see {self._workers[0].log.parent}")
+            skipped = f"shards {sorted(self._skipped)} {text}"
+            ends = "; ".join(f"shard {shard}: {end}" for shard, end in sorted(self._skipped.items())[:MAX_SHOWN])
+            raise JobError(f"{skipped}; {ends}; see {self._workers[0].log.parent}")
 
     def close(self) -> None:
         """Kill all workers."""
@@ -231,7 +231,7 @@ class Local:
             return
         if shard is None:
             raise JobError(f"workers died before their first shard ({end}); see {worker.log}")
-        self._lost[shards.pop()] = end
+        self._skipped[shards.pop()] = end
 
     def _start(self, worker: _Process, last: bool) -> None:
         """Start a worker. If that fails, warn; but raise a JobError if ``last`` is True and no other worker runs."""

@@ -5,7 +5,7 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const missing = (x) => x === null || x === undefined;
 const number = (x) => (missing(x) ? "–" : Math.abs(x) >= 1e6 ? x.toExponential(2) : String(Number(x.toPrecision(3))));
 const counted = (n) => (missing(n) ? "–" : n.toLocaleString("en"));
-const chance = (p) => (p === null || p === undefined ? "–" : p > 0 && p < 0.0005 ? "< 0.001" : p.toFixed(3));
+const chance = (p) => (missing(p) ? "–" : p > 0 && p < 0.0005 ? "< 0.001" : p.toFixed(3));
 const many = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
 
 function element(name, text, kind) {
