@@ -12,7 +12,7 @@ from ..memory import rows
 
 
 def split_samples(images, batch: int | None) -> list[slice]:
-    """Return slices of at most ``batch`` images, by default one slice of all; check ``images``."""
+    """Check images, and return slices of at most ``batch`` of them; by default, one slice of all."""
     if not isinstance(images, Tensor) or not images.is_floating_point():
         got = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"images must be a floating-point tensor [N, C, H, W], got {got}")
@@ -26,7 +26,7 @@ def split_samples(images, batch: int | None) -> list[slice]:
 
 
 def split_args(args, at: slice, count: int) -> Iterator:
-    """Yield copies of ``additional_forward_args`` for the samples ``at``; see :meth:`.Classifier.outputs`."""
+    """Yield ``args`` of :meth:`.Classifier.outputs` for the samples ``at`` of ``count``; tensors are copied."""
     for arg in args if isinstance(args, tuple) else () if args is None else (args,):
         if isinstance(arg, Tensor):
             per_sample = arg.dim() > 0 and arg.shape[0] == count

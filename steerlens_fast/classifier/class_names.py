@@ -44,7 +44,7 @@ def as_class_names(where: str, value) -> list[str]:
 
 
 def attribute_owner(model):
-    """Return the object that has a model's attributes: that of a bound method, or the module in a wrapper."""
+    """Return the object that has a model's attributes: the object of a bound method, or the module in a wrapper."""
     model = model if isinstance(model, nn.Module) else getattr(model, "__self__", model)
     return model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else model
 

@@ -59,8 +59,8 @@ class Classifier:
     The protected generators are those of torch (on the CPU and on the CUDA devices in use), Python and numpy, and those
     that are attributes of modules.
 
-    Only one thread at a time runs a model, since the generators belong to the process, and buffers are replaced
-    meanwhile.
+    Only one thread at a time runs a model, since the generators belong to the process, and the model's buffers are
+    replaced while it runs.
 
     Examples
     --------
@@ -160,7 +160,7 @@ class Classifier:
     def session(self, images: Tensor) -> RandomStream:
         """Return a stream of random numbers for successive calls.
 
-        The stream starts at :attr:`seed`, or at the state of the caller's generators if that is None. If calls share a
+        The stream starts at :attr:`seed` or, without a seed, at the state of the caller's generators. If calls share a
         stream, a model with dropout draws a new mask in each call. Otherwise it draws the same mask in each call.
         """
         if not self._roots:
@@ -174,8 +174,8 @@ class Classifier:
         if module is not None and not is_exported(module) and in_training(all_modules([module])):
             text = (
                 "model is in training mode, or a part of it is: dropout and batch statistics affect the gradient. Its "
+                "flags are not changed; call model.eval() unless this is intended"
             )
-            text += "flags are not changed; call model.eval() unless this is intended"
             warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
 
     def warn_of_probabilities(self, outputs: Tensor) -> None:
@@ -186,8 +186,7 @@ class Classifier:
         if outputs.device.type != "cpu" or outputs.dim() < 2 or outputs.shape[1] < 2:
             return
         if self.task == "multiclass":
-            flat = outputs.dim() == 2
-            if not flat or outputs.min().item() < 0:
+            if outputs.dim() != 2 or outputs.min().item() < 0:
                 return
             if bool((outputs >= 0).all() & ((outputs.sum(1) - 1).abs() < 1e-3).all()):
                 self._warn_of_probabilities("at least 0, with a sum of 1", "softmax", "return its logarithm")
@@ -267,8 +266,8 @@ def _backward(start: Tensor, leaf: Tensor, gradient: Tensor | None) -> Tensor | 
     """Return the gradient with respect to ``leaf``.
 
     Autocast is off here, so that the backward pass of each op has the dtype of its forward pass. The caller's autocast
-    would lower that precision in parts of a model that turn autocast off. The model may compute on a GPU also if images
-    and outputs are on the CPU.
+    would lower the precision of parts of a model that turn autocast off. It is off on GPUs, too, since a model may
+    compute on a GPU even if images and outputs are on the CPU.
     """
     with without_autocast("cpu", "cuda", leaf.device.type, start.device.type):
         return torch.autograd.grad(start, leaf, gradient, allow_unused=True)[0]

@@ -19,7 +19,7 @@ COMPUTED_IN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # o
 
 
 def floating_dtypes(parameters: Iterable[Tensor]) -> list[torch.dtype]:
-    """Return the dtypes of parameters in which a module may compute."""
+    """Return those dtypes of a module's parameters in which it may compute."""
     return sorted({p.dtype for p in parameters}.intersection(COMPUTED_IN), key=str)
 
 
@@ -46,7 +46,7 @@ def _autocast_off(device_types: tuple[str, ...]) -> Iterator[None]:
 
 
 def mismatch_error(error: Exception, parameters: Iterable[Tensor], images) -> TypeError | None:
-    """Return a clearer error for one of torch's about different dtypes or devices, and None for another error."""
+    """Return a clearer error if ``error`` is torch's about different dtypes or devices, otherwise None."""
     line = cause_line(error)
     if isinstance(error, torch.OutOfMemoryError) or "memory" in line or not MISMATCH.search(line):
         return None

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import Module
 
-# One thread at a time runs a model: random number generators belong to the process, and buffers are replaced meanwhile.
+# One thread at a time runs a model: random number generators belong to the process, and the model's buffers are
+# replaced while it runs.
 _lock = RLock()
 
 
@@ -44,9 +44,9 @@ class _GlobalNumpy:
     """The generator behind numpy's global functions.
 
     Reading or writing its state takes 0.1 ms. Therefore the last state is reused while the generator's memory, whose
-    address numpy gives, is unchanged. The memory does not show whether a normal number waits (has_gauss). So a waiting
-    number is lost if the caller sets a state that differs from the last one only in this, and the model then draws from
-    this generator.
+    address numpy gives, is unchanged. That memory does not show whether numpy has stored a normal number (has_gauss).
+    So a stored number is lost if the caller sets a state that differs from the last one only in this number, and the
+    model then draws from this generator.
     """
 
     def __init__(self):
@@ -66,8 +66,8 @@ class _GlobalNumpy:
             self._keep(state)
 
     def _keep(self, state: dict) -> None:
-        # numpy draws normal numbers in pairs, and may keep the second (has_gauss). Drawing that one does not change the
-        # memory that is compared.
+        # numpy makes normal numbers in pairs, and stores the second (has_gauss). Drawing the stored number does not
+        # change the memory that is compared.
         self._state, self._state_memory = state, None if state.get("has_gauss") else _memory_at(state)
 
     def _memory(self) -> bytes | None:
@@ -101,9 +101,9 @@ class RandomStream:
     """A stream of random numbers that successive ``with`` blocks continue, separate from the caller's.
 
     The stream covers the generators of torch, Python (``random``) and numpy (``numpy.random``), and generators that are
-    attributes of modules. Its first block starts at ``seed``, or without one at the generators' current states. Outside
-    of its ``with`` blocks, the generators have the caller's states. A block within another block of the same stream
-    belongs to it.
+    attributes of modules. Its first block starts at ``seed`` or, without a seed, at the generators' current states.
+    Outside of its ``with`` blocks, the generators have the caller's states. A block within another block of the same
+    stream is a part of the outer block.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ class RandomStream:
             self._generators += _generators_in(modules)
         self._last: list | None = None  # states at the end of the last block
         self._callers: list = []  # the caller's states
-        # The lock of each of the nested blocks: after a fork within a block, that of an inner one is another lock.
+        # The locks of the nested blocks. After a fork within a block, inner blocks of the child have another lock.
         self._locks: list = []
 
     def __enter__(self) -> RandomStream:
@@ -252,20 +252,16 @@ def private_buffers(modules: Iterable[Module]) -> Iterator[None]:
                     module._buffers[name] = copies[id(buffer)]  # by id, so that a shared buffer stays shared
         yield
     finally:
-        _put_back(held)
-
-
-def _put_back(held: list[tuple[Module, dict[str, Tensor | None]]]) -> None:
-    for module, buffers in held:
-        for name in set(dict(module._buffers.items())) - set(buffers):
-            del module._buffers[name]
-            module._non_persistent_buffers_set.discard(name)
-        for name, buffer in buffers.items():
-            module._buffers[name] = buffer
+        for module, buffers in held:
+            for name in set(dict(module._buffers.items())) - set(buffers):
+                del module._buffers[name]
+                module._non_persistent_buffers_set.discard(name)
+            for name, buffer in buffers.items():
+                module._buffers[name] = buffer
 
 
 def warning_stacklevel() -> int:
-    """Return the ``stacklevel`` with which a warning shows the caller's line outside of this package and torch."""
+    """Return the ``stacklevel`` with which a warning shows the first calling line outside of this package and torch."""
     ours, level = (__name__.partition(".")[0], "torch"), 1
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ours:

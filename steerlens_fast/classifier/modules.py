@@ -1,7 +1,7 @@
 """Finds the submodules, parameters and training flags of modules.
 
-The model's modules are searched for each of its calls, since a model may change. Methods such as ``Module.modules``
-also make names, and a generator for each level of modules, which takes long for small models.
+The model's modules are searched for each of its calls, since a model may change. Methods such as ``Module.modules`` are
+not used, because they are slow: they also make names, and a generator for each level of modules.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def in_training(modules: Iterable[Module]) -> bool:
 
 
 def _reads_training(kind: type) -> bool:
-    """Return whether a method of a class of modules contains the name ``training``."""
+    """Return whether a method or property of a module's class contains the name ``training``."""
     if issubclass(kind, torch.jit.ScriptModule):  # its code is not Python's
         return True
     members = [member for base in kind.__mro__ if base not in Module.__mro__ for member in vars(base).values()]
@@ -77,9 +77,9 @@ def _contains_training(code: CodeType) -> bool:
 
 
 def may_write(modules: list[Module]) -> bool:
-    """Return whether a module and its submodules must be assumed to write their buffers.
+    """Return whether the buffers of a module and its submodules must be protected, because a forward may write them.
 
-    Modules in eval mode may write them, too. Only a compiled module in eval mode is assumed not to: its CUDA graphs
+    Modules in eval mode may write buffers, too. Only a compiled module in eval mode is assumed not to: its CUDA graphs
     contain the addresses of its buffers, and would be recorded again for copies of the buffers.
     """
     compiled = [m for m in modules if "_orig_mod" in m._modules or getattr(m, "_compiled_call_impl", None)]

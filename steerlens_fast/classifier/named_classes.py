@@ -11,7 +11,7 @@ from ..checks import did_you_mean
 MAX_NAMES = 4  # largest number of names in a message
 WORDNET_PREFIX = re.compile(r"(n\d{8})[\s_:,-]+(.+)")  # such as "n02124075-Egyptian_cat"
 Names = Sequence[str] | None
-# One way to find a class: the function full_names or synonyms, and the names of the classes
+# One way to find a class: a function such as full_names or synonyms, and the class names to call it with
 Lookup = tuple[Callable[[Names], list[tuple[str, ...]]], Names]
 
 
@@ -31,7 +31,7 @@ def find_class(name: str, lookups: Sequence[Lookup], where: str = "") -> int | N
     ``where`` says in error messages where the name was found, such as a line of a file. The lookups are tried in order:
     all for the exact name, then all for names that differ from it only in case, or in spaces, underscores and hyphens,
     then all for aliases (synonyms, WordNet ids, names without these ids). The first that finds the name decides.
-    Thus, :func:`full_names` finds synonyms, too, but only if no lookup finds the name in one of the first two ways.
+    With aliases, even a lookup with :func:`full_names` finds synonyms.
 
     Raises
     ------
@@ -58,14 +58,14 @@ def find_class(name: str, lookups: Sequence[Lookup], where: str = "") -> int | N
     return None
 
 
-@lru_cache(16)  # the ways of two models, each with its data
+@lru_cache(16)  # enough for a model and its data
 def numbers_by_name(
     names_of: Callable[[tuple[str, ...]], set[str]], split: Callable, names: tuple[str, ...] | None
 ) -> dict[str, list[int]]:
-    """Return the numbers of the classes with each name, so that many names are found in one pass through the classes.
+    """Return, for each name, the numbers of the classes that have it.
 
-    ``names_of`` returns all names of a class, from those that ``split`` returns. The result must not be changed, since
-    it is cached.
+    ``split`` returns the names of each class, and ``names_of`` turns those of one class into all names by which it is
+    found. The result must not be changed, since it is cached.
     """
     numbers: dict[str, list[int]] = {}
     for number, of_class in enumerate(split(names)):

@@ -54,7 +54,7 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "nll": _nll,
     "logit": _logit,
     "margin": _margin,
-    "log-probability": _nll,  # another name for nll: maximising the log-probability minimises the nll
+    "log-probability": _nll,  # another name for nll: the loss is minus the target's log-probability
 }
 NEED_TWO_CLASSES = ("nll", "margin", "log-probability")  # with one class, these objectives are constant
 
@@ -83,7 +83,8 @@ def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor,
         * A callable ``(outputs, target) -> [N]`` returns a loss to decrease.
     outputs : Tensor [N, classes, ...]
         Outputs of the classifier.
-    target, source : Tensor [N] or [N, k], int64
+    target : Tensor [N] or [N, k], int64
+    source : Tensor [N], int64
         The return values of :func:`~steerlens_fast.classifier.targets.resolve_target`.
     task : {"multiclass", "binary", "multilabel"}
         For "binary" and "multilabel" with a logit z, "logit" is -z for target 1 and z for target 0. "margin" equals
@@ -122,7 +123,7 @@ def gradient_start(
 
     ``torch.autograd.grad`` continues from there to the images. For "nll" and outputs [N, classes], these are the
     outputs and their gradient, computed without an autograd graph: for a small model, autograd would spend more time in
-    the graph of the loss than in the graph of the model. Otherwise, they are the losses and ones.
+    the graph of the loss than in the graph of the model. Otherwise, they are the losses, and a gradient of ones.
 
     Examples
     --------

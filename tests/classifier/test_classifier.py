@@ -71,7 +71,7 @@ def assert_same(classifier, expected, x, losses=toward_two, **options):
     assert_close(classifier.outputs(x, **options), expected[1], "classifier")
 
 
-# --- Models of every make
+# --- Models of every type
 
 
 def timm_model():
@@ -101,7 +101,7 @@ def exported(model):
     return torch.export.export(model, (images(),), dynamic_shapes=(free,))
 
 
-MAKES = {
+MODEL_TYPES = {
     "function": lambda model: lambda x: model(x),
     "bound method": lambda model: model.forward,
     "within Sequential": lambda model: nn.Sequential(nn.Identity().eval(), model),
@@ -116,10 +116,10 @@ MAKES = {
 }
 
 
-@pytest.mark.parametrize("make", MAKES)
-def test_every_type_of_model_has_its_gradients(make):
+@pytest.mark.parametrize("kind", MODEL_TYPES)
+def test_every_type_of_model_has_its_gradients(kind):
     model, x = network(nn.Dropout(0.5)).eval(), images()
-    classifier, expected = Classifier(MAKES[make](model)), plain(model, x)
+    classifier, expected = Classifier(MODEL_TYPES[kind](model)), plain(model, x)
     for batch in (None, 2, 3):
         assert_same(classifier, expected, x, batch=batch)
     with warnings.catch_warnings():
@@ -128,7 +128,7 @@ def test_every_type_of_model_has_its_gradients(make):
 
 
 def test_distributed_model_waits_for_no_other_rank(monkeypatch):
-    """DDP's forward broadcasts the buffers, on every rank or none; the ranks' images need not be equally many.
+    """DDP's forward broadcasts the buffers, so it would wait for ranks that have fewer batches.
 
     The process group is torch's fake one: gloo's threads may wait for the GIL forever as they are destroyed.
     """
@@ -196,7 +196,7 @@ def test_precisions_other_than_float32_are_kept(dtype):
 
 
 @pytest.mark.parametrize("batch, calls", [(None, [7]), (7, [7]), (99, [7]), (3, [3, 3, 1]), (1, [1] * 7)])
-def test_one_model_call_per_batch(batch, calls):
+def test_model_is_called_once_per_batch(batch, calls):
     model, recorded = counting(network().eval())
     classifier, x = Classifier(model), images(7)
     classifier.gradient(x, toward_two, batch=batch)
@@ -236,7 +236,7 @@ def test_bad_sample_leaves_the_others_unchanged():
     assert_close(gradient[[0, 2, 3]], clean[[0, 2, 3]], "classifier")
 
 
-def test_batch_is_freed_before_the_next():
+def test_graph_of_a_batch_is_freed_before_the_next_batch():
     graphs, alive = [], []
 
     def model(x):
@@ -276,7 +276,7 @@ def test_single_or_no_additional_argument_needs_no_tuple():
         assert list(model.call_args.args[1:]) == expected
 
 
-# --- What is left alone
+# --- What stays unchanged
 
 
 class InPlace(nn.Module):
@@ -421,7 +421,7 @@ def test_buffers_written_in_eval_mode_are_unchanged():
 
 
 def test_buffers_of_a_compiled_model_in_eval_mode_are_not_moved():
-    """CUDA graphs read them at their addresses."""
+    """CUDA graphs read the buffers at their addresses."""
     model = network().eval()
     ours, recorded = model[1].running_mean.data_ptr(), []
     model[1].register_forward_pre_hook(lambda m, _: recorded.append(m.running_mean.data_ptr()))
@@ -835,7 +835,7 @@ def test_several_labels_as_a_target_raise():
 
 
 def test_float8_weights_do_not_make_float8_images():
-    """Nothing computes in float8; the model casts these weights itself."""
+    """No op computes in float8; the model casts these weights itself."""
 
     class Stored(nn.Module):
         def __init__(self):
@@ -903,7 +903,7 @@ def test_names_of_classes_are_read_once_for_many_targets():
 
 
 def test_message_about_an_ambiguous_name_has_the_names_of_the_lookup():
-    lookup = lambda names: [(), ("Crane",), ("crane",)]  # such as the data's names of the model's classes
+    lookup = lambda names: [(), ("Crane",), ("crane",)]  # names by class of the model, as of ClassMatch
     with pytest.raises(ValueError, match="the name of 2 classes .1 'Crane', 2 'crane'.: give the number"):
         named_classes.find_class("CRANE", [(lookup, ["Crane", "crane"])])
 

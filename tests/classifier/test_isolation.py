@@ -91,7 +91,7 @@ def test_stored_normal_number_of_pythons_generator_is_restored(drawn):
 
 
 def test_states_of_numpy_are_read_and_written_only_if_a_number_was_drawn(monkeypatch):
-    """Reading and writing them is slow."""
+    """Reading and writing the states is slow."""
     np.random.seed(5)
     stream, calls = RandomStream(), []
     with stream:
@@ -104,7 +104,7 @@ def test_states_of_numpy_are_read_and_written_only_if_a_number_was_drawn(monkeyp
 
 
 def test_states_are_restored_if_the_memory_of_numpys_generator_is_unknown(monkeypatch):
-    """So it is with old versions of numpy."""
+    """Numpy before 1.24 has no function ``get_bit_generator``."""
     monkeypatch.delattr(np.random, "get_bit_generator")
     draw = lambda: (random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn())
     before, stream = repr((random.getstate(), np.random.get_state())), RandomStream()
@@ -182,8 +182,7 @@ def test_generators_without_a_state_are_left_alone():
     assert torch.equal(Classifier(SystemNoise()).outputs(images), images.flatten(1))
 
 
-def ran_in_a_thread() -> bool:
-    """Return whether another thread can run a model."""
+def another_thread_can_run_a_model() -> bool:
     ran = threading.Event()
     thread = threading.Thread(target=lambda: (Classifier(nn.Flatten()).outputs(torch.rand(1, 1, 2, 2)), ran.set()))
     thread.start()
@@ -197,7 +196,7 @@ def test_error_at_the_beginning_restores_the_states_and_frees_the_lock(monkeypat
     with pytest.raises(ZeroDivisionError), stream:
         pass
     assert torch.equal(torch.get_rng_state(), before)
-    assert ran_in_a_thread()
+    assert another_thread_can_run_a_model()
 
 
 def test_error_of_one_generator_restores_the_others(monkeypatch):
@@ -207,7 +206,7 @@ def test_error_of_one_generator_restores_the_others(monkeypatch):
         random.random()
     assert random.getstate() == before
     monkeypatch.undo()
-    assert ran_in_a_thread()
+    assert another_thread_can_run_a_model()
 
 
 FORK = """
