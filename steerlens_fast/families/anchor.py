@@ -1,4 +1,4 @@
-"""Anchors of the CSP and Fourier families, for the persistent regime.
+"""``PlaneAnchor``, the anchor of the CSP and Fourier families for the regime "persistent" (lens/README.md).
 
 An anchor stores the total change of each coefficient of the source: delta of its phase, and eta of its log amplitude. A
 coefficient c0 of the source has become c0 exp(eta + i delta), with |delta| <= pi and |eta| <= 1.
@@ -26,12 +26,15 @@ LOG_AMPLITUDE_LIMIT = 1.0  # natural log units
 
 
 class PlaneAnchor:
-    """See :class:`Anchor`. If all planes are computed in one slice, the analysis of the source is stored."""
+    """The total changes of the coefficients of a source, see :class:`Anchor`.
+
+    If all planes are computed in one slice, the analysis of the source and the last step are stored.
+    """
 
     def __init__(self, family: AnchorPlaneFamily, image: Tensor, motion_type: type[PlaneMotion] = PlaneMotion):
         self.family, self.image, self.motion_type = family, image, motion_type
         shapes = family.coordinate_shapes()
-        coordinates = family.moves_phase + family.moves_amplitude  # 1 or 2 per coefficient
+        coordinates = family.moves_phase + family.moves_amplitude  # of each coefficient: 1 or 2
         count = image.shape[:-2].numel()
         new = lambda shape: torch.zeros(count, *shape, dtype=image.dtype, device=image.device)
         with torch.inference_mode(False):  # so that the state can be written outside of inference mode later
@@ -54,7 +57,7 @@ class PlaneAnchor:
         b, a = factor_pair(factors, amplitude_factors, self.image)
         for at in self.plane_slices:
             self._step(gradient, at).advance(factors_of_planes(b, at), factors_of_planes(a, at))
-        self.cached_step = None  # it started at the previous coordinates
+        self.cached_step = None  # the step started at the previous coordinates
 
     def frame(self, bounds: Bounds = None) -> Tensor:
         """See :class:`Anchor`."""
@@ -90,7 +93,7 @@ def edited_coefficients(
 ) -> Tensor:
     """Return the coefficients c exp(eta + i delta) as one frame [1, n, K, h, w].
 
-    ``form`` is an argument of :func:`ops.extrapolate`. ``factor_one`` is a tensor [[1.0]], or None to make one here.
+    ``form`` is an argument of :func:`ops.extrapolate`. ``factor_one`` is a tensor [[1.0]]; None makes one here.
     """
     if factor_one is None:
         factor_one = torch.ones(1, 1, dtype=real_dtype(c.dtype), device=c.device)

@@ -1,4 +1,4 @@
-"""The CSP families move coefficients of the complex steerable pyramid (CSP), as in the paper."""
+"""``CSPFamily`` moves coefficients of the complex steerable pyramid (CSP), as in the paper."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class CSPFamily:
         set_field("_analysis_bank", Bank(self.pyramid.geometry, "analysis", self._parts))
         set_field("_synthesis_bank", Bank(self.pyramid.geometry, self.pyramid.synthesis, self._parts))
 
-    # torch.compile(dynamic=True) turns ints in stored parts into SymInts, so parts are created anew during tracing.
+    # torch.compile(dynamic=True) turns ints in stored parts into SymInts, so parts and banks are made anew when traced.
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -152,7 +152,7 @@ class CSPFamily:
 
     def frame_bytes(self, dtype: torch.dtype) -> int:
         """Return the bytes that rendering one frame of one plane takes, with real bands."""
-        # Complex bands (synthesis "adjoint") take twice as much, but their frames are divided into the same tiles.
+        # Complex bands (synthesis "adjoint") take twice as much. This is left out, so that they have the same tiles.
         return Bank(self.pyramid.geometry, "real", self.parts).plane_bytes(dtype)
 
     def prepared_bytes(self, dtype: torch.dtype) -> int:
@@ -181,7 +181,7 @@ class CSPMotion(PlaneMotion):
         family = self.family
         image, gradient, *_ = self._planes()
         use_plane_ops = self._plane_ops_available(image, gradient, b, a)
-        if isinstance(self.prepared, CSPPlanes):
+        if isinstance(self.prepared, CSPPlaneStep):
             if use_plane_ops:
                 return self.prepared.render(b, a, bounds)
             return replace(self, prepared=None)._render(b, a, bounds)
@@ -194,7 +194,7 @@ class CSPMotion(PlaneMotion):
         image, gradient, *_ = self._planes()
         if not (self._plane_ops_available(image, gradient) and step_planes_supported(image)):
             return super()._prepared_once()
-        return replace(self, prepared=CSPPlanes(self.family, image, gradient))
+        return replace(self, prepared=CSPPlaneStep(self.family, image, gradient))
 
     def frames_at_l2(
         self, search: DistanceSearch, bounds: Bounds = None, base: Tensor | None = None
@@ -233,16 +233,16 @@ class CSPMotion(PlaneMotion):
 
 
 class CSPAnchor(PlaneAnchor):
-    """See :class:`Anchor`."""
+    """A :class:`PlaneAnchor` that also takes steps by one op, see :class:`SteppingAnchor`."""
 
     def take_step(
         self, gradient: Tensor, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None
     ) -> StepTaken | None:
-        """See :class:`SteppingAnchor`."""
+        """Take a step, see :class:`SteppingAnchor`."""
         image, gradient = check_image_and_gradient(self.image, gradient)
         taken = take_step(CSPMotion(self.family, image, gradient, self.state), extent, bounds, base)
         if taken is not None:
-            self.cached_step = None  # it started at the previous coordinates
+            self.cached_step = None  # the step started at the previous coordinates
         return taken
 
 
@@ -277,20 +277,20 @@ def take_step(motion: CSPMotion, extent: StepExtent, bounds: Bounds, base: Tenso
 
 
 def plane_options(family: CSPFamily, image: Tensor) -> tuple[list[Tensor], list[Tensor], int, str, str, bool]:
-    """Return these arguments of the ops on whole planes: analysis, synthesis, i_power, edit, rule, complex_bands."""
+    """Return arguments of the ops on whole planes: analysis, synthesis, i_power, edit, rule, complex_bands."""
     synthesis = family.synthesis_bank
     masks = family.analysis_bank.plane_masks(image, with_residual=True), synthesis.plane_masks(image)
     i_power = family.pyramid.geometry.analysis_i_power  # the analysis multiplies bands by i ** i_power
     return *masks, i_power, family.edit, family.rule, not synthesis.paired
 
 
-class CSPPlanes:
-    """See :class:`PreparedPlanes`. This class uses the ops step_planes and move_planes."""
+class CSPPlaneStep:
+    """Coefficients and step of planes, by the ops on whole planes; see :class:`PreparedPlanes`."""
 
     def __init__(self, family: CSPFamily, image: Tensor, gradient: Tensor):
         self.image, self.options = image, plane_options(family, image)
         steps = ops.step_planes(image, gradient, *self.options, family.eps, family.floor)
-        self.coefficients, self.squared_speeds, self.phases = steps  # the last two are [n, bands]
+        self.coefficients, self.squared_speeds, self.largest_phases = steps  # the last two are [n, bands]
 
     def render(self, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
         """Return frames [F, n, H, W] at factors [F, 1] or [F, n], clipped."""
@@ -302,7 +302,7 @@ class CSPPlanes:
 
     def largest_phase(self) -> Tensor:
         """See :class:`PreparedPlanes`."""
-        return self.phases.amax(1)
+        return self.largest_phases.amax(1)
 
     def squared_speed(self) -> Tensor:
         """See :class:`PreparedPlanes`."""
@@ -310,10 +310,10 @@ class CSPPlanes:
 
 
 class CSPAnalysis:
-    """The coefficients of a batch of planes, and the synthesis of edited ones.
+    """The coefficients of a batch of planes, and the synthesis of edited coefficients.
 
-    ``residual`` is the argument of the synthesis for what does not move: planes [n, H, W] for ``Bank.merge_planes``, or
-    (spectra, mask) for ``merge_spectra``. It is None if no band moves; frames then are the image.
+    ``residual`` is the part of the planes that does not move: planes [n, H, W] for ``Bank.merge_planes``, or (spectra,
+    mask) for ``merge_spectra``. It is None if no band moves; frames then are the image.
     """
 
     def __init__(self, family: CSPFamily, image: Tensor):
@@ -373,7 +373,10 @@ class CSPAnalysis:
 
 
 class CSPStep:
-    """See :class:`PreparedPlanes`. This class uses the ops on bands."""
+    """Coefficients and step of planes, by the ops on bands; see :class:`PreparedPlanes`.
+
+    The step starts at the coordinates ``state`` of a :class:`PlaneAnchor` or, if there are none, at the planes.
+    """
 
     def __init__(self, analysis: CSPAnalysis, gradient: Tensor, state: Sequence[Tensor] = ()):
         self.analysis, self.state, self.anchored = analysis, split_state(analysis.family, state), bool(state)

@@ -1,4 +1,4 @@
-"""The Fourier family moves phases of the Fourier transform of the whole image."""
+"""``FourierFamily`` moves phases of the Fourier transform of the whole image."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ class FourierFamily:
     def prepare(self, image: Tensor, gradient: Tensor) -> PlaneMotion:
         """See :class:`Family`. The argument ``amplitude_factors`` of ``render`` must be None: no amplitudes move."""
         image, gradient = check_image_and_gradient(image, gradient, self.pyramid.image_shape if self.pyramid else None)
-        return PlaneMotion(_FourierPlanes(self, *image.shape[-2:]), image, gradient)
+        return PlaneMotion(_FourierPlaneFamily(self, *image.shape[-2:]), image, gradient)
 
     def anchor(self, image: Tensor) -> PlaneAnchor:
         """See :class:`AnchoringFamily`. Phases change by at most pi radians."""
         image = checks.check_image("image", image, self.pyramid.image_shape if self.pyramid else None)
-        return PlaneAnchor(_FourierPlanes(self, *image.shape[-2:]), image)
+        return PlaneAnchor(_FourierPlaneFamily(self, *image.shape[-2:]), image)
 
     def weights(self, like: Tensor) -> Tensor:
         """Return the factors that turn ``rfft2(gradient)`` into d(loss) / d(rfft2(image)).
@@ -105,8 +105,8 @@ class FourierFamily:
 
 
 @dataclass(frozen=True)
-class _FourierPlanes:
-    """A Fourier family for images of one size; see :class:`PlaneFamily` and :class:`AnchorPlaneFamily`."""
+class _FourierPlaneFamily:
+    """A :class:`FourierFamily` for planes of one size, see :class:`AnchorPlaneFamily`."""
 
     family: FourierFamily
     height: int
@@ -152,18 +152,23 @@ class _FourierPlanes:
 
 
 class _FourierStep:
-    """See :class:`PreparedPlanes`. The step starts at the phase changes ``state``, by default 0."""
+    """Spectra and step of planes, see :class:`PreparedPlanes`.
 
-    def __init__(self, planes: _FourierPlanes, spectra: Tensor, gradient: Tensor, state: Tensor | None = None):
-        self.planes, self.spectra, self.state = planes, spectra, state
+    The step starts at the phase changes ``state``, by default 0.
+    """
+
+    def __init__(
+        self, plane_family: _FourierPlaneFamily, spectra: Tensor, gradient: Tensor, state: Tensor | None = None
+    ):
+        self.plane_family, self.spectra, self.state = plane_family, spectra, state
         current = spectra if state is None else edited_coefficients(spectra, state, None)[0]
-        family = planes.family
+        family = plane_family.family
         gradients = torch.fft.rfft2(gradient)[:, None] * family.weights(gradient)
         self.phase, _ = ops.step(current, gradients, family.eps, family.rule, family.floor)
 
     def moved(self, b: Tensor) -> Tensor:
         """Return the phase changes after one step with factors [1, 1] or [1, n]."""
-        rule = self.planes.family.rule
+        rule = self.plane_family.family.rule
         return cast(Tensor, moved_coordinates(self.spectra, (self.state, None), (self.phase, None), b, b, rule)[0])
 
     def advance(self, b: Tensor, a: Tensor) -> None:
@@ -173,9 +178,9 @@ class _FourierStep:
     def frames(self, b: Tensor, a: Tensor) -> Tensor:
         """See :class:`PreparedPlanes`."""
         if self.state is None:
-            return self.planes.images(ops.extrapolate(self.spectra, self.phase, None, b, b, "complex", "complex"))
+            return self.plane_family.images(ops.extrapolate(self.spectra, self.phase, None, b, b, "complex", "complex"))
         frames = (edited_coefficients(self.spectra, self.moved(b[j : j + 1]), None) for j in range(len(b)))
-        return torch.cat([self.planes.images(spectra) for spectra in frames])
+        return torch.cat([self.plane_family.images(spectra) for spectra in frames])
 
     def largest_phase(self) -> Tensor:
         """See :class:`PreparedPlanes`."""
@@ -184,6 +189,7 @@ class _FourierStep:
     def squared_speed(self) -> Tensor:
         """See :class:`PreparedPlanes`. The speed is exact by Parseval's theorem."""
         squares = (self.spectra.real.square() + self.spectra.imag.square()) * self.phase.square()
-        # Each column but the first counts twice, for frequency k and for -k. If W is even, the last does not move.
+        # Each column but the first counts twice, for frequency k and for -k. If W is even, the last column (the Nyquist
+        # frequency) must not count twice, but it does not move.
         energy = 2 * squares.sum((-3, -2, -1)) - squares[..., 0].sum((-2, -1))
-        return energy / (self.planes.height * self.planes.width)
+        return energy / (self.plane_family.height * self.plane_family.width)

@@ -1,4 +1,4 @@
-"""The luma family applies another family to the luma (brightness) of RGB images."""
+"""``LumaFamily`` applies another family to the luma (brightness) of RGB images."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ class LumaMotion:
         return self.motion.take_step(extent, bounds, self.image)
 
     def speed(self) -> Tensor | None:
-        """See :class:`PiecewiseMotion`. Times sqrt(3), because all three channels change like the luma."""
+        """See :class:`PiecewiseMotion`. The speed is sqrt(3) times that of the luma, since three channels change."""
         speed = getattr(self.motion, "speed", lambda: None)()
         return None if speed is None else math.sqrt(3) * speed
 
@@ -174,7 +174,7 @@ class LumaMotion:
 
 
 class LumaAnchor:
-    """See :class:`Anchor`."""
+    """An RGB image and the anchor of its luma, see :class:`Anchor`."""
 
     def __init__(self, anchor: Callable[[Tensor], Anchor], image: Tensor):
         self.image, self.y = image, luma(image)
@@ -207,7 +207,7 @@ class LumaAnchor:
     def _gradient_of_luma(self, gradient: Tensor) -> Tensor:
         """Return d(loss)/dY.
 
-        It is cached, so that the anchor of the luma gets the same tensor again and finds its cached step.
+        The tensor is cached, because the anchor of the luma finds its cached step by the identity of the gradient.
         """
         if self.luma_gradient is None or self.luma_gradient[0] is not gradient:
             self.luma_gradient = gradient, gradient.sum(-3, keepdim=True)

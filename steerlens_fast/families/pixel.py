@@ -1,4 +1,4 @@
-"""The pixel family moves pixels against the gradient. It is the baseline for other families."""
+"""``PixelFamily`` moves pixels against the gradient. It is the baseline for other families."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class PixelFamily:
         return PixelMotion(image, band_pass(gradient, self.pyramid, self.scales, self.orientations), self.eps)
 
     def anchor(self, image: Tensor) -> PixelAnchor:
-        """See :class:`AnchoringFamily`. The coordinates are the changes of pixels, which have no limit."""
+        """See :class:`AnchoringFamily`. The coordinates are the pixels, whose changes have no limit."""
         return PixelAnchor(self, checks.check_image("image", image))
 
 
@@ -92,7 +92,7 @@ class PixelMotion:
 
 
 class PixelAnchor:
-    """See :class:`Anchor`."""
+    """The current image of a morph of pixels, see :class:`Anchor`."""
 
     def __init__(self, family: PixelFamily, image: Tensor):
         self.family, self.current = family, image.detach().clone()

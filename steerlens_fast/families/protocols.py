@@ -62,7 +62,7 @@ class DistanceSearch:
     max_l2: Tensor  # [M, B], the distances
     tolerances: Tensor  # [M, B], largest errors of the distances
     dtype_max_factors: Tensor  # [B], largest factors without overflow: finfo.max / (scale of the sample's gradient)
-    shares: Tensor  # [F - M], for each of the first frames: factor / (factor at the first distance)
+    shares: Tensor  # [F - M], factors of the first frames, divided by the factor at the first distance
     phase_cap: float  # the user's limit of phase steps, in radians; inf if there is none
     phase_limit: float  # largest phase step with accurate float32 sines, in radians
     speed_share: float  # share of a change of coefficients that reaches the image; gives the first factor to try
@@ -97,7 +97,7 @@ class StepExtent:
 
 @runtime_checkable
 class SteppingMotion(Protocol):
-    """A motion with one op that takes a step, by given factors or by a search, and returns frame and distance."""
+    """A motion with an op that takes one step, by given factors or to a given distance."""
 
     def take_step(self, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None) -> StepTaken | None:
         """Return the step, or None if the op does not support these images.
@@ -139,9 +139,9 @@ class PhaseMotion(Protocol):
 
 
 class Anchor(Protocol):
-    """A source image, and how much its coordinates have changed so far, for the regime "persistent".
+    """A source image, and how much its coordinates have changed so far, for the lens's regime "persistent".
 
-    Each step adds to these changes, in place of decomposing the changed image again.
+    Each step adds to these changes. The changed image is never decomposed again.
     """
 
     def toward(self, gradient: Tensor) -> Motion:
@@ -156,7 +156,7 @@ class Anchor(Protocol):
 
 @runtime_checkable
 class SteppingAnchor(Protocol):
-    """An :class:`Anchor` with an op like that of :class:`SteppingMotion`."""
+    """An :class:`Anchor` with an op that takes one step, by given factors or to a given distance."""
 
     def take_step(
         self, gradient: Tensor, extent: StepExtent, bounds: Bounds = None, base: Tensor | None = None
@@ -206,7 +206,7 @@ class PlaneFamily(Protocol):
     def prepare_planes(self, image: Tensor, gradient: Tensor, *state: Tensor) -> PreparedPlanes:
         """Return analysis and step of planes [n, H, W].
 
-        ``state`` is where the step starts, see :class:`AnchorPlaneFamily`; by default at the planes themselves.
+        The step starts at the coordinates ``state``, see :class:`AnchorPlaneFamily`; by default, at the planes.
         """
 
     def frame_bytes(self, dtype: torch.dtype) -> int:
