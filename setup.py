@@ -61,8 +61,8 @@ CUDA_MACROS = [("USE_CUDA", "1")]  # declares torch's functions for CUDA
 # -g0 overrides -g, which is one of Python's own flags. Symbols are hidden, except those of exports.cpp.
 CXX_FLAGS = "-std=c++17 -O3 -g0 -fno-math-errno -fno-trapping-math -fvisibility=hidden -Wall -Wextra".split()
 NVCC_FLAGS = "-std=c++17 -O3 --expt-relaxed-constexpr -Xcompiler=-fvisibility=hidden,-Wall,-Wextra".split()
-# SIMD width of the default level, in floats: 4 on aarch64, where every CPU has NEON. Elsewhere it is 0, which means
-# that there are no ops on whole planes.
+# SIMD width of the default level, in floats: 4 on aarch64, where every CPU has NEON. Elsewhere it is 0, since
+# this level has no ops on whole planes.
 DEFAULT_WIDTHS = {"aarch64": 4, "arm64": 4}
 # The other CPU levels for which csrc/cpu/kernels is compiled: {name: (SIMD width in floats, flags)}. Their features are
 # those that csrc/cpu/capability.cpp checks. They are listed one by one, since GCC 10 does not have -march=x86-64-v4,
@@ -453,10 +453,7 @@ def single_word_compiler(command, folder):
 
 @contextmanager
 def progress(folder, total, every=15.0):
-    """Within the block, print a line every few seconds.
-
-    It has the elapsed time, and the number of object files in a folder.
-    """
+    """Within the block, print the elapsed time and the number of new object files in a folder every few seconds."""
     start, done = time.time(), threading.Event()
 
     def report():

@@ -65,11 +65,9 @@ def synthesis_ffts(shape, height=None, order=workloads.ORDER, device="cpu") -> F
 
 
 def morph_ffts(shape, frames=workloads.FRAMES, height=None, order=workloads.ORDER, device="cpu") -> Fastest:
-    """Return the FFTs of a morph.
+    """Return the FFTs of a morph: those of one analysis, and of a synthesis for the gradient and for each frame.
 
-    They are those of one analysis, and of a synthesis for the gradient and for each frame.
-
-    The gradient is analysed into real bands. Its FFTs take as long as those of a synthesis.
+    The gradient is analysed into real bands, whose FFTs take as long as those of a synthesis.
     """
     analysis, synthesis = (f(shape, height, order, device) for f in (analysis_ffts, synthesis_ffts))
 

@@ -30,10 +30,7 @@ TUNED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLO
 
 
 def allocator(device: str) -> str:
-    """Return the name of the allocator.
-
-    On the CPU it is "default" or "tuned" (glibc), elsewhere the name of the device.
-    """
+    """Return the settings of glibc's allocator, "default" or "tuned"; on other devices, the name of the device."""
     if device != "cpu":
         return device
     return "tuned" if TUNED.items() <= os.environ.items() else "default"
@@ -45,10 +42,7 @@ def synchronize(device: str) -> None:
 
 
 def clocked(function: Callable, device: str = "cpu") -> float:
-    """Return the seconds of one call.
-
-    They include the work that it launched on the device.
-    """
+    """Return the seconds of one call, including the work that the call launched on the device."""
     synchronize(device)
     start = time.perf_counter()
     function()
@@ -66,10 +60,7 @@ def turn(run: Callable, device="cpu") -> float:
 
 
 def rounds_for(seconds: float) -> int:
-    """Return the number of rounds that fit into ``BUDGET``.
-
-    ``seconds`` is the time of one round.
-    """
+    """Return the number of rounds of ``seconds`` that fit into ``BUDGET``, within the limits ``ROUNDS``."""
     lowest, highest = ROUNDS
     return max(lowest, min(highest, int(BUDGET / max(seconds, 1e-6))))
 
@@ -77,8 +68,8 @@ def rounds_for(seconds: float) -> int:
 def compare(runs: dict[str, Callable[[], float]], rounds: int | None = None) -> dict[str, list[float]]:
     """Run several functions alternately, and return the seconds of each run.
 
-    Since they alternate, disturbances of the machine affect all of them. By default there are as many rounds as
-    fit into ``BUDGET``.
+    Since they alternate, disturbances of the machine affect all of them. By default, :func:`rounds_for` chooses
+    the number of rounds.
     """
     shortest = [min(seconds(), seconds()) for seconds in runs.values()]
     times: dict[str, list[float]] = {name: [] for name in runs}

@@ -21,7 +21,7 @@ def resnet18() -> torch.nn.Module:
 
 def _timm(name: str) -> torch.nn.Module:
     sys.path.append(str(Path(__file__).parent.parent / "tests"))
-    from optional_libraries import timm
+    from optional_libraries import timm  # also works beside a torchvision that does not fit the installed torch
 
     torch.manual_seed(0)
     return timm().create_model(name).eval()

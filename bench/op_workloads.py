@@ -1,7 +1,7 @@
 """Workloads of the single ops of ``steerlens_fast.ops`` and of their backwards.
 
-Tensors are those of the pyramid of a batch 8x3x224x224, in float32, so that they exceed the caches. Pointwise ops take
-the bands of scale 0. Splits and merges take the bands of all scales.
+Tensors have the shapes of a batch 8x3x224x224, in float32, so that they exceed the caches. Pointwise ops take the shape
+of the bands of scale 0. Splits and merges take the bands of all scales.
 """
 
 from __future__ import annotations

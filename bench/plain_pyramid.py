@@ -3,8 +3,8 @@
 It is as fast as we could make it without custom kernels.
 
 It uses real FFTs and half spectra for real images and bands, masks that contain all constant factors, and no
-autograd. A morph adds the residual's spectrum to each frame's, without its inverse FFT. A batch is computed in pieces
-whose tensors stay in the caches.
+autograd. A morph adds the spectrum of the residual to that of each frame, and computes no inverse FFT of the residual.
+A batch is computed in pieces whose tensors stay in the caches.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class PlainPyramid:
         self.real = [place(half(b, b.shape[-1]) / n) for b in bands]  # for the synthesis and for gradients
         self.high, self.low = place(half(high, W) / n), place(half(low, low.shape[-1]) / low.numel())
         self.low_synthesis = place(half(low, low.shape[-1]) / n)
-        residual = 1 - padded_sum(sum_of_squares(bands), H, W)
+        residual = 1 - padded_sum([band.square().sum(0) for band in bands], H, W)
         self.residual = place(residual.clamp(min=0) / n)
         self.columns = [split_columns(b.shape[-1]) for b in bands]
         rows = [filters.signed_frequencies(b.shape[-2]).to(self.device) for b in bands]
@@ -86,13 +86,13 @@ class PlainPyramid:
         """
         return self._in_pieces(self._gradients, gradient)
 
-    def morph(self, image: Tensor, gradient: Tensor, factors: list[float], joint=False, bounds=None) -> Tensor:
-        """Return frames [F, N, H, W] of one frozen step by the rule "complex"."""
+    def morph(self, image: Tensor, gradient: Tensor, factors: Tensor, joint=False, bounds=None) -> Tensor:
+        """Return the frames [F, N, H, W] along one gradient, by the rule "complex"."""
         frames = image.new_empty(len(factors), *image.shape)
         for at in range(0, len(image), self.planes_per_piece):
             piece = slice(at, at + self.planes_per_piece)
             residual, state = self._start(image[piece], gradient[piece], joint)
-            for j, factor in enumerate(torch.as_tensor(factors, device=image.device)):
+            for j, factor in enumerate(factors):
                 frames[j, piece] = self._frame(residual, state, factor)
         return frames if bounds is None else frames.clamp_(*bounds)
 
@@ -113,7 +113,7 @@ class PlainPyramid:
     def _analyze_piece(self, images: Tensor) -> list[Tensor]:
         spectrum = torch.fft.rfft2(images)
         bands = [self._band(spectrum, s) for s in self.scales]
-        low = times(crop_half(spectrum, *self.geometry.band_shape(self.geometry.num_scales)), self.low)
+        low = times(crop_half(spectrum, *self._low_shape), self.low)
         return [inverse(times(spectrum, self.high), self.geometry.shape), *bands, inverse(low, self._low_shape)]
 
     @property
@@ -176,9 +176,9 @@ class PlainPyramid:
 
 
 def complex_rule_step(c: Tensor, gradient: Tensor, joint: bool) -> tuple:
-    """Return amplitude, phase, and the steps of both by the rule "complex".
+    """Return amplitude and phase of c, and the steps of both to c - gradient (the rule "complex").
 
-    They lead from c to c - G. The amplitude step is None unless ``joint``.
+    The amplitude step is None unless ``joint``.
     """
     amplitude, phase, moved = c.abs(), c.angle(), c - gradient
     below_floor = amplitude <= AMPLITUDE_FLOOR * amplitude.amax((-2, -1), keepdim=True)
@@ -227,10 +227,6 @@ def add_half(spectrum: Tensor, block: Tensor, shape: tuple[int, int]) -> None:
     (top, bottom), columns = split_rows(shape[0]), block.shape[-1]
     spectrum[..., :top, :columns] += block[..., :top, :]
     spectrum[..., -bottom:, :columns] += block[..., top:, :]
-
-
-def sum_of_squares(bands: list[Tensor]) -> list[Tensor]:
-    return [band.square().sum(0) for band in bands]
 
 
 def padded_sum(blocks: list[Tensor], H: int, W: int) -> Tensor:

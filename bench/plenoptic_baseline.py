@@ -46,10 +46,7 @@ def backward(pyramid, image: Tensor, gradient: Tensor) -> Callable:
 
 
 def morph(pyramid, image: Tensor, gradient: Tensor, factors: Tensor, joint=False, bounds=None) -> Tensor:
-    """Return the frames [F, B, C, H, W] of one frozen step.
-
-    Each takes one synthesis.
-    """
+    """Return the frames [F, B, C, H, W] along one gradient; each takes one synthesis."""
     coefficients = pyramid(image)
     scales, bands = _with_grad(coefficients)
     gradients = torch.autograd.grad(pyramid.recon_pyr(coefficients), bands, gradient)

@@ -1,7 +1,4 @@
-"""Draws a growth result.
-
-There is one PNG for each varied quantity, with a log-log plot for each workload.
-"""
+"""Draws a growth result: a PNG for each axis (growth.py), with a log-log plot for each workload."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Shows what a workload spends its time on.
 
-``python bench/profiling.py WORK [SHAPE] [--who WHO] [--trace FILE]``
+``python bench/profiling.py [WORK [SHAPE]] [--who WHO] [--trace FILE]``
 
-Prints the shares of FFTs, of this package's kernels, of copies, of torch's other arithmetic, of memory management, and
-of the time outside of ops (Python, dispatch, waiting), then the table of torch's profiler. ``--list`` lists the
-workloads.
+Prints the shares of FFTs, of this package's kernels, of copies, of torch's other arithmetic, of memory management, of
+other ops, and of the time outside of ops (Python, dispatch, waiting), then the table of torch's profiler. ``--list``
+lists the workloads.
 """
 
 from __future__ import annotations
@@ -66,11 +66,8 @@ def recorded(run, rounds: int, device: str) -> profile:
     return record
 
 
-def shares(record: profile, rounds: int, device: str) -> dict[str, float]:
-    """Return the milliseconds that a call spends on each kind of op.
-
-    They are the ops' self times on the device.
-    """
+def milliseconds_by_kind(record: profile, rounds: int, device: str) -> dict[str, float]:
+    """Return the milliseconds that a call spends on each kind of op: the ops' self times on the device."""
     averages = record.key_averages()
     on_cpu = device == "cpu"
     of = lambda event: event.self_cpu_time_total if on_cpu else event.self_device_time_total
@@ -119,7 +116,7 @@ def main() -> None:
     name_the_stores()
     record = recorded(run, args.rounds, args.device)
     alone = statistics.median(measure.clocked(run, args.device) for _ in range(args.rounds)) * 1e3
-    show(args, shape, shares(record, args.rounds, args.device), alone)
+    show(args, shape, milliseconds_by_kind(record, args.rounds, args.device), alone)
     sort = "self_cpu_time_total" if args.device == "cpu" else "self_device_time_total"
     print(record.key_averages().table(sort_by=sort, row_limit=args.rows, max_name_column_width=48))
     if args.trace:

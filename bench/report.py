@@ -87,7 +87,7 @@ def rewritten(readme: str, file: str, folder: str = ".") -> str:
 
 
 def write_tables(files: list[str]) -> None:
-    """Write the tables of these results into every README with markers for them."""
+    """Write the tables of these results into every README with markers for them; without files, all tables."""
     texts = {path: path.read_text() for path in READMES}
     for file in files:
         names = set(tables_of(results.read(ROOT / file))) | set(variants_of(results.read(ROOT / file)))

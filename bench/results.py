@@ -1,7 +1,4 @@
-"""Reads and writes result files, bench/results/DATE-NAME.json.
-
-A file has machine, versions and date, and one line for each row.
-"""
+"""Reads and writes result files, bench/results/DATE-NAME.json. A written file has one line for each row."""
 
 from __future__ import annotations
 

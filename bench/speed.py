@@ -4,7 +4,7 @@
     python bench/speed.py --only ops --out mine.json   # one suite
     python bench/speed.py --dry-run                    # only the smallest images, one round; writes nothing
 
-On the CPU, everything is measured twice: with glibc's default allocator settings, and with "tuned" settings that keep
+On the CPU, times are measured twice: with glibc's default allocator settings, and with "tuned" settings that keep
 freed memory in the process (no mmap, no trimming). With the default, other implementations spend much time on page
 faults.
 """

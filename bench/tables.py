@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable
 
 MIB = 2**20
-MODES = "default", "tuned"
+ALLOCATORS = "default", "tuned"
 DOUBTFUL = 0.25  # medians of rounds with a larger spread (measure.spread) are marked with ~
 OPS = "pair", "unpair", "split_", "merge_", "polar_", "step", "extrapolate"  # how the names of ops begin
 
@@ -26,10 +26,7 @@ def ms(seconds: float) -> str:
 
 
 def joined(values: list[float | None], show: Callable[[float], str]) -> str:
-    """Return a cell with the values of both allocators.
-
-    It is "1.5 / -" if one is missing, and "" if both are.
-    """
+    """Return a cell with the values of both allocators: "1.5 / -" if one is missing, "" if both are."""
     cells = ["-" if value is None else show(value) for value in values]
     return " / ".join(cells) if set(cells) != {"-"} else ""
 
@@ -57,7 +54,7 @@ def heading(*names: str) -> list[str]:
 # --- Rows of a speed result ---
 
 
-def by_mode(result: dict, threads: int | None = None) -> dict[tuple[str, str], dict[str, dict]]:
+def rows_by_work(result: dict, threads: int | None = None) -> dict[tuple[str, str], dict[str, dict]]:
     """Return the rows with times for a number of threads, by default that of the result's machine.
 
     The result is {(work, shape): {allocator: row}}.
@@ -70,40 +67,40 @@ def by_mode(result: dict, threads: int | None = None) -> dict[tuple[str, str], d
     return table
 
 
-def values(modes: dict, *keys) -> list:
-    """Return ``row[key][key]...`` of the row of each allocator, None where it is missing.
+def values(rows: dict, *keys) -> list:
+    """Return ``row[key][key]...`` of the row of each allocator, None where a value is missing.
 
-    A GPU has one allocator.
+    ``rows`` is {allocator: row}. A GPU has one allocator.
     """
     cells = []
-    for mode in MODES if "default" in modes or "tuned" in modes else modes:
-        value = modes.get(mode)
+    for allocator in ALLOCATORS if "default" in rows or "tuned" in rows else rows:
+        value = rows.get(allocator)
         for key in keys:
             value = None if value is None else value.get(key)
         cells.append(value)
     return cells
 
 
-def our_ms(modes: dict) -> str:
+def our_ms(rows: dict) -> str:
     """Return our milliseconds, marked by ~ if rounds differ much."""
-    marks = ["~" if (spread or 0) > DOUBTFUL else "" for spread in values(modes, "spread", "ours")]
-    seconds = values(modes, "seconds", "ours")
+    marks = ["~" if (spread or 0) > DOUBTFUL else "" for spread in values(rows, "spread", "ours")]
+    seconds = values(rows, "seconds", "ours")
     return joined([None if s is None else mark + ms(s) for mark, s in zip(marks, seconds)], str)
 
 
-def peaks(modes: dict) -> str:
+def peaks(rows: dict) -> str:
     """Return the peak memory beyond the output, in MiB, of ours, plenoptic and plain torch."""
-    peak = next((row["peak_beyond_output"] for row in modes.values() if "peak_beyond_output" in row), None)
+    peak = next((row["peak_beyond_output"] for row in rows.values() if "peak_beyond_output" in row), None)
     mebibytes = lambda who: f"{peak[who] / MIB:.1f}" if who in peak else "-"
     return " / ".join(map(mebibytes, ("ours", "plenoptic", "plain"))) if peak else ""
 
 
-def rate(modes: dict) -> str:
+def rate(rows: dict) -> str:
     """Return a cell with the GB/s of an op, and their share of a copy's.
 
     Only the last allocator is shown.
     """
-    row = list(modes.values())[-1]
+    row = list(rows.values())[-1]
     return f"{row['bytes_per_second'] / 1e9:.1f} ({percent(row['share_of_copy'])})" if "share_of_copy" in row else ""
 
 
@@ -113,34 +110,34 @@ def transforms(result: dict) -> list[str]:
         "work, float32", "shape", "ours, ms", "plenoptic / ours", "plain torch / ours", "compiled / ours",
         "ours / FFTs alone", "MiB moved", "GB/s (share of a copy's)", "MiB beyond output: ours / plenoptic / plain",
     )  # fmt: skip
-    for (work, shape), modes in by_mode(result).items():
-        row = list(modes.values())[-1]
+    for (work, shape), rows in rows_by_work(result).items():
+        row = list(rows.values())[-1]
         if "plenoptic" not in row["seconds"]:
             continue
-        cells = [work, shape, our_ms(modes)]
-        cells += [joined(values(modes, "over_ours", who), times) for who in ("plenoptic", "plain", "compiled")]
-        cells += [joined(values(modes, "over_ours", "ffts"), inverse)]
-        lines.append(line([*cells, f"{row['bytes'] / MIB:.0f}" if "bytes" in row else "", rate(modes), peaks(modes)]))
+        cells = [work, shape, our_ms(rows)]
+        cells += [joined(values(rows, "over_ours", who), times) for who in ("plenoptic", "plain", "compiled")]
+        cells += [joined(values(rows, "over_ours", "ffts"), inverse)]
+        lines.append(line([*cells, f"{row['bytes'] / MIB:.0f}" if "bytes" in row else "", rate(rows), peaks(rows)]))
     return lines
 
 
 def ops(result: dict) -> list[str]:
     """Return the table of the ops, with one thread and with two."""
-    alone, together = by_mode(result, 1), by_mode(result)
+    alone, together = rows_by_work(result, 1), rows_by_work(result)
     lines = heading(
         "op", "MiB moved", "ours, ms, 1 thread", "share of copy bandwidth, 1 thread", "ours, ms, 2 threads",
         "share of copy bandwidth, 2 threads", "GB/s, 1 / 2 threads", "plain torch / ours", "compiled / ours",
     )  # fmt: skip
-    for (work, shape), modes in together.items():
+    for (work, shape), rows in together.items():
         if not work.startswith(OPS):
             continue
-        runs = [alone.get((work, shape), {}), modes]  # on a GPU, threads are not varied and the first is empty
+        runs = [alone.get((work, shape), {}), rows]  # on a GPU, threads are not varied and the first is empty
         last = [list(run.values())[-1] for run in runs if run]
         cells = []
         for run in runs:
             cells += [our_ms(run), joined(values(run, "share_of_copy"), percent)]
         speed = " / ".join(f"{row['bytes_per_second'] / 1e9:.1f}" for row in last)
-        ratios = [joined(values(modes, "over_ours", who), times) for who in ("plain", "compiled")]
+        ratios = [joined(values(rows, "over_ours", who), times) for who in ("plain", "compiled")]
         lines.append(line([f"`{work}`", f"{last[0]['bytes'] / MIB:.0f}", *cells, speed, *ratios]))
     return lines
 
@@ -148,16 +145,16 @@ def ops(result: dict) -> list[str]:
 def lens(result: dict) -> list[str]:
     """Return the table of the lens: morphs compared with the gradient of their classifier, and steps."""
     lines = heading("work", "default / tuned", "goal")
-    for (work, shape), modes in by_mode(result).items():
+    for (work, shape), rows in rows_by_work(result).items():
         if "ResNet" in work:
-            shares = joined(values(modes, "over_ours", "gradient"), inverse)
-            alone = joined(values(modes, "seconds", "gradient"), ms)
+            shares = joined(values(rows, "over_ours", "gradient"), inverse)
+            alone = joined(values(rows, "seconds", "gradient"), ms)
             cells = [f"{shares} the time of the gradient alone ({alone} ms)", "1.2x"]
             lines.append(line([f"{work}, {shape}, not scored", *cells]))
         elif "persistent" in work:
             steps, batch = int(work.split()[0]), int(shape.split("x")[0])
-            each = joined(values(modes, "seconds", "ours"), lambda s, steps=steps: ms(s / steps))
-            image = joined(values(modes, "seconds", "ours"), lambda s, count=steps * batch: ms(s / count))
+            each = joined(values(rows, "seconds", "ours"), lambda s, steps=steps: ms(s / steps))
+            image = joined(values(rows, "seconds", "ours"), lambda s, count=steps * batch: ms(s / count))
             what = f"one step of the persistent regime, {shape}, with a model of negligible cost"
             goal = "3 ms" if batch == 1 else "0.4 ms per image"
             lines.append(line([what, f"{each} ms; per image {image} ms", goal]))
@@ -183,26 +180,26 @@ GOALS = {  # for the ratios of that table
 def small(result: dict) -> list[str]:
     """Return the table of small images, of searches, and of a busy machine."""
     lines = heading("work", "shape", "ours, ms", "compared with", "its time, ms", "ratio of times", "goal")
-    for (work, shape), modes in (by_mode(result, 1) | by_mode(result)).items():
-        row = list(modes.values())[-1]
+    for (work, shape), rows in (rows_by_work(result, 1) | rows_by_work(result)).items():
+        row = list(rows.values())[-1]
         who = next((who for who in COMPARED_WITH if who in row["seconds"]), None)
         if who is None:
             continue
         name = STEP_PARTS if "steps" in work and who == "parts" else COMPARED_WITH[who]
-        cells = joined(values(modes, "seconds", who), ms), joined(values(modes, "over_ours", who), inverse)
+        cells = joined(values(rows, "seconds", who), ms), joined(values(rows, "over_ours", who), inverse)
         goal = GOALS.get(work) or ("1.8x" if shape == "1x1x64x64" else "1.5x")
-        lines.append(line([work, shape, our_ms(modes), name, *cells, goal]))
+        lines.append(line([work, shape, our_ms(rows), name, *cells, goal]))
     return lines
 
 
 def float64(result: dict) -> list[str]:
     """Return the table of float64 compared with float32."""
     lines = heading("work, float64", "shape", "ours, ms", "in float32, ms", "ours / float32")
-    for (work, shape), modes in by_mode(result).items():
-        ratios = values(modes, "over_ours", "float32")
+    for (work, shape), rows in rows_by_work(result).items():
+        ratios = values(rows, "over_ours", "float32")
         if set(ratios) != {None}:
-            cells = joined(values(modes, "seconds", "float32"), ms), joined(ratios, inverse)
-            lines.append(line([work.removesuffix(", float64"), shape, our_ms(modes), *cells]))
+            cells = joined(values(rows, "seconds", "float32"), ms), joined(ratios, inverse)
+            lines.append(line([work.removesuffix(", float64"), shape, our_ms(rows), *cells]))
     return lines
 
 
@@ -270,7 +267,7 @@ def exponent_of(curve: list[tuple[int, float]]) -> tuple[float, int, int] | None
 
 
 def dataset(result: dict) -> list[str]:
-    """Return the table of the long data-set job on digits."""
+    """Return the table of the data-set jobs on digits."""
     lines = heading("data", "option", "images/s", "first shard", "resume of the finished job")
     for row in result["digits"]:
         *_, data, option = row["work"].split(", ")
@@ -280,7 +277,7 @@ def dataset(result: dict) -> list[str]:
 
 
 def photographs(result: dict) -> list[str]:
-    """Return the table of the data-set job on photographs."""
+    """Return the table of the data-set jobs on photographs."""
     lines = heading("work", "images/s", "share of the gradients' rate")
     for row in result["photographs"]:
         lines.append(line([row["what"], f"{row['images_per_second']:.1f}", f"{row['of_gradients_alone']:.2f}"]))
@@ -329,7 +326,7 @@ def traffic_workloads(result: dict) -> list[str]:
 
 
 def traffic_morph(result: dict) -> list[str]:
-    """Return the table of the bytes per pixel and frame of the first morph that was counted by kernel."""
+    """Return the table of the bytes that each kernel moves for a morph, per pixel and frame."""
     work = next((row for row in result["workloads"] if "morph" in row["work"] and "by_kernel" in row), None)
     if work is None:
         return []
@@ -345,14 +342,14 @@ def traffic_morph(result: dict) -> list[str]:
 def headline(result: dict) -> list[str]:
     """Return the table of README.md from the rows of a speed result."""
     lines = heading("work, float32, default / tuned allocator", "time", "compared with", "ratio")
-    by_work = by_mode(result)
+    by_work = rows_by_work(result)
     for work, shape, baseline, name in HEADLINE:
-        modes = by_work.get((work, shape), {})
-        if values(modes, "over_ours", baseline)[-1:] in ([], [None]):
+        rows = by_work.get((work, shape), {})
+        if values(rows, "over_ours", baseline)[-1:] in ([], [None]):
             continue
         show, unit = (inverse, "as long") if baseline == "gradient" else (times, "as fast")
-        ratio = f"{joined(values(modes, 'over_ours', baseline), show)} {unit}"
-        lines.append(line([f"{work}, {shape}", f"{joined(values(modes, 'seconds', 'ours'), ms)} ms", name, ratio]))
+        ratio = f"{joined(values(rows, 'over_ours', baseline), show)} {unit}"
+        lines.append(line([f"{work}, {shape}", f"{joined(values(rows, 'seconds', 'ours'), ms)} ms", name, ratio]))
     return lines
 
 

@@ -164,10 +164,7 @@ def synthesis_backward(shape, who, height=None, order=ORDER, device="cpu") -> Ru
 
 
 def morph(shape, who, height=None, order=ORDER, frames=FRAMES, device="cpu") -> Run:
-    """Return the run of a phase morph along a given gradient.
-
-    The frames are multiples of one step.
-    """
+    """Return the run of a phase morph along a given gradient, whose step each frame multiplies by its factor."""
     return _frozen(shape, who, "phase", height or height_for(shape), order, frames, None, device)
 
 
@@ -248,10 +245,7 @@ def cheap_morph(shape, regime: str, frames: int) -> Run:
 
 
 def persistent_morph(shape, who, device="cpu") -> Run:
-    """Return the run of steps of the persistent regime.
-
-    The model has negligible cost.
-    """
+    """Return the run of steps of the persistent regime, with a model of negligible cost."""
     images, lens = image_of(shape, device), cheap_lens("persistent", device)
     extent = {"factors": 1e3, "frames": PERSISTENT_STEPS + 1, "steps": PERSISTENT_STEPS}
     return Run(lambda: lens.morph(images, 1, **extent, score="none").frames, (images,), grad=True)
@@ -286,7 +280,7 @@ def linear(shape, device) -> Callable:
     return lambda x: x.flatten(1) @ weights.T
 
 
-def _small_lens(shape, device, extent: dict, regime="frozen") -> Run:
+def _linear_morph(shape, device, extent: dict, regime="frozen") -> Run:
     images, target = image_of(shape, device), torch.zeros(shape[0], dtype=torch.int64, device=device)
     lens = sf.SteerableLens(linear(shape, device), regime=regime)
     lens.warn_about_results = False
@@ -299,7 +293,7 @@ def small_morph(shape, who, device="cpu") -> Run:
     "parts" are the model's gradient and the rendering of frames.
     """
     if who == "ours":
-        return _small_lens(shape, device, {"factors": 20.0, "frames": FRAMES})
+        return _linear_morph(shape, device, {"factors": 20.0, "frames": FRAMES})
     images, target = image_of(shape, device), torch.zeros(shape[0], dtype=torch.int64, device=device)
     model, family = linear(shape, device), sf.CSPFamily(sf.SteerablePyramid(shape[-2:]))
     factors = torch.linspace(0, 20, FRAMES)
@@ -318,7 +312,7 @@ def small_distance(shape, who, device="cpu") -> Run:
     """
     if who == "factors":
         return small_morph(shape, "ours", device)
-    return _small_lens(shape, device, {"max_l2": 2.0, "frames": FRAMES})
+    return _linear_morph(shape, device, {"max_l2": 2.0, "frames": FRAMES})
 
 
 def small_steps(shape, who, device="cpu") -> Run:
@@ -328,7 +322,7 @@ def small_steps(shape, who, device="cpu") -> Run:
     """
     if who == "ours":
         extent = {"factors": 20.0, "frames": PERSISTENT_STEPS + 1, "steps": PERSISTENT_STEPS}
-        return _small_lens(shape, device, extent, "persistent")
+        return _linear_morph(shape, device, extent, "persistent")
     images, target = image_of(shape, device), torch.zeros(shape[0], dtype=torch.int64, device=device)
     model, pyramid = linear(shape, device), sf.SteerablePyramid(shape[-2:])
 
@@ -349,7 +343,7 @@ def small_steps_to_distance(shape, who, device="cpu") -> Run:
     if who == "factors":
         return small_steps(shape, "ours", device)
     extent = {"max_l2": 2.0, "frames": PERSISTENT_STEPS + 1, "steps": PERSISTENT_STEPS}
-    return _small_lens(shape, device, extent, "persistent")
+    return _linear_morph(shape, device, extent, "persistent")
 
 
 # --- Searches for a distance ---
@@ -445,7 +439,7 @@ TRANSFORMS = {**PYRAMID, PHASE_MORPH: MORPHS[PHASE_MORPH]}
 FLOAT64 = {f"{work}, float64": Workload(in_float64(w.setup), w.shapes, ("float32",)) for work, w in TRANSFORMS.items()}
 # "tuned" is ours in a process with the tuned allocator settings
 ALLOCATOR = {f"{work}, default allocator": Workload(w.setup, w.shapes, ("tuned",)) for work, w in TRANSFORMS.items()}
-# Python and the launch of ops take most of the time. They are measured with one thread
+# Measured with one thread
 SMALL = {
     f"frozen {FRAMES}-frame morph by factors": Workload(small_morph, [SMALL_IMAGE], ("parts",)),
     f"frozen {FRAMES}-frame morph to a distance": Workload(small_distance, [SMALL_IMAGE], ("factors",)),

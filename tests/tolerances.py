@@ -1,4 +1,4 @@
-"""The tolerances of all tests, each with its reason."""
+"""The tolerances that several tests share, each with its reason."""
 
 from dataclasses import dataclass
 

@@ -1,9 +1,10 @@
 """Compares edit families at equal distances on scikit-learn's digits: ``python bench/quality/digits.py``.
 
-The experiment follows that of the follow-up paper on MNIST. There are three classifiers with different architectures
-and training. Each is the driver once: morphs use its gradients. The other two are then the judges. Measured are the
-driver's probability of the target, and how often both judges predict the target. Classifiers, targets and distances
-were chosen before the first run. That the polar rule is run toward both targets was decided after the first run.
+The experiment is like that of the follow-up paper (steerlens_fast/evaluate/README.md) on MNIST. There are three
+classifiers with different architectures and training. Each is the driver once: morphs use its gradients. The other two
+are then the judges. Measured are the driver's probability of the target, and how often both judges predict the target.
+Classifiers, targets and distances were chosen before the first run. That the polar rule is run toward both targets was
+decided after the first run.
 
 ``steerlens-fast evaluate --preset digits`` has one driver, more measures, intervals and a report.
 """
@@ -33,8 +34,7 @@ from machine import machine  # noqa: E402
 
 SOURCES = 300  # upper limit of the number of test digits
 FRAMES = 12
-# L2 distances that change a pixel as much (RMS) as the follow-up's L2 = 2 and L2 = 1 do in images of 28 x 28
-BUDGETS = tuple(l2 / 28 * digits_data.SIZE for l2 in (2, 1))
+BUDGETS = digits_data.DISTANCES  # a pixel changes as much (RMS) as in the follow-up
 TARGETS = ("runner-up", "next digit")
 REGIMES = ("persistent", "frozen")
 RULES = ("complex", "polar")
@@ -56,7 +56,7 @@ def classifiers(d: digits_data.LabelledImages, seed: int) -> dict[str, nn.Module
 
 @dataclass(frozen=True)
 class Case:
-    """One cell of the tables: there is a table for each distance.
+    """A lens and its target, which are one cell of the table of each distance.
 
     ``rule`` is None for the pixel family, which has no rules.
     """
@@ -69,10 +69,7 @@ class Case:
 
 
 def cases(drivers) -> Iterator[Case]:
-    """Yield all cases, table by table.
-
-    The pixel family, which has no rules, occurs once.
-    """
+    """Yield all cases; those of the pixel family, which has no rules, once."""
     for rule, target, driver, regime in product(RULES, TARGETS, drivers, REGIMES):
         for family in FAMILIES:
             if family != "pixel":
@@ -142,11 +139,9 @@ def orders(rows: list[dict], target: str, rule: str, l2: float) -> Iterator[str]
 
 
 def cell(row: dict) -> str:
-    """Return the text of a cell.
+    """Return the text of a cell: the median probability, and for how many sources both judges predict the target.
 
-    It has the median probability, the count of both judges, and how many sources attained the distance.
-
-    The last number is left out if all sources attained it.
+    If some sources did not attain the distance, the text also has the number of those that did.
     """
     short = "" if row["attained"] == row["sources"] else f", {row['attained']} there"
     return f"{number(row['median'])} ({row['both_judges']}{short})"
