@@ -47,8 +47,8 @@ def image_array(data: np.ndarray | Tensor, any_values: bool = False) -> np.ndarr
 def channel_axis(shape: Sequence[int], tensor: bool) -> int | None:
     """Return the axis of the channels in the shape of an image with three axes.
 
-    It is the first or the last one; the result is None if neither has 1 or 3 values. If both have, it is the first one
-    of a tensor, and the last one of an array.
+    It is the first or the last one; the result is None if neither has the size 1 or 3. If both have, it is the first
+    one of a tensor, and the last one of an array.
 
     Examples
     --------

@@ -56,7 +56,7 @@ def describe_damage(error: Exception, data: bytes, image: Image | None) -> tuple
 def ends_early(name: str, data: bytes, image: Image | None, error: str = "") -> bool:
     """Return whether a file ends early, according to its own headers.
 
-    For formats without lengths, Pillow's message ``error`` is used instead. It is less reliable, since Pillow also
+    For formats that are not in ``CHECKS``, Pillow's message ``error`` is used. It is less reliable, since Pillow also
     calls some damaged files truncated.
 
     Examples

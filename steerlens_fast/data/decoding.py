@@ -208,19 +208,20 @@ def decode(
         raise _as_bad_item(error, b"", data) from error
 
 
-def pixel_value_range(image: Image) -> dict | None:
+def pixel_value_range(image: Image | FloatColours) -> dict | None:
     """Return the range of values in an image of more than 8 bits.
 
     Parameters
     ----------
-    image : PIL.Image.Image
+    image : PIL.Image.Image or FloatColours
         From :func:`decode`.
 
     Returns
     -------
     dict or None
-        ``low``, ``high`` and ``full`` (the maximum, None for 32-bit ints and floats), in the file's units. None for an
-        image of 8 bits, and for an array of floats that was decoded without ``range`` and ``keep_depth``.
+        ``low``, ``high`` and ``full`` (the largest possible value; None for floats, CMYK, and integers beyond 16 bits in
+        a file), in the file's units. None for an image of 8 bits, and for an array of floats that was decoded with
+        neither ``range`` nor ``keep_depth``.
 
     Examples
     --------

@@ -14,7 +14,7 @@ from ..errors import JobError, usage_error
 def import_object(argument: str, name: str):
     """Import the object called ``pkg.mod:name``.
 
-    Unless ``sys.path`` contains the working directory, it is searched first, as with ``python -m``.
+    The working directory is searched first, as with ``python -m``, unless ``sys.path`` contains it.
 
     Parameters
     ----------

@@ -74,8 +74,8 @@ class TargetRule:
         Raises
         ------
         JobError
-            If a class name is unknown (raised immediately), or if no item is in the map or csv file, or a csv file
-            names items that do not exist (raised after the last item).
+            If a class name is unknown (raised immediately or, for the kind "column", at the item), or if no item is in
+            the map or csv file, or a csv file names items that do not exist (raised after the last item).
 
         Examples
         --------

@@ -166,24 +166,13 @@ RGB = zoo.picture()
 CHW = np.ascontiguousarray(RGB.transpose(2, 0, 1))
 
 
-ARRAYS_TENSORS_AND_PIL_IMAGES_GIVE_THEIR_PIXELS = [
-    RGB,
-    CHW,
-    RGB / 255,
-    (CHW / 255).astype(np.float32),
-    torch.tensor(CHW),
-    torch.tensor(RGB),
-] + [torch.tensor(CHW) / 255, (torch.tensor(CHW) / 255).double().requires_grad_(), Image.fromarray(RGB)]
-
-
-def check_pixels_that_are_no_file(data):
-    assert np.array_equal(np.asarray(decode(data)), RGB)
-
-
 def test_arrays_tensors_and_pil_images_give_their_pixels():
-    """Arrays and tensors of either layout, uint8 or in [0, 1], and PIL images give their pixels."""
-    for data in ARRAYS_TENSORS_AND_PIL_IMAGES_GIVE_THEIR_PIXELS:
-        check_pixels_that_are_no_file(data)
+    """Arrays and tensors may have either layout, and be uint8 or in [0, 1]."""
+    arrays = [RGB, CHW, RGB / 255, (CHW / 255).astype(np.float32)]
+    tensors = [torch.tensor(CHW), torch.tensor(RGB), torch.tensor(CHW) / 255]
+    tensors += [(torch.tensor(CHW) / 255).double().requires_grad_()]
+    for data in (*arrays, *tensors, Image.fromarray(RGB)):
+        assert np.array_equal(np.asarray(decode(data)), RGB)
 
 
 @pytest.mark.parametrize("shape", [(24, 32), (24, 32, 1), (1, 24, 32)])
@@ -226,16 +215,12 @@ BAD_ARRAYS = [
 ]
 
 
-def check_arrays_that_are_no_images(data, message):
-    with pytest.raises(BadItem, match=message) as error:
-        decode(data)
-    assert error.value.reason == "bad-array"
-
-
 def test_bad_arrays_raise():
     """An array of another shape, type or range is rejected with a message that names it."""
     for data, message in BAD_ARRAYS:
-        check_arrays_that_are_no_images(data, message)
+        with pytest.raises(BadItem, match=message) as error:
+            decode(data)
+        assert error.value.reason == "bad-array"
 
 
 def test_opened_pil_images_are_treated_as_files(zoo_files):

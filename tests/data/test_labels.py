@@ -31,34 +31,22 @@ WRONG = [1.5, "1.5", -1, "-1", "-0.5", float("nan"), "nan", "NaN", float("inf"),
 WRONG += [np.bool_(True), np.float32(0.5), 1j, [1], b"\xff", {}, np.arange(2)]
 
 
-def check_whole_numbers_of_any_type_are_ints(value):
-    result = parse_class(value, "here")
-    assert result == 10 and type(result) is int
-
-
 def test_whole_numbers_of_any_type_are_ints():
     for value in WHOLE:
-        check_whole_numbers_of_any_type_are_ints(value)
-
-
-def check_raises_with_place_and_value(value):
-    with pytest.raises(JobError, match="^t.csv, line 7: goal must be a non-negative int, got "):
-        parse_class(value, "t.csv, line 7", "goal")
+        result = parse_class(value, "here")
+        assert result == 10 and type(result) is int
 
 
 def test_other_values_raise_with_place_and_value():
     for value in WRONG:
-        check_raises_with_place_and_value(value)
-
-
-def check_other_text_is_a_name(value):
-    assert parse_class(f" {value} ", "here") == value
-    assert sorted_class_names([("here", value)]) == [value]
+        with pytest.raises(JobError, match="^t.csv, line 7: goal must be a non-negative int, got "):
+            parse_class(value, "t.csv, line 7", "goal")
 
 
 def test_other_text_is_a_name():
     for value in ["n01440764", "cat", "1_000", "1,000", "0x10", "3 dogs", "v1.5", "-"]:
-        check_other_text_is_a_name(value)
+        assert parse_class(f" {value} ", "here") == value
+        assert sorted_class_names([("here", value)]) == [value]
     assert [parse_class(value, "here") for value in (np.array("cat"), b"cat", np.bytes_("cat"))] == ["cat"] * 3
 
 

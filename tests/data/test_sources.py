@@ -408,7 +408,7 @@ def test_tables_have_labels_and_targets(tmp_path, name):
 
 
 # (file name, content, part of the message)
-COLUMNS_OF_ONE_NAME_AND_OTHER_SEPARATORS = [
+BAD_COLUMNS_AND_SEPARATORS = [
     ("t.csv", "path,target,target\na,1,2\n", "line 1: columns must differ, got 'target', 'target'"),
     ("t.csv", "path,label, Label\na,1,2\n", "line 1: columns must differ, got 'label', ' Label'"),
     ("t.csv", "path,note,note\na,1,2\n", "columns must differ, got 'note', 'note'"),
@@ -419,14 +419,11 @@ COLUMNS_OF_ONE_NAME_AND_OTHER_SEPARATORS = [
 ]
 
 
-def check_bad_columns_and_separators(tmp_path, name, text, message):
-    (tmp_path / name).write_text(text)
-    check_source_error(message, tmp_path / name)
-
-
 def test_bad_columns_and_separators_raise(tmp_path):
-    for name, text, message in COLUMNS_OF_ONE_NAME_AND_OTHER_SEPARATORS:
-        check_bad_columns_and_separators(tmp_path, name, text, message)
+    """Two columns have one name, or the separator is not a comma."""
+    for name, text, message in BAD_COLUMNS_AND_SEPARATORS:
+        (tmp_path / name).write_text(text)
+        check_source_error(message, tmp_path / name)
 
 
 def test_tables_written_by_other_programs_are_read(tmp_path):
@@ -517,15 +514,11 @@ WRONG_TABLES = [
 ]
 
 
-def check_tables_that_are_wrong(tmp_path, name, text, message):
-    (tmp_path / name).write_text(text)
-    check_source_error(message, tmp_path / name)
-
-
 def test_wrong_tables_raise(tmp_path):
     """The error names the file and the line."""
     for name, text, message in WRONG_TABLES:
-        check_tables_that_are_wrong(tmp_path, name, text, message)
+        (tmp_path / name).write_text(text)
+        check_source_error(message, tmp_path / name)
 
 
 def test_missing_table_raises():
@@ -628,21 +621,17 @@ def test_tars_of_equal_names_have_different_keys(tmp_path):
     assert [key for key, _ in listed(tmp_path / "{a,b}/t.tar")] == ["a/t/1", "b/t/1"]
 
 
-def check_truncated_tars(tmp_path, lost):
-    whole = shard(tmp_path / "a.tar", range(20)).read_bytes()
-    end = 40 * 1024  # end of the last member; zeros follow
-    (tmp_path / "a.tar").write_bytes(whole[: end - lost])
-    check_source_error(r"complete .tar files, got .*a\.tar", tmp_path / "a.tar")
-
-
 def test_truncated_tars_raise(tmp_path):
     """If a tar ends in a header, in a member or between members, an error names the tar."""
+    whole = shard(tmp_path / "a.tar", range(20)).read_bytes()
+    end = 40 * 1024  # end of the last member; zeros follow
     for lost in [1, 1024, 5000, 9216, 9728, 10752, 15000]:
-        check_truncated_tars(tmp_path, lost)
+        (tmp_path / "a.tar").write_bytes(whole[: end - lost])
+        check_source_error(r"complete .tar files, got .*a\.tar", tmp_path / "a.tar")
 
 
 def test_damaged_tars_raise(tmp_path):
-    """A damaged header, a file that is no tar, and a tar that became shorter after it was listed raise errors."""
+    """A damaged header, a file that is no tar, and a tar that was cut or deleted after its listing raise errors."""
     path = shard(tmp_path / "a.tar", range(20))
     whole = path.read_bytes()
     source = open_source(path)
@@ -655,15 +644,9 @@ def test_damaged_tars_raise(tmp_path):
     check_source_error("complete .tar files, got .*a.tar", path)
     path.write_bytes(b"")
     check_source_error("complete .tar files, got .*a.tar: empty file", path)
+    deleted = open_source(shard(path, range(2)))
     path.unlink()
-    assert reason(open_source_of(tmp_path), items[0]) == "unreadable"
-
-
-def open_source_of(folder):
-    """Return a source whose tar is deleted before it is read."""
-    source = open_source(shard(folder / "a.tar", range(2)))
-    (folder / "a.tar").unlink()
-    return source
+    assert reason(deleted, items[0]) == "unreadable"
 
 
 @pytest.mark.parametrize("packing, suffix", [("gz", ".tar.gz"), ("bz2", ".tar"), ("xz", ".tar.xz"), ("gz", ".tgz")])
@@ -797,7 +780,7 @@ BYTES = RNG.integers(0, 256, (12, 5, 7, 3), np.uint8)
 
 
 # (array, layout)
-ROWS_OF_ARRAYS_ARE_IMAGES = [
+ARRAYS = [
     (BYTES, "NHWC"),
     (BYTES[..., :1], "NHWC"),
     (BYTES[..., 0], "NHW"),
@@ -811,7 +794,7 @@ ROWS_OF_ARRAYS_ARE_IMAGES = [
 ]
 
 
-def check_arrays(tmp_path, array, layout, kind):
+def check_rows_are_images(tmp_path, array, layout, kind):
     path = tmp_path / f"images.{kind}"
     if kind == "npy":
         np.save(path, array)
@@ -834,8 +817,8 @@ def check_arrays(tmp_path, array, layout, kind):
 @pytest.mark.parametrize("kind", ["npy", "safetensors"])
 def test_rows_of_arrays_are_images(tmp_path, kind):
     """Each row is an image [H, W, C]; uint8 is unchanged, floats become float32. Keys are numbers."""
-    for array, layout in ROWS_OF_ARRAYS_ARE_IMAGES:
-        check_arrays(tmp_path, array, layout, kind)
+    for array, layout in ARRAYS:
+        check_rows_are_images(tmp_path, array, layout, kind)
 
 
 def test_labels_of_arrays_are_read(tmp_path):
@@ -897,18 +880,14 @@ WRONG_ARRAYS = [
 ]
 
 
-def check_bad_array(tmp_path, array, message):
-    np.save(tmp_path / "x.npy", array)
-    np.save(tmp_path / "labels.npy", np.zeros(3, int))
-    check_source_error(message, tmp_path / "x.npy")
-    check_source_error("x.npy", tmp_path / "x.npy")
-    check_source_error(message, tmp_path / "x.npy", labels=tmp_path / "labels.npy")
-
-
 def test_wrong_arrays_raise(tmp_path):
     """The error names the shape or type, and the file."""
+    np.save(tmp_path / "labels.npy", np.zeros(3, int))
     for array, message in WRONG_ARRAYS:
-        check_bad_array(tmp_path, array, message)
+        np.save(tmp_path / "x.npy", array)
+        check_source_error(message, tmp_path / "x.npy")
+        check_source_error("x.npy", tmp_path / "x.npy")
+        check_source_error(message, tmp_path / "x.npy", labels=tmp_path / "labels.npy")
 
 
 def test_bad_array_files_raise(tmp_path):
@@ -959,7 +938,7 @@ class Numbers:
     def __getitem__(self, n):
         self.reads += 1
         if n == 5:
-            raise RuntimeError("the fifth is broken")
+            raise RuntimeError("item 5 is broken")
         image = torch.full((1, 4, 4), n, dtype=torch.uint8)
         return (image, torch.tensor(n % 3)) if self.key is None else (image, n % 3, self.key(n))
 
@@ -979,7 +958,7 @@ def test_map_style_data_sets_are_read():
     image, label = source.read_with_label(items[7])
     assert int(image[0, 0, 0]) == 7 and label == 1 and torch.equal(source.read(items[7]), image)
     assert reason(source, items[5]) == "unreadable"
-    with pytest.raises(BadItem, match="Numbers.5.: RuntimeError: the fifth is broken"):
+    with pytest.raises(BadItem, match="Numbers.5.: RuntimeError: item 5 is broken"):
         source.read_with_label(items[5])
     assert (
         source.description["kind"] == "python" and source.description["items"] == 12 and json.dumps(source.description)
@@ -1043,8 +1022,8 @@ def test_keys_of_a_data_set_are_used():
     check_source_error("key must be a relative path", Numbers(key=lambda n: f"/{n}"))
 
 
-def test_items_without_a_target_have_no_label_and_bad_targets_raise():
-    """An item without a single target value has no label. A value that is no valid label is an error of its item."""
+def test_items_with_no_or_several_labels_have_none_and_invalid_labels_raise():
+    """The label is None if an item has no single value for it. An invalid value is an error of its item."""
     image = np.zeros((4, 4), np.uint8)
     without = [
         image,

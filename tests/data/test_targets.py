@@ -1,4 +1,4 @@
-"""Targets: the class of each item, from labels or tables."""
+"""Targets: the class toward which each item is morphed, from ranks, labels, maps or tables."""
 
 import json
 from dataclasses import replace
@@ -64,30 +64,11 @@ def test_target_label_is_the_label_of_each_item():
     assert rule.dropped == 0 and rule.rank is None and rule.description == {"kind": "label"}
 
 
-SINGLE_CLASS_IS_THE_TARGET_OF_ALL = [
-    2,
-    "2",
-    " 2 ",
-    2.0,
-    "2.0",
-    "+2",
-    "2e0",
-    np.int64(2),
-    np.float32(2),
-    torch.tensor(2),
-    "eel",
-]
-
-
-def check_single_class_is_the_target_of_all(value):
-    result, rule = targets(value)
-    assert result == {item.key: 2 for item in items()}
-    assert json.loads(json.dumps(rule.description)) == {"kind": "class", "class": "eel" if value == "eel" else 2}
-
-
 def test_single_class_is_the_target_of_all():
-    for value in SINGLE_CLASS_IS_THE_TARGET_OF_ALL:
-        check_single_class_is_the_target_of_all(value)
+    for value in (2, "2", " 2 ", 2.0, "2.0", "+2", "2e0", np.int64(2), np.float32(2), torch.tensor(2), "eel"):
+        result, rule = targets(value)
+        assert result == {item.key: 2 for item in items()}
+        assert json.loads(json.dumps(rule.description)) == {"kind": "class", "class": "eel" if value == "eel" else 2}
 
 
 def test_digits_are_class_numbers_even_if_a_class_has_that_name():
@@ -109,17 +90,13 @@ MAPS = [
 ]
 
 
-def check_map_gives_targets_by_label(value):
-    result, rule = targets(value)
-    target_of = {1: 3, 3: 0, None: None}  # an item without a label is kept, and fails when it is read
-    assert result == {item.key: target_of[item.label] for item in items() if item.label in target_of}
-    assert rule.dropped == sum(item.label in (0, 2) for item in items()) > 0
-    assert rule.description["kind"] == "map" and len(json.loads(json.dumps(rule.description))["map"]) == 2
-
-
 def test_map_gives_targets_by_label_and_drops_other_labels():
+    target_of = {1: 3, 3: 0, None: None}  # an item without a label is kept, and fails when it is read
     for value in MAPS:
-        check_map_gives_targets_by_label(value)
+        result, rule = targets(value)
+        assert result == {item.key: target_of[item.label] for item in items() if item.label in target_of}
+        assert rule.dropped == sum(item.label in (0, 2) for item in items()) > 0
+        assert rule.description["kind"] == "map" and len(json.loads(json.dumps(rule.description))["map"]) == 2
 
 
 def test_json_file_gives_its_map(tmp_path):
@@ -152,18 +129,14 @@ CSV = {
 }
 
 
-def check_csv_gives_targets_by_key_or_path(tmp_path, text):
-    file = tmp_path / "t.csv"
-    file.write_bytes(text.encode())
-    result, rule = targets(str(file))
-    assert result == {"a/1": 3, "a/2": 0, "a/4": 1}
-    assert rule.dropped == len(items()) - 3
-    assert rule.description == {"kind": "csv", "path": str(file), "sha256": sha256_of(file)}
-
-
 def test_csv_gives_targets_by_key_or_path_and_drops_other_items(tmp_path):
+    file = tmp_path / "t.csv"
     for text in CSV.values():
-        check_csv_gives_targets_by_key_or_path(tmp_path, text)
+        file.write_bytes(text.encode())
+        result, rule = targets(str(file))
+        assert result == {"a/1": 3, "a/2": 0, "a/4": 1}
+        assert rule.dropped == len(items()) - 3
+        assert rule.description == {"kind": "csv", "path": str(file), "sha256": sha256_of(file)}
 
 
 def test_relative_paths_in_a_csv_begin_at_its_folder(tmp_path, monkeypatch):
@@ -248,13 +221,9 @@ BAD = {
 }
 
 
-def check_bad_targets(value, parts):
-    check_target_error(value, *parts)
-
-
 def test_bad_targets_raise():
-    for value, parts in [(v, parts) for v, *parts in BAD.values()]:
-        check_bad_targets(value, parts)
+    for value, *parts in BAD.values():
+        check_target_error(value, *parts)
 
 
 def test_class_twice_in_a_json_file_raises(tmp_path):
@@ -327,13 +296,9 @@ BAD_CSV = {
 }
 
 
-def check_bad_csv_files(tmp_path, text, parts):
-    check_target_error(written(tmp_path / "t.csv", text), *parts)
-
-
 def test_bad_csv_files_raise(tmp_path):
-    for text, parts in [(t, parts) for t, *parts in BAD_CSV.values()]:
-        check_bad_csv_files(tmp_path, text, parts)
+    for text, *parts in BAD_CSV.values():
+        check_target_error(written(tmp_path / "t.csv", text), *parts)
 
 
 @pytest.mark.parametrize("text, parts", [("{", "JSON"), ("[1]", "list"), ("{}", "none"), ('{"1": true}', "True")])

@@ -40,10 +40,10 @@ class ArraySource(Source):
         shape,
         read_row,
         labels: Labels | None,
-        others: Sequence[str] = (),
+        other_tensors: Sequence[str] = (),
         any_values=False,
     ):
-        self._any_values, self._others = any_values, others
+        self._any_values, self._other_tensors = any_values, other_tensors
         self.path, self._read_row, self._labels = path, read_row, labels
         self.layout = _layout(tuple(shape), printable(path))
         shape = list(map(int, shape))
@@ -56,7 +56,7 @@ class ArraySource(Source):
 
     def listing(self) -> Iterator[Item]:
         self.left_out = LeftOut()
-        for tensor in self._others:
+        for tensor in self._other_tensors:
             self.left_out.add("another tensor", tensor)
         count, name = self.description["items"], os.path.basename(self.path)
         for n in range(count):
@@ -127,8 +127,8 @@ def safetensors_source(path: str, labels: str | None, any_values: bool = False) 
         return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 
     description = {"kind": "safetensors", "tensor": name, "labels": _absolute(labels)}
-    others = sorted(n for n in file.keys() if n != name and not (n == "labels" and labels is None))
-    return ArraySource(_absolute(path), description, shape, read_row, row_labels, others, any_values)
+    other_tensors = sorted(n for n in file.keys() if n != name and not (n == "labels" and labels is None))
+    return ArraySource(_absolute(path), description, shape, read_row, row_labels, other_tensors, any_values)
 
 
 class Labels:

@@ -41,8 +41,9 @@ class PythonSource(Source):
     If no attribute is used, or the data set has a ``target_transform``, the label of an item is read together with its
     image. Boxes, several labels and the like are not labels.
 
-    **Errors.** A label that is not a class, such as 1.5, or that is the name of several classes is an error if it is in
-    an attribute. If such a label, or an unknown name, is read together with an image, only this item fails.
+    **Errors.** A label is invalid if it is not a class, such as 1.5 or an unknown name, or is the name of several
+    classes. An invalid label is an error if the listing reads it, from an attribute or with an item's key. If it is
+    read together with an image, only this item fails.
 
     **Keys.** They come from the attribute ``keys`` or, without it, from the items (image, label, key), each of which
     is then read once more. Otherwise they are numbers.
