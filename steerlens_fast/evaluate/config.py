@@ -18,6 +18,7 @@ from .measures.probes import DIRECTIONS, PROBE_L2
 from .measures.statistics import DRAWS
 
 SELECTIONS = ("auto", "right", "agree", "all")
+ORDERS = ("random", "data")
 TASKS = ("multiclass", "binary")  # not "multilabel", whose labels are not mutually exclusive
 LISTS = ("judges", "judge_weights", "families", "distances", "mean", "std")
 USE_DEFAULT = "-"  # in the lists of JUDGE_FIELDS, stands for a judge's default
@@ -58,6 +59,9 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         others.
     sources, limit : int
         Maximum number of sources, among the first ``limit`` images.
+    order : {"random", "data"}
+        The order in which images are examined until there are enough sources. "random": an order that depends on
+        ``seed``, so that the sources are a sample of data that are sorted by class. "data": the data's order.
     families : sequence of str
         Edit families.
     max_l2 : float, optional
@@ -172,6 +176,13 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     )
     sources: int = option(300, group="data", metavar="N", minimum=1, help="maximum number of source images")
     limit: int | None = option(None, group="data", metavar="N", minimum=1, help="use only the first N items")
+    order: str = option(
+        "random",
+        group="data",
+        choices=ORDERS,
+        help="the order in which images are examined until there are N sources: random (depends on --seed), or that of "
+        "the data",
+    )
     families: Sequence[str] = option(
         FAMILIES,
         group="method",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
+from random import Random
 
 import torch
 from torch import Tensor
@@ -89,7 +90,6 @@ class Candidate:
     """One image of the data set, or why it cannot be read."""
 
     item: Item
-    dropped: int  # number of earlier images without a target
     pixels: Tensor | None = None  # uint8 [C, H, W]
     label: int | None = None
     unreadable: str | None = None
@@ -101,7 +101,9 @@ class Candidate:
 def select_sources(
     config: EvaluationConfig, data: Source, target_rule: TargetRule, driver: LoadedModel, classifiers: ClassifierSet
 ) -> SourceSelection:
-    """Select the first images that meet the criteria, in the data's order.
+    """Select up to ``config.sources`` images that meet the criteria, and return them in the data's order.
+
+    Images are examined in the order that ``config.order`` says.
 
     Parameters
     ----------
@@ -129,15 +131,14 @@ def select_sources(
             continue
         selected.append(candidate)
         if len(selected) == config.sources:  # later images of the same batch are not counted
-            dropped = candidate.dropped
             break
-    else:
-        dropped = target_rule.dropped
-    left_out += Counter({NO_TARGET: dropped})
+    selected.sort(key=lambda candidate: candidate.item.index)
+    left_out += Counter({NO_TARGET: target_rule.dropped})
+    examined += target_rule.dropped
     if not selected:
         reasons = ", ".join(f"{n} {reason} ({EXCLUSION_REASONS[reason]})" for reason, n in left_out.items())
         hint = "; select='agree' or 'all' selects more images" if left_out[WRONG] or left_out[DISAGREE] else ""
-        got = f"{examined + dropped} images: {reasons or 'none'}"
+        got = f"{examined} images: {reasons or 'none'}"
         raise usage_error(f"data must have at least one source, got {got}{hint}")
     images = torch.stack([candidate.image for candidate in selected])
     items, labels = [candidate.item for candidate in selected], [candidate.label for candidate in selected]
@@ -146,9 +147,7 @@ def select_sources(
     digest = sha256(repr(content).encode(errors="surrogateescape")).hexdigest()
     predicted = torch.tensor([int(candidate.predicted_classes[0]) for candidate in selected], device="cpu")
     names = short_names(driver.class_names or data.class_names)
-    return SourceSelection(
-        images, items, labels, predicted, target, digest, left_out, examined + dropped, names, label_warnings
-    )
+    return SourceSelection(images, items, labels, predicted, target, digest, left_out, examined, names, label_warnings)
 
 
 def _candidates(
@@ -160,13 +159,13 @@ def _candidates(
     classifiers: ClassifierSet,
 ) -> Iterator[Candidate]:
     """Yield every image with its predicted classes. Images are read and classified in batches."""
-    value_range = config.range
-    listing = lambda: islice(target_rule.resolve(data.listing(), classes), config.limit)
-    if value_range == "auto":
-        value_range = value_range_of(data, listing())
-    listed = (Candidate(item, target_rule.dropped) for item in listing())
+    items = list(islice(target_rule.resolve(data.listing(), classes), config.limit))
+    value_range = value_range_of(data, items) if config.range == "auto" else config.range
+    if config.order == "random":
+        Random(config.seed).shuffle(items)
     size, first = driver.size, True
-    while batch := list(islice(listed, BATCH)):
+    for at in range(0, len(items), BATCH):
+        batch = [Candidate(item) for item in items[at : at + BATCH]]
         for candidate in batch:
             size = _load(data, candidate, driver, size, value_range)
         readable = [candidate for candidate in batch if candidate.unreadable is None]

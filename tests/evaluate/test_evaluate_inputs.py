@@ -68,6 +68,27 @@ def test_images_of_a_narrow_range_are_a_problem(tmp_path):
 # --- Which images were examined
 
 
+def test_sources_of_sorted_data_are_a_sample_in_the_datas_order(tmp_path):
+    """Data sorted by class have no source of the last class among their first images."""
+    images = pictures(60)
+    labels = [n // 20 for n in range(60)]
+    indices = {}
+    for name, options in {"a": {}, "again": {}, "seed": {"seed": 1}, "data": {"order": "data"}}.items():
+        out = tmp_path / name
+        run(out, dataset(images, labels), judges={}, select="all", sources=12, **options, **QUICK)
+        indices[name] = [int(record["key"]) for record in records(out) if record["family"] == "pixel"]
+        assert indices[name] == sorted(indices[name])
+    assert indices["a"] == indices["again"] != indices["seed"]
+    assert {labels[index] for index in indices["a"]} == {0, 1, 2}
+    assert indices["data"] == list(range(12))
+
+
+def test_limit_comes_before_the_random_order(tmp_path):
+    out = tmp_path / "out"
+    run(out, dataset(pictures(60)), judges={}, select="all", limit=8, **QUICK)
+    assert [int(record["key"]) for record in records(out) if record["family"] == "pixel"] == list(range(8))
+
+
 def predicted(images=None) -> list[int]:
     images = pictures() if images is None else images
     return net(0)(images.permute(0, 3, 1, 2).float() / 255).argmax(1).tolist()
@@ -84,7 +105,7 @@ def test_images_after_the_last_source_are_not_counted(count, tmp_path):
     images = pictures(20)
     labels = [label if n % 2 else (label + 1) % 3 for n, label in enumerate(predicted(images))]
     images[18:] = 7
-    result = run(tmp_path, dataset(images, labels), judges={}, select="right", sources=count, **QUICK)
+    result = run(tmp_path, dataset(images, labels), judges={}, select="right", sources=count, order="data", **QUICK)
     sources = result.summary["sources"]
     assert sources["examined"] == 2 * count == counted(sources)
     assert {reason: entry["images"] for reason, entry in sources["left_out"].items()} == {"wrong": count}
@@ -105,13 +126,14 @@ def test_all_images_are_examined_if_there_are_too_few_sources(tmp_path):
     assert sources["examined"] == counted(sources) == 12
 
 
-def test_images_without_a_target_are_counted_up_to_the_last_source(tmp_path):
+def test_images_without_a_target_are_counted_in_the_whole_data(tmp_path):
     labels = predicted()
     data = dataset(labels=labels)
     data.labels = labels
-    first = labels[-1]  # images before the first one of this class are dropped
-    sources = run(tmp_path, data, judges={}, target={first: (first + 1) % 3}, sources=1, **QUICK).summary["sources"]
-    assert sources["examined"] == counted(sources) == labels.index(first) + 1
+    target = {labels[-1]: (labels[-1] + 1) % 3}
+    sources = run(tmp_path, data, judges={}, target=target, sources=1, **QUICK).summary["sources"]
+    assert sources["left_out"]["no-target"]["images"] == len(labels) - labels.count(labels[-1])
+    assert sources["examined"] == counted(sources)
 
 
 def test_images_without_a_target_are_left_out_if_labels_are_known_only_when_read(tmp_path):

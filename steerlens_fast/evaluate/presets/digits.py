@@ -23,6 +23,7 @@ OPTIONS = {
     "distances": digits_data.DISTANCES,
     "target": NEXT,
     "sources": 300,
+    "order": "data",  # the test images are not sorted by class
 }
 
 

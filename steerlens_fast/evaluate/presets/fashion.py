@@ -44,6 +44,7 @@ OPTIONS = {
     "distances": FOLLOW_UP_DISTANCES,  # as for MNIST, which has images of this size, too
     "target": NEXT,
     "sources": 300,
+    "order": "data",  # the test images are not sorted by class
 }
 
 

@@ -34,6 +34,7 @@ OPTIONS = {
     "distances": FOLLOW_UP_DISTANCES,
     "target": NEXT,
     "sources": 300,
+    "order": "data",  # the test images are not sorted by class
 }
 
 
