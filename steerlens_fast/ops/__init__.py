@@ -1,8 +1,7 @@
 """Wrappers of the compiled ops ``torch.ops.steerlens_fast.*``, with shape functions ("fakes") and derivatives.
 
-The rest of the package calls the ops only through these wrappers. An op has one name: in its schema, in the files of
-its kernels in ``csrc``, as a wrapper here and as a formula in :mod:`.reference`. The README of this folder lists the
-ops, and describes their derivatives.
+The rest of the package calls the ops only through these wrappers. The README of this folder lists the ops, and
+describes their derivatives.
 """
 
 from .advance import StepTaken, advance_planes

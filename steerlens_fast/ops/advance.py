@@ -64,27 +64,28 @@ def advance_planes(
     images, gradients : Tensor [B * planes_per_sample, H, W], float32 or float64
         Planes as described above, and the gradient at the present images.
     coordinates : sequence of Tensors [B * planes_per_sample, K, h, w], contiguous
-        For each group of bands, delta if phases change, then eta if amplitudes change; or an empty sequence. The
-        tensors must not share memory with each other or with another argument, since they are written.
+        For each group of bands, delta if phases change, then eta if amplitudes change; or an empty sequence. The op
+        writes these tensors, so they must not share memory with each other or with another argument.
     planes_per_sample : int
         Number of planes of a sample.
     source, position : Tensor [B * channels, H, W], like all tensors in the dtype of ``images``
         Images from which distances are measured, and the present images, which are read only if ``limits`` is given.
+        ``channels`` is as in :func:`morph_planes_to_l2`.
     analysis, synthesis, i_power, edit, rule, complex_bands, eps, floor, bounds
         As in :func:`morph_planes`.
     factors : Tensor [2, B], optional
-        Factors of the phase step and of the amplitude step. If a phase would change by more than ``phase_cap``, both
-        factors of the sample are scaled down.
+        Factors of the phase step and of the amplitude step. If ``phase_cap`` is finite and a phase would change by more
+        than ``min(phase_cap, phase_limit)``, both factors of the sample are scaled down.
     limits : Tensor [4, B], optional
-        To be given instead of ``factors``, for a search. The rows are distances to reach, their largest errors,
-        ``dtype_max_factors`` as in :func:`morph_planes_to_l2`, and the first factors to try (0 for unknown).
+        Limits of a search, in place of ``factors``. The rows are distances to reach, their largest errors,
+        ``dtype_max_factors`` as in :func:`morph_planes_to_l2`, and the first factors to try (0 if unknown).
     base : Tensor [B * channels, H, W], optional
         As in :func:`morph_planes_to_l2`.
     phase_cap, phase_limit, speed_share, iterations
         As in :func:`morph_planes_to_l2`.
     max_step_ratio : float
-        A step from distance d to distance r is at most this many times as long as sqrt(r^2 - d^2), the length of a step
-        perpendicular to the change so far.
+        With ``limits``, a step from distance d to distance r is at most this many times as long as sqrt(r^2 - d^2), the
+        length of a step perpendicular to the change so far. Steps up to the tolerance are always allowed.
 
     Returns
     -------

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .fake_checks import COMPLEX, check_dtype, check_masks, check_rank, check_shape, require
-from .registration import call, check_constant, dense, fake, opposite_i_powers, register_derivative
+from .registration import call, check_constant, contiguous_grad, fake, opposite_i_powers, register_derivative
 
 
 def split_bands(
@@ -33,12 +33,12 @@ def split_bands(
     Parameters
     ----------
     spectrum : Tensor [N, H, width // 2 + 1] or [N, H, width], complex64 or complex128
-        ``rfft2`` of N images of H x ``width`` pixels, or their ``fft2`` if the masks have the full layout.
+        ``rfft2`` of N images of H x ``width`` pixels, or their ``fft2``, which requires masks in the full layout.
     masks : sequence of real Tensors, each [K, h, w] (full layout) or [K, h, w // 2 + 1] (half layout)
         The masks of each group of K bands of h x w samples, in the precision of ``spectrum``. Masks contain the
         normalisation of the FFTs, and have no derivatives.
     i_powers : sequence of int
-        For each group, a power of i from 0 to 3: group g is also multiplied by ``i ** i_powers[g]``.
+        Exponents from 0 to 3: group g is also multiplied by ``i ** i_powers[g]``.
     widths : sequence of int
         The width w of each group's bands, in samples.
     width : int
@@ -81,9 +81,9 @@ def merge_bands(
 ) -> Tensor:
     """Return the spectra of images, given the spectra of their bands.
 
-    Each spectrum of a band is multiplied by its mask, and added to the spectrum of the image. With ``-power % 4`` in
-    place of each power of i, this is the adjoint of :func:`split_bands`. If the result is a half spectrum, values at
-    negative frequencies are added, as conjugates, to the values at positive frequencies.
+    Each spectrum of a band is multiplied by its mask, and added to the spectrum of the image. With ``-p % 4`` in place
+    of each exponent p in ``i_powers``, this is the adjoint of :func:`split_bands`. If the result is a half spectrum,
+    values at negative frequencies are added, as conjugates, to the values at positive frequencies.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def _setup_split_bands(ctx, inputs, output):
 def _split_bands_backward(ctx, grads):
     check_constant(ctx, 1, "masks")
     masks = list(ctx.saved_tensors)
-    grad = merge_bands([dense(g) for g in grads], masks, ctx.i_powers, ctx.widths, *ctx.merge_options)
+    grad = merge_bands([contiguous_grad(g) for g in grads], masks, ctx.i_powers, ctx.widths, *ctx.merge_options)
     return grad, [None] * len(masks), None, None, None, None
 
 
@@ -188,7 +188,7 @@ def _setup_merge_bands(ctx, inputs, output):
 def _merge_bands_backward(ctx, grad):
     check_constant(ctx, 1, "masks")
     masks = list(ctx.saved_tensors)
-    grads = split_bands(dense(grad), masks, ctx.i_powers, ctx.widths, ctx.width, ctx.paired)
+    grads = split_bands(contiguous_grad(grad), masks, ctx.i_powers, ctx.widths, ctx.width, ctx.paired)
     # A band with fewer planes than others was read several times, so its gradient is the sum over all reads.
     summed = [g if g.shape[0] == p or p == 0 else g.unflatten(0, (-1, p)).sum(0) for g, p in zip(grads, ctx.planes)]
     return summed, [None] * len(masks), None, None, None, None, None, None

@@ -1,4 +1,4 @@
-"""Names of rules, forms and edits, and their numbers in the ops."""
+"""Names of rules, forms and edits, and their numbers in the ops' arguments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from .. import checks
 
-# How coefficients and gradient become a step, see ``step``.
+# How coefficients and gradient become a step; see step.py.
 RULES = {"complex": 0, "polar": 1}
 # How bands are stored: real parts, complex numbers, or pairs (the real parts of two bands as one complex band).
 FORMS = {"real": 0, "complex": 1, "pairs": 2}

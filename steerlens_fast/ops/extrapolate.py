@@ -8,13 +8,13 @@ from torch import Tensor
 from .. import checks
 from . import reference
 from .enums import FORMS, real_dtype, rule_index
-from .fake_checks import check_dtype, check_frames, check_number, check_shape
+from .fake_checks import check_dtype, check_extrapolate, check_option, check_shape
 from .pair import unpair_orientations
 from .registration import (
     call,
-    dense,
+    contiguous_grad,
     fake,
-    register_backward_of_backward,
+    register_second_derivative,
     register_derivative,
     save_inputs,
     saved_inputs,
@@ -79,8 +79,8 @@ def extrapolate(
 
 @fake("extrapolate")
 def _(coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule, form):
-    check_frames(coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule)
-    check_number("form", form, FORMS)
+    check_extrapolate(coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule)
+    check_option("form", form, FORMS)
     N, K, h, w = coefficients.shape
     K = (K + 1) // 2 if form == FORMS["pairs"] else K
     dtype = real_dtype(coefficients.dtype) if form == FORMS["real"] else coefficients.dtype
@@ -89,7 +89,7 @@ def _(coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors
 
 @fake("extrapolate_backward")
 def _(grad, coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule):
-    check_frames(coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule)
+    check_extrapolate(coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule)
     check_dtype("grad", grad, real_dtype(coefficients.dtype), coefficients.dtype)
     check_shape("grad", grad, (phase_factors.shape[0], *coefficients.shape))
 
@@ -102,7 +102,7 @@ def _(grad, coefficients, phase_step, amplitude_step, phase_factors, amplitude_f
 
 def _extrapolate_backward(ctx, grad):
     *inputs, rule, form = saved_inputs(ctx)
-    grad = dense(grad)
+    grad = contiguous_grad(grad)
     if form == FORMS["pairs"]:
         F, N = grad.shape[:2]
         grad = unpair_orientations(grad.flatten(0, 1), inputs[0].shape[1]).unflatten(0, (F, N))
@@ -126,4 +126,4 @@ def _factor_gradients(ctx, grad, inputs, rule):
 
 
 register_derivative("extrapolate", _extrapolate_backward, save_inputs)
-register_backward_of_backward("extrapolate_backward")
+register_second_derivative("extrapolate_backward")

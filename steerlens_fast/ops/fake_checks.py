@@ -1,7 +1,7 @@
 """Checks of arguments for the shape functions of ops ("fakes").
 
-They are those of the kernels (``csrc/prepare``), so that an op rejects the same arguments when it is traced. Limits of
-a device and values of tensors are checked only by the kernels.
+They repeat the checks of the kernels (``csrc/prepare``), so that an op rejects the same arguments when it is traced.
+Only the kernels check values of tensors, whether tensors overlap in memory, and the smaller limits of CUDA.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from .enums import EDITS, RULES, real_dtype
 
 REAL, COMPLEX = (torch.float32, torch.float64), (torch.complex64, torch.complex128)
 MAX_GROUPS = 28  # of bands, as in csrc/kernel_args/bands.h
-MAX_SIDE, MAX_PRIME = native.CPU_PLANE_SIDE, 61  # of planes and bands, as in csrc/prepare/planes.h
+MAX_SIDE = native.CPU_PLANE_SIDE  # of planes and bands
+MAX_PRIME = 61  # factor of a side, as in csrc/kernel_args/planes.h
 MAX_ITERATIONS = 1 << 20  # of a search, as in csrc/prepare/morph.h
 
 
@@ -53,28 +54,23 @@ def check_like(name: str, t: Tensor, other: Tensor, *dtypes: torch.dtype) -> Non
     check_shape(name, t, other.shape)
 
 
-def check_number(name: str, number: int, names: dict[str, int]) -> None:
-    """Raise if the number of an option is not one of those in a table of ``enums.py``."""
-    *others, last = (f"{number} ({text})" for text, number in names.items())
-    require(number in names.values(), f"{name} must be {', '.join(others)} or {last}, got {number}")
+def check_option(name: str, number: int, numbers: dict[str, int]) -> None:
+    """Raise if ``number`` is not in ``numbers``, a table of :mod:`.enums`."""
+    *others, last = (f"{n} ({text})" for text, n in numbers.items())
+    require(number in numbers.values(), f"{name} must be {', '.join(others)} or {last}, got {number}")
 
 
 def check_i_power(name: str, power: int) -> None:
-    """Raise if a power of i is not from 0 to 3."""
+    """Raise if an exponent of i is not from 0 to 3."""
     require(0 <= power <= 3, f"{name} must be 0 to 3, got {power}")
 
 
-def check_coefficients(coefficients: Tensor) -> None:
-    """Raise if coefficients of step are not complex [..., h, w]."""
+def check_step(coefficients: Tensor, gradient: Tensor, rule: int) -> None:
+    """Check the arguments that step and its backward have in common."""
+    check_option("rule", rule, RULES)
     check_dtype("coefficients", coefficients, *COMPLEX)
     shape = list(coefficients.shape)
     require(coefficients.dim() >= 2, f"coefficients must have shape [..., h, w], got {shape}")
-
-
-def check_step(coefficients: Tensor, gradient: Tensor, rule: int) -> None:
-    """Check the arguments of step."""
-    check_number("rule", rule, RULES)
-    check_coefficients(coefficients)
     check_like("gradient", gradient, coefficients, real_dtype(coefficients.dtype), coefficients.dtype)
 
 
@@ -88,9 +84,9 @@ def check_factors(phase_factors: Tensor, amplitude_factors: Tensor, planes: Tens
     check_shape("amplitude_factors", amplitude_factors, phase_factors.shape)
 
 
-def check_frames(coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule: int) -> None:
+def check_extrapolate(coefficients, phase_step, amplitude_step, phase_factors, amplitude_factors, rule: int) -> None:
     """Check the arguments that extrapolate and its backward have in common."""
-    check_number("rule", rule, RULES)
+    check_option("rule", rule, RULES)
     check_dtype("coefficients", coefficients, *COMPLEX)
     check_rank("coefficients", coefficients, 4, "[N, K, h, w]")
     for name, t in (("phase_step", phase_step), ("amplitude_step", amplitude_step)):
@@ -139,7 +135,7 @@ def check_side(name: str, side: int) -> None:
 
 
 def check_iterations(iterations: int) -> None:
-    """Raise if a search for a distance may try too many factors."""
+    """Raise if the number of factors that a search may try is negative or too large."""
     require(0 <= iterations <= MAX_ITERATIONS, f"iterations must be from 0 to {MAX_ITERATIONS}, got {iterations}")
 
 
@@ -157,15 +153,15 @@ def check_filters(name: str, filters: Sequence[Tensor], planes_dtype: torch.dtyp
         check_side(f"width of {name}[{i}]", filter_.shape[2])
 
 
-def check_plane_groups(filters, i_powers, forms, names, dtype: torch.dtype, size: tuple[int, int]) -> None:
-    """Check the groups of bands of split_planes and merge_planes."""
+def check_plane_groups(filters, i_powers, forms, numbers, dtype: torch.dtype, size: tuple[int, int]) -> None:
+    """Check the groups of bands of split_planes and merge_planes; ``numbers`` is the table of allowed forms."""
     count = len(filters)
     text = f"i_powers and forms must have one entry for each of {count} filters"
     require(len(i_powers) == len(forms) == count, f"{text}, got {len(i_powers)} and {len(forms)}")
     check_filters("filters", filters, dtype, size)
     for i in range(count):
         check_i_power(f"i_powers[{i}]", i_powers[i])
-        check_number(f"forms[{i}]", forms[i], names)
+        check_option(f"forms[{i}]", forms[i], numbers)
 
 
 def check_morph(images, gradients, analysis, synthesis, i_power: int, edit: int, rule: int) -> None:
@@ -186,12 +182,12 @@ def check_morph(images, gradients, analysis, synthesis, i_power: int, edit: int,
     check_dtype(f"analysis[{len(synthesis)}]", analysis[-1], images.dtype)
     check_shape(f"analysis[{len(synthesis)}]", analysis[-1], (1, *size))
     check_i_power("i_power", i_power)
-    check_number("edit", edit, EDITS)
-    check_number("rule", rule, RULES)
+    check_option("edit", edit, EDITS)
+    check_option("rule", rule, RULES)
 
 
 def check_samples(images: Tensor, planes_per_sample: int, base: Tensor | None) -> tuple[int, int]:
-    """Check how planes form samples; return the numbers of samples and of channels of a sample."""
+    """Check how planes form samples, and their ``base``; return the numbers of samples and of channels of a sample."""
     planes = images.shape[0]
     divides = planes_per_sample >= 1 and planes % planes_per_sample == 0
     require(divides, f"planes_per_sample must divide the number of planes, {planes}, got {planes_per_sample}")

@@ -1,6 +1,6 @@
 """``begin_l2_search`` and ``advance_l2_search`` find the factors at which samples have given L2 distances.
 
-They only choose the factors to try. The caller renders a frame at each factor, and passes its distance.
+These ops only choose the factors to try. The caller renders a frame at each factor, and passes its distance.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class SearchColumn(IntEnum):
     ACTIVE = 0  # whether the search goes on
     FACTOR = 1  # the factor to try next; 0 if the search has ended
     IMPROVED = 2  # whether the last tried factor is the best factor so far
-    BEST = 3  # the factor closest to the target, or the smallest of several within the tolerance
+    BEST = 3  # the factor closest to the target; the smallest, if several are equally close up to the tolerance
     BEST_L2 = 4  # the distance at factor BEST
     ATTAINED = 5  # whether BEST_L2 differs from the target by at most the tolerance
     OUT_OF_RANGE = 6  # whether the sample changes, but would need a factor that cannot be represented
@@ -78,7 +78,7 @@ def advance_l2_search(state: Tensor, l2: Tensor) -> Tensor:
     Returns
     -------
     Tensor [B, fields], float64
-        The state of a finished search does not change.
+        The state of a finished search does not change, except that IMPROVED becomes 0.
 
     Examples
     --------

@@ -20,7 +20,7 @@ from .registration import (
     call,
     call_plane_op,
     check_constant,
-    dense,
+    contiguous_grad,
     fake,
     opposite_i_powers,
     register_derivative,
@@ -52,7 +52,7 @@ def morph_planes(
     Parameters
     ----------
     images, gradients : Tensor [N, H, W], float32, on CPUs also float64
-        Image planes, each one channel of one image, and the gradient with respect to them of a loss to decrease.
+        Image planes, each one channel of one image, and the gradient of a loss to decrease, with respect to the planes.
     phase_factors, amplitude_factors : Tensor [F, 1] or [F, N], in the dtype of ``images``
         Factors of each frame, for all planes or for each plane.
     analysis : sequence of Tensors [K, h, w], in the dtype of ``images``
@@ -90,8 +90,8 @@ def morph_planes(
     -----
     The op is differentiable with respect to images, gradients and factors. The backward pass uses the ops above.
 
-    On a CPU, temporaries are the coefficients of one plane for each thread or, if these take more than 32 MiB, of one
-    plane at a time. On CUDA, they take at most 256 MiB, or the memory of one plane if that is more.
+    On a CPU, temporaries are at most the coefficients of one plane for each thread; planes for which they exceed 32 MiB
+    are computed one at a time. On CUDA, they take at most 256 MiB, or the memory of one plane if that is more.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def _morph_planes_backward(ctx, grad):
             inputs[i] = inputs[i].view_as(inputs[i])  # a separate graph node, since one input may depend on another
         frames = _compose_morph(*inputs)
     needed_grads = torch.autograd.grad(
-        frames, [inputs[i] for i in needed], dense(grad), create_graph=create_graph, allow_unused=True
+        frames, [inputs[i] for i in needed], contiguous_grad(grad), create_graph=create_graph, allow_unused=True
     )
     grads = dict(zip(needed, needed_grads))
     filters = [[None] * len(inputs[i]) for i in (4, 5)]
@@ -193,8 +193,8 @@ def step_planes(
     Returns
     -------
     coefficients : Tensor [N, numbers], in the dtype of ``images``
-        Coefficients and steps of all planes. Only :func:`move_planes` can read them, since the layout depends on the
-        CPU.
+        Coefficients and steps of all planes, in a layout that depends on the CPU. Only :func:`move_planes` can read
+        it.
     squared_speeds : Tensor [N, bands], in the dtype of ``images``
         How fast each band changes at small factors: (L2 norm of its change / factor) squared, in the units of the
         planes. A search for a distance uses this to estimate its first factor. The planes themselves change a little

@@ -82,9 +82,10 @@ def morph_planes_to_l2(
     base : Tensor [B * channels, H, W], optional
         Images to which the change of the planes is added. For example, the planes are the luma of colour images, and
         ``base`` are the colour images: the change of the luma is then added to all three channels. ``channels`` must be
-        a multiple of ``planes_per_sample``. By default, the frames are the changed planes.
+        a multiple of ``planes_per_sample``. By default, the frames are the changed planes, and ``channels`` is
+        ``planes_per_sample``.
     phase_cap, phase_limit : float
-        No phase changes by more than the smaller of these limits, in radians.
+        Upper bounds of the change of a phase, in radians: the user's, and that up to which sines are accurate.
     speed_share : float
         Estimate of (L2 norm of the planes' change) / (L2 norm of the coefficients' change), for the first factor.
     iterations : int
@@ -107,8 +108,8 @@ def morph_planes_to_l2(
     -----
     The op exists only for CPUs with AVX2, AVX-512 or NEON. It has no derivative; :func:`morph_planes` has one.
 
-    Temporaries are the coefficients of one sample for each thread or, if these take more than 32 MiB, of one sample at
-    a time.
+    Temporaries are at most the coefficients of one sample for each thread; samples for which they exceed 32 MiB are
+    computed one at a time.
 
     Examples
     --------

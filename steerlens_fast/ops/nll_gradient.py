@@ -22,7 +22,7 @@ def nll_gradient(scores: Tensor, target: Tensor) -> Tensor:
     Parameters
     ----------
     scores : Tensor [N, classes], float32 or float64
-        Class scores. On CPUs, one op computes the gradient, unless its derivative is recorded.
+        Class scores. On CPUs, one op computes the gradient in eager mode, unless its derivative is needed.
     target : Tensor [N], int64
 
     Returns

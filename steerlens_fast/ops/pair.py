@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .enums import real_dtype
 from .fake_checks import COMPLEX, REAL, check_dtype, require
-from .registration import call, dense, fake, register_derivative
+from .registration import call, contiguous_grad, fake, register_derivative
 
 
 def pair(planes: Tensor, run: int) -> Tensor:
@@ -102,7 +102,7 @@ def _setup_pair(ctx, inputs, output):
 
 
 def _pair_backward(ctx, grad):
-    planes = unpair(dense(grad), ctx.run)
+    planes = unpair(contiguous_grad(grad), ctx.run)
     return torch.complex(planes, torch.zeros_like(planes)) if ctx.complex else planes, None
 
 
@@ -111,7 +111,7 @@ def _setup_unpair(ctx, inputs, output):
 
 
 def _unpair_backward(ctx, grad):
-    return pair(dense(grad), ctx.run), None
+    return pair(contiguous_grad(grad), ctx.run), None
 
 
 register_derivative("pair", _pair_backward, _setup_pair)

@@ -23,7 +23,7 @@ from .registration import (
     call,
     call_plane_op,
     check_constant,
-    dense,
+    contiguous_grad,
     fake,
     opposite_i_powers,
     register_derivative,
@@ -46,7 +46,7 @@ def split_planes(
         The filters of each group, that is, of K bands of h x w samples: the values by which the h x w lowest
         frequencies are multiplied. They contain the normalisation of the FFTs.
     i_powers : sequence of int
-        For each group, a power of i from 0 to 3: group g is also multiplied by ``i ** i_powers[g]``.
+        Exponents from 0 to 3: group g is also multiplied by ``i ** i_powers[g]``.
     forms : sequence of {"real", "complex", "widened"}
         How the bands of each group are returned. "complex": as complex numbers. "real": only their real parts, for
         filters that give real bands. "widened" (CPU only): real parts, as complex numbers with imaginary part 0.
@@ -58,8 +58,10 @@ def split_planes(
 
     Raises
     ------
+    ValueError
+        For an unknown form.
     RuntimeError
-        If a shape, dtype or device is wrong; the message names the argument. No kernel has run then.
+        If a shape, dtype or device is wrong, or this CPU does not have the op. No kernel has run then.
 
     Examples
     --------
@@ -86,7 +88,7 @@ def merge_planes(
     """Merge bands into real planes.
 
     One op computes the FFTs of the bands, the products with the filters, their sum, and the inverse FFTs of the planes.
-    With ``-power % 4`` in place of each power of i, it is the adjoint of :func:`split_planes`.
+    With ``-p % 4`` in place of each exponent p in ``i_powers``, it is the adjoint of :func:`split_planes`.
 
     Parameters
     ----------
@@ -109,7 +111,7 @@ def merge_planes(
 
     Raises
     ------
-    RuntimeError
+    ValueError, RuntimeError
         As in :func:`split_planes`.
 
     Examples
@@ -169,7 +171,7 @@ def _setup_split_planes(ctx, inputs, output):
 def _split_planes_backward(ctx, grads):
     check_constant(ctx, 1, "filters")
     filters = list(ctx.saved_tensors)
-    grads = [dense(g) for g in grads]
+    grads = [contiguous_grad(g) for g in grads]
     grad = call("merge_planes", grads, filters, ctx.i_powers, ctx.forms, None, *ctx.plane_shape)
     return grad, [None] * len(filters), None, None
 
@@ -183,7 +185,7 @@ def _setup_merge_planes(ctx, inputs, output):
 
 def _merge_planes_backward(ctx, grad):
     check_constant(ctx, 1, "filters")
-    filters, grad = list(ctx.saved_tensors), dense(grad)
+    filters, grad = list(ctx.saved_tensors), contiguous_grad(grad)
     forms = [FORMS["real"] if form == FORMS["pairs"] else form for form in ctx.forms]
     grads = call("split_planes", grad, filters, ctx.i_powers, forms)
     bands = [_as_stored(*band) for band in zip(grads, ctx.forms, ctx.complex)]

@@ -8,9 +8,9 @@ from .enums import real_dtype
 from .fake_checks import COMPLEX, REAL, check_dtype, check_like
 from .registration import (
     call,
-    dense,
+    contiguous_grad,
     fake,
-    register_backward_of_backward,
+    register_second_derivative,
     register_derivative,
     save_inputs,
     saved_inputs,
@@ -89,14 +89,14 @@ def _(grad, amplitude, phase):
 
 def _polar_split_backward(ctx, grad_amplitude, grad_phase):
     (coefficients,) = saved_inputs(ctx)
-    return call("polar_split_backward", coefficients, dense(grad_amplitude), dense(grad_phase))
+    return call("polar_split_backward", coefficients, contiguous_grad(grad_amplitude), contiguous_grad(grad_phase))
 
 
 def _polar_join_backward(ctx, grad):
-    return call("polar_join_backward", dense(grad), *saved_inputs(ctx))
+    return call("polar_join_backward", contiguous_grad(grad), *saved_inputs(ctx))
 
 
 register_derivative("polar_split", _polar_split_backward, save_inputs)
-register_backward_of_backward("polar_split_backward")
+register_second_derivative("polar_split_backward")
 register_derivative("polar_join", _polar_join_backward, save_inputs)
-register_backward_of_backward("polar_join_backward")
+register_second_derivative("polar_join_backward")

@@ -1,7 +1,7 @@
 """The formulas of ops in plain torch, against which the kernels are tested.
 
-A function has the name, the arguments and the result of its op. It is simple rather than fast: it uses full complex
-FFTs and computes one band at a time. All functions can be differentiated any number of times.
+The function of an op has the op's name, arguments and result. It is simple rather than fast: it uses complex FFTs of
+whole spectra, and computes one group of bands at a time. All functions can be differentiated any number of times.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .frequencies import signed_frequencies
 
 
 def crop(spectrum: Tensor, h: int, w: int) -> Tensor:
-    """Return the h x w lowest frequencies of a full spectrum [..., H, W], in FFT order."""
+    """Return the h x w lowest frequencies of a whole spectrum [..., H, W], in FFT order."""
     H, W = spectrum.shape[-2:]
     rows, columns = signed_frequencies(h) % H, signed_frequencies(w) % W
     return spectrum[..., rows[:, None], columns[None, :]]
@@ -24,9 +24,9 @@ def pad(block: Tensor, H: int, W: int) -> Tensor:
     """Return a spectrum [..., H, W] with the lowest frequencies ``block``, and zeros. The adjoint of :func:`crop`."""
     h, w = block.shape[-2:]
     rows, columns = signed_frequencies(h) % H, signed_frequencies(w) % W
-    full = block.new_zeros(*block.shape[:-2], H, W)
-    full[..., rows[:, None], columns[None, :]] = block
-    return full
+    whole = block.new_zeros(*block.shape[:-2], H, W)
+    whole[..., rows[:, None], columns[None, :]] = block
+    return whole
 
 
 def nll_gradient(scores: Tensor, target: Tensor) -> Tensor:
@@ -253,7 +253,7 @@ def _times_exp(c: Tensor, log_gain: Tensor) -> Tensor:
 
 
 def _moves(coefficients: Tensor, floor: float) -> Tensor:
-    """Return which coefficients change: all except 0 and those below ``floor`` times the largest of their band.
+    """Return which coefficients change: all but 0 and those below ``floor`` times the largest amplitude of their band.
 
     NaN counts as a coefficient that changes, so that the result is NaN, too.
     """
@@ -420,7 +420,7 @@ def step_planes(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return coefficients and steps, and the squared speeds and largest phase steps of all bands.
 
-    The first result [N, numbers] is for :func:`move_planes`. The op has another layout of it.
+    The first result [N, numbers] is for :func:`move_planes`. Its layout is not that of the op.
     """
     (_, H, W), groups = images.shape, len(synthesis)
     i_powers, form = [i_power] * groups, FORMS["complex" if complex_bands else "real"]
@@ -474,7 +474,7 @@ def move_planes(
 def keep_still_frames(
     images: Tensor, frames: Tensor, phase_factors: Tensor, amplitude_factors: Tensor, edit: int
 ) -> Tensor:
-    """Give frames of factor 0 the values of the images, but the derivative of their reconstruction."""
+    """Return ``frames`` with the values of the images where factors are 0, but with unchanged derivatives."""
     phase_still = (phase_factors == 0) | (edit == EDITS["amplitude"])
     amplitude_still = (amplitude_factors == 0) | (edit == EDITS["phase"])
     still = (phase_still & amplitude_still)[..., None, None]

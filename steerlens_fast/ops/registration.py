@@ -1,4 +1,4 @@
-"""Functions that call the ops, and that register their shapes and derivatives with torch."""
+"""Functions that call the ops, and functions that register shapes and derivatives of the ops with torch."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _ops = torch.ops.steerlens_fast
 
 
 def call(name: str, *args):
-    """Call an op, or its formula in :mod:`.reference` where torch cannot run custom ops.
+    """Call an op or, under ``torch.func`` and in forward mode, its formula in :mod:`.reference`.
 
-    This is so under ``torch.func`` and in forward mode.
+    There, torch cannot run custom ops.
     """
     return _call(_function(name, args), args)
 
@@ -48,11 +48,11 @@ def _call(function: Callable, args):
         with below_autograd():
             return function(*args)
     except NotImplementedError as error:  # of torch's dispatcher
-        raise _without_kernels(args, error) from error
+        raise _explain_missing_kernels(args, error) from error
 
 
-def _without_kernels(args, error: Exception) -> Exception:
-    """Return the error of an op, or a clearer one if CUDA kernels are missing."""
+def _explain_missing_kernels(args, error: Exception) -> Exception:
+    """Return ``error``, or a clearer error if CUDA kernels are missing."""
     on_gpu = any(leaf.is_cuda for leaf in leaves(args) if isinstance(leaf, Tensor))
     reason = no_cuda_reason() if on_gpu else ""
     return RuntimeError(f"tensors must be on the CPU, because {reason}, got tensors on a GPU") if reason else error
@@ -161,9 +161,9 @@ def two_real_like(t: Tensor) -> tuple[Tensor, Tensor]:
 # --- Autograd ---
 
 
-def dense(grad: Tensor) -> Tensor:
-    """Return a contiguous gradient."""
-    # is_contiguous() can be True although a stride is 0, so such a gradient is copied.
+def contiguous_grad(grad: Tensor) -> Tensor:
+    """Return the gradient as a contiguous tensor without strides of 0."""
+    # is_contiguous() can be True although a stride is 0.
     return grad.contiguous() if 0 not in grad.stride() else grad.clone(memory_format=torch.contiguous_format)
 
 
@@ -179,7 +179,7 @@ def check_constant(ctx, index: int, name: str) -> None:
 
 
 def save_inputs(ctx, inputs, output):
-    """Save all inputs of an op for its backward. It is the ``setup_context`` of ``register_autograd``."""
+    """Save all inputs of an op for its backward: a ``setup_context`` for :func:`register_derivative`."""
     flat = leaves(inputs)
     ctx.save_for_backward(*[x if isinstance(x, Tensor) else None for x in flat])
     ctx.others = _nested(inputs, (None if isinstance(x, Tensor) else x for x in flat))
@@ -224,10 +224,10 @@ def _backward_of_batch(backward: Callable, ctx, grads):
     return tuple(_nested(out, (next(results) if isinstance(t, Tensor) else t for t in leaves(out))))
 
 
-def register_backward_of_backward(name: str) -> None:
-    """Register the second derivative of an op, whose first derivative is the op ``name``.
+def register_second_derivative(name: str) -> None:
+    """Register the derivative of the op ``name``, which is itself the backward of an op.
 
-    The derivative of its formula ``reference.<name>`` is used.
+    It is computed from the formula ``reference.<name>``.
     """
     formula = getattr(reference, name)
 

@@ -8,9 +8,9 @@ from .enums import real_dtype, rule_index
 from .fake_checks import check_like, check_step
 from .registration import (
     call,
-    dense,
+    contiguous_grad,
     fake,
-    register_backward_of_backward,
+    register_second_derivative,
     register_derivative,
     save_inputs,
     saved_inputs,
@@ -75,9 +75,10 @@ def _(grad_phase_step, grad_amplitude_step, coefficients, gradient, eps, rule, f
 
 
 def _step_backward(ctx, grad_phase_step, grad_amplitude_step):
-    grads = call("step_backward", dense(grad_phase_step), dense(grad_amplitude_step), *saved_inputs(ctx))
+    step_grads = contiguous_grad(grad_phase_step), contiguous_grad(grad_amplitude_step)
+    grads = call("step_backward", *step_grads, *saved_inputs(ctx))
     return *grads, None, None, None
 
 
 register_derivative("step", _step_backward, save_inputs)
-register_backward_of_backward("step_backward")
+register_second_derivative("step_backward")
