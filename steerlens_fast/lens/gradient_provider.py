@@ -72,8 +72,8 @@ class GradientProvider:
         self.classifier.warn_if_training()
         self.smoothing, self.copies = lens.smoothing, None  # copies is made at the first gradient
         self.scored = score  # "all", "last" or "none": the frames on which the model is run
-        # Random numbers of models, such as those of dropout: each block `with self.random_stream` continues where the
-        # last one ended.
+        # For the random numbers of models, such as those of dropout: each block `with self.random_stream` continues
+        # where the last block ended.
         self.random_stream = self.classifier.session(images)
 
     @property
@@ -159,10 +159,10 @@ class GradientProvider:
             self._warn_of_predicted_targets()
 
     def _averaged_gradient(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the mean of the gradients at noisy copies of the image.
+        """Return the mean of the gradients at noisy copies of the image, and outputs.
 
-        Also return the outputs of the source without noise, or None for a later image. One call of the model takes as
-        many copies of the batch as fit in ``internal_batch_size``.
+        The outputs are those of the source without noise; None for a later image. One call of the model takes as many
+        copies of the batch as fit in ``internal_batch_size``.
         """
         outputs = None
         if self.source_class is None:  # target and source class are those of the image without noise
@@ -199,8 +199,8 @@ class GradientProvider:
     def _gradient_start(self, resolved: list, outputs: Tensor, at: slice) -> tuple[Tensor, Tensor]:
         """Return the tensor at which the backward pass of the samples ``at`` starts, and its gradient.
 
-        ``outputs`` are those of the samples; see :func:`gradient_start`. At the source, target and source class are
-        determined by the outputs, and appended to ``resolved``.
+        ``outputs`` are the outputs of these samples; see :func:`gradient_start`. At the source, the outputs determine
+        target and source class, which are appended to ``resolved``.
         """
         if self.source_class is None:
             target = slice_target(self.target, at)
@@ -218,10 +218,7 @@ class GradientProvider:
         return self.classifier.outputs(image, self.args, self.batch, stream=self.random_stream)
 
     def _check_gradient(self, values: Tensor, first: bool) -> LossGradient:
-        """Update the status of samples whose gradient is zero or not finite.
-
-        Return the gradient, with 0 for failed samples.
-        """
+        """Return the gradient, with 0 for failed samples; stop the samples whose gradient is zero or not finite."""
         self.steps += 1
         gradient = LossGradient(values)
         if first:
@@ -241,7 +238,7 @@ class GradientProvider:
         return gradient.where(good)
 
     def score(self, frames: Tensor) -> None:
-        """Run the model on the frames to be scored, except where outputs are known."""
+        """Run the model on the frames to be scored, except on frames with known outputs."""
         count = frames.shape[0]
         wanted = {"all": range(count), "last": range(count - 1, count), "none": ()}[self.scored]
         if not wanted or not self.images.shape[0]:

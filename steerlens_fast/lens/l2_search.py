@@ -21,7 +21,7 @@ from ..families.protocols import PiecewiseMotion, check_frames
 from ..memory import scratch_chunks
 from ..ops import SearchColumn
 
-TOLERANCE, TOLERANCE_SHARE = 5e-4, 1e-3  # errors of an attained distance: absolute, and relative to the distance
+TOLERANCE, TOLERANCE_SHARE = 5e-4, 1e-3  # largest error of an attained distance: absolute, and as a share of it
 PHASE_LIMIT = 1e6  # radians in one step; float32 sines of larger phases are inaccurate
 SERIAL_SIZE = 1 << 15  # torch reduces smaller tensors in one thread, so batched and per-frame norms are bitwise equal
 SPEED_SHARE = 0.87  # rough ratio of a frame's (distance / factor) to motion.speed(); measured on photographs
@@ -86,8 +86,8 @@ def factor_at_l2(
     ``motion.render(torch.linspace(0, 1, frames)[:, None] * factor)``. (``motion.render(factor)`` would interpret the B
     factors as those of B frames.)
 
-    The search renders one frame per tried factor and sample: 3 to 6 frames if the distance grows smoothly, up to 20 if
-    phases wrap. On a GPU, the host waits once per render. Samples do not influence each other.
+    The search renders one frame per tried factor and sample: mostly 3 to 8 frames if the distance grows smoothly, up to
+    25 if phases wrap. On a GPU, the host waits once per render. Samples do not influence each other.
 
     The next factor is predicted from the best three factors so far. Until two factors bracket ``max_l2``, it is at most
     twice what proportional growth predicts. Then regula falsi is used where the prediction lies outside the bracket, or
@@ -125,8 +125,8 @@ def search_factors(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the results of :func:`factor_at_l2`, and whether the gradient is too small [B].
 
-    The gradient is too small if the sample changes, but would need a factor above ``dtype_max_factor`` [B], the largest
-    factor that can be represented; by default the largest number of the dtype.
+    The gradient is too small if the sample changes, but would need a factor above ``dtype_max_factor`` [B]. This is the
+    largest factor that can be represented, by default the largest number of the dtype.
     """
     iterations = check_int("iterations", iterations, 0, None)
     check_bounds(bounds)
@@ -163,8 +163,8 @@ class SearchResult:
     factor: Tensor  # [B]
     l2: Tensor
     attained: Tensor
-    out_of_range: Tensor  # [B], whether the sample changes, but not far enough at ``dtype_max_factor``
-    frame: Tensor | None  # [B, ..., H, W] at these factors; None unless ``keep_frame``
+    out_of_range: Tensor  # [B], whether the gradient is too small, see search_factors
+    frame: Tensor | None  # [B, ..., H, W] at these factors; None without ``keep_frame``
 
 
 @torch.no_grad()
@@ -181,9 +181,9 @@ def search_piece(
     iterations: int = ITERATIONS,
     keep_frame: bool = False,
 ) -> SearchResult:
-    """Search the factors of one piece of a motion; the arguments are checked ones of :func:`search_factors`.
+    """Search the factors of one piece of a motion, with checked arguments of :func:`search_factors`.
 
-    With ``keep_frame``, the result contains the frames at the factors.
+    With ``keep_frame``, the result contains the frames at these factors.
     """
     start = _default_start(motion, target) if start is None else start
     tolerance = tolerance_at(target) if tolerance is None else tolerance
@@ -284,7 +284,7 @@ def _motion_image(motion: Motion) -> Tensor:
 
 
 def tolerance_at(budget: Tensor) -> Tensor:
-    """Return the default tolerance [B] of distances ``budget`` [B].
+    """Return the default tolerance of distances ``budget``.
 
     At distance 0 it is the absolute tolerance, because the reconstruction of the source has an error.
     """

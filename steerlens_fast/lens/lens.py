@@ -28,8 +28,7 @@ from .smoothing import Smoothing
 
 COLORS = ("rgb", "luma", "grey")
 SCORES = ("all", "last", "none")
-NUMBERS = {int, float, type(None)}
-
+CACHED_TYPES = {int, float, type(None)}  # of the arguments of cached schedules
 UNTRACED = "SteerableLens reads gradients and distances on the host; compile the model instead"
 
 
@@ -96,8 +95,8 @@ class SteerableLens:
         - ``noise``: standard deviation of the noise, in the units of the images.
         - ``samples`` (8): number of copies. Each costs as much as a plain gradient.
         - ``seed`` (0): seed of the noise, which is the same for all images.
-        - ``shift`` (0), ``scale`` (0), ``flip`` (False): whether copies are also shifted by up to this many pixels,
-          resized by up to this share, or mirrored, at random.
+        - ``shift`` (0), ``scale`` (0), ``flip`` (False): copies are also shifted by up to ``shift`` pixels, resized by
+          a factor from 1 - ``scale`` to 1 + ``scale``, and mirrored if ``flip``, at random.
     class_names : sequence of str or mapping from int to str, optional
         A name for each class, for targets, figures and the representation of ``Morphs``. By default the model's
         attribute ``class_names``, if it has a name for each class.
@@ -139,7 +138,7 @@ class SteerableLens:
         smoothing: Mapping | None = None,
         class_names: Sequence[str] | Mapping[int, str] | None = None,
     ):
-        # Of targets that are already predicted, missed distances, samples that are not ok, falling probabilities
+        # Whether to warn of targets that are already predicted, missed distances, failed samples, falling probabilities
         self.warn_about_results = True
         self.classifier = Classifier(model, preprocessing, task)
         self.bounds = checks.check_bounds(bounds)
@@ -161,7 +160,8 @@ class SteerableLens:
         self._check_pyramid()
         self._last_family: tuple | None = None  # (options, family), see _family_for
         self._last_schedule: tuple | None = None  # (options, schedule), see _schedule_for
-        self.default_l2: float | None = None  # of morphs without factors or distances; None for twice the range
+        # Distance of morphs without given factors or distances; None for twice the range of ``bounds``
+        self.default_l2: float | None = None
 
     @classmethod
     def for_photographs(cls, model: Callable, **options: Any) -> SteerableLens:
@@ -259,16 +259,16 @@ class SteerableLens:
             Number of frames F, including the source; by default 12 or ``steps`` + 1, whichever is less. With several
             ``factors``, F is their number; with M ``distances``, it is M + 1.
         steps : int, optional
-            Number of gradients in the regimes "persistent" and "live"; at least F - 1, by default 11 or F - 1,
-            whichever is more. Each interval between frames takes ceil(steps / (F - 1)) gradients. Must be None in the
-            regime "frozen".
+            Number of gradients in the regimes "persistent" and "live": at least one for each of the N frames after the
+            source; by default 11 or N, whichever is more. Each of these frames takes ceil(steps / N) gradients. Must be
+            None in the regime "frozen".
         internal_batch_size : int, optional
             Largest number of samples in one call of the model; by default all.
         additional_forward_args : optional
             Further arguments of the model, as in captum: a value or a tuple. Tensors [B, ...] are split like images.
         score : {"all", "last", "none"}
-            Frames on which the model is run for ``Morphs.outputs``. Outputs that were computed with a gradient are
-            always included.
+            Frames on which the model is run for ``Morphs.outputs``. Outputs that the model computed with a gradient are
+            included, too.
 
         Returns
         -------
@@ -421,7 +421,7 @@ class SteerableLens:
         if factor is not None and inputs.is_cuda and self.warn_about_results and not morphs.ok.all():
             # In other cases, morph() has warned already.
             reasons = sorted({reason for reason in morphs.reasons if reason})
-            text = f"{int((~morphs.ok).sum())} of {len(morphs)} inputs did not reach the requested factor or distance"
+            text = f"{int((~morphs.ok).sum())} of {len(morphs)} inputs did not reach the requested factor"
             warnings.warn(f"{text}: {'; '.join(reasons)}", UserWarning, stacklevel=warning_stacklevel())
         return morphs.frames[:, -1].contiguous()
 
@@ -493,11 +493,11 @@ class SteerableLens:
     def _schedule_for(self, images: Tensor, extent: dict) -> Schedule:
         """Return the schedule of images [B, C, H, W] for the options ``extent``.
 
-        The last schedule is cached if these are numbers. It is not cached where its tensors could be written or could
-        have a special meaning: by families of users, on GPUs, and in inference mode.
+        The last schedule is cached if these are numbers. It is not cached for families of users, which could write its
+        tensors, on GPUs, and in inference mode, whose tensors autograd cannot save.
         """
         types = list(map(type, extent.values()))
-        by_numbers = NUMBERS.issuperset(types) and isinstance(self.family, str) and images.device.type == "cpu"
+        by_numbers = CACHED_TYPES.issuperset(types) and isinstance(self.family, str) and images.device.type == "cpu"
         key = images.shape[0], images.dtype, self.regime, self.bounds, self.default_l2, types, extent
         last = self._last_schedule if by_numbers else None
         if last is None or last[0] != key:

@@ -1,6 +1,6 @@
 """``quantus_explain``, which makes the lens an explanation method for Quantus.
 
-captum needs no such function; it takes a :class:`SteerableLens`.
+captum needs no such function, because it accepts a :class:`SteerableLens`.
 """
 
 from __future__ import annotations

@@ -65,9 +65,9 @@ SEARCH_OPTIONS = {
     "max_step_ratio": MAX_STEP_RATIO,
     "iterations": ITERATIONS,
 }
-# A *piece* is a few samples that are analysed at once. Its frames are rendered in blocks a quarter as large as usual,
-# since its coefficients are in memory, too.
-FRAME_BLOCKS = 4
+# A *piece* is a few samples that are analysed at once. Its frames are rendered in blocks of a quarter of the size that
+# memory.chunks chooses, since the piece's coefficients are in the caches, too.
+BLOCKS_PER_CHUNK = 4
 
 
 # Maps (image [B, C, H, W], frame number) to the gradient. The frame number is None if the image is not a frame.
@@ -223,7 +223,7 @@ def _write_frames(out: Tensor, piece: Motion, b: Tensor, results: list[SearchRes
     The last frames are those that the search has rendered.
     """
     count = len(b) - len(results)
-    for f in chunks(count, FRAME_BLOCKS * out[0].numel() * out.itemsize, out.device):
+    for f in chunks(count, BLOCKS_PER_CHUNK * out[0].numel() * out.itemsize, out.device):
         frames = check_frames(piece.render(b[f], None, bounds=bounds), piece, f.stop - f.start)
         for to, frame in zip(out[f], frames):
             store(to, frame)
@@ -307,7 +307,7 @@ class _GradientSteps:
         self.b = torch.zeros_like(state.source[:, 0, 0, 0])
         self.a = None if state.schedule.amplitude_factors is None else self.b
         self.image = state.source
-        # [B], factor of the last step times the size of its gradient; None at the first step, and for given factors
+        # [B], factor of the last step times the largest value of its gradient; None at first, and for given factors
         self.last_move: Tensor | None = None
 
     def factors(self) -> tuple[Tensor, Tensor | None]:
@@ -327,7 +327,7 @@ class _GradientSteps:
         self.image, db, da = taken
         # If the gradient is 0, the image does not change, and the factor that was found is arbitrary.
         db, da = where_good(moves, db, 0.0), None if da is None else where_good(moves, da, 0.0)
-        # The next step's first factor is this product divided by the next size.
+        # The next step's first factor is this product, divided by the size of the next gradient.
         self.last_move = None if size is None else db * size
         self.b = self.b + _scaled(db, scale)
         self.a = None if da is None else self.a + _scaled(da, scale)
@@ -335,7 +335,7 @@ class _GradientSteps:
     def _by_op(
         self, step: Step, gradient: Tensor, dtype_max_factor: Tensor | None, start: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None] | None:
-        """Take a step with one op, or return None if there is no such op.
+        """Take a step with one op, or return None if no op supports this case.
 
         Return (next image, phase factors, amplitude factors or None if they are the same).
         """
@@ -348,7 +348,7 @@ class _GradientSteps:
             a = step.factor if step.amplitude_factor is None else step.amplitude_factor
             taken = self.position.step_by_op(gradient, extent(factors=torch.stack([step.factor, a])))
         else:
-            # Of the first trial; 0: unknown, so the op estimates it.
+            # The first factor to try; 0 if unknown, so that the op estimates it
             first = torch.zeros_like(dtype_max_factor) if start is None else start.to(dtype_max_factor.dtype)
             limits = torch.stack([step.budget, _step_tolerance(step.budget), dtype_max_factor, first])
             taken = self.position.step_by_op(gradient, extent(limits=limits, options=SEARCH_OPTIONS))
@@ -380,7 +380,7 @@ def _step_by_step(
 ) -> Iterator[Tensor]:
     """Yield frames one by one, with a new gradient at each step."""
     stepper, next_frame = _GradientSteps(state, position), int(state.schedule.starts_at_source)
-    frame_number = next_frame - 1 if next_frame else None  # the number of the frame that equals the image
+    frame_number = next_frame - 1 if next_frame else None  # number of the frame that equals the current image
     steps = state.schedule.steps
     if not steps:
         gradient(stepper.image, frame_number)  # determines targets, outputs and status, although nothing moves
@@ -435,7 +435,7 @@ def _budget_factors(
 def _shortened(
     state: MorphState, motion: Motion, b: Tensor, image: Tensor, longest: Tensor, tolerance: Tensor
 ) -> Tensor:
-    """Return factors [B], reduced where the frame's distance from ``image`` would exceed ``longest`` [B]."""
+    """Return factors [B], reduced where the frame's distance from ``image`` exceeds ``longest`` [B]."""
     frames = check_frames(motion.render(b[None], None, bounds=state.bounds), motion, 1)
     distance = l2_from(frames, image)[0]
     far = (distance > longest) & (b > 0)  # at factor 0 the distance is only the reconstruction error

@@ -114,7 +114,7 @@ class MorphRun:
         warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
 
     def _warn_if_fell(self, morphs: Morphs) -> None:
-        """Warn where the last frame's target probability is below that of an earlier frame."""
+        """Warn of morphs whose last frame has a lower target probability than an earlier frame."""
         if not morphs.l2.numel():
             return
         # No warning for a morph whose frames return toward the source.

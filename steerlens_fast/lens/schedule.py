@@ -24,7 +24,7 @@ class Step:
     factor: Tensor | None = None  # [B]
     amplitude_factor: Tensor | None = None  # [B]
     budget: Tensor | None = None  # [B], distance from the source after the step
-    ends_frame: bool = True  # the image after the step is a frame
+    ends_frame: bool = True  # whether the image after the step is a frame
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Schedule:
     amplitude_factors: Tensor | None = None
     budgets: Tensor | None = None
     one_frame_per_budget: bool = False  # if False, there is a single budget, the distance of the last frame
-    starts_at_source: bool = True  # the first frame has factor 0 for every sample
-    moves_toward_target: bool = True  # some factor or distance is positive
+    starts_at_source: bool = True  # whether the first frame has factor 0 for every sample
+    moves_toward_target: bool = True  # whether some factor or distance is positive
     steps_per_frame: int = 1  # number of gradients from one frame to the next
 
     @cached_property
@@ -75,7 +75,7 @@ class Schedule:
     def shares_of_budget(self) -> Tensor:
         """Return the factors of the F - M frames that are not at a budget.
 
-        They are relative to the factor of the first budget.
+        They are divided by the factor of the first budget.
         """
         return self.budgets.new_zeros(1) if self.one_frame_per_budget else self._shares(self.budgets)[:-1, 0]
 
@@ -137,10 +137,10 @@ def check_exclusive(**arguments) -> None:
         raise ValueError(f"{names[0]} and {names[1]} are mutually exclusive: pass one of {', '.join(arguments)}")
 
 
-def count_frames(frames: int | None, steps: int | None = None, **tables: int | None) -> int:
+def count_frames(frames: int | None, steps: int | None = None, **implied: int | None) -> int:
     """Return the number of frames, including the source.
 
-    ``tables`` are the numbers of frames that other arguments imply, by the names of the arguments.
+    ``implied`` are the numbers of frames that other arguments imply, by the names of the arguments.
 
     Examples
     --------
@@ -150,7 +150,7 @@ def count_frames(frames: int | None, steps: int | None = None, **tables: int | N
     Traceback (most recent call last):
     ValueError: frames must be None or 3, the number of frames that distances gives, got 12
     """
-    for name, count in tables.items():
+    for name, count in implied.items():
         if count is not None:
             if frames is not None and frames != count:
                 expected = f"None or {count}, the number of frames that {name} gives"
@@ -160,7 +160,9 @@ def count_frames(frames: int | None, steps: int | None = None, **tables: int | N
 
 
 def steps_per_frame(steps: int | None, intervals: int) -> int:
-    """Return the number of gradient steps between two frames: ``steps`` (default 11) / ``intervals``, rounded up.
+    """Return the number of gradient steps between two frames: ``steps`` / ``intervals``, rounded up.
+
+    The default of ``steps`` is 11, or ``intervals`` if that is more.
 
     Examples
     --------

@@ -26,10 +26,10 @@ class Smoothing:
     Parameters
     ----------
     noise : float
-        Standard deviation of the noise, in the units of the images. A value of 0 is useful for models that are random
-        themselves.
+        Standard deviation of the noise, in the units of the images. With 0, copies are averaged that differ only by
+        movements, or by random numbers that the model draws.
     samples : int
-        Number of copies. Each costs as much as a plain gradient.
+        Number of copies. Each copy costs as much as a plain gradient.
     seed : int
         Seed of noise and movements. They are the same for all images and batches, but new for each gradient of a morph.
         The noise does not depend on ``shift``, ``scale`` and ``flip``.
@@ -128,7 +128,7 @@ class Copy:
 
 
 def _moved(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    # One by one, so that no image depends on the others of its batch, not even by rounding.
+    # One image at a time, so that it does not depend on the others of its batch, not even by rounding.
     with without_autocast(images.device.type):  # autocast would multiply in half precision
         return torch.stack([rows @ image @ columns.mT for image in images])
 

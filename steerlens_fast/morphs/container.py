@@ -46,7 +46,8 @@ class Morphs:
     target : Tensor [B], int64
         The target class. For outputs with k - 1 dimensions after the classes, [B, k]: class and position.
     source : Tensor [B], int64
-        The class that the model predicts for the source image. [B, ...] for outputs [B, F, classes, ...].
+        The class that the model predicts for the source image, at the target's position. May also be [B, ...], with the
+        class at each position.
     outputs : Tensor [B, F, classes, ...]
         Class scores of each frame; NaN for frames on which the model was not run.
     l2 : Tensor [B, F]
@@ -409,8 +410,8 @@ torch.serialization.add_safe_globals([Morphs])  # torch.load accepts files with 
 def pairs_text(m: Morphs) -> str:
     """Return the most frequent pairs of source and target class as text, or "" if the classes have no names.
 
-    For example "cup -> bee (2), tabby -> lynx", where 2 is the number of samples of the first pair; only "-> lynx" if
-    the outputs have several labels or positions.
+    For example "cup -> bee (2), tabby -> lynx", where 2 is the number of samples of the first pair. For task
+    "multilabel", and if ``source`` has a class at each position, only the targets are named: "-> lynx".
     """
     names = short_names(m.class_names)
     if names is None or m.frames.is_meta or not len(m):

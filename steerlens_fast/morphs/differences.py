@@ -39,7 +39,7 @@ def difference_maps(pictures: np.ndarray, source: int) -> tuple[np.ndarray, floa
     difference = np.nan_to_num(frames - frames[source], nan=0.0, posinf=0.0, neginf=0.0)
     scale = float(np.abs(difference).max(initial=0.0))
     relative = difference / (scale or 1.0)
-    # The scale is returned with the 7 digits of float32: 0.2 in place of 0.20000000298.
+    # The scale is returned with the 7 digits of float32: as 0.2, not 0.20000000298.
     if pictures.ndim == 4:
         return np.round(128 + 127 * relative).astype(np.uint8), float(f"{scale:.7g}")
     middle, share = np.array(WHITE, np.float32), np.abs(relative)[..., None]

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
-# Text colours: target predicted; other captions and notes; a remark, for example on a failed morph.
+# Text colours: captions where the target is predicted; other captions and notes; labels of rows with a remark.
 REACHED, MUTED, NOT_OK = "#00695c", "#757575", "#b00020"
 PANEL_INCHES, DPI = 1.25, 170
 FRAMES, SAMPLES = 12, 16  # default numbers of frames in a strip, and of samples
-LABEL_WIDTH = 18  # characters in a line of a row's label
+LABEL_WIDTH = 18  # maximum number of characters in a line of a row's label
 NAME_WIDTH = 14  # maximum number of characters of a class name below a frame
 ALREADY, NOT_ATTAINED = "already predicted as the target", "distance not attained"
 # For animations, in pixels: minimum of the longer side of an image, space between images, font size of captions.
@@ -406,7 +406,7 @@ def _names_to_show(class_names: Names, morphs: Morphs) -> Names:
 
 
 def _pair_texts(morphs: Morphs, class_names: Names) -> list[str]:
-    """Return the text "source -> target" for each sample."""
+    """Return the text "source → target" for each sample, with the target's position if it has one."""
     names, labels = [], morphs.settings.get("task") == "multilabel"
     for target, source in zip(morphs.target.reshape(len(morphs), -1).tolist(), morphs.source):
         position = tuple(target[2:] if labels else target[1:])

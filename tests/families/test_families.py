@@ -555,7 +555,7 @@ def test_pieces_of_a_motion_render_the_same(name, small_chunks, device):
         assert_close(piece.render(table[:, at], bounds=(0, 1)), whole[:, at], "chunk_on_gpu")
 
 
-# --- Coordinates anchored at the source
+# --- Anchors
 
 
 def anchored_families(shape):
@@ -744,7 +744,7 @@ def test_second_anchored_step_starts_at_the_first_frame(name, color, device):
 
 @pytest.mark.parametrize("kind", ["pixel", "csp", "fourier"])
 @rules
-def test_factor_equals_eps_unless_the_rule_is_complex(kind, rule):
+def test_factor_acts_like_eps_unless_the_rule_is_complex(kind, rule):
     """The step of rule "complex" is not linear in eps."""
     x, gradient = inputs(1, 16, 16)
     pyramid = SteerablePyramid((16, 16))

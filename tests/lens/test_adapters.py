@@ -43,8 +43,8 @@ def min_param_perturbation():
 
 
 @pytest.mark.parametrize("mode", ["linear", "binary"])
-@pytest.mark.parametrize("way", ["lens", "perturb"])
-def test_captum_finds_the_smallest_factor_and_distance(min_param_perturbation, mode, way):
+@pytest.mark.parametrize("attack", ["lens", "perturb"])
+def test_captum_finds_the_smallest_factor_and_distance(min_param_perturbation, mode, attack):
     """captum's MinParamPerturbation accepts the lens, or its method ``perturb``, as ``attack``."""
     x, model = images(1), smooth()
     lens = SteerableLens(model, family="pixel")
@@ -52,7 +52,7 @@ def test_captum_finds_the_smallest_factor_and_distance(min_param_perturbation, m
     for name, largest, step in (("factor", 1.0, 0.01), ("max_l2", 2.0, 0.02)):
         search = min_param_perturbation(
             forward_func=model,
-            attack=lens if way == "lens" else lens.perturb,
+            attack=lens if attack == "lens" else lens.perturb,
             arg_name=name,
             arg_min=0.0,
             arg_max=largest,

@@ -1,4 +1,4 @@
-"""The search for the factor at which an image has a given distance (a budget)."""
+"""The search for the factor at which a frame has a given distance from its source (a budget)."""
 
 import math
 import statistics
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from steerlens_fast import CSPFamily, FourierFamily, PixelFamily, SteerablePyramid
 from steerlens_fast.lens.l2_search import factor_at_l2, pieces_of
 
-TOLERANCE = 5e-4  # the accuracy that "Confidence Is Not Evidence" states
+TOLERANCE = 5e-4  # the largest error that factor_at_l2 promises, also that of the paper "Confidence Is Not Evidence"
 
 
 def _motion(family, batch=5, seed=0, scale=1.0):
@@ -35,7 +35,7 @@ def _l2(motion, factor, bounds=(0, 1)):
 
 
 @pytest.mark.parametrize("family", list(_families()))
-def test_meets_the_budget(family):
+def test_budget_is_met_by_every_family(family):
     motion = _motion(family)
     budgets = torch.tensor([0.1, 1.0, 2.0, 4.0, 6.0])
     factor, l2, attained = factor_at_l2(motion, budgets)
@@ -119,13 +119,13 @@ class Counted:
 
 
 def _smooth_images(count, size):
-    """Images with more energy at coarse scales, like natural ones."""
+    """Return images with more energy at coarse scales, like natural images."""
     g = torch.Generator().manual_seed(3)
     noise = lambda n: F.interpolate(torch.rand(count, 3, n, n, generator=g), (size, size), mode="bicubic")
     return (0.5 + 3 * (0.6 * noise(4) + 0.3 * noise(12) + 0.1 * noise(size) - 0.5)).clamp(0, 1)
 
 
-def _of_a_classifier(images):
+def _gradient_of_a_classifier(images):
     """Return the gradient of a network's loss, as in the lens."""
     x = images.clone().requires_grad_()
     return torch.autograd.grad(F.cross_entropy(classifiers.smooth()(x), torch.arange(len(x)) % 5), x)[0]
@@ -135,9 +135,9 @@ def _of_a_classifier(images):
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 @pytest.mark.parametrize("edit", ["phase", "amplitude", "joint", "fourier", "pixel"])
 def test_number_of_renders_is_bounded(edit, rule, share, median, maximum):
-    """Renders are counted per sample, with that at factor 0. Share 1 is the RMS change of L2 = 2 in 28 x 28 pixels."""
+    """Renders are counted per sample, including factor 0. Share 1 is the RMS change of L2 = 2 in 28 x 28 pixels."""
     images = _smooth_images(6, 48)
-    gradient = _of_a_classifier(images)
+    gradient = _gradient_of_a_classifier(images)
     csp = lambda: CSPFamily(SteerablePyramid((48, 48)), edit, rule)
     family = PixelFamily() if edit == "pixel" else FourierFamily(rule) if edit == "fourier" else csp()
     frames = []

@@ -395,7 +395,7 @@ def assert_unchanged(model, before):
 
 
 def disturbed(training):
-    """A model with gradients, hooks, frozen parameters, and submodules in training and eval mode."""
+    """Return a model with gradients, hooks, frozen parameters, and submodules in training and eval mode."""
     model = Stateful().train(training)
     model.drop.train(not training)
     model(images(4)).sum().backward()

@@ -68,9 +68,9 @@ def family_of(name, rule, color="rgb", shape=(16, 16), scales=None, orientations
 
 
 def composed(family, regime, model, x, target, factors, bounds=(0, 1)):
-    """Return the frames [F, B, C, H, W] at ``factors``.
+    """Return the frames [F, B, C, H, W] at ``factors``, by calls of the family and of autograd.
 
-    The first factor is 0.
+    In the regimes "live" and "persistent", the first factor must be 0.
     """
     if regime == "frozen":
         return family.prepare(x, gradient(model, x, target)).render(factors, bounds=bounds)
@@ -133,7 +133,7 @@ def test_amplitude_factors_of_0_move_phases_only(rule, regime):
     x, model = images(), smooth()
     lens = SteerableLens(model, family="csp-joint", rule=rule, regime=regime)
     still = lens.morph(x, TARGET, factors=FACTORS, amplitude_factors=[0.0] * 4)
-    phase = SteerableLens(model, rule=rule, regime=regime).morph(x, TARGET, factors=FACTORS)
+    phase = SteerableLens(model, family="csp-phase", rule=rule, regime=regime).morph(x, TARGET, factors=FACTORS)
     assert_close(still.frames, phase.frames, "render")
     assert still.amplitude_factors.eq(0).all() and phase.amplitude_factors is None
 
@@ -314,7 +314,7 @@ def test_cap_limits_the_search_for_a_budget(regime):
 @rules
 @pytest.mark.parametrize("bounds", [(0, 1), None], ids=str)
 def test_first_live_step_is_nearly_linear_in_the_cap(data, digit_classifier, rule, bounds):
-    """Published distances: 1.45, 2.84, 5.37 at 0.25, 0.5 and 1 rad. Here, each is 1.68 to 2.38 times the one before."""
+    """If the cap is doubled, the distance is 1.68 to 2.38 (2^0.75 to 2^1.25) times as large."""
     l2 = []
     for cap in (0.25, 0.5, 1.0):
         lens = SteerableLens(digit_classifier, rule=rule, regime="live", phase_cap=cap, bounds=bounds)
@@ -329,8 +329,8 @@ def test_first_live_step_is_nearly_linear_in_the_cap(data, digit_classifier, rul
 
 @pairwise(budget=[2.0, 12.0], rule=RULES, name=NAMES)
 def test_budgets_are_met_on_hundreds_of_digits(data, digit_classifier, name, rule, budget):
-    """Budgets are met within 5e-4. If one is reported as not attained, no factor near the returned one comes much
-    closer."""
+    """Budgets are met within 5e-4. If a budget is reported as not attained, no factor near the returned one comes
+    much closer."""
     x = data.test_images[:300]
     lens = SteerableLens(digit_classifier, family=name, rule=rule)
     morphs = lens.morph(x, max_l2=budget, frames=3, score="none")
@@ -387,16 +387,16 @@ def test_budgets_of_steps_are_interpolated_between_frames():
 def test_frames_of_new_gradients_are_evenly_spaced_in_distance(data, digit_classifier, regime):
     lens = SteerableLens(digit_classifier, family="csp-joint", rule="polar", regime=regime)
     morphs = lens.morph(data.test_images[:40], max_l2=2.0, frames=5, score="last")
-    ladder = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0])
-    assert ((morphs.l2 - ladder).abs() <= 5e-4)[morphs.attained].all() and morphs.attained.float().mean() > 0.9
+    expected = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0])
+    assert ((morphs.l2 - expected).abs() <= 5e-4)[morphs.attained].all() and morphs.attained.float().mean() > 0.9
     assert (morphs.target_probability[:, -1] > morphs.target_probability[:, 0]).float().mean() > 0.9
 
 
 # --- More steps than frames
 
 
-# (options, number of gradients)
-STEPS_ARE_THE_NUMBER_OF_GRADIENTS = [
+# (options, number of gradients: the steps, by default 11, rounded up to a multiple of the frames after the source)
+NUMBERS_OF_GRADIENTS = [
     ({}, 11),
     ({"frames": 2}, 11),
     ({"frames": 3}, 12),
@@ -411,8 +411,8 @@ STEPS_ARE_THE_NUMBER_OF_GRADIENTS = [
 
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
-@pytest.mark.parametrize("options, gradients", STEPS_ARE_THE_NUMBER_OF_GRADIENTS)
-def test_steps_are_the_number_of_gradients(regime, options, gradients):
+@pytest.mark.parametrize("options, gradients", NUMBERS_OF_GRADIENTS)
+def test_number_of_gradients_is_that_of_the_steps_rounded_up(regime, options, gradients):
     model = Counted(smooth())
     options = {"factors": 6.0, **options} if not {"factors", "max_l2", "distances"} & set(options) else options
     morphs = SteerableLens(model, family="pixel", regime=regime).morph(images(), TARGET, **options, score="none")
@@ -456,10 +456,7 @@ def test_fewer_steps_than_frames_raise(options):
 
 
 class Turning(torch.nn.Module):
-    """Two classes.
-
-    From the second call on, the gradient has the opposite sign.
-    """
+    """A classifier of two classes whose gradient has the opposite sign from the second call on."""
 
     def __init__(self):
         super().__init__()
@@ -488,7 +485,7 @@ def test_step_is_limited_if_the_gradient_turns_back(regime):
 
 
 class Fading(torch.nn.Module):
-    """From the third call on, the gradient of sample 1 is exactly zero."""
+    """A model whose gradient of sample 1 is zero from the third call on."""
 
     def __init__(self, model):
         super().__init__()
@@ -517,7 +514,7 @@ def test_gradient_that_becomes_zero_ends_the_morph(regime, name):
 
 
 class Saturated(torch.nn.Module):
-    """Two classes with a very small gradient, so that distances need very large factors."""
+    """A classifier of two classes with a very small gradient, so that distances need very large factors."""
 
     def __init__(self, scale):
         super().__init__()
@@ -557,8 +554,8 @@ def test_batch_changes_no_bit_with_internal_batch_size_1(data, digit_classifier,
 def test_steps_with_new_gradients_are_more_accurate_than_the_reported_tolerance(data, digit_classifier, regime):
     lens = SteerableLens(digit_classifier, family="csp-joint", rule="polar", regime=regime)
     morphs = lens.morph(data.test_images[:40], max_l2=2.0, frames=5, score="none")
-    ladder = torch.tensor([0.5, 1.0, 1.5, 2.0])
-    assert morphs.attained.all() and (morphs.l2[:, 1:] - ladder).abs().max() < 2e-5
+    expected = torch.tensor([0.5, 1.0, 1.5, 2.0])
+    assert morphs.attained.all() and (morphs.l2[:, 1:] - expected).abs().max() < 2e-5
 
 
 # --- Small distances
@@ -748,10 +745,7 @@ def test_iter_frames_checks_its_arguments_before_the_first_frame():
 
 
 class Sign:
-    """A family that has only prepare and render.
-
-    All pixels move by the same amount.
-    """
+    """A family with only the methods that every family needs. All pixels move by the same amount."""
 
     def prepare(self, image, gradient):
         return SignMotion(image, gradient)
@@ -923,7 +917,7 @@ def test_image_with_a_saturated_target_still_moves(regime):
 
 @pairwise(cap=[None, 0.01], kind=["random", "flat"], scale=[1e-9, 1e-20, 1e-30], regime=REGIMES, rule=RULES, name=NAMES)
 def test_morphs_do_not_depend_on_the_scale_of_small_gradients(name, rule, regime, scale, kind, cap):
-    """The status does not, either, even if a phase cap or a flat image prevents the distance."""
+    """The status does not depend on it, either, even if a phase cap or a flat image prevents the distance."""
     source = images(2) if kind == "random" else torch.full_like(images(2), 0.5)
     cap = None if name in ("pixel", "csp-amplitude") else cap
     model, options = smooth(), dict(family=name, rule=rule, regime=regime, phase_cap=cap)
@@ -1002,15 +996,15 @@ def test_steps_by_one_op_equal_steps_by_rendering(regime, name, rule, color, cap
         ours = lens.morph(images(), TARGET, steps=4, **extent)
         patch.setattr("steerlens_fast.families.csp.take_step", lambda *args: None)
         expected = lens.morph(images(), TARGET, steps=4, **extent)
-    assert len(calls) == (0 if "factors" in extent and regime == "live" else lens_steps(extent))
+    assert len(calls) == (0 if "factors" in extent and regime == "live" else number_of_steps(extent))
     torch.testing.assert_close(ours.frames, expected.frames, rtol=0, atol=5e-4)
     torch.testing.assert_close(ours.factors, expected.factors, rtol=2e-3, atol=0)
     if ours.attained is not None:
         assert torch.equal(ours.attained, expected.attained)
 
 
-def lens_steps(extent):
-    """The number of steps of a morph with ``steps=4``."""
+def number_of_steps(extent):
+    """Return the number of steps of a morph with ``steps=4``."""
     intervals = len(extent["distances"]) if "distances" in extent else 3 if "frames" in extent else 4
     return intervals * -(-4 // intervals)
 

@@ -563,7 +563,7 @@ def test_constant_and_nan_frames_are_drawn():
         strips.plot_morphs(m).savefig(io.BytesIO(), dpi=30)
 
 
-def test_draws_into_a_given_figure(morphs):
+def test_strip_is_drawn_into_a_given_figure(morphs):
     from matplotlib import pyplot
     from matplotlib.figure import Figure
 
@@ -696,7 +696,7 @@ def test_rows_of_differences_follow_their_samples():
 
 
 def test_differences_of_colour_are_around_grey():
-    """Only blue changes, by up to 0.5."""
+    """Only the blue channel changes, by up to 0.5."""
     m = colours([1.0, 0.0, 0.0], f=3)
     maps = [shown(axes) for axes in strips.plot_morphs(m, differences=True).axes[3:]]
     assert [picture[0, 0].tolist() for picture in maps] == [[128, 128, 128], [128, 128, 192], [128, 128, 255]]
@@ -790,7 +790,7 @@ def test_many_samples_are_tiled_and_large_ones_are_not_enlarged(tmp_path):
 
 
 def test_captions_are_green_if_the_target_is_reached(tmp_path):
-    """They are not if it was already predicted for the source."""
+    """Captions are not green if the target was already predicted for the source."""
     outputs = torch.tensor([[[9.0, 0.0], [0.0, 9.0]]])
     m = make(1, 2, 3, (16, 16), outputs=outputs, target=torch.tensor([1]), source=torch.tensor([0]), classes=2)
     for name, morphs in {"reached": m, "already": dataclasses.replace(m, source=torch.tensor([1]))}.items():
