@@ -110,7 +110,7 @@ def test_morphs_are_those_of_the_lens(short):
     torch.testing.assert_close(alone.frames, e.morphs["joint"].frames, rtol=0, atol=2e-3)
 
 
-def test_table_has_the_figures_of_the_morphs(short):
+def test_table_has_the_numbers_of_the_morphs(short):
     with open(short.files[-1], newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3 * 3 * 4
@@ -205,7 +205,7 @@ def test_missing_extra_raises(tmp_path, monkeypatch, capsys):
 # --- The command -----------------------------------------------------------------------------------------------------
 
 
-def test_demo_command(tmp_path, capsys):
+def test_demo_command_writes_pictures_and_a_job(tmp_path, capsys):
     command = ["demo", "--out", str(tmp_path), "--pairs", "3:8, 0:6", "--frames", "3", "--epochs", "2", "--max-l2", "2"]
     assert main(command) == 0
     out, err = capsys.readouterr()
@@ -277,7 +277,7 @@ def test_usage_errors_exit_with_status_2(capsys):
         assert text in capsys.readouterr().err
 
 
-def test_help_version_and_info(capsys):
+def test_help_version_and_info_are_printed(capsys):
     for words in (["--help"], ["demo", "--help"], ["--version"]):
         with pytest.raises(SystemExit) as stopped:
             main(words)

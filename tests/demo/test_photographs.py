@@ -31,7 +31,7 @@ def short(tmp_path_factory):
     return run_photographs(tmp_path_factory.mktemp("demo") / "out", PHOTOGRAPHS[:1], frames=2, max_l2=3.0)
 
 
-def test_files_and_verdicts(short):
+def test_files_have_the_verdicts(short):
     names = ["cat-to-lynx.png", "cat-to-lynx.webp", "phase.png", "overview.png", "judges.csv", "licences.txt"]
     assert [path.name for path in short.files] == names
     for path in short.files[:4]:
@@ -63,7 +63,7 @@ def test_verdicts_of_the_driver_are_those_of_the_morphs(short):
         assert "Egyptian cat -> lynx" in repr(morphs)
 
 
-def test_job_on_the_photographs(short, tmp_path):
+def test_job_morphs_the_photographs_to_their_targets(short, tmp_path):
     from steerlens_fast.demo.job import morph_photographs
 
     command = morph_photographs(tmp_path, short, max_l2=3.0, frames=2, progress="none")

@@ -71,7 +71,7 @@ def test_json_lines_have_the_rate_of_the_last_minute(clock):
 
 
 def test_first_line_after_a_long_batch_has_the_rate_so_far(clock):
-    """The first batch takes minutes."""
+    """The first two batches take 5 minutes each."""
     stream = io.StringIO()
     progress = Progress(100, kind="json", stream=stream)
     clock.now += 300
@@ -91,5 +91,5 @@ def test_kind_none_writes_nothing(clock):
     assert stream.getvalue() == ""
 
 
-def test_format_duration():
+def test_durations_are_written_in_minutes_or_hours():
     assert [format_duration(s) for s in (0, 59.6, 3599, 3600)] == ["0:00", "1:00", "59:59", "1:00:00"]

@@ -84,7 +84,7 @@ def test_value_range_is_that_of_the_numbers_in_the_file():
 
 
 def test_signed_integers_and_floats_need_a_range():
-    """They raise an error without a range, in files and arrays."""
+    """Files and arrays of these types raise an error without a range."""
     signed, floats = TWELVE_BITS.astype(np.int32) - 2000, TWELVE_BITS.astype(np.float32) / 7 - 100
     cases = [
         (zoo.saved(signed, "TIFF"), signed),
@@ -293,8 +293,8 @@ def test_colours_keep_their_depth_in_16_bit_frames(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["npy", "safetensors"])
-def test_arrays_of_16_bit_integers(kind, tmp_path):
-    """uint16 arrays are read like files; int16 arrays need a range."""
+def test_arrays_of_16_bit_integers_are_scaled_from_the_range(kind, tmp_path):
+    """Without a range, int16 arrays raise an error."""
     values = np.stack([TWELVE_BITS, TWELVE_BITS[::-1]])
     job = {"workers": 0, "gallery": 0, "frames": 3, "max_l2": 1.0, "channels": 1}
     for dtype, options in ((np.uint16, {"range": np.array([0, 4095])}), (np.int16, {"range": [0, 4095]})):

@@ -1,7 +1,4 @@
-"""Engines write the same bytes.
-
-This holds for any number of workers, and when one engine continues the job of another.
-"""
+"""All engines write the same bytes, with any number of workers, also when one engine continues the job of another."""
 
 import errno
 import importlib.util
@@ -39,6 +36,7 @@ from job_models import (
 )
 
 import steerlens_fast.job.run as run_module
+from steerlens_fast import openmp
 from steerlens_fast.cli import main
 from steerlens_fast.errors import DONE, FATAL, SOME_FAILED, TERMINATED, USAGE, JobError
 from steerlens_fast.job.engines import local
@@ -255,6 +253,30 @@ thread.join()
     assert len(records(tmp_path / "elsewhere" / "out")) == COUNT
 
 
+def test_environment_of_workers_limits_spinning_and_keeps_freed_memory(monkeypatch):
+    recorded = {}
+
+    def popen(command, env, **_):
+        recorded.update(env)
+        raise FileNotFoundError
+
+    spin, keep = {"GOMP_SPINCOUNT": "4000"}, local.KEEP_MEMORY
+    cases = [({}, spin | keep), ({"OMP_WAIT_POLICY": "ACTIVE"}, keep), ({"GOMP_SPINCOUNT": "5"}, keep)]
+    cases += [({"MALLOC_MMAP_MAX_": "9"}, spin), ({"STEERLENS_KEEP_FREED_MEMORY": "0"}, spin)]
+    names = {*openmp.SPIN_SETTINGS, *local.ALLOCATOR_SETTINGS}
+    for given, added in cases:
+        recorded.clear()
+        with monkeypatch.context() as patch:
+            for name in names:
+                patch.delenv(name, raising=False)
+            for name, value in given.items():
+                patch.setenv(name, value)
+            patch.setattr(local.subprocess, "Popen", popen)
+            with pytest.raises(FileNotFoundError):
+                local._Process(0, "cpu", Path(os.devnull)).start()
+        assert {name: value for name, value in recorded.items() if name in names} == given | added
+
+
 # --- Ranks -----------------------------------------------------------------------------------------------------------
 
 
@@ -451,7 +473,7 @@ def _under(folder: Path, ancestor: int) -> bool:
 
 @needs_ray
 @pytest.mark.slow
-def test_ray_continues_and_stops(unfinished_job, expected):
+def test_ray_continues_a_job_and_stops_when_terminated(unfinished_job, expected):
     """Ray continues a job of another engine, is terminated, and another engine continues the job."""
     job, before = (
         start(arguments(unfinished_job, "--resume", engine="ray", workers=2), JOB_SLEEP=0.1),

@@ -172,7 +172,7 @@ def test_differences_with_other_formats_raise(job, tmp_path):
 
 
 def test_any_key_gets_its_own_file(tmp_path):
-    """Also keys that are no file names, or equal except for the suffix."""
+    """This includes keys that are no file names, or equal except for the suffix."""
     keys = [*NASTY, "cat/1.png", "2.png", "2.jpg"]
     make_job(tmp_path / "out", morphs_of(len(keys), 2), keys)
     assert export(tmp_path / "out", tmp_path / "to", "npz") == len(keys)
@@ -200,8 +200,7 @@ def test_keys_match_exactly_and_as_patterns(tmp_path):
 
 
 @pytest.mark.parametrize("kind, name", [("npz", "dog/1.npz"), ("wds", "00001.tar")])
-def test_existing_files_are_kept(kind, name, job, tmp_path):
-    """Even damaged ones."""
+def test_existing_files_are_kept_even_if_damaged(kind, name, job, tmp_path):
     out, _ = job
     export(out, tmp_path / "to", kind)
     file = tmp_path / "to" / name

@@ -261,7 +261,7 @@ def test_shard_is_replaced_whole(kind, tmp_path):
 
 
 def test_keys_with_one_folder_raise(tmp_path, monkeypatch):
-    """So it is if keys differ only in case, on a file system without case: a frame must not replace another one."""
+    """On a file system without case, such keys differ only in case. A frame must not replace another one."""
     monkeypatch.setattr(folder_format, "directory_name", str.lower)
     with pytest.raises(FileExistsError):
         folder_format.write(tmp_path, "00000", morphs_of(2), make_records(["a", "A"]), METADATA)

@@ -220,7 +220,7 @@ def mixed_job(tmp_path):
     return tmp_path
 
 
-def test_head_and_badges_are_those_of_the_records(mixed_job):
+def test_outcomes_and_counts_are_those_of_the_records(mixed_job):
     data = data_of(write_gallery(mixed_job))
     kinds = ["reached", "not-reached", "not-reached", "already-predicted", "reached", "not-scored", "failed", "failed"]
     assert [example["outcome"] for example in data["examples"]] == kinds
@@ -547,7 +547,7 @@ def test_head_says_that_the_last_frames_were_not_scored(window, tmp_path):
 
 
 def test_differences_are_shown_when_asked_for(shown):
-    """They are shown by the checkbox or its key, are loaded only then, and follow the slider."""
+    """The checkbox or its key shows and loads them. They follow the slider."""
     assert not [address for address in shown.requests() if "/maps/" in address]
     assert shown.run("return cards[0].find('.difference').offsetParent") is None
     shown.type("body", "d")
@@ -564,7 +564,7 @@ def test_differences_are_shown_when_asked_for(shown):
 
 
 def test_images_outside_the_window_are_not_loaded(window, tmp_path):
-    """But all examples can be filtered and sorted."""
+    """All examples can be filtered and sorted nevertheless."""
     make_job(tmp_path, morphs_of(400, 2, 1, (8, 8)), [str(i) for i in range(400)], shard_size=200)
     window.open(write_gallery(tmp_path, sample=400).as_uri())
     window.wait("cards[0].image?.complete")

@@ -72,7 +72,7 @@ def job(data, tmp_path_factory) -> Path:
 
 
 def test_data_without_class_names_are_listed_only_once(tmp_path, monkeypatch):
-    """Since a listing may read large files."""
+    """A listing may read large files."""
     np.save(tmp_path / "images.npy", np.zeros((2, 8, 8), np.uint8))
     inputs = JobInputs(JobConfig.from_dict({"data": str(tmp_path / "images.npy"), "model": "a:b"}), "cpu")
     inputs.model_names, calls = ["cat", "dog"], []
@@ -250,8 +250,23 @@ def test_each_kind_of_target_gives_its_class(data, tmp_path):
     assert [r["key"] for r in records(out)] == ["c0/001.png", "c0/003.png"]
 
 
-def test_targets_are_not_confused_with_folders(data, tmp_path, monkeypatch):
-    """A folder with the name of a kind of target does not change the meaning of the target."""
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+@pytest.mark.parametrize("column, target", [("target", "column"), ("label", "runner-up")])
+def test_targets_of_a_table_are_used_by_default(data, tmp_path, suffix, column, target):
+    table, images = tmp_path / f"data{suffix}", sorted(data.rglob("*.png"))[:4]
+    rows = [(str(path), n % 3) for n, path in enumerate(images)]
+    csv = [f"path,{column}", *(f"{path},{n}" for path, n in rows)]
+    jsonl = [json.dumps({"path": path, column: n}) for path, n in rows]
+    table.write_text("\n".join(csv if suffix == ".csv" else jsonl) + "\n")
+    assert run_here(tmp_path / "out", data=table) == DONE
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["target"] == target
+    targets = [r["target"] for r in records(tmp_path / "out")]
+    assert (targets == [n for _, n in rows]) == (column == "target")
+    assert run_here(tmp_path / "least", data=table, target="least") == DONE
+    assert json.loads((tmp_path / "least" / "config.json").read_text())["target"] == "least"
+
+
+def test_folder_with_the_name_of_a_kind_of_target_does_not_change_the_target(data, tmp_path, monkeypatch):
     for name in ("label", "2", "runner-up"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
@@ -294,7 +309,7 @@ def test_dry_run_states_the_default_distance_and_computes_few_images(
     assert text in stdout and computed == counts
 
 
-def test_status_export_gallery_of_a_real_job(copy, capsys, tmp_path):
+def test_status_export_and_gallery_agree_with_the_job(copy, capsys, tmp_path):
     assert main(["status", str(copy)]) == DONE
     status = json.loads(capsys.readouterr().out)
     assert (status["running"], status["done"], status["shards_done"], status["failed"]) == (False, COUNT, 8, 0)
@@ -482,7 +497,7 @@ def test_damaged_shard_is_found_and_computed_again(name, byte, copy, job, capsys
 
 
 @pytest.mark.parametrize("kind, name", [("wds", "00001.tar"), ("folder", "00001/c0/004.png/frame_01.png")])
-def test_flipped_byte_in_other_formats(kind, name, data, tmp_path, capsys):
+def test_flipped_byte_is_found_in_other_formats(kind, name, data, tmp_path, capsys):
     assert run_here(tmp_path, data=data, format=kind, limit=12) == DONE
     before = digests(tmp_path)
     flip(tmp_path / "shards" / name)
@@ -791,7 +806,7 @@ def test_missing_required_options_raise(data, tmp_path, capsys):
 # --- From Python -----------------------------------------------------------------------------------------------------
 
 
-def options(**more) -> dict:
+def job_options(**more) -> dict:
     return {
         "channels": 1,
         "frames": 3,
@@ -823,7 +838,7 @@ class Seen(torch.nn.Module):
 @pytest.mark.parametrize("mean", [None, [0.4]])
 def test_job_in_float64_computes_in_float64(mean, tmp_path):
     pixels = torch.randint(0, 256, (4, 16, 16, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    settings = dict(options(frames=4, family="csp-joint", regime="persistent", rule="polar", steps=3), mean=mean)
+    settings = dict(job_options(frames=4, family="csp-joint", regime="persistent", rule="polar", steps=3), mean=mean)
     settings["std"] = None if mean is None else [0.3]
     Seen.dtypes.clear()
     data = torch.utils.data.StackDataset(pixels, [0] * 4)
@@ -841,24 +856,24 @@ def test_job_in_float64_computes_in_float64(mean, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "more, frames_, steps",
+    "more, count, steps",
     [({"regime": "live"}, 4, None), ({"regime": "live", "steps": 5}, 4, 5), ({"distances": [0.0, 1.0]}, 3, None)],
     ids=str,
 )
-def test_steps_and_distances_from_the_command_line(more, frames_, steps, data, tmp_path):
+def test_steps_and_distances_decide_the_number_of_frames(more, count, steps, data, tmp_path):
     assert run_here(tmp_path, data=data, limit=2, **more) == DONE
     config = json.loads((tmp_path / "config.json").read_text())
-    assert config["steps"] == steps and all(len(record["l2"]) == frames_ for record in records(tmp_path))
+    assert config["steps"] == steps and all(len(record["l2"]) == count for record in records(tmp_path))
 
 
-# (changed arguments, words in the message)
 @pytest.mark.parametrize("name, arguments", [("data", (None, MODEL)), ("model", ("nowhere", None))])
-def test_missing_data_or_model_raises(tmp_path, name, arguments):
+def test_data_or_model_of_none_raises(tmp_path, name, arguments):
     with pytest.raises(JobError, match=f"{name} must be a name or an object, got None") as error:
-        morph_dataset(*arguments, tmp_path / "out", **options())
+        morph_dataset(*arguments, tmp_path / "out", **job_options())
     assert error.value.code == USAGE and not (tmp_path / "out").exists()
 
 
+# (changed arguments, words in the message)
 DISTANCES_AND_STEPS_THAT_DO_NOT_AGREE = [
     ({"steps": 5}, ["steps", "frozen"]),
     ({"steps": 1, "regime": "live"}, ["steps", "at least", "2"]),
@@ -874,26 +889,26 @@ DISTANCES_AND_STEPS_THAT_DO_NOT_AGREE = [
 def test_distances_and_steps_that_do_not_agree_raise(tmp_path):
     for changes, words in DISTANCES_AND_STEPS_THAT_DO_NOT_AGREE:
         with pytest.raises(JobError) as error:
-            morph_dataset("nowhere", MODEL, tmp_path, **{**options(), **changes})
+            morph_dataset("nowhere", MODEL, tmp_path, **{**job_options(), **changes})
         assert error.value.code == USAGE and all(word in str(error.value) for word in words)
 
 
-def test_python_objects_as_data_and_model(tmp_path):
-    """A job from a data set object and a module has the results of a job with their names, and can be resumed."""
+def test_job_on_objects_has_the_results_of_a_job_on_their_names(tmp_path):
+    """The objects are a data set and a module. Such a job can be resumed, too."""
     data, model = Triples(), classifier().eval()
-    outcome = morph_dataset(data, model, tmp_path / "objects", target="label", **options())
+    outcome = morph_dataset(data, model, tmp_path / "objects", target="label", **job_options())
     assert outcome.code == DONE and outcome.summary["done"] == 10
     results = records(tmp_path / "objects")
     assert [r["key"] for r in results] == [f"mine/{n}" for n in range(10)]
     assert [r["target"] for r in results] == [r["label"] for r in results] == [n % 3 for n in range(10)]
     stored = frames(tmp_path / "objects")
     assert all(np.array_equal(stored[f"mine/{n}"][0, 0], pixels) for n, pixels in enumerate(data.images))
-    named = morph_dataset("job_models:Triples", MODEL, tmp_path / "named", target="label", workers=0, **options())
+    named = morph_dataset("job_models:Triples", MODEL, tmp_path / "named", target="label", workers=0, **job_options())
     assert named.code == DONE
     assert all(torch.equal(frames(tmp_path / "named")[key], stored[key]) for key in stored)
     before = digests(tmp_path / "objects")
     markers(tmp_path / "objects")[1].unlink()
-    assert morph_dataset(data, model, tmp_path / "objects", resume=True, target="label", **options()).code == DONE
+    assert morph_dataset(data, model, tmp_path / "objects", resume=True, target="label", **job_options()).code == DONE
     assert digests(tmp_path / "objects") == before
 
 
@@ -913,7 +928,7 @@ def test_python_data_set_may_return_images_of_several_types(tmp_path):
         object(),
     ]
     data = [(value, n % 3) for n, value in enumerate([*good, *bad])]
-    outcome = morph_dataset(data, classifier().eval(), tmp_path / "out", **options())
+    outcome = morph_dataset(data, classifier().eval(), tmp_path / "out", **job_options())
     results, stored = records(tmp_path / "out"), frames(tmp_path / "out")
     assert outcome.code == SOME_FAILED
     assert [r["status"] == "ok" for r in results] == [True] * len(good) + [False] * len(bad)
@@ -953,7 +968,7 @@ def test_invalid_arguments_are_usage_errors(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     for change, text in INVALID_ARGUMENTS:
         with pytest.raises(JobError, match=text) as raised:
-            morph_dataset(Triples(), classifier().eval(), tmp_path / "out", **{**options(), **change})
+            morph_dataset(Triples(), classifier().eval(), tmp_path / "out", **{**job_options(), **change})
         assert raised.value.code == USAGE
 
 
@@ -962,7 +977,7 @@ def test_errors_of_models_have_exit_codes(tmp_path):
         raise KeyError("no such layer")
 
     with pytest.raises(JobError, match="no such layer") as raised:
-        morph_dataset(Triples(), failing, tmp_path, **options())
+        morph_dataset(Triples(), failing, tmp_path, **job_options())
     assert raised.value.code == FATAL and isinstance(raised.value.__cause__, KeyError)
 
 
@@ -975,9 +990,9 @@ def test_threads_and_signal_handlers_of_the_caller_are_unchanged(fails, tmp_path
         model = (lambda images: images.flatten(1)[:, :0]) if fails else classifier().eval()
         if fails:
             with pytest.raises(JobError):
-                morph_dataset(Triples(), model, tmp_path, **options())
+                morph_dataset(Triples(), model, tmp_path, **job_options())
         else:
-            morph_dataset(Triples(), model, tmp_path, **options())
+            morph_dataset(Triples(), model, tmp_path, **job_options())
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(threads)
@@ -986,7 +1001,7 @@ def test_threads_and_signal_handlers_of_the_caller_are_unchanged(fails, tmp_path
 
 def test_another_thread_may_run_a_job(tmp_path):
     results = []
-    run = lambda: results.append(morph_dataset(Triples(), classifier().eval(), tmp_path, **options()))
+    run = lambda: results.append(morph_dataset(Triples(), classifier().eval(), tmp_path, **job_options()))
     thread = threading.Thread(target=run)
     thread.start()
     thread.join()
@@ -998,7 +1013,7 @@ def test_keys_that_are_not_unique_raise(tmp_path):
     with pytest.raises(
         JobError, match=r"keys must be unique in the data set, got 'same' twice: list\[0\] and list\[1\]"
     ):
-        morph_dataset(data, classifier().eval(), tmp_path, **options())
+        morph_dataset(data, classifier().eval(), tmp_path, **job_options())
 
 
 # --- Size ------------------------------------------------------------------------------------------------------------

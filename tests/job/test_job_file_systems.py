@@ -149,7 +149,7 @@ def test_missing_fsync_gives_one_warning(number, which, data, job, tmp_path, mon
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EISDIR, errno.EINVAL])
-def test_folders_that_cannot_be_opened_are_not_synchronised(number, data, job, tmp_path, monkeypatch):
+def test_folders_that_cannot_be_opened_give_a_warning(number, data, job, tmp_path, monkeypatch):
     failing(monkeypatch, os, "open", number, lambda path, *_: os.path.isdir(path) and str(tmp_path) in str(path))
     with pytest.warns(UserWarning, match="cannot be flushed to disk"):
         assert run_here(tmp_path / "out", data=data) == DONE
@@ -217,7 +217,7 @@ def test_file_that_cannot_be_replaced_is_kept(tmp_path, monkeypatch):
     (tmp_path / "a").write_text("old")
     failing(monkeypatch, os, "replace", errno.EPERM)
     renames = []
-    # The second rename fails: the old file is out of the way, the new one cannot take its place
+    # The second rename fails: the old file has become the backup, and the new one cannot get its name
     failing(monkeypatch, os, "rename", errno.EPERM, lambda *_: renames.append(0) or len(renames) == 2)
     with pytest.raises(PermissionError), atomic_path(tmp_path / "a") as temporary:
         temporary.write_text("new")
@@ -278,7 +278,7 @@ def test_job_continues_from_backups_that_a_kill_left(more, data, job, tmp_path, 
     assert digests(out) == digests(job) and not list(out.rglob(atomic_io.BACKUP_PATTERN))
 
 
-def test_exports_name_incomplete_shards(job, tmp_path, capsys):
+def test_exports_count_complete_shards(job, tmp_path, capsys):
     out = Path(shutil.copytree(job, tmp_path / "out"))
     for number, code, morphs in ((0, DONE, 2), (1, FATAL, 0)):
         (out / "shards" / f"{number:05d}.safetensors").unlink()
@@ -516,7 +516,7 @@ def test_exports_are_next_to_the_folder_by_default(job, tmp_path, monkeypatch, c
         (["export", "a", "--out", "b"], "use --to for the folder to write"),
     ],
 )
-def test_missing_options_are_shown_as_a_complete_command(argv, message, capsys):
+def test_messages_about_folders_and_formats_show_a_complete_command(argv, message, capsys):
     assert main(argv) == USAGE
     assert message in capsys.readouterr().err
 

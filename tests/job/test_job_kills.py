@@ -1,4 +1,4 @@
-"""Jobs that are killed, or whose disk is full, lose no results. They leave no processes, either."""
+"""Jobs that are killed, or whose disk is full, lose no complete shards and leave no processes."""
 
 import json
 import os
@@ -36,7 +36,7 @@ pytest.importorskip("PIL")
 pytest.importorskip("safetensors")
 
 COUNT = 90  # images: 23 shards
-SLOW = 0.02  # seconds in every forward pass: of the gradient and three frames of each batch of 2, 0.16 s a shard
+SLOW = 0.02  # seconds of a forward pass. A shard takes 8: for both batches, one for the gradient, and three for frames
 
 pytestmark = pytest.mark.slow
 
@@ -118,7 +118,7 @@ def test_killed_main_process_loses_nothing(data, expected, tmp_path):
 
 
 def test_killed_process_without_workers_loses_nothing(data, expected, tmp_path):
-    """The killed process is a job without workers, or a rank."""
+    """The killed process is first a job without workers, then a rank."""
     rng = random.Random(3)
     job = begin(tmp_path, data, workers=0)
     for shards in (3, 5):
@@ -152,7 +152,7 @@ def test_ctrl_c_finishes_the_current_shards(workers, data, expected, tmp_path):
 
 
 @pytest.mark.parametrize("signals, code", [([signal.SIGINT] * 2, INTERRUPTED), ([signal.SIGTERM], TERMINATED)])
-def test_signals_that_end_a_job_at_once(signals, code, data, expected, tmp_path):
+def test_second_ctrl_c_or_sigterm_ends_a_job_at_once(signals, code, data, expected, tmp_path):
     """The job does not wait for the current shard, which takes a minute."""
     job = start(arguments(tmp_path, data=data, workers=1), JOB_SLEEP=8)
     begun = time.monotonic()

@@ -65,7 +65,7 @@ def test_shape_is_not_the_cause_if_images_were_accepted_before(data, tmp_path, c
 
     def tires(self, images):
         self.calls = getattr(self, "calls", 0) + 1
-        if self.calls > 6:
+        if self.calls > 6:  # in the second batch: a batch takes 4 calls
             raise RuntimeError("I am tired")
         return original_forward(self, images)
 

@@ -1,7 +1,4 @@
-"""Models that raise errors.
-
-Errors for single images are listed, other errors end the job, and memory errors reduce batches.
-"""
+"""Models that raise errors: those for single images are listed, memory errors divide batches, others end the job."""
 
 import errno
 import json
@@ -162,7 +159,7 @@ def test_resumed_job_leaves_out_the_same_images(data, tmp_path, monkeypatch):
         assert digests(tmp_path / "again") == digests(tmp_path / "whole")
 
 
-def test_mended_model_computes_the_missing_images(data, job_without_errors, tmp_path, monkeypatch):
+def test_retry_with_a_mended_model_computes_the_missing_images(data, job_without_errors, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         raising(patched, not_white)
         assert run_here(tmp_path, data=data) == SOME_FAILED
@@ -198,6 +195,7 @@ def test_model_that_raises_for_the_whole_first_batch_ends_the_job(data, tmp_path
 def test_model_that_raises_for_all_later_images_ends_the_job(data, tmp_path, monkeypatch, capsys):
     """If the model raises for all images from some time on, the images are not the cause."""
     calls = []
+    # A shard takes 4 calls: its only batch takes one for the gradient, and three for frames
     raising(monkeypatch, lambda: RuntimeError("tired"), lambda images: len(calls) > 5 or calls.append(0))
     assert run_here(tmp_path, data=data, batch_size=4) == FATAL
     assert "RuntimeError: tired; raised by the model in shard 1, for " in (stderr := capsys.readouterr().err)
@@ -225,7 +223,7 @@ def test_error_that_occurs_once_is_not_blamed_on_an_image(data, job_without_erro
 
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_error_for_the_placeholder_of_a_bad_file_fails_no_good_image(batch_size, data, tmp_path, monkeypatch):
-    """It is an image without contrast, for which the model raises an error, as for white images."""
+    """The model raises an error for images without contrast: the placeholder, and the white images."""
     images = Path(shutil.copytree(data, tmp_path / "images"))
     (images / "c0" / "001.png").write_bytes((images / "c0" / "001.png").read_bytes()[:40])
     flat = lambda images: bool((images.detach().flatten(1).std(1) == 0).any())
@@ -350,7 +348,7 @@ def test_memory_error_for_a_single_image_ends_the_job(data, tmp_path, monkeypatc
         calls.append(len(images))
         if len(images) > 1:
             raise RuntimeError("one at a time")
-        if len(calls) > 24:
+        if len(calls) > 24:  # in the second image: 19 calls show that images must be alone, the first image takes 4
             raise MemoryError("no more")
         return original_forward(self, images)
 

@@ -1,4 +1,4 @@
-"""Jobs with custom models: names and preprocessing from attributes, one logit, labels."""
+"""Jobs with models of the user: class names and preprocessing from attributes, one logit, labels."""
 
 import json
 import re
@@ -76,7 +76,7 @@ def test_target_is_a_class_name_of_the_model(target, number, table, tmp_path):
     assert {r["target"] for r in records(tmp_path)} == {number}
 
 
-def test_class_names_from_a_file(tmp_path):
+def test_class_names_are_read_from_a_file(tmp_path):
     (tmp_path / "names.txt").write_text("tabby, tabby cat\nlynx\nbee\n")
     (tmp_path / "names.json").write_text('{"0": "tabby, tabby cat", "1": " lynx", "2": "bee"}')
     folder = make_folder(tmp_path / "images", COUNT)  # classes c0, c1, c2
@@ -90,7 +90,7 @@ def test_class_names_from_a_file(tmp_path):
     assert {e["target"] for e in shown(tmp_path / "txt")} == {"tabby", "lynx"}
 
 
-def test_channels_are_those_of_the_tensors(tmp_path):
+def test_channels_default_to_those_of_the_tensors(tmp_path):
     model = nn.Sequential(nn.Flatten(), nn.Linear(8 * 8, 3)).eval()
     data = TensorDataset(torch.rand(2, 1, 8, 8), torch.tensor([0, 1]))
     assert morph_dataset(data, model, tmp_path, frames=2, max_l2=1.0, gallery=0).summary["done"] == 2
@@ -291,7 +291,7 @@ def test_bad_attributes_raise():
 # --- One logit, labels
 
 
-def test_job_of_a_binary_model(table, tmp_path):
+def test_records_of_a_binary_model_agree_with_its_logit(table, tmp_path):
     assert run(tmp_path, table, "one_logit", "--task", "binary", "--target", "ill", "--objective", "logit") == DONE
     model = load_model("job_models:one_logit", seed=0)
     frames = load_file(tmp_path / "shards" / "00000.safetensors")["frames"]
@@ -303,8 +303,8 @@ def test_job_of_a_binary_model(table, tmp_path):
 
 
 @pytest.mark.parametrize("target, sign", [("cat", 1), ("not:cat", -1), ("map:0=cat,ant=cat,1=not:3", 0)])
-def test_job_of_a_multi_label_model(target, sign, table, tmp_path):
-    """A record has the number n of a label if it is present (as prediction or target), and ~n if it is absent.
+def test_records_of_a_multi_label_model_have_n_or_not_n(target, sign, table, tmp_path):
+    """A target or prediction is n if label n is present, and ~n if it is absent.
 
     ``sign`` is 1 toward "cat" (number 3), -1 away from it, and 0 if this depends on the image's label.
     """

@@ -31,7 +31,7 @@ def home(tmp_path, monkeypatch):
     assert not [name for name in os.listdir() if name.startswith("~")]
 
 
-def test_home_directory_in_every_path_of_a_job(home):
+def test_tilde_is_the_home_directory_in_every_path_of_a_job(home):
     make_folder(home / "data", 4)
     keys = [str(p.relative_to(home / "data")) for p in sorted((home / "data").rglob("*.png"))]
     (home / "t.csv").write_text("key,target\n" + "".join(f"{key},1\n" for key in keys))
@@ -45,7 +45,7 @@ def test_home_directory_in_every_path_of_a_job(home):
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
-def test_home_directory_in_the_paths_of_tables(suffix, home):
+def test_tilde_is_the_home_directory_in_the_paths_of_tables(suffix, home):
     """~/name is an absolute path. ~name is a file in the folder of the table."""
     make_folder(home / "data", 3)
     (home / "tables").mkdir()
@@ -61,7 +61,7 @@ def test_home_directory_in_the_paths_of_tables(suffix, home):
     assert [record["target"] for record in records(home / "out")] == [1] * 3
 
 
-def test_home_directory_in_paths_given_in_python(home):
+def test_tilde_is_the_home_directory_in_paths_given_in_python(home):
     np.save(home / "x.npy", pictures(4))
     np.save(home / "l.npy", np.arange(4) % 3)
     job = {"workers": 0, "gallery": 0, "channels": 1, "frames": 3, "max_l2": 1.0, "labels": "~/l.npy"}

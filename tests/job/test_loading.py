@@ -1,4 +1,4 @@
-"""Loading and storing single images: shortcuts give the same results as the general code."""
+"""Loading images: arrays that skip Pillow give the same pixels. Numbers in records are rounded."""
 
 import math
 

@@ -122,7 +122,7 @@ def test_unknown_numbers_are_none():
     assert tally().as_dict()["reached"] is None
 
 
-def test_pairs_are_listed_up_to_a_number():
+def test_only_the_most_frequent_pairs_are_listed():
     cases = [record([0.1, 0.9], [0, n], source=0, target=n) for n in range(1, PAIRS + 4)]
     success = tally(*cases, cases[-1]).as_dict()
     assert len(success["pairs"]) == PAIRS and success["pairs_left_out"] == 3
@@ -130,7 +130,7 @@ def test_pairs_are_listed_up_to_a_number():
     assert success["reached"] == PAIRS + 4
 
 
-def test_success_as_text():
+def test_success_parts_leave_out_counts_of_zero():
     assert success_parts(tally(*MIXED).as_dict(), by_label=True) == [
         "target reached by 3 of 4 (median target probability 0.225 -> 0.55)",
         "target probability fell below the source's in 1, below an earlier frame's in 2",
@@ -164,8 +164,8 @@ def data(tmp_path_factory):
     ],
     ids=str,
 )
-def test_summary_and_last_line_of_a_job(data, tmp_path, capsys, options, expected):
-    """The counts follow from the records, and the records from their predictions."""
+def test_summary_and_last_line_follow_from_the_records(data, tmp_path, capsys, options, expected):
+    """The records follow from their predictions."""
     assert run_here(tmp_path, data=data, **options) == DONE
     summary, line = json.loads((tmp_path / "summary.json").read_text()), capsys.readouterr().err.splitlines()[-1]
     success, stored = summary["success"], records(tmp_path)

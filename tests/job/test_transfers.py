@@ -182,7 +182,7 @@ def test_batches_stay_pending_where_the_next_shard_is_known(tmp_path, monkeypatc
 
 
 @pytest.mark.cuda
-def test_copies_to_and_from_a_gpu(gpu):
+def test_copies_to_and_from_a_gpu_are_complete(gpu):
     transfers = Transfers(gpu)
     assert transfers.pinned and transfers.max_pending == 1
     for seed in range(3):

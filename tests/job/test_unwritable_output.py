@@ -14,12 +14,12 @@ import pytest
 from job_models import PATIENCE, arguments, digests, environment, make_folder, run_here
 from pairwise import pairwise
 
+import steerlens_fast.job.run as run_module
 from steerlens_fast.cli import main
 from steerlens_fast.errors import DONE, FATAL, NO_SPACE, SOME_FAILED, USAGE
 from steerlens_fast.io import console
 from steerlens_fast.io import progress as progress_module
 from steerlens_fast.io.progress import Progress
-from steerlens_fast.job import run as job
 from steerlens_fast.job.engines import local
 
 pytest.importorskip("PIL")
@@ -103,7 +103,7 @@ def test_stream_that_recovers_is_written_again(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["lines", "json"])
-def test_last_line_is_reported_once(kind, monkeypatch):
+def test_last_line_is_written_once(kind, monkeypatch):
     monkeypatch.setattr(progress_module, "INTERVAL", 0.0)
     stream = io.StringIO()
     progress = Progress(4, kind=kind, stream=stream)
@@ -236,8 +236,7 @@ def test_exit_status_of_a_process_whose_stdout_cannot_be_written(command, shell,
 
 
 def test_closed_descriptors_get_no_file_of_the_job(tmp_path):
-    """If stderr is closed, the next opened file would get its descriptor, and messages would be written to that
-    file."""
+    """Without this, messages would be written to the next file that is opened after stderr was closed."""
     script = "from steerlens_fast.io.console import open_closed_descriptors as mend; import os; os.close(2); mend(); "
     script += "file = open('a', 'w'); os.write(2, b'for people'); file.write(str(file.fileno() > 2))"
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
@@ -311,7 +310,7 @@ def test_ctrl_c_stops_a_job_that_cannot_write_to_stderr(data, tmp_path, monkeypa
     saved_stderr = os.dup(2)
     os.dup2(writer, 2)
     try:
-        with job._signals() as stop:
+        with run_module._signals() as stop:
             signal.raise_signal(signal.SIGINT)
             assert stop.requested
     finally:
