@@ -54,7 +54,7 @@ def check_bool(name: str, value) -> bool:
 
 
 def check_number(name: str, value, above: float = -math.inf, unit: str = "", closed: bool = False) -> float:
-    """Return a finite float above a limit or, if ``closed``, also the limit itself.
+    """Return a finite float greater than ``above`` or, if ``closed``, at least ``above``.
 
     Tensors and arrays without dimensions count as numbers. ``unit`` is a note for the error message.
     """
@@ -196,8 +196,8 @@ def check_bounds(bounds) -> tuple[float, float] | None:
 def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
     """Return factors as a table [F, 1] or [F, N], for N image planes.
 
-    The table has the image's device and dtype. Factors on the CPU must be finite. This is not checked for factors on a
-    GPU, since the CPU would have to wait for them, and under torch.compile and torch.func.
+    The table has the image's device and dtype. Factors must be finite. This is not checked under torch.compile and
+    torch.func, nor on a GPU, for which the CPU would have to wait.
     """
     table = _as_tensor(name, factors, image)
     if table.is_complex() or table.dim() == 0:

@@ -34,6 +34,7 @@ FILE_ERRORS = (
 
 NO_THREAD = "can't start new thread"  # message of Python's RuntimeError
 
+# The status of an item in the records of a job: OK, or the reason of its failure.
 OK = MorphStatus.OK.key
 REASONS = {
     "unreadable": "the file or entry cannot be read",
@@ -166,7 +167,7 @@ def to_job_error(error: BaseException) -> JobError:
 
 
 def is_system_fault(error: BaseException) -> bool:
-    """Return whether the storage or a limit of this process (threads, open files) caused an error, not the file read.
+    """Return whether the storage or a limit of this process (threads, open files) caused an error, not a bad file.
 
     Examples
     --------

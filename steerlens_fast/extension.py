@@ -285,4 +285,4 @@ def _why_found_first() -> tuple[str, str]:
     return cause, f"remove {FOLDER.parent} from sys.path, or start Python in another folder"
 
 
-load_extension()  # once, before any other module of the package is imported
+load_extension()  # once, before any module that needs torch is imported

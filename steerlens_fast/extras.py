@@ -1,4 +1,4 @@
-"""Imports optional packages when they are needed."""
+"""Imports optional packages when they are needed; error messages say how to install missing ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import ModuleType
 
 PACKAGE = "steerlens_fast"
 # Extras with packages that are built for one version of torch
-NEED_TORCH = ("timm", "torchvision", "decode", "test", "bench", "dev")
+BUILT_FOR_ONE_TORCH = ("timm", "torchvision", "decode", "test", "bench", "dev")
 
 
 class MissingExtra(ImportError):
@@ -53,7 +53,7 @@ def extra_folder(extra: str, package: str) -> Path:
 
 
 def _missing(extra: str, package: str) -> MissingExtra:
-    requirements = " ".join([*packages(extra), *([torch_pin()] if extra in NEED_TORCH else [])])
+    requirements = " ".join([*requirements_of(extra), *([torch_pin()] if extra in BUILT_FOR_ONE_TORCH else [])])
     return MissingExtra(f"{package} is not installed: pip install {requirements}  # {PACKAGE}[{extra}]", name=package)
 
 
@@ -68,14 +68,14 @@ def torch_pin() -> str:
     return f"torch=={version('torch')}"
 
 
-def packages(extra: str) -> list[str]:
+def requirements_of(extra: str) -> list[str]:
     """Return the requirements of an extra, or the extra itself (``steerlens_fast[plot]``) if none are found.
 
-    They are read from the metadata of the installed package.
+    The metadata of the installed package lists them.
 
     Examples
     --------
-    >>> packages("plot")
+    >>> requirements_of("plot")
     ['matplotlib', '"pillow>=10.1"']
     """
     try:
@@ -88,8 +88,8 @@ def packages(extra: str) -> list[str]:
         if not re.search(rf"""extra == ["']{extra}["']""", marker):
             continue
         inner = re.match(rf"{PACKAGE.replace('_', '[-_]')}\[(.*)\]", requirement)
-        names = [name for part in inner[1].split(",") for name in packages(part)] if inner else [_quoted(requirement)]
-        requirements.update(dict.fromkeys(names))
+        parts = [r for part in inner[1].split(",") for r in requirements_of(part)] if inner else [_quoted(requirement)]
+        requirements.update(dict.fromkeys(parts))
     return list(requirements) or [f"'{PACKAGE}[{extra}]'"]
 
 

@@ -16,7 +16,7 @@ from .ops import real_dtype
 from .torch_internals import has_batched_gradients, has_dispatch_modes, has_transforms
 
 # Bytes of bands in one pass through a filter bank. On a CPU, they fit the caches, and the allocator keeps their memory
-# for the next pass. (Getting new memory would take longer than the FFTs.) The value for GPUs is not measured yet. It
+# for the next pass. (Getting new memory would take longer than the FFTs.) The value for GPUs is not tuned yet; it
 # limits the memory of a morph of 16 x 3 x 224 x 224 to 256 MiB, without frames and model.
 CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 128 << 20}
 
@@ -28,7 +28,7 @@ SCRATCH_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}
 def keep_freed_memory() -> None:
     """Make glibc keep freed memory, up to 62 MiB, so that passes reuse it.
 
-    Otherwise each pass would return its temporaries to the kernel, and get new pages. The thresholds of glibc grow with
+    Otherwise each pass would return its temporaries to the system, and get new pages. The thresholds of glibc grow with
     the largest block that was freed (mallopt(3), M_MMAP_THRESHOLD), so freeing one block of 31 MiB raises them. The
     block is never written, so it takes no memory.
 

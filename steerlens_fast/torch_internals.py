@@ -1,8 +1,8 @@
 """All private functions of torch that this package uses, with fallbacks.
 
 Private names may disappear in any release of torch. Most fallbacks are correct, but may be slower, so importing this
-module warns of most missing functions; functions say where their fallback is worse. Other files use
-no private names of torch, except the dictionaries of modules in ``classifier/modules.py`` and ``isolation.py``.
+module warns of most missing functions; functions say where their fallback is worse. Other files use no private names
+of torch, except attributes of modules in ``classifier/modules.py`` and ``classifier/isolation.py``.
 """
 
 from __future__ import annotations

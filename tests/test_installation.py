@@ -14,7 +14,7 @@ import torch
 
 import steerlens_fast
 from steerlens_fast import extension, native
-from steerlens_fast.extras import NEED_TORCH, MissingExtra, require_extra, torch_pin
+from steerlens_fast.extras import BUILT_FOR_ONE_TORCH, MissingExtra, require_extra, torch_pin
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(steerlens_fast.__file__).parent
@@ -291,7 +291,7 @@ def test_documented_command_with_every_extra_of_jobs_does_not_replace_torch(envi
 
 @pytest.mark.parametrize("extra", ["timm", "torchvision", "decode"])
 def test_missing_extra_that_needs_torch_names_the_installed_one(extra):
-    assert extra in NEED_TORCH
+    assert extra in BUILT_FOR_ONE_TORCH
     with pytest.raises(MissingExtra, match=rf"pip install .* {re.escape(torch_pin())}  # steerlens_fast\[{extra}\]"):
         require_extra(extra, "no_such_package")
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import checks, ops
 from ..ops import FramesAtL2, StepTaken
 from ..pyramid import SteerablePyramid
-from ..pyramid.backend import Backend, choose_backend, forward_backend, step_planes_supported
+from ..pyramid.backend import Backend, choose_backend, cpu_plane_ops_exist, forward_backend
 from ..pyramid.bank import Bank, Part
 from ..pyramid.spectra import band_spectra, image_spectrum, merge_spectra, pair_spectra, split_image, split_spectrum
 from .anchor import PlaneAnchor, edited_coefficients, moved_coordinates
@@ -192,7 +192,7 @@ class CSPMotion(PlaneMotion):
 
     def _prepared_once(self) -> CSPMotion:
         image, gradient, *_ = self._planes()
-        if not (self._plane_ops_available(image, gradient) and step_planes_supported(image)):
+        if not (self._plane_ops_available(image, gradient) and cpu_plane_ops_exist(image)):
             return super()._prepared_once()
         return replace(self, prepared=CSPPlaneStep(self.family, image, gradient))
 
@@ -201,7 +201,7 @@ class CSPMotion(PlaneMotion):
     ) -> FramesAtL2 | None:
         """See :class:`DistanceMotion`."""
         image, gradient, *_ = self._planes()
-        if not (self._plane_ops_available(image, gradient) and step_planes_supported(image)):
+        if not (self._plane_ops_available(image, gradient) and cpu_plane_ops_exist(image)):
             return None
         if base is not None:
             base = flatten_planes(base)
@@ -252,7 +252,7 @@ def take_step(motion: CSPMotion, extent: StepExtent, bounds: Bounds, base: Tenso
     The op changes the coordinates ``motion.state`` in place, if there are any.
     """
     family, (image, gradient) = motion.family, motion._planes()[:2]
-    if not (family.parts and image.numel() and step_planes_supported(image)):
+    if not (family.parts and image.numel() and cpu_plane_ops_exist(image)):
         return None
     if choose_backend(family.pyramid.geometry, image, gradient) is not Backend.PLANE_OPS:
         return None

@@ -40,7 +40,7 @@ from ..families.protocols import (
 from ..families.shared import clip
 from ..memory import chunks, new_output, rows, store
 from ..ops import FramesAtL2, StepTaken
-from ..pyramid.backend import step_planes_supported
+from ..pyramid.backend import cpu_plane_ops_exist
 from .gradient_provider import LossGradient, where_good
 from .l2_search import (
     ITERATIONS,
@@ -340,7 +340,7 @@ class _GradientSteps:
         Return (next image, phase factors, amplitude factors or None if they are the same).
         """
         state = self.state
-        if not step_planes_supported(state.source):
+        if not cpu_plane_ops_exist(state.source):
             return None
         cap = math.inf if state.phase_cap is None else state.phase_cap
         extent = partial(StepExtent, state.source, self.image, cap)

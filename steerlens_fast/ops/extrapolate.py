@@ -14,8 +14,8 @@ from .registration import (
     call,
     contiguous_grad,
     fake,
-    register_second_derivative,
     register_derivative,
+    register_second_derivative,
     save_inputs,
     saved_inputs,
 )

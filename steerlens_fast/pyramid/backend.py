@@ -58,8 +58,8 @@ def may_write_in_place(*tensors: Tensor) -> bool:
 def plane_ops_supported(geometry: Geometry, *tensors: Tensor) -> bool:
     """Return whether the ops on whole planes support these tensors.
 
-    They must be plain tensors of one precision and of supported sizes, on a CPU with AVX2 or NEON, or in float32 on
-    CUDA. split_planes, merge_planes and morph_planes have derivatives, so ``requires_grad`` does not matter.
+    They must be plain tensors of one precision and of supported sizes, on a CPU with AVX2, AVX-512 or NEON, or in
+    float32 on CUDA. split_planes, merge_planes and morph_planes have derivatives, so ``requires_grad`` does not matter.
     """
     if torch.compiler.is_compiling() or not is_untraced():
         return False
@@ -70,8 +70,11 @@ def plane_ops_supported(geometry: Geometry, *tensors: Tensor) -> bool:
     return all(map(fits, tensors)) and _sizes_supported(geometry, largest_side)
 
 
-def step_planes_supported(t: Tensor) -> bool:
-    """Return whether step_planes, move_planes, morph_planes_to_l2 and advance_planes exist for a tensor's device."""
+def cpu_plane_ops_exist(t: Tensor) -> bool:
+    """Return whether what only CPUs have of the ops on whole planes exists for a tensor's device.
+
+    These are step_planes, move_planes, morph_planes_to_l2, advance_planes, and the form "widened" of split_planes.
+    """
     return t.device.type == "cpu" and native.SIMD_WIDTH > 0
 
 

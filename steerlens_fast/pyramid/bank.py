@@ -89,10 +89,6 @@ class Bank:
         """Return whether a part's bands are complex."""
         return not self.paired and is_oriented(part)
 
-    def is_full(self, part: Part) -> bool:
-        """Return whether a part's spectra have all w columns, as complex bands and pairs need."""
-        return self.paired or is_oriented(part)
-
     def band_shape(self, part: Part) -> tuple[int, int, int]:
         """Return (K, h, w) of a part's bands."""
         return band_shape(self.geometry, part)
@@ -112,12 +108,12 @@ class Bank:
 
     @property
     def split_i_powers(self) -> list[int]:
-        """For each part, the power of i by which a split multiplies its bands."""
+        """For each part, the exponent of i: a split multiplies its bands by this power of i."""
         return [self.geometry.analysis_i_power if is_oriented(p) else 0 for p in self.parts]
 
     @property
     def merge_i_powers(self) -> list[int]:
-        """For each part, the power of i by which a merge multiplies its bands."""
+        """For each part, the exponent of i for a merge."""
         return opposite_i_powers(self.split_i_powers)
 
     @property

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from .. import native
 from ..memory import chunks, fits_one_pass, new_output, store
-from .backend import Backend
+from .backend import Backend, cpu_plane_ops_exist
 from .spectra import (
     band_spectra,
     image_spectrum,
@@ -33,8 +32,7 @@ def split(bank: Bank, image: Tensor, backend: Backend, widen: Sequence[bool] = (
     """
     planes, lead = _flatten_leading(image, 2), image.shape[:-2]
     if backend is Backend.PLANE_OPS:
-        can_widen = image.device.type == "cpu" and native.SIMD_WIDTH > 0
-        bands = bank.split_planes(planes, widen=widen if can_widen else ())
+        bands = bank.split_planes(planes, widen=widen if cpu_plane_ops_exist(image) else ())
     else:
         bands = _split_by_fft(bank, planes)
     widened = (to_complex(band) if wide else band for band, wide in zip_longest(bands, widen))

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..checks import is_int
 from ..torch_internals import register_container
 
-HIGHPASS, LOWPASS = "residual_highpass", "residual_lowpass"  # keys of plenoptic's dictionaries
+HIGHPASS_KEY, LOWPASS_KEY = "residual_highpass", "residual_lowpass"  # of plenoptic's dictionaries
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,18 +108,18 @@ class Coefficients:
 
         Its keys are "residual_highpass", 0, 1, ... and "residual_lowpass".
         """
-        named = [(HIGHPASS, self.highpass), *enumerate(self.bands), (LOWPASS, self.lowpass)]
+        named = [(HIGHPASS_KEY, self.highpass), *enumerate(self.bands), (LOWPASS_KEY, self.lowpass)]
         return OrderedDict((key, t) for key, t in named if t is not None)
 
     @staticmethod
     def from_plenoptic(coefficients: dict) -> Coefficients:
         """Return the coefficients in a dictionary of plenoptic, without a copy."""
         scales = [key for key in coefficients if is_int(key)]
-        if not coefficients or min(scales, default=0) < 0 or set(coefficients) - {HIGHPASS, LOWPASS, *scales}:
-            expected = f"the keys {HIGHPASS!r}, 0, 1, ... and {LOWPASS!r}, or some of them"
+        if not coefficients or min(scales, default=0) < 0 or set(coefficients) - {HIGHPASS_KEY, LOWPASS_KEY, *scales}:
+            expected = f"the keys {HIGHPASS_KEY!r}, 0, 1, ... and {LOWPASS_KEY!r}, or some of them"
             raise ValueError(f"coefficients must have {expected}, got {list(coefficients)}")
         bands = tuple(coefficients.get(s) for s in range(max(scales, default=-1) + 1))
-        return Coefficients(coefficients.get(HIGHPASS), bands, coefficients.get(LOWPASS))
+        return Coefficients(coefficients.get(HIGHPASS_KEY), bands, coefficients.get(LOWPASS_KEY))
 
     def __repr__(self) -> str:
         shape = lambda t: "None" if t is None else str(list(t.shape))
@@ -130,7 +130,7 @@ class Coefficients:
 
 
 def _applied(function: Callable[[Tensor], Tensor], t: Tensor | None) -> Tensor | None:
-    """Return the function of a tensor; None for a missing part."""
+    """Return ``function(t)``, which must be a tensor; None for a missing part."""
     result = None if t is None else function(t)
     if t is not None and not isinstance(result, Tensor):
         raise TypeError(f"function must return a torch.Tensor, got {type(result).__name__}")
@@ -138,7 +138,7 @@ def _applied(function: Callable[[Tensor], Tensor], t: Tensor | None) -> Tensor |
 
 
 def _pairwise(function: Callable, a: Coefficients, b: Coefficients) -> Coefficients:
-    """Apply ``function`` to each pair of tensors; a part that is None in both stays None."""
+    """Return ``function(x, y)`` for each part x of ``a`` and y of ``b``; a part that is None in both stays None."""
     if not isinstance(b, Coefficients):
         raise TypeError(f"other must be Coefficients, got {type(b).__name__}")
     parts = [(a.highpass, b.highpass), *zip(a.bands, b.bands), (a.lowpass, b.lowpass)]

@@ -62,7 +62,7 @@ class Geometry:
 
     @property
     def analysis_i_power(self) -> int:
-        """Power of i by which the analysis multiplies bands: (-i)^order."""
+        """The exponent p, from 0 to 3, of the factor i^p = (-i)^order of the analysis."""
         return -self.order % 4
 
     def band_shape(self, scale: int) -> tuple[int, int]:

@@ -234,7 +234,7 @@ class SteerablePyramid(nn.Module):
         Returns
         -------
         tuple of Tensor [..., h_s, w_s], real
-            One for each scale; None where the coefficients are.
+            One for each scale; None for a scale whose coefficients are None.
 
         Raises
         ------
@@ -263,7 +263,8 @@ class SteerablePyramid(nn.Module):
     def pack(self, coefficients: Coefficients) -> Tensor:
         """Return all coefficients as one real tensor [..., M].
 
-        M is their number. The order is high-pass, bands (Re and Im interleaved), low-pass.
+        M counts Re and Im of a band's coefficient separately. The order is high-pass, bands (Re and Im interleaved),
+        low-pass.
 
         Raises
         ------

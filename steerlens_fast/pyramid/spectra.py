@@ -59,13 +59,13 @@ def split_into_band_spectra(bank: Bank, spectrum: Tensor) -> Iterator[tuple[Part
         yield part, first
 
 
-def to_band(bank: Bank, part: Part, spectrum: Tensor) -> Tensor:
+def to_band(bank: Bank, part: Part, spectra: Tensor) -> Tensor:
     """Return the bands of a part, [N, K, h, w], from their spectra."""
     if bank.paired:
-        return unpair_orientations(torch.fft.ifft2(spectrum, norm="forward"), bank.band_shape(part)[0])
-    if bank.is_full(part):
-        return torch.fft.ifft2(spectrum, norm="forward")
-    return torch.fft.irfft2(spectrum, s=bank.band_shape(part)[1:], norm="forward")
+        return unpair_orientations(torch.fft.ifft2(spectra, norm="forward"), bank.band_shape(part)[0])
+    if bank.is_complex(part):
+        return torch.fft.ifft2(spectra, norm="forward")
+    return torch.fft.irfft2(spectra, s=bank.band_shape(part)[1:], norm="forward")
 
 
 # --- Bands to images ---
