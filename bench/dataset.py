@@ -47,7 +47,7 @@ ROUNDS = 3
 FRAMES = 8
 PHOTOS, PHOTO_SIZE = 256, (375, 500)
 DIGITS = 20_000
-MODEL = "networks:tiny"
+PHOTO_MODEL, DIGIT_MODEL = "networks:resnet18", "networks:tiny"
 BATCH, WORKERS = 32, len(os.sched_getaffinity(0))
 UNSCORED = {"score": "none"}
 EXTENT_OPTIONS = ("factors", "max_l2")  # how far morphs go
@@ -57,14 +57,15 @@ PHOTO_JOBS = {
     "csp-phase, max_l2": {"max_l2": 10.0, **UNSCORED},
     "csp-phase, factors, all frames scored": {"factors": 1000.0},
 }
-DIGIT_OPTIONS = {"model": MODEL, "channels": 1, "target": "runner-up", "frames": FRAMES, **UNSCORED}
-PHOTO_OPTIONS = {"model": "networks:resnet18", "size": 224, "crop_pct": 0.95, "target": 3, "frames": FRAMES}
-PHOTO_OPTIONS |= {"batch_size": BATCH, "shard_size": BATCH, **UNSCORED}
-EXTENTS = {"csp-phase, factors": {"factors": 1000.0}, "csp-phase, max_l2": {"max_l2": 10.0}}
+DIGIT_OPTIONS = {"model": DIGIT_MODEL, "channels": 1, "target": "runner-up", "frames": FRAMES, **UNSCORED}
+PHOTO_OPTIONS = {"size": 224, "crop_pct": 0.95, "target": 3, "frames": FRAMES, "batch_size": BATCH, "shard_size": BATCH}
 # Shards of each job. The first three of photographs are a warm-up: while the heap grows, page faults take time.
 CPU_SHARDS = 4
 CPU_JOBS = {  # work: (data, options, how many of the shards are measured, after the others as a warm-up)
-    **{f"JPEGs of 500 x 375, {name}": ("photos", {**PHOTO_OPTIONS, **extent}, 1) for name, extent in EXTENTS.items()},
+    **{
+        f"JPEGs of 500 x 375, {name}": ("photos", {"model": PHOTO_MODEL, **PHOTO_OPTIONS, **PHOTO_JOBS[name]}, 1)
+        for name in ("csp-phase, factors", "csp-phase, max_l2")
+    },
     **{
         f"digits, {data}, {name}": (data, {**DIGIT_OPTIONS, **extent}, 3)
         for data in ("png", "digits.npy")
@@ -89,10 +90,7 @@ def write_photos(folder: Path, count: int) -> None:
 
 
 def digit_pixels(count: int) -> np.ndarray:
-    """Return scikit-learn's digits at 32 x 32, uint8 [count, 32, 32].
-
-    They are shifted and have noise.
-    """
+    """Return scikit-learn's digits at 32 x 32, shifted and with noise: uint8 [count, 32, 32]."""
     from sklearn.datasets import load_digits
 
     random, digits = np.random.default_rng(0), load_digits().images
@@ -124,7 +122,7 @@ def photographs(folder: Path) -> list[dict]:
     write_photos(folder / "photos", PHOTOS)
     model, images = networks.resnet18().requires_grad_(False), in_memory(folder / "photos")
     rates: dict[str, list[float]] = {name: [] for name in ("gradients alone", *PHOTO_JOBS)}
-    seconds_by_work = {}  # of each job, by what the workers do
+    seconds_by_job = {}  # of each job, the seconds of all parts of its work
     for number in range(ROUNDS):
         batches = BATCH, BATCH // 2  # it depends on the machine which of them is faster
         rates["gradients alone"].append(max(PHOTOS / seconds(partial(gradients, model, images, n)) for n in batches))
@@ -134,20 +132,19 @@ def photographs(folder: Path) -> list[dict]:
             out = folder / f"photos-{number}-{n}"
             finished = photo_job(folder / "photos", out, options)
             rates[name].append(finished["last_run"]["images_per_second"])
-            seconds_by_work[name] = finished["seconds"]
+            seconds_by_job[name] = finished["seconds"]
     alone = statistics.median(rates["gradients alone"])
     rows = []
     for name, values in rates.items():
         rate = statistics.median(values)
         row = {"work": f"{PHOTOS} JPEGs, ResNet-18, {FRAMES} frames", "what": name, "images_per_second": rate}
-        rows.append(row | {"of_gradients_alone": rate / alone, "seconds": seconds_by_work.get(name)})
+        rows.append(row | {"of_gradients_alone": rate / alone, "seconds": seconds_by_job.get(name)})
     return rows
 
 
 def photo_job(photos: Path, out: Path, options: dict) -> dict:
     """Run one job and return its summary."""
-    shared = dict(size=224, crop_pct=0.95, frames=FRAMES, target=3, batch_size=BATCH, shard_size=BATCH)
-    return morph_dataset(str(photos), "networks:resnet18", out, workers=WORKERS, gallery=0, **shared, **options).summary
+    return morph_dataset(str(photos), PHOTO_MODEL, out, workers=WORKERS, gallery=0, **PHOTO_OPTIONS, **options).summary
 
 
 def in_memory(folder: Path) -> torch.Tensor:
@@ -200,7 +197,7 @@ def job(folder: Path, data: str, flags: list[str], number: int) -> dict:
     """Run one job as a user starts it, then resume the finished job."""
     out = folder / f"{data}-{'-'.join(flags)}-{number}"
     base = [sys.executable, "-m", "steerlens_fast", "morph", "--out", str(out), "--progress", "none"]
-    arguments = ["--data", str(folder / data), "--model", MODEL, "--channels", "1", "--frames", str(FRAMES)]
+    arguments = ["--data", str(folder / data), "--model", DIGIT_MODEL, "--channels", "1", "--frames", str(FRAMES)]
     arguments += ["--gallery", "0", "--workers", str(WORKERS)]
     start = time.time()
     duration = command_seconds([*base, *arguments, *flags])
@@ -226,9 +223,7 @@ def median(runs: list[dict], name: str) -> float:
 
 
 def cpu(folder: Path) -> list[dict]:
-    """Return a row for each job: the CPU time per image.
-
-    The job has one worker with one thread.
+    """Return a row for each job: the CPU time per image of one worker with one thread.
 
     The worker runs in a process with the environment of a job's workers. The same process then computes only the
     gradients (photographs) or only the morphs (digits) of images in memory.
@@ -248,10 +243,7 @@ def cpu(folder: Path) -> list[dict]:
 
 
 def worker_cpu(work: str, folder: str) -> None:
-    """Run a worker in this process.
-
-    Print the CPU seconds per image of the worker, and of gradients or morphs alone.
-    """
+    """Run a worker in this process; print its CPU seconds per image, and those of gradients or morphs alone."""
     data, options, shards = CPU_JOBS[work]
     config = JobConfig.from_dict({"data": str(Path(folder, data)), **options, "target": str(options["target"])})
     worker = Worker(config, "cpu", decoders=1)
@@ -296,10 +288,7 @@ def cpu_seconds(run) -> float:
 
 
 def memory(folder: Path) -> list[dict]:
-    """Return the peak memory of a job's main process.
-
-    It is measured without the workers, for growing numbers of items.
-    """
+    """Return the peak memory of a job's main process, without the workers, for growing numbers of items."""
     rows = []
     for count in (1_000, 10_000, 100_000):
         data, out = folder / f"{count}.npy", folder / f"memory-{count}"

@@ -127,10 +127,7 @@ def nbytes(value) -> int:
 
 
 def beyond_output(function: Callable, device="cpu") -> tuple[int, int]:
-    """Measure the memory that a call needs beyond its result.
-
-    The results are the peak without the result, and the size of the result, in bytes.
-    """
+    """Return the peak memory of a call beyond its result, and the size of the result, in bytes."""
     peak, size = (_peak_cuda if torch.device(device).type == "cuda" else _peak_cpu)(function)
     return peak - size, size
 

@@ -137,9 +137,10 @@ def main() -> int:
     chosen = by_suite[args.only] if args.only else sum(by_suite.values(), [])
     if args.rows:
         return int(not write_rows(chosen, args.rows))
-    rows, failed, modes = [], False, [{}, measure.TUNED] if args.device == "cpu" and not args.dry_run else [{}]
+    rows, failed = [], False
+    allocators = [{}, measure.TUNED] if args.device == "cpu" and not args.dry_run else [{}]
     with tempfile.TemporaryDirectory() as folder:
-        for variables in modes:
+        for variables in allocators:
             path = f"{folder}/{len(variables)}.jsonl"
             command = [sys.executable, __file__, *sys.argv[1:], "--rows", path]
             failed |= subprocess.run(command, env=os.environ | variables).returncode != 0

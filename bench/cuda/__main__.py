@@ -110,10 +110,7 @@ def command_of(phase: str, device: str, out: Path, limit: float) -> list[str]:
 
 
 def run(command: list[str], log, limit: float, environment: dict[str, str], folder: Path) -> int | None:
-    """Run a command and return its exit code.
-
-    The result is None if it and its children were killed at the time limit.
-    """
+    """Run a command and return its exit code, or None if it and its children were ended at the time limit."""
     process = subprocess.Popen(
         command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
     )
@@ -153,10 +150,7 @@ def environment() -> dict[str, str]:
 
 
 def build_environment() -> dict[str, str]:
-    """Return the environment variables of a CUDA build.
-
-    It builds for this device, unless the caller named architectures.
-    """
+    """Return the environment variables of a CUDA build for this GPU, or for the architectures that the caller named."""
     variables = environment() | {"FORCE_CUDA": "1"}
     import torch
 

@@ -1,9 +1,7 @@
-"""A copy of plenoptic's pyramid in plain torch.
-
-It replaces plenoptic where this is not installed.
+"""A copy of plenoptic's pyramid in plain torch, for machines without plenoptic.
 
 It does the same operations in the same order as plenoptic 2.1's ``SteerablePyramidFreq(is_complex=True)``, and needs
-even image sizes, too. The filters are exact here, whereas plenoptic interpolates them in a table (they differ by about
+even image sizes. The filters are exact here, whereas plenoptic interpolates them in a table (they differ by about
 6e-6).
 """
 
@@ -85,7 +83,7 @@ def _grid(*shape: int) -> tuple[Tensor, Tensor]:
 
 
 def _inner(n: int) -> slice:
-    """Return the central half of a shifted spectrum."""
+    """Return the indices of the central half of n frequencies."""
     half = (n + 1) // 2
     return slice(n // 2 - half // 2, n // 2 - half // 2 + half)
 
@@ -103,7 +101,10 @@ def _low(octaves: Tensor, scale: int) -> Tensor:
 
 
 def _angles(angle: Tensor, order: int, one_sided: bool) -> Tensor:
-    """Return [K, h, w]: sqrt(C) cos^n, and for analytic filters twice the positive side."""
+    """Return the angular filters a_k (steerlens_fast/pyramid/filters.py), [K, h, w].
+
+    One-sided filters are doubled where the cosine is positive, and 0 elsewhere.
+    """
     K = order + 1
     scale = 2 ** (2 * order) * math.factorial(order) ** 2 / (K * math.factorial(2 * order))
     cosine = (angle[None] - torch.arange(K, dtype=torch.float64)[:, None, None] * (math.pi / K)).cos()

@@ -10,9 +10,9 @@ from steerlens_fast import native
 
 @contextmanager
 def plane_ops(device: str, allowed: bool) -> Iterator[None]:
-    """Within the block, use ops on whole planes only if ``allowed``.
+    """Within the block, use ops on whole planes on this type of device only if ``allowed``.
 
-    This applies to one type of device. Otherwise torch.fft and the ops on bands are used.
+    Otherwise use torch.fft and the ops on bands.
     """
     sides = native.LARGEST_PLANE_SIDE
     before = sides[device]

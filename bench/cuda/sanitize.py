@@ -19,7 +19,7 @@ from common import ROOT, TESTS, not_measured, phase_arguments, write_result
 
 TOOLS = ("memcheck", "racecheck", "initcheck")
 LABELS = ("odd", "even", "threads")  # cases of tests/op_cases.py: narrow accesses, wide accesses, several blocks
-OURS = re.compile(r"steerlens|for_each_kernel|split_kernel|merge_kernel|largest_kernel")
+OURS = re.compile(r"steerlens|for_each_kernel|(split|merge|largest|rows|columns)_kernel")
 
 
 def main() -> int:
@@ -60,10 +60,7 @@ def start(tool: str, name: str, out: Path) -> subprocess.Popen:
 
 
 def verdict(process: subprocess.Popen, args, name: str) -> dict:
-    """Return the number of errors in our kernels and in others.
-
-    Also whether the work was completed.
-    """
+    """Return the number of errors in our kernels and in others, and whether the work was completed."""
     try:
         process.wait(max(1.0, args.deadline - time.monotonic()))
     except subprocess.TimeoutExpired:

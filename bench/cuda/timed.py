@@ -1,6 +1,4 @@
-"""The phase "bench" of bench/cuda.sh: measures one row after the other.
-
-The result is written after each row.
+"""The phase "bench" of bench/cuda.sh: measures one row after the other, and writes the result after each.
 
 When time runs out, the rows that are left are recorded as not measured.
 """

@@ -61,9 +61,7 @@ FREE = ("empty", "new_empty", "empty_like", "detach", "alias", "_local_scalar_de
 
 
 def kernel_row(op: str, size: tuple[int, int]) -> dict:
-    """Return the bytes that an op moves, its ideal, and their ratio.
-
-    The op has 64x3 planes.
+    """Return the bytes that an op moves for 64x3 planes, the ideal, and their ratio.
 
     In the ratio "once per block", a sector counts once for each block that accesses it.
     """
@@ -89,10 +87,7 @@ def op_case(name: str, size: tuple[int, int], planes: int) -> tuple[Callable, li
 
 
 def ideal_bytes(name: str, size: tuple[int, int]) -> int:
-    """Return the ideal for 64x3 planes.
-
-    It is extrapolated from one and two planes, since masks are read once for all planes.
-    """
+    """Return the ideal for 64x3 planes, extrapolated from one and two, since masks are read once for all planes."""
     sizes = []
     for planes in (1, 2):
         op, args = op_case(name, size, planes)
@@ -163,7 +158,7 @@ def work_row(work: str, size: tuple[int, int], computed_by: str) -> dict:
         "work": work,
         "size": "x".join(map(str, size)),
         "computed_by": computed_by,
-        # Of all wavefronts, the share that bank conflicts add
+        # Bank conflicts add this share of all wavefronts (tests/emulation/__init__.py)
         "bank_conflicts": 1 - fewest / wavefronts if wavefronts else 0.0,
         "kernels": ours,
         "ffts": ffts,

@@ -1,7 +1,4 @@
-"""Transforms and morphs on a GPU, compared with plenoptic and with torch's FFTs alone.
-
-It also measures time and memory of the lens.
-"""
+"""Times of transforms and morphs on a GPU, plenoptic and torch's FFTs alone; time and memory of the lens."""
 
 from __future__ import annotations
 
@@ -157,10 +154,7 @@ def memory_row(frames: int, shape, device: torch.device) -> dict:
 
 
 def chunk_row(mib: int, shape, device: torch.device) -> dict:
-    """Return time and memory of a morph with chunks of this size.
-
-    ``memory.CHUNK_BYTES`` is chosen by these numbers.
-    """
+    """Return time and memory of a morph with chunks of this size, from which to choose ``memory.CHUNK_BYTES``."""
     before = memory.CHUNK_BYTES["cuda"]
     memory.CHUNK_BYTES["cuda"] = mib << 20
     try:

@@ -37,11 +37,9 @@ REPORT_FILES = ("index.html", "summary.json", "figures")
 
 
 def fits() -> dict:
-    """Return the seconds that smooth reconstructions of 64 x 64 images take.
+    """Return the seconds of smooth reconstructions of 64 x 64 images, by one thread and by one for each core.
 
-    Each fit has three starts.
-
-    The edits are warps by up to 3 pixels, with noise.
+    Each fit has three starts. The edits are warps by up to 3 pixels, with noise.
     """
     torch.manual_seed(0)
     images = F.interpolate(torch.rand(FITS, 1, SIZE // 4, SIZE // 4), size=(SIZE, SIZE), mode="bicubic").clamp(0, 1)
@@ -58,10 +56,7 @@ def fits() -> dict:
 
 
 def preset(name: str, folder: Path, *options: str) -> dict:
-    """Run a preset and copy its report.
-
-    Return wall-clock seconds, CPU seconds, and the load before and after.
-    """
+    """Run a preset and copy its report; return wall-clock and CPU seconds, and the load before and after."""
     load = [round(os.getloadavg()[0], 2)]
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "steerlens_fast", "evaluate", "--preset", name, "--progress", "none"]

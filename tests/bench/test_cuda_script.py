@@ -86,7 +86,7 @@ def test_eager_pyramid_agrees_with_plenoptic(cuda_bench):
     ours, expected = pyramid(x), theirs(x)
     assert list(ours) == list(expected)
     for key, band in expected.items():
-        assert (ours[key] - band).abs().max() <= 1e-5 * band.abs().max(), "plenoptic's filters have 1024 entries"
+        assert (ours[key] - band).abs().max() <= 1e-5 * band.abs().max(), "plenoptic has tables of 1024 entries"
     assert (pyramid.recon_pyr(ours) - x).abs().max() < 3e-6
 
 
@@ -153,6 +153,7 @@ def test_kernels_that_spill_or_have_narrow_accesses_are_named(compiled):
     assert report["wide_kernels"] == 5 and report["most_registers"] == {"sm_90": 32}
 
 
+# A multiprocessor has 65,536 registers, in units of 256 for a warp, and 2,048 threads
 @pytest.mark.parametrize(
     "registers, threads, share",
     [(64, 512, 0.5), (64, 1024, 0.5), (65, 512, 0.25), (65, 256, 0.375), (32, 256, 1.0), (20, 256, 1.0)],
