@@ -36,7 +36,7 @@ def _float(text: str) -> float:
 
 
 def expanded_path(text: str) -> Path:
-    """Parse a path. A leading ``~`` is the home directory, also in ``--out=~/x``, which shells do not expand."""
+    """Parse a path. A leading ``~`` is the home directory; shells do not expand it in ``--out=~/x``."""
     try:
         return expand_home(text)
     except ValueError as error:

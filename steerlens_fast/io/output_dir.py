@@ -31,7 +31,7 @@ _lock_files: set[BinaryIO] = set()  # open lock files
 
 
 def expand_home(path: str | os.PathLike) -> Path:
-    """Return the path of an output folder, with ``~`` expanded.
+    """Return a path with a leading ``~`` replaced by the home directory.
 
     Raises
     ------
@@ -42,12 +42,12 @@ def expand_home(path: str | os.PathLike) -> Path:
     --------
     >>> expand_home("~no-such-user/morphs")
     Traceback (most recent call last):
-    ValueError: out must be in the home directory of a known user, got ~no-such-user/morphs; for a folder of that name write ./~no-such-user
+    ValueError: the path must be in the home directory of a known user, got ~no-such-user/morphs; for a folder of that name write ./~no-such-user
     """  # noqa: E501
     expanded = Path(os.path.expanduser(path))
     if str(expanded).startswith("~") and not os.path.lexists(expanded.parts[0]):
         hint = f"for a folder of that name write ./{expanded.parts[0]}"
-        raise ValueError(f"out must be in the home directory of a known user, got {expanded}; {hint}")
+        raise ValueError(f"the path must be in the home directory of a known user, got {expanded}; {hint}")
     return expanded
 
 

@@ -219,7 +219,7 @@ def has_plan(out: Path) -> bool:
 
 
 def has_complete_shard(out: Path) -> bool:
-    """Return whether any shard of the job in ``out`` is complete. Otherwise, replacing the job loses nothing."""
+    """Return whether any shard of the job in ``out`` has a marker. Otherwise, replacing the job loses nothing."""
     return any((out / "shards").glob("*.done.json"))
 
 

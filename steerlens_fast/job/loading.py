@@ -97,8 +97,8 @@ class Loader:
         """Yield every batch of the shards that ``next_shard(wait)`` returns, with their items.
 
         ``next_shard(True)`` waits for a shard, and returns None if there are no more. ``next_shard(False)`` does not
-        wait, and returns None if no shard is known yet, or there are no more. It is called while batches are pending,
-        so that a known shard is decoded while the model computes the last batches of the previous one.
+        wait, and returns None if no shard is known yet, or there are no more. While batches are pending, this method
+        does not wait, so that a known shard is decoded while the model computes the last batches of the previous one.
         """
         waiting: deque[Batch] = deque()
         coming: Iterator[Batch] = iter(())

@@ -1,4 +1,4 @@
-"""Finds the cause of an exception in a morph. It is an image, the model, or the arguments."""
+"""Finds out whether an image, the model or an argument caused an exception of a morph."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ MAX_SHOWN = 3  # images that a message names
 PACKAGE = __package__.rpartition(".")[0]
 # Messages of exported programs with a fixed batch size
 ONE_BATCH_SIZE = re.compile(r"\.size\(\)\[0\] == |\.shape\[0\] to be equal")
-# Messages of models that were traced with a constant batch size: in a reshape, matrix product, sum or concatenation
+# Messages of models that were traced with a constant batch size, by the operation that raises them
 TRACED = {
     "reshape": re.compile(r"shape '\[(\d+), ([\d, ]+)\]' is invalid for input of size (\d+)"),
     "product": re.compile(r"mat1 and mat2 shapes cannot be multiplied \((\d+)x(\d+) and (\d+)x\d+\)"),
-    "pair": re.compile(r"tensor a \((\d+)\) must match the size of tensor b \((\d+)\) at non-singleton dimension 0"),
+    "sum": re.compile(r"tensor a \((\d+)\) must match the size of tensor b \((\d+)\) at non-singleton dimension 0"),
     "cat": re.compile(r"Expected size (\d+) but got size (\d+)"),
 }
 DYNAMIC = "trace or export it with a dynamic batch dimension"
@@ -94,7 +94,7 @@ def list_paths(paths: Sequence[str]) -> str:
 
 
 def explain_error(error: Exception, batch: Batch, first: bool, batch_sizes: Sequence[int]) -> JobError | None:
-    """Return a more helpful error for an exception of a morph, or None.
+    """Return a more helpful error for an exception of a morph, or None if there is none.
 
     Parameters
     ----------

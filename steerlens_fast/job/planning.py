@@ -26,7 +26,7 @@ from .folder import JobFolder, has_complete_shard
 from .plan import Plan, batch_and_shard_size, threads_per_worker
 
 TARGETS_WITH_NAMES = ("class", "map", "csv", "column")  # kinds of targets that may name classes
-TARGETS_BY_LABEL = ("label", "map")
+TARGETS_BY_LABEL = ("label", "map")  # kinds of targets that need labels of the data
 MAX_TRIES_FOR_SIZE = 100  # images that are tried to find one whose size can be read
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ class JobInputs:
 
 
 def _require_any(items: Iterable[Item], is_usable: Callable[[Item], bool], message: str) -> Iterator[Item]:
-    """Yield all items; after the last one, raise a JobError if none of them is usable (but not if there are none)."""
+    """Yield all items; after the last one, raise a JobError if there were items, but none was usable."""
     item, any_usable = None, False
     for item in items:
         any_usable = any_usable or is_usable(item)

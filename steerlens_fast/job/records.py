@@ -19,7 +19,7 @@ from .loading import Batch, LoadedImage
 from .plan import Plan
 from .success import assess
 
-REQUIRED = ("key", "index", "path", "status", "row")  # fields of every record
+REQUIRED = ("key", "index", "path", "status", "row")  # fields without which a file of records is damaged
 UNKNOWN = -(2**63)  # predicted class of frames that were not scored; -1 would be ~0, "label 0 is absent"
 DIGITS = 7  # significant digits in records, as in float32
 

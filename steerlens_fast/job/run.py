@@ -99,9 +99,9 @@ class Terminated(BaseException):
 
 
 def _output_dir(out: Path) -> AbstractContextManager[None]:
-    """Create the folder.
+    """Return a context for the job, which creates the folder.
 
-    Delete it again if the job is rejected, or fails before it has a plan, unless the logs are needed.
+    The folder is deleted again if the job is rejected, or fails before it has a plan, unless the logs are needed.
     """
     had_plan = has_plan(out)
 
@@ -130,8 +130,8 @@ def _locked(out: Path, run_options: RunOptions) -> Iterator[None]:
     rank = rank_of()
     with ExitStack() as locks:
         locks.enter_context(hold_lock(out / ".lock", shared=True))
-        # One rank at a time: if ranks start together that do not agree on their number, only those that agree with the
-        # first one continue.
+        # One rank at a time: if ranks that start together do not agree on the number of ranks, only those that agree
+        # with the first one continue.
         with hold_lock(out / ".lock-ranks", wait=True, required=rank.world > 1):
             check_number_of_ranks(out, rank)
             locks.enter_context(hold_lock(out / f"{RANK_LOCK}{rank.number}-of-{rank.world}"))
@@ -139,7 +139,7 @@ def _locked(out: Path, run_options: RunOptions) -> Iterator[None]:
 
 
 def check_number_of_ranks(out: Path, rank: Rank) -> None:
-    """Raise a JobError if ranks are running that belong to another number of ranks."""
+    """Raise a JobError if a rank is running that was started for another number of ranks."""
     for lock in out.glob(f"{RANK_LOCK}*"):
         number, _, world = lock.name.removeprefix(RANK_LOCK).partition("-of-")
         if world != str(rank.world) and is_locked(lock):

@@ -22,7 +22,7 @@ from .plan import Plan
 from .records import make_records, write_records
 from .transfers import Transfers
 
-# Number of values that are converted at a time, so that they fit the caches of a CPU, or the free memory of a GPU
+# Number of values that are converted at a time: they fit the caches of a CPU, or the free memory of a GPU
 CONVERTED_VALUES = {"cpu": 1 << 19, "cuda": 16 << 20}
 
 

@@ -49,7 +49,7 @@ class Ratings:
 
 
 def read_key(form: str | Path) -> dict:
-    """Read the key of a form, given by its folder. Raise a JobError if there is none."""
+    """Read the key of the form in the folder ``form``. Raise a JobError if there is none, or it is damaged."""
     folder = expand_home(form)
     try:
         key = read_json(folder / KEY)

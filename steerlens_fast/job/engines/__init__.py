@@ -1,1 +1,1 @@
-"""Engines: how shards are distributed to workers."""
+"""Engines: where shards are computed."""

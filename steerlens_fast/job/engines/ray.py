@@ -19,7 +19,7 @@ from ..worker import Worker
 from .engine import Stop, log_unexpected_errors
 
 MAX_ASSIGNED = 2  # tasks of an actor: one that runs, one that is queued
-ATTEMPTS = 3  # how often Ray restarts an actor, and how often it repeats a task
+RESTARTS = 3  # how often Ray restarts an actor, and how often it repeats a task
 POLL_SECONDS = 0.25
 
 
@@ -44,7 +44,7 @@ class Ray:
         if self._owns_cluster:
             self._init(workers)
         resources = {"num_cpus": 1, "num_gpus": 1 if device == "cuda" else 0}
-        retries = {"max_restarts": ATTEMPTS, "max_task_retries": ATTEMPTS}
+        retries = {"max_restarts": RESTARTS, "max_task_retries": RESTARTS}
         actor = self._ray.remote(**resources, **retries)(_Actor)
         self.workers = max(workers, 1)
         self._actors = [actor.remote(config.as_dict(), device, decoders, n) for n in range(self.workers)]
@@ -100,7 +100,7 @@ class Ray:
         except errors.RayTaskError as error:
             raise to_job_error(error.cause) from error
         except errors.RayActorError as error:
-            raise JobError(f"a Ray actor died more than {ATTEMPTS} times: {error}") from error
+            raise JobError(f"a Ray actor died more than {RESTARTS} times: {error}") from error
 
 
 class _Actor:

@@ -77,15 +77,15 @@ class FileNames:
     def __init__(self, keys: Iterable[str]):
         hashes = array("Q")  # 8 bytes per key instead of the key itself: a data set may have millions
         for key in keys:
-            # A name is taken if it is a key, or a key without its suffix. A set, so that equal ones count once.
+            # The two possible names of a key. They are a set, so that equal ones count once.
             hashes.extend({_hash(key), _hash(_without_suffix(key))})
         values, counts = np.unique(np.frombuffer(hashes, np.uint64), return_counts=True) if hashes else ((), ())
-        self._taken = {value for value, count in zip(values, counts) if count > 1}
+        self._ambiguous = {value for value, count in zip(values, counts) if count > 1}  # possible names of several keys
 
     def __call__(self, key: str, suffix: str) -> str:
         """Return the name of the file for a key."""
         short = _without_suffix(key)
-        return file_name(key if _hash(short) in self._taken else short, suffix)
+        return file_name(key if _hash(short) in self._ambiguous else short, suffix)
 
 
 def _without_suffix(key: str) -> str:
