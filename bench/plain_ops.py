@@ -34,7 +34,7 @@ def step(c: Tensor, gradient: Tensor, rule: int) -> tuple[Tensor, Tensor]:
     """Return phase step and amplitude step."""
     amplitude = c.abs()
     below_floor = amplitude <= AMPLITUDE_FLOOR * amplitude.amax((-2, -1), keepdim=True)
-    if rule == 1:
+    if rule == 1:  # polar
         along = gradient * c.conj()
         return along.imag.neg().masked_fill_(below_floor, 0), along.real.neg().masked_fill_(below_floor, 0)
     moved = c - gradient

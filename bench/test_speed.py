@@ -13,8 +13,8 @@ import torch
 import workloads
 from measure import THREADS
 
-ELSEWHERE = {**workloads.ALLOCATOR, **workloads.BUSY}  # other conditions for a workload that is already included
-WORKLOADS = {work: workload for work, workload in baselines.WORKLOADS.items() if work not in ELSEWHERE}
+REPEATED = {**workloads.ALLOCATOR, **workloads.BUSY}  # workloads that are measured already, under other conditions
+WORKLOADS = {work: workload for work, workload in baselines.WORKLOADS.items() if work not in REPEATED}
 
 
 @pytest.mark.parametrize(
