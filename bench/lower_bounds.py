@@ -1,7 +1,7 @@
 """Lower bounds: torch's FFTs alone, and a copy of as many bytes.
 
-Implementations that use torch's FFTs take at least as long as the FFTs alone. Our ops on whole planes have FFTs of their
-own, so they can be faster.
+Implementations that use torch's FFTs take at least as long as the FFTs alone. Our ops on whole planes have FFTs of
+their own, so they can be faster.
 
 The FFTs of an analysis are rfft2 of the images and ifft2 of the bands; those of a synthesis are the reverse. The FFTs
 of the residuals are left out.
