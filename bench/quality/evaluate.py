@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 
 import steerlens_fast as sf
-from steerlens_fast.evaluate.measures.grids import sample, upsample
+from steerlens_fast.evaluate.measures.grids import BilinearSamples, upsample
 from steerlens_fast.evaluate.presets.presets import PRESETS
 from steerlens_fast.evaluate.presets.published import FOLLOW_UP, SOURCE_COUNT
 from steerlens_fast.evaluate.report.html import number
@@ -45,7 +45,7 @@ def fits() -> dict:
     images = F.interpolate(torch.rand(FITS, 1, SIZE // 4, SIZE // 4), size=(SIZE, SIZE), mode="bicubic").clamp(0, 1)
     coarse = torch.rand(FITS, 2, 4, 4) * 6 - 3
     field = upsample(upsample(coarse, (8, 8)), (SIZE, SIZE))
-    edits = (sample(images, field)[0] + 0.02 * torch.randn_like(images)).clamp(0, 1)
+    edits = (BilinearSamples(images, field).values + 0.02 * torch.randn_like(images)).clamp(0, 1)
     sf.smooth_reconstruction(images[:16], edits[:16])  # warm-up
     entry = {"fits": FITS, "size": SIZE}
     for workers in (1, os.cpu_count()):

@@ -219,8 +219,8 @@ def pixel_value_range(image: Image | FloatColours) -> dict | None:
     Returns
     -------
     dict or None
-        ``low``, ``high`` and ``full`` (the largest possible value; None for floats, CMYK, and integers beyond 16 bits in
-        a file), in the file's units. None for an image of 8 bits, and for an array of floats that was decoded with
+        ``low``, ``high`` and ``full`` (the largest possible value; None for floats, CMYK, and integers beyond 16 bits
+        in a file), in the file's units. None for an image of 8 bits, and for an array of floats that was decoded with
         neither ``range`` nor ``keep_depth``.
 
     Examples

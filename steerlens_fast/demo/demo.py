@@ -127,7 +127,9 @@ def run_demo(
     with threads(1):
         with timed(seconds, "training"):
             digits = digits_data.load(seed)
-            model = digits_data.train(digits, epochs, seed=seed, progress=partial(bar, desc="training", unit="epoch"))
+            model = digits_data.train_robust_classifier(
+                digits, epochs, seed=seed, progress=partial(bar, desc="training", unit="epoch")
+            )
         right = model(digits.test_images).argmax(1) == digits.test_labels
         with timed(seconds, "morphs"):
             morph = partial(_morph, model, max_l2=max_l2, frames=frames, rule=rule)

@@ -1,7 +1,7 @@
 """Loads driver and judges, and adapts them to the same images.
 
-The driver is the classifier whose gradient the edits follow. The judges are other classifiers, which only rate the
-edits.
+The driver is the classifier whose gradient the edits follow. The judges are other classifiers, whose gradients are not
+used.
 """
 
 from __future__ import annotations

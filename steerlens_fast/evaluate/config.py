@@ -58,7 +58,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         which the driver and all judges predict the same class. "auto": "right" for images with a label, "agree" for
         others.
     sources, limit : int
-        Maximum number of sources, among the first ``limit`` images.
+        Maximum number of sources, among the first ``limit`` images that the target rule keeps.
     order : {"random", "data"}
         The order in which images are examined until there are enough sources. "random": an order that depends on
         ``seed``, so that the sources are a sample of data that are sorted by class. "data": the data's order.
@@ -297,7 +297,10 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
 
 
 def _as_tuple(value, length: int | None = 1):
-    """Return a list (from JSON) as a tuple, and a single number or text as a tuple of this length, if it is given."""
+    """Return a list (from JSON) as a tuple, and a number or text repeated in a tuple of ``length``.
+
+    If ``length`` is None, numbers and texts are returned unchanged.
+    """
     if isinstance(value, (str, int, float)) and not isinstance(value, bool) and length is not None:
         return (value,) * length
     return tuple(value) if isinstance(value, list) else value

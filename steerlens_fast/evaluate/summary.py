@@ -35,8 +35,8 @@ MEASURES = {
 }
 RECOVERED = "recovered"  # displacement of an edit divided by that of the true motion at the same L2 distance
 PAIRED = ("target_probability", "jointly", "warp", "gain", "alignment")
-# Measures of the true motion, which are also summarised for each kind of image. Displacements are summarised only so,
-# since their units differ by kind (pixels, degrees; see ground_truth.py).
+# Measures of the true motion, which are also summarised for each kind of image. Displacements are summarised only for
+# each kind, since their units differ by kind (pixels, degrees; see ground_truth.py).
 GROUPED = ("alignment", "displacement", RECOVERED)
 
 
@@ -177,12 +177,13 @@ def _paired(table: _Table, budget: float, name: str, within: dict[str, Tensor], 
 def _bands(records: list[dict], table: _Table) -> dict:
     """Return the probes' advantages by scale and orientation."""
     probes = [record for record in records if record["family"] == PROBES]
-    advantage = torch.full((table.count, *_shape(probes[0]["advantage"])), torch.nan, dtype=torch.float64, device="cpu")
+    scales, orientations = len(probes[0]["advantage"]), len(probes[0]["advantage"][0])
+    advantage = torch.full((table.count, scales, orientations), torch.nan, dtype=torch.float64, device="cpu")
     for record in probes:
         values = [[torch.nan if v is None else v for v in row] for row in record["advantage"]]
         advantage[record["source"]] = torch.tensor(values, dtype=torch.float64, device="cpu")
     cell = lambda s, k, f, statistic: table.interval(f(advantage[:, s, k]), statistic)
-    places = [[(s, k) for k in range(advantage.shape[2])] for s in range(advantage.shape[1])]
+    places = [[(s, k) for k in range(orientations)] for s in range(scales)]
     positive = lambda v: torch.where(v.isnan(), v, (v > 0).double())
     return {
         "family": table.config.probe_family,
@@ -191,10 +192,6 @@ def _bands(records: list[dict], table: _Table) -> dict:
         "advantage": [[cell(s, k, lambda v: v, "median") for s, k in row] for row in places],
         "positive": [[cell(s, k, positive, SHARE) for s, k in row] for row in places],
     }
-
-
-def _shape(rows: list[list]) -> tuple[int, int]:
-    return len(rows), len(rows[0])
 
 
 def _groups(table: _Table) -> dict:

@@ -57,7 +57,7 @@ def test_training_leaves_the_callers_random_numbers_and_threads_alone():
     before, threads = torch.random.get_rng_state(), torch.get_num_threads()
     d = digits_module.load()
     few = digits_module.LabelledImages(d.train_images[:64], d.train_labels[:64], d.test_images, d.test_labels)
-    digits_module.train(few, epochs=1)
+    digits_module.train_robust_classifier(few, epochs=1)
     assert torch.equal(torch.random.get_rng_state(), before) and torch.get_num_threads() == threads
 
 

@@ -38,7 +38,7 @@ def test_derivative_is_that_of_the_images(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_morph_along_the_derivative_is_aligned(kind):
+def test_edit_along_the_derivative_is_aligned(kind):
     """Along the derivative, the cosine is 1 and phases measure the distance; against it, both are negative."""
     synthetic = synthetic_images(kind, 8, seed=1)
     source, toward = synthetic.images(), synthetic.toward.view(-1, 1, 1, 1) * synthetic.derivative()

@@ -1,4 +1,4 @@
-"""Inputs of an evaluation: images that count, targets, classifiers, paths, known motions."""
+"""Inputs of an evaluation: examined images, targets, classifiers, paths, known motions."""
 
 import json
 import re

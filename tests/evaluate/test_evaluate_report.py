@@ -160,7 +160,7 @@ def test_displacements_are_reported_by_kind(tmp_path):
     groups = summary["groups"]["0.5"]
     for kind, entry in groups.items():
         displacements = [rows["pixel", n]["displacement"] for n in each if rows["pixel", n]["group"] == kind]
-        median = torch.tensor(displacements).double().quantile(0.5).item()  # records have six significant digits
+        median = torch.tensor(displacements).double().quantile(0.5).item()  # records have seven significant digits
         assert entry["pixel"]["displacement"]["value"] == pytest.approx(median, rel=1e-5)
         assert entry["pixel"]["displacement"]["cases"] == entry["pixel"]["displacement"]["of"] == len(displacements)
     page = (tmp_path / "index.html").read_text()

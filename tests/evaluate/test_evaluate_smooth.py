@@ -7,7 +7,7 @@ import torch
 from tolerances import assert_close
 
 from steerlens_fast import smooth_reconstruction
-from steerlens_fast.evaluate.measures.grids import interpolation, sample, upsample
+from steerlens_fast.evaluate.measures.grids import BilinearSamples, interpolation, upsample
 from steerlens_fast.evaluate.measures.least_squares import _normal, _State, _Trial, fit, solve_block_tridiagonal
 
 
@@ -24,7 +24,7 @@ def displacements(count: int, reach: float) -> torch.Tensor:
 
 
 def warped(images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    return sample(images, upsample(grid, tuple(images.shape[-2:])))[0]
+    return BilinearSamples(images, upsample(grid, tuple(images.shape[-2:]))).values
 
 
 # --- Known answers
@@ -153,18 +153,18 @@ def test_precision_and_grad_of_the_inputs_do_not_matter():
 def test_image_slopes_are_derivatives():
     image = torch.rand(2, 3, 9, 11, dtype=torch.float64)
     field = (torch.rand(2, 2, 9, 11, dtype=torch.float64) * 3 - 1.5).requires_grad_()
-    values, slopes = sample(image, field.detach())
-    weights = torch.randn_like(values)
-    (expected,) = torch.autograd.grad((sample(image, field)[0] * weights).sum(), field)
+    slopes = torch.stack(BilinearSamples(image, field.detach()).slopes(), 1)
+    weights = torch.randn_like(image)
+    (expected,) = torch.autograd.grad((BilinearSamples(image, field).values * weights).sum(), field)
     assert_close((slopes * weights[:, None]).sum(2), expected, "fit")
 
 
 def test_sampling_outside_the_image_reads_its_border():
     image = torch.rand(1, 1, 6, 6, dtype=torch.float64)
     far = torch.full((1, 2, 6, 6), 100.0, dtype=torch.float64)
-    values, slopes = sample(image, far)
-    assert (values == image[..., -1:, -1:]).all() and (slopes == 0).all()
-    assert torch.equal(sample(image, torch.zeros_like(far))[0], image)
+    outside = BilinearSamples(image, far)
+    assert (outside.values == image[..., -1:, -1:]).all() and all((slope == 0).all() for slope in outside.slopes())
+    assert torch.equal(BilinearSamples(image, torch.zeros_like(far)).values, image)
 
 
 @pytest.mark.parametrize("kinds", [2, 3])  # fields that are fitted: two of displacements, and one of the gain
@@ -174,7 +174,7 @@ def test_normal_equations_are_those_of_the_jacobian(kinds):
 
     def residual(grids):
         fields = upsample(grids, (16, 20))
-        values = sample(source, fields[:, :2])[0]
+        values = BilinearSamples(source, fields[:, :2]).values
         return (values if kinds == 2 else fields[:, 2:] * values) - edit
 
     jacobian = torch.func.jacfwd(lambda g: residual(g)[0].flatten())(grids)[:, 0].transpose(1, 2).flatten(1)

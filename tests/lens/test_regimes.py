@@ -50,7 +50,7 @@ def data():
 @pytest.fixture(scope="module")
 def digit_classifier(data):
     """A classifier of digits that was trained for one epoch and classifies most digits correctly."""
-    return digits_data.train(data, epochs=1)
+    return digits_data.train_robust_classifier(data, epochs=1)
 
 
 # --- Against a plain composition of the families

@@ -146,9 +146,9 @@ def coefficient_consistency(
     real, adjoint = (edit, other) if pyramid.synthesis == "real" else (other, edit)
     imaginary = 2 * adjoint - real
     moved = 2 * energy(real - source) + 2 * energy(imaginary - source)
-    whole = _energy(pyramid, edited, pyramid(source))
+    whole = _energy_of_difference(pyramid, edited, pyramid(source))
     share = lambda part, of: torch.where(whole > 0, part / of, torch.nan)
-    depart = lambda image: share(_energy(pyramid, pyramid(image), edited), whole)
+    depart = lambda image: share(_energy_of_difference(pyramid, pyramid(image), edited), whole)
     clipped = edit if bounds is None else edit.clamp(*bounds)
     return Consistency(share(energy(real - imaginary), moved), depart(edit), depart(clipped))
 
@@ -168,7 +168,7 @@ def _other_inverse(pyramid: SteerablePyramid) -> SteerablePyramid:
     )
 
 
-def _energy(pyramid: SteerablePyramid, first: Coefficients, second: Coefficients) -> Tensor:
+def _energy_of_difference(pyramid: SteerablePyramid, first: Coefficients, second: Coefficients) -> Tensor:
     """Return the energy [N] of the difference of two sets of bands.
 
     The energy is defined at :func:`coefficient_consistency`.

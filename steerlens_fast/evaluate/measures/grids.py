@@ -1,7 +1,4 @@
-"""Displacement fields on a coarse grid of control points.
-
-Images are sampled at the displaced positions.
-"""
+"""Displacement fields on a coarse grid of control points, and images sampled at the displaced positions."""
 
 from __future__ import annotations
 
@@ -32,27 +29,14 @@ def upsample(grid: Tensor, shape: tuple[int, int]) -> Tensor:
     return down @ grid @ across.mT
 
 
-def sample(image: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
-    """Sample images bilinearly at ``x + displacement(x)``, with border padding.
+class BilinearSamples:
+    """Images sampled bilinearly at ``x + displacement(x)``, with border padding.
 
     Parameters
     ----------
     image : Tensor [N, C, H, W]
     displacement : Tensor [N, 2, H, W]
         Down and right, in pixels.
-
-    Returns
-    -------
-    values : Tensor [N, C, H, W]
-    slopes : Tensor [N, 2, C, H, W]
-        Derivatives of the values with respect to the displacement; 0 outside the image.
-    """
-    samples = BilinearSamples(image, displacement)
-    return samples.values, torch.stack(samples.slopes(), 1)
-
-
-class BilinearSamples:
-    """Images sampled as in :func:`sample`; their derivatives are computed on request.
 
     Attributes
     ----------
@@ -67,9 +51,9 @@ class BilinearSamples:
         self.values = torch.addcmul(upper, down, self._slope_down)
 
     def slopes(self, at=slice(None)) -> tuple[Tensor, Tensor]:
-        """Return the derivatives of the moved images, [n, C, H, W] each.
+        """Return the derivatives of the values with respect to the displacement down and right, [n, C, H, W] each.
 
-        They are taken with respect to the displacement down and right.
+        They are 0 outside the image. ``at`` selects samples of the batch.
         """
         across, inside_y, inside_x = self._across[at], *(inside[at] for inside in self._inside)
         slope_right = torch.addcmul(across, self._offset[0][at], self._across_below[at] - across)
@@ -79,7 +63,8 @@ class BilinearSamples:
 def _cell_corners(image: Tensor, displacement: Tensor) -> tuple:
     """Return the corners of the cell around each position.
 
-    The results are the corners' values and differences, the offset in the cell, and whether it is inside the image.
+    The results are the corners' values and differences, the offset in the cell, and whether the position is inside the
+    image.
     """
     H, W = image.shape[-2:]
     (top, down, inside_y), (left, right, inside_x) = (

@@ -85,7 +85,8 @@ def smooth_reconstruction(
     best warp, with gain 1.
 
     The fit has 2 g^2 parameters for a grid of g x g, or 3 g^2 with gain, so it explains a part of any edit of a small
-    image. For white noise at 64 x 64 pixels, E is about 0.03. Compare your edits with such a baseline.
+    image. For white noise added to a smooth image of 64 x 64 pixels, E is about 0.03. Compare your edits with such a
+    baseline.
 
     Examples
     --------

@@ -195,7 +195,7 @@ def proportion(values: Tensor, *, confidence: float = CONFIDENCE) -> Interval:
     -----
     The interval is that of Wilson (1927). A bootstrap interval would have no width if all cases are the same. In
     simulations with 8 cases and a proportion of 10 %, 95 % intervals contained the proportion 54 % of the time with the
-    bootstrap, and 97 % of the time with Wilson's method.
+    bootstrap, and 96 % of the time with Wilson's method.
 
     Examples
     --------

@@ -1,1 +1,1 @@
-"""Presets, the experiments that are part of the package. Each has a module with its options, data and networks."""
+"""Presets, the evaluations that are part of the package. Each has a module with its options, data and networks."""

@@ -1,6 +1,6 @@
 """Handwritten digits, a small classifier for them, and the training of classifiers.
 
-The classifier of digits is trained with small L2 adversarial steps.
+The small classifier is trained with small L2 adversarial steps.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from ...memory import threads
 SIZE = 32  # pixels per side
 MARGIN = 2  # pixels around the 8 x 8 original, as in MNIST; needed because the pyramid's filters wrap around
 Progress = Callable[..., Iterable]
-
 
 # L2 distances in "Confidence Is Not Evidence" ("the follow-up"), for 28 x 28 pixels, and distances with the same RMS
 # change of 32 x 32 pixels
@@ -93,7 +92,7 @@ def adversarial(model: nn.Module, images: Tensor, labels: Tensor, radius: float,
     return images + shift
 
 
-def fit(
+def train_model(
     model: nn.Module,
     data: LabelledImages,
     epochs: int,
@@ -134,7 +133,7 @@ def fit(
                 schedule.step()
 
 
-def train(
+def train_robust_classifier(
     digits: LabelledImages, epochs: int = 15, radius: float = 1.5, seed: int = 0, progress: Progress = iter
 ) -> nn.Module:
     """Train :func:`classifier` on adversarial images; every random number comes from ``seed``."""
@@ -142,5 +141,5 @@ def train(
         torch.manual_seed(seed)
         model = classifier(digits.classes)
         change = lambda images, labels: adversarial(model, images, labels, radius)
-        fit(model, digits, epochs, rate=4e-3, change=change, progress=progress)
+        train_model(model, digits, epochs, rate=4e-3, change=change, progress=progress)
     return model.requires_grad_(False).eval()

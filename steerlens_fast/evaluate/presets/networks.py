@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ...memory import threads
-from .digits_data import LabelledImages, fit, train
+from .digits_data import LabelledImages, train_model, train_robust_classifier
 from .training import report_epochs
 
 EPOCHS = 15
@@ -17,7 +17,7 @@ EPOCHS = 15
 
 def robust_cnn(data: LabelledImages, seed: int = 0) -> nn.Module:
     """Train the demo's network, which is smooth and has large first filters, with small L2 adversarial steps."""
-    return train(data, EPOCHS, seed=seed, progress=partial(report_epochs, name="robust_cnn"))
+    return train_robust_classifier(data, EPOCHS, seed=seed, progress=partial(report_epochs, name="robust_cnn"))
 
 
 def plain_cnn(data: LabelledImages, seed: int = 0) -> nn.Module:
@@ -37,7 +37,7 @@ def _train(name: str, make: Callable[[], nn.Module], data: LabelledImages, seed:
     with torch.random.fork_rng(devices=[]), threads(1):
         torch.manual_seed(seed)
         model = make()
-        fit(model, data, EPOCHS, rate=1e-3, one_cycle=False, progress=partial(report_epochs, name=name))
+        train_model(model, data, EPOCHS, rate=1e-3, one_cycle=False, progress=partial(report_epochs, name=name))
     return model.requires_grad_(False).eval()
 
 

@@ -1,4 +1,4 @@
-"""The experiments that are part of the package: ``steerlens-fast evaluate --preset NAME``."""
+"""The presets by name, for ``steerlens-fast evaluate --preset NAME``."""
 
 from __future__ import annotations
 

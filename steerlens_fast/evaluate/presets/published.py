@@ -54,8 +54,8 @@ def compare_with_published(config: EvaluationConfig, summary: dict) -> dict | No
     shipped, l2 = EvaluationConfig(**preset(name)), COMPARED[name]
     ours = [budget for budget in summary["budgets"] if abs(budget["l2"] / l2 - 1) < 1e-3]
     reasons = [
-        f"{name} is {_field_text(config, name)}, not {_field_text(shipped, name)}"
-        for name in _changed_fields(config, shipped)
+        f"{field} is {_field_text(config, field)}, not {_field_text(shipped, field)}"
+        for field in _changed_fields(config, shipped)
     ]
     if missing := [family for family in FOLLOW_UP if family not in config.families]:
         reasons.append(f"the families do not include {', '.join(missing)}")

@@ -142,7 +142,7 @@ def synthetic_images(kind: str, count: int, *, size: int = 32, seed: int = 0) ->
         "y": uniform(-0.12, 0.12),
         "contrast": uniform(0.6, 0.9),
         "ground": uniform(0.02, 0.1),
-        "line": uniform(0.85, 1.2),  # factor of line widths
+        "line": uniform(0.85, 1.2),  # multiplies the width of lines
         "turn": uniform(0, 1),  # fraction of a full turn
     }
     return SyntheticImages(kind, size, sign * uniform(MIN_FACTOR, 1.0), nuisance)

@@ -22,7 +22,7 @@ from ...io.atomic_io import atomic_write
 from ...io.progress import Progress
 from ...memory import threads
 from ...version import __version__
-from .digits_data import LabelledImages, fit
+from .digits_data import LabelledImages, train_model
 
 THREADS = 1  # the weights depend on the number of threads; on busy cores, two threads took ten times as long
 TEST_BATCH = 500
@@ -43,7 +43,7 @@ class Recipe:
     rate : float
         Highest learning rate. The rate rises to it and falls again, once.
     seed : int
-        Seed of weights, order, augmentation and dropout.
+        Seed of weights, order and augmentation.
     """
 
     epochs: int
@@ -151,7 +151,8 @@ def trained(name: str, make: Callable[[], nn.Module], data: LabelledImages, reci
             augment = {"affine": affine, "flip": flip}[recipe.augment]
             change = lambda images, _: augment(unit_range(images))
             progress = partial(report_epochs, name=name)
-            fit(model, data, recipe.epochs, rate=recipe.rate, batch=recipe.batch, change=change, progress=progress)
+            options = {"rate": recipe.rate, "batch": recipe.batch, "change": change, "progress": progress}
+            train_model(model, data, recipe.epochs, **options)
             if path is not None:
                 _write_weights(path, key, model)
         else:

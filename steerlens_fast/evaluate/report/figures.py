@@ -233,7 +233,7 @@ def alignments(summary: dict) -> Figure:
 def bands(probes: dict) -> Figure:
     """Return a figure of the band probes by scale and orientation.
 
-    Their advantage is how much more a gradient step in one band changes the driver's margin than noise in it does.
+    Their advantage is how much more a gradient step in one band changes the driver's margin than noise in this band.
     """
     table = np.array([[np.nan if c["value"] is None else c["value"] for c in row] for row in probes["advantage"]])
     positive, (rows, columns) = probes["positive"], table.shape

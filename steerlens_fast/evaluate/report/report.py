@@ -1,4 +1,4 @@
-"""Writes the report: a static page with figures as PNG and SVG."""
+"""Writes the report: a static page and its figures."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def facts(summary: dict) -> dict[str, str]:
         "Judges": ", ".join(config["judges"]) or "none",
         **({"Test accuracy": ", ".join(accuracies)} if accuracies else {}),
         "Data": config["data"],
-        "Sources": f"{sources['chosen']} of the first {sources['examined']} images; left out: {left_out}",
+        "Sources": f"{sources['chosen']} of {sources['examined']} images; left out: {left_out}",
         "Target": str(config["target"]),
         "Edits": f"{config['regime']}, {config['rule']} rule, {_counts(config)}, {config['objective']}",
         "Intervals": f"95 %; medians: bootstrap with {config['draws']:,} resamples of the sources, the same for every "
