@@ -120,8 +120,8 @@ class LumaMotion:
         """See :class:`Motion`."""
         bounds = checks.check_bounds(bounds)
         image, y = self.image, self.y
-        per_sample = lambda t: t[:, 0] if t.shape[1] == 1 else t.reshape(t.shape[0], *y.shape[:-2])
-        b, a = map(per_sample, factor_pair(factors, amplitude_factors, y))
+        as_argument = lambda table: table[:, 0] if table.shape[1] == 1 else table.reshape(len(table), *y.shape[:-2])
+        b, a = map(as_argument, factor_pair(factors, amplitude_factors, y))  # [F] or [F, ...], as render takes them
         render = lambda f: self.motion.render(b[f], None if amplitude_factors is None else a[f])
         frame = lambda moved_y: image + (moved_y - y)
         if not may_write_in_place(image, self.gradient, b, a):

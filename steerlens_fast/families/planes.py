@@ -32,7 +32,7 @@ class PlaneMotion:
     family: PlaneFamily
     image: Tensor
     gradient: Tensor
-    state: tuple[Tensor, ...] = ()  # coordinates [N, ...] of the planes, in the persistent regime
+    state: tuple[Tensor, ...] = ()  # the planes' coordinates relative to the source, see AnchorPlaneFamily
     prepared: PreparedPlanes | None = None  # analysis and step of all planes, if already computed
 
     def __repr__(self) -> str:

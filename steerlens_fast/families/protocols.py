@@ -219,8 +219,8 @@ class PlaneFamily(Protocol):
 class AnchorPlaneFamily(PlaneFamily, Protocol):
     """The methods of a family that :class:`PlaneAnchor` calls.
 
-    ``analysis`` is the result of :meth:`analyze`. ``state`` is how much the coordinates of n planes have changed: for
-    each shape of :meth:`coordinate_shapes`, a tensor ``[n, *shape]`` of phase changes if phases move, then one of
+    ``analysis`` is the result of :meth:`analyze`. ``state`` are the coordinates of n planes, relative to the source:
+    for each shape of :meth:`coordinate_shapes`, a tensor ``[n, *shape]`` of phase changes if phases move, then one of
     changes of log amplitudes if amplitudes move.
     """
 

@@ -105,16 +105,8 @@ class GradientProvider:
 
     def started(self) -> Tensor:
         """Return which samples [B] had a valid image and a valid first gradient."""
-        later = (
-            MorphStatus.GRADIENT_BECAME_NOT_FINITE,
-            MorphStatus.OVERFLOW,
-            MorphStatus.GRADIENT_BECAME_ZERO,
-            MorphStatus.GRADIENT_TOO_SMALL,
-        )
-        started = self.status == MorphStatus.OK
-        for status in later:
-            started |= self.status == status
-        return started
+        at_source = MorphStatus.IMAGE_NOT_IN_BOUNDS, MorphStatus.GRADIENT_NOT_FINITE, MorphStatus.GRADIENT_ZERO
+        return torch.stack([self.status != status for status in at_source]).all(0)
 
     def gradient(self, image: Tensor, frame: int | None) -> LossGradient:
         """Return d(loss)/d(image).

@@ -788,7 +788,7 @@ def test_models_that_ignore_their_images_raise():
         (ValueError, torch.zeros(3), [r"\[3\]"]),
     ],
 )
-def test_images_that_are_no_images_raise(kind, bad, words):
+def test_invalid_images_raise(kind, bad, words):
     model = Mock()
     for call in (lambda d: d.outputs(bad), lambda d: d.gradient(bad, toward_two)):
         with raises_with(kind, "images", *words):

@@ -136,7 +136,7 @@ def test_nested_blocks_of_a_stream_are_one_block():
     assert inside == [random.random() for _ in range(3)]
 
 
-def test_seeded_streams_repeat_and_leave_no_trace():
+def test_seeded_streams_repeat_and_restore_the_states():
     draw = lambda: (torch.rand(2).tolist(), random.random(), np.random.rand())
     before = torch.get_rng_state(), random.getstate(), repr(np.random.get_state())
     results = []

@@ -87,7 +87,7 @@ def test_integers_of_every_type_are_targets(target, same):
     assert torch.equal(check_target(target, N), check_target(same, N))
 
 
-def test_one_sample_takes_every_form():
+def test_target_of_one_sample_may_have_every_form():
     outputs = scores(1, CLASSES)
     for target in (3, (3,), [3], [(3,)], torch.tensor(3), torch.tensor([3]), np.array([3])):
         assert resolve_target(target, outputs)[0].tolist() == [3]
@@ -96,8 +96,8 @@ def test_one_sample_takes_every_form():
 @pytest.mark.parametrize(
     "shape, target", [(FLAT, INDICES), (DEEP, POSITIONS), (FLAT, None), (FLAT, 3), (DEEP, (3, 1, 2))]
 )
-def test_slices_resolve_as_the_whole_does(shape, target):
-    """Slices of a batch have the same targets as the whole batch. A resolved target can be resolved again."""
+def test_slices_of_a_batch_have_its_targets(shape, target):
+    """A resolved target can be resolved again."""
     outputs = scores(*shape)
     whole, source = resolve_target(target, outputs)
     checked = check_target(target, N)
@@ -111,7 +111,7 @@ def test_slices_resolve_as_the_whole_does(shape, target):
 
 
 @pytest.mark.parametrize("target", [3, (3,), [], torch.zeros(0, dtype=torch.int64), np.zeros(0, int)], ids=str)
-def test_no_samples_need_no_targets(target):
+def test_every_target_is_valid_for_no_samples(target):
     assert check_target(target, 0).shape == (0, 1)
 
 

@@ -162,7 +162,7 @@ def test_outputs_that_do_not_fit_the_task_raise(task, output, words):
 
 
 @pytest.mark.parametrize("options", [{}, {"objective": "margin"}, {"objective": "logit"}], ids=str)
-def test_one_column_in_the_default_task_names_task_binary(options):
+def test_error_about_one_score_in_the_default_task_names_task_binary(options):
     with raises_with(ValueError, r"target|objective", "task='binary'"):
         SteerableLens(network(1), **options).morph(images())
     if options.get("objective") != "logit":

@@ -151,7 +151,7 @@ def test_loss_decreases_to_first_order(device):
         assert (change * gradient).sum() < 0
 
 
-def test_default_options():
+def test_options_have_the_documented_defaults():
     csp, fourier = CSPFamily(SteerablePyramid((16, 16))), FourierFamily()
     assert (csp.edit, csp.rule, csp.eps, csp.floor) == ("phase", "complex", 1.0, 1e-6)
     assert (fourier.rule, fourier.eps, fourier.floor) == ("complex", 1.0, 1e-6)
@@ -198,7 +198,7 @@ def test_factor_tables_of_every_type_give_their_frames(table, device):
 
 
 @rules
-def test_amplitude_factors_differ_from_factors(rule, device):
+def test_amplitudes_move_by_amplitude_factors(rule, device):
     family = CSPFamily(SteerablePyramid((16, 16)), "joint", rule, eps=0.2)
     x, gradient = inputs(2, 16, 16, device=device)
     b, a = [0.0, 1.0, 2.0], [2.0, 0.0, 1.0]
@@ -225,7 +225,7 @@ def test_amplitude_factors_raise_if_no_amplitudes_move(make):
         family.anchor(x).advance(gradient, [1.0], [2.0])
 
 
-def test_amplitude_edits_use_factors(device):
+def test_amplitude_edits_move_by_factors(device):
     family = CSPFamily(SteerablePyramid((16, 16)), "amplitude")
     x, gradient = inputs(2, 16, 16, device=device)
     assert_close(

@@ -91,7 +91,7 @@ def grey(x):
 
 
 @pairwise(color=["rgb", "luma", "grey"], regime=REGIMES, rule=RULES, name=NAMES)
-def test_frames_are_the_composed_ones(name, rule, regime, color, device):
+def test_frames_are_those_of_a_plain_composition(name, rule, regime, color, device):
     x, model = images(device=device), smooth().to(device)
     lens = SteerableLens(model, family=name, rule=rule, regime=regime, color=color)
     morphs = lens.morph(x, TARGET, factors=FACTORS, **steps(regime, 3))

@@ -363,7 +363,7 @@ def test_notebooks_show_text_where_nothing_can_be_drawn(morphs, monkeypatch):
     assert morphs._repr_html_() is None
 
 
-def test_repr_of_empty_and_meta_morphs(morphs):
+def test_repr_leaves_out_what_is_not_known(morphs):
     unscored = dataclasses.replace(morphs, outputs=morphs.outputs * NAN, attained=None, settings={})
     assert repr(unscored) == "Morphs(4 x 5 frames of 3 x 12 x 16, float32, cpu; l2 12 (median, last frame))"
     short = "Morphs(0 x 5 frames of 3 x 12 x 16, float16, cpu, csp-phase, complex, frozen)"
@@ -766,7 +766,7 @@ def test_animation_shows_the_pixels_enlarged(tmp_path, suffix, c, tolerance):
             assert tolerance or torch.equal(pixels[::9, ::9], expected.expand(16, 16, 3))
 
 
-def test_smooth_colour_image_survives_a_gif(tmp_path):
+def test_gif_of_a_smooth_colour_image_is_close_to_it(tmp_path):
     y, x = torch.meshgrid(torch.linspace(0, 1, 144), torch.linspace(0, 1, 144), indexing="ij")
     image = torch.stack([x, y, (1 - x) * (1 - y)])
     frames = torch.stack([image * s for s in (1.0, 0.8)])[None]
