@@ -20,7 +20,7 @@ from .rating import add_rating
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status.
 
-    The status is 0 for complete, 1 for a fatal error, 2 for a usage error or a changed configuration, 3 for complete
+    The status is 0 for complete, 1 for a fatal error, 2 for a usage error or changed inputs, 3 for complete
     with failed items, 4 for too many failed items, 5 for no space left, 130 for interrupted, and 143 for terminated.
     Errors found by argparse raise ``SystemExit(2)``.
 

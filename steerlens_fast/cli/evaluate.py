@@ -22,7 +22,7 @@ RUN_HELP = {
     "progress": "how progress is reported on stderr, counted in lines of results.jsonl: one for each source, "
     "distance, and family or control, and one for the probes of each source",
 }
-EXITS = """exit status: 0 complete; 1 fatal error; 2 usage error, or a configuration that differs from the evaluation's;
+EXITS = """exit status: 0 complete; 1 fatal error; 2 usage error, or inputs that differ from the evaluation's;
 3 complete, but summary.json and the report list problems; 5 no space left; 130 Ctrl-C; 143 SIGTERM. --resume continues
 an evaluation that is not complete, and gives the same results."""
 

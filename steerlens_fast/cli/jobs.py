@@ -22,7 +22,7 @@ FOLDER = "Give the job's folder as DIR or as --out DIR."
 def add_jobs(commands) -> None:
     """Add the subcommands."""
     _add(commands, "status", "print the progress of a job; needs no write access", _status)
-    about = "compare files with their hashes; exit status 1 if any differs; needs write access only with --discard"
+    about = "compare files with their hashes; exit status 1 if any differs or is missing; writes only with --discard"
     verify = _add(commands, "verify", about, _verify)
     text = "delete damaged shards, so that morph --resume computes them again"
     verify.add_argument("--discard", action="store_true", help=text)

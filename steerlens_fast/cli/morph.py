@@ -17,7 +17,7 @@ GROUPS = {
     "outputs": "outputs",
     "running": "running",
 }
-EXITS = """exit status: 0 complete; 1 fatal error; 2 usage error, or a configuration that differs from the job's;
+EXITS = """exit status: 0 complete; 1 fatal error; 2 usage error, or inputs that differ from the job's;
 3 complete, but some items failed (see failed.jsonl); 4 more failures than --max-failures; 5 no space left; 130 Ctrl-C
 (the first one finishes the shards that have begun, the second stops at once); 143 SIGTERM. --resume continues a job
 that is not complete."""

@@ -53,7 +53,8 @@ def make_records(batch: Batch, morphs: Morphs, first_row: int, plan: Plan) -> li
     """Return the record of each item.
 
     An item's ``row`` is the place of its frames among those of the shard; None if it has no frames. ``first_row`` is
-    the first row of the batch. The plan has the names of classes.
+    the first row of the batch. ``source`` is the class that the model predicts for the unedited image. The plan has the
+    names of classes.
     """
     columns, statuses = _columns(morphs), morphs.status.tolist()
     multilabel = morphs.settings.get("task") == "multilabel"

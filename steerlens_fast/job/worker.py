@@ -307,8 +307,8 @@ class Worker:
         The model may raise an error for placeholders, too.
         """
         good = batch.good
-        control = as_pixels(control_image(batch.pixels.shape[1:]), batch.pixels.dtype)
-        replacement = batch.pixels[good[0]].clone() if good else control
+        synthetic = as_pixels(synthetic_image(batch.pixels.shape[1:]), batch.pixels.dtype)
+        replacement = batch.pixels[good[0]].clone() if good else synthetic
         for n in set(range(len(batch.items))).difference(good):
             batch.pixels[n] = replacement
 
@@ -331,8 +331,8 @@ class Worker:
         """
         if batch.shard == 0 and batch.first and len(batch.good) > 1:
             return True
-        control = replace(batch, pixels=control_image(batch.pixels.shape[1:])[None].expand_as(batch.pixels))
-        return self._error_at(control, batch.good[0]) is not None
+        synthetic = replace(batch, pixels=synthetic_image(batch.pixels.shape[1:])[None].expand_as(batch.pixels))
+        return self._error_at(synthetic, batch.good[0]) is not None
 
     def _raise_described(self, error: Exception, batch: Batch) -> NoReturn:
         """Raise the error that ends the job, with the best explanation of it."""
@@ -411,14 +411,14 @@ def _repeatable() -> Iterator[None]:
         matmul.allow_tf32 = tf32
 
 
-def control_image(shape: Sequence[int]) -> Tensor:
+def synthetic_image(shape: Sequence[int]) -> Tensor:
     """Return a synthetic image, uint8 [C, H, W].
 
     It has dark and bright pixels, and all neighbours differ.
 
     Examples
     --------
-    >>> control_image((1, 2, 3))
+    >>> synthetic_image((1, 2, 3))
     tensor([[[  0, 101, 202],
              [ 47, 148, 249]]], dtype=torch.uint8)
     """
