@@ -1,4 +1,4 @@
-"""Images, other random tensors, and tensors with unusual memory layouts."""
+"""Random images and numbers, and tensors with unusual memory layouts."""
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ def image(*shape: int, dtype=torch.float64, device="cpu", seed: int = 0) -> Tens
 
 def normal(*shape: int, dtype=torch.float64, device="cpu", seed: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=wide(dtype)).to(device, dtype)
+    return torch.randn(*shape, generator=generator, dtype=double_of(dtype)).to(device, dtype)
 
 
 def coefficients(*shape: int, dtype=torch.float64, device="cpu", seed: int = 2) -> Tensor:
@@ -37,16 +37,17 @@ def coefficients(*shape: int, dtype=torch.float64, device="cpu", seed: int = 2) 
     return torch.polar(amplitude, 2 * torch.pi * turn).to(device, dtype.to_complex())
 
 
-def wide(dtype: torch.dtype) -> torch.dtype:
+def double_of(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype in double precision."""
     return torch.complex128 if dtype.is_complex else torch.float64
 
 
-def widened(value):
+def in_double(value):
     """Return arguments for the reference: contiguous, in double precision, on the CPU."""
     if isinstance(value, Tensor):
-        return value.detach().clone().resolve_conj().resolve_neg().contiguous().cpu().to(wide(value.dtype))
+        return value.detach().clone().resolve_conj().resolve_neg().contiguous().cpu().to(double_of(value.dtype))
     if isinstance(value, (list, tuple)):
-        return [widened(v) for v in value]
+        return [in_double(v) for v in value]
     return value
 
 

@@ -244,7 +244,7 @@ def environment(**variables) -> dict[str, str]:
 
 
 def start(argv: list[str], **variables) -> subprocess.Popen:
-    """Start ``steerlens-fast`` as a process with a new session."""
+    """Start ``steerlens-fast`` as a process in a new session."""
     command = [sys.executable, "-m", "steerlens_fast", *argv]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, **pipes, env=environment(**variables), start_new_session=True)

@@ -18,7 +18,7 @@ from steerlens_fast.job.success import assess
 CLASSES = ["zero", "one", "two", "three"]  # class names of the model
 LABELS = ["nil", "uno", "due", "tre"]  # label names of the data
 FAMILIES = ("csp-phase", "pixel")
-NASTY = [
+NASTY = [  # keys that are unsafe as file names or in HTML, or that differ little
     "<script>document.title = 'owned'</script><img src=x onerror=\"document.title='owned'\">/</script>",
     "../../outside",
     "/absolute",
@@ -112,13 +112,9 @@ def make_job(
         folder, stem = out / "shards", f"{shard:05d}"
         files = get_format(format).write(folder, stem, frames[good], shard_records, {"shard": shard})
         files |= write_records(folder / f"{stem}.jsonl", shard_records)
-        marker = {
-            "shard": shard,
-            "files": files,
-            "items": len(shard_records),
-            "failed": sum(r["status"] != OK for r in shard_records),
-        }
-        marker["seconds"] = {}
+        num_failed = sum(r["status"] != OK for r in shard_records)
+        counts = {"items": len(shard_records), "failed": num_failed}
+        marker = {"shard": shard, "files": files, **counts, "seconds": {}}
         write_json(folder / f"{stem}.done.json", marker)
         records += shard_records
     return records

@@ -1,4 +1,4 @@
-"""Cases for tests of ops: shapes and arguments of each op; outputs and gradients in a form that can be compared."""
+"""Cases for tests of the ops on bands and coefficients; their outputs in a form that can be compared."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from steerlens_fast import native
 
 RAW = torch.ops.steerlens_fast  # without the wrappers in ops/, which reject some arguments
 
-# Shapes [N, K, h, w] of coefficients
+# Shapes [N, K, h, w] of coefficients, for the pointwise ops
 POINT_SHAPES = {
     "odd": (3, 2, 5, 7),
     "prime": (2, 3, 13, 17),
@@ -36,7 +36,7 @@ class Group(NamedTuple):
     h: int
     w: int
     layout: str  # "full" masks are [K, h, w], "half" ones [K, h, w // 2 + 1], as half spectra are
-    merge_planes: int | None  # planes of this group in merge_bands; None for as many as in the bank
+    planes_in_merge: int | None  # number of planes of this group in merge_bands; None for N
 
 
 class BankShape(NamedTuple):
@@ -48,12 +48,12 @@ class BankShape(NamedTuple):
     groups: list[Group]
 
 
-def full(K: int, h: int, w: int, merge_planes: int | None = None) -> Group:
-    return Group(K, h, w, "full", merge_planes)
+def full(K: int, h: int, w: int, planes_in_merge: int | None = None) -> Group:
+    return Group(K, h, w, "full", planes_in_merge)
 
 
-def half(K: int, h: int, w: int, merge_planes: int | None = None) -> Group:
-    return Group(K, h, w, "half", merge_planes)
+def half(K: int, h: int, w: int, planes_in_merge: int | None = None) -> Group:
+    return Group(K, h, w, "half", planes_in_merge)
 
 
 class PlaneShape(NamedTuple):
@@ -90,9 +90,9 @@ BANK_SHAPES = {
     "K0": BankShape(2, 8, 8, [full(0, 8, 8), half(1, 4, 4)]),
     "empty": BankShape(0, 8, 6, [full(4, 8, 6), half(1, 4, 3)]),
     "fewer_planes": BankShape(
-        6, 8, 10, [full(2, 8, 10), half(2, 4, 5, merge_planes=3), half(1, 8, 10, merge_planes=1)]
+        6, 8, 10, [full(2, 8, 10), half(2, 4, 5, planes_in_merge=3), half(1, 8, 10, planes_in_merge=1)]
     ),
-    "threads": BankShape(4, 64, 96, [full(4, 64, 96), half(4, 32, 48, merge_planes=2)]),
+    "threads": BankShape(4, 64, 96, [full(4, 64, 96), half(4, 32, 48, planes_in_merge=2)]),
 }
 
 
@@ -107,9 +107,9 @@ WHOLE_SHAPES = {
     "K0": BankShape(2, 8, 8, [full(0, 8, 8), full(1, 4, 4)]),
     "empty": BankShape(0, 8, 6, [full(4, 8, 6)]),
     "fewer_planes": BankShape(
-        6, 8, 10, [full(2, 8, 10), full(2, 4, 5, merge_planes=3), full(1, 8, 10, merge_planes=1)]
+        6, 8, 10, [full(2, 8, 10), full(2, 4, 5, planes_in_merge=3), full(1, 8, 10, planes_in_merge=1)]
     ),
-    "threads": BankShape(4, 64, 96, [full(4, 64, 96), full(4, 32, 48, merge_planes=2)]),
+    "threads": BankShape(4, 64, 96, [full(4, 64, 96), full(4, 32, 48, planes_in_merge=2)]),
 }
 PAIR_SHAPES = {
     "even": PairShape((4, 5, 7), 4),
@@ -172,7 +172,7 @@ def merge_args(shape: BankShape, dtype, device, whole=False, paired=False) -> li
     stored = lambda K: (K + 1) // 2 if paired else K
     bands = [
         normal(
-            N if g.merge_planes is None else g.merge_planes,
+            N if g.planes_in_merge is None else g.planes_in_merge,
             stored(mask.shape[0]),
             *mask.shape[1:],
             dtype=dtype.to_complex(),
@@ -251,7 +251,8 @@ MAKERS = {  # in the order of the schema
     "merge_bands": merge_args,
     "unpair": unpair_args,
 }
-OPS = tuple(MAKERS)  # the other ops, below, have test files of their own
+OPS = tuple(MAKERS)
+# The other ops have test files of their own
 CPU_OPS = (
     "begin_l2_search",
     "advance_l2_search",
@@ -278,9 +279,9 @@ def shapes_of(op: str) -> dict:
     return BANK_SHAPES if "bands" in op else PAIR_SHAPES if "pair" in op else POINT_SHAPES
 
 
-BOTH_DTYPES = ("even", "odd", "threads")  # labels of shapes
-# Shapes for every pointwise op; each other shape is for every second op
-SHAPES_OF_ALL = ("odd", "1x1", "empty", "threads")
+LABELS_WITH_BOTH_DTYPES = ("even", "odd", "threads")  # other shapes are tested in one dtype
+# Labels of shapes for every pointwise op; each other shape is for every second op
+LABELS_OF_ALL = ("odd", "1x1", "empty", "threads")
 
 
 def _op_cases():
@@ -298,9 +299,10 @@ def _op_cases():
             yield case("pair", f"complex_{label}", shape, complex_planes=True)
         yield case("unpair", label, shape)
     for i, op in enumerate(op for op in OPS if "bands" not in op and "pair" not in op):
-        others = [label for label in POINT_SHAPES if label not in SHAPES_OF_ALL][i % 2 :: 2]
-        yield from (case(op, label, POINT_SHAPES[label]) for label in (*SHAPES_OF_ALL, *others))
-    yield case("extrapolate", "threads_pairs", POINT_SHAPES["threads"], form=2)  # bands larger than kBlock
+        others = [label for label in POINT_SHAPES if label not in LABELS_OF_ALL][i % 2 :: 2]
+        yield from (case(op, label, POINT_SHAPES[label]) for label in (*LABELS_OF_ALL, *others))
+    # Bands larger than a block of the kernel
+    yield case("extrapolate", "threads_pairs", POINT_SHAPES["threads"], form=2)
     yield from _option_cases(POINT_SHAPES["odd"])
 
 
@@ -327,8 +329,8 @@ OP_CASES = list(_op_cases())
 
 
 def with_dtypes(cases: list[OpCase]) -> list[tuple[OpCase, torch.dtype]]:
-    """Return (case, dtype). The dtypes float32 and float64 alternate, but the shapes BOTH_DTYPES have both."""
-    chosen = lambda i, case: DTYPES if case.label in BOTH_DTYPES else [DTYPES[i % 2]]
+    """Return (case, dtype). The dtypes float32 and float64 alternate, except where a shape is tested in both."""
+    chosen = lambda i, case: DTYPES if case.label in LABELS_WITH_BOTH_DTYPES else [DTYPES[i % 2]]
     return [(case, dtype) for i, case in enumerate(cases) for dtype in chosen(i, case)]
 
 
@@ -337,7 +339,7 @@ def with_dtypes(cases: list[OpCase]) -> list[tuple[OpCase, torch.dtype]]:
 SMALL = (2, 1, 2, 3)
 # What changes from frame to frame; "still": nothing
 MOVES = {"phase": (True, False), "amplitude": (False, True), "joint": (True, True), "still": (False, False)}
-FORMS = {"extrapolate": ("real", "complex", "pairs"), "extrapolate_backward": ("real", "complex")}
+FORMS_OF = {"extrapolate": ("real", "complex", "pairs"), "extrapolate_backward": ("real", "complex")}
 
 
 def _small_cases():
@@ -347,7 +349,9 @@ def _small_cases():
     yield case("split_bands", "1x1", BANK_SHAPES["1x1"])
     yield case("split_bands", "whole", whole, whole=True)
     yield case("split_bands", "pairs", pairs, whole=True, paired=True)
-    fewer_planes = lambda shape: shape._replace(groups=[*shape.groups[:-1], shape.groups[-1]._replace(merge_planes=1)])
+    fewer_planes = lambda shape: shape._replace(
+        groups=[*shape.groups[:-1], shape.groups[-1]._replace(planes_in_merge=1)]
+    )
     yield case("merge_bands", "odd", fewer_planes(odd))
     yield case("merge_bands", "1x6", BANK_SHAPES["1x6"])
     yield case("merge_bands", "whole", fewer_planes(whole), whole=True)
@@ -359,10 +363,10 @@ def _small_cases():
         yield case(op, "", SMALL)
     for rule, real, op in product((0, 1), (True, False), ("step", "step_backward")):
         yield case(op, f"rule{rule}_{'real' if real else 'complex'}", SMALL, rule=rule, real_gradient=real, floor=0.3)
-    extrapolations = [c for c in product(FORMS, (0, 1), MOVES, FORMS["extrapolate"]) if c[3] in FORMS[c[0]]]
+    extrapolations = [c for c in product(FORMS_OF, (0, 1), MOVES, FORMS_OF["extrapolate"]) if c[3] in FORMS_OF[c[0]]]
     for op, rule, moves, form in covering(extrapolations):
         phase, amplitude = MOVES[moves]
-        options = {"rule": rule, "form": FORMS["extrapolate"].index(form), "phase": phase, "amplitude": amplitude}
+        options = {"rule": rule, "form": FORMS_OF["extrapolate"].index(form), "phase": phase, "amplitude": amplitude}
         shape = (1, 3, 1, 2) if form == "pairs" else SMALL
         yield case(op, f"rule{rule}_{moves}_{form}", shape, frames=2, per_plane=form == "complex", **options)
 
@@ -377,18 +381,15 @@ def as_list(outputs) -> list:
     return [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
 
 
-def in_plane(op: str, wide_args: list, outputs) -> list:
-    """Replace phases by amplitude * exp(i phase).
-
-    This is continuous where phases jump from pi to -pi.
-    """
+def without_jumps(op: str, double_args: list, outputs) -> list:
+    """Return the outputs of an op, with amplitude * exp(i phase) in place of phases, which jump from pi to -pi."""
     outputs = as_list(outputs)
     if op == "polar_split":
         amplitude, phase = outputs
-        return [amplitude, torch.polar(wide_args[0].abs().to(phase), phase)]
-    if op == "step" and wide_args[3] == 0:  # rule "complex"
+        return [amplitude, torch.polar(double_args[0].abs().to(phase), phase)]
+    if op == "step" and double_args[3] == 0:  # rule "complex"
         phase, amplitude = outputs
-        c, gradient, eps = wide_args[:3]
+        c, gradient, eps = double_args[:3]
         return [torch.polar((c - eps * gradient).abs().to(phase), phase), amplitude]
     return outputs
 

@@ -129,7 +129,7 @@ def test_only_kernels_of_a_cpu_level_use_avx():
     assert not [name for name in using_avx if "cpu_avx" not in name]
 
 
-# --- Imports between folders
+# --- Imports and includes
 
 
 def test_only_ops_uses_the_compiled_ops():

@@ -56,7 +56,7 @@ TOLERANCES = {
 def error_of(actual: Tensor, expected: Tensor) -> tuple[float, float]:
     """Return (largest absolute error, largest expected magnitude) in float64.
 
-    NaN and infinities must be equal.
+    Both tensors must be finite at the same places; only these are compared.
     """
     assert actual.shape == expected.shape, f"shape {list(actual.shape)}, expected {list(expected.shape)}"
     assert actual.is_complex() == expected.is_complex(), f"dtype {actual.dtype}, expected {expected.dtype}"
@@ -72,7 +72,7 @@ def error_of(actual: Tensor, expected: Tensor) -> tuple[float, float]:
 
 
 def assert_close(actual: Tensor, expected: Tensor, name: str, absolute: bool = False, like=None) -> None:
-    """Check that ``actual`` is within TOLERANCES[name], for the dtype of ``actual``, of ``expected``.
+    """Check that ``actual`` differs from ``expected`` by at most TOLERANCES[name] for the dtype of ``actual``.
 
     The tolerance is relative to the largest magnitude in ``expected`` and ``like`` or, if ``absolute``, to 1.
     """

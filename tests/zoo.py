@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 MAX_PIXELS = 250_000  # limit for the reader; one image is slightly larger
-JPEG = 8  # largest error of a JPEG of quality 95, in levels of 0 to 255
+JPEG_ERROR = 8  # largest error of a JPEG of quality 95, in levels of 0 to 255
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6  # colour types of PNG
 TURN = {  # EXIF orientation: function from stored pixels to displayed pixels
     1: lambda a: a,
@@ -95,7 +95,7 @@ def png(
 ) -> bytes:
     """Return a PNG file of values [H, W(, C)].
 
-    ``before`` are chunks before the pixels, ``size`` replaces the size.
+    ``before`` are chunks before the pixels. ``size`` replaces the size in the header.
     """
     height, width = size or values.shape[:2]
     rows = values.reshape(values.shape[0], -1)
@@ -176,12 +176,12 @@ def good() -> dict[str, File]:
     scaled = np.rint(deep[:, :, 0] * 255.0 / 65535).astype(np.uint8)
     cmyk = np.concatenate([rgb, grey[:, :, None] // 3], -1)
     inked = np.rint((255.0 - cmyk[..., :3]) * (255.0 - cmyk[..., 3:]) / 255).astype(np.uint8)
-    orientations = {f"exif-{k}.jpg": File(jpeg(rgb, exif=exif(k)), turn(rgb), JPEG) for k, turn in TURN.items()}
+    orientations = {f"exif-{k}.jpg": File(jpeg(rgb, exif=exif(k)), turn(rgb), JPEG_ERROR) for k, turn in TURN.items()}
     return {
         "rgb.png": File(png(rgb, RGB), rgb),
-        "rgb.jpg": File(jpeg(rgb), rgb, JPEG),
-        "progressive.JPEG": File(jpeg(rgb, progressive=True), rgb, JPEG),
-        "subsampled.jpg": File(jpeg(rgb, subsampling=2), rgb, JPEG),
+        "rgb.jpg": File(jpeg(rgb), rgb, JPEG_ERROR),
+        "progressive.JPEG": File(jpeg(rgb, progressive=True), rgb, JPEG_ERROR),
+        "subsampled.jpg": File(jpeg(rgb, subsampling=2), rgb, JPEG_ERROR),
         "a-png-called.jpg": File(png(rgb, RGB), rgb),
         "rgb.bmp": File(saved(rgb, "BMP"), rgb),
         "rgb.tif": File(saved(rgb, "TIFF"), rgb),
@@ -189,11 +189,11 @@ def good() -> dict[str, File]:
         "rgb.webp": File(saved(rgb, "WEBP", lossless=True), rgb),
         "rgb.ppm": File(b"P6 32 24 255\n" + rgb.tobytes(), rgb),
         "grey.png": File(png(grey, GREY), grey),
-        "grey.jpg": File(jpeg(grey), grey, JPEG),
+        "grey.jpg": File(jpeg(grey), grey, JPEG_ERROR),
         "grey.bmp": File(saved(grey, "BMP"), grey),
         "grey.pgm": File(b"P5 32 24 255\n" + grey.tobytes(), grey),
         "1x1.png": File(png(rgb[:1, :1], RGB), rgb[:1, :1]),
-        "1x1.jpg": File(jpeg(rgb[:1, :1]), rgb[:1, :1], JPEG),
+        "1x1.jpg": File(jpeg(rgb[:1, :1]), rgb[:1, :1], JPEG_ERROR),
         "1-bit.png": File(png(grey // 128, GREY, 1), grey // 128 * 255),
         "4-bit.png": File(png(grey // 16, GREY, 4), grey // 16 * 17),
         "16-bit-grey.png": File(png(deep[:, :, 0], GREY, 16), scaled),
@@ -206,10 +206,10 @@ def good() -> dict[str, File]:
         "rgba.webp": File(saved(np.dstack([rgb, alpha]), "WEBP", lossless=True, exact=True), over_white(rgb, alpha)),
         "rgba.tif": File(saved(np.dstack([rgb, alpha]), "TIFF"), over_white(rgb, alpha)),
         "grey-alpha.png": File(png(np.dstack([grey, alpha]), GREY_ALPHA), over_white(as_rgb(grey), alpha)),
-        "cmyk.jpg": File(jpeg(Image.frombytes("CMYK", (32, 24), cmyk.tobytes())), inked, 2 * JPEG),
+        "cmyk.jpg": File(jpeg(Image.frombytes("CMYK", (32, 24), cmyk.tobytes())), inked, 2 * JPEG_ERROR),
         "cmyk.tif": File(saved(Image.frombytes("CMYK", (32, 24), cmyk.tobytes()), "TIFF"), inked),
-        "damaged-exif.jpg": File(jpeg(rgb, exif=exif(6)[:14] + b"\xff" * 9), rgb, JPEG),
-        "exif-0.jpg": File(jpeg(rgb, exif=exif(0)), rgb, JPEG),
+        "damaged-exif.jpg": File(jpeg(rgb, exif=exif(6)[:14] + b"\xff" * 9), rgb, JPEG_ERROR),
+        "exif-0.jpg": File(jpeg(rgb, exif=exif(0)), rgb, JPEG_ERROR),
         "exif-6.png": File(png(rgb, RGB, before=chunk(b"eXIf", exif(6)[6:])), TURN[6](rgb)),
         "exif-7.tif": File(saved(rgb, "TIFF", tiffinfo={0x0112: 7}), TURN[7](rgb)),
         "exif-8.webp": File(saved(rgb, "WEBP", lossless=True, exif=exif(8)), TURN[8](rgb)),

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from inputs import widened
-from op_cases import OP_CASES, OPS, PLANE_OPS, RAW, BankShape, OpCase, as_list, case, full, half, in_plane
+from inputs import in_double
+from op_cases import OP_CASES, OPS, PLANE_OPS, RAW, BankShape, OpCase, as_list, case, full, half, without_jumps
 from tolerances import assert_close
 from torch.profiler import ProfilerActivity, profile
 
@@ -196,7 +196,7 @@ def test_results_with_filters_that_remove_rows_are_the_references(op):
     filters[0][0, 5:20] = filters[0][1:, :12] = 0
     filters[1][:, 3:9] = 0
     args = [data, filters, *options]
-    actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*(widened(a) for a in args))
+    actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*(in_double(a) for a in args))
     for a, e in zip(as_list(actual), as_list(expected), strict=True):
         assert_close(a, e, "pyramid")
 
@@ -204,9 +204,9 @@ def test_results_with_filters_that_remove_rows_are_the_references(op):
 @pytest.mark.parametrize("op", OPS)
 def test_kernels_loop_over_planes_that_exceed_the_grid(op, few_rows):
     args = case(op, "many", MANY[op]).build(torch.float32)
-    wide_args = [widened(a) for a in args]
-    actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*wide_args)
-    for a, e in zip(in_plane(op, wide_args, actual), in_plane(op, wide_args, expected), strict=True):
+    double_args = [in_double(a) for a in args]
+    actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*double_args)
+    for a, e in zip(without_jumps(op, double_args, actual), without_jumps(op, double_args, expected), strict=True):
         assert_close(a, e, "op_backward", like=1.0 if op.startswith("step") else None)
 
 
@@ -218,7 +218,7 @@ def test_kernels_loop_over_planes_that_exceed_the_grid(op, few_rows):
 @pytest.mark.parametrize("op", ["split_bands", "merge_bands"])
 def test_bands_are_right_however_blocks_divide_the_work(op, label, options, dtype):
     args = case(op, label, BANDS[label], **options).build(dtype)
-    actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*(widened(a) for a in args))
+    actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*(in_double(a) for a in args))
     for a, e in zip(as_list(actual), as_list(expected), strict=True):
         assert_close(a, e, "op")
 

@@ -120,7 +120,7 @@ def test_search_starts_at_the_given_factor():
 
 
 def test_limits_are_kept():
-    """The limits are the length of a step, a cap on phases, and factors that float32 cannot represent."""
+    """The limits are the length of a step, a cap on phases, and the largest factors of a dtype."""
     shape, family = (2, 1, 32, 32), csp((32, 32))
     x, g = image(*shape, dtype=torch.float32), random_gradient((2, 1, 32, 32), 0)
     first = family.anchor(x)
@@ -215,7 +215,7 @@ def test_empty_batches_have_empty_results():
     assert [list(t.shape) for t in result] == [[1, 0, 32, 28], [2, 0], [0], [0]]
 
 
-def test_opcheck():
+def test_opcheck_finds_no_errors():
     tests = "test_schema", "test_autograd_registration", "test_faketensor"
     for factors in (True, False):
         torch.library.opcheck(RAW.advance_planes.default, raw_arguments(factors), test_utils=tests)

@@ -4,8 +4,8 @@ import functools
 
 import pytest
 import torch
-from inputs import DTYPES, image, normal, on_tensors, widened
-from op_cases import BANK_SHAPES, OPS, RAW, SMALL_CASES, WHOLE_SHAPES, as_list, case, in_plane, leaves_of
+from inputs import DTYPES, image, in_double, normal, on_tensors
+from op_cases import BANK_SHAPES, OPS, RAW, SMALL_CASES, WHOLE_SHAPES, as_list, case, leaves_of, without_jumps
 from pairwise import pairwise
 from tolerances import TOLERANCES, assert_close
 
@@ -41,7 +41,7 @@ def test_derivatives_agree_with_numerical_ones_and_the_reference(case_, device):
     assert torch.autograd.gradcheck(function, leaves, nondet_tol=0.0)
     args = case_.build(torch.float64, device)
     actual = second_derivatives(RAW, case_, args)
-    expected = second_derivatives(reference, case_, [widened(a) for a in args])
+    expected = second_derivatives(reference, case_, [in_double(a) for a in args])
     assert max(e.abs().max() for e in expected) > 1e-3
     for a, e in zip(actual, expected, strict=True):
         assert_close(a, e, "op_backward", like=1e-2)
@@ -53,7 +53,7 @@ def second_derivatives(module, case_, args):
     The loss depends on amplitude and phase of every output.
     """
     arguments, leaves = leaves_of(args, case_.op)
-    outs = in_plane(case_.op, [widened(a) for a in args], getattr(module, case_.op)(*arguments))
+    outs = without_jumps(case_.op, [in_double(a) for a in args], getattr(module, case_.op)(*arguments))
     weights = [normal(*o.shape, dtype=o.dtype, device=o.device, seed=i) for i, o in enumerate(outs)]
     loss = sum((w.conj() * o).real.square().sum() for w, o in zip(weights, outs))
     firsts = torch.autograd.grad(loss, leaves, create_graph=True, allow_unused=True)
@@ -88,7 +88,7 @@ def test_third_derivatives_of_linear_ops_are_those_of_the_reference(op, device):
         seconds = torch.autograd.grad(power(firsts) * 1e-9, leaves, create_graph=True)
         return torch.autograd.grad(power(seconds) * 1e-27, leaves)
 
-    for a, e in zip(third(RAW, args), third(reference, [widened(a) for a in args]), strict=True):
+    for a, e in zip(third(RAW, args), third(reference, [in_double(a) for a in args]), strict=True):
         assert e.abs().max() > 0
         assert_close(a, e, "op_backward")
 
@@ -101,7 +101,7 @@ def test_small_cases_contain_every_op():
 
 
 # Shapes for which merge_bands takes as many planes as split_bands returns
-SAME_PLANES = [label for label, shape in BANK_SHAPES.items() if all(g.merge_planes is None for g in shape.groups)]
+SAME_PLANES = [label for label, shape in BANK_SHAPES.items() if all(g.planes_in_merge is None for g in shape.groups)]
 
 
 def dot(a, b):
@@ -180,7 +180,7 @@ def test_module_gradients_are_those_of_the_reference(synthesis, option, dtype, d
         (
             functools.partial(pyramid_reference.analyze, geometry=g),
             lambda *c: pyramid_reference.synthesize(*c, g, synthesis),
-            widened(x),
+            in_double(x),
         ),
     ):
         leaf = at.clone().requires_grad_()

@@ -78,7 +78,7 @@ def arguments(count: int = 3) -> list:
     return [limits, torch.zeros(count, dtype=torch.float64), 1e-7]
 
 
-def test_opcheck():
+def test_opcheck_finds_no_errors():
     for count in (0, 3):
         args = arguments(count)
         torch.library.opcheck(RAW.begin_l2_search.default, args)
@@ -87,7 +87,8 @@ def test_opcheck():
             torch.library.opcheck(RAW.advance_l2_search.default, (layout, torch.ones(count, dtype=torch.float64)))
 
 
-def test_search_that_has_ended_does_not_change():
+def test_state_of_an_ended_search_does_not_change():
+    """Only IMPROVED becomes 0."""
     limits, l2, epsilon = arguments(1)
     state = ops.advance_l2_search(ops.begin_l2_search(limits, l2, epsilon), torch.ones_like(l2))
     assert state[0, SearchColumn.ATTAINED] and not state[0, SearchColumn.ACTIVE] and not state[0, SearchColumn.FACTOR]

@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 import torch
-from inputs import ODD_LAYOUTS, image, normal, on_tensors, widened
+from inputs import ODD_LAYOUTS, image, in_double, normal, on_tensors
 from op_cases import RAW, PlaneShape, check_rejected, plane_dtypes
 from pairwise import covering
 from tolerances import assert_close
@@ -66,12 +66,8 @@ class Case:
 
 
 OPTIONS = {
-    f"{'phase amplitude joint'.split()[e]}-{'complex polar'.split()[r]}-{'complex_bands' if q else 'real_bands'}": (
-        e,
-        r,
-        q,
-    )
-    for e, r, q in product((PHASE, AMPLITUDE, JOINT), (COMPLEX, POLAR), (False, True))
+    f"{edit}-{rule}-{bands}": (ops.EDITS[edit], ops.RULES[rule], bands == "complex_bands")
+    for edit, rule, bands in product(ops.EDITS, ops.RULES, ("real_bands", "complex_bands"))
 }
 CASES = {f"odd-{name}": Case(SHAPES["odd"], *options) for name, options in OPTIONS.items()}
 CASES |= {name: Case(shape) for name, shape in SHAPES.items()}
@@ -88,7 +84,7 @@ of_cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @of_cases
 def test_frames_are_those_of_the_reference(case, dtype):
     args = replace(case, dtype=dtype).args()
-    actual, expected = RAW.morph_planes(*args), reference.morph_planes(*widened(args))
+    actual, expected = RAW.morph_planes(*args), reference.morph_planes(*in_double(args))
     assert actual.dtype == dtype and actual.is_contiguous()
     assert_close(actual, expected, "render")
     meta = RAW.morph_planes(*on_tensors(lambda t: t.to("meta"), args))
@@ -98,15 +94,8 @@ def test_frames_are_those_of_the_reference(case, dtype):
 def halves(args: list) -> tuple[list, list]:
     """Return the arguments of step_planes, and those of move_planes without the coefficients."""
     planes, gradients, b, a, analysis, synthesis, *options, eps, floor, low, high = args
-    return [planes, gradients, analysis, synthesis, *options, eps, floor], [
-        b,
-        a,
-        analysis,
-        synthesis,
-        *options,
-        low,
-        high,
-    ]
+    groups = analysis, synthesis
+    return [planes, gradients, *groups, *options, eps, floor], [b, a, *groups, *options, low, high]
 
 
 @of_cpu_kernels
@@ -117,7 +106,7 @@ def test_step_planes_and_move_planes_give_the_frames_of_morph_planes(case, dtype
     step, move = halves(args)
     coefficients, *sizes = RAW.step_planes(*step)
     assert torch.equal(RAW.move_planes(args[0], coefficients, *move), RAW.morph_planes(*args))
-    for actual, expected in zip(sizes, reference.step_planes(*widened(step))[1:], strict=True):
+    for actual, expected in zip(sizes, reference.step_planes(*in_double(step))[1:], strict=True):
         assert_close(actual, expected, "op")
     meta = RAW.step_planes(*on_tensors(lambda t: t.to("meta"), step))
     assert [(t.shape, t.dtype) for t in meta] == [(t.shape, t.dtype) for t in (coefficients, *sizes)]
@@ -161,7 +150,7 @@ def test_frames_are_clipped_and_nan_stays_in_its_plane():
 @pytest.mark.parametrize("layout", ODD_LAYOUTS)
 def test_memory_layout_does_not_matter(layout, dtype):
     args = on_tensors(ODD_LAYOUTS[layout], replace(CASES["odd"], dtype=dtype).args())
-    assert_close(RAW.morph_planes(*args), reference.morph_planes(*widened(args)), "render")
+    assert_close(RAW.morph_planes(*args), reference.morph_planes(*in_double(args)), "render")
 
 
 def family_cases():
@@ -172,7 +161,7 @@ def family_cases():
 
 
 @pytest.mark.parametrize("family", list(family_cases()), ids=str)
-def test_frames_do_not_depend_on_chunks(family):
+def test_frames_of_a_family_are_those_of_its_tiles(family):
     shape = 3, 2, *family.pyramid.image_shape
     x, g = image(*shape, dtype=torch.float32), 0.02 * normal(*shape, dtype=torch.float32)
     motion = family.prepare(x, g)
@@ -221,7 +210,7 @@ def test_gradients_are_those_of_the_reference(label, dtype):
     args = replace(CASES[label], low=-9.0, high=9.0, dtype=dtype).args()
     cotangent = normal(3, *args[0].shape, dtype=dtype)
     actual = gradients(RAW.morph_planes, args, cotangent)
-    expected = gradients(reference.morph_planes, widened(args), widened(cotangent))
+    expected = gradients(reference.morph_planes, in_double(args), in_double(cotangent))
     for a, e in zip(actual, expected, strict=True):
         if a is None or e is None:  # the factors of a coordinate that does not move
             assert all(g is None or not g.any() for g in (a, e))
@@ -231,7 +220,7 @@ def test_gradients_are_those_of_the_reference(label, dtype):
 
 @of_cpu_kernels
 @pytest.mark.parametrize("label", DIFFERENTIABLE)
-def test_numerical_derivatives(label):
+def test_derivatives_agree_with_numerical_ones(label):
     args = replace(CASES[label], low=-9.0, high=9.0, dtype=torch.float64).args()
     planes, gradients, *factors = args[:4]
     factors = [t[::2] for t in factors]  # a frame of factor 0 is the plane itself, with another derivative
@@ -248,13 +237,13 @@ def test_second_derivatives_are_those_of_the_reference():
         first = torch.autograd.grad(function(*leaves, *args[2:]).square().sum(), leaves, create_graph=True)
         return torch.autograd.grad(sum(g.square().sum() for g in first), leaves)
 
-    actual, expected = second(RAW.morph_planes, args), second(reference.morph_planes, widened(args))
+    actual, expected = second(RAW.morph_planes, args), second(reference.morph_planes, in_double(args))
     for a, e in zip(actual, expected, strict=True):
         assert_close(a, e, "op_backward")
 
 
 @pytest.mark.parametrize("second_order", [False, True])
-def test_gradients_of_inputs_that_depend_on_each_other(second_order):
+def test_gradients_of_inputs_that_depend_on_each_other_are_those_of_the_reference(second_order):
     """One tensor is used for both factors, and the gradient depends on the image. The hook runs once per derivative."""
     x, _, b, _, *options = replace(CASES["odd-joint-complex-complex_bands"], low=-9.0, high=9.0).args()
 
@@ -270,7 +259,7 @@ def test_gradients_of_inputs_that_depend_on_each_other(second_order):
         return grads
 
     actual = gradients_of(RAW.morph_planes, x, b, options)
-    for a, e in zip(actual, gradients_of(reference.morph_planes, *widened([x, b, options])), strict=True):
+    for a, e in zip(actual, gradients_of(reference.morph_planes, *in_double([x, b, options])), strict=True):
         assert_close(a, e, "op_backward")
 
 
@@ -309,13 +298,13 @@ def test_filters_that_require_grad_raise():
         RAW.morph_planes(args[0].requires_grad_(), *args[1:]).sum().backward()
 
 
-def test_opcheck():
+def test_opcheck_finds_no_errors():
     args = CASES["odd"].args()
     torch.library.opcheck(RAW.morph_planes.default, [*(a.requires_grad_() for a in args[:4]), *args[4:]])
 
 
 @of_cpu_kernels
-def test_opcheck_of_step_planes_and_move_planes():
+def test_opcheck_of_step_planes_and_move_planes_finds_no_errors():
     args = CASES["odd"].args()
     step, move = halves(args)
     torch.library.opcheck(RAW.step_planes.default, step)
@@ -358,7 +347,7 @@ def test_large_planes_are_shared_by_threads():
     args[11] = 0.0  # no floor: with any, rounding would decide whether some of the millions of coefficients move
     frames = with_threads(1, args)
     assert torch.equal(with_threads(2, args), frames)
-    assert_close(frames, reference.morph_planes(*widened(args)), "render")
+    assert_close(frames, reference.morph_planes(*in_double(args)), "render")
 
 
 @of_cpu_kernels

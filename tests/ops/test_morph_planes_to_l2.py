@@ -124,7 +124,7 @@ def test_limits_are_kept():
 
 
 def test_few_factors_are_tried_where_phases_have_wrapped_around():
-    """The spectrum falls with frequency, as that of photographs. From the start of a linear motion, it takes 6."""
+    """The spectrum falls with frequency, as that of photographs. A search that begins as for linear motions tries 6."""
     size = (96, 96)
     frequency = torch.hypot(torch.fft.fftfreq(96, 1 / 96)[:, None], torch.fft.rfftfreq(96, 1 / 96))
     noise = torch.fft.irfft2(torch.fft.rfft2(normal(4, 3, *size, dtype=torch.float32)) / frequency.clamp(min=1), size)
@@ -198,7 +198,7 @@ def test_empty_batches_have_empty_results():
     assert [list(t.shape) for t in result] == [[4, 0, 32, 28], [4, 0], [1, 0], [1, 0], [1, 0]]
 
 
-def test_opcheck():
+def test_opcheck_finds_no_errors():
     args = raw_arguments()
     torch.library.opcheck(RAW.morph_planes_to_l2.default, args)
     args[3] = image(18, 32, 28, dtype=torch.float32)  # base

@@ -49,7 +49,7 @@ def test_gradients_of_scores_that_are_not_finite_are_those_of_the_formula(dtype,
     check(ops.nll_gradient(scores, target), reference.nll_gradient(scores, target))
 
 
-def test_opcheck():
+def test_opcheck_finds_no_errors():
     """The raw op has no derivative. The wrapper in ``ops`` has one."""
     scores, target = inputs(3, 7)
     torch.library.opcheck(RAW.nll_gradient.default, (scores, target))

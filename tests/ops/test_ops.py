@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from inputs import DTYPES, ODD_LAYOUTS, on_tensors, widened
+from inputs import DTYPES, ODD_LAYOUTS, in_double, on_tensors
 from op_cases import (
     BANK_SHAPES,
     CPU_OPS,
@@ -15,10 +15,10 @@ from op_cases import (
     PairShape,
     as_list,
     case,
-    in_plane,
     leaves_of,
     shapes_of,
     with_dtypes,
+    without_jumps,
 )
 from pairwise import pairwise
 from tolerances import assert_close, error_of
@@ -35,13 +35,13 @@ def check(op: str, args: list, name: str, dtype: torch.dtype) -> list:
 
     Return the op's outputs.
     """
-    wide_args = [widened(a) for a in args]
-    actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*wide_args)
+    double_args = [in_double(a) for a in args]
+    actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*double_args)
     for a, e in zip(as_list(actual), as_list(expected), strict=True):
         assert a.dtype == (dtype.to_complex() if e.is_complex() else dtype)
         assert a.is_contiguous()
     like = 1.0 if op.startswith("step") else None  # steps are differences of values near 1
-    pairs = zip(in_plane(op, wide_args, actual), in_plane(op, wide_args, expected), strict=True)
+    pairs = zip(without_jumps(op, double_args, actual), without_jumps(op, double_args, expected), strict=True)
     for a, e in pairs:
         assert_close(a, e, name, like=like)
     return as_list(actual)
@@ -106,7 +106,7 @@ def check_fakes(op: str, args: list, expected: list) -> None:
 def check_gradients(op: str, args: list, dtype: torch.dtype) -> None:
     """Compare the gradients of the op with those of the reference in float64."""
     actual, cotangents = gradients(getattr(RAW, op), op, args)
-    expected, _ = gradients(getattr(reference, op), op, [widened(a) for a in args], widened(cotangents))
+    expected, _ = gradients(getattr(reference, op), op, [in_double(a) for a in args], in_double(cotangents))
     for a, e in zip(actual, expected, strict=True):
         assert a.dtype == (dtype.to_complex() if e.is_complex() else dtype)
         assert_close(a, e, "op_backward", like=1.0 if op == "step" else None)
@@ -139,24 +139,24 @@ def gradients(function, op: str, args: list, cotangents=None):
 
 
 @pytest.mark.parametrize("op", [op for op in OPS if not op.endswith("_backward")])
-def test_expanded_gradients_are_read_with_stride_0(op, device):
+def test_gradients_with_stride_0_give_the_references_derivatives(op, device):
     """The gradient of sum() is expanded."""
     shape = BANK_SHAPES["8x8"] if "bands" in op else PairShape((1, 6), 1) if "pair" in op else (1, 1, 1, 6)
     args = case(op, "", shape).build(torch.float64, device)
     arguments, leaves = leaves_of(args, op)
     total = lambda outs: sum(torch.view_as_real(o).sum() if o.is_complex() else o.sum() for o in as_list(outs))
     actual = torch.autograd.grad(total(getattr(RAW, op)(*arguments)), leaves, allow_unused=True)
-    arguments, leaves = leaves_of([widened(a) for a in args], op)
+    arguments, leaves = leaves_of([in_double(a) for a in args], op)
     expected = torch.autograd.grad(total(getattr(reference, op)(*arguments)), leaves, allow_unused=True)
     for a, e in zip(actual, expected, strict=True):
         assert_close(a, e, "op_backward")
 
 
-def test_unused_outputs_have_no_gradient(device):
+def test_gradient_through_one_output_is_that_of_the_reference(device):
     args = case("split_bands", "", BANK_SHAPES["odd"]).build(torch.float64, device)
     arguments, leaves = leaves_of(args, "split_bands")
     (actual,) = torch.autograd.grad(RAW.split_bands(*arguments)[2].abs().sum(), leaves)
-    arguments, leaves = leaves_of([widened(a) for a in args], "split_bands")
+    arguments, leaves = leaves_of([in_double(a) for a in args], "split_bands")
     (expected,) = torch.autograd.grad(reference.split_bands(*arguments)[2].abs().sum(), leaves)
     assert_close(actual, expected, "op_backward")
 
@@ -216,7 +216,7 @@ def test_amplitudes_do_not_under_or_overflow(magnitude, rule, device):
     """Squares of the amplitudes overflow or underflow in float32."""
     unit = case("polar_split", "", POINT_SHAPES["odd"]).build(torch.float32, device)[0]
     c = unit * magnitude
-    wide_c = widened(c)
+    wide_c = in_double(c)
     amplitude, phase = ops.polar_split(c)
     assert_close(amplitude, wide_c.abs(), "op")
     assert_close(torch.polar(torch.ones_like(phase), phase), wide_c / wide_c.abs(), "op")
@@ -225,11 +225,11 @@ def test_amplitudes_do_not_under_or_overflow(magnitude, rule, device):
     along = step * magnitude if rule == "complex" else step
     args = [c, step, along, factors, factors]
     frames = ops.extrapolate(*args, rule, "complex")
-    assert_close(frames, reference.extrapolate(*widened(args), ops.RULES[rule], 1), "op_backward")
+    assert_close(frames, reference.extrapolate(*in_double(args), ops.RULES[rule], 1), "op_backward")
     if rule == "complex":
         gradient = (0.3 + 0.2j) * c
         moved = ops.step(c, gradient, rule=rule)
-        for a, e in zip(moved, reference.step(wide_c, widened(gradient), 1.0, 0, 1e-6)):
+        for a, e in zip(moved, reference.step(wide_c, in_double(gradient), 1.0, 0, 1e-6)):
             assert_close(a, e, "op_backward")
 
 
@@ -238,10 +238,10 @@ def test_amplitudes_do_not_under_or_overflow(magnitude, rule, device):
 def test_subnormal_and_largest_amplitudes_stay_finite(magnitude, rule, device):
     c = point(complex(magnitude, 0), complex(0, -magnitude), device=device)
     amplitude, _ = ops.polar_split(c)
-    assert_close(amplitude, widened(c).abs(), "op", like=1e-38)
+    assert_close(amplitude, in_double(c).abs(), "op", like=1e-38)
     still, factors = torch.zeros_like(c.real), torch.ones(1, 1, device=device)
     frames = ops.extrapolate(c, still, still, factors, factors, rule, "complex")
-    assert_close(frames[0], widened(c), "op", like=1e-38)
+    assert_close(frames[0], in_double(c), "op", like=1e-38)
 
 
 @pytest.mark.parametrize("factor", [1.0, 1000.0, -1000.0])
@@ -250,7 +250,7 @@ def test_phases_amplified_a_thousandfold_are_those_of_float64(factor, device):
     c = torch.ones_like(angle) + 0j
     factors = torch.tensor([[factor]], device=device)
     frames = ops.extrapolate(c, angle, None, factors, factors, "complex", "complex")
-    error = (torch.exp(1j * factor * widened(angle)) * frames[0].cpu().conj()).angle().abs().max()
+    error = (torch.exp(1j * factor * in_double(angle)) * frames[0].cpu().conj()).angle().abs().max()
     assert error <= 3e-7
 
 
@@ -292,7 +292,7 @@ def test_amplitude_never_turns_negative(dtype, device):
     assert ops.extrapolate(c, None, shrink, factors, factors, "complex", "complex").abs().max() == 0
 
 
-def test_floor_is_relative_to_the_largest_of_each_plane(device):
+def test_floor_is_relative_to_the_largest_of_each_band(device):
     c = torch.tensor([[1.0, 0.05], [1e-3, 5e-5]], device=device).reshape(1, 2, 1, 2) + 0j
     moved, _ = ops.step(c, 1j * torch.ones_like(c), floor=0.1)
     assert (moved.reshape(2, 2) != 0).tolist() == [[True, False], [True, False]]

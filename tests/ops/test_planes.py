@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from inputs import ODD_LAYOUTS, image, normal, on_tensors, widened
+from inputs import ODD_LAYOUTS, image, in_double, normal, on_tensors
 from op_cases import CPU_PLANE_OPS, PLANE_DTYPES, PLANE_OPS, RAW, PlaneShape, check_rejected, plane_dtypes
 from pairwise import pairwise
 from tolerances import TOLERANCES, assert_close
@@ -55,7 +55,7 @@ class PlaneCase:
     dtype: torch.dtype = torch.float32
 
     @property
-    def sizes(self) -> tuple:
+    def size(self) -> tuple:
         return self.shape.H, self.shape.W
 
     def filters(self) -> list:
@@ -68,7 +68,7 @@ class PlaneCase:
         return [[(i + 1) % 4 for i in range(groups)], [self.form] * groups]
 
     def planes(self) -> torch.Tensor:
-        return normal(self.shape.N, *self.sizes, dtype=self.dtype)
+        return normal(self.shape.N, *self.size, dtype=self.dtype)
 
     def split(self) -> list:
         i_powers, forms = self.spec()
@@ -83,8 +83,8 @@ class PlaneCase:
         ]
 
     def merge(self, residual: int = 0, complex_: bool = False) -> list:
-        residual = normal(residual, *self.sizes, dtype=self.dtype, seed=9) if residual else None
-        return [self.bands(complex_), self.filters(), *self.spec(), residual, *self.sizes]
+        residual = normal(residual, *self.size, dtype=self.dtype, seed=9) if residual else None
+        return [self.bands(complex_), self.filters(), *self.spec(), residual, *self.size]
 
 
 CASES = {f"{name}-{form}": PlaneCase(s, f) for name, s in SHAPES.items() for form, f in FORMS.items()}
@@ -102,7 +102,7 @@ DERIVATIVES = {label: CASES[label] for i, label in enumerate(CASES) if i % 4 == 
 @of_split
 def test_split_planes_is_the_reference_and_the_adjoint_of_merge_planes(case, dtype):
     case = replace(case, dtype=dtype)
-    actual, expected = RAW.split_planes(*case.split()), reference.split_planes(*widened(case.split()))
+    actual, expected = RAW.split_planes(*case.split()), reference.split_planes(*in_double(case.split()))
     assert_meta(RAW.split_planes, case.split(), actual)
     for a, e in zip(actual, expected, strict=True):
         assert a.is_contiguous() and a.dtype == (dtype.to_complex() if case.form == COMPLEX else dtype)
@@ -136,10 +136,10 @@ def assert_meta(op, args: list, outputs) -> None:
 @of_merge
 def test_merge_planes_is_the_reference(case, dtype):
     case = replace(case, dtype=dtype)
-    n = case.shape[0]
+    n = case.shape.N
     for residual, complex_ in itertools.product({0, n, min(n, 1)}, {False, case.form == REAL}):
         args = case.merge(residual, complex_)
-        actual, expected = RAW.merge_planes(*args), reference.merge_planes(*widened(args))
+        actual, expected = RAW.merge_planes(*args), reference.merge_planes(*in_double(args))
         assert_meta(RAW.merge_planes, args, actual)
         assert actual.is_contiguous() and actual.dtype == dtype
         assert_close(actual, expected, "pyramid")
@@ -151,7 +151,7 @@ def test_memory_layout_does_not_matter(layout, dtype):
     case = replace(CASES["odd-complex"], dtype=dtype)
     for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(residual=1))):
         args = on_tensors(ODD_LAYOUTS[layout], args)
-        actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*widened(args))
+        actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*in_double(args))
         for a, e in zip(*([o] if isinstance(o, torch.Tensor) else o for o in (actual, expected))):
             assert_close(a, e, "pyramid")
 
@@ -176,7 +176,7 @@ def assert_adjoint(case):
     """Check that <split x, y> = <x, merge y>."""
     planes, filters, i_powers, forms = case.split()
     bands = [torch.randn_like(b) for b in RAW.split_planes(planes, filters, i_powers, forms)]
-    back = RAW.merge_planes(bands, filters, [-power % 4 for power in i_powers], forms, None, *case.sizes)
+    back = RAW.merge_planes(bands, filters, [-power % 4 for power in i_powers], forms, None, *case.size)
     forth = RAW.split_planes(planes, filters, i_powers, forms)
     inner = lambda x, y: (x.to(y.dtype).conj() * y).real.double().sum().item() if x.numel() else 0.0
     left, right = sum(inner(f, b) for f, b in zip(forth, bands)), inner(planes, back)
@@ -202,18 +202,18 @@ def gradients(function, args: list, cotangents=None):
 @pytest.mark.parametrize("case", DERIVATIVES.values(), ids=DERIVATIVES)
 def test_gradients_are_those_of_the_reference(case, dtype):
     case = replace(case, dtype=dtype)
-    named = [("merge_planes", case.merge(residual=case.shape[0]))]
+    named = [("merge_planes", case.merge(residual=case.shape.N))]
     named += [("split_planes", case.split())] if case.form != PAIRS else []
     for op, args in named:
         actual, cotangents = gradients(getattr(RAW, op), args)
-        expected, _ = gradients(getattr(reference, op), widened(args), widened(cotangents))
+        expected, _ = gradients(getattr(reference, op), in_double(args), in_double(cotangents))
         for a, e in zip(actual, expected, strict=True):
             assert_close(a, e, "pyramid")
 
 
 @of_cpu_kernels
 @pytest.mark.parametrize("label", ["even-complex", "odd-real", "1x6-pairs"])
-def test_numerical_derivatives(label):
+def test_derivatives_agree_with_numerical_ones(label):
     case = replace(CASES[label], dtype=torch.float64)
     leaf = lambda t: t.requires_grad_()
     bands, filters, i_powers, forms, residual, *sizes = case.merge(residual=1)
@@ -244,7 +244,7 @@ def test_filters_that_require_grad_raise():
 
 
 @pytest.mark.parametrize("label", ["odd-real", "odd-complex", "odd-pairs"])
-def test_opcheck(label):
+def test_opcheck_finds_no_errors(label):
     case = CASES[label]
     leaf = lambda t: t.requires_grad_()
     if case.form != PAIRS:
@@ -287,7 +287,7 @@ def test_results_do_not_depend_on_threads_and_other_planes(label, dtype):
         finally:
             torch.set_num_threads(before)
         assert all(torch.equal(a, b) for other in results[1:] for a, b in zip(results[0], other, strict=True))
-        for i in range(case.shape[0]):
+        for i in range(case.shape.N):
             alone = outputs_of(op, one_plane(op, args, i))
             assert all(torch.equal(a[0], b[i]) for a, b in zip(alone, results[0], strict=True))
 
@@ -313,7 +313,7 @@ def test_single_large_plane_is_shared_by_threads(threads):
             actual = outputs_of(op, args)
         finally:
             torch.set_num_threads(before)
-        expected = getattr(reference, op)(*widened(args))
+        expected = getattr(reference, op)(*in_double(args))
         for a, e in zip(actual, [expected] if isinstance(expected, torch.Tensor) else expected, strict=True):
             assert_close(a, e, "pyramid")
 
@@ -370,7 +370,7 @@ def test_complex_residuals_raise(kind):
 def test_gradients_of_a_morph_are_those_of_float64(synthesis, op_calls):
     family = CSPFamily(SteerablePyramid((32, 30), synthesis=synthesis), "joint")
     x, g = (f(2, 32, 30, dtype=torch.float32).requires_grad_() for f in (image, normal))
-    wide_x, wide_g = (widened(t).requires_grad_() for t in (x, g))
+    wide_x, wide_g = (in_double(t).requires_grad_() for t in (x, g))
     grads = [
         torch.autograd.grad(family.prepare(*pair).render([0.5, 1.0]).square().sum(), pair)
         for pair in ((x, g), (wide_x, wide_g))

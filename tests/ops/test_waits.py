@@ -37,8 +37,8 @@ WAITS = {
     "mask": lambda t: t[t > 0],
     "indices": lambda t: t[[0, 1]],
     "nonzero": lambda t: t.nonzero(),
-    "up": lambda t: t.copy_(torch.zeros(2, 3)),
-    "down": lambda t: torch.zeros(2, 3).copy_(t),
+    "copy to the GPU": lambda t: t.copy_(torch.zeros(2, 3)),
+    "copy from the GPU": lambda t: torch.zeros(2, 3).copy_(t),
     "one value": lambda t: t[0].__setitem__(0, 1.0),
 }
 

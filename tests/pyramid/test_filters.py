@@ -1,6 +1,6 @@
 """The filters have the symmetries and values of their formulas.
 
-The formulas are in their docstring, and are computed with numpy.
+The formulas are those in the docstring of pyramid/filters.py, computed with numpy.
 """
 
 import math
@@ -41,7 +41,7 @@ def frequencies(geometry, block):
 def radial(geometry, block, scale):
     """Return low_0 ... low_scale high_(scale+1).
 
-    For scale -1 this is high_0; if scale is the height, it is the low-pass.
+    For scale -1 this is high_0, and for scale J, the number of scales, the low-pass R_lo.
     """
     fy, fx = frequencies(geometry, block)
     with np.errstate(divide="ignore"):
