@@ -226,7 +226,7 @@ class CSPMotion(PlaneMotion):
         return take_step(self, extent, bounds, base)
 
     def _plane_ops_available(self, *planes_and_factors: Tensor) -> bool:
-        """Return whether the ops on whole planes can compute all frames. They take no ``state``."""
+        """Return whether the ops on whole planes can compute all frames. These ops take no ``state``."""
         if self.state or not self.family.parts:
             return False
         return choose_backend(self.family.pyramid.geometry, *planes_and_factors) is Backend.PLANE_OPS

@@ -92,7 +92,7 @@ def factor_at_l2(
     The next factor is predicted from the best three factors so far. Until two factors bracket ``max_l2``, it is at most
     twice what proportional growth predicts. Then regula falsi is used where the prediction lies outside the bracket, or
     where the last step made little progress; it shrinks the bracket by at least a tenth. The search ends early if the
-    distance no longer grows. It can miss a smaller factor only if the distance rises above ``max_l2`` and falls again
+    distance stops growing. It can miss a smaller factor only if the distance rises above ``max_l2`` and falls again
     between two tried factors.
 
     Examples

@@ -276,7 +276,7 @@ class SteerableLens:
             ``frames`` [B, F, C, H, W] with the images' device and dtype, outputs, distances, and the status of each
             sample (:class:`steerlens_fast.morphs.MorphStatus`). A sample is not ``ok`` if a gradient is zero or not
             finite; its further frames then repeat the frame before. Nor is it ``ok`` if the gradient is too small to
-            reach the distance.
+            reach the distance, or if a frame overflows; the source then replaces this frame.
 
         Raises
         ------

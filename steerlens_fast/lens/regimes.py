@@ -311,7 +311,7 @@ class _GradientSteps:
         self.last_move: Tensor | None = None
 
     def factors(self) -> tuple[Tensor, Tensor | None]:
-        """Return the sums of factors so far as those of one frame, [1, B]."""
+        """Return the sums of factors so far, as the factors [1, B] of one frame."""
         return self.b[None], None if self.a is None else self.a[None]
 
     def take(self, step: Step, loss_gradient: LossGradient) -> None:
