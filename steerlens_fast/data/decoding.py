@@ -120,7 +120,7 @@ class DepthOptions:
 
 
 class GreyScale(NamedTuple):
-    """The grey values of a file.
+    """The possible grey values of a file.
 
     Attributes
     ----------
@@ -415,7 +415,7 @@ def _from_deep_colour(image: Image, data: bytes, mode: str, depth: DepthOptions)
 
 
 def _grey_scale(image: Image) -> GreyScale:
-    """Return the scale of an image that is not decoded yet."""
+    """Return the possible grey values of an image that is not decoded yet."""
     tile = image.tile[0] if getattr(image, "tile", None) else None
     arguments = tile[3] if tile and isinstance(tile[3], tuple) else ()
     # If 0 is white in a TIFF, Pillow inverts values of up to 8 bits, but not those of more bits.

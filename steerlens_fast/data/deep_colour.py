@@ -132,9 +132,9 @@ def read_deep_colour(image: Image, data: bytes) -> DeepColour:
 
 
 def unit_colours(colours: DeepColour, scale) -> tuple[np.ndarray, np.ndarray]:
-    """Return the image over white, and the file's values without alpha.
+    """Return the image composited over white, and the file's values without alpha.
 
-    The image is in [0, 1], [H, W] or [H, W, 3].
+    The image is [H, W] or [H, W, 3], in [0, 1].
 
     Parameters
     ----------

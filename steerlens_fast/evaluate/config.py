@@ -61,7 +61,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         Maximum number of sources, among the first ``limit`` images that the target rule keeps.
     order : {"random", "data"}
         The order in which images are examined until there are enough sources. "random": an order that depends on
-        ``seed``, so that the sources are a sample of data that are sorted by class. "data": the data's order.
+        ``seed``, so that the sources are a sample even if the data are sorted by class. "data": the data's order.
     families : sequence of str
         Edit families.
     max_l2 : float, optional

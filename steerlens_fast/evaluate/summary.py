@@ -205,10 +205,10 @@ def _groups(table: _Table) -> dict:
             members_mask = torch.zeros(table.count, dtype=torch.bool, device="cpu")
             members_mask[list(members)] = True
             for family in (*table.families, *table.controls):
-                reached = members_mask & table.attained(family, budget)
+                counted = members_mask & table.attained(family, budget)
                 columns = {name: table.measure(family, budget, name) for name in GROUPED}
                 result.setdefault(f"{budget:.4g}", {}).setdefault(group, {})[family] = {
-                    name: table.interval(torch.where(reached, values, torch.nan)[members_mask], "median")
+                    name: table.interval(torch.where(counted, values, torch.nan)[members_mask], "median")
                     for name, values in columns.items()
                 }
     return result

@@ -34,7 +34,7 @@ HUBS = {"timm": load_from_timm, "torchvision": load_from_torchvision}
 CALLABLE_NAME = re.compile(r"[\w.]+:[\w.]+")
 HUB_NAME = re.compile(r"\w+(\.\w+)?")  # resnet18, resnet18.a1_in1k
 DEFAULT_METADATA = dict(size=None, mean=None, std=None, channels=3, interpolation="bicubic", crop_pct=1.0)
-KINDS = "timm:NAME, torchvision:NAME, pkg.mod:callable, a .pt2 or TorchScript file, or a module"
+KINDS = "timm:NAME, torchvision:NAME, pkg.mod:callable, a .pt2 or TorchScript file, a module or a callable"
 
 
 @dataclass(frozen=True)

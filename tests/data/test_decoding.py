@@ -1,4 +1,4 @@
-"""Decoding and resizing: every image gives its pixels, or its reason."""
+"""Decoding and resizing: every image gives its pixels, or the reason why it cannot be decoded."""
 
 import errno
 import io

@@ -69,7 +69,7 @@ def test_images_of_a_narrow_range_are_a_problem(tmp_path):
 
 
 def test_sources_of_sorted_data_are_a_sample_in_the_datas_order(tmp_path):
-    """Data sorted by class have no source of the last class among their first images."""
+    """The first images of these data are of one class."""
     images = pictures(60)
     labels = [n // 20 for n in range(60)]
     indices = {}

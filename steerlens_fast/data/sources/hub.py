@@ -88,6 +88,7 @@ class HubSource(Source):
 
 
 def _load(name: str, split: str):
+    """Return a data set, the name of its split, and the names of the other splits."""
     datasets = require_extra("hf", "datasets")
     try:
         if os.path.exists(os.path.join(name, "dataset_info.json")) and os.path.exists(os.path.join(name, "state.json")):

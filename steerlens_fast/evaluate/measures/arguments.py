@@ -47,24 +47,16 @@ def energy(images: Tensor) -> Tensor:
     return images.double().square().flatten(1).sum(1)
 
 
-def source_generator(seed: int, number: int) -> torch.Generator:
-    """Return a random generator for one source.
+def gaussian_noise(shape, seed: int, numbers) -> Tensor:
+    """Return Gaussian noise [N, *shape] for sources with the given ``numbers``, float32 on the CPU.
 
-    With its own generator, the noise of a source does not depend on the batch.
+    The noise of a source depends only on ``seed`` and its number, not on the batch.
 
     Examples
     --------
-    >>> one, again = source_generator(0, 7), source_generator(0, 7)
-    >>> bool(torch.randn(1, generator=one) == torch.randn(1, generator=again))
+    >>> bool((gaussian_noise((2,), 0, [7, 8])[1] == gaussian_noise((2,), 0, [8])[0]).all())
     True
     """
-    return torch.Generator().manual_seed((seed * 1_000_003 + number) % (1 << 63))
-
-
-def gaussian_noise(shape, seed: int, numbers) -> Tensor:
-    """Return Gaussian noise [N, *shape], float32 on the CPU.
-
-    The noise of a number depends only on ``seed`` and this number.
-    """
-    samples = [torch.randn(tuple(shape), generator=source_generator(seed, int(n)), device="cpu") for n in numbers]
+    generator_of = lambda number: torch.Generator().manual_seed((seed * 1_000_003 + number) % (1 << 63))
+    samples = [torch.randn(tuple(shape), generator=generator_of(int(n)), device="cpu") for n in numbers]
     return torch.stack(samples) if samples else torch.zeros(0, *shape, device="cpu")

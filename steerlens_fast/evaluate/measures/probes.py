@@ -125,7 +125,7 @@ def band_probes(
     directions_of_repeated = direction_images.flatten(0, 1).to(images.dtype)
 
     def probe(scale: int, orientation: int) -> tuple[Tensor, Tensor]:
-        """Return the change of the margin, [1 + D, N], and whether the distance was reached."""
+        """Return the change of the margin, and whether the distance was reached, [1 + D, N]."""
         family_of_band = make_family(family, pyramid, rule, [scale], [orientation])
         motion = family_of_band.prepare(repeated, directions_of_repeated)
         factor, _, reached = factor_at_l2(motion, max_l2, bounds, TOLERANCE * max_l2)

@@ -262,7 +262,7 @@ def strip_figure(strips: dict) -> Figure:
     """Return a figure of sources and edits.
 
     ``strips["rows"]`` has a tuple (label, source, edits) for each source. ``edits`` has a tuple (picture, caption,
-    reached) for each of ``strips["families"]``.
+    success) for each of ``strips["families"]``; a success has the distance, and the driver predicts the target.
     """
     families, rows = strips["families"], strips["rows"]
     figure = new_figure(1.08 * (len(families) + 1) + 0.9, 1.3 * len(rows) + 0.35)
@@ -274,9 +274,9 @@ def strip_figure(strips: dict) -> Figure:
             if family not in edits:
                 axes.set_axis_off()
                 continue
-            picture, caption, reached = edits[family]
+            picture, caption, success = edits[family]
             _picture(axes, picture)
-            text_style = {"fontweight": "bold", "color": "#00695c"} if reached else {"color": QUIET}
+            text_style = {"fontweight": "bold", "color": "#00695c"} if success else {"color": QUIET}
             axes.set_xlabel(caption, fontsize=7.5, labelpad=2, **text_style)
     for axes, name in zip(grid[0], ["source", *families]):
         axes.set_title(name, fontsize=9, color=QUIET if name in ("noise", "true motion") else "black")
