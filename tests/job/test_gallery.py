@@ -291,7 +291,7 @@ def window(tmp_path_factory):
 
 
 @pytest.fixture
-def shown(window, tmp_path):
+def morphs_page(window, tmp_path):
     """An open gallery of eight morphs. All pixels of frame f of morph m are 20 m + 10 f.
 
     The console of the browser must stay empty.
@@ -323,67 +323,67 @@ def marker_of(window, card=1) -> str:
     return window.run(f"return getComputedStyle(cards[{card - 1}].find('.marker')).transform")
 
 
-def test_gallery_opens_with_the_last_frame_next_to_the_source(shown):
-    assert colour_of(shown, ".card .source") == 0
-    assert colour_of(shown, ".card .frame") == 50
-    assert shown.run("return document.querySelectorAll('.card').length") == 8
-    lead = shown.run("return document.getElementById('lead').innerText")
+def test_gallery_opens_with_the_last_frame_next_to_the_source(morphs_page):
+    assert colour_of(morphs_page, ".card .source") == 0
+    assert colour_of(morphs_page, ".card .frame") == 50
+    assert morphs_page.run("return document.querySelectorAll('.card').length") == 8
+    lead = morphs_page.run("return document.getElementById('lead').innerText")
     assert lead == "8 items, 8 morphed, 8 shown"
 
 
-def test_small_probabilities_are_not_shown_as_zero(shown):
-    assert shown.run("return [8e-5, 6e-4, 0, 1, null].map(chance)") == ["< 0.001", "0.001", "0.000", "1.000", "–"]
+def test_small_probabilities_are_not_shown_as_zero(morphs_page):
+    assert morphs_page.run("return [8e-5, 6e-4, 0, 1, null].map(chance)") == ["< 0.001", "0.001", "0.000", "1.000", "–"]
 
 
-def test_large_numbers_have_an_exponent_and_counts_all_digits(shown):
-    assert shown.run("return [8.94e16, 123.45, 0, null].map(number)") == ["8.94e+16", "123", "0", "–"]
-    assert shown.run("return [12345, null].map(counted)") == ["12,345", "–"]
+def test_large_numbers_have_an_exponent_and_counts_all_digits(morphs_page):
+    assert morphs_page.run("return [8.94e16, 123.45, 0, null].map(number)") == ["8.94e+16", "123", "0", "–"]
+    assert morphs_page.run("return [12345, null].map(counted)") == ["12,345", "–"]
 
 
-def test_slider_moves_frame_curve_and_numbers(shown):
+def test_slider_moves_frame_curve_and_numbers(morphs_page):
     """The slider of one example is moved by the keyboard, and changes only this example."""
-    before, other = marker_of(shown), marker_of(shown, 3)
-    shown.type(".card .slider", browser.KEYS["home"])
-    assert colour_of(shown, ".card .frame") == 0
-    assert shown.run("return cards[0].find('output').textContent") == "target: 0.002"
-    first = marker_of(shown)
-    shown.type(".card .slider", browser.KEYS["right"] * 2)
-    assert colour_of(shown, ".card .frame") == 20
-    assert len({before, first, marker_of(shown)}) == 3
-    assert marker_of(shown, 3) == other
-    assert shown.run("return cards[0].l2.textContent") == "1"
-    assert "frame 3 of 6" in shown.run("return cards[0].slider.getAttribute('aria-valuetext')")
+    before, other = marker_of(morphs_page), marker_of(morphs_page, 3)
+    morphs_page.type(".card .slider", browser.KEYS["home"])
+    assert colour_of(morphs_page, ".card .frame") == 0
+    assert morphs_page.run("return cards[0].find('output').textContent") == "target: 0.002"
+    first = marker_of(morphs_page)
+    morphs_page.type(".card .slider", browser.KEYS["right"] * 2)
+    assert colour_of(morphs_page, ".card .frame") == 20
+    assert len({before, first, marker_of(morphs_page)}) == 3
+    assert marker_of(morphs_page, 3) == other
+    assert morphs_page.run("return cards[0].l2.textContent") == "1"
+    assert "frame 3 of 6" in morphs_page.run("return cards[0].slider.getAttribute('aria-valuetext')")
     outline = "const s = getComputedStyle(cards[0].slider); return [s.outlineStyle, parseFloat(s.outlineWidth)]"
-    assert shown.run(outline) == ["solid", 2]
+    assert morphs_page.run(outline) == ["solid", 2]
 
 
-def test_all_examples_move_together(shown):
+def test_all_examples_move_together(morphs_page):
     """All examples are moved by the common slider, by a key, or by playing."""
     frames = "return cards.map((card) => card.frame)"
-    shown.type("#all", browser.KEYS["home"])
-    assert shown.run(frames) == [0] * 8
-    shown.type("body", "..,.")
-    assert shown.run(frames) == [2] * 8
-    shown.click("#play")
-    shown.wait("cards.every((card) => card.frame === 5)")
-    shown.wait("cards.every((card) => card.frame === 4)")
-    shown.type("body", "p")
-    stopped = shown.run(frames)
-    assert shown.run("return [document.getElementById('play').textContent, timer]") == ["Play", None]
+    morphs_page.type("#all", browser.KEYS["home"])
+    assert morphs_page.run(frames) == [0] * 8
+    morphs_page.type("body", "..,.")
+    assert morphs_page.run(frames) == [2] * 8
+    morphs_page.click("#play")
+    morphs_page.wait("cards.every((card) => card.frame === 5)")
+    morphs_page.wait("cards.every((card) => card.frame === 4)")
+    morphs_page.type("body", "p")
+    stopped = morphs_page.run(frames)
+    assert morphs_page.run("return [document.getElementById('play').textContent, timer]") == ["Play", None]
     assert len(set(stopped)) == 1
 
 
-def test_frames_that_were_not_scored_are_reported(shown):
-    assert shown.run("return cards[1].root.innerText").count("target") == 0
-    assert shown.run("return getComputedStyle(cards[1].find('.unscored')).display") != "none"
-    assert shown.run("return getComputedStyle(cards[1].find('.marker')).display") == "none"
-    assert shown.run("return getComputedStyle(cards[0].find('.unscored')).display") == "none"
+def test_frames_that_were_not_scored_are_reported(morphs_page):
+    assert morphs_page.run("return cards[1].root.innerText").count("target") == 0
+    assert morphs_page.run("return getComputedStyle(cards[1].find('.unscored')).display") != "none"
+    assert morphs_page.run("return getComputedStyle(cards[1].find('.marker')).display") == "none"
+    assert morphs_page.run("return getComputedStyle(cards[0].find('.unscored')).display") == "none"
 
 
-def test_markup_in_a_key_is_text(shown):
-    assert shown.run("return document.title") == "Morphs of images/, timm:resnet18"
-    assert shown.run("return cards[0].find('.key').textContent") == NASTY[0]
-    assert shown.run("return document.querySelectorAll('.card img, .card script').length") == 0
+def test_markup_in_a_key_is_text(morphs_page):
+    assert morphs_page.run("return document.title") == "Morphs of images/, timm:resnet18"
+    assert morphs_page.run("return cards[0].find('.key').textContent") == NASTY[0]
+    assert morphs_page.run("return document.querySelectorAll('.card img, .card script').length") == 0
 
 
 def test_right_to_left_class_names_do_not_change_the_order(window, tmp_path):
@@ -404,32 +404,32 @@ def test_right_to_left_class_names_do_not_change_the_order(window, tmp_path):
         assert len(places) == 3 and places == sorted(places)
 
 
-def test_gallery_loads_only_its_own_images(shown, tmp_path):
+def test_gallery_loads_only_its_own_images(morphs_page, tmp_path):
     """Requests are checked after everything was scrolled into view."""
-    shown.run("cards.at(-1).root.scrollIntoView()")
-    shown.wait("cards.at(-1).image?.complete && cards.at(-1).image.naturalWidth > 0")
-    addresses = [address for address in shown.requests() if not address.startswith(("data:", "about:", "chrome"))]
+    morphs_page.run("cards.at(-1).root.scrollIntoView()")
+    morphs_page.wait("cards.at(-1).image?.complete && cards.at(-1).image.naturalWidth > 0")
+    addresses = [address for address in morphs_page.requests() if not address.startswith(("data:", "about:", "chrome"))]
     root = (tmp_path / "gallery").as_uri()
     assert f"{root}/index.html" in addresses and f"{root}/images/00000007.webp" in addresses
     assert [address for address in addresses if not address.startswith(root)] == []
 
 
-def test_all_elements_have_accessible_names(shown):
+def test_all_elements_have_accessible_names(morphs_page):
     """Images, curves and sliders have labels for screen readers; ids are unique."""
     script = "return [...document.querySelectorAll('[role=img], input, button')].map(e => e.ariaLabel || e.textContent)"
-    names = shown.run(script)
+    names = morphs_page.run(script)
     assert len(names) == 8 * 5 + 3 and all(names)  # five in each card; Play, the common slider, the checkbox
-    ids = shown.run("return [...document.querySelectorAll('[id]')].map((e) => e.id)")
+    ids = morphs_page.run("return [...document.querySelectorAll('[id]')].map((e) => e.id)")
     assert len(ids) == len(set(ids))
 
 
 @pytest.mark.parametrize("width", [360, 1400])
-def test_page_fits_the_window(shown, width):
+def test_page_fits_the_window(morphs_page, width):
     """Nothing is cut off in the width of a phone or of a desktop."""
-    shown._post("/window/rect", {"width": width, "height": 900})
-    shown.run("document.querySelector('.pairs').open = true; document.getElementById('maps').click()")
-    assert shown.run("return document.documentElement.scrollWidth <= innerWidth")
-    columns = shown.run("return getComputedStyle(document.getElementById('cards')).gridTemplateColumns")
+    morphs_page._post("/window/rect", {"width": width, "height": 900})
+    morphs_page.run("document.querySelector('.pairs').open = true; document.getElementById('maps').click()")
+    assert morphs_page.run("return document.documentElement.scrollWidth <= innerWidth")
+    columns = morphs_page.run("return getComputedStyle(document.getElementById('cards')).gridTemplateColumns")
     assert len(columns.split()) == (1 if width < 1000 else 3)
 
 
@@ -546,21 +546,21 @@ def test_head_says_that_the_last_frames_were_not_scored(window, tmp_path):
     assert window.run("return document.querySelectorAll('.good, .reached').length") == 0
 
 
-def test_differences_are_shown_when_asked_for(shown):
+def test_differences_are_shown_when_asked_for(morphs_page):
     """The checkbox or its key shows and loads them. They follow the slider."""
-    assert not [address for address in shown.requests() if "/maps/" in address]
-    assert shown.run("return cards[0].find('.difference').offsetParent") is None
-    shown.type("body", "d")
-    shown.wait("cards[0].mapImage?.complete")
-    assert shown.run("return document.getElementById('maps').checked")
-    assert "/maps/00000000.webp" in "".join(shown.requests())
-    assert colour_of(shown, ".card .map") == 255  # the last frame has the largest difference, 50 levels
-    caption = shown.run("return cards[0].find('.difference figcaption').textContent")
+    assert not [address for address in morphs_page.requests() if "/maps/" in address]
+    assert morphs_page.run("return cards[0].find('.difference').offsetParent") is None
+    morphs_page.type("body", "d")
+    morphs_page.wait("cards[0].mapImage?.complete")
+    assert morphs_page.run("return document.getElementById('maps').checked")
+    assert "/maps/00000000.webp" in "".join(morphs_page.requests())
+    assert colour_of(morphs_page, ".card .map") == 255  # the last frame has the largest difference, 50 levels
+    caption = morphs_page.run("return cards[0].find('.difference figcaption').textContent")
     assert caption == "difference of each channel, ±0.196"
-    shown.type(".card .slider", browser.KEYS["home"])
-    assert colour_of(shown, ".card .map") == 128
-    shown.click("#maps")
-    assert shown.run("return cards[0].find('.difference').offsetParent") is None
+    morphs_page.type(".card .slider", browser.KEYS["home"])
+    assert colour_of(morphs_page, ".card .map") == 128
+    morphs_page.click("#maps")
+    assert morphs_page.run("return cards[0].find('.difference').offsetParent") is None
 
 
 def test_images_outside_the_window_are_not_loaded(window, tmp_path):
