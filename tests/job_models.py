@@ -222,10 +222,10 @@ class Triples(torch.utils.data.Dataset):
 
 def arguments(out: Path, *more, data: Path | str | None = None, **options) -> list[str]:
     """Return the arguments of the command ``morph``. With ``data``, the arguments are those of a new job."""
-    new = [] if data is None else ["--data", data, "--model", MODEL, "--channels", 1, "--threads", 1, "--frames", 4]
-    new = new[:-2] if "distances" in options else new  # without --frames
-    new += [] if data is None else ["--shard-size", 4, "--batch-size", 2]
-    new += [] if data is None or "distances" in options else ["--max-l2", 2]
+    new = []
+    if data is not None:
+        new = ["--data", data, "--model", MODEL, "--channels", 1, "--threads", 1, "--shard-size", 4, "--batch-size", 2]
+        new += [] if "distances" in options else ["--frames", 4, "--max-l2", 2]
     for name, value in options.items():
         more = (*more, f"--{name.replace('_', '-')}", *(value if isinstance(value, list) else [value]))
     return [str(part) for part in ("morph", "--out", out, "--gallery", 0, *new, *more)]

@@ -107,8 +107,11 @@ def make_job(
         places = range(shard * shard_size, min((shard + 1) * shard_size, count))
         good = [i for i in places if i not in failed]
         rows = {i: row for row, i in enumerate(good)}
-        shard_records = [change(_record(i, keys[i], f, rows.get(i), unscored)) for i in places]
-        shard_records = [entry | assess(entry) for entry in shard_records]
+        shard_records = []
+        for i in places:
+            status = OK if i in rows else "truncated"
+            entry = change(record(i, keys[i], f, rows.get(i), status, i not in unscored))
+            shard_records.append(entry | assess(entry))
         folder, stem = out / "shards", f"{shard:05d}"
         files = get_format(format).write(folder, stem, frames[good], shard_records, {"shard": shard})
         files |= write_records(folder / f"{stem}.jsonl", shard_records)
@@ -118,10 +121,6 @@ def make_job(
         write_json(folder / f"{stem}.done.json", marker)
         records += shard_records
     return records
-
-
-def _record(index: int, key: str, frames: int, row: int | None, unscored: tuple[int, ...]) -> dict:
-    return record(index, key, frames, row, OK if row is not None else "truncated", index not in unscored)
 
 
 def make_jobs(folder: Path, families=FAMILIES, **options) -> tuple[list[Path], dict[str, torch.Tensor]]:

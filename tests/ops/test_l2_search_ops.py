@@ -59,7 +59,7 @@ def test_search_agrees_with_numpy(epsilon):
         expected = NumpyL2Search(limits, source_l2, epsilon)
         for _ in range(48):
             columns = state.numpy().T
-            assert np.array_equal(columns[SearchColumn.ACTIVE], expected.active()), curve
+            assert np.array_equal(columns[SearchColumn.ACTIVE], expected.is_active()), curve
             np.testing.assert_allclose(columns[SearchColumn.FACTOR], expected.factor, rtol=1e-5, err_msg=curve)
             factor = expected.factor.astype(np.float64)
             l2 = distances(curve, factor)
