@@ -89,7 +89,7 @@ def test_idx_files_are_read(tmp_path, gz):
     assert [label for _, label in listed(f"{spec}#test")] == [None] * 3
 
 
-def test_idx_folders_are_ignored_and_case_does_not_matter(tmp_path):
+def test_folders_named_like_idx_files_are_ignored_and_case_does_not_matter(tmp_path):
     """Some archives of MNIST contain a file, and a folder whose name differs in one character."""
     spec = idx(tmp_path / "x", DIGITS, np.arange(5), part="Train")
     for kind in ("images-idx3", "labels-idx1"):

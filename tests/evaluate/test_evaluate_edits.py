@@ -184,7 +184,7 @@ def test_averaged_gradients_give_another_edit():
 # --- Probes
 
 
-def test_probes_of_a_linear_driver_are_known():
+def test_probes_of_a_linear_driver_follow_from_the_norm_of_its_gradient():
     """For pixel steps, the margin rises by L2 times the norm of its gradient in the band; noise hardly changes it."""
     model = linear(1, 16, dtype=torch.float64)
     images, target, source = torch.full((6, 1, 16, 16), 0.5).double(), torch.tensor([1] * 6), torch.tensor([0] * 6)

@@ -241,7 +241,7 @@ def test_killed_evaluation_resumes(tmp_path):
     assert not list(killed.glob("**/.*.tmp"))
 
 
-def test_folder_in_use_is_an_error(tmp_path):
+def test_folder_of_an_evaluation_raises_unless_it_is_resumed_unchanged_or_overwritten(tmp_path):
     run(tmp_path)
     with pytest.raises(JobError, match="out must be a new folder"):
         run(tmp_path)
