@@ -2,8 +2,8 @@
 // scratch block is kept (as an *idle block*) and reused. Failed allocations throw errors that say what was allocated.
 //
 // Writing a new tensor mostly consists of page faults. Larger pages cause fewer: writing 38 MB took 48 ms in pages of 4
-// KiB, and 5 ms in pages of 2 MiB. Recycled memory causes none, but glibc would return large freed blocks to the
-// operating system. The latter may take the pages of idle blocks when memory is scarce (MADV_FREE).
+// KiB, and 5 ms in pages of 2 MiB. Recycled memory causes none. (glibc does not recycle large blocks, it returns them
+// to the operating system.) When memory is scarce, the operating system may take the pages of idle blocks (MADV_FREE).
 //
 // Blocks are allocated by torch, so torch's memory statistics include them, also while they are idle. A result in a
 // recycled block cannot be resized in place (torch then reports "Trying to resize storage that is not resizable").
@@ -276,7 +276,8 @@ inline const FromBlob from_blob = newer_torch_function<FromBlob>("torch_from_blo
 // The memory of a result.
 struct ResultBlock {
   RecycledBlock block;
-  // Where the deleter notes that it has run: torch_from_blob may call it and then fail. Null when a result exists.
+  // The deleter sets *freed, so that the block is not deleted twice if torch_from_blob calls the deleter and then fails.
+  // Null once there is a result.
   bool* freed;
 };
 

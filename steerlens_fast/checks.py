@@ -204,7 +204,8 @@ def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
         raise TypeError(f"{name} must be a sequence of floats or a real tensor [F, ...], got {factors!r}")
     on_host, table = table.device.type == "cpu", to_dtype(table, image.dtype)
     readable = on_host and not torch.compiler.is_compiling() and not has_transforms()
-    # The sum of finite factors may overflow, but a finite sum has finite terms, and takes fewer ops.
+    # If the sum is finite, all factors are. Testing each of them takes more calls of torch, and is only needed if the
+    # sum is not finite, since it may overflow.
     if readable and not math.isfinite(table.detach().sum()) and not table.detach().isfinite().all():
         raise ValueError(f"{name} must be finite in {image.dtype}, got {factors!r}")
     table, leading = to_device_async(name, table, image.device), image.shape[:-2]

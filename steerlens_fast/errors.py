@@ -185,7 +185,7 @@ TORCHSCRIPT = "TorchScript interpreter"  # occurs in every error message of scri
 def cause_line(error: BaseException) -> str:
     """Return the line of an error message that states the cause.
 
-    It is the first line or, for TorchScript, whose messages quote the model's source code before the cause, the last.
+    It is the first line. For TorchScript it is the last one, since the model's source code comes first.
 
     Examples
     --------

@@ -123,7 +123,7 @@ def no_cuda_reason() -> str:
 
 
 def outdated_error(error: Exception) -> Exception:
-    """Replace an error about an op or function that ``_C`` lacks by an ImportError.
+    """Return an ImportError if an error says that ``_C`` has no such op or function.
 
     Other errors are returned unchanged.
 

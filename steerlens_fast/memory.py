@@ -16,8 +16,8 @@ from .ops import real_dtype
 from .torch_internals import has_batched_gradients, has_dispatch_modes, has_transforms
 
 # Bytes of bands in one pass through a filter bank. On a CPU, they fit the caches, and the allocator keeps their memory
-# for the next pass. (Getting new memory would take longer than the FFTs.) The value for GPUs is not tuned yet; it
-# limits the memory of a morph of 16 x 3 x 224 x 224 to 256 MiB, without frames and model.
+# for the next pass. (Getting new memory would take longer than the FFTs.) The value for GPUs was not chosen by
+# measurement. A morph of 16 x 3 x 224 x 224 then needs 256 MiB in all, without frames and model.
 CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 128 << 20}
 
 # Bytes of a temporary that is written and read once. On a CPU, it fits the caches.
@@ -28,9 +28,9 @@ SCRATCH_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}
 def keep_freed_memory() -> None:
     """Make glibc keep freed memory, up to 62 MiB, so that passes reuse it.
 
-    Otherwise each pass would return its temporaries to the system, and get new pages. The thresholds of glibc grow with
-    the largest block that was freed (mallopt(3), M_MMAP_THRESHOLD), so freeing one block of 31 MiB raises them. The
-    block is never written, so it takes no memory.
+    Otherwise each pass would return its temporaries to the kernel, and get new pages. When a block of 31 MiB is freed,
+    glibc raises its threshold for keeping freed memory to twice this size (mallopt(3), M_MMAP_THRESHOLD). The block is
+    never written, so it takes no memory.
 
     The thresholds apply to the whole process. STEERLENS_KEEP_FREED_MEMORY=0 leaves them unchanged; then the ops do not
     keep the memory of freed results either (csrc/allocation.h).
@@ -125,10 +125,7 @@ def is_plain_cpu(t: Tensor) -> bool:
 
 
 def has_plain_memory(t: Tensor) -> bool:
-    """Return whether a tensor's memory has its values.
-
-    It does not for subclasses, and for lazy conjugates and negatives.
-    """
+    """Return whether a tensor's memory has its values. This is False for subclasses, lazy conjugates and negatives."""
     return type(t) is Tensor and not t.is_conj() and not t.is_neg()
 
 

@@ -59,8 +59,8 @@ stream_real_double = _function("stream_real_double", None, *_STREAM_REAL)
 plane_side_supported = _function("plane_side_supported", ctypes.c_bool, ctypes.c_int64)
 # The number of floats in a SIMD vector of the ops on whole planes; 0 if this CPU or build has no such ops.
 SIMD_WIDTH: int = _function("simd_width", ctypes.c_int64)()
-# The number of parallel regions that the ops have run in this process, after each of which threads wait. For tests and
-# benchmarks.
+# The number of parallel loops that the ops have run in this process. Threads wait at the end of each, so tests and
+# benchmarks count them.
 parallel_regions = _function("parallel_regions", ctypes.c_int64)
 
 

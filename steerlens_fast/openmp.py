@@ -22,9 +22,9 @@ def short_spin(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def shorten_spin_of_command() -> None:
-    """Set the variable in this process if it is the command.
+    """Set the variable if this process runs the command ``steerlens-fast``.
 
-    Programs that import the package are not changed. After torch has been imported, this has no effect.
+    Other programs that import the package are not changed. After torch has been imported, this has no effect.
     """
     if _is_command():
         os.environ.update(short_spin(os.environ))

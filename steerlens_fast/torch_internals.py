@@ -1,8 +1,8 @@
 """All private functions of torch that this package uses, with fallbacks.
 
-Private names may disappear in any release of torch. Most fallbacks are correct, but may be slower, so importing this
-module warns of most missing functions; functions say where their fallback is worse. Other files use no private names
-of torch, except attributes of modules in ``classifier/modules.py`` and ``classifier/isolation.py``.
+Private names may disappear in any release of torch. If one is missing, its fallback is used and, with few exceptions,
+importing this module warns. Fallbacks may be slower; if one has other drawbacks, its docstring says so. Other files use
+no private names of torch, except attributes of modules in ``classifier/modules.py`` and ``isolation.py``.
 """
 
 from __future__ import annotations

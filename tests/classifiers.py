@@ -1,4 +1,4 @@
-"""Small classifiers with fixed weights, in eval mode, for the tests of the lens."""
+"""Small classifiers with fixed weights, for the tests of the lens."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ CLASSES = 5
 
 
 def linear(channels=3, size=16, classes=CLASSES, dtype=torch.float32) -> nn.Module:
-    """Return a classifier with one linear layer.
+    """Return a classifier with one linear layer, in eval mode.
 
     The gradients of its logits do not depend on the image.
     """
@@ -18,7 +18,7 @@ def linear(channels=3, size=16, classes=CLASSES, dtype=torch.float32) -> nn.Modu
 
 
 def smooth(channels=3, classes=CLASSES, dtype=torch.float32) -> nn.Module:
-    """Return a classifier with two convolutions, for images of any size.
+    """Return a classifier with two convolutions, in eval mode, for images of any size.
 
     Its gradients depend on the image.
     """

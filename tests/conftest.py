@@ -69,7 +69,7 @@ def no_earlier_compilations():
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """A function that sets the largest size of chunks (``memory.CHUNK_BYTES``): one plane, or ``size`` bytes."""
+    """A function that sets ``memory.CHUNK_BYTES`` to ``size``. With 1 byte, the default, each plane is a chunk."""
 
     def apply(size=1):
         for kind in memory.CHUNK_BYTES:

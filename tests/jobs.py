@@ -124,7 +124,7 @@ def make_job(
 
 
 def make_jobs(folder: Path, families=FAMILIES, **options) -> tuple[list[Path], dict[str, torch.Tensor]]:
-    """Write a job for each family, with the same eight sources; return their folders and frames."""
+    """Write a job for each family, all with the same eight keys; return their folders and frames."""
     frames = {family: morphs_of(8, 3) for family in families}
     folders = [folder / f"job-{family}" for family in families]
     for family, out in zip(families, folders):

@@ -69,7 +69,7 @@ class PlaneShape(NamedTuple):
 
 
 class PairShape(NamedTuple):
-    """The shape of planes, of which each ``run`` consecutive ones are paired among themselves."""
+    """The shape of planes that are paired within groups of ``run`` consecutive planes."""
 
     planes: tuple[int, ...]
     run: int
@@ -262,7 +262,7 @@ CPU_OPS = (
 )  # on CPUs only
 PLANE_OPS = ("split_planes", "merge_planes", "morph_planes")
 CPU_PLANE_OPS = ("step_planes", "move_planes")  # together, they compute morph_planes
-# The plane ops have float64 only on CPUs; SIMD_WIDTH is 0 if they have no such ops, or emulate those of CUDA
+# The plane ops support float64 only on CPUs. SIMD_WIDTH is 0 if this CPU has no plane ops, or emulates those of CUDA
 PLANE_DTYPES = (torch.float32, torch.float64) if native.SIMD_WIDTH else (torch.float32,)
 plane_dtypes = pytest.mark.parametrize("dtype", PLANE_DTYPES, ids=str)
 
@@ -280,7 +280,7 @@ def shapes_of(op: str) -> dict:
 
 
 LABELS_WITH_BOTH_DTYPES = ("even", "odd", "threads")  # other shapes are tested in one dtype
-# Labels of shapes for every pointwise op; each other shape is for every second op
+# Labels of shapes with which every pointwise op is tested. Each of the remaining shapes tests every second op
 LABELS_OF_ALL = ("odd", "1x1", "empty", "threads")
 
 

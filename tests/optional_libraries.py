@@ -1,6 +1,6 @@
 """Libraries that users combine with this package.
 
-Each function returns one, or skips the test if it is missing.
+``torchvision``, ``timm``, ``captum`` and ``quantus`` return the library, or skip the test if it is missing.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Choose few of many cases, so that every pair of values still occurs."""
+"""Choose a small part of all cases, in which every pair of values still occurs."""
 
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import combinations, product
@@ -7,9 +7,9 @@ import pytest
 
 
 def pairwise(**values: Iterable) -> pytest.MarkDecorator:
-    """Return a ``parametrize`` mark in whose cases every two values of different arguments occur together.
+    """Return a ``parametrize`` mark with a small part of all combinations of the arguments' values.
 
-    The cases are few of all combinations of the arguments' values.
+    Any two values of different arguments occur together in at least one of its cases.
 
         @pairwise(shape=[(8, 8), (9, 11)], order=range(16), dtype=DTYPES)
         def test_reconstruction(shape, order, dtype): ...

@@ -120,7 +120,10 @@ def test_libraries_need_torch_and_no_python():
 
 @pytest.mark.skipif(platform.machine() != "x86_64" or not shutil.which("objdump"), reason="no x86-64, or no objdump")
 def test_only_kernels_of_a_cpu_level_use_avx():
-    """The linker merges functions of the same name, so that AVX code in others could be called on CPUs without AVX."""
+    """The linker keeps one of several functions of the same name.
+
+    Outside the namespaces of the CPU levels, this could be one with AVX code, also for CPUs without AVX.
+    """
     command = ["objdump", "-d", "--no-show-raw-insn", "--no-addresses", native.LIBRARY]
     code = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     functions = re.findall(r"^<(\S+)>:\n((?:.+\n)*)", code, re.M)
@@ -158,7 +161,10 @@ def test_host_and_device_never_include_each_other():
 
 
 def test_extensions_of_standard_cpp_are_in_two_headers():
-    """Other compilers and systems then need changes only in these headers."""
+    """Other compilers and systems then need changes only in these headers.
+
+    ``__restrict``, which all common compilers have, is allowed everywhere.
+    """
     extension = r"__attribute__|__builtin_|\b(__)?asm(__)?\b|_Pragma|#pragma (?!once)|__restrict__|__int128|__VERSION__"
     linux_header, linux_only = r"#include <(sys/|unistd|dlfcn|pthread|malloc)", r"(?s)#if defined\(__linux__\).*?#endif"
     cpp = [path for path in ROOT.glob("csrc/**/*.*") if path.suffix in (".h", ".cpp") and "cuda" not in path.parts]

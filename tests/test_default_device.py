@@ -15,7 +15,8 @@ from steerlens_fast.families import FAMILIES, make_family
 
 FACTORIES = {"tensor", "as_tensor", "asarray", "scalar_tensor", "zeros", "ones", "full", "empty", "eye", "arange"}
 FACTORIES |= {"linspace", "logspace", "rand", "randn", "randint", "randperm", "fftfreq", "rfftfreq", "tril_indices"}
-FACTORIES |= {"triu_indices", "empty_strided", "hann_window", "hamming_window", "kaiser_window"}
+FACTORIES |= {"triu_indices", "empty_strided", "bartlett_window", "blackman_window", "hann_window"}
+FACTORIES |= {"hamming_window", "kaiser_window"}
 
 
 @pytest.fixture

@@ -256,10 +256,7 @@ def private_uses(source: str) -> list[str]:
 
 
 def _attribute(node):
-    """Return (name, object) of an attribute.
-
-    It is written with a dot, or by getattr, hasattr and others.
-    """
+    """Return (name, object) of an attribute that is written with a dot, or in getattr or hasattr."""
     if isinstance(node, ast.Attribute):
         return node.attr, node.value
     calls = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr")

@@ -43,9 +43,9 @@ TOLERANCES = {
     ),
     "fit": Tolerance(1e-5, 1e-9, "least squares in float64: 60 damped steps, each a sum over all pixels; 1e-15 seen"),
     "evaluation": Tolerance(
-        1e-5, 1e-5, "a record's numbers on another batch size, relative to 1 + their size: as composition; 3e-7 seen"
+        1e-5, 1e-5, "a record's numbers n on another batch size, relative to 1 + |n|: as composition; 3e-7 seen"
     ),
-    "probe": Tolerance(2e-3, 2e-3, "relative: the search for the small distance stops within 0.1 % of it"),
+    "probe": Tolerance(2e-3, 2e-3, "relative: the search for the L2 distance of a probe stops within 0.1 % of it"),
     "chunked_real_fft": Tolerance(
         2e-6, 1e-13, "MKL's real FFT of a plane may depend on the batch by ulps, which a step amplifies; 3e-7 seen"
     ),
@@ -74,7 +74,8 @@ def error_of(actual: Tensor, expected: Tensor) -> tuple[float, float]:
 def assert_close(actual: Tensor, expected: Tensor, name: str, absolute: bool = False, like=None) -> None:
     """Check that ``actual`` differs from ``expected`` by at most TOLERANCES[name] for the dtype of ``actual``.
 
-    The tolerance is relative to the largest magnitude in ``expected`` and ``like`` or, if ``absolute``, to 1.
+    The tolerance is relative to the largest magnitude in ``expected``, or to the number ``like`` if that is larger. If
+    ``absolute``, it is not relative.
     """
     error, largest = error_of(actual, expected)
     scale = 1.0 if absolute else max(largest, float(like) if like is not None else 0.0)

@@ -12,8 +12,9 @@ template <typename T>
 struct MorphArgs {
   // Of the image: the bands that move (complex), then the residual (real), which does not move.
   PlaneArgs<T> analysis;
-  PlaneArgs<T> synthesis;               // of frames: the bands that move (Form::kReal or kComplex)
-  std::vector<PlaneGroup<T>> gradient;  // of the gradient: the bands that move
+  PlaneArgs<T> synthesis;  // of frames: the bands that move (Form::kReal or kComplex)
+  std::vector<PlaneGroup<T>>
+      gradient_groups;  // for the analysis of the gradient: the bands that move
   Edit edit;
   Rule rule;
   T eps, floor;  // of the step, see math/polar.h
@@ -26,8 +27,7 @@ struct MorphArgs {
   // [N, numbers], written by step_planes and read by move_planes: all values from which the frames of a plane are
   // computed (Layout in cpu/planes/motion.h).
   T* coefficients;
-  // [N, bands]: squared speeds (speed: L2 norm of a band's change, divided by the factor, for small factors), and
-  // largest |phase steps|. See write_sizes in cpu/planes/morph_step.h.
+  // [N, bands]: squared speeds and largest |phase steps|, see write_sizes in cpu/planes/morph_step.h.
   T *squared_speeds, *phases;
   // Whether coefficients are given by their changes since the source (advance_planes in persistent morphs).
   bool anchored;

@@ -50,7 +50,7 @@ void make_morph_groups(const char* op, const PlaneLimits& limits, MorphInputs& i
     return make_plane_args<T>(op, limits, planes,
                               {filters, powers, group_forms, {Form::kReal, Form::kComplex}});
   };
-  args.gradient = made(in.synthesis, i_powers, forms).groups;
+  args.gradient_groups = made(in.synthesis, i_powers, forms).groups;
   args.synthesis = made(in.synthesis, inverse_i_powers, forms);
   i_powers.push_back(0);  // the residual
   analysis_forms.push_back(static_cast<int64_t>(Form::kReal));

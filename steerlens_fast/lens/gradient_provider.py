@@ -189,7 +189,7 @@ class GradientProvider:
             warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
 
     def _gradient_start(self, resolved: list, outputs: Tensor, at: slice) -> tuple[Tensor, Tensor]:
-        """Return the tensor at which the backward pass of the samples ``at`` starts, and its gradient.
+        """Return the tensor from which the backward pass starts for a slice of the samples, and its gradient.
 
         ``outputs`` are the outputs of these samples; see :func:`gradient_start`. At the source, the outputs determine
         target and source class, which are appended to ``resolved``.

@@ -7,7 +7,7 @@
 
 namespace steerlens {
 
-// Coefficients that a block of write_pairs has of each of the two bands of a pair.
+// The number of coefficients per band in a block of write_pairs, which has two bands.
 constexpr int64_t kPairBlock = kBlock / 2;
 
 STEERLENS_DECLARE_KERNEL(write_frames, FrameArgs)

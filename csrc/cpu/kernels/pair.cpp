@@ -7,13 +7,13 @@ namespace {
 
 // A block of one pair of planes.
 struct PairBlock {
-  int64_t pair, first, size;
+  int64_t pair, offset, size;  // offset in a plane
 };
 
 template <typename T>
 SL_FN PairBlock block_at(const PairArgs<T>& args, int64_t b) {
-  const int64_t blocks = blocks_of(args.area, kBlock), first = b % blocks * kBlock;
-  return {b / blocks, first, block_size(args.area, first)};
+  const int64_t blocks = blocks_of(args.area, kBlock), offset = b % blocks * kBlock;
+  return {b / blocks, offset, block_size(args.area, offset)};
 }
 
 template <typename T>
@@ -29,16 +29,16 @@ template <typename Plane, typename T>
 SL_FN void pair_planes(const PairArgs<T>& args, int64_t begin, int64_t end) {
   StreamingWriter<Cplx<T>, kBlock> writer(args.runs * pairs_per_run(args) * args.area);
   for (int64_t b = begin; b < end; ++b) {
-    const auto [pair, first, size] = block_at(args, b);
-    const Plane* __restrict plane =
-        static_cast<const Plane*>(args.planes) + first_plane(args, pair) * args.area + first;
-    const Plane* __restrict second = plane + args.area;
-    Cplx<T>* const to = args.pairs_out + pair * args.area + first;
+    const auto [pair, offset, size] = block_at(args, b);
+    const Plane* __restrict first =
+        static_cast<const Plane*>(args.planes) + first_plane(args, pair) * args.area + offset;
+    const Plane* __restrict second = first + args.area;
+    Cplx<T>* const to = args.pairs_out + pair * args.area + offset;
     Cplx<T>* __restrict out = writer.block(to);
     if (has_second(args, pair))
-      for (int64_t i = 0; i < size; ++i) out[i] = {real_part(plane[i]), real_part(second[i])};
+      for (int64_t i = 0; i < size; ++i) out[i] = {real_part(first[i]), real_part(second[i])};
     else
-      for (int64_t i = 0; i < size; ++i) out[i] = {real_part(plane[i]), T(0)};
+      for (int64_t i = 0; i < size; ++i) out[i] = {real_part(first[i]), T(0)};
     writer.flush(to, size);
   }
 }
@@ -56,19 +56,19 @@ void unpair_blocks(const PairArgs<T>& args, int64_t begin, int64_t end) {
   const int64_t count = args.runs * args.run * args.area;
   StreamingWriter<T, kBlock> writer(count), second_writer(count);
   for (int64_t b = begin; b < end; ++b) {
-    const auto [pair, first, size] = block_at(args, b);
+    const auto [pair, offset, size] = block_at(args, b);
     const bool has_two = has_second(args, pair);
-    const Cplx<T>* __restrict in = args.pairs + pair * args.area + first;
-    T* const to = args.planes_out + first_plane(args, pair) * args.area + first;
-    T* __restrict out = writer.block(to);
+    const Cplx<T>* __restrict in = args.pairs + pair * args.area + offset;
+    T* const to = args.planes_out + first_plane(args, pair) * args.area + offset;
+    T* __restrict first = writer.block(to);
     T* __restrict second = second_writer.block(to + args.area);
     if (has_two)
       for (int64_t i = 0; i < size; ++i) {
-        out[i] = in[i].re;
+        first[i] = in[i].re;
         second[i] = in[i].im;
       }
     else
-      for (int64_t i = 0; i < size; ++i) out[i] = in[i].re;
+      for (int64_t i = 0; i < size; ++i) first[i] = in[i].re;
     writer.flush(to, size);
     if (has_two) second_writer.flush(to + args.area, size);
   }

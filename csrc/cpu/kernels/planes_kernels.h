@@ -1,10 +1,11 @@
-// The kernels of the ops on whole planes. Each type of numbers has a source file of its own, so that both are compiled in
-// parallel: this takes long.
+// The kernels of the ops on whole planes. float32 and float64 have a source file each, so that they are compiled in
+// parallel, since each takes long.
 #pragma once
 
 #include "planes.h"
 
-// To be placed in the namespace of the level. There are no kernels at levels without a SIMD width.
+// STEERLENS_INSTANTIATE_PLANES_KERNELS must be used in the namespace of a CPU level. At levels without a SIMD width, there
+// are no such kernels.
 #if STEERLENS_SIMD_WIDTH
 #include "../planes/advance_planes.h"
 #include "../planes/merge_planes.h"

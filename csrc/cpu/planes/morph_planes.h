@@ -13,9 +13,9 @@ namespace {
 // Lets the gradient's analysis read the filters that were laid out for the synthesis.
 template <typename T>
 inline void share_filters(MorphArgs<T>& args) {
-  for (size_t i = 0; i < args.gradient.size(); ++i) {
-    args.gradient[i].filter_blocks = args.synthesis.groups[i].filter_blocks;
-    args.gradient[i].zero_blocks = args.synthesis.groups[i].zero_blocks;
+  for (size_t i = 0; i < args.gradient_groups.size(); ++i) {
+    args.gradient_groups[i].filter_blocks = args.synthesis.groups[i].filter_blocks;
+    args.gradient_groups[i].zero_blocks = args.synthesis.groups[i].zero_blocks;
   }
 }
 

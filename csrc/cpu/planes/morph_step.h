@@ -34,8 +34,8 @@ struct MorphStep {
   void take_steps(int64_t n, const Groups<T>& groups, Vec<T>* memory, const Workspace<T>& workspace,
                   const Executor& executor) const {
     analysis.transform(args.gradients + n * area(), workspace, executor);
-    for (size_t i = 0; i < args.gradient.size(); ++i) {
-      const PlaneGroup<T>& group = args.gradient[i];
+    for (size_t i = 0; i < args.gradient_groups.size(); ++i) {
+      const PlaneGroup<T>& group = args.gradient_groups[i];
       const GroupCoefficients<T> gradient = {memory, blocks_of<T>(group.w), group.h,
                                              gradient_fields(group)};
       analysis.bands(group, workspace, executor, gradient);
@@ -45,15 +45,15 @@ struct MorphStep {
     }
   }
 
-  // Writes, for each band of plane n, its largest |phase step| and its squared speed. The speed is the L2 distance of
-  // the real parts' change, divided by the factor, for small factors. The image moves more slowly if the synthesis
+  // Writes, for each band of plane n, its largest |phase step| and its squared speed. The speed is the
+  // derivative, at factor 0, of the L2 norm of the real parts' change with respect to the factor. The image moves more slowly if the synthesis
   // drops a part of the change (speed_share in kernel_args/morph_to_l2.h).
   template <typename Executor>
   void write_sizes(int64_t n, const Groups<T>& groups, const Executor& executor) const {
     int64_t at = n * args.bands();
     for (size_t i = 0; i < args.synthesis.groups.size(); ++i) {
       const PlaneGroup<T>& group = args.synthesis.groups[i];
-      // Only real parts enter the image: half of the squares.
+      // Only real parts enter the image. On average, they have half of the squared moduli.
       const T scale = T(0.5) * static_cast<T>(group.h * group.w) /
                       static_cast<T>(args.synthesis.H * args.synthesis.W);
       executor.run(group.K, [&](int64_t k, FftScratch<T>&) {
@@ -79,7 +79,7 @@ struct MorphStep {
 template <typename T>
 inline int64_t gradient_vectors(const MorphArgs<T>& args) {
   int64_t vectors = 0;
-  for (const PlaneGroup<T>& group : args.gradient)
+  for (const PlaneGroup<T>& group : args.gradient_groups)
     vectors = std::max(vectors, gradient_fields(group) * vectors_of(group));
   return vectors;
 }

@@ -346,7 +346,7 @@ MorphWorkspace make_workspace(const MorphPlanes<float>& p) {
   const PlaneArgs<float>& planes = args.analysis;
   MorphWorkspace work{};
   work.image = units_of(planes.groups, planes, true);
-  work.gradient = units_of(args.gradient, planes, false);
+  work.gradient = units_of(args.gradient_groups, planes, false);
   work.frames = units_of(args.synthesis.groups, planes, false);
   int64_t plane = plane_size(work.image) + plane_size(work.gradient);
   for (const Unit& unit : work.image) plane += parts_size(unit);

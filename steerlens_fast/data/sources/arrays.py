@@ -87,7 +87,7 @@ def npy_source(path: str, labels: str | None, any_values: bool = False) -> Array
     supported = images.dtype == np.uint8 or images.dtype.newbyteorder("=") == np.uint16 or images.dtype.kind == "f"
     if not supported and not (any_values and images.dtype.kind in "iu"):
         raise usage_error(f"data must be {EXPECTED_DTYPES}, got {images.dtype} in {printable(path)}")
-    _layout(images.shape, printable(path))  # before the labels, whose number must be that of the images
+    _layout(images.shape, printable(path))  # first, since the check of the labels uses the number of images
     row_labels = None if labels is None else Labels(_load(labels, "labels"), images.shape[:1], labels)
     description = {"kind": "npy", "labels": _absolute(labels)}
     rows = np.asarray(images)  # without the class memmap, which makes each access slower

@@ -205,7 +205,7 @@ def check_key(key, where: str) -> str:
 
 
 def is_file_name(text: str) -> bool:
-    """Return whether a string is a valid file name: it has no NUL, and no surrogates but those of escaped bytes."""
+    """Return whether a string is a valid file name, without NUL. Surrogates must stand for undecodable bytes."""
     try:
         return b"\0" not in text.encode(errors="surrogateescape")
     except UnicodeEncodeError:  # a lone surrogate, which JSON can contain

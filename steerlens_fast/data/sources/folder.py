@@ -91,7 +91,7 @@ def is_tar_folder(path: str) -> bool:
 
 
 def _walk(folder: str, under: str, above: set[FolderId], left_out: LeftOut) -> Iterator[str]:
-    """Yield the relative paths of image files. ``above`` has the folders that contain this one."""
+    """Yield the relative paths of image files. ``above`` has this folder and those that contain it."""
     files, folders = _scan(folder, above, left_out, under)
     for name in sorted(files + list(folders)):
         if name in folders:

@@ -73,7 +73,7 @@ class TarSource(Source):
         self.class_names, self.left_out = self._read_class_names(), LeftOut()
         numbers = self.class_numbers
         for name in self._other_files:
-            self.left_out.add("not a .tar file", name)
+            self.left_out.add(HIDDEN if name.startswith(".") else "not a .tar file", name)
         index = 0
         for n, base, members in self._samples(self.left_out):
             image, key = _image(members), safe_key(f"{self._prefixes[n]}/{base}")
@@ -177,7 +177,7 @@ def find_tars(pattern: str) -> list[str]:
 
 
 def _other_files(pattern: str) -> list[str]:
-    """Return the files in a folder that are not .tar files."""
+    """Return the names in a folder that :func:`find_tars` does not use."""
     if not os.path.isdir(pattern):
         return []
     return sorted(n for n in os.listdir(pattern) if not n.lower().endswith(".tar") or n.startswith("."))

@@ -14,8 +14,8 @@ from torch import Tensor
 from .grids import BilinearSamples, interpolation, upsample
 
 ITERATIONS = 60
-PATIENCE = 6  # a fit ends after this number of consecutive steps that gain less than MIN_GAIN
-MIN_GAIN = 2e-5  # share of the energy of the edit
+PATIENCE = 6  # a fit ends after this number of consecutive steps that reduce the error by less than MIN_PROGRESS
+MIN_PROGRESS = 2e-5  # share of the energy of the edit
 # Damping relative to the mean curvature. All control points have the same damping, so that control points over flat
 # parts of the image stay in place.
 DAMPING, MIN_DAMPING, MAX_DAMPING = 1e-2, 1e-7, 1e7
@@ -47,10 +47,10 @@ def fit(source: Tensor, edit: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
     for _ in range(ITERATIONS):
         trial = _Trial(source, edit, state.grids + state.step(damping[active]))
         better = trial.error < state.error
-        gained = torch.where(better, state.error - trial.error, 0.0)
+        reduction = torch.where(better, state.error - trial.error, 0.0)
         scaled = damping[active] * torch.where(better, 0.25, 4.0)
         damping[active] = scaled.clamp(MIN_DAMPING, MAX_DAMPING)
-        stalled[active] = torch.where(gained < MIN_GAIN * energy[active], stalled[active] + 1, 0.0)
+        stalled[active] = torch.where(reduction < MIN_PROGRESS * energy[active], stalled[active] + 1, 0.0)
         grids[active[better]], error[active[better]] = trial.grids[better], trial.error[better]
         running = stalled[active] < PATIENCE
         if not bool(running.any()):
@@ -151,9 +151,9 @@ def _normal(products: Tensor, gradient: Tensor, shape: torch.Size) -> tuple[Tens
         Off-diagonal blocks, for each row and the next row.
     gradient : Tensor [N, g, P g]
     """
-    P, (g, k) = shape[1], shape[2:]
-    down, across = (interpolation(size, n).to(gradient) for size, n in zip(gradient.shape[-2:], (g, k)))
-    (pairs_down, _), (pairs_across, overlap) = _weight_products(len(down), g), _weight_products(len(across), k)
+    P, g = shape[1:3]
+    down, across = (interpolation(size, g).to(gradient) for size in gradient.shape[-2:])
+    (pairs_down, _), (pairs_across, overlap) = _weight_products(len(down), g), _weight_products(len(across), g)
     # [N, pairs of P, pairs down, pairs across]
     sums = pairs_down.to(gradient).mT @ products @ pairs_across.to(gradient)
     pair_index = torch.zeros(P, P, dtype=torch.long, device="cpu")
@@ -198,15 +198,15 @@ def solve_block_tridiagonal(rows: Tensor, neighbours: Tensor, right: Tensor) -> 
 
 
 @lru_cache(maxsize=32)
-def _weight_products(size: int, points: int) -> tuple[Tensor, Tensor]:
-    """Return the products of the weights of two points [size, pairs], and the column of each pair of points [g, g].
+def _weight_products(size: int, g: int) -> tuple[Tensor, Tensor]:
+    """Return the products of the weights of two of g control points [size, 2 g], and the column of each pair [g, g].
 
-    First come the pairs of each point with itself, then those of each point with the next one. The last pair, with
-    products 0, stands for all points that do not overlap.
+    First come the pairs of each point with itself, then those of each point with the next one. The last column is 0:
+    it is that of all pairs of points that do not overlap.
     """
-    weights = interpolation(size, points)
-    near = [(i, i) for i in range(points)] + [(i, i + 1) for i in range(points - 1)]
-    index = torch.full((points, points), len(near), device="cpu")
+    weights = interpolation(size, g)
+    near = [(i, i) for i in range(g)] + [(i, i + 1) for i in range(g - 1)]
+    index = torch.full((g, g), len(near), device="cpu")
     for n, (i, j) in enumerate(near):
         index[i, j] = index[j, i] = n
     products = [weights[:, i] * weights[:, j] for i, j in near]
