@@ -180,7 +180,7 @@ def test_progress_counts_records_of_an_earlier_run(tmp_path, capsys):
     assert capsys.readouterr().err.splitlines()[-1].startswith("70/70 records, ")
 
 
-FIT_LIMIT = least_squares.PATIENCE * least_squares.MIN_GAIN  # a fit stops when its share would rise by less
+FIT_LIMIT = least_squares.PATIENCE * least_squares.MIN_PROGRESS  # a fit stops when its share would rise by less
 
 
 def _close(one, two, name="") -> bool:
