@@ -462,8 +462,8 @@ def move_planes(
     frames = []
     for i, filters in enumerate(synthesis):
         real, imag, phase, amplitude = (part.reshape(N, *filters.shape) for part in parts[4 * i : 4 * i + 4])
-        c_step = (phase if moves_phase else None), (amplitude if moves_amplitude else None)
-        moved = extrapolate(torch.complex(real, imag), *c_step, phase_factors, amplitude_factors, rule, form)
+        steps = (phase if moves_phase else None), (amplitude if moves_amplitude else None)
+        moved = extrapolate(torch.complex(real, imag), *steps, phase_factors, amplitude_factors, rule, form)
         frames.append(moved.flatten(0, 1))
     opposite_i_power = -i_power % 4
     out = merge_planes(frames, synthesis, [opposite_i_power] * groups, [form] * groups, residual.reshape(N, H, W), H, W)

@@ -1,9 +1,7 @@
 """A fake GPU: tensors on the CPU that report a GPU as their device.
 
-It finds operations for which the host must wait.
-
-Among them are reads of a value, copies to the host, and blocking copies from it. On a real GPU,
-``torch.cuda.set_sync_debug_mode`` finds them.
+It finds operations for which the host must wait: reads of a value, copies to the host, blocking copies from the host,
+and others. On a real GPU, ``torch.cuda.set_sync_debug_mode`` finds them.
 """
 
 from __future__ import annotations
@@ -55,7 +53,7 @@ class FakeGpu(TorchDispatchMode):
         self.waits: list[str] = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if waits(function, args, kwargs or {}):
+        if must_wait(function, args, kwargs or {}):
             frames = [f for f in traceback.extract_stack() if "/torch/" not in f.filename and f.filename != __file__]
             self.waits.append(f"{function} at {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}")
         return run(function, args, kwargs or {})
@@ -78,8 +76,8 @@ def run(function, args, kwargs):
     return tree_map(lambda t: known[id(t)] if id(t) in known else OnGpu(t) if plain(t) else t, out)
 
 
-def waits(function, args, kwargs) -> bool:
-    """Return whether the host would wait for the GPU."""
+def must_wait(function, args, kwargs) -> bool:
+    """Return whether the host would have to wait for the GPU."""
     on_gpu = lambda t: isinstance(t, OnGpu)
     if function is aten._to_copy.default:
         to = kwargs.get("device")
@@ -103,9 +101,16 @@ def patch_cuda(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.zeros(1, dtype=torch.uint8))
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: None)
     masks, residual_mask = Bank.masks, Bank.residual_mask
-    on_cpu = lambda t: torch.empty(0, dtype=t.dtype)
-    on_gpu = lambda t: isinstance(t, OnGpu)
-    all_masks = lambda b, t, m: [OnGpu(mask) for mask in masks(b, on_cpu(t), m)] if on_gpu(t) else masks(b, t, m)
-    monkeypatch.setattr(Bank, "masks", lambda b, t, merging: all_masks(b, t, merging))
-    the_residual_mask = lambda b, t: OnGpu(residual_mask(b, on_cpu(t))) if on_gpu(t) else residual_mask(b, t)
-    monkeypatch.setattr(Bank, "residual_mask", the_residual_mask)
+
+    def masks_like(bank, like, merging):
+        if not isinstance(like, OnGpu):
+            return masks(bank, like, merging)
+        return [OnGpu(mask) for mask in masks(bank, torch.empty(0, dtype=like.dtype), merging)]
+
+    def residual_mask_like(bank, like):
+        if not isinstance(like, OnGpu):
+            return residual_mask(bank, like)
+        return OnGpu(residual_mask(bank, torch.empty(0, dtype=like.dtype)))
+
+    monkeypatch.setattr(Bank, "masks", masks_like)
+    monkeypatch.setattr(Bank, "residual_mask", residual_mask_like)
