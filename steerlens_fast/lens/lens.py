@@ -168,14 +168,16 @@ class SteerableLens:
         """Return a lens with the settings that suited photographs best in a measurement.
 
         Phases of the luma move with the rule "polar" and the regime "persistent". Without factors or distances,
-        :meth:`morph` ends at an L2 distance of 12. ``lens/photographs.md`` describes the measurement.
+        :meth:`morph` ends at an L2 distance of 12 times the range of ``bounds``. ``lens/photographs.md`` describes the
+        measurement.
 
         Parameters
         ----------
         model : callable
             As in :class:`SteerableLens`.
         **options
-            Other arguments of :class:`SteerableLens`; they override these settings.
+            Other arguments of :class:`SteerableLens`; they override these settings. Family objects have their own rule.
+            ``max_l2`` is another distance in place of 12 times the range.
 
         Examples
         --------
@@ -185,9 +187,13 @@ class SteerableLens:
         >>> lens.family, lens.rule, lens.color, lens.regime, lens.default_l2
         ('csp-joint', 'polar', 'luma', 'persistent', 12.0)
         """
-        settings = {**PHOTOGRAPHS, **options}
-        max_l2 = settings.pop("max_l2")
-        lens = cls(model, **settings)
+        settings = dict(PHOTOGRAPHS)
+        if not isinstance(options.get("family", ""), str):
+            del settings["rule"]
+        relative_l2, max_l2 = settings.pop("max_l2"), options.pop("max_l2", None)
+        lens = cls(model, **settings | options)
+        if max_l2 is None and lens.bounds is not None:
+            max_l2 = relative_l2 * (lens.bounds[1] - lens.bounds[0])
         lens.default_l2 = max_l2
         return lens
 

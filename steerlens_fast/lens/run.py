@@ -108,6 +108,7 @@ class MorphRun:
         if missed:
             text = f"{missed} of {count} morphs do not reach the requested L2 distance (see Morphs.attained, Morphs.l2"
             causes += [] if self.lens.phase_cap is None else ["phase_cap may have stopped them"]
+            causes = causes or ["clipped pixels or wrapped phases may limit distances, so try a smaller one"]
         else:
             text = f"{int((~morphs.ok).sum())} of {count} morphs are not ok, and repeat a frame (see Morphs.ok"
         text += " and Morphs.reasons)" + (f": {'; '.join(causes)}" if causes else "")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ..checks import check_choice
 
+# max_l2 is for images in [0, 1].
 PHOTOGRAPHS = {"family": "csp-phase", "rule": "polar", "color": "luma", "regime": "persistent", "max_l2": 12.0}
 SETTINGS: dict[str, dict] = {"photographs": PHOTOGRAPHS}  # measured in photographs.md
 

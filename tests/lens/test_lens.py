@@ -77,6 +77,22 @@ def test_settings_for_photographs_are_overridden_by_options():
     assert lens.morph(x, 1, factors=[0.0, 1.0]).budget is None
 
 
+@pytest.mark.parametrize("options, l2", [({}, 3060.0), ({"max_l2": 7.0}, 7.0)], ids=str)
+def test_distance_for_photographs_is_relative_to_the_range_of_bounds(options, l2):
+    lens = SteerableLens.for_photographs(smooth(), bounds=(0, 255), **options)
+    assert lens.morph(images() * 255, 1, frames=2, steps=1).budget.tolist() == [[l2], [l2]]
+
+
+def test_lens_for_photographs_without_bounds_needs_a_distance():
+    with pytest.raises(ValueError, match="factors, max_l2 or distances must be given if bounds is None"):
+        SteerableLens.for_photographs(smooth(), bounds=None).morph(images(), 1)
+
+
+def test_family_objects_for_photographs_have_their_own_rule():
+    family = CSPFamily(SteerablePyramid((16, 16)), "phase", "complex")
+    assert SteerableLens.for_photographs(smooth(), family=family).family is family
+
+
 @pairwise(dtype=DTYPES, score=["all", "last", "none"], regime=REGIMES)
 def test_fields_of_morphs_have_their_shapes_dtypes_and_device(regime, score, dtype, device):
     x, model = images(3, dtype=dtype, device=device), smooth(dtype=dtype).to(device)
