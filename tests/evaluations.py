@@ -44,8 +44,8 @@ def dataset(images=None, labels=None) -> StackDataset:
 
 def run(out, data=None, driver=None, judges=None, **settings):
     judges = {"a": net(1), "b": net(2)} if judges is None else judges
-    budgets = {} if "max_l2" in settings else {"distances": [1.0, 0.5]}
-    options = {**FAST, "select": "all", **budgets, **settings}
+    distances = {} if "max_l2" in settings else {"distances": [1.0, 0.5]}
+    options = {**FAST, "select": "all", **distances, **settings}
     return evaluate_families(data or dataset(), driver or net(0), judges, out=out, **options)
 
 

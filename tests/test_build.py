@@ -268,7 +268,7 @@ def test_source_archive_needs_a_repository(setup, tmp_path):
     assert setup.tracked_files(tmp_path) == []
 
 
-def test_tag_of_a_release_is_checked():
+def test_tag_of_another_version_is_rejected():
     if not (ROOT / ".ci/wheel").exists():
         pytest.skip("not a checkout: there is no .ci/wheel")
     command = ["sh", ROOT / ".ci/wheel", "check-version"]

@@ -211,7 +211,7 @@ def test_morphs_agree_with_the_cpu(family, regime, gpu):
         assert_close(getattr(actual, name), getattr(expected, name), "render")
 
 
-def test_budgets_agree_with_the_cpu(gpu):
+def test_factors_at_a_distance_agree_with_the_cpu(gpu):
     result = [factor_at_l2(CSPFamily(SteerablePyramid(SIZE), rule="polar").prepare(*on(d)), 2.0) for d in (gpu, "cpu")]
     assert result[0][2].all() and result[1][2].all()
     assert (result[0][1].cpu() - result[1][1]).abs().max() <= 1e-3, "each within 5e-4 of 2"

@@ -150,7 +150,7 @@ def test_infinite_gradients_stay_infinite(dtype, device):
 
 
 @rules
-def test_polar_step_of_the_largest_floats_is_finite(rule, device):
+def test_phase_step_of_the_largest_floats_is_finite(rule, device):
     c = row(complex(3e38, 3e38), dtype=torch.complex64, device=device)
     phase, _ = ops.step(c, torch.full_like(c, 1e-38j), rule=rule)
     assert phase.isfinite().all()

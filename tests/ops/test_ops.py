@@ -86,7 +86,7 @@ def described(outputs) -> list:
 
 
 @pytest.mark.parametrize("case_, dtype", with_dtypes(OP_CASES), ids=str)
-def test_values_fakes_and_gradients_are_the_references(case_, dtype, device):
+def test_values_fakes_and_gradients_are_those_of_the_reference(case_, dtype, device):
     op, args = case_.op, case_.build(dtype, device)
     outputs = check(op, args, "op_backward" if op.endswith("_backward") else "op", dtype)
     if device.type == "cpu":
@@ -139,7 +139,7 @@ def gradients(function, op: str, args: list, cotangents=None):
 
 
 @pytest.mark.parametrize("op", [op for op in OPS if not op.endswith("_backward")])
-def test_gradients_with_stride_0_give_the_references_derivatives(op, device):
+def test_derivatives_of_expanded_gradients_are_those_of_the_reference(op, device):
     """The gradient of sum() is expanded."""
     shape = BANK_SHAPES["8x8"] if "bands" in op else PairShape((1, 6), 1) if "pair" in op else (1, 1, 1, 6)
     args = case(op, "", shape).build(torch.float64, device)

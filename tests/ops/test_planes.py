@@ -383,7 +383,7 @@ def test_gradients_of_a_morph_are_those_of_float64(synthesis, op_calls):
 
 
 @of_cpu_kernels
-def test_plane_ops_supported_for_sizes_dtypes_and_devices():
+def test_plane_ops_support_the_documented_sizes_dtypes_and_devices():
     """Sides must have no prime factor above 61, and planes at most 2^24 pixels (backend.LARGEST_PLANE)."""
     supported = lambda shape, t: backend.plane_ops_supported(Geometry(shape, 1, 3, 4, 1.0, False, True), t)
     x = torch.rand(2, 32, 32)

@@ -121,7 +121,7 @@ def test_every_variant_is_drawn():
         plot_pyramid(real, show="phase")
 
 
-def test_draws_into_a_given_figure(coefficients):
+def test_plot_is_drawn_into_a_given_figure(coefficients):
     from matplotlib.figure import Figure
 
     whole = Figure(figsize=(8, 8), layout="constrained")

@@ -39,14 +39,14 @@ SYNTHESES = ("real", "adjoint")
 
 
 @pairwise(dtype=DTYPES, shape=IMAGE_SHAPES, synthesis=SYNTHESES)
-def test_reconstruction_at_every_size(shape, synthesis, dtype, device):
+def test_reconstruction_is_exact_at_every_size(shape, synthesis, dtype, device):
     pyramid = SteerablePyramid(shape, synthesis=synthesis)
     x = image(2, *shape, dtype=dtype, device=device)
     assert_close(pyramid.synthesize(pyramid(x)), x, "reconstruction", absolute=True)
 
 
 @pytest.mark.parametrize("order", range(16))
-def test_reconstruction_at_every_order(order, device):
+def test_reconstruction_is_exact_at_every_order(order, device):
     shapes, syntheses = ((16, 24), (23, 29)), ("real", "adjoint")
     for (shape, more), synthesis, dtype in product(zip(shapes, (1, 4)), syntheses, DTYPES):
         pyramid = SteerablePyramid(shape, order=order, orientations=order + more, synthesis=synthesis)
