@@ -210,7 +210,7 @@ inline const LastError last_error =
     newer_torch_function<LastError>("torch_exception_get_what_without_backtrace");
 inline std::string last_torch_error() { return last_error == nullptr ? "" : last_error(); }
 
-// An allocation has failed: throws an error that says more than torch's. `shape` is empty for scratch memory.
+// Throws the error of a failed allocation. `shape` is empty for scratch memory.
 [[noreturn]] inline void fail_allocation(int64_t bytes, const std::string& device,
                                          const Shape& shape) {
   const std::string cause = last_torch_error();

@@ -1,5 +1,5 @@
 // Extensions of standard C++ that GCC, clang and nvcc have, most of them with a fallback for other compilers.
-// In other source files, the only extensions are __restrict and the vectors in cpu/planes/simd.h, which need GCC or clang.
+// Outside of cuda/, the only other extensions are __restrict and the vectors in cpu/planes/simd.h, which need GCC or clang.
 #pragma once
 
 // A function that is always inlined. Otherwise, the linker could use a copy that was compiled for one CPU level in

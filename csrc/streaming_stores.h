@@ -15,7 +15,7 @@ constexpr uint64_t kCacheLine = 64;
 constexpr int64_t kStreamedBytes = int64_t{16} << 20;
 
 #if defined(__SSE2__)
-// `to` must be aligned.
+// `to` must be the beginning of a cache line.
 SL_INLINE void stream_cache_line(char* to, const char* from) {
 #if defined(__AVX512F__)
   _mm512_stream_si512(reinterpret_cast<__m512i*>(to), _mm512_loadu_si512(from));

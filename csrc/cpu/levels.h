@@ -11,8 +11,8 @@
 
 #include "capability.h"
 
-// Declares a kernel for all levels. Calls the kernel of the level that this process uses. Of the levels on x86-64,
-// default has no ops on whole planes.
+// STEERLENS_AT_EACH_LEVEL declares a kernel for all levels. STEERLENS_CALL_KERNEL calls the kernel of the level that this
+// process uses. The third macro does so for the ops on whole planes, which the level default of x86-64 lacks.
 #if defined(STEERLENS_X86_LEVELS)
 #define STEERLENS_AT_EACH_LEVEL(...) \
   namespace cpu_default {            \

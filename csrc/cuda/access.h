@@ -15,7 +15,7 @@
 namespace steerlens {
 
 constexpr int kWarp = 32;
-// Coefficients of float32 in a sector.
+// float32 numbers in a sector.
 constexpr int64_t kPerSector = 8;
 
 // Complex numbers in 16 bytes.

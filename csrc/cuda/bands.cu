@@ -53,7 +53,7 @@ __device__ __forceinline__ Cplx<T> read(const Word<T>* at) {
 
 // How the bands of a group, and masks, are placed in shared memory.
 struct GroupLayout {
-  int window_end;  // the bands of all groups before this one are in shared memory at the same time
+  int window_end;  // the groups up to this number, exclusive, are in shared memory at the same time
   int offset;      // of the first band, from the first one of its plane
   int segment;     // reserved for a segment, see below
   int mask;        // offset of the masks, or -1: read from global memory
@@ -64,8 +64,9 @@ struct GroupLayout {
 // How the work is divided. Numbers named log_x stand for powers of two.
 struct Layout {
   GroupLayout groups[kMaxGroups];
-  bool staged;         // bands pass through shared memory; false if there are too many orientations
-  int rows, columns;   // of a chunk, without the opposite rows. Several rows are whole
+  bool staged;  // bands pass through shared memory; false if there are too many orientations
+  // Of a chunk, without the opposite rows. If there are several rows, these are whole.
+  int rows, columns;
   int row_sets;        // 2 if a chunk also has the opposite rows, else 1
   int lanes;           // threads for a row
   int log_segments;    // of a band, see Segment
@@ -101,11 +102,11 @@ constexpr int log2_ceil(int64_t x) {
   return log;
 }
 
-// The rows of a band (h rows) that have a frequency of the image's rows before row Y. For whole spectra, this also
-// holds for columns.
+// The number of rows of a band (h rows) that have a frequency of the image's rows before row Y. For whole spectra, this
+// also holds for columns.
 __device__ __forceinline__ int64_t rows_before(int64_t Y, int64_t h, int64_t H) {
-  const int64_t first_negative = H - (h - 1) / 2, direct = h / 2 + 1;
-  return (Y < direct ? Y : direct) + (Y > first_negative ? Y - first_negative : 0);
+  const int64_t first_negative = H - (h - 1) / 2, non_negative = h / 2 + 1;
+  return (Y < non_negative ? Y : non_negative) + (Y > first_negative ? Y - first_negative : 0);
 }
 
 // A chunk, and the frequency of it that this thread computes.
@@ -251,10 +252,10 @@ class Chunk {
       begin = rows_before(begin, w, args.W);
       end = rows_before(end < args.W ? end : args.W, w, args.W);
     } else if (number < 2) {
-      const int64_t direct = direct_columns(w);
-      end = end < direct ? end : direct;
+      const int64_t non_negative = non_negative_columns(w);
+      end = end < non_negative ? end : non_negative;
     } else {
-      const int64_t mirrored = columns - direct_columns(w);
+      const int64_t mirrored = columns - non_negative_columns(w);
       const int64_t last = end - 1 < mirrored ? end - 1 : mirrored;
       end = w - (begin > 1 ? begin : 1) + 1;
       begin = w - last;
@@ -286,7 +287,7 @@ class Chunk {
   }
 
   __device__ __forceinline__ bool mirrors(int i) const {
-    return half && args.groups[i].columns > direct_columns(args.groups[i].w);
+    return half && args.groups[i].columns > non_negative_columns(args.groups[i].w);
   }
   __device__ __forceinline__ int mask_rows() const { return layout.row_sets * layout.rows; }
   // From one orientation to the next.
@@ -302,10 +303,10 @@ class Chunk {
   // none.
   __device__ __forceinline__ bool find(int i, bool conjugate, int& x, int& y) const {
     const BandGroup<T>& g = args.groups[i];
-    const int w = static_cast<int>(g.w), direct = w / 2 + 1, W = static_cast<int>(args.W);
+    const int w = static_cast<int>(g.w), non_negative = w / 2 + 1, W = static_cast<int>(args.W);
     if (conjugate)
-      x = X_ > 0 && X_ <= static_cast<int>(g.columns) - direct ? w - X_ : -1;
-    else if (X_ < direct)
+      x = X_ > 0 && X_ <= static_cast<int>(g.columns) - non_negative ? w - X_ : -1;
+    else if (X_ < non_negative)
       x = X_;
     else
       x = !half && X_ > W - w + w / 2 ? X_ - W + w : -1;
@@ -530,15 +531,15 @@ struct Choice {
   bool most_masks;  // are in shared memory, see kMasksPerMissing
 };
 
-// The shared memory that blocks of so many threads may use, so that a multiprocessor with `shared_bytes` runs
-// kRunningThreads. It reserves 1 KiB for each block.
+// The shared memory that a block of this many threads may use, so that a multiprocessor with `shared_bytes` runs
+// kRunningThreads. A multiprocessor reserves 1 KiB for each block.
 int64_t max_block_bytes(int threads, int64_t shared_bytes) {
   const int blocks = std::max(1, kRunningThreads / threads);
   return std::min(kMaxBlockBytes, shared_bytes / blocks - (1 << 10));
 }
 
-// The layout of chunks of `rows` x `columns`, with 2^log_slots planes at a time. Masks are in shared memory as far as
-// they fit, the first groups' before others, which are usually smaller.
+// The layout of chunks of `rows` x `columns`, with 2^log_slots planes at a time. The masks of a group are in shared memory
+// if they fit beside those of earlier groups, which are usually larger.
 template <typename T>
 Choice layout_of(const BandArgs<T>& args, int64_t rows, int64_t columns, int log_slots,
                  int64_t shared_bytes) {
@@ -585,12 +586,12 @@ Choice layout_of(const BandArgs<T>& args, int64_t rows, int64_t columns, int log
     const BandGroup<T>& g = args.groups[i];
     GroupLayout& place = layout.groups[i];
     const int64_t area = g.h * g.columns;
-    int64_t pitch = half         ? std::min(columns, direct_columns(g.w))
+    int64_t pitch = half         ? std::min(columns, non_negative_columns(g.w))
                     : whole_rows ? g.columns
                                  : columns;
     if (layout.lanes % kWarp != 0)
       pitch = (pitch + kWarp - kRowLanes - 1) / kWarp * kWarp + kRowLanes;
-    const int64_t parts = half && g.columns > direct_columns(g.w) ? 2 : 1;
+    const int64_t parts = half && g.columns > non_negative_columns(g.w) ? 2 : 1;
     const int64_t size = g.K * parts * layout.row_sets * rows * pitch;
     const bool fits = (masks + size) * int64_t{sizeof(T)} <= left;
     missing += fits ? 0 : g.K * area;
@@ -655,7 +656,7 @@ Choice unstaged_layout(const BandArgs<T>& args) {
   return choice;
 }
 
-// The same for more rows, if rows are short, then for more planes at a time.
+// Extends chunks of one row to more rows, if rows are short, then to more planes at a time, as far as this fits.
 template <typename T>
 Choice grown(const BandArgs<T>& args, Choice choice, int64_t shared_bytes) {
   if (choice.layout.column_chunks > 1) return choice;
@@ -678,7 +679,7 @@ Choice choose_layout(const BandArgs<T>& args, int64_t shared_bytes) {
   constexpr int64_t kUnlimited = INT64_MAX;
   if (const auto part = largest_part(args, shared_bytes, kMinPartColumns, true))
     return grown(args, *part, shared_bytes);
-  // A block of a single plane needs more memory.
+  // Otherwise a block may use kMaxBlockBytes, even if a multiprocessor then runs fewer threads.
   auto part = largest_part(args, kUnlimited, 1, true);
   if (!part) part = largest_part(args, kUnlimited, 1, false);
   if (!part) return unstaged_layout(args);

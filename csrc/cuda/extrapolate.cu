@@ -15,7 +15,7 @@ class PlaneFactors {
  public:
   __device__ PlaneFactors(const FrameArgs<T>& args, int64_t plane) : args_(args), plane_(plane) {}
 
-  T phase, amplitude;  // of the last frame
+  T phase, amplitude;  // of the frame that was last passed to next()
 
   // Frames must come one after the other. All lanes of a warp must call this.
   __device__ __forceinline__ void next(int64_t frame) {

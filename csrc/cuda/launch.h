@@ -36,7 +36,8 @@ inline bool aligned(std::initializer_list<const void*> pointers, size_t bytes = 
   });
 }
 
-// Whether kernels may use clusters of blocks: not if the environment has STEERLENS_CUDA_CLUSTERS=0. Read at loading.
+// Whether kernels may use clusters of blocks: not if the environment has STEERLENS_CUDA_CLUSTERS=0
+// when the library is loaded.
 inline const bool kClustersAllowed = [] {
   const char* const setting = std::getenv("STEERLENS_CUDA_CLUSTERS");
   return setting == nullptr || std::strcmp(setting, "0") != 0;
@@ -49,7 +50,7 @@ inline unsigned grid_size(int64_t items, int64_t per_block, int64_t max_size) {
   return static_cast<unsigned>(std::min((items + per_block - 1) / per_block, max_size));
 }
 
-// Makes the tensor's device current for its lifetime, and launches kernels on the device's current stream.
+// Makes a tensor's device current while the Launcher exists, and launches kernels on the device's current stream.
 class Launcher {
  public:
   explicit Launcher(const Tensor& on)
@@ -89,8 +90,8 @@ class Launcher {
     return std::max<int64_t>(1, int64_t{blocks} * multiprocessors());
   }
 
-  // Runs a kernel in `clusters` clusters of `size` blocks, if the device can run clusters, and at most `max_at_once` of
-  // these at the same time. Otherwise returns false.
+  // Runs a kernel in `clusters` clusters of `size` blocks. Returns false, and runs nothing, if the device cannot run such
+  // clusters, or could run more than `max_at_once` of them at the same time.
   template <typename... Params, typename... Args>
   bool run_clusters(int64_t clusters, int size, int64_t max_at_once, size_t bytes,
                     void (*kernel)(Params...), int threads, const Args&... args) const {

@@ -16,15 +16,13 @@ struct AdvanceArgs {
   // Has one frame and one distance. Unless `searches`, it has no `max_l2`, `tolerances` and `dtype_max_factors`.
   MorphToL2Args<T> to_l2;
   bool searches;
-  std::vector<Coordinates<T>> coordinates;  // of each group; if empty, the morph is not persistent
-  const T *source, *position;               // [B, channels, H, W]: source and present images
-  const T* starts;                          // [B], if `searches`: first factors to try
+  std::vector<Coordinates<T>> coordinates;     // of each group; empty unless MorphArgs::anchored
+  const T *source, *position;                  // [B, channels, H, W]: source and present images
+  const T* starts;                             // [B], if `searches`: first factors to try
   const T *phase_factors, *amplitude_factors;  // [B], if not `searches`
   // Upper bound of (length of a step from distance d to distance r) / sqrt(r^2 - d^2), see cpu/planes/advance_planes.h.
   T max_step_ratio;
-  T *taken_phase_factors, *taken_amplitude_factors;  // [B], results
-
-  bool anchored() const { return !coordinates.empty(); }
+  T *taken_phase_factors, *taken_amplitude_factors;  // [B], results: the factors of the step
 };
 
 }  // namespace steerlens

@@ -17,7 +17,7 @@ struct MorphArgs {
       gradient_groups;  // for the analysis of the gradient: the bands that move
   Edit edit;
   Rule rule;
-  T eps, floor;  // of the step, see math/polar.h
+  T eps, floor;  // of the step, see step.h
   T low, high;   // frames are clipped to these limits
   int64_t frames;
   const T *images, *gradients;

@@ -15,7 +15,7 @@ struct MorphToL2Args {
   int64_t channels;  // of an image; frames are [F, B, channels, H, W]
   int64_t distances;
   const T *max_l2, *tolerances;  // [M, B]
-  const T* dtype_max_factors;  // [B], the largest factors to try: above them, numbers may overflow
+  const T* dtype_max_factors;    // [B], the largest factors: above them, numbers may overflow
   // [F - M], factors of the frames before the first distance, relative to that distance's factor.
   const T* shares;
   // Upper bounds of phase changes, in radians: the user's, and that up to which sines are accurate.

@@ -28,7 +28,7 @@ struct PlaneGroup {
   int64_t K, h, w;
   int i_power;  // multiply by i^i_power
   Form form;
-  int stride;  // floats per coefficient of the bands: 1 (real) or 2 (complex)
+  int stride;  // numbers T per coefficient of the bands: 1 (real) or 2 (complex)
   std::vector<RowBlock> row_blocks;
   // CPU only: the filter in the layout that the kernels read (cpu/planes/filter_blocks.h).
   const T* filter_blocks;  // [K, row blocks, w, SIMD width]

@@ -5,12 +5,12 @@
 
 namespace steerlens {
 
-// Arrays that an op does not use are null.
+// Arrays that an op does not use are null. The gradient of a value is passed in the member of that value.
 template <typename T>
 struct PolarArgs {
   int64_t count;
-  const Cplx<T>* coefficients;  // or the gradient of polar_join's output
-  const T *amplitude, *phase;   // or the gradients of polar_split's outputs
+  const Cplx<T>* coefficients;
+  const T *amplitude, *phase;
   Cplx<T>* out_coefficients;
   T *out_amplitude, *out_phase;
 };

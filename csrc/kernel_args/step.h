@@ -11,7 +11,8 @@ template <typename T>
 struct StepArgs {
   int64_t bands, area;  // a band is one orientation of one scale of an image plane
   int gradient_parts;
-  T eps, floor;
+  T eps;    // the factor of the gradient
+  T floor;  // coefficients below floor * (the largest amplitude of their band) do not move
   Rule rule;
   const Cplx<T>* coefficients;
   const T* gradient;

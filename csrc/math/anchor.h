@@ -42,8 +42,8 @@ struct AnchoredMove {
     return clamped(std::fma(factor, p.phase_step, p.phase), -kLimit, kLimit);
   }
 
-  // Returns `amplitude` after a step. By the complex rule, the limits are e and 1/e, rounded. So an amplitude without a
-  // step is not clamped then, since that could change it.
+  // Returns `amplitude` after a step. With the complex rule, an amplitude without a step is not clamped: clamping could
+  // change it, since the limits, e and 1/e, are rounded.
   template <typename T>
   SL_FN static T moved_amplitude(const AnchoredCoefficient<T>& p, T factor) {
     const T moved = std::fma(factor, p.amplitude_step, p.amplitude);

@@ -63,17 +63,17 @@ SL_FN int64_t band_row(int64_t Y, int64_t h, int64_t H) {
 // The row with the opposite frequency of row Y.
 SL_FN int64_t opposite_row(int64_t Y, int64_t H) { return Y == 0 ? 0 : H - Y; }
 
-// The number of columns with frequencies that are not negative. They have the same index in the image's spectrum.
-SL_FN int64_t direct_columns(int64_t w) { return w / 2 + 1; }
+// The number of columns whose frequency is not negative. They have the same index in the image's spectrum.
+SL_FN int64_t non_negative_columns(int64_t w) { return w / 2 + 1; }
 
 // The column of a whole spectrum (W columns) that has the frequency of column x of a band in full layout (w columns).
 SL_FN int64_t image_column(int64_t x, int64_t w, int64_t W) {
-  return x < direct_columns(w) ? x : W - w + x;
+  return x < non_negative_columns(w) ? x : W - w + x;
 }
 
 // The column of a band in full layout that has the frequency of column X of a whole spectrum, or -1 if there is none.
 SL_FN int64_t band_column(int64_t X, int64_t w, int64_t W) {
-  if (X < direct_columns(w)) return X;
+  if (X < non_negative_columns(w)) return X;
   return X > W - w + w / 2 ? X - W + w : -1;
 }
 

@@ -1,8 +1,8 @@
 // The value of one coefficient in one frame, and its derivatives.
 //
 // In a frame, the phase of a coefficient is increased by (phase factor of the frame) * (phase step of the coefficient).
-// Its amplitude is increased likewise with the complex rule (but not below 0), and multiplied by exp(factor * step)
-// with the polar rule.
+// With the complex rule, its amplitude is increased likewise, but is at least 0. With the polar rule, its amplitude is
+// multiplied by exp(factor * step).
 #pragma once
 
 #include "common.h"

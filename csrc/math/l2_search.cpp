@@ -60,7 +60,7 @@ void L2Search::advance(double l2) {
   update_best(l2);
   update_bracket(rise);
   update_progress(rise);
-  add_point(rise);
+  add_trial(rise);
   position = min_or_nan(next_position(slow), end);
   update_results();
   factor = active != 0 ? as_represented(min_or_nan(std::exp(position), max_factor)) : 0;
@@ -97,7 +97,7 @@ void L2Search::update_progress(double rise) {
 }
 
 // Keeps the three trials with the smallest gaps.
-void L2Search::add_point(double rise) {
+void L2Search::add_trial(double rise) {
   int at = 0;
   while (at < 3 && !(gap(rise) < gap(rises[at]))) ++at;
   if (at == 3) return;

@@ -26,9 +26,10 @@ struct L2Search {
   double active;    // whether the search continues
   double factor;    // the factor to try next; 0 if the search has ended
   double improved;  // whether the last factor tried is the best so far
-  double best;      // the factor closest to the target; the smallest, if several are equally close
-  double best_l2;   // the distance at `best`
-  double attained;  // whether best_l2 is within the tolerance of the target
+  // The factor closest to the target; the smallest, if others are closer by less than the tolerance.
+  double best;
+  double best_l2;       // the distance at `best`
+  double attained;      // whether best_l2 is within the tolerance of the target
   double out_of_range;  // whether the image changes, but would need a factor beyond range_end
 
   double target, tolerance, max_factor, source_l2;
@@ -48,8 +49,8 @@ struct L2Search {
   // If `epsilon` is larger than that of double, factors are rounded to float.
   static L2Search begin(const L2SearchLimits& limits, double source_l2, double epsilon);
 
-  // The estimate that the trials give for L2SearchLimits::slope: that of the two trials closest to the target, if there
-  // are two.
+  // The estimate of L2SearchLimits::slope by the two trials closest to the target; before there are two, that of the
+  // limits.
   double slope() const;
 
   // Continues with the distance at `factor`, unless the search has ended. If the image has overflowed, the distance is
@@ -60,7 +61,7 @@ struct L2Search {
   void update_best(double l2);
   void update_bracket(double rise);
   void update_progress(double rise);
-  void add_point(double rise);
+  void add_trial(double rise);
   void update_results();
   bool is_active() const;
   bool is_bracketed() const;

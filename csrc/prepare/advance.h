@@ -1,6 +1,6 @@
-// Checks the arguments of advance_planes, and allocates its results. The op takes one step along a new gradient. Its
-// arguments are those of morph_planes_to_l2 for one frame, and those in AdvanceInputs. See
-// steerlens_fast/ops/advance.py, and the glossary in csrc/README.md.
+// Checks the arguments of advance_planes, and allocates its results. The op takes one step along a new gradient. It has
+// the arguments of morph_planes_to_l2 without DistanceInputs, those in AdvanceInputs, and max_step_ratio
+// (kernel_args/advance.h). See steerlens_fast/ops/advance.py, and the glossary in csrc/README.md.
 #pragma once
 
 #include "../kernel_args/advance.h"
@@ -28,7 +28,7 @@ struct AdvancePlanes {
   Tensor frames, factors, l2, out_of_range;  // results
 };
 
-// Checks a tensor in the precision and on the device of `images`.
+// Checks that `t` has this shape, and the precision and device of `images`; makes it contiguous.
 template <typename T>
 void check_tensor(const char* op, const char* name, Tensor& t, const Tensor& images,
                   const Shape& shape) {
@@ -46,9 +46,9 @@ void set_coordinates(const char* op, AdvancePlanes<T>& p) {
   const std::vector<PlaneGroup<T>>& groups = morph.synthesis.groups;
   morph.anchored = !tensors.empty();
   if (!morph.anchored) return;
-  const size_t of_group = morph.moves_phase() + morph.moves_amplitude();
-  if (tensors.size() != of_group * groups.size())
-    fail(op, "coordinates must hold ", of_group * groups.size(), " tensors, or none, got ",
+  const size_t per_group = morph.moves_phase() + morph.moves_amplitude();
+  if (tensors.size() != per_group * groups.size())
+    fail(op, "coordinates must hold ", per_group * groups.size(), " tensors, or none, got ",
          tensors.size());
   const auto checked = [&](size_t i, const PlaneGroup<T>& group) {
     Tensor& t = tensors[i];

@@ -12,7 +12,7 @@ inline void check_doubles(const char* op, const ArgName& name, const Tensor& t, 
 }
 
 struct BeginL2Search {
-  Tensor limits;  // [5, B]: the fields of L2SearchLimits
+  Tensor limits;  // [5, B]: the fields of L2SearchLimits but `slope`
   Tensor source_l2;
   Tensor state;  // result
 };

@@ -35,8 +35,8 @@ inline void check_filter_shapes(const char* op, const MorphInputs& in) {
 
 // Sets the groups of `args`: for the analysis of the image, the analysis of the gradient, and the synthesis.
 template <typename T>
-void make_morph_groups(const char* op, const PlaneLimits& limits, MorphInputs& in,
-                       const MorphOptions& options, MorphArgs<T>& args) {
+void set_groups(const char* op, const PlaneLimits& limits, MorphInputs& in,
+                const MorphOptions& options, MorphArgs<T>& args) {
   const Tensor& images = in.images;
   const PlaneSpec planes = {images.size(0), images.size(1), images.size(2), "images", images};
   const size_t count = in.synthesis.size();
@@ -77,7 +77,7 @@ MorphArgs<T> check_morph(const char* op, const PlaneLimits& limits, MorphInputs&
   check_i_power(op, "i_power", options.i_power);
   in.images = as_contiguous(in.images);
   MorphArgs<T> args{};
-  make_morph_groups(op, limits, in, options, args);
+  set_groups(op, limits, in, options, args);
   args.edit = static_cast<Edit>(options.edit);
   args.rule = check_rule(op, options.rule);
   args.eps = static_cast<T>(options.eps);

@@ -1,6 +1,4 @@
 // Checks the arguments of polar_split, polar_join and their backwards, and allocates their results.
-//
-// In PolarArgs, the backwards pass gradients in the members of the values that they belong to.
 #pragma once
 
 #include "../checks.h"

@@ -14,9 +14,9 @@ inline Rule check_rule(const char* op, int64_t rule) {
 // The inputs of step, which its backward reads, too.
 struct StepInputs {
   Tensor coefficients, gradient;
-  double eps;  // the factor of the gradient
+  double eps;
   Rule rule;
-  double floor;  // coefficients below floor * (the largest amplitude of their band) do not move
+  double floor;
 
   bool float64() const { return is_double(coefficients.scalar_type()); }
   int64_t count() const { return coefficients.numel(); }

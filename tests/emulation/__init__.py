@@ -130,7 +130,7 @@ def requested_kind() -> str | None:
 
 
 def use_default_cpu_capability() -> None:
-    """Disable the CPU's ops on whole planes, which are not emulated.
+    """Disable the CPU's kernels of the ops on whole planes, of which only some are emulated.
 
     This must be called before steerlens_fast is imported, which reads the environment.
     """

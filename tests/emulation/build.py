@@ -40,12 +40,12 @@ COMPLETE = ["-Wl,--no-undefined"]
 LINKED = {"sanitized": ["-fsanitize=address,undefined"]}
 
 
-def build(kind: str = "plain", sources: list[Path] | None = None, csrc: Path = CSRC) -> Path:
+def build(kind: str = "plain", sources: list[Path] | None = None) -> Path:
     """Build a library and return its path.
 
-    By default it has all ops; ``sources`` or ``csrc`` replace their files.
+    By default it has all ops; ``sources`` replace their files.
     """
-    kernels = [*sorted(csrc.glob("cuda/**/*.cu")), csrc / "schema.cpp"] if sources is None else sources
+    kernels = [*sorted(CSRC.glob("cuda/**/*.cu")), CSRC / "schema.cpp"] if sources is None else sources
     device, device_flags = sorted((HERE / "device").glob("*.cpp")), ["-O2"]
     if kind == "sanitized":
         device = [source for source in device if source.stem != "alignment"]  # the sanitizer's library defines it
@@ -54,18 +54,18 @@ def build(kind: str = "plain", sources: list[Path] | None = None, csrc: Path = C
     with open(BUILD / f"{kind}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with ThreadPoolExecutor(setup.max_jobs() or os.cpu_count() or 1) as pool:
-            objects = list(pool.map(lambda s: compiled(s, KINDS[kind], csrc), kernels))
-            objects += pool.map(lambda s: compiled(s, device_flags, csrc), device)
+            objects = list(pool.map(lambda s: compiled(s, KINDS[kind]), kernels))
+            objects += pool.map(lambda s: compiled(s, device_flags), device)
         return linked(objects, LINKED.get(kind, COMPLETE))
 
 
-def compiled(source: Path, flags: list[str], csrc: Path) -> Path:
+def compiled(source: Path, flags: list[str]) -> Path:
     macros = [f"-D{name}={value}" for name, value in setup.MACROS]
-    includes = [f"-I{HERE / 'device'}", f"-I{csrc}", *setup.system_includes("cpu")]
+    includes = [f"-I{HERE / 'device'}", f"-I{CSRC}", *setup.system_includes("cpu")]
     cxx_flags = [flag for flag in setup.CXX_FLAGS if flag not in ("-O3", "-g0")]
     command = [*CXX, *cxx_flags, *COMMON, *flags, *macros, *includes]
     is_emulation = source.is_relative_to(HERE / "device")
-    shared = [path for path in sorted(csrc.glob("**/*.h")) if "cpu" not in path.relative_to(csrc).parts]
+    shared = [path for path in sorted(CSRC.glob("**/*.h")) if "cpu" not in path.relative_to(CSRC).parts]
     headers = sorted((HERE / "device").glob("*.h")) if is_emulation else [*shared, *RUNTIME_HEADERS]
     target = BUILD / f"{source.stem}-{digest(command, source, *headers)}.o"
     if not target.exists():

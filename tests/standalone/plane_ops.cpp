@@ -75,7 +75,7 @@ Numbers<T> random_numbers(int64_t count, double low, double high, unsigned seed)
   return out;
 }
 
-// Returns grid `index` of an array of grids, in which each value has `parts` floats.
+// Returns grid `index` of an array of grids, in which each value has `parts` numbers.
 template <typename T>
 reference::Grid grid_of(const Numbers<T>& from, int64_t index, int64_t h, int64_t w,
                         int parts = 1) {
@@ -209,8 +209,8 @@ void test_merge(const Shape& shape, Form form, bool with_reference = true) {
   Groups<T> filters = groups_of<T>(shape, form, 2);
   std::vector<Numbers<T>> bands;
   for (PlaneGroup<T>& group : filters.groups) {
-    const int64_t floats = shape.count * group.num_stored() * group.h * group.w * group.stride;
-    bands.push_back(random_numbers<T>(floats, -1, 1, static_cast<unsigned>(floats)));
+    const int64_t size = shape.count * group.num_stored() * group.h * group.w * group.stride;
+    bands.push_back(random_numbers<T>(size, -1, 1, static_cast<unsigned>(size)));
     group.bands = bands.back().data();
   }
   const Numbers<T> residual = random_numbers<T>(shape.H * shape.W, -1, 1, 8);

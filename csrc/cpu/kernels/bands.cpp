@@ -27,7 +27,7 @@ SL_FN void read_row(const BandArgs<T>& args, const BandGroup<T>& g, int64_t n, i
   const Cplx<T>* plane = args.spectrum + n * args.H * args.columns;
   const Cplx<T>* own = plane + Y * args.columns;
   const Cplx<T>* opposite = plane + opposite_row(Y, args.H) * args.columns;
-  const int64_t non_negative = direct_columns(g.w);
+  const int64_t non_negative = non_negative_columns(g.w);
   const Cplx<T> factor = power_of_i<T>(g.i_power);
   for (int64_t x = 0; x < non_negative; ++x) row[x] = factor * own[x];
   if (args.whole)
@@ -174,7 +174,7 @@ SL_FN void merge_whole_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T
     const BandGroup<T>& g = args.groups[i];
     const int64_t y = g.K > 0 ? band_row(Y, g.h, args.H) : -1;
     if (y < 0) continue;
-    const int64_t left = g.w == args.W ? g.w : direct_columns(g.w);
+    const int64_t left = g.w == args.W ? g.w : non_negative_columns(g.w);
     if (first && left < args.W) clear_row(out, args.W);
     first = first && left == args.W;
     Cplx<T>* right = out + args.W - g.w + left;
@@ -199,7 +199,7 @@ SL_FN void merge_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T>* __r
   for (int i = 0; i < args.count; ++i) {
     const BandGroup<T>& g = args.groups[i];
     if (g.K == 0) continue;
-    const int64_t non_negative = direct_columns(g.w);
+    const int64_t non_negative = non_negative_columns(g.w);
     if (first && non_negative < args.columns) {
       clear_row(out, args.columns);
       first = false;

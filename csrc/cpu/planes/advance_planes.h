@@ -2,7 +2,7 @@
 // morphs, the source) and the gradient at the present image, and computes the step. The factor of the step is given, or
 // the op searches for the factor at which the frame has a distance.
 //
-// In persistent morphs, the op has coordinates: how much the phase and the log amplitude of each coefficient have
+// In persistent morphs, the op takes coordinates: how much the phase and the log amplitude of each coefficient have
 // changed since the source. It moves the coefficients in these (math/anchor.h), and updates the coordinates. Otherwise
 // coefficients move as in morph_planes_to_l2.h, which also explains how threads share a sample.
 #pragma once
@@ -46,8 +46,8 @@ struct AdvanceSample {
 
   // How many planes of a sample are in memory at a time: all, if the factors depend on all of them, otherwise one.
   static int64_t planes_in_memory(const AdvanceArgs<T>& args) {
-    const bool factors_are_given = !args.searches && std::isinf(args.to_l2.phase_cap);
-    return factors_are_given ? 1 : args.to_l2.planes_per_sample;
+    const bool factors_are_known = !args.searches && std::isinf(args.to_l2.phase_cap);
+    return factors_are_known ? 1 : args.to_l2.planes_per_sample;
   }
 
   // The work of one thread on the planes of sample n that are in memory. Other threads may share the work.
@@ -165,10 +165,10 @@ struct AdvanceSample {
 
   // The given factors, scaled down if the largest phase step would exceed the cap.
   Factors<T> given_factors(int64_t n) const {
-    const T b = args.phase_factors[n], a = args.amplitude_factors[n];
-    if (std::isinf(args.to_l2.phase_cap)) return {b, a};
-    const T largest = to_l2.max_factor(n) / std::fabs(b), share = largest < 1 ? largest : T(1);
-    return {b * share, a * share};
+    const T phase = args.phase_factors[n], amplitude = args.amplitude_factors[n];
+    if (std::isinf(args.to_l2.phase_cap)) return {phase, amplitude};
+    const T largest = to_l2.max_factor(n) / std::fabs(phase), share = largest < 1 ? largest : T(1);
+    return {phase * share, amplitude * share};
   }
 
   // Draws the frame at the distance, or as near to it as a step may go. Returns whether the distance needs a factor
@@ -176,24 +176,23 @@ struct AdvanceSample {
   template <typename Executor>
   bool search(Run<Executor>& run) const {
     const int64_t n = run.n;
-    const MorphToL2Args<T>& limits = args.to_l2;
-    const int64_t size = limits.sample_size();
-    const double target = limits.max_l2[n], tolerance = limits.tolerances[n];
+    const int64_t size = args.to_l2.sample_size();
+    const double target = args.to_l2.max_l2[n], tolerance = args.to_l2.tolerances[n];
+    const double range_end = args.to_l2.dtype_max_factors[n];
     const double distance_now = l2_between(position(n), source(n), size);
-    const L2Search result =
-        run.search({target, tolerance, start(n), to_l2.max_factor(n), limits.dtype_max_factors[n]},
-                   source(n), distance_now);
+    const L2Search result = run.search(
+        {target, tolerance, start(n), to_l2.max_factor(n), range_end}, source(n), distance_now);
     // The length of a step that is perpendicular to the displacement so far.
     const double perpendicular =
         std::sqrt(std::max(target * target - distance_now * distance_now, 0.0));
     const double longest = std::max(args.max_step_ratio * perpendicular, tolerance);
-    const T b = run.drawn.phase;
-    if (b > 0 && run.distance_from(position(n)) > longest)
-      run.search({longest, tolerance, b / 2, b, limits.dtype_max_factors[n]}, position(n), 0);
+    const T factor = run.drawn.phase;  // the amplitude's is the same
+    if (factor > 0 && run.distance_from(position(n)) > longest)
+      run.search({longest, tolerance, factor / 2, factor, range_end}, position(n), 0);
     return result.out_of_range != 0;
   }
 
-  // The first factor to try. If none is given, it is the right one for a linear motion.
+  // The first factor to try: the given one, or else the one that would reach the target if the motion were linear.
   T start(int64_t n) const {
     using Limits = std::numeric_limits<T>;
     const T first_factor = args.starts[n];
@@ -209,7 +208,7 @@ void run_advance(AdvanceArgs<T>& args) {
   MorphArgs<T>& morph = args.to_l2.morph;
   MorphParts<T> parts(morph);
   AnchorKernels<T> anchor = {};
-  if (args.anchored())
+  if (morph.anchored)
     for_edit(morph.moves_phase(), morph.moves_amplitude(), morph.rule,
              MakeAnchorKernels<T>{parts.motion, anchor});
   const FrameValues<T> values{morph.low, morph.high, StreamingVecWriter(0)};

@@ -8,7 +8,8 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-// See Layout in motion.h. Fields 0 and 1 are the source coefficient; the others exist if they move.
+// See Layout in motion.h. Fields 0 and 1 are the source's coefficient. The phase and its step exist if phases move, the
+// amplitude and its step if amplitudes move.
 template <typename E>
 struct Layout<AnchoredMove<E>> {
   static constexpr int kPhase = 2, kPhaseStep = 3;

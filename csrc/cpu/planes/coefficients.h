@@ -1,5 +1,5 @@
-// The coefficients of one plane as step_planes writes and move_planes reads them: ordered by column blocks, like the
-// data of the transforms. See the glossary in csrc/README.md.
+// The coefficients of one plane as all morphs keep them: ordered by column blocks, like the data of the transforms. See
+// the glossary in csrc/README.md.
 #pragma once
 
 #include <algorithm>

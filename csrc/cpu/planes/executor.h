@@ -4,8 +4,8 @@
 // or whole frames. An executor runs them: on one thread, which has the plane to itself, or on all threads, which share
 // it. The results are the same bit for bit.
 //
-// All stages run in one parallel region of torch's threads, not in one each, because a region ends only when all its
-// threads have run. On a busy machine, this can take longer than doing all the work on one thread.
+// All stages run in one parallel region of torch's threads, because a region ends only when all its threads have run. On
+// a busy machine, this can take longer than doing all the work on one thread.
 #pragma once
 
 #include <algorithm>
@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "../../compiler.h"
+#include "../../streaming_stores.h"
 #include "../parallel.h"
 #include "workspace.h"
 
@@ -114,9 +115,9 @@ class SharedExecutor {
 
 // What the work on one item, a plane or a sample of several planes, needs.
 struct ItemNeeds {
-  int64_t extra = 0;        // vectors for the op's own use
-  int64_t large_tasks = 0;  // of one item
-  int64_t planes = 1;
+  int64_t extra = 0;        // vectors of Workspace::extra
+  int64_t large_tasks = 0;  // number of tasks that the op passes to run_large
+  int64_t planes = 1;       // number of planes
 
   template <typename T>
   int64_t count(const PlaneArgs<T>& args) const {
@@ -156,7 +157,7 @@ inline bool threads_share_items(const PlaneArgs<T>& args, const ItemNeeds& needs
   return threads > 1 && ((uneven && enough_work) || large_workspace(args, needs.extra));
 }
 
-// parallel_rows whose body also gets the index of its thread, below `threads`.
+// parallel_rows whose body also gets the index of its thread, below `threads`. Ends streams (streaming_stores.h).
 template <typename Body>
 void for_each_thread(int64_t threads, int64_t rows, int64_t elements, const Body& body) {
   std::atomic<int64_t> next{0};  // torch makes at most as many ranges as there are threads

@@ -5,15 +5,39 @@
 // part of a transform, and need no passes over memory of their own.
 #pragma once
 
+#include <memory>
 #include <utility>
 
 #include "../../math/dft.h"
-#include "fft_scratch.h"
 #include "fft_table.h"
 #include "simd.h"
 
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
+
+// Memory of one thread for its FFTs.
+template <typename T>
+struct FftScratch {
+  explicit FftScratch(int64_t max_size)
+      : max_size(max_size),
+        line(new ComplexVec<T>[2 * (max_size + kSimdWidth<T>)]),
+        ping(new ComplexVec<T>[max_size]),
+        pong(new ComplexVec<T>[max_size]) {}
+
+  int64_t max_size;  // the longest transform that it has room for
+  // For the caller: the row or column that a transform reads, with room for two padded ones.
+  std::unique_ptr<ComplexVec<T>[]> line;
+  // The passes of a transform read one and write the other, alternately.
+  std::unique_ptr<ComplexVec<T>[]> ping, pong;
+};
+
+// This thread's memory, kept for the next call.
+template <typename T>
+inline FftScratch<T>& thread_scratch(int64_t max_size) {
+  thread_local FftScratch<T> scratch(0);
+  if (scratch.max_size < max_size) scratch = FftScratch<T>(max_size);
+  return scratch;
+}
 
 // The place of a pass in the sequence of a transform's passes.
 enum class Place { kFirst, kInner, kLast, kOnly };
@@ -37,8 +61,7 @@ SL_FN void run_radix(const FftPass<T>& pass, const Read& read, const Write& writ
     }
 }
 
-// Any other odd prime up to kMaxPrime, with R^2 products. Such primes come from the coarse scales of odd sizes,
-// which are small.
+// Any other odd prime up to kMaxPrime, with R^2 products. Such primes mostly come from coarse scales, which are small.
 template <typename T, typename Read, typename Write>
 SL_FN void run_prime(const FftPass<T>& pass, const Read& read, const Write& write) {
   const int64_t R = pass.radix, count = pass.size / R, s = pass.stride;

@@ -13,8 +13,8 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-// The number of vectors of coefficients that are read, and the stride between them if they are between these numbers. So
-// the work takes less time than one frame.
+// One of kStride vectors of coefficients is read; more, if that is less than about kLeastVectors, and fewer, if it is more
+// than about kMostVectors. So the work takes less time than one frame.
 constexpr int64_t kLeastVectors = 64, kMostVectors = 1024, kStride = 15;
 constexpr int64_t kModelTrials = 12;
 constexpr double kModelTolerance = 0.02;  // relative error of a distance
@@ -35,7 +35,8 @@ struct FirstFactor {
 template <typename T>
 class PhaseModel {
  public:
-  // `speed` is the change of coefficients per factor, if small, and `share` the share of it that reaches the image.
+  // `speed` is the change of coefficients per factor, for small factors, and `share` the share of it that reaches the
+  // image.
   PhaseModel(const MorphArgs<T>& args, const std::vector<Groups<T>>& planes, double speed,
              double share)
       : args_(args), planes_(planes), speed_(speed), share_(share) {
@@ -43,11 +44,12 @@ class PhaseModel {
     for (const PlaneGroup<T>& group : args.synthesis.groups)
       vectors += static_cast<int64_t>(planes.size()) * vectors_of<T>(group);
     const int64_t stride = std::min(kStride, vectors / kLeastVectors);
-    stride_ = std::max(vectors / kMostVectors, stride) | 1;  // odd, so that rows take turns
+    // Odd, so that even and odd rows are read.
+    stride_ = std::max(vectors / kMostVectors, stride) | 1;
   }
 
-  // Searches a factor at which the distance is somewhat below `limits.target`, and starts at `limits.start`. The result is
-  // also `limits.start` if there is no such factor, or its estimate is not used.
+  // Searches for a factor at which the distance is somewhat below `limits.target`, and starts at `limits.start`. If there
+  // is none, or the estimate is not used, returns `limits.start`.
   FirstFactor reach(L2SearchLimits limits) const {
     const FirstFactor start = {limits.start, 0};
     if (!(limits.target > 0 && speed_ > 0 && std::isfinite(speed_))) return start;

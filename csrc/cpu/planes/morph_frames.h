@@ -82,7 +82,7 @@ struct FrameSynthesis {
   const MotionKernels<T>& motion;
   const Synthesis<T>& synthesis;
 
-  // One frame of a plane, but for its residual: put(block, y, ComplexVec), as in synthesis.h.
+  // One frame of a plane, without its residual: put(block, y, ComplexVec), as in synthesis.h.
   template <typename Executor, typename Put>
   void frame(const Groups<T>& groups, Factors<T> factors, const Workspace<T>& workspace,
              const Executor& executor, const Put& put) const {

@@ -22,7 +22,7 @@ inline void share_filters(MorphArgs<T>& args) {
 // The step and the frames of a morph, for one call of an op. The parts refer to each other.
 template <typename T>
 struct MorphParts {
-  // The filters that the op reads are laid out: those of `lists`.
+  // `lists` has the groups whose filters the op reads. These are laid out.
   MorphParts(MorphArgs<T>& args, GroupLists<T> lists)
       : filters(lists),
         motion(motion_kernels(args)),

@@ -20,8 +20,8 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-// The coefficients, and the memory for squared differences and gradients, of the planes of a sample that are in memory
-// at a time: all, or only one in advance_planes.h.
+// Memory for the planes of a sample that are in memory at a time (all, or one in advance_planes.h): their coefficients,
+// sums of squared differences, and the gradient of one group.
 template <typename T>
 struct SampleMemory {
   std::vector<Groups<T>> planes;
@@ -58,7 +58,7 @@ struct SampleWriter {
   const T *plane, *image;  // `image` and `frame` are those of the first channel
   T* frame;
   int64_t W, area, channels;
-  bool adds_change;
+  bool adds_change;  // whether the plane's change is added to `image` (MorphToL2Args::base)
   // [pairs of column blocks], to which squared differences from the image are added; may be null.
   ComplexVec<T>* sums;
 
@@ -191,7 +191,7 @@ struct MorphToL2 {
     return limits;
   }
 
-  // The change of coefficients per factor, if small.
+  // The change of coefficients per factor, for small factors.
   double speed(int64_t n) const {
     const int64_t bands = args.planes_per_sample * args.morph.bands();
     double squared_speed = 0;
@@ -255,8 +255,8 @@ struct MorphToL2 {
     args.out_of_range[at] = search.out_of_range != 0;
   }
 
-  // Draws all frames that are not drawn yet. Drawn are those of the last factors that the searches tried, if they are
-  // the best.
+  // Draws all frames that are not in the result yet. A search has drawn its frame if the last factor that it tried is the
+  // best.
   template <typename Executor>
   void draw_frames(int64_t n, const std::vector<Reached<T>>& reached, const SampleMemory<T>& memory,
                    const Workspace<T>& workspace, const Executor& executor) const {

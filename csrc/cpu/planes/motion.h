@@ -16,7 +16,7 @@ namespace {
 // if E reads them.
 template <typename E>
 struct Layout {
-  static constexpr int kPhase = 2, kAmplitude = kPhase + E::kMovesPhase;
+  static constexpr int kPhaseStep = 2, kAmplitude = kPhaseStep + E::kMovesPhase;
   static constexpr int kAmplitudeStep = kAmplitude + E::kNeedsAmplitude;
   static constexpr int kFields = kAmplitudeStep + E::kMovesAmplitude;
 
@@ -25,7 +25,7 @@ struct Layout {
     Coefficient<T> p = {};
     p.base = {f[0], f[kSimdWidth<T>]};
     if constexpr (E::kNeedsAmplitude) p.amplitude = f[kAmplitude * kSimdWidth<T>];
-    if constexpr (E::kMovesPhase) p.phase_step = f[kPhase * kSimdWidth<T>];
+    if constexpr (E::kMovesPhase) p.phase_step = f[kPhaseStep * kSimdWidth<T>];
     if constexpr (E::kMovesAmplitude) p.amplitude_step = f[kAmplitudeStep * kSimdWidth<T>];
     return p;
   }
@@ -34,7 +34,7 @@ struct Layout {
     f[0] = p.base.re;
     f[kSimdWidth<T>] = p.base.im;
     if constexpr (E::kNeedsAmplitude) f[kAmplitude * kSimdWidth<T>] = p.amplitude;
-    if constexpr (E::kMovesPhase) f[kPhase * kSimdWidth<T>] = p.phase_step;
+    if constexpr (E::kMovesPhase) f[kPhaseStep * kSimdWidth<T>] = p.phase_step;
     if constexpr (E::kMovesAmplitude) f[kAmplitudeStep * kSimdWidth<T>] = p.amplitude_step;
   }
   // The coefficient. Only to be used before store_step, which replaces it.

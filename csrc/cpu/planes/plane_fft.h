@@ -81,7 +81,7 @@ SL_FN void forward_real_columns(const FftTable<T>& fft, FftScratch<T>& scratch, 
   }
 }
 
-// A row block of a group's i-th filter; for two orientations that share a transform, m + i m'.
+// A row block of the filter of a group's i-th transform: m or, for two orientations that share it, m + i m'.
 template <typename T>
 struct FilterRows {
   const T *first, *second;

@@ -1,5 +1,5 @@
 // Vectors that fill a register of the CPU level: STEERLENS_SIMD_WIDTH floats (4, 8 or 16), or half as many doubles.
-// Uses GNU C's vector extensions (README.md). T is float or double, here and in all headers that include this one.
+// Uses GNU C's vector extensions (csrc/README.md). T is float or double, here and in all headers that include this one.
 #pragma once
 
 #include <algorithm>

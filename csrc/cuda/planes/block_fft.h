@@ -126,7 +126,7 @@ class BlockFftOf {
     }
   }
 
-  // Any other radix, with radix^2 products; the coarse scales of odd sizes have such radices.
+  // Any other radix, with radix^2 products. Such radices mostly come from coarse scales.
   __device__ void combine_prime(int radix, int span, const Word* from, Word* to) const {
     const int size = plan_.size, groups = size / radix, length = span * radix;
     for (int i = threadIdx.x; i < size * kBlockLines; i += blockDim.x) {
@@ -163,13 +163,13 @@ struct Point {
   int at, line;
 };
 
-// Neighbouring threads have neighbouring lines: for columns, whose points are kLines numbers in memory.
+// Neighbouring threads have neighbouring lines: for columns, since a row of kLines columns is together in memory.
 template <int kBlockLines = kLines>
 __device__ __forceinline__ Point column_point(int i) {
   return {i / kBlockLines, i % kBlockLines};
 }
 
-// Neighbouring threads have neighbouring points of a line: for rows, of which kLines points are together in memory.
+// Neighbouring threads have neighbouring points of a line: for rows, since kLines points of a row are together in memory.
 // Some are beyond the end of the line.
 __device__ __forceinline__ Point row_point(int i) {
   return {i / (kLines * kLines) * kLines + i % kLines, i / kLines % kLines};

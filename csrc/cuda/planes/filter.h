@@ -28,7 +28,7 @@ __device__ __forceinline__ Cplx<float> filter_at(const Unit& unit, int i, int y,
 }
 
 // A block that transforms a row of planes, and the opposite row, has two *tasks* for each transform of a unit: task 2 i is
-// the i-th transform at the row, task 2 i + 1 at the opposite row. This is the row of the band, or -1 if there is no task.
+// the i-th transform at the row, task 2 i + 1 at the opposite row. Returns the row of the band, or -1 if there is no task.
 __device__ __forceinline__ int task_row(const Unit& unit, int task, int row, int H) {
   const int opposite = static_cast<int>(opposite_row(row, H));
   const bool mirrored = task % 2;
@@ -63,8 +63,8 @@ struct RowShare {
   }
 };
 
-// The shared memory of these kernels after that of an FFT: `width` values of a filter that is not kept, where the
-// filters of kMaxKept tasks are, and the filters that are kept.
+// The shared memory of these kernels: that of an FFT, `width` values of a filter that is not kept, the places of kMaxKept
+// filters, and the filters that are kept.
 constexpr int kMaxKept = 128;
 constexpr int kPlaceWords = kMaxKept * sizeof(short) / sizeof(Word);
 inline size_t row_bytes(int width, int words) {
@@ -134,7 +134,8 @@ class RowFilters {
   __device__ short* places() const { return reinterpret_cast<short*>(buffer() + width_); }
   __device__ Word* kept_words() const { return buffer() + width_ + kPlaceWords; }
 
-  int width_, kept_;  // of the image; tasks
+  int width_;  // of the image
+  int kept_;   // number of tasks whose filters are kept
 };
 
 // Calls body(unit, fft, i, y, mirrored, filter) for the tasks of a block, in their order: transform i of the unit at its
@@ -161,7 +162,7 @@ constexpr size_t kRowSharedBytes = kMaxSharedBytes - kMaxStaticBytes;
 // Reading the filters takes about as long as this part of the work for kLines planes: they are a tenth of its bytes,
 // and no work hides their latency. This is not measured.
 constexpr double kFilterWork = 0.25;
-constexpr int kMaxPlaneGroups = 8;  // with more, filters would still be a hundredth of the bytes
+constexpr int kMaxPlaneGroups = 8;  // then filters are only a hundredth of the bytes
 
 // With more groups in a block, filters are read less often, but fewer blocks may leave multiprocessors idle. So this
 // takes the number of groups for which the blocks would be done first, if all took turns in whole rounds.
@@ -188,7 +189,7 @@ RowShare share_rows(const Launcher& launcher, void (*kernel)(Params...), int H, 
   return share;
 }
 
-// Launches such a kernel. Its last argument is the share.
+// Launches a kernel for rows. Its last arguments are the units and the share.
 template <typename... Params, typename... Args>
 void launch_rows(const Launcher& launcher, void (*kernel)(Params...), int H, int W, int lines,
                  const Units& units, const Args&... args) {

@@ -260,7 +260,7 @@ struct WriteFrame {
       data[at] = clamped(still ? load_one(still + at) : value, low, high);
     }
   };
-  // Of all frames of all planes, those of one plane together; the op's result is [F, N, H, W].
+  // `line` numbers the frames of all planes, those of one plane together. The op's result is [F, N, H, W].
   __device__ Plane plane(int64_t line) const {
     const int64_t plane = line / factors.frames, frame = line % factors.frames;
     const int64_t n = factors.first + plane, at = factors.first_frame + frame;
@@ -300,8 +300,8 @@ struct LaunchMorphColumns {
                     morph_columns_kernel<E, kComplexBands, false>, columns);
   }
 
-  // Returns false if clusters cannot be used, or if there are so few bands that they would leave multiprocessors idle: a
-  // block that takes columns in several waves does the work of as many blocks of the other way.
+  // Returns false if clusters cannot be used, or if there are so few bands that clusters would leave multiprocessors idle:
+  // a block with several waves does the work of several blocks without clusters.
   template <typename E, bool kComplexBands>
   bool launch_clusters() const {
     constexpr int kBlockLines = kMorphLines<E, true>, kHeld = kMorphItems<E>;
@@ -336,7 +336,7 @@ std::vector<Unit> units_of(const std::vector<PlaneGroup<float>>& groups,
   return units;
 }
 
-// For largest_columns_kernel, in complex numbers.
+// The memory for `parts` of largest_columns_kernel, in complex numbers.
 int64_t parts_size(const Unit& unit) {
   return pairs_of(int64_t{unit.transforms} * column_blocks(unit.w()));
 }

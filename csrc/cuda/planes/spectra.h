@@ -129,30 +129,30 @@ inline int64_t half_plane_size(int64_t H, int64_t W) {
 // measured yet.
 constexpr int64_t kWorkspaceSize = (int64_t{256} << 20) / int64_t{sizeof(Cplx<float>)};
 
-// How many lines of `size` complex numbers the memory holds: at least one and, from kLines on, a multiple of kLines.
-inline int64_t lines_in(int64_t memory, int64_t size) {
-  const int64_t lines = std::max<int64_t>(1, memory / size);
-  return lines < kLines ? lines : lines / kLines * kLines;
+// How many planes or frames of `size` complex numbers the memory holds: at least one and, from kLines on, a multiple of
+// kLines.
+inline int64_t planes_in(int64_t memory, int64_t size) {
+  const int64_t planes = std::max<int64_t>(1, memory / size);
+  return planes < kLines ? planes : planes / kLines * kLines;
 }
 
 // How many frames of one plane the memory holds. `plane` and `frame` are the complex numbers for the plane itself and
 // for a frame.
 inline int64_t frames_in_workspace(int64_t plane, int64_t frame) {
-  return lines_in(kWorkspaceSize - plane, frame);
+  return planes_in(kWorkspaceSize - plane, frame);
 }
 
-// Calls body(first, count) for chunks of planes; `size`: complex numbers of memory for one plane.
+// The planes of the largest chunk; `size`: complex numbers of memory for one plane.
+inline int64_t chunk_of(int64_t planes, int64_t size) {
+  return std::min(planes_in(kWorkspaceSize, size), planes);
+}
+
+// Calls body(first, count) for chunks of planes.
 template <typename Body>
 void for_chunks(int64_t planes, int64_t size, const Body& body) {
-  const int64_t chunk = lines_in(kWorkspaceSize, size);
+  const int64_t chunk = chunk_of(planes, size);
   for (int64_t first = 0; first < planes; first += chunk)
     body(first, std::min(chunk, planes - first));
-}
-
-inline int64_t chunk_of(int64_t planes, int64_t size) {
-  int64_t chunk = 0;
-  for_chunks(planes, size, [&](int64_t, int64_t count) { chunk = std::max(chunk, count); });
-  return chunk;
 }
 
 // Memory for the stored_rows of units, in complex numbers.
@@ -179,7 +179,7 @@ inline Tensor new_workspace(const Tensor& like, int64_t size) {
 // The units of split_planes or merge_planes and the memory between its kernels, for one chunk of planes.
 struct UnitWorkspace {
   std::vector<Unit> units;
-  std::vector<const PlaneGroup<float>*> groups;  // of each unit
+  std::vector<const PlaneGroup<float>*> groups;  // the group of each unit
   int64_t size;                                  // complex numbers for one plane
   Tensor memory;
   Cplx<float>* half_planes;

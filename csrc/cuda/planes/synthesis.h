@@ -32,7 +32,7 @@ struct FrameFactors {
 struct MergedRows {
   Cplx<float>* half_planes;     // [lines, column blocks, half rows, kLines]
   const Cplx<float>* residual;  // the same of each plane, or null
-  int lines;                    // planes times frames
+  int lines;                    // planes times frames; a block transforms a row of several of them
   FftPlan plan;                 // of a row
   int H;
   FrameFactors factors;

@@ -72,7 +72,7 @@ struct Launch {
   size_t dynamic_shared_bytes, parameter_bytes;
   std::function<void()> run_thread;
 };
-// The limits of a GPU that programs ask for.
+// Properties of the device. ask_for_shared returns whether a kernel may use this much dynamic shared memory.
 int multiprocessors();
 int blocks_per_multiprocessor(int threads, size_t dynamic_shared_bytes);
 size_t max_shared_bytes();

@@ -421,8 +421,8 @@ void run_cluster(uint64_t first, size_t thread_count) {
   error = stuck_text();
 }
 
-// Runs all clusters in a random order: cluster + step, cluster + 2 step ... modulo their number, which needs no list (there
-// may be billions).
+// Runs all clusters in a random order: at, at + step, at + 2 step ... modulo their number. This needs no list of clusters,
+// of which there may be billions.
 void run_blocks(uint64_t blocks, size_t thread_count) {
   const uint64_t count = blocks / launch->cluster_blocks;
   uint64_t step = count > 1 ? random_number() % count : 1;
@@ -606,13 +606,14 @@ EXPORTED void emulation_set_seed(uint64_t value) { emulation::seed = value; }
 // Limits the rows of grids (gridDim.y), so that tests can check that kernels loop over planes; 0 restores the real limit.
 EXPORTED void emulation_set_max_grid_rows(unsigned rows) { emulation::max_grid_rows = rows; }
 
-// Whether the device can run clusters of blocks. Returns the number of launches with clusters of several blocks so far.
+// Sets whether the device can run clusters of blocks. Returns the number of earlier launches that had clusters
+// of several blocks.
 EXPORTED uint64_t emulation_set_clusters(bool supported) {
   emulation::has_clusters = supported;
   return emulation::cluster_launches;
 }
 
-// The number of multiprocessors, on which it depends how much work a block takes; 0 restores that of an H200.
+// Sets the number of multiprocessors, on which the work of a block depends; 0 restores that of an H200.
 EXPORTED void emulation_set_multiprocessors(int count) {
   emulation::multiprocessor_count = count ? count : emulation::kMultiprocessors;
 }

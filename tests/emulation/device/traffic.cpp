@@ -230,7 +230,7 @@ EXPORTED const char* emulation_stop_counting() {
   }
 
 namespace emulation::traffic {
-std::vector<Access>&reads = loads, &writes = stores;
+std::vector<Access>&reads = loads, &writes = stores;  // the names that RECORD uses
 }
 RECORD_ALL(read)
 RECORD_ALL(write)

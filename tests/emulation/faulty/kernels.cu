@@ -99,9 +99,9 @@ __global__ void skipped_accesses(float* data) {
   }
 }
 
-// The cluster of a block, and a variable in the shared memory of each block.
-cooperative_groups::cluster_group cluster_of() { return cooperative_groups::this_cluster(); }
+using cooperative_groups::this_cluster;
 
+// A variable in the shared memory of each block.
 float& shared_value() {
   static __shared__ float value;
   return value;
@@ -109,7 +109,7 @@ float& shared_value() {
 
 // Writes the number of the next block of the cluster, which this one finds in the other's shared memory.
 __global__ void sound_cluster(float* data) {
-  const auto cluster = cluster_of();
+  const auto cluster = this_cluster();
   if (threadIdx.x == 0) shared_value() = blockIdx.x;
   cluster.sync();
   const unsigned next = (cluster.block_rank() + 1) % cluster.num_blocks();
@@ -119,59 +119,62 @@ __global__ void sound_cluster(float* data) {
 }
 
 __global__ void cluster_barrier_of_some(float*) {
-  if (threadIdx.x < 32) cluster_of().sync();
+  if (threadIdx.x < 32) this_cluster().sync();
 }
 
 __global__ void cluster_barrier_without_a_block(float*) {
-  if (cluster_of().block_rank() != 1) cluster_of().sync();
+  if (this_cluster().block_rank() != 1) this_cluster().sync();
 }
 
 __global__ void cluster_barrier_against_barrier(float*) {
-  if (cluster_of().block_rank() == 1)
-    cluster_of().sync();
+  if (this_cluster().block_rank() == 1)
+    this_cluster().sync();
   else
     __syncthreads();
 }
 
 __global__ void two_cluster_barriers(float*) {
-  if (cluster_of().block_rank() == 1)
-    cluster_of().sync();
+  if (this_cluster().block_rank() == 1)
+    this_cluster().sync();
   else
-    cluster_of().sync();
+    this_cluster().sync();
 }
 
 // The other block may have ended when it is read.
 __global__ void ends_while_read(float* data) {
   if (threadIdx.x == 0) shared_value() = blockIdx.x;
-  cluster_of().sync();
-  data[blockIdx.x] = *cluster_of().map_shared_rank(&shared_value(), 1 - cluster_of().block_rank());
+  this_cluster().sync();
+  data[blockIdx.x] =
+      *this_cluster().map_shared_rank(&shared_value(), 1 - this_cluster().block_rank());
 }
 
 // The other block may not have begun.
 __global__ void reads_before_start(float* data) {
-  data[blockIdx.x] = *cluster_of().map_shared_rank(&shared_value(), 1 - cluster_of().block_rank());
-  cluster_of().sync();
+  data[blockIdx.x] =
+      *this_cluster().map_shared_rank(&shared_value(), 1 - this_cluster().block_rank());
+  this_cluster().sync();
 }
 
 __global__ void reads_beyond_cluster(float* data) {
-  cluster_of().sync();
-  data[blockIdx.x] = *cluster_of().map_shared_rank(&shared_value(), 2);
-  cluster_of().sync();
+  this_cluster().sync();
+  data[blockIdx.x] = *this_cluster().map_shared_rank(&shared_value(), 2);
+  this_cluster().sync();
 }
 
 __global__ void maps_global_memory(float* data) {
-  cluster_of().sync();
-  *cluster_of().map_shared_rank(data, 1 - cluster_of().block_rank()) = 1;
-  cluster_of().sync();
+  this_cluster().sync();
+  *this_cluster().map_shared_rank(data, 1 - this_cluster().block_rank()) = 1;
+  this_cluster().sync();
 }
 
 // A barrier is missing between the two accesses.
 __global__ void reads_before_cluster_barrier(float* data) {
   if (threadIdx.x == 0) shared_value() = 0;
-  cluster_of().sync();
+  this_cluster().sync();
   if (threadIdx.x == 0) shared_value() = 1;
-  const float value = *cluster_of().map_shared_rank(&shared_value(), 1 - cluster_of().block_rank());
-  cluster_of().sync();
+  const float value =
+      *this_cluster().map_shared_rank(&shared_value(), 1 - this_cluster().block_rank());
+  this_cluster().sync();
   if (threadIdx.x == 0) data[blockIdx.x] = value;
 }
 
