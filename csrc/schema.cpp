@@ -5,8 +5,8 @@
 // (images), M distances.
 //
 // Lists have an item for each *group* of bands, which are the bands of one scale, or a residual; `coordinates` has one
-// or two tensors per group (prepare/advance.h). masks[i] is [K, h, w] (full layout) or [K, h, w/2+1] (half layout) with w = widths[i]. The
-// spectra of group i are multiplied by i^i_powers[i] (math/bands.h).
+// or two tensors per group (prepare/advance.h). masks[i] is [K, h, w] (full layout) or [K, h, w/2+1] (half layout) with
+// w = widths[i]. The spectra of group i are multiplied by i^i_powers[i] (math/bands.h).
 //
 // The ops on whole planes (split_planes to advance_planes) take float32, on the CPU also float64. Their filters are
 // masks in the full layout.

@@ -13,8 +13,8 @@ struct MorphArgs {
   // Of the image: the bands that move (complex), then the residual (real), which does not move.
   PlaneArgs<T> analysis;
   PlaneArgs<T> synthesis;  // of frames: the bands that move (Form::kReal or kComplex)
-  std::vector<PlaneGroup<T>>
-      gradient_groups;  // for the analysis of the gradient: the bands that move
+  // For the analysis of the gradient: the bands that move.
+  std::vector<PlaneGroup<T>> gradient_groups;
   Edit edit;
   Rule rule;
   T eps, floor;  // of the step, see step.h

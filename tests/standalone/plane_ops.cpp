@@ -273,7 +273,7 @@ struct Morph {
       phase_factors[n] = amplitude_factors[n] = 0;
     args.analysis = plane_args(shape, analysis.groups);
     args.synthesis = plane_args(shape, synthesis.groups);
-    args.gradient = gradient.groups;
+    args.gradient_groups = gradient.groups;
     args.edit = test.edit;
     args.rule = test.rule;
     args.eps = 1;

@@ -190,8 +190,8 @@ SL_FN void merge_whole_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T
   if (first) clear_row(out, args.W);
 }
 
-// Computes a row of a half spectrum (pairs have whole spectra). The bands of each group add their columns with non-negative frequencies, and the
-// conjugates of those with negative frequencies in their opposite row.
+// Computes a row of a half spectrum (pairs have whole spectra). The bands of each group add their columns with
+// non-negative frequencies, and the conjugates of those with negative frequencies in their opposite row.
 template <typename T>
 SL_FN void merge_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T>* __restrict sum,
                      Cplx<T>* __restrict out) {
