@@ -36,6 +36,7 @@ NO_THREAD = "can't start new thread"  # message of Python's RuntimeError
 
 # The status of an item in the records of a job: OK, or the reason of its failure.
 OK = MorphStatus.OK.key
+NO_LABEL, NO_TARGET = "no-label", "no-target"
 REASONS = {
     "unreadable": "the file or entry cannot be read",
     "empty": "the file or entry has no bytes",
@@ -45,7 +46,8 @@ REASONS = {
     "too-large": "more pixels or bytes than allowed",
     "unsupported": "an image mode without a defined conversion to 8 bits",
     "bad-array": "an array whose shape, type or range is not that of an image",
-    "no-label": "the data have no label for the image",
+    NO_LABEL: "the data have no label for the image",
+    NO_TARGET: "there is no target for the image or its label",
     "bad-label": "the label is neither a class number nor the name of a class of the data",
     "model-error": "the model raises an error for this image",
     # Items with the following reasons have frames, which stop changing at the failure.

@@ -219,9 +219,9 @@ def pixel_value_range(image: Image | FloatColours) -> dict | None:
     Returns
     -------
     dict or None
-        ``low``, ``high`` and ``full`` (the largest possible value; None for floats, CMYK, and integers beyond 16 bits
-        in a file), in the file's units. None for an image of 8 bits, and for an array of floats that was decoded with
-        neither ``range`` nor ``keep_depth``.
+        ``low``, ``high`` and ``full`` (the largest possible value; None for floats, CMYK, and integers of other
+        types than 8 or 16 bits), in the file's units. The result is None for an image of 8 bits, and for an array of
+        floats that was decoded with neither ``range`` nor ``keep_depth``.
 
     Examples
     --------
@@ -510,4 +510,4 @@ def _from_array(data: np.ndarray | Tensor, max_pixels: int, depth: DepthOptions)
     if floats and depth.range is None and not depth.keep_depth:
         return _pillow().fromarray(np.rint(array.astype(np.float32) * 255).astype(np.uint8))
     unit = _scaled_to_unit(array, depth.range, 1.0 if floats else MAX_16_BITS)
-    return _to_image(unit, depth.keep_depth, _range_of_values(array, None if floats else MAX_16_BITS))
+    return _to_image(unit, depth.keep_depth, _range_of_values(array, MAX_16_BITS if array.dtype == np.uint16 else None))

@@ -15,7 +15,7 @@ from typing import TextIO
 
 from ..classifier.named_classes import Lookup, find_class, full_names, shorten, synonyms, unknown_class
 from ..classifier.targets import ABSENT, RANKS
-from ..errors import JobError, usage_error
+from ..errors import NO_LABEL, NO_TARGET, JobError, usage_error
 from ..io.atomic_io import sha256_of
 from .class_matching import ClassMatch
 from .items import Item
@@ -119,6 +119,16 @@ class TargetRule:
         if self.kind == "label":
             return classes.model_label(label)
         return self._numbered(classes).get(label) if self.kind == "map" else None
+
+    def reason_without_target(self, label: int | None) -> str:
+        """Return the reason, a key of ``errors.REASONS``, why an item with this label has no target.
+
+        Examples
+        --------
+        >>> parse_target({3: 8}).reason_without_target(None), parse_target({3: 8}).reason_without_target(4)
+        ('no-label', 'no-target')
+        """
+        return NO_LABEL if label is None and self.kind in (LABEL, "map") else NO_TARGET
 
     def _numbered(self, classes: ClassMatch) -> dict[Class, int]:
         """Return the table with class names replaced by numbers."""

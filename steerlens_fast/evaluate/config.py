@@ -175,7 +175,9 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         "one class. all: all images. auto: right for images with a label, agree for others",
     )
     sources: int = option(300, group="data", metavar="N", minimum=1, help="maximum number of source images")
-    limit: int | None = option(None, group="data", metavar="N", minimum=1, help="use only the first N items")
+    limit: int | None = option(
+        None, group="data", metavar="N", minimum=1, help="use only the first N items, of those that are in a target map"
+    )
     order: str = option(
         "random",
         group="data",

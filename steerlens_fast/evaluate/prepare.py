@@ -22,7 +22,7 @@ from .ground_truth import ground_truth_of
 from .sources import CONSTANT, EXCLUSION_REASONS, SourceSelection, select_sources
 from .tasks import TaskRunner
 
-FORMAT_VERSION = 2  # version of the files of an evaluation
+FORMAT_VERSION = 3  # version of the files of an evaluation
 
 
 @dataclass

@@ -20,7 +20,7 @@ from ..data.resize import resize_and_crop
 from ..data.sources import Source
 from ..data.targets import LABEL, TargetRule, batch_target, target_number
 from ..data.value_range import value_range_of
-from ..errors import REASONS, BadItem, usage_error
+from ..errors import NO_LABEL, NO_TARGET, REASONS, BadItem, usage_error
 from ..models import LoadedModel
 from ..models.device import image_dtype
 from .classifiers import ClassifierSet
@@ -28,13 +28,12 @@ from .config import EvaluationConfig
 
 BATCH = 64
 CONSTANT, ALREADY, WRONG, DISAGREE = "constant", "already-target", "wrong", "disagree"
-NO_TARGET, NO_CLASS = "no-target", "no-such-class"
+NO_CLASS = "no-such-class"
 EXCLUSION_REASONS = REASONS | {
     CONSTANT: "every pixel has the same value",
     ALREADY: "the driver predicts the target already",
     WRONG: "the driver or a judge does not predict its label",
     DISAGREE: "the driver and the judges do not predict the same class",
-    NO_TARGET: "it has no target",
     NO_CLASS: "the driver does not have the target class",
 }
 
@@ -125,7 +124,7 @@ def select_sources(
     label_warnings = classes.check(needed_by, model="driver")
     for candidate in _candidates(config, data, target_rule, classes, driver, classifiers):
         examined += 1
-        reason = candidate.unreadable or _reason(config, candidate, target_rule.rank, classifiers.classes)
+        reason = candidate.unreadable or _reason(config, candidate, target_rule, classifiers.classes)
         if reason is not None:
             left_out[reason] += 1
             continue
@@ -161,13 +160,13 @@ def _candidates(
     """Yield every image with its predicted classes. Images are read and classified in batches."""
     items = list(islice(target_rule.resolve(data.listing(), classes), config.limit))
     value_range = value_range_of(data, items) if config.range == "auto" else config.range
+    size, first = driver.size or _first_size(data, items, driver, value_range), True
     if config.order == "random":
         Random(config.seed).shuffle(items)
-    size, first = driver.size, True
     for at in range(0, len(items), BATCH):
         batch = [Candidate(item) for item in items[at : at + BATCH]]
         for candidate in batch:
-            size = _load(data, candidate, driver, size, value_range)
+            _load(data, candidate, driver, size, value_range)
         readable = [candidate for candidate in batch if candidate.unreadable is None]
         if readable:
             images = torch.stack([candidate.pixels for candidate in readable]).to(image_dtype(config.dtype)).div_(255)
@@ -184,20 +183,26 @@ def _candidates(
         yield from batch
 
 
-def _load(data: Source, candidate: Candidate, driver: LoadedModel, size, value_range) -> tuple[int, int] | None:
-    """Read an image into ``candidate``, and return the size of later images.
+def _first_size(data: Source, items: list[Item], driver: LoadedModel, value_range) -> tuple[int, int] | None:
+    """Return the size of the first image that can be read, None if there is none."""
+    for item in items:
+        candidate = Candidate(item)
+        _load(data, candidate, driver, None, value_range)
+        if candidate.pixels is not None:
+            return tuple(candidate.pixels.shape[-2:])
+    return None
 
-    This is ``size`` or, if it is None, the size of this image.
-    """
+
+def _load(data: Source, candidate: Candidate, driver: LoadedModel, size: tuple[int, int] | None, value_range) -> None:
+    """Read an image into ``candidate``, and resize it unless ``size`` is None."""
     try:
         encoded, candidate.label = data.read_with_label(candidate.item)
         image = decode(encoded, mode="L" if driver.channels == 1 else "RGB", range=value_range)
     except BadItem as error:
         candidate.unreadable = error.reason
-        return size
+        return
     fitted = resize_and_crop(image, size, crop_pct=driver.crop_pct, interpolation=driver.interpolation)
     candidate.pixels = torch.from_numpy(fitted)
-    return size or tuple(candidate.pixels.shape[-2:])
 
 
 def check_targets(target_rule: TargetRule, classes: ClassMatch, count: int) -> None:
@@ -217,7 +222,7 @@ def check_targets(target_rule: TargetRule, classes: ClassMatch, count: int) -> N
             raise usage_error(f"target must be one of the driver's {count} classes, 0 to {count - 1}, got {got}")
 
 
-def _reason(config: EvaluationConfig, candidate: Candidate, rank: str | None, classes: int) -> str | None:
+def _reason(config: EvaluationConfig, candidate: Candidate, target_rule: TargetRule, classes: int) -> str | None:
     """Return the reason why an image is left out, or None if it is selected."""
     image, label, target = candidate.image, candidate.label, candidate.target
     predicted_classes = candidate.predicted_classes
@@ -226,14 +231,16 @@ def _reason(config: EvaluationConfig, candidate: Candidate, rank: str | None, cl
     select = config.select
     if select == "auto":
         select = "agree" if label is None else "right"
-    if select == "right" and (label is None or not bool((predicted_classes == label).all())):
+    if select == "right" and label is None:
+        return NO_LABEL
+    if select == "right" and not bool((predicted_classes == label).all()):
         return WRONG
     if select == "agree" and not bool((predicted_classes == predicted_classes[0]).all()):
         return DISAGREE
-    if rank is not None:  # the runner-up and the least likely class are not the predicted one
+    if target_rule.rank is not None:  # the runner-up and the least likely class are not the predicted one
         return None
     if target is None:
-        return "no-label" if label is None else NO_TARGET
+        return target_rule.reason_without_target(label)
     if target >= classes:
         return NO_CLASS
     return ALREADY if target == int(predicted_classes[0]) else None

@@ -108,7 +108,9 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         "morph toward), and key or path; not:T removes a label, with --task multilabel (default: column if the data "
         "are a table that has it, otherwise runner-up)",
     )
-    limit: int | None = option(None, group="data", metavar="N", minimum=1, help="use only the first N items")
+    limit: int | None = option(
+        None, group="data", metavar="N", minimum=1, help="use only the first N items, of those that are in a target map"
+    )
     decoder: str = option("pillow", group="data", choices=DECODERS, help="image decoder")
     max_pixels: int = option(
         178_956_970,  # Pillow's limit, above which it raises a DecompressionBombError

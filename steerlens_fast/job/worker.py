@@ -23,7 +23,7 @@ from ..data.class_matching import ClassMatch
 from ..data.sources import Source
 from ..data.sources.open import open_source_from_config
 from ..data.targets import batch_target, parse_target
-from ..errors import BadItem, JobError, usage_error
+from ..errors import REASONS, BadItem, JobError, usage_error
 from ..io.output_dir import check_same_model, check_unchanged
 from ..io.versions import versions
 from ..lens import SteerableLens
@@ -361,8 +361,8 @@ class Worker:
             if target is not None and target < 0 and self.config.task != "multilabel":
                 raise usage_error(f"target 'not:...' needs task 'multilabel', got task {self.config.task!r}")
             if target is None and self.target_rule.rank is None and loaded.failure is None:
-                text = f"{item.path} has no label, or one for which --target gives no target"
-                loaded.failure = BadItem("no-label", text)
+                reason = self.target_rule.reason_without_target(loaded.label)
+                loaded.failure = BadItem(reason, f"{item.path}: {REASONS[reason]}")
             batch.targets.append(target)
 
     def _publish(self, shard: Shard, on_event: EventCallback) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 import torch
 from torch import Tensor, nn
 
-from ..classifier.modules import is_exported
+from ..classifier.modules import is_exported, module_of
 from ..errors import usage_error
 
 
@@ -49,9 +49,8 @@ def hash_model(model) -> str:
 
     For a model without state, this is the hash of its name.
     """
-    owner = getattr(model, "__self__", None)
-    model = owner if isinstance(owner, nn.Module) else model  # a bound method's module has the weights
-    state = model.state_dict() if isinstance(model, nn.Module) else {}
+    module = module_of(model)
+    state = {} if module is None else module.state_dict()
     digest = sha256()
     for name in sorted(state):
         value = state[name]
@@ -73,7 +72,8 @@ def _bytes_of(tensor: Tensor) -> memoryview:
 
 def count_parameters(model) -> int:
     """Return the number of parameters; 0 for functions."""
-    return sum(p.numel() for p in model.parameters()) if isinstance(model, nn.Module) else 0
+    module = module_of(model)
+    return 0 if module is None else sum(p.numel() for p in module.parameters())
 
 
 def place_model(raw: RawModel, device: torch.device, dtype: torch.dtype, channels_last: bool):
@@ -82,9 +82,12 @@ def place_model(raw: RawModel, device: torch.device, dtype: torch.dtype, channel
     If it is the caller's object, it is returned as it is, or changed in a copy. Otherwise, it is also set to eval mode,
     and its parameters are frozen.
     """
-    model = raw.model
-    if not isinstance(model, nn.Module):
-        return model  # a function has nothing to move; the module of a bound method is not moved
+    model, module = raw.model, module_of(raw.model)
+    if module is None:
+        return model  # a function has nothing to move
+    if module is not model:  # a method: that of the module on the device
+        placed = place_model(replace(raw, model=module), device, dtype, channels_last)
+        return getattr(placed, model.__name__)
     if raw.owned:
         for parameter in model.parameters():  # not model.requires_grad_, which some kinds of modules lack
             parameter.requires_grad_(False)

@@ -742,7 +742,10 @@ def test_other_files_next_to_tars_are_counted(tmp_path):
     put(tmp_path, ["README.md", ".hidden.tar"])
     source = open_source(tmp_path)
     list(source.listing())  # counts what is left out
-    assert source.left_out.as_dict() == {"not a .tar file": {"count": 2, "examples": [".hidden.tar", "README.md"]}}
+    assert source.left_out.as_dict() == {
+        "hidden": {"count": 1, "examples": [".hidden.tar"]},
+        "not a .tar file": {"count": 1, "examples": ["README.md"]},
+    }
 
 
 def test_folder_with_tars_and_images_is_read_as_images(tmp_path):

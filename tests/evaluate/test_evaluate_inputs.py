@@ -83,6 +83,28 @@ def test_sources_of_sorted_data_are_a_sample_in_the_datas_order(tmp_path):
     assert indices["data"] == list(range(12))
 
 
+def test_size_of_images_is_that_of_the_first_image_for_any_seed(tmp_path):
+    data = [(picture[..., 0].numpy(), 0) for size in (16, 24, 32) for picture in pictures(4, size)]
+    driver = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(16), net(0)).eval()
+    plans = []
+    for seed in (0, 1):
+        run(tmp_path / str(seed), data, driver, {}, select="all", seed=seed, **QUICK)
+        plans.append(json.loads((tmp_path / str(seed) / "plan.json").read_text()))
+    assert plans[0]["sources"] == plans[1]["sources"]
+
+
+@pytest.mark.parametrize("select, target, reason", [("right", "runner-up", "no-label"), ("all", "column", "no-target")])
+def test_images_without_label_or_target_are_left_out_with_the_reason(select, target, reason, tmp_path):
+    pil = pytest.importorskip("PIL.Image")
+    rows = ["path,label,target"]
+    for n, (image, label) in enumerate(zip(pictures(), predicted())):
+        pil.fromarray(image[..., 0].numpy()).save(tmp_path / f"{n}.png")
+        rows.append(f"{n}.png," + ("," if n == 3 else f"{label},{(label + 1) % 3}"))
+    (tmp_path / "table.csv").write_text("\n".join(rows))
+    result = run(tmp_path / "out", str(tmp_path / "table.csv"), judges={}, select=select, target=target, **QUICK)
+    assert {r: entry["images"] for r, entry in result.summary["sources"]["left_out"].items()} == {reason: 1}
+
+
 def test_limit_comes_before_the_random_order(tmp_path):
     out = tmp_path / "out"
     run(out, dataset(pictures(60)), judges={}, select="all", limit=8, **QUICK)

@@ -269,6 +269,13 @@ def test_targets_by_label_need_labels(target, data, tmp_path, capsys):
     assert [r["status"] for r in records(tmp_path / "out")] == ["ok", "no-label"]
 
 
+def test_items_without_a_target_in_their_table_fail(data, tmp_path):
+    first, second = sorted(data.glob("c*/*"))[:2]
+    (tmp_path / "table.csv").write_text(f"path,target\n{first},1\n{second},\n")
+    assert run_here(tmp_path / "out", data=tmp_path / "table.csv", target="column") == SOME_FAILED
+    assert [r["status"] for r in records(tmp_path / "out")] == ["ok", "no-target"]
+
+
 def test_python_arguments_are_named_as_in_python(data, tmp_path):
     options = {"channels": 1, "frames": 3, "gallery": 0, "workers": 0, "limit": 2}
     job = lambda **more: morph_dataset(str(data), "job_models:classifier", tmp_path, **options, **more)

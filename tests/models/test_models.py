@@ -266,6 +266,14 @@ def test_callable_without_state_has_the_sha256_of_its_name():
     assert load_model(model.forward).sha256 == load_model(model).sha256
 
 
+def test_method_of_a_module_is_moved_with_its_module():
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).eval()
+    loaded = load_model(model.forward, dtype="float64")
+    assert loaded.description["parameters"] == 39
+    assert loaded.model(torch.rand(2, 3, 2, 2, dtype=torch.float64)).dtype == torch.float64
+    assert model[1].weight.dtype == torch.float32, "the caller's module was changed"
+
+
 # --- pkg.mod:callable ---
 
 
