@@ -28,7 +28,7 @@ SCRATCH_BYTES = {"cpu": 2 << 20, "cuda": 256 << 20}
 def keep_freed_memory() -> None:
     """Make glibc keep freed memory, up to 62 MiB, so that passes reuse it.
 
-    Otherwise each pass would return its temporaries to the kernel, and get new pages. When a block of 31 MiB is freed,
+    Otherwise each pass would return its temporaries to the system, and get new pages. When a block of 31 MiB is freed,
     glibc raises its threshold for keeping freed memory to twice this size (mallopt(3), M_MMAP_THRESHOLD). The block is
     never written, so it takes no memory.
 

@@ -1,7 +1,8 @@
 """``split_bands`` splits spectra of images into spectra of bands, and ``merge_bands`` merges them again.
 
 A *whole* spectrum of an image of width W has W columns, like the result of ``fft2``. A *half* spectrum has only the
-W // 2 + 1 columns of frequencies that are not negative, like the result of ``rfft2``. They determine a real image.
+W // 2 + 1 columns of frequencies that are not negative, like the result of ``rfft2``. These determine the other
+columns of a real image.
 
 A *mask* contains the values by which the frequencies of a band are multiplied. Masks and spectra of a band of width w
 have w columns (*full layout*) or, for real bands, w // 2 + 1 columns (*half layout*).

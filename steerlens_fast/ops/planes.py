@@ -44,7 +44,7 @@ def split_planes(
         Image planes, each one channel of one image.
     filters : sequence of Tensors, each [K, h, w], in the dtype of ``planes``
         The filters of each group, that is, of K bands of h x w samples: the values by which the h x w lowest
-        frequencies are multiplied. They contain the normalisation of the FFTs.
+        frequencies are multiplied, including the normalisation of the FFTs.
     i_powers : sequence of int
         Exponents from 0 to 3: group g is also multiplied by ``i ** i_powers[g]``.
     forms : sequence of {"real", "complex", "widened"}

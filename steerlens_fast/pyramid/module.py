@@ -59,8 +59,8 @@ class SteerablePyramid(nn.Module):
     Notes
     -----
     Filters are those of Simoncelli & Freeman (1995) and Portilla & Simoncelli (2000), sampled at the true DFT
-    frequencies. They wrap around at the image's border. Filters are in a cache that all pyramids share, so the module
-    has no parameters and an empty ``state_dict``. It computes on the device and in the dtype of its input.
+    frequencies. Filters wrap around at the image's border. All pyramids share a cache of filters, so the module has no
+    parameters and an empty ``state_dict``. It computes on the device and in the dtype of its input.
 
     Examples
     --------
