@@ -16,7 +16,6 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
-from zipfile import ZipFile
 
 import torch
 from torch.autograd import forward_ad
@@ -214,35 +213,6 @@ def with_static_sizes(t: torch.Tensor) -> torch.Tensor:
     """
     t._dynamo_static_indices = set(range(t.dim()))
     return t
-
-
-def read_pt2(path: str):
-    """Open the archive of an exported program.
-
-    The result is a context with ``get_file_names()`` and ``read_bytes(name)``.
-    """
-    reader = _private("torch.export.pt2_archive._package", "PT2ArchiveReader")
-    return (reader or _ZipReader)(path)
-
-
-class _ZipReader:
-    """The fallback of :func:`read_pt2`, which reads the archive as a zip file with one top-level folder."""
-
-    def __init__(self, path: str):
-        self.file = ZipFile(path)
-        self.members = {n.partition("/")[2]: n for n in self.file.namelist() if not n.endswith("/")}
-
-    def __enter__(self) -> _ZipReader:
-        return self
-
-    def __exit__(self, *error) -> None:
-        self.file.close()
-
-    def get_file_names(self) -> list[str]:
-        return list(self.members)
-
-    def read_bytes(self, name: str) -> bytes:
-        return self.file.read(self.members[name])
 
 
 def register_container(kind: type, names: tuple[str, ...], flatten: Callable, unflatten: Callable) -> bool:

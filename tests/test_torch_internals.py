@@ -198,18 +198,6 @@ def test_sizes_of_constants_are_marked_as_static():
     assert internals.with_static_sizes(torch.ones(2, 3))._dynamo_static_indices == {0, 1}
 
 
-@pytest.mark.parametrize("available", [True, False])
-def test_exported_archives_are_read(available, monkeypatch, tmp_path):
-    torch.export.save(torch.export.export(torch.nn.Linear(2, 3), (torch.ones(1, 2),)), tmp_path / "net.pt2")
-    with internals.read_pt2(str(tmp_path / "net.pt2")) as archive:
-        expected = {name: archive.read_bytes(name) for name in archive.get_file_names()}
-    if not available:
-        monkeypatch.setattr(internals, "_private", lambda module, name: None)
-    with internals.read_pt2(str(tmp_path / "net.pt2")) as archive:
-        assert {name: archive.read_bytes(name) for name in archive.get_file_names()} == expected
-    assert any(name.startswith("models/") for name in expected)
-
-
 def test_containers_are_registered_where_torch_has_a_registry(monkeypatch):
     assert torch.utils._pytree.tree_leaves(Coefficients(torch.ones(1), (), None))[0].shape == (1,)
     monkeypatch.setattr(internals, "_pytree", None)

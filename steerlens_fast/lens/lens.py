@@ -187,7 +187,7 @@ class SteerableLens:
         >>> lens.family, lens.rule, lens.color, lens.regime, lens.default_l2
         ('csp-joint', 'polar', 'luma', 'persistent', 12.0)
         """
-        settings = dict(PHOTOGRAPHS)
+        settings: dict[str, Any] = dict(PHOTOGRAPHS)
         if not isinstance(options.get("family", ""), str):
             del settings["rule"]
         relative_l2, max_l2 = settings.pop("max_l2"), options.pop("max_l2", None)

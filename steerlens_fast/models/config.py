@@ -36,7 +36,7 @@ class ModelConfig(BaseConfig):
         False,
         group="data",
         passed_to="model",
-        help="unpickle any object in the checkpoint, which may run code from the file",
+        help="load pickled objects and exported programs, which may run code from the file",
     )
     size: tuple[int, int] | None = option(
         None,

@@ -165,9 +165,8 @@ def load_model(
           or a module, which is copied. The working directory is searched first, as with ``python -m``. Class names and
           preprocessing are read from the model's attributes, see
           :func:`steerlens_fast.models.attributes.read_attributes`.
-        * A file with an exported program (``.pt2``), TorchScript, or a pickled module (only with
-          ``trust_checkpoint``). The kind of file is detected from its content. An exported program always contains
-          the model's code, which runs. Pickles and compiled code in it are rejected without ``trust_checkpoint``.
+        * A file with TorchScript or, with ``trust_checkpoint``, an exported program (``.pt2``) or a pickled module. The
+          kind of file is detected from its content.
         * An object, whose training flags and ``requires_grad`` are not changed. Its attributes are read as described
           above. It is copied if it must move to another device, dtype or memory format.
     weights : str or os.PathLike, optional
@@ -176,7 +175,7 @@ def load_model(
         prefixes "module.", "_orig_mod." and "model." are removed if all its names have them and the model's do not. A
         hub's model is created with the number of classes in the checkpoint.
     trust_checkpoint : bool
-        Whether to load pickled objects, which may run arbitrary code. By default only tensors are loaded.
+        Whether to load pickled objects and exported programs, which may run arbitrary code.
     size : int or (int, int), optional
         (H, W) of the images, 8 or more. The options from here to ``class_names``, except ``data_channels``, override
         the metadata of the hub or the model.

@@ -270,7 +270,7 @@ def test_evaluation_continues_from_any_working_directory(tmp_path, monkeypatch, 
     arguments = "--data images --driver driver.pt2 --judge judge.pt2 --channels 1 --size 16".split()
     arguments += ["--families", "pixel", "--max-l2", "0.5", "--frames", "3", "--select", "all", "--restarts", "1"]
     run = ["--draws", "20", "--threads", "1", "--no-figures", "--progress", "none", "--probe-directions", "0"]
-    out = ["--out", str(begun / "out")]
+    out = ["--out", str(begun / "out"), "--trust-checkpoint"]
     assert main(["evaluate", *arguments, *run, *out]) == 0
     first = (begun / "out" / "results.jsonl").read_bytes()
     shutil.rmtree(begun / "out" / "parts")
@@ -376,7 +376,7 @@ def test_command_line_takes_options_of_judges(tmp_path, monkeypatch):
 
 def test_models_may_be_paths(tmp_path):
     written_to(tmp_path)
-    options = {**FAST, **QUICK, "select": "all", "size": 16}
+    options = {**FAST, **QUICK, "select": "all", "size": 16, "trust_checkpoint": True}
     result = evaluate_families(
         tmp_path / "images", tmp_path / "driver.pt2", tmp_path / "judge.pt2", out=tmp_path / "out", **options
     )

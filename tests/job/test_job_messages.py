@@ -78,8 +78,8 @@ def test_program_for_one_batch_size_is_reported(data, tmp_path, capsys):
     """The program accepts full batches, but not the smaller last one."""
     torch.export.save(torch.export.export(classifier().layers.eval(), (torch.rand(4, 1, 16, 16),)), tmp_path / "m.pt2")
     options = {"data": data, "model": tmp_path / "m.pt2", "batch_size": 4, "shard_size": 8}
-    assert run_here(tmp_path / "even", **options) == DONE
-    code = run_here(tmp_path / "odd", **options, limit=6)
+    assert run_here(tmp_path / "even", "--trust-checkpoint", **options) == DONE
+    code = run_here(tmp_path / "odd", "--trust-checkpoint", **options, limit=6)
     check_exit(capsys, code, "[0] == 4", "exported for one batch size", "a dynamic batch dimension", status=FATAL)
 
 

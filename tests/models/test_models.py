@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -440,7 +441,8 @@ def test_torchscript_of_any_name_is_run(tmp_path, images, kind, suffix):
 @pytest.mark.parametrize("name", ["model.pt2", "model.bin"])
 def test_exported_program_is_run(tmp_path, images, name):
     path = exported(tmp_path / "model.pt2").rename(tmp_path / name)
-    loaded = load_model(str(path), mean=MEAN, std=STD)
+    load_error(str(path), "--trust-checkpoint", spec=path)
+    loaded = load_model(str(path), mean=MEAN, std=STD, trust_checkpoint=True)
     torch.testing.assert_close(scores(loaded.model, images), scores(smooth(), images))
     assert loaded.sha256 == sha256_of(path)
     assert loaded.description["parameters"] == sum(p.numel() for p in smooth().parameters())
@@ -451,7 +453,7 @@ def test_exported_program_is_run(tmp_path, images, name):
 def test_programs_run_in_half_precision(tmp_path, images):
     torch.jit.script(smooth()).save(tmp_path / "m.pt")
     for path in (exported(tmp_path / "m.pt2"), tmp_path / "m.pt"):
-        loaded = load_model(path, dtype="bfloat16", channels_last=True)
+        loaded = load_model(path, dtype="bfloat16", channels_last=True, trust_checkpoint=True)
         result = scores(loaded.model, loaded.preprocessing(images))
         assert result.dtype == torch.bfloat16
         torch.testing.assert_close(result.float(), scores(smooth(), images), rtol=0.1, atol=0.1)
@@ -493,7 +495,7 @@ def test_damaged_file_raises(tmp_path):
             torch.jit.script(smooth()).save(path)
         whole = path.read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
-        load_error(str(path), spec=path)
+        load_error(str(path), spec=path, trust_checkpoint=True)
 
 
 # --- Malicious files ---
@@ -528,7 +530,7 @@ def _saved(value) -> bytes:
 
 
 def malicious_files(folder: Path, trace: Path) -> dict[str, Path]:
-    """Write files that run a command if their loader unpickles any objects."""
+    """Write files that run a command if their loader unpickles objects or, in "sizes.pt2", evaluates expressions."""
     evil, bare = Malicious(trace), pickle.dumps(Malicious(trace), protocol=2)
     torch.save(evil, folder / "zip.pt")
     torch.save({"state_dict": {"0.weight": torch.ones(1)}, "more": evil}, folder / "wrapped.pth")
@@ -536,23 +538,19 @@ def malicious_files(folder: Path, trace: Path) -> dict[str, Path]:
     (folder / "bare.pt").write_bytes(bare)
     torch.jit.script(smooth()).save(folder / "good.ts")
     program = exported(folder / "good.pt2")
-    entry = {"path_name": "opaque_obj_0", "is_param": False, "use_pickle": True, "tensor_meta": None}
-    tensor = entry | {"path_name": "weight_0"}
-    config = lambda e: json.dumps({"config": {"x": e}}).encode()
+    entry = {"path_name": "weight_0", "is_param": False, "use_pickle": True, "tensor_meta": None}
+    config = json.dumps({"config": {"x": entry}}).encode()
     for path, data in ((folder / "scripted.pt", bare), (folder / "constants.pt", bare)):
         _changed_zip(folder / "good.ts", path, {"constants.pkl" if path.stem == "constants" else "data.pkl": data})
     _changed_zip(program, folder / "inputs.pt2", {"sample_inputs/model.pt": _saved((evil,))})
-    _changed_zip(
-        program, folder / "opaque.pt2", {"constants_config.json": config(entry)}, {"data/constants/opaque_obj_0": bare}
-    )
-    unpickled = {"weights_config.json": config(tensor), "weights/weight_0": _saved(evil)}
+    unpickled = {"weights_config.json": config, "weights/weight_0": _saved(evil)}
     _changed_zip(program, folder / "weights.pt2", unpickled)
-    _changed_zip(program, folder / "legacy.pt2", {}, {"data/weights/model.pt": _saved({"x": evil})})
-    with zipfile.ZipFile(folder / "before28.pt2", "w") as out:
-        out.writestr("version", "8.8")
-        out.writestr("serialized_exported_program.json", "{}")
-        for name in ("state_dict", "constants", "example_inputs"):
-            out.writestr(f"serialized_{name}.pt", _saved((evil,)))
+    with zipfile.ZipFile(program) as whole:
+        (name,) = [name for name in whole.namelist() if name.endswith("models/model.json")]
+        graph = whole.read(name).decode()
+    command = f"__import__('os').system('touch {trace}')"
+    sizes = re.sub(r'("expr_str": *)"[^"]*"', lambda match: f'{match[1]}"{command}"', graph)
+    _changed_zip(program, folder / "sizes.pt2", {"models/model.json": sizes.encode()})
     return {p.name: p for p in folder.iterdir() if not p.name.startswith("good")}
 
 
@@ -570,7 +568,7 @@ def test_malicious_file_runs_no_command(tmp_path, working_directory):
         assert not trace.exists()
 
 
-@pytest.mark.parametrize("name", ["zip.pt", "old.pt", "inputs.pt2", "opaque.pt2", "weights.pt2"])
+@pytest.mark.parametrize("name", ["zip.pt", "old.pt", "inputs.pt2", "weights.pt2", "sizes.pt2"])
 def test_trusted_malicious_file_runs_its_command(tmp_path, name):
     """The files do run a command when they are trusted, so the test above would notice it."""
     trace = tmp_path / "it-ran"
