@@ -86,7 +86,7 @@ struct Pieces {
   int64_t first;
   bool inside[kPieces];  // pieces outside of the plane are neither read (they are 0) nor written
 
-  // Those that warp `warp` of a plane takes, of `area` coefficients: a multiple of kPiece.
+  // The pieces that warp `warp` takes of a plane of `area` coefficients, a multiple of kPiece.
   __device__ __forceinline__ Pieces(int64_t plane, int64_t area, int64_t warp) {
     const int64_t begin = plane * area, lane = threadIdx.x % kWarp;
     const int64_t offset = warp * (kWarp * kCount) - begin % kPerSector + lane * kPiece;

@@ -102,14 +102,13 @@ template <typename T, typename E>
 struct WritePairs : FrameOp<T, E> {
   static constexpr int kPerThread = 8 / sizeof(T);
 
-  __device__ int64_t plane_data(int64_t pair) const { return pair; }
-
   template <typename At>
-  __device__ void at(int64_t n, At at) const {
+  __device__ void at(int64_t number, At at) const {  // `number` of the pair
     constexpr int kCount = At::kCount;
     const FrameArgs<T>& args = this->args;
-    const OrientationPair pair = pair_at(args, n);
-    const int64_t pairs = args.planes * pairs_per_plane(args), shift = pair.first - n * pair.band;
+    const OrientationPair pair = pair_at(args, number);
+    const int64_t pairs = args.planes * pairs_per_plane(args);
+    const int64_t shift = pair.first - number * pair.band;
     Coefficient<T> first[kCount], second[kCount]{};
     this->read(at, first, shift);
     if (pair.has_second) this->read(at, second, shift + pair.band);

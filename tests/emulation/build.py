@@ -35,9 +35,12 @@ KINDS = {
     "sanitized": ["-O1", "-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
 }
 COMMON = ["-fPIC", "-Wno-unknown-pragmas", "-Wno-tsan", "-fno-ipa-icf", f"-Dsteerlens_fast={NAMESPACE}"]
-# Makes undefined functions an error, which they are not by default in a shared library.
-COMPLETE = ["-Wl,--no-undefined"]
-LINKED = {"sanitized": ["-fsanitize=address,undefined"]}
+# {kind of build: flags for the linker}. By default, undefined functions are no error in a shared library.
+LINK_FLAGS = {
+    "plain": ["-Wl,--no-undefined"],
+    "counting": ["-Wl,--no-undefined"],
+    "sanitized": ["-fsanitize=address,undefined"],
+}
 
 
 def build(kind: str = "plain", sources: list[Path] | None = None) -> Path:
@@ -56,7 +59,7 @@ def build(kind: str = "plain", sources: list[Path] | None = None) -> Path:
         with ThreadPoolExecutor(setup.max_jobs() or os.cpu_count() or 1) as pool:
             objects = list(pool.map(lambda s: compiled(s, KINDS[kind]), kernels))
             objects += pool.map(lambda s: compiled(s, device_flags), device)
-        return linked(objects, LINKED.get(kind, COMPLETE))
+        return linked(objects, LINK_FLAGS[kind])
 
 
 def compiled(source: Path, flags: list[str]) -> Path:

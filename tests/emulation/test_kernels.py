@@ -161,7 +161,7 @@ def test_few_bands_do_not_leave_multiprocessors_idle(device_with_clusters):
     So clusters are used only for many planes.
     """
     before = device_with_clusters(True)
-    # The device runs 32 of these clusters at once. The three wide bands of a plane need two, as pairs
+    # The device runs 29 of these clusters at once. The three wide bands of a plane need two, as pairs
     for planes, launches in ((17, 1), (9, 0)):
         x, g, *options = plane_args(planes, 2, 6, 250)["morph_planes"]
         RAW.morph_planes(x, g, *options)

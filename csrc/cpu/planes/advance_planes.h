@@ -3,7 +3,7 @@
 // the op searches for the factor at which the frame has a distance.
 //
 // In persistent morphs, the op takes coordinates: how much the phase and the log amplitude of each coefficient have
-// changed since the source. It moves the coefficients in these (math/anchor.h), and updates the coordinates. Otherwise
+// changed since the source. It moves the coefficients in these coordinates (math/anchor.h), and updates them. Otherwise
 // coefficients move as in morph_planes_to_l2.h, which also explains how threads share a sample.
 #pragma once
 

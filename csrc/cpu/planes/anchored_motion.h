@@ -57,7 +57,7 @@ template <typename T>
 struct AnchorKernels {
   // Copies coordinates to the coefficients of a column block.
   void (*read)(const CoefficientSpan<T>& c, const CoordinateBlock<T>&);
-  // Moves coordinates by a step.
+  // Moves coordinates by the steps of the coefficients, times the factors.
   void (*write)(const CoefficientSpan<T>& c, Factors<T>, const CoordinateBlock<T>&);
 };
 

@@ -18,8 +18,8 @@ namespace {
 constexpr int64_t kLeastVectors = 64, kMostVectors = 1024, kStride = 15;
 constexpr int64_t kModelTrials = 12;
 constexpr double kModelTolerance = 0.02;  // relative error of a distance
-// The smallest factor with the target's distance is wanted. So the estimate aims below the target, and is not used where
-// distances hardly grow (a large slope), since they may also fall there. With a small slope, it is not needed.
+// The smallest factor with the target's distance is wanted. So the estimate aims below the target. It is not used where
+// distances hardly grow and may also fall (a large slope), nor where it is not needed (a small slope).
 constexpr double kAim = 0.9, kLeastSlope = 0.3, kLargestSlope = 6;
 // The share of a change of coefficients that reaches the image when most phases have wrapped around: a band whose phases
 // are random has frequencies that the synthesis does not pass. Measured for photographs, digits and noise: 0.53 to 0.65.
