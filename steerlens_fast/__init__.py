@@ -85,7 +85,7 @@ def __getattr__(name: str) -> Any:
         from .morphs.strips import plot_morphs
 
         return plot_morphs
-    if name == "rating":  # imports the data-set job, which most programs do not need
+    if name == "rating":  # imports all of the data-set job, which most programs do not need
         return import_module(".rating", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

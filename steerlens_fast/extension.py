@@ -93,6 +93,8 @@ def build_info() -> dict:
 def torch_mismatch(info: dict, torch_cuda: str | None) -> str:
     """Describe how a build does not match torch's CUDA version (None for no CUDA); "" if it does.
 
+    ``info`` is from ``native.build_info``, whose "cuda" is whether CUDA kernels were built.
+
     Examples
     --------
     >>> torch_mismatch({"cuda": True, "nvcc": "12.8", "torch_built": "2.12.0+cu128"}, "13.0")

@@ -17,7 +17,7 @@ from .torch_internals import has_batched_gradients, has_dispatch_modes, has_tran
 
 # Bytes of bands in one pass through a filter bank. On a CPU, they fit the caches, and the allocator keeps their memory
 # for the next pass. (Getting new memory would take longer than the FFTs.) The value for GPUs was not chosen by
-# measurement. A morph of 16 x 3 x 224 x 224 then needs 256 MiB in all, without frames and model.
+# measurement. On a GPU, a morph of 16 x 3 x 224 x 224 needs 256 MiB in all, without frames and model.
 CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 128 << 20}
 
 # Bytes of a temporary that is written and read once. On a CPU, it fits the caches.
@@ -77,7 +77,7 @@ def rows(tensor: Tensor, at: slice) -> Tensor:
 
 
 def new_output(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return an uninitialised tensor for results, on a CPU with huge pages if possible."""
+    """Return an uninitialised tensor for results. In CPU memory, it has huge pages if possible."""
     t = torch.empty(shape, dtype=dtype, device=device)
     if is_plain_cpu(t):
         native.advise_huge_pages(t.data_ptr(), t.numel() * t.itemsize)

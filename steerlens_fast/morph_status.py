@@ -32,10 +32,10 @@ class MorphStatus(IntEnum):
     OK = 0, ""
     GRADIENT_NOT_FINITE = 1, "the gradient at the source is not finite"
     GRADIENT_ZERO = 2, "the gradient at the source is zero"
-    GRADIENT_BECAME_NOT_FINITE = 3, "the gradient became infinite or NaN after the source"
+    GRADIENT_BECAME_NOT_FINITE = 3, "a later gradient is not finite"
     OVERFLOW = 4, "frames exceed the floating-point range: use smaller factors"
     IMAGE_NOT_IN_BOUNDS = 5, "the image is not finite, or not in bounds"
-    GRADIENT_BECAME_ZERO = 6, "the gradient became zero after the source"
+    GRADIENT_BECAME_ZERO = 6, "a later gradient is zero"
     GRADIENT_TOO_SMALL = 7, "the gradient is too small: no factor in the floating-point range reaches the distance"
 
     @property

@@ -2,7 +2,7 @@
 
 Private names may disappear in any release of torch. If one is missing, its fallback is used and, with few exceptions,
 importing this module warns. Fallbacks may be slower; if one has other drawbacks, its docstring says so. Other files use
-no private names of torch, except attributes of modules in ``classifier/modules.py`` and ``isolation.py``.
+no private names of torch, except attributes of ``torch.nn.Module`` in ``classifier/modules.py`` and ``classifier/isolation.py``.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def eager(reason: str) -> Callable:
 
 
 def _may_compile() -> bool:
-    """Return whether the compiler traces this function, or the functions that it calls. Fallback: True."""
+    """Return whether torch.compile is tracing, or may compile functions that the caller calls. Fallback: True."""
     return torch.compiler.is_compiling() or _compiler_callback is None or _compiler_callback() is not None
 
 

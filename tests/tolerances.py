@@ -20,7 +20,7 @@ class Tolerance:
 
 TOLERANCES = {
     "op": Tolerance(1e-6, 1e-14, "a few roundings: sums over at most 8 orientations, one sincos with an error of 3e-7"),
-    "op_backward": Tolerance(4e-6, 1e-13, "as op, with sums over frames and divisions by amplitudes of 0.5 and more"),
+    "op_sums": Tolerance(4e-6, 1e-13, "as op, for sums of several values and divisions by amplitudes of 0.5 and more"),
     "angle": Tolerance(
         3e-7, 3e-15, "absolute, in radians: what math/trig.h promises; libm and CUDA differ by ulps of pi"
     ),

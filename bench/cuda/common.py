@@ -25,7 +25,7 @@ def phase_arguments(about: str) -> argparse.Namespace:
 
 
 def write_result(out: Path, phase: str, result: dict) -> None:
-    """Write the result of a phase to ``phase.json``, atomically."""
+    """Write the result of a phase to ``<phase>.json``, atomically."""
     path = out / f"{phase}.json"
     draft = path.with_suffix(".tmp")
     draft.write_text(as_text(result) + "\n")

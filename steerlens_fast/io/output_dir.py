@@ -147,7 +147,7 @@ def _is_file(path: Path, file: BinaryIO) -> bool:
 def _closed_in_children(file: BinaryIO) -> Iterator[None]:
     """Close a file in the processes that this process forks during the block.
 
-    A process that the model keeps, for example, would otherwise hold the lock after this process has ended.
+    Otherwise, a process that was started by the model, for example, would hold the lock after this process has ended.
     """
     _lock_files.add(file)
     try:

@@ -80,9 +80,9 @@ class Smoothing:
         return cls(**options)
 
     def copies(self, images: Tensor) -> Iterator[Copy]:
-        """Yield copies of images [B, C, H, W], without end.
+        """Yield the noise and movement of one copy of images [B, C, H, W] after another, without end.
 
-        Noise and movements do not depend on the number, device or dtype of the images.
+        They do not depend on the number, device or dtype of the images.
         """
         noise = torch.Generator("cpu").manual_seed(self.seed)
         movement = torch.Generator("cpu").manual_seed(self.seed ^ MOVEMENT)
@@ -95,12 +95,12 @@ class Smoothing:
 
     def _movement(self, height: int, width: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return a random movement: matrices [H, H] for the rows and [W, W] for the columns."""
-        down, right, size, side = torch.rand(4, generator=generator, dtype=torch.float64, device="cpu").tolist()
+        down, right, size, mirror = torch.rand(4, generator=generator, dtype=torch.float64, device="cpu").tolist()
         factor = 1 + self.scale * (2 * size - 1)
         rows, columns = (
             _interpolation(n, factor, self.shift * (2 * at - 1)) for n, at in ((height, down), (width, right))
         )
-        return rows, columns.flip(0) if self.flip and side < 0.5 else columns
+        return rows, columns.flip(0) if self.flip and mirror < 0.5 else columns
 
 
 @dataclass(frozen=True)

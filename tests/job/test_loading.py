@@ -1,4 +1,4 @@
-"""Loading images: arrays that skip Pillow give the same pixels. Numbers in records are rounded."""
+"""Loading images: arrays are loaded without Pillow, with the same result. Numbers in records are rounded."""
 
 import math
 

@@ -183,7 +183,7 @@ def test_repeated_gradients_are_bitwise_equal(gpu):
 
 @pytest.mark.parametrize("op", OPS)
 def test_ops_agree_with_the_cpu(op, gpu, dtype):
-    name = "op_backward" if op.endswith("_backward") else "op"
+    name = "op_sums" if op.endswith("_backward") else "op"
     for case_ in (c for c in OP_CASES if c.op == op):
         actual, expected = (as_list(getattr(RAW, op)(*case_.build(dtype, d))) for d in (gpu, "cpu"))
         for ours, theirs in zip(actual, expected, strict=True):

@@ -88,7 +88,7 @@ def described(outputs) -> list:
 @pytest.mark.parametrize("case_, dtype", with_dtypes(OP_CASES), ids=str)
 def test_values_fakes_and_gradients_are_those_of_the_reference(case_, dtype, device):
     op, args = case_.op, case_.build(dtype, device)
-    outputs = check(op, args, "op_backward" if op.endswith("_backward") else "op", dtype)
+    outputs = check(op, args, "op_sums" if op.endswith("_backward") else "op", dtype)
     if device.type == "cpu":
         check_fakes(op, args, described(outputs))
     if not op.endswith("_backward"):
@@ -109,13 +109,13 @@ def check_gradients(op: str, args: list, dtype: torch.dtype) -> None:
     expected, _ = gradients(getattr(reference, op), op, [in_double(a) for a in args], in_double(cotangents))
     for a, e in zip(actual, expected, strict=True):
         assert a.dtype == (dtype.to_complex() if e.is_complex() else dtype)
-        assert_close(a, e, "op_backward", like=1.0 if op == "step" else None)
+        assert_close(a, e, "op_sums", like=1.0 if op == "step" else None)
 
 
 @pytest.mark.parametrize("case_", LAYOUT_CASES)
 def test_memory_layout_does_not_matter(case_, dtype, device):
     for layout in ODD_LAYOUTS.values():
-        check(case_.op, on_tensors(layout, case_.build(dtype, device)), "op_backward", dtype)
+        check(case_.op, on_tensors(layout, case_.build(dtype, device)), "op_sums", dtype)
 
 
 @pytest.mark.parametrize("case_", LAYOUT_CASES)
@@ -149,7 +149,7 @@ def test_derivatives_of_expanded_gradients_are_those_of_the_reference(op, device
     arguments, leaves = leaves_of([in_double(a) for a in args], op)
     expected = torch.autograd.grad(total(getattr(reference, op)(*arguments)), leaves, allow_unused=True)
     for a, e in zip(actual, expected, strict=True):
-        assert_close(a, e, "op_backward")
+        assert_close(a, e, "op_sums")
 
 
 def test_gradient_through_one_output_is_that_of_the_reference(device):
@@ -158,7 +158,7 @@ def test_gradient_through_one_output_is_that_of_the_reference(device):
     (actual,) = torch.autograd.grad(RAW.split_bands(*arguments)[2].abs().sum(), leaves)
     arguments, leaves = leaves_of([in_double(a) for a in args], "split_bands")
     (expected,) = torch.autograd.grad(reference.split_bands(*arguments)[2].abs().sum(), leaves)
-    assert_close(actual, expected, "op_backward")
+    assert_close(actual, expected, "op_sums")
 
 
 @pytest.mark.parametrize("op", ["split_bands", "merge_bands"])
@@ -225,12 +225,12 @@ def test_amplitudes_do_not_under_or_overflow(magnitude, rule, device):
     along = step * magnitude if rule == "complex" else step
     args = [c, step, along, factors, factors]
     frames = ops.extrapolate(*args, rule, "complex")
-    assert_close(frames, reference.extrapolate(*in_double(args), ops.RULES[rule], 1), "op_backward")
+    assert_close(frames, reference.extrapolate(*in_double(args), ops.RULES[rule], 1), "op_sums")
     if rule == "complex":
         gradient = (0.3 + 0.2j) * c
         moved = ops.step(c, gradient, rule=rule)
         for a, e in zip(moved, reference.step(wide_c, in_double(gradient), 1.0, 0, 1e-6)):
-            assert_close(a, e, "op_backward")
+            assert_close(a, e, "op_sums")
 
 
 @pytest.mark.parametrize("magnitude", [1e-45, 1.5e-38, 1.7e38, 3e38])

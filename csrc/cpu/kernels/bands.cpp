@@ -18,8 +18,8 @@ struct RowBuffer {
   SL_FN ~RowBuffer() { delete[] data; }
 };
 
-// Row y of the spectrum at the band's frequencies, times i^i_power, without the masks. A half spectrum has only columns
-// of non-negative frequencies. The others are the conjugates of the row with the opposite frequency.
+// Reads the frequencies of a band's row y from the spectrum, times i^i_power, without the masks. A half spectrum has no
+// columns of negative frequencies. They are conjugates of values in the row with the opposite frequency.
 template <typename T>
 SL_FN void read_row(const BandArgs<T>& args, const BandGroup<T>& g, int64_t n, int64_t y,
                     Cplx<T>* row) {
@@ -190,8 +190,8 @@ SL_FN void merge_whole_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T
   if (first) clear_row(out, args.W);
 }
 
-// Computes a row of a half spectrum (pairs have whole spectra). The bands of each group add their columns with
-// non-negative frequencies, and the conjugates of those with negative frequencies in their opposite row.
+// Computes a row of a half spectrum (pairs have whole spectra). It is the sum, over all bands, of the columns with
+// non-negative frequencies of the band's row, and of conjugates of the others of the band's row of opposite frequency.
 template <typename T>
 SL_FN void merge_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T>* __restrict sum,
                      Cplx<T>* __restrict out) {

@@ -113,7 +113,7 @@ class SharedExecutor {
   mutable int64_t end_ = 0;  // the number of tasks in all stages so far
 };
 
-// What the work on one item, a plane or a sample of several planes, needs.
+// What the work on one item needs. An item is a plane, or a sample of several planes.
 struct ItemNeeds {
   int64_t extra = 0;        // vectors of Workspace::extra
   int64_t large_tasks = 0;  // number of tasks that the op passes to run_large

@@ -1,4 +1,4 @@
-"""The networks of the presets, and the training of the presets digits and shapes."""
+"""The networks of the presets, and the training of those for the presets "digits" and "shapes"."""
 
 from __future__ import annotations
 
