@@ -1,8 +1,10 @@
 """All private functions of torch that this package uses, with fallbacks.
 
 Private names may disappear in any release of torch. If one is missing, its fallback is used and, with few exceptions,
-importing this module warns. Fallbacks may be slower; if one has other drawbacks, its docstring says so. Other files use
-no private names of torch, except attributes of ``torch.nn.Module`` in ``classifier/modules.py`` and ``classifier/isolation.py``.
+importing this module warns. Fallbacks may be slower; if one has other drawbacks, its docstring says so.
+
+Other files use no private names of torch, except attributes of ``torch.nn.Module`` in ``classifier/modules.py`` and
+``classifier/isolation.py``.
 """
 
 from __future__ import annotations
