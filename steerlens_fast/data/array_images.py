@@ -15,8 +15,8 @@ ONE_IMAGE = "; for one image pass array[None]"  # end of messages about arrays t
 def image_array(data: np.ndarray | Tensor, any_values: bool = False) -> np.ndarray:
     """Return an image as an array [H, W] or [H, W, 3].
 
-    Raise a BadItem if it has another shape, or other values than uint8, uint16, and floats in [0, 1]. With
-    ``any_values``, it may have any real dtype and any values.
+    The image may have the shape [H, W], [H, W, C] or [C, H, W], with C 1 or 3, and values that are uint8, uint16, or
+    floats in [0, 1]. Raise a BadItem for all others. With ``any_values``, the values may be any integers or floats.
 
     Examples
     --------
@@ -47,8 +47,8 @@ def image_array(data: np.ndarray | Tensor, any_values: bool = False) -> np.ndarr
 def channel_axis(shape: Sequence[int], tensor: bool) -> int | None:
     """Return the axis of the channels in the shape of an image with three axes.
 
-    It is the first or the last one; the result is None if neither has the size 1 or 3. If both have, it is the first
-    one of a tensor, and the last one of an array.
+    It is the first or the last axis, whichever has the size 1 or 3. If both have, it is the first axis of a tensor, and
+    the last axis of an array. If neither has, the result is None.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def array_channels(image: np.ndarray | Tensor) -> int | None:
 def may_be_one_image(shape: Sequence[int]) -> bool:
     """Return whether an array may be a single image, [H, W] or [H, W, C], in place of several.
 
-    If it were taken as several images, each of its rows would be one.
+    If such an array were taken as several images, each of its rows would be taken as an image.
 
     Examples
     --------

@@ -30,7 +30,7 @@ class DataConfig(BaseConfig):
         type=value_range,
         help="the values that become black and white in images of more than 8 bits, e.g. 0,4095 for 12-bit data. "
         "auto: the lowest and the highest value of all images, which are then read twice. image: the lowest and the "
-        "highest value of each image (default: the full range of the file's type, 0,65535)",
+        "highest value of each image (default: the full range of the file's type, mostly 0,65535)",
     )
 
     def _normalize(self) -> None:

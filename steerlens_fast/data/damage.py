@@ -24,7 +24,10 @@ TIFF_PIECES = ((273, 279), (324, 325))  # tags of the offsets and byte counts of
 
 
 def format_of(data: bytes) -> str | None:
-    """Return the format that the first bytes identify; None for BMP and PPM, whose first bytes also occur in text."""
+    """Return the format that the first bytes identify, or None.
+
+    It is also None for BMP and PPM, whose first bytes occur in text, too.
+    """
     head = bytes(data[:12])
     if head.startswith(b"RIFF") and head[8:] == b"WEBP":
         return "WEBP"
@@ -56,8 +59,8 @@ def describe_damage(error: Exception, data: bytes, image: Image | None) -> tuple
 def ends_early(name: str, data: bytes, image: Image | None, error: str = "") -> bool:
     """Return whether a file ends early, according to its own headers.
 
-    For formats that are not in ``CHECKS``, Pillow's message ``error`` is used. It is less reliable, since Pillow also
-    calls some damaged files truncated.
+    For formats that are not in ``CHECKS``, and without ``data``, Pillow's message ``error`` is used. It is less
+    reliable, since Pillow also calls some damaged files truncated.
 
     Examples
     --------

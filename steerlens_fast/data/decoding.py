@@ -22,7 +22,8 @@ LAB                            "unsupported"
 colours, for mode "L"          the luma of ITU-R 601, 0.299 R + 0.587 G + 0.114 B
 grey, for mode "RGB"           the same value in three channels
 grey of 1, 2 or 4 bits         scaled to 0 ... 255
-PIL image                      as Pillow has decoded it, or decoded like a file if Pillow has only opened it
+PIL image                      as Pillow has decoded it, or decoded like a file if Pillow has only opened it (but the
+                               chunks of a PNG are checked only if it has 16-bit colours or 16-bit grey with alpha)
 =============================  =====================================================================================
 
 Values of more than 8 bits are scaled to 0 ... 255 and rounded, or with ``keep_depth`` scaled to floats in [0, 1].
@@ -410,7 +411,8 @@ def _from_deep_colour(image: Image, data: bytes, mode: str, depth: DepthOptions)
     transparent = image.info.get("transparency")
     if isinstance(transparent, tuple):
         unit[(values == transparent).all(-1)] = 1.0
-    full = None if colours.layout == "CMYK" else colours.maximum  # None: never narrow, as no range applies to inks
+    # None makes is_narrow_range false, since a range cannot be given for inks.
+    full = None if colours.layout == "CMYK" else colours.maximum
     return _upright(_in_mode(_to_image(unit, depth.keep_depth, _range_of_values(values, full)), mode), image)
 
 

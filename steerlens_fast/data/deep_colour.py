@@ -86,9 +86,9 @@ class FloatColours:
 
 
 def is_deep_colour(image: Image) -> bool:
-    """Return whether Pillow would reduce the values of an image to 8 bits.
+    """Return whether Pillow would reduce the values of an opened image to 8 bits.
 
-    The image must be opened, and not decoded yet.
+    The result is False if the image is decoded already.
 
     Raises
     ------

@@ -82,7 +82,7 @@ def class_number(value, where: str, numbers: dict[str, int], what: str = "label"
 def sorted_class_names(labels: Iterable[tuple[str, object]]) -> list[str] | None:
     """Return the sorted class names of a column.
 
-    The index of a name is its class number. The result is None if labels are numbers.
+    The index of a name is its class number. The result is None if the labels are numbers, or if there are none.
 
     Parameters
     ----------

@@ -26,8 +26,8 @@ def resize_and_crop(
     """Return an image's pixels at the model's size, as timm does.
 
     The image is resized with antialiasing until it just covers ``floor(size / crop_pct)``, and its centre is cropped.
-    For a square size, the result equals torchvision's ``Resize`` and ``CenterCrop`` of a PIL image. The pixels are not
-    normalised.
+    For a square size, the result equals torchvision's ``Resize`` and ``CenterCrop`` of a PIL image, apart from rounding
+    if the resized image would be more than 16 times as long as the crop. The pixels are not normalised.
 
     Parameters
     ----------

@@ -128,7 +128,7 @@ class TargetRule:
         >>> parse_target({3: 8}).reason_without_target(None), parse_target({3: 8}).reason_without_target(4)
         ('no-label', 'no-target')
         """
-        return NO_LABEL if label is None and self.kind in (LABEL, "map") else NO_TARGET
+        return NO_LABEL if label is None and self.kind in ("label", "map") else NO_TARGET
 
     def _numbered(self, classes: ClassMatch) -> dict[Class, int]:
         """Return the table with class names replaced by numbers."""
@@ -217,7 +217,7 @@ def parse_target(value: str | int | Mapping | os.PathLike) -> TargetRule:
 
 
 def batch_target(rule: TargetRule, targets: Sequence[int | None]) -> list[int] | str:
-    """Return a batch's argument ``target`` of :meth:`steerlens_fast.SteerableLens.morph`.
+    """Return the argument ``target`` of :meth:`steerlens_fast.SteerableLens.morph` for a batch.
 
     Items without a target, which are not used, get class 0.
 

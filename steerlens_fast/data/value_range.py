@@ -31,8 +31,8 @@ def read_image(source: Source, item: Item, range=None, **decode_options) -> Imag
     ----------
     source, item
     range
-        As in :class:`~steerlens_fast.data.config.DataConfig`, but "auto" scales by the range of the image, since that
-        of all images is not known yet.
+        As in :class:`~steerlens_fast.data.config.DataConfig`, but "auto" scales by the range of the image, since the
+        range of all images is not known yet.
     **decode_options
         Options of :func:`~steerlens_fast.data.decoding.decode`.
     """
@@ -42,7 +42,7 @@ def read_image(source: Source, item: Item, range=None, **decode_options) -> Imag
 def value_range_of(source: Source, items: Iterable[Item], **decode_options) -> tuple[float, float] | None:
     """Return the lowest and the highest value of all images.
 
-    Images of 8 bits do not count. The result is None if there are no others.
+    Images of 8 bits, and images that cannot be decoded, do not count. The result is None if there are no other images.
     """
     low, high, items = float("inf"), float("-inf"), iter(items)
     with _thread_pool() as pool:

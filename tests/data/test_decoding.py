@@ -184,7 +184,7 @@ def test_grey_arrays_may_lack_the_channel_dimension(shape, make):
     assert np.array_equal(np.asarray(decode(make(grey.reshape(shape)))), zoo.as_rgb(grey))
 
 
-def test_channels_are_last_in_ambiguous_arrays_and_first_in_such_tensors():
+def test_channels_of_ambiguous_shapes_are_last_in_arrays_and_first_in_tensors():
     """Both the first and the last dimension could be channels."""
     values = np.arange(27, dtype=np.uint8).reshape(3, 3, 3)
     assert np.array_equal(np.asarray(decode(values)), values)
@@ -384,7 +384,7 @@ def check_squares_are_those_of_torchvision(interpolation, size, crop_pct):
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_square_crops_are_those_of_torchvision(interpolation):
-    """The pixels are those of torchvision's Resize and CenterCrop on PIL images, for any proportions."""
+    """The pixels are those of torchvision's Resize and CenterCrop on PIL images that are not very narrow."""
     for size, crop_pct in [(224, 0.875), (32, 1.0), (64, 0.95), (57, 0.9)]:
         check_squares_are_those_of_torchvision(interpolation, size, crop_pct)
 

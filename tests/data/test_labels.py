@@ -37,7 +37,7 @@ def test_whole_numbers_of_any_type_are_ints():
         assert result == 10 and type(result) is int
 
 
-def test_other_values_raise_with_place_and_value():
+def test_other_values_raise_with_their_place():
     for value in WRONG:
         with pytest.raises(JobError, match="^t.csv, line 7: goal must be a non-negative int, got "):
             parse_class(value, "t.csv, line 7", "goal")

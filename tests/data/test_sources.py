@@ -657,8 +657,8 @@ def test_compressed_tars_raise(tmp_path, packing, suffix):
     check_source_error("decompress", tmp_path / f"a{suffix}")
 
 
-def test_missing_tars_and_bad_labels_raise(tmp_path):
-    """Missing tars and labels that are no integers raise errors that name them."""
+def test_missing_tars_bad_labels_and_tars_without_images_raise(tmp_path):
+    """The errors name the tar or the label. Two archives in one file are an error, too."""
     shard(tmp_path / "t-00.tar", range(2))
     check_source_error("that exist, got .*t-01.tar", tmp_path / "t-{00..01}.tar")
     check_source_error("that exist, got .*/no.tar", tmp_path / "no.tar")
@@ -839,7 +839,7 @@ def test_labels_of_arrays_are_read(tmp_path):
 
 
 def test_bfloat16_tensors_are_read(tmp_path):
-    """Although numpy has no such dtype."""
+    """They become float32, since numpy has no bfloat16."""
     safetensors = pytest.importorskip("safetensors.torch")
     safetensors.save_file({"images": torch.full((2, 5, 6), 0.5, dtype=torch.bfloat16)}, tmp_path / "x.safetensors")
     source = open_source(tmp_path / "x.safetensors")
@@ -926,9 +926,9 @@ def test_bad_array_files_raise(tmp_path):
 
 
 class Numbers:
-    """A map-style data set: image n has only n in it.
+    """A map-style data set, in which each value of image n is n.
 
-    It counts how often each image is read.
+    It counts how many items were read.
     """
 
     def __init__(self, n=12, key=None, **attributes):

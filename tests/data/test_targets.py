@@ -324,11 +324,8 @@ def test_names_in_a_column_are_classes_of_the_model(tmp_path):
         i.target for i in parse_target("column").resolve(source.listing(), ClassMatch(source.class_names, **names))
     ]
     assert source.class_names == ["ant", "cat", "tench"]
-    assert targets_with() == [2, 1, None] and targets_with(model_names=["Tench, Tinca", "ant", "bee", "cat"]) == [
-        0,
-        3,
-        None,
-    ]
+    assert targets_with() == [2, 1, None]
+    assert targets_with(model_names=["Tench, Tinca", "ant", "bee", "cat"]) == [0, 3, None]
     for labels in (None, "numbered"):
         with pytest.raises(JobError, match=r"got 'tench' for .*a\.png; did you mean 'trench'\?"):
             targets_with(model_names=["trench", "ant", "bee", "cat"], labels=labels)

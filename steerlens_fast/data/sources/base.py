@@ -72,7 +72,7 @@ class Source:
     class_names : list of str or None
         Names of the classes; None if they have no names. Some sources know them only after the first item.
     labels_read_with_images : bool
-        Whether some labels are read together with their images.
+        Whether labels may be read together with their images.
     left_out : LeftOut
         Entries that the last listing left out.
     """

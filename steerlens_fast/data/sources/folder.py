@@ -112,7 +112,7 @@ def _scan(
 ) -> tuple[list[str], dict[str, FolderId]]:
     """Return the image files and the sub-folders of a folder.
 
-    If only one image is needed, the first one found is returned.
+    With ``only_first``, the scan ends at the first image that it finds.
     """
     files, folders = [], {}
     try:

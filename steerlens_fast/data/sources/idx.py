@@ -32,7 +32,7 @@ def idx_source(spec: str) -> ArraySource:
     """Open ``FOLDER[#part]``: files such as ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``, plain or .gz.
 
     The part is the prefix of the file names, such as "train"; "test" also stands for MNIST's prefix "t10k". By default,
-    "train" is opened, or the only part. The file of labels is optional.
+    the only part is opened or, if there are several, "train". The file of labels is optional.
 
     Raises
     ------

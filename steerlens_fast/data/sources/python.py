@@ -75,7 +75,7 @@ class PythonSource(Source):
         self._lock = RLock()
 
     def channels(self) -> int | None:
-        """Return the number of channels of the first image; None if it is not an array or tensor."""
+        """Return the number of channels of the first image; None unless it is an array or tensor that can be read."""
         try:
             image = self._get(0)[0]
         except (BadItem, JobError):

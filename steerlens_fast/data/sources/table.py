@@ -16,7 +16,7 @@ CLASS_COLUMNS = ("label", "target")  # the true class, and the class to morph to
 
 
 def has_target_column(path: str) -> bool:
-    """Return whether a file is a table with a column ``target``."""
+    """Return whether a file is a table with a column ``target``. Of a .jsonl, only the first object is read."""
     if not path.lower().endswith((".csv", ".jsonl")) or not os.path.isfile(path):
         return False
     with open_table(path, printable(path)) as file:
@@ -37,7 +37,7 @@ class TableSource(Source):
              (``~/a.png``)
     label    the true class of the image; optional
     target   the class to morph the image toward; optional
-    key      the name of the outputs; by default the path without ".."
+    key      the name of the outputs; by default the path without its empty, "." and ".." parts
     ======== ===========================================================================================================
 
     Either all labels and targets are class numbers, or all are class names, which are sorted and numbered from 0. (A

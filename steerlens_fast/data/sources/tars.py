@@ -38,8 +38,7 @@ BLOCK = tarfile.BLOCKSIZE
 NO_LABELLED_IMAGE = "a label without an image of the same name"
 NO_TARGET = "a hard link without an earlier file"
 SYMBOLIC_LINK, DEVICE, SPARSE = "symbolic link", "device or pipe", "sparse file"
-# These members are left out. As when tar extracts them, they still replace an earlier member of the
-# same name.
+# These members are left out. They still replace an earlier member of the same name, as when tar extracts them.
 REPLACING = (SYMBOLIC_LINK, DEVICE, SPARSE)
 
 
@@ -205,9 +204,9 @@ def expand_braces(pattern: str) -> list[str]:
 
 
 def _prefixes(tars: list[str]) -> list[str]:
-    """Return the beginnings of the keys of each file.
+    """Return the beginning of the keys of each file.
 
-    They are the names of the files, with their folders if two names are equal.
+    It is the name of the file, with its folders if two files have the same name.
     """
     names = [os.path.basename(t) for t in tars]
     if len(set(names)) < len(names):
