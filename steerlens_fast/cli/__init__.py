@@ -1,4 +1,4 @@
-"""The command ``steerlens-fast``. A subcommand imports the modules that only it needs when it runs."""
+"""The command ``steerlens-fast``. Modules that only one subcommand needs are imported when it runs."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def _distance_and_frames(arguments: argparse.Namespace) -> dict:
 
 
 def _verdict_lines(result) -> list[str]:
-    """Return a table of what each network predicts for the last frames."""
+    """Return a table of what each network predicts for the photographs and for the last frames."""
     lines = [
         "what each network predicts for the photograph and for the last frame, and its probabilities of the target:"
     ]
@@ -135,7 +135,7 @@ def _digits(arguments: argparse.Namespace) -> int:
 
 
 def _summary_lines(result) -> list[str]:
-    """Return target probabilities, and the share of all test digits that reach their target."""
+    """Return the test accuracy, target probabilities, and shares of test digits whose last frame reaches the target."""
     lines = [f"test accuracy {result.test_accuracy:.1%}", "", "probability of the target, frame by frame:"]
     for e in result.examples:
         for name, m in e.morphs.items():

@@ -24,7 +24,7 @@ def add_jobs(commands) -> None:
     _add(commands, "status", "print the progress of a job; needs no write access", _status)
     about = "compare files with their hashes; exit status 1 if any differs or is missing; writes only with --discard"
     verify = _add(commands, "verify", about, _verify)
-    text = "delete damaged shards, so that morph --resume computes them again"
+    text = "delete the markers of damaged shards, so that morph --resume computes these shards again"
     verify.add_argument("--discard", action="store_true", help=text)
     gallery = _add(commands, "gallery", "write a job's gallery again", _gallery)
     text = "maximum number of morphs, and of failed items (default: 48)"
@@ -105,7 +105,7 @@ def _repair_commands(out: Path, problems: dict[int, str], discarded: bool) -> st
 
     commands, out = [], shlex.quote(str(out))
     if not discarded and any(shard >= 0 and problem != NOT_DONE for shard, problem in problems.items()):
-        commands = [f'"steerlens-fast verify {out} --discard" deletes damaged shards']
+        commands = [f'"steerlens-fast verify {out} --discard" deletes the markers of damaged shards']
     return "; then ".join([*commands, f'"steerlens-fast morph --out {out} --resume" computes missing shards'])
 
 

@@ -31,7 +31,7 @@ def add_rating(commands) -> None:
     add("--judge", action="append", default=[], metavar="MODEL", help=text)
     rate.set_defaults(run=_rate)
 
-    about = "summarise ratings: agreement with the target and naturalness by family, agreement between raters"
+    about = "summarise ratings: how often raters see the target, how natural images look, how much raters agree"
     tally = commands.add_parser("tally", help=about, description=as_sentence(about))
     tally.add_argument("form", type=expanded_path, metavar="FORM", help="the folder that rate wrote")
     tally.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files that raters saved")

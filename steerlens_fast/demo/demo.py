@@ -71,9 +71,9 @@ def run_demo(
 ) -> DemoResult:
     """Train a digit classifier, morph test digits, and write pictures and a table.
 
-    The digit of a pair is the first test digit of the source class that is classified correctly. If several pairs have
-    one source class, the second pair has the second such digit, and so on. No digit was selected by the look of its
-    morph.
+    The digit of a pair is the first test digit of the source class that is classified correctly. If several pairs
+    have the same source class, the second pair has the second such digit, and so on. No digit was selected by the look
+    of its morph.
 
     Parameters
     ----------

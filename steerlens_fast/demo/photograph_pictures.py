@@ -47,14 +47,14 @@ def strips(rows: Sequence[tuple], title: str, note: str = NOTE) -> Figure:
     A row is (label, example, family). The predictions for the last frame are on the right.
     """
     count = rows[0][1].morphs[rows[0][2]].frames.shape[1]
-    at = sorted({round(n * (count - 1) / (COLUMNS - 1)) for n in range(COLUMNS)})
-    figure = Figure(figsize=(1.55 * len(at) + 3.1, 1.8 * len(rows) + 0.75), layout="constrained")
-    widths = [1.0] * len(at) + [1.35]
-    grid = figure.subplots(len(rows), len(at) + 1, squeeze=False, gridspec_kw={"width_ratios": widths})
+    shown = sorted({round(n * (count - 1) / (COLUMNS - 1)) for n in range(COLUMNS)})
+    figure = Figure(figsize=(1.55 * len(shown) + 3.1, 1.8 * len(rows) + 0.75), layout="constrained")
+    widths = [1.0] * len(shown) + [1.35]
+    grid = figure.subplots(len(rows), len(shown) + 1, squeeze=False, gridspec_kw={"width_ratios": widths})
     for axes, (label, example, family) in zip(grid, rows):
         morphs = example.morphs[family]
         pixels = to_pixels(morphs)[0]
-        for panel, frame in zip(axes, at):
+        for panel, frame in zip(axes, shown):
             text = f"{morphs.target_probability[0, frame]:.2f}   L2 {morphs.l2[0, frame]:.1f}"
             draw_panel(panel, pixels[frame], text, bool(morphs.reached[0, frame]))
         axes[0].set_ylabel(label, fontsize=10, rotation=0, ha="right", va="center", labelpad=6)

@@ -72,8 +72,8 @@ class Verdict:
     predicted_before: str  # class predicted for the photograph
     predicted: str  # class predicted for the last frame
     probability: float  # probability of ``predicted`` for the last frame
-    target_probability: float
-    target_before: float  # the target's probability in the photograph
+    target_probability: float  # the target's probability for the last frame
+    target_before: float  # the target's probability for the photograph
     target_predicted: bool
 
 

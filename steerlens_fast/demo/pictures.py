@@ -16,7 +16,7 @@ require_extra("demo", "PIL.Image")
 
 
 def write_all(out: Path, examples, progress: Callable) -> list[Path]:
-    """Write strips and animations of each example, ``overview.png`` and ``probabilities.csv``."""
+    """Write a strip and an animation of each example, ``overview.png`` and ``probabilities.csv``."""
     writers: dict[str, Callable] = {}
     for example in examples:
         writers[f"{example.name}.png"] = lambda file, e=example: write_figure(strip(e), file)

@@ -176,7 +176,11 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     )
     sources: int = option(300, group="data", metavar="N", minimum=1, help="maximum number of source images")
     limit: int | None = option(
-        None, group="data", metavar="N", minimum=1, help="use only the first N items, of those that are in a target map"
+        None,
+        group="data",
+        metavar="N",
+        minimum=1,
+        help="use only the first N items; items that the target map or file leaves out do not count",
     )
     order: str = option(
         "random",

@@ -197,8 +197,8 @@ def existing_path(path: Path) -> Path:
 def with_file_name(error: OSError, path: Path, temporary: Path | None = None) -> OSError:
     """Return the error with ``path`` in place of the name of the temporary file.
 
-    An error of the storage, such as a full disk, also gets the name if it has none. Other errors without a name may
-    concern other files.
+    An error of the storage, such as a full disk, gets ``path`` also if it has no name. Any other error without a name
+    may concern another file.
 
     Examples
     --------
@@ -227,8 +227,8 @@ def sync_file(file: BinaryIO) -> None:
 def sync_folder(folder: Path) -> None:
     """Wait until the names of a folder's files are on the disk.
 
-    If the file system has no fsync, or the folder cannot be opened, a warning is given: a power cut may then lose
-    files. ``verify`` detects lost files, and a resumed job writes them again.
+    If the file system has no fsync, or does not let this user open the folder, a warning is given: a power cut may
+    then lose files. ``verify`` detects lost files, and a resumed job writes them again.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)

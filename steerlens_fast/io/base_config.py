@@ -24,7 +24,7 @@ from ..errors import usage_error
 def plain_data(value):
     """Convert numbers and arrays of numpy and torch to Python's types.
 
-    Those inside lists, tuples and mappings are converted, too.
+    Values inside lists, tuples and mappings are converted, too.
 
     Examples
     --------
@@ -59,7 +59,7 @@ def option(
     kw_only: bool = False,
     **argument,
 ) -> Any:
-    """Return a field of a configuration and of the command line.
+    """Return a field of a configuration, which may also declare an option of the command line.
 
     Parameters
     ----------

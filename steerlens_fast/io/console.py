@@ -99,9 +99,8 @@ def open_closed_descriptors() -> None:
 def flush_streams() -> None:
     """Flush stdout and stderr.
 
-    A stream that cannot be flushed is redirected to the null device.
-
-    Otherwise the interpreter would flush the stream again at exit, and exit with status 120.
+    A stream that cannot be flushed is redirected to the null device. Otherwise the interpreter would flush the stream
+    again at exit, and exit with status 120.
     """
     for stream in (sys.stdout, sys.stderr):
         try:

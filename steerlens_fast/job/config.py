@@ -29,7 +29,7 @@ MIN_FAILURES_OF_SHARE = 10  # minimum number of failures that are allowed when m
 class JobConfig(LensConfig, ModelConfig, DataConfig):
     """The options that decide a job's outputs.
 
-    It also has the fields of :class:`~steerlens_fast.data.config.DataConfig`,
+    A JobConfig also has the fields of :class:`~steerlens_fast.data.config.DataConfig`,
     :class:`~steerlens_fast.models.config.ModelConfig` and :class:`~steerlens_fast.lens.config.LensConfig`.
 
     Parameters
@@ -42,7 +42,7 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
     target : str, int or mapping
         See :func:`steerlens_fast.data.targets.parse_target`.
     limit : int, optional
-        Use only the first ``limit`` items.
+        Use only the first ``limit`` items. Items that the target map or file leaves out do not count.
     decoder, max_pixels
         See :func:`steerlens_fast.data.decoding.decode`.
     family, scales, orientations
@@ -109,7 +109,11 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         "are a table that has it, otherwise runner-up)",
     )
     limit: int | None = option(
-        None, group="data", metavar="N", minimum=1, help="use only the first N items, of those that are in a target map"
+        None,
+        group="data",
+        metavar="N",
+        minimum=1,
+        help="use only the first N items; items that the target map or file leaves out do not count",
     )
     decoder: str = option("pillow", group="data", choices=DECODERS, help="image decoder")
     max_pixels: int = option(

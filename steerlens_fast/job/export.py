@@ -82,13 +82,13 @@ def export(
     Returns
     -------
     int
-        The number of selected items in ``to``.
+        The number of selected items. All are in ``to`` now; some may have been there before.
 
     Raises
     ------
     JobError
         If ``format`` is unknown, ``out`` is not a job's folder, ``to`` is the same folder, no item matches ``keys``,
-        the format stores images but frames do not have 1 or 3 channels, ``differences`` are requested of another
+        the format stores images but the frames have neither 1 nor 3 channels, ``differences`` are requested of another
         format than "strip", or a shard is damaged.
     ImportError
         If an extra is not installed.
@@ -153,7 +153,7 @@ class _Export:
         return ", ".join(method_words(lens.settings))
 
     def class_name(self, number: int) -> str:
-        """Return the name or, if classes have no names, the number of a class; ``~n``: label n is absent."""
+        """Return the name or, if classes have no names, the number of a class; ``~n`` means that label n is absent."""
         if number < 0:
             return f"not {self.class_name(~number)}"
         return str(number) if self.job.plan.classes is None else self.job.plan.class_name(number)
@@ -257,7 +257,7 @@ def _table(record: dict, name: str) -> Tensor | None:
 def _predictions(task: _Export, record: dict) -> list[str]:
     """Return each frame's prediction and its probability as text.
 
-    The text is "" for a frame that predicts the target or was not scored.
+    The text is "" for a frame whose prediction is the target, or that was not scored.
     """
     target, probabilities = record["target"], record["prediction_probability"]
     probabilities = [math.nan if p is None else p for p in probabilities or [None] * len(record["predictions"])]

@@ -59,7 +59,7 @@ class Batch:
         return [n for n, loaded in enumerate(self.loaded) if loaded.failure is None]
 
     def part(self, start: int, size: int) -> Batch:
-        """Return ``size`` items of the batch, or those that are left from ``start`` on."""
+        """Return a batch of ``size`` items from ``start`` on, or fewer if the batch ends before."""
         at = slice(start, start + size)
         lists = {"loaded": self.loaded[at], "targets": self.targets[at]}
         return Batch(self.shard, self.last, self.items[at], self.pixels[at], **lists, first=self.first and not start)
@@ -94,7 +94,7 @@ class Loader:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
     def batches(self, next_shard: Callable[[bool], tuple[int, list[Item]] | None]) -> Iterator[Batch]:
-        """Yield every batch of the shards that ``next_shard(wait)`` returns, with their items.
+        """Yield all batches of the shards whose numbers and items ``next_shard(wait)`` returns.
 
         ``next_shard(True)`` waits for a shard, and returns None if there are no more. ``next_shard(False)`` does not
         wait, and returns None if no shard is known yet, or there are no more. While batches are pending, this method

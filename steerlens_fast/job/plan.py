@@ -151,7 +151,7 @@ class Plan:
         except FileNotFoundError:
             raise usage_error(f"out must be a job's folder, got {out}, which has no plan.json") from None
         version = values.get("format_version", 1)
-        # A file without listing_sha256 is damaged, not of another version.
+        # Every version has written listing_sha256, so a file without it is damaged.
         if "listing_sha256" in values and version != FORMAT_VERSION:
             text = f"{path} must have format version {FORMAT_VERSION}, got {version}"
             hint = "another version of steerlens_fast wrote this folder; use that version, or another --out"

@@ -257,7 +257,7 @@ class _JobRun:
         return listener.progress.summary(), listener.too_many_message
 
     def _finish(self, plan: Plan, last_run: dict | None, too_many_message: str = "") -> Outcome:
-        """Write summary and gallery. If ``last_run`` is None, no shard was computed; files that exist are kept."""
+        """Write summary and gallery. If ``last_run`` is None, no shard was missing, and existing files are kept."""
         out = self.out
         summary = read_summary(out) if last_run is None else None
         new, summary = summary is None, summary or write_summary(JobFolder(out, plan), last_run or {})

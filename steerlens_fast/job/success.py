@@ -223,14 +223,14 @@ class Tally:
 
         Notes
         -----
-        The first entries refer to *counted* morphs, which have a scored last frame, and whose target was not predicted
-        for the source:
+        Some entries refer to *counted* morphs, which have a scored last frame, and whose target was not predicted for
+        the source:
 
         - ``counted``: their number
         - ``reached``, ``fell_below_source``, ``fell_below_earlier``: how many did this; None if it is not known of any
         - ``target_probability``: medians of the target's probability in source and last frame; None if unknown
 
-        The others refer to all morphs:
+        The other entries refer to all morphs:
 
         - ``morphs``: their number
         - ``already_predicted``, ``not_scored``: the numbers of morphs that are not counted, for each reason

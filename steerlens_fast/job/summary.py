@@ -29,6 +29,7 @@ def write_summary(job: JobFolder, last_run: dict) -> dict:
     The summary contains, among others:
 
     - ``attained``: the number of morphs that reach every requested distance; None if no distance was requested
+      or no morph is ok
     - ``labelled``: the number of morphs with a label; 0 for task "multilabel", where labels cannot be compared
     - ``as_labelled``: how many of these labels the model predicts for the source
     - ``enlarged``: the number of images that were enlarged to the model's size

@@ -1,7 +1,9 @@
 """Copies between host and GPU that overlap with computation.
 
-They use pinned memory, and a stream for each direction: a copy to the host waits until its batch is computed, and must
-not delay the copy of the next batch's pixels. On the CPU, data are copied only into the output tensor, synchronously.
+They use pinned memory. Each direction has its own stream, because a copy to the host waits until its batch is computed,
+and must not delay the copy of the next batch's pixels.
+
+On the CPU, data are copied only into the output tensor, synchronously.
 """
 
 from __future__ import annotations

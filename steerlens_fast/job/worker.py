@@ -313,7 +313,7 @@ class Worker:
             batch.pixels[n] = replacement
 
     def _error_at(self, batch: Batch, n: int) -> Exception | None:
-        """Return the model's error for one image of a batch, or None. Other errors are raised."""
+        """Return the model's error for one image of a batch, or None. Errors that no image can cause are raised."""
         try:
             self._morph(batch.part(n, 1))
         except Exception as error:
@@ -352,7 +352,7 @@ class Worker:
     def _set_targets(self, batch: Batch) -> None:
         """Set the targets of a batch: None for those that depend on the model's scores, as runner-up does.
 
-        Items without a required label fail.
+        Items for which the target rule gives no target fail, for example without a label.
         """
         for item, loaded in zip(batch.items, batch.loaded):
             target = item.target

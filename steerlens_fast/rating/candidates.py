@@ -19,7 +19,7 @@ SETTINGS = ("family", "rule", "regime", "objective", "color", "max_l2", "distanc
 class Source(NamedTuple):
     """An image of the data, with the class that the model predicts for it and its target.
 
-    It is equal in all jobs that morph this image toward this target.
+    Two jobs have equal sources if image, prediction and target are the same.
     """
 
     key: str

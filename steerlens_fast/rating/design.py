@@ -20,7 +20,7 @@ def choose_sources(pools: Sequence[Collection], count: int, rng: random.Random) 
     -------
     list of list
         Rows of one source per family. First come rows with the same source for all families. If fewer than ``count``
-        sources are in all pools, rows follow in which they are not all the same.
+        sources are in all pools, rows follow whose sources are not all the same.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def trial_order(sources: int, conditions: int, rng: random.Random) -> list[tuple
 def balanced_sides(count: int, rng: random.Random) -> list[bool]:
     """Return, for each source, whether its target is the first choice.
 
-    This is True for half of them, in random order.
+    This is True for half of them (rounded up), in random order.
 
     Examples
     --------

@@ -258,8 +258,8 @@ def _design(jobs: list[RatedJob], conditions: int, count: int, rng: random.Rando
     trials = []
     for number, condition in trial_order(len(sources), conditions, rng):
         edited = condition < len(jobs)
-        job = condition if edited else number % len(jobs)  # unedited sources are read from each job in turn
-        trials.append(_Trial(jobs[job], sources[number][job], edited, sides[number]))
+        index = condition if edited else number % len(jobs)  # unedited sources are read from each job in turn
+        trials.append(_Trial(jobs[index], sources[number][index], edited, sides[number]))
     return trials
 
 

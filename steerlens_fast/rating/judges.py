@@ -36,7 +36,7 @@ def load_judges(judges: Judges, channels: int) -> dict[str, LoadedModel]:
 
 
 def check_judges(judges: Mapping[str, LoadedModel], plan: Plan, task: str) -> None:
-    """Raise a JobError if a judge has other classes than the job's model."""
+    """Raise a JobError if a judge has other classes than the job's model, or if judges cannot be used for the task."""
     if judges and task != "multiclass":
         raise usage_error(f"judges must not be given with task {task!r}: they compare the scores of all classes")
     ours = short_names(plan.classes)

@@ -5,12 +5,12 @@ const many = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
 const storageKey = `steerlens-fast rating ${data.form}`;
 const count = data.trials.length;
 const SCALE = [1, 2, 3, 4, 5];
-const SECONDS = 6;  // that an image takes, for the estimate on the first page
+const SECONDS = 6;  // time that an image takes, for the estimate on the first page
 const PAUSE = 180;  // milliseconds for which the last answer stays visible before the next image
 
 let state = load();  // {rater, session, started, answers: {id: {...}}}
 let place = 0;  // position in this rater's order
-let timer = null;  // of the step to the next image
+let timer = null;  // timer of the step to the next image
 let shownAt = null;  // time at which the image was drawn; null before that, and after both answers
 
 // --- Answers, kept in the browser

@@ -38,9 +38,9 @@ class Rank:
 def rank_of(environment: Mapping[str, str] = os.environ) -> Rank:
     """Return the rank that the environment describes.
 
-    The variables ``RANK`` and ``WORLD_SIZE`` of torchrun take precedence. Otherwise SLURM's variables are read. An
-    array has ``SLURM_ARRAY_TASK_ID`` and others, and tasks have ``SLURM_PROCID`` and ``SLURM_NTASKS``. If the elements
-    of an array have several tasks, both are used.
+    The variables ``RANK`` and ``WORLD_SIZE`` of torchrun take precedence. Otherwise SLURM's variables are read:
+    ``SLURM_ARRAY_TASK_ID`` and others that begin with ``SLURM_ARRAY_TASK_`` for the elements of an array,
+    ``SLURM_PROCID`` and others for tasks. If each element of an array has several tasks, both kinds are used.
 
     Examples
     --------

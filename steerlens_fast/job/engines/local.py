@@ -61,7 +61,7 @@ ALLOCATOR_SETTINGS = (
     "STEERLENS_KEEP_FREED_MEMORY",
 )
 RETRY_SECONDS = 1.0  # pause between attempts to start a process
-POLL_SECONDS = 0.25  # pause between checks for a requested stop
+POLL_SECONDS = 0.25  # longest time between checks for a requested stop
 
 
 class Local:
@@ -234,7 +234,10 @@ class Local:
         self._skipped[shards.pop()] = end
 
     def _start(self, worker: _Process, last: bool) -> None:
-        """Start a worker. If that fails, warn; but raise a JobError if ``last`` is True and no other worker runs."""
+        """Start a worker. If that fails, warn, or raise a JobError if no other worker runs.
+
+        ``last`` is False if the caller will start further workers: the JobError is then left to the last of them.
+        """
         try:
             worker.start()
         except OSError as error:

@@ -1,7 +1,7 @@
 """Writes the gallery: a static page with some of a job's morphs.
 
-Each morph is one image file with all its frames, and one with their differences from the source, or from the frame
-nearest to it.
+A morph has two image files: one with all frames, and one with the differences of the frames from the source. If the
+source is not among the frames, the frame nearest to it takes its place.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def write_gallery(out: str | os.PathLike, *, sample: int = 48, to: str | os.Path
     Raises
     ------
     JobError
-        If ``out`` is not a job's folder, ``to`` has other files, frames do not have 1 or 3 channels, or a shard is
-        damaged.
+        If ``out`` is not a job's folder, ``to`` has other files, the frames have neither 1 nor 3 channels, or a
+        shard is damaged.
     ImportError
         If an extra is not installed.
     """
@@ -185,7 +185,8 @@ def edit_maps(frames: Tensor, start: int) -> tuple[Tensor, float]:
 
 def _example(record: dict, plan: Plan) -> dict:
     outcome = outcome_of(record)
-    source_known = record["already_predicted"] is not None  # else the outputs for the source are not finite
+    # False if the item has no frames, or if the model's outputs for the source may not be finite
+    source_known = record["already_predicted"] is not None
     counted = outcome in (REACHED, NOT_REACHED)
     example = {
         "key": record["key"],
