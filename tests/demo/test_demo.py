@@ -73,9 +73,8 @@ def test_files_exist_and_decode(short):
             picture.load()
             if path.suffix == ".gif":
                 assert picture.n_frames == 2 * SHORT["frames"] - 2  # forward and back
-                assert (
-                    picture.width >= 3 * 32 * 4 and picture.info["loop"] == 0
-                )  # three families side by side; the animation repeats forever
+                assert picture.width >= 3 * 32 * 4  # three families side by side
+                assert picture.info["loop"] == 0  # the animation repeats forever
             else:
                 assert min(picture.size) > 300
 
@@ -223,8 +222,7 @@ def check_job(folder, out):
     summary = json.loads((folder / "job/summary.json").read_text())
     assert summary["complete"] and summary["items"] == 450 and not summary["failed"]
     assert str(folder / "job/gallery/index.html") in out and (folder / "job/gallery/index.html").exists()
-    success = json.loads((folder / "job/summary.json").read_text())["success"]
-    assert f"target reached by {success['reached']} of 450 (median target probability " in out
+    assert f"target reached by {summary['success']['reached']} of 450 (median target probability " in out
     (typed,) = (line for line in out.splitlines() if "steerlens-fast morph" in line)
     assert main([*shlex.split(typed)[1:], "--limit", "40", "--workers", "0", "--gallery", "0"]) == 0
     records = lambda name: (folder / name / "shards/00000.jsonl").read_text().splitlines()

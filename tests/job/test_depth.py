@@ -217,7 +217,7 @@ def test_narrow_images_after_others_give_a_warning(tmp_path):
 
 @pytest.mark.parametrize("value", ["0,4095", "auto", "image"])
 def test_range_of_a_job_scales_its_images(value, data, tmp_path):
-    """Stored sources are the images scaled from the range. A resumed job uses it, too."""
+    """Stored sources are the images scaled from the range. A resumed job uses this range, too."""
     assert run_here(tmp_path, data=data, range=value) == DONE
     highs = [v.max() if value == "image" else 4095 for v in sources(data)]  # auto: the largest value of the data
     wanted_images = [expected(v, 0, high) for v, high in zip(sources(data), highs)]

@@ -127,10 +127,10 @@ def unfinished_job(data, tmp_path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_local_workers_write_the_same_bytes(workers, data, expected, tmp_path, tmp_path_factory, monkeypatch, capfd):
-    """Workers send messages on stdout and read stdin; other writers and readers must not disturb them.
+    """Other output to stdout, and other readers of stdin, do not disturb the messages to and the events from workers.
 
-    The interpreter writes to stdout when it starts, the model writes a line like a worker's message, and a child of the
-    model reads stdin.
+    The interpreter writes to stdout when it starts, the model writes a line like an event of a worker, and a child of
+    the model reads stdin.
     """
     site = tmp_path_factory.mktemp("site")
     (site / "sitecustomize.py").write_text('print("a site that talks")')
@@ -167,8 +167,10 @@ def test_model_that_raises_ends_the_job_with_its_message(data, tmp_path, monkeyp
 
 @pytest.mark.slow
 def test_shard_that_kills_its_workers_is_skipped(data, tmp_path, monkeypatch, capsys):
-    """The other shards are completed, and the error names the images. When the image is mended, this shard is
-    completed, too."""
+    """The other shards are completed, and the error names the images.
+
+    When the model no longer exits, a resumed job completes this shard, too.
+    """
     images, out = Path(shutil.copytree(data, tmp_path / "images")), tmp_path / "out"
     make_white(images / "c1" / "025.png")
     monkeypatch.setattr(local, "ATTEMPTS", 2)
@@ -210,7 +212,7 @@ def test_killed_worker_is_replaced_although_its_child_lives(data, tmp_path):
 
 @pytest.mark.slow
 def test_model_that_cannot_be_loaded_ends_the_job(data, tmp_path, monkeypatch, capsys):
-    """The error is the same as in this process. If the process dies, it is not started again forever."""
+    """The error is the same as in this process. A worker that dies in loading is started only a few times."""
     assert run_here(tmp_path / "one", data=data, model="job_models:nothing", workers=1) == USAGE
     assert "'nothing'" in capsys.readouterr().err
     (tmp_path / "deadly.py").write_text("import os\nos._exit(7)\n")
@@ -335,7 +337,7 @@ def test_rank_that_already_runs_raises(data, expected, tmp_path, monkeypatch, ca
 
 
 def test_plan_that_a_file_system_does_not_show_yet_is_kept(data, expected, tmp_path, monkeypatch, capsys):
-    """The second rank makes a plan, too, cannot publish it, and continues with the first one's."""
+    """The second rank makes a plan, too, but cannot write it. It must have the options of the first rank's plan."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     assert run_here(tmp_path, engine="env", data=data) in (DONE, SOME_FAILED)

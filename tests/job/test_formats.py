@@ -261,7 +261,7 @@ def test_shard_is_replaced_whole(kind, tmp_path):
 
 
 def test_keys_with_one_folder_raise(tmp_path, monkeypatch):
-    """On a file system without case, such keys differ only in case. A frame must not replace another one."""
+    """On a file system that ignores case, keys that differ only in case have one folder. No frame must be replaced."""
     monkeypatch.setattr(folder_format, "directory_name", str.lower)
     with pytest.raises(FileExistsError):
         folder_format.write(tmp_path, "00000", morphs_of(2), make_records(["a", "A"]), METADATA)
@@ -270,7 +270,7 @@ def test_keys_with_one_folder_raise(tmp_path, monkeypatch):
 
 @ALL_FORMATS
 def test_truncated_file_raises(kind, tmp_path):
-    """A file that ends early raises an error that names it."""
+    """The error names the file that ends early or, with the format "folder", its folder."""
     stored, records = get_format(kind), make_records(["a", "b"])
     (name, *_) = stored.write(tmp_path, "00000", morphs_of(2), records, METADATA)
     whole = (tmp_path / name).read_bytes()

@@ -39,8 +39,8 @@ def files_of(folder) -> dict[str, bytes]:
 
 def frames_in(strip: np.ndarray, data: dict) -> list[np.ndarray]:
     h, w, columns = data["height"], data["width"], data["columns"]
-    at = [divmod(f, columns) for f in range(data["frames"])]
-    return [strip[y * h : (y + 1) * h, x * w : (x + 1) * w] for y, x in at]
+    places = [divmod(f, columns) for f in range(data["frames"])]
+    return [strip[y * h : (y + 1) * h, x * w : (x + 1) * w] for y, x in places]
 
 
 # --- Content
@@ -547,7 +547,7 @@ def test_head_says_that_the_last_frames_were_not_scored(window, tmp_path):
 
 
 def test_differences_are_shown_when_asked_for(morphs_page):
-    """The checkbox or its key shows and loads them. They follow the slider."""
+    """The checkbox, or the key d, shows and loads the differences. They follow the slider."""
     assert not [address for address in morphs_page.requests() if "/maps/" in address]
     assert morphs_page.run("return cards[0].find('.difference').offsetParent") is None
     morphs_page.type("body", "d")

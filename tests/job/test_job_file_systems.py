@@ -187,7 +187,7 @@ def test_job_of_another_machine_is_seen(data, job, tmp_path, monkeypatch, capsys
 
 
 def test_summary_of_a_rank_has_the_shards_of_other_machines(job, tmp_path, monkeypatch):
-    """As on NFS, another machine's shard is visible only after this machine has created a file in their folder."""
+    """As on NFS, another machine's shard is visible only after this machine has created a file in shards/."""
     out, created, real_touch = Path(shutil.copytree(job, tmp_path / "out")), [], Path.touch
     (out / "summary.json").unlink()
     monkeypatch.setattr(Path, "touch", lambda path: created.append(path.parent.name) or real_touch(path))
@@ -298,7 +298,7 @@ def test_files_of_the_user_with_the_name_of_a_backup_are_kept(kind, tmp_path):
     other(backup_of_the_user, "precious")
     if kind == "link":
         backup.symlink_to(backup_of_the_user)
-    for _ in range(1 if kind == "file" else 2):  # a folder cannot be renamed to a file
+    for _ in range(1 if kind == "file" else 2):  # a second write would rename the folder a to the user's file
         write(tmp_path / "a", "new")
     assert (
         os.path.lexists(backup)
@@ -336,7 +336,7 @@ def test_folder_that_cannot_be_replaced_is_kept(tmp_path, monkeypatch):
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["a", "a/old"]
 
 
-# --- Storage or process fail in reading ------------------------------------------------------------------------------
+# --- Faults of the storage or limits of the process in reading ------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [errno.ESTALE, errno.EMFILE])
@@ -435,15 +435,15 @@ def read_only(job, tmp_path, monkeypatch):
     refused = lambda path: OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
     real_open, real_os_open, real_flock = io.open, os.open, fcntl.flock
 
-    def opened(path, mode="r", *more, **operation):
+    def opened(path, mode="r", *more, **options):
         if inside(path) and set(mode) & set("wax+"):
             raise refused(path)
-        return real_open(path, mode, *more, **operation)
+        return real_open(path, mode, *more, **options)
 
-    def os_opened(path, flags, *more, **operation):
+    def os_opened(path, flags, *more, **options):
         if inside(path) and flags & WRITING:
             raise refused(path)
-        return real_os_open(path, flags, *more, **operation)
+        return real_os_open(path, flags, *more, **options)
 
     def flocked(file, operation):
         assert operation & fcntl.LOCK_SH, "a reader must not take the job's own lock"
@@ -483,7 +483,7 @@ def test_commands_that_write_to_a_read_only_folder_raise(read_only, data, tmp_pa
         assert f"'{read_only / '.lock'}'" in stderr and "mounted without write access" in stderr
 
 
-def test_status_names_running_ranks(job, tmp_path, capsys):
+def test_status_shows_whether_ranks_run(job, tmp_path, capsys):
     out = Path(shutil.copytree(job, tmp_path / "out"))
     with hold_lock(out / ".lock", shared=True), hold_lock(out / ".lock-rank-1-of-2"):
         assert main(["status", str(out)]) == DONE

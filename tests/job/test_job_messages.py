@@ -102,7 +102,7 @@ class Fixed(torch.nn.Module):
 @pytest.mark.parametrize("size", [256, -1, "sum"])
 @pytest.mark.filterwarnings("ignore")
 def test_trace_for_one_batch_size_is_reported(size, data, tmp_path, capsys):
-    """Channels or size are named as the cause only if they are."""
+    """Channels or size are named as the cause only if they are the cause."""
     torch.jit.trace(Fixed(size).eval(), torch.rand(4, 1, 16, 16)).save(tmp_path / "m.pt")
     options = {"data": data, "model": tmp_path / "m.pt", "size": 16, "shard_size": 8}
     for batch_size, limit in ((8, 8), (4, 6)):

@@ -165,7 +165,7 @@ def data(tmp_path_factory):
     ids=str,
 )
 def test_summary_and_last_line_follow_from_the_records(data, tmp_path, capsys, options, expected):
-    """The records follow from their predictions."""
+    """The answers in the records follow from the predictions."""
     assert run_here(tmp_path, data=data, **options) == DONE
     summary, line = json.loads((tmp_path / "summary.json").read_text()), capsys.readouterr().err.splitlines()[-1]
     success, stored = summary["success"], records(tmp_path)
@@ -176,8 +176,8 @@ def test_summary_and_last_line_follow_from_the_records(data, tmp_path, capsys, o
             r["source"] != r["label"]
         )
         scored = r["predictions"][-1] is not None
-        flipped = scored and not r["already_predicted"]
-        assert r["reached"] == ((r["predictions"][-1] == r["target"]) if flipped else None)
+        is_counted = scored and not r["already_predicted"]
+        assert r["reached"] == ((r["predictions"][-1] == r["target"]) if is_counted else None)
     count = lambda name: sum(r[name] is True for r in stored)
     assert success["reached"] == (count("reached") if success["counted"] else None)
     assert success["already_predicted"] == count("already_predicted")
@@ -200,7 +200,7 @@ def test_probabilities_of_predictions_are_in_the_record(data, tmp_path):
 
 
 def test_success_without_a_summary_is_that_of_the_shards(tmp_path):
-    """The counts are computed from the shards if a job is unfinished, or was made by an older version."""
+    """The counts are computed from the shards if a job is unfinished, or an older version wrote the summary."""
     results = make_job(tmp_path, morphs_of(10, 3), [str(i) for i in range(10)], failed=(2,), unscored=(3,))
     job = JobFolder(tmp_path)
     for r in results:

@@ -142,7 +142,7 @@ def test_batches_are_finished_in_order(max_pending):
 
 
 def test_shards_that_arrive_one_at_a_time_do_not_block_the_worker(tmp_path, monkeypatch):
-    """The next shard comes only after the current one was published, so a worker must not wait before it publishes."""
+    """The next shard comes only after the current one was published, so a worker must publish before it waits."""
     monkeypatch.setattr(worker, "Transfers", LateTransfers)
     shards, events = queue.Queue(), []
 
@@ -165,7 +165,7 @@ def test_shards_that_arrive_one_at_a_time_do_not_block_the_worker(tmp_path, monk
 
 
 def test_batches_stay_pending_where_the_next_shard_is_known(tmp_path, monkeypatch):
-    """So a GPU always has work: a batch is finished only when the next one, also of the next shard, was submitted."""
+    """A batch is finished only when the next one, even of another shard, was submitted: a GPU always has work."""
     monkeypatch.setattr(worker, "Transfers", LateTransfers)
     events, run = [], InProcess.run
 
