@@ -73,7 +73,7 @@ X86_MACRO = ["-DSTEERLENS_X86_LEVELS"]
 X86_LEVELS = {"avx2": (8, AVX2), "avx512": (16, AVX2 + AVX512)}
 # Flags that are not used, though they are in the environment (CXX, CXXFLAGS, NVCC_APPEND_FLAGS ...) or in the flags of
 # Python's own build. They change results, such as -ffast-math, or add instructions for which no CPU level is checked,
-# such as -march=native. There are too many of the latter to list them: only the listed flags of -m are used.
+# such as -march=native. Many flags that begin with -m do so: only those that are listed here are used.
 FOREIGN_FLAGS = re.compile(
     r"-Ofast|-m(?!(=?(32|64)|llvm|(no-)?omit-leaf-frame-pointer)$|(tune|cmodel|(float-)?abi|branch-protection)="
     r"|mac(osx|os)-version-min=|(axrregcount|achine|inimal)\b).+"  # nvcc's -maxrregcount, -machine, -minimal
@@ -494,8 +494,8 @@ class Build(cpp_extension.BuildExtension):
         self.force = True
 
     def run(self):
-        # `pip install -e` would use a temporary folder. In this folder, object files are kept, and ninja compiles only
-        # what has changed.
+        # `pip install -e` would use a temporary folder. In the folder set here, object files are kept, and ninja
+        # compiles only what has changed.
         self.build_temp = f"build/temp.{sysconfig.get_platform()}"
         max_jobs()  # torch reads MAX_JOBS, and ninja would start any number of compilers for 0
         for name in ("CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS"):

@@ -5,8 +5,8 @@ They take 20 minutes on two cores.
 There are four parts:
 
 - photographs: jobs with a ResNet-18, compared with the gradients alone for the same images in memory;
-- digits: the command line on small digits, as PNG files and as an array, with a tiny network: the time of the whole
-  command, until the first shard is complete, and to resume a finished job;
+- digits: the command line on small digits, as PNG files and as an array, with a tiny network. Three times are
+  measured: of the whole command, until its first shard is complete, and to resume the finished job;
 - cpu: the CPU time of one worker, compared with that of its gradients or morphs alone. Other processes on the machine
   change CPU time less than they change wall-clock time;
 - memory: the peak memory of the main process, which supervises the workers.

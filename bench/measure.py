@@ -73,7 +73,7 @@ def compare(runs: dict[str, Callable[[], float]], rounds: int | None = None) -> 
     """
     shortest = [min(seconds(), seconds()) for seconds in runs.values()]
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds or rounds_for(2 * sum(shortest))):
+    for _ in range(rounds or rounds_for(2 * sum(shortest))):  # a turn makes up to two calls
         for name, seconds in runs.items():
             time.sleep(IDLE)
             times[name].append(seconds())

@@ -17,7 +17,7 @@ PIECE_BYTES = 2 << 20  # size of a piece of the first tensor; its temporaries st
 
 
 def in_pieces(function: Callable, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """Return ``function(*tensors)``, computed for a few planes at a time."""
+    """Return the results of ``function(*tensors)`` as a tuple, computed for a few planes at a time."""
     count, first = len(tensors[0]), tensors[0]
     size = max(1, PIECE_BYTES * count // first.nbytes)
     out = None

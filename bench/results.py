@@ -7,7 +7,7 @@ from pathlib import Path
 
 from steerlens_fast.io.atomic_io import atomic_write
 
-ROWS = ("rows", "workloads")
+ROWS = ("rows", "workloads")  # keys of the lists of rows
 DIGITS = 4  # significant digits; no time is measured more precisely
 
 

@@ -140,8 +140,8 @@ def main() -> int:
     rows, failed = [], False
     allocators = [{}, measure.TUNED] if args.device == "cpu" and not args.dry_run else [{}]
     with tempfile.TemporaryDirectory() as folder:
-        for variables in allocators:
-            path = f"{folder}/{len(variables)}.jsonl"
+        for number, variables in enumerate(allocators):
+            path = f"{folder}/{number}.jsonl"
             command = [sys.executable, __file__, *sys.argv[1:], "--rows", path]
             failed |= subprocess.run(command, env=os.environ | variables).returncode != 0
             rows += map(json.loads, Path(path).read_text().splitlines())

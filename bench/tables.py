@@ -345,7 +345,7 @@ def headline(result: dict) -> list[str]:
     by_work = rows_by_work(result)
     for work, shape, baseline, name in HEADLINE:
         rows = by_work.get((work, shape), {})
-        if values(rows, "over_ours", baseline)[-1:] in ([], [None]):
+        if values(rows, "over_ours", baseline)[-1:] in ([], [None]):  # not measured
             continue
         show, unit = (inverse, "as long") if baseline == "gradient" else (times, "as fast")
         ratio = f"{joined(values(rows, 'over_ours', baseline), show)} {unit}"

@@ -47,7 +47,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Run:
-    """A function without arguments, and the tensors that it reads."""
+    """A function without arguments, and the tensors that it reads. Only those of ours are needed, to count bytes."""
 
     function: Callable
     inputs: tuple = ()
@@ -164,14 +164,14 @@ def synthesis_backward(shape, who, height=None, order=ORDER, device="cpu") -> Ru
 
 
 def morph(shape, who, height=None, order=ORDER, frames=FRAMES, device="cpu") -> Run:
-    """Return the run of a phase morph along a given gradient, whose step each frame multiplies by its factor."""
+    """Return the run of a phase morph along a given gradient. Each frame multiplies the step by its own factor."""
     return _frozen(shape, who, "phase", height or height_for(shape), order, frames, None, device)
 
 
 def joint_morph(shape, who, device="cpu") -> Run:
     """Return the run of a morph of phase and amplitude.
 
-    It has full height, and frames are clipped to [0, 1].
+    The pyramid has as many scales as possible, and frames are clipped to [0, 1].
     """
     return _frozen(shape, who, "joint", filters.max_scales(shape[-2:]), ORDER, DIGIT_FRAMES, (0, 1), device)
 
@@ -350,7 +350,7 @@ def small_steps_to_distance(shape, who, device="cpu") -> Run:
 
 
 def photographs(shape, device="cpu") -> Tensor:
-    """Return square crops of scikit-learn's two photographs, of several sizes.
+    """Return images of this shape: square crops, of several sizes, of scikit-learn's two photographs, resized.
 
     They are grey if the shape has one channel.
     """

@@ -23,7 +23,6 @@ import sys
 import tempfile
 import time
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 
 from common import ROOT, write_result
@@ -84,10 +83,9 @@ def run_phase(phase: str, out: Path, device: str, limit: float) -> dict:
     print(f"{phase}: at most {limit:.0f} s (log: {log})", flush=True)
     (out / f"{phase}.json").unlink(missing_ok=True)
     command = [sys.executable, *command_of(phase, device, out, limit)]
-    with log.open("w") as file, tempfile.TemporaryDirectory() as folder:
+    with log.open("w") as file:
         building = phase == "build" and device == "cuda"
-        where, env = (sources(Path(folder)), build_environment()) if building else (ROOT, environment())
-        code = run(command, file, limit, env, where)
+        code = run(command, file, limit, build_environment() if building else environment())
     status = {0: "ok", None: "out of time"}.get(code, f"failed ({code})")
     result = {"status": status, "seconds": round(time.monotonic() - start, 1)}
     if (out / f"{phase}.json").exists():
@@ -109,10 +107,10 @@ def command_of(phase: str, device: str, out: Path, limit: float) -> list[str]:
     return [str(HERE / FILES[phase]), f"--out={out}", f"--device={device}", f"--seconds={limit - MARGIN:.0f}"]
 
 
-def run(command: list[str], log, limit: float, environment: dict[str, str], folder: Path) -> int | None:
+def run(command: list[str], log, limit: float, environment: dict[str, str]) -> int | None:
     """Run a command and return its exit code, or None if it and its children were ended at the time limit."""
     process = subprocess.Popen(
-        command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
     )
     for number, wait in ((None, limit), (signal.SIGINT, GRACE), (signal.SIGKILL, GRACE)):
         if number is not None:
@@ -126,18 +124,6 @@ def run(command: list[str], log, limit: float, environment: dict[str, str], fold
         except subprocess.TimeoutExpired:
             continue
     return None
-
-
-def sources(folder: Path) -> Path:
-    """Return the folder to build in.
-
-    If setuptools is too old for our pyproject.toml, this is a folder with links to everything else.
-    """
-    if int(version("setuptools").split(".")[0]) >= 77:
-        return ROOT
-    for name in ("setup.py", "csrc", "steerlens_fast"):
-        (folder / name).symlink_to(ROOT / name)
-    return folder
 
 
 def environment() -> dict[str, str]:

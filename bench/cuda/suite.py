@@ -1,7 +1,7 @@
 """The phase "tests" of bench/cuda.sh: runs the test suite in several processes, and records each test when it ends.
 
-Tests that use the GPU run before the others, and slow tests after the quick ones of both groups. Test files that cannot
-be imported (since an extra is not installed) are listed in the result.
+Tests that use the GPU run before the others. In each of these two groups, the slow tests come last. Test files that
+cannot be imported (since an extra is not installed) are listed in the result.
 """
 
 from __future__ import annotations

@@ -254,7 +254,7 @@ def main() -> None:
         for name in WORKS:
             for computed_by in implementations(size):
                 workloads.add(work_row, work=name, size=size, computed_by=computed_by)
-    del installed
+    del installed  # ends the emulation
     about = machine() | {"how": "counted in emulation, no time", "planes": "64x3"}
     about |= {"orientations": ORIENTATIONS, "frames": FRAMES}
     results.write(args.out, {"kind": "traffic", "machine": about, "rows": rows.rows, "workloads": workloads.rows})

@@ -1,4 +1,4 @@
-"""Times of transforms and morphs on a GPU, plenoptic and torch's FFTs alone; time and memory of the lens."""
+"""Times of transforms and morphs on a GPU, by ours, plenoptic and torch's FFTs alone; time and memory of the lens."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 The experiment is like that of the follow-up paper (steerlens_fast/evaluate/README.md) on MNIST. There are three
 classifiers with different architectures and training. Each is the driver once: morphs use its gradients. The other two
 are then the judges. Measured are the driver's probability of the target, and how often both judges predict the target.
-Classifiers, targets and distances were chosen before the first run. That the polar rule is run toward both targets was
-decided after the first run.
+Classifiers, targets and distances were chosen before the first run. Only running the polar rule toward both targets was
+decided after it.
 
 ``steerlens-fast evaluate --preset digits`` has one driver, more measures, intervals and a report.
 """
@@ -56,7 +56,7 @@ def classifiers(d: digits_data.LabelledImages, seed: int) -> dict[str, nn.Module
 
 @dataclass(frozen=True)
 class Case:
-    """A lens and its target, which are one cell of the table of each distance.
+    """A lens and its target. In the table of each distance, they have one cell.
 
     ``rule`` is None for the pixel family, which has no rules.
     """

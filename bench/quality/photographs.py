@@ -101,10 +101,10 @@ def measure_smoothing() -> dict:
     for name, settings in LENSES.items():
         distances = SMOOTHING_DISTANCES[settings.get("regime", "frozen")]
         target = "runner-up" if name.endswith("runner-up") else targets
-        for copies, smoothing in SMOOTHING.items():
+        for smoothing_name, smoothing in SMOOTHING.items():
             morphs = morph(networks[0], images, target, distances, settings | {"smoothing": smoothing}, steps=9)
             for distance, frames in zip((0.0, *distances), morphs.frames.unbind(1)):
-                key = f"{name}, {copies}, L2 {distance:g}"
+                key = f"{name}, {smoothing_name}, L2 {distance:g}"
                 results[key] = predictions(networks, frames, morphs.target.tolist())
                 print(key, summary(results[key]), sep=": ", flush=True)
     return results
