@@ -26,7 +26,10 @@ def split_samples(images, batch: int | None) -> list[slice]:
 
 
 def split_args(args, at: slice, count: int) -> Iterator:
-    """Yield ``args`` of :meth:`.Classifier.outputs` for the samples ``at`` of ``count``; tensors are copied."""
+    """Yield the arguments ``args`` of the model for the samples in the slice ``at``; tensors are copied.
+
+    Tensors whose first dimension is ``count``, the number of all samples, are sliced.
+    """
     for arg in args if isinstance(args, tuple) else () if args is None else (args,):
         if isinstance(arg, Tensor):
             per_sample = arg.dim() > 0 and arg.shape[0] == count
@@ -35,5 +38,5 @@ def split_args(args, at: slice, count: int) -> Iterator:
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:
-    """Return the concatenation of tensors; a single tensor itself."""
+    """Return the concatenation of tensors, or a single tensor as it is."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts))

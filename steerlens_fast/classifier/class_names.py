@@ -44,7 +44,10 @@ def as_class_names(where: str, value) -> list[str]:
 
 
 def attribute_owner(model):
-    """Return the object that has a model's attributes: the object of a bound method, or the module in a wrapper."""
+    """Return the object whose attributes describe a model.
+
+    For a bound method this is its object, for a data-parallel wrapper its module, otherwise the model.
+    """
     model = model if isinstance(model, nn.Module) else getattr(model, "__self__", model)
     return model.module if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else model
 

@@ -53,7 +53,7 @@ class _GlobalNumpy:
         self._state: dict = {}
         self._state_memory: bytes | None = None  # the generator's memory in this state; None if it must be read again
         self._bits: Any = None  # the generator whose memory ``_buffer`` is
-        self._buffer: Any = None  # None for another generator than a Mersenne twister
+        self._buffer: Any = None  # None unless the generator is an MT19937
 
     def read(self) -> dict:
         if self._state_memory is None or self._memory() != self._state_memory:
@@ -71,18 +71,18 @@ class _GlobalNumpy:
         self._state, self._state_memory = state, None if state.get("has_gauss") else _memory_at(state)
 
     def _memory(self) -> bytes | None:
-        """Return the key and the position; None for another kind of generator."""
+        """Return the key and the position of the generator, or None if it is not an MT19937."""
         bits = np.random.get_bit_generator() if hasattr(np.random, "get_bit_generator") else None
         if bits is not self._bits:
-            twister = isinstance(bits, np.random.MT19937)
+            known = isinstance(bits, np.random.MT19937)
             key_and_position = ctypes.c_char * (625 * 4)  # 624 words, and the position
-            self._buffer = key_and_position.from_address(bits.ctypes.state_address) if twister else None
+            self._buffer = key_and_position.from_address(bits.ctypes.state_address) if known else None
             self._bits = bits
         return None if self._buffer is None else self._buffer.raw
 
 
 def _memory_at(state: dict) -> bytes | None:
-    """Return the memory of an MT19937 generator in a state: the key and the position; None for another kind."""
+    """Return the key and the position in the state of a generator, or None if it is not an MT19937."""
     known = state["bit_generator"] == "MT19937"
     return state["state"]["key"].tobytes() + struct.pack("=i", state["state"]["pos"]) if known else None
 

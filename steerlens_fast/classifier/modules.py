@@ -1,6 +1,6 @@
 """Finds the submodules, parameters and training flags of modules.
 
-The model's modules are searched for each of its calls, since a model may change. Methods such as ``Module.modules`` are
+The model's modules are searched in each call, since a model may change. Methods such as ``Module.modules`` are
 not used, because they are slow: they also make names, and a generator for each level of modules.
 """
 
@@ -16,7 +16,7 @@ from torch.nn import Module
 
 
 def module_of(model) -> Module | None:
-    """Return the module of a model that is a module or one of its methods, else None."""
+    """Return the model if it is a module, or the module if the model is a method of one; otherwise None."""
     owner = getattr(model, "__self__", model)
     return owner if isinstance(owner, Module) else None
 

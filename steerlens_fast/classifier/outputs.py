@@ -18,8 +18,8 @@ ONE_LOGIT = "for one logit per image set task='binary' (on the command line --ta
 def class_scores(outputs, count: int, task: str = "multiclass") -> Tensor:
     """Return the class scores in the return value of a model, checked.
 
-    Scores of binary and multilabel models are converted, so that a softmax over axis 1 gives the probabilities of all
-    tasks.
+    Scores of binary and multilabel models are converted, so that a softmax over axis 1 gives probabilities
+    for every task.
 
     Parameters
     ----------

@@ -34,11 +34,11 @@ class PlaneAnchor:
     def __init__(self, family: AnchorPlaneFamily, image: Tensor, motion_type: type[PlaneMotion] = PlaneMotion):
         self.family, self.image, self.motion_type = family, image, motion_type
         shapes = family.coordinate_shapes()
-        coordinates = family.moves_phase + family.moves_amplitude  # of each coefficient: 1 or 2
+        per_coefficient = family.moves_phase + family.moves_amplitude  # number of coordinates, 1 or 2
         count = image.shape[:-2].numel()
         new = lambda shape: torch.zeros(count, *shape, dtype=image.dtype, device=image.device)
         with torch.inference_mode(False):  # so that the state can be written outside of inference mode later
-            self.state = tuple(new(shape) for shape in shapes for _ in range(coordinates))
+            self.state = tuple(new(shape) for shape in shapes for _ in range(per_coefficient))
         self.plane_slices = chunks(count, family.prepared_bytes(image.dtype), image.device)  # one if all fit the caches
         self.cached_analysis: Any = None
         self.cached_step: tuple[Tensor, Any] | None = None  # (gradient, its step)
@@ -126,7 +126,7 @@ def moved_coordinates(
 def _moved_log_amplitude(c: Tensor, eta: Tensor, step: Tensor, a: Tensor, rule: str) -> Tensor:
     if rule == "polar":
         return torch.addcmul(eta, a, step).clamp_(-LOG_AMPLITUDE_LIMIT, LOG_AMPLITUDE_LIMIT)
-    source, _ = ops.polar_split(c)
-    amplitude = torch.addcmul(source * eta.exp(), a, step).clamp_(min=0)
-    moved = (amplitude / source).log_().clamp_(-LOG_AMPLITUDE_LIMIT, LOG_AMPLITUDE_LIMIT)
+    source_amplitude, _ = ops.polar_split(c)
+    amplitude = torch.addcmul(source_amplitude * eta.exp(), a, step).clamp_(min=0)
+    moved = (amplitude / source_amplitude).log_().clamp_(-LOG_AMPLITUDE_LIMIT, LOG_AMPLITUDE_LIMIT)
     return torch.where(step == 0, eta, moved)  # at amplitude 0 the step is 0, and moved is 0/0

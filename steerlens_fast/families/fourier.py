@@ -143,7 +143,7 @@ class _FourierPlaneFamily:
         return 2 * dtype.itemsize * self.height * (self.width + 2)
 
     def prepared_bytes(self, dtype: torch.dtype) -> int:
-        """Return the bytes of spectrum and step of one plane."""
+        """Return an upper bound of the bytes of spectrum and step of one plane."""
         return self.frame_bytes(dtype)
 
     def coordinate_shapes(self) -> list[torch.Size]:

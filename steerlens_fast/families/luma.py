@@ -196,7 +196,7 @@ class LumaAnchor:
         return self.anchor.take_step(self._gradient_of_luma(gradient), extent, bounds, self.image)
 
     def advance(self, gradient: Tensor, factors: Factors, amplitude_factors: Factors | None = None) -> None:
-        """See :class:`Anchor`."""
+        """See :class:`Anchor`. The anchor of the luma checks the gradient."""
         self.anchor.advance(self._gradient_of_luma(gradient), factors, amplitude_factors)
         self.luma_gradient = None
 

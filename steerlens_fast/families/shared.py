@@ -56,7 +56,7 @@ def flatten_planes(t: Tensor) -> Tensor:
 def clip(frames: Tensor, bounds: Bounds) -> Tensor:
     """Return the real parts of frames [..., H, W], clipped to ``bounds``.
 
-    The caller must not use ``frames`` again, since it is clipped in place if no derivative is recorded.
+    The caller must not use ``frames`` again, since they are clipped in place if no derivative is recorded.
     """
     if frames.is_complex():
         frames = real_images(frames.flatten(0, -3)).unflatten(0, frames.shape[:-2])

@@ -99,7 +99,7 @@ class GradientProvider:
         self.fail(failed, status)
 
     def stop_where_gradient_too_small(self, samples: Tensor) -> None:
-        """Stop the samples [B] whose gradient is too small to reach their distance."""
+        """Stop the samples in ``samples`` [B]: their gradient is too small to reach their distance."""
         if samples.device.type != "cpu" or bool(samples.any()):  # reading from a GPU would wait for it
             self.stop(samples, MorphStatus.GRADIENT_TOO_SMALL)
 
@@ -263,7 +263,8 @@ def _l2_norms(images: Tensor) -> tuple[Tensor, bool]:
 
     The norms are correct even if squares overflow or underflow.
     """
-    # Squares of values far below sqrt(tiny) underflow, so norms below `smallest` may be wrong by more than rounding.
+    # Squares of values below sqrt(tiny) lose digits, or become 0. Norms above `smallest` are correct in any case: the
+    # squares of a million such values are at most a millionth of the square of the norm.
     norms, smallest = torch.linalg.vector_norm(images, dim=(1, 2, 3)), math.sqrt(torch.finfo(images.dtype).tiny) * 1e6
     if images.device.type == "cpu":
         values = norms.tolist()

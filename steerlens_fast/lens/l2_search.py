@@ -90,10 +90,10 @@ def factor_at_l2(
     25 if phases wrap. On a GPU, the host waits once per render. Samples do not influence each other.
 
     The next factor is predicted from the best three factors so far. Until two factors bracket ``max_l2``, it is at most
-    twice what proportional growth predicts. Then regula falsi is used where the prediction lies outside the bracket, or
-    where the last step made little progress; it shrinks the bracket by at least a tenth. The search ends early if the
-    distance stops growing. It can miss a smaller factor only if the distance rises above ``max_l2`` and falls again
-    between two tried factors.
+    twice what proportional growth predicts. Afterwards, regula falsi replaces a prediction that lies outside the
+    bracket, or that follows a factor with little progress, and shrinks the bracket by at least a tenth. Without a
+    bracket, the search ends early if it makes no progress. It can miss a smaller factor only if the distance rises
+    above ``max_l2`` and falls again between two tried factors.
 
     Examples
     --------

@@ -256,8 +256,8 @@ class SteerableLens:
         max_l2 : float, sequence [B] or Tensor [B], optional
             L2 distance of the last frame from the source, over all channels and pixels. If distances do not always grow
             with the factor, several factors reach it, and the search may find any of them. If neither ``factors`` nor
-            ``distances`` is given, the default is twice the range of ``bounds``, or 12 for a lens made by
-            :meth:`for_photographs`.
+            ``distances`` is given, the default is twice the range of ``bounds``, or the distance of
+            :meth:`for_photographs` for a lens that it made.
         distances : sequence of M floats or Tensor [B, M], optional
             L2 distances of several frames. The result is the source, and one frame at each distance. In the regimes
             "persistent" and "live", distances must increase.

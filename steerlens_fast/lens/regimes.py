@@ -8,8 +8,8 @@ live       1 for each step     the image after the previous step, which is decom
 persistent 1 for each step     the source's coefficients, by changes that add up
 ========== =================== ============================================================
 
-Where one compiled op can search for a distance and render the frames, or find and take a step, it is used. Otherwise
-frames are rendered at each factor that the search tries.
+If a compiled op can search for a distance and render the frames, or find the factor of a step and take it, this op is
+used. Otherwise frames are rendered at each factor that the search tries.
 
 In the code, ``b`` are phase factors, and ``a`` are amplitude factors or None if they equal ``b``. A *budget* is a
 distance to reach.
@@ -127,7 +127,10 @@ def frozen(state: MorphState, gradient: GradientFn, block: int | None = None) ->
 
 
 def _factors_to_budgets(state: MorphState, motion: Motion, scale: Tensor | None) -> Tensor:
-    """Return the factors [F, B] of all frames to distances, for gradients that were multiplied by ``scale`` [B]."""
+    """Search for all budgets, and return the factors [F, B] of all frames.
+
+    The gradients were multiplied by ``scale`` [B].
+    """
     max_factor, reached = _largest_factor(state, motion), []
     for budget in state.schedule.budgets:
         factor, attained, small = _factor_at_budget(state, motion, budget, max_factor, scale)
@@ -160,14 +163,14 @@ def _render_to_budgets(state: MorphState, motion: PiecewiseMotion, scale: Tensor
     dtype_max_factor, factors, results = _dtype_max_factor(source, 0.0, scale), [], []
     for at, piece in motion.pieces():
         of_piece = _search_budgets(state, piece, at, dtype_max_factor[at])
-        factors.append(schedule.factors_to(torch.stack([f.factor for f in of_piece])))
+        factors.append(schedule.factors_to(torch.stack([r.factor for r in of_piece])))
         _write_frames(out[:, at], piece, factors[-1], of_piece, state.bounds)
-        results.append([replace(f, frame=None) for f in of_piece])
+        results.append([replace(r, frame=None) for r in of_piece])
         del piece, of_piece  # so that the next piece reuses this memory, which is in the caches
     state.append_factors(_scaled(torch.cat(factors, 1), scale))
     for of_budget in zip(*results):
-        state.attained.append(torch.cat([f.attained for f in of_budget]))
-        state.on_too_small(torch.cat([f.out_of_range for f in of_budget]))
+        state.attained.append(torch.cat([r.attained for r in of_budget]))
+        state.on_too_small(torch.cat([r.out_of_range for r in of_budget]))
     return out
 
 
@@ -284,7 +287,7 @@ class _PersistentPosition:
         self.anchor, self.bounds = anchor, bounds
 
     def step_by_op(self, gradient: Tensor, extent: StepExtent) -> StepTaken | None:
-        """See :class:`_LivePosition`."""
+        """See :class:`_LivePosition`. One op is faster for given factors, too: ``move`` needs several ops."""
         anchor = self.anchor
         return anchor.take_step(gradient, extent, self.bounds) if isinstance(anchor, SteppingAnchor) else None
 
@@ -494,7 +497,8 @@ def _is_attained(state: MorphState, image: Tensor, budget: Tensor) -> Tensor:
 def _step_tolerance(budget: Tensor) -> Tensor:
     """Return the tolerance [B] of one step.
 
-    It is a hundredth of the tolerance of a frame, since errors grow with later steps.
+    It is a hundredth of the tolerance of a frame, since errors grow with later steps, but at least 8 times the rounding
+    error of the distance.
     """
     return (tolerance_at(budget) / 100).maximum(8 * torch.finfo(budget.dtype).eps * budget)
 

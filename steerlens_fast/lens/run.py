@@ -157,8 +157,8 @@ class MorphRun:
     def _replace_failed(self, frames: Tensor, first: int) -> Tensor:
         """Replace failed frames by the source, and return the distances [F, B] of all frames.
 
-        A frame has failed if it is not finite, or if its sample had no valid gradient at the source. ``first`` is the
-        number of the first frame.
+        A frame has failed if it is not finite, or if its sample had no valid image, or no valid gradient at the source.
+        ``first`` is the number of the first frame.
         """
         provider = self.provider
         l2 = l2_from(frames, self.state.source)

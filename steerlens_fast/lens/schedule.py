@@ -60,6 +60,7 @@ class Schedule:
         return steps
 
     def _factor_steps(self) -> list[Step]:
+        # The steps to a frame share the difference from the factor of the frame before, which is 0 for the first frame.
         count = self.steps_per_frame
         parts = lambda t: torch.diff(t, dim=0, prepend=torch.zeros_like(t[:1]))[int(self.starts_at_source) :] / count
         b = parts(self.factors)
@@ -73,10 +74,7 @@ class Schedule:
         return self._shares(reached) * reached
 
     def shares_of_budget(self) -> Tensor:
-        """Return the factors of the F - M frames that are not at a budget.
-
-        They are divided by the factor of the first budget.
-        """
+        """Return the factors of the F - M frames without a budget, divided by the factor of the first budget."""
         return self.budgets.new_zeros(1) if self.one_frame_per_budget else self._shares(self.budgets)[:-1, 0]
 
     def _shares(self, like: Tensor) -> Tensor:
@@ -200,7 +198,10 @@ def _factor_schedule(images: Tensor, factors, amplitude_factors, frames: int | N
 
 
 def _ramp_schedule(images: Tensor, factor: float, frames: int) -> Schedule:
-    """Return the schedule of factors that grow linearly from 0 to ``factor``."""
+    """Return the schedule of factors that grow linearly from 0 to ``factor``.
+
+    This is faster than the general case. Its factors are computed in the images' dtype, not in float64.
+    """
     if abs(factor) > torch.finfo(images.dtype).max:
         raise ValueError(f"factors must be finite in {images.dtype}, got {factor!r}")
     ramp = torch.linspace(0, factor, frames, dtype=images.dtype, device="cpu")

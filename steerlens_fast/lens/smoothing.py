@@ -26,7 +26,7 @@ class Smoothing:
     Parameters
     ----------
     noise : float
-        Standard deviation of the noise, in the units of the images. With 0, copies are averaged that differ only by
+        Standard deviation of the noise, in the units of the images. With 0, copies differ only by their
         movements, or by random numbers that the model draws.
     samples : int
         Number of copies. Each copy costs as much as a plain gradient.
@@ -98,7 +98,7 @@ class Smoothing:
         down, right, size, mirror = torch.rand(4, generator=generator, dtype=torch.float64, device="cpu").tolist()
         factor = 1 + self.scale * (2 * size - 1)
         rows, columns = (
-            _interpolation(n, factor, self.shift * (2 * at - 1)) for n, at in ((height, down), (width, right))
+            _interpolation(n, factor, self.shift * (2 * share - 1)) for n, share in ((height, down), (width, right))
         )
         return rows, columns.flip(0) if self.flip and mirror < 0.5 else columns
 

@@ -61,7 +61,7 @@ def plot_morphs(
     class_names : sequence of str or mapping from int to str, optional
         Names of all classes, or a mapping that has at least the classes to show. By default the names of the lens or
         the model; without names, classes are shown by their numbers. If a name in a sequence consists of synonyms, such
-        as "tabby, tabby cat", the first one is shown.
+        as "tabby, tabby cat", the first one is shown, unless another class has the same first synonym.
     differences : bool
         Whether to add a second row for each sample, with the signed difference of each frame from the source (the frame
         whose factor is nearest to 0). In grey images, blue is darker and red is brighter. In RGB images, the difference
@@ -89,9 +89,9 @@ def plot_morphs(
     - Below a frame is the target's probability, in bold if the target is the predicted class. Otherwise, the predicted
       class and its probability follow. Frames that were not scored have no text. Nothing is bold for a sample that is
       not ``ok``, or whose source is already predicted as the target.
-    - Above a column is the L2 distance of its frames if it is the same in all rows, or their factor if that is. If
-      both are, it is the distance if distances were requested, otherwise the factor; if neither is, the frame's number.
-      Distances that are not above the columns are below the frames.
+    - The header of a column is the L2 distance or the factor of its frames, whichever is the same in all rows. If both
+      are the same, the header is the distance if distances were requested, otherwise the factor. If neither is the
+      same, the header is the frame's number. Distances that are not in the headers are below the frames.
     - Black and white are ``settings["bounds"]`` or, if these are None, the lowest and highest value of each row.
 
     Examples
@@ -399,7 +399,7 @@ def to_pixels(morphs: Morphs) -> np.ndarray:
 
 
 def _names_to_show(class_names: Names, morphs: Morphs) -> Names:
-    """Return the names to show: a mapping as it is, or a sequence with only the first synonym of each name."""
+    """Return the names to show: a mapping as it is, or a sequence of short names, see :func:`short_names`."""
     if isinstance(class_names, Mapping):  # may have only some of the classes
         return class_names
     return short_names(morphs.class_names if class_names is None else list(map(str, class_names)))
@@ -472,7 +472,7 @@ def _header_numbers(data: StripData) -> tuple[list[str] | None, list[list[str]] 
 class _Numbers:
     """A table [B, F] of numbers as text.
 
-    Values below 0.1 % of the largest value are 0. ``same`` is whether all rows are equal within 0.5 %.
+    Values below 0.1 % of the largest value are shown as 0. ``same`` says whether all rows are equal within 0.5 %.
     """
 
     def __init__(self, table: torch.Tensor | None):

@@ -35,7 +35,7 @@ def network(*extra):
     )
 
 
-def toward_two(outputs, at=None):  # at: the samples of the batch
+def toward_two(outputs, at=None):  # at: the slice of the samples in the batch
     return -outputs[:, 2].float()
 
 
@@ -88,7 +88,7 @@ def torchvision_model():
 
 @pytest.mark.parametrize("make", [timm_model, timm_transformer, torchvision_model, lambda: (network(), SHAPE)])
 @pytest.mark.parametrize("batch", [None, 1, 3, 100])
-def test_models_of_timm_and_torchvision_have_their_gradients(make, batch):
+def test_gradients_of_models_of_timm_and_torchvision_are_those_of_autograd(make, batch):
     model, shape = make()
     model.eval()
     x = images(4, shape=shape)
@@ -117,7 +117,7 @@ MODEL_TYPES = {
 
 
 @pytest.mark.parametrize("kind", MODEL_TYPES)
-def test_every_type_of_model_has_its_gradients(kind):
+def test_gradients_of_every_type_of_model_are_those_of_autograd(kind):
     model, x = network(nn.Dropout(0.5)).eval(), images()
     classifier, expected = Classifier(MODEL_TYPES[kind](model)), plain(model, x)
     for batch in (None, 2, 3):
@@ -423,14 +423,14 @@ def test_buffers_written_in_eval_mode_are_unchanged():
 def test_buffers_of_a_compiled_model_in_eval_mode_are_not_moved():
     """CUDA graphs read the buffers at their addresses."""
     model = network().eval()
-    ours, recorded = model[1].running_mean.data_ptr(), []
+    address, recorded = model[1].running_mean.data_ptr(), []
     model[1].register_forward_pre_hook(lambda m, _: recorded.append(m.running_mean.data_ptr()))
     classifier = Classifier(torch.compile(model, backend="eager"))
     classifier.outputs(images())
-    assert recorded == [ours]
+    assert recorded == [address]
     model.train()
     classifier.outputs(images())
-    assert recorded[1] != ours
+    assert recorded[1] != address
 
 
 def test_program_exported_in_training_mode_keeps_its_buffers():
@@ -673,7 +673,7 @@ def test_session_draws_the_random_numbers_of_the_caller_on_every_device(device):
     assert torch.equal(second, noisy(x))
 
 
-def test_models_on_every_device_have_their_gradients(device):
+def test_gradients_on_every_device_are_those_of_autograd(device):
     model, x = network().eval().to(device), images().to(device)
     assert_same(Classifier(model), plain(model, x), x, batch=3)
 
@@ -823,7 +823,7 @@ def test_images_on_another_device_than_the_model_raise():
         ("cat", "pass class_names= to SteerableLens"),
     ],
 )
-def test_targets_in_the_form_of_a_job_raise(target, hint):
+def test_texts_that_are_no_targets_raise_with_a_hint(target, hint):
     with pytest.raises(ValueError, match=f"^target must be an int, .*, got '{target}'; .*{hint}"):
         check_target(target, 2)
 

@@ -164,7 +164,7 @@ def test_one_thread_at_a_time_runs_a_model():
     """Otherwise, the end of a call would rewind the generators from which another thread draws."""
     stream, ran = RandomStream(), threading.Event()
     thread = threading.Thread(target=lambda: (Classifier(nn.Flatten()).outputs(torch.rand(1, 1, 2, 2)), ran.set()))
-    with stream, RandomStream():  # a thread that runs a model may run another one
+    with stream, RandomStream():  # the thread that runs a model may run another model
         thread.start()
         assert not ran.wait(0.2)
     assert ran.wait(60)

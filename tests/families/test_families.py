@@ -360,10 +360,7 @@ def test_meta_tensors_give_meta_frames():
 
 
 def as_real_image_spectrum(spectrum):
-    """Return a half spectrum that is that of a real image.
-
-    In column 0, rows k and -k are made conjugate.
-    """
+    """Return the half spectrum of a real image: in column 0, rows k and -k are made conjugate."""
     out, H = spectrum.clone(), spectrum.shape[-2]
     rows = torch.arange(1, (H + 1) // 2)
     out[..., H - rows, 0] = spectrum[..., rows, 0].conj()
@@ -454,8 +451,8 @@ def test_floor_of_the_fourier_family_is_that_of_the_reference():
 
 @pairwise(chunked=[False, True], shape=[(8, 8), (7, 9)], rule=RULES)
 def test_numerical_derivatives_of_fourier_agree(small_chunks, chunked, shape, rule):
-    """Derivatives with respect to image, gradient and factors are checked, for all planes together and for each
-    plane."""
+    """Derivatives with respect to image, gradient and factors are checked, with one factor for all planes and
+    with one for each."""
     if chunked:
         small_chunks()
     x, gradient = inputs(2, *shape)

@@ -103,11 +103,11 @@ def test_quantus_explanation_has_l2_2_by_default(channels):
     """Tensors and arrays may have any dtype and range of values."""
     model, x = smooth(channels=channels), 4 * images(2, channels=channels) - 2
     for batch in (x, x.numpy(), x.numpy().astype(np.float64)):
-        model_of = model if batch.dtype != np.float64 else copy.deepcopy(model).double()
-        signed = quantus_explain(model_of, batch, np.array([1, 2]), signed=True)
+        model_in_dtype = model if batch.dtype != np.float64 else copy.deepcopy(model).double()
+        signed = quantus_explain(model_in_dtype, batch, np.array([1, 2]), signed=True)
         assert signed.shape == x.shape and signed.dtype == np.asarray(batch).dtype
         assert np.abs(np.sqrt(np.square(signed).sum((1, 2, 3))) - 2).max() < 2e-3
-        assert quantus_explain(model_of, batch, np.array([1, 2])).shape == (2, 1, 16, 16)
+        assert quantus_explain(model_in_dtype, batch, np.array([1, 2])).shape == (2, 1, 16, 16)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -217,14 +217,14 @@ def test_no_step_goes_far_beyond_proportional_growth():
 
 def test_budget_is_met_from_a_start_beyond_it():
     """The distance at the start is on a plateau, or has overflowed."""
-    steps = torch.tensor([1e1, 1e4, 1e8, 1e12])
+    starts = torch.tensor([1e1, 1e4, 1e8, 1e12])
     flat = Curve(lambda f: 2 * f / (1 + f), 4)
-    factor, _, attained = factor_at_l2(flat, 1.0, start=steps, tolerance=1e-5)
+    factor, _, attained = factor_at_l2(flat, 1.0, start=starts, tolerance=1e-5)
     assert attained.all()
     torch.testing.assert_close(factor, torch.ones(4), rtol=1e-4, atol=0)
     assert len(flat.tried) <= 24
     overflow = Curve(lambda f: torch.where(f > 3, math.nan, f), 4)
-    assert factor_at_l2(overflow, 2.0, bounds=None, start=steps)[2].all()
+    assert factor_at_l2(overflow, 2.0, bounds=None, start=starts)[2].all()
 
 
 def test_budget_is_met_by_a_motion_that_begins_away_from_the_source():

@@ -130,7 +130,7 @@ def test_l2_is_that_of_the_clipped_frames(regime):
     assert_close(m.l2, (m.frames - x[:, None]).flatten(2).norm(dim=2), "render")
 
 
-def test_step_lowers_the_loss_and_reaches_the_target(device):
+def test_target_probability_rises_and_the_target_is_reached(device):
     x, model = images(4, device=device), smooth().to(device)
     m = SteerableLens(model, family="csp-joint", rule="polar", regime="live").morph(x, max_l2=3.0, frames=8)
     assert (m.target_probability.diff(dim=1) > 0).float().mean() > 0.9
@@ -985,7 +985,7 @@ def test_threads_that_share_a_lens_get_the_families_of_their_own_images():
 
 
 @pytest.mark.parametrize("regime", ["frozen", "persistent"])
-def test_cached_schedules_are_those_of_the_same_call(regime):
+def test_cached_schedules_change_no_frames(regime):
     lens, x = SteerableLens(smooth(), regime=regime), images()
     lens.warn_about_results = False
     first = lens.morph(x, 1, factors=1.0, frames=3)

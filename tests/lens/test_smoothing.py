@@ -59,15 +59,15 @@ def test_copies_are_moved_and_the_gradient_is_that_of_the_image():
         mirrored.append(side < 0.5)
         by = 1 / (1 + 0.2 * (2 * size - 1))
         line = torch.linspace(-1, 1, 16, dtype=torch.float64)  # 7.5 pixels each way
-        rows, columns = ((line - 2 * (2 * at - 1) / 7.5) * by for at in (down, right))
+        rows, columns = ((line - 2 * (2 * share - 1) / 7.5) * by for share in (down, right))
         columns = columns.flip(0) if mirrored[-1] else columns
         grid = torch.stack(torch.broadcast_tensors(columns, rows[:, None]), -1).expand(3, -1, -1, -1)
         expected = F.grid_sample(x, grid, padding_mode="border", align_corners=True) + plain.noise
         assert_close(copy.of(x), expected, "composition")
     assert len(set(mirrored)) == 2
-    at = x.clone().requires_grad_()
-    losses = [F.cross_entropy(model(copy.of(at)), target, reduction="sum") for copy in copies]
-    (expected,) = torch.autograd.grad(sum(losses) / len(losses), at)
+    leaf = x.clone().requires_grad_()
+    losses = [F.cross_entropy(model(copy.of(leaf)), target, reduction="sum") for copy in copies]
+    (expected,) = torch.autograd.grad(sum(losses) / len(losses), leaf)
     lens = SteerableLens(model, family="pixel", bounds=None, smoothing=MOVED)
     morphs = lens.morph(x, target, factors=3.0, frames=2, internal_batch_size=7)
     assert_close(morphs.frames[:, 1], x - 3 * expected, "composition")

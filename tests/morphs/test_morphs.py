@@ -76,7 +76,7 @@ def same(a: Morphs, b: Morphs) -> bool:
     )
 
 
-def names(folder) -> list[str]:
+def files_in(folder) -> list[str]:
     return sorted(p.name for p in folder.iterdir())
 
 
@@ -394,7 +394,7 @@ def test_safetensors_round_trip_is_bitwise(tmp_path, changes):
     m = make(**changes)
     m.save(tmp_path / "a.safetensors")
     loaded = Morphs.load(str(tmp_path / "a.safetensors"))
-    assert same(loaded, m) and names(tmp_path) == ["a.safetensors"]
+    assert same(loaded, m) and files_in(tmp_path) == ["a.safetensors"]
     assert loaded.frames.is_contiguous()
 
 
@@ -444,7 +444,7 @@ def test_loading_other_files_raises(tmp_path, morphs):
 def test_settings_that_are_not_json_raise(tmp_path, morphs):
     with pytest.raises(TypeError, match="settings must be JSON-serialisable, got"):
         dataclasses.replace(morphs, settings={"model": object()}).save(tmp_path / "a.safetensors")
-    assert names(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 # --- Figures ---------------------------------------------------------------------------------------------------------
@@ -500,7 +500,7 @@ def test_strip_shows_the_chosen_frames_and_samples(morphs):
 
 
 def test_column_headers_name_what_all_samples_share():
-    """Distances that differ between samples are below the last frames."""
+    """Distances that differ between samples are below the frames."""
     factors = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
     l2 = torch.tensor([[1e-5, 5.0], [0.0, 7.0]])
     headers = lambda **changes: [a.get_title() for a in strips.plot_morphs(make(2, 2, **changes)).axes[:2]]
@@ -590,7 +590,7 @@ def test_red_image_has_red_pixels(tmp_path):
 def test_every_kind_of_figure_is_written(tmp_path, suffix, start, shape):
     make(2, 3, shape[0], shape[1:]).save(tmp_path / f"a.{suffix}", frames=2, class_names=["a", "b", "c"])
     assert (tmp_path / f"a.{suffix}").read_bytes().startswith(start)
-    assert names(tmp_path) == [f"a.{suffix}"]
+    assert files_in(tmp_path) == [f"a.{suffix}"]
 
 
 # --- Morphs without success -------------------------------------------------------------------------------------------
@@ -616,7 +616,7 @@ def test_target_that_is_already_predicted_is_not_bold():
 def test_strips_show_the_state_of_a_label_or_the_class_at_a_position():
     """For independent labels, strips show whether the target is present; for positions, the class at the target's
     position."""
-    outputs = torch.tensor([0.0, 1.0]).view(1, 1, 2, 1).expand(2, 3, 2, 5)  # every label is present, with 0.73
+    outputs = torch.tensor([0.0, 1.0]).view(1, 1, 2, 1).expand(2, 3, 2, 5)  # every label has probability 0.73
     # For independent labels, a target is (state, label). The second plot reads the same numbers as (class, position).
     target, source = torch.tensor([[0, 3], [1, 2]]), torch.tensor([1, 1])
     m = make(2, 3, outputs=outputs, target=target, source=source, settings=SETTINGS | {"task": "multilabel"})
@@ -718,7 +718,7 @@ def test_differences_are_rows_of_figures_only(morphs, tmp_path, suffix):
     with pytest.raises(TypeError, match="differences must be a bool, got 1"):
         morphs.save(tmp_path / "a.png", differences=1)
     morphs.save(tmp_path / "a.png", differences=True)
-    assert names(tmp_path) == ["a.png"]
+    assert files_in(tmp_path) == ["a.png"]
 
 
 # --- Animations ------------------------------------------------------------------------------------------------------
@@ -831,7 +831,7 @@ def test_failed_write_leaves_the_old_file(tmp_path, morphs, monkeypatch, suffix,
     monkeypatch.setattr("safetensors.torch.save_file", lambda tensors, path, **_: half(open(path, "wb")))
     with pytest.raises(OSError, match="no space left"):
         morphs.save(path)
-    assert names(tmp_path) == ([path.name] if older else [])
+    assert files_in(tmp_path) == ([path.name] if older else [])
     assert not older or path.read_bytes() == b"older"
 
 
@@ -839,7 +839,7 @@ def test_failed_write_leaves_the_old_file(tmp_path, morphs, monkeypatch, suffix,
 def test_older_file_is_replaced(tmp_path, morphs, suffix):
     (tmp_path / f"a.{suffix}").write_bytes(b"older")
     morphs.save(str(tmp_path / f"a.{suffix}"))
-    assert (tmp_path / f"a.{suffix}").stat().st_size > 100 and names(tmp_path) == [f"a.{suffix}"]
+    assert (tmp_path / f"a.{suffix}").stat().st_size > 100 and files_in(tmp_path) == [f"a.{suffix}"]
 
 
 @pytest.mark.parametrize("suffix", KINDS)
@@ -860,7 +860,7 @@ def test_interrupted_write_leaves_no_file(tmp_path):
     with pytest.raises(KeyboardInterrupt), atomic_write(tmp_path / "a", durable=False) as file:
         file.write(b"half")
         raise KeyboardInterrupt
-    assert names(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 # --- Bad input -------------------------------------------------------------------------------------------------------
@@ -870,7 +870,7 @@ def test_interrupted_write_leaves_no_file(tmp_path):
 def test_unknown_suffix_raises(tmp_path, morphs, name):
     with pytest.raises(ValueError, match=r"path must end in one of .png, .pdf, .svg, .gif, .webp, .safetensors, got"):
         morphs.save(tmp_path / name)
-    assert names(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -899,7 +899,7 @@ def test_unknown_suffix_raises(tmp_path, morphs, name):
 def test_bad_options_raise(tmp_path, morphs, options, error, text, suffix):
     with pytest.raises(error, match=text):
         morphs.save(tmp_path / f"a.{suffix}", **options)
-    assert names(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 def test_bad_morphs_raise(tmp_path, morphs):
@@ -913,7 +913,7 @@ def test_bad_morphs_raise(tmp_path, morphs):
         morphs.save(3)
     with pytest.raises(ValueError, match="samples must be None for .safetensors"):
         morphs.save(tmp_path / "a.safetensors", samples=2)
-    assert names(tmp_path) == []
+    assert files_in(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -930,7 +930,7 @@ def test_missing_extra_is_named(tmp_path, morphs, monkeypatch, suffix, module, e
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtra, match=rf"{module} is not installed: pip install .*  # steerlens_fast\[{extra}\]"):
         morphs.save(tmp_path / f"a.{suffix}")
-    assert names(tmp_path) == []
+    assert files_in(tmp_path) == []
     if suffix == "safetensors":
         with pytest.raises(MissingExtra, match="safetensors"):
             Morphs.load(tmp_path / "a.safetensors")
