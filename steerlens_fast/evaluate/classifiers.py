@@ -41,7 +41,7 @@ def load_driver(
 ) -> LoadedModel:
     """Load the driver of the configuration, or a callable in its place.
 
-    ``data_channels`` is the default of its channels, see :func:`load_model`.
+    ``data_channels`` is the default number of the driver's channels, see :func:`load_model`.
     """
     spec = config.driver if driver is None else driver
     with prefix_errors("driver"):
@@ -56,7 +56,7 @@ def load_judges(
     judge_models: Mapping[str, Callable] | None = None,
     data_channels: int | None = None,
 ) -> dict[str, LoadedModel]:
-    """Load the judges; the keys are their names. ``data_channels`` is as in :func:`load_driver`."""
+    """Load the judges, and return them by name. ``data_channels`` is as in :func:`load_driver`."""
     specs = config.judges if judge_models is None else judge_models.values()
     files = (None,) * len(specs) if judge_models is not None else config.judge_weights or (None,) * len(specs)
     names = judge_names(config.judges) if judge_models is None else list(judge_models)
@@ -150,12 +150,12 @@ class ClassifierSet:
         return torch.stack([o.argmax(1).masked_fill(o.isnan().any(1), -1) for o in outputs]).cpu()
 
     def _compare(self, images: Tensor) -> None:
-        """Remove the judges whose classes differ from the driver's."""
+        """Check the driver, and remove the judges that fail or have other classes."""
         try:
             self.classes = _number_of_classes("driver", self.driver, images)
         except JobError:
             raise
-        except Exception as error:  # user code; usually it takes images of another shape
+        except Exception as error:  # user code; usually, the driver takes images of another shape
             got = f"the driver fails on images {list(images.shape)}: {error}"
             raise usage_error(f"{got}\nset channels and size to those that it accepts") from error
         if self.classes < 2:

@@ -16,7 +16,7 @@ class TrueMotionData(Protocol):
 
     The motion leads from one class to another.
 
-    In all methods, ``numbers`` are indices of items, and images are [n, C, H, W] in [0, 1]. The *factor* of an image
+    ``number`` and ``numbers`` are indices of items, and images are [n, C, H, W] in [0, 1]. The *factor* of an image
     is the number that the motion changes, such as the position of a bar. (Factors of frames are something else.)
     """
 

@@ -32,7 +32,7 @@ NO_CLASS = "no-such-class"
 EXCLUSION_REASONS = REASONS | {
     CONSTANT: "every pixel has the same value",
     ALREADY: "the driver predicts the target already",
-    WRONG: "the driver or a judge does not predict its label",
+    WRONG: "the driver or a judge does not predict the image's label",
     DISAGREE: "the driver and the judges do not predict the same class",
     NO_CLASS: "the driver does not have the target class",
 }
@@ -46,7 +46,8 @@ class SourceSelection:
     ----------
     images : Tensor [N, C, H, W], float32 (float64 for models of this dtype) in [0, 1], on the CPU
     items : list of Item
-        One item per image. It has a target, unless that depends on the model or on a label that is read with the image.
+        One item per image. It has a target, unless the target depends on the model or on a label that is read with the
+        image.
     labels : list of int or None
         The images' labels, as numbers of the driver's classes.
     predicted : Tensor [N]
@@ -178,7 +179,7 @@ def _candidates(
                 candidate.image, candidate.predicted_classes = images[n], predicted_classes[:, n]
                 item, label = candidate.item, candidate.label
                 candidate.target = target_rule.target_of(label, classes) if item.target is None else item.target
-                if item.label is None:  # those in the listing are the driver's classes already
+                if item.label is None:  # labels in the listing are classes of the driver already
                     candidate.label = classes.model_label(label)
         yield from batch
 

@@ -191,7 +191,7 @@ class TaskRunner:
         return self._control(task, frame, l2, attained) | {"factor_moved": change}, frame
 
     def _control(self, task: Task, frame: Tensor, l2: Tensor, attained: Tensor) -> dict:
-        """Return the columns that :meth:`_edit` returns for a family."""
+        """Return the columns that :meth:`_edit` returns for a family, except those of :meth:`_consistency`."""
         target, outputs = self._targets(task, frame), self.driver.outputs(frame)
         columns = {"target": target, "l2": l2, "attained": attained, "status": torch.zeros_like(target)}
         predicts_target = (outputs.argmax(1) == target) & ~outputs.isnan().any(1)  # argmax treats NaN as the largest

@@ -238,8 +238,9 @@ def load_model(
     model = place_model(raw, **place)
     size = None if metadata["size"] is None else list(metadata["size"])
     origin = {"spec": name, "weights": weights, "sha256": sha256, "class_names": raw.class_names}
-    numbers = {"dtype": dtype, "channels_last": channels_last, "parameters": count_parameters(model)}
-    description = {**origin, **metadata, **numbers, "size": size}
+    parameters = count_parameters(model)
+    description = {**origin, **metadata, "dtype": dtype, "channels_last": channels_last, "parameters": parameters}
+    description["size"] = size
     image_format = {key: metadata[key] for key in ("size", "channels", "interpolation", "crop_pct")}
     return LoadedModel(
         model, preprocessing, **image_format, class_names=raw.class_names, sha256=sha256, description=description

@@ -79,13 +79,13 @@ def count_parameters(model) -> int:
 def place_model(raw: RawModel, device: torch.device, dtype: torch.dtype, channels_last: bool):
     """Return the model on a device, in a dtype and memory format.
 
-    If it is the caller's object, it is returned as it is, or changed in a copy. Otherwise, it is also set to eval mode,
-    and its parameters are frozen.
+    An object of the caller is returned if it needs no change, otherwise a changed copy of it. Another model is changed
+    itself. Its parameters are also frozen, and it is set to eval mode (except exported programs, which have no modes).
     """
     model, module = raw.model, module_of(raw.model)
     if module is None:
         return model  # a function has nothing to move
-    if module is not model:  # a method: that of the module on the device
+    if module is not model:  # a method: return the same method of the module that is on the device
         placed = place_model(replace(raw, model=module), device, dtype, channels_last)
         return getattr(placed, model.__name__)
     if raw.owned:

@@ -41,7 +41,7 @@ def estimated(clock, order, cost) -> list[tuple[float, float]]:
     return results
 
 
-def test_estimate_is_right_if_cheap_tasks_come_first(clock):
+def test_estimate_is_close_while_some_kinds_have_not_run(clock):
     """Kinds of tasks that have not run yet are weighted by their expected cost."""
     order = [kind for kind, count in RECORDS.items() for _ in range(count)]
     result = estimated(clock, order, cost={"pixel": 5.0, "csp-joint": 5.0, "noise": 1.0, "probes": 30.0})

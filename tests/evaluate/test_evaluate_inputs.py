@@ -248,7 +248,7 @@ def test_which_classifier_cannot_be_loaded_is_reported(driver, judge, tmp_path):
 # --- Paths
 
 
-def written_to(folder):
+def write_inputs(folder):
     """Write images and two exported networks to a folder."""
     from PIL import Image
 
@@ -262,16 +262,16 @@ def written_to(folder):
 
 
 def test_evaluation_continues_from_any_working_directory(tmp_path, monkeypatch, capsys):
-    """Data, driver and judge were given as relative paths. To continue, only the output folder is given."""
+    """Data, driver and judge were given as relative paths, which need not be given again to continue."""
     begun, elsewhere = tmp_path / "begun", tmp_path / "elsewhere"
-    written_to(begun)
+    write_inputs(begun)
     elsewhere.mkdir()
     monkeypatch.chdir(begun)
     arguments = "--data images --driver driver.pt2 --judge judge.pt2 --channels 1 --size 16".split()
     arguments += ["--families", "pixel", "--max-l2", "0.5", "--frames", "3", "--select", "all", "--restarts", "1"]
-    run = ["--draws", "20", "--threads", "1", "--no-figures", "--progress", "none", "--probe-directions", "0"]
+    arguments += ["--draws", "20", "--threads", "1", "--no-figures", "--progress", "none", "--probe-directions", "0"]
     out = ["--out", str(begun / "out"), "--trust-checkpoint"]
-    assert main(["evaluate", *arguments, *run, *out]) == 0
+    assert main(["evaluate", *arguments, *out]) == 0
     first = (begun / "out" / "results.jsonl").read_bytes()
     shutil.rmtree(begun / "out" / "parts")
     monkeypatch.chdir(elsewhere)
@@ -280,7 +280,7 @@ def test_evaluation_continues_from_any_working_directory(tmp_path, monkeypatch, 
     assert main(["evaluate", "--resume", "--driver", "driver.pt2", *out]) == 2
     assert "driver was " in capsys.readouterr().err
     monkeypatch.chdir(begun)
-    assert main(["evaluate", "--resume", *arguments, *run, *out]) == 0, capsys.readouterr().err
+    assert main(["evaluate", "--resume", *arguments, *out]) == 0, capsys.readouterr().err
 
 
 def test_names_of_existing_files_become_absolute_paths(tmp_path, monkeypatch):
@@ -375,7 +375,7 @@ def test_command_line_takes_options_of_judges(tmp_path, monkeypatch):
 
 
 def test_models_may_be_paths(tmp_path):
-    written_to(tmp_path)
+    write_inputs(tmp_path)
     options = {**FAST, **QUICK, "select": "all", "size": 16, "trust_checkpoint": True}
     result = evaluate_families(
         tmp_path / "images", tmp_path / "driver.pt2", tmp_path / "judge.pt2", out=tmp_path / "out", **options
@@ -410,11 +410,9 @@ def test_true_motion_of_grey_images_is_compared_with_rgb_edits(tmp_path):
     for first, second in zip(records(tmp_path / "grey"), records(tmp_path / "rgb"), strict=True):
         if first["family"] != "noise":
             for name in ("alignment", "displacement", "factor_moved"):
-                one, other = first.get(name), second.get(name)
-                assert other == (one if one is None else pytest.approx(one, rel=1e-2, abs=1e-3)), (
-                    first["family"],
-                    name,
-                )
+                expected = first.get(name)
+                expected = None if expected is None else pytest.approx(expected, rel=1e-2, abs=1e-3)
+                assert second.get(name) == expected, (first["family"], name)
 
 
 def test_true_motion_of_another_size_is_reported_and_the_rest_continues(tmp_path):

@@ -38,7 +38,7 @@ TESTS = Path(__file__).parents[1]
 
 
 def test_records_are_the_measured_values(tmp_path):
-    """Every number of the records is computed again."""
+    """Targets, probabilities, shares and predictions are computed here again."""
     result = run(tmp_path)
     assert result.code == 0 and result.summary["problems"] == []
     written = records(tmp_path)
@@ -373,7 +373,7 @@ def test_no_source_raises(tmp_path):
 
 
 def test_zero_gradient_does_not_affect_others(tmp_path):
-    """A source without a gradient does not attain its budget. The other sources are unchanged."""
+    """A source without a gradient does not attain its budget. The other sources attain it."""
 
     class WithoutGradient(torch.nn.Module):
         def __init__(self):

@@ -177,8 +177,8 @@ def test_wilson_intervals_contain_the_true_proportion_with_probability_above_92_
 
 
 def test_intervals_of_differences_of_proportions_are_those_of_the_formula():
-    """The first pairs are nine (1, 0), two (0, 1) and one without a value, with limits computed by hand. Then all pairs
-    are equal."""
+    """Of the first 21 pairs, nine are (1, 0), two (0, 1), nine equal, and one has no value; their limits are computed
+    by hand. Then all pairs are equal."""
     first = torch.tensor([1.0] * 9 + [0.0] * 2 + [1.0] * 6 + [0.0] * 3 + [math.nan])
     second = torch.tensor([0.0] * 9 + [1.0] * 2 + [1.0] * 6 + [0.0] * 3 + [1.0])
     result = proportion_difference(first, second)
@@ -190,7 +190,7 @@ def test_intervals_of_differences_of_proportions_are_those_of_the_formula():
     assert equal.value == 0 and -equal.low == equal.high == pytest.approx(1.959964 / 10)
 
 
-# (call, part of the message)
+# (changed arguments, part of the message)
 BAD_STATISTICS = [
     ({"values": [1.0]}, "values must be a real tensor"),
     ({"values": torch.ones(2, 2)}, "values must be a real tensor"),
@@ -203,10 +203,10 @@ BAD_STATISTICS = [
 
 
 def test_bad_statistics_raise():
-    for call, message in BAD_STATISTICS:
-        call = {"values": torch.ones(2), **call}
+    for change, message in BAD_STATISTICS:
+        arguments = {"values": torch.ones(2), **change}
         with pytest.raises((TypeError, ValueError), match=message):
-            bootstrap(call.pop("values"), **call)
+            bootstrap(arguments.pop("values"), **arguments)
     for difference in (paired_difference, proportion_difference):
         with pytest.raises(ValueError, match="second must have the shape of first"):
             difference(torch.ones(2), torch.ones(3))

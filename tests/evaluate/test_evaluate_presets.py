@@ -37,8 +37,8 @@ def bright_rectangles(of_each: int, seed: int = 0) -> tuple[np.ndarray, np.ndarr
 
 
 def shorten_training(monkeypatch, module, epochs: int = 2, minimum: float = 0.0) -> None:
-    """Train for fewer epochs, and require only the accuracy ``minimum``."""
-    recipe = lambda _, augment, __, **options: training.Recipe(epochs, "flip", minimum, **{**options, "batch": 20})
+    """Train for fewer epochs, by flips and small batches, and require only the accuracy ``minimum``."""
+    recipe = lambda *_, **options: training.Recipe(epochs, "flip", minimum, **{**options, "batch": 20})
     monkeypatch.setattr(module, "Recipe", recipe)
 
 
@@ -136,7 +136,7 @@ def test_stored_weights_are_used_only_for_the_same_training(digits, tmp_path, mo
 def test_network_below_its_accuracy_is_a_problem(digits, tmp_path, monkeypatch, capsys):
     shorten_training(monkeypatch, mnist, epochs=1, minimum=1.1)
     assert evaluate("mnist", tmp_path / "out", *TINY) == 3
-    assert re.search(r"test accuracy of mlp must be at least 1.1, got 0\.\d+|, got 1", capsys.readouterr().err)
+    assert re.search(r"test accuracy of mlp must be at least 1.1, got (0\.\d+|1\b)", capsys.readouterr().err)
     assert len(summary_of(tmp_path / "out")["problems"]) >= 3
 
 

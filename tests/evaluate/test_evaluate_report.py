@@ -288,7 +288,7 @@ def test_numbers_of_the_results_page_are_those_of_the_committed_results():
 
 
 def test_every_table_row_of_the_results_page_is_checked():
-    """Every row is in the printed results, and no longer if any digit is changed."""
+    """Every row is in the printed results. A row with another digit at any place is not."""
     phrases = "\n".join(measured()).splitlines()
     rows = [line for line in evaluation_section().splitlines() if re.match(r"\| .*\d", line)]
     assert len(rows) >= 13

@@ -179,14 +179,14 @@ def test_normal_equations_are_those_of_the_jacobian(kinds):
 
     jacobian = torch.func.jacfwd(lambda g: residual(g)[0].flatten())(grids)[:, 0].transpose(1, 2).flatten(1)
     state = _State.of(_Trial(source, edit, grids))
-    rows, neighbours, pull = _normal(state.products, state.gradient, grids.shape)
+    rows, neighbours, gradient = _normal(state.products, state.gradient, grids.shape)
     whole = torch.block_diag(*rows[0])
     size = rows.shape[-1]
     for i, block in enumerate(neighbours[0]):
         here, there = slice(i * size, (i + 1) * size), slice((i + 1) * size, (i + 2) * size)
         whole[here, there] = whole[there, here] = block
     assert_close(whole, jacobian.T @ jacobian, "fit")
-    assert_close(pull[0].flatten(), jacobian.T @ residual(grids)[0].flatten(), "fit")
+    assert_close(gradient[0].flatten(), jacobian.T @ residual(grids)[0].flatten(), "fit")
 
 
 def test_block_tridiagonal_systems_are_solved():

@@ -772,7 +772,7 @@ BAD = {
     "mean is text": (dict(spec=torch.sin, mean="0.5", std=STD), "mean", "'0.5'"),
     "mean is NaN": (dict(spec=torch.sin, mean=[float("nan")] * 3, std=STD), "mean", "finite"),
     "device": (dict(spec=torch.sin, device="gpu"), "device", "'gpu'"),
-    "that many GPUs": (dict(spec=torch.sin, device="cuda:99"), "device", "cuda:99"),
+    "no such GPU": (dict(spec=torch.sin, device="cuda:99"), "device", "cuda:99"),
     "dtype": (dict(spec=torch.sin, dtype="int8"), "dtype", "'int8'"),
 }
 

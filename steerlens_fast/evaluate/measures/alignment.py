@@ -13,7 +13,7 @@ FLOOR = 1e-3  # phases of coefficients below this share of the scale's largest a
 
 
 def alignment(source: Tensor, edit: Tensor, derivative: Tensor) -> Tensor:
-    """Return the cosine between an edit and the true derivative image.
+    """Return the cosine between the change ``edit - source`` and the true derivative image.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def alignment(source: Tensor, edit: Tensor, derivative: Tensor) -> Tensor:
     Returns
     -------
     Tensor [N], float64
-        In [-1, 1]; NaN where the edit or the derivative is zero.
+        In [-1, 1]; NaN where the change or the derivative is zero.
 
     Raises
     ------
@@ -72,9 +72,9 @@ def phase_displacement(
     -----
     Let c be the coefficients of the source, c' those of the edit, and D those of the derivative image. To first order,
     a motion by delta changes the phases by ``delta Im(D conj(c)) / |c|^2``. The result is the delta that fits the
-    phase changes ``arg(c' conj(c))`` best, by least squares with weights ``|c|^2``. Phases are known only modulo 2 pi.
-    Therefore the fit begins at the coarsest scale, and each finer scale measures what remains of the motion (Fleet &
-    Jepson 1990).
+    phase changes ``arg(c' conj(c))`` best, by least squares with weights ``|c|^2 H W / (h w)``. Phases are known only
+    modulo 2 pi. Therefore the fit begins at the coarsest scale, and each finer scale measures what remains of the
+    motion (Fleet & Jepson 1990).
 
     Examples
     --------
@@ -92,10 +92,10 @@ def phase_displacement(
         weight, change, rate_of_phase = _phase_changes(c, edited, rate)
         remainder = change - _per_sample(displacement, change) * rate_of_phase
         remainder = torch.atan2(remainder.sin(), remainder.cos())
-        scale = source.shape[-2] * source.shape[-1] / (c.shape[-2] * c.shape[-1])
+        pixels = source.shape[-2] * source.shape[-1] / (c.shape[-2] * c.shape[-1])  # for each coefficient
         unwrapped = _per_sample(displacement, change) * rate_of_phase + remainder  # the unwrapped phase change
-        numerator = numerator + scale * (weight * rate_of_phase * unwrapped).flatten(1).sum(1)
-        denominator = denominator + scale * (weight * rate_of_phase * rate_of_phase).flatten(1).sum(1)
+        numerator = numerator + pixels * (weight * rate_of_phase * unwrapped).flatten(1).sum(1)
+        denominator = denominator + pixels * (weight * rate_of_phase * rate_of_phase).flatten(1).sum(1)
         displacement = torch.where(denominator > 0, numerator / denominator, 0.0)
     return torch.where(denominator > 0, numerator / denominator, torch.nan)
 

@@ -30,7 +30,7 @@ def check_pair(source, edit) -> tuple[Tensor, Tensor]:
 
 
 def check_classes(name: str, classes, count: int, num_classes: int | None = None) -> Tensor:
-    """Check that every class is between 0 and ``num_classes`` - 1. Return them as int64 [count]."""
+    """Check that every class is at least 0 and, if it is given, below ``num_classes``. Return int64 [count]."""
     if not isinstance(classes, Tensor) or classes.is_floating_point() or classes.dtype == torch.bool:
         got = classes.dtype if isinstance(classes, Tensor) else type(classes).__name__
         raise TypeError(f"{name} must be an integer tensor [{count}], got {got}")
@@ -57,6 +57,7 @@ def gaussian_noise(shape, seed: int, numbers) -> Tensor:
     >>> bool((gaussian_noise((2,), 0, [7, 8])[1] == gaussian_noise((2,), 0, [8])[0]).all())
     True
     """
+    # Seeds differ for all pairs of ``seed`` and a number below 1,000,003.
     generator_of = lambda number: torch.Generator().manual_seed((seed * 1_000_003 + number) % (1 << 63))
     samples = [torch.randn(tuple(shape), generator=generator_of(int(n)), device="cpu") for n in numbers]
     return torch.stack(samples) if samples else torch.zeros(0, *shape, device="cpu")

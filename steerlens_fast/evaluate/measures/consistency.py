@@ -21,7 +21,7 @@ class Clipping:
     pixels : Tensor [N], float64
         Share of the values that clipping changes.
     energy : Tensor [N], float64
-        ||clip(edit) - edit||^2 / ||edit - source||^2; NaN where the edit is zero.
+        ||clip(edit) - edit||^2 / ||edit - source||^2; NaN where edit and source are the same image.
     """
 
     pixels: Tensor
@@ -119,8 +119,8 @@ def coefficient_consistency(
     ``synthesis="real"``, and x_im = 2 x_adjoint - x_re, where x_adjoint is that of ``synthesis="adjoint"``. For the
     coefficients of an image, both are this image. For edited coefficients they differ, and ``synthesis="real"`` ignores
     x_im. Let r and i be the differences of x_re and x_im from the source. The leakage is ``||r - i||^2 / (2 ||r||^2 + 2
-    ||i||^2)``: 0 if r and i are equal, 1/2 if they are orthogonal, 1 if they are opposite. (The follow-up gives no
-    formula, so this definition may differ from that of its authors.)
+    ||i||^2)``: 0 if r and i are equal, 1/2 if they are orthogonal, 1 if they are opposite. (The paper
+    "Confidence Is Not Evidence" gives no formula, so its definition may differ.)
 
     The energy of coefficients is the sum over bands of ``|c|^2 H W / (h w)``, so that each scale has the weight that it
     has in the image. (With ``tight_frame``, coefficients already contain this weight, so it is the sum of ``|c|^2``.)
@@ -142,7 +142,7 @@ def coefficient_consistency(
     bounds = check_bounds(bounds)
     if not isinstance(edited, Coefficients):
         raise TypeError(f"edited must be Coefficients, got {type(edited).__name__}")
-    edit, other = pyramid.synthesize(edited), _other_inverse(pyramid).synthesize(edited)
+    edit, other = pyramid.synthesize(edited), _with_other_synthesis(pyramid).synthesize(edited)
     real, adjoint = (edit, other) if pyramid.synthesis == "real" else (other, edit)
     imaginary = 2 * adjoint - real
     moved = 2 * energy(real - source) + 2 * energy(imaginary - source)
@@ -153,7 +153,7 @@ def coefficient_consistency(
     return Consistency(share(energy(real - imaginary), moved), depart(edit), depart(clipped))
 
 
-def _other_inverse(pyramid: SteerablePyramid) -> SteerablePyramid:
+def _with_other_synthesis(pyramid: SteerablePyramid) -> SteerablePyramid:
     g = pyramid.geometry
     other = "adjoint" if pyramid.synthesis == "real" else "real"
     return SteerablePyramid(

@@ -19,8 +19,8 @@ def interpolation(size: int, points: int) -> Tensor:
     >>> interpolation(5, 3)[1]
     tensor([0.5000, 0.5000, 0.0000], dtype=torch.float64)
     """
-    at = torch.linspace(0, points - 1, size, dtype=torch.float64, device="cpu")
-    return (1 - (at[:, None] - torch.arange(points, device="cpu")).abs()).clamp(min=0)
+    position = torch.linspace(0, points - 1, size, dtype=torch.float64, device="cpu")
+    return (1 - (position[:, None] - torch.arange(points, device="cpu")).abs()).clamp(min=0)
 
 
 def upsample(grid: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -86,8 +86,8 @@ def _pixel_and_offset(
 
     The third result says whether the position is inside the image.
     """
-    at = pixels.view(axis) + displacement
-    inside = (at >= 0) & (at <= size - 1)
-    at = at.clamp(0, size - 1)
-    first = at.long().clamp(max=max(size - 2, 0))
-    return first, at - first, inside
+    position = pixels.view(axis) + displacement
+    inside = (position >= 0) & (position <= size - 1)
+    position = position.clamp(0, size - 1)
+    before = position.long().clamp(max=max(size - 2, 0))
+    return before, position - before, inside

@@ -78,7 +78,8 @@ class _Trial:
     def derivatives(self, at=slice(None)) -> tuple[Tensor, Tensor]:
         """Return the products of derivatives that the normal equations need.
 
-        They are products of two derivatives [N, pairs, H, W], and of a derivative and the residual [N, P, H, W].
+        They are products of two derivatives [n, pairs, H, W], and of a derivative and the residual [n, P, H, W]. ``at``
+        selects samples of the batch.
         """
         slopes, residual = self.samples.slopes(at), self.residual[at]
         if self.gain is not None:
@@ -201,8 +202,8 @@ def solve_block_tridiagonal(rows: Tensor, neighbours: Tensor, right: Tensor) -> 
 def _weight_products(size: int, g: int) -> tuple[Tensor, Tensor]:
     """Return the products of the weights of two of g control points [size, 2 g], and the column of each pair [g, g].
 
-    First come the pairs of each point with itself, then those of each point with the next one. The last column is 0:
-    it is that of all pairs of points that do not overlap.
+    First come the pairs of each point with itself, then those of each point with the next one. The last column, which
+    is 0, stands for all pairs of points that do not overlap.
     """
     weights = interpolation(size, g)
     near = [(i, i) for i in range(g)] + [(i, i + 1) for i in range(g - 1)]

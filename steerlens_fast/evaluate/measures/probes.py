@@ -135,7 +135,7 @@ def band_probes(
     bands = [(s, k) for s in range(pyramid.height) for k in range(pyramid.orientations)]
     changes, attained = zip(*(probe(s, k) for s, k in bands))
     shape = lambda t: torch.stack(t, -1).unflatten(-1, (pyramid.height, pyramid.orientations))
-    change, attained = shape(changes), shape(attained).all(0)  # [1 + D, N, J, K]
+    change, attained = shape(changes), shape(attained).all(0)  # [1 + D, N, J, K] and [N, J, K]
     along, chance = change[0], change[1:].mean(0)
     return BandProbes(torch.where(attained, along - chance, torch.nan), along, chance, attained)
 

@@ -17,7 +17,8 @@ from .least_squares import fit
 
 ARRAYS = 16  # image-sized arrays that one step of a fit uses
 COARSE = 3  # control points per side in every second random start
-REACH = 1 / 32  # displacement of the random starts, as a share of the image's height
+# Typical displacement of coarse random starts, as a share of the image's height; fine starts have half of it.
+REACH = 1 / 32
 
 
 @dataclass(frozen=True)

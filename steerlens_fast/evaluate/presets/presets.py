@@ -30,7 +30,7 @@ def with_preset(name: str, overrides: Mapping) -> dict:
     (3.0, False)
     """
     fields = preset(name) | dict(overrides)
-    if "max_l2" in overrides and "distances" not in overrides:
+    if "max_l2" in overrides and "distances" not in overrides:  # max_l2 and distances exclude each other
         del fields["distances"]
     if name == "fashion":
         fields["data"] = fashion.data_spec(fields["data"])

@@ -132,7 +132,7 @@ def synthetic_images(kind: str, count: int, *, size: int = 32, seed: int = 0) ->
     check_choice("kind", kind, tuple(KINDS))
     count, size = check_int("count", count, 0, None), check_int("size", size, 8, None)
     seed = check_int("seed", seed, 0, None)
-    random = torch.Generator().manual_seed(seed * 101 + tuple(KINDS).index(kind))
+    random = torch.Generator().manual_seed(seed * 101 + tuple(KINDS).index(kind))  # differs between kinds and seeds
     uniform = lambda low, high: (
         low + (high - low) * torch.rand(count, generator=random, dtype=torch.float64, device="cpu")
     )
@@ -209,8 +209,8 @@ KINDS: dict[str, Callable[[Tensor, Tensor, Tensor, Nuisance], Tensor]] = {
 
 
 def _render(kind: str, size: int, factor: Tensor, nuisance: Nuisance) -> Tensor:
-    at = (torch.arange(size, dtype=torch.float64, device="cpu") + 0.5) * (2 / size) - 1
+    centres = (torch.arange(size, dtype=torch.float64, device="cpu") + 0.5) * (2 / size) - 1  # of the pixels
     n = {name: t[:, None, None] for name, t in nuisance.items()}
-    x, y = at[None, None, :] - n["x"], at[None, :, None] - n["y"]
+    x, y = centres[None, None, :] - n["x"], centres[None, :, None] - n["y"]
     brightness = KINDS[kind](factor[:, None, None], x.expand(-1, size, -1), y.expand(-1, -1, size), n)
     return (n["ground"] + n["contrast"] * brightness)[:, None]

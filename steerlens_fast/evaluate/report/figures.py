@@ -151,7 +151,7 @@ def measures(summary: dict) -> Figure:
 
 
 def coverage(summary: dict) -> Figure:
-    """Return a figure of how many sources attained each budget. It has a bar for each family, and for all families."""
+    """Return a figure of how many sources attained each budget. It has a bar for each family and one for all."""
     budgets = summary["budgets"]
     names = [*budgets[0]["attainment"]["by_family"], "in common"]
     figure = new_figure(9.2, 0.27 * len(names) + 0.75)

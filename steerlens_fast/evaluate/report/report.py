@@ -48,7 +48,7 @@ def write_report(out: Path, summary: dict, runner: TaskRunner, frames: dict[str,
     runner : TaskRunner
         The task runner, which has the images of the sources.
     frames : dict
-        The frames [C, H, W] uint8 of the sources that are shown, by family.
+        The frames [C, H, W] uint8 of the sources that are shown, by family and source.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def write_report(out: Path, summary: dict, runner: TaskRunner, frames: dict[str,
 
 
 def _strips(out: Path, runner: TaskRunner, frames: dict) -> dict:
-    """Return the pictures and captions of the figure of samples."""
+    """Return the pictures and captions of the figure "strips"."""
     largest = float(f"{max(runner.budgets):.7g}")  # rounded as in the records
     record_of = {}
     for record in read_results(out / "results.jsonl"):
