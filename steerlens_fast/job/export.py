@@ -25,6 +25,7 @@ from ..data.items import read_listing
 from ..errors import OK, usage_error
 from ..extras import require_extra
 from ..io.atomic_io import atomic_write, existing_path
+from ..io.output_dir import expand_home
 from ..lens import SteerableLens
 from ..morphs.container import method_words
 from ..morphs.differences import difference_maps
@@ -109,7 +110,7 @@ def export(
         raise usage_error(f"format must be one of {', '.join(EXPORT_FORMATS)}, got {format!r}")
     if differences and format != "strip":
         raise usage_error(f"differences must not be requested with format {format!r}: only strips show them")
-    job, to = JobFolder(Path(out)), Path(to)
+    job, to = JobFolder(expand_home(out)), expand_home(to)
     channels = job.plan.channels
     if format not in ("safetensors", "npz") and channels not in (1, 3):
         raise usage_error(f"format must be safetensors or npz for frames with {channels} channels, got {format}")

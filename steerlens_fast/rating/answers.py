@@ -76,7 +76,7 @@ def read_ratings(path: str | Path, key: dict) -> Ratings:
     """
     file = str(path)
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        data = json.loads(expand_home(path).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise usage_error(f"files must be ratings exported by a form, got {file}: {error}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:

@@ -14,6 +14,8 @@ from steerlens_fast.cli import main
 from steerlens_fast.data.sources import open_source
 from steerlens_fast.errors import DONE, BadItem, remove_volatile_text
 from steerlens_fast.job import JobError, morph_dataset
+from steerlens_fast.job.export import export
+from steerlens_fast.job.gallery import write_gallery
 from steerlens_fast.models import load_model
 
 pytest.importorskip("PIL")
@@ -67,6 +69,8 @@ def test_tilde_is_the_home_directory_in_paths_given_in_python(home):
     job = {"workers": 0, "gallery": 0, "channels": 1, "frames": 3, "max_l2": 1.0, "labels": "~/l.npy"}
     outcome = morph_dataset("~/x.npy", "job_models:classifier", "~/out", **job)
     assert outcome.code == DONE and [r["label"] for r in records(home / "out")] == [0, 1, 2, 0]
+    assert export("~/out", "~/exported", "npz") == 4 and len(list((home / "exported").rglob("*.npz"))) == 4
+    assert write_gallery("~/out", to="~/gallery") == home / "gallery" / "index.html"
     (home / "t.csv").write_text("path,label\na.png,1\n")
     for data, count in (("~/x.npy", 4), (Path("~/t.csv"), 1)):
         assert len(list(open_source(data).listing())) == count

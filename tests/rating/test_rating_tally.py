@@ -78,6 +78,13 @@ def values(intervals: dict, *names: str) -> list:
     return [intervals[name]["value"] for name in names]
 
 
+def test_tilde_is_the_home_directory_in_the_paths_of_a_tally(form, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path, rated("anna", ANNA))
+    form.rename(tmp_path / "of-home")
+    assert tally("~/of-home", "~/0.json")["form"]
+
+
 def test_shares_and_means_by_family_are_those_computed_by_hand(form, tmp_path):
     """In family a, the target was chosen 3 of 4 times; in b, target, source and neither were chosen once each."""
     result = tally(form, write(tmp_path, rated("anna", ANNA), rated("bert", BERT)))

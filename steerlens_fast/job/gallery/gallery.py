@@ -19,6 +19,7 @@ from ...data.targets import LABEL, MAP
 from ...errors import OK, REASONS, usage_error
 from ...extras import require_extra
 from ...io.html_page import render_page
+from ...io.output_dir import expand_home
 from ...lens.schedule import DEFAULT_L2
 from ...morphs.differences import difference_maps
 from ..config import JobConfig
@@ -61,8 +62,8 @@ def write_gallery(out: str | os.PathLike, *, sample: int = 48, to: str | os.Path
     ImportError
         If an extra is not installed.
     """
-    job = JobFolder(Path(out))
-    to = job.out / "gallery" if to is None else _check_gallery_folder(Path(to))
+    job = JobFolder(expand_home(out))
+    to = job.out / "gallery" if to is None else _check_gallery_folder(expand_home(to))
     plan, config = job.plan, job.config
     if plan.channels not in (1, 3):
         raise usage_error(f"frames must have 1 channel (grey) or 3 (RGB) to be shown, got {plan.channels}")
