@@ -68,8 +68,8 @@ def advance_planes(
         writes these tensors, so they must not share memory with each other or with another argument.
     planes_per_sample : int
         Number of planes of a sample.
-    source, position : Tensor [B * channels, H, W], like all tensors in the dtype of ``images``
-        Images from which distances are measured, and the present images, which are read only if ``limits`` is given.
+    source, position : Tensor [B * channels, H, W], in the dtype of ``images`` (like all other tensors)
+        Images from which distances are measured, and the present images. Without ``limits``, ``position`` is not read.
         ``channels`` is as in :func:`morph_planes_to_l2`.
     analysis, synthesis, i_power, edit, rule, complex_bands, eps, floor, bounds
         As in :func:`morph_planes`.
@@ -85,7 +85,7 @@ def advance_planes(
         As in :func:`morph_planes_to_l2`.
     max_step_ratio : float
         With ``limits``, a step from distance d to distance r is at most this many times as long as sqrt(r^2 - d^2), the
-        length of a step perpendicular to the change so far. Steps up to the tolerance are always allowed.
+        length of a step perpendicular to the change so far. Steps no longer than the tolerance are always allowed.
 
     Returns
     -------

@@ -190,7 +190,7 @@ def _merge_bands_backward(ctx, grad):
     check_constant(ctx, 1, "masks")
     masks = list(ctx.saved_tensors)
     grads = split_bands(contiguous_grad(grad), masks, ctx.i_powers, ctx.widths, ctx.width, ctx.paired)
-    # A band with fewer planes than others was read several times, so its gradient is the sum over all reads.
+    # A band with fewer planes than there are images was read several times: its gradient is the sum over all reads.
     summed = [g if g.shape[0] == p or p == 0 else g.unflatten(0, (-1, p)).sum(0) for g, p in zip(grads, ctx.planes)]
     return summed, [None] * len(masks), None, None, None, None, None, None
 

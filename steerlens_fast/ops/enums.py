@@ -12,7 +12,8 @@ from .. import checks
 RULES = {"complex": 0, "polar": 1}
 # How bands are stored: real parts, complex numbers, or pairs (the real parts of two bands as one complex band).
 FORMS = {"real": 0, "complex": 1, "pairs": 2}
-# The forms in which split_planes returns bands. "widened" are real parts, as complex numbers with imaginary part 0.
+# The forms in which split_planes returns bands. Pairs are not among them, so there is no number 2. "widened" are real
+# parts, as complex numbers with imaginary part 0.
 SPLIT_FORMS = {"real": 0, "complex": 1, "widened": 3}
 # What changes in the coefficients.
 EDITS = {"phase": 0, "amplitude": 1, "joint": 2}

@@ -22,7 +22,7 @@ MAX_ITERATIONS = 1 << 20  # of a search, as in csrc/prepare/morph.h
 
 
 class BadArgument(RuntimeError):
-    """An argument that the op does not accept; the message does not name the op."""
+    """An argument that the op does not accept; :func:`.registration.fake` adds the op's name to the message."""
 
 
 def require(condition: bool, text: str) -> None:
@@ -96,7 +96,10 @@ def check_extrapolate(coefficients, phase_step, amplitude_step, phase_factors, a
 
 
 def check_masks(masks, i_powers, widths, size: tuple[int, int], full: bool, dtype: torch.dtype) -> None:
-    """Check the groups of bands of split_bands and merge_bands, for images of ``size``."""
+    """Check the groups of bands of split_bands and merge_bands, for images of ``size``.
+
+    If ``full``, all masks must be in the full layout. ``dtype`` is that of the spectra.
+    """
     count = len(masks)
     require(1 <= count <= MAX_GROUPS, f"masks must hold 1 to {MAX_GROUPS} tensors, got {count}")
     text = f"i_powers and widths must have one entry for each of {count} masks"
@@ -139,12 +142,12 @@ def check_iterations(iterations: int) -> None:
     require(0 <= iterations <= MAX_ITERATIONS, f"iterations must be from 0 to {MAX_ITERATIONS}, got {iterations}")
 
 
-def check_filters(name: str, filters: Sequence[Tensor], planes_dtype: torch.dtype, size: tuple[int, int]) -> None:
-    """Check the filters of an op on whole planes, for planes of ``size``."""
+def check_filters(name: str, filters: Sequence[Tensor], dtype: torch.dtype, size: tuple[int, int]) -> None:
+    """Check the filters of an op on whole planes, for planes of ``dtype`` and ``size``."""
     check_side("height", size[0])
     check_side("width", size[1])
     for i, filter_ in enumerate(filters):
-        check_dtype(f"{name}[{i}]", filter_, real_dtype(planes_dtype))
+        check_dtype(f"{name}[{i}]", filter_, dtype)
         check_rank(f"{name}[{i}]", filter_, 3, "[K, h, w]")
         fits = 1 <= filter_.shape[1] <= size[0] and 1 <= filter_.shape[2] <= size[1]
         text = f"{name}[{i}] must have shape [K, h, w] with h <= {size[0]} and w <= {size[1]}"

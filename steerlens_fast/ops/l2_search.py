@@ -22,14 +22,14 @@ class SearchColumn(IntEnum):
     ACTIVE = 0  # whether the search goes on
     FACTOR = 1  # the factor to try next; 0 if the search has ended
     IMPROVED = 2  # whether the last tried factor is the best factor so far
-    BEST = 3  # the factor closest to the target; the smallest, if several are equally close up to the tolerance
+    BEST = 3  # the factor at the distance closest to the target; the smallest if several are, up to the tolerance
     BEST_L2 = 4  # the distance at factor BEST
     ATTAINED = 5  # whether BEST_L2 differs from the target by at most the tolerance
     OUT_OF_RANGE = 6  # whether the sample changes, but would need a factor that cannot be represented
 
 
 def begin_l2_search(limits: Tensor, source_l2: Tensor, epsilon: float) -> Tensor:
-    """Begin a search for each of B samples, and return their state.
+    """Begin a search for each of B samples, and return the state of all searches.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def advance_l2_search(state: Tensor, l2: Tensor) -> Tensor:
     >>> limits = torch.tensor([[2.0], [1e-3], [1.0], [math.inf], [1e30]], dtype=torch.float64)
     >>> state = begin_l2_search(limits, torch.zeros(1, dtype=torch.float64), 1e-7)
     >>> state = advance_l2_search(state, torch.tensor([0.5], dtype=torch.float64))  # factor 1 is at distance 0.5
-    >>> state[0, SearchColumn.FACTOR].item()  # where the distance is 2 if it grows in proportion
+    >>> state[0, SearchColumn.FACTOR].item()  # its distance is 2 if distances are proportional to factors
     4.0
     """
     return call_op("advance_l2_search", state, l2)

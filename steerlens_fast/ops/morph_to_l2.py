@@ -69,7 +69,7 @@ def morph_planes_to_l2(
         As in :func:`morph_planes`.
     planes_per_sample : int
         Number of planes of a sample.
-    max_l2, tolerances : Tensor [M, B], like all tensors in the dtype of ``images``
+    max_l2, tolerances : Tensor [M, B], in the dtype of ``images`` (like all other tensors)
         Distances from the images, and their largest errors.
     dtype_max_factors : Tensor [B]
         Largest factors to try, usually the largest number of the dtype. If a sample would need a larger factor, its
@@ -85,7 +85,7 @@ def morph_planes_to_l2(
         a multiple of ``planes_per_sample``. By default, the frames are the changed planes, and ``channels`` is
         ``planes_per_sample``.
     phase_cap, phase_limit : float
-        Upper bounds of the change of a phase, in radians: the user's, and that up to which sines are accurate.
+        Upper bounds of the change of a phase, in radians: the user's, and the angle up to which sines are accurate.
     speed_share : float
         Estimate of (L2 norm of the planes' change) / (L2 norm of the coefficients' change), for the first factor.
     iterations : int

@@ -28,7 +28,7 @@ def nll_gradient(scores: Tensor, target: Tensor) -> Tensor:
     Returns
     -------
     Tensor [N, classes]
-        The gradient; 0 for scores of -inf, except for the target's.
+        The gradient. For scores of -inf it is 0, except for the target's score.
 
     Examples
     --------

@@ -80,7 +80,7 @@ def _(planes, run):
 
 
 def _runs(name: str, t: Tensor, run: int, per_run: int) -> int:
-    """Return the number of runs, of ``per_run`` items each."""
+    """Check ``run`` and the first dimension; return the number of runs, of ``per_run`` items each."""
     require(run >= 0, f"run must be at least 0, got {run}")
     require(t.dim() >= 1, f"{name} must have shape [N, ...], got a scalar")
     fits = t.shape[0] % per_run == 0 if per_run else t.shape[0] == 0

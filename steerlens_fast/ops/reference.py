@@ -1,7 +1,8 @@
 """The formulas of ops in plain torch, against which the kernels are tested.
 
-The function of an op has the op's name, arguments and result. It is simple rather than fast: it uses complex FFTs of
-whole spectra, and computes one group of bands at a time. All functions can be differentiated any number of times.
+The function of an op has the op's name, arguments and result (but :func:`step_planes` stores coefficients in another
+layout). It is simple rather than fast: FFTs are complex and give whole spectra, and groups of bands are computed one at
+a time. All functions can be differentiated any number of times.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ def _pair_orientations(bands: Tensor) -> Tensor:
 
 def _unpair_orientations(pairs: Tensor, K: int) -> Tensor:
     """Return real bands [N, K, h, w] of complex pairs [N, ceil(K/2), h, w]."""
-    return unpair(pairs.flatten(0, 1), K).unflatten(0, (len(pairs), K)) if K else pairs.real
+    return unpair(pairs.flatten(0, 1), K).unflatten(0, (len(pairs), K))
 
 
 def split_planes(planes: Tensor, filters: list[Tensor], i_powers: list[int], forms: list[int]) -> list[Tensor]:
@@ -209,7 +210,7 @@ def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
 def polar_split_backward(coefficients: Tensor, grad_amplitude: Tensor, grad_phase: Tensor) -> Tensor:
     """Return c / |c| (g_amplitude + i g_phase / |c|), or 0 if c = 0.
 
-    The quotient g_phase / |c| is limited to the largest finite number.
+    The quotient g_phase / |c| is limited to the largest finite number, or NaN if g_phase is infinite.
     """
     amplitude = coefficients.abs()
     quotient = _divided_or_zero(grad_phase, amplitude)
@@ -265,7 +266,7 @@ def _moves(coefficients: Tensor, floor: float) -> Tensor:
 def step(coefficients: Tensor, gradient: Tensor, eps: float, rule: int, floor: float) -> tuple[Tensor, Tensor]:
     """Return the phase step and the amplitude step along -gradient.
 
-    "complex": arg(c' conj c) and |c'| - |c|, with c' = c - eps G.
+    "complex": arg(c' conj c) and |c'| - |c|, with c' = c - eps G for the gradient G.
     "polar": -eps Im(G conj c), and the step -eps Re(G conj c) of the log amplitude.
     """
     moves = _moves(coefficients, floor)
@@ -433,6 +434,7 @@ def step_planes(
         phase, amplitude = phase * moves_phase, amplitude * moves_amplitude
         energy = c.real.square() + c.imag.square()
         speed = energy * phase.square() + (1 if rule == RULES["complex"] else energy) * amplitude.square()
+        # Half, because only real parts enter the image: on average, these have half of the squared moduli.
         squared_speeds.append(speed.sum((2, 3)) * c.shape[2:].numel() / (2 * H * W))
         phases.append(phase.abs().amax((2, 3)))
         parts += [c.real, c.imag, phase, amplitude]

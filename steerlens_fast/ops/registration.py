@@ -134,8 +134,8 @@ def check_no_tangent(name: str, args) -> None:
 def fake(name: str):
     """Return a decorator that registers the shape function of an op, torch's "fake kernel".
 
-    The registered function also checks that all tensors are on one device. Errors of :mod:`.fake_checks` get the name
-    of the op, as those of the kernels have.
+    The registered function also checks that all tensors are on one device. Messages of :mod:`.fake_checks` get the
+    name of the op, like the messages of the kernels.
     """
 
     def register(function):
@@ -210,6 +210,10 @@ def register_no_derivative(name: str, message: str) -> None:
 
 
 def _backward_of_batch(backward: Callable, ctx, grads):
+    """Return ``backward(ctx, *grads)`` for batched gradients.
+
+    ``over_batched_gradients`` supports only flat lists of tensors, so nested lists and None are taken out and put back.
+    """
     flat, outputs = leaves(grads), []
     tensor_at = [i for i, leaf in enumerate(flat) if isinstance(leaf, Tensor)]
 

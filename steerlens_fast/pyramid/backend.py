@@ -71,9 +71,9 @@ def plane_ops_supported(geometry: Geometry, *tensors: Tensor) -> bool:
 
 
 def cpu_plane_ops_exist(t: Tensor) -> bool:
-    """Return whether what only CPUs have of the ops on whole planes exists for a tensor's device.
+    """Return whether a tensor is on the CPU, and this CPU has the ops on whole planes.
 
-    These are step_planes, move_planes, morph_planes_to_l2, advance_planes, and the form "widened" of split_planes.
+    Only CPUs have step_planes, move_planes, morph_planes_to_l2, advance_planes, and the form "widened" of split_planes.
     """
     return t.device.type == "cpu" and native.SIMD_WIDTH > 0
 

@@ -148,7 +148,7 @@ def set_filter_cache_limit(limit: int) -> int:
     limit : int
         Bytes, at least 0; initially 256 MiB (268435456). Depending on the operations that are used, a geometry takes 1
         to 4 MiB for 224 x 224 pixels in float32, and 25 to 80 MiB for 1024 x 1024; float64 takes twice as much. The
-        latest geometry also keeps float64 sources of its filters, if there is room: about 5 and 93 MiB.
+        latest geometry also keeps float64 sources of its filters, if there is room: about 5 and 93 MiB for these sizes.
 
     Returns
     -------

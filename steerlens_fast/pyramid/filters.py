@@ -186,10 +186,10 @@ def _make_lowpass_filter(geometry: Geometry) -> Tensor:
 
 
 def scaling(geometry: Geometry, scale: int) -> float:
-    """Return the factor of a scale's coefficients, relative to a default pyramid.
+    """Return the factor of a scale's coefficients, besides the normalisation 1 / (h w) of their inverse FFT.
 
-    A default pyramid is downsampled, and not a tight frame. Without downsampling, coefficients double at each scale, as
-    in plenoptic, unless the frame is tight. ``scale = num_scales`` is the low-pass residual.
+    It is 1 in a default pyramid, which is downsampled and not a tight frame. Without downsampling, coefficients double
+    at each scale, as in plenoptic, unless the frame is tight. ``scale = num_scales`` is the low-pass residual.
     """
     if not geometry.tight_frame:
         return 1.0 if geometry.downsample else 2.0**scale

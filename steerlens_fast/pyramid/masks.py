@@ -130,7 +130,7 @@ def band_masks(
     def of_part(part: Part) -> Tensor:
         halved = merging and kind != "real" and is_oriented(part)
         key = "mask", kind, part, halved, device, dtype
-        return _cached(geometry, key, lambda: _make_mask(geometry, kind, part, halved, device, dtype))
+        return CACHE.get(geometry, key, lambda: _make_mask(geometry, kind, part, halved, device, dtype))
 
     key = "masks", kind, parts, merging, device, dtype
     return _cached(geometry, key, lambda: tuple(map(of_part, parts)), device)
@@ -170,6 +170,7 @@ def squared_response(geometry: Geometry, parts: tuple[Part, ...], device: str, d
     return _cached(geometry, ("squared response", parts, device, dtype), make, device)
 
 
+# Compiled code uses no ops on whole planes, so these masks need not be constants.
 def plane_masks(
     geometry: Geometry, kind: str, parts: tuple[Part, ...], with_residual: bool, device: str, dtype: torch.dtype
 ) -> tuple[Tensor, ...]:
@@ -180,11 +181,11 @@ def plane_masks(
 
     def of_part(part: Part) -> Tensor:
         make = lambda: full_mask(geometry, kind, part).to(dtype).to(device)
-        return _cached(geometry, ("plane mask", kind, part, device, dtype), make)
+        return CACHE.get(geometry, ("plane mask", kind, part, device, dtype), make)
 
     def of_residual() -> Tensor:
         make = lambda: full_residual_mask(geometry, parts).to(dtype).to(device)
-        return _cached(geometry, ("plane mask of the residual", parts, device, dtype), make)
+        return CACHE.get(geometry, ("plane mask of the residual", parts, device, dtype), make)
 
     def make() -> tuple[Tensor, ...]:
         return (*map(of_part, parts), *([of_residual()] if with_residual else []))
@@ -192,7 +193,8 @@ def plane_masks(
     return _cached(geometry, ("plane masks", kind, parts, with_residual, device, dtype), make, device)
 
 
-def _cached(geometry: Geometry, key: tuple, make: Callable, device: str = "cpu"):
+def _cached(geometry: Geometry, key: tuple, make: Callable, device: str):
+    """Return masks from the cache. While a CUDA graph is captured, exclude them from eviction."""
     value = CACHE.get(geometry, key, make)
     if device.startswith("cuda") and torch.cuda.is_current_stream_capturing():
         CACHE.keep_for_graph(geometry)

@@ -40,9 +40,9 @@ class SteerablePyramid(nn.Module):
     width : float
         Width of the radial filters' transition in octaves, above 0; not the image's width (the name is plenoptic's).
     tight_frame : bool
-        Whether coefficients are scaled so that their energy equals that of the image, as plenoptic's option of the same
-        name does. If False, waves of equal contrast have amplitudes that grow fourfold from each scale to the next, as
-        in matlabPyrTools.
+        Whether coefficients are scaled so that their energy equals that of the image. plenoptic has the same option. If
+        False, waves of equal contrast have amplitudes that grow fourfold from each scale to the next, as in
+        matlabPyrTools.
     synthesis : {"real", "adjoint"}
         How :meth:`synthesize` inverts the analysis. "real" uses only Re(c), like plenoptic and matlabPyrTools.
         "adjoint" uses Re(c) and Im(c), with the analytic filters. Both inverses are exact. For edited coefficients,
@@ -197,7 +197,7 @@ class SteerablePyramid(nn.Module):
         Raises
         ------
         TypeError, ValueError
-            If coefficients have the wrong shape, dtype or device.
+            If coefficients have the wrong shape, dtype or device, or a scale or an orientation is out of range.
 
         Examples
         --------
@@ -366,7 +366,7 @@ def steering_weights(order: int, orientations: int, angle: float | Tensor) -> Te
     They are w_k in cos^n(t - angle) = sum_k w_k cos^n(t - pi k / K), for every t.
     """
     angle = _check_angle(angle)
-    samples = 4 * (order + 1)
+    samples = 4 * (order + 1)  # 2 * order + 1 or more determine the weights
     t = torch.arange(samples, dtype=torch.float64, device="cpu") * (2 * math.pi / samples)
     k = torch.arange(orientations, dtype=torch.float64, device="cpu") * (math.pi / orientations)
     basis = torch.cos(t[:, None] - k).pow(order)
