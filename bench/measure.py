@@ -109,7 +109,7 @@ def summarised(times: dict[str, list[float]]) -> dict:
 
 
 def check_device(parser, device: str) -> None:
-    """Exit with a usage error if there is no GPU."""
+    """Exit with a usage error if the device is "cuda", and there is no GPU."""
     if device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda needs a GPU, and torch finds none")
 

@@ -132,7 +132,8 @@ def _extrapolation_inputs(shape, joint: bool, device) -> tuple[Tensor, Tensor, l
 def split_bands(shape, who, paired=False, device="cpu") -> Run:
     """Return the run that splits a spectrum into bands.
 
-    A half spectrum is split into complex bands, a whole one into pairs of real bands.
+    A half spectrum is split into complex bands, a whole one into pairs of real bands. The baselines always take half
+    spectra.
     """
     masks, widths, i_powers = _filters(shape, paired, device)
     planes = workloads.planes_of(workloads.image_of(shape, device))
@@ -147,7 +148,7 @@ def split_bands(shape, who, paired=False, device="cpu") -> Run:
 def merge_bands(shape, who, paired=False, device="cpu") -> Run:
     """Return the run that merges bands into a spectrum.
 
-    Bands in half layout give a half spectrum, pairs of bands a whole one.
+    Bands in half layout give a half spectrum, pairs of bands a whole one. The baselines always take half layouts.
     """
     masks, widths, i_powers = _filters(shape, True, device)
     n, (H, W), i_powers = shape[0] * shape[1], shape[-2:], [-power % 4 for power in i_powers]

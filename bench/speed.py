@@ -37,10 +37,10 @@ SMALLEST = (64, 1, 28, 28)  # the shape of a dry run
 # Peak memory beyond the result, in MiB. The lens's limit applies to any number of frames
 LIMITS = {workloads.ANALYSIS: 16, workloads.SYNTHESIS: 16, workloads.PHASE_MORPH: 48}
 LENS_LIMIT = 64
-Row = Callable[[], dict]
+Measurement = Callable[[], dict]  # returns a row
 
 
-def suites(device: str, rounds: int | None = None) -> dict[str, list[Row]]:
+def suites(device: str, rounds: int | None = None) -> dict[str, list[Measurement]]:
     """Return functions that measure the rows of each suite."""
     on_cpu = device == "cpu"
     every = lambda works, *threads: list(speed_rows(works, threads or (THREADS,), device, rounds))
@@ -55,7 +55,7 @@ def suites(device: str, rounds: int | None = None) -> dict[str, list[Row]]:
     }
 
 
-def speed_rows(works: dict, threads: tuple[int, ...], device: str, rounds: int | None) -> Iterator[Row]:
+def speed_rows(works: dict, threads: tuple[int, ...], device: str, rounds: int | None) -> Iterator[Measurement]:
     for work, workload in works.items():
         for shape in workload.shapes if rounds is None else [s for s in workload.shapes if s == SMALLEST]:
             for count in threads:
@@ -88,7 +88,7 @@ def speed(work: str, shape, threads: int, device: str, rounds: int | None = None
     return row
 
 
-def memory_rows() -> Iterator[Row]:
+def memory_rows() -> Iterator[Measurement]:
     shape = workloads.BATCH
     for work, limit in LIMITS.items():
         yield lambda work=work, limit=limit: memory(work, baselines.build(work, shape, "ours"), limit)
@@ -106,13 +106,13 @@ def memory(name: str, run: Callable, limit: int) -> dict:
     return row | {"allocator": allocator("cpu"), "limit": limit * MIB, "peak_beyond_output": {"ours": beyond}}
 
 
-def write_rows(rows: list[Row], path: str) -> bool:
+def write_rows(measurements: list[Measurement], path: str) -> bool:
     """Write the rows of this process's allocator, one line of JSON for each; return whether all were measured."""
     failed = 0
     with open(path, "w") as file:
-        for measured in rows:
+        for measurement in measurements:
             try:
-                row = measured()
+                row = measurement()
             except Exception:  # the others are still measured
                 traceback.print_exc()
                 failed += 1

@@ -51,9 +51,9 @@ def rotated(function: Callable, sets: list[list]) -> Callable[[], object]:
 
 
 def sets_beyond_cache(size: int, device: torch.device) -> int:
-    """Return how many sets of arguments exceed the L2 cache.
+    """Return how many sets of arguments together exceed four times the L2 cache.
 
-    Each set has ``size`` bytes.
+    Each set has ``size`` bytes. The result is at most 64, and 1 without a GPU.
     """
     cache = torch.cuda.get_device_properties(device).L2_cache_size if device.type == "cuda" else 0
     return 1 if size > 4 * cache else min(64, math.ceil(4 * cache / max(size, 1)) + 1)

@@ -24,19 +24,19 @@ def main() -> int:
     torch.manual_seed(0)
     # Transforms are measured first, since they matter more than single ops if time runs out
     for name, rows in (("transforms", transforms.rows(device)), ("kernels", kernels.rows(device))):
-        for row in rows:
-            result[name].append(one(row, device, args.deadline, result["errors"]))
+        for measurement in rows:
+            result[name].append(one(measurement, device, args.deadline, result["errors"]))
             write_result(args.out, "bench", result)
     return int(bool(result["errors"]))
 
 
 @torch.no_grad()
-def one(row, device: torch.device, deadline: float, errors: list) -> dict:
+def one(measurement, device: torch.device, deadline: float, errors: list) -> dict:
     """Return a row, or the reason why it was not measured."""
     if device.type == "cuda" and time.monotonic() > deadline - MIN_SECONDS:
         return not_measured("out of time")
     try:
-        result = row()
+        result = measurement()
     except Exception as error:  # such as out of memory; the next rows are still measured
         traceback.print_exc()
         errors.append(f"{type(error).__name__}: {error}"[:300])

@@ -27,10 +27,10 @@ SMALL = (2, 3, 32, 32)
 CHUNKS_MIB = (32, 64, 128, 256, 512)
 FRAME_COUNTS = (8, 24, 48)
 NO_CLUSTERS = "ours, no clusters"
-Row = Callable[[], dict]
+Measurement = Callable[[], dict]  # returns a row
 
 
-def rows(device: torch.device) -> Iterator[Row]:
+def rows(device: torch.device) -> Iterator[Measurement]:
     """Yield a function for each row of the table.
 
     Without a GPU, rows that need one are left out.
