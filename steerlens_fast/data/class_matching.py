@@ -16,7 +16,6 @@ from ..classifier.named_classes import (
     numbers_by_name,
     synonyms,
 )
-from ..classifier.targets import ABSENT
 from ..errors import usage_error
 
 # Value of the option labels, in place of a file: the class numbers of the data are those of the model
@@ -76,15 +75,12 @@ class ClassMatch:
     def unmatched(self) -> list[str]:
         """Return the names of the data's classes that the model does not have.
 
-        Targets such as "not:cat" are not classes.
-
         Examples
         --------
-        >>> ClassMatch(["cat", "not:cat", "dgo"], ["cat", "dog"]).unmatched()
+        >>> ClassMatch(["cat", "dgo"], ["cat", "dog"]).unmatched()
         ['dgo']
         """
-        names = (name for name, number in zip(self.data_names or (), self.numbers or ()) if number is None)
-        return [name for name in names if not name.startswith(ABSENT)]
+        return [name for name, number in zip(self.data_names or (), self.numbers or ()) if number is None]
 
     def check(self, needed_by: str | None, *, model: str = "model", more_hints: str = "") -> list[str]:
         """Return a list of at most one warning, about classes of the data that the model does not have.

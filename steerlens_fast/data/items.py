@@ -33,7 +33,7 @@ class Item:
     place : list or None
         What the source needs to read the image; JSON-serialisable.
     target : int or None
-        The class to morph toward; None if it depends on the model, or if there is none.
+        The class to morph toward, or ~n to remove label n; None if it depends on the model, or if there is none.
     """
 
     index: int

@@ -270,11 +270,12 @@ def _with_model_target(item: Item, classes: ClassMatch) -> Item:
     """
     if item.target is None:
         return item
-    number = classes.model_label(item.target)
+    of_data = max(item.target, ~item.target)  # ~n removes label n
+    number = classes.model_label(of_data)
     if number is None:
         lookups = (full_names, classes.model_names), (synonyms, classes.model_names)
-        number = _find(classes.data_names[item.target], classes, f" for {item.path}", *lookups)
-    return item if number == item.target else replace(item, target=number)
+        number = _find(classes.data_names[of_data], classes, f" for {item.path}", *lookups)
+    return replace(item, target=number if item.target >= 0 else ~number)
 
 
 def _find(value: Class, classes: ClassMatch, where: str, *lookups: Lookup) -> int:

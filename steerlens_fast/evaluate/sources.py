@@ -242,6 +242,6 @@ def _reason(config: EvaluationConfig, candidate: Candidate, target_rule: TargetR
         return None
     if target is None:
         return target_rule.reason_without_target(label)
-    if target >= classes:
+    if not 0 <= target < classes:
         return NO_CLASS
     return ALREADY if target == int(predicted_classes[0]) else None

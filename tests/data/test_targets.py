@@ -183,6 +183,21 @@ def test_placeholders_get_class_0_and_leave_the_others_unchanged():
     assert torch.equal(lens.morph(images, rank, factors=1.0, score="none").target, least)
 
 
+@pytest.mark.parametrize("names, targets", [(None, [~0, 0]), (["owl", "ant"], [~1, 1])], ids=["numbers", "names"])
+def test_labels_to_remove_in_a_table_are_not_classes_of_the_data(names, targets, tmp_path):
+    (tmp_path / "t.csv").write_text("path,label,target\na.png,ant,not:ant\nb.png,owl,ant\n")
+    source = open_source(tmp_path / "t.csv")
+    classes = ClassMatch(source.find_class_names(), names)
+    items = list(parse_target("column").resolve(source.listing(), classes))
+    assert source.class_names == ["ant", "owl"]
+    assert [item.target for item in items] == targets
+
+
+def test_numbers_of_labels_to_remove_in_a_table(tmp_path):
+    (tmp_path / "t.csv").write_text("path,target\na.png,not:3\nb.png,2\nc.png,\n")
+    assert [item.target for item in open_source(tmp_path / "t.csv").listing()] == [~3, 2, None]
+
+
 # --- Bad input ---
 
 # {what is wrong: (target, *words in the message)}

@@ -6,13 +6,12 @@ import os
 from collections.abc import Iterator
 from functools import partial
 
+from ...classifier.targets import ABSENT
 from ...errors import usage_error
 from ..items import Item
 from ..labels import class_number, parse_class, sorted_class_names
 from ..tables import csv_header, csv_rows, json_object, json_rows, open_table
 from .base import LeftOut, Source, check_key, is_file_name, printable, safe_key
-
-CLASS_COLUMNS = ("label", "target")  # the true class, and the class to morph toward
 
 
 def has_target_column(path: str) -> bool:
@@ -36,7 +35,7 @@ class TableSource(Source):
     path     the file, as an absolute path, a path relative to the table's folder, or a path in the home directory
              (``~/a.png``)
     label    the true class of the image; optional
-    target   the class to morph the image toward; optional
+    target   the class to morph the image toward, or ``not:CLASS`` to remove a label; optional
     key      the name of the outputs; by default the path without its empty, "." and ".." parts
     ======== ===========================================================================================================
 
@@ -60,7 +59,10 @@ class TableSource(Source):
         for where, row in self._read():
             path, key = os.path.expanduser(_path(row["path"], where)), row.get("key")
             key = (safe_key(path) or path) if key in (None, "") else check_key(key, where)
-            label, target = (class_number(row.get(c), where, numbers, c) for c in CLASS_COLUMNS)
+            label = class_number(row.get("label"), where, numbers)
+            value, is_absent = _target_class(row.get("target"))
+            target = class_number(value, where, numbers, "target")
+            target = ~target if is_absent and target is not None else target
             line = int(where.rpartition(" ")[2])
             yield Item(index, key, os.path.join(folder, path), label, [line], target)
             index += 1
@@ -76,8 +78,8 @@ class TableSource(Source):
 
     def _classes(self) -> Iterator[tuple[str, object]]:
         for where, row in self._read():
-            for column in CLASS_COLUMNS:
-                yield where, parse_class(row.get(column), where, column)
+            yield where, parse_class(row.get("label"), where)
+            yield where, parse_class(_target_class(row.get("target"))[0], where, "target")
 
     def _read(self) -> Iterator[tuple[str, dict]]:
         try:
@@ -91,6 +93,12 @@ class TableSource(Source):
 def _check_columns(expected: str, columns: list[str], where: str) -> None:
     if "path" not in columns:
         raise usage_error(f"{where}: {expected} (optional: label, target, key), got {columns}")
+
+
+def _target_class(value) -> tuple[object, bool]:
+    """Return the class of a target, and whether its label is to be removed ("not:cat")."""
+    is_absent = isinstance(value, str) and value.strip().startswith(ABSENT)
+    return (value.strip().removeprefix(ABSENT) if is_absent else value), is_absent
 
 
 def _path(path, where: str) -> str:
