@@ -8,7 +8,8 @@
 // Blocks are allocated by torch, so torch's memory statistics include them, also while they are idle. A result in a
 // recycled block cannot be resized in place (torch then reports "Trying to resize storage that is not resizable").
 //
-// LibTorch's stable ABI drops the type and the text of torch's errors, so these functions throw errors of their own.
+// LibTorch's stable ABI drops the type of torch's errors and, before torch 2.13, their text. So these functions throw
+// errors of their own.
 // steerlens_fast/models/errors.py recognises their text "out of memory".
 #pragma once
 

@@ -56,7 +56,7 @@ SL_EXPORT bool steerlens_plane_side_supported(int64_t side) {
   return steerlens::side_supported(steerlens::cpu_limits(steerlens::simd_width()), side);
 }
 
-// The number of parallel loops that the ops have run in this process.
+// The number of parallel loops that the library has started in this process.
 SL_EXPORT int64_t steerlens_parallel_regions() { return steerlens::parallel_regions(); }
 
 // The first function returns the bytes of all idle blocks (allocation.h), the second frees these blocks.

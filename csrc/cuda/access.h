@@ -2,8 +2,8 @@
 //
 // The kernels are limited by memory traffic. So accesses should be wide, and those of a warp should cover whole sectors
 // (32 bytes). For this, each thread takes *pieces* of a few consecutive coefficients, and in each access the pieces of
-// neighbouring threads lie side by side. A piece is 16 bytes of complex numbers, or 8 of real ones. If planes do not
-// begin at pieces, it is a single coefficient.
+// neighbouring threads lie side by side. A piece has as many coefficients as 16 bytes hold complex
+// numbers (2 for float32, 1 for float64); only one if arrays are not aligned, or planes do not have whole pieces.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -24,7 +24,7 @@ constexpr int kWidePiece = 16 / sizeof(Cplx<T>);
 
 constexpr size_t access_bytes(size_t bytes) { return bytes < 16 ? bytes : 16; }
 
-// kCount values; those of a piece are read or written by one access of up to 16 bytes.
+// kCount values. If they are one piece, one access of up to 16 bytes reads or writes them.
 template <typename V, int kCount>
 struct alignas(access_bytes(sizeof(V) * kCount)) Pack {
   V v[kCount];
@@ -45,8 +45,8 @@ struct WordOf<16> {
   using type = uint4;
 };
 
-// Reads through the read-only cache: no kernel writes what it reads, so the compiler may move loads above
-// stores and keep several in flight.
+// Reads through the read-only cache, since no kernel writes what it reads. So the compiler may move loads above stores
+// and keep several in flight.
 template <int kCount, typename V>
 __device__ __forceinline__ Pack<V, kCount> load(const V* p) {
   using Word = typename WordOf<sizeof(Pack<V, kCount>)>::type;
@@ -61,7 +61,7 @@ __device__ __forceinline__ V load_one(const V* p) {
   return load<1>(p).v[0];
 }
 
-// Uses an intrinsic, since nvcc would split other stores that are under a condition.
+// Uses an intrinsic, since nvcc would split an ordinary store under a condition into narrower ones.
 template <typename V, int kCount>
 __device__ __forceinline__ void store(V* p, const Pack<V, kCount>& pack) {
   using Word = typename WordOf<sizeof(Pack<V, kCount>)>::type;
@@ -75,18 +75,18 @@ __device__ __forceinline__ void store_one(V* p, const V& value) {
   store(p, Pack<V, 1>{{value}});
 }
 
-// The coefficients of one plane that a thread takes together: kPieces pieces of kPiece consecutive ones. Those of its
-// warp are consecutive, too, and begin at a sector, even if the plane does not.
+// The coefficients of one plane that a thread takes together: kPieces pieces of kPiece consecutive
+// coefficients. The coefficients of a warp are consecutive, too, and begin at a sector, even if the plane does not.
 template <int kPieces, int kPiece>
 struct Pieces {
   static constexpr int kCount = kPieces * kPiece;
-  // From one piece to the next, across those of the other lanes.
+  // From a piece of a thread to its next one; the pieces of the other lanes lie between them.
   static constexpr int kStep = kWarp * kPiece;
 
   int64_t first;
   bool inside[kPieces];  // pieces outside of the plane are neither read (they are 0) nor written
 
-  // The pieces that warp `warp` takes of a plane of `area` coefficients, a multiple of kPiece.
+  // The pieces that warp `warp` takes of a plane. `area`, its number of coefficients, is a multiple of kPiece.
   __device__ __forceinline__ Pieces(int64_t plane, int64_t area, int64_t warp) {
     const int64_t begin = plane * area, lane = threadIdx.x % kWarp;
     const int64_t offset = warp * (kWarp * kCount) - begin % kPerSector + lane * kPiece;
@@ -122,11 +122,12 @@ __device__ __forceinline__ void store(V* p, Pieces<kPieces, kPiece> at,
   }
 }
 
-// The number of warps that take a plane, kPerThread coefficients a thread.
+// The number of warps for a plane if each thread takes kPerThread coefficients.
 template <int kPerThread>
 __host__ __device__ int64_t warps_of(int64_t area) {
   constexpr int64_t kPerWarp = kWarp * kPerThread;
-  const int64_t skipped = area % kPerSector ? kPerSector - 1 : 0;  // before a plane, at most
+  // Coefficients from the sector's begin to the plane's, at most.
+  const int64_t skipped = area % kPerSector ? kPerSector - 1 : 0;
   return (skipped + area + kPerWarp - 1) / kPerWarp;
 }
 

@@ -5,7 +5,7 @@
 // frequencies. A thread has one frequency. So a value of the spectrum is read or written once for all bands, and masks
 // are kept in shared memory while the block computes one plane after another (or a few at a time, if planes are small).
 //
-// A thread uses a band at one or two places: its own frequency and, for half spectra, mirrored in both directions,
+// A thread uses a band at one or two places: at its own frequency and, for half spectra, at the opposite frequency,
 // where the band has the conjugate. If threads accessed global memory at these places, few accesses of a warp would begin and
 // end at sectors (32 bytes), and both halves of a row would access the sector between them. But together, a chunk's
 // frequencies are a few whole rows of each band. So values pass through shared memory. Threads use it at their places,
@@ -20,7 +20,7 @@
 namespace steerlens {
 namespace {
 
-// Planes of a block, at most: see block_planes(). With more, masks would be read less often.
+// Planes of a block, at most: see block_planes(). With this many, masks have at most 6% of the bytes of the bands.
 constexpr int kMaxBlockPlanes = 16;
 // Threads that a multiprocessor should run, half of what it can: then a thread can use 64 registers.
 constexpr int kRunningThreads = 1024;
@@ -31,7 +31,8 @@ template <typename T>
 constexpr int kValuesAtOnce = 32 / sizeof(Cplx<T>);
 // Lanes that access complex64 in shared memory together. They have frequencies of one row, and so use different banks.
 constexpr int kRowLanes = 16;
-// Rows of a chunk have about this many columns of the image together: enough that most of the sectors are whole.
+// A chunk has enough rows that their number times the image's width is at least this, if they fit: then most of the
+// sectors are whole.
 constexpr int kMinRowColumns = 112;
 // Shared memory of a block, at most.
 constexpr int64_t kMaxBlockBytes = 40 << 10;
@@ -53,9 +54,9 @@ __device__ __forceinline__ Cplx<T> read(const Word<T>* at) {
 
 // How the bands of a group, and masks, are placed in shared memory.
 struct GroupLayout {
-  int window_end;  // the groups up to this number, exclusive, are in shared memory at the same time
-  int offset;      // of the first band, from the first one of its plane
-  int segment;     // reserved for a segment, see below
+  int window_end;  // end of a window: its groups are in shared memory at the same time
+  int offset;      // of the group's first band, from the plane's first band
+  int segment;     // values reserved for a segment, see below
   int mask;        // offset of the masks, or -1: read from global memory
   int mask_pitch;  // from row to row
   int log_parts;   // warps that copy a segment
@@ -71,13 +72,13 @@ struct Layout {
   int lanes;           // threads for a row
   int log_segments;    // of a band, see Segment
   int log_slots;       // planes that are computed at a time
-  int spectrum, band;  // numbers in shared memory for a plane's spectrum, and for its bands
+  int spectrum, band;  // values in shared memory for a plane's spectrum, and for its bands
   int log_spectrum_parts;
   int64_t column_chunks, chunks;
   int block_planes;
 
   int plane_threads() const { return row_sets * rows * lanes; }
-  // More warps than needed only copy. There are as many as leave the number of running blocks the same.
+  // Warps beyond those needed only copy. There are as many of them as do not reduce the number of running blocks.
   int threads() const {
     const int needed = ((plane_threads() << log_slots) + kWarp - 1) / kWarp * kWarp;
     const int blocks = kRunningThreads / needed;
@@ -85,14 +86,13 @@ struct Layout {
   }
 };
 
-// Consecutive numbers of each plane's band (or of its spectrum), which are copied together. If a chunk has whole rows,
-// these are the rows of a set. If it has a part of one row, half spectra use two parts of this row of a band, and two
-// parts of the opposite one; the numbers of segments are then: own row, opposite row, mirrored part of own row,
-// mirrored part of opposite row.
+// Consecutive values of each plane's band (or of its spectrum), which are copied together. If a chunk has whole rows,
+// these are the rows of a set. If a chunk has a part of one row of a half spectrum, a band has four segments: the same
+// part of this row (0) and of the opposite row (1), then the mirrored part of this row (2) and of the opposite row (3).
 struct Segment {
   int64_t start;
   int length;
-  // What is at place i of the band is at place at + i of a band in shared memory, modulo 2^32.
+  // Value i of the band is value at + i (modulo 2^32) of the band in shared memory.
   unsigned at;
 };
 
@@ -102,8 +102,8 @@ constexpr int log2_ceil(int64_t x) {
   return log;
 }
 
-// The number of rows of a band (h rows) that have a frequency of the image's rows before row Y. For whole spectra, this
-// also holds for columns.
+// Of the image's rows before row Y, the number of those whose frequency a band of h rows has, too. For whole spectra,
+// the same holds for columns.
 __device__ __forceinline__ int64_t rows_before(int64_t Y, int64_t h, int64_t H) {
   const int64_t first_negative = H - (h - 1) / 2, non_negative = h / 2 + 1;
   return (Y < non_negative ? Y : non_negative) + (Y > first_negative ? Y - first_negative : 0);
@@ -131,7 +131,7 @@ class Chunk {
   __device__ __forceinline__ int slots() const { return 1 << layout.log_slots; }
   __device__ __forceinline__ int slot() const { return slot_; }
 
-  // All threads of the block must call this. It waits for those that still use the last chunk.
+  // All threads of the block must call this. It waits for threads that still use the last chunk.
   __device__ __forceinline__ void begin(int64_t chunk) {
     const int H = static_cast<int>(args.H), half_rows = H / 2 + 1, end = half ? half_rows : H;
     const int first = static_cast<int>(chunk / layout.column_chunks) * layout.rows;
@@ -157,7 +157,7 @@ class Chunk {
     __syncthreads();
   }
 
-  // Whether this thread computes a frequency; others only copy.
+  // Whether this thread computes a frequency; other threads only copy.
   __device__ __forceinline__ bool inside() const { return inside_; }
 
   // This thread's value of the spectrum of plane n: in shared memory if kStaged.
@@ -169,16 +169,16 @@ class Chunk {
     return reinterpret_cast<Word<T>*>(args.spectrum) + (n * args.H + Y_) * args.columns + X_;
   }
 
-  // Calls body(band, pitch, masks, conjugate) for the places of group i that hold this thread's frequency, or its
-  // conjugate: band + q * pitch is that of stored band q, and masks(k) the mask of orientation k.
+  // Calls body(band, pitch, masks, conjugate) for the places of group i that hold this thread's frequency or, if
+  // `conjugate`, the opposite one. Stored band q has it at band + q * pitch, and masks(k) is the mask of orientation k.
   template <typename Body>
   __device__ __forceinline__ void for_each_place(int i, int64_t n, const Body& body) const {
     at_place(i, n, std::false_type(), body);
     if (half) at_place(i, n, std::true_type(), body);
   }
 
-  // Copies the spectra of `planes` planes (or of as many as there are slots) to or from shared memory, or the bands of
-  // group i. All warps of the block must call this.
+  // These copy spectra, or the bands of group i, to or from shared memory: for `planes` planes from `first` on, at most
+  // as many as there are slots. All warps of the block must call them.
   template <bool kLoad>
   __device__ __forceinline__ void copy_spectrum(int64_t first, int planes) const {
     copy<kLoad>(spectrum_segments(), layout.row_sets - 1, layout.log_spectrum_parts, args.spectrum,
@@ -299,8 +299,8 @@ class Chunk {
            (half || !whole_rows() ? column_ : x);
   }
 
-  // Column and row of group i that hold this thread's frequency or, if `conjugate`, its conjugate. False if there are
-  // none.
+  // Column and row of group i that hold this thread's frequency or, if `conjugate`, the opposite one. Returns false if
+  // there are none.
   __device__ __forceinline__ bool find(int i, bool conjugate, int& x, int& y) const {
     const BandGroup<T>& g = args.groups[i];
     const int w = static_cast<int>(g.w), non_negative = w / 2 + 1, W = static_cast<int>(args.W);
@@ -317,8 +317,8 @@ class Chunk {
     return x >= 0 && has_row;
   }
 
-  // `conjugate` has a type for each value, so that the code for both is separate: in the emulation, too, accesses of
-  // lanes without a conjugate are not matched with the next accesses of others.
+  // `conjugate` is std::true_type or std::false_type, so that each value has its own code. The emulation needs this to
+  // count traffic: it matches the n-th accesses of lanes at one place of the code, and some lanes have no conjugate.
   template <typename Conjugate, typename Body>
   __device__ __forceinline__ void at_place(int i, int64_t n, Conjugate conjugate,
                                            const Body& body) const {
@@ -351,8 +351,8 @@ class Chunk {
   }
 
   // Copies segments between global memory (`data`, planes of `bands` bands) and shared memory (`to`). A warp takes a
-  // part of a segment. In each of its accesses, the lanes take consecutive numbers that begin at a sector. Lanes that
-  // would be beyond the segment repeat its first or last number.
+  // part of a segment. In each of its accesses, the lanes take consecutive values that begin at a sector. Lanes that
+  // would be beyond the segment repeat its first or last value.
   template <bool kLoad>
   __device__ __forceinline__ void copy(const Segment* segments, int log_segments, int log_parts,
                                        Cplx<T>* data, int64_t area, int bands, int64_t planes,
@@ -406,8 +406,8 @@ class Chunk {
   int Y_, X_, set_, frequency_;
 };
 
-// Calls body(chunk, first, count) for all chunks and planes of this block: `count` planes from `first` on, or as many
-// as there are slots, are computed at a time.
+// Calls body(chunk, first, count) for all chunks and planes of this block. A call computes `count` planes from `first`
+// on, at most as many as there are slots.
 template <bool kStaged, typename T, typename Body>
 __device__ __forceinline__ void for_each_chunk(const BandArgs<T>& args, const Layout& layout,
                                                const Body& body) {
@@ -424,7 +424,7 @@ __device__ __forceinline__ void for_each_chunk(const BandArgs<T>& args, const La
   }
 }
 
-// Writes value, or its conjugate, times i^i_power and masks to one place of all bands.
+// Writes value, or its conjugate, times i^i_power and masks to one place of all bands of a group.
 template <typename T, typename Pitch, typename Masks>
 __device__ __forceinline__ void write_place(const BandArgs<T>& args, const BandGroup<T>& g,
                                             Word<T>* band, Pitch pitch, const Masks& masks,
@@ -527,8 +527,8 @@ __global__ void __launch_bounds__(kMaxBlockThreads, kRunningThreads / kMaxBlockT
 struct Choice {
   Layout layout;
   int64_t bytes;    // of shared memory
-  bool fits;        // into the shared memory that it may take
-  bool most_masks;  // are in shared memory, see kMasksPerMissing
+  bool fits;        // whether this is not more than a block may use
+  bool most_masks;  // whether most masks are in shared memory, see kMasksPerMissing
 };
 
 // The shared memory that a block of this many threads may use, so that a multiprocessor with `shared_bytes` runs
@@ -622,7 +622,7 @@ Choice layout_of(const BandArgs<T>& args, int64_t rows, int64_t columns, int log
   return choice;
 }
 
-// The columns of a chunk that has a part of a row, of about `limit` columns.
+// The number of columns of a chunk that has a part of a row: at most `limit`, rounded up to a multiple of kRowLanes.
 inline int64_t part_columns(int64_t columns, int64_t limit) {
   const int64_t parts = (columns + limit - 1) / limit;
   return ((columns + parts - 1) / parts + kRowLanes - 1) / kRowLanes * kRowLanes;

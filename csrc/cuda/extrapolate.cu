@@ -37,6 +37,7 @@ class PlaneFactors {
   T phases_, amplitudes_;  // of 32 frames, one in each lane
 };
 
+// E is the Extrapolation (math/extrapolate.h) for the coordinates that move.
 template <typename T, typename E>
 struct FrameOp {
   static constexpr int kBlocks = kMinBlocks;
@@ -44,7 +45,7 @@ struct FrameOp {
 
   __device__ int64_t plane_data(int64_t n) const { return n; }
 
-  // A coordinate without a step is not read; E does not use it.
+  // Where a step is null, its coordinate does not move, and E does not use it.
   template <typename At>
   __device__ void read(At at, Coefficient<T> (&p)[At::kCount], int64_t shift = 0) const {
     const auto c = load(args.coefficients + shift, at);
@@ -100,7 +101,7 @@ struct WriteFrames : FrameOp<T, E> {
 // Like WriteFrames, for the real parts of two orientations as one complex number.
 template <typename T, typename E>
 struct WritePairs : FrameOp<T, E> {
-  static constexpr int kPerThread = 8 / sizeof(T);
+  static constexpr int kPerThread = 8 / sizeof(T);  // pairs, of two coefficients each
 
   template <typename At>
   __device__ void at(int64_t number, At at) const {  // `number` of the pair
@@ -108,6 +109,7 @@ struct WritePairs : FrameOp<T, E> {
     const FrameArgs<T>& args = this->args;
     const OrientationPair pair = pair_at(args, number);
     const int64_t pairs = args.planes * pairs_per_plane(args);
+    // Index of a coefficient of the first orientation, minus the index of its value in the pairs.
     const int64_t shift = pair.first - number * pair.band;
     Coefficient<T> first[kCount], second[kCount]{};
     this->read(at, first, shift);
@@ -128,7 +130,8 @@ struct WritePairs : FrameOp<T, E> {
 
 template <typename T, typename E>
 struct SumFrames : FrameOp<T, E> {
-  static constexpr int kPerThread = 8 / sizeof(T);  // half as many: their sums fill the registers
+  // For float32 half as many as WriteFrames has, since the sums need registers, too.
+  static constexpr int kPerThread = 8 / sizeof(T);
   // For float64, 64 registers do not hold the sums of all coordinates.
   static constexpr int kBlocks =
       sizeof(T) == 8 && E::kMovesPhase && E::kNeedsAmplitude ? 3 : kMinBlocks;

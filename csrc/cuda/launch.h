@@ -1,4 +1,4 @@
-// Shared by all kernels: their launch, and the loop of the pointwise ones over the coefficients of every plane.
+// Shared by all kernels: their launch, and the loop of pointwise kernels over the coefficients of every plane.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -91,7 +91,8 @@ class Launcher {
   }
 
   // Runs a kernel in `clusters` clusters of `size` blocks. Returns false, and runs nothing, if the device cannot run such
-  // clusters, or could run more than `max_at_once` of them at the same time.
+  // clusters. The same if it could run more than `max_at_once` of them at the same time: callers pass the number of
+  // clusters, if clusters are worthwhile only where they leave no multiprocessor idle.
   template <typename... Params, typename... Args>
   bool run_clusters(int64_t clusters, int size, int64_t max_at_once, size_t bytes,
                     void (*kernel)(Params...), int threads, const Args&... args) const {
@@ -114,8 +115,8 @@ class Launcher {
  private:
   static constexpr int kClusterArch = 90;
 
-  // The result of query(), which asks the driver about launches of a kernel, or that of an earlier call. Each thread
-  // keeps its own results, so that none waits for another.
+  // The result of query(), which asks the driver about launches of a kernel, or of an earlier query with the same
+  // arguments. Each thread keeps its own results, so that none waits for another.
   template <typename... Params, typename Query>
   int known_or(void (*kernel)(Params...), int threads, size_t bytes, int cluster_size,
                const Query& query) const {

@@ -7,7 +7,8 @@ namespace steerlens {
 namespace {
 
 struct PairPlace {
-  int64_t shift;  // from a pair's place to its first plane's
+  // Index of a value in the planes, for the first plane of a pair, minus the index of the same value in the pairs.
+  int64_t shift;
   bool has_second;
 };
 
@@ -23,7 +24,7 @@ struct PairOpBase {
 
 template <typename T>
 struct PairOp : PairOpBase<T> {
-  // The plane that lies `shift` numbers after `at`.
+  // The values of a plane, whose indices are those of the pairs plus `shift`.
   template <typename At>
   __device__ Pack<T, At::kCount> read_plane(int64_t shift, At at) const {
     if (!this->args.complex_planes)

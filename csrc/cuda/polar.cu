@@ -41,12 +41,12 @@ struct SplitBackwardOp : PolarOpBase<T> {
   __device__ void at(NoPlaneData, At at) const {
     constexpr int kCount = At::kCount;
     const auto c = load(this->args.coefficients, at);
-    const auto amplitude = load(this->args.amplitude, at);
-    const auto phase = load(this->args.phase, at);
+    const auto grad_amplitude = load(this->args.amplitude, at);
+    const auto grad_phase = load(this->args.phase, at);
     Pack<Cplx<T>, kCount> out;
 #pragma unroll
     for (int j = 0; j < kCount; ++j)
-      out.v[j] = polar_split_grad(c.v[j], amplitude.v[j], phase.v[j]);
+      out.v[j] = polar_split_grad(c.v[j], grad_amplitude.v[j], grad_phase.v[j]);
     store(this->args.out_coefficients, at, out);
   }
 };

@@ -13,7 +13,7 @@ namespace {
 // A smaller part would not be worth a block. A band has at most kMaxParts parts.
 constexpr int64_t kPartSize = 4096, kMaxParts = 256;
 
-// parts[n, x] = the largest amplitude among the coefficients of band n that the blocks at x visit.
+// parts[n, x] = the largest amplitude among the coefficients of band n that blocks with blockIdx.x = x read.
 template <int kPiece, typename T>
 __global__ void __launch_bounds__(kThreads, kMinBlocks)
     largest_kernel(const Cplx<T>* coefficients, int64_t bands, int64_t area, T* parts) {
@@ -87,13 +87,13 @@ struct StepBackwardOp : StepOpBase<T> {
     const StepArgs<T>& args = this->args;
     const auto c = load(args.coefficients, at);
     const auto g = this->gradient(at);
-    const auto phase = load(args.grad_phase_step, at);
-    const auto amplitude = load(args.grad_amplitude_step, at);
+    const auto grad_phase = load(args.grad_phase_step, at);
+    const auto grad_amplitude = load(args.grad_amplitude_step, at);
     Pack<Cplx<T>, kCount> grad_c, grad_g;
 #pragma unroll
     for (int j = 0; j < kCount; ++j) {
-      const StepGrad<T> grad =
-          step_above_grad(c.v[j], g.v[j], args.eps, kRule, threshold, phase.v[j], amplitude.v[j]);
+      const StepGrad<T> grad = step_above_grad(c.v[j], g.v[j], args.eps, kRule, threshold,
+                                               grad_phase.v[j], grad_amplitude.v[j]);
       grad_c.v[j] = grad.c;
       grad_g.v[j] = grad.gradient;
     }

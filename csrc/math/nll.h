@@ -34,7 +34,7 @@ void nll_gradient(const T* scores, int64_t classes, int64_t target, T* gradient)
     const double share = std::exp(other(i) - largest - log_total);
     gradient[i] = static_cast<T>(excluded ? 0 : share * missing);
   }
-  gradient[target] = static_cast<T>(0 - missing);
+  gradient[target] = static_cast<T>(0 - missing);  // -missing could be -0
 }
 
 }  // namespace steerlens

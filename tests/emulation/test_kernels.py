@@ -15,7 +15,7 @@ SEEDS = range(1, 5)
 ROWS = 2  # rows of blocks in a grid
 MAX_WORKSPACE_BYTES = (256 << 20) + 1024  # kWorkspaceSize in csrc/cuda/planes/spectra.h, rounded up
 # Shapes with more planes than ROWS. A block of split_bands and merge_bands has up to 16 planes (kMaxBlockPlanes in
-# csrc/cuda/bands.cu). A plane has 125 coefficients, so most planes do not begin at a sector.
+# csrc/cuda/bands.cu). In the other ops, a band has 125 coefficients, so most bands do not begin at a sector.
 MANY = {
     **dict.fromkeys(OPS, (5, 2, 5, 25)),
     **dict.fromkeys(["pair", "unpair"], ((10, 5, 25), 2)),
@@ -192,7 +192,10 @@ def test_chunks_of_frames_do_not_change_a_bit():
 
 @pytest.mark.parametrize("op", ["split_planes", "merge_planes"])
 def test_results_with_filters_that_remove_rows_are_the_references(op):
-    """These rows are neither stored nor read between the FFTs of rows and of columns. They differ between bands."""
+    """Rows in which a filter is 0 are neither stored nor read between the FFTs of rows and of columns.
+
+    These rows differ between bands.
+    """
     data, filters, *options = plane_args(9, 1)[op]
     filters[0][0, 5:20] = filters[0][1:, :12] = 0
     filters[1][:, 3:9] = 0

@@ -22,7 +22,7 @@ struct Grid {
   const Complex& at(int64_t y, int64_t x) const { return values[y * w + x]; }
 };
 
-// The grid of f(a, b) for all values a and b of two grids of the same size.
+// The grid of f(a, b), where a and b are the values of two grids at the same place.
 template <typename F>
 Grid combined(const Grid& a, const Grid& b, const F& f) {
   Grid out(a.h, a.w);

@@ -190,8 +190,8 @@ SL_FN void merge_whole_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T
   if (first) clear_row(out, args.W);
 }
 
-// Computes a row of a half spectrum (pairs have whole spectra). It is the sum, over all bands, of the columns with
-// non-negative frequencies of the band's row, and of conjugates of the others of the band's row of opposite frequency.
+// Computes a row of a half spectrum (pairs have whole spectra). It sums, over all bands, the band's row at columns of
+// non-negative frequencies, and the conjugate of the band's opposite row at columns of negative frequencies.
 template <typename T>
 SL_FN void merge_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T>* __restrict sum,
                      Cplx<T>* __restrict out) {

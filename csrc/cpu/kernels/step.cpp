@@ -85,14 +85,14 @@ struct StepBackwardBand {
       const Cplx<T>* __restrict c = args.coefficients + first;
       const Gradient* __restrict gradient =
           reinterpret_cast<const Gradient*>(args.gradient) + first;
-      const T* __restrict phase = args.grad_phase_step + first;
-      const T* __restrict amplitude = args.grad_amplitude_step + first;
+      const T* __restrict grad_phase = args.grad_phase_step + first;
+      const T* __restrict grad_amplitude = args.grad_amplitude_step + first;
       Gradient* const to_g = reinterpret_cast<Gradient*>(args.grad_gradient) + first;
       Cplx<T>* __restrict grad_c = grads_c.block(args.grad_coefficients + first);
       Gradient* __restrict grad_g = grads_g.block(to_g);
       for (int64_t i = 0; i < size; ++i) {
         const StepGrad<T> g = step_above_grad(load_parts(c[i]), load_parts(gradient[i]), eps, kRule,
-                                              threshold, phase[i], amplitude[i]);
+                                              threshold, grad_phase[i], grad_amplitude[i]);
         store_parts(g.c, grad_c[i]);
         store_parts(g.gradient, grad_g[i]);
       }

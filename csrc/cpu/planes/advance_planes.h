@@ -167,7 +167,7 @@ struct AdvanceSample {
   Factors<T> given_factors(int64_t n) const {
     const T phase = args.phase_factors[n], amplitude = args.amplitude_factors[n];
     if (std::isinf(args.to_l2.phase_cap)) return {phase, amplitude};
-    const T largest = to_l2.max_factor(n) / std::fabs(phase), share = largest < 1 ? largest : T(1);
+    const T allowed = to_l2.max_factor(n) / std::fabs(phase), share = allowed < 1 ? allowed : T(1);
     return {phase * share, amplitude * share};
   }
 

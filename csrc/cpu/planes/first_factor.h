@@ -1,7 +1,7 @@
 // The first factor that a search for a distance tries.
 //
 // If distances were proportional to factors, it would be target / speed. But phases wrap around, so that distances grow
-// ever more slowly. If only phases move, a sample of the coefficients shows by how much, without drawing a frame.
+// ever more slowly. If only phases move, some of the coefficients show by how much, without drawing a frame.
 #pragma once
 
 #include <algorithm>
@@ -13,8 +13,8 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-// One of kStride vectors of coefficients is read; more, if that is less than about kLeastVectors, and fewer, if it is more
-// than about kMostVectors. So the work takes less time than one frame.
+// One in kStride vectors of coefficients is read, but about kLeastVectors at least, and about kMostVectors at most. So
+// the work takes less time than one frame.
 constexpr int64_t kLeastVectors = 64, kMostVectors = 1024, kStride = 15;
 constexpr int64_t kModelTrials = 12;
 constexpr double kModelTolerance = 0.02;  // relative error of a distance

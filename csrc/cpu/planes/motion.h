@@ -128,6 +128,7 @@ SL_FN void take_steps_by(const MorphArgs<T>& args, const CoefficientSpan<T>& c,
 template <typename E, typename T>
 void take_step(const MorphArgs<T>& args, const CoefficientSpan<T>& c,
                const CoefficientSpan<T>& gradient, T threshold) {
+  // If only phases move, E has no rule, but the step depends on it.
   if constexpr (E::kMovesAmplitude)
     take_steps_by<E, E::kAmplitudeRule>(args, c, gradient, threshold);
   else if (args.rule == Rule::kPolar)
@@ -196,7 +197,7 @@ struct MakeMotionKernels {
   MotionKernels<T>& motion;
   template <typename E>
   void run() const {
-    // Every Edit moves one of them; for_edit also instantiates an Extrapolation that moves neither.
+    // Every Edit moves phases, amplitudes or both; for_edit also instantiates an Extrapolation that moves neither.
     if constexpr (E::kMovesPhase || E::kMovesAmplitude)
       motion = {Layout<E>::kFields, largest_amplitude<E, T>, take_step<E, T>,
                 step_size<E, T>,    real_frame<E, T>,        complex_frame<E, T>};

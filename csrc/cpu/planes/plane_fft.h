@@ -115,7 +115,7 @@ SL_FN void forward_rows(const FftTable<T>& fft, FftScratch<T>& scratch, const Co
   run_fft(fft, scratch, [line](int64_t x) SL_LAMBDA { return line[x]; }, write);
 }
 
-// Inverse FFTs of a row block, not normalised: the forward FFT of numbers with real and imaginary part swapped.
+// Inverse FFTs of a row block, not normalised: forward FFTs, with real and imaginary parts swapped before and after.
 template <typename T, typename Read>
 SL_FN void inverse_rows(const FftTable<T>& fft, FftScratch<T>& scratch, const Read& read,
                         ComplexVec<T>* out) {
@@ -151,11 +151,12 @@ SL_FN void inverse_real_columns(const FftTable<T>& fft, FftScratch<T>& scratch,
   if (two) gather_columns(from, w, row_blocks, (2 * q + 1) * kSimdWidth<T>, b);
   const auto read = [&](int64_t y) SL_LAMBDA {
     const int64_t opposite = opposite_row(y, fft.size);
-    const ComplexVec<T> p = a[y], q = a[opposite];
-    ComplexVec<T> sum = {T(0.5) * (p.re + q.re), T(0.5) * (p.im - q.im)};
+    const ComplexVec<T> first = a[y], mirrored = a[opposite];
+    ComplexVec<T> sum = {T(0.5) * (first.re + mirrored.re), T(0.5) * (first.im - mirrored.im)};
     if (two) {
-      const ComplexVec<T> r = b[y], s = b[opposite];
-      sum = {sum.re - T(0.5) * (r.im - s.im), sum.im + T(0.5) * (r.re + s.re)};
+      const ComplexVec<T> second = b[y], mirrored_2 = b[opposite];
+      sum = {sum.re - T(0.5) * (second.im - mirrored_2.im),
+             sum.im + T(0.5) * (second.re + mirrored_2.re)};
     }
     return swap_parts(sum);
   };

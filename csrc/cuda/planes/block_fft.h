@@ -15,8 +15,8 @@ constexpr int kLines = 8;
 // One access of 8 bytes; Cplx itself is aligned to 4.
 using Word = Pack<Cplx<float>, 1>;
 
-// Each thread of a block has kItems points of its lines. morph_planes keeps them in registers, which limits kItems,
-// and the number of threads and so the sides of planes.
+// Each thread of a block has kItems points of its lines. morph_planes keeps them in registers, which limits kItems.
+// This limits the sides of planes, too, since a block has at most 1024 threads.
 constexpr int kItems = 4;
 constexpr int max_threads(int items) { return kLines * kCudaLimits.max_side / items; }
 constexpr int kMaxThreads = max_threads(kItems);

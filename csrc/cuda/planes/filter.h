@@ -71,8 +71,9 @@ inline size_t row_bytes(int width, int words) {
   return fft_bytes(width) + (width + kPlaceWords + words) * sizeof(Word);
 }
 
-// The filters of a block's tasks, in shared memory. A block reads the filters of its first tasks once for all of its
-// planes, as many as there is memory for, and others again for each kLines planes. Tasks are numbered through all units.
+// The filters of a block's tasks, in shared memory. A block keeps the filters of its first tasks for all of its
+// planes, as many as fit, and reads those of the other tasks again for each kLines planes. Tasks are numbered through
+// all units.
 template <typename Filter>
 class RowFilters {
  public:
@@ -165,7 +166,7 @@ constexpr double kFilterWork = 0.25;
 constexpr int kMaxPlaneGroups = 8;  // then filters are only a hundredth of the bytes
 
 // With more groups in a block, filters are read less often, but fewer blocks may leave multiprocessors idle. So this
-// takes the number of groups for which the blocks would be done first, if all took turns in whole rounds.
+// takes the number of groups for which all blocks would end first, if they ran in rounds of as many as run at once.
 template <typename... Params>
 RowShare share_rows(const Launcher& launcher, void (*kernel)(Params...), int H, int W, int lines,
                     const Units& units) {

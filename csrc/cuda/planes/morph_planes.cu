@@ -1,6 +1,6 @@
 // morph_planes on CUDA. A block of threads that has columns of a band computes their coefficients, step and all frames
-// in registers. So between image and frames, only half-transformed bands are in memory: after the inverse FFTs of their
-// rows. See cpu/planes/morph_planes.h for what the op computes.
+// in registers. So global memory never holds coefficients, only bands between their row FFTs and their column FFTs. See
+// cpu/planes/morph_planes.h for what the op computes.
 #include <cooperative_groups.h>
 
 #include "../../prepare/morph.h"
@@ -166,7 +166,7 @@ __device__ __forceinline__ void morph_columns(const MorphColumns& args) {
 
 #pragma unroll 1
   for (int wave = 0; wave < waves && (!kCluster || first_column(wave) < w); ++wave) {
-    if (wave > 0) __syncthreads();  // for those that read the last frame
+    if (wave > 0) __syncthreads();  // others may still read the last frame
     const int x = first_column(wave);
     read_columns(args.gradient, i, shared.stored_rows[kBands], wave);
     Coefficient<float> moving[kBands][kHeld];
@@ -254,7 +254,7 @@ struct WriteFrame {
 
   struct Plane {
     float* data;
-    const float* still;  // the image, where it is the frame
+    const float* still;  // the image if the frame equals it, else null
     float low, high;
     __device__ void operator()(int at, float value) const {
       data[at] = clamped(still ? load_one(still + at) : value, low, high);

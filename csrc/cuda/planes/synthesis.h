@@ -38,8 +38,8 @@ struct MergedRows {
   FrameFactors factors;
 };
 
-// Writes a row of kLines half planes. A thread takes a point of two lines, so that a warp has the point of all lines, and
-// reads the residual only once if they are frames of the same plane.
+// Writes a row of kLines half planes. A thread takes a point of two lines, and a warp takes its points of all lines. So
+// if the lines are frames of the same plane, a warp reads their residual only once.
 __device__ __forceinline__ void write_rows(const MergedRows& args, const BlockFft& fft, int row,
                                            int first) {
   constexpr int kApart = kLines / 2;

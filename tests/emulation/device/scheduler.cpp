@@ -33,7 +33,7 @@ extern char __stop_shared_memory[] __attribute__((weak, visibility("hidden")));
 // The dynamic shared memory of kernels, and a margin that no kernel may change. The limit of a block includes its static
 // shared memory. The size of this is not known here, but .ci/cuda-kernels finds kernels with more than kStaticBytes.
 constexpr size_t kMaxSharedBytes = 48 << 10, kStaticBytes = 2 << 10, kMarginBytes = 4 << 10;
-// For kernels that ask for more, on sm_90 and newer.
+// For kernels that ask for more, on an H200.
 constexpr size_t kMaxOptInBytes = 227 << 10;
 namespace steerlens {
 uint4 dynamic_shared_memory[(kMaxOptInBytes + kMarginBytes) / sizeof(uint4)];
@@ -71,7 +71,7 @@ emulation_switch:
 namespace emulation {
 namespace {
 
-// Limits of all GPUs since sm_80.
+// Limits of all GPUs since sm_80; clusters exist since sm_90.
 constexpr int kWarpSize = 32, kMaxThreads = 1024, kMaxClusterBlocks = 8;
 constexpr int kMaxFibers = kMaxClusterBlocks * kMaxThreads;
 constexpr uint64_t kMaxGridX = 2147483647, kMaxGridYZ = 65535, kMaxBlockXY = 1024, kMaxBlockZ = 64;
@@ -101,7 +101,7 @@ struct Thread {
   uint64_t values[2];
 };
 
-// A block of a cluster that does not run.
+// A block of a cluster, while another block runs.
 struct Block {
   uint3 index;
   std::vector<Thread> threads;
@@ -122,14 +122,13 @@ std::map<const void*, size_t> allowed_dynamic_bytes;  // of kernels that asked f
 
 const Launch* launch;
 std::vector<Block> cluster;
-int running_block = -1;        // its number in the cluster
-bool cluster_has_met = false;  // at a barrier
-std::vector<Thread> threads;   // of the running block
-bool any_vote;                 // whether a thread gave true at the last barrier
-int current = -1;              // the thread that runs
-int barriers;                  // the number of barriers that the running block has passed
-std::vector<int>
-    lanes_to_start;  // threads of the current warp that have not started; the next one is the last
+int running_block = -1;           // its number in the cluster
+bool cluster_has_met = false;     // at a barrier
+std::vector<Thread> threads;      // of the running block
+bool any_vote;                    // whether a thread gave true at the last barrier
+int current = -1;                 // the thread that runs
+int barriers;                     // the number of barriers that the running block has passed
+std::vector<int> lanes_to_start;  // threads of the current warp, started from the back
 Fiber scheduler, fibers[kMaxFibers];
 std::vector<int> idle_fibers;
 int fiber_count = 0, current_fiber = -1;

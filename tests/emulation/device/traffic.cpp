@@ -45,7 +45,8 @@ struct Count {
   uint64_t accesses = 0, sectors = 0, block_sectors = 0;
 };
 struct SharedCount {
-  uint64_t wavefronts = 0, fewest = 0;  // with bank conflicts, and without
+  // Steps of accesses, in each of which a bank serves one word; and their number if there were no bank conflicts.
+  uint64_t wavefronts = 0, fewest = 0;
 };
 struct Counts {
   uint64_t launches = 0;
@@ -203,7 +204,7 @@ EXPORTED void emulation_start_counting() {
 }
 
 // Stops counting and returns a line for each kernel, with tabs between the columns: kernel, launches; accesses, sectors
-// and block_sectors of loads; the same of stores; wavefronts with bank conflicts, and without.
+// and block_sectors of loads; the same of stores; wavefronts, and their number if there were no bank conflicts.
 EXPORTED const char* emulation_stop_counting() {
   emulation::traffic::counting = false;
   static std::string text;
