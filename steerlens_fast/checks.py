@@ -1,6 +1,7 @@
 """Argument checks of the public API.
 
-A check returns the argument, or raises a TypeError or ValueError that says what the argument must be, and what it is.
+A check raises a TypeError or ValueError that says what the argument must be, and what it is. Most checks return the
+argument, with numbers of numpy converted to those of Python.
 The compiled ops check their own arguments (``csrc/checks.h``).
 """
 
@@ -204,8 +205,8 @@ def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
         raise TypeError(f"{name} must be a sequence of floats or a real tensor [F, ...], got {factors!r}")
     on_host, table = table.device.type == "cpu", to_dtype(table, image.dtype)
     readable = on_host and not torch.compiler.is_compiling() and not has_transforms()
-    # If the sum is finite, all factors are. Testing each of them takes more calls of torch, and is only needed if the
-    # sum is not finite, since it may overflow.
+    # If the sum is finite, all factors are. If it is not, it may only have overflowed, so each factor is tested. (This
+    # takes more calls of torch.)
     if readable and not math.isfinite(table.detach().sum()) and not table.detach().isfinite().all():
         raise ValueError(f"{name} must be finite in {image.dtype}, got {factors!r}")
     table, leading = to_device_async(name, table, image.device), image.shape[:-2]

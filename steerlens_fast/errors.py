@@ -169,7 +169,7 @@ def to_job_error(error: BaseException) -> JobError:
 
 
 def is_system_fault(error: BaseException) -> bool:
-    """Return whether the cause of an error is the storage or a limit of this process (threads, open files), not a file.
+    """Return whether an error is caused by the storage or a limit of this process (threads, open files).
 
     Examples
     --------

@@ -274,7 +274,7 @@ def _installed_elsewhere() -> Path | None:
 
 
 def _why_found_first() -> tuple[str, str]:
-    """Return why Python finds this folder before the installed package, and how to import the latter."""
+    """Return why Python finds this folder before the installed package, and how to import the installed one."""
     parent = FOLDER.parent.resolve()
     python_path = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     if parent in [Path(entry).resolve() for entry in python_path]:

@@ -1,4 +1,4 @@
-"""Small classifiers with fixed weights, for the tests of the lens."""
+"""Small classifiers with fixed weights."""
 
 import torch
 from torch import Tensor, nn

@@ -51,8 +51,8 @@ def morphs_of(n: int, frames: int = 6, channels: int = 3, size=(20, 17)) -> torc
 def record(index: int, key: str, frames: int, row: int | None, status: str = OK, scored: bool = True) -> dict:
     """Return the record of an item.
 
-    The target becomes more likely from frame to frame. ``row`` is the item's place among the frames of its shard. If it
-    is None, the item has no frames, because of ``status``.
+    The target becomes more likely from frame to frame, but its probabilities are None unless ``scored``. ``row`` is the
+    item's place among the frames of its shard. If it is None, the item has no frames, because of ``status``.
     """
     source, target = index % 4, (index + 1) % 4
     record = {"key": key, "index": index, "path": f"images/{index}.png", "sha256": f"{index:064x}", "size": [20, 17]}
@@ -91,8 +91,9 @@ def make_job(
 ) -> list[dict]:
     """Write the folder of a job and return its records.
 
-    Items at the indices ``failed`` have no frames, as if their files were truncated. ``change`` is called with each
-    record, and its result is written instead, together with the result of ``assess``.
+    Items at the indices ``failed`` have no frames, as if their files were truncated. Those at ``unscored`` have frames
+    without probabilities. ``change`` is called with each record, and its result is written instead, together with the
+    result of ``assess``.
     """
     (out / "shards").mkdir(parents=True)
     count, f, channels, *size = frames.shape

@@ -35,7 +35,7 @@ class Group(NamedTuple):
     K: int
     h: int
     w: int
-    layout: str  # "full" masks are [K, h, w], "half" ones [K, h, w // 2 + 1], as half spectra are
+    layout: str  # "full" masks are [K, h, w], "half" masks are [K, h, w // 2 + 1]
     planes_in_merge: int | None  # number of planes of this group in merge_bands; None for N
 
 
@@ -69,7 +69,7 @@ class PlaneShape(NamedTuple):
 
 
 class PairShape(NamedTuple):
-    """The shape of planes that are paired within groups of ``run`` consecutive planes."""
+    """The shape of planes. In each run of ``run`` consecutive planes, neighbours are paired."""
 
     planes: tuple[int, ...]
     run: int

@@ -224,7 +224,7 @@ def test_build_info_names_the_torch_in_use():
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
+def virtual_environment(tmp_path_factory):
     """A virtual environment in which pip finds this torch, and no other packages."""
     folder = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
@@ -267,7 +267,7 @@ def test_documented_command_names_the_installed_torch():
 
 @needs_checkout
 @pytest.mark.slow
-def test_documented_command_with_every_extra_of_jobs_does_not_replace_torch(environment, tmp_path):
+def test_documented_command_with_every_extra_of_jobs_does_not_replace_torch(virtual_environment, tmp_path):
     """timm needs torchvision, whose newest release needs another torch."""
     # Importing pip here would make setuptools' import hook use the standard library's distutils, and a later
     # `import setuptools` in this process would fail.
@@ -275,7 +275,7 @@ def test_documented_command_with_every_extra_of_jobs_does_not_replace_torch(envi
         pytest.skip("pip is not installed")
     wheel = package_without_code(tmp_path)
     expected = [a.replace(".[cli,plot]", f"{wheel}[cli,plot,save,timm,torchvision]") for a in documented_arguments()]
-    report, pip = tmp_path / "report.json", [sys.executable, "-m", "pip", "--python", str(environment)]
+    report, pip = tmp_path / "report.json", [sys.executable, "-m", "pip", "--python", str(virtual_environment)]
     command = [*pip, "install", "--dry-run", "--report", str(report), *expected]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode and re.search(

@@ -28,7 +28,7 @@ def set_threads():
 
 
 def work(synthesis: str, dtype, device="cpu") -> list:
-    """Return analysis, synthesis, a morph and its gradient: all ops except those of classifiers and L2 searches."""
+    """Return the results of an analysis, a synthesis, and morphs with their gradients."""
     pyramid = SteerablePyramid((61, 48), synthesis=synthesis)
     x, gradient = (f(4, 3, 61, 48, dtype=dtype, device=device) for f in (image, normal))
     c = pyramid(x)

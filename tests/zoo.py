@@ -246,9 +246,9 @@ def _palettes() -> dict[str, File]:
 def _transparent_colours(rgb: np.ndarray, grey: np.ndarray, deep: np.ndarray, scaled: np.ndarray) -> dict[str, File]:
     """Return images without alpha in which one colour means transparent."""
     colour, tone, deep_tone = rgb[5, 7], int(grey[5, 7]), int(deep[5, 7])
-    there = (rgb != colour).any(-1, keepdims=True)
+    opaque = (rgb != colour).any(-1, keepdims=True)
     return {
-        "hole.png": File(png(rgb, RGB, 8, chunk(b"tRNS", struct.pack(">3H", *colour))), np.where(there, rgb, 255)),
+        "hole.png": File(png(rgb, RGB, 8, chunk(b"tRNS", struct.pack(">3H", *colour))), np.where(opaque, rgb, 255)),
         "grey-hole.png": File(
             png(grey, GREY, 8, chunk(b"tRNS", struct.pack(">H", tone))),
             np.where(grey == tone, 255, grey).astype(np.uint8),
@@ -282,7 +282,7 @@ def bad() -> dict[str, File]:
     whole, as_jpeg, as_webp = png(noise, RGB), jpeg(noise), saved(noise, "WEBP", lossless=True)
     pixels, tables = whole.index(b"IDAT") + 20, as_jpeg.index(b"\xff\xc4")  # compressed pixels; Huffman tables
     last = len(whole) - 12  # the last chunk, IEND
-    shallow = np.zeros((501, 500), np.uint8)
+    large = np.zeros((501, 500), np.uint8)  # more than MAX_PIXELS
     flat = np.zeros((1, 1), np.uint8)
     return {
         "truncated.png": File(whole[: len(whole) // 2], "truncated"),
@@ -311,7 +311,7 @@ def bad() -> dict[str, File]:
         "postscript.png": File(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not-an-image"),
         "bomb.png": File(png(flat, GREY, 1, size=(60_000, 60_000)), "too-large"),
         "bomb-beyond-c.png": File(png(flat, GREY, 1, size=(2**31 - 1, 2**31 - 1)), "too-large"),
-        "just-too-large.png": File(png(shallow, GREY), "too-large"),
+        "just-too-large.png": File(png(large, GREY), "too-large"),
         "32-bit.tif": File(saved(np.full((9, 9), 70_000, np.int32), "TIFF"), "unsupported"),
         "negative.tif": File(saved(np.full((9, 9), -1, np.int32), "TIFF"), "unsupported"),
         "float.tif": File(saved(np.ones((9, 9), np.float32), "TIFF"), "unsupported"),
@@ -344,7 +344,7 @@ def _unreadable(folder: Path) -> list[str]:
     (folder / "self.jpg").symlink_to("self.jpg")
     os.mkfifo(folder / "pipe.jpg")
     names = ["dangling.jpg", "self.jpg", "pipe.jpg"]
-    if os.geteuid() != 0:  # root can read it
+    if os.geteuid() != 0:  # root could read this file
         (folder / "locked.png").write_bytes(png(picture(), RGB))
         (folder / "locked.png").chmod(0)
         names.append("locked.png")

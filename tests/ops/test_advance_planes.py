@@ -123,12 +123,12 @@ def test_limits_are_kept():
     """The limits are the length of a step, a cap on phases, and the largest factors of a dtype."""
     shape, family = (2, 1, 32, 32), csp((32, 32))
     x, g = image(*shape, dtype=torch.float32), random_gradient((2, 1, 32, 32), 0)
-    first = family.anchor(x)
-    position = first.take_step(g, to_distance(x, x, 0.5), BOUNDS).frames.view(shape)
+    anchor = family.anchor(x)
+    position = anchor.take_step(g, to_distance(x, x, 0.5), BOUNDS).frames.view(shape)
     # A step back toward the source and beyond would reach nearly the same distance, but would be longer
     target, ratio = 0.51, 0.5
     extent = to_distance(x, position, target, options=UNLIMITED | {"max_step_ratio": ratio})
-    result = check_search(first, family, random_gradient(shape, 1), extent)
+    result = check_search(anchor, family, random_gradient(shape, 1), extent)
     longest = ratio * math.sqrt(target**2 - 0.5**2)
     assert (l2_from(result.frames.view(1, *shape), position)[0] <= longest * 1.01).all()
 
@@ -223,9 +223,9 @@ def test_opcheck_finds_no_errors():
 
 def advance(args: dict):
     """Take a step by the wrapper."""
-    first = "images gradients coordinates planes_per_sample source position analysis synthesis i_power".split()
+    names = "images gradients coordinates planes_per_sample source position analysis synthesis i_power".split()
     options = {name: args[name] for name in ("base", "factors", "limits")}
-    return ops.advance_planes(*(args[name] for name in first), edit="joint", **options)
+    return ops.advance_planes(*(args[name] for name in names), edit="joint", **options)
 
 
 @pytest.mark.parametrize("name", ["images", "coordinates", "analysis", "base", "factors"])

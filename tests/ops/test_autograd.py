@@ -175,7 +175,7 @@ def test_module_gradients_are_those_of_the_reference(synthesis, option, dtype, d
     rebuild = lambda h, b, l: pyramid.synthesize(Coefficients(h, tuple(b), l))
     x = normal(2, 13, 16, dtype=dtype, device=device)
     pairs = []
-    for analyze, synthesize, at in (
+    for analyze, synthesize, point in (
         (ours, rebuild, x),
         (
             functools.partial(pyramid_reference.analyze, geometry=g),
@@ -183,7 +183,7 @@ def test_module_gradients_are_those_of_the_reference(synthesis, option, dtype, d
             in_double(x),
         ),
     ):
-        leaf = at.clone().requires_grad_()
+        leaf = point.clone().requires_grad_()
         (first,) = torch.autograd.grad(loss(analyze, synthesize, leaf), leaf, create_graph=True)
         (second,) = torch.autograd.grad(first.square().sum(), leaf)
         pairs.append((first, second))

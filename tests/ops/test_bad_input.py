@@ -257,8 +257,8 @@ def test_bad_packed_coefficients_raise():
 # --- Families
 
 
-def motion(kind="csp", **options):
-    family = CSPFamily(pyramid(), "joint", **options) if kind == "csp" else PixelFamily()
+def motion(name="csp", **options):
+    family = CSPFamily(pyramid(), "joint", **options) if name == "csp" else PixelFamily()
     return family.prepare(*(torch.rand(2, 3, *SHAPE) for _ in range(2)))
 
 
@@ -308,9 +308,9 @@ BAD_FACTORS = [
 
 def test_bad_factors_raise():
     for error, bad, words in BAD_FACTORS:
-        for kind in ("csp", "pixel"):
+        for name in ("csp", "pixel"):
             with raises_with(error, "factors", *words):
-                motion(kind).render(bad)
+                motion(name).render(bad)
 
 
 def test_bad_amplitude_factors_raise():
@@ -328,9 +328,9 @@ BAD_BOUNDS = [(1, 0), (0, NAN), (0,), 3.0, ("a", "b"), (0, 1, 2)]
 
 def test_bad_bounds_raise():
     for bad in BAD_BOUNDS:
-        for kind in ("csp", "pixel"):
+        for name in ("csp", "pixel"):
             with pytest.raises((TypeError, ValueError), match="bounds"):
-                motion(kind).render([0.0], bounds=bad)
+                motion(name).render([0.0], bounds=bad)
 
 
 # --- The raw ops: a RuntimeError that names op and argument, or torch's own error about types

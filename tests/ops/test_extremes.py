@@ -141,7 +141,7 @@ def test_band_of_subnormal_numbers_has_finite_gradients(rule, dtype, device):
 
 
 @dtypes
-def test_infinite_gradients_stay_infinite(dtype, device):
+def test_infinite_gradients_do_not_become_finite(dtype, device):
     """Only quotients of finite numbers are clamped."""
     c = row(1 + 1j, dtype=COMPLEX[dtype], device=device).requires_grad_()
     _, phase = ops.polar_split(c)

@@ -167,8 +167,8 @@ def test_frames_of_a_family_are_those_of_its_tiles(family):
     motion = family.prepare(x, g)
     factors = torch.tensor([0.0, 0.5, 1.5])[:, None] * torch.tensor([[1.0, 0.0, 2.0]])
     frames = motion.render(factors, bounds=(0, 1))
-    parts = PlaneMotion._render(motion, *factor_pair(factors, None, x), (0, 1)).reshape(frames.shape)
-    assert_close(frames, parts, "render")
+    by_tiles = PlaneMotion._render(motion, *factor_pair(factors, None, x), (0, 1)).reshape(frames.shape)
+    assert_close(frames, by_tiles, "render")
     assert torch.equal(frames[:, 1], x[1].expand(3, *shape[1:])), "a sample that does not move is what it was"
 
 

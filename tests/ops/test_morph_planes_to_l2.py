@@ -184,8 +184,9 @@ def raw_arguments() -> list:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ops, "morph_planes_to_l2", lambda *args, **options: calls.append((args, options)))
         motion.frames_at_l2(search_of(motion, [0.1]), BOUNDS)
-    ((x, g, count, *tensors, analysis, synthesis, i_power, edit, rule, both, eps, floor, bounds), options) = calls[0]
-    arguments = [i_power, ops.EDITS[edit], ops.RULES[rule], both, eps, floor, *bounds]
+    positional, options = calls[0]
+    x, g, count, *tensors, analysis, synthesis, i_power, edit, rule, complex_bands, eps, floor, bounds = positional
+    arguments = [i_power, ops.EDITS[edit], ops.RULES[rule], complex_bands, eps, floor, *bounds]
     search = [options[name] for name in ("phase_cap", "phase_limit", "speed_share", "iterations")]
     return [x, g, count, options["base"], *tensors, analysis, synthesis, *arguments, *search]
 

@@ -26,7 +26,7 @@ def both(shape, order, tight_frame, downsample, height="auto"):
 
 
 def assert_agree(ours, theirs):
-    """Check that they differ by at most the tolerance times the largest number of ``theirs``."""
+    """Check that two tensors differ by at most the tolerance times the largest number in ``theirs``."""
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().max() <= PLENOPTIC * theirs.abs().max()
 
@@ -46,7 +46,7 @@ def test_coefficients_agree_with_plenoptic(shape, order, tight_frame, downsample
 
 @geometries
 def test_syntheses_of_edited_phases_agree_with_plenoptic(shape, order, tight_frame, downsample):
-    """Each synthesises the coefficients of the other, after all phases were changed by different angles."""
+    """Both pyramids synthesise the coefficients of both, after all phases were changed by different angles."""
     mine, other = both(shape, order, tight_frame, downsample)
     x = image(1, 1, *shape, dtype=torch.float32)
     turn = lambda t: t * torch.exp(1j * normal(*t.shape, dtype=torch.float32, seed=t.shape[-1]))

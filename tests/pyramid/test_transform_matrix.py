@@ -1,8 +1,6 @@
-"""Eager, compiled and exported code, with every derivative, for every part of a morph (``PARTS``).
+"""Every part of a morph (``PARTS``) in eager, compiled and exported code, with every kind of derivative.
 
-Sizes are static or dynamic.
-
-Each combination equals eager float64, or raises an error that names the cause (UNSUPPORTED).
+Sizes are static or dynamic. Results equal those of autograd in eager mode, or an error names the cause (UNSUPPORTED).
 """
 
 from itertools import product
@@ -157,7 +155,7 @@ UNSUPPORTED = {
     if derivative != "plain"
 }
 # Compiling and exporting take seconds. So every part is tested only with dynamic sizes, without derivatives or with a
-# backward. Other combinations are tested with one part of each kind.
+# backward. Other combinations are tested with one part of each kind. ``covering`` chooses some of all these cases.
 EVERY_PART = "plain", "backward"
 SOME_PARTS = "forward", "synthesize_adjoint", "render_pixel_bands", "render_csp_joint"
 
