@@ -65,7 +65,7 @@ class PixelFamily:
 
     def anchor(self, image: Tensor) -> PixelAnchor:
         """See :class:`AnchoringFamily`. The coordinates are the pixels, whose changes have no limit."""
-        return PixelAnchor(self, checks.check_image("image", image))
+        return PixelAnchor(self, checks.check_image("image", image, self.pyramid.image_shape if self.pyramid else None))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -198,13 +198,10 @@ def _factor_schedule(images: Tensor, factors, amplitude_factors, frames: int | N
 
 
 def _ramp_schedule(images: Tensor, factor: float, frames: int) -> Schedule:
-    """Return the schedule of factors that grow linearly from 0 to ``factor``.
-
-    This is faster than the general case. Its factors are computed in the images' dtype, not in float64.
-    """
+    """Return the schedule of factors that grow linearly from 0 to ``factor``, which is faster than the general case."""
     if abs(factor) > torch.finfo(images.dtype).max:
         raise ValueError(f"factors must be finite in {images.dtype}, got {factor!r}")
-    ramp = torch.linspace(0, factor, frames, dtype=images.dtype, device="cpu")
+    ramp = (torch.linspace(0, 1, frames, dtype=torch.float64, device="cpu") * factor).to(images.dtype)
     table = to_device_async("factors", ramp.unsqueeze(1).expand(-1, images.shape[0]), images.device)
     return Schedule(frames, table, moves_toward_target=factor > 0)
 

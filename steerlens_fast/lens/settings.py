@@ -14,7 +14,7 @@ SETTINGS: dict[str, dict] = {"photographs": PHOTOGRAPHS}  # measured in photogra
 def with_settings(options: Mapping) -> dict:
     """Replace the option ``settings``, a name, by the settings with this name.
 
-    Other options override them. ``distances`` and ``factors`` also replace ``max_l2``.
+    Other options override them unless they are None. ``distances`` and ``factors`` also replace ``max_l2``.
 
     Examples
     --------
@@ -26,4 +26,5 @@ def with_settings(options: Mapping) -> dict:
         return explicit
     named = SETTINGS[check_choice("settings", options["settings"], tuple(SETTINGS))]
     overridden = any(explicit.get(name) is not None for name in ("max_l2", "distances", "factors"))
-    return {name: value for name, value in named.items() if not (overridden and name == "max_l2")} | explicit
+    named = {name: value for name, value in named.items() if not (overridden and name == "max_l2")}
+    return named | {name: value for name, value in explicit.items() if value is not None or name not in named}

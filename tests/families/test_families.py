@@ -10,7 +10,7 @@ from pairwise import pairwise
 from tolerances import assert_close
 
 from steerlens_fast import CSPFamily, FourierFamily, LumaFamily, PixelFamily, SteerablePyramid
-from steerlens_fast.families import EDITS
+from steerlens_fast.families import EDITS, make_family
 from steerlens_fast.ops import reference
 from steerlens_fast.pyramid import filters
 from steerlens_fast.pyramid import reference as pyramid_reference
@@ -657,6 +657,13 @@ def test_anchored_frames_are_those_of_the_reference(name, size, device):
         factors = b[j].repeat_interleave(2), (b if one_table else a)[j].repeat_interleave(2)
         expected_frame = expected.advance(gradients[j].reshape(4, 16, 19), *factors)
         assert_close(frame.reshape(4, 16, 19), expected_frame, "render", like=1.0)
+
+
+@pytest.mark.parametrize("name", ["pixel", "fourier", "csp-phase"])
+def test_anchor_for_images_of_another_size_than_the_pyramid_raises(name):
+    family = make_family(name, SteerablePyramid((32, 32)))
+    with pytest.raises(ValueError, match="image must"):
+        family.anchor(torch.rand(1, 3, 16, 16))
 
 
 @anchored

@@ -77,6 +77,13 @@ def test_settings_for_photographs_are_overridden_by_options():
     assert lens.morph(x, 1, factors=[0.0, 1.0]).budget is None
 
 
+def test_last_factor_may_be_a_number_of_any_kind():
+    lens, x = SteerableLens(smooth()), images()
+    expected = lens.morph(x, 1, factors=10.0, frames=7).factors
+    for factor in (10, torch.tensor(10.0), [[n / 6 * 10 for n in range(7)]] * len(x)):
+        assert torch.equal(lens.morph(x, 1, factors=factor, frames=7).factors, expected)
+
+
 @pytest.mark.parametrize("options, l2", [({}, 3060.0), ({"max_l2": 7.0}, 7.0)], ids=str)
 def test_distance_for_photographs_is_relative_to_the_range_of_bounds(options, l2):
     lens = SteerableLens.for_photographs(smooth(), bounds=(0, 255), **options)
