@@ -293,8 +293,8 @@ def _stored_numbers(images: Tensor, synthesis: Sequence[Tensor], edit: int, rule
     """Return the number of values that step_planes stores for a plane."""
     _, H, W = images.shape
     moves_phase, moves_amplitude = edit != EDITS["amplitude"], edit != EDITS["phase"]
-    # As in csrc/kernel_args/morph.h: a coefficient has 2 numbers, its phase step 1, and its amplitude step 1 or 2. The
-    # residual has 1 number for each pixel. Rows are padded to whole SIMD vectors.
+    # As in csrc/kernel_args/morph.h: a coefficient has 2 numbers, and each of its steps 1. Amplitudes that move by the
+    # rule "complex" are stored, too. The residual has 1 number for each pixel. Rows are padded to whole SIMD vectors.
     numbers = 2 + moves_phase + moves_amplitude * (2 if rule == RULES["complex"] else 1)
     width = native.SIMD_WIDTH * torch.float32.itemsize // images.itemsize or 1
     padded = lambda K, h, w: K * h * -(-w // width) * width
