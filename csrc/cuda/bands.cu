@@ -92,7 +92,7 @@ struct Layout {
 struct Segment {
   int64_t start;
   int length;
-  // Value i of the band is value at + i (modulo 2^32) of the band in shared memory.
+  // Value i of the band is number `at + i` (modulo 2^32) of the band's values in shared memory.
   unsigned at;
 };
 
