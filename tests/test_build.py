@@ -81,7 +81,7 @@ IMPORTS = {
     "import steerlens_fast": f"{EXTRAS} {SLOW}",
     "import steerlens_fast.data.decoding, steerlens_fast.data.resize": "PIL",
     "import steerlens_fast.data.sources.open": "PIL datasets safetensors",
-    "import steerlens_fast.models.load, steerlens_fast.data.targets": f"{EXTRAS} torch.export.pt2_archive",
+    "import steerlens_fast.models.load, steerlens_fast.data.targets": EXTRAS,
     "from steerlens_fast.cli import main; main(['demo', '--help'])": "matplotlib sklearn PIL steerlens_fast.demo.demo",
 }
 IMPORT_EACH = """

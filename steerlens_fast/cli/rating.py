@@ -29,6 +29,8 @@ def add_rating(commands) -> None:
     add("--no-controls", action="store_true", help="show no unedited sources among the morphs")
     text = "a classifier that also predicts the classes of the images; MODEL is as for morph --model; can be repeated"
     add("--judge", action="append", default=[], metavar="MODEL", help=text)
+    text = "load pickled judges and exported programs, which may run code from the file"
+    add("--trust-checkpoint", action="store_true", help=text)
     rate.set_defaults(run=_rate)
 
     about = "summarise ratings: how often raters see the target, how natural images look, how much raters agree"
@@ -43,7 +45,7 @@ def add_rating(commands) -> None:
 def _rate(arguments: argparse.Namespace) -> int:
     from ..rating import write_form
 
-    options = {name: getattr(arguments, name) for name in ("count", "seed", "show_source")}
+    options = {name: getattr(arguments, name) for name in ("count", "seed", "show_source", "trust_checkpoint")}
     options |= {"controls": not arguments.no_controls, "judges": arguments.judge}
     form = write_form(arguments.jobs, arguments.out, **options)
     for note in form.notes:

@@ -512,4 +512,5 @@ def _from_array(data: np.ndarray | Tensor, max_pixels: int, depth: DepthOptions)
     if floats and depth.range is None and not depth.keep_depth:
         return _pillow().fromarray(np.rint(array.astype(np.float32) * 255).astype(np.uint8))
     unit = _scaled_to_unit(array, depth.range, 1.0 if floats else MAX_16_BITS)
-    return _to_image(unit, depth.keep_depth, _range_of_values(array, MAX_16_BITS if array.dtype == np.uint16 else None))
+    full = MAX_16_BITS if array.dtype.newbyteorder("=") == np.uint16 else None
+    return _to_image(unit, depth.keep_depth, _range_of_values(array, full))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
@@ -90,6 +90,7 @@ class Candidate:
     """One image of the data set, or why it cannot be read."""
 
     item: Item
+    dropped: int = 0  # number of images that the target rule has left out so far
     pixels: Tensor | None = None  # uint8 [C, H, W]
     label: int | None = None
     unreadable: str | None = None
@@ -131,13 +132,17 @@ def select_sources(
             continue
         selected.append(candidate)
         if len(selected) == config.sources:  # later images of the same batch are not counted
+            dropped = candidate.dropped
             break
+    else:
+        dropped = target_rule.dropped
     selected.sort(key=lambda candidate: candidate.item.index)
-    left_out += Counter({NO_TARGET: target_rule.dropped})
-    examined += target_rule.dropped
+    left_out += Counter({NO_TARGET: dropped})
+    examined += dropped
     if not selected:
         reasons = ", ".join(f"{n} {reason} ({EXCLUSION_REASONS[reason]})" for reason, n in left_out.items())
-        hint = "; select='agree' or 'all' selects more images" if left_out[WRONG] or left_out[DISAGREE] else ""
+        by_selection = left_out[WRONG] or left_out[DISAGREE] or (config.select == "right" and left_out[NO_LABEL])
+        hint = "; select='agree' or 'all' selects more images" if by_selection else ""
         got = f"{examined} images: {reasons or 'none'}"
         raise usage_error(f"data must have at least one source, got {got}{hint}")
     images = torch.stack([candidate.image for candidate in selected])
@@ -159,13 +164,15 @@ def _candidates(
     classifiers: ClassifierSet,
 ) -> Iterator[Candidate]:
     """Yield every image with its predicted classes. Images are read and classified in batches."""
-    items = list(islice(target_rule.resolve(data.listing(), classes), config.limit))
-    value_range = value_range_of(data, items) if config.range == "auto" else config.range
-    size, first = driver.size or _first_size(data, items, driver, value_range), True
+    listing = lambda: islice(target_rule.resolve(data.listing(), classes), config.limit)
+    value_range = value_range_of(data, listing()) if config.range == "auto" else config.range
+    size, first = driver.size or _first_size(data, listing(), driver, value_range), True
+    items = listing()
     if config.order == "random":
+        items = list(items)
         Random(config.seed).shuffle(items)
-    for at in range(0, len(items), BATCH):
-        batch = [Candidate(item) for item in items[at : at + BATCH]]
+    listed = (Candidate(item, target_rule.dropped) for item in items)
+    while batch := list(islice(listed, BATCH)):
         for candidate in batch:
             _load(data, candidate, driver, size, value_range)
         readable = [candidate for candidate in batch if candidate.unreadable is None]
@@ -184,7 +191,7 @@ def _candidates(
         yield from batch
 
 
-def _first_size(data: Source, items: list[Item], driver: LoadedModel, value_range) -> tuple[int, int] | None:
+def _first_size(data: Source, items: Iterable[Item], driver: LoadedModel, value_range) -> tuple[int, int] | None:
     """Return the size of the first image that can be read, None if there is none."""
     for item in items:
         candidate = Candidate(item)

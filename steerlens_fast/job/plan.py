@@ -20,7 +20,7 @@ from ..io.atomic_io import existing_path, write_json
 from ..io.output_dir import damaged, read_saved
 from .config import JobConfig
 
-FORMAT_VERSION = 3  # version of the files of a job
+FORMAT_VERSION = 4  # version of the files of a job
 # Limits for the default sizes
 BATCH_VALUES = 5_000_000  # values in the images of a batch, e.g. 32 images of 3 x 224 x 224
 SHARD_BYTES = 64 << 20  # bytes of a shard's frames, unless one batch has more; a worker has up to two shards in memory

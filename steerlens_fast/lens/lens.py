@@ -168,8 +168,8 @@ class SteerableLens:
         """Return a lens with the settings that suited photographs best in a measurement.
 
         Phases of the luma move with the rule "polar" and the regime "persistent". Without factors or distances,
-        :meth:`morph` ends at an L2 distance of 12 times the range of ``bounds``. ``lens/photographs.md`` describes the
-        measurement.
+        :meth:`morph` ends at an L2 distance of 12 times the range of ``bounds``. (If ``bounds`` is None, a distance or
+        factors must be given.) ``lens/photographs.md`` describes the measurement.
 
         Parameters
         ----------

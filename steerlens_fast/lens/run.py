@@ -108,7 +108,9 @@ class MorphRun:
         if missed:
             text = f"{missed} of {count} morphs do not reach the requested L2 distance (see Morphs.attained, Morphs.l2"
             causes += [] if self.lens.phase_cap is None else ["phase_cap may have stopped them"]
-            causes = causes or ["clipped pixels or wrapped phases may limit distances, so try a smaller one"]
+            if bool((~attained.view(count, -1).all(1) & morphs.ok).any()):
+                limits = "wrapped phases" if self.lens.bounds is None else "clipped pixels or wrapped phases"
+                causes.append(f"{limits} may limit distances, so try a smaller one")
         else:
             text = f"{int((~morphs.ok).sum())} of {count} morphs are not ok, and repeat a frame (see Morphs.ok"
         text += " and Morphs.reasons)" + (f": {'; '.join(causes)}" if causes else "")

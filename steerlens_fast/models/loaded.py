@@ -6,6 +6,7 @@ import copy
 import json
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from types import MethodType
 
 import torch
 from torch import Tensor, nn
@@ -85,9 +86,9 @@ def place_model(raw: RawModel, device: torch.device, dtype: torch.dtype, channel
     model, module = raw.model, module_of(raw.model)
     if module is None:
         return model  # a function has nothing to move
-    if module is not model:  # a method: return the same method of the module that is on the device
+    if module is not model:
         placed = place_model(replace(raw, model=module), device, dtype, channels_last)
-        return getattr(placed, model.__name__)
+        return model if placed is module else MethodType(model.__func__, placed)
     if raw.owned:
         for parameter in model.parameters():  # not model.requires_grad_, which some kinds of modules lack
             parameter.requires_grad_(False)

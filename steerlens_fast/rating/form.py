@@ -97,6 +97,7 @@ def write_form(
     show_source: bool = False,
     controls: bool = True,
     judges: Judges = (),
+    trust_checkpoint: bool = False,
 ) -> Form:
     """Write a page on which people rate the last frames of morphs, without seeing which family made them.
 
@@ -118,6 +119,8 @@ def write_form(
     judges : sequence of str, or mapping from str to callable
         Classifiers that also predict the classes of the frames, for comparison with the raters. See
         :func:`steerlens_fast.models.load_model`.
+    trust_checkpoint : bool
+        Whether to load judges from pickles and exported programs, which may run arbitrary code.
 
     Returns
     -------
@@ -185,7 +188,7 @@ def write_form(
         raise usage_error(f"{text}, got {count}")
     rng = random.Random(seed)
     trials = _design(rated, len(conditions), count, rng, notes)
-    loaded = load_judges(judges, rated[0].plan.channels)
+    loaded = load_judges(judges, rated[0].plan.channels, trust_checkpoint)
     for job in rated:
         check_judges(loaded, job.plan, job.config.get("task", "multiclass"))
     _read_images(trials, loaded, show_source)

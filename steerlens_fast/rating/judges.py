@@ -17,8 +17,8 @@ from ..models import LoadedModel, load_model
 Judges = Sequence[str] | Mapping[str, str | Callable]
 
 
-def load_judges(judges: Judges, channels: int) -> dict[str, LoadedModel]:
-    """Load classifiers, and return them by name.
+def load_judges(judges: Judges, channels: int, trust_checkpoint: bool) -> dict[str, LoadedModel]:
+    """Load classifiers, and return them by name. ``trust_checkpoint`` is that of :func:`.load_model`.
 
     Raises
     ------
@@ -31,7 +31,7 @@ def load_judges(judges: Judges, channels: int) -> dict[str, LoadedModel]:
     loaded = {}
     for name, spec in named.items():
         with prefix_errors(f"judge {name!r}"):
-            loaded[name] = load_model(spec, data_channels=channels)
+            loaded[name] = load_model(spec, data_channels=channels, trust_checkpoint=trust_checkpoint)
     return loaded
 
 

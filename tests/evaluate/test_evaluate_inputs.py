@@ -105,6 +105,12 @@ def test_images_without_label_or_target_are_left_out_with_the_reason(select, tar
     assert {r: entry["images"] for r, entry in result.summary["sources"]["left_out"].items()} == {reason: 1}
 
 
+def test_selecting_right_images_of_data_without_labels_hints_at_other_selections(tmp_path):
+    data = list(pictures()[..., 0].numpy())
+    with pytest.raises(JobError, match="10 no-label .*; select='agree' or 'all' selects more images"):
+        run(tmp_path / "out", data, judges={}, select="right", **QUICK)
+
+
 def test_limit_comes_before_the_random_order(tmp_path):
     out = tmp_path / "out"
     run(out, dataset(pictures(60)), judges={}, select="all", limit=8, **QUICK)

@@ -69,13 +69,15 @@ def test_deep_images_keep_their_depth(data):
 
 
 def test_value_range_is_that_of_the_numbers_in_the_file():
-    for data in (PNG, TIFF, TWELVE_BITS):
+    for data in (PNG, TIFF, TWELVE_BITS, TWELVE_BITS.astype(">u2")):
         assert pixel_value_range(decode(data)) == {"low": 15, "high": 4095, "full": 65535} and is_narrow_range(
             pixel_value_range(decode(data))
         )
     assert pixel_value_range(decode(PGM)) == {"low": 15, "high": 4095, "full": 4095} and not is_narrow_range(
         pixel_value_range(decode(PGM))
     )
+    beyond = decode(TWELVE_BITS.astype(np.int32), range=(0, 70_000))
+    assert pixel_value_range(beyond) == {"low": 15, "high": 4095, "full": None}
     assert np.array_equal(levels(PGM), expected(TWELVE_BITS, 0, 4095))
     assert np.array_equal(levels(PGM, range=(1000, 2000)), expected(TWELVE_BITS, 1000, 2000))
     eight = TWELVE_BITS.astype(np.uint8)

@@ -17,6 +17,7 @@ import zipfile
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
+from types import MethodType
 
 import numpy as np
 import optional_libraries
@@ -265,6 +266,29 @@ def test_callable_without_state_has_the_sha256_of_its_name():
     assert load_model(nn.Flatten()).sha256 == sha256(b"torch.nn.modules.flatten.Flatten").hexdigest()
     model = smooth()
     assert load_model(model.forward).sha256 == load_model(model).sha256
+
+
+class Doubled(torch.nn.Linear):
+    """A linear layer whose forward() is that of another method of its class, and of its base class."""
+
+    single = torch.nn.Linear.forward
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_methods_are_those_that_were_given(dtype):
+    """Methods of the same name as another one are not confused with it."""
+    layer, x = Doubled(3, 2).eval(), torch.rand(4, 3)
+    original = layer.forward
+    expected = layer(x)
+    layer.forward = lambda x: original(x) * 5
+    run = lambda method: load_model(method, dtype=dtype).model(x.to(getattr(torch, dtype))).float()
+    torch.testing.assert_close(run(original), expected)
+    torch.testing.assert_close(run(layer.single), expected / 2)
+    torch.testing.assert_close(run(super(Doubled, layer).forward), expected / 2)
+    torch.testing.assert_close(run(MethodType(lambda self, x: self.single(x), layer)), expected / 2)
 
 
 def test_method_of_a_module_is_moved_with_its_module():

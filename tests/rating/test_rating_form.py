@@ -13,7 +13,8 @@ import pytest
 import torch
 from jobs import CLASSES, FAMILIES, make_job, make_jobs, morphs_of
 
-from steerlens_fast.errors import JobError
+from steerlens_fast.cli import main
+from steerlens_fast.errors import DONE, USAGE, JobError
 from steerlens_fast.rating import write_form
 from steerlens_fast.rating.design import trial_order
 
@@ -142,6 +143,17 @@ def test_jobs_of_different_data_give_equal_numbers_of_morphs(tmp_path):
     assert "1 of 2 morphs of each family are of sources that the other families lack" in form.notes
     numbers = Counter(trial["source_number"] for trial in json.loads(form.key.read_text())["trials"])
     assert sorted(numbers.values()) == [1, 1, 2]
+
+
+def test_judges_in_exported_programs_must_be_trusted(tmp_path):
+    jobs, _ = make_jobs(tmp_path, families=["pixel"])
+    model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(12, 4)).eval()
+    example = (torch.rand(2, 3, 20, 17),)  # the size of the frames
+    program = torch.export.export(model, example, dynamic_shapes=({0: torch.export.Dim.AUTO},))
+    torch.export.save(program, tmp_path / "judge.pt2")
+    arguments = ["rate", *map(str, jobs), "--out", str(tmp_path / "form"), "--judge", str(tmp_path / "judge.pt2")]
+    assert main(arguments) == USAGE
+    assert main([*arguments, "--trust-checkpoint"]) == DONE
 
 
 def test_judges_classify_the_same_frames(tmp_path):

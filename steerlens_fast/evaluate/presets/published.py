@@ -26,6 +26,7 @@ NOTES = {
 IGNORED_FIELDS = (
     "trust_checkpoint",
     "sources",
+    "order",
     "limit",
     "max_l2",
     "distances",

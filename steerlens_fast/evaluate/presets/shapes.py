@@ -28,6 +28,7 @@ OPTIONS = {
     "distances": DISTANCES,
     "target": OTHER_OF_KIND,
     "sources": TESTING * len(KINDS),
+    "order": "data",  # the kinds alternate
 }
 
 
