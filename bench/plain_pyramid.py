@@ -18,14 +18,14 @@ from steerlens_fast.pyramid import filters
 from steerlens_fast.pyramid.filters import Geometry
 
 # Size of the complex bands of one scale of a piece; on the CPU, 4 to 16 MiB are about equally fast
-CHUNK_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
+PIECE_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
 AMPLITUDE_FLOOR = 1e-6  # coefficients with a smaller amplitude, relative to the band's largest, do not move
 
 
 class PlainPyramid:
     """Analysis, synthesis and morphs of images [N, H, W] in float32.
 
-    ``compiled`` compiles the function of a piece.
+    With ``compiled``, the functions that compute a piece are compiled by ``torch.compile``.
     """
 
     def __init__(self, geometry: Geometry, device: str = "cpu", compiled: bool = False):
@@ -33,8 +33,8 @@ class PlainPyramid:
         self.scales = range(geometry.num_scales)
         self._place_masks()
         _, w = geometry.shape
-        bands = 8 * geometry.orientations * geometry.shape[0] * w
-        self.planes_per_piece = max(1, CHUNK_BYTES[self.device.type] // bands)
+        bytes_of_bands = 8 * geometry.orientations * geometry.shape[0] * w  # of one plane at the finest scale
+        self.planes_per_piece = max(1, PIECE_BYTES[self.device.type] // bytes_of_bands)
         make = (lambda f: torch.compile(f, dynamic=False)) if compiled else (lambda f: f)
         self._analyze, self._synthesize, self._gradients = map(
             make, (self._analyze_piece, self._synthesize_piece, self._gradients_of_piece)

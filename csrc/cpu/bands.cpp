@@ -20,10 +20,11 @@ template <typename T>
 void merge(const BandArgs<T>& args) {
   int64_t bands = 1;
   for (int i = 0; i < args.count; ++i) bands += args.groups[i].K;
-  const bool whole = args.whole || args.paired;
-  parallel_rows(args.planes * args.H, bands * (whole ? args.W : args.columns),
+  // Half spectra of paired bands exist only at widths 1 and 2, where they are whole.
+  const bool whole_rows = args.whole || args.paired;
+  parallel_rows(args.planes * args.H, bands * (whole_rows ? args.W : args.columns),
                 [&](int64_t begin, int64_t end) {
-                  whole ? merge_whole_rows(args, begin, end) : merge_rows(args, begin, end);
+                  whole_rows ? merge_whole_rows(args, begin, end) : merge_rows(args, begin, end);
                 });
 }
 

@@ -14,6 +14,7 @@ int64_t blocks_of_planes(const FrameArgs<T>& args) {
 template <typename T>
 void write_all_frames(const FrameArgs<T>& args) {
   if (args.form == Form::kPairs) {
+    // args.area is that of all orientations. A block has kPairBlock coefficients of each of two bands: kBlock in all.
     const int64_t per_pair = blocks_of(args.area / args.orientations, kPairBlock);
     parallel_rows(args.planes * pairs_per_plane(args) * per_pair, kBlock * args.frames,
                   [&](int64_t begin, int64_t end) { write_pairs(args, begin, end); });

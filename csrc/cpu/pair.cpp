@@ -10,7 +10,7 @@ namespace {
 template <typename T, typename Body>
 void parallel_blocks(const PairArgs<T>& args, const Body& body) {
   const int64_t blocks = args.runs * pairs_per_run(args) * blocks_of(args.area, kBlock);
-  parallel_rows(blocks, 2 * block_size(args.area, 0), body);
+  parallel_rows(blocks, 2 * block_size(args.area, 0), body);  // the first block is the largest
 }
 
 Tensor pair(Tensor planes, int64_t run) {

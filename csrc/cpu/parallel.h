@@ -16,8 +16,8 @@ void parallel_ranges(int64_t count, int64_t grain,
 
 int64_t num_threads();
 
-// The number of parallel loops that this process has started. Tests limit it, since each loop may wait for threads on a
-// busy machine.
+// The number of parallel loops that this process has started. Tests check that ops start few, since each may wait for
+// threads on a busy machine.
 int64_t parallel_regions();
 
 // Calls body(begin, end) for ranges of [0, rows); a row has `elements` elements.

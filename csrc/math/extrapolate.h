@@ -100,8 +100,9 @@ struct Extrapolation {
     const Cplx<T> grad =
         frame_grad * conj(rotation(p, phase_factor));  // with respect to gain * base
     const Gain<T> g = gain(p, amplitude_factor);
-    const Cplx<T> polar_grad =
-        grad * conj(p.base);  // re: with respect to the gain; im: to the phase, divided by the gain
+    // Real part: the gradient with respect to the gain. Imaginary part: that with respect to the phase, divided by the
+    // gain.
+    const Cplx<T> polar_grad = grad * conj(p.base);
     if constexpr (kPhase) sum.phase_step = sum.phase_step + phase_factor * (g * polar_grad.im);
     if constexpr (kNeedsAmplitude) {
       const T amplitude_grad =  // 0 where the amplitude is clamped

@@ -187,8 +187,8 @@ SL_FN StepGrad<T> step_above_grad(Cplx<T> c, G gradient, T eps, Rule rule, T thr
   const Cplx<T> zero = {T(0), T(0)};
   if (rule == Rule::kPolar) {
     const Cplx<T> g = {-eps * grad_amplitude, -eps * grad_phase};
-    const Cplx<T> along_c = gradient * conj(g), along_gradient = g * c;
-    return {selected(moving, along_c, zero), selected(moving, along_gradient, zero)};
+    const Cplx<T> grad_c = gradient * conj(g), grad_gradient = g * c;
+    return {selected(moving, grad_c, zero), selected(moving, grad_gradient, zero)};
   }
   const Cplx<T> moved = c - eps * gradient;
   const Cplx<T> through_moved = polar_split_grad(moved, grad_amplitude, grad_phase);

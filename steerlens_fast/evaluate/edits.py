@@ -122,13 +122,13 @@ def _coefficients(recorded: RecordingFamily, factor: Tensor) -> tuple[Tensor | N
     state = () if recorded.anchored is None else recorded.anchored.state
     image = (recorded.motion if recorded.anchored is None else recorded.anchored).image
     if state:
-        steps = split_state(family, state)
+        steps = split_state(family, state)  # here, all changes since the source
         edit = lambda c, step: edited_coefficients(c, *step)[0]
     else:
         prepared = family.prepare_planes(flatten_planes(image), flatten_planes(recorded.motion.gradient))
-        b = factor.to(image.dtype).repeat_interleave(image.shape[1])[None]
+        by_plane = factor.to(image.dtype).repeat_interleave(image.shape[1])[None]  # for phases and for amplitudes
         steps = prepared.steps
-        edit = lambda c, step: ops.extrapolate(c, *step, b, b, family.rule, "complex")[0]
+        edit = lambda c, step: ops.extrapolate(c, *step, by_plane, by_plane, family.rule, "complex")[0]
     with torch.no_grad():
         plain = family.pyramid(image)
         flat = [band.flatten(0, 1) for band in plain.bands]  # [planes, K, h, w], as families have them

@@ -93,7 +93,8 @@ def run_evaluation(
 def _output_dir(out: Path) -> AbstractContextManager[None]:
     """Create the folder. If the run fails before it has written a plan, delete the files that it created."""
     new = [name for name in ("config.json", "plan.json", "parts", ".lock") if not (out / name).exists()]
-    return output_dir(out, new, lambda error: "plan.json" in new and (out / "plan.json").exists())
+    is_kept = lambda error: "plan.json" in new and (out / "plan.json").exists()
+    return output_dir(out, new, is_kept)
 
 
 # --- Configuration and plan ------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ GROUPED = ("alignment", "displacement", RECOVERED)
 
 
 def read_results(path: Path) -> list[dict]:
-    """Read the records of ``results.jsonl``. Keys may contain any bytes except line feeds."""
+    """Read the records of ``results.jsonl``. Items' keys may contain any bytes but line feeds."""
     lines = path.read_bytes().split(b"\n")
     return [json.loads(line.decode(errors="surrogateescape")) for line in lines if line]
 

@@ -162,7 +162,8 @@ class TaskRunner:
         edits = make_edits(self.config, task.kind, self.driver, self.pyramid, images, target, budget)
         m = edits.morphs
         columns = {"target": m.target, "l2": m.l2[:, -1], "attained": m.attained, "status": m.status}
-        columns |= {"target_probability": m.target_probability[:, -1], "driver_agrees": m.reached[:, -1]}
+        predicts_target = m.reached[:, -1]
+        columns |= {"target_probability": m.target_probability[:, -1], "driver_agrees": predicts_target}
         return columns | self._consistency(images, edits), edits.frame
 
     def _consistency(self, images: Tensor, edits: Edits) -> dict:
@@ -220,13 +221,13 @@ class TaskRunner:
         return columns
 
     def _probe(self, task: Task) -> list[dict]:
-        config, source = self.config, self.sources.predicted[task.at]
+        config, source_classes = self.config, self.sources.predicted[task.at]
         images = self.sources.images[task.at].to(self.device)
         result = band_probes(
             self.driver,
             images,
             self._targets(task, images),
-            source.to(images.device),
+            source_classes.to(images.device),
             family=config.probe_family,
             rule=config.rule,
             objective=config.objective,

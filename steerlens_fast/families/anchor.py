@@ -93,7 +93,7 @@ def edited_coefficients(
 ) -> Tensor:
     """Return the coefficients c exp(eta + i delta) as one frame [1, n, K, h, w].
 
-    ``form`` is an argument of :func:`ops.extrapolate`. ``factor_one`` is a tensor [[1.0]]; None makes one here.
+    ``form`` is an argument of :func:`ops.extrapolate`. ``factor_one`` is a tensor [[1.0]], created if it is None.
     """
     if factor_one is None:
         factor_one = torch.ones(1, 1, dtype=real_dtype(c.dtype), device=c.device)

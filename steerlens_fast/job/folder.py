@@ -226,8 +226,8 @@ def has_complete_shard(out: Path) -> bool:
 def check_output_folder(out: Path, data) -> None:
     """Check that ``out`` may be used for a job.
 
-    Without a plan, it must be new, empty, or have only files of a job, including .lock. It must not be inside the
-    data's folder.
+    Without a plan, it must be new or empty, or have only files of a job, and .lock must be one of them. It must not be
+    inside the data's folder.
     """
     if isinstance(data, (str, os.PathLike)) and os.path.isdir(data):
         if out.resolve().is_relative_to(Path(data).resolve()):

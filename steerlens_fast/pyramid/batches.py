@@ -106,6 +106,6 @@ def _store_bands(bank: Bank, part: Part, spectra: Tensor, out: Tensor) -> None:
 def _forms_match(bank: Bank, bands: Sequence[Tensor]) -> bool:
     """Return whether merge_planes supports these bands.
 
-    If the bank is not paired, parts that must be real may not be complex. A paired bank reads only real parts.
+    If the bank is not paired, residuals must be real tensors. A paired bank takes the real part of complex ones.
     """
     return bank.paired or all(bank.is_complex(part) or not band.is_complex() for part, band in zip(bank.parts, bands))

@@ -91,8 +91,8 @@ class Coefficients:
     def __mul__(self, factor: float | Tensor) -> Coefficients:
         """Multiply all tensors by a number, or by a tensor of one element.
 
-        Other tensors raise a ValueError: bands have one more dimension than residuals, so factors of images would
-        multiply orientations instead.
+        Other tensors raise a ValueError: bands have one more dimension than residuals, so a tensor with one factor for
+        each image would multiply orientations.
         """
         if isinstance(factor, (Tensor, np.ndarray)):
             if math.prod(factor.shape) != 1:

@@ -104,7 +104,7 @@ def merge_spectra(bank: Bank, spectra: Sequence[Tensor], residual: tuple[Tensor,
     if residual is not None:
         spectra, masks = [*spectra, residual[0][:, None]], [*masks, residual[1]]
         i_powers, widths = [*i_powers, 0], [*widths, W]
-    merged = ops.merge_bands(spectra, masks, i_powers, widths, H, W, bank.paired, bank.paired)
+    merged = ops.merge_bands(spectra, masks, i_powers, widths, H, W, whole=bank.paired, paired=bank.paired)
     del spectra  # frees memory before the FFT allocates its own
     if bank.paired:
         return torch.fft.ifft2(merged, norm="forward")

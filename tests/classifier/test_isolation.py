@@ -103,7 +103,7 @@ def test_states_of_numpy_are_read_and_written_only_if_a_number_was_drawn(monkeyp
     assert calls == []
 
 
-def test_states_are_restored_if_the_memory_of_numpys_generator_is_unknown(monkeypatch):
+def test_states_are_restored_without_access_to_numpys_bit_generator(monkeypatch):
     """Numpy before 1.24 has no function ``get_bit_generator``."""
     monkeypatch.delattr(np.random, "get_bit_generator")
     draw = lambda: (random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn())

@@ -337,7 +337,7 @@ def test_small_probabilities_are_not_shown_as_zero(morphs_page):
 
 def test_large_numbers_have_an_exponent_and_counts_all_digits(morphs_page):
     assert morphs_page.run("return [8.94e16, 123.45, 0, null].map(number)") == ["8.94e+16", "123", "0", "–"]
-    assert morphs_page.run("return [12345, null].map(counted)") == ["12,345", "–"]
+    assert morphs_page.run("return [12345, null].map(countText)") == ["12,345", "–"]
 
 
 def test_slider_moves_frame_curve_and_numbers(morphs_page):

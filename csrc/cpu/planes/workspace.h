@@ -9,7 +9,7 @@ namespace {
 
 template <typename T>
 struct Workspace {
-  ComplexVec<T>* spectrum;      // [row blocks of H, W]
+  ComplexVec<T>* spectrum;      // [number of row blocks, W]
   ComplexVec<T>* intermediate;  // between the transforms of rows and of columns: plane_fft.h
   Vec<T>* extra;                // for the op's own use: see ItemNeeds in executor.h
 };

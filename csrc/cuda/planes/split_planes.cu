@@ -1,14 +1,14 @@
-// split_planes on CUDA: FFTs of the planes' columns, then of rows with the filters, then inverse FFTs of the bands'
-// columns. See cpu/planes/split_planes.h for what the op computes.
+// split_planes on CUDA: FFTs of the planes' columns and rows, filters, and inverse FFTs of the bands' rows and columns.
+// See cpu/planes/split_planes.h for what the op computes.
 #include "analysis.h"
 
 namespace steerlens {
 namespace {
 
-// The bands of a unit in the op's result, from its first band on.
+// Where the bands of a unit are in a tensor of the op's result.
 struct BandsOut {
-  float* data;
-  int64_t bands;  // of a plane, in the tensor
+  float* data;             // the unit's first band
+  int64_t bands_of_plane;  // in the tensor, not only in the unit
 };
 
 __global__ void __launch_bounds__(kMaxThreads, 2)
@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   read_inverse_columns(fft, unit.transform(block.plane, i) + block.offset(h), stored_rows, columns);
   fft.run();
   const bool paired = unit.content == Content::kPair;
-  const int64_t band = block.plane * out.bands + (paired ? 2 * i : i);
+  const int64_t band = block.plane * out.bands_of_plane + (paired ? 2 * i : i);
   for (int j = threadIdx.x; j < h * kLines; j += blockDim.x) {
     const Point p = column_point(j);
     if (p.line >= columns) continue;
@@ -70,7 +70,7 @@ void run_split(SplitPlanes<float>& p) {
       const BandsOut out = bands_out(*work.groups[i], unit, first);
       if (unit.content == Content::kHalf)
         inverse_real_columns(launcher, unit.data, count, unit.h(), unit.w(),
-                             WriteBand{out.data, out.bands * unit.h() * unit.w()});
+                             WriteBand{out.data, out.bands_of_plane * unit.h() * unit.w()});
       else
         launch_lines(launcher, unit.h(), count * unit.transforms * column_blocks(unit.w()),
                      split_columns_kernel, unit, out);

@@ -4,7 +4,7 @@ const last = data.frames - 1, byId = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const missing = (x) => x === null || x === undefined;
 const number = (x) => (missing(x) ? "–" : Math.abs(x) >= 1e6 ? x.toExponential(2) : String(Number(x.toPrecision(3))));
-const counted = (n) => (missing(n) ? "–" : n.toLocaleString("en"));
+const countText = (n) => (missing(n) ? "–" : n.toLocaleString("en"));
 const chance = (p) => (missing(p) ? "–" : p > 0 && p < 0.0005 ? "< 0.001" : p.toFixed(3));
 const many = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
 
@@ -328,7 +328,7 @@ function showPairs(details, success) {
   for (const pair of success.pairs) {
     const {source, last: end} = pair.target_probability;
     const cells = row(["", String(pair.morphs), pair.reached === null ? "–" : `${pair.reached} of ${pair.counted}`,
-      `${chance(source)} → ${chance(end)}`, `${counted(pair.fell_below_source)} / ${counted(pair.fell_below_earlier)}`,
+      `${chance(source)} → ${chance(end)}`, `${countText(pair.fell_below_source)} / ${countText(pair.fell_below_earlier)}`,
       String(pair.already_predicted)], "td");
     const [from, to] = pair.names.map(isolated);
     cells.firstElementChild.append(from, " → ", to);
