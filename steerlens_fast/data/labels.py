@@ -79,7 +79,7 @@ def class_number(value, where: str, numbers: dict[str, int], what: str = "label"
     return parsed
 
 
-def sorted_class_names(labels: Iterable[tuple[str, object]]) -> list[str] | None:
+def sorted_class_names(labels: Iterable[tuple[str, object]], what: str = "labels") -> list[str] | None:
     """Return the sorted class names of a column.
 
     The index of a name is its class number. The result is None if the labels are numbers, or if there are none.
@@ -88,6 +88,8 @@ def sorted_class_names(labels: Iterable[tuple[str, object]]) -> list[str] | None
     ----------
     labels : iterable of (str, object)
         Location and value of each label.
+    what : str
+        Name of the values, for messages.
 
     Raises
     ------
@@ -107,7 +109,7 @@ def sorted_class_names(labels: Iterable[tuple[str, object]]) -> list[str] | None
         first = first or (where, value, isinstance(parsed, str))
         if isinstance(parsed, str) != first[2]:
             other = f"{first[1]!r} in {first[0]}"
-            raise usage_error(f"{where}: labels must be all ints or all names, got {value!r} after {other}")
+            raise usage_error(f"{where}: {what} must be all ints or all names, got {value!r} after {other}")
         if isinstance(parsed, str):
             names.add(parsed)
     return sorted(names) or None

@@ -111,7 +111,8 @@ def _config(out: Path, settings: Mapping, resume: bool, overwrite: bool) -> Eval
     if overwrite:
         return EvaluationConfig.from_dict(settings)
     if not resume:
-        raise usage_error(f"out must be a new folder, got {out}, which has an evaluation: use --resume or --overwrite")
+        hint = "use --resume or --overwrite (in Python resume=True or overwrite=True)"
+        raise usage_error(f"out must be a new folder, got {out}, which has an evaluation: {hint}")
     if (version := plan.get("format_version", 1)) != FORMAT_VERSION:
         text = f"{out} must have format version {FORMAT_VERSION}, got {version}"
         hint = "another version of steerlens_fast wrote it; use --overwrite or a new folder"

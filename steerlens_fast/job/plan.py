@@ -150,6 +150,8 @@ class Plan:
             values = read_saved(path)
         except FileNotFoundError:
             raise usage_error(f"out must be a job's folder, got {out}, which has no plan.json") from None
+        if "budgets" in values:
+            raise usage_error(f"out must be a job's folder, got {out}, which has an evaluation")
         version = values.get("format_version", 1)
         # Every version has written listing_sha256, so a file without it is damaged.
         if "listing_sha256" in values and version != FORMAT_VERSION:

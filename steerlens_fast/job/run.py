@@ -217,6 +217,8 @@ class _JobRun:
 
     def _inputs(self, resumed: bool) -> JobInputs:
         options = self.options
+        if self.run_options.resume and not resumed and not {"data", "model"} & set(options):
+            raise usage_error(f"out must have a job to resume, got {self.out}, which has none: give all options")
         config = resumed_config(self.out, options) if resumed else JobConfig.from_dict(with_default_target(options))
         return JobInputs(config, resolve_device(config.device), self.dataset, self.model)
 

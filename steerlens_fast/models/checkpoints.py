@@ -72,7 +72,9 @@ def read_pickle(path: str, trust: bool, argument: str):
         if trust:
             raise usage_error(f"{argument} {path} cannot be read: {error}") from error
         text = f"{argument} {path} contains pickled objects, and loading them may run arbitrary code"
-        raise usage_error(f"{text}: give --trust-checkpoint if you trust the file ({_cause(error)})") from error
+        raise usage_error(
+            f"{text}: give --trust-checkpoint (in Python trust_checkpoint=True) if you trust the file ({_cause(error)})"
+        ) from error
     except Exception as error:
         raise usage_error(f"{argument} {path} cannot be read: {_first_line(error)}") from error
 

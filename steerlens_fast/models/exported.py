@@ -59,7 +59,7 @@ def _load_exported(path: str, trust: bool, device: torch.device) -> nn.Module:
         raise usage_error(f"model {path} must be a file written by torch.export.save")
     if not trust:  # torch.export.load evaluates the sizes in the file as Python expressions, and unpickles objects
         text = f"model {path} is an exported program, which may run arbitrary code when it is loaded"
-        raise usage_error(f"{text}: give --trust-checkpoint if you trust the file")
+        raise usage_error(f"{text}: give --trust-checkpoint (in Python trust_checkpoint=True) if you trust the file")
     try:
         program = torch.export.load(path)
         if device.type != "cpu":

@@ -150,7 +150,7 @@ WRONG_LABELS = [[1.0, 1.5], ["1", "1.5"], [1.0, float("nan")], ["cat", "1.5"], [
 @pytest.mark.parametrize("make", SOURCES)
 def test_every_source_raises_for_wrong_labels(make, tmp_path):
     """The message names the value, and the file or the data set."""
-    message = "(label must be a non-negative int|labels must be all ints or all names), got"
+    message = "(label must be a non-negative int|labels( and targets)? must be all ints or all names), got"
     mixed = [] if make is python else [["1", "cat"]]  # labels may be names and numbers if a data set has classes
     for n, values in enumerate([*WRONG_LABELS, *mixed]):
         (tmp_path / str(n)).mkdir()

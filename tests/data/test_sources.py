@@ -489,7 +489,7 @@ WRONG_TABLES = [
     (
         "t.csv",
         "path,label\na,1\nb,two\n",
-        "line 3: labels must be all ints or all names, got 'two' after 1 in .*line 2",
+        "line 3: labels and targets must be all ints or all names, got 'two' after 1 in .*line 2",
     ),
     ("t.csv", "path,label\na,-1\n", "line 2: label must be a non-negative int, got -1"),
     ("t.csv", "path,label\n,1\n", "line 2: path must be a file name, got ''"),
@@ -509,7 +509,7 @@ WRONG_TABLES = [
     (
         "t.jsonl",
         '{"path":"a","label":1}\n{"path":"b","label":"x"}\n',
-        "line 2: labels must be all ints or all names",
+        "line 2: labels and targets must be all ints or all names",
     ),
 ]
 

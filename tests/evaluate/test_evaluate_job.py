@@ -576,6 +576,13 @@ def test_rejected_evaluation_leaves_no_files(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_folder_of_an_evaluation_is_not_a_job(tmp_path, capsys):
+    run(tmp_path, families=["pixel"], probe_directions=0)
+    for command in (["status"], ["verify"], ["gallery"], ["export", "--format", "npz"]):
+        assert main([command[0], str(tmp_path), *command[1:]]) == 2
+        assert "which has an evaluation" in capsys.readouterr().err
+
+
 def test_plan_of_a_job_is_an_error(tmp_path):
     (tmp_path / "plan.json").write_text('{"items": 3}')
     with pytest.raises(JobError, match="the plan of a job"):

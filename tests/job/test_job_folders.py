@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from job_models import make_folder, markers, run_here
 
+from steerlens_fast.cli import main
 from steerlens_fast.errors import DONE, FATAL, USAGE
 
 pytest.importorskip("PIL")
@@ -18,6 +19,11 @@ def data(tmp_path_factory) -> Path:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_resuming_a_folder_without_a_job_raises(tmp_path, capsys):
+    assert main(["morph", "--resume", "--out", str(tmp_path / "none")]) == USAGE
+    assert "out must have a job to resume" in capsys.readouterr().err
 
 
 OTHERS = ["notes.txt", "config.json", "summary.json", "gallery/mine.txt", "shards/00000.safetensors", ".lock/mine"]

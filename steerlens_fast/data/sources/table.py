@@ -53,7 +53,7 @@ class TableSource(Source):
 
     def listing(self) -> Iterator[Item]:
         folder, index = os.path.dirname(self.path), 0
-        self.class_names = sorted_class_names(self._classes())
+        self.class_names = sorted_class_names(self._classes(), "labels and targets")
         numbers = self.class_numbers
         self.left_out = LeftOut()
         for where, row in self._read():
