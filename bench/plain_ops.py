@@ -58,7 +58,7 @@ def extrapolate(c: Tensor, phase_step: Tensor, amplitude_step: Tensor | None, b:
 def extrapolate_pairs(*args) -> Tensor:
     """Return the real parts of all frames.
 
-    Pairs of orientations are the two parts of complex numbers.
+    Those of two neighbouring orientations become the real and the imaginary part of one complex tensor.
     """
     real = extrapolate(*args)
     return torch.complex(real[:, :, 0::2], real[:, :, 1::2])

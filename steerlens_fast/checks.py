@@ -54,19 +54,20 @@ def check_bool(name: str, value) -> bool:
     return value
 
 
-def check_number(name: str, value, above: float = -math.inf, unit: str = "", closed: bool = False) -> float:
+def check_number(name: str, value, above: float = -math.inf, note: str = "", closed: bool = False) -> float:
     """Return a finite float greater than ``above`` or, if ``closed``, at least ``above``.
 
-    Tensors and arrays without dimensions count as numbers. ``unit`` is a note for the error message.
+    Tensors and arrays without dimensions count as numbers. ``note`` follows the expected value in the error message,
+    such as " (radians)".
     """
     if isinstance(value, (Tensor, np.ndarray)) and value.ndim == 0:
         value = value.item()
     if type(value) not in (float, int) and (isinstance(value, bool) or not isinstance(value, Real)):
-        raise TypeError(f"{name} must be a float{unit}, got {value!r}")
+        raise TypeError(f"{name} must be a float{note}, got {value!r}")
     # torch.compile of torch 2.10 cannot trace math.isfinite.
     if not -math.inf < value < math.inf or value < above or (value == above and not closed):
         limit = "" if above == -math.inf else f" and {'at least' if closed else 'above'} {above:g}"
-        raise ValueError(f"{name} must be finite{limit}{unit}, got {value}")
+        raise ValueError(f"{name} must be finite{limit}{note}, got {value}")
     return float(value)
 
 
@@ -142,7 +143,7 @@ def check_image_shape(image_shape, name: str = "image_shape") -> tuple[int, int]
 
 
 def check_exportable() -> None:
-    """Raise an error if torch.export traces transforms of torch.func, which it does not support."""
+    """Raise an error if torch.export traces transforms of torch.func: the package does not support this."""
     if has_transforms() and is_exporting():
         raise NotImplementedError(
             "torch.export of a function with torch.func transforms (grad, jvp, vmap ...) in it is not supported here; "

@@ -94,5 +94,5 @@ def requirements_of(extra: str) -> list[str]:
 
 
 def _quoted(requirement: str) -> str:
-    """Quote a requirement for a shell if it contains ``>`` or ``[``."""
+    """Quote a requirement for a shell, unless it is only a name."""
     return requirement if re.fullmatch(r"[\w.-]+", requirement) else f'"{requirement}"'

@@ -20,7 +20,7 @@ template <typename T>
 void merge(const BandArgs<T>& args) {
   int64_t bands = 1;
   for (int i = 0; i < args.count; ++i) bands += args.groups[i].K;
-  // Half spectra of paired bands exist only at widths 1 and 2, where they are whole.
+  // Paired bands need whole spectra. At widths 1 and 2, half spectra have all columns, and are accepted, too.
   const bool whole_rows = args.whole || args.paired;
   parallel_rows(args.planes * args.H, bands * (whole_rows ? args.W : args.columns),
                 [&](int64_t begin, int64_t end) {

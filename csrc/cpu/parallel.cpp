@@ -16,7 +16,8 @@ void parallel_ranges(int64_t count, int64_t grain,
                      void (*body)(const void* context, int64_t begin, int64_t end),
                      const void* context) {
   regions.fetch_add(1, std::memory_order_relaxed);
-  // torch would throw another exception, without the type and text of this one.
+  // If body() throws within torch's loop, torch throws another exception, without its type and text. So the first
+  // exception is kept, and thrown again after the loop.
   std::exception_ptr error;
   std::atomic_flag has_error = ATOMIC_FLAG_INIT;
   torch::stable::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) {

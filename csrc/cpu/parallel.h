@@ -8,8 +8,8 @@ namespace steerlens {
 // Tasks with fewer elements take less time than waking a thread.
 constexpr int64_t kElementsPerTask = 16384;
 
-// Calls body(context, begin, end) on torch's threads, for ranges of [0, count) with at least `grain` items. The first
-// exception of a task is thrown again when all tasks have finished.
+// Calls body(context, begin, end) on torch's threads, for ranges of [0, count) with roughly at least `grain` items. The
+// first exception of a task is thrown again when all tasks have finished.
 void parallel_ranges(int64_t count, int64_t grain,
                      void (*body)(const void* context, int64_t begin, int64_t end),
                      const void* context);

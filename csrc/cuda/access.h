@@ -3,7 +3,8 @@
 // The kernels are limited by memory traffic. So accesses should be wide, and those of a warp should cover whole sectors
 // (32 bytes). For this, each thread takes *pieces* of a few consecutive coefficients, and in each access the pieces of
 // neighbouring threads lie side by side. A piece has as many coefficients as 16 bytes hold complex
-// numbers (2 for float32, 1 for float64); only one if arrays are not aligned, or planes do not have whole pieces.
+// numbers (2 for float32, 1 for float64). It has only one coefficient if arrays are not aligned, or if the number of
+// coefficients in a plane is not a multiple of two.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -75,21 +76,21 @@ __device__ __forceinline__ void store_one(V* p, const V& value) {
   store(p, Pack<V, 1>{{value}});
 }
 
-// The coefficients of one plane that a thread takes together: kPieces pieces of kPiece consecutive
+// The coefficients of one plane that a thread takes together: kPieces pieces of kPieceSize consecutive
 // coefficients. The coefficients of a warp are consecutive, too, and begin at a sector, even if the plane does not.
-template <int kPieces, int kPiece>
+template <int kPieces, int kPieceSize>
 struct Pieces {
-  static constexpr int kCount = kPieces * kPiece;
+  static constexpr int kCount = kPieces * kPieceSize;
   // From a piece of a thread to its next one; the pieces of the other lanes lie between them.
-  static constexpr int kStep = kWarp * kPiece;
+  static constexpr int kStep = kWarp * kPieceSize;
 
   int64_t first;
   bool inside[kPieces];  // pieces outside of the plane are neither read (they are 0) nor written
 
-  // The pieces that warp `warp` takes of a plane. `area`, its number of coefficients, is a multiple of kPiece.
+  // The pieces that warp `warp` takes of a plane. `area`, its number of coefficients, is a multiple of kPieceSize.
   __device__ __forceinline__ Pieces(int64_t plane, int64_t area, int64_t warp) {
     const int64_t begin = plane * area, lane = threadIdx.x % kWarp;
-    const int64_t offset = warp * (kWarp * kCount) - begin % kPerSector + lane * kPiece;
+    const int64_t offset = warp * (kWarp * kCount) - begin % kPerSector + lane * kPieceSize;
     first = begin + offset;
 #pragma unroll
     for (int i = 0; i < kPieces; ++i)
@@ -97,27 +98,28 @@ struct Pieces {
   }
 };
 
-template <typename V, int kPieces, int kPiece>
-__device__ __forceinline__ Pack<V, kPieces * kPiece> load(const V* p, Pieces<kPieces, kPiece> at) {
-  Pack<V, kPieces * kPiece> pack{};
+template <typename V, int kPieces, int kPieceSize>
+__device__ __forceinline__ Pack<V, kPieces * kPieceSize> load(const V* p,
+                                                              Pieces<kPieces, kPieceSize> at) {
+  Pack<V, kPieces * kPieceSize> pack{};
 #pragma unroll
   for (int i = 0; i < kPieces; ++i) {
     if (!at.inside[i]) continue;
-    const auto piece = load<kPiece>(p + at.first + i * at.kStep);
+    const auto piece = load<kPieceSize>(p + at.first + i * at.kStep);
 #pragma unroll
-    for (int j = 0; j < kPiece; ++j) pack.v[i * kPiece + j] = piece.v[j];
+    for (int j = 0; j < kPieceSize; ++j) pack.v[i * kPieceSize + j] = piece.v[j];
   }
   return pack;
 }
 
-template <typename V, int kPieces, int kPiece>
-__device__ __forceinline__ void store(V* p, Pieces<kPieces, kPiece> at,
-                                      const Pack<V, kPieces * kPiece>& pack) {
+template <typename V, int kPieces, int kPieceSize>
+__device__ __forceinline__ void store(V* p, Pieces<kPieces, kPieceSize> at,
+                                      const Pack<V, kPieces * kPieceSize>& pack) {
 #pragma unroll
   for (int i = 0; i < kPieces; ++i) {
-    Pack<V, kPiece> piece;
+    Pack<V, kPieceSize> piece;
 #pragma unroll
-    for (int j = 0; j < kPiece; ++j) piece.v[j] = pack.v[i * kPiece + j];
+    for (int j = 0; j < kPieceSize; ++j) piece.v[j] = pack.v[i * kPieceSize + j];
     if (at.inside[i]) store(p + at.first + i * at.kStep, piece);
   }
 }
@@ -126,7 +128,7 @@ __device__ __forceinline__ void store(V* p, Pieces<kPieces, kPiece> at,
 template <int kPerThread>
 __host__ __device__ int64_t warps_of(int64_t area) {
   constexpr int64_t kPerWarp = kWarp * kPerThread;
-  // Coefficients from the sector's begin to the plane's, at most.
+  // The largest number of coefficients between the start of a sector and the start of the plane in it.
   const int64_t skipped = area % kPerSector ? kPerSector - 1 : 0;
   return (skipped + area + kPerWarp - 1) / kPerWarp;
 }

@@ -171,12 +171,12 @@ class Launcher {
 
 // Calls op.at(of_plane, at) for the pieces `at` of every plane, where of_plane = op.plane_data(n) is what the
 // coefficients of plane n have in common. The grid's y counts planes.
-template <int kPiece, int kBlocks, typename Op>
+template <int kPieceSize, int kBlocks, typename Op>
 __global__ void __launch_bounds__(kThreads, kBlocks)
     for_each_kernel(const __grid_constant__ Op op, int64_t planes, int64_t area) {
   for (int64_t n = blockIdx.y; n < planes; n += gridDim.y) {
     const auto of_plane = op.plane_data(n);
-    op.at(of_plane, Pieces<Op::kPerThread / kPiece, kPiece>(n, area, warp_in_row()));
+    op.at(of_plane, Pieces<Op::kPerThread / kPieceSize, kPieceSize>(n, area, warp_in_row()));
   }
 }
 

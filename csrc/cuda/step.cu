@@ -14,7 +14,7 @@ namespace {
 constexpr int64_t kPartSize = 4096, kMaxParts = 256;
 
 // parts[n, x] = the largest amplitude among the coefficients of band n that blocks with blockIdx.x = x read.
-template <int kPiece, typename T>
+template <int kPieceSize, typename T>
 __global__ void __launch_bounds__(kThreads, kMinBlocks)
     largest_kernel(const Cplx<T>* coefficients, int64_t bands, int64_t area, T* parts) {
   constexpr int kPerThread = 16 / sizeof(T);
@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(kThreads, kMinBlocks)
   for (int64_t n = blockIdx.y; n < bands; n += gridDim.y) {
     T largest = T(0);
     for (int64_t warp = warp_in_row(); warp < warps; warp += stride) {
-      const auto c = load(coefficients, Pieces<kPerThread / kPiece, kPiece>(n, area, warp));
+      const auto c = load(coefficients, Pieces<kPerThread / kPieceSize, kPieceSize>(n, area, warp));
 #pragma unroll
       for (int j = 0; j < kPerThread; ++j) largest = larger(amplitude_of(c.v[j]), largest);
     }

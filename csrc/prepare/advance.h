@@ -1,5 +1,5 @@
-// Checks the arguments of advance_planes, and allocates its results. The op takes one step along a new gradient. It has
-// the arguments of morph_planes_to_l2 without DistanceInputs, those in AdvanceInputs, and max_step_ratio
+// Checks the arguments of advance_planes, and allocates its results. The op takes one step along a new gradient. Its
+// arguments are those of morph_planes_to_l2 (except DistanceInputs), AdvanceInputs, and max_step_ratio
 // (kernel_args/advance.h). See steerlens_fast/ops/advance.py, and the glossary in csrc/README.md.
 #pragma once
 

@@ -1,6 +1,7 @@
 // Checks the arguments of pair and unpair, and allocates their results. pair makes one complex plane of two real ones,
-// so that one FFT transforms both; imaginary parts of complex planes are ignored. Planes are paired within runs of
-// `run` consecutive planes, such as the orientations of one image; the last plane of an odd run is paired with zeros.
+// so that one FFT transforms both. If the given planes are complex, only their real parts are used. Planes are paired
+// within runs of `run` consecutive planes, such as the orientations of one image; the last plane of an odd run is paired
+// with zeros.
 #pragma once
 
 #include "../checks.h"

@@ -125,7 +125,7 @@ def evaluate_families(
     inputs = {"data": data, "driver": driver, "judges": judges}
     names = {name: value for name, value in inputs.items() if by_name[name]}
     objects = {name: value for name, value in inputs.items() if not by_name[name]}
-    # In the configuration, the type's name stands for data or a driver that is an object, and names for judges.
+    # The configuration has the name of the type of an object, and the names of judges in a mapping.
     described = {name: list(value) if name == "judges" else type_name(value) for name, value in objects.items()}
     settings = with_absolute_paths(names | options) | described
     run_options = {"resume": resume, "overwrite": overwrite, "progress": progress, "figures": figures}

@@ -98,11 +98,11 @@ def judge_names(specs) -> list[str]:
 
 def as_classifier(model: LoadedModel, channels: int, task: str = "multiclass") -> Classifier:
     """Return a classifier that takes images of any size. The images are [N, channels, H, W] in [0, 1]."""
-    return Classifier(model.model, _AdaptedModel(model, channels), task)
+    return Classifier(model.model, _Preprocessing(model, channels), task)
 
 
-class _AdaptedModel:
-    """Adapts the evaluation's images to a model. They are resized, converted (to grey or RGB) and normalised."""
+class _Preprocessing:
+    """Resizes the evaluation's images to those of a model, converts them to grey or RGB, and normalises them."""
 
     def __init__(self, model: LoadedModel, channels: int):
         self.model, self.channels = model, channels

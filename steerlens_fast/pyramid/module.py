@@ -96,7 +96,7 @@ class SteerablePyramid(nn.Module):
         orientations = (
             order + 1 if orientations is None else checks.check_int("orientations", orientations, order + 1, None)
         )
-        width = checks.check_number("width", width, above=0.0, unit=" (octaves)")
+        width = checks.check_number("width", width, above=0.0, note=" (octaves)")
         tight_frame = checks.check_bool("tight_frame", tight_frame)
         downsample = checks.check_bool("downsample", downsample)
         self.synthesis = checks.check_choice("synthesis", synthesis, SYNTHESES)
@@ -376,7 +376,7 @@ def steering_weights(order: int, orientations: int, angle: float | Tensor) -> Te
 
 def _check_angle(angle: float | Tensor) -> float | Tensor:
     if not isinstance(angle, Tensor):
-        return checks.check_number("angle", angle, unit=" (radians)")
+        return checks.check_number("angle", angle, note=" (radians)")
     if angle.is_complex() or angle.numel() != 1:
         got = angle.dtype if angle.is_complex() else f"shape {list(angle.shape)}"
         raise ValueError(f"angle must be a real number or a real tensor of one element (radians), got {got}")

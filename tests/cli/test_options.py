@@ -40,7 +40,7 @@ def test_every_field_has_one_option_with_its_choices(add_options, configs):
 
 
 @pytest.mark.parametrize("config", [JobConfig, EvaluationConfig])
-def test_configuration_has_the_fields_of_data_model_and_lens(config):
+def test_job_has_the_options_of_the_data_the_model_and_the_lens(config):
     names = {field.name for field in dataclasses.fields(config)}
     for part in (DataConfig, ModelConfig, LensConfig):
         assert {field.name for field in dataclasses.fields(part)} <= names
@@ -101,7 +101,7 @@ def test_numbers_that_are_not_finite_are_named_with_their_option(capsys):
         (["photos"], "unrecognized arguments: photos; did you mean --data photos?"),
         (["--l2", "3"], "unrecognized arguments: --l2 3; did you mean '--max-l2'?"),
         (["--qqq"], "unrecognized arguments: --qqq"),
-        (["--driver", "a:b"], "unrecognized arguments: --driver a:b; did you mean '--model'?"),
+        (["--driver", "a:b"], "unrecognized arguments: --driver a:b; did you mean '--model'?"),  # as in evaluate
         (["--data", "d", "--target", "tiger", "cat"], "arguments: cat; did you mean --target 'tiger cat'?"),
         (["--data", "d", "--factors", "0", "1", "2"], "arguments: 1 2; did you mean --factors 0,1,2?"),
         (["--data", "d", "--resume", "cat"], "unrecognized arguments: cat"),

@@ -68,7 +68,7 @@ def test_images_of_a_narrow_range_are_a_problem(tmp_path):
 # --- Which images were examined
 
 
-def test_sources_of_sorted_data_are_a_sample_in_the_datas_order(tmp_path):
+def test_sources_are_a_random_sample_but_keep_the_order_of_the_data(tmp_path):
     """The first images of these data are of one class."""
     images = pictures(60)
     labels = [n // 20 for n in range(60)]
@@ -154,7 +154,7 @@ def test_all_images_are_examined_if_there_are_too_few_sources(tmp_path):
     assert sources["examined"] == counted(sources) == 12
 
 
-def test_images_without_a_target_are_counted_in_the_whole_data(tmp_path):
+def test_a_random_order_counts_all_images_without_a_target(tmp_path):
     labels = predicted()
     data = dataset(labels=labels)
     data.labels = labels

@@ -561,7 +561,7 @@ def test_missing_summaries_are_written_again(copy, job):
 
 
 def test_leftovers_of_killed_processes_are_removed(copy, job):
-    """Temporary files and folders of shards, summaries and galleries are deleted, and no files with other names."""
+    """Temporary files and folders of shards, summaries and galleries are deleted. Files with other names are not."""
     name = f".{'0123456789abcdef' * 2}.tmp"
     for leftover in (copy / name, copy / "shards" / name):
         leftover.mkdir()
@@ -860,7 +860,7 @@ def test_job_in_float64_computes_in_float64(mean, tmp_path):
     [({"regime": "live"}, 4, None), ({"regime": "live", "steps": 5}, 4, 5), ({"distances": [0.0, 1.0]}, 3, None)],
     ids=str,
 )
-def test_steps_and_distances_decide_the_number_of_frames(more, count, steps, data, tmp_path):
+def test_distances_decide_the_number_of_frames_and_steps_do_not(more, count, steps, data, tmp_path):
     assert run_here(tmp_path, data=data, limit=2, **more) == DONE
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["steps"] == steps and all(len(record["l2"]) == count for record in records(tmp_path))

@@ -1,6 +1,6 @@
-// morph_planes, and its halves step_planes and move_planes, for callers that do not know all factors at once. morph_planes
-// computes both halves plane by plane, so that only the coefficients of one plane are in memory at a time (some MiB for
-// each thread at 224 x 224).
+// morph_planes, and its two halves as ops of their own, step_planes and move_planes. Callers that do not know all factors
+// at once need these. morph_planes computes both halves plane by plane, so that only the coefficients of one plane are in
+// memory at a time (some MiB for each thread at 224 x 224).
 #pragma once
 
 #include "filter_blocks.h"

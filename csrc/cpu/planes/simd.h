@@ -127,7 +127,8 @@ SL_FN V select_by(V a, V b) {
   return select_by<Pattern>(a, b, std::make_integer_sequence<int, kElements<V>>());
 }
 
-// a0 b0 a1 b1 ... of the first halves (kHalf 0) or of the second halves (kHalf 1) of each of kParts parts.
+// The vectors a and b are cut into kParts parts. In each part, the first (kHalf 0) or second (kHalf 1) halves of a and b
+// are interleaved: a0 b0 a1 b1 ...
 template <int kParts, int kHalf>
 struct Interleaved {
   static constexpr int index(int i, int n) {
@@ -164,16 +165,16 @@ SL_FN void interleave_rows(const V* from, V* to) {
   }
 }
 
-// Transposes each of the kParts square blocks of kRows rows. kLeft is 2^(number of interleavings to do).
-template <int kParts, int kRows, int kLeft = kRows, typename V>
+// Transposes each of the kParts square blocks of kRows rows. kRest is 2^(number of interleavings that remain).
+template <int kParts, int kRows, int kRest = kRows, typename V>
 SL_FN void transpose_blocks(V* rows) {
   V other[kRows];
   interleave_rows<kParts, kRows>(rows, other);
-  if constexpr (kLeft == 2) {
+  if constexpr (kRest == 2) {
     for (int i = 0; i < kRows; ++i) rows[i] = other[i];
   } else {
     interleave_rows<kParts, kRows>(other, rows);
-    if constexpr (kLeft > 4) transpose_blocks<kParts, kRows, kLeft / 4>(rows);
+    if constexpr (kRest > 4) transpose_blocks<kParts, kRows, kRest / 4>(rows);
   }
 }
 

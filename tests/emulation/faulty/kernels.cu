@@ -180,11 +180,11 @@ __global__ void reads_before_cluster_barrier(float* data) {
 }
 
 // Copies the real parts of complex planes.
-template <int kPieces, int kPiece, int kPlanes, int kArea>
+template <int kPieces, int kPieceSize, int kPlanes, int kArea>
 __global__ void real_parts(float* data) {
   using namespace steerlens;
   const auto* complex_planes = reinterpret_cast<const Cplx<float>*>(data);
-  const Pieces<kPieces, kPiece> at(blockIdx.y, kArea, warp_in_row());
+  const Pieces<kPieces, kPieceSize> at(blockIdx.y, kArea, warp_in_row());
   const auto in = load(complex_planes, at);
   Pack<float, at.kCount> out;
   for (int j = 0; j < at.kCount; ++j) out.v[j] = in.v[j].re;
