@@ -559,3 +559,16 @@ def test_sdist_has_all_tracked_files(tracked, tmp_path):
 def test_sdist_without_git_raises(setup, monkeypatch, tmp_path):
     (tmp_path / ".git").mkdir()
     assert exits_with("git must list the files of the source archive: ", setup.tracked_files, tmp_path)
+
+
+def test_tests_that_are_emulated_exist():
+    """``.ci/emulate`` names tests, and words in names of tests. A word that no name contains would select nothing."""
+    sources = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+    names = {name for source in sources for name in re.findall(r"def (test_\w+)", source)}
+    script = (ROOT / ".ci/emulate").read_text()
+    named = set(re.findall(r"::(test_\w+)", script))
+    words = {word for text in re.findall(r'-k "([^"]+)"', script) for word in re.findall(r"[a-z_]{5,}", text)}
+    assert len(named) == 5 and named <= names
+    assert len(words) > 5
+    unknown = {word for word in words if not any(word in name for name in names)}
+    assert not unknown
