@@ -12,7 +12,7 @@ from .decoding import check_range
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(BaseConfig):
-    """Options for decoding images.
+    """Options of the images that are read from a data set.
 
     Parameters
     ----------
@@ -21,6 +21,8 @@ class DataConfig(BaseConfig):
         (0, 4095). By default, it is the full range of the file's type, mostly 0 to 65535. "auto" uses the lowest and
         the highest value of the data set, for which every image is read once more. "image" uses those of each image;
         brightness can then not be compared between images.
+    limit : int, optional
+        Use only the first ``limit`` items. Items that the target map or file leaves out do not count.
     """
 
     range: str | Sequence[float] | None = option(
@@ -31,6 +33,13 @@ class DataConfig(BaseConfig):
         help="the values that become black and white in images of more than 8 bits, e.g. 0,4095 for 12-bit data. "
         "auto: the lowest and the highest value of all images, which are then read twice. image: the lowest and the "
         "highest value of each image (default: the full range of the file's type, mostly 0,65535)",
+    )
+    limit: int | None = option(
+        None,
+        group="data",
+        metavar="N",
+        minimum=1,
+        help="use only the first N items; items that the target map or file leaves out do not count",
     )
 
     def _normalize(self) -> None:

@@ -57,8 +57,8 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         Which images become sources. "right": those whose label the driver and all judges predict. "agree": those for
         which the driver and all judges predict the same class. "auto": "right" for images with a label, "agree" for
         others.
-    sources, limit : int
-        Maximum number of sources, among the first ``limit`` images that the target rule keeps.
+    sources : int
+        Maximum number of sources.
     order : {"random", "data"}
         The order in which images are examined until there are enough sources. "random": an order that depends on
         ``seed``, so that the sources are a sample even if the data are sorted by class. "data": the data's order.
@@ -175,13 +175,6 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         "one class. all: all images. auto: right for images with a label, agree for others",
     )
     sources: int = option(300, group="data", metavar="N", minimum=1, help="maximum number of source images")
-    limit: int | None = option(
-        None,
-        group="data",
-        metavar="N",
-        minimum=1,
-        help="use only the first N items; items that the target map or file leaves out do not count",
-    )
     order: str = option(
         "random",
         group="data",

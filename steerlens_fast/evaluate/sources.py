@@ -19,7 +19,7 @@ from ..data.items import Item
 from ..data.resize import resize_and_crop
 from ..data.sources import Source
 from ..data.targets import LABEL, TargetRule, batch_target, target_number
-from ..data.value_range import value_range_of
+from ..data.value_range import read_image, value_range_of
 from ..errors import NO_LABEL, NO_TARGET, REASONS, BadItem, usage_error
 from ..models import LoadedModel
 from ..models.device import image_dtype
@@ -166,7 +166,7 @@ def _candidates(
     """Yield every image with its predicted classes. Images are read and classified in batches."""
     listing = lambda: islice(target_rule.resolve(data.listing(), classes), config.limit)
     value_range = value_range_of(data, listing()) if config.range == "auto" else config.range
-    size, first = driver.size or _first_size(data, listing(), driver, value_range), True
+    size, first = driver.size or _first_size(data, listing(), value_range), True
     items = listing()
     if config.order == "random":
         items = list(items)
@@ -193,13 +193,14 @@ def _candidates(
         yield from batch
 
 
-def _first_size(data: Source, items: Iterable[Item], driver: LoadedModel, value_range) -> tuple[int, int] | None:
+def _first_size(data: Source, items: Iterable[Item], value_range) -> tuple[int, int] | None:
     """Return the size of the first image that can be read, None if there is none."""
     for item in items:
-        candidate = Candidate(item)
-        _load(data, candidate, driver, None, value_range)
-        if candidate.pixels is not None:
-            return tuple(candidate.pixels.shape[-2:])
+        try:
+            image = read_image(data, item, value_range)
+        except BadItem:
+            continue
+        return image.height, image.width
     return None
 
 

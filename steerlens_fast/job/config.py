@@ -41,8 +41,6 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         See :func:`steerlens_fast.models.load_model`.
     target : str, int or mapping
         See :func:`steerlens_fast.data.targets.parse_target`.
-    limit : int, optional
-        Use only the first ``limit`` items. Items that the target map or file leaves out do not count.
     decoder, max_pixels
         See :func:`steerlens_fast.data.decoding.decode`.
     family, scales, orientations
@@ -107,13 +105,6 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         "its name in the model or the data), map:3=8,goldfish=tench, or a .csv with the columns target (the class to "
         "morph toward), and key or path; not:T removes a label, with --task multilabel (default: column if the data "
         "are a table that has it, otherwise runner-up)",
-    )
-    limit: int | None = option(
-        None,
-        group="data",
-        metavar="N",
-        minimum=1,
-        help="use only the first N items; items that the target map or file leaves out do not count",
     )
     decoder: str = option("pillow", group="data", choices=DECODERS, help="image decoder")
     max_pixels: int = option(
