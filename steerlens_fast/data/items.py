@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from hashlib import blake2b, sha256
+from itertools import zip_longest
 from operator import attrgetter
 from pathlib import Path
 
@@ -89,6 +90,30 @@ def hash_items(items: Iterable[Item]) -> str:
     return digest.hexdigest()
 
 
+def describe_first_change(listing: Path, items: Iterable[Item]) -> str:
+    """Describe the first item that differs from a listing, or return "" if none does.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> listing = Path(tempfile.mkdtemp()) / "items.jsonl"
+    >>> _ = write_listing(listing, [Item(0, "a", "a.png", label=3)], shard_size=1)
+    >>> describe_first_change(listing, [Item(0, "a", "a.png", label=4)])
+    'a.png (label was 3 and is 4 now)'
+    """
+    for before, now in zip_longest(read_listing(listing), (_parse(_line(item)) for item in items)):
+        if before == now:
+            continue
+        if before is None:
+            return f"the new item {now.path}"
+        if now is None or before.path != now.path:
+            return f"{'the end' if now is None else now.path} where {before.path} was"
+        names = [field.name for field in fields(Item) if getattr(before, field.name) != getattr(now, field.name)]
+        changes = (f"{name} was {getattr(before, name)} and is {getattr(now, name)} now" for name in names)
+        return f"{now.path} ({', '.join(changes)})"
+    return ""
+
+
 def read_listing(path: Path, offset: int = 0, count: int | None = None) -> Iterator[Item]:
     """Yield the items of a listing from byte ``offset`` on, at most ``count``."""
     with open(path, "rb") as file:
@@ -96,7 +121,7 @@ def read_listing(path: Path, offset: int = 0, count: int | None = None) -> Itera
         for n, line in enumerate(file):
             if n == count:
                 return
-            yield Item(*json.loads(line.decode(errors="surrogateescape")))
+            yield _parse(line)
 
 
 # json.dumps would make an encoder for each call.
@@ -105,9 +130,13 @@ compact_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encod
 
 def _line(item: Item) -> bytes:
     # dataclasses.astuple would make deep copies.
-    fields = (item.index, item.key, item.path, item.label, item.place, item.target)
+    values = (item.index, item.key, item.path, item.label, item.place, item.target)
     # surrogateescape keeps the bytes of file names that are not UTF-8.
-    return compact_json(fields).encode(errors="surrogateescape") + b"\n"
+    return compact_json(values).encode(errors="surrogateescape") + b"\n"
+
+
+def _parse(line: bytes) -> Item:
+    return Item(*json.loads(line.decode(errors="surrogateescape")))
 
 
 def _hash(key: str) -> int:

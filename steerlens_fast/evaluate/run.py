@@ -136,7 +136,7 @@ def _write_or_check_plan(out: Path, prepared: Preparation, overwrite: bool) -> N
         before = read_saved(out / "plan.json")
         for name, what in (("versions", "the software"), ("models", "the models"), ("data", "the data")):
             check_unchanged(before[name], prepared.plan[name], what)
-        check_unchanged(before, prepared.plan, "the plan")
+        check_unchanged(before, prepared.plan, "the plan", sources="the SHA-256 of the selected sources")
         return
     write_json(out / "config.json", prepared.config.as_dict())
     write_json(out / "plan.json", prepared.plan)

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..data.class_matching import ClassMatch
-from ..data.items import Item, hash_items, write_listing
+from ..data.items import Item, describe_first_change, hash_items, write_listing
 from ..data.sources import Source
 from ..data.sources.base import printable
 from ..data.sources.open import open_source_from_config
@@ -187,9 +187,16 @@ def check_plan(out: Path, inputs: JobInputs) -> Plan:
     check_unchanged(plan.source, inputs.source.description, "the data")
     inputs.model_names = plan.model.get("class_names")
     if hash_items(inputs.items()) != plan.listing_sha256:
-        raise usage_error(f"the data must be unchanged, got items that differ from the {plan.items} in the plan")
+        raise usage_error(f"the data must be unchanged, got {_change_of_data(out, inputs, plan)}")
     _restore_listing(out, inputs, plan)
     return plan
+
+
+def _change_of_data(out: Path, inputs: JobInputs, plan: Plan) -> str:
+    listing = out / "items.jsonl"
+    if listing.exists() and sha256_of(listing) == plan.listing_sha256:
+        return printable(describe_first_change(listing, inputs.items()))
+    return f"items that differ from the {plan.items} in the plan"  # which cannot be read
 
 
 def _restore_listing(out: Path, inputs: JobInputs, plan: Plan) -> None:

@@ -383,7 +383,11 @@ def test_resuming_with_other_data_raises(data, copy, tmp_path, capsys):
     check_exit(capsys, run_here(copy, "--resume", data=more), "data was", status=USAGE)
     assert run_here(tmp_path / "out", data=more) == DONE
     shutil.copy(data / "c0" / "000.png", more / "c0" / "new.png")
-    check_exit(capsys, run_here(tmp_path / "out", "--resume"), "the data must be unchanged", status=USAGE)
+    message = f"the data must be unchanged, got {more}/c0/new.png where {more}/c1/010.png was"
+    check_exit(capsys, run_here(tmp_path / "out", "--resume"), message, status=USAGE)
+    (tmp_path / "out" / "items.jsonl").unlink()
+    message = "the data must be unchanged, got items that differ from the"
+    check_exit(capsys, run_here(tmp_path / "out", "--resume"), message, status=USAGE)
     (more / "c0" / "new.png").unlink()
     assert run_here(tmp_path / "out", "--resume") == DONE
 
