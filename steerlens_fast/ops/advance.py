@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .enums import EDITS, edit_index, rule_index
 from .fake_checks import check_dtype, check_iterations, check_morph, check_samples, check_shape, require
-from .registration import call_op, check_no_tangent, check_plane_ops_exist, fake, leaves
+from .registration import call_op, check_plane_ops_exist, fake, leaves
 
 
 class StepTaken(NamedTuple):
@@ -124,8 +124,7 @@ def advance_planes(
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         # Not by register_no_derivative, since torch registers derivatives only of ops that write no argument.
         raise RuntimeError("advance_planes has no derivative: use morph_planes")
-    check_no_tangent("advance_planes", args)
-    return StepTaken(*call_op("advance_planes", *args, *options, *search))
+    return StepTaken(*call_op("advance_planes", *args, *options, *search, instead="morph_planes"))
 
 
 @fake("advance_planes")

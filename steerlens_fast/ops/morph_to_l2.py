@@ -13,7 +13,6 @@ from .enums import edit_index, rule_index
 from .fake_checks import check_dtype, check_iterations, check_morph, check_rank, check_samples, check_shape, require
 from .registration import (
     call_op,
-    check_no_tangent,
     check_plane_ops_exist,
     fake,
     register_no_derivative,
@@ -127,8 +126,7 @@ def morph_planes_to_l2(
     search = phase_cap, phase_limit, speed_share, iterations
     args = images, gradients, planes_per_sample, base, *limits, list(analysis), list(synthesis), *options, *search
     check_plane_ops_exist("morph_planes_to_l2", args)
-    check_no_tangent("morph_planes_to_l2", args)
-    return FramesAtL2(*call_op("morph_planes_to_l2", *args))
+    return FramesAtL2(*call_op("morph_planes_to_l2", *args, instead="morph_planes"))
 
 
 @fake("morph_planes_to_l2")

@@ -33,8 +33,13 @@ def call(name: str, *args):
     return _call(_function(name, args), args)
 
 
-def call_op(name: str, *args):
-    """Call an op that has no formula in :mod:`.reference`."""
+def call_op(name: str, *args, instead: str = ""):
+    """Call an op that has no formula in :mod:`.reference`, and no derivative.
+
+    ``instead`` is the name of an op that has one, for the error message.
+    """
+    if not torch.compiler.is_compiling() and has_tangent(args):  # the op would drop it
+        raise RuntimeError(f"{name} has no derivative{f': use {instead}' if instead else ''}")
     return _call(getattr(_ops, name), args)
 
 
@@ -120,12 +125,6 @@ def has_tangent(values) -> bool:
             "for its batched tangents; use torch.func.jacfwd, or vectorize=False"
         )
     return any_tangent
-
-
-def check_no_tangent(name: str, args) -> None:
-    """Raise if an argument has a forward-mode tangent, which the op would drop."""
-    if not torch.compiler.is_compiling() and has_tangent(args):
-        raise RuntimeError(f"{name} has no derivative: use morph_planes")
 
 
 # --- Shape functions ("fakes"), which torch.compile, torch.export and meta tensors need ---

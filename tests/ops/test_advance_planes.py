@@ -200,7 +200,7 @@ def raw_arguments(factors=False) -> list:
     shape, family, calls = (2, 3, 32, 28), csp((32, 28), "joint"), []
     x = image(*shape, dtype=torch.float32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("steerlens_fast.ops.advance.call_op", lambda name, *args: calls.append(args) or (None,) * 4)
+        patch.setattr("steerlens_fast.ops.advance.call_op", lambda name, *args, **_: calls.append(args) or (None,) * 4)
         extent = by_factors(x, x, 2.0) if factors else to_distance(x, x, 0.1)
         family.anchor(x).take_step(random_gradient(shape, 0), extent, BOUNDS)
     return list(calls[0])

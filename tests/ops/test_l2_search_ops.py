@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.autograd import forward_ad
 from numpy_l2_search import NumpyL2Search
 from op_cases import RAW, check_rejected
 
@@ -96,6 +97,17 @@ def test_state_of_an_ended_search_does_not_change():
     assert state[0, SearchColumn.IMPROVED] and not after[0, SearchColumn.IMPROVED]
     others = [column for column in range(state.shape[1]) if column != SearchColumn.IMPROVED]
     assert torch.equal(after[:, others], state[:, others])
+
+
+def test_tangents_raise():
+    limits, l2, epsilon = arguments()
+    state = ops.begin_l2_search(limits, l2, epsilon)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(l2, torch.ones_like(l2))
+        with pytest.raises(RuntimeError, match="begin_l2_search has no derivative"):
+            ops.begin_l2_search(limits, dual, epsilon)
+        with pytest.raises(RuntimeError, match="advance_l2_search has no derivative"):
+            ops.advance_l2_search(state, dual)
 
 
 def test_bad_arguments_raise():
