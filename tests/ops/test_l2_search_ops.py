@@ -8,9 +8,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch.autograd import forward_ad
 from numpy_l2_search import NumpyL2Search
 from op_cases import RAW, check_rejected
+from torch.autograd import forward_ad
 
 from steerlens_fast import ops
 from steerlens_fast.ops import SearchColumn
