@@ -57,10 +57,10 @@ inline void stream_copy(char* to, const char* from, uint64_t bytes) {
 // and their real parts are written. NaN stays NaN.
 template <typename T>
 void stream_real(T* to, const T* from, uint64_t count, int stride, T low, T high) {
-  constexpr uint64_t kPiece = 1024;
-  alignas(64) T piece[kPiece];
-  for (uint64_t at = 0; at < count; at += kPiece) {
-    const uint64_t size = count - at < kPiece ? count - at : kPiece;
+  constexpr uint64_t kPieceSize = 1024;
+  alignas(64) T piece[kPieceSize];
+  for (uint64_t at = 0; at < count; at += kPieceSize) {
+    const uint64_t size = count - at < kPieceSize ? count - at : kPieceSize;
     const T* source = from + at * stride;
     for (uint64_t i = 0; i < size; ++i) {
       const T x = source[i * stride], above = x < low ? low : x;

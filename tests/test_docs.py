@@ -85,7 +85,7 @@ def test_examples_in_docstrings_run(folder):
         pytest.skip(f"modules that need an extra: {missing}")
 
 
-def test_every_public_name_exists():
+def test_public_names_are_sorted_and_have_docstrings():
     assert sorted(steerlens_fast.__all__) == list(steerlens_fast.__all__), "__all__ is not sorted"
     for name in steerlens_fast.__all__:
         assert getattr(steerlens_fast, name).__doc__, f"{name} has no docstring"

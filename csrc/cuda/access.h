@@ -1,10 +1,9 @@
 // Loads and stores of global memory, and which coefficients a thread of a pointwise kernel takes.
 //
 // The kernels are limited by memory traffic. So accesses should be wide, and those of a warp should cover whole sectors
-// (32 bytes). For this, each thread takes *pieces* of a few consecutive coefficients, and in each access the pieces of
-// neighbouring threads lie side by side. A piece has as many coefficients as 16 bytes hold complex
-// numbers (2 for float32, 1 for float64). It has only one coefficient if arrays are not aligned, or if the number of
-// coefficients in a plane is not a multiple of two.
+// (32 bytes). For this, each thread takes *pieces* of one or two consecutive coefficients, and in each access the pieces
+// of neighbouring threads lie side by side. A piece of float32 has two coefficients (16 bytes as complex numbers), or
+// one if arrays are not aligned or a plane has an odd number of coefficients. A piece of float64 has one.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -16,7 +15,7 @@
 namespace steerlens {
 
 constexpr int kWarp = 32;
-// float32 numbers in a sector.
+// float32 numbers in a sector. This many numbers of a larger type are whole sectors, too.
 constexpr int64_t kPerSector = 8;
 
 // Complex numbers in 16 bytes.

@@ -119,7 +119,7 @@ class OptionGroups:
         for field in declared_fields(config):
             if "group" in field.metadata and (only is None or field.name in only):
                 text = (help or {}).get(field.name, field.metadata["help"])
-                self._groups[field.metadata["group"]].add_argument(*_flags(field), **_arguments(field, text))
+                self._groups[field.metadata["group"]].add_argument(_flag(field), **_arguments(field, text))
 
 
 def as_sentence(help: str) -> str:
@@ -139,18 +139,19 @@ def given_fields(config: type, arguments: argparse.Namespace) -> dict:
     return {field.name: values[field.name] for field in dataclasses.fields(config) if field.name in values}
 
 
-def _flags(field: dataclasses.Field) -> tuple[str, ...]:
-    return (field.metadata.get("flag", "--" + field.name.replace("_", "-")),)
+def _flag(field: dataclasses.Field) -> str:
+    return field.metadata.get("flag", "--" + field.name.replace("_", "-"))
 
 
 def _arguments(field: dataclasses.Field, text: str) -> dict:
     """Return the keyword arguments of ``add_argument`` for a field."""
-    known, default = field.metadata, field.default
-    arguments = {name: known[name] for name in ("metavar", "type", "choices", "nargs", "action") if name in known}
+    metadata, default = field.metadata, field.default
+    copied = ("metavar", "type", "choices", "nargs", "action")
+    arguments = {name: metadata[name] for name in copied if name in metadata}
     if isinstance(default, bool):
         arguments["action"] = "store_true"
     elif isinstance(default, (str, int, float)) and "default" not in text:
         text += f" (default: {default})"
-    if "minimum" in known:
-        arguments["type"] = integer_from(known["minimum"])
+    if "minimum" in metadata:
+        arguments["type"] = integer_from(metadata["minimum"])
     return arguments | {"dest": field.name, "help": text.replace("%", "%%")}

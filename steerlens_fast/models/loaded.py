@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from types import MethodType
@@ -39,10 +40,11 @@ class RawModel:
 
 
 def model_name(spec) -> str:
-    """Return a model's name as it was given; for an object, the qualified name of the function or module's class."""
-    if isinstance(spec, nn.Module) or not hasattr(spec, "__qualname__"):
-        spec = str(spec) if hasattr(spec, "__fspath__") else spec if isinstance(spec, str) else type(spec)
-    return spec if isinstance(spec, str) else f"{spec.__module__}.{spec.__qualname__}"
+    """Return a name or path as it was given; for a function, its qualified name; for another object, its class's."""
+    if isinstance(spec, (str, os.PathLike)):
+        return str(spec)
+    named = spec if hasattr(spec, "__qualname__") and not isinstance(spec, nn.Module) else type(spec)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def hash_model(model) -> str:
@@ -86,7 +88,7 @@ def place_model(raw: RawModel, device: torch.device, dtype: torch.dtype, channel
     model, module = raw.model, module_of(raw.model)
     if module is None:
         return model  # a function has nothing to move
-    if module is not model:
+    if module is not model:  # a method of the module
         placed = place_model(replace(raw, model=module), device, dtype, channels_last)
         return model if placed is module else MethodType(model.__func__, placed)
     if raw.owned:

@@ -77,7 +77,7 @@ def advance_planes(
         Factors of the phase step and of the amplitude step. If ``phase_cap`` is finite and a phase would change by more
         than ``min(phase_cap, phase_limit)``, both factors of the sample are scaled down.
     limits : Tensor [4, B], optional
-        Limits of a search, in place of ``factors``. The rows are distances to reach, their largest errors,
+        Limits of a search, in place of ``factors``. The rows are distances to reach, their tolerances,
         ``dtype_max_factors`` as in :func:`morph_planes_to_l2`, and the first factors to try (0 if unknown).
     base : Tensor [B * channels, H, W], optional
         As in :func:`morph_planes_to_l2`.

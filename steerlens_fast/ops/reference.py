@@ -44,7 +44,7 @@ def nll_gradient(scores: Tensor, target: Tensor) -> Tensor:
     _, buffer = torch.ops.aten.log_sigmoid_forward(gap)
     slope = torch.ops.aten.log_sigmoid_backward(torch.ones_like(gap), gap, buffer)  # 1 - probability of the target
     gradient = ((others - total).exp() * slope).masked_fill(scores == -torch.inf, 0.0)
-    return gradient.scatter(1, index, 0 - slope)
+    return gradient.scatter(1, index, 0 - slope)  # -slope could be -0
 
 
 def pair(planes: Tensor, run: int) -> Tensor:
@@ -69,7 +69,7 @@ def _read(spectrum: Tensor, rows: Tensor, columns: Tensor, W: int) -> Tensor:
     Values of a half spectrum at negative columns follow from X[-k] = conj(X[k]) for real images.
     """
     H = spectrum.shape[-2]
-    if spectrum.shape[-1] == W and W > 2:
+    if spectrum.shape[-1] == W:
         return spectrum[:, (rows % H)[:, None], (columns % W)[None, :]]
     direct = spectrum[:, (rows % H)[:, None], columns.clamp(min=0)[None, :]]
     mirrored = spectrum[:, (-rows % H)[:, None], (-columns).clamp(min=0)[None, :]].conj()
@@ -118,7 +118,6 @@ def merge_bands(
     Image n contains plane n mod P of a group with P planes.
     """
     planes = max(band.shape[0] for band in bands)
-    whole = whole and width > 2
     masks = [_pair_masks(mask).conj() for mask in masks] if paired else masks
     out = bands[0].new_zeros(planes, height, width if whole else width // 2 + 1)
     for band, mask, power, w in zip(bands, masks, i_powers, widths):

@@ -1,6 +1,7 @@
 """Data sources: items with their order, names and labels; reading them; errors."""
 
 import errno
+import gzip
 import io
 import json
 import os
@@ -62,8 +63,6 @@ def reason(source, item):
 
 def idx(folder, images, labels, part="train", gz=False):
     """Write the two files of a part, with the names of MNIST's files."""
-    import gzip
-
     folder.mkdir(exist_ok=True)
     for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
         header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
@@ -108,8 +107,6 @@ def test_damaged_idx_files_are_named(tmp_path):
     for gz in (False, True):
         spec = idx(tmp_path / f"z{gz}", DIGITS, np.arange(5), gz=gz)
         path = tmp_path / f"z{gz}" / f"train-images-idx3-ubyte{'.gz' if gz else ''}"
-        import gzip
-
         opened = gzip.open if gz else open
         whole = opened(path, "rb").read()
         for data, message in (

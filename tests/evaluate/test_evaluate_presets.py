@@ -37,7 +37,7 @@ def bright_rectangles(of_each: int, seed: int = 0) -> tuple[np.ndarray, np.ndarr
 
 
 def shorten_training(monkeypatch, module, epochs: int = 2, minimum: float = 0.0) -> None:
-    """Train for fewer epochs, by flips and small batches, and require only the accuracy ``minimum``."""
+    """Train for fewer epochs, with flips and small batches, and require only the accuracy ``minimum``."""
     recipe = lambda *_, **options: training.Recipe(epochs, "flip", minimum, **{**options, "batch": 20})
     monkeypatch.setattr(module, "Recipe", recipe)
 

@@ -186,7 +186,7 @@ def test_format_folder_writes_png_files(channels, tmp_path):
 # --- Names
 
 
-NAMES = {  # functions from a key to a name, and from the name to a file
+NAMES = {  # a function from a key to a name, and the path of a file with this name
     "folder": (directory_name, "{}/frame_00.png"),
     "wds": (member_name, "{}.json"),
     "gif": (lambda key: file_name(key, ""), "{}.gif"),

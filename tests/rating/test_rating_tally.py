@@ -144,14 +144,15 @@ def test_equal_answers_do_not_make_an_interval_without_width(form, tmp_path):
     result = tally(form, write(tmp_path, rated("anna", answers), rated("bert", answers)))
     for role, value in (("target", 0.0), ("source", 0.0), ("neither", 1.0)):
         actual, of_two = result["conditions"]["b"][role], proportion(torch.tensor([value] * 2))
-        assert (actual["low"], actual["high"], actual["cases"]) == (of_two.low, of_two.high, 4) and actual[
-            "value"
-        ] == value
+        assert actual["value"] == value
+        assert (actual["low"], actual["high"], actual["cases"]) == (of_two.low, of_two.high, 4)
     assert result["conditions"]["b"]["driver"] == proportion(torch.ones(2)).as_dict()
     difference = result["differences"]["a - b"]["target"]
     assert difference["value"] == 0 and -difference["low"] == difference["high"] > 0.4
-    bad = {"confidence": 2.0}, {"sources": [0, 1]}, {"sources": torch.zeros(3, dtype=torch.int64)}
-    for options in bad:
+
+
+def test_bad_options_of_alpha_raise():
+    for options in {"confidence": 2.0}, {"sources": [0, 1]}, {"sources": torch.zeros(3, dtype=torch.int64)}:
         with pytest.raises((TypeError, ValueError), match=f"{next(iter(options))} must be"):
             krippendorff_alpha(torch.ones(2, 2), **options)
 

@@ -40,7 +40,7 @@ SL_FN void read_row(const BandArgs<T>& args, const BandGroup<T>& g, int64_t n, i
 template <typename T>
 using RowWriter = StreamingWriter<Cplx<T>, kBlock>;
 
-// out = mask * row or, if `second` is not null, (mask + i second) * row.
+// to = mask * row or, if `second` is not null, (mask + i second) * row.
 template <typename T>
 SL_FN void filter_row(const T* mask, const T* second, const Cplx<T>* row, int64_t columns,
                       Cplx<T>* to, RowWriter<T>& writer) {

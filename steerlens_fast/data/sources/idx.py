@@ -85,7 +85,7 @@ def idx_files(spec: str) -> dict[str, str]:
             file_part = match["part"].lower()
             parts.setdefault(ALIASES.get(file_part, file_part), {})[match["kind"].lower()] = path
     with_images = {name: files for name, files in parts.items() if "images" in files}
-    chosen = DEFAULT if part is None and len(with_images) != 1 else part or next(iter(with_images))
+    chosen = part or (next(iter(with_images)) if len(with_images) == 1 else DEFAULT)
     lower = chosen.lower()
     if ALIASES.get(lower, lower) not in with_images:
         known = f"with the parts {', '.join(sorted(with_images))}" if with_images else "without such a file"

@@ -1,1 +1,1 @@
-"""Measures of edits, functions that take batches of images."""
+"""Measures of edits: functions that take batches of images."""

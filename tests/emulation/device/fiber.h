@@ -37,7 +37,7 @@ inline void make_fiber(Fiber& fiber, char* stack, size_t bytes, void (*run)()) {
   auto* top = reinterpret_cast<uintptr_t*>(stack + bytes);
   *--top = 0;  // in place of a return address: the function never returns
   *--top = reinterpret_cast<uintptr_t>(run);
-  fiber = reinterpret_cast<uintptr_t>(top - 6);
+  fiber = reinterpret_cast<uintptr_t>(top - 6);  // the six registers that emulation_switch restores
 }
 
 inline void switch_fiber(Fiber& from, Fiber& to) { emulation_switch(&from, to); }
