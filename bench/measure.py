@@ -66,17 +66,17 @@ def rounds_for(seconds: float) -> int:
 
 
 def compare(runs: dict[str, Callable[[], float]], rounds: int | None = None) -> dict[str, list[float]]:
-    """Run several functions alternately, and return the seconds of each run.
+    """Call functions that return the seconds of a run, like :func:`turn`, and return all of these times.
 
-    Since they alternate, disturbances of the machine affect all of them. By default, :func:`rounds_for` chooses
-    the number of rounds.
+    They are called alternately, so that disturbances of the machine affect all of them. By default, :func:`rounds_for`
+    chooses the number of rounds.
     """
-    shortest = [min(seconds(), seconds()) for seconds in runs.values()]
+    shortest = [min(run(), run()) for run in runs.values()]
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds or rounds_for(2 * sum(shortest))):  # a turn makes up to two calls
-        for name, seconds in runs.items():
+        for name, run in runs.items():
             time.sleep(IDLE)
-            times[name].append(seconds())
+            times[name].append(run())
     return times
 
 

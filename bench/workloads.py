@@ -214,7 +214,7 @@ def lens_morph(shape, who, frames=FRAMES, device="cpu") -> Run:
 
 
 def gradients(model, images: Tensor, target: Tensor) -> Tensor:
-    """Return the gradient of the loss in each image."""
+    """Return the gradient of the loss with respect to the images."""
     x = images.clone().requires_grad_()
     loss = torch.nn.functional.cross_entropy(model(x), target, reduction="sum")
     return torch.autograd.grad(loss, x)[0]

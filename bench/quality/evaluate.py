@@ -36,8 +36,8 @@ FITS, SIZE = 300, 64
 REPORT_FILES = ("index.html", "summary.json", "figures")
 
 
-def fits() -> dict:
-    """Return the seconds of smooth reconstructions of 64 x 64 images, by one thread and by one for each core.
+def time_fits() -> dict:
+    """Return the seconds of smooth reconstructions of 64 x 64 images, by one and by two threads.
 
     Each fit has three starts. The edits are warps by up to 3 pixels, with noise.
     """
@@ -55,7 +55,7 @@ def fits() -> dict:
     return entry | {"median E of the warp": round(result.warp.median().item(), 4)}
 
 
-def preset(name: str, folder: Path, *options: str) -> dict:
+def run_preset(name: str, folder: Path, *options: str) -> dict:
     """Run a preset and copy its report; return wall-clock and CPU seconds, and the load before and after."""
     load = [round(os.getloadavg()[0], 2)]
     with tempfile.TemporaryDirectory() as out:
@@ -272,10 +272,10 @@ def main() -> None:
         print("\n".join(results_phrases(args.out)))
         return
     entry = {"machine": machine() | {"cores": os.cpu_count()}, "load_before": [round(n, 2) for n in os.getloadavg()]}
-    entry["fits"] = fits()
+    entry["fits"] = time_fits()
     for name in args.presets or PRESETS:
         options = ["--data", args.fashion] if name == "fashion" and args.fashion else []
-        entry[name] = preset(name, args.out / f"{date.today()}-evaluate-{name}", *options)
+        entry[name] = run_preset(name, args.out / f"{date.today()}-evaluate-{name}", *options)
     entry["load_after"] = [round(n, 2) for n in os.getloadavg()]
     file = args.out / f"{date.today()}-evaluate-times.json"
     earlier = json.loads(file.read_text()) if file.exists() else {}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 TASKS = ("multiclass", "binary", "multilabel")
-# Maximum number of nested containers around the scores. Without a limit, the search would not end for a
+# Maximum number of nested objects to search, including the scores. Without a limit, the search would not end for a
 # unittest.mock.Mock, whose attributes are Mocks again.
 MAX_LEVELS = 8
 ONE_LOGIT = "for one logit per image set task='binary' (on the command line --task binary)"
@@ -94,7 +94,7 @@ def _tensor_in(outputs) -> Tensor:
 
 
 def _content(outputs):
-    """Return the content of a container, None if it is unknown."""
+    """Return the content of a container; None for an object of another kind."""
     if isinstance(outputs, Mapping):
         return outputs["logits"] if "logits" in outputs else getattr(outputs, "logits", None)
     if getattr(outputs, "logits", None) is not None:

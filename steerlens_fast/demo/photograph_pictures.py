@@ -71,7 +71,7 @@ def _of_all(examples: Sequence) -> Figure:
 
 
 def _draw_verdicts(axes, example, family: str) -> None:
-    """Write what each network predicts for the last frame."""
+    """Write what each network predicts for the last frame and for the photograph."""
     axes.set_axis_off()
     for n, (network, verdict) in enumerate(example.verdicts[family].items()):
         shown = f"{network}: {_short(verdict.predicted)} {verdict.probability:.2f}"

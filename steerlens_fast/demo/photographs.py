@@ -175,8 +175,8 @@ def _examples(
         morphs[family] = lens.morph(images, targets, **options)
         last = morphs[family].frames[:, -1]
         after[family] = {name: _probabilities(network, last) for name, network in networks.items()}
-    classes = short_names(driver.class_names)
-    verdict = lambda family, name, n: _verdict(before[name][n], after[family][name][n], targets[n], classes)
+    names = short_names(driver.class_names)
+    verdict = lambda family, name, n: _verdict(before[name][n], after[family][name][n], targets[n], names)
     return [
         PhotographExample(
             photograph,

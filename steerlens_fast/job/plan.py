@@ -49,7 +49,7 @@ class Plan:
     without_target : int
         Number of items that are skipped because the target option gives them no target.
     classes : list of str or None
-        Names of the model's classes or, if these have none, of the data's classes.
+        Names of the model's classes or, if the model has no names, of the data's classes.
     labels : list of str or None
         Names of the data's classes.
     label_numbers : list of (int or None), or None
@@ -112,7 +112,7 @@ class Plan:
         return self.labels if self.label_numbers is None else self.shown_classes
 
     def class_name(self, number: int | None) -> str | None:
-        """Return the name of a class for pictures and pages; ``~n`` means that label n is absent."""
+        """Return the name of a class for pictures and pages. Number ``~n`` means that label n is absent."""
         return None if number is None else class_name(number, self.shown_classes)
 
     def label_name(self, number: int | None) -> str | None:
@@ -150,7 +150,7 @@ class Plan:
             values = read_saved(path)
         except FileNotFoundError:
             raise usage_error(f"out must be a job's folder, got {out}, which has no plan.json") from None
-        if "budgets" in values:
+        if "budgets" in values:  # only evaluations have this entry
             raise usage_error(f"out must be a job's folder, got {out}, which has an evaluation")
         version = values.get("format_version", 1)
         # Every version has written listing_sha256, so a file without it is damaged.

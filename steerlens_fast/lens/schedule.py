@@ -269,7 +269,7 @@ def _real_table(name: str, value, kinds: str) -> Tensor:
     if isinstance(value, (bool, str, complex)) or value is None:
         raise TypeError(f"{name} must be {kinds}, got {value!r}")
     try:
-        dtype = None if isinstance(value, np.ndarray) else torch.float64
+        dtype = None if isinstance(value, np.ndarray) else torch.float64  # complex or bool arrays are rejected below
         table = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=dtype, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} must be {kinds}, got {value!r}") from error

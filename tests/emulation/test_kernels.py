@@ -121,9 +121,9 @@ def test_bands_do_not_depend_on_the_planes_of_a_block(op, planes, small_device):
 
 @pytest.fixture
 def device_with_clusters():
-    """A function that replaces the device by one that has clusters or not, and 8 multiprocessors.
+    """A function that replaces the device by one with 8 multiprocessors, with or without clusters.
 
-    Returns the number of earlier launches with clusters.
+    It returns the number of earlier launches with clusters.
     """
 
     def replace(clusters: bool) -> int:

@@ -59,8 +59,8 @@ def test_edit_perpendicular_to_the_derivative_is_not_aligned():
 
 
 @pytest.mark.parametrize("shift", [0.5, 3.0, 6.0])
-def test_displacements_beyond_half_a_wavelength_are_recovered(shift):
-    """A blob is moved by more than half a wavelength of the fine scales; the coarse scales measure the shift."""
+def test_small_and_large_displacements_are_recovered(shift):
+    """The larger shifts exceed half a wavelength of the fine scales; the coarse scales measure them."""
     x, y = torch.arange(64.0, dtype=torch.float64), torch.arange(64.0, dtype=torch.float64)[:, None]
     blob = lambda cx: torch.exp(-((x - cx) ** 2 + (y - 32) ** 2) / (2 * 3.0**2))[None, None]
     slope = (blob(28 + 1e-5) - blob(28 - 1e-5)) / 2e-5

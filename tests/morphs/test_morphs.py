@@ -166,7 +166,7 @@ def test_fields_cannot_be_assigned(morphs):
 # --- Samples ---------------------------------------------------------------------------------------------------------
 
 
-def test_int_index_keeps_the_batch(morphs):
+def test_int_index_keeps_the_batch_dimension(morphs):
     for i in (0, 3, -1, torch.tensor(2)):
         one = morphs[i]
         assert len(one) == 1 and one.settings == morphs.settings
@@ -310,7 +310,9 @@ def test_to_unsupported_dtypes_raises(morphs, dtype):
 
 def test_detach_shares_memory(morphs):
     m = dataclasses.replace(morphs, frames=morphs.frames.clone().requires_grad_())
-    assert m.frames.requires_grad and not m.detach().frames.requires_grad
+    detached = m.detach()
+    assert m.frames.requires_grad and not detached.frames.requires_grad
+    assert all(a.data_ptr() == b.data_ptr() for a, b in zip(detached.tensors().values(), m.tensors().values()))
 
 
 def test_pickle_and_deepcopy_are_equal(morphs):
@@ -741,7 +743,7 @@ def test_animation_runs_forward_and_back(tmp_path, suffix):
     m.save(tmp_path / f"a.{suffix}")
     result = animation(tmp_path / f"a.{suffix}")
     assert [ms for _, ms in result] == [900, 110, 110, 900, 110, 110]
-    assert result[0][0].size == (3 * (144 + 8) + 8, 8 + 144 + 3 * 13 + 8)
+    assert result[0][0].size == (3 * (144 + 8) + 8, 8 + 144 + 3 * 13 + 8)  # SIDE, GAP and FONT_SIZE of strips.py
     for i, j in ((1, 5), (2, 4)):
         assert result[i][0].tobytes() == result[j][0].tobytes()
     m.save(tmp_path / f"a.{suffix}", frames=[0, 3], samples=2)
@@ -851,9 +853,7 @@ def test_files_have_the_permissions_of_the_umask(tmp_path, morphs, suffix):
 
 
 def test_longest_file_name_can_be_written(tmp_path, morphs):
-    morphs.save(tmp_path / ("n" * 250 + ".png"), frames=1, samples=1)
-    with pytest.raises(FileNotFoundError):
-        morphs.save(tmp_path / "nowhere" / "a.png")
+    morphs.save(tmp_path / ("n" * 251 + ".png"), frames=1, samples=1)
 
 
 def test_interrupted_write_leaves_no_file(tmp_path):
@@ -937,7 +937,6 @@ def test_missing_extra_is_named(tmp_path, morphs, monkeypatch, suffix, module, e
 
 
 def test_saved_frames_are_the_pixels(tmp_path):
-    picture = pytest.importorskip("PIL.Image")
     for channels in (1, 3):
         m = make(b=2, f=11, c=channels)
         m.save_frames(tmp_path / str(channels))
@@ -946,7 +945,7 @@ def test_saved_frames_are_the_pixels(tmp_path):
             "sample_0/frame_00.png",
             "sample_1/frame_10.png",
         ]
-        pixels = [torch.tensor(np.asarray(picture.open(file))) for file in files]
+        pixels = [torch.tensor(np.asarray(Image.open(file))) for file in files]
         assert torch.equal(torch.stack(pixels), torch.tensor(strips.to_pixels(m)).flatten(0, 1))
     with pytest.raises(ValueError, match="frames must have 1 channel .* or 3"):
         make(c=2).save_frames(tmp_path)

@@ -123,8 +123,8 @@ def test_device_other_than_the_current_one_works(work, gpu):
 
 
 @pytest.fixture
-def no_waits(gpu):
-    """A function after whose call operations that wait for the device raise an error."""
+def forbid_waits(gpu):
+    """A function. After it is called, operations that wait for the device raise an error."""
     torch.cuda.synchronize()
 
     def begin():
@@ -136,21 +136,21 @@ def no_waits(gpu):
 
 @each_workload
 @torch.no_grad()
-def test_work_does_not_wait(work, gpu, no_waits):
+def test_work_does_not_wait(work, gpu, forbid_waits):
     x, g = on(gpu)
     work(x, g)
-    no_waits()
+    forbid_waits()
     work(x, g)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("target", [3, None], ids=str)
-def test_frozen_morph_by_the_lens_does_not_wait(family, target, gpu, no_waits):
+def test_frozen_morph_by_the_lens_does_not_wait(family, target, gpu, forbid_waits):
     lens = SteerableLens(Linear(lambda t: t.to(gpu)), family=family)
     x, _ = on(gpu)
     run = lambda: lens.morph(x, target, factors=3.0, frames=4)
     run()
-    no_waits()
+    forbid_waits()
     assert run().frames.device == x.device
 
 

@@ -19,14 +19,15 @@ constexpr int64_t kLeastVectors = 64, kMostVectors = 1024, kStride = 15;
 constexpr int64_t kModelTrials = 12;
 constexpr double kModelTolerance = 0.02;  // relative error of a distance
 // The smallest factor with the target's distance is wanted. So the estimate aims below the target. It is not used where
-// distances hardly grow and may also fall (a large slope), nor where it is not needed (a small slope).
+// the slope is large, because distances hardly grow there and may also fall, nor where it is small, because there the
+// estimate is not needed.
 constexpr double kAim = 0.9, kLeastSlope = 0.3, kLargestSlope = 6;
 // The share of a change of coefficients that reaches the image when most phases have wrapped around: a band whose phases
 // are random has frequencies that the synthesis does not pass. Measured for photographs, digits and noise: 0.53 to 0.65.
 // Between this share and that of small changes, the cube of saturation() interpolates well.
 constexpr double kWrappedShare = 0.55;
 
-// A factor, and how the distance grows there (see L2SearchLimits).
+// A factor, and L2SearchLimits::slope there. A larger slope means that distances grow more slowly.
 struct FirstFactor {
   double factor, slope;
 };

@@ -64,9 +64,9 @@ void forward_columns(const FftTable<T>& fft, FftScratch<T>& scratch, const Read&
   run_fft(fft, scratch, read, [out](int64_t y, ComplexVec<T> value) SL_LAMBDA { out[y] = value; });
 }
 
-// The same for real columns, with the blocks 2q and 2q + 1 of w columns in one transform: read(y) has the first
-// as its real and the second as its imaginary part. With Z = A + i B, and A and B Hermitian,
-// 2 A(y) = Z(y) + conj Z(-y) and 2 i B(y) = Z(y) - conj Z(-y).
+// The same for real columns: the column blocks 2q and 2q + 1 share one transform. read(y) has the first as its real and
+// the second as its imaginary part. With Z = A + i B, and A and B Hermitian, 2 A(y) = Z(y) + conj Z(-y) and
+// 2 i B(y) = Z(y) - conj Z(-y).
 template <typename T, typename Read>
 SL_FN void forward_real_columns(const FftTable<T>& fft, FftScratch<T>& scratch, const Read& read,
                                 int64_t w, int64_t q, ComplexVec<T>* out) {

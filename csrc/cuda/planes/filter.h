@@ -7,9 +7,9 @@
 namespace steerlens {
 namespace {
 
-// The filter of the i-th transform at row y and column x. For two real bands that share a transform, it is i^i_power (m
-// + i sign m'). For a real band stored by half rows, only the Hermitian part counts: the mean of the filter here and of
-// the conjugate filter at the opposite frequency.
+// The filter of the i-th transform at row y and column x. For two real bands that share a transform, with masks m and m',
+// it is i^i_power (m + i sign m'). For a real band stored by half rows, only the Hermitian part counts: the mean of the
+// filter here and of the conjugate filter at the opposite frequency.
 __device__ __forceinline__ Cplx<float> filter_at(const Unit& unit, int i, int y, int x,
                                                  float sign) {
   const int w = unit.w(), h = unit.h(), area = h * w, at = y * w + x;
@@ -139,8 +139,9 @@ class RowFilters {
   int kept_;   // number of tasks whose filters are kept
 };
 
-// Calls body(unit, fft, i, y, mirrored, filter) for the tasks of a block, in their order: transform i of the unit at its
-// row y, the opposite one if `mirrored`. `filter` is null if it is 0 in this row. All threads of the block must call this.
+// Calls body(unit, fft, i, y, mirrored, filter) for the tasks of a block, in their order. y is the result of
+// task_row(), and `mirrored` says whether it is the opposite row. `filter` is null if it is 0 in this row. All
+// threads of the block must call this.
 template <typename Filter, typename Body>
 __device__ __forceinline__ void for_each_task(const Units& units, const RowFilters<Filter>& filters,
                                               int row, int H, const Body& body) {

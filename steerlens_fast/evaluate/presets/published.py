@@ -1,6 +1,6 @@
-"""Compares results with the published values of the follow-up.
+"""Compares results with those published in "Confidence Is Not Evidence", a follow-up of the method's paper.
 
-The follow-up is "Confidence Is Not Evidence". Its values are for other networks.
+Its values are for other networks.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ class Local:
             return
         if kind == "shard":
             worker.assigned.remove(event["shard"])
-            # Otherwise, exits of workers without a shard would add up in a long job, and end it.
+            # Reset, because rare exits of workers without a shard would add up in a long job, and end it.
             self._exits.pop(None, None)
         on_event(event)
 
