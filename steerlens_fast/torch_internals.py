@@ -73,7 +73,7 @@ def has_transforms() -> bool:
 def is_exporting() -> bool:
     """Return whether torch.export is tracing.
 
-    Fallback: ``torch.compiler.is_exporting``. With torch 2.10, it is wrongly True in code that torch.compile traces.
+    Fallback: ``torch.compiler.is_exporting``, which with torch 2.10 is wrongly True in code that torch.compile traces.
     """
     flag = getattr(torch.compiler, "_is_exporting_flag", None)
     return torch.compiler.is_exporting() if flag is None else flag

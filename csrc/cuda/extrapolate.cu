@@ -9,7 +9,7 @@ namespace steerlens {
 namespace {
 
 // The factors of a plane's frames. Each lane of a warp reads those of one frame, so that the warp reads each factor
-// once. If every lane read all, they would be a tenth of the traffic.
+// once. If every lane read all factors, these reads would be a tenth of the traffic.
 template <typename T>
 class PlaneFactors {
  public:
@@ -34,7 +34,7 @@ class PlaneFactors {
  private:
   const FrameArgs<T>& args_;
   int64_t plane_;
-  T phases_, amplitudes_;  // of 32 frames, one in each lane
+  T phases_, amplitudes_;  // factors of one frame in each lane
 };
 
 // E is the Extrapolation (math/extrapolate.h) for the coordinates that move.

@@ -27,7 +27,7 @@ constexpr int64_t kMaxGridX = 2147483647, kMaxGridY = 65535;
 // The shared memory that a block has without asking for more, and what its static variables may take of it.
 constexpr size_t kMaxSharedBytes = 48 << 10, kMaxStaticBytes = 2 << 10;
 
-// Launcher::run_with_shared sets its size.
+// Its size is the argument `bytes` of the launch.
 extern __shared__ uint4 dynamic_shared_memory[];
 
 inline bool aligned(std::initializer_list<const void*> pointers, size_t bytes = 16) {
@@ -91,8 +91,8 @@ class Launcher {
   }
 
   // Runs a kernel in `clusters` clusters of `size` blocks. Returns false, and runs nothing, if the device cannot run such
-  // clusters. The same if it could run more than `max_at_once` of them at the same time: callers pass the number of
-  // clusters, if clusters are worthwhile only where they leave no multiprocessor idle.
+  // clusters, or if it could run more than `max_at_once` of them at the same time. With `max_at_once` = `clusters`, the
+  // kernel runs only if its clusters leave no multiprocessor idle.
   template <typename... Params, typename... Args>
   bool run_clusters(int64_t clusters, int size, int64_t max_at_once, size_t bytes,
                     void (*kernel)(Params...), int threads, const Args&... args) const {

@@ -1,5 +1,5 @@
-// Elementary functions without branches, so that compilers vectorise them. In float64, they need a CPU with FMA;
-// elsewhere libm is called.
+// Elementary functions without branches, so that compilers vectorise them. In float64, libm is called instead on CUDA,
+// and on CPUs without FMA.
 //
 // The float32 polynomials are minimax fits (by Lawson's iterated weighted least squares) for sin and cos on |r| <=
 // pi/4, atan on 0 <= q <= 1, and exp on |r| <= ln(2)/2. The error of each fit is below 1.5e-8.
@@ -133,12 +133,12 @@ SL_FN SinCos<double> sincos_product(double factor, double angle) {
 SL_FN SinCos<double> sincos_of(double angle) { return sincos_product(1.0, angle); }
 #endif
 
-// The angle of x + iy in [-pi, pi], as atan2(y, x). At the origin it is y (+0 or -0), where atan2 could be +-pi.
+// The angle of x + iy in [-pi, pi], as atan2(y, x). At the origin, the angle is y (+0 or -0); atan2's could be +-pi.
 SL_FN float angle_of(float y, float x) {
   const float ax = fabsf(x), ay = fabsf(y);
   const bool steep = ay > ax;
   const float big = steep ? ay : ax, small = steep ? ax : ay;
-  // At the origin the quotient is 0. For two infinities it is 1, an angle on a diagonal, as in libm.
+  // At the origin, the quotient is 0. For two infinities, it is 1, so that the angle is on a diagonal, as in libm.
   const float q = small == big ? (big == 0.0f ? 0.0f : 1.0f) : small / big;
   const float z = q * q;
   float p = 0.0026222378946840763f;
@@ -229,7 +229,7 @@ SL_FN double angle_of(double y, double x) {
 
 // 2^k for a k with an integer value in [-1022, 1023]. The addition leaves the exponent in the low-order bits.
 SL_FN double power_of_two(double k) {
-  constexpr double kShift = 6755399441055744.0, kBias = 1023.0;  // 1.5 * 2^52
+  constexpr double kBias = 1023.0, kShift = 6755399441055744.0;  // 1.5 * 2^52
   return from_bits<double>(static_cast<uint64_t>(bits_of(k + (kShift + kBias))) << 52);
 }
 

@@ -220,9 +220,9 @@ def pixel_value_range(image: Image | FloatColours) -> dict | None:
     Returns
     -------
     dict or None
-        ``low``, ``high`` and ``full`` (the largest possible value; None for floats, CMYK, and integers of other
-        types than 8 or 16 bits), in the file's units. The result is None for an image of 8 bits, and for an array of
-        floats that was decoded with neither ``range`` nor ``keep_depth``.
+        ``low``, ``high`` and ``full`` (the largest possible value; None for floats, CMYK, files with integers beyond 16
+        bits, and arrays of other integers than uint16), in the file's units. The result is None for an image of 8 bits,
+        and for an array of floats that was decoded with neither ``range`` nor ``keep_depth``.
 
     Examples
     --------

@@ -179,11 +179,11 @@ def _run_tasks(out: Path, runner: TaskRunner, progress: str) -> None:
     total = sum(map(runner.num_records, tasks))
     bar = Progress(total, total - left.total(), kind=progress, unit="records", remaining=remaining)
 
-    def report(kind: str, records: int) -> None:
+    def show_progress(kind: str, records: int) -> None:
         remaining.add(kind, records)
         bar.update(records)
 
-    runner.report = report
+    runner.on_records = show_progress
     try:
         for task in missing:
             (out / "summary.json").unlink(missing_ok=True)  # a summary of an earlier run would be outdated

@@ -90,7 +90,7 @@ class TaskRunner:
         self.pyramid = SteerablePyramid(tuple(sources.images.shape[2:]), **(config.pyramid or {}))
         self.budgets = sorted(config.budgets, reverse=True)  # the largest first
         self.shown = self._shown()
-        self.report: Callable[[str, int], None] = lambda kind, records: None  # called when records are computed
+        self.on_records: Callable[[str, int], None] = lambda kind, records: None  # called when records are computed
 
     def tasks(self) -> Iterator[Task]:
         """Yield all tasks in the order of the results."""
@@ -115,14 +115,14 @@ class TaskRunner:
         if task.kind == PROBES:
             for part in self._split(task, 1 + self.config.probe_directions):
                 done.records += self._probe(part)
-                self.report(task.kind, part.last - part.first)
+                self.on_records(task.kind, part.last - part.first)
             return done
         for budget in self.budgets:
             for part in self._split(task):
                 records, frames = self._run_part(part, budget)
                 done.records += records
                 done.frames |= frames if budget == max(self.budgets) else {}
-                self.report(task.kind, len(records))
+                self.on_records(task.kind, len(records))
         return done
 
     def num_records(self, task: Task) -> int:

@@ -152,7 +152,8 @@ class CSPFamily:
 
     def frame_bytes(self, dtype: torch.dtype) -> int:
         """Return the bytes that rendering one frame of one plane takes, with real bands."""
-        # Complex bands (synthesis "adjoint") take twice as much. This is left out, so that they have the same tiles.
+        # Complex bands (synthesis "adjoint") take twice as much. This is left out, so that both are split into the same
+        # tiles (see planes.py).
         return Bank(self.pyramid.geometry, "real", self.parts).plane_bytes(dtype)
 
     def prepared_bytes(self, dtype: torch.dtype) -> int:
@@ -184,6 +185,7 @@ class CSPMotion(PlaneMotion):
         if isinstance(self.prepared, CSPPlaneStep):
             if use_plane_ops:
                 return self.prepared.render(b, a, bounds)
+            # Derivatives are needed, and move_planes has none.
             return replace(self, prepared=None)._render(b, a, bounds)
         if self.prepared is not None or not use_plane_ops:
             return super()._render(b, a, bounds)
@@ -347,7 +349,7 @@ class CSPAnalysis:
     def images(self, bands: Iterable[Tensor], num_frames: int) -> Tensor:
         """Synthesize frames [F, n, H, W] from the coefficients of each scale, in the form :attr:`form`.
 
-        If frames are complex, only their real parts are used.
+        They may be complex, see :func:`merge_spectra`. Callers use only their real parts.
         """
         if not self.family.parts:
             return self.image.expand(num_frames, *self.image.shape).clone()
@@ -404,7 +406,7 @@ class CSPStep:
         for c, (delta, eta), step in bands:
             _, moved_eta = moved_coordinates(c, (delta, eta), step, b, a, self.analysis.family.rule, in_place=True)
             if eta is not None and moved_eta is not None:
-                eta.copy_(moved_eta)
+                eta.copy_(moved_eta)  # delta was written in place
 
     def largest_phase(self) -> Tensor:
         """See :class:`PreparedPlanes`."""

@@ -89,9 +89,9 @@ def plot_morphs(
     - Below a frame is the target's probability, in bold if the target is the predicted class. Otherwise, the predicted
       class and its probability follow. Frames that were not scored have no text. Nothing is bold for a sample that is
       not ``ok``, or whose source is already predicted as the target.
-    - The header of a column is the L2 distance or the factor of its frames, whichever is the same in all rows. If both
-      are the same, the header is the distance if distances were requested, otherwise the factor. If neither is the
-      same, the header is the frame's number. Distances that are not in the headers are below the frames.
+    - The header of a column is the L2 distance of its frames if all rows have equal distances, or their factor if all
+      rows have equal factors. If both are true, it is the distance if distances were requested, otherwise the factor.
+      If neither is true, it is the frame's number. Distances that are not in the headers are below the frames.
     - Black and white are ``settings["bounds"]`` or, if these are None, the lowest and highest value of each row.
 
     Examples

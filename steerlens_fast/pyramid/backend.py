@@ -16,9 +16,9 @@ from ..ops.registration import are_batched, has_tangent
 from ..torch_internals import has_transforms
 from .filters import Geometry
 
-# The largest plane, in samples, for which the ops on whole planes are used. Up to this size they are faster than
+# The largest plane, in pixels, for which the ops on whole planes are used. Up to this size they are faster than
 # torch's FFTs on a CPU; larger planes were not measured. Besides their results, split_planes and merge_planes take 16
-# bytes per sample, and morphs up to 150 bytes; twice as much in float64. native.LARGEST_PLANE_SIDE limits the sides.
+# bytes per pixel, and morphs up to 150 bytes; twice as much in float64. native.LARGEST_PLANE_SIDE limits the sides.
 LARGEST_PLANE = 1 << 24
 
 

@@ -65,7 +65,7 @@ class _Trial:
 
     job: RatedJob
     source: Source
-    edited: bool  # whether the last frame of the job's morph is shown, or else the source
+    edited: bool  # True: the last frame of the job's morph is shown; False: the source
     target_first: bool  # whether the target is the first of the two classes that the form offers
     record: dict = field(default_factory=dict)
     image: bytes = b""
@@ -143,8 +143,8 @@ def write_form(
     random order. Raters also rate how natural the image is, from 1 to 5.
 
     Every source is shown in every family, if all jobs have it. In each block of images, every source occurs once. A
-    Latin square decides in which family, so that each family occurs equally often. The pseudonym decides at which place
-    in this order a rater starts.
+    Latin square decides in which family it is shown, so that each family occurs equally often. The rater's pseudonym
+    decides at which place in this order the rater starts.
 
     A morph is left out if the model already predicts the target for the source. It is also left out if the label is
     neither the target nor predicted for the source, because neither of the two offered classes would be right. A morph

@@ -35,7 +35,7 @@ def network(*extra):
     )
 
 
-def toward_two(outputs, at=None):  # at: the slice of the samples in the batch
+def toward_two(outputs, at=None):  # at: which samples are in the batch, a slice
     return -outputs[:, 2].float()
 
 
@@ -897,13 +897,13 @@ def test_names_of_classes_are_read_once_for_many_targets():
     lookups = [(lambda names: calls.append(1) or named_classes.full_names(names), names)]
     found = [named_classes.find_class(f"SYNONYM {n}" if n % 2 else f"n{n:08d}", lookups) for n in range(50)]
     assert found == list(range(50))
-    assert len(calls) == 3  # for exact names, for names in another spelling, and for aliases
+    assert len(calls) == 3  # once for exact names, once for other spellings, once for aliases
     names[3] = "owl"  # the caller's list may change
     assert named_classes.find_class("owl", lookups) == 3
 
 
 def test_message_about_an_ambiguous_name_has_the_names_of_the_lookup():
-    lookup = lambda names: [(), ("Crane",), ("crane",)]  # names by class of the model, as of ClassMatch
+    lookup = lambda names: [(), ("Crane",), ("crane",)]  # the names of each class
     with pytest.raises(ValueError, match="the name of 2 classes .1 'Crane', 2 'crane'.: give the number"):
         named_classes.find_class("CRANE", [(lookup, ["Crane", "crane"])])
 

@@ -432,7 +432,7 @@ def test_fourier_moves_only_the_chosen_bands(scales, orientations, rule):
 
 @rules
 @pytest.mark.parametrize("shape", SIZES, ids=str)
-def test_fourier_keeps_amplitudes_and_real_frequencies(shape, rule):
+def test_fourier_keeps_amplitudes_and_dc_and_nyquist(shape, rule):
     x, gradient = inputs(2, *shape)
     before, after = (torch.fft.rfft2(t) for t in (x, FourierFamily(rule).prepare(x, gradient).render([3.0])[0]))
     assert_close(after.abs(), before.abs(), "pyramid")
@@ -697,8 +697,8 @@ def test_huge_factors_stay_within_the_limits(name, device):
     rest = [torch.zeros_like(band) for band in bands]
     still = pyramid_reference.synthesize(high, rest, low, family.pyramid.geometry, family.pyramid.synthesis)
     moved = SteerablePyramid((16, 19), order=2)(frames[-1, 0].cpu() - still)
-    largest = torch.stack([band.abs().square().sum((-3, -2, -1)) for band in moved.bands]).sum(0).sqrt()
-    assert (largest <= 2 * limit).all()  # an analytic band has twice the amplitude of its real band
+    norm = torch.stack([band.abs().square().sum((-3, -2, -1)) for band in moved.bands]).sum(0).sqrt()
+    assert (norm <= 2 * limit).all()  # an analytic band has twice the amplitude of its real band
 
 
 @anchored
@@ -749,7 +749,7 @@ def test_second_anchored_step_starts_at_the_first_frame(name, color, device):
 @pytest.mark.parametrize("kind", ["pixel", "csp", "fourier"])
 @rules
 def test_factor_acts_like_eps_unless_the_rule_is_complex(kind, rule):
-    """The step of rule "complex" is not linear in eps."""
+    """The step of rule "complex" is not linear in eps. PixelFamily has no rule."""
     x, gradient = inputs(1, 16, 16)
     pyramid = SteerablePyramid((16, 16))
     make = {

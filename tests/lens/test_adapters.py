@@ -222,7 +222,7 @@ PROGRAMS = {
     "export": exported,
     "exported module": lambda model, x: exported(model, x).module(),
     "compile": lambda model, x: torch.compile(model, backend="eager"),
-    "script": lambda model, x: torch.jit.trace(model, x),
+    "trace": lambda model, x: torch.jit.trace(model, x),
     "functional": lambda model, x: lambda t: torch.func.functional_call(model, dict(model.named_parameters()), (t,)),
     "DataParallel": lambda model, x: nn.DataParallel(model),
 }

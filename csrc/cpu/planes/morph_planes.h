@@ -1,6 +1,6 @@
-// morph_planes, and its two halves as ops of their own, step_planes and move_planes. Callers that do not know all factors
-// at once need these. morph_planes computes both halves plane by plane, so that only the coefficients of one plane are in
-// memory at a time (some MiB for each thread at 224 x 224).
+// morph_planes and its two halves, step_planes and move_planes. The halves are ops of their own, because some callers do
+// not know all factors at once. morph_planes computes both halves plane by plane, so that only the coefficients of one
+// plane are in memory at a time (some MiB for each thread at 224 x 224).
 #pragma once
 
 #include "filter_blocks.h"
@@ -51,15 +51,15 @@ struct MorphParts {
 template <typename T>
 void run_morph(MorphArgs<T>& args) {
   const MorphParts<T> parts(args);
-  const MorphFrames<T> frames{args, parts.frames, frame_values(args)};
-  const int64_t coefficients = args.coefficient_vectors(kSimdWidth<T>);
+  const MorphFrames<T> all_frames{args, parts.frames, frame_values(args)};
+  const int64_t coefficient_vectors = args.coefficient_vectors(kSimdWidth<T>);
   const auto work = [&](int64_t n, const Workspace<T>& workspace, const auto& executor) {
     const Groups<T> groups = groups_in(workspace.extra, args, parts.motion);
-    parts.step.plane(n, groups, workspace.extra + coefficients, workspace, executor);
-    frames.plane(n, groups, workspace, executor);
+    parts.step.plane(n, groups, workspace.extra + coefficient_vectors, workspace, executor);
+    all_frames.plane(n, groups, workspace, executor);
   };
   for_each_item(args.analysis, parts.ffts, work,
-                {coefficients + gradient_vectors(args), args.frames});
+                {coefficient_vectors + gradient_vectors(args), args.frames});
 }
 
 template <typename T>
@@ -76,9 +76,9 @@ void run_step(MorphArgs<T>& args) {
 template <typename T>
 void run_move(MorphArgs<T>& args) {
   const MorphParts<T> parts(args, {&args.synthesis.groups});
-  const MorphFrames<T> frames{args, parts.frames, frame_values(args)};
+  const MorphFrames<T> all_frames{args, parts.frames, frame_values(args)};
   const auto work = [&](int64_t n, const Workspace<T>& workspace, const auto& executor) {
-    frames.plane(n, stored_groups(n, args, parts.motion), workspace, executor);
+    all_frames.plane(n, stored_groups(n, args, parts.motion), workspace, executor);
   };
   for_each_item(args.synthesis, parts.ffts, work, {0, args.frames});
 }

@@ -1,6 +1,6 @@
 // morph_planes on CUDA. A block of threads that has columns of a band computes their coefficients, step and all frames
-// in registers. So global memory never holds coefficients, only bands between their row FFTs and their column FFTs. See
-// cpu/planes/morph_planes.h for what the op computes.
+// in registers and shared memory. So global memory never holds coefficients, only bands between their row FFTs and their
+// column FFTs. See cpu/planes/morph_planes.h for what the op computes.
 #include <cooperative_groups.h>
 
 #include "../../prepare/morph.h"
@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
 
 // One group of bands.
 struct MorphColumns {
-  Unit image, gradient, frames;  // frames: of planes times frames
+  Unit image, gradient, frames;  // frames: for each plane, all of its frames
   const float* parts;            // of largest_columns_kernel
   int blocks, waves;             // blocks of threads for a band; how often each takes columns of it
   FrameFactors factors;
@@ -51,7 +51,7 @@ constexpr int kMorphItems = E::kMovesAmplitude ? kItems / 2 : kItems;
 // The largest amplitude of a band is needed before its first coefficient moves. Without clusters, largest_columns_kernel
 // has found it, and the blocks of a band are independent. With clusters, the band is not read twice: the shared memory of
 // a cluster holds all of its coefficients. Such a block fills a multiprocessor, so it has more threads, and takes two
-// column blocks at a time if it can.
+// column blocks at a time if only phases move.
 template <typename E, bool kCluster>
 constexpr int kMorphLines = kCluster && !E::kMovesAmplitude ? 2 * kLines : kLines;
 template <typename E, bool kCluster>
@@ -68,7 +68,7 @@ constexpr bool kHasClusters = true;
 struct MorphShared {
   bool stored_rows[3][kCudaLimits.max_side];  // of the image's bands, and of the gradient's
   float thresholds[2], largest[2];            // of the bands; largest: in this block
-  float phases[kWarp], amplitudes[kWarp];     // of this and the next frames
+  float phases[kWarp], amplitudes[kWarp];     // factors of this frame and the next ones
 };
 __device__ __forceinline__ MorphShared& morph_shared() {
   static __shared__ MorphShared variables;
@@ -118,7 +118,8 @@ __device__ __forceinline__ void morph_columns(const MorphColumns& args) {
   const int rank = static_cast<int>(blockIdx.x % args.blocks);
   const int i = static_cast<int>(blockIdx.x / args.blocks % args.frames.transforms);
   const int64_t plane = blockIdx.x / args.blocks / args.frames.transforms;
-  const int left = args.image.transforms - kBands * i, bands = left < kBands ? left : kBands;
+  const int remaining = args.image.transforms - kBands * i;
+  const int bands = remaining < kBands ? remaining : kBands;
   MorphShared& shared = morph_shared();
   for (int k = 0; k < bands; ++k)
     load_stored_rows(args.image, kBands * i + k, shared.stored_rows[k]);
@@ -305,10 +306,11 @@ struct LaunchMorphColumns {
   template <typename E, bool kComplexBands>
   bool launch_clusters() const {
     constexpr int kBlockLines = kMorphLines<E, true>, kHeld = kMorphItems<E>;
-    const int h = args.image.h(), steps = static_cast<int>(blocks_of(args.image.w(), kBlockLines));
+    const int h = args.image.h();
+    const int line_blocks = static_cast<int>(blocks_of(args.image.w(), kBlockLines));
     MorphColumns columns = args;
-    columns.waves = static_cast<int>(blocks_of(steps, kMaxClusterBlocks));
-    columns.blocks = static_cast<int>(blocks_of(steps, columns.waves));
+    columns.waves = static_cast<int>(blocks_of(line_blocks, kMaxClusterBlocks));
+    columns.blocks = static_cast<int>(blocks_of(line_blocks, columns.waves));
     const int threads = threads_of(h, kHeld, kBlockLines);
     const size_t parked = columns.waves * (kComplexBands ? 1 : 2) * kHeld * threads * sizeof(Word);
     const int64_t clusters = planes * args.frames.transforms;

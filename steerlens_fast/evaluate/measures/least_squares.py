@@ -154,13 +154,13 @@ def _normal(products: Tensor, gradient: Tensor, shape: torch.Size) -> tuple[Tens
     """
     P, g = shape[1:3]
     down, across = (interpolation(size, g).to(gradient) for size in gradient.shape[-2:])
-    (pairs_down, _), (pairs_across, overlap) = _weight_products(len(down), g), _weight_products(len(across), g)
-    # [N, pairs of P, pairs down, pairs across]
+    (pairs_down, _), (pairs_across, column_of) = _weight_products(len(down), g), _weight_products(len(across), g)
+    # [N, pairs of parameters, pairs down, pairs across]
     sums = pairs_down.to(gradient).mT @ products @ pairs_across.to(gradient)
     pair_index = torch.zeros(P, P, dtype=torch.long, device="cpu")
     first, second = torch.triu_indices(P, P, device="cpu")
     pair_index[first, second] = pair_index[second, first] = torch.arange(len(first), device="cpu")
-    blocks = sums[:, pair_index[:, None, :, None].to(sums.device), :, overlap[None, :, None, :].to(sums.device)]
+    blocks = sums[:, pair_index[:, None, :, None].to(sums.device), :, column_of[None, :, None, :].to(sums.device)]
     blocks = blocks.permute(4, 5, 0, 1, 2, 3).flatten(4, 5).flatten(2, 3)  # [N, pairs down, P g, P g]
     return blocks[:, :g], blocks[:, g : 2 * g - 1], (down.mT @ gradient @ across).transpose(1, 2).flatten(2)
 
