@@ -32,7 +32,7 @@ MAX_STATIC_BYTES = 2048  # of shared memory; kMaxStaticBytes in csrc/cuda/launch
 # Of a multiprocessor of sm_80, sm_90 and sm_100
 REGISTERS, THREADS = 64 << 10, 2048
 GOOD_OCCUPANCY = 0.5
-MAX_THREADS = re.compile(r"\.entry (\w+)[^{]*\.maxntid (\d+)")  # of a block, in PTX
+BLOCK_SIZE = re.compile(r"\.entry (\w+)[^{]*\.maxntid (\d+)")  # in PTX
 ACCESS = re.compile(r"\b(LDG|STG)\.E(?:\.\w+)*")
 REDUCTIONS = ("largest_kernel",)  # kernels that write one value for each block; only their loads are checked
 
@@ -97,7 +97,7 @@ def report(logs: dict[str, str], work: Path) -> list[dict]:
         accesses = {arch: counts for cubin in (work / stem).glob("*.cubin") for arch, counts in accesses_in(cubin)}
         threads = {}
         for ptx in (work / stem).glob("*.ptx"):
-            threads |= {name: int(number) for name, number in MAX_THREADS.findall(ptx.read_text())}
+            threads |= {name: int(number) for name, number in BLOCK_SIZE.findall(ptx.read_text())}
         for mangled, arch, facts in resources(log):
             row = rows.setdefault(mangled, {"file": f"{stem}.cu", "kernel": mangled})
             facts["occupancy"] = occupancy(facts["registers"], threads[mangled])

@@ -10,9 +10,9 @@ Other rows are those of the existing file.
 A kernel moves 32 bytes for each sector that an access of a warp touches. The ideal is that it reads each input once and
 writes each output once. For 28x28, bytes are counted for 64x3 planes on 132 multiprocessors, which an H200 has. For
 larger planes, they are counted for 16 planes on 11 multiprocessors, and multiplied: so the kernels divide the work into
-the same blocks. Larger planes in ops on whole planes are the exception: 16 of them are counted on 132 multiprocessors.
-With more planes, these ops would read filters less often. But a morph of 224x224 computes 16 planes at a time, since
-the memory between its kernels holds no more.
+the same blocks. But for ops on whole planes, 16 of the larger planes are counted on 132 multiprocessors, because a
+morph of 224x224 computes 16 planes at a time: the memory between its kernels holds no more. Other work computes more
+planes at a time, so it reads filters less often than is counted here.
 
 Ops of torch are not emulated. Their bytes are assumed: an FFT reads and writes all of its data once for each dimension,
 as cuFFT does for these sizes; any other op reads its inputs once and writes its outputs once.
@@ -54,7 +54,7 @@ COUNTED = {(28, 28): PLANES}  # planes that are counted, if not 16
 SIZES = [(224, 224), (28, 28), (101, 97)]
 FRAMES, ORIENTATIONS = 8, 4
 WHOLE_PLANES, BANDS = "ops on whole planes", "torch's FFTs and ops on bands"
-FREE = ("empty", "new_empty", "empty_like", "detach", "alias", "_local_scalar_dense", "is_pinned")
+WITHOUT_TRAFFIC = ("empty", "new_empty", "empty_like", "detach", "alias", "_local_scalar_dense", "is_pinned")
 
 
 # --- One op at a time ---
@@ -112,7 +112,7 @@ class TorchBytes(TorchDispatchMode):
         name = func.overloadpacket.__name__
         if name.startswith("_fft_"):
             self.ffts += fft_bytes(args[0], out, len(args[1]))
-        elif func.namespace == "aten" and name not in FREE and not is_view(func):
+        elif func.namespace == "aten" and name not in WITHOUT_TRAFFIC and not is_view(func):
             self.others += sum(map(touched, tensors(args) + tensors(out)))  # an argument out= is part of the result
         return out
 

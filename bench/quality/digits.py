@@ -3,8 +3,8 @@
 The experiment is like that of the follow-up paper (steerlens_fast/evaluate/README.md) on MNIST. There are three
 classifiers with different architectures and training. Each is the driver once: morphs use its gradients. The other two
 are then the judges. Measured are the driver's probability of the target, and how often both judges predict the target.
-Classifiers, targets and distances were chosen before the first run. Only running the polar rule toward both targets was
-decided after it.
+Classifiers, targets and distances were chosen before the first run. Only one choice was
+made after it: to run the polar rule toward both targets.
 
 ``steerlens-fast evaluate --preset digits`` has one driver, more measures, intervals and a report.
 """
@@ -87,10 +87,7 @@ def morphs(case: Case, model: nn.Module, images: Tensor, labels: Tensor) -> Iter
 
 
 def measure(case: Case, models: dict[str, nn.Module], images: Tensor, labels: Tensor) -> Iterator[dict]:
-    """Yield a row per budget.
-
-    It has the predictions of driver and judges on the last frames of all sources.
-    """
+    """Yield a row per budget, a summary of the predictions of driver and judges for the last frames."""
     judges = [model for name, model in models.items() if name != case.driver]
     for budget, m in morphs(case, models[case.driver], images, labels):
         misses = (m.l2[:, -1] - budget).abs()[m.attained].tolist()

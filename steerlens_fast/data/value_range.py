@@ -52,7 +52,7 @@ def value_range_of(source: Source, items: Iterable[Item], **decode_options) -> t
                     low, high = min(low, values["low"]), max(high, values["high"])
     if low > high:
         return None
-    return float(low), float(high if high > low else low + 1)
+    return float(low), float(high if high > low else low + 1)  # a range must not be empty
 
 
 @contextmanager

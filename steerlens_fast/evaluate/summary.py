@@ -35,8 +35,8 @@ MEASURES = {
 }
 RECOVERED = "recovered"  # displacement of an edit divided by that of the true motion at the same L2 distance
 PAIRED = ("target_probability", "jointly", "warp", "gain", "alignment")
-# Measures of the true motion, which are also summarised for each kind of image. Displacements are summarised only for
-# each kind, since their units differ by kind (pixels, degrees; see ground_truth.py).
+# Measures that need the true motion. They are also summarised for each kind of image. Displacements are summarised only
+# for each kind, since their units differ by kind (pixels, degrees; see ground_truth.py).
 GROUPED = ("alignment", "displacement", RECOVERED)
 
 

@@ -53,7 +53,7 @@ def expand_home(path: str | os.PathLike) -> Path:
 
 @contextmanager
 def output_dir(out: Path, files: Iterable[str], is_kept: Callable[[BaseException], bool]) -> Iterator[None]:
-    """Create a folder. If the block raises an error before the run has begun, delete what the run has created.
+    """Create a folder. If the block raises an error, delete what the run has created, unless ``is_kept``.
 
     Nothing is deleted if another process uses the folder.
 
@@ -63,7 +63,7 @@ def output_dir(out: Path, files: Iterable[str], is_kept: Callable[[BaseException
     files : iterable of str
         Patterns of the files and folders that are deleted; folders only if they are empty.
     is_kept : callable
-        Called with the error; returns whether the run has begun, so that its files must be kept.
+        Called with the error; returns whether the files must be kept, for example because the run has begun.
     """
     new_folders = [folder for folder in (out, *out.parents) if not folder.exists()]
     out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Runs a job. It locks the folder, plans or resumes, computes the missing shards, and writes the summary."""
+"""Runs a job: locks the folder, plans or resumes, computes the missing shards, and writes the summary."""
 
 from __future__ import annotations
 
@@ -204,9 +204,7 @@ class _JobRun:
         if not has_plan(out):
             return False
         if run_options.overwrite:
-            # Raises if the folder is not a job's. The old job is deleted only when the new one has loaded model and
-            # data without errors.
-            Plan.read(out)
+            Plan.read(out)  # raises if the folder is not a job's; _new_plan deletes the job
             return False
         if not (run_options.resume or run_options.retry_failed):
             if not has_complete_shard(out):  # a job that failed before its first shard
@@ -223,7 +221,7 @@ class _JobRun:
         return JobInputs(config, resolve_device(config.device), self.dataset, self.model)
 
     def _new_plan(self, inputs: JobInputs, engine: Engine) -> Plan:
-        """Make a plan, and replace an existing one, when data and model have been loaded without an error."""
+        """Wait until the model is loaded, delete an existing job, and make a plan."""
         model = engine.describe()
         if has_plan(self.out):
             clear(self.out)

@@ -326,7 +326,8 @@ def _gradient_norm(motion: Motion, target: Tensor) -> Tensor:
 def _per_sample(name: str, value: float | Tensor, image: Tensor, closed: bool = False) -> Tensor:
     """Return one value per sample [B], in the image's dtype and on its device.
 
-    Raise unless all values are above 0 or, if ``closed``, at least 0.
+    Raise unless all values are finite, and above 0 or, if ``closed``, at least 0. Values on a GPU are not checked,
+    because the host would have to wait for them.
     """
     if image.dim() < 3:
         raise ValueError(f"motion.image must have a batch dimension, [B, ..., H, W], got {list(image.shape)}")

@@ -170,7 +170,7 @@ class Bank:
     def merge_planes(self, bands: Sequence[Tensor], form: str | None = None, residual: Tensor | None = None) -> Tensor:
         """Merge bands [N, K, h, w] into planes [N, H, W], and add the planes ``residual``.
 
-        By default, bands have the :attr:`forms` of the parts, and no residual is added. For F frames of n images, N is
+        By default, bands have the :attr:`forms` of the parts, and no residual is added. For F frames of n planes, N is
         F * n, and the residual may be [n, H, W].
         """
         forms = self.forms if form is None else [form] * len(self.parts)

@@ -32,6 +32,7 @@ def split(bank: Bank, image: Tensor, backend: Backend, widen: Sequence[bool] = (
     """
     planes, lead = _flatten_leading(image, 2), image.shape[:-2]
     if backend is Backend.PLANE_OPS:
+        # Only on CPUs, split_planes can widen bands
         bands = bank.split_planes(planes, widen=widen if cpu_plane_ops_exist(image) else ())
     else:
         bands = _split_by_fft(bank, planes)
@@ -95,7 +96,7 @@ def _new_bands(bank: Bank, count: int, image: Tensor) -> list[Tensor]:
 def _store_bands(bank: Bank, part: Part, spectra: Tensor, out: Tensor) -> None:
     """Write the bands of these spectra to ``out`` [n, K, h, w]."""
     K, h, w = bank.band_shape(part)
-    if bank.paired:
+    if bank.paired:  # to_band needs all pairs of a plane
         store(out, to_band(bank, part, spectra))
         return
     spectra, out = spectra.flatten(0, 1), out.flatten(0, 1)

@@ -83,11 +83,11 @@ def full_residual_mask(geometry: Geometry, parts: tuple[Part, ...]) -> Tensor:
 
 
 def _halved_for_half_spectrum(mask: Tensor, w: int, W: int) -> Tensor:
-    """Halve all columns of a mask but DC and Nyquist, for merges into half spectra.
+    """Halve all columns of a mask but DC and the image's Nyquist column, for merges into half spectra.
 
     The merge adds the conjugates of values at negative frequencies to the values at the opposite frequencies. This sum
-    is twice the spectrum of the real image. In the columns DC and Nyquist, each frequency and its opposite are both
-    stored, and irfft2 takes the mean of the two, so these columns are not halved.
+    is twice the spectrum of the real image. In these two columns, each frequency and its opposite are both stored, and
+    irfft2 takes the mean of the two, so they are not halved.
     """
     weight = torch.full((w,), 0.5, dtype=mask.dtype, device="cpu")
     weight[0] = 1.0

@@ -53,7 +53,7 @@ def test_white_noise_is_not_explained():
     assert result.gain.max() < 0.09
 
 
-def test_known_gain_is_explained_by_the_gain_only():
+def test_known_gain_is_explained_with_a_gain_but_not_without():
     images = pictures(6)
     gain = 1 + 0.3 * upsample(torch.randn(6, 1, 8, 8, dtype=torch.float64), (64, 64))
     result = smooth_reconstruction(images, gain * images)
@@ -122,7 +122,7 @@ def test_images_of_any_size_are_fitted(shape):
     assert result.warp.isfinite().all() and result.displacement.shape == (shape[0], 2, 8, 8)
 
 
-# --- The batch, the seed
+# --- The batch, precision, grad
 
 
 def test_fits_do_not_depend_on_the_batch(small_chunks):

@@ -1,4 +1,4 @@
-"""Exports of a finished job have the same frames in every format, and can be resumed."""
+"""Exports of jobs: formats, selection of items, resuming, and errors."""
 
 import json
 import math

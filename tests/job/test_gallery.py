@@ -492,7 +492,7 @@ def test_orders_sort_the_examples(mixed_page, value, order):
     assert mixed_page.run(f"return {VISIBLE}") == order
 
 
-def test_shortcuts_are_off_in_a_selection(mixed_page):
+def test_shortcuts_are_off_in_drop_down_lists(mixed_page):
     mixed_page.type("#filter", "d")
     assert not mixed_page.run("return document.getElementById('maps').checked")
 
@@ -564,7 +564,7 @@ def test_differences_are_shown_when_asked_for(morphs_page):
 
 
 def test_images_outside_the_window_are_not_loaded(window, tmp_path):
-    """All examples can be filtered and sorted nevertheless."""
+    """All examples are sorted nevertheless."""
     make_job(tmp_path, morphs_of(400, 2, 1, (8, 8)), [str(i) for i in range(400)], shard_size=200)
     window.open(write_gallery(tmp_path, sample=400).as_uri())
     window.wait("cards[0].image?.complete")

@@ -75,7 +75,7 @@ def check_with_the_search(motion, search, bounds=BOUNDS):
         )
         assert torch.equal(actual.attained[m], expected.attained)
         assert torch.equal(actual.out_of_range[m], expected.out_of_range)
-        # Both searches find the same factors, although they may start at different ones for phases
+        # Both searches find the same factors, although for phases they may start at different ones
         torch.testing.assert_close(actual.factors[m - M], expected.factor, rtol=1e-3, atol=0)
         assert ((actual.l2[m] - expected.l2).abs() <= 2 * search.tolerances[m]).all()
     return actual._replace(frames=frames)

@@ -15,11 +15,11 @@ namespace {
 
 template <typename T>
 double l2_between(const T* a, const T* b, int64_t size) {
-  constexpr int64_t kPiece = 64 * kSimdWidth<T>;  // sums of more squares would be less accurate
+  constexpr int64_t kPieceSize = 64 * kSimdWidth<T>;  // sums of more squares would be less accurate
   double total = 0;
-  for (int64_t first = 0; first < size; first += kPiece) {
+  for (int64_t first = 0; first < size; first += kPieceSize) {
     Vec<T> sums = {};
-    const int64_t end = std::min(first + kPiece, size);
+    const int64_t end = std::min(first + kPieceSize, size);
     for (int64_t at = first; at < end; at += kSimdWidth<T>) {
       const Vec<T> difference = load_vec(a + at, end - at) - load_vec(b + at, end - at);
       sums += difference * difference;

@@ -20,7 +20,7 @@ from ...pyramid import SteerablePyramid
 from .arguments import check_batch, check_classes, gaussian_noise
 
 PROBE_L2, DIRECTIONS = 0.025, 8
-TOLERANCE = 1e-3  # relative to the distance, since the default tolerance is absolute and too large here
+TOLERANCE = 1e-3  # relative to the distance
 
 
 @dataclass(frozen=True)

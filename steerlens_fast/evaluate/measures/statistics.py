@@ -68,7 +68,7 @@ def bootstrap(
     confidence : float
         Confidence level of the interval, in (0, 1).
     seed : int
-        Seed of the resamples, which depend only on the seed and the number of sources.
+        Seed of the resamples, which do not depend on the values.
 
     Returns
     -------

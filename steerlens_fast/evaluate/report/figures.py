@@ -262,7 +262,8 @@ def strip_figure(strips: dict) -> Figure:
     """Return a figure of sources and edits.
 
     ``strips["rows"]`` has a tuple (label, source, edits) for each source. ``edits`` has a tuple (picture, caption,
-    success) for each of ``strips["families"]``; a success has the distance, and the driver predicts the target.
+    success) for each of ``strips["families"]``. ``success`` says whether the edit has the distance, and the driver
+    predicts the target.
     """
     families, rows = strips["families"], strips["rows"]
     figure = new_figure(1.08 * (len(families) + 1) + 0.9, 1.3 * len(rows) + 0.35)

@@ -45,7 +45,7 @@ struct Count {
   uint64_t accesses = 0, sectors = 0, block_sectors = 0;
 };
 struct SharedCount {
-  // Steps of accesses, in each of which a bank serves one word; and their number if there were no bank conflicts.
+  // The steps that accesses take: in a step, each bank serves one word. And their number without bank conflicts.
   uint64_t wavefronts = 0, fewest = 0;
 };
 struct Counts {
@@ -81,7 +81,7 @@ struct Phase {
   }
 };
 
-// One warp after another, since the map of all accesses of a cluster would be large and slow.
+// Processes one warp after another, since the map of all accesses of a cluster would be large and slow.
 void add_shared(SharedCount& count, std::vector<Access>& accesses) {
   find_occurrences(accesses);  // sorts by thread
   std::map<Phase, std::set<uintptr_t>> words;
@@ -151,7 +151,7 @@ bool is_global(uintptr_t address) {
   return !is_local(address) && !constant && !parameter;
 }
 
-// Records an access; accesses of more than 16 bytes are split, as on a GPU.
+// Records an access. Those of more than 16 bytes to global memory are split, as on a GPU.
 void record(std::vector<Access>& accesses, const void* address, size_t bytes, void* place) {
   if (!counting || !running()) return;
   const auto first = reinterpret_cast<uintptr_t>(address);
