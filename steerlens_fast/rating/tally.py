@@ -67,23 +67,24 @@ def tally(
         ``raters``
             The raters that were counted, with their numbers of answers.
         ``notes``
-            Missing answers and files that were not counted, as text.
+            Remarks as text: missing answers, files that were not counted, or that there is only one rater.
         ``form``, ``settings``
             The form's id; the options of the intervals and of the jobs.
 
     Raises
     ------
     JobError
-        If ``form`` is not the folder of a form, or a file is not of this form or has an unknown choice, or if no file
-        has answers.
+        If ``form`` is not the folder of a form, or a file is not of this form or has invalid answers, or if no file has
+        answers.
 
     Notes
     -----
     Raters and sources are resampled independently, see
-    :func:`~steerlens_fast.evaluate.measures.statistics.crossed_bootstrap`. All images of a source are resampled
-    together. If all answers are the same, the interval of a share is that of :func:`steerlens_fast.proportion`, and the
-    interval of a difference of shares that of :func:`steerlens_fast.proportion_difference`. The shares of the
-    classifiers always have the interval of :func:`steerlens_fast.proportion`.
+    :func:`~steerlens_fast.evaluate.measures.statistics.crossed_bootstrap`; for ``alpha``, only sources are resampled.
+    All images of a source are resampled together. If all answers are the same, the interval of a share is that of
+    :func:`steerlens_fast.proportion`, and the interval of a difference of shares that of
+    :func:`steerlens_fast.proportion_difference`. The shares of the classifiers always have the interval of
+    :func:`steerlens_fast.proportion`.
 
     Examples
     --------

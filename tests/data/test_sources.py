@@ -104,6 +104,7 @@ def test_damaged_idx_files_are_named(tmp_path):
         "data must be a folder with test-images-idx3-ubyte .* got .*x with the parts train", f"{spec}#test"
     )
     check_source_error("data must be idx:FOLDER.*: no such folder", f"idx:{tmp_path / 'y'}")
+    check_source_error("data must be a folder with train-images-idx3-ubyte .* without such a file", f"idx:{tmp_path}#")
     for gz in (False, True):
         spec = idx(tmp_path / f"z{gz}", DIGITS, np.arange(5), gz=gz)
         path = tmp_path / f"z{gz}" / f"train-images-idx3-ubyte{'.gz' if gz else ''}"
@@ -891,7 +892,7 @@ def test_wrong_arrays_raise(tmp_path):
 
 
 def test_bad_array_files_raise(tmp_path):
-    """Truncated, empty or other files, labels of another length, and several tensors without a choice raise errors."""
+    """Truncated, empty or other files, labels of another length, and several tensors without "images" raise errors."""
     np.save(tmp_path / "x.npy", BYTES)
     whole = (tmp_path / "x.npy").read_bytes()
     for data in (whole[:-1], whole[:50], b"", b"text"):
@@ -1048,7 +1049,7 @@ def test_items_with_no_or_several_labels_have_none_and_invalid_labels_raise():
 
 
 def test_labels_of_items_must_be_classes_of_the_data_set():
-    """Labels are names or numbers of the data set's classes. Another name is an error, also in the listing."""
+    """Labels are names or numbers of the data set's classes. Another label is an error, also in the listing."""
     image = np.zeros((4, 4), np.uint8)
     data = Numbers(2, classes=["cat", "dog"])
     data.__class__ = type("Named", (Numbers,), {"__getitem__": lambda self, n: (image, ("dog", "owl")[n])})
@@ -1103,6 +1104,9 @@ def test_callable_is_imported_and_called():
     check_source_error("has no attribute 'nothing'", "test_sources:nothing")
     check_source_error("which is int", "test_sources:USAGE")
     check_source_error("a data set with __len__ and __getitem__, got object from builtins:object", "builtins:object")
+
+
+def test_objects_that_are_no_data_sets_raise():
     check_source_error("got int", 3)
     for one in (torch.rand(8, 9, 3), np.zeros((8, 9, 4), np.uint8), torch.rand(8, 9)):
         check_source_error("data must be several images, got an array .*; for one image pass array", one)

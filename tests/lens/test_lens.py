@@ -1087,6 +1087,7 @@ def test_distances_that_do_not_increase_raise_with_new_gradients_at_each_step():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_frames_can_be_morphed_again(dtype):
+    """Half precision rounds 2.64 to a value beyond this bound."""
     bounds = (-2.1179, 2.64)
     x = (images() * 4 - 2).to(dtype)
     lens = SteerableLens(lambda t: linear()(t.float()), bounds=bounds)

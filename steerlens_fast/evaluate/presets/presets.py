@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from . import digits, fashion, mnist, photographs, shapes
 
-# Each module has the fields of its configuration as OPTIONS. The function check(fields) raises an error if packages or
+# Each module has the fields of its configuration as OPTIONS. Its function check(fields) raises an error if packages or
 # files are missing.
 _MODULES = {"digits": digits, "shapes": shapes, "mnist": mnist, "fashion": fashion, "photographs": photographs}
 PRESETS = tuple(_MODULES)
