@@ -253,15 +253,15 @@ MAKERS = {  # in the order of the schema
 }
 OPS = tuple(MAKERS)
 # The other ops have test files of their own
+PLANE_OPS = ("split_planes", "merge_planes", "morph_planes")
+CPU_PLANE_OPS = ("step_planes", "move_planes")  # on CPUs only. Together, they compute morph_planes
 CPU_OPS = (
     "begin_l2_search",
     "advance_l2_search",
     "morph_planes_to_l2",
     "advance_planes",
     "nll_gradient",
-)  # on CPUs only
-PLANE_OPS = ("split_planes", "merge_planes", "morph_planes")
-CPU_PLANE_OPS = ("step_planes", "move_planes")  # together, they compute morph_planes
+)  # also on CPUs only
 # The plane ops support float64 only on CPUs. SIMD_WIDTH is 0 if this CPU has no plane ops, or emulates those of CUDA
 PLANE_DTYPES = (torch.float32, torch.float64) if native.SIMD_WIDTH else (torch.float32,)
 plane_dtypes = pytest.mark.parametrize("dtype", PLANE_DTYPES, ids=str)

@@ -31,7 +31,7 @@ TOLERANCES = {
         1e-7, 1e-13, "absolute: sums of K squares, and a gain that comes from logarithms of factorials"
     ),
     "reconstruction": Tolerance(3e-6, 1e-13, "absolute, on images in [0, 1]: the accuracy promised in the docs"),
-    "pyramid": Tolerance(3e-6, 1e-13, "two FFTs of up to 3 * 10^5 samples and a sum over all bands"),
+    "pyramid": Tolerance(3e-6, 1e-13, "two FFTs of up to 3 * 10^5 points and a sum over all bands"),
     "energy": Tolerance(3e-6, 1e-13, "relative: a sum of squares of all coefficients"),
     "adjoint": Tolerance(1e-5, 1e-13, "<Ax, y> against <x, A*y>, relative to |Ax||y|: two sums over all coefficients"),
     "render": Tolerance(3e-5, 1e-12, "gradient and step amplify the analysis' error; measured in the image"),

@@ -21,7 +21,7 @@ constexpr int kThreads = 256;
 // Blocks of kThreads that a multiprocessor must hold at once: half of its threads, with up to 64 registers each. By
 // default, the compiler may aim at more blocks than these kernels need, and spill registers.
 constexpr int kMinBlocks = 4;
-// The largest grid; kernels loop over what exceeds it.
+// The largest grid. Kernels that are launched with grid_size() loop over what exceeds it.
 constexpr int64_t kMaxGridX = 2147483647, kMaxGridY = 65535;
 
 // The shared memory that a block has without asking for more, and what its static variables may take of it.

@@ -374,12 +374,8 @@ def test_state_is_unchanged_after_errors():
     assert torch.is_grad_enabled()
 
 
-def scripted(model):
-    return torch.jit.script(model)
-
-
 @pytest.mark.parametrize(
-    "wrap", [nn.DataParallel, scripted, lambda m: torch.compile(m, backend="eager"), nn.Sequential]
+    "wrap", [nn.DataParallel, torch.jit.script, lambda m: torch.compile(m, backend="eager"), nn.Sequential]
 )
 def test_batch_statistics_are_used_and_kept(wrap):
     """In training mode, a model uses the statistics of its batch. Running means and counts are unchanged afterwards."""

@@ -19,10 +19,10 @@ inline void share_filters(MorphArgs<T>& args) {
   }
 }
 
-// The step and the frames of a morph, for one call of an op. The parts refer to each other.
+// The step and the frames of a morph, for one call of an op. Not copied, since the members refer to each other.
 template <typename T>
 struct MorphParts {
-  // `lists` has the groups whose filters the op reads. These are laid out.
+  // Lays out the filters of the groups in `lists`: those that the op reads.
   MorphParts(MorphArgs<T>& args, GroupLists<T> lists)
       : filters(lists),
         motion(motion_kernels(args)),
