@@ -57,7 +57,7 @@ def heading(*names: str) -> list[str]:
 def rows_by_work(result: dict, threads: int | None = None) -> dict[tuple[str, str], dict[str, dict]]:
     """Return the rows with times for a number of threads, by default that of the result's machine.
 
-    The result is {(work, shape): {allocator: row}}.
+    They are returned as {(work, shape): {allocator: row}}.
     """
     threads = threads or result["machine"]["threads"]
     table: dict = {}
@@ -300,7 +300,7 @@ def worker_cpu(result: dict) -> list[str]:
 def traffic(result: dict) -> list[str]:
     """Return the table of the bytes that CUDA kernels move.
 
-    For each size, they are divided by the smallest possible number.
+    For each size, they are divided by the smallest possible number. In parentheses, a sector counts once per block.
     """
     sizes = list(dict.fromkeys(row["size"] for row in result["rows"]))
     row_of = {(row["op"], row["size"]): row for row in result["rows"]}

@@ -33,7 +33,7 @@ def python(*arguments, cwd, path=(), **environment):
 def copy_package(folder: Path, binary: bool = False, setup: bool = False) -> Path:
     """Copy the package to ``folder/steerlens_fast``.
 
-    It may have its libraries, and a setup.py next to it.
+    ``binary`` adds links to its libraries, and ``setup`` an empty setup.py next to it.
     """
     shutil.copytree(PACKAGE, folder / "steerlens_fast", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     for library in (native.LIBRARY, native.CUDA_LIBRARY) if binary else ():
@@ -267,7 +267,7 @@ def test_documented_command_names_the_installed_torch():
 
 @needs_checkout
 @pytest.mark.slow
-def test_documented_command_with_every_extra_of_jobs_does_not_replace_torch(virtual_environment, tmp_path):
+def test_documented_command_with_extras_that_need_torch_does_not_replace_it(virtual_environment, tmp_path):
     """timm needs torchvision, whose newest release needs another torch."""
     # Importing pip here would make setuptools' import hook use the standard library's distutils, and a later
     # `import setuptools` in this process would fail.
@@ -416,7 +416,7 @@ FAILURES = {
 
 @needs_checkout
 @pytest.mark.parametrize("output", FAILURES, ids=["offline", "no release", "out of memory", "unknown"])
-def test_setup_without_new_torch_and_driver_says_what_to_do(output, tmp_path):
+def test_setup_with_a_pip_that_fails_says_what_to_do(output, tmp_path):
     shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     fake = tmp_path / "python"

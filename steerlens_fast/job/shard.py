@@ -64,7 +64,7 @@ class Shard:
         else:
             self.frames = new_output(shape, dtype, torch.device("cpu"))
         self.rows, self.records = 0, []
-        self.part_divisor = 1  # the largest number by which the usual size of a batch's parts was divided
+        self.part_divisor = 1  # batches were computed in parts of at least 1 / part_divisor of the usual size
 
     def add(self, batch: Batch, morphs: Morphs) -> Callable[[], int]:
         """Add a batch without waiting for the GPU.

@@ -40,7 +40,7 @@ def test_every_field_has_one_option_with_its_choices(add_options, configs):
 
 
 @pytest.mark.parametrize("config", [JobConfig, EvaluationConfig])
-def test_job_has_the_options_of_the_data_the_model_and_the_lens(config):
+def test_jobs_and_evaluations_have_the_options_of_data_model_and_lens(config):
     names = {field.name for field in dataclasses.fields(config)}
     for part in (DataConfig, ModelConfig, LensConfig):
         assert {field.name for field in dataclasses.fields(part)} <= names

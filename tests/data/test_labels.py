@@ -1,4 +1,4 @@
-"""Labels: every source, every column and the command line give the same class numbers."""
+"""Labels and targets: every source, and targets of every form, give the same class numbers."""
 
 import io
 import json
@@ -161,5 +161,5 @@ def test_every_source_raises_for_wrong_labels(make, tmp_path):
 
 
 @pytest.mark.parametrize("value", ["2.0", 2.0, "map:1=2.0", "map:1.0=2", {"1.0": "2.0"}, {1.0: 2.0}], ids=repr)
-def test_command_line_has_the_same_numbers(value):
+def test_targets_have_the_same_numbers(value):
     assert list(parse_target(value).table.values()) == [2]

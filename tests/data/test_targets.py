@@ -321,8 +321,8 @@ def test_bad_json_files_are_named(tmp_path, text, parts):
     check_target_error(written(tmp_path / "t.json", text), parts)
 
 
-def test_unknown_keys_of_a_csv_are_no_error_with_a_limit(tmp_path):
-    """With a limit, keys of items that are not read are no error."""
+def test_unknown_keys_of_a_csv_raise_only_after_the_last_item(tmp_path):
+    """So with a limit, keys of items that are not read are no error."""
     file = written(tmp_path / "t.csv", "key,target\na/1,3\na/2,3\nb/9,3\n")
     stream = parse_target(file).resolve(items())
     assert [next(stream).key for _ in range(2)] == ["a/1", "a/2"]

@@ -12,8 +12,8 @@ COUNTED = {
     "sound": (0, 8, 4, 4),  # 64 threads, 4 bytes each
     "bank_conflicts": (0, 8, 2 * 2 * 32, 4),  # 2 warps store and load 32 words of one bank each
     "skipped_accesses": (0, 8 + 8, 0, 0),
-    # 16 blocks of 2 warps: thread 0 writes a value, and all threads read that of another block together. A block writes
-    # its own 4 bytes.
+    # 16 blocks of 2 warps: thread 0 writes a shared value, and each warp reads that of another block. A block writes 4
+    # bytes of the result.
     "sound_cluster": (0, 16, 16 + 16 * 2, 16 + 16 * 2),
     # Each sector counts once: 256 complex numbers, and two planes of 138, which do not begin and end at sectors.
     "wide_pieces": (64, 32, 0, 0),

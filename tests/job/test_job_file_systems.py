@@ -298,7 +298,7 @@ def test_files_of_the_user_with_the_name_of_a_backup_are_kept(kind, tmp_path):
     other(backup_of_the_user, "precious")
     if kind == "link":
         backup.symlink_to(backup_of_the_user)
-    for _ in range(1 if kind == "file" else 2):  # a second write would rename the folder a to the user's file
+    for _ in range(1 if kind == "file" else 2):  # a second write would fail: a folder's backup cannot replace a file
         write(tmp_path / "a", "new")
     assert (
         os.path.lexists(backup)
@@ -551,7 +551,7 @@ def test_damaged_plan_or_configuration_of_an_evaluation_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("error, message", [(RuntimeError, "RuntimeError: odd"), (MemoryError, "--batch-size")])
-def test_error_of_a_classifier_names_the_task(error, message, tmp_path, monkeypatch):
+def test_error_of_a_classifier_names_the_family_and_the_sources(error, message, tmp_path, monkeypatch):
     original_forward, calls = evaluate_models.Net.forward, []
 
     def forward(self, images):

@@ -1,4 +1,4 @@
-"""ImageNet classifiers with weights in packages; skipped without the extra ``photographs``."""
+"""ImageNet classifiers with weights in packages."""
 
 import sys
 

@@ -43,7 +43,7 @@ class OnGpu(Tensor):
 
 
 class FakeGpu(TorchDispatchMode):
-    """Makes tensors on "cuda" instances of :class:`OnGpu`.
+    """Makes :class:`OnGpu` tensors where code creates tensors on "cuda".
 
     ``waits`` lists the places where the host would have waited.
     """
@@ -62,7 +62,7 @@ class FakeGpu(TorchDispatchMode):
 def run(function, args, kwargs):
     """Run an op on the CPU.
 
-    Its results are "on the GPU" if an argument is, or if ``device=`` requests it.
+    Its results are on the device that ``device=`` names, otherwise "on the GPU" if an argument is.
     """
     on_gpu = [t for t in tree_iter((args, kwargs)) if isinstance(t, OnGpu)]
     device = kwargs.get("device")
@@ -81,7 +81,8 @@ def must_wait(function, args, kwargs) -> bool:
     on_gpu = lambda t: isinstance(t, OnGpu)
     if function is aten._to_copy.default:
         to = kwargs.get("device")
-        from_gpu, to_gpu = on_gpu(args[0]), on_gpu(args[0]) if to is None else torch.device(to).type in ("cuda", "meta")
+        from_gpu = on_gpu(args[0])
+        to_gpu = from_gpu if to is None else torch.device(to).type in ("cuda", "meta")
         return from_gpu != to_gpu and not (to_gpu and kwargs.get("non_blocking"))
     if function is aten.copy_.default:
         from_gpu, to_gpu = on_gpu(args[1]), on_gpu(args[0])

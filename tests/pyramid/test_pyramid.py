@@ -300,7 +300,7 @@ def test_steering_is_differentiable_in_the_angle():
         (1j, TypeError),
         (math.nan, ValueError),
         (torch.tensor([0.1, 0.2]), ValueError),
-        (torch.linspace(0, 1, 16), ValueError),  # as many as the angles at which the weights are computed
+        (torch.linspace(0, 1, 16), ValueError),  # would broadcast with the 16 angles t in steering_weights
         (torch.tensor(1j), ValueError),
     ],
 )

@@ -86,7 +86,7 @@ def test_form_depends_on_the_seed_only(tmp_path):
 
 @pytest.mark.parametrize("sources, conditions", [(7, 3), (8, 4), (2, 2), (1, 3)])
 def test_order_is_balanced_and_separates_images_of_a_source(sources, conditions):
-    """This also holds if a rater starts at another position and continues at the beginning after the end."""
+    """They are also separated if a rater starts at another position and continues at the beginning after the end."""
     for seed in range(20):
         order = trial_order(sources, conditions, random.Random(seed))
         assert sorted(order) == [(s, c) for s in range(sources) for c in range(conditions)]
@@ -101,8 +101,6 @@ def test_order_is_balanced_and_separates_images_of_a_source(sources, conditions)
 
 
 def test_morphs_that_cannot_be_rated_are_left_out(tmp_path):
-    """The notes have the reasons: target already predicted, distance not reached, other label."""
-
     def change(record: dict) -> dict:
         changes = {1: {"source": record.get("target")}, 2: {"attained": False}, 3: {"label": 9}}
         return record | changes.get(record["index"], {})
@@ -157,9 +155,8 @@ def test_judges_in_exported_programs_must_be_trusted(tmp_path):
 
 
 def test_judges_classify_the_same_frames(tmp_path):
-    """One judge always predicts class 1, and one has other classes."""
     jobs, _ = make_jobs(tmp_path)
-    judge = lambda images: torch.eye(4)[torch.ones(len(images), dtype=torch.int64)]
+    judge = lambda images: torch.eye(4)[torch.ones(len(images), dtype=torch.int64)]  # always class 1
     form = write_form(jobs, tmp_path / "form", count=24, judges={"one": judge})
     for trial in json.loads(form.key.read_text())["trials"]:
         assert trial["judges"] == {"one": trial["target"] == 1}

@@ -15,8 +15,8 @@ constexpr int kLines = 8;
 // One access of 8 bytes; Cplx itself is aligned to 4.
 using Word = Pack<Cplx<float>, 1>;
 
-// Each thread of a block has kItems points of its lines. morph_planes keeps them in registers, which limits kItems.
-// This limits the sides of planes, too, since a block has at most 1024 threads.
+// Each thread has kItems points of its block's lines (half as many in morph_planes if amplitudes move). Kernels keep
+// them in registers, which limits kItems. This limits the sides of planes, too: a block has at most 1024 threads.
 constexpr int kItems = 4;
 constexpr int max_threads(int items) { return kLines * kCudaLimits.max_side / items; }
 constexpr int kMaxThreads = max_threads(kItems);
@@ -80,9 +80,10 @@ class BlockFftOf {
  private:
   __device__ Word* buffer(int pass) const { return points_ + pass % 2 * plan_.size * kBlockLines; }
 
-  // Where a point is in a buffer, chosen so that lanes rarely use the same bank. Consecutive points alternate between
-  // two halves of the banks; in each half, two lines of four such points use different banks. If the size is a power
-  // of two, the first pass writes every eighth point, and moved_bit_ makes these alternate, too.
+  // Where a point is in a buffer, chosen so that lanes rarely use the same bank. Even and odd points use different
+  // halves of the banks. In each half, four consecutive even (or odd) points of two neighbouring lines use different
+  // banks. If the size is a power of two, the first pass writes every eighth point; moved_bit_ makes these alternate
+  // between the halves, too.
   __device__ int word(int i, int line) const {
     if constexpr (kBlockLines != kLines) return i * kBlockLines + line;
     return (i ^ (i >> 3 & moved_bit_)) * kLines + (line ^ (i & 6));

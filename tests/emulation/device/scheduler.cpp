@@ -410,12 +410,12 @@ void run_cluster(uint64_t first, size_t thread_count) {
     block.any_vote = block.ended = block.mapped = false;
     block.barriers = 0;
   }
-  const auto is_running = [](int rank) { return !cluster[rank].ended; };
+  const auto has_not_ended = [](int rank) { return !cluster[rank].ended; };
   do {
     shuffle_order(order);
     for (const int rank : order)
-      if (error.empty() && is_running(rank)) run_block(rank);
-    if (!error.empty() || std::none_of(order.begin(), order.end(), is_running)) return;
+      if (error.empty() && has_not_ended(rank)) run_block(rank);
+    if (!error.empty() || std::none_of(order.begin(), order.end(), has_not_ended)) return;
   } while (open_cluster_barrier());
   error = stuck_text();
 }
