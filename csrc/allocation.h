@@ -1,5 +1,5 @@
 // Allocates tensors and scratch memory. Large blocks of CPU memory get huge pages, and are recycled: a freed result or
-// scratch block is kept (as an *idle block*) and reused. Failed allocations throw errors that say what was allocated.
+// scratch block is kept (as an *idle block*) and reused. Errors say what could not be allocated.
 //
 // Writing a new tensor mostly consists of page faults. Larger pages cause fewer: writing 38 MB took 48 ms in pages of 4
 // KiB, and 5 ms in pages of 2 MiB. Recycled memory causes none. (glibc does not recycle large blocks, it returns them

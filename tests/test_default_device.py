@@ -35,7 +35,7 @@ def _without_device(path: Path) -> list[int]:
         if isinstance(call.func, ast.Attribute)
         and call.func.attr in FACTORIES
         and ast.unparse(call.func).startswith("torch.")
-        and not any(keyword.arg in ("device", None) for keyword in call.keywords)
+        and not any(keyword.arg in ("device", None) for keyword in call.keywords)  # None: **options
     ]
 
 

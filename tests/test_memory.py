@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize("item_bytes", [1, 1 << 20, 3 << 20, 1 << 30])
-def test_chunks_have_equal_lengths_and_contain_each_item_once(item_bytes):
+def test_chunks_have_nearly_equal_lengths_and_contain_each_item_once(item_bytes):
     for count in (0, 1, 2, 7, 24, 25):
         slices = memory.chunks(count, item_bytes, CPU)
         assert [i for at in slices for i in range(count)[at]] == list(range(count))

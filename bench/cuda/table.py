@@ -52,7 +52,7 @@ def found(phase: str, r: dict) -> str:
 
 
 def bench_lines(bench: dict) -> list[str]:
-    """Return a row for each target, "not measured" where a measurement is missing."""
+    """Return a row for each measurement, with its target if it has one."""
     rows = [row for row in bench.get("transforms", []) if "not_measured" not in row]
     at = {(row["work"], row["shape"], row["who"]): row for row in rows}
     shapes = list(dict.fromkeys(row["shape"] for row in rows if row["who"] in ("ours", "plenoptic", "ffts")))
@@ -98,7 +98,7 @@ def lens_line(row: dict) -> str:
 
 
 def kernel_lines(rows: list[dict]) -> list[str]:
-    """Return each op's share of the bandwidth of a copy."""
+    """Return the bandwidth of each kernel, also as a share of that of a copy."""
     known = [row for row in rows if "of_copy" in row]
     name = lambda row: f"copy of {row['moved_mib'] / 2:.0f} MiB" if row["kernel"] == "copy" else row["kernel"]
     words = lambda row: f"{row['gb_per_s']:.0f} GB/s, {100 * row['of_copy']:.0f} % of a copy"

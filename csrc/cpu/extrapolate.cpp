@@ -8,25 +8,26 @@ namespace {
 
 template <typename T>
 int64_t blocks_of_planes(const FrameArgs<T>& args) {
-  return args.planes * blocks_of(args.area, kBlock);
+  return args.planes * blocks_of(args.area, kBlockSize);
 }
 
 template <typename T>
 void write_all_frames(const FrameArgs<T>& args) {
   if (args.form == Form::kPairs) {
-    // args.area is that of all orientations. A block has kPairBlock coefficients of each of two bands: kBlock in all.
-    const int64_t per_pair = blocks_of(args.area / args.orientations, kPairBlock);
-    parallel_rows(args.planes * pairs_per_plane(args) * per_pair, kBlock * args.frames,
+    // args.area is that of all orientations. A block has kPairBlockSize coefficients of each of two bands: kBlockSize in
+    // all.
+    const int64_t per_pair = blocks_of(args.area / args.orientations, kPairBlockSize);
+    parallel_rows(args.planes * pairs_per_plane(args) * per_pair, kBlockSize * args.frames,
                   [&](int64_t begin, int64_t end) { write_pairs(args, begin, end); });
     return;
   }
-  parallel_rows(blocks_of_planes(args), kBlock * args.frames,
+  parallel_rows(blocks_of_planes(args), kBlockSize * args.frames,
                 [&](int64_t begin, int64_t end) { write_frames(args, begin, end); });
 }
 
 template <typename T>
 void sum_all_frames(const FrameArgs<T>& args) {
-  parallel_rows(blocks_of_planes(args), kBlock * args.frames,
+  parallel_rows(blocks_of_planes(args), kBlockSize * args.frames,
                 [&](int64_t begin, int64_t end) { sum_frames(args, begin, end); });
 }
 

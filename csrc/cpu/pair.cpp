@@ -9,7 +9,7 @@ namespace {
 // Calls body(begin, end) for ranges of the blocks of all pairs, in parallel.
 template <typename T, typename Body>
 void parallel_blocks(const PairArgs<T>& args, const Body& body) {
-  const int64_t blocks = args.runs * pairs_per_run(args) * blocks_of(args.area, kBlock);
+  const int64_t blocks = args.runs * pairs_per_run(args) * blocks_of(args.area, kBlockSize);
   parallel_rows(blocks, 2 * block_size(args.area, 0), body);  // the first block is the largest
 }
 

@@ -9,7 +9,7 @@ namespace {
 // Calls body(begin, end) for ranges of the blocks, in parallel.
 template <typename T, typename Body>
 void parallel_blocks(const PolarArgs<T>& args, const Body& body) {
-  parallel_rows(blocks_of(args.count, kBlock), kBlock, body);
+  parallel_rows(blocks_of(args.count, kBlockSize), kBlockSize, body);
 }
 
 std::tuple<Tensor, Tensor> polar_split(Tensor coefficients) {

@@ -30,7 +30,7 @@ from steerlens_fast.ops import reference
 LAYOUT_CASES = [case(op, "odd", shapes_of(op)["odd"]) for op in OPS]
 
 
-def check(op: str, args: list, name: str, dtype: torch.dtype) -> list:
+def check(op: str, args: list, tolerance: str, dtype: torch.dtype) -> list:
     """Compare the op on ``args`` with the reference on the same numbers in float64.
 
     Return the op's outputs.
@@ -43,7 +43,7 @@ def check(op: str, args: list, name: str, dtype: torch.dtype) -> list:
     like = 1.0 if op.startswith("step") else None  # steps are differences of values near 1
     pairs = zip(without_jumps(op, double_args, actual), without_jumps(op, double_args, expected), strict=True)
     for a, e in pairs:
-        assert_close(a, e, name, like=like)
+        assert_close(a, e, tolerance, like=like)
     return as_list(actual)
 
 
@@ -62,6 +62,7 @@ def test_cases_name_every_op():
 @pytest.mark.parametrize("op", OPS + PLANE_OPS + CPU_PLANE_OPS)
 def test_every_op_has_kernel_autograd_fake_reference_and_wrapper(op):
     name = f"steerlens_fast::{op}"
+    # Emulated CUDA kernels replace those of PLANE_OPS on any CPU, not those of CPU_PLANE_OPS.
     if op in OPS or (native.SIMD_WIDTH if op in CPU_PLANE_OPS else native.LARGEST_PLANE_SIDE["cpu"]):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"), "no CPU kernel"
     assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "Autograd"), "no autograd"
@@ -130,7 +131,10 @@ def test_inputs_are_not_written(case_, device):
 
 
 def gradients(function, op: str, args: list, cotangents=None):
-    """Return gradients of every leaf (zeros where it has no effect) for random cotangents of every output."""
+    """Return the gradients of the leaves (0 where a leaf has no effect), and the cotangents of the outputs.
+
+    The cotangents are random unless given.
+    """
     arguments, leaves = leaves_of(args, op)
     outputs = [o for o in as_list(function(*arguments)) if o.requires_grad]
     cotangents = cotangents or [torch.randn_like(o) for o in outputs]
@@ -175,7 +179,7 @@ def test_masks_that_require_grad_raise(op, device):
 
 
 def point(*values, dtype=torch.complex64, device="cpu", grad=False):
-    """Coefficients [1, 1, 1, n]."""
+    """Return coefficients or steps [1, 1, 1, n]."""
     return torch.tensor(values, dtype=dtype, device=device).reshape(1, 1, 1, -1).requires_grad_(grad)
 
 
@@ -222,14 +226,14 @@ def test_amplitudes_do_not_under_or_overflow(magnitude, rule, device):
     assert_close(torch.polar(torch.ones_like(phase), phase), wide_c / wide_c.abs(), "op")
     step = torch.full_like(phase, 0.3)
     factors = torch.tensor([[0.0], [1.0], [-2.0]], device=device)
-    along = step * magnitude if rule == "complex" else step
-    args = [c, step, along, factors, factors]
+    amplitude_step = step * magnitude if rule == "complex" else step
+    args = [c, step, amplitude_step, factors, factors]
     frames = ops.extrapolate(*args, rule, "complex")
     assert_close(frames, reference.extrapolate(*in_double(args), ops.RULES[rule], 1), "op_sums")
     if rule == "complex":
         gradient = (0.3 + 0.2j) * c
-        moved = ops.step(c, gradient, rule=rule)
-        for a, e in zip(moved, reference.step(wide_c, in_double(gradient), 1.0, 0, 1e-6)):
+        steps = ops.step(c, gradient, rule=rule)
+        for a, e in zip(steps, reference.step(wide_c, in_double(gradient), 1.0, 0, 1e-6)):
             assert_close(a, e, "op_sums")
 
 
@@ -262,7 +266,7 @@ def test_nan_and_inf_stay_in_their_place(bad, dtype, device):
     outputs = [amplitude, ops.polar_join(amplitude, one)]
     for rule in ("complex", "polar"):
         outputs += [ops.extrapolate(c, one, a, factors, factors, rule, "complex") for a in (None, one)]
-        outputs += [ops.step(c, one, rule=rule, floor=0.0)[1]]
+        outputs += [ops.step(c, one, rule=rule, floor=0.0)[1]]  # the phase step of 1 + inf i is finite
     for out in outputs:
         assert not out.flatten()[0].isfinite(), "hidden"
         assert out.flatten()[1].isfinite(), "spread"
@@ -275,9 +279,9 @@ def test_nan_and_inf_in_steps_stay_in_their_place(bad, rule, dtype, device):
     phase = ops.extrapolate(c, step, None, factors, factors, rule, "complex").flatten()
     assert phase[0].isnan() and phase[1].isfinite()
     gradient = torch.complex(step, torch.zeros_like(step))
-    moved = ops.step(c, gradient, rule=rule)
-    assert not (moved[0].flatten()[0] + moved[1].flatten()[0]).isfinite()
-    assert all(m.flatten()[1].isfinite() for m in moved)
+    steps = [s.flatten() for s in ops.step(c, gradient, rule=rule)]
+    assert not (steps[0][0] + steps[1][0]).isfinite()
+    assert all(s[1].isfinite() for s in steps)
     grown = ops.extrapolate(c, None, step, factors, factors, rule, "complex").flatten()
     vanishes = rule == "polar" and bad == -float("inf")  # exp(-inf) is 0
     assert grown[1].isfinite() and (grown[0] == 0 if vanishes else not grown[0].isfinite())
@@ -294,10 +298,10 @@ def test_amplitude_never_turns_negative(dtype, device):
 
 def test_floor_is_relative_to_the_largest_of_each_band(device):
     c = torch.tensor([[1.0, 0.05], [1e-3, 5e-5]], device=device).reshape(1, 2, 1, 2) + 0j
-    moved, _ = ops.step(c, 1j * torch.ones_like(c), floor=0.1)
-    assert (moved.reshape(2, 2) != 0).tolist() == [[True, False], [True, False]]
-    moved, _ = ops.step(c, 1j * torch.ones_like(c), floor=0.01)
-    assert (moved != 0).all()
+    phase_step, _ = ops.step(c, 1j * torch.ones_like(c), floor=0.1)
+    assert (phase_step.reshape(2, 2) != 0).tolist() == [[True, False], [True, False]]
+    phase_step, _ = ops.step(c, 1j * torch.ones_like(c), floor=0.01)
+    assert (phase_step != 0).all()
 
 
 def test_comparison_of_nan_with_a_number_raises():

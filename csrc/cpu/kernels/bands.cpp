@@ -38,13 +38,13 @@ SL_FN void read_row(const BandArgs<T>& args, const BandGroup<T>& g, int64_t n, i
 }
 
 template <typename T>
-using RowWriter = StreamingWriter<Cplx<T>, kBlock>;
+using RowWriter = StreamingWriter<Cplx<T>, kBlockSize>;
 
 // to = mask * row or, if `second` is not null, (mask + i second) * row.
 template <typename T>
 SL_FN void filter_row(const T* mask, const T* second, const Cplx<T>* row, int64_t columns,
                       Cplx<T>* to, RowWriter<T>& writer) {
-  for (int64_t first = 0; first < columns; first += kBlock) {
+  for (int64_t first = 0; first < columns; first += kBlockSize) {
     const int64_t size = block_size(columns, first);
     const T* __restrict m = mask + first;
     const Cplx<T>* __restrict from = row + first;

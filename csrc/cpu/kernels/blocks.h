@@ -5,10 +5,10 @@
 
 namespace steerlens {
 
-constexpr int64_t kBlock = 512;
+constexpr int64_t kBlockSize = 512;
 
 // The number of coefficients in the block that begins at `first`, of `count` coefficients in all.
-SL_FN int64_t block_size(int64_t count, int64_t first, int64_t max_size = kBlock) {
+SL_FN int64_t block_size(int64_t count, int64_t first, int64_t max_size = kBlockSize) {
   return count - first < max_size ? count - first : max_size;
 }
 

@@ -10,8 +10,8 @@ namespace {
 // A block of coefficients, with an array for each member, so that loops vectorise.
 template <typename T>
 struct Block {
-  T base_re[kBlock], base_im[kBlock];
-  T amplitude[kBlock], phase_step[kBlock], amplitude_step[kBlock];
+  T base_re[kBlockSize], base_im[kBlockSize];
+  T amplitude[kBlockSize], phase_step[kBlockSize], amplitude_step[kBlockSize];
 
   // Only the members that an Extrapolation E reads are stored and loaded.
   template <typename E>
@@ -50,10 +50,10 @@ struct WriteFrames {
 
   template <typename E>
   SL_FN void run() const {
-    const int64_t blocks_per_plane = blocks_of(args.area, kBlock);
+    const int64_t blocks_per_plane = blocks_of(args.area, kBlockSize);
     Block<T> block;
     for (int64_t b = begin; b < end; ++b) {
-      const int64_t plane = b / blocks_per_plane, offset = (b % blocks_per_plane) * kBlock;
+      const int64_t plane = b / blocks_per_plane, offset = (b % blocks_per_plane) * kBlockSize;
       const int64_t size = block_size(args.area, offset);
       read_block<E>(args, plane * args.area + offset, size, block);
       for (int64_t f = 0; f < args.frames; ++f) write_frame<E>(block, f, plane, offset, size);
@@ -87,13 +87,13 @@ struct WritePairs {
   template <typename E>
   SL_FN void run() const {
     const int64_t band = args.area / args.orientations;
-    const int64_t blocks_per_pair = blocks_of(band, kPairBlock);
+    const int64_t blocks_per_pair = blocks_of(band, kPairBlockSize);
     const int64_t pairs = args.planes * pairs_per_plane(args);
     Block<T> first, second;
     for (int64_t b = begin; b < end; ++b) {
       const OrientationPair pair = pair_at(args, b / blocks_per_pair);
-      const int64_t offset = b % blocks_per_pair * kPairBlock;
-      const int64_t size = block_size(band, offset, kPairBlock);
+      const int64_t offset = b % blocks_per_pair * kPairBlockSize;
+      const int64_t size = block_size(band, offset, kPairBlockSize);
       read_block<E>(args, pair.first + offset, size, first);
       if (pair.has_second) read_block<E>(args, pair.first + band + offset, size, second);
       for (int64_t f = 0; f < args.frames; ++f) {
@@ -145,8 +145,8 @@ namespace {
 // The gradients of a block, summed over frames, with an array for each member.
 template <typename T>
 struct Sums {
-  alignas(64) T re[kBlock], im[kBlock], amplitude[kBlock], phase[kBlock];
-  alignas(64) T phase_step[kBlock], amplitude_step[kBlock];
+  alignas(64) T re[kBlockSize], im[kBlockSize], amplitude[kBlockSize], phase[kBlockSize];
+  alignas(64) T phase_step[kBlockSize], amplitude_step[kBlockSize];
 
   template <typename E, typename Grad>
   SL_FN void store(int64_t i, const Grad& sum) {
@@ -182,14 +182,14 @@ struct SumFrames {
 
   template <typename E>
   SL_FN void run() const {
-    const int64_t blocks_per_plane = blocks_of(args.area, kBlock);
+    const int64_t blocks_per_plane = blocks_of(args.area, kBlockSize);
     const int64_t count = args.planes * args.area;
     Block<T> block;
     Sums<T> sums;
-    StreamingWriter<Cplx<T>, kBlock> grad_c(count);
+    StreamingWriter<Cplx<T>, kBlockSize> grad_c(count);
     const bool streamed = exceeds_caches<T>(count);
     for (int64_t b = begin; b < end; ++b) {
-      const int64_t plane = b / blocks_per_plane, offset = (b % blocks_per_plane) * kBlock;
+      const int64_t plane = b / blocks_per_plane, offset = (b % blocks_per_plane) * kBlockSize;
       const int64_t size = block_size(args.area, offset);
       const int64_t first = plane * args.area + offset;
       read_block<E>(args, first, size, block);

@@ -8,7 +8,7 @@
 namespace steerlens {
 
 // The number of coefficients per band in a block of write_pairs, which has two bands.
-constexpr int64_t kPairBlock = kBlock / 2;
+constexpr int64_t kPairBlockSize = kBlockSize / 2;
 
 STEERLENS_DECLARE_KERNEL(write_frames, FrameArgs)
 STEERLENS_DECLARE_KERNEL(write_pairs, FrameArgs)

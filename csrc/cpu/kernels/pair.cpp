@@ -12,7 +12,7 @@ struct PairBlock {
 
 template <typename T>
 SL_FN PairBlock block_at(const PairArgs<T>& args, int64_t b) {
-  const int64_t blocks = blocks_of(args.area, kBlock), offset = b % blocks * kBlock;
+  const int64_t blocks = blocks_of(args.area, kBlockSize), offset = b % blocks * kBlockSize;
   return {b / blocks, offset, block_size(args.area, offset)};
 }
 
@@ -27,7 +27,7 @@ SL_FN T real_part(const Cplx<T>& z) {
 
 template <typename Plane, typename T>
 SL_FN void pair_planes(const PairArgs<T>& args, int64_t begin, int64_t end) {
-  StreamingWriter<Cplx<T>, kBlock> writer(args.runs * pairs_per_run(args) * args.area);
+  StreamingWriter<Cplx<T>, kBlockSize> writer(args.runs * pairs_per_run(args) * args.area);
   for (int64_t b = begin; b < end; ++b) {
     const auto [pair, offset, size] = block_at(args, b);
     const Plane* __restrict first =
@@ -54,7 +54,7 @@ STEERLENS_INSTANTIATE_KERNEL(pair_blocks, PairArgs)
 template <typename T>
 void unpair_blocks(const PairArgs<T>& args, int64_t begin, int64_t end) {
   const int64_t count = args.runs * args.run * args.area;
-  StreamingWriter<T, kBlock> writer(count), second_writer(count);
+  StreamingWriter<T, kBlockSize> writer(count), second_writer(count);
   for (int64_t b = begin; b < end; ++b) {
     const auto [pair, offset, size] = block_at(args, b);
     const bool has_two = has_second(args, pair);

@@ -8,8 +8,8 @@ namespace steerlens::STEERLENS_CPU_LEVEL {
 
 template <typename T>
 void split_blocks(const PolarArgs<T>& args, int64_t begin, int64_t end) {
-  StreamingWriter<T, kBlock> amplitudes(args.count), phases(args.count);
-  for (int64_t first = begin * kBlock; first < end * kBlock; first += kBlock) {
+  StreamingWriter<T, kBlockSize> amplitudes(args.count), phases(args.count);
+  for (int64_t first = begin * kBlockSize; first < end * kBlockSize; first += kBlockSize) {
     const int64_t size = block_size(args.count, first);
     const Cplx<T>* __restrict c = args.coefficients + first;
     T* __restrict amplitude = amplitudes.block(args.out_amplitude + first);
@@ -26,8 +26,8 @@ STEERLENS_INSTANTIATE_KERNEL(split_blocks, PolarArgs)
 
 template <typename T>
 void split_backward_blocks(const PolarArgs<T>& args, int64_t begin, int64_t end) {
-  StreamingWriter<Cplx<T>, kBlock> writer(args.count);
-  for (int64_t first = begin * kBlock; first < end * kBlock; first += kBlock) {
+  StreamingWriter<Cplx<T>, kBlockSize> writer(args.count);
+  for (int64_t first = begin * kBlockSize; first < end * kBlockSize; first += kBlockSize) {
     const int64_t size = block_size(args.count, first);
     const Cplx<T>* __restrict c = args.coefficients + first;
     const T *grad_amplitude = args.amplitude + first, *grad_phase = args.phase + first;
@@ -41,8 +41,8 @@ STEERLENS_INSTANTIATE_KERNEL(split_backward_blocks, PolarArgs)
 
 template <typename T>
 void join_blocks(const PolarArgs<T>& args, int64_t begin, int64_t end) {
-  StreamingWriter<Cplx<T>, kBlock> writer(args.count);
-  for (int64_t first = begin * kBlock; first < end * kBlock; first += kBlock) {
+  StreamingWriter<Cplx<T>, kBlockSize> writer(args.count);
+  for (int64_t first = begin * kBlockSize; first < end * kBlockSize; first += kBlockSize) {
     const int64_t size = block_size(args.count, first);
     const T *amplitude = args.amplitude + first, *phase = args.phase + first;
     Cplx<T>* __restrict out = writer.block(args.out_coefficients + first);
@@ -55,8 +55,8 @@ STEERLENS_INSTANTIATE_KERNEL(join_blocks, PolarArgs)
 
 template <typename T>
 void join_backward_blocks(const PolarArgs<T>& args, int64_t begin, int64_t end) {
-  StreamingWriter<T, kBlock> amplitudes(args.count), phases(args.count);
-  for (int64_t first = begin * kBlock; first < end * kBlock; first += kBlock) {
+  StreamingWriter<T, kBlockSize> amplitudes(args.count), phases(args.count);
+  for (int64_t first = begin * kBlockSize; first < end * kBlockSize; first += kBlockSize) {
     const int64_t size = block_size(args.count, first);
     const Cplx<T>* __restrict grad = args.coefficients + first;
     const T *amplitude = args.amplitude + first, *phase = args.phase + first;

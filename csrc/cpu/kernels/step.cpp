@@ -51,8 +51,8 @@ struct StepBand {
   SL_FN static void run(const StepArgs<T>& args, int64_t band) {
     const T threshold = band_threshold(args, band), eps = args.eps;
     const int64_t count = args.bands * args.area;
-    StreamingWriter<T, kBlock> phases(count), amplitudes(count);
-    for (int64_t offset = 0; offset < args.area; offset += kBlock) {
+    StreamingWriter<T, kBlockSize> phases(count), amplitudes(count);
+    for (int64_t offset = 0; offset < args.area; offset += kBlockSize) {
       const int64_t size = block_size(args.area, offset);
       const int64_t first = band * args.area + offset;
       const Cplx<T>* __restrict c = args.coefficients + first;
@@ -77,9 +77,9 @@ struct StepBackwardBand {
   SL_FN static void run(const StepArgs<T>& args, int64_t band) {
     const T threshold = band_threshold(args, band), eps = args.eps;
     const int64_t count = args.bands * args.area;
-    StreamingWriter<Cplx<T>, kBlock> grads_c(count);
-    StreamingWriter<Gradient, kBlock> grads_g(count);
-    for (int64_t offset = 0; offset < args.area; offset += kBlock) {
+    StreamingWriter<Cplx<T>, kBlockSize> grads_c(count);
+    StreamingWriter<Gradient, kBlockSize> grads_g(count);
+    for (int64_t offset = 0; offset < args.area; offset += kBlockSize) {
       const int64_t size = block_size(args.area, offset);
       const int64_t first = band * args.area + offset;
       const Cplx<T>* __restrict c = args.coefficients + first;

@@ -9,8 +9,8 @@
 namespace steerlens {
 namespace {
 
-// The numbers of a table take at most 128 KiB (float) or 256 KiB (double); for 224 points 2 or 4 KiB. A full cache is
-// emptied; tables in use stay alive, since their users share ownership.
+// A table takes about 2 KiB (float) or 4 KiB (double) for 224 points, and 128 or 256 KiB for the longest FFT (2^14
+// points). A full cache is emptied; tables in use stay alive, since their users share ownership.
 constexpr size_t kMaxCachedTables = 256;
 
 // Radices 8 and 4 first, which take the fewest operations per point; then the odd prime factors. 16 is 4 x 4, not 8 x 2,
@@ -39,14 +39,14 @@ Cplx<T> root_of_unity(int64_t k, int64_t n) {
 template <typename T>
 FftTable<T> make_table(int64_t size) {
   FftTable<T> table{size, {}};
-  int64_t left = size;
+  int64_t remaining = size;
   for (const int radix : radices_of(size)) {
-    FftPass<T> pass{radix, left, size / left, {}, {}};
-    for (int64_t p = 0; p < left / radix; ++p)
-      for (int k = 1; k < radix; ++k) pass.twiddles.push_back(root_of_unity<T>(-p * k, left));
+    FftPass<T> pass{radix, remaining, size / remaining, {}, {}};
+    for (int64_t p = 0; p < remaining / radix; ++p)
+      for (int k = 1; k < radix; ++k) pass.twiddles.push_back(root_of_unity<T>(-p * k, remaining));
     for (int k = 0; k < radix; ++k) pass.roots.push_back(root_of_unity<T>(k, radix));
     table.passes.push_back(std::move(pass));
-    left /= radix;
+    remaining /= radix;
   }
   return table;
 }

@@ -183,14 +183,14 @@ SL_FN void transpose(V (&rows)[kRows]) {
   if constexpr (kVecBytes != 32) {
     transpose_blocks<1, kRows>(rows);
   } else {  // AVX2's cheap shuffles do not cross the halves of a register: exchange blocks, then transpose each of them
-    constexpr int kHalf = kRows / 2;
-    for (int i = 0; i < kHalf; ++i) {
-      const V a = rows[i], b = rows[i + kHalf];
+    constexpr int kBlockRows = kRows / 2;
+    for (int i = 0; i < kBlockRows; ++i) {
+      const V a = rows[i], b = rows[i + kBlockRows];
       rows[i] = select_by<Halves<0>>(a, b);
-      rows[i + kHalf] = select_by<Halves<1>>(a, b);
+      rows[i + kBlockRows] = select_by<Halves<1>>(a, b);
     }
-    transpose_blocks<2, kHalf>(rows);
-    transpose_blocks<2, kHalf>(rows + kHalf);
+    transpose_blocks<2, kBlockRows>(rows);
+    transpose_blocks<2, kBlockRows>(rows + kBlockRows);
   }
 }
 

@@ -44,10 +44,11 @@ class BilinearSamples:
     """
 
     def __init__(self, image: Tensor, displacement: Tensor):
-        a, self._across, c, self._across_below, self._offset, self._inside = _cell_corners(image, displacement)
+        corners = _cell_corners(image, displacement)
+        upper_left, self._across, lower_left, self._across_below, self._offset, self._inside = corners
         down, right = self._offset
-        upper = torch.addcmul(a, right, self._across)
-        self._slope_down = torch.addcmul(c, right, self._across_below) - upper
+        upper = torch.addcmul(upper_left, right, self._across)
+        self._slope_down = torch.addcmul(lower_left, right, self._across_below) - upper
         self.values = torch.addcmul(upper, down, self._slope_down)
 
     def slopes(self, at=slice(None)) -> tuple[Tensor, Tensor]:
@@ -63,13 +64,13 @@ class BilinearSamples:
 def _cell_corners(image: Tensor, displacement: Tensor) -> tuple:
     """Return the corners of the cell around each position.
 
-    The results are the corners' values and differences, the offset in the cell, and whether the position is inside the
-    image.
+    The results are the upper left value, the upper right minus the upper left, the same for the lower corners, the
+    offset in the cell, and whether the position is inside the image.
     """
     H, W = image.shape[-2:]
     (top, down, inside_y), (left, right, inside_x) = (
-        _pixel_and_offset(torch.arange(size, device=image.device).to(image), d, axis, size)
-        for d, axis, size in zip(displacement.unbind(1), ((-1, 1), (1, -1)), (H, W))
+        _pixel_and_offset(torch.arange(size, device=image.device).to(image).view(shape), d, size)
+        for d, shape, size in zip(displacement.unbind(1), ((-1, 1), (1, -1)), (H, W))
     )
     flat, index = image.flatten(2), (top * W + left).flatten(1)[:, None].expand(-1, image.shape[1], -1)
     step_y, step_x = (W if H > 1 else 0), (1 if W > 1 else 0)
@@ -79,14 +80,12 @@ def _cell_corners(image: Tensor, displacement: Tensor) -> tuple:
     return a, b - a, c, d - c, for_channels(down, right), for_channels(inside_y, inside_x)
 
 
-def _pixel_and_offset(
-    pixels: Tensor, displacement: Tensor, axis: tuple[int, int], size: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def _pixel_and_offset(pixels: Tensor, displacement: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the pixel before each position, and the offset from it.
 
     The third result says whether the position is inside the image.
     """
-    position = pixels.view(axis) + displacement
+    position = pixels + displacement
     inside = (position >= 0) & (position <= size - 1)
     position = position.clamp(0, size - 1)
     before = position.long().clamp(max=max(size - 2, 0))

@@ -4,9 +4,9 @@ The names are valid on the file systems of Linux, and different for different ke
 
 The parts of a key, between slashes, are converted as follows:
 
-- Letters of any script are unchanged.
-- "%", control characters, a leading ".", bytes that are not valid text, and dots that would begin a suffix are
-  percent-encoded, as in a URL.
+- "%", control characters, a leading "." and bytes that are not valid text are percent-encoded, as in a URL. The
+  functions below say which other dots and underscores are.
+- Other characters, such as letters of any script, are unchanged.
 - An empty part becomes "%".
 - A part of more than 230 bytes is truncated, and ends in "%=" and a hash of the part.
 
@@ -46,11 +46,11 @@ def directory_name(key: str) -> str:
 def member_name(key: str) -> str:
     """Return the name of a key in a webdataset tar.
 
-    It has no dots, since a sample's name ends at the first dot.
+    It has no dots, since a sample's name ends at the first dot, and no part such as "__meta__", which webdataset skips.
 
     Examples
     --------
-    >>> member_name("cats/a.b.jpg"), member_name("__meta__/x")  # webdataset skips "__meta__"
+    >>> member_name("cats/a.b.jpg"), member_name("__meta__/x")
     ('cats/a%2Eb%2Ejpg', '%5F_meta__/x')
     """
     parts = [_safe(part, encode_dots=True) for part in key.split("/")]
