@@ -149,7 +149,7 @@ def test_reference_uses_no_op():
     assert "torch.ops.steerlens_fast" not in text + (ROOT / "steerlens_fast/ops/enums.py").read_text()
 
 
-def test_host_and_device_never_include_each_other():
+def test_includes_keep_host_device_and_tensors_apart():
     for path in [*ROOT.glob("csrc/cpu/**/*.*"), *ROOT.glob("csrc/math/*")]:
         assert not re.search(r'#include ["<].*cuda', path.read_text()), path.name
     for path in ROOT.glob("csrc/cuda/**/*.*"):

@@ -6,10 +6,10 @@
 // are kept in shared memory while the block computes one plane after another (or a few at a time, if planes are small).
 //
 // A thread uses a band at one or two places: at its own frequency and, for half spectra, at the opposite frequency,
-// where the band has the conjugate. If threads accessed global memory at these places, few accesses of a warp would begin and
-// end at sectors (32 bytes), and both halves of a row would access the sector between them. But together, a chunk's
-// frequencies are a few whole rows of each band. So values pass through shared memory. Threads use it at their places,
-// and warps copy whole rows between shared and global memory, from sector to sector.
+// where the band has the conjugate. If threads accessed global memory at these places, few accesses of a warp would
+// begin and end at sectors (32 bytes), and both halves of a row would access the sector between them. But together, a
+// chunk's frequencies are a few whole rows of each band. So values pass through shared memory. Threads use it at their
+// places, and warps copy whole rows between shared and global memory, from sector to sector.
 #include "../math/bands.h"
 
 #include <optional>
@@ -59,7 +59,7 @@ struct GroupLayout {
   int segment;     // values reserved for a segment, see below
   int mask;        // offset of the masks, or -1: read from global memory
   int mask_pitch;  // from row to row
-  int log_parts;   // warps that copy a segment
+  int log_parts;   // 2^log_parts warps copy a segment
 };
 
 // How the work is divided. Numbers named log_x stand for powers of two.
@@ -416,8 +416,9 @@ __device__ __forceinline__ void for_each_chunk(const BandArgs<T>& args, const La
     chunk.begin(i);
     for (int64_t n = int64_t{blockIdx.y} * layout.block_planes; n < args.planes;
          n += int64_t{gridDim.y} * layout.block_planes) {
-      const int64_t left = args.planes - n;
-      const int count = left < layout.block_planes ? static_cast<int>(left) : layout.block_planes;
+      const int64_t remaining = args.planes - n;
+      const int count =
+          remaining < layout.block_planes ? static_cast<int>(remaining) : layout.block_planes;
 #pragma unroll 1
       for (int done = 0; done < count; done += chunk.slots()) body(chunk, n + done, count - done);
     }
@@ -538,8 +539,8 @@ int64_t max_block_bytes(int threads, int64_t shared_bytes) {
   return std::min(kMaxBlockBytes, shared_bytes / blocks - (1 << 10));
 }
 
-// The layout of chunks of `rows` x `columns`, with 2^log_slots planes at a time. The masks of a group are in shared memory
-// if they fit beside those of earlier groups, which are usually larger.
+// The layout of chunks of `rows` x `columns`, with 2^log_slots planes at a time. The masks of a group are in shared
+// memory if they fit beside those of earlier groups, which are usually larger.
 template <typename T>
 Choice layout_of(const BandArgs<T>& args, int64_t rows, int64_t columns, int log_slots,
                  int64_t shared_bytes) {
@@ -580,7 +581,7 @@ Choice layout_of(const BandArgs<T>& args, int64_t rows, int64_t columns, int log
   int64_t bytes = ((args.count << layout.log_segments) + 2) * int64_t{sizeof(Segment)} +
                   slots * layout.spectrum * kNumber;
   const int64_t max = max_block_bytes(layout.threads(), shared_bytes);
-  const int64_t left = max - bytes - slots * largest * kNumber;
+  const int64_t max_mask_bytes = max - bytes - slots * largest * kNumber;
   int64_t masks = 0, missing = 0, all_masks = 0;
   for (int i = 0; i < args.count; ++i) {
     const BandGroup<T>& g = args.groups[i];
@@ -593,7 +594,7 @@ Choice layout_of(const BandArgs<T>& args, int64_t rows, int64_t columns, int log
       pitch = (pitch + kWarp - kRowLanes - 1) / kWarp * kWarp + kRowLanes;
     const int64_t parts = half && g.columns > non_negative_columns(g.w) ? 2 : 1;
     const int64_t size = g.K * parts * layout.row_sets * rows * pitch;
-    const bool fits = (masks + size) * int64_t{sizeof(T)} <= left;
+    const bool fits = (masks + size) * int64_t{sizeof(T)} <= max_mask_bytes;
     missing += fits ? 0 : g.K * area;
     all_masks += g.K * area;
     place.mask = fits ? static_cast<int>(masks) : -1;
@@ -683,6 +684,7 @@ Choice choose_layout(const BandArgs<T>& args, int64_t shared_bytes) {
   auto part = largest_part(args, kUnlimited, 1, true);
   if (!part) part = largest_part(args, kUnlimited, 1, false);
   if (!part) return unstaged_layout(args);
+  // Chunks grow beyond `shared_bytes` only if they cannot grow within it.
   const Choice choice = grown(args, *part, shared_bytes);
   return choice.layout.threads() > part->layout.threads() ? choice : grown(args, *part, kUnlimited);
 }

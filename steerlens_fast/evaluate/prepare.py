@@ -65,10 +65,10 @@ def prepare(config: EvaluationConfig, dataset, driver, judges) -> Preparation:
         "data": data.description,
         "sources": sources.sha256,
         "budgets": runner.budgets,
+        "versions": versions(device),
+        "threads": torch.get_num_threads(),
     }
-    return Preparation(
-        config, runner, {**plan, "versions": versions(device), "threads": torch.get_num_threads()}, problems
-    )
+    return Preparation(config, runner, plan, problems)
 
 
 def _source_warnings(sources: SourceSelection, has_judges: bool, judges_given: bool) -> list[str]:

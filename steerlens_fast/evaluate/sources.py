@@ -166,8 +166,8 @@ def _candidates(
     """Yield every image with its predicted classes. Images are read and classified in batches."""
     listing = lambda: islice(target_rule.resolve(data.listing(), classes), config.limit)
     value_range = value_range_of(data, listing()) if config.range == "auto" else config.range
-    size, first = driver.size or _first_size(data, listing(), value_range), True
-    items = listing()
+    size = driver.size or _first_size(data, listing(), value_range)
+    items, targets_checked = listing(), False
     if config.order == "random":
         items = list(items)
         Random(config.seed).shuffle(items)
@@ -179,9 +179,9 @@ def _candidates(
         if readable:
             images = torch.stack([candidate.pixels for candidate in readable]).to(image_dtype(config.dtype)).div_(255)
             predicted_classes = classifiers(images)
-            if first:
+            if not targets_checked:  # the number of classes is known now
                 check_targets(target_rule, classes, classifiers.classes)
-                first = False
+                targets_checked = True
             for n, candidate in enumerate(readable):
                 candidate.image, candidate.predicted_classes = images[n], predicted_classes[:, n]
                 item, label = candidate.item, candidate.label

@@ -22,7 +22,9 @@ class SearchColumn(IntEnum):
     ACTIVE = 0  # whether the search goes on
     FACTOR = 1  # the factor to try next; 0 if the search has ended
     IMPROVED = 2  # whether the last tried factor is the best factor so far
-    BEST = 3  # the factor at the distance closest to the target; the smallest if several are, up to the tolerance
+    # The factor whose distance is closest to the target. Until a distance is within the tolerance, a smaller factor is
+    # preferred to one that is closer by less than the tolerance.
+    BEST = 3
     BEST_L2 = 4  # the distance at factor BEST
     ATTAINED = 5  # whether BEST_L2 differs from the target by at most the tolerance
     OUT_OF_RANGE = 6  # whether the sample changes, but would need a factor that cannot be represented

@@ -23,8 +23,8 @@ SL_FN bool begins_cache_line(const void* at) {
 }
 
 // Non-temporal stores are used only for whole cache lines, because half a line may be written to memory before its
-// other half arrives, and then costs a second write. With vectors of eight floats, this took ten times as long. So a single
-// vector that is half a line is written with an ordinary store.
+// other half arrives, and then costs a second write. With vectors of eight floats, this took ten times as long. So a
+// single vector that is half a line is written with an ordinary store.
 struct StreamingVecWriter {
   // Whether the result is larger than the caches (streaming_stores.h). The executor ends the stream.
   bool streamed;

@@ -60,7 +60,7 @@ struct ColumnBlock {
   __device__ int columns(int w) const { return w - index * kLines; }
 };
 
-// A group has at most two units. Kernel parameters have at most 4 KiB.
+// A group has at most two units. kCudaLimits keeps Units within the 4 KiB that kernel parameters may have.
 constexpr int kMaxUnits = 2 * kCudaLimits.max_groups;
 struct Units {
   Unit of[kMaxUnits];

@@ -1,7 +1,4 @@
-"""Handwritten digits, a small classifier for them, and the training of classifiers.
-
-The small classifier is trained with small L2 adversarial steps.
-"""
+"""Handwritten digits, a small classifier for them, and the training of classifiers."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def unit_range(images: Tensor) -> Tensor:
 def affine(images: Tensor) -> Tensor:
     """Return images that are randomly rotated, scaled, sheared and shifted.
 
-    The limits are 11°, 15 %, 20 % and 2/28 of the size.
+    The limits are 11°, 15 %, 20 % and 7.5 % of the size.
     """
     uniform = lambda *shape: torch.rand(len(images), *shape, device="cpu") * 2 - 1
     angle, scale, shear, shift = 0.2 * uniform(), 1 + 0.15 * uniform(), 0.2 * uniform(), 0.15 * uniform(2)

@@ -30,7 +30,7 @@ LOSSLESS = {"format": "webp", "lossless": True, "method": 0, "quality": 20}
 
 
 def write(folder: Path, shard_name: str, frames: Tensor, records: list[dict], metadata: dict) -> dict[str, dict]:
-    """Write a shard, see :class:`.formats.Format`.
+    """Write a shard, see :class:`~steerlens_fast.job.formats.formats.Format`.
 
     The tar's comment has ``metadata``, and the numbers of frames and channels.
     """
