@@ -90,8 +90,8 @@ def step(shape, who, rule=COMPLEX, device="cpu") -> Run:
 
 def step_backward(shape, who, device="cpu") -> Run:
     c, gradient = _normal(0, *shape, dtype=torch.complex64, device=device), 0.2 * _normal(3, *shape, device=device)
-    tail = 1.0, COMPLEX, plain.AMPLITUDE_FLOOR
-    ours, baseline = (lambda *t, f=f: f(*t, *tail) for f in (RAW.step_backward, plain.step_backward))
+    options = 1.0, COMPLEX, plain.AMPLITUDE_FLOOR  # eps, rule, floor
+    ours, baseline = (lambda *t, f=f: f(*t, *options) for f in (RAW.step_backward, plain.step_backward))
     return _run(who, ours, baseline, *_reals(shape, device), c, gradient)
 
 
@@ -99,24 +99,25 @@ def step_backward(shape, who, device="cpu") -> Run:
 
 
 def extrapolate(shape, who, joint=False, form="pairs", device="cpu") -> Run:
-    c, b, steps = _extrapolation_inputs(shape, joint, device)
-    a = b if joint else torch.zeros_like(b)
-    amplitude = steps[1] if joint else None
-    inputs = c, *steps, b, a
+    c, factors, steps = _extrapolation_inputs(shape, joint, device)
+    amplitude_factors = factors if joint else torch.zeros_like(factors)
+    arguments = c, steps[0], steps[1] if joint else None, factors, amplitude_factors
+    inputs = c, *steps, factors, amplitude_factors
     if who == "ours":
-        return Run(lambda: ops.extrapolate(c, steps[0], amplitude, b, a, form=form), inputs)
+        return Run(lambda: ops.extrapolate(*arguments, form=form), inputs)
     baseline = {"pairs": plain.extrapolate_pairs, "real": plain.extrapolate}[form]
     if who == "compiled":
-        return Run(partial(torch.compile(baseline, dynamic=False), c, steps[0], amplitude, b, a), inputs)
-    return Run(lambda: plain.over_frames(baseline, c, steps[0], amplitude, b, a), inputs)
+        return Run(partial(torch.compile(baseline, dynamic=False), *arguments), inputs)
+    return Run(lambda: plain.over_frames(baseline, *arguments), inputs)
 
 
 def extrapolate_backward(shape, who, device="cpu") -> Run:
-    c, b, (phase,) = _extrapolation_inputs(shape, False, device)
-    grad, a = _normal(5, workloads.FRAMES, *shape, device=device), torch.zeros_like(b)
+    c, factors, (phase_step,) = _extrapolation_inputs(shape, False, device)
+    grad, zeros = _normal(5, workloads.FRAMES, *shape, device=device), torch.zeros_like(factors)
     function = {"ours": RAW.extrapolate_backward, "plain": plain.extrapolate_backward}.get(who)
     function = function or torch.compile(plain.extrapolate_backward, dynamic=False)
-    return Run(lambda: function(grad, c, phase, None, b, a, COMPLEX), (grad, c, phase, b, a))
+    inputs = grad, c, phase_step, factors, zeros
+    return Run(lambda: function(grad, c, phase_step, None, factors, zeros, COMPLEX), inputs)
 
 
 def _extrapolation_inputs(shape, joint: bool, device) -> tuple[Tensor, Tensor, list[Tensor]]:

@@ -56,7 +56,7 @@ def make_zoo(folder: str | os.PathLike) -> list[Expectation]:
 
     Return the images that a listing of the folder must contain, in the order of the listing. The folder also contains
     what a listing must leave out: a text, a hidden image, a directory that is named like an image, and links that lead
-    back to the folder.
+    back to the folder or to nothing.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,17 +117,15 @@ def tiff(values: np.ndarray, order: str, planar: int = 1) -> bytes:
     Its byte order is "<" or ">".
     """
     height, width, channels = values.shape
-    # (tag, value). 273 is the place of the pixels, after a header of 8 bytes and a directory of 9 entries.
-    entries = [(256, width), (257, height), (258, 16), (259, 1), (262, 2), (273, 8 + 2 + 9 * 12 + 4)]
+    end = 8 + 2 + 9 * 12 + 4  # of the header and a directory of 9 entries; the bits of channels and the pixels follow
+    entries = [(256, width), (257, height), (258, (16,) * channels), (259, 1), (262, 2), (273, end + 2 * channels)]
     entries += [(277, channels), (279, 2 * values.size), (284, planar)]
-    entries[2] = (258, (16,) * channels)
-    at = entries[5][1]
     body = b""
     for tag, value in entries:
-        if isinstance(value, tuple):  # after the directory, before the pixels
-            body += struct.pack(order + "HHII", tag, 3, len(value), at)
+        if isinstance(value, tuple):
+            body += struct.pack(order + "HHII", tag, 3, len(value), end)
         else:
-            body += struct.pack(order + "HHII", tag, 4, 1, value + 2 * channels if tag == 273 else value)
+            body += struct.pack(order + "HHII", tag, 4, 1, value)
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(entries))
     bits = struct.pack(order + "H" * channels, *(16,) * channels)
     pixels = values if planar == 1 else values.transpose(2, 0, 1)
@@ -298,6 +296,7 @@ def bad() -> dict[str, File]:
         "truncated.tif": File(saved(noise, "TIFF")[:3000], "truncated"),
         "bad-crc.png": File(flipped(whole, pixels), "corrupt"),
         "bad-crc-itself.png": File(flipped(whole, last - 2), "corrupt"),
+        # The text chunk begins at byte 33, its CRC at byte 44
         "bad-crc-of-text.png": File(flipped(png(rgb, RGB, before=chunk(b"tEXt", b"a\0b")), 45), "corrupt"),
         "bad-deflate.png": File(
             b"".join((whole[:33], chunk(b"IDAT", b"x\x9cgarbage"), chunk(b"IEND", b""))), "corrupt"

@@ -95,4 +95,4 @@ def captured(function: Callable[[], object]) -> Callable[[], None]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         output = function()
-    return lambda: (graph.replay(), output)[0]
+    return lambda: (graph.replay(), output)[0]  # keeps `output`, into which the graph writes

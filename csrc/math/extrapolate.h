@@ -47,8 +47,8 @@ struct Extrapolation {
     return {t.cos, t.sin};
   }
 
-  // The amplitude in the frame, divided by |base|: max(A + a dA, 0) with the complex rule, exp(a dlogA) with the polar
-  // one.
+  // The amplitude in the frame, divided by |base|: max(amplitude + factor * step, 0) with the complex rule,
+  // exp(factor * step) with the polar one.
   template <typename T>
   SL_FN static Gain<T> gain(const Coefficient<T>& p, T amplitude_factor) {
     if constexpr (!kAmplitude) return {T(1), T(1)};

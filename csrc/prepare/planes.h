@@ -117,7 +117,7 @@ SplitPlanes<T> prepare_split_planes(const PlaneLimits& limits, const Tensor& pla
   check_type(op, "planes", planes, kRealType<T>);
   check_rank(op, "planes", planes, 3, "[N, H, W]");
   std::vector<Form> allowed = {Form::kReal, Form::kComplex};
-  if (limits.simd_width > 0) allowed.push_back(Form::kWidened);
+  if (limits.simd_width > 0) allowed.push_back(Form::kWidened);  // on CPUs
   PlaneArgs<T> args = make_plane_args<T>(
       op, limits, {planes.size(0), planes.size(1), planes.size(2), "planes", planes},
       {filters, i_powers, forms, allowed});

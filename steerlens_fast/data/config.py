@@ -1,4 +1,4 @@
-"""Options for decoding images, shared by the configurations of jobs and evaluations."""
+"""Options of a data set, shared by the configurations of jobs and evaluations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .decoding import check_range
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(BaseConfig):
-    """Options of the images that are read from a data set.
+    """Options of a data set: how images are decoded, and how many are used.
 
     Parameters
     ----------

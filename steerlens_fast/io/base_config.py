@@ -80,7 +80,7 @@ def option(
     passed_to : {"model", "lens", "morph"}, optional
         The function that gets the value as an argument; see :meth:`BaseConfig.arguments_of`.
     kw_only : bool
-        Whether the field is a keyword-only argument of the dataclass.
+        Whether the field is keyword-only although other fields of the dataclass are not.
     **argument
         Other arguments of argparse's ``add_argument``, such as ``nargs``, and ``flag``, the name of the option if it
         differs from the field's name.

@@ -96,10 +96,10 @@ class Progress:
         return ", ".join(failed + ([f"{format_duration(left)} left"] if left is not None else []))
 
     def tick(self) -> None:
-        """Write a line if the last one is at least ``INTERVAL`` seconds old."""
+        """Write a line if the last one is at least ``INTERVAL`` seconds old and does not have the final counts."""
         now = time.monotonic()
-        complete = self.done == self.total and self._last_counts == (self.done, self.failed)
-        if self._kind in ("lines", "json") and now - self._last_time >= INTERVAL and not complete:
+        was_final = self.done == self.total and self._last_counts == (self.done, self.failed)
+        if self._kind in ("lines", "json") and now - self._last_time >= INTERVAL and not was_final:
             self._write(now)
 
     def close(self) -> None:

@@ -46,7 +46,7 @@ class MorphRun:
         can_read = not self.images.is_cuda or self.schedule.budgets is not None
         self.may_warn = lens.warn_about_results and can_read
         self.provider.warn_if_predicted &= self.may_warn and self.schedule.moves_toward_target
-        self.warn_if_fell = self.provider.warn_if_predicted
+        self.warn_if_fell = self.provider.warn_if_predicted  # also off for "argmax", and away from the target
         self.overflowed: dict[int, Tensor] = {}  # by frame number: which samples [B] are not finite
         self.state = MorphState(
             lens._family_for(source),
@@ -211,7 +211,7 @@ def check_images(images, bounds: tuple[float, float] | None, color: str) -> Tens
 def _check_range(images: Tensor, bounds: tuple[float, float] | None) -> None:
     lowest, highest = torch.aminmax(images)
     low, high = lowest.item(), highest.item()
-    if not (low > float("-inf") and high < float("inf")):  # NaN is neither
+    if not (low > float("-inf") and high < float("inf")):  # comparisons with NaN are false
         bad = (~images.isfinite()).flatten(1).any(1).nonzero()[:, 0].tolist()
         raise ValueError(f"images must be finite, got NaN or infinite values in samples {bad}")
     if bounds is None or (low >= bounds[0] and high <= bounds[1]):
@@ -228,7 +228,7 @@ def in_range(images: Tensor, bounds: tuple[float, float] | None) -> Tensor:
     if bounds is None:
         return low.isfinite() & high.isfinite()
     tolerance = _bounds_tolerance(images, bounds)
-    return (low >= bounds[0] - tolerance) & (high <= bounds[1] + tolerance)  # NaN is neither
+    return (low >= bounds[0] - tolerance) & (high <= bounds[1] + tolerance)  # false for NaN
 
 
 def _bounds_tolerance(images: Tensor, bounds: tuple[float, float]) -> float:

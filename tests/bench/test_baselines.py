@@ -20,10 +20,10 @@ import workloads  # noqa: E402
 
 SHAPE, ODD = (2, 1, 64, 48), (1, 2, 37, 53)
 COEFFICIENTS = (2, 4, 24, 32)  # [N, K, h, w]
-CLOSE = dict(rtol=2e-5, atol=2e-5)  # rounding errors of float32 FFTs of numbers around 1
-MORPHS = dict(rtol=1e-3, atol=1e-3)  # factors up to 12 amplify the rounding errors of phases
-PAIRED_FILTERS = "split_bands, pairs", "merge_bands, pairs"  # these take whole spectra; plain torch has half spectra
-PLENOPTIC = dict(rtol=2e-4, atol=2e-4)  # plenoptic interpolates its masks in tables
+FFT_ROUNDING = dict(rtol=2e-5, atol=2e-5)  # of float32 FFTs of numbers around 1
+PHASE_ROUNDING = dict(rtol=1e-3, atol=1e-3)  # factors up to 12 amplify the rounding errors of phases
+OTHER_RESULTS = "split_bands, pairs", "merge_bands, pairs"  # ours has whole spectra, plain torch half spectra
+TABLE_ERRORS = dict(rtol=2e-4, atol=2e-4)  # plenoptic interpolates its masks in tables
 
 
 def check(work, shape, who, device, tolerance, **options):
@@ -42,24 +42,24 @@ def check(work, shape, who, device, tolerance, **options):
 @pytest.mark.parametrize("shape", [SHAPE, ODD], ids=workloads.label)
 @pytest.mark.parametrize("work", workloads.PYRAMID)
 def test_plain_pyramid_agrees(work, shape, device):
-    check(work, shape, "plain", device, CLOSE)
+    check(work, shape, "plain", device, FFT_ROUNDING)
 
 
 @pytest.mark.parametrize("shape", [SHAPE, ODD], ids=workloads.label)
 @pytest.mark.parametrize("work", [w for w, workload in workloads.MORPHS.items() if "plain" in workload.baselines])
 def test_plain_morph_agrees(work, shape, device):
-    check(work, shape, "plain", device, MORPHS)
+    check(work, shape, "plain", device, PHASE_ROUNDING)
 
 
 @pytest.mark.parametrize("work", [workloads.SYNTHESIS, workloads.BACKWARD])
 def test_plenoptic_agrees(work, device):
-    check(work, SHAPE, "plenoptic", device, PLENOPTIC)
+    check(work, SHAPE, "plenoptic", device, TABLE_ERRORS)
 
 
-@pytest.mark.parametrize("work", [w for w in op_workloads.OPS if w not in PAIRED_FILTERS])
+@pytest.mark.parametrize("work", [w for w in op_workloads.OPS if w not in OTHER_RESULTS])
 def test_plain_op_agrees(work, device):
     shape = SHAPE if "bands" in work else COEFFICIENTS
-    check(work, shape, "plain", device, MORPHS)
+    check(work, shape, "plain", device, PHASE_ROUNDING)
 
 
 def test_last_argument_of_every_set_up_is_the_device():

@@ -462,7 +462,7 @@ def test_report_has_tables_and_figures(tmp_path):
     assert result.code == 3
 
 
-def test_report_loads_nothing_else_in_a_browser(tmp_path):
+def test_report_in_a_browser_loads_only_its_own_files(tmp_path):
     import browser
 
     if not (browser.CHROMIUM and browser.DRIVER):

@@ -36,7 +36,8 @@ pytest.importorskip("PIL")
 pytest.importorskip("safetensors")
 
 COUNT = 90  # images: 23 shards
-SLOW = 0.02  # seconds of a forward pass. A shard takes 8: for both batches, one for the gradient, and three for frames
+# Seconds of a forward pass. Each of a shard's two batches takes four: one for the gradient, and three for frames.
+SLOW = 0.02
 
 pytestmark = pytest.mark.slow
 

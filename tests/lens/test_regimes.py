@@ -429,7 +429,6 @@ def test_number_of_gradients_is_that_of_the_steps_rounded_up(regime, options, gr
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 @pytest.mark.parametrize("options", [{"factors": 6.0}, {"max_l2": 0.6}], ids=str)
 def test_number_of_frames_does_not_change_the_gradients(regime, options):
-    """The gradients are the same, whichever frames are returned."""
     lens = SteerableLens(smooth(), family="csp-joint", rule="polar", regime=regime)
     every = lens.morph(images(), TARGET, **options, frames=7, steps=6)
     some = lens.morph(images(), TARGET, **options, frames=3, steps=6)
@@ -456,7 +455,7 @@ def test_fewer_steps_than_frames_raise(options):
 
 
 class Turning(torch.nn.Module):
-    """A classifier of two classes whose gradient has the opposite sign from the second call on."""
+    """A classifier of two classes whose gradient has the opposite sign from the third call on."""
 
     def __init__(self):
         super().__init__()
@@ -466,22 +465,25 @@ class Turning(torch.nn.Module):
     def forward(self, x):
         if torch.is_grad_enabled():
             self.calls += 1
-        score = x.flatten(1).sum(1) * (1.0 if self.calls < 2 else -1.0)
+        score = x.flatten(1).sum(1) * (1.0 if self.calls < 3 else -1.0)
         return torch.stack([-score, score], 1)
 
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 def test_step_is_limited_if_the_gradient_turns_back(regime):
-    """Along the reversed gradient, the next distance is reached only on the other side of the source."""
+    """Along the reversed gradient, the next distance is reached only on the other side of the source.
+
+    That is farther than twice the length of a step perpendicular to the edit, so the step is shortened to this.
+    """
     x, l2 = torch.full((1, 1, 16, 16), 0.5), 4.0
     lens = SteerableLens(Turning(), family="pixel", regime=regime, objective="logit")
     morphs = lens.morph(x, 1, max_l2=l2, frames=5, steps=4, score="none")
     moves = morphs.frames.diff(dim=1).flatten(2).norm(dim=2)[0]
-    here, there = morphs.l2[0, 1], l2 * 2 / 4
-    assert abs(here - 1.0) < 1e-3 and abs(moves[1] - min(here + there, 2 * (there**2 - here**2) ** 0.5)) < 1e-2
-    for step in range(1, 4):
-        farthest = 2 * ((l2 * (step + 1) / 4) ** 2 - morphs.l2[0, step] ** 2).clamp(min=0).sqrt()
-        assert moves[step] <= farthest + 1e-3
+    distances = l2 * torch.arange(1, 5) / 4
+    farthest = 2 * (distances[1:].square() - morphs.l2[0, 1:4].square()).clamp(min=0).sqrt()
+    assert (moves[1:] <= farthest + 1e-3).all()
+    here, there = morphs.l2[0, 2], distances[2]
+    assert abs(here - 2.0) < 1e-3 and here + there > farthest[1] and abs(moves[2] - farthest[1]) < 1e-2
 
 
 class Fading(torch.nn.Module):
@@ -866,16 +868,16 @@ def test_budget_below_the_reconstruction_error_does_not_fail(family):
 
 
 @pairwise(
-    kinds=[("float32", "float32"), ("float32", "float64"), ("float64", "float64"), ("bfloat16", "float32")],
+    dtypes=[("float32", "float32"), ("float32", "float64"), ("float64", "float64"), ("bfloat16", "float32")],
     target=["argmax", "runner-up"],
     scale=[60, 200, 1000],
     regime=REGIMES,
     rule=RULES,
     name=NAMES,
 )
-def test_morphs_of_saturated_models_end_with_a_reason(name, rule, regime, scale, target, kinds):
+def test_morphs_of_saturated_models_end_with_a_reason(name, rule, regime, scale, target, dtypes):
     """Either the distance is attained, or the status is that the gradient was zero or too small."""
-    dtype, image_dtype = (getattr(torch, kind) for kind in kinds)
+    dtype, image_dtype = (getattr(torch, d) for d in dtypes)  # of the model, and of images
     model = torch.nn.Sequential(linear(dtype=dtype), Times(scale)).eval()
     lens = SteerableLens(model, family=name, rule=rule, regime=regime)
     morphs = lens.morph(images(3, dtype=image_dtype), target, max_l2=2.0, frames=3, **steps(regime, 4))
@@ -954,7 +956,7 @@ def test_gradient_norms_follow_the_scale_of_gradients(scale):
 )
 @pytest.mark.parametrize("settings", [{}, {"rule": "polar", "color": "luma"}, {"family": "pixel"}], ids=str)
 def test_frames_for_a_distance_equal_those_for_the_same_factors(settings, extent, monkeypatch):
-    """The frames are equal bit for bit, for chunks of any size, although the search renders the last ones."""
+    """The frames are equal bit for bit, for chunks of any size, although the search renders those at distances."""
     images = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(2))
     lens = SteerableLens(smooth(), **settings)
     lens.warn_about_results = False

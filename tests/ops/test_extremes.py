@@ -12,6 +12,7 @@ INF, NAN = math.inf, math.nan
 COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 dtypes = pytest.mark.parametrize("dtype", COMPLEX, ids=str)
 rules = pytest.mark.parametrize("rule", ["complex", "polar"])
+# The smallest number, another subnormal one, and nearly the smallest normal one
 TINY = {torch.float32: (1e-45, 1e-40, 1.2e-38), torch.float64: (5e-324, 1e-310, 2.3e-308)}
 REPEATS = 37  # more numbers than a vector register has, and not a multiple of it
 
@@ -106,7 +107,7 @@ def test_overflowing_gain_still_multiplies(dtype, device):
 @dtypes
 @rules
 def test_coefficients_below_the_floor_have_zero_gradients(rule, dtype, device):
-    """A band has large coefficients and subnormal ones, whose gradients would be infinite."""
+    """A band has large coefficients and tiny ones, whose gradients would be infinite."""
     tiny = TINY[dtype]
     c = row(*map(complex, tiny), complex(0, -tiny[0]), 0j, 1 + 1j, dtype=COMPLEX[dtype], device=device).requires_grad_()
     g = row(INF, 1.0, -1.0, NAN, INF, 0.5, dtype=dtype, device=device).requires_grad_()
@@ -123,7 +124,7 @@ def test_coefficients_below_the_floor_have_zero_gradients(rule, dtype, device):
 
 @dtypes
 @rules
-def test_band_of_subnormal_numbers_has_finite_gradients(rule, dtype, device):
+def test_band_of_tiny_numbers_has_finite_gradients(rule, dtype, device):
     c = row(*map(complex, TINY[dtype]), *(complex(0, -t) for t in TINY[dtype]), dtype=COMPLEX[dtype], device=device)
     c.requires_grad_()
     for gradient in (torch.zeros_like(c.real), torch.ones_like(c.real)):

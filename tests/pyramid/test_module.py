@@ -57,7 +57,7 @@ def test_empty_batch_gives_empty_results(lead, synthesis, device):
 
 @syntheses
 def test_memory_layout_does_not_matter(synthesis, device):
-    """Images and bands may be transposed, strided or expanded."""
+    """Images may be strided, transposed or expanded. Bands may be views that torch conjugates when they are read."""
     pyramid = SteerablePyramid((16, 16), synthesis=synthesis)
     x = image(2, 3, 16, 32, device=device)
     for view in (x[..., ::2], x[..., :16].mT, x[:1, :1, :, :16].expand(2, 3, 16, 16)):
@@ -173,11 +173,15 @@ def test_default_dtype_has_no_effect():
 # --- The module
 
 
-def test_module_has_no_parameters_and_an_empty_state():
+def test_module_has_no_parameters_and_no_state():
     pyramid = SteerablePyramid((16, 16))
     assert not list(pyramid.parameters()) and not list(pyramid.buffers()) and not pyramid.state_dict()
     pyramid.load_state_dict({})
-    assert "image_shape" not in repr(pyramid) and "(16, 16), height=2, order=3" in repr(pyramid)
+
+
+def test_repr_has_the_arguments():
+    text = repr(SteerablePyramid((16, 16)))
+    assert text.startswith("SteerablePyramid((16, 16), height=2, order=3") and "image_shape" not in text
 
 
 @syntheses
@@ -227,8 +231,8 @@ def test_vmap_equals_a_batch(synthesis, device):
     last = torch.func.vmap(lambda b: pyramid.synthesize(c.map(lambda _: b)), in_dims=-1)
     bands = torch.stack([c.bands[0], 2 * c.bands[0]])
     assert_close(last(bands.movedim(0, -1))[1], pyramid.synthesize(c.map(lambda _: bands[1])), "pyramid")
-    one_for_all = torch.func.vmap(lambda b: pyramid.synthesize(c.map(lambda _: b)), in_dims=0)
-    assert one_for_all(torch.stack([c.bands[0], 2 * c.bands[0]])).shape == (2, 4, 3, 16, 12)
+    first = torch.func.vmap(lambda b: pyramid.synthesize(c.map(lambda _: b)), in_dims=0)
+    assert first(torch.stack([c.bands[0], 2 * c.bands[0]])).shape == (2, 4, 3, 16, 12)
 
 
 @syntheses

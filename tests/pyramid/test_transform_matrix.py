@@ -154,8 +154,8 @@ UNSUPPORTED = {
     for derivative in INSIDE
     if derivative != "plain"
 }
-# Compiling and exporting take seconds. So every part is tested only with dynamic sizes, without derivatives or with a
-# backward. Other combinations are tested with one part of each kind. ``covering`` chooses some of all these cases.
+# Compiling and exporting take seconds. So most parts are tested only with dynamic sizes, without derivatives or with a
+# backward. SOME_PARTS, one of each kind, have all combinations. ``covering`` chooses some of all these cases.
 EVERY_PART = "plain", "backward"
 SOME_PARTS = "forward", "synthesize_adjoint", "render_pixel_bands", "render_csp_joint"
 
@@ -251,7 +251,7 @@ def test_lens_in_a_compiled_function_breaks_the_graph():
 
 @pytest.mark.parametrize("name", ["forward", "render_csp_joint", "render_fourier_bands"])
 def test_forward_mode_jacobians_of_torch_func_equal_reverse_mode(name):
-    """The older function with vectorize=True raises an error that names the functions of torch.func."""
+    """``torch.autograd.functional.jacobian`` with ``vectorize=True`` raises an error that names another function."""
     t, g, f = inputs_of(name, 1, 2)
     loss = lambda x: as_list(PARTS[name](x, g, f))[0].real.square().mean((-1, -2)).flatten()
     expected = torch.autograd.functional.jacobian(loss, t)

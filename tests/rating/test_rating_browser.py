@@ -39,7 +39,7 @@ def saved(folder, window):
     window.click("#download")
     name = window.run("return document.querySelector('#done').textContent").removeprefix("Saved as ").removesuffix(".")
     end = time.monotonic() + 20
-    while not (folder / name).exists() and time.monotonic() < end:  # the browser renames it when it is complete
+    while not (folder / name).exists() and time.monotonic() < end:  # a complete file gets this name
         time.sleep(0.05)
     return folder / name
 
@@ -56,7 +56,7 @@ def test_form_is_filled_in_by_keys_and_tallied(window, form, tmp_path):
             window.open(form.page.as_uri())
         ready(window, place)
         trial = key[window.run("return trialAt(place).id")]
-        # Whether the right answer is the first choice, on the left: a morph's target, or the source if unedited
+        # Whether the correct choice is on the left. For a morph it is the target, for an unedited image the source.
         left = (trial["target_choice"] == "first") == (trial["condition"] != "unedited")
         offered = window.run("return [...document.querySelectorAll('#choices bdi')].map((e) => e.textContent)")
         assert offered[0 if left else 1] == trial["target_name" if trial["condition"] != "unedited" else "source_name"]

@@ -57,8 +57,8 @@ struct FrameValues {
 
   // NaN stays NaN.
   SL_FN Vec<T> clip(Vec<T> value) const {
-    const Vec<T> above = value < low ? low : value;
-    return above > high ? high : above;
+    const Vec<T> raised = value < low ? low : value;
+    return raised > high ? high : raised;
   }
   SL_FN ComplexVec<T> clip(ComplexVec<T> value) const { return {clip(value.re), clip(value.im)}; }
   SL_FN void write(T* to, ComplexVec<T> value, int64_t count) const {
@@ -82,7 +82,7 @@ struct FrameSynthesis {
   const MotionKernels<T>& motion;
   const Synthesis<T>& synthesis;
 
-  // One frame of a plane, without its residual: put(block, y, ComplexVec), as in synthesis.h.
+  // Computes one frame of a plane, without its residual, and passes it to `put`, see Synthesis::image.
   template <typename Executor, typename Put>
   void frame(const Groups<T>& groups, Factors<T> factors, const Workspace<T>& workspace,
              const Executor& executor, const Put& put) const {
@@ -100,7 +100,7 @@ struct MorphFrames {
   const FrameSynthesis<T>& synthesis;
   FrameValues<T> values;
 
-  // All frames of plane n.
+  // Writes all frames of plane n.
   template <typename Executor>
   void plane(int64_t n, const Groups<T>& groups, const Workspace<T>& workspace,
              const Executor& executor) const {

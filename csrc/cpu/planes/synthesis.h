@@ -39,8 +39,8 @@ struct Synthesis {
     }
   }
 
-  // The plane, two vectors of row y at a time: put(block, y, ComplexVec), with column block `block` as real part and
-  // the next one as imaginary part.
+  // Computes the plane from the spectrum. Passes two vectors of row y at a time to put(block, y, ComplexVec): column
+  // block `block` is the real part, the next block the imaginary part.
   template <typename Executor, typename Put>
   void image(const Workspace<T>& workspace, const Executor& executor, const Put& put) const {
     ComplexVec<T>* intermediate = workspace.intermediate;
@@ -53,7 +53,7 @@ struct Synthesis {
   }
 
  private:
-  // The FFTs of the columns in the i-th transform.
+  // Computes the FFTs of the columns in the i-th transform.
   template <typename Executor, typename Reader>
   void transform_columns(const PlaneGroup<T>& group, int64_t i, ComplexVec<T>* intermediate,
                          const Executor& executor, const Reader& reader) const {
@@ -64,6 +64,7 @@ struct Synthesis {
                  });
   }
 
+  // `block` is a column block or, if transform i is unpaired, a pair of them.
   template <typename Reader>
   void transform_block(const PlaneGroup<T>& group, int64_t i, int64_t block,
                        ComplexVec<T>* intermediate, FftScratch<T>& scratch,
@@ -94,7 +95,7 @@ struct Synthesis {
                          write);
   }
 
-  // FFTs of the rows, multiplied by the conjugate filter and added to the image's spectrum.
+  // Computes the FFTs of the rows, multiplies them by the conjugate filter and adds them to the image's spectrum.
   void add_rows(const PlaneGroup<T>& group, int64_t i, int64_t block,
                 const ComplexVec<T>* intermediate, FftScratch<T>& scratch,
                 ComplexVec<T>* spectrum) const {

@@ -36,8 +36,8 @@ def open_source(data, *, labels: str | os.PathLike | None = None, any_values: bo
 
         * a folder of images, with or without a sub-folder for each class, or a folder of .tar files;
         * an image file;
-        * a .csv or .jsonl with the columns ``path``, ``label`` (the true class), ``target`` (the class to morph toward)
-          and ``key``;
+        * a .csv or .jsonl with the column ``path`` and, optionally, ``label`` (the true class), ``target`` (the class
+          to morph toward) and ``key``;
         * webdataset .tar files, by name or pattern;
         * an array in a .npy or .safetensors file;
         * IDX files, as ``"idx:FOLDER"`` or ``"idx:FOLDER#test"``;

@@ -130,9 +130,9 @@ def _solve(source: Tensor, edit: Tensor, starts: Tensor) -> tuple[Tensor, Tensor
     still = torch.zeros_like(grids[:1]).expand(count, -1, -1, -1)
     every = torch.cat([grids.unflatten(0, (restarts, count)), still[None]])
     best = every[which, torch.arange(count, device=which.device)]
-    _, with_gain = fit(source, edit, torch.cat([best, torch.ones_like(best[:, :1])], 1))
+    _, error_with_gain = fit(source, edit, torch.cat([best, torch.ones_like(best[:, :1])], 1))
     share = lambda left: torch.where(whole > 0, 1 - left / whole, torch.nan)
-    return share(error), share(torch.minimum(with_gain, error)), _folded(best, tuple(source.shape[-2:])), best
+    return share(error), share(torch.minimum(error_with_gain, error)), _folded(best, tuple(source.shape[-2:])), best
 
 
 def _folded(displacement: Tensor, shape: tuple[int, int]) -> Tensor:

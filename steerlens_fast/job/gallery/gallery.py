@@ -186,7 +186,7 @@ def edit_maps(frames: Tensor, start: int) -> tuple[Tensor, float]:
 
 def _example(record: dict, plan: Plan) -> dict:
     outcome = outcome_of(record)
-    # False if the item has no frames, or if it is unknown whether the model's outputs for the source are finite
+    # False if the model's outputs for the source are missing, or may be NaN
     source_known = record["already_predicted"] is not None
     counted = outcome in (REACHED, NOT_REACHED)
     example = {
