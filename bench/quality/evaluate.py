@@ -150,7 +150,7 @@ def digits_phrases(summary: dict) -> list[str]:
         "\n".join(lines),
         f"The order of G is the published one in {pairs('target_probability')} of 6 pairs of families",
         f"that of the judges in {pairs('jointly')}",
-        f"E has that order in only {pairs('warp')} of 6"
+        f"That of E is the published one in only {pairs('warp')} of 6"
         if pairs("warp") == pairs("gain")
         else "(no phrase)",  # not on the page, so that the test fails and the sentence is rewritten
         f"{share('folded')} of the pixels lie in folds",

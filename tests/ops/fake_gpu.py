@@ -70,7 +70,7 @@ def run(function, args, kwargs):
     known = {id(t._on_cpu): t for t in on_gpu}  # in-place ops return their argument
     real = lambda t: t._on_cpu if isinstance(t, OnGpu) else "cpu" if isinstance(t, torch.device) else t
     out = function(*tree_map(real, args), **tree_map(real, kwargs))
-    if not on_gpu and to != "cuda" or to == "cpu":
+    if to == "cpu" or (to != "cuda" and not on_gpu):
         return out
     plain = lambda t: isinstance(t, Tensor) and not isinstance(t, OnGpu)
     return tree_map(lambda t: known[id(t)] if id(t) in known else OnGpu(t) if plain(t) else t, out)
