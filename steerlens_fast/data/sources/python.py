@@ -135,6 +135,7 @@ class PythonSource(Source):
         return False
 
     def _read_key(self, n: int, label: int | None, key: str) -> tuple[int | None, str]:
+        """Return ``label``, or the item's if it is None; and the item's key, or ``key`` if it has none."""
         path = f"{self.name}[{n}]"
         try:
             _, own_label, own_key = self._get(n)
