@@ -1,7 +1,7 @@
 """Builds, tests and measures the CUDA kernels on a GPU, in phases.
 
     build     setup.py build_ext --inplace, for this GPU
-    compile   every kernel for sm_80, sm_90 and sm_100: warnings, registers, spills, narrow accesses (needs no GPU)
+    compile   every kernel for several architectures: warnings, registers, spills, narrow accesses (needs no GPU)
     tests     the whole test suite; tests that use the GPU run first
     sanitize  every op under compute-sanitizer's memcheck, racecheck and initcheck
     bench     ops, compared with a copy; transforms and morphs, compared with plenoptic and torch's FFTs alone; memory

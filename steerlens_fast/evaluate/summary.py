@@ -153,14 +153,14 @@ def _budget(table: _Table, budget: float, problems: list[str]) -> dict:
 
 def _family(table: _Table, family: str, budget: float, which: Tensor) -> dict:
     """Return the measures of a family over some sources. They include the predictions of each judge."""
-    summary, within = {}, lambda values: torch.where(which, values, torch.nan)
+    summary, selected = {}, lambda values: torch.where(which, values, torch.nan)
     for name, statistic in MEASURES.items():
         if table.has(family, budget, name):
-            summary[name] = table.interval(within(table.measure(family, budget, name)), statistic)
+            summary[name] = table.interval(selected(table.measure(family, budget, name)), statistic)
     judges = next((row["judges"] for row in table.rows[family, budget] if row.get("judges")), {})
     for judge in judges:
         of = lambda row, judge=judge: (row.get("judges") or {}).get(judge)
-        summary.setdefault("judges", {})[judge] = table.interval(within(table.column(family, budget, of)), SHARE)
+        summary.setdefault("judges", {})[judge] = table.interval(selected(table.column(family, budget, of)), SHARE)
     return summary
 
 

@@ -110,11 +110,11 @@ def _output_dir(out: Path) -> AbstractContextManager[None]:
             return True
         rejected = isinstance(error, JobError) and error.code == USAGE
         logs = b"".join(log.read_bytes() for log in (out / "logs").glob("*.log"))
-        # Whether the logs have nothing to add to the error; those of rejected jobs may contain warnings.
-        explained = b"Traceback" not in logs if rejected else not logs
+        # Logs are needed if they say more than the error. Those of a rejected job may contain only warnings.
+        logs_needed = b"Traceback" in logs if rejected else bool(logs)
         # Complete shards count even without a plan: they may be another rank's, whose plan is not visible here yet.
         begun = has_complete_shard(out) or (has_plan(out) and not rejected)
-        return not explained or begun
+        return logs_needed or begun
 
     # The lock is deleted last, since it shows that the other files are a job's.
     return output_dir(out, ("logs/*.log", "logs", *FILES, "shards", ".planning", ".lock-*", ".lock"), is_kept)
@@ -260,7 +260,8 @@ class _JobRun:
         """Write summary and gallery. If ``last_run`` is None, no shard was missing, and existing files are kept."""
         out = self.out
         summary = read_summary(out) if last_run is None else None
-        new, summary = summary is None, summary or write_summary(JobFolder(out, plan), last_run or {})
+        is_new = summary is None
+        summary = summary or write_summary(JobFolder(out, plan), last_run or {})
         if too_many_message:
             raise JobError(too_many_message, TOO_MANY_FAILED)
         code = SOME_FAILED if summary["failed"] else DONE
@@ -268,7 +269,7 @@ class _JobRun:
             return Outcome(INTERRUPTED if self.stop.requested else code, summary)
         # Safe, since no process computes shards of a complete job, and ranks do this one at a time.
         remove_temporary_files(out)
-        if self.run_options.gallery and (new or not (out / "gallery").exists()):
+        if self.run_options.gallery and (is_new or not (out / "gallery").exists()):
             from .gallery import write_gallery
 
             write_gallery(out, sample=self.run_options.gallery)

@@ -187,7 +187,8 @@ def search_piece(
     """
     start = _default_start(motion, target) if start is None else start
     tolerance = tolerance_at(target) if tolerance is None else tolerance
-    max_factor = torch.full_like(target, math.inf) if (limit := _limit(motion, max_factor)) is None else limit
+    limit = _limit(motion, max_factor)
+    max_factor = torch.full_like(target, math.inf) if limit is None else limit
     dtype_max_factor = (
         torch.full_like(target, torch.finfo(target.dtype).max) if dtype_max_factor is None else dtype_max_factor
     )

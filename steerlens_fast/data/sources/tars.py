@@ -104,10 +104,10 @@ class TarSource(Source):
             leave_out = partial(_leave_out, left_out, os.path.basename(tar))
             for base, members in _samples_of(tar, leave_out).items():
                 image = _image(members)
-                for suffix, member in members.items() if image is None else ():
-                    leave_out(NO_LABELLED_IMAGE if suffix in ("cls", "json") else NO_IMAGE, member.name)
-                for suffix, member in members.items() if image is not None else ():
-                    if member.name != image.name and _is_image_suffix(suffix):
+                for suffix, member in members.items():
+                    if image is None:
+                        leave_out(NO_LABELLED_IMAGE if suffix in ("cls", "json") else NO_IMAGE, member.name)
+                    elif member.name != image.name and _is_image_suffix(suffix):
                         leave_out("another image of one sample (names end at the first dot)", member.name)
                 if image is not None:
                     yield n, base, members

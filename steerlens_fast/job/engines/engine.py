@@ -101,11 +101,12 @@ def make_engine(inputs: JobInputs, options: RunOptions, out: Path) -> Engine:
     if options.engine == "env" or has_objects or workers == 0:
         from .inprocess import InProcess
 
-        source, device, number = None if inputs.dataset is None else inputs.source, inputs.device, 0
+        source = None if inputs.dataset is None else inputs.source
+        device, number = inputs.device, 0
         if options.engine == "env":
             rank = rank_of()
             number = rank.number
-            if device == "cuda":  # a rank uses the GPU whose number is the rank's number on its machine
+            if device == "cuda":  # the ranks of a machine use different GPUs, if it has enough
                 device = f"cuda:{rank.local % torch.cuda.device_count()}"
         log = out / "logs" / f"worker-{number}.log"
         return InProcess(config, device, decoders, log, source, inputs.model)
