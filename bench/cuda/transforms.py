@@ -56,7 +56,7 @@ def rows(device: torch.device) -> Iterator[Measurement]:
 def timed(work: str, shape, who: str, device: torch.device) -> dict:
     """Return the row of one implementation: "who" is its short name, and "name" its full one."""
     name = plenoptic_name() if who == "plenoptic" else who
-    with torch.set_grad_enabled("morph" in work and who == "plenoptic"):
+    with torch.set_grad_enabled("morph" in work and who == "plenoptic"):  # its morph calls autograd
         function = setup(work, shape, who.partition(",")[0], device)
         function = captured(function) if who.endswith("graph") else function
         with plane_ops(device.type, who != "ours, ops on bands"):

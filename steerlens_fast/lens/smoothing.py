@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import checks
 from ..classifier.dtypes import without_autocast
 
-MOVEMENT = 0x5DEECE66D  # any number; combined with the seed, so that movements are independent of the noise
+MOVEMENT_SEED = 0x5DEECE66D  # any number; combined with ``seed``, so that movements are independent of the noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class Smoothing:
         They do not depend on the number, device or dtype of the images.
         """
         noise = torch.Generator("cpu").manual_seed(self.seed)
-        movement = torch.Generator("cpu").manual_seed(self.seed ^ MOVEMENT)
+        movement = torch.Generator("cpu").manual_seed(self.seed ^ MOVEMENT_SEED)
         moves = bool(self.shift or self.scale or self.flip)
         like = lambda t: checks.to_device_async("smoothing", t.to(images.dtype), images.device)
         while True:

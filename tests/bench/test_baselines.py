@@ -77,7 +77,7 @@ def test_bytes_are_those_of_arguments_and_result(device):
 @pytest.mark.slow
 def test_failed_or_killed_baseline_raises():
     with pytest.raises(RuntimeError, match="the baseline's process failed:\n.*Traceback"):
-        baselines.InSubprocess("analysis", (1, 1, 4, 4), "plain")
+        baselines.InSubprocess("analysis", (1, 1, 4, 4), "plain")  # too small for a pyramid
     alive = baselines.InSubprocess("analysis", SHAPE, "plain")
     alive.process.kill()
     with pytest.raises(RuntimeError, match="the baseline's process died, exit status -9"):

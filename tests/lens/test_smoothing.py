@@ -10,7 +10,7 @@ from inputs import image
 from tolerances import assert_close
 
 from steerlens_fast import SteerableLens
-from steerlens_fast.lens.smoothing import MOVEMENT, Smoothing
+from steerlens_fast.lens.smoothing import MOVEMENT_SEED, Smoothing
 
 REGIMES = ("frozen", "persistent", "live")
 SMOOTHING = {"noise": 0.1, "samples": 5, "seed": 3}
@@ -53,7 +53,7 @@ def test_copies_are_moved_and_the_gradient_is_that_of_the_image():
     """Copies are compared with torch's interpolation, and the gradient with autograd's of the mean over the copies."""
     x, target, model, smoothing = images(), torch.tensor([1, 4, 2]), smooth(dtype=torch.float64), Smoothing(**MOVED)
     copies = list(islice(smoothing.copies(x), MOVED["samples"]))
-    generator, mirrored = torch.Generator().manual_seed(smoothing.seed ^ MOVEMENT), []
+    generator, mirrored = torch.Generator().manual_seed(smoothing.seed ^ MOVEMENT_SEED), []
     for copy, plain in zip(copies, Smoothing(**SMOOTHING).copies(x)):
         down, right, size, side = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
         mirrored.append(side < 0.5)

@@ -15,7 +15,7 @@ struct LineRows {
   SL_FN ComplexVec<T> operator()(int64_t y) const { return line[y]; }
 };
 
-// The bands of one group at one frame: a reader for synthesis.h, which computes a column block when it is read.
+// The bands of one group at one frame. The synthesis reads them, and each column block is computed when it is read.
 template <typename T>
 struct FrameReader {
   const MotionKernels<T>& motion;

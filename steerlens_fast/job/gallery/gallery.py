@@ -1,7 +1,7 @@
 """Writes the gallery: a static page with some of a job's morphs.
 
-A morph has two image files: one with all frames, and one with the differences of the frames from the source. If the
-source is not among the frames, the frame nearest to it takes its place.
+A morph has two image files: one with all frames, and one with their differences from the source. If the source is not
+among the frames, they are the differences from the frame nearest to it.
 """
 
 from __future__ import annotations

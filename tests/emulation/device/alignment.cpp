@@ -7,6 +7,7 @@
 
 namespace {
 
+// As GCC lays out the data that it passes.
 struct Type {
   uint16_t kind, info;
   char name[1];
