@@ -116,7 +116,7 @@ class JobFolder:
             marker = read_json(marker_path(self.out, shard))
             counts = [marker["items"], marker["failed"], *(file["bytes"] for file in marker["files"].values())]
             digests = [file["sha256"] for file in marker["files"].values()]
-            Counter() + Counter(marker["seconds"])  # raises an exception if it is not a dict of numbers
+            Counter() + Counter(marker["seconds"])  # raises an exception if its values are not numbers
         except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
             return None
         valid = all(map(is_int, counts)) and all(isinstance(digest, str) for digest in digests)

@@ -1,6 +1,6 @@
 """The host never waits for the (fake) GPU in pyramids and morphs by factors.
 
-For distances it waits once per render.
+For distances it waits at most once per render.
 """
 
 import pytest
@@ -101,7 +101,7 @@ def test_new_gradients_at_each_step_do_not_wait(regime, family, gpu_mode):
     assert_close(morphs.frames._on_cpu, expected.frames, "render")
 
 
-def test_search_for_a_distance_waits_once_per_render(gpu_mode):
+def test_search_for_a_distance_waits_at_most_once_per_render(gpu_mode):
     (x, g), family = inputs(), CSPFamily(SteerablePyramid(SIZE), rule="polar")
     expected = factor_at_l2(family.prepare(x, g), 2.0)
     renders = []

@@ -53,7 +53,8 @@ struct MorphStep {
     int64_t at = n * args.bands();
     for (size_t i = 0; i < args.synthesis.groups.size(); ++i) {
       const PlaneGroup<T>& group = args.synthesis.groups[i];
-      // Only real parts enter the image. On average, they have half of the squared moduli.
+      // Only real parts enter the image. On average, they have half of the squared moduli. Sums of squares of a band are
+      // H W / (h w) times those in the image.
       const T scale = T(0.5) * static_cast<T>(group.h * group.w) /
                       static_cast<T>(args.synthesis.H * args.synthesis.W);
       executor.run(group.K, [&](int64_t k, FftScratch<T>&) {
