@@ -1,4 +1,4 @@
-"""Draws a growth result: a PNG for each axis (growth.py), with a log-log plot for each workload."""
+"""Draws a result of growth.py: a PNG for each axis (what was varied), with a log-log plot for each workload."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STYLE = {
     "plenoptic": dict(label="plenoptic", color="#CC79A7", marker="^", linewidth=1.6, zorder=2),
     "ffts": dict(label="FFTs alone", color="#595959", marker="", linewidth=1.4, linestyle=(0, (4, 2)), zorder=1),
 }
-AXES = {
+X_LABELS = {  # {0} to {3}: batch, channels, height, width
     "batch": "images of {1}x{2}x{3}",
     "size": "pixels a side, one grey image",
     "frames": "frames of {0}x{1}x{2}x{3}",
@@ -40,7 +40,7 @@ def draw_axis(result: dict, axis: str, path: Path) -> Path:
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
     for panel, (work, by_who) in zip(panels, curves.items()):
         draw_panel(panel, by_who)
-        panel.set(title=work, xlabel=AXES[axis].format(*shape))
+        panel.set(title=work, xlabel=X_LABELS[axis].format(*shape))
         panel.legend(frameon=False, fontsize=8, loc="upper right" if axis == "threads" else "upper left")
     panels[0].set_ylabel("milliseconds")
     figure.savefig(path, dpi=130, metadata={"Software": None})  # no version, so that equal results give equal files

@@ -82,7 +82,7 @@ def speed(work: str, shape, threads: int, device: str, rounds: int | None = None
         if "ffts" in runs:
             ffts = runs["ffts"].run.function
             row["fft_form"], row["fft_forms"] = ffts.name, ffts.milliseconds
-        # Peak memory depends neither on the allocator nor on the number of threads, so it is measured once
+        # Peak memory does not depend on the allocator, so it is measured once
         if allocator(device) != "tuned" and threads == THREADS:
             row["peak_beyond_output"] = {who: run.peak()[0] for who, run in runs.items() if who != "ffts"}
     return row

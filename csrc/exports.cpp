@@ -19,15 +19,17 @@ char* address(uint64_t value) { return reinterpret_cast<char*>(value); }
 template <typename T>
 void stream_real(uint64_t to, uint64_t from, uint64_t count, int64_t stride, double low,
                  double high) {
-  constexpr int64_t kPiece = 1 << 14;
+  constexpr int64_t kElementsPerPiece = 1 << 14;
   const auto copy = [&](int64_t begin, int64_t end) {
-    const uint64_t first = begin * kPiece, last = std::min<uint64_t>(end * kPiece, count);
+    const uint64_t first = begin * kElementsPerPiece;
+    const uint64_t last = std::min<uint64_t>(end * kElementsPerPiece, count);
     const T* source = reinterpret_cast<const T*>(from);
     T* target = reinterpret_cast<T*>(to);
     steerlens::stream_real<T>(target + first, source + stride * first, last - first,
                               static_cast<int>(stride), static_cast<T>(low), static_cast<T>(high));
   };
-  steerlens::parallel_rows((count + kPiece - 1) / kPiece, kPiece, copy);
+  steerlens::parallel_rows((count + kElementsPerPiece - 1) / kElementsPerPiece, kElementsPerPiece,
+                           copy);
 }
 
 }  // namespace
@@ -70,13 +72,14 @@ SL_EXPORT void steerlens_advise_huge_pages(uint64_t data, uint64_t bytes) {
 
 // Copies with non-temporal stores.
 SL_EXPORT void steerlens_stream_copy(uint64_t to, uint64_t from, uint64_t bytes) {
-  constexpr int64_t kPiece = 1 << 16;
+  constexpr int64_t kBytesPerPiece = 1 << 16;
   const auto copy = [&](int64_t begin, int64_t end) {
-    const uint64_t first = begin * kPiece, last = std::min<uint64_t>(end * kPiece, bytes);
+    const uint64_t first = begin * kBytesPerPiece;
+    const uint64_t last = std::min<uint64_t>(end * kBytesPerPiece, bytes);
     steerlens::stream_copy(address(to) + first, address(from) + first, last - first);
   };
-  constexpr int64_t kElements = kPiece / 8;  // parallel_rows counts elements, here of 8 bytes
-  steerlens::parallel_rows((bytes + kPiece - 1) / kPiece, kElements, copy);
+  // parallel_rows counts elements, here of 8 bytes.
+  steerlens::parallel_rows((bytes + kBytesPerPiece - 1) / kBytesPerPiece, kBytesPerPiece / 8, copy);
 }
 
 // Writes clipped real parts with non-temporal stores.

@@ -32,8 +32,8 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
 
     It also has the fields of :class:`~steerlens_fast.data.config.DataConfig`,
     :class:`~steerlens_fast.models.config.ModelConfig` and :class:`~steerlens_fast.lens.config.LensConfig`, but ``rule``
-    is "polar" and ``regime`` "persistent" by default. The fields of ModelConfig apply to the driver and to all judges
-    that have no values of their own.
+    is "polar" and ``regime`` "persistent" by default. The fields of ModelConfig apply to the driver and, except
+    ``weights``, to all judges that have no values of their own.
 
     Parameters
     ----------
@@ -55,8 +55,8 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         See :func:`steerlens_fast.data.targets.parse_target`. "argmax" is not allowed, because it is the source's class.
     select : {"auto", "right", "agree", "all"}
         Which images become sources. "right": those whose label the driver and all judges predict. "agree": those for
-        which the driver and all judges predict the same class. "auto": "right" for images with a label, "agree" for
-        others.
+        which the driver and all judges predict the same class. "all": all images. "auto": "right" for images with a
+        label, "agree" for others.
     sources : int
         Maximum number of sources.
     order : {"random", "data"}

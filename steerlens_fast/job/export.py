@@ -240,9 +240,9 @@ def _strip_data(task: _Export, record: dict, frames: Tensor) -> StripData:
         probability=probability,
         prediction=[_predictions(task, record)],
         reached=reached & np.isfinite(probability),
-        l2=_table(record, "l2"),
-        factors=_table(record, "factors"),
-        amplitude_factors=_table(record, "amplitude_factors"),
+        l2=_field(record, "l2"),
+        factors=_field(record, "factors"),
+        amplitude_factors=_field(record, "amplitude_factors"),
         by_distance=task.job.config.get("factors") is None,
         title=task.method,
         note=strip_note(any(p is not None for p in record["predictions"]), 1, 1, count, count),
@@ -250,7 +250,7 @@ def _strip_data(task: _Export, record: dict, frames: Tensor) -> StripData:
     )
 
 
-def _table(record: dict, name: str) -> Tensor | None:
+def _field(record: dict, name: str) -> Tensor | None:
     """Return a field of a record as a tensor [1, F]; None if the record does not have it."""
     return torch.tensor([record[name]], dtype=torch.float64, device="cpu") if name in record else None
 

@@ -231,17 +231,17 @@ def expand_settings(options: Mapping) -> dict:
 
 def _size_of_first(inputs: JobInputs) -> tuple[int, int]:
     """Return (H, W) of the first image that can be decoded."""
-    first, count = None, 0
+    first_error, count = None, 0
     for item in islice(inputs.items(), MAX_TRIES_FOR_SIZE):
         try:
             image = read_image(inputs.source, item, inputs.config.range, max_pixels=inputs.config.max_pixels)
         except BadItem as error:
-            first, count = first or f"{printable(item.path)} ({error.reason}: {error})", count + 1
+            first_error, count = first_error or f"{printable(item.path)} ({error.reason}: {error})", count + 1
             continue
         return image.height, image.width
-    if first is None:
+    if first_error is None:
         raise usage_error(f"data must have at least one item, got none in {inputs.config.data}")
     tried = "the only image cannot" if count == 1 else f"none of the first {count} images can"
-    text = f"{tried} be decoded; {'it' if count == 1 else 'the first'} is {first}"
+    text = f"{tried} be decoded; {'it' if count == 1 else 'the first'} is {first_error}"
     hint = "; if others can, set --size (in Python size=)" if count == MAX_TRIES_FOR_SIZE else ""
     raise usage_error(f"{text}{hint}")

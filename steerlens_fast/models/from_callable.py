@@ -15,7 +15,7 @@ from .loaded import RawModel, copy_model, model_name
 def load_from_callable(name: str, weights: str | None, trust: bool) -> RawModel:
     """Return the model that ``pkg.mod:callable`` returns, with the weights of a checkpoint if one is given.
 
-    If the name is that of a module object, a copy of the module is returned.
+    If the name is that of a ``torch.nn.Module`` object, a copy of it is returned.
     """
     value = import_object("model", name)
     if isinstance(value, nn.Module):

@@ -29,7 +29,7 @@ FAMILIES = ["phase", "joint", "pixel"]
 def short(tmp_path_factory):
     """The result of a short run."""
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # the pictures show what the lens would warn about
+        warnings.simplefilter("error", UserWarning)  # no warnings, because the pictures show all probabilities
         return run_demo(tmp_path_factory.mktemp("demo") / "new" / "folder", **SHORT)
 
 

@@ -1,6 +1,6 @@
 """The demo on photographs, with the real networks.
 
-These tests are skipped where the extra ``photographs`` is not installed.
+Tests that make morphs are skipped where the extra ``photographs`` is not installed.
 """
 
 import csv

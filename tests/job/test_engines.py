@@ -127,7 +127,7 @@ def unfinished_job(data, tmp_path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_local_workers_write_the_same_bytes(workers, data, expected, tmp_path, tmp_path_factory, monkeypatch, capfd):
-    """Other output to stdout, and other readers of stdin, do not disturb the messages to and the events from workers.
+    """Workers receive messages and send events, although others write to their stdout and read their stdin.
 
     The interpreter writes to stdout when it starts, the model writes a line like an event of a worker, and a child of
     the model reads stdin.
@@ -136,7 +136,7 @@ def test_local_workers_write_the_same_bytes(workers, data, expected, tmp_path, t
     (site / "sitecustomize.py").write_text('print("a site that talks")')
     monkeypatch.syspath_prepend(site)
     monkeypatch.setenv("JOB_PRINT", "1")
-    options = arguments(tmp_path, data=data, workers=workers, progress=("json", "lines")[workers - 1])
+    options = arguments(tmp_path, data=data, workers=workers, progress={1: "json", 2: "lines"}[workers])
     code, (stdout, stderr) = main(options), capfd.readouterr()
     assert code == SOME_FAILED and "talks" not in stdout, stderr
     assert digests(tmp_path) == expected and not temporaries(tmp_path)

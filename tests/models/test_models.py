@@ -269,7 +269,7 @@ def test_callable_without_state_has_the_sha256_of_its_name():
 
 
 class Doubled(torch.nn.Linear):
-    """A linear layer whose forward() is that of another method of its class, and of its base class."""
+    """A linear layer with two methods whose ``__name__`` is "forward"; ``single`` is that of the base class."""
 
     single = torch.nn.Linear.forward
 
@@ -278,8 +278,7 @@ class Doubled(torch.nn.Linear):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_methods_are_those_that_were_given(dtype):
-    """Methods of the same name as another one are not confused with it."""
+def test_methods_of_equal_name_are_distinguished(dtype):
     layer, x = Doubled(3, 2).eval(), torch.rand(4, 3)
     original = layer.forward
     expected = layer(x)
@@ -362,7 +361,8 @@ def test_unknown_names_raise(working_directory, spec, text):
 def _checkpoint(kind: str, state: dict, path: Path):
     """Write a checkpoint in one of the forms that training scripts use, and return its path.
 
-    A kind that is in WRAPPERS is the state dict's key in the file. A kind that ends with "." is a prefix of its names.
+    A kind in WRAPPERS is the key of the state dict in the file. A kind that ends with "." is a prefix of all names in
+    the state dict.
     """
     if kind == "safetensors":
         from safetensors.torch import save_file
@@ -514,9 +514,8 @@ def test_files_without_a_model_raise(tmp_path, trust):
 
 
 def test_damaged_file_raises(tmp_path):
+    torch.jit.script(smooth()).save(tmp_path / "m.pt")
     for path in (exported(tmp_path / "m.pt2"), tmp_path / "m.pt"):
-        if path.suffix == ".pt":
-            torch.jit.script(smooth()).save(path)
         whole = path.read_bytes()
         path.write_bytes(whole[: len(whole) // 2])
         load_error(str(path), spec=path, trust_checkpoint=True)
@@ -654,20 +653,6 @@ def test_weights_determine_the_classes_of_a_hub_model(tmp_path, images):
     assert torch.equal(scores(loaded.model, images), scores(hub_model, images))
 
 
-def test_gpu_without_cuda_kernels_is_not_used(monkeypatch):
-    monkeypatch.setattr(native, "HAS_CUDA", False)
-    monkeypatch.setattr(native, "build_info", lambda: {"cuda": False, "nvcc": "", "torch_built": "2.13.0"})
-    monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    text = "steerlens_fast was built for torch 2.13.0 without CUDA kernels, and this torch has CUDA 13.0"
-    with pytest.warns(UserWarning, match=f"the GPU is not used: {text}"):
-        assert resolve_device(None) == "cpu"
-    with pytest.raises(JobError, match=f"device must be 'cpu' because {text}.*, got 'cuda'"):
-        resolve_device("cuda")
-    monkeypatch.setattr(native, "HAS_CUDA", True)
-    assert [resolve_device(device) for device in (None, "cuda", "cpu")] == ["cuda", "cuda", "cpu"]
-
-
 def test_torchvision_of_another_torch_raises(monkeypatch):
     def fail(*_):
         raise RuntimeError("operator torchvision::nms does not exist")
@@ -677,7 +662,7 @@ def test_torchvision_of_another_torch_raises(monkeypatch):
         load_model("timm:resnet18")
 
 
-def test_squashing_of_timm_is_replaced_with_a_warning(monkeypatch):
+def test_squashing_by_timm_warns(monkeypatch):
     """If timm squashes or pads images, the centre is cropped here."""
     timm = optional_libraries.timm()
     with warnings.catch_warnings():
@@ -741,7 +726,6 @@ ELSEWHERE = """
     sys.path[:0] = [{tests!r}]
     import optional_libraries, torch
     optional_libraries.importable_torchvision()
-    torch.rand({earlier_seed})
     torch.manual_seed({earlier_seed})
     from steerlens_fast.models import load_model
     print(load_model({spec!r}, weights={weights!r}, seed={seed}).sha256)
@@ -827,6 +811,23 @@ def test_model_loaded_by_name_can_be_morphed(images):
     loaded = load_model("classifiers:smooth", mean=MEAN, std=STD)
     lens = SteerableLens(loaded.model, preprocessing=loaded.preprocessing)
     assert lens.morph(images, "least", frames=2).outputs.shape == (4, 2, CLASSES)
+
+
+# --- Devices ---
+
+
+def test_gpu_without_cuda_kernels_is_not_used(monkeypatch):
+    monkeypatch.setattr(native, "HAS_CUDA", False)
+    monkeypatch.setattr(native, "build_info", lambda: {"cuda": False, "nvcc": "", "torch_built": "2.13.0"})
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    text = "steerlens_fast was built for torch 2.13.0 without CUDA kernels, and this torch has CUDA 13.0"
+    with pytest.warns(UserWarning, match=f"the GPU is not used: {text}"):
+        assert resolve_device(None) == "cpu"
+    with pytest.raises(JobError, match=f"device must be 'cpu' because {text}.*, got 'cuda'"):
+        resolve_device("cuda")
+    monkeypatch.setattr(native, "HAS_CUDA", True)
+    assert [resolve_device(device) for device in (None, "cuda", "cpu")] == ["cuda", "cuda", "cpu"]
 
 
 # --- Images ---

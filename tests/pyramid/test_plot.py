@@ -74,15 +74,14 @@ def test_scale_labels_are_right():
         grating = torch.cos(2 * torch.pi * x / (4 << s)).expand(64, 64)
         c = pyramid(grating)
         # A scale has a quarter of the pixels of the finer one, and therefore 4 times the amplitude
-        energies = [band.abs().square().mean((-2, -1)) / 16**i for i, band in enumerate(c.bands)]
-        best = torch.stack(energies)
-        assert divmod(int(best.argmax()), 4) == (s, 0)
+        energies = torch.stack([band.abs().square().mean((-2, -1)) / 16**i for i, band in enumerate(c.bands)])
+        assert divmod(int(energies.argmax()), 4) == (s, 0)
 
 
 def test_phase_is_hue_and_amplitude_brightness():
-    bands = (torch.polar(torch.tensor([[0.0, 1.0, 1.0, 1.0]] * 8), torch.tensor([[0.0, 0.0, 3.1415, -3.1415]] * 8)),)
+    band = torch.polar(torch.tensor([[0.0, 1.0, 1.0, 1.0]] * 8), torch.tensor([[0.0, 0.0, 3.1415, -3.1415]] * 8))
     c = SteerablePyramid((8, 8), height=1, order=0)(torch.rand(8, 8))
-    c = dataclasses.replace(c, bands=(bands[0][None],))
+    c = dataclasses.replace(c, bands=(band[None],))
     colours = picture(panels(plot_pyramid(c, show="phase"))["band 0 0"])
     assert (colours[0, 0] == 0).all() and (colours[0, 1] > 0).any()
     assert (colours[0, 2] - colours[0, 3]).abs().max() < 0.05  # -pi and pi are the same: the circle closes

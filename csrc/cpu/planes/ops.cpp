@@ -12,7 +12,7 @@ PlaneLimits limits() {
                     static_cast<int64_t>(sizeof(T)));
 }
 
-// Returns run(T()), where T is the type of the op's numbers, float or double: that of its first tensor.
+// Returns run(T()). T is float or double: the type of the first tensor's numbers.
 template <typename Run>
 auto with_precision(const char* op, const ArgName& name, const Tensor& first, const Run& run) {
   const bool float64 = check_floating(op, name, first, is_complex(first.scalar_type()));

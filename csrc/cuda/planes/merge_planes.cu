@@ -97,10 +97,10 @@ void run_merge(MergePlanes<float>& p) {
                      merge_columns_kernel, unit,
                      BandsIn{from, group.num_stored(), group.stride, group.form == Form::kPairs});
     }
-    FrameFactors planes{};
-    planes.frames = 1;
+    FrameFactors one_frame{};
+    one_frame.frames = 1;
     merge_rows(launcher,
-               {work.half_planes, nullptr, static_cast<int>(count), make_fft_plan(W), H, planes},
+               {work.half_planes, nullptr, static_cast<int>(count), make_fft_plan(W), H, one_frame},
                all);
     const WritePlane write{mutable_data<float>(p.planes),
                            p.residual.has_value() ? const_data<float>(*p.residual) : nullptr, first,
