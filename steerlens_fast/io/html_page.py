@@ -12,7 +12,7 @@ from ..extras import require_extra
 def render_page(package: str, title: str, data: dict, images: str) -> str:
     """Return a page, rendered from ``page.html``, ``page.css`` and ``page.js`` of a package.
 
-    All text is escaped.
+    It also has the common style ``io/page.css``. All text is escaped.
 
     Parameters
     ----------

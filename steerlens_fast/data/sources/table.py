@@ -62,7 +62,7 @@ class TableSource(Source):
             label = class_number(row.get("label"), where, numbers)
             value, is_absent = _target_class(row.get("target"))
             target = class_number(value, where, numbers, "target")
-            target = ~target if is_absent and target is not None else target
+            target = ~target if is_absent and target is not None else target  # ~n removes label n
             line = int(where.rpartition(" ")[2])
             yield Item(index, key, os.path.join(folder, path), label, [line], target)
             index += 1

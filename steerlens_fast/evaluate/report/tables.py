@@ -18,7 +18,7 @@ COLUMNS = {
     "departure": "departure",
     "alignment": "alignment",
 }
-GROUPED = {
+GROUPED = {  # titles of the tables by kind of image
     "alignment": "Cosine between the edit and the true derivative image",
     "recovered": "Displacement measured by phases, divided by the true motion's displacement at the same L2 distance",
     "displacement": "Displacement measured by phases, in units of what the true motion changes (position, width, ...)",
