@@ -242,7 +242,11 @@ def check_output_folder(out: Path, data) -> None:
 
 
 def clear(out: Path) -> None:
-    """Delete the files of a job, except its logs and locks."""
+    """Delete the files of a job, if there is one, except its logs and locks."""
+    if not has_plan(out):
+        for marker in (out / "shards").glob("*.done.json"):  # without its plan, a shard is of no use
+            marker.unlink()
+        return
     Plan.read(out)  # raises if the folder is not a job's
     for name in FOLDERS:  # before the plan, so that no marker is left without a plan
         if (out / name).exists():

@@ -17,12 +17,12 @@ from ..data.sources.table import has_target_column
 from ..data.targets import COLUMN, LABEL, parse_target
 from ..data.value_range import narrow_range_warnings, read_image, value_range_of
 from ..errors import BadItem, usage_error
-from ..io.atomic_io import atomic_write, sha256_of, write_json
+from ..io.atomic_io import atomic_path, atomic_write, sha256_of, write_json
 from ..io.output_dir import check_unchanged
 from ..io.versions import versions
 from ..lens.settings import with_settings
 from .config import JobConfig
-from .folder import JobFolder, has_complete_shard
+from .folder import JobFolder, clear, has_complete_shard
 from .plan import Plan, batch_and_shard_size, threads_per_worker
 
 TARGETS_WITH_NAMES = ("class", "map", "csv", "column")  # kinds of targets that may name classes
@@ -101,10 +101,9 @@ def _require_any(items: Iterable[Item], is_usable: Callable[[Item], bool], messa
 def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared: bool = False) -> Plan:
     """List the items, and divide them into shards.
 
-    Write config.json, items.jsonl and plan.json, in this order.
-
-    There should be no plan in ``out``. Markers of complete shards belong to an earlier job, and are deleted. With
-    ``shared``, they are kept, since they may be those of other ranks, and an existing plan raises PlanExistsError.
+    Write config.json, items.jsonl and plan.json, in this order. Before, when data and options are known to be valid,
+    delete an existing job. With ``shared``, an existing plan raises PlanExistsError, and nothing is deleted, since
+    complete shards may be those of other ranks.
     """
     config, inputs.model_names = inputs.config, model["class_names"]
     if config.format == "folder" and config.frame_dtype != "uint8" and model["channels"] != 1:
@@ -117,11 +116,14 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
     if value_range == "auto":
         value_range = value_range_of(inputs.source, inputs.items(), **decode_options)
     batch_size, shard_size = batch_and_shard_size(config, (config.num_frames, model["channels"], *size))
-    write_json(out / "config.json", config.as_dict())
-    listing = write_listing(out / "items.jsonl", inputs.items(), shard_size, inputs.source.where)
-    if not listing.items:
-        raise usage_error(f"data must have at least one item, got none in {config.data}")
-    range_warnings = [] if config.range else narrow_range_warnings(inputs.source, inputs.items(), **decode_options)
+    with atomic_path(out / "items.jsonl") as items_path:
+        listing = write_listing(items_path, inputs.items(), shard_size, inputs.source.where)
+        if not listing.items:
+            raise usage_error(f"data must have at least one item, got none in {config.data}")
+        range_warnings = [] if config.range else narrow_range_warnings(inputs.source, inputs.items(), **decode_options)
+        if not shared:
+            clear(out)
+        write_json(out / "config.json", config.as_dict())
     plan = Plan(
         items=listing.items,
         shard_size=shard_size,
@@ -144,8 +146,6 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
         warnings=label_warnings + range_warnings,
         label_numbers=inputs.classes().numbers,
     )
-    for marker in () if shared else (out / "shards").glob("*.done.json"):
-        marker.unlink()
     try:  # contains only this line, since data sets may raise FileExistsError, too
         plan.write(out, exclusive=shared)
     except FileExistsError as error:

@@ -36,7 +36,6 @@ from .folder import (
     CompletedShards,
     JobFolder,
     check_output_folder,
-    clear,
     has_complete_shard,
     has_plan,
     remove_temporary_files,
@@ -204,7 +203,7 @@ class _JobRun:
         if not has_plan(out):
             return False
         if run_options.overwrite:
-            Plan.read(out)  # raises if the folder is not a job's; _new_plan deletes the job
+            Plan.read(out)  # raises if the folder is not a job's; make_plan deletes the job
             return False
         if not (run_options.resume or run_options.retry_failed):
             if not has_complete_shard(out):  # a job that failed before its first shard
@@ -221,11 +220,8 @@ class _JobRun:
         return JobInputs(config, resolve_device(config.device), self.dataset, self.model)
 
     def _new_plan(self, inputs: JobInputs, engine: Engine) -> Plan:
-        """Wait until the model is loaded, delete an existing job, and make a plan."""
-        model = engine.describe()
-        if has_plan(self.out):
-            clear(self.out)
-        plan = make_plan(self.out, inputs, model, engine.workers)
+        """Wait until the model is loaded, and make a plan."""
+        plan = make_plan(self.out, inputs, engine.describe(), engine.workers)
         log_warnings(plan)
         return plan
 

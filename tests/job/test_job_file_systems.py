@@ -406,7 +406,7 @@ def test_writes_that_fail_name_the_file(number, code, data, tmp_path, monkeypatc
         assert run_here(tmp_path, data=data) == code
     stderr = capsys.readouterr().err
     if number != errno.EACCES:  # a write cannot fail with EACCES
-        assert f"{os.strerror(number)}: '{tmp_path / 'config.json'}'" in stderr
+        assert f"{os.strerror(number)}: '{tmp_path / 'items.jsonl'}'" in stderr
     assert not temporaries(tmp_path) and run_here(tmp_path, "--resume", data=data) == DONE
 
 
