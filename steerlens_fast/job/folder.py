@@ -116,10 +116,11 @@ class JobFolder:
             marker = read_json(marker_path(self.out, shard))
             counts = [marker["items"], marker["failed"], *(file["bytes"] for file in marker["files"].values())]
             digests = [file["sha256"] for file in marker["files"].values()]
-            Counter() + Counter(marker["seconds"])  # raises an exception if its values are not numbers
+            seconds = list(marker["seconds"].values())
         except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
             return None
         valid = all(map(is_int, counts)) and all(isinstance(digest, str) for digest in digests)
+        valid = valid and all(isinstance(value, (int, float)) for value in seconds)
         return marker if valid and f"{shard_name(shard)}.jsonl" in marker["files"] else None
 
     def _has_files_of(self, marker: dict) -> bool:

@@ -545,6 +545,15 @@ def test_damaged_marker_counts_as_missing(garbage, copy, job, capsys):
     assert times_of_other_shards(copy, 2) == others and digests(copy) == digests(job)
 
 
+@pytest.mark.parametrize(
+    "entry", [{"seconds": ["a"]}, {"seconds": "a"}, {"seconds": {"morph": "1"}}, {"items": 4.0}, {"files": {}}]
+)
+def test_marker_with_a_value_of_a_wrong_type_counts_as_missing(entry, copy, capsys):
+    path = markers(copy)[2]
+    path.write_text(json.dumps(json.loads(path.read_text()) | entry))
+    assert main(["status", str(copy)]) == DONE and json.loads(capsys.readouterr().out)["shards_done"] == 7
+
+
 @pytest.mark.parametrize("name", ["00005.safetensors", "00005.jsonl", "00005.done.json"])
 def test_missing_file_is_computed_again(name, copy, job, capsys):
     others = times_of_other_shards(copy, 5)
