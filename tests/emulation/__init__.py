@@ -120,8 +120,8 @@ def counted(function: Callable) -> list[Traffic]:
     finally:
         text = library.emulation_stop_counting().decode()
     rows = [line.rsplit("\t", 9) for line in text.splitlines()]
-    order = (0, 2, 3, 5, 6, 7, 8)  # the columns of the report in the order of Traffic's fields
-    return [Traffic(kernel, *(int(numbers[i]) for i in order)) for kernel, *numbers in rows]
+    columns = (0, 2, 3, 5, 6, 7, 8)  # all but the counts of accesses (device/traffic.cpp)
+    return [Traffic(kernel, *(int(numbers[i]) for i in columns)) for kernel, *numbers in rows]
 
 
 def requested_kind() -> str | None:
