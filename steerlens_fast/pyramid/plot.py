@@ -104,7 +104,7 @@ def plot_pyramid(
         axes.set_ylabel(name, fontsize=9)
         drawn = painter.draw_residual(axes, residual, signed=row == 0)
         if drawn is not None:
-            painter.colour_bar(drawn, figure.add_subplot(grid[row, -1]), "residual")
+            painter.colour_bar(drawn, figure.add_subplot(grid[row, -1]), "real" if row == 0 else "low-pass")
     titles = {"real": "Real part", "imaginary": "Imaginary part", "phase": "Phase (hue) and amplitude (brightness)"}
     figure.suptitle(titles.get(show, "Amplitude"), fontsize=10)
     return figure
