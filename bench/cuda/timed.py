@@ -25,14 +25,14 @@ def main() -> int:
     # Transforms are measured first, since they matter more than single ops if time runs out
     for name, rows in (("transforms", transforms.rows(device)), ("kernels", kernels.rows(device))):
         for measurement in rows:
-            result[name].append(one(measurement, device, args.deadline, result["errors"]))
+            result[name].append(row_of(measurement, device, args.deadline, result["errors"]))
             write_result(args.out, "bench", result)
     return int(bool(result["errors"]))
 
 
 @torch.no_grad()
-def one(measurement, device: torch.device, deadline: float, errors: list) -> dict:
-    """Return a row, or the reason why it was not measured."""
+def row_of(measurement, device: torch.device, deadline: float, errors: list) -> dict:
+    """Run one measurement, and return its row or the reason why it was not measured."""
     if device.type == "cuda" and time.monotonic() > deadline - MIN_SECONDS:
         return not_measured("out of time")
     try:

@@ -17,12 +17,12 @@ def nll_gradient(scores: Tensor, target: Tensor) -> Tensor:
     """Return the gradient of the negative log likelihood of the target.
 
     For the loss -log softmax(scores)[target], this is softmax(scores) - onehot(target). The result is accurate even if
-    the target's probability rounds to 1.
+    the target's probability rounds to 1. On CPUs, one op computes it in eager mode, unless its derivative is needed.
 
     Parameters
     ----------
     scores : Tensor [N, classes], float32 or float64
-        Class scores. On CPUs, one op computes the gradient in eager mode, unless its derivative is needed.
+        Class scores.
     target : Tensor [N], int64
 
     Returns

@@ -44,7 +44,7 @@ struct AnalysisFilter {
   __device__ static bool needs_zeros(const Unit& unit) { return unit.content == Content::kHalf; }
 };
 
-// The same for the synthesis, which adds opposite frequencies; a half row stands for both.
+// What the synthesis multiplies a spectrum by. It adds halves of opposite frequencies; a half row stands for both.
 struct SynthesisFilter {
   __device__ static Cplx<float> at(const Unit& unit, int i, int y, int x) {
     return (unit.content == Content::kHalf ? 1.0f : 0.5f) * filter_at(unit, i, y, x, -1.0f);

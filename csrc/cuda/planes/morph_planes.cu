@@ -431,7 +431,7 @@ void run_morph(MorphPlanes<float>& p) {
   FrameFactors factors{};
   factors.phase = args.phase_factors;
   factors.amplitude = args.amplitude_factors;
-  factors.stride = args.factor_stride ? planes : 0;
+  factors.per_plane = args.factor_stride != 0;
   factors.planes = planes;
   factors.moves_phase = args.moves_phase();
   factors.moves_amplitude = args.moves_amplitude();

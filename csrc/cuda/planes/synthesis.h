@@ -1,4 +1,4 @@
-// From the bands' column FFTs to the half rows of the planes that they add up to.
+// Filters the column FFTs of bands, and adds them up to the half rows of planes.
 #pragma once
 
 #include "filter.h"
@@ -8,16 +8,16 @@ namespace {
 
 // The factors of frames. Without factors, each plane is one frame, and all move.
 struct FrameFactors {
-  const float *phase, *amplitude;  // [F, N or 1]
-  int64_t stride;                  // N or 0, between the factors of one plane: see index()
-  int64_t planes;                  // N
-  int64_t first, first_frame;      // of a chunk
-  int frames;                      // of a chunk
+  const float *phase, *amplitude;  // [F, N] if `per_plane`, else [F]
+  bool per_plane;
+  int64_t planes;              // N
+  int64_t first, first_frame;  // of a chunk
+  int frames;                  // of a chunk
   bool moves_phase, moves_amplitude;
 
   __device__ int64_t index(int64_t plane, int64_t frame) const {
     frame += first_frame;
-    return stride ? frame * planes + first + plane : frame;
+    return per_plane ? frame * planes + first + plane : frame;
   }
   // A frame whose factors are 0 is the plane itself.
   __device__ bool still(int64_t plane, int64_t frame) const {
@@ -25,7 +25,7 @@ struct FrameFactors {
     return phase && !(moves_phase && load_one(phase + at) != 0.0f) &&
            !(moves_amplitude && load_one(amplitude + at) != 0.0f);
   }
-  // The same for a line: frames are numbered through all planes, those of one plane together.
+  // Line plane * frames + frame is this frame of this plane.
   __device__ bool still(int line) const { return still(line / frames, line % frames); }
 };
 
@@ -38,8 +38,8 @@ struct MergedRows {
   FrameFactors factors;
 };
 
-// Writes a row of kLines half planes. A thread takes a point of two lines, and a warp takes its points of all lines. So
-// if the lines are frames of the same plane, a warp reads their residual only once.
+// Writes a row of kLines half planes. A thread writes one point of two lines, and a warp 8 points of all lines. So if
+// the lines are frames of the same plane, a warp reads their residual only once.
 __device__ __forceinline__ void write_rows(const MergedRows& args, const BlockFft& fft, int row,
                                            int first) {
   constexpr int kApart = kLines / 2;
@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
         fft.set_input(p.at, p.line, value);
       }
       fft.run();
-      // Columns are computed here, since registers cannot hold them during the FFT.
+      // The column x of the band is computed after the FFT, because registers could not hold it meanwhile.
       if (items.x >= W) return;
       if (!mirrored) {
         const int x = static_cast<int>(band_column(items.x, w, W));
