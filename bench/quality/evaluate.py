@@ -247,7 +247,7 @@ def shapes_phrases(summary: dict) -> list[str]:
 
 def hundredths(value: float) -> str:
     """Format a number with two decimal places."""
-    return f"{value:.2f}".replace("0.", ".", 1).replace("-", "−")
+    return ("−" if value < 0 else "") + f"{abs(value):.2f}".removeprefix("0")
 
 
 PHRASES = {

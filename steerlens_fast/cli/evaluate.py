@@ -68,8 +68,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if "preset" in values:
         options = with_preset(values["preset"], options)
     run = {name: values[name] for name in RUN_HELP if name in values}
-    evaluation = run_evaluation(arguments.out, options, figures="no_figures" not in values, **run)
-    write_stdout("\n".join(_summary_lines(evaluation)))
+    figures = "no_figures" not in values
+    evaluation = run_evaluation(arguments.out, options, figures=figures, **run)
+    written = evaluation.out / ("index.html" if figures else "summary.json")
+    write_stdout("\n".join([*_summary_lines(evaluation), f"wrote {written}"]))
     return evaluation.code
 
 
@@ -82,8 +84,7 @@ def _summary_lines(evaluation) -> list[str]:
     lines += [line for budget in evaluation.summary["budgets"] for line in _table(budget)]
     for problem in evaluation.summary["problems"]:
         write_stderr(f"steerlens-fast evaluate: {problem}")
-    page = evaluation.out / "index.html"
-    return [*lines, f"wrote {page if page.exists() else evaluation.out / 'summary.json'}"]
+    return lines
 
 
 def _table(budget: dict) -> list[str]:

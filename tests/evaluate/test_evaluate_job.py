@@ -497,6 +497,9 @@ def test_command_line_runs_an_evaluation(tmp_path, capsys, monkeypatch):
         and str(tmp_path / "summary.json") in out
     )
     assert "judge 'wide' has 4 classes, but the driver has 3" in err
+    (tmp_path / "index.html").touch()  # of an earlier run with figures
+    assert main([*arguments, "--resume"]) == 3
+    assert capsys.readouterr().out.endswith(f"wrote {tmp_path / 'summary.json'}\n")
     assert main(arguments) == 2 and "use --resume or --overwrite" in capsys.readouterr().err
     assert main([*arguments, "--resume"]) == 3
 

@@ -25,18 +25,17 @@ def number(value: float | None) -> str:
 
     Examples
     --------
-    >>> number(12.34), number(0.9621), number(0.00162), number(1.63e-05), number(0.0), number(None)
-    ('12.340', '.962', '.0016', '1.6e-5', '0', '–')
+    >>> number(-12.34), number(0.9621), number(0.00162), number(1.63e-05), number(0.0), number(None)
+    ('−12.340', '.962', '.0016', '1.6e-5', '0', '–')
     """
     if value is None:
         return "–"
     if value == 0:
         return "0"
-    if abs(value) < 1e-3:
-        sign = "−" if value < 0 else ""
-        return sign + f"{abs(value):.1e}".replace("e-0", "e-")
-    text = f"{value:.4f}" if abs(value) < 1e-2 else f"{value:.3f}"
-    return text.replace("0.", ".", 1).replace("-", "−") if abs(value) < 1 else text
+    sign, size = "−" if value < 0 else "", abs(value)
+    if size < 1e-3:
+        return sign + f"{size:.1e}".replace("e-0", "e-")
+    return sign + (f"{size:.4f}" if size < 1e-2 else f"{size:.3f}").removeprefix("0")
 
 
 def low_to_high(interval: dict) -> str:
