@@ -226,15 +226,11 @@ class _JobRun:
         return plan
 
     def _pending(self, plan: Plan, shards: Iterable[int]) -> list[int]:
-        """Return the shards that must be computed, among those given.
-
-        With ``retry_failed``, the markers of shards with failed items are deleted.
-        """
+        """Return the shards that must be computed, among those given."""
         done = JobFolder(self.out, plan).completed_shards()
-        retried = set(done.failed_shards) & set(shards) if self.run_options.retry_failed else set()
-        for shard in retried:
-            existing_path(marker_path(self.out, shard)).unlink()
-        return [shard for shard in shards if shard not in done.shards - retried]
+        retried = done.failed_shards if self.run_options.retry_failed else ()
+        kept = done.shards.difference(retried)
+        return [shard for shard in shards if shard not in kept]
 
     def _compute(self, plan: Plan, shards: Sequence[int], engine: Engine) -> tuple[dict, str]:
         """Compute shards; return a summary of the progress, and :attr:`ProgressListener.too_many_message`."""
@@ -243,6 +239,8 @@ class _JobRun:
         (out / "shards").mkdir(exist_ok=True)
         sync_folder(out)
         (out / "summary.json").unlink(missing_ok=True)  # it is not up to date while shards are computed
+        for shard in shards if self.run_options.retry_failed else ():  # not before the model is known to be the same
+            existing_path(marker_path(out, shard)).unlink(missing_ok=True)
         done = JobFolder(out, plan).completed_shards()
         listener = ProgressListener(plan, done, self.run_options, self.stop)
         try:

@@ -741,6 +741,17 @@ def test_retry_failed_computes_only_shards_with_failures(data, job, tmp_path):
     assert all(torch.equal(stored, frames(job)[key]) for key, stored in frames(out).items())
 
 
+def test_retrying_with_another_model_keeps_the_shards(data, tmp_path, capsys):
+    images, weights, out = Path(shutil.copytree(data, tmp_path / "images")), tmp_path / "weights.pt", tmp_path / "out"
+    (images / "c0/002.png").write_bytes(b"")
+    torch.save(classifier().state_dict(), weights)
+    assert run_here(out, data=images, weights=weights) == SOME_FAILED
+    before = [path.read_bytes() for path in markers(out)]
+    torch.save(Classifier().state_dict(), weights)
+    check_exit(capsys, run_here(out, "--retry-failed"), "the model cannot change on resuming", status=USAGE)
+    assert [path.read_bytes() for path in markers(out)] == before
+
+
 def test_too_many_failures_stop_a_job(data, tmp_path, capsys):
     """Shards that were begun are finished, so that failed.jsonl is complete. With a higher limit, the job continues."""
     images, out = Path(shutil.copytree(data, tmp_path / "images")), tmp_path / "out"
