@@ -1,6 +1,6 @@
 #!/bin/sh
 # bench/cuda.sh [--only PHASES] [--skip PHASES] [--device cpu] [--patience X] [--out FOLDER] [-h]
-# Builds, compiles, tests, sanitises and measures the CUDA kernels on a GPU, in less than nine minutes
+# Builds, tests, sanitises and measures the CUDA kernels on a GPU, in less than nine minutes
 # (bench/cuda/__main__.py). Needs torch >= 2.10 with CUDA, nvcc of the same major version as torch's CUDA, ninja,
 # setuptools >= 77.0.3, numpy and pytest. Needs no network.
 # The environment variable PYTHON names the interpreter (default: python3). Results and logs are written to --out, or

@@ -186,7 +186,7 @@ class Classifier:
         if outputs.device.type != "cpu" or outputs.dim() < 2 or outputs.shape[1] < 2:
             return
         if self.task == "multiclass":
-            if outputs.dim() != 2 or outputs.min().item() < 0:  # so for most models, and cheap to find out
+            if outputs.dim() != 2 or outputs.min().item() < 0:  # true for most models, and cheap to check
                 return
             if bool((outputs >= 0).all() & ((outputs.sum(1) - 1).abs() < 1e-3).all()):
                 self._warn_of_probabilities("at least 0, with a sum of 1", "softmax", "return its logarithm")

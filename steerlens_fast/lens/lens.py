@@ -351,7 +351,7 @@ class SteerableLens:
         """Yield the frames of :meth:`morph` [B, C, H, W] one by one.
 
         Only one frame is in memory at a time. Arguments and errors are those of :meth:`morph`. Frames are not scored or
-        checked afterwards, so there is no warning of missed distances or falling probabilities.
+        checked afterwards, so there is no warning of missed distances, failed samples or falling probabilities.
 
         Examples
         --------
@@ -499,8 +499,8 @@ class SteerableLens:
     def _schedule_for(self, images: Tensor, extent: dict) -> Schedule:
         """Return the schedule of images [B, C, H, W] for the options ``extent``.
 
-        The last schedule is cached if these are numbers. It is not cached for families of users, which could write its
-        tensors, on GPUs, and in inference mode, whose tensors autograd cannot save.
+        On CPUs, the last schedule is cached if these are numbers or None. It is not cached for families of users,
+        because they could write its tensors, or in inference mode, because autograd cannot save its tensors.
         """
         types = list(map(type, extent.values()))
         by_numbers = CACHED_TYPES.issuperset(types) and isinstance(self.family, str) and images.device.type == "cpu"

@@ -94,7 +94,7 @@ def test_options_of_the_digits_are_rejected(tmp_path, capsys):
 def test_missing_package_names_the_pip_command(monkeypatch, tmp_path, capsys):
     from steerlens_fast.demo.photographs import run_photographs
 
-    for module in ("tqdm.auto", "efficientnet_lite_pytorch"):  # tqdm.auto has bars for notebooks, too
+    for module in ("tqdm.auto", "efficientnet_lite_pytorch"):
         package = module.partition(".")[0]
         monkeypatch.setitem(sys.modules, module, None)
         with pytest.raises(MissingExtra, match=rf"{package} is not installed: pip install .*photographs"):

@@ -51,7 +51,7 @@ def test_range_uses_all_grey_levels_of_12_bit_data(data):
 
 
 def test_12_bit_tiff_is_scaled_from_12_bits():
-    """The TIFF gives the image of a PGM with a maximum of 4095, although Pillow scales only the PGM to 16 bits."""
+    """Pillow scales the values of a 12-bit PGM to 16 bits, but not those of this TIFF."""
     data = zoo.tiff_of_12_bits(TWELVE_BITS)
     assert np.array_equal(levels(data), expected(TWELVE_BITS, 0, 4095))
     assert np.array_equal(levels(data, range=(1000, 2000)), expected(TWELVE_BITS, 1000, 2000))

@@ -239,7 +239,7 @@ def test_kill_between_the_renames_loses_nothing(write, read, tmp_path, monkeypat
     path, synchronised = tmp_path / "a.json", []
     write(path, '"old"')
     child = os.fork()
-    if child == 0:  # ends at the second rename, after the folder with the first one is on the disk
+    if child == 0:  # ends at the second rename; the first one was flushed to disk
         try:
             second = lambda source, target: target == path and os._exit(len(synchronised))
             failing(monkeypatch, os, "replace", errno.EPERM)

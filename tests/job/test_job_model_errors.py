@@ -142,7 +142,7 @@ def call():
 
 
 def test_resumed_job_leaves_out_the_same_images(data, tmp_path, monkeypatch):
-    """A worker begins with another shard, and the error contains an address and a temporary file, which differ."""
+    """The resumed job begins with another shard. Messages lack the address and the temporary folder in the error."""
 
     def error():
         return ValueError(f"{object()} in {os.path.join(os.environ.get('TMPDIR', '/tmp'), 'scratch')}")

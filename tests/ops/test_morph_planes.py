@@ -16,7 +16,7 @@ from steerlens_fast.families.shared import factor_pair
 from steerlens_fast.ops import reference
 
 pytestmark = pytest.mark.skipif(not native.LARGEST_PLANE_SIDE["cpu"], reason="this CPU has no ops on whole planes")
-# Marks tests that do not apply to emulated CUDA kernels: of threads, large sides, streaming stores
+# Marks tests that do not apply to emulated CUDA kernels
 of_cpu_kernels = pytest.mark.skipif(not native.SIMD_WIDTH, reason="the CPU's kernels are replaced")
 PHASE, AMPLITUDE, JOINT = 0, 1, 2
 COMPLEX, POLAR = 0, 1
@@ -58,11 +58,12 @@ class Case:
         filters = [m / (H * W) for m in masks]  # so that images stay near [0, 1]
         residual = image(1, H, W, dtype=self.dtype, seed=7) / (H * W)
         table = lambda seed: 0.7 * normal(3, N if self.per_plane else 1, dtype=self.dtype, seed=seed)
-        b, a = table(3), table(4)
-        b[1], a[1] = 0, 0
-        synthesis = [f * 0.03 for f in filters]  # so small that no frame is clipped
+        phase_factors, amplitude_factors = table(3), table(4)
+        phase_factors[1], amplitude_factors[1] = 0, 0
+        synthesis = [f * 0.03 for f in filters]  # so small that only the frame of factor 0 is clipped
         options = 3, self.edit, self.rule, self.complex_bands  # 3: i_power
-        return [planes, gradients, b, a, [*filters, residual], synthesis, *options, 1.0, 0.3, self.low, self.high]
+        factors = phase_factors, amplitude_factors
+        return [planes, gradients, *factors, [*filters, residual], synthesis, *options, 1.0, 0.3, self.low, self.high]
 
 
 OPTIONS = {
@@ -93,9 +94,9 @@ def test_frames_are_those_of_the_reference(case, dtype):
 
 def halves(args: list) -> tuple[list, list]:
     """Return the arguments of step_planes, and those of move_planes without the coefficients."""
-    planes, gradients, b, a, analysis, synthesis, *options, eps, floor, low, high = args
-    groups = analysis, synthesis
-    return [planes, gradients, *groups, *options, eps, floor], [b, a, *groups, *options, low, high]
+    planes, gradients, *factors, analysis, synthesis, i_power, edit, rule, complex_bands, eps, floor, low, high = args
+    shared = analysis, synthesis, i_power, edit, rule, complex_bands
+    return [planes, gradients, *shared, eps, floor], [*factors, *shared, low, high]
 
 
 @of_cpu_kernels
@@ -245,21 +246,21 @@ def test_second_derivatives_are_those_of_the_reference():
 @pytest.mark.parametrize("second_order", [False, True])
 def test_gradients_of_inputs_that_depend_on_each_other_are_those_of_the_reference(second_order):
     """One tensor is used for both factors, and the gradient depends on the image. The hook runs once per derivative."""
-    x, _, b, _, *options = replace(CASES["odd-joint-complex-complex_bands"], low=-9.0, high=9.0).args()
+    x, _, factors, _, *options = replace(CASES["odd-joint-complex-complex_bands"], low=-9.0, high=9.0).args()
 
-    def gradients_of(function, x, b, options):
-        x, b, calls = x.detach().requires_grad_(), b.detach().requires_grad_(), []
+    def gradients_of(function, x, factors, options):
+        x, factors, calls = x.detach().requires_grad_(), factors.detach().requires_grad_(), []
         inner = x * 1.0
         inner.register_hook(lambda grad: calls.append(1))
-        frames = function(inner, inner.sin(), b, b, *options)
-        grads = torch.autograd.grad(frames.square().sum(), (x, b), create_graph=second_order)
+        frames = function(inner, inner.sin(), factors, factors, *options)
+        grads = torch.autograd.grad(frames.square().sum(), (x, factors), create_graph=second_order)
         if second_order:
-            grads += torch.autograd.grad(grads[0].square().sum(), (x, b))
+            grads += torch.autograd.grad(grads[0].square().sum(), (x, factors))
         assert calls == [1] * (1 + second_order)
         return grads
 
-    actual = gradients_of(RAW.morph_planes, x, b, options)
-    for a, e in zip(actual, gradients_of(reference.morph_planes, *in_double([x, b, options])), strict=True):
+    actual = gradients_of(RAW.morph_planes, x, factors, options)
+    for a, e in zip(actual, gradients_of(reference.morph_planes, *in_double([x, factors, options])), strict=True):
         assert_close(a, e, "op_sums")
 
 
@@ -274,10 +275,11 @@ def test_gradients_of_no_planes_and_no_frames_are_zero(planes, frames):
 
 def test_compiled_gradients_are_the_same():
     args = replace(CASES["odd"], low=-9.0, high=9.0).args()
-    x, b = (args[i].requires_grad_() for i in (0, 2))
-    run = lambda x, b: RAW.morph_planes(x, 0.3 * x, b, b, *args[4:]).square().sum()
-    compiled = torch.autograd.grad(torch.compile(run, backend="aot_eager", fullgraph=True)(x, b), (x, b))
-    for a, e in zip(compiled, torch.autograd.grad(run(x, b), (x, b)), strict=True):
+    x, factors = (args[i].requires_grad_() for i in (0, 2))
+    run = lambda x, factors: RAW.morph_planes(x, 0.3 * x, factors, factors, *args[4:]).square().sum()
+    leaves = x, factors
+    compiled = torch.autograd.grad(torch.compile(run, backend="aot_eager", fullgraph=True)(*leaves), leaves)
+    for a, e in zip(compiled, torch.autograd.grad(run(*leaves), leaves), strict=True):
         assert_close(a, e, "op_sums")
 
 
