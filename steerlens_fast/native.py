@@ -42,7 +42,7 @@ _build_info = _function("build_info", ctypes.c_char_p)
 _cpu_capability = _function("cpu_capability", ctypes.c_char_p)
 _invalid_cpu_capability = _function("invalid_cpu_capability", ctypes.c_char_p)
 
-# Freed results whose memory is kept for reuse (csrc/allocation.h): their bytes, and a function that frees them.
+# Memory of freed results that is kept for reuse (csrc/allocation.h): its bytes, and a function that releases it.
 idle_bytes = _function("idle_bytes", ctypes.c_int64)
 free_idle_blocks = _function("free_idle_blocks", None)
 

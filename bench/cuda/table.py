@@ -72,7 +72,7 @@ def bench_lines(bench: dict) -> list[str]:
 
 
 def transform_lines(at: dict, work: str, shape: str, times: float, over_ffts: float) -> list[str]:
-    """Return the row of a workload, with its two targets."""
+    """Return the row of a workload, with its targets."""
     one = shape.startswith("1x")  # launches take most of its time, so the time of a CUDA graph is reported
     ours = at.get((work, shape, "ours, graph" if one else "ours")) or at.get((work, shape, "ours"))
     if ours is None:

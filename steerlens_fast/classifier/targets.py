@@ -27,6 +27,9 @@ def check_target(
 ) -> str | Tensor:
     """Check the type and length of a target, before the model runs.
 
+    The rules of jobs, such as ``"map:..."``, are not valid here; see
+    :func:`~steerlens_fast.data.targets.parse_target`.
+
     Parameters
     ----------
     target : int, tuple, list, Tensor, numpy.ndarray, str or None
@@ -52,9 +55,6 @@ def check_target(
         in case, and in spaces, underscores and hyphens. Without such a match, both parts of a name that starts with a
         WordNet id, such as "n02123045 tabby", are names, too. For "multilabel", ``"not:cat"`` makes the label "cat"
         absent.
-
-    The rules of jobs, such as ``"map:..."``, are not valid here; see
-    :func:`~steerlens_fast.data.targets.parse_target`.
 
     Returns
     -------

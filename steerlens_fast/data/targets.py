@@ -55,7 +55,7 @@ class TargetRule:
 
         Items that are not in the map or csv file are dropped.
 
-        The target of an item stays None if it depends on the model.
+        The target of an item is None if it depends on the model.
 
         Parameters
         ----------

@@ -198,7 +198,10 @@ def _factor_schedule(images: Tensor, factors, amplitude_factors, frames: int | N
 
 
 def _ramp_schedule(images: Tensor, factor: float, frames: int) -> Schedule:
-    """Return the schedule of factors that grow linearly from 0 to ``factor``, which is faster than the general case."""
+    """Return the schedule of factors that grow linearly from 0 to ``factor``.
+
+    This takes less time than the general case.
+    """
     if abs(factor) > torch.finfo(images.dtype).max:
         raise ValueError(f"factors must be finite in {images.dtype}, got {factor!r}")
     ramp = (torch.linspace(0, 1, frames, dtype=torch.float64, device="cpu") * factor).to(images.dtype)

@@ -141,6 +141,10 @@ def test_leakage_is_one_if_real_and_imaginary_parts_cancel():
 def test_consistency_of_an_unchanged_image_is_nan():
     pyramid, source = SteerablePyramid((16, 16)), torch.rand(2, 1, 16, 16)
     assert coefficient_consistency(pyramid, source, pyramid(source)).departure.isnan().all()
+
+
+def test_consistency_of_an_image_in_place_of_coefficients_raises():
+    pyramid, source = SteerablePyramid((16, 16)), torch.rand(2, 1, 16, 16)
     with pytest.raises(TypeError, match="edited must be Coefficients, got Tensor"):
         coefficient_consistency(pyramid, source, source)
 
@@ -196,9 +200,9 @@ def test_probes_of_a_linear_driver_follow_from_its_gradient():
     for s in range(2):
         for k in range(4):
             bands = pyramid(weight)
-            within = pyramid.synthesize(bands, [s], [k], residuals=False)
-            along = PROBE_L2 * (within * weight).sum() / within.norm()
-            assert_close(result.along[:, s, k], along.detach().expand(6), "probe")
+            in_band = pyramid.synthesize(bands, [s], [k], residuals=False)
+            expected = PROBE_L2 * (in_band * weight).sum() / in_band.norm()
+            assert_close(result.along[:, s, k], expected.detach().expand(6), "probe")
     assert result.attained.all() and torch.equal(result.advantage, result.along - result.chance)
     assert (result.chance.mean(0).abs() < 0.25 * result.along.mean(0)).all()
 

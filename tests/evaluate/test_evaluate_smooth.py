@@ -167,15 +167,15 @@ def test_sampling_outside_the_image_reads_its_border():
     assert torch.equal(BilinearSamples(image, torch.zeros_like(far)).values, image)
 
 
-@pytest.mark.parametrize("kinds", [2, 3])  # fields that are fitted: two of displacements, and one of the gain
-def test_normal_equations_are_those_of_the_jacobian(kinds):
+@pytest.mark.parametrize("count", [2, 3])  # fields that are fitted: two of displacements, and one of the gain
+def test_normal_equations_are_those_of_the_jacobian(count):
     source, edit = torch.rand(2, 2, 2, 16, 20, dtype=torch.float64)
-    grids = torch.cat([torch.randn(2, 2, 8, 8).double() * 0.3, torch.rand(2, 1, 8, 8).double() + 0.5], 1)[:, :kinds]
+    grids = torch.cat([torch.randn(2, 2, 8, 8).double() * 0.3, torch.rand(2, 1, 8, 8).double() + 0.5], 1)[:, :count]
 
     def residual(grids):
         fields = upsample(grids, (16, 20))
         values = BilinearSamples(source, fields[:, :2]).values
-        return (values if kinds == 2 else fields[:, 2:] * values) - edit
+        return (values if count == 2 else fields[:, 2:] * values) - edit
 
     jacobian = torch.func.jacfwd(lambda g: residual(g)[0].flatten())(grids)[:, 0].transpose(1, 2).flatten(1)
     state = _State.of(_Trial(source, edit, grids))

@@ -1,4 +1,4 @@
-"""Whole jobs in this process: files, resuming, damage, bad input, errors."""
+"""Whole jobs, mostly in this process: files, resuming, damage, bad input, errors."""
 
 import json
 import os
@@ -189,7 +189,7 @@ def _as_safetensors(data: Path, place: Path) -> dict:
 
 
 @pytest.mark.parametrize("as_what", [_as_csv, _as_tar, _as_npy, _as_safetensors])
-def test_all_sources_of_data_give_the_same_morphs(as_what, data, job, tmp_path):
+def test_other_sources_of_data_give_the_same_morphs(as_what, data, job, tmp_path):
     assert run_here(tmp_path / "out", **as_what(data, tmp_path)) == DONE
     results, expected = records(tmp_path / "out"), records(job)
     assert [r["label"] for r in results] == [r["label"] for r in expected]
@@ -227,7 +227,7 @@ def test_each_factor_gives_a_frame(data, tmp_path):
         assert record["l2"][2] > record["l2"][3] > record["l2"][1] > 0
 
 
-def test_each_kind_of_target_gives_its_class(data, tmp_path):
+def test_kinds_of_targets_give_their_classes(data, tmp_path):
     """For the ranks (runner-up, least, argmax), the class follows from the scores of the classifier."""
     images = torch.from_numpy(pictures(COUNT)[:6, None]).float() / 255
     order = classifier()(images).argsort(1, descending=True)
@@ -548,7 +548,7 @@ def test_damaged_marker_counts_as_missing(garbage, copy, job, capsys):
 @pytest.mark.parametrize(
     "entry", [{"seconds": ["a"]}, {"seconds": "a"}, {"seconds": {"morph": "1"}}, {"items": 4.0}, {"files": {}}]
 )
-def test_marker_with_a_value_of_a_wrong_type_counts_as_missing(entry, copy, capsys):
+def test_marker_with_an_invalid_value_counts_as_missing(entry, copy, capsys):
     path = markers(copy)[2]
     path.write_text(json.dumps(json.loads(path.read_text()) | entry))
     assert main(["status", str(copy)]) == DONE and json.loads(capsys.readouterr().out)["shards_done"] == 7

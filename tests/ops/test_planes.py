@@ -21,7 +21,7 @@ from steerlens_fast.pyramid.bank import Bank, Part
 from steerlens_fast.pyramid.filters import Geometry, max_scales
 
 pytestmark = pytest.mark.skipif(not native.LARGEST_PLANE_SIDE["cpu"], reason="this CPU has no ops on whole planes")
-# Marks tests that do not apply to emulated CUDA kernels: of threads, large sides, streaming stores
+# Marks tests of what emulated CUDA kernels lack: threads, float64, widened bands, large sides, streaming stores
 of_cpu_kernels = pytest.mark.skipif(not native.SIMD_WIDTH, reason="the CPU's kernels are replaced")
 REAL, COMPLEX, PAIRS = 0, 1, 2
 STREAMED_BYTES = 16 << 20  # larger results are written with non-temporal stores
@@ -305,7 +305,8 @@ def test_parallel_regions_are_few():
 
 @of_cpu_kernels
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_single_large_plane_is_shared_by_threads(threads):
+def test_single_large_plane_is_that_of_the_reference(threads):
+    """If there are several threads, they share the plane."""
     case, before = PlaneCase(PlaneShape(1, 512, 500, [(2, 512, 500), (1, 256, 250)]), REAL), torch.get_num_threads()
     for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(residual=1))):
         torch.set_num_threads(threads)

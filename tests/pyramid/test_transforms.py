@@ -27,10 +27,10 @@ def op_and_leaves(module, op):
     values = [t.detach() for t in leaves]
 
     def function(*values):
-        left = list(values)
-        swap = lambda a: left.pop(0) if isinstance(a, torch.Tensor) else a
+        remaining = list(values)
+        swap = lambda a: remaining.pop(0) if isinstance(a, torch.Tensor) else a
         first = [swap(t) for t in args[0]] if isinstance(args[0], list) else swap(args[0])
-        rest = args[1:] if "bands" in op else [swap(a) for a in args[1:]]
+        rest = args[1:] if "bands" in op else [swap(a) for a in args[1:]]  # the masks of bands are constants
         return as_list(getattr(module, op)(first, *rest))
 
     return function, values

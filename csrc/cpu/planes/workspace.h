@@ -14,22 +14,22 @@ struct Workspace {
   Vec<T>* extra;                // for the op's own use: see ItemNeeds in executor.h
 };
 
-// One workspace for each thread.
+// The workspaces: one for each thread, or a single one that all threads share.
 template <typename T>
 class WorkspaceMemory {
  public:
-  WorkspaceMemory(const PlaneArgs<T>& args, int64_t extra, int64_t threads)
+  WorkspaceMemory(const PlaneArgs<T>& args, int64_t extra, int64_t count)
       : args_(args),
         extra_(extra),
-        memory_(threads * vectors(args, extra) * static_cast<int64_t>(sizeof(Vec<T>))) {}
+        memory_(count * vectors(args, extra) * static_cast<int64_t>(sizeof(Vec<T>))) {}
 
   // Vectors in one workspace: two for each ComplexVec of `spectrum` and `intermediate`, and `extra`.
   static int64_t vectors(const PlaneArgs<T>& args, int64_t extra) {
     return 4 * complex_vectors(args) + extra;
   }
 
-  Workspace<T> of(int64_t thread) const {
-    Vec<T>* first = memory_.template data<Vec<T>>() + thread * vectors(args_, extra_);
+  Workspace<T> of(int64_t n) const {
+    Vec<T>* first = memory_.template data<Vec<T>>() + n * vectors(args_, extra_);
     ComplexVec<T>* spectrum = reinterpret_cast<ComplexVec<T>*>(first);
     ComplexVec<T>* intermediate = spectrum + complex_vectors(args_);
     return {spectrum, intermediate,

@@ -107,8 +107,8 @@ class RowFilters {
     }
   }
 
-  // The filter of a task, at row y of a band; null if it is 0 in this row. All threads of the block must call this; if
-  // the filter is not 0, it waits for those that read the last filter and FFT.
+  // The filter of a task, at row y of a band; null if it is 0 in this row, unless the kernel needs zeros. All threads of
+  // the block must call this; if the result is not null, it waits for those that read the last filter and FFT.
   __device__ const Word* of_task(const Unit& unit, int number, int task, int y) const {
     if (number < kept_) {
       const int place = places()[number];
@@ -140,8 +140,8 @@ class RowFilters {
 };
 
 // Calls body(unit, fft, i, y, mirrored, filter) for the tasks of a block, in their order. y is the result of
-// task_row(), and `mirrored` says whether it is the opposite row. `filter` is null if it is 0 in this row. All
-// threads of the block must call this.
+// task_row(), and `mirrored` says whether it is the opposite row. `filter` is the result of of_task().
+// All threads of the block must call this.
 template <typename Filter, typename Body>
 __device__ __forceinline__ void for_each_task(const Units& units, const RowFilters<Filter>& filters,
                                               int row, int H, const Body& body) {
@@ -167,7 +167,7 @@ constexpr double kFilterWork = 0.25;
 constexpr int kMaxPlaneGroups = 8;  // then filters are only a hundredth of the bytes
 
 // With more groups in a block, filters are read less often, but fewer blocks may leave multiprocessors idle. So this
-// takes the number of groups for which all blocks would end first, if they ran in rounds of as many as run at once.
+// takes the number of groups with the shortest time, if blocks run in rounds of `at_once` blocks.
 template <typename... Params>
 RowShare share_rows(const Launcher& launcher, void (*kernel)(Params...), int H, int W, int lines,
                     const Units& units) {

@@ -30,7 +30,7 @@ def check_pair(source, edit) -> tuple[Tensor, Tensor]:
 
 
 def check_classes(name: str, classes, count: int, num_classes: int | None = None) -> Tensor:
-    """Check that every class is at least 0 and, if it is given, below ``num_classes``. Return int64 [count]."""
+    """Check that every class is at least 0, and below ``num_classes`` if that is given. Return int64 [count]."""
     if not isinstance(classes, Tensor) or classes.is_floating_point() or classes.dtype == torch.bool:
         got = classes.dtype if isinstance(classes, Tensor) else type(classes).__name__
         raise TypeError(f"{name} must be an integer tensor [{count}], got {got}")

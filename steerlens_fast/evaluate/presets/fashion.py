@@ -109,7 +109,7 @@ def normalised_cnn() -> nn.Module:
 
 
 def _trained(name: str, make: Callable[[int], nn.Module], recipe: Recipe) -> nn.Module:
-    """Train a network on the evaluation's data. Without an evaluation, Debian's files are used."""
+    """Train a network on the evaluation's data if these are IDX files, otherwise on Debian's files."""
     spec = current_run().data
     images = data(spec if spec.startswith(PREFIX) else data_spec())
     model = trained(name, lambda: make(images.train_images.shape[-1]), images, recipe)

@@ -13,7 +13,7 @@ PRESETS = tuple(_MODULES)
 
 
 def with_preset(name: str, overrides: Mapping) -> dict:
-    """Return the fields of a preset, replaced by ``overrides``.
+    """Return the fields of a preset; ``overrides`` replace them.
 
     For the preset "fashion", ``data`` is a folder of IDX files, which has both the training and the test images.
 
