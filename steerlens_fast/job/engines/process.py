@@ -2,7 +2,8 @@
 
 It reads messages from stdin: its settings, the job's folder ("open"), numbers of shards, and "end" with "cancel"
 (whether queued shards are dropped). It writes events (see :mod:`.engine`) to a pipe whose descriptor is the argument of
-the process. Messages and events are JSON lines. Stdout and stderr are the log. The process exits when its stdin is closed.
+the process. Messages and events are JSON lines. Stdout and stderr are the log. The process exits when its stdin is
+closed.
 """
 
 from __future__ import annotations
