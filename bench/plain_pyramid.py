@@ -32,8 +32,8 @@ class PlainPyramid:
         self.geometry, self.device = geometry, torch.device(device)
         self.scales = range(geometry.num_scales)
         self._place_masks()
-        _, w = geometry.shape
-        bytes_of_bands = 8 * geometry.orientations * geometry.shape[0] * w  # of one plane at the finest scale
+        h, w = geometry.shape
+        bytes_of_bands = 8 * geometry.orientations * h * w  # of one plane at the finest scale
         self.planes_per_piece = max(1, PIECE_BYTES[self.device.type] // bytes_of_bands)
         make = (lambda f: torch.compile(f, dynamic=False)) if compiled else (lambda f: f)
         self._analyze, self._synthesize, self._gradients = map(

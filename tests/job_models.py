@@ -169,12 +169,12 @@ def one_logit() -> Named:
     return model
 
 
-def for_zoo() -> Classifier:
+def colour_24x32() -> Classifier:
     torch.manual_seed(0)
     return Classifier(3, (24, 32))
 
 
-def for_tiny() -> Classifier:
+def grey_8x8() -> Classifier:
     torch.manual_seed(0)
     return Classifier(1, (8, 8))
 

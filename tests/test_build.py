@@ -262,7 +262,7 @@ def test_library_is_linked_again_whenever_it_is_built(setup):
     assert command.force
 
 
-def test_source_archive_needs_a_repository(setup, tmp_path):
+def test_source_archive_needs_a_repository_or_another_archive(setup, tmp_path):
     assert exits_with("Make a wheel without one: python -m build --wheel", setup.tracked_files, tmp_path)
     (tmp_path / "PKG-INFO").touch()
     assert setup.tracked_files(tmp_path) == []
@@ -348,7 +348,7 @@ def executable(path, script):
         ("echo 8.6", "7.5 8.0", "7.5;8.0"),
     ],
 )
-def test_architectures_are_those_of_the_machines_gpus(setup, monkeypatch, tmp_path, gpus, requested, expected):
+def test_archs_are_requested_or_local_or_default(setup, monkeypatch, tmp_path, gpus, requested, expected):
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", requested)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     executable(tmp_path / "nvidia-smi", gpus)
@@ -463,7 +463,7 @@ def test_invalid_number_of_jobs_ends_the_build(setup, monkeypatch, jobs):
     assert exits_with(f"MAX_JOBS must be a positive integer, got '{jobs}'", setup.max_jobs)
 
 
-def test_number_of_jobs_may_be_unset(setup, monkeypatch):
+def test_number_of_jobs_is_decimal_or_empty(setup, monkeypatch):
     monkeypatch.setenv("MAX_JOBS", "08")
     assert setup.max_jobs() == 8
     monkeypatch.setenv("MAX_JOBS", "")
@@ -556,7 +556,7 @@ def test_sdist_has_all_tracked_files(tracked, tmp_path):
     assert source_archive(next(unpacked.iterdir()))[1] == names
 
 
-def test_sdist_without_git_raises(setup, monkeypatch, tmp_path):
+def test_failure_of_git_ends_the_source_archive(setup, tmp_path):
     (tmp_path / ".git").mkdir()
     assert exits_with("git must list the files of the source archive: ", setup.tracked_files, tmp_path)
 

@@ -233,7 +233,7 @@ def check_targets(target_rule: TargetRule, classes: ClassMatch, count: int) -> N
             raise usage_error(f"target must be one of the driver's {count} classes, 0 to {count - 1}, got {got}")
 
 
-def _reason(config: EvaluationConfig, candidate: Candidate, target_rule: TargetRule, classes: int) -> str | None:
+def _reason(config: EvaluationConfig, candidate: Candidate, target_rule: TargetRule, class_count: int) -> str | None:
     """Return the reason why an image is left out, or None if it is selected."""
     image, label, target = candidate.image, candidate.label, candidate.target
     predicted_classes = candidate.predicted_classes
@@ -252,6 +252,6 @@ def _reason(config: EvaluationConfig, candidate: Candidate, target_rule: TargetR
         return None
     if target is None:
         return target_rule.reason_without_target(label)
-    if not 0 <= target < classes:
+    if not 0 <= target < class_count:
         return NO_CLASS
     return ALREADY if target == int(predicted_classes[0]) else None

@@ -31,10 +31,8 @@ def resolve_class_names(names) -> list[str] | None:
 def read_class_names(path: str | os.PathLike) -> list[str]:
     """Read the names of a model's classes from a file.
 
-    The file has one name per line or, if its suffix is .json, is JSON.
-
-    JSON is a list of names, or an object from class number to name. Spaces around names are removed. Names must not be
-    empty.
+    A file with the suffix .json has a list of names, or an object from class number to name. Other files have one name
+    per line. Spaces around names are removed. Names must not be empty.
 
     Raises
     ------

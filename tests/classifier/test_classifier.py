@@ -192,6 +192,21 @@ def test_precisions_other_than_float32_are_kept(dtype):
     assert (gradient.double() - wide).abs().max() < 64 * grain * wide.abs().max()
 
 
+def test_float8_weights_do_not_make_float8_images():
+    """No op computes in float8; the model casts these weights itself."""
+
+    class Stored(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(768, 5).to(torch.float8_e4m3fn), requires_grad=False)
+
+        def forward(self, images):
+            return images.flatten(1) @ self.weight.float()
+
+    gradient, _ = Classifier(Stored()).gradient(torch.rand(2, 3, 16, 16), toward_two)
+    assert gradient.dtype == torch.float32 and gradient.any()
+
+
 # --- Batches
 
 
@@ -830,19 +845,7 @@ def test_several_labels_as_a_target_raise():
         resolve_target(one_hot, torch.zeros(2, 2, 5), "multilabel")
 
 
-def test_float8_weights_do_not_make_float8_images():
-    """No op computes in float8; the model casts these weights itself."""
-
-    class Stored(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.randn(768, 5).to(torch.float8_e4m3fn), requires_grad=False)
-
-        def forward(self, images):
-            return images.flatten(1) @ self.weight.float()
-
-    gradient, _ = Classifier(Stored()).gradient(torch.rand(2, 3, 16, 16), toward_two)
-    assert gradient.dtype == torch.float32 and gradient.any()
+# --- Class names as targets
 
 
 NAMES = ["cat, tabby", "tiger cat", "crane", "crane"]
@@ -888,7 +891,7 @@ def test_exact_class_names_take_precedence_over_similar_ones():
     assert [number(name) for name in ("A", "a", "Crane", "n02084071", "Dog")] == [1, 2, 3, 0, 0]
 
 
-def test_names_of_classes_are_read_once_for_many_targets():
+def test_names_of_classes_are_not_read_again_for_each_target():
     names, calls = [f"n{n:08d} class {n}, synonym {n}" for n in range(50)], []
     lookups = [(lambda names: calls.append(1) or named_classes.full_names(names), names)]
     found = [named_classes.find_class(f"SYNONYM {n}" if n % 2 else f"n{n:08d}", lookups) for n in range(50)]

@@ -1,4 +1,4 @@
-"""The options of the command line are those of the configurations' fields."""
+"""The options of the command line, the configurations that have them as fields, and their errors."""
 
 import argparse
 import dataclasses

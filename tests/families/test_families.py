@@ -129,7 +129,10 @@ def test_larger_floor_moves_less(device):
 
 @pytest.mark.parametrize("synthesis, edit", [("adjoint", "phase"), ("real", "joint")])
 def test_grating_moves_to_its_shifted_copy(synthesis, edit):
-    """The gradient is that of the distance to a copy shifted by a quarter of a period. The contrast does not change."""
+    """The gradient is that of half the squared distance to a copy shifted by a quarter of a period.
+
+    If only phases move, the contrast does not change.
+    """
     x = 2 * torch.pi * 8 * torch.arange(64, dtype=torch.float64) / 64
     source, target = (0.5 + 0.3 * torch.cos(x - turn).expand(64, 64) for turn in (0.0, torch.pi / 2))
     family = CSPFamily(SteerablePyramid((64, 64), synthesis=synthesis), edit, floor=1e-3)
@@ -681,7 +684,7 @@ def test_anchored_motion_renders_the_frame_after_advancing(name, device):
 
 
 @anchored
-def test_huge_factors_stay_within_the_limits(name, device):
+def test_steps_along_huge_gradients_stay_within_the_limits(name, device):
     """Amplitudes are at most e times those of the source, which limits the norm of all bands. Frames are finite."""
     family, x = ANCHORED[name], image(2, 16, 19, device=device)
     frames = advanced_frames(

@@ -269,7 +269,7 @@ def test_invalid_frame_dtype_or_range_raises(options, message, data, tmp_path):
 
 def test_colour_in_16_bit_folders_raises(data, tmp_path, capsys):
     options = {
-        "model": "job_models:for_zoo",
+        "model": "job_models:colour_24x32",
         "channels": 3,
         "size": "24x32",
         "format": "folder",
@@ -288,7 +288,7 @@ def test_colours_keep_their_depth_in_16_bit_frames(tmp_path):
     (tmp_path / "in").mkdir()
     colours = np.resize(COLOURS, (24, 32, 3))
     (tmp_path / "in" / "1.png").write_bytes(zoo.png(colours, zoo.RGB, 16))
-    options = {"model": "job_models:for_zoo", "channels": 3, "size": "24x32", "frame_dtype": "uint16"}
+    options = {"model": "job_models:colour_24x32", "channels": 3, "size": "24x32", "frame_dtype": "uint16"}
     assert run_here(tmp_path / "out", data=tmp_path / "in", **options) == DONE
     (stored,) = frames(tmp_path / "out").values()
     assert np.array_equal(stored[0].permute(1, 2, 0), colours)

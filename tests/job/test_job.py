@@ -622,7 +622,7 @@ def zoo_jobs(tmp_path_factory):
         if e.reason is not None:
             (with_grey / e.path).unlink(missing_ok=True)
             Image.new("RGB", (32, 24), (128, 128, 128)).save(with_grey / e.path, "PNG")
-    options = {"model": "job_models:for_zoo", "channels": 3, "size": "24x32", "batch_size": 8, "shard_size": 32}
+    options = {"model": "job_models:colour_24x32", "channels": 3, "size": "24x32", "batch_size": 8, "shard_size": 32}
     options |= {"max_pixels": zoo.MAX_PIXELS, "max_failures": 100}
     codes = [run_here(folder / f"of-{which}", data=folder / which, **options) for which in ("images", "grey")]
     return expected, folder / "of-images", folder / "of-grey", codes
@@ -660,7 +660,7 @@ def test_zoo_failures_are_listed(zoo_jobs):
 def test_another_process_writes_the_same_records_of_bad_images(zoo_jobs, tmp_path):
     """The other process has other addresses, hashes of strings, process id and temporary folder."""
     _, out, _, _ = zoo_jobs
-    options = {"model": "job_models:for_zoo", "channels": 3, "size": "24x32", "batch_size": 8, "shard_size": 32}
+    options = {"model": "job_models:colour_24x32", "channels": 3, "size": "24x32", "batch_size": 8, "shard_size": 32}
     options |= {"max_pixels": zoo.MAX_PIXELS, "max_failures": 100, "workers": 1, "decoders": 2}
     requested = arguments(tmp_path / "out", "--progress", "none", data=out.parent / "images", **options)
     code, stderr = ended(start(requested, PYTHONHASHSEED=7, TMPDIR=tmp_path))
@@ -1085,7 +1085,7 @@ def _memory_of_main_process(*commands: list[str]) -> int:
 def _finished(out: Path, count: int) -> None:
     """Make a finished job on ``count`` tiny images. Records are written here, and files of frames are sparse."""
     np.save(out.with_suffix(".npy"), np.zeros((count, 8, 8), np.uint8))
-    arguments = {"data": str(out.with_suffix(".npy")), "model": "job_models:for_tiny", "channels": 1, "frames": 2}
+    arguments = {"data": str(out.with_suffix(".npy")), "model": "job_models:grey_8x8", "channels": 1, "frames": 2}
     inputs = JobInputs(JobConfig.from_dict(arguments | {"shard_size": 500, "threads": 1}), "cpu")
     (out / "shards").mkdir(parents=True)
     plan = make_plan(out, inputs, load_model(arguments["model"], channels=1).description, 1)
@@ -1118,7 +1118,7 @@ def test_memory_of_the_main_process_does_not_grow_with_the_data(tmp_path, monkey
     for count in (1_000, 30_000):
         out, new = tmp_path / str(count), str(tmp_path / "new")
         _finished(out, count)
-        options = ["--data", str(out.with_suffix(".npy")), "--model", "job_models:for_tiny", "--channels", "1"]
+        options = ["--data", str(out.with_suffix(".npy")), "--model", "job_models:grey_8x8", "--channels", "1"]
         plan = ["morph", *options, "--out", new, "--shard-size", "500", "--dry-run"]
         resume = ["morph", "--out", str(out), "--resume", "--gallery", "0", "--progress", "none"]
         peaks.append(_memory_of_main_process(plan, resume))

@@ -128,7 +128,7 @@ def test_unknown_size_is_reported_with_the_first_bad_image(count, message, tmp_p
         path = tmp_path / "images" / f"{n}.png"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"" if n == 0 else b"text")
-    code = run_here(tmp_path / "out", data=tmp_path / "images", model="job_models:for_zoo")
+    code = run_here(tmp_path / "out", data=tmp_path / "images", model="job_models:colour_24x32")
     text = check_exit(capsys, code, message, "0.png (empty: ", "0.png has 0 bytes", status=USAGE)
     assert ("if others can, set --size" in text) == (count > 100)
 
@@ -165,7 +165,7 @@ def test_grey_arrays_have_one_channel_by_default(layout, tmp_path, capsys):
 
 def test_three_means_select_three_channels(tmp_path, capsys):
     np.save(tmp_path / "grey.npy", pictures(4, (24, 32)))
-    options = {"model": "job_models:for_zoo", "mean": [0.5] * 3, "std": [0.5] * 3, "frames": 3, "gallery": 0}
+    options = {"model": "job_models:colour_24x32", "mean": [0.5] * 3, "std": [0.5] * 3, "frames": 3, "gallery": 0}
     assert morph_dataset(str(tmp_path / "grey.npy"), out=tmp_path / "out", workers=0, **options).code == DONE
 
 

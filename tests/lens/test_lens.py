@@ -940,6 +940,9 @@ def test_morph_is_freed_without_the_garbage_collector(regime):
     assert not alive and all(reference() is None for reference in freed)
 
 
+# --- What calls and their callers share
+
+
 @regimes
 def test_writing_to_arguments_changes_no_morphs(regime):
     x, target, factors = images(), torch.tensor(TARGET), torch.tensor([0.0, 1.0, 2.0])
@@ -1044,6 +1047,9 @@ def test_calls_in_threads_leave_buffers_and_generators_unchanged():
             list(pool.map(work, range(16)))
     assert torch.equal(torch.get_rng_state(), rng)
     assert all(id(b) == buffers[n][0] and torch.equal(b, buffers[n][1]) for n, b in model.named_buffers())
+
+
+# --- Warnings, and further results and errors
 
 
 @pytest.mark.parametrize("regime", ["frozen", "persistent", "live"])

@@ -1,4 +1,4 @@
-"""Ops on extreme numbers, compared with float64 or with the mathematical limit."""
+"""Ops on extreme numbers: zeros with a sign, subnormal and infinite numbers, and results that overflow."""
 
 import math
 

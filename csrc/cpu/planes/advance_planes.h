@@ -124,7 +124,7 @@ struct AdvanceSample {
     }
   }
 
-  // Calls body(coefficients, coordinates) for each column block of a plane.
+  // If there are coordinates, calls body(coefficients, coordinates) for each column block of a plane's bands.
   template <typename Executor, typename Body>
   void for_coordinates(int64_t plane, const Groups<T>& groups, const Executor& executor,
                        const Body& body) const {

@@ -128,6 +128,7 @@ SL_FN void run_fft(const FftTable<T>& fft, FftScratch<T>& scratch, const Read& r
   ComplexVec<T>* from = scratch.ping.get();
   ComplexVec<T>* to = scratch.pong.get();
   const size_t count = fft.passes.size();
+  // Transforms of one pass are small, so copies cost little, and save a version of the pass for each read and write.
   if (count < 2) {
     for (int64_t i = 0; i < fft.size; ++i) from[i] = read(i);
     if (count == 0) return write(0, from[0]);

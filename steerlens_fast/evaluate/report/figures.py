@@ -100,7 +100,8 @@ def _intervals(
         value, low, high = (interval[k] if lower is None else max(interval[k], lower) for k in ("value", "low", "high"))
         colour = COLOURS.get(family, "#333333")
         axes.plot([low, high], [y + shift] * 2, color=colour, linewidth=1.6, solid_capstyle="butt", alpha=0.75)
-        fill, mark = "white" if hollow else colour, "o" if value == interval["value"] else "<"
+        fill = "white" if hollow else colour
+        mark = "o" if value == interval["value"] else "<"
         axes.plot(value, y + shift, mark, markersize=5.5, markeredgecolor=colour, markerfacecolor=fill, clip_on=False)
 
 
@@ -208,8 +209,8 @@ def alignments(summary: dict) -> Figure:
     for axes, (name, title) in zip(figure.subplots(2, 1, sharex=True), panels.items()):
         for n, family in enumerate(families):
             at = np.arange(len(groups)) + (n - (len(families) - 1) / 2) * 0.11
-            entry = [groups[kind][family][name] for kind in groups]
-            points = [(x, t) for x, t in zip(at, entry) if t["value"] is not None]
+            entries = [groups[kind][family][name] for kind in groups]
+            points = [(x, t) for x, t in zip(at, entries) if t["value"] is not None]
             colour = COLOURS.get(family, "#333333")
             for x, t in points:
                 axes.plot([x, x], [t["low"], t["high"]], color=colour, linewidth=1.4, alpha=0.75)
