@@ -117,10 +117,10 @@ Tensor largest_amplitudes(const StepArgs<T>& args, const Tensor& coefficients,
                           const Launcher& launcher) {
   const int64_t parts = std::min((args.area + kPartSize - 1) / kPartSize, kMaxParts);
   Tensor out = new_tensor(coefficients, {args.bands, parts}, real_type(sizeof(T) == 8));
-  constexpr int kWide = kWidePiece<T>;
-  const bool wide = aligned({args.coefficients}) && args.area % kWide == 0;
+  constexpr int kPieceSize = kWidePiece<T>;
+  const bool wide = aligned({args.coefficients}) && args.area % kPieceSize == 0;
   const dim3 grid(static_cast<unsigned>(parts), grid_size(args.bands, 1, kMaxGridY));
-  launcher.run(wide ? largest_kernel<kWide, T> : largest_kernel<1, T>, grid, kThreads,
+  launcher.run(wide ? largest_kernel<kPieceSize, T> : largest_kernel<1, T>, grid, kThreads,
                args.coefficients, args.bands, args.area, mutable_data<T>(out));
   return out;
 }
