@@ -1,4 +1,4 @@
-"""Renders static pages from a Jinja2 template, a style, a script and data. The pages make no request to a server."""
+"""Renders static pages from a Jinja2 template, a style, a script and data. The pages load nothing but images."""
 
 from __future__ import annotations
 
