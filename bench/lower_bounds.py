@@ -1,4 +1,4 @@
-"""Lower bounds: torch's FFTs alone, and a copy of as many bytes.
+"""Lower bounds: torch's FFTs alone, and a copy that moves as many bytes as a workload's inputs and results have.
 
 Implementations that use torch's FFTs take at least as long as the FFTs alone. Our ops on whole planes have FFTs of
 their own, so they can be faster.

@@ -1,8 +1,8 @@
 """The zoo: a folder of good and bad image files of every kind.
 
 Each file comes with what a reader must return: its pixels, or the reason of an error. The pixels are computed with
-numpy from the arrays that the files were made of. PNG files are written here byte by byte, so that they can have
-every kind of damage.
+numpy from the arrays that the files were made of. PNG files (but the animated one) are written here byte by
+byte, so that they can have every kind of damage.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def make_zoo(folder: str | os.PathLike) -> list[Expectation]:
     """Write all files to a folder.
 
     Return the images that a listing of the folder must contain, in the order of the listing. The folder also contains
-    what a listing must leave out: a text, a hidden image, a directory that is named like an image, and links that lead
-    back to the folder or to nothing.
+    what a listing must leave out: a text, a hidden image, a directory that is named like an image, and links without
+    a suffix, which lead back to the folder or to each other.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -177,8 +177,8 @@ class Chunk {
     if (half) at_place(i, n, std::true_type(), body);
   }
 
-  // These copy spectra, or the bands of group i, to or from shared memory: for `planes` planes from `first` on, at most
-  // as many as there are slots. All warps of the block must call them.
+  // These copy spectra, or the bands of group i, to or from shared memory, of the planes from `first` on: `planes` of
+  // them, or as many as there are slots if these are fewer. All warps of the block must call them.
   template <bool kLoad>
   __device__ __forceinline__ void copy_spectrum(int64_t first, int planes) const {
     copy<kLoad>(spectrum_segments(), layout.row_sets - 1, layout.log_spectrum_parts, args.spectrum,
@@ -406,8 +406,8 @@ class Chunk {
   int Y_, X_, set_, frequency_;
 };
 
-// Calls body(chunk, first, count) for all chunks and planes of this block. A call computes `count` planes from `first`
-// on, at most as many as there are slots.
+// Calls body(chunk, first, count) for all chunks and planes of this block. A call computes the planes from `first` on:
+// `count` of them, or as many as there are slots if these are fewer.
 template <bool kStaged, typename T, typename Body>
 __device__ __forceinline__ void for_each_chunk(const BandArgs<T>& args, const Layout& layout,
                                                const Body& body) {
@@ -577,11 +577,11 @@ Choice layout_of(const BandArgs<T>& args, int64_t rows, int64_t columns, int log
   }
 
   // Masks. Rows that a warp reads together use different banks.
-  constexpr int64_t kNumber = sizeof(Cplx<T>);
+  constexpr int64_t kCplxBytes = sizeof(Cplx<T>);
   int64_t bytes = ((args.count << layout.log_segments) + 2) * int64_t{sizeof(Segment)} +
-                  slots * layout.spectrum * kNumber;
+                  slots * layout.spectrum * kCplxBytes;
   const int64_t max = max_block_bytes(layout.threads(), shared_bytes);
-  const int64_t max_mask_bytes = max - bytes - slots * largest * kNumber;
+  const int64_t max_mask_bytes = max - bytes - slots * largest * kCplxBytes;
   int64_t masks = 0, missing = 0, all_masks = 0;
   for (int i = 0; i < args.count; ++i) {
     const BandGroup<T>& g = args.groups[i];
@@ -604,7 +604,7 @@ Choice layout_of(const BandArgs<T>& args, int64_t rows, int64_t columns, int log
   bytes += masks * int64_t{sizeof(T)};
 
   // Windows: as many groups at a time as fit.
-  const int64_t band = std::max(largest, std::min(all, (max - bytes) / (slots * kNumber)));
+  const int64_t band = std::max(largest, std::min(all, (max - bytes) / (slots * kCplxBytes)));
   layout.band = static_cast<int>(band);
   for (int begin = 0, end; begin < args.count; begin = end) {
     int64_t used = 0;
@@ -617,7 +617,7 @@ Choice layout_of(const BandArgs<T>& args, int64_t rows, int64_t columns, int log
     }
     for (int i = begin; i < end; ++i) layout.groups[i].window_end = end;
   }
-  choice.bytes = bytes + slots * band * kNumber;
+  choice.bytes = bytes + slots * band * kCplxBytes;
   choice.fits = choice.bytes <= max;
   choice.most_masks = missing * kMasksPerMissing <= all_masks;
   return choice;

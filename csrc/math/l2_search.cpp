@@ -9,7 +9,7 @@ namespace steerlens {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-// log 2: without a bracket, the next factor is at most twice the one that proportional growth predicts.
+// log 2: while all rises are below 1, the next factor is at most twice the one that proportional growth predicts.
 constexpr double kLogReach = 0.6931471805599453;
 constexpr double kNoChange = 1e-6;     // an image with smaller rises does not change at all
 constexpr double kMinProgress = 0.05;  // smaller decreases of the best gap count as no progress

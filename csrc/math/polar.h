@@ -27,9 +27,9 @@ struct Exponents<double> {
                            kLargest = 2045 * kMinNormal;
 };
 
-// A complex number, divided by a power of two so that the squares of its parts neither underflow nor overflow. The power
-// is the largest that does not exceed the larger of |re| and |im|, within kMinNormal and kLargest of Exponents. It is
-// computed from the bits of re and im, which costs less than comparing floats.
+// A complex number c, divided by a power of two so that |c|^2 neither underflows nor overflows. The power is the largest
+// that does not exceed the larger of |re| and |im|, within kMinNormal and kLargest of Exponents. It is computed from the
+// bits of re and im, which costs less than comparing floats.
 template <typename T>
 struct Scaled {
   Cplx<T> c;               // the number times `scale`

@@ -28,7 +28,8 @@ class Item:
     key : str
         Name of the item's outputs, a relative path with "/" between its parts. It is unique in the data set.
     path : str
-        Location of the image, for messages, such as ``"train-000.tar!0001.jpg"`` or ``"images.npy[17]"``.
+        The image's file. If it has no file of its own, a text for messages, such as ``"train-000.tar!0001.jpg"`` or
+        ``"images.npy[17]"``.
     label : int or None
         The item's class: a class of the data or, after :meth:`.TargetRule.resolve`, of the model.
     place : list or None

@@ -89,11 +89,11 @@ def factor_at_l2(
     The search renders one frame per tried factor and sample: mostly 3 to 8 frames if the distance grows smoothly, up to
     25 if phases wrap. On a GPU, the host waits once per render. Samples do not influence each other.
 
-    The next factor is predicted from the best three factors so far. Until two factors bracket ``max_l2``, it is at most
-    twice what proportional growth predicts. Afterwards, regula falsi replaces a prediction that lies outside the
-    bracket, or that follows a factor with little progress, and shrinks the bracket by at least a tenth. Without a
-    bracket, the search ends early if it makes no progress. It can miss a smaller factor only if the distance rises
-    above ``max_l2`` and falls again between two tried factors.
+    The next factor is predicted from the best three factors so far. While all distances are below ``max_l2``, it is at
+    most twice what proportional growth predicts. Once two factors bracket ``max_l2``, regula falsi replaces a
+    prediction that lies outside the bracket, or that follows a factor with little progress, and shrinks the bracket by
+    at least a tenth. Without a bracket, the search ends early if it makes no progress. It can miss a smaller factor
+    only if the distance rises above ``max_l2`` and falls again between two tried factors.
 
     Examples
     --------

@@ -454,7 +454,7 @@ def _shortened(
 def _scaled_up(gradient: LossGradient, schedule: Schedule) -> tuple[Tensor, Tensor | None]:
     """Scale up gradients [B, ...] that are too small for a search for distances.
 
-    Return the gradients, and the powers of two [B] by which they were multiplied, or None if none was.
+    Return the gradients, and the powers of two [B] by which they were multiplied; None if all are known to be 1.
 
     With the rule "complex", a step is the difference between a coefficient (of order 1) before and after the gradient
     is subtracted, so a gradient below the rounding error (the dtype's eps) would be lost. Such a gradient is scaled to

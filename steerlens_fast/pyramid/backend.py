@@ -51,7 +51,7 @@ def needs_derivative(*tensors: Tensor) -> bool:
 
 
 def may_write_in_place(*tensors: Tensor) -> bool:
-    """Return whether results may be written in place: no derivative is recorded, and nothing is compiled."""
+    """Return whether results may be written in place: no derivative is needed, and nothing is compiled."""
     return not (torch.compiler.is_compiling() or needs_derivative(*tensors))
 
 

@@ -219,7 +219,7 @@ def test_images_next_to_folders_have_no_classes(tmp_path):
 
 
 def test_links_are_followed_except_cycles(tmp_path):
-    """Links to files and folders are followed, except links to a folder that contains them."""
+    """Links to files and folders are followed, until they lead back to a folder of the data that contains them."""
     put(tmp_path, ["data/a/1.png", "data/b/2.png", "else/3.png"])
     data = tmp_path / "data"
     (data / "loop").symlink_to(".")
@@ -817,7 +817,7 @@ def check_rows_are_images(tmp_path, array, layout, kind):
 
 @pytest.mark.parametrize("kind", ["npy", "safetensors"])
 def test_rows_of_arrays_are_images(tmp_path, kind):
-    """Each row is an image [H, W, C]; uint8 is unchanged, floats become float32. Keys are numbers."""
+    """Each row is an image [H, W] or [H, W, C]; uint8 is unchanged, floats become float32. Keys are numbers."""
     for array, layout in ARRAYS:
         check_rows_are_images(tmp_path, array, layout, kind)
 
@@ -926,7 +926,7 @@ def test_bad_array_files_raise(tmp_path):
 class Numbers:
     """A map-style data set, in which each value of image n is n.
 
-    It counts how many items were read.
+    It counts how many items were read. Item 5 raises an error.
     """
 
     def __init__(self, n=12, key=None, **attributes):
@@ -1005,7 +1005,7 @@ def test_labels_of_a_data_set_are_known_in_the_listing(attributes):
     ids=repr,
 )
 def test_attributes_that_are_no_labels_are_ignored(attributes):
-    """If an attribute does not contain one plain label per item, labels come with the items."""
+    """If an attribute has no plain label for each item, or labels are transformed, they come with the items."""
     source = open_source(Numbers(**attributes))
     items = list(source.listing())
     assert {item.label for item in items} == {None} and source.read_with_label(items[7])[1] == 1

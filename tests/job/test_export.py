@@ -50,7 +50,7 @@ def stored(to: Path, kind: str):
 
 
 @pairwise(channels=[1, 3], source=FORMATS, kind=FORMATS)
-def test_every_format_is_exported_to_every_other(source, kind, channels, tmp_path):
+def test_every_format_of_jobs_is_exported_to_every_other(source, kind, channels, tmp_path):
     """The frames are equal bit for bit. Items that are not ok are left out."""
     frames = morphs_of(10, channels=channels)
     make_job(tmp_path / "out", frames, KEYS, failed=BAD, format=source)
@@ -149,7 +149,7 @@ def test_strip_has_the_expected_texts(tmp_path):
     assert pixel.title == "pixel, live, luma"
 
 
-def test_strip_of_a_job_with_factors_has_no_distance(tmp_path):
+def test_titles_of_a_job_with_factors_are_factors(tmp_path):
     make_job(tmp_path / "out", morphs_of(1, frames=3), ["a"], factors=4.0)
     task = _Export(JobFolder(tmp_path / "out"), tmp_path / "to", "strip", False)
     (record,) = read_records(tmp_path / "out" / "shards" / "00000.jsonl")

@@ -170,6 +170,7 @@ def test_job_succeeds_in_an_ascii_locale(data, tmp_path):
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
 def test_exit_status_of_a_job_does_not_depend_on_its_streams(name, error, data, tmp_path, monkeypatch):
+    """That of verify and status depends on stdout."""
     stream = Stream(error, "write", "flush")
     stream.fileno = stream.fail
     monkeypatch.setattr(sys, name, stream)
@@ -256,7 +257,7 @@ def test_log_that_cannot_be_written_does_not_end_a_job(data, expected, tmp_path)
 
 
 def test_job_continues_without_workers_that_cannot_be_started(data, expected, tmp_path, monkeypatch):
-    """The first worker is started after several tries, the second never."""
+    """The first worker is started at the second try, the second never."""
     real, tries = subprocess.Popen, []
 
     def popen(command, **options):

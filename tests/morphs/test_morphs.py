@@ -595,6 +595,25 @@ def test_every_kind_of_figure_is_written(tmp_path, suffix, start, shape):
     assert files_in(tmp_path) == [f"a.{suffix}"]
 
 
+def test_saved_frames_are_the_pixels(tmp_path):
+    for channels in (1, 3):
+        m = make(b=2, f=11, c=channels)
+        m.save_frames(tmp_path / str(channels))
+        files = sorted((tmp_path / str(channels)).rglob("*.png"))
+        assert [f"{f.parent.name}/{f.name}" for f in (files[0], files[-1])] == [
+            "sample_0/frame_00.png",
+            "sample_1/frame_10.png",
+        ]
+        pixels = [torch.tensor(np.asarray(Image.open(file))) for file in files]
+        assert torch.equal(torch.stack(pixels), torch.tensor(strips.to_pixels(m)).flatten(0, 1))
+    with pytest.raises(ValueError, match="frames must have 1 channel .* or 3"):
+        make(c=2).save_frames(tmp_path)
+
+
+def test_small_probabilities_are_not_shown_as_zero():
+    assert [strips._number(p) for p in (0.0, 1e-5, 0.0034, 0.01, 0.5)] == ["0.00", "1e-05", "0.003", "0.01", "0.50"]
+
+
 # --- Morphs without success -------------------------------------------------------------------------------------------
 
 
@@ -754,7 +773,7 @@ def test_animation_runs_forward_and_back(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix, c, tolerance", [("webp", 3, 0), ("webp", 1, 0), ("gif", 1, 0), ("gif", 3, 25)])
 def test_animation_shows_the_pixels_enlarged(tmp_path, suffix, c, tolerance):
-    """Pixels are equal, except for GIFs, which have at most 256 colours."""
+    """Pixels are equal, except in GIFs of colour images, which have at most 256 colours."""
     m = make(2, 3, c, (16, 16))
     m.save(tmp_path / f"a.{suffix}")
     for f, (picture, _) in enumerate(animation(tmp_path / f"a.{suffix}")[:3]):
@@ -934,22 +953,3 @@ def test_missing_extra_is_named(tmp_path, morphs, monkeypatch, suffix, module, e
     if suffix == "safetensors":
         with pytest.raises(MissingExtra, match="safetensors"):
             Morphs.load(tmp_path / "a.safetensors")
-
-
-def test_saved_frames_are_the_pixels(tmp_path):
-    for channels in (1, 3):
-        m = make(b=2, f=11, c=channels)
-        m.save_frames(tmp_path / str(channels))
-        files = sorted((tmp_path / str(channels)).rglob("*.png"))
-        assert [f"{f.parent.name}/{f.name}" for f in (files[0], files[-1])] == [
-            "sample_0/frame_00.png",
-            "sample_1/frame_10.png",
-        ]
-        pixels = [torch.tensor(np.asarray(Image.open(file))) for file in files]
-        assert torch.equal(torch.stack(pixels), torch.tensor(strips.to_pixels(m)).flatten(0, 1))
-    with pytest.raises(ValueError, match="frames must have 1 channel .* or 3"):
-        make(c=2).save_frames(tmp_path)
-
-
-def test_small_probabilities_are_not_shown_as_zero():
-    assert [strips._number(p) for p in (0.0, 1e-5, 0.0034, 0.01, 0.5)] == ["0.00", "1e-05", "0.003", "0.01", "0.50"]

@@ -25,11 +25,11 @@ FILE = re.compile(
 ALIASES = {"t10k": "test"}  # MNIST's name of its test images
 MAGIC = {"images": 0x803, "labels": 0x801}  # unsigned bytes, 3 axes or 1
 DEFAULT = "train"
-BLOCK = 1 << 24  # bytes
+BLOCK_BYTES = 1 << 24
 
 
 def idx_source(spec: str) -> ArraySource:
-    """Open ``FOLDER[#part]``: files such as ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``, plain or .gz.
+    """Open ``idx:FOLDER[#part]``: files such as ``train-images-idx3-ubyte`` and ``train-labels-idx1-ubyte``, also .gz.
 
     The part is the prefix of the file names, such as "train"; "test" also stands for MNIST's prefix "t10k". By default,
     the only part is opened or, if there are several, "train". The file of labels is optional.
@@ -121,7 +121,7 @@ def read_idx(path: str, kind: str) -> np.ndarray:
 def _read_at_most(file: BinaryIO, count: int) -> bytes:
     """Return up to ``count`` bytes. They are read in blocks, since a damaged header may have a huge ``count``."""
     body = bytearray()
-    while len(body) < count and (part := file.read(min(BLOCK, count - len(body)))):
+    while len(body) < count and (part := file.read(min(BLOCK_BYTES, count - len(body)))):
         body += part
     return bytes(body)
 

@@ -173,7 +173,7 @@ def solve_block_tridiagonal(rows: Tensor, neighbours: Tensor, right: Tensor) -> 
     rows : Tensor [N, g, m, m]
         Diagonal blocks.
     neighbours : Tensor [N, g - 1, m, m]
-        Blocks below the diagonal.
+        Blocks above the diagonal; those below are their transposes.
     right : Tensor [N, g, m]
 
     Returns
