@@ -138,6 +138,14 @@ def test_crossed_bootstrap_resamples_images_and_raters():
     assert crossed_bootstrap(torch.eye(20)).low < 0.05  # images and raters are drawn differently
 
 
+@pytest.mark.parametrize("infinity", [float("inf"), -float("inf")])
+def test_infinite_values_count_as_missing(infinity):
+    values = torch.tensor([[0.0, 1.0], [1.0, nan], [1.0, 0.0]])
+    infinite = values.nan_to_num(infinity)
+    assert crossed_bootstrap(infinite) == crossed_bootstrap(values)
+    assert bootstrap(infinite.flatten(), "mean") == bootstrap(values.flatten(), "mean")
+
+
 def test_equal_answers_do_not_make_an_interval_without_width(form, tmp_path):
     """Both raters say "neither" to both images of each family; the driver predicts the target for all of b."""
     answers = {name: ("neither", 3) for name in ("a0", "b0", "a1", "b1")}

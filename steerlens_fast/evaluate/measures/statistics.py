@@ -57,8 +57,9 @@ def bootstrap(
     Parameters
     ----------
     values : Tensor [N]
-        One value for each case; NaN if a case has none. For a proportion of independent cases use :func:`proportion`,
-        whose interval is also valid for few cases, and for proportions near 0 and 1.
+        One value for each case; NaN if a case has none. Infinite values count as missing, too. For a proportion of
+        independent cases use :func:`proportion`, whose interval is also valid for few cases, and for proportions near
+        0 and 1.
     statistic : {"median", "mean"}
     sources : Tensor [N], int64, optional
         The number of each case's source, counted from 0. All cases of a source are resampled together, since they are
@@ -112,7 +113,7 @@ def crossed_bootstrap(values: Tensor, *, draws: int = DRAWS, confidence: float =
     Parameters
     ----------
     values : Tensor [sources, raters]
-        One value for each answer; NaN if there is no answer.
+        One value for each answer; NaN if there is no answer. Infinite values count as missing, too.
     draws, confidence, seed
         As in :func:`bootstrap`.
 
@@ -145,7 +146,7 @@ def crossed_bootstrap(values: Tensor, *, draws: int = DRAWS, confidence: float =
     # Raters have another seed; otherwise, equally many sources and raters would be resampled in the same way.
     by_source, by_rater = (resample_counts(n, draws, seed + k).double() for k, n in enumerate(values.shape))
     total_of = lambda table: ((by_source @ table.double()) * by_rater).sum(1)
-    resampled = total_of(values.nan_to_num(0.0)) / total_of(good)
+    resampled = total_of(values.where(good, 0.0)) / total_of(good)
     return Interval(float(values[good].mean()), *percentiles(resampled, confidence), cases, total)
 
 
