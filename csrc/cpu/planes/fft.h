@@ -25,7 +25,7 @@ struct FftScratch {
         pong(new ComplexVec<T>[max_size]) {}
 
   int64_t max_size;  // the longest transform that it has room for
-  // For the caller: the row or column that a transform reads, with room for two padded ones.
+  // For the caller: the row or column that a transform reads or writes, with room for two padded ones.
   std::unique_ptr<ComplexVec<T>[]> line;
   // The passes of a transform read one and write the other, alternately.
   std::unique_ptr<ComplexVec<T>[]> ping, pong;
