@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from ..errors import JobError
 from .output_dir import expand_home
 
 
@@ -39,7 +40,7 @@ def expanded_path(text: str) -> Path:
     """Parse a path. A leading ``~`` is the home directory; shells do not expand it in ``--out=~/x``."""
     try:
         return expand_home(text)
-    except ValueError as error:
+    except JobError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 

@@ -35,19 +35,19 @@ def expand_home(path: str | os.PathLike) -> Path:
 
     Raises
     ------
-    ValueError
+    JobError
         If the path begins with the home directory of an unknown user.
 
     Examples
     --------
     >>> expand_home("~no-such-user/morphs")
     Traceback (most recent call last):
-    ValueError: the path must be in the home directory of a known user, got ~no-such-user/morphs; for a folder of that name write ./~no-such-user
+    steerlens_fast.errors.JobError: the path must be in the home directory of a known user, got ~no-such-user/morphs; for a folder of that name write ./~no-such-user
     """  # noqa: E501
     expanded = Path(os.path.expanduser(path))
     if str(expanded).startswith("~") and not os.path.lexists(expanded.parts[0]):
         hint = f"for a folder of that name write ./{expanded.parts[0]}"
-        raise ValueError(f"the path must be in the home directory of a known user, got {expanded}; {hint}")
+        raise usage_error(f"the path must be in the home directory of a known user, got {expanded}; {hint}")
     return expanded
 
 

@@ -160,11 +160,13 @@ def read_success(job: JobFolder, done: CompletedShards) -> dict:
 def read_summary(out: Path) -> dict | None:
     """Read the summary of a complete job.
 
-    The result is None if the job is not complete, or if a file of :func:`write_summary` is missing.
+    The result is None if the job is not complete, or if a file of :func:`write_summary` is missing or damaged.
     """
     try:
         summary = read_json(out / "summary.json")
     except (OSError, ValueError):
+        return None
+    if not isinstance(summary, dict):
         return None
     complete = summary.get("complete") and all((out / name).exists() for name in ("manifest.jsonl", "failed.jsonl"))
     return summary if complete else None

@@ -96,6 +96,8 @@ class LoadedModel:
             If an image cannot be decoded.
         OSError
             If a file cannot be read.
+        TypeError
+            If ``images`` is a single file, its bytes, or not iterable.
         ValueError
             If ``size`` is None and the images have different sizes, if there are no images, or if ``images`` is an
             array that could be one image.

@@ -554,6 +554,13 @@ def test_marker_with_an_invalid_value_counts_as_missing(entry, copy, capsys):
     assert main(["status", str(copy)]) == DONE and json.loads(capsys.readouterr().out)["shards_done"] == 7
 
 
+@pytest.mark.parametrize("garbage", ["[]", "null", '{"complete": '])
+def test_damaged_summary_is_written_again(garbage, copy, job):
+    (copy / "summary.json").write_text(garbage)
+    assert run_here(copy, "--resume") == DONE
+    assert json.loads((copy / "summary.json").read_text())["complete"] and digests(copy) == digests(job)
+
+
 @pytest.mark.parametrize("name", ["00005.safetensors", "00005.jsonl", "00005.done.json"])
 def test_missing_file_is_computed_again(name, copy, job, capsys):
     others = times_of_other_shards(copy, 5)
