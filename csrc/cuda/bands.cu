@@ -20,7 +20,7 @@
 namespace steerlens {
 namespace {
 
-// Planes of a block, at most: see block_planes(). With this many, masks have at most 6% of the bytes of the bands.
+// Planes of a block, at most: see block_planes(). With this many, masks have at most 1/16 of the bands' bytes.
 constexpr int kMaxBlockPlanes = 16;
 // Threads that a multiprocessor should run, half of what it can: then a thread can use 64 registers.
 constexpr int kRunningThreads = 1024;

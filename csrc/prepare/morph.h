@@ -1,7 +1,7 @@
 // Checks the arguments of the morphs of whole planes, and allocates their results.
 //
 // morph_planes takes N planes and their gradients, filters of the analysis and of the synthesis, and the options of
-// step and extrapolate. step_planes computes only the steps, and move_planes computes frames from these.
+// step and extrapolate. step_planes computes only coefficients and steps, and move_planes computes frames from these.
 // morph_planes_to_l2 searches for the factors. Gradients are analysed by the adjoint of the synthesis.
 #pragma once
 

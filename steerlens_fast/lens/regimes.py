@@ -310,7 +310,7 @@ class _GradientSteps:
         self.b = torch.zeros_like(state.source[:, 0, 0, 0])
         self.a = None if state.schedule.amplitude_factors is None else self.b
         self.image = state.source
-        # [B], factor of the last step times the largest value of its gradient; None at first, and for given factors
+        # [B], factor of the last step times the largest |value| of its gradient; None at first, and for given factors
         self.last_move: Tensor | None = None
 
     def factors(self) -> tuple[Tensor, Tensor | None]:

@@ -449,6 +449,9 @@ def test_fuzzed_raw_ops_never_crash(op):
         assert results[0] == results[1], (args, results)
 
 
+# --- The wrappers of the ops
+
+
 def test_unknown_rule_raises():
     c, factors = normal(1, 1, 2, 2, dtype=torch.complex64), torch.ones(1, 1)
     for call in (

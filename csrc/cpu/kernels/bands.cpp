@@ -44,19 +44,19 @@ using RowWriter = StreamingWriter<Cplx<T>, kBlockSize>;
 template <typename T>
 SL_FN void filter_row(const T* mask, const T* second, const Cplx<T>* row, int64_t columns,
                       Cplx<T>* to, RowWriter<T>& writer) {
-  for (int64_t first = 0; first < columns; first += kBlockSize) {
-    const int64_t size = block_size(columns, first);
-    const T* __restrict m = mask + first;
-    const Cplx<T>* __restrict from = row + first;
-    Cplx<T>* __restrict out = writer.block(to + first);
+  for (int64_t begin = 0; begin < columns; begin += kBlockSize) {
+    const int64_t size = block_size(columns, begin);
+    const T* __restrict m = mask + begin;
+    const Cplx<T>* __restrict from = row + begin;
+    Cplx<T>* __restrict out = writer.block(to + begin);
     if (second) {
-      const T* __restrict m2 = second + first;
+      const T* __restrict m2 = second + begin;
       for (int64_t x = 0; x < size; ++x)
         store_parts(pair_filter(m[x], m2[x], load_parts(from[x])), out[x]);
     } else {
       for (int64_t x = 0; x < size; ++x) store_parts(m[x] * load_parts(from[x]), out[x]);
     }
-    writer.flush(to + first, size);
+    writer.flush(to + begin, size);
   }
 }
 
@@ -174,16 +174,16 @@ SL_FN void merge_whole_row(const BandArgs<T>& args, int64_t n, int64_t Y, Cplx<T
     const BandGroup<T>& g = args.groups[i];
     const int64_t y = g.K > 0 ? band_row(Y, g.h, args.H) : -1;
     if (y < 0) continue;
-    const int64_t left = g.w == args.W ? g.w : non_negative_columns(g.w);
-    if (first && left < args.W) clear_row(out, args.W);
-    first = first && left == args.W;
-    Cplx<T>* right = out + args.W - g.w + left;
+    const int64_t left_columns = g.w == args.W ? g.w : non_negative_columns(g.w);
+    if (first && left_columns < args.W) clear_row(out, args.W);
+    first = first && left_columns == args.W;
+    Cplx<T>* right = out + args.W - g.w + left_columns;
     if (args.paired) {
-      add_pair_columns(g, n, y, 0, left, first, out);
-      add_pair_columns(g, n, y, left, g.w - left, false, right);
+      add_pair_columns(g, n, y, 0, left_columns, first, out);
+      add_pair_columns(g, n, y, left_columns, g.w - left_columns, false, right);
     } else {
-      add_columns(g, n, y, 0, left, first, out);
-      add_columns(g, n, y, left, g.w - left, false, right);
+      add_columns(g, n, y, 0, left_columns, first, out);
+      add_columns(g, n, y, left_columns, g.w - left_columns, false, right);
     }
     first = false;
   }
