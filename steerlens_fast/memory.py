@@ -49,7 +49,7 @@ def fits_one_pass(size: int, device: torch.device) -> bool:
 
 
 def chunks(count: int, item_bytes: int, device: torch.device) -> list[slice]:
-    """Return slices of ``count`` items, each small enough for one pass.
+    """Return slices of ``count`` items, each small enough for one pass, or a single item.
 
     Their lengths are nearly equal.
     """
@@ -59,7 +59,7 @@ def chunks(count: int, item_bytes: int, device: torch.device) -> list[slice]:
 
 
 def scratch_chunks(tensor: Tensor) -> list[slice]:
-    """Return slices of a tensor's first dimension, each of at most SCRATCH_BYTES."""
+    """Return slices of a tensor's first dimension, each of at most SCRATCH_BYTES, or a single row."""
     item_bytes = tensor[:1].numel() * tensor.itemsize
     size = SCRATCH_BYTES.get(tensor.device.type, SCRATCH_BYTES["cuda"])
     return _even_slices(len(tensor), max(1, size // max(item_bytes, 1)))

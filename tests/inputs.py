@@ -63,7 +63,7 @@ def transposed(t: Tensor) -> Tensor:
 
 
 def misaligned(t: Tensor) -> Tensor:
-    """Return a contiguous copy whose address is not a multiple of 16."""
+    """Return a contiguous copy that begins one element after an aligned address."""
     return torch.cat([t.new_zeros(1), t.flatten()])[1:].view(t.shape)
 
 

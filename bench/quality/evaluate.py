@@ -39,7 +39,7 @@ REPORT_FILES = ("index.html", "summary.json", "figures")
 def time_fits() -> dict:
     """Return the seconds of smooth reconstructions of 64 x 64 images, by one and by two threads.
 
-    Each fit has three starts. The edits are warps by up to 3 pixels, with noise.
+    Each fit has three starts. The edits are warps by up to 3 pixels in each direction, with noise.
     """
     torch.manual_seed(0)
     images = F.interpolate(torch.rand(FITS, 1, SIZE // 4, SIZE // 4), size=(SIZE, SIZE), mode="bicubic").clamp(0, 1)

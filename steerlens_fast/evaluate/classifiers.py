@@ -81,7 +81,7 @@ def prefix_errors(role: str) -> Iterator[None]:
 def judge_names(specs) -> list[str]:
     """Return names of judges for the results: the last part of the name by which each is loaded.
 
-    Equal names get numbers.
+    Equal names get numbers, and so does the name "driver".
 
     Examples
     --------

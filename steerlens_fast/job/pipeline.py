@@ -67,7 +67,7 @@ class Pipeline:
             self._finish(*self._pending.popleft())
 
     def wait(self) -> None:
-        """Wait until the shard that is being published is complete; raise the error if publishing failed."""
+        """Wait until the shard that is being published is written; raise the error if publishing failed."""
         if self._publishing is not None:
             self._publishing.result()
 

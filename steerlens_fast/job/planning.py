@@ -196,7 +196,7 @@ def _change_of_data(out: Path, inputs: JobInputs, plan: Plan) -> str:
     listing = out / "items.jsonl"
     if listing.exists() and sha256_of(listing) == plan.listing_sha256:
         return printable(describe_first_change(listing, inputs.items()))
-    return f"items that differ from the {plan.items} in the plan"  # which cannot be read
+    return f"items that differ from the {plan.items} in the plan"  # no list of those can be read
 
 
 def _restore_listing(out: Path, inputs: JobInputs, plan: Plan) -> None:

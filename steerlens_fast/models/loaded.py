@@ -82,8 +82,9 @@ def count_parameters(model) -> int:
 def place_model(raw: RawModel, device: torch.device, dtype: torch.dtype, channels_last: bool):
     """Return the model on a device, in a dtype and memory format.
 
-    An object of the caller is returned if it needs no change, otherwise a changed copy of it. Another model is changed
-    itself. Its parameters are also frozen, and it is set to eval mode (except exported programs, which have no modes).
+    An object of the caller is returned if it needs no change, otherwise a changed copy of it. A model that was created
+    here is changed in place. Its parameters are also frozen, and it is set to eval mode (except exported programs,
+    which have no modes).
     """
     model, module = raw.model, module_of(raw.model)
     if module is None:

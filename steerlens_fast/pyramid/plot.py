@@ -216,7 +216,8 @@ class _Painter:
 
     def _image(self, axes, picture: Tensor, **options):
         # The extent gives all scales one field of view. Pixels are square, except for the rounding of odd sizes.
-        smooth = "auto" if picture.shape[1] > 128 else "nearest"  # fine bands have more samples than a panel has dots
+        # With "nearest", the samples of fine bands would be unequally wide, or left out.
+        smooth = "auto" if picture.shape[1] > 128 else "nearest"
         drawn = axes.imshow(picture.numpy(), extent=(0, 1, self.aspect, 0), interpolation=smooth, **options)
         self._frame(axes)
         return drawn

@@ -75,7 +75,7 @@ def test_limits_of_the_phases_add_up_to_less_than_nine_minutes():
     assert len(limits) == 5 and sum(limits.values()) < 9 * 60 - 20  # 20 s to spare
 
 
-# --- Implementations that ours are compared with
+# --- The pyramid and the classifier of the benchmarks
 
 
 def test_eager_pyramid_agrees_with_plenoptic(cuda_bench):

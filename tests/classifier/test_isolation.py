@@ -1,4 +1,4 @@
-"""A model's random numbers, buffers and locks do not affect the caller."""
+"""A model's random numbers do not affect the caller. Threads wait for each other, forked processes do not."""
 
 import os
 import random

@@ -430,7 +430,25 @@ def test_configurations_are_plain_data():
         EvaluationConfig("x", "y", target={"a": math.nan})
 
 
-# --- Other sizes and channels; the report
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"max_l2": [1.0, 2.0]}, "max_l2 must be a float .for several distances use distances"),
+        ({"max_l2": 1.0, "distances": [1.0]}, "max_l2 and distances are mutually exclusive"),
+        ({"steps": 1, "frames": 3}, "steps must be at least frames - 1 = 2, got 1"),
+        ({"steps": 4, "regime": "frozen"}, "steps must be None for regime 'frozen'"),
+    ],
+)
+def test_budgets_and_steps_that_do_not_agree_raise(changes, message):
+    with pytest.raises(JobError, match=message):
+        EvaluationConfig("images/", "timm:resnet18", **changes)
+
+
+def test_default_has_two_budgets():
+    assert EvaluationConfig("images/", "timm:resnet18").budgets == (2.0, 1.0)
+
+
+# --- Other sizes, channels, dtypes and names; the report
 
 
 def test_judges_may_have_other_sizes_and_channels(tmp_path):
@@ -443,6 +461,28 @@ def test_judges_may_have_other_sizes_and_channels(tmp_path):
     images = torch.rand(3, 3, 16, 16)
     grey = luma(torch.nn.functional.interpolate(images, size=(24, 24), mode="bicubic", antialias=True).clamp(0, 1))
     assert torch.allclose(judge.outputs(images), net(1, size=24)(grey), atol=1e-5)
+
+
+def test_float64_evaluation_agrees_with_float32(tmp_path):
+    options = dict(max_l2=0.5, families=["csp-joint"], steps=2, probe_directions=0, sources=4)
+    result = {dtype: run(tmp_path / dtype, dtype=dtype, **options) for dtype in ("float32", "float64")}
+    rows = {dtype: records(tmp_path / dtype) for dtype in result}
+    assert json.loads((tmp_path / "float64" / "summary.json").read_text())["config"]["dtype"] == "float64"
+    pairs = [(one["l2"], other["l2"]) for one, other in zip(*rows.values()) if one["family"] == "csp-joint"]
+    assert len(pairs) == 4 and all(abs(one - other) < 1e-5 for one, other in pairs)
+    assert rows["float32"] != rows["float64"]
+
+
+def test_results_may_contain_any_name(tmp_path):
+    names = ["a\u2028b", "c\u0085d", "e\udce9f"]
+    lines = [json.dumps({"path": name}, ensure_ascii=False).encode(errors="surrogateescape") for name in names]
+    (tmp_path / "results.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    assert [record["path"] for record in read_results(tmp_path / "results.jsonl")] == names
+
+
+def test_judge_names_are_unique():
+    names = judge_names(["w/model-2.pt2", "w/model.pt2", "v/model.pt2", "driver"])
+    assert len(set(names)) == 4 and "driver" not in names
 
 
 def test_report_has_tables_and_figures(tmp_path):
@@ -502,34 +542,6 @@ def test_command_line_runs_an_evaluation(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out.endswith(f"wrote {tmp_path / 'summary.json'}\n")
     assert main(arguments) == 2 and "use --resume or --overwrite" in capsys.readouterr().err
     assert main([*arguments, "--resume"]) == 3
-
-
-def test_float64_evaluation_agrees_with_float32(tmp_path):
-    options = dict(max_l2=0.5, families=["csp-joint"], steps=2, probe_directions=0, sources=4)
-    result = {dtype: run(tmp_path / dtype, dtype=dtype, **options) for dtype in ("float32", "float64")}
-    rows = {dtype: records(tmp_path / dtype) for dtype in result}
-    assert json.loads((tmp_path / "float64" / "summary.json").read_text())["config"]["dtype"] == "float64"
-    pairs = [(one["l2"], other["l2"]) for one, other in zip(*rows.values()) if one["family"] == "csp-joint"]
-    assert len(pairs) == 4 and all(abs(one - other) < 1e-5 for one, other in pairs)
-    assert rows["float32"] != rows["float64"]
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"max_l2": [1.0, 2.0]}, "max_l2 must be a float .for several distances use distances"),
-        ({"max_l2": 1.0, "distances": [1.0]}, "max_l2 and distances are mutually exclusive"),
-        ({"steps": 1, "frames": 3}, "steps must be at least frames - 1 = 2, got 1"),
-        ({"steps": 4, "regime": "frozen"}, "steps must be None for regime 'frozen'"),
-    ],
-)
-def test_budgets_and_steps_that_do_not_agree_raise(changes, message):
-    with pytest.raises(JobError, match=message):
-        EvaluationConfig("images/", "timm:resnet18", **changes)
-
-
-def test_default_has_two_budgets():
-    assert EvaluationConfig("images/", "timm:resnet18").budgets == (2.0, 1.0)
 
 
 def test_bad_options_of_the_command_are_errors(tmp_path, capsys):
@@ -600,15 +612,3 @@ def test_resuming_an_evaluation_of_another_format_raises(tmp_path):
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     with pytest.raises(JobError, match="must have format version 3, got 1: another version of steerlens_fast wrote it"):
         run(tmp_path, families=["pixel"], probe_directions=0, resume=True)
-
-
-def test_results_may_contain_any_name(tmp_path):
-    names = ["a\u2028b", "c\u0085d", "e\udce9f"]
-    lines = [json.dumps({"path": name}, ensure_ascii=False).encode(errors="surrogateescape") for name in names]
-    (tmp_path / "results.jsonl").write_bytes(b"\n".join(lines) + b"\n")
-    assert [record["path"] for record in read_results(tmp_path / "results.jsonl")] == names
-
-
-def test_judge_names_are_unique():
-    names = judge_names(["w/model-2.pt2", "w/model.pt2", "v/model.pt2", "driver"])
-    assert len(set(names)) == 4 and "driver" not in names

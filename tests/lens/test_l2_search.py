@@ -26,6 +26,7 @@ def _families():
         for edit in ("phase", "amplitude", "joint"):
             for rule in ("complex", "polar"):
                 yield pytest.param(CSPFamily(pyramid, edit, rule), id=f"{synthesis}-{edit}-{rule}")
+    yield pytest.param(FourierFamily(), id="fourier")
     yield pytest.param(PixelFamily(), id="pixel")
 
 
@@ -90,7 +91,7 @@ def test_unattainable_distance_is_reported_with_the_best_factor():
     factor, l2, attained = factor_at_l2(PixelFamily().prepare(image, gradient), torch.tensor([4.0, 9.0, 1.0]))
     assert attained.tolist() == [True, False, False]
     assert l2[1] == pytest.approx(8, abs=1e-5)  # 256 pixels by 0.5: all of them clipped
-    assert factor[1] < 1.1  # near the smallest factor with this distance, 0.5
+    assert factor[1] < 1.1  # not far above 0.5, the smallest factor with this distance
     assert (factor[2], l2[2]) == (0, 0)
 
 
@@ -254,7 +255,7 @@ def test_no_factor_above_max_factor_is_tried():
 
 def test_factors_tried_for_a_sample_do_not_depend_on_its_batch():
     """A batch of very different samples gives the same results as each sample alone."""
-    kinds = [
+    distances = [
         lambda f: f,
         torch.sin,
         lambda f: f.clamp(max=0.3),
@@ -263,12 +264,12 @@ def test_factors_tried_for_a_sample_do_not_depend_on_its_batch():
         lambda f: (3 * f).expm1(),
     ]
     start, targets = 0.05, torch.full((6,), 0.5)
-    together = Curve(lambda f: torch.stack([kind(f[:, n]) for n, kind in enumerate(kinds)], 1), 6)
+    together = Curve(lambda f: torch.stack([distance(f[:, n]) for n, distance in enumerate(distances)], 1), 6)
     result = factor_at_l2(together, targets, start=start)
     assert result[2].tolist() == [True, True, False, False, True, True]
     tried = torch.cat(together.tried)
-    for n, kind in enumerate(kinds):
-        alone = Curve(kind)
+    for n, distance in enumerate(distances):
+        alone = Curve(distance)
         factor, l2, _ = factor_at_l2(alone, targets[n : n + 1], start=start)
         assert (factor, l2) == (result[0][n], result[1][n])
         sequence = torch.cat(alone.tried)[:, 0]

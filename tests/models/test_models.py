@@ -322,6 +322,12 @@ def test_name_of_a_factory_may_return_a_function(working_directory):
     assert load_model("user_models:gives_a_function").model is torch.sin
 
 
+def test_model_loaded_by_name_can_be_morphed(images):
+    loaded = load_model("classifiers:smooth", mean=MEAN, std=STD)
+    lens = SteerableLens(loaded.model, preprocessing=loaded.preprocessing)
+    assert lens.morph(images, "least", frames=2).outputs.shape == (4, 2, CLASSES)
+
+
 def test_sys_path_with_the_working_directory_keeps_its_order(working_directory, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path, str(working_directory)])
     before = list(sys.path)
@@ -534,16 +540,12 @@ class Malicious:
         return os.system, (f"touch {self.trace}",)
 
 
-def _changed_zip(source: Path, path: Path, replaced: dict[str, bytes], added: dict[str, bytes] | None = None) -> Path:
+def _changed_zip(source: Path, path: Path, replaced: dict[str, bytes]) -> None:
     """Write a copy of a zip file, with new content of the entries that end with a key of ``replaced``."""
     with zipfile.ZipFile(source) as whole, zipfile.ZipFile(path, "w") as out:
-        root = whole.namelist()[0].split("/")[0]
         for name in whole.namelist():
             new = [data for end, data in replaced.items() if name.endswith(end)]
             out.writestr(name, new[0] if new else whole.read(name))
-        for name, data in (added or {}).items():
-            out.writestr(f"{root}/{name}", data)
-    return path
 
 
 def _saved(value) -> bytes:
@@ -563,8 +565,8 @@ def malicious_files(folder: Path, trace: Path) -> dict[str, Path]:
     program = exported(folder / "good.pt2")
     entry = {"path_name": "weight_0", "is_param": False, "use_pickle": True, "tensor_meta": None}
     config = json.dumps({"config": {"x": entry}}).encode()
-    for path, data in ((folder / "scripted.pt", bare), (folder / "constants.pt", bare)):
-        _changed_zip(folder / "good.ts", path, {"constants.pkl" if path.stem == "constants" else "data.pkl": data})
+    for name, replaced in (("scripted.pt", "data.pkl"), ("constants.pt", "constants.pkl")):
+        _changed_zip(folder / "good.ts", folder / name, {replaced: bare})
     _changed_zip(program, folder / "inputs.pt2", {"sample_inputs/model.pt": _saved((evil,))})
     unpickled = {"weights_config.json": config, "weights/weight_0": _saved(evil)}
     _changed_zip(program, folder / "weights.pt2", unpickled)
@@ -618,7 +620,7 @@ def test_timm_preprocessing_is_that_of_timm(images):
     assert (loaded.description["mean"], loaded.description["std"]) == (list(config["mean"]), list(config["std"]))
     assert torch.equal(scores(loaded.model, images), scores(timm_model, images))
     load_model("timm:resnet10t", weights="random", seed=4)
-    assert torch.equal(torch.get_rng_state(), state), "the caller's random numbers are the caller's"
+    assert torch.equal(torch.get_rng_state(), state), "the state of the caller's generator must not change"
     assert loaded.class_names is None and not loaded.model.training
 
 
@@ -805,12 +807,6 @@ def test_model_that_cannot_be_copied_raises():
     model.kept = torch.ones(1, requires_grad=True) * 2  # torch cannot copy tensors that are not leaves
     load_error("copied", "the device and in the dtype in which it is to run", spec=model, dtype="bfloat16")
     assert load_model(model).model is model
-
-
-def test_model_loaded_by_name_can_be_morphed(images):
-    loaded = load_model("classifiers:smooth", mean=MEAN, std=STD)
-    lens = SteerableLens(loaded.model, preprocessing=loaded.preprocessing)
-    assert lens.morph(images, "least", frames=2).outputs.shape == (4, 2, CLASSES)
 
 
 # --- Devices ---

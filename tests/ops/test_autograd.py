@@ -155,11 +155,11 @@ def test_bank_merge_is_the_adjoint_of_split(kind, shape, option, dtype, device):
     assert there != 0
 
 
-# --- The module's derivatives
+# --- Derivatives of the pyramid
 
 
 @pairwise(dtype=DTYPES, option=[{}, {"tight_frame": True}, {"downsample": False}], synthesis=["real", "adjoint"])
-def test_module_gradients_are_those_of_the_reference(synthesis, option, dtype, device):
+def test_gradients_of_the_pyramid_are_those_of_the_reference(synthesis, option, dtype, device):
     pyramid = SteerablePyramid((13, 16), order=2, synthesis=synthesis, **option)
     g = pyramid.geometry
 
@@ -192,7 +192,7 @@ def test_module_gradients_are_those_of_the_reference(synthesis, option, dtype, d
 
 
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
-def test_numerical_derivatives_of_the_module_agree(synthesis, device):
+def test_numerical_derivatives_of_the_pyramid_agree(synthesis, device):
     pyramid = SteerablePyramid((8, 9), order=1, synthesis=synthesis)
     x = image(8, 9, device=device).requires_grad_()
     function = lambda t: pyramid.synthesize(pyramid(t).map(lambda b: b * b.abs()))
@@ -200,7 +200,7 @@ def test_numerical_derivatives_of_the_module_agree(synthesis, device):
     assert torch.autograd.gradgradcheck(lambda t: pyramid(t).bands[0].abs().square().sum(), x)
 
 
-def test_only_bands_that_require_grad_have_a_gradient(device):
+def test_gradient_of_a_single_band_is_real(device):
     pyramid = SteerablePyramid((16, 16))
     c = pyramid(image(16, 16, device=device))
     band = c.bands[1].clone().requires_grad_()

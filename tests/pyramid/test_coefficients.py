@@ -132,7 +132,7 @@ def test_arithmetic_applies_to_all_parts(c):
 
 @pytest.mark.parametrize("factor", [torch.ones(2, 1, 1, 1), torch.ones(17), torch.ones(0), np.ones((3, 1, 1))])
 def test_several_factors_raise(c, factor):
-    """With the batch in the place of the orientations, broadcasting would give wrong bands, or right ones by chance."""
+    """Bands have one dimension more than residuals, so the factors would apply to different dimensions."""
     with pytest.raises(ValueError, match=r"factor must be .* one element .*, got shape \["):
         c * factor
     with pytest.raises(ValueError, match=r"factor must be .* one element .*, got shape \["):
@@ -204,7 +204,7 @@ def test_packed_coefficients_are_differentiable(pyramid):
     assert torch.allclose(grad, torch.ones_like(x))
 
 
-def test_missing_parts_cannot_be_packed(pyramid, c, incomplete):
+def test_pack_of_missing_parts_and_unpack_of_another_size_raise(pyramid, c, incomplete):
     with pytest.raises(ValueError, match="coefficients.*all scales.*None"):
         pyramid.pack(incomplete)
     with pytest.raises(ValueError, match=r"packed.*\[\.\.\., \d+\], got \[2, 3, 7\]"):

@@ -80,22 +80,22 @@ template <typename E, typename T>
 void write_coordinates(const CoefficientSpan<T>& c, Factors<T> factors,
                        const CoordinateBlock<T>& to) {
   for (int64_t y = 0; y < c.count; ++y) {
-    alignas(64) T phase[kSimdWidth<T>] = {}, amplitude[kSimdWidth<T>] = {};
+    alignas(64) T phase[kSimdWidth<T>] = {}, log_amplitude[kSimdWidth<T>] = {};
     if constexpr (E::kMovesAmplitude) {
       const Vec<T> before = load_vec(to.log_amplitude + y * to.stride, to.width);
-      std::memcpy(amplitude, &before, sizeof(before));
+      std::memcpy(log_amplitude, &before, sizeof(before));
     }
     SL_NO_UNROLL
     for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
       const auto p = Layout<AnchoredMove<E>>::load(c.at(y) + lane);
       if constexpr (E::kMovesPhase) phase[lane] = AnchoredMove<E>::moved_phase(p, factors.phase);
       if constexpr (E::kMovesAmplitude)
-        amplitude[lane] =
-            AnchoredMove<E>::moved_log_amplitude(p, amplitude[lane], factors.amplitude);
+        log_amplitude[lane] =
+            AnchoredMove<E>::moved_log_amplitude(p, log_amplitude[lane], factors.amplitude);
     }
     if constexpr (E::kMovesPhase) store_vec(to.phase + y * to.stride, load_vec(phase), to.width);
     if constexpr (E::kMovesAmplitude)
-      store_vec(to.log_amplitude + y * to.stride, load_vec(amplitude), to.width);
+      store_vec(to.log_amplitude + y * to.stride, load_vec(log_amplitude), to.width);
   }
 }
 

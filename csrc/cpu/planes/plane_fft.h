@@ -81,18 +81,18 @@ SL_FN void forward_real_columns(const FftTable<T>& fft, FftScratch<T>& scratch, 
   }
 }
 
-// A row block of the filter of a group's i-th transform: m or, for two orientations that share it, m + i m'.
+// A row block of the filter of one of a group's transforms: m or, for two orientations that share it, m + i m'.
 template <typename T>
 struct FilterRows {
   const T *first, *second;
   bool zero;
   Cplx<T> factor;  // i^i_power
 
-  SL_FN FilterRows(const PlaneGroup<T>& group, int64_t i, int64_t block)
+  SL_FN FilterRows(const PlaneGroup<T>& group, int64_t transform, int64_t block)
       : factor(power_of_i<T>(group.i_power)) {
     const int64_t blocks = group.row_blocks.size(), size = group.w * kSimdWidth<T>;
-    const int64_t at = (group.shares_fft() ? 2 * i : i) * blocks + block;
-    const bool two = group.shares_fft() && !group.unpaired(i);
+    const int64_t at = (group.shares_fft() ? 2 * transform : transform) * blocks + block;
+    const bool two = group.shares_fft() && !group.unpaired(transform);
     first = group.filter_blocks + at * size;
     second = two ? first + blocks * size : nullptr;
     zero = group.zero_blocks[at] && (!two || group.zero_blocks[at + blocks]);

@@ -129,11 +129,11 @@ class BlockFftOf {
 
   // Any other radix, with radix^2 products. Such radices mostly come from coarse scales.
   __device__ void combine_prime(int radix, int span, const Word* from, Word* to) const {
-    const int size = plan_.size, groups = size / radix, length = span * radix;
+    const int size = plan_.size, groups = size / radix, next_span = span * radix;
     for (int i = threadIdx.x; i < size * kBlockLines; i += blockDim.x) {
-      const int line = i % kBlockLines, place = i / kBlockLines, within = place % length;
-      const int group = place / length * span + within % span;
-      const int turn = within * (size / length);
+      const int line = i % kBlockLines, place = i / kBlockLines, frequency = place % next_span;
+      const int group = place / next_span * span + frequency % span;
+      const int turn = frequency * (size / next_span);
       Cplx<float> sum = {0.0f, 0.0f};
 #pragma unroll 1
       for (int k = 0, root = 0; k < radix; ++k) {

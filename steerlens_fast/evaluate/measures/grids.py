@@ -54,7 +54,7 @@ class BilinearSamples:
     def slopes(self, at=slice(None)) -> tuple[Tensor, Tensor]:
         """Return the derivatives of the values with respect to the displacement down and right, [n, C, H, W] each.
 
-        They are 0 outside the image. ``at`` selects samples of the batch.
+        Each is 0 where the position is outside the image in its direction. ``at`` selects samples of the batch.
         """
         across, inside_y, inside_x = self._across[at], *(inside[at] for inside in self._inside)
         slope_right = torch.addcmul(across, self._offset[0][at], self._across_below[at] - across)
@@ -65,7 +65,7 @@ def _cell_corners(image: Tensor, displacement: Tensor) -> tuple:
     """Return the corners of the cell around each position.
 
     The results are the upper left value, the upper right minus the upper left, the same for the lower corners, the
-    offset in the cell, and whether the position is inside the image.
+    offset in the cell, and whether the position is inside the image. The last two have a value for each direction.
     """
     H, W = image.shape[-2:]
     (top, down, inside_y), (left, right, inside_x) = (

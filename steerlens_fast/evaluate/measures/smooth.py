@@ -122,16 +122,16 @@ def _in_threads(solve: Callable, pieces: list, workers: int) -> list:
 
 def _solve(source: Tensor, edit: Tensor, starts: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the shares, folds and displacements of one piece. The shares are E of the warp and E with gain."""
-    restarts, count, whole = len(starts), len(source), energy(edit - source)
+    restarts, count, edit_energy = len(starts), len(source), energy(edit - source)
     repeat = lambda t: t.expand(restarts, *t.shape).flatten(0, 1)
     grids, error = fit(repeat(source), repeat(edit), starts.repeat_interleave(count, 0))
-    # Zero displacement is always a candidate.
-    error, which = torch.cat([error.view(restarts, count), whole[None]]).min(0)
+    # Zero displacement is always a candidate. Its error is the energy of the edit.
+    error, which = torch.cat([error.view(restarts, count), edit_energy[None]]).min(0)
     still = torch.zeros_like(grids[:1]).expand(count, -1, -1, -1)
     every = torch.cat([grids.unflatten(0, (restarts, count)), still[None]])
     best = every[which, torch.arange(count, device=which.device)]
     _, error_with_gain = fit(source, edit, torch.cat([best, torch.ones_like(best[:, :1])], 1))
-    share = lambda left: torch.where(whole > 0, 1 - left / whole, torch.nan)
+    share = lambda error: torch.where(edit_energy > 0, 1 - error / edit_energy, torch.nan)
     return share(error), share(torch.minimum(error_with_gain, error)), _folded(best, tuple(source.shape[-2:])), best
 
 

@@ -210,7 +210,7 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def _fingerprint(model: nn.Module, data: LabelledImages, recipe: Recipe) -> str:
-    """Return a hash of everything that the trained weights depend on."""
+    """Return a hash of versions, network, recipe and training data."""
     digest = sha256(repr((__version__, torch.__version__, THREADS, repr(model), recipe)).encode())
     for tensor in (data.train_images, data.train_labels):
         digest.update(tensor.contiguous().numpy())

@@ -60,7 +60,7 @@ def member_name(key: str) -> str:
 class FileNames:
     """The file names of a data set's keys.
 
-    They have no image suffix, unless two names would be equal.
+    The image suffix of a key is left out, unless two names would then be equal.
 
     Parameters
     ----------
