@@ -2,7 +2,7 @@
 
     python bench/speed.py                              # writes bench/results/DATE-DEVICE.json, and prints its tables
     python bench/speed.py --only ops --out mine.json   # one suite
-    python bench/speed.py --dry-run                    # only the smallest images, one round; writes nothing
+    python bench/speed.py --dry-run                    # only the smallest images, one round; no result file
 
 On the CPU, times are measured twice: with glibc's default allocator settings, and with "tuned" settings that keep
 freed memory in the process (no mmap, no trimming). With the default, other implementations spend much time on page
@@ -34,7 +34,7 @@ from machine import machine
 from measure import MIB, THREADS, allocator
 
 SMALLEST = (64, 1, 28, 28)  # the shape of a dry run
-# Peak memory beyond the result, in MiB. The lens's limit applies to any number of frames
+# Largest peak memory beyond the result, in MiB. The lens's limit applies to any number of frames
 LIMITS = {workloads.ANALYSIS: 16, workloads.SYNTHESIS: 16, workloads.PHASE_MORPH: 48}
 LENS_LIMIT = 64
 Measurement = Callable[[], dict]  # returns a row
@@ -127,7 +127,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=list(suites("cpu")), help="the suite to measure (default: all)")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--out", type=Path, help="result file (default: none with --only, else the one above)")
+    text = "result file (default: none with --only or --dry-run, else the one above)"
+    parser.add_argument("--out", type=Path, help=text)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--rows", help=argparse.SUPPRESS)  # of one allocator: a file for write_rows
     args = parser.parse_args()

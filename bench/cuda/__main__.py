@@ -131,8 +131,8 @@ def environment() -> dict[str, str]:
 
     Python imports this checkout's package, and finds ninja in its own folder.
     """
-    first = {"PYTHONPATH": str(ROOT), "PATH": str(Path(sys.executable).parent)}
-    return os.environ | {k: os.pathsep.join(filter(None, (v, os.environ.get(k)))) for k, v in first.items()}
+    prepended = {"PYTHONPATH": str(ROOT), "PATH": str(Path(sys.executable).parent)}
+    return os.environ | {k: os.pathsep.join(filter(None, (v, os.environ.get(k)))) for k, v in prepended.items()}
 
 
 def build_environment() -> dict[str, str]:

@@ -1,4 +1,4 @@
-// pair and unpair on the CPU: blocks of a pair of planes in parallel.
+// pair and unpair on the CPU.
 #include "../prepare/pair.h"
 #include "kernels/pair.h"
 #include "parallel.h"

@@ -207,10 +207,10 @@ def _cuda_index(device: torch.device) -> int:
 def _generators_in(modules: Iterable[Module]) -> Iterator[_Generator]:
     """Yield the generators that are attributes of modules."""
     values = [value for module in modules for value in tuple(vars(module).values())]
-    kinds = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
+    generator_types = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
     # By type: a module has many attributes of few types, and checking an instance for torch.Generator is slow.
-    types = {kind for kind in set(map(type, values)) if issubclass(kind, kinds)}
-    types = {kind for kind in types if not issubclass(kind, random.SystemRandom)}  # which has no state
+    types = {t for t in set(map(type, values)) if issubclass(t, generator_types)}
+    types = {t for t in types if not issubclass(t, random.SystemRandom)}  # which has no state
     for generator in {id(value): value for value in values if type(value) in types}.values():
         if isinstance(generator, torch.Generator):
             yield _Generator(generator.get_state, generator.set_state)

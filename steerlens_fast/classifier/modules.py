@@ -52,15 +52,15 @@ def in_training(modules: Iterable[Module]) -> bool:
 
     The flag is True in every new module, also in one that ignores it, such as a linear layer or a wrapper.
     """
-    kinds = {type(module) for module in modules if getattr(module, "training", False)}
-    return any(map(_reads_training, kinds))
+    types = {type(module) for module in modules if getattr(module, "training", False)}
+    return any(map(_reads_training, types))
 
 
-def _reads_training(kind: type) -> bool:
+def _reads_training(module_type: type) -> bool:
     """Return whether a method or property of a module's class contains the name ``training``."""
-    if issubclass(kind, torch.jit.ScriptModule):  # its code is not Python's
+    if issubclass(module_type, torch.jit.ScriptModule):  # its code is not Python's
         return True
-    members = [member for base in kind.__mro__ if base not in Module.__mro__ for member in vars(base).values()]
+    members = [member for base in module_type.__mro__ if base not in Module.__mro__ for member in vars(base).values()]
     return any(_contains_training(code) for member in members for code in _code_of(member))
 
 

@@ -183,7 +183,7 @@ def _examples(morph, digits: LabelledImages, right: Tensor, pairs, progress) -> 
 def _flip_rates(morph, digits: LabelledImages, right: Tensor, pairs, progress):
     """Return, for each pair, the share of test digits that reach the target by family, and the number of digits."""
     flipped, tested = {}, {}
-    for source, target in progress(list(dict.fromkeys(pairs))):
+    for source, target in progress(pairs):
         images = digits.test_images[(digits.test_labels == source) & right]
         morphs = morph(images, target, frames=2)
         flipped[source, target] = {name: m.reached[:, -1].double().mean().item() for name, m in morphs.items()}

@@ -16,7 +16,7 @@ from .measures.transfer import common_attainment
 from .sources import EXCLUSION_REASONS
 from .tasks import CONTROLS, PROBES, TRUE_MOTION, TaskRunner
 
-# The measures of every family, with their statistic. A share is the proportion of sources for which the value is true.
+# The measures of a family, with their statistic. A share is the proportion of sources for which the value is true.
 SHARE = "share"
 MEASURES = {
     "target_probability": "median",
@@ -136,18 +136,18 @@ def _budget(table: _Table, budget: float, problems: list[str]) -> dict:
     problems += [f"no source attained L2 = {budget:.4g} in family {family}" for family in never]
     # A control is measured over the common sources for which the control attained the budget, too.
     attained_too = {control: common.common & table.attained(control, budget) for control in table.controls}
-    within = {**dict.fromkeys(table.families, common.common), **attained_too}
-    measures = {family: _family(table, family, budget, within[family]) for family in within}
+    counted = {**dict.fromkeys(table.families, common.common), **attained_too}
+    measures = {family: _family(table, family, budget, counted[family]) for family in counted}
     attainment = {"common": common.count, "of": common.of, "by_family": common.by_family}
     attainment["by_control"] = {control: int(table.attained(control, budget).sum()) for control in table.controls}
-    among, against = list(combinations(table.families, 2)), list(product(table.families, table.controls))
+    family_pairs, control_pairs = list(combinations(table.families, 2)), list(product(table.families, table.controls))
     return {
         "l2": budget,
         "attainment": attainment,
         "families": {family: measures[family] for family in table.families},
         "controls": {family: measures[family] for family in table.controls},
-        "paired": {name: _paired(table, budget, name, within, among) for name in PAIRED},
-        "paired_with_controls": {name: _paired(table, budget, name, within, against) for name in PAIRED},
+        "paired": {name: _paired(table, budget, name, counted, family_pairs) for name in PAIRED},
+        "paired_with_controls": {name: _paired(table, budget, name, counted, control_pairs) for name in PAIRED},
     }
 
 
@@ -164,12 +164,12 @@ def _family(table: _Table, family: str, budget: float, which: Tensor) -> dict:
     return summary
 
 
-def _paired(table: _Table, budget: float, name: str, within: dict[str, Tensor], pairs: list[tuple]) -> dict:
+def _paired(table: _Table, budget: float, name: str, counted: dict[str, Tensor], pairs: list[tuple]) -> dict:
     """Return the paired differences between families, over the sources that have both values."""
     result = {}
     for pair in pairs:
         if all(table.has(family, budget, name) for family in pair):
-            columns = (torch.where(within[f], table.measure(f, budget, name), torch.nan) for f in pair)
+            columns = (torch.where(counted[f], table.measure(f, budget, name), torch.nan) for f in pair)
             result[" - ".join(pair)] = table.difference(*columns, MEASURES[name])
     return result
 

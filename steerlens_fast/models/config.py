@@ -115,7 +115,10 @@ class ModelConfig(BaseConfig):
         help="seed of random weights and of stochastic models",
     )
     device: str | None = option(
-        None, group="running", choices=DEVICES, help="device of the model (default: a GPU if there is one)"
+        None,
+        group="running",
+        choices=DEVICES,
+        help="device of the model (default: cuda if there are a GPU and CUDA kernels)",
     )
 
     def _normalize(self) -> None:

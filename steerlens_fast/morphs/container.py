@@ -37,7 +37,7 @@ class Morphs:
     Attributes
     ----------
     frames : Tensor [B, F, C, H, W], floating point
-        The frames, clipped to the bounds. The tensor is not contiguous: in memory, the axis F comes first.
+        The frames, clipped to the bounds. The tensor may be non-contiguous, since the lens stores the axis F first.
     factors : Tensor [B, F]
         The factor of each frame: by how much the step was multiplied. With a new gradient for each step, the sum over
         the steps so far. For families that change phases and amplitudes, the factor of the phases.
@@ -386,11 +386,11 @@ class Morphs:
 
     def __repr__(self) -> str:
         b, f, *sizes = self.frames.shape
-        kind = [str(self.frames.dtype).removeprefix("torch."), str(self.frames.device), *method_words(self.settings)]
+        words = [str(self.frames.dtype).removeprefix("torch."), str(self.frames.device), *method_words(self.settings)]
         shape = f"{b} x {f} frames of {' x '.join(map(str, sizes))}"
         pairs = pairs_text(self)
         statistics = [] if self.frames.is_meta or not b * f else _statistics(self)
-        return f"Morphs({'; '.join(filter(None, [', '.join([shape, *kind]), pairs, *statistics]))})"
+        return f"Morphs({'; '.join(filter(None, [', '.join([shape, *words]), pairs, *statistics]))})"
 
     def _repr_html_(self) -> str | None:
         """Return a strip and a slider for notebooks; None to show repr() instead."""

@@ -26,9 +26,9 @@ _ops = torch.ops.steerlens_fast
 
 
 def call(name: str, *args):
-    """Call an op or, under ``torch.func`` and in forward mode, its formula in :mod:`.reference`.
+    """Call an op or its formula in :mod:`.reference`.
 
-    There, torch cannot run custom ops.
+    The formula is used under ``torch.func`` and in forward mode, where torch cannot run custom ops.
     """
     return _call(_function(name, args), args)
 
@@ -172,7 +172,7 @@ def opposite_i_powers(i_powers: Sequence[int]) -> list[int]:
 
 
 def check_constant(ctx, index: int, name: str) -> None:
-    """Raise if autograd requests a derivative with respect to input ``index``, which is called ``name``."""
+    """Raise if autograd requests a derivative with respect to a tensor of input ``index``, a list called ``name``."""
     if any(ctx.needs_input_grad[index]):
         raise RuntimeError(f"{name} must not require grad: they are constants here; detach them")
 

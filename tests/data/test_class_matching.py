@@ -20,11 +20,8 @@ IDS = ["n01440764", "n02123045 tabby", "n02124075, Egyptian cat"]
         (["n02124075", "n02123045"], IDS, [2, 1]),
         (["n02124075-Egyptian_cat", "Tabby"], IDS, [2, 1]),
         (["n01", "n02"], ["a", "b"], [None, None]),
-        (
-            ["n01440764", "n01443537"],
-            ["tench", "goldfish"],
-            None,
-        ),  # as many WordNet ids as classes: in ImageNet's order
+        # As many WordNet ids as classes of the model: both are taken to be in ImageNet's order
+        (["n01440764", "n01443537"], ["tench", "goldfish"], None),
         (["n01440764"], ["tench", "goldfish"], [None]),
         (["3", "7"], ["a"] * 8, [3, 7]),
         (["3", "9"], ["a"] * 8, [3, None]),

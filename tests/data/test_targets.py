@@ -317,7 +317,7 @@ def test_bad_csv_files_raise(tmp_path):
 
 
 @pytest.mark.parametrize("text, parts", [("{", "JSON"), ("[1]", "list"), ("{}", "none"), ('{"1": true}', "True")])
-def test_bad_json_files_are_named(tmp_path, text, parts):
+def test_bad_json_files_raise(tmp_path, text, parts):
     check_target_error(written(tmp_path / "t.json", text), parts)
 
 

@@ -35,7 +35,8 @@ KINDS = {
     "sanitized": ["-O1", "-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
 }
 COMMON = ["-fPIC", "-Wno-unknown-pragmas", "-Wno-tsan", "-fno-ipa-icf", f"-Dsteerlens_fast={NAMESPACE}"]
-# {kind of build: flags for the linker}. By default, undefined functions are no error in a shared library.
+# {kind of build: flags for the linker}. By default, undefined functions are no error in a shared library. "counting"
+# does not link the library of -fsanitize=thread, because device/traffic.cpp defines its functions.
 LINK_FLAGS = {
     "plain": ["-Wl,--no-undefined"],
     "counting": ["-Wl,--no-undefined"],
@@ -51,7 +52,8 @@ def build(kind: str = "plain", sources: list[Path] | None = None) -> Path:
     kernels = [*sorted(CSRC.glob("cuda/**/*.cu")), CSRC / "schema.cpp"] if sources is None else sources
     device, device_flags = sorted((HERE / "device").glob("*.cpp")), ["-O2"]
     if kind == "sanitized":
-        device = [source for source in device if source.stem != "alignment"]  # the sanitizer's library defines it
+        # The sanitizer's library defines the same function.
+        device = [source for source in device if source.stem != "alignment"]
         device_flags.append("-DEMULATION_SANITIZED")
     BUILD.mkdir(parents=True, exist_ok=True)
     with open(BUILD / f"{kind}.lock", "w") as lock:

@@ -1,4 +1,4 @@
-"""Atomic writes synchronise files and folders in the right order."""
+"""Atomic writes: the order of synchronisation, and failures."""
 
 import os
 import stat

@@ -49,7 +49,6 @@ def frames_in(strip: np.ndarray, data: dict) -> list[np.ndarray]:
 @pytest.mark.parametrize("kind", ["safetensors", "wds", "folder"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_examples_have_the_numbers_and_frames_of_the_job(kind, channels, tmp_path):
-    """All numbers and frames in the page are those of the job."""
     frames, keys = morphs_of(6, 5, channels), [f"k/{i}" for i in range(6)]
     records = make_job(tmp_path, frames, keys, format=kind, failed=(2,), unscored=(3,))
     page = write_gallery(tmp_path)
@@ -214,7 +213,7 @@ def with_outcome(index: int, record: dict) -> dict:
 
 @pytest.fixture
 def mixed_job(tmp_path):
-    """A job with one example of each kind of outcome. Targets are the labels."""
+    """A job with one example of each kind of outcome. Its target rule is "label", so that labels are compared."""
     change = lambda record: with_outcome(record["index"], record)
     make_job(tmp_path, morphs_of(8), [f"k/{i}" for i in range(8)], failed=(7,), target="label", change=change)
     return tmp_path
@@ -273,8 +272,9 @@ def test_edit_maps_are_the_signed_scaled_differences(channels, tmp_path):
     maps = frames_in(np.asarray(pil.open(page.parent / example["map"])), data)
     same = [247] * 3 if channels == 1 else [128] * 3
     assert (maps[0] == same).all() and maps[1][1, 1].tolist() == same
-    first = {1: [230, 191, 196], 3: [160, 128, 128]}  # a fourth of the way to red
-    last = {1: ([33, 102, 172], [212, 133, 143]), 3: ([1, 128, 128], [193, 128, 128])}  # blue; half way to red
+    first = {1: [230, 191, 196], 3: [160, 128, 128]}  # a fourth of the largest difference
+    # The largest difference, which is negative, and half of it
+    last = {1: ([33, 102, 172], [212, 133, 143]), 3: ([1, 128, 128], [193, 128, 128])}
     assert maps[1][0, 0].tolist() == first[channels]
     assert (maps[2][0, 0].tolist(), maps[2][0, 1].tolist()) == last[channels]
 
@@ -405,7 +405,7 @@ def test_right_to_left_class_names_do_not_change_the_order(window, tmp_path):
 
 
 def test_gallery_loads_only_its_own_images(morphs_page, tmp_path):
-    """Requests are checked after everything was scrolled into view."""
+    """Requests are checked after the last example was scrolled into view."""
     morphs_page.run("cards.at(-1).root.scrollIntoView()")
     morphs_page.wait("cards.at(-1).image?.complete && cards.at(-1).image.naturalWidth > 0")
     addresses = [address for address in morphs_page.requests() if not address.startswith(("data:", "about:", "chrome"))]
@@ -414,8 +414,8 @@ def test_gallery_loads_only_its_own_images(morphs_page, tmp_path):
     assert [address for address in addresses if not address.startswith(root)] == []
 
 
-def test_all_elements_have_accessible_names(morphs_page):
-    """Images, curves and sliders have labels for screen readers; ids are unique."""
+def test_images_inputs_and_buttons_have_labels(morphs_page):
+    """Screen readers read these labels. Ids are unique."""
     script = "return [...document.querySelectorAll('[role=img], input, button')].map(e => e.ariaLabel || e.textContent)"
     names = morphs_page.run(script)
     assert len(names) == 8 * 5 + 3 and all(names)  # five in each card; Play, the common slider, the checkbox

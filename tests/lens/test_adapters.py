@@ -69,7 +69,7 @@ def test_captum_finds_the_smallest_factor_and_distance(min_param_perturbation, m
 
 
 def test_captum_attributes_the_same_gradient():
-    """The magnitude of a pixel step is captum's saliency, for every form of target."""
+    """The magnitude of a pixel step is captum's saliency, for a target that is an int, a list or a tensor."""
     optional_libraries.captum()
     from captum.attr import Saliency
 
@@ -100,7 +100,7 @@ def test_quantus_explanations_are_the_change_of_the_image(name):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_quantus_explanation_has_l2_2_by_default(channels):
-    """Tensors and arrays may have any dtype and range of values."""
+    """Images may be tensors or arrays, in float32 or float64, with values outside of [0, 1]."""
     model, x = smooth(channels=channels), 4 * images(2, channels=channels) - 2
     for batch in (x, x.numpy(), x.numpy().astype(np.float64)):
         model_in_dtype = model if batch.dtype != np.float64 else copy.deepcopy(model).double()
@@ -135,7 +135,7 @@ def test_quantus_metrics_accept_the_explanation(metric):
 
 @pytest.mark.filterwarnings("ignore")
 def test_quantus_scores_the_explanation_better_than_noise():
-    """For a linear model, hiding the pixels that change most lowers the score faster than hiding random ones."""
+    """For a linear model, hiding pixels in the order of change times value lowers the score faster than at random."""
     quantus = optional_libraries.quantus()
     model, x, y = linear(channels=1), images(6, channels=1).numpy(), np.arange(6) % CLASSES
     flipping = quantus.PixelFlipping(

@@ -225,7 +225,7 @@ def test_phase_edit_moves_a_grating_to_its_shifted_copy(regime, family):
 
 @pairwise(score=["all", "last", "none"], color=["rgb", "luma"], regime=REGIMES)
 def test_model_is_run_once_per_gradient_and_scored_frame(regime, color, score):
-    """There is one gradient, or one for each step. Its outputs are used as the scores of its frame."""
+    """There is one gradient, or one for each step. The outputs computed with it are the scores of its frame."""
     model = Counted(smooth())
     lens = SteerableLens(model, regime=regime, color=color)
     morphs = lens.morph(images(), TARGET, factors=6.0, score=score)  # 12 frames, and 11 steps, by default
@@ -643,7 +643,7 @@ def test_default_distance_is_twice_the_range_of_values(bounds):
 @pytest.mark.parametrize("name", ONE_CSP)
 @regimes
 def test_sample_without_a_gradient_repeats_its_source(name, regime, device):
-    """The other samples are unchanged."""
+    """The frames of the other samples do not depend on it."""
     x = images(5, device=device)
     for i, kind in ((1, "nan"), (2, "inf"), (4, "zero")):
         x[i, 0, 0, 0] = BadGradients.MARKS[kind]
@@ -829,7 +829,7 @@ TABLES = {
 
 @regimes
 @pytest.mark.parametrize("case", TABLES)
-def test_every_kind_of_factors_gives_its_frames(regime, case):
+def test_every_kind_of_factors_gives_its_table_and_first_frame(regime, case):
     factors, table = TABLES[case]
     table = torch.tensor(table).expand(2, -1)
     model = smooth()
@@ -875,7 +875,7 @@ def test_budget_below_the_reconstruction_error_does_not_fail(family):
     rule=RULES,
     name=NAMES,
 )
-def test_morphs_of_saturated_models_end_with_a_reason(name, rule, regime, scale, target, dtypes):
+def test_morphs_of_saturated_models_reach_the_distance_or_have_a_reason(name, rule, regime, scale, target, dtypes):
     """Either the distance is attained, or the status is that the gradient was zero or too small."""
     dtype, image_dtype = (getattr(torch, d) for d in dtypes)  # of the model, and of images
     model = torch.nn.Sequential(linear(dtype=dtype), Times(scale)).eval()
@@ -898,7 +898,7 @@ class Times(torch.nn.Module):
 
 
 @pairwise(name=NAMES, regime=REGIMES, gap=[80.0, 86.0, 95.0, 110.0])
-def test_morphs_at_logit_gaps_from_80_on_end_with_a_reason(name, regime, gap):
+def test_morphs_at_logit_gaps_from_80_on_reach_the_distance_or_have_a_reason(name, regime, gap):
     weight = torch.zeros(2, 256)
     weight[0, :40], weight[1, :40] = 0.2, -0.2
     model = lambda x: x.flatten(1) @ weight.T + torch.tensor([gap, 0.0])

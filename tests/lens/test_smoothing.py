@@ -24,7 +24,7 @@ def images(count=3, dtype=torch.float64):
 
 @regimes
 def test_frames_follow_the_mean_gradient_of_noisy_images(regime):
-    """With the pixel family, each step subtracts a multiple of the mean gradient, with new noise for each step."""
+    """With the pixel family, each step subtracts a multiple of the mean gradient. Each gradient has new noise."""
     x, target, model = images(), torch.tensor([1, 4, 2]), smooth(dtype=torch.float64)
     lens = SteerableLens(model, family="pixel", regime=regime, bounds=None, smoothing=SMOOTHING)
     morphs = lens.morph(x, target, factors=3.0, frames=4, score="none", **steps(regime, 3))
@@ -50,7 +50,7 @@ def test_target_and_scores_are_those_of_images_without_noise(regime):
 
 
 def test_copies_are_moved_and_the_gradient_is_that_of_the_image():
-    """Copies are compared with torch's interpolation, and the gradient with autograd's of the mean over the copies."""
+    """Copies are compared with torch's interpolation, the frame with autograd's gradient of the mean loss of copies."""
     x, target, model, smoothing = images(), torch.tensor([1, 4, 2]), smooth(dtype=torch.float64), Smoothing(**MOVED)
     copies = list(islice(smoothing.copies(x), MOVED["samples"]))
     generator, mirrored = torch.Generator().manual_seed(smoothing.seed ^ MOVEMENT_SEED), []
@@ -84,7 +84,7 @@ def test_copies_are_exact_under_autocast():
 @pytest.mark.parametrize(
     "regime, smoothing", [*((regime, SMOOTHING) for regime in REGIMES), ("persistent", MOVED)], ids=[*REGIMES, "moved"]
 )
-def test_sample_does_not_depend_on_its_batch(regime, smoothing):
+def test_sample_depends_on_the_seed_but_not_on_its_batch(regime, smoothing):
     x, model = images(dtype=torch.float32), smooth()
     lens = SteerableLens(model, family="csp-joint", rule="polar", regime=regime, smoothing=smoothing)
     together = lens.morph(x, max_l2=1.0, frames=3, internal_batch_size=1)

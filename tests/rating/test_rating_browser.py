@@ -82,7 +82,7 @@ def test_form_is_filled_in_by_keys_and_tallied(window, form, tmp_path):
 
 
 def test_form_on_a_phone_is_complete(window, form):
-    """All controls are visible; answers can be changed, images skipped and rated later; another rater can begin."""
+    """The page fits the window. Answers can be changed, skipped images are shown again, another rater can begin."""
     window.resize(390, 844)
     window.open(form.page.as_uri())
     window.type("#rater", "bo")

@@ -144,7 +144,7 @@ struct MorphToL2 {
     return std::min(args.phase_cap, args.phase_limit) / largest;
   }
 
-  // Plane c of sample n in a frame.
+  // Draws plane c of sample n in a frame.
   template <typename Executor>
   void draw_plane(int64_t n, int64_t c, int64_t frame, Factors<T> factors, const Groups<T>& groups,
                   ComplexVec<T>* sums, const FrameValues<T>& values, const Workspace<T>& workspace,

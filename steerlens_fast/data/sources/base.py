@@ -224,7 +224,7 @@ def numbered_key(index: int, count: int) -> str:
 
 
 def in_system_folder(name: str) -> bool:
-    """Return whether a relative path contains one of ``SYSTEM_FOLDERS``.
+    """Return whether a relative path is inside one of ``SYSTEM_FOLDERS``.
 
     Examples
     --------

@@ -90,7 +90,7 @@ def page(summary: dict, figures: list[tuple[str, str, Sequence[str]]]) -> str:
 
     Figures are given as (name, caption, formats), with formats such as ("svg", "png").
 
-    The page's content security policy allows only its own style and local images, and no requests to a server.
+    The page's content security policy allows only its own style, and images from its own server or from files.
     """
     templates = environment()
     source, _, _ = templates.loader.get_source(templates, "page.html")

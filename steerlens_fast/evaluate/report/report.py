@@ -60,11 +60,11 @@ def write_report(out: Path, summary: dict, runner: TaskRunner, frames: dict[str,
     shown = []
     with matplotlib.rc_context(SETTINGS):
         for name, caption, figure in all_figures(summary, _strips(out, runner, frames)):
-            kinds = ("jpg",) if name == "strips" and is_photographs(runner.sources.images) else ("svg", "png")
-            for kind in kinds:
-                with atomic_write(out / "figures" / f"{name}.{kind}") as file:
-                    figure.savefig(file, format=kind, **OPTIONS[kind])
-            shown.append((name, caption, kinds))
+            suffixes = ("jpg",) if name == "strips" and is_photographs(runner.sources.images) else ("svg", "png")
+            for suffix in suffixes:
+                with atomic_write(out / "figures" / f"{name}.{suffix}") as file:
+                    figure.savefig(file, format=suffix, **OPTIONS[suffix])
+            shown.append((name, caption, suffixes))
     with atomic_write(out / "index.html") as file:
         file.write(page(summary, shown).encode(errors="replace"))
     return out / "index.html"
