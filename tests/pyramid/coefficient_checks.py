@@ -15,7 +15,7 @@ def random_coefficients(pyramid, *lead, dtype=torch.float64, device="cpu") -> Co
     return Coefficients(draw(*g.shape), tuple(bands), draw(*g.band_shape(g.num_scales)))
 
 
-def assert_same(a: Coefficients, b: Coefficients, name: str) -> None:
+def assert_coefficients_close(a: Coefficients, b: Coefficients, name: str) -> None:
     """Check that bands and residuals of ``a`` are close to those of ``b``."""
     assert len(a.tensors()) == len(b.tensors())
     for x, y in zip(a.tensors(), b.tensors()):
