@@ -10,7 +10,7 @@ from torch import Tensor
 from ..extras import require_extra
 from .atomic_io import atomic_path
 
-KEY = "steerlens_fast"  # the entry of the metadata that has the settings, as JSON
+KEY = "steerlens_fast"  # the entry of the metadata that has kind, version and settings, as JSON
 
 
 def write_tensors(path: str | os.PathLike, kind: str, tensors: dict[str, Tensor | None], settings: dict) -> None:

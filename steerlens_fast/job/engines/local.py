@@ -28,8 +28,8 @@ from ..plan import Plan
 from .engine import Stop
 
 MAX_ASSIGNED = 2  # shards of a worker: it decodes images of the second one while it completes the first
-# A shard is skipped if workers have exited this many times while they computed it. The job ends if workers have exited
-# this many times before their first shard. Also the number of attempts to start a process.
+# A shard is skipped if workers have exited this many times while they had only this shard. The job ends if workers have
+# exited this many times before their first shard. Also the number of attempts to start a process.
 ATTEMPTS = 3
 # The script of a worker process. The working directory is the last entry of sys.path, not the first as with python -m,
 # since it may contain a clone of this repository, whose folder steerlens_fast must not be imported. Garbage is
