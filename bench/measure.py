@@ -80,9 +80,9 @@ def compare(runs: dict[str, Callable[[], float]], rounds: int | None = None) -> 
     return times
 
 
-def ratio(above: list[float], below: list[float]) -> float:
+def ratio(numerators: list[float], denominators: list[float]) -> float:
     """Return the median of the ratios of two times within a round."""
-    return statistics.median(a / b for a, b in zip(above, below))
+    return statistics.median(a / b for a, b in zip(numerators, denominators))
 
 
 def spread(values: list[float]) -> float:

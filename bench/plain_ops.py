@@ -1,4 +1,4 @@
-"""Each op in plain torch, as fast as it can be without custom kernels.
+"""Ops on coefficients and on bands in plain torch, as fast as they can be without custom kernels.
 
 Ops whose reference (steerlens_fast/ops/reference.py) is already fast use the reference.
 """
@@ -35,8 +35,8 @@ def step(c: Tensor, gradient: Tensor, rule: int) -> tuple[Tensor, Tensor]:
     amplitude = c.abs()
     below_floor = amplitude <= AMPLITUDE_FLOOR * amplitude.amax((-2, -1), keepdim=True)
     if rule == 1:  # polar
-        along = gradient * c.conj()
-        return along.imag.neg().masked_fill_(below_floor, 0), along.real.neg().masked_fill_(below_floor, 0)
+        product = gradient * c.conj()
+        return product.imag.neg().masked_fill_(below_floor, 0), product.real.neg().masked_fill_(below_floor, 0)
     moved = c - gradient
     phase = (moved * c.conj()).angle()
     return phase.masked_fill_(below_floor, 0), moved.abs().sub_(amplitude).masked_fill_(below_floor, 0)
@@ -49,9 +49,12 @@ def extrapolate(c: Tensor, phase_step: Tensor, amplitude_step: Tensor | None, b:
     """
     amplitude, phase = c.abs(), c.angle()
     out = phase.new_empty(len(b), *c.shape)
-    for frame, factor, growth in zip(out, b[:, 0], a[:, 0]):
-        torch.addcmul(phase, phase_step, factor, out=frame).cos_()
-        frame.mul_(amplitude if amplitude_step is None else torch.addcmul(amplitude, amplitude_step, growth).relu_())
+    for frame, phase_factor, amplitude_factor in zip(out, b[:, 0], a[:, 0]):
+        torch.addcmul(phase, phase_step, phase_factor, out=frame).cos_()
+        moved = amplitude
+        if amplitude_step is not None:
+            moved = torch.addcmul(amplitude, amplitude_step, amplitude_factor).relu_()
+        frame.mul_(moved)
     return out
 
 
@@ -78,9 +81,9 @@ def split_bands(spectrum: Tensor, masks: list[Tensor], i_powers: list[int], widt
         h, (direct, mirrored) = mask.shape[-3], split_columns(w)
         k = torch.arange(h, device=spectrum.device)
         k = torch.where(k <= h // 2, k, k - h)
-        left = spectrum.index_select(1, k % H)[..., :direct]
-        right = spectrum.index_select(1, -k % H)[..., 1 : mirrored + 1].flip(-1).conj()
-        out.append(times((torch.cat([left, right], -1) * 1j**power)[:, None], mask))
+        stored = spectrum.index_select(1, k % H)[..., :direct]
+        conjugates = spectrum.index_select(1, -k % H)[..., 1 : mirrored + 1].flip(-1).conj()
+        out.append(times((torch.cat([stored, conjugates], -1) * 1j**power)[:, None], mask))
     return out
 
 

@@ -1,5 +1,5 @@
-// Functions that check the arguments of ops, for CPU and CUDA. Error messages name the argument, what was expected and
-// what was given.
+// Functions that check the arguments of ops and call kernels, for CPU and CUDA. Error messages name the argument, what
+// was expected and what was given.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
@@ -139,7 +139,7 @@ inline Tensor as_contiguous(const Tensor& t) {
 }
 
 // Tells autograd that an op writes to the argument `t`. torch does not do this for ops that are registered in C++, and
-// LibTorch's stable ABI has no function for it. An op on an empty view increments the version, which the view shares.
+// LibTorch's stable ABI has no function for it. But a write to an empty view increments the version counter of `t`.
 inline void mark_as_written(Tensor& t) {
   Tensor view = torch::stable::narrow(t, 0, 0, 0);
   torch::stable::zero_(view);

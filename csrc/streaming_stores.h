@@ -63,8 +63,8 @@ void stream_real(T* to, const T* from, uint64_t count, int stride, T low, T high
     const uint64_t size = count - at < kPieceSize ? count - at : kPieceSize;
     const T* source = from + at * stride;
     for (uint64_t i = 0; i < size; ++i) {
-      const T x = source[i * stride], above = x < low ? low : x;
-      piece[i] = above > high ? high : above;
+      const T x = source[i * stride], at_least_low = x < low ? low : x;
+      piece[i] = at_least_low > high ? high : at_least_low;
     }
     stream(reinterpret_cast<char*>(to + at), reinterpret_cast<const char*>(piece),
            size * sizeof(T));

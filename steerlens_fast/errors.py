@@ -169,7 +169,7 @@ def to_job_error(error: BaseException) -> JobError:
 
 
 def is_system_fault(error: BaseException) -> bool:
-    """Return whether an error is caused by the storage or a limit of this process (threads, open files).
+    """Return whether an error is caused by the storage, or by a limit such as that of threads or open files.
 
     Examples
     --------

@@ -210,8 +210,8 @@ def _may_compile() -> bool:
 def with_static_sizes(t: torch.Tensor) -> torch.Tensor:
     """Mark a constant, so that ``torch.compile(dynamic=True)`` reads its sizes as numbers.
 
-    This has the effect of ``torch._dynamo.mark_static``, which accepts only traced tensors during compilation. There is
-    no fallback: if the compiler reads another attribute, compilation with ``dynamic=True`` may fail.
+    This has the effect of ``torch._dynamo.mark_static``, which accepts only traced tensors during compilation.
+    Fallback, if the compiler reads another attribute: no mark, so compilation with ``dynamic=True`` may fail.
     """
     t._dynamo_static_indices = set(range(t.dim()))
     return t

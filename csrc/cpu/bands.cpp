@@ -18,11 +18,11 @@ void split(const BandArgs<T>& args) {
 
 template <typename T>
 void merge(const BandArgs<T>& args) {
-  int64_t bands = 1;
-  for (int i = 0; i < args.count; ++i) bands += args.groups[i].K;
+  int64_t rows_accessed = 1;  // for each row of the result: this row, and one of each band
+  for (int i = 0; i < args.count; ++i) rows_accessed += args.groups[i].K;
   // Paired bands need whole spectra. At widths 1 and 2, half spectra have all columns, and are accepted, too.
   const bool whole_rows = args.whole || args.paired;
-  parallel_rows(args.planes * args.H, bands * (whole_rows ? args.W : args.columns),
+  parallel_rows(args.planes * args.H, rows_accessed * (whole_rows ? args.W : args.columns),
                 [&](int64_t begin, int64_t end) {
                   whole_rows ? merge_whole_rows(args, begin, end) : merge_rows(args, begin, end);
                 });

@@ -55,7 +55,7 @@ SL_FN int factor_offset(int span) { return span - 1; }
 SL_FN Cplx<float> pass_factor(const FftPlan& plan, int at) {
   int span = 1, pass = 0;
   while (at >= factor_offset(span * plan.radix[pass])) span *= plan.radix[pass++];
-  const int within = at - factor_offset(span), j = within % span, k = within / span + 1;
+  const int of_pass = at - factor_offset(span), j = of_pass % span, k = of_pass / span + 1;
   return root_of_unity(j * k, span * plan.radix[pass]);
 }
 

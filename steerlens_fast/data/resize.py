@@ -43,7 +43,7 @@ def resize_and_crop(
     Returns
     -------
     numpy.ndarray
-        Contiguous uint8 [C, H, W] with C = 3 or 1; float32 in [0, 1] if the image has floats.
+        Contiguous [C, H, W] with C = 3 or 1: uint8, or float32 in [0, 1] if the image has floats.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def resize_and_crop(
     is_float = image.mode in FLOAT_MODES
     pixels = np.frombuffer(image.tobytes(), np.float32 if is_float else np.uint8).reshape(image.height, image.width, -1)
     pixels = pixels.transpose(2, 0, 1)
-    return pixels.clip(0, 1) if is_float else pixels.copy()  # interpolation may overshoot
+    return pixels.clip(0, 1, order="C") if is_float else pixels.copy()  # interpolation may overshoot
 
 
 def size_change(source: tuple[int, int], size: tuple[int, int], crop_pct: float = 1.0) -> tuple[bool, float]:
@@ -82,8 +82,8 @@ def _resize(image: Image | FloatColours, size: tuple[int, int], crop_pct: float,
     full_height, full_width = _size_before_crop((image.height, image.width), size, crop_pct)
     top, left = round((full_height - height) / 2), round((full_width - width) / 2)
     if max(full_height, full_width) > MAX_RATIO * max(size):
-        down, across = image.height / full_height, image.width / full_width
-        box = (left * across, top * down, (left + width) * across, (top + height) * down)
+        y_scale, x_scale = image.height / full_height, image.width / full_width
+        box = (left * x_scale, top * y_scale, (left + width) * x_scale, (top + height) * y_scale)
         return image.resize((width, height), resample, box=box)
     if image.size != (full_width, full_height):
         image = image.resize((full_width, full_height), resample)

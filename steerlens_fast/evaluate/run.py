@@ -155,7 +155,7 @@ def _check_no_foreign_files(out: Path) -> None:
 
 
 def _clear(out: Path) -> None:
-    """Delete an evaluation's files. The plan comes last, since it shows that the folder is an evaluation's."""
+    """Delete an evaluation's files except its networks. The plan comes last, since it identifies the folder."""
     for name in FOLDERS:
         if (out / name).exists():
             shutil.rmtree(out / name)

@@ -34,7 +34,7 @@ def load_from_file(path: str, weights: str | None, trust: bool, device: torch.de
 
 
 def _load_torchscript(path: str, device: torch.device) -> nn.Module:
-    # TorchScript files are loaded without trust, because torch's C++ unpickler cannot call Python functions.
+    # TorchScript files need no trust, because torch's C++ unpickler cannot call Python functions.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`torch\.jit\.load` is (deprecated|not supported)", DeprecationWarning)
         try:

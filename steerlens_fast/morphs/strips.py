@@ -151,8 +151,8 @@ def animate_morphs(
 ) -> None:
     """Write an animation of the samples side by side, forward then backward.
 
-    The format is "gif" or "webp" (lossless). Small images are enlarged. Parameters and captions are those of
-    :func:`plot_morphs`. By default all frames are used.
+    The format is "gif" or "webp" (lossless). Small images are enlarged. Parameters are those of :func:`plot_morphs`,
+    but by default all frames are used. Captions have no distances.
 
     Examples
     --------
@@ -196,7 +196,7 @@ class StripData:
     frames : list of int
         Indices of the frames.
     names, remarks : list of str
-        For each row, the text "source → target", and why the morph did not succeed ("" if it did).
+        For each row, the text "source → target", and the text of :func:`remark`.
     probability : array [B, F]
         Probability of the target; NaN if the frame was not scored.
     prediction : list of lists of str
@@ -268,7 +268,7 @@ def strip_data(
 
 
 def remark(reason: str | None, already: bool, attained: bool) -> str:
-    """Return why a morph did not succeed, or "".
+    """Return a remark on a morph, or "".
 
     If there is a ``reason`` for a failure, it is returned. Otherwise the text says whether the source is already
     predicted as the target, and whether a distance was not attained.

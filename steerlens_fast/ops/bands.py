@@ -1,8 +1,8 @@
 """``split_bands`` splits spectra of images into spectra of bands, and ``merge_bands`` merges them again.
 
 A *whole* spectrum of an image of width W has W columns, like the result of ``fft2``. A *half* spectrum has only the
-W // 2 + 1 columns of frequencies that are not negative, like the result of ``rfft2``. These determine the other
-columns of a real image.
+W // 2 + 1 columns of frequencies that are not negative, like the result of ``rfft2``. For a real image, these
+determine the other columns.
 
 A *mask* contains the values by which the frequencies of a band are multiplied. Masks and spectra of a band of width w
 have w columns (*full layout*) or, for real bands, w // 2 + 1 columns (*half layout*).
@@ -89,8 +89,8 @@ def merge_bands(
     Parameters
     ----------
     bands : sequence of Tensors [P, K, h, columns], complex
-        Spectra of the bands of each group. A group may have fewer planes P than the N images, so that all frames can
-        share one residual: image n then contains plane n mod P. P must divide N.
+        Spectra of the bands of each group. The number of images N is the largest P, and a multiple of each P. Image n
+        contains plane n mod P of a group, so that all frames can share one residual.
     masks, i_powers, widths
         As in :func:`split_bands`.
     height, width : int

@@ -48,7 +48,7 @@ def test_tables_of_the_readmes_are_those_of_their_files(path):
 
 
 @pytest.mark.parametrize("path", report.READMES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_any_changed_digit_of_a_table_is_found(path):
+def test_changed_digit_of_a_table_is_found(path):
     text, folder = path.read_text(), report.folder_of(path)
     measured = [match for match in report.MARKED.finditer(text) if match["file"] != report.NONE]
     assert measured
@@ -199,7 +199,7 @@ print(json.dumps(results))
 """
 
 
-def test_wrong_arguments_are_errors_of_one_line(tmp_path):
+def test_wrong_arguments_are_usage_errors(tmp_path):
     pytest.importorskip("plenoptic")
     lines = json.dumps([str(BENCH), *(line for line, _ in WRONG_LINES)])
     done = subprocess.run(

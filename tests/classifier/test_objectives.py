@@ -65,7 +65,7 @@ def test_targets_select_the_outputs_that_captum_selects(shape, target):
 
 
 # (target, the same as an int or a list of ints)
-INTEGERS_OF_EVERY_TYPE_ARE_TARGETS = [
+INTEGER_TARGETS = [
     (np.int64(3), 3),
     (np.uint8(3), 3),
     (np.array(3), 3),
@@ -81,8 +81,8 @@ INTEGERS_OF_EVERY_TYPE_ARE_TARGETS = [
 ]
 
 
-@pytest.mark.parametrize("target, same", INTEGERS_OF_EVERY_TYPE_ARE_TARGETS)
-def test_integers_of_every_type_are_targets(target, same):
+@pytest.mark.parametrize("target, same", INTEGER_TARGETS)
+def test_integers_of_other_libraries_are_targets(target, same):
     assert torch.equal(check_target(target, N), check_target(same, N))
 
 
@@ -110,7 +110,7 @@ def test_slices_of_a_batch_have_its_targets(shape, target):
 
 
 @pytest.mark.parametrize("target", [3, (3,), [], torch.zeros(0, dtype=torch.int64), np.zeros(0, int)], ids=str)
-def test_every_target_is_valid_for_no_samples(target):
+def test_targets_of_no_samples_are_valid(target):
     assert check_target(target, 0).shape == (0, 1)
 
 
@@ -224,7 +224,7 @@ INF = float("inf")
 
 
 # (scores, loss, gradient), computed with 50 digits
-NLL_IS_ACCURATE_AT_EVERY_PROBABILITY = [
+NLL_CASES = [
     ([0.0, 0.0, 0.0], 1.0986122886681098, [-2 / 3, 1 / 3, 1 / 3]),
     (
         [28.0, 0.0, 0.0],
@@ -247,8 +247,8 @@ NLL_IS_ACCURATE_AT_EVERY_PROBABILITY = [
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("row, value, gradient", NLL_IS_ACCURATE_AT_EVERY_PROBABILITY)
-def test_nll_is_accurate_at_every_probability(dtype, row, value, gradient):
+@pytest.mark.parametrize("row, value, gradient", NLL_CASES)
+def test_nll_is_accurate_at_small_and_large_probabilities(dtype, row, value, gradient):
     leaf = torch.tensor([row, [0.0, 1.0, 2.0]], dtype=dtype, requires_grad=True)
     losses = loss("nll", leaf, torch.tensor([0, 0]), torch.tensor([1, 1]))
     (actual,) = torch.autograd.grad(losses.sum(), leaf)
@@ -337,7 +337,7 @@ def test_targets_are_on_the_device_of_the_outputs(device):
 
 
 # (type of the exception, target, words in the message)
-BAD_TARGETS_BEFORE_THE_MODEL_RUNS = [
+BAD_TARGETS = [
     (TypeError, True, ["True"]),
     (TypeError, np.True_, ["True"]),
     (TypeError, 1.0, ["1.0"]),
@@ -375,7 +375,7 @@ BAD_TARGETS_BEFORE_THE_MODEL_RUNS = [
 ]
 
 
-@pytest.mark.parametrize("kind, target, words", BAD_TARGETS_BEFORE_THE_MODEL_RUNS)
+@pytest.mark.parametrize("kind, target, words", BAD_TARGETS)
 def test_bad_targets_raise_before_the_model_runs(kind, target, words):
     with raises_with(kind, "target", *words):
         check_target(target, N)

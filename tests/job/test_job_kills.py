@@ -80,7 +80,7 @@ def check_complete(out: Path, expected: dict[str, str]) -> None:
     assert not temporaries(out) and main(["verify", str(out)]) == DONE
 
 
-# --- SIGKILL (test_engines.py kills a rank, and an actor of Ray's) ---------------------------------------------------
+# --- SIGKILL (test_engines.py kills one of several ranks, and an actor of Ray's) -------------------------------------
 
 
 def test_killed_workers_are_replaced(data, expected, tmp_path):
@@ -240,7 +240,7 @@ def full_disk(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "wds", "folder"])
-def test_full_disk_ends_a_job_and_continues_once_there_is_space(kind, full_disk):
+def test_job_ends_on_a_full_disk_and_continues_once_there_is_space(kind, full_disk):
     results, errors = full_disk
     code, marked, left_over, names, resumed, same = results[kind]
     assert code == NO_SPACE and errors.count("no space left") == 3, errors  # once for each format

@@ -63,13 +63,13 @@ def test_dry_run_has_no_traceback(data, tmp_path, capsys, monkeypatch):
 def test_shape_is_not_the_cause_if_images_were_accepted_before(data, tmp_path, capsys, monkeypatch):
     original_forward = Classifier.forward
 
-    def tires(self, images):
+    def fails_later(self, images):
         self.calls = getattr(self, "calls", 0) + 1
         if self.calls > 6:  # in the second batch: a batch takes 4 calls
             raise RuntimeError("I am tired")
         return original_forward(self, images)
 
-    monkeypatch.setattr(Classifier, "forward", tires)
+    monkeypatch.setattr(Classifier, "forward", fails_later)
     message = check_exit(capsys, run_here(tmp_path / "out", data=data), "RuntimeError: I am tired", status=FATAL)
     assert "--channels" not in message
 
@@ -86,24 +86,25 @@ def test_program_for_one_batch_size_is_reported(data, tmp_path, capsys):
 class Fixed(torch.nn.Module):
     """A model that, when traced, works only for one batch size.
 
-    It reshapes images to rows of ``size`` values or, if this is "sum", adds a row that is expanded to the batch.
+    It reshapes images to [batch, ``columns``] or, if this is "sum", adds a row that is expanded to the batch.
     """
 
-    def __init__(self, size):
+    def __init__(self, columns):
         super().__init__()
-        self.size, self.linear, self.row = size, torch.nn.Linear(256, 10), torch.nn.Parameter(torch.zeros(1, 256))
+        self.columns, self.linear = columns, torch.nn.Linear(256, 10)
+        self.row = torch.nn.Parameter(torch.zeros(1, 256))
 
     def forward(self, x):
         n = int(x.shape[0])
-        flat = x.flatten(1) + self.row.expand(n, 256) if self.size == "sum" else x.reshape(n, self.size)
+        flat = x.flatten(1) + self.row.expand(n, 256) if self.columns == "sum" else x.reshape(n, self.columns)
         return self.linear(flat)
 
 
-@pytest.mark.parametrize("size", [256, -1, "sum"])
+@pytest.mark.parametrize("columns", [256, -1, "sum"])
 @pytest.mark.filterwarnings("ignore")
-def test_trace_for_one_batch_size_is_reported(size, data, tmp_path, capsys):
+def test_trace_for_one_batch_size_is_reported(columns, data, tmp_path, capsys):
     """Channels or size are named as the cause only if they are the cause."""
-    torch.jit.trace(Fixed(size).eval(), torch.rand(4, 1, 16, 16)).save(tmp_path / "m.pt")
+    torch.jit.trace(Fixed(columns).eval(), torch.rand(4, 1, 16, 16)).save(tmp_path / "m.pt")
     options = {"data": data, "model": tmp_path / "m.pt", "size": 16, "shard_size": 8}
     for batch_size, limit in ((8, 8), (4, 6)):
         code = run_here(tmp_path / f"{batch_size}", **options, batch_size=batch_size, limit=limit)
@@ -239,7 +240,7 @@ def advice(capsys) -> list[list[str]]:
     return [shlex.split(command) for command in re.findall('"steerlens-fast ([^"]*)"', last)]
 
 
-# --- Names that are not known ----------------------------------------------------------------------------------------
+# --- Options, targets and data ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -253,7 +254,7 @@ def advice(capsys) -> list[list[str]]:
         ({"labels": "t.csv"}, ["labels must be a .npy file of class numbers or names, or 'numbered', got t.csv"]),
     ],
 )
-def test_bad_options_are_named_with_valid_ones(options, message, data, tmp_path, capsys):
+def test_bad_options_are_named(options, message, data, tmp_path, capsys):
     check_exit(capsys, run_here(tmp_path / "out", data=data, **options), *message, status=USAGE)
 
 

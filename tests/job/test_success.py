@@ -1,4 +1,4 @@
-"""The success of morphs in records and summaries, with literal values."""
+"""The success of morphs in records and summaries."""
 
 import json
 
@@ -62,7 +62,7 @@ def test_answers_of_a_record_are_right():
         assert outcome_of(case | assess(case)) == outcome
 
 
-def test_start_is_the_frame_next_to_the_source():
+def test_start_is_the_frame_nearest_to_the_source():
     assert start_frame({"factors": [-2.0, -0.5, 1.0]}) == 1
     assert start_frame({"factors": [0.0, 0.0], "amplitude_factors": [1.0, 0.0]}) == 1
 

@@ -84,7 +84,7 @@ class FilterMemory {
   explicit FilterMemory(GroupLists<T> lists) : memory_(bytes(lists)) {
     const auto blocks = place(lists);
     const int64_t count = blocks.size();
-    // parallel_rows assumes some arithmetic for each element. This takes 16 times as long as laying out an element.
+    // Laying out an element takes a sixteenth of the time that parallel_rows assumes for an element.
     constexpr int64_t kCostRatio = 16;
     parallel_rows(count, elements(lists) / (kCostRatio * std::max<int64_t>(count, 1)),
                   [&](int64_t begin, int64_t end) {
