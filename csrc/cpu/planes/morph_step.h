@@ -69,7 +69,7 @@ struct MorphStep {
  private:
   int64_t area() const { return args.analysis.H * args.analysis.W; }
 
-  // The step of one orientation: first its largest amplitude is found, then every coefficient is replaced.
+  // Finds the largest amplitude of a band, then replaces its coefficients (MotionKernels::take_step).
   void step_band(const CoefficientSpan<T>& c, const CoefficientSpan<T>& gradient) const {
     const T largest = motion.largest_amplitude(c);
     motion.take_step(args, c, gradient, step_threshold(args.floor, largest));
