@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 
+from steerlens_fast.data.decoding import decode
 from steerlens_fast.data.items import Item, read_listing, write_listing
 from steerlens_fast.data.sources import open_source
 from steerlens_fast.data.sources.folder import _is_folder
@@ -918,6 +919,20 @@ def test_bad_array_files_raise(tmp_path):
     check_source_error('data must have a tensor "images", or only one tensor with 3 or 4 axes, got', path)
     safetensors.save_file({"images": torch.zeros(2, 4, 4, dtype=torch.int32)}, path)
     check_source_error("got I32 in", path)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+def test_integers_are_read_with_a_range(dtype, tmp_path):
+    safetensors = pytest.importorskip("safetensors.numpy")
+    array = np.arange(126, dtype=dtype).reshape(2, 7, 9)
+    np.save(tmp_path / "x.npy", array)
+    safetensors.save_file({"images": array}, tmp_path / "x.safetensors")
+    for name in ("x.npy", "x.safetensors"):
+        source = open_source(str(tmp_path / name), any_values=True)
+        for item, values in zip(source.listing(), array, strict=True):
+            # uint8 needs no range, and is not changed by it
+            expected = values if dtype == "uint8" else np.round(values / 125 * 255)
+            assert np.array_equal(decode(source.read(item), mode="L", range=(0, 125)), expected)
 
 
 # --- Python's data sets ----------------------------------------------------------------------------------------------

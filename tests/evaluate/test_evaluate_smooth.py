@@ -193,11 +193,10 @@ def test_block_tridiagonal_systems_are_solved():
     blocks = torch.randn(3, 5, 4, 4, dtype=torch.float64)
     rows = blocks @ blocks.mT + 8 * torch.eye(4)
     neighbours = torch.randn(3, 4, 4, 4, dtype=torch.float64)
-    neighbours = neighbours + neighbours.mT
     x = torch.randn(3, 5, 4, dtype=torch.float64)
     right = (rows @ x[..., None])[..., 0]
     right[:, :-1] += (neighbours @ x[:, 1:, :, None])[..., 0]
-    right[:, 1:] += (neighbours @ x[:, :-1, :, None])[..., 0]
+    right[:, 1:] += (neighbours.mT @ x[:, :-1, :, None])[..., 0]
     assert_close(solve_block_tridiagonal(rows, neighbours, right), x, "fit")
     rows[1, 2] = -torch.eye(4)
     assert solve_block_tridiagonal(rows, neighbours, right).isnan().flatten(1).any(1).tolist() == [False, True, False]

@@ -19,7 +19,7 @@ from ..labels import class_number, parse_class, sorted_class_names
 from .base import LeftOut, Source, numbered_key, printable
 
 DTYPES = ("U8", "U16", "F16", "BF16", "F32", "F64")  # named as in safetensors
-RANGE_DTYPES = ("I8", "I16", "I32", "I64")  # supported only with a range
+RANGE_DTYPES = ("I8", "I16", "I32", "U32", "I64", "U64")  # supported only with a range
 EXPECTED_DTYPES = "uint8, uint16 or floats in [0, 1], or other integers with a range (--range)"
 
 
