@@ -21,18 +21,18 @@ from steerlens_fast.pyramid.spectra import image_spectrum
 
 LARGE = {"planes": 96, "orientations": 4, "size": (224, 224), "frames": 8}
 SMALL = {"planes": 2, "orientations": 4, "size": (28, 28), "frames": 2}
-READ_TWICE = ("step", "step_backward")  # ops that read the coefficients twice
+READ_TWICE = ("step", "step_backward")
 
 
 def rows(device: torch.device) -> Iterator[Callable[[], dict]]:
     """Yield a function for each row of the table."""
     sizes = LARGE if device.type == "cuda" else SMALL
-    size = 1 << 30 if device.type == "cuda" else 1 << 22
+    copied = 1 << 30 if device.type == "cuda" else 1 << 22
     bandwidth: list[float] = []
 
     def copy() -> dict:
-        bandwidth.append(copy_bandwidth(size, device))
-        return {"kernel": "copy", "moved_mib": 2 * size >> 20, "gb_per_s": round(bandwidth[0], 1), "of_copy": 1.0}
+        bandwidth.append(copy_bandwidth(copied, device))
+        return {"kernel": "copy", "moved_mib": 2 * copied >> 20, "gb_per_s": round(bandwidth[0], 1), "of_copy": 1.0}
 
     yield copy
     for name, make in cases(**sizes).items():

@@ -445,11 +445,11 @@ def _class_name(number: int, class_names: Names) -> str:
 
 def _headers(data: StripData) -> tuple[list[str], list[list[str]]]:
     """Return the header of each column, and the text below each frame."""
-    above, below = _header_numbers(data)
-    below = below or [[""] * len(data.frames)] * len(data.names)
+    headers, distances = _header_numbers(data)
+    distances = distances or [[""] * len(data.frames)] * len(data.names)
     lines = lambda p, prediction, distance: "\n".join(filter(None, (_number(p), prediction, distance)))
-    captions = [list(map(lines, *row)) for row in zip(data.probability, data.prediction, below)]
-    return above or [f"frame {f}" for f in data.frames], captions
+    captions = [list(map(lines, *row)) for row in zip(data.probability, data.prediction, distances)]
+    return headers or [f"frame {f}" for f in data.frames], captions
 
 
 def _header_numbers(data: StripData) -> tuple[list[str] | None, list[list[str]] | None]:

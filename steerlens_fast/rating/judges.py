@@ -53,7 +53,7 @@ def check_judges(judges: Mapping[str, LoadedModel], plan: Plan, task: str) -> No
 
 
 def predicted_classes(name: str, judge: LoadedModel, frames: Tensor, classes: int) -> list[int]:
-    """Return a judge's predictions for frames uint8 [N, C, H, W]; -1 where its scores are NaN.
+    """Return a judge's predictions for frames uint8 [N, C, H, W]; -1 where a score is NaN.
 
     Raises
     ------

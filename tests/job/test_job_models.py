@@ -246,7 +246,7 @@ def test_wrapped_models_and_functions_have_attributes():
 
 
 def test_attributes_in_the_state_and_methods_are_ignored():
-    """Attributes that are tensors in the state (such a model normalises images itself) or methods are ignored."""
+    """A model with ``mean`` and ``std`` in its state normalises images itself."""
     model = with_attributes(class_names=None, size=lambda: 3)
     model.register_buffer("mean", torch.zeros(3))
     model.std = nn.Parameter(torch.ones(3))
