@@ -1,6 +1,8 @@
 // Parts of the complex FFTs on CUDA: the plan of a length, and roots of unity.
 #pragma once
 
+#include <initializer_list>
+
 #include "trig.h"
 
 namespace steerlens {
