@@ -35,7 +35,7 @@ def _with_grad(coefficients) -> tuple[list, list[Tensor]]:
 
 
 def backward(pyramid, image: Tensor, gradient: Tensor) -> Callable:
-    """Return a function that computes the gradients of all bands.
+    """Return a function that computes the gradients of the oriented bands.
 
     They are computed from the gradient of the image.
     """

@@ -96,7 +96,7 @@ def peaks(rows: dict) -> str:
 
 
 def rate(rows: dict) -> str:
-    """Return a cell with the GB/s of an op, and their share of a copy's.
+    """Return a cell with GB/s, and their share of a copy's.
 
     Only the last allocator is shown.
     """

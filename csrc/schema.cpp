@@ -1,5 +1,4 @@
-// The schemas of all ops, from the analysis of an image to the synthesis of frames. Kernels are registered in cpu/ and
-// cuda/. README.md has a glossary.
+// The schemas of all ops. Kernels are registered in cpu/ and cuda/. README.md has a glossary.
 //
 // Sizes: N planes (images times channels) of H x W, K orientations, bands of h x w coefficients, F frames, B samples
 // (images), M distances.

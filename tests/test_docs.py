@@ -1,4 +1,4 @@
-"""Examples in docstrings and Python blocks of READMEs run.
+"""Examples in docstrings and Python blocks of Markdown pages run.
 
 Links point to files and headings that exist.
 """

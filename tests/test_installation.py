@@ -1,4 +1,4 @@
-"""Installation: errors of imports, extras that keep torch, and progress of builds."""
+"""Installation: errors of imports, extras that keep torch, progress of builds, and .ci/setup."""
 
 import importlib.metadata
 import json
@@ -170,8 +170,8 @@ def test_extension_without_an_op_is_called_outdated(tmp_path):
 
 def test_extension_without_a_function_is_called_outdated(tmp_path):
     copy_package(tmp_path, binary=True)
-    native = tmp_path / "steerlens_fast/native.py"
-    native.write_text(native.read_text().replace('"stream_copy"', '"stream_copy_of_tomorrow"'))
+    file = tmp_path / "steerlens_fast/native.py"
+    file.write_text(file.read_text().replace('"stream_copy"', '"stream_copy_of_tomorrow"'))
     output = import_error(cwd=tmp_path)
     assert "is older than its Python code" in output and "stream_copy_of_tomorrow" in output
 
@@ -378,16 +378,7 @@ with setup.progress({str(tmp_path)!r}, total=45, every=0.05):
     assert len(lines) == len([line for line in lines if line.startswith("steerlens_fast: 0:0")]) >= 2
 
 
-FAKE_PYTHON = """#!/bin/sh
-# A Python with an old torch, and with a pip that fails.
-case "$1 $2" in
-*"import re, sys, torch"*) echo 2.9.1; exit 1 ;;
-"-m venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
-"-m pip") echo "$PIP_OUTPUT"; exit 1 ;;
--c*) ;;
-*) exec %s "$@" ;;
-esac
-"""
+# --- .ci/setup
 
 
 @needs_checkout
@@ -404,6 +395,16 @@ def test_setup_in_an_environment_without_pip_says_how_to_install_it(tmp_path):
     assert done.stderr == f".ci/setup: {fake} has no pip. Install it: uv pip install pip, or {fake} -m ensurepip\n"
 
 
+FAKE_PYTHON = """#!/bin/sh
+# A Python with an old torch, and with a pip that fails.
+case "$1 $2" in
+*"import re, sys, torch"*) echo 2.9.1; exit 1 ;;
+"-m venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
+"-m pip") echo "$PIP_OUTPUT"; exit 1 ;;
+-c*) ;;
+*) exec %s "$@" ;;
+esac
+"""
 NO_RELEASE = """ERROR: Could not find a version that satisfies the requirement torch>=2.10 (from versions: none)
 ERROR: No matching distribution found for torch>=2.10"""
 FAILURES = {

@@ -69,7 +69,7 @@ def test_families_accept_numbers_of_numpy(family):
     assert torch.equal(factor_at_l2(ours, np.float32(0.5))[0], factor_at_l2(ours, 0.5)[0])
 
 
-def test_ops_accept_integers_of_numpy():
+def test_ops_accept_numbers_of_numpy():
     two = np.int64(2)
     assert ops.pair(torch.ones(4, 3), two).shape == (2, 3)
     assert ops.split_bands(torch.ones(2, 8, 5) + 0j, [torch.ones(3, 4, 4)], [two], [np.int32(4)], np.int64(8))[0].shape

@@ -1,5 +1,5 @@
-// Complex numbers and other definitions. The functions of math/ take scalars, and run on host and device, except for
-// make_fft_plan and those of nll.h and l2_search.h.
+// Complex numbers and other definitions. The functions of math/ run on host and device, except for make_fft_plan and
+// those of nll.h and l2_search.h.
 #pragma once
 
 #include <cmath>

@@ -38,11 +38,13 @@ inline void check_side(const char* op, const PlaneLimits& limits, const ArgName&
     fail(op, name, " must have no prime factor above ", kMaxPrime, ", got ", n);
 }
 
-// The groups of bands of an op. Lists have one entry for each group.
+// The groups of bands of an op.
 struct GroupSpec {
+  // One entry for each group.
   std::vector<Tensor>& filters;
   const std::vector<int64_t>&i_powers, &forms;
-  std::vector<Form> allowed_forms;
+
+  std::vector<Form> allowed_forms;  // by the op, for every group
 };
 
 // The planes of an op: `count` planes of H x W, and an argument on whose device the filters must be.

@@ -386,9 +386,9 @@ def _orientation(image: Image) -> int:
 
 
 def _load_upright(image: Image, mode: str, depth: DepthOptions) -> Image | FloatColours:
-    scale = _grey_scale(image)  # before Pillow decodes the image
+    greys = _grey_scale(image)  # before Pillow decodes the image
     image.load()  # Pillow applies the orientation of TIFF files here and removes it
-    return _upright(_in_mode(_convert(image, depth, scale), mode), image)
+    return _upright(_in_mode(_convert(image, depth, greys), mode), image)
 
 
 def _upright(converted: Image | FloatColours, image: Image) -> Image | FloatColours:
@@ -429,12 +429,12 @@ def _grey_scale(image: Image) -> GreyScale:
     return GreyScale(zero_is_white=zero_is_white)
 
 
-def _convert(image: Image, depth: DepthOptions, scale: GreyScale) -> Image:
+def _convert(image: Image, depth: DepthOptions, greys: GreyScale) -> Image:
     """Convert a decoded image to RGB or grey, with values of 8 bits or floats."""
     if RANGE_KEY in image.info:  # a result of :func:`decode`
         return image
     if image.mode in SIXTEEN_BITS or (image.mode == FLOATS and depth.range is not None):
-        return _scale(image, depth, scale)
+        return _scale(image, depth, greys)
     if image.mode not in EIGHT_BITS:
         raise BadItem(
             "unsupported",
@@ -451,7 +451,7 @@ def _composite_over_white(image: Image) -> Image:
     return over
 
 
-def _scale(image: Image, depth: DepthOptions, scale: GreyScale) -> Image:
+def _scale(image: Image, depth: DepthOptions, greys: GreyScale) -> Image:
     """Scale a grey image to 8 bits or to floats in [0, 1]."""
     pixels = np.asarray(image)
     beyond_16_bits = image.mode == FLOATS or (image.mode == "I" and (pixels.min() < 0 or pixels.max() > MAX_16_BITS))
@@ -461,14 +461,14 @@ def _scale(image: Image, depth: DepthOptions, scale: GreyScale) -> Image:
             f"range must be given for 32-bit grey beyond 16 bits, got values from {pixels.min()} to {pixels.max()}",
         )
     original = pixels
-    if scale.maximum != scale.decoded_maximum:
-        original = np.rint(pixels.astype(np.float64) * scale.maximum / scale.decoded_maximum).astype(np.int64)
-    unit = _scaled_to_unit(original, depth.range, scale.maximum)
-    unit = 1 - unit if scale.zero_is_white else unit
+    if greys.maximum != greys.decoded_maximum:
+        original = np.rint(pixels.astype(np.float64) * greys.maximum / greys.decoded_maximum).astype(np.int64)
+    unit = _scaled_to_unit(original, depth.range, greys.maximum)
+    unit = 1 - unit if greys.zero_is_white else unit
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         unit[pixels == transparent] = 1.0
-    return _to_image(unit, depth.keep_depth, _range_of_values(original, None if beyond_16_bits else scale.maximum))
+    return _to_image(unit, depth.keep_depth, _range_of_values(original, None if beyond_16_bits else greys.maximum))
 
 
 def _range_of_values(pixels: np.ndarray, full: int | None) -> tuple:

@@ -21,8 +21,8 @@ MANY = {
     **dict.fromkeys(["pair", "unpair"], ((10, 5, 25), 2)),
     **dict.fromkeys(["split_bands", "merge_bands"], BankShape(33, 6, 4, [full(2, 6, 4, 33), half(1, 3, 2, 33)])),
 }
-# {what a block of split_bands and merge_bands does: shape}. The last three have many or large masks: a block reads some
-# or all of them from global memory, or uses no shared memory.
+# Shapes of split_bands and merge_bands. The last three have many or large masks: a block reads some or all of them from
+# global memory, or uses no shared memory.
 BANDS = {
     "rows_and_planes": BankShape(19, 21, 14, [full(4, 21, 14), full(3, 11, 7), full(1, 3, 2)]),
     "narrow": BankShape(3, 150, 2, [full(2, 150, 2), full(1, 75, 1)]),
@@ -112,7 +112,7 @@ def test_plane_ops_do_not_depend_on_the_work_of_a_block(op, W, K, small_device):
 @pytest.mark.parametrize("planes", [7, 16, 33])
 @pytest.mark.parametrize("op", ["split_bands", "merge_bands"])
 def test_bands_do_not_depend_on_the_planes_of_a_block(op, planes, small_device):
-    """On a small device, a block has 16 planes. Otherwise it has fewer, so that no multiprocessor is idle."""
+    """On a small device, a block has up to 16 planes. Otherwise it has fewer, so that no multiprocessor is idle."""
     args = case(op, f"{planes}_planes", BANDS["rows_and_planes"]._replace(N=planes)).build(torch.float32)
     expected = as_list(getattr(RAW, op)(*args))
     small_device()
@@ -169,7 +169,7 @@ def test_few_bands_do_not_leave_multiprocessors_idle(device_with_clusters):
         before += launches
 
 
-def test_plane_ops_do_not_depend_on_chunks():
+def test_morphs_do_not_depend_on_chunks():
     """There are so many frames that the memory for all planes exceeds the limit for one chunk."""
     x, g, *options = plane_args(9, 4096, 16, 16)["morph_planes"]
     frames = RAW.morph_planes(x, g, *options)

@@ -24,7 +24,7 @@ OF_EACH = 15  # training images of each class
 
 
 def bright_rectangles(of_each: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return images [10 N, 28, 28] and their labels.
+    """Return images [10 of_each, 28, 28] and their labels.
 
     An image is noise with a bright rectangle, whose position is the class.
     """

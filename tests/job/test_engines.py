@@ -223,7 +223,7 @@ def test_model_that_cannot_be_loaded_ends_the_job(data, tmp_path, monkeypatch, c
 
 
 @pytest.mark.slow
-def test_garbage_collection_starts_when_the_model_is_loaded(data, tmp_path):
+def test_garbage_collection_is_off_only_while_the_model_is_loaded(data, tmp_path):
     code = run_here(tmp_path, data=data, model="job_models:Uncollected", workers=1)
     assert code == SOME_FAILED  # one item is not an image
 

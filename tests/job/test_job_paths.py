@@ -1,4 +1,4 @@
-"""Paths of a job: ``~`` is the home directory. Hashed files contain nothing that differs between runs."""
+"""Paths of a job: ``~`` is the home directory. The reasons of failed items do not differ between runs."""
 
 import json
 import os
@@ -24,7 +24,7 @@ pytest.importorskip("safetensors")
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A home directory, and a working directory. In the latter, no folder named ~ may be created."""
+    """A home directory, and a working directory, in which nothing may be created whose name begins with ~."""
     (tmp_path / "home").mkdir()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -33,7 +33,7 @@ def home(tmp_path, monkeypatch):
     assert not [name for name in os.listdir() if name.startswith("~")]
 
 
-def test_tilde_is_the_home_directory_in_every_path_of_a_job(home):
+def test_tilde_is_the_home_directory_in_paths_of_the_command_line(home):
     make_folder(home / "data", 4)
     keys = [str(p.relative_to(home / "data")) for p in sorted((home / "data").rglob("*.png"))]
     (home / "t.csv").write_text("key,target\n" + "".join(f"{key},1\n" for key in keys))
@@ -74,9 +74,9 @@ def test_tilde_is_the_home_directory_in_paths_given_in_python(home):
     (home / "t.csv").write_text("path,label\na.png,1\n")
     for data, count in (("~/x.npy", 4), (Path("~/t.csv"), 1)):
         assert len(list(open_source(data).listing())) == count
-    zero, table = torch.zeros(1, dtype=torch.int64), torch.zeros(1, 3)
+    zero, of_frames = torch.zeros(1, dtype=torch.int64), torch.zeros(1, 3)
     outputs = torch.rand(1, 3, 5)
-    morphs = Morphs(torch.rand(1, 3, 1, 8, 8), table, None, zero, zero, outputs, table, None, None, zero, {})
+    morphs = Morphs(torch.rand(1, 3, 1, 8, 8), of_frames, None, zero, zero, outputs, of_frames, None, None, zero, {})
     torch.save(torch.nn.Linear(2, 2), home / "net.pt")
     assert load_model("~/net.pt", trust_checkpoint=True).model.in_features == 2
     morphs.save("~/m.safetensors")
@@ -91,7 +91,7 @@ def test_home_of_an_unknown_user_raises(home, capsys):
         morph_dataset(str(home), MODEL, "~no-such-user/x")
 
 
-# --- What is hashed --------------------------------------------------------------------------------------------------
+# --- Reasons of failed items -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

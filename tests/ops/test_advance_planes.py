@@ -32,14 +32,14 @@ def random_gradient(shape, seed, scale=0.02, dtype=torch.float32):
 
 
 def by_factors(x, position, b, a=None, phase_cap=math.inf):
-    table = lambda t: torch.as_tensor(t, dtype=x.dtype).expand(len(x))
-    return StepExtent(x, position, phase_cap, factors=torch.stack([table(b), table(b if a is None else a)]))
+    per_sample = lambda t: torch.as_tensor(t, dtype=x.dtype).expand(len(x))
+    return StepExtent(x, position, phase_cap, factors=torch.stack([per_sample(b), per_sample(b if a is None else a)]))
 
 
 def to_distance(x, position, max_l2, phase_cap=math.inf, start=0.0, range_end=1e30, options=UNLIMITED):
-    max_l2 = torch.as_tensor(max_l2, dtype=x.dtype).expand(len(x))
-    table = lambda t: torch.as_tensor(t, dtype=x.dtype).expand(len(x))
-    limits = torch.stack([max_l2, tolerance_at(max_l2), table(range_end), table(start)])
+    per_sample = lambda t: torch.as_tensor(t, dtype=x.dtype).expand(len(x))
+    max_l2 = per_sample(max_l2)
+    limits = torch.stack([max_l2, tolerance_at(max_l2), per_sample(range_end), per_sample(start)])
     return StepExtent(x, position, phase_cap, limits=limits, options=options)
 
 

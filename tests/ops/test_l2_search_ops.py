@@ -88,8 +88,8 @@ def test_opcheck_finds_no_errors():
             torch.library.opcheck(RAW.advance_l2_search.default, (layout, torch.ones(count, dtype=torch.float64)))
 
 
-def test_state_of_an_ended_search_does_not_change():
-    """Only IMPROVED becomes 0."""
+def test_state_of_an_ended_search_is_kept():
+    """IMPROVED becomes 0, and all other columns are kept."""
     limits, l2, epsilon = arguments(1)
     state = ops.advance_l2_search(ops.begin_l2_search(limits, l2, epsilon), torch.ones_like(l2))
     assert state[0, SearchColumn.ATTAINED] and not state[0, SearchColumn.ACTIVE] and not state[0, SearchColumn.FACTOR]

@@ -110,7 +110,7 @@ def test_each_distance_has_a_frame():
 
 
 def test_limits_are_kept():
-    """The distance is reached by no change of phases, or needs phases beyond a cap, or factors beyond float32."""
+    """A search is limited by what phases can reach, a cap on them, ``dtype_max_factors``, and ``iterations``."""
     motion = motion_of(csp((32, 32)), (3, 1, 32, 32))
     assert not check_with_the_search(motion, search_of(motion, [50.0])).attained.any()
     cap = 0.01
@@ -154,7 +154,7 @@ def test_gradients_that_are_zero_or_not_finite_do_not_affect_other_samples():
     assert torch.equal(actual.frames[-1, 1:4], motion.image[1:4, 0])
 
 
-def test_underflowing_speeds_start_from_the_gradient():
+def test_norm_of_the_gradient_replaces_underflowing_speeds():
     motion = motion_of(csp((32, 32), "joint", "polar"), (2, 1, 32, 32), gradient_scale=1e-30)
     result = motion.frames_at_l2(search_of(motion, [0.5]), BOUNDS)
     assert result.attained.all()

@@ -132,8 +132,8 @@ SL_FN V select_by(V a, V b) {
 template <int kParts, int kHalf>
 struct Interleaved {
   static constexpr int index(int i, int n) {
-    const int size = n / kParts, within = i % size;
-    return i - within + kHalf * size / 2 + within / 2 + within % 2 * n;
+    const int size = n / kParts, i_in_part = i % size;
+    return i - i_in_part + kHalf * size / 2 + i_in_part / 2 + i_in_part % 2 * n;
   }
 };
 // Every second element.

@@ -37,9 +37,9 @@ class HubSource(Source):
         if self._image is None:
             raise usage_error(f"data must have a column of type Image, got {dict(data.features)} in {self.name}")
         self._label = _first_column(data, datasets.ClassLabel) or ("label" if "label" in data.features else None)
-        kinds = {column: type(feature) for column, feature in data.features.items()}
-        self._other_images = [c for c, kind in kinds.items() if kind is datasets.Image and c != self._image]
-        self._is_class_label = kinds.get(self._label) is datasets.ClassLabel
+        types = {column: type(feature) for column, feature in data.features.items()}
+        self._other_images = [c for c, t in types.items() if t is datasets.Image and c != self._image]
+        self._is_class_label = types.get(self._label) is datasets.ClassLabel
         self._data = data.cast_column(self._image, datasets.Image(decode=False)).with_format(None)
         columns = {"image": self._image, "label": self._label}
         description = {"kind": "hf", "name": os.path.abspath(name) if os.path.exists(name) else name, "split": split}

@@ -183,7 +183,7 @@ def _other_files(pattern: str) -> list[str]:
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """Expand braces as a shell does.
+    """Expand {000..003} and {a,b} as a shell does.
 
     Examples
     --------

@@ -121,18 +121,22 @@ def _write_examples(folder: Path, job: JobFolder, shard: int, records: list[dict
 
 def _sampled(job: JobFolder, done: CompletedShards, sample: int) -> Iterator[tuple[int, list[dict]]]:
     """Yield each shard that has examples, with their records. Other shards are read only if they have failed items."""
+    # These lists are pairs, for morphs and for failed items, which are numbered separately through all shards.
     sampled = [set(sample_indices(count, sample)) for count in (done.items - done.failed, done.failed)]
-    # Index of the shard's first morph among all morphs, and of its first failed item among all failed items.
-    first = [0, 0]
+    starts = [0, 0]  # the numbers of the shard's first morph and failed item
     for shard in sorted(done.shards):
-        kinds = _split_by_status(job.records(shard)) if shard in done.failed_shards else None
-        counts = [job.plan.count(shard), 0] if kinds is None else [len(kind) for kind in kinds]
-        present = [sorted(s & set(range(f, f + n))) for s, f, n in zip(sampled, first, counts)]
-        if any(present):
-            kinds = kinds or _split_by_status(job.records(shard))
-            selected = [kind[place - f] for kind, places, f in zip(kinds, present, first) for place in places]
+        by_status = _split_by_status(job.records(shard)) if shard in done.failed_shards else None
+        counts = [job.plan.count(shard), 0] if by_status is None else [len(records) for records in by_status]
+        chosen = [sorted(s & set(range(start, start + n))) for s, start, n in zip(sampled, starts, counts)]
+        if any(chosen):
+            by_status = by_status or _split_by_status(job.records(shard))
+            selected = [
+                records[number - start]
+                for records, numbers, start in zip(by_status, chosen, starts)
+                for number in numbers
+            ]
             yield shard, sorted(selected, key=lambda record: record["index"])
-        first = [f + n for f, n in zip(first, counts)]
+        starts = [start + n for start, n in zip(starts, counts)]
 
 
 def _split_by_status(records: list[dict]) -> tuple[list[dict], list[dict]]:
