@@ -218,9 +218,9 @@ def test_fallbacks_give_the_same_results(missing):
 
 
 def private_uses(source: str) -> list[str]:
-    """Return the private names of torch that a module uses.
+    """Find the private names of torch that a module imports, or uses as attributes of objects of torch.
 
-    It imports them, or uses them as attributes of objects of torch.
+    Each import is returned as the module's name, and each attribute as "object...name".
     """
     tree, roots, result = ast.parse(source), set(), []
     private = lambda name: name.startswith("_") and not name.startswith("__")

@@ -111,7 +111,7 @@ def cases(planes: int, orientations: int, size: tuple[int, int], frames: int) ->
 
 
 def bank_of(size: tuple[int, int], kind: str) -> Bank:
-    """Return the filters that a morph uses for all scales. Of kind "real", bands are stored in pairs."""
+    """Return the filters that a morph uses for all scales. If ``kind`` is "real", their bands are stored in pairs."""
     geometry = SteerablePyramid(size).geometry
     return Bank(geometry, kind, tuple(map(Part, range(geometry.num_scales))))
 

@@ -8,11 +8,13 @@ With "--only NAME", which may be repeated, only rows are counted whose op, work 
 Other rows are those of the existing file.
 
 A kernel moves 32 bytes for each sector that an access of a warp touches. The ideal is that it reads each input once and
-writes each output once. For 28x28, bytes are counted for 64x3 planes on 132 multiprocessors, which an H200 has. For
-larger planes, they are counted for 16 planes on 11 multiprocessors, and multiplied: so the kernels divide the work into
-the same blocks. But for ops on whole planes, 16 of the larger planes are counted on 132 multiprocessors, because a
-morph of 224x224 computes 16 planes at a time: the memory between its kernels holds no more. Other work computes more
-planes at a time, so it reads filters less often than is counted here.
+writes each output once. The bytes are those of 64x3 planes on 132 multiprocessors, which an H200 has:
+
+- Planes of 28x28 are counted so.
+- Larger planes are counted for 16 planes on 11 multiprocessors, and multiplied by 12. Each block has as much work.
+- Ops on larger whole planes are counted for 16 planes on 132 multiprocessors, because a morph of 224x224 computes 16
+  planes at a time: the memory between its kernels holds no more. Other work computes more planes at a time, so it reads
+  filters less often than is counted here.
 
 Ops of torch are not emulated. Their bytes are assumed: an FFT reads and writes all of its data once for each dimension,
 as cuFFT does for these sizes; any other op reads its inputs once and writes its outputs once.
@@ -28,7 +30,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ["STEERLENS_CPU_CAPABILITY"] = "default"  # without the CPU's ops on whole planes
+os.environ["STEERLENS_CPU_CAPABILITY"] = "default"  # the CPU has no ops on whole planes then
 os.environ["STEERLENS_EMULATE_CUDA"] = "counting"
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "tests"), str(HERE.parents[1])]

@@ -16,7 +16,7 @@ const char* cpu_capability_name();
 // The number of floats per vector in the ops on whole planes; 0 if this level does not have these ops.
 int64_t simd_width();
 
-// The value of STEERLENS_CPU_CAPABILITY if it is invalid, else "". Importing the package then fails.
+// The value of STEERLENS_CPU_CAPABILITY if it is invalid, so that importing the package fails; otherwise "".
 const char* invalid_cpu_capability();
 
 }  // namespace steerlens

@@ -7,12 +7,13 @@ namespace {
 Tensor begin_l2_search(Tensor limits, Tensor source_l2, double epsilon) {
   auto p = prepare_begin_l2_search(limits, source_l2);
   const int64_t count = p.state.size(0);
-  const double* at = const_data<double>(p.limits);
+  const double* limits_data = const_data<double>(p.limits);  // [5, B]
   const double* l2 = const_data<double>(p.source_l2);
   L2Search* state = mutable_data<L2Search>(p.state);
   for (int64_t n = 0; n < count; ++n) {
-    const auto limit = [&](int64_t i) { return at[i * count + n]; };
-    state[n] = L2Search::begin({limit(0), limit(1), limit(2), limit(3), limit(4)}, l2[n], epsilon);
+    const auto row = [&](int64_t i) { return limits_data[i * count + n]; };
+    // The rows have the order of the members of L2SearchLimits.
+    state[n] = L2Search::begin({row(0), row(1), row(2), row(3), row(4)}, l2[n], epsilon);
   }
   return p.state;
 }

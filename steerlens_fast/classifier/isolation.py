@@ -44,9 +44,9 @@ class _GlobalNumpy:
     """The generator behind numpy's global functions.
 
     Reading or writing its state takes 0.1 ms. Therefore the last state is reused while the generator's memory, whose
-    address numpy gives, is unchanged. That memory does not show whether numpy has stored a normal number (has_gauss).
-    So a stored number is lost if the caller sets a state that differs from the last one only in this number, and the
-    model then draws from this generator.
+    address numpy gives, is unchanged. But numpy draws normally distributed numbers in pairs, and stores the second one
+    (has_gauss) elsewhere. So a change of only this number is not seen. If the model then draws from the generator, the
+    number is lost.
     """
 
     def __init__(self):
@@ -66,8 +66,7 @@ class _GlobalNumpy:
             self._keep(state)
 
     def _keep(self, state: dict) -> None:
-        # numpy makes normal numbers in pairs, and stores the second (has_gauss). Drawing the stored number does not
-        # change the memory that is compared.
+        # Drawing a stored number (has_gauss) does not change the memory that is compared.
         self._state, self._state_memory = state, None if state.get("has_gauss") else _memory_at(state)
 
     def _memory(self) -> bytes | None:

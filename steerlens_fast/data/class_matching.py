@@ -93,17 +93,16 @@ class ClassMatch:
             return []
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         shown = ", ".join(map(repr, names[:MAX_NAMES]))
-        text = f"no class of the model, or more than one, has the name of these classes of the data: {shown}{more}"
+        text = f"these classes of the data match no class of the model, or several: {shown}{more}"
         if needed_by is not None:
             needs = f"{needed_by} needs labels that are classes of the {model}"
             raise usage_error(f"{needs}; {text}: {UNMATCHED_HINT}{more_hints}")
         return [f"{text}; their images count as images without a label: {UNMATCHED_HINT}"]
 
     def data_names_by_class(self, data_names: Names) -> list[tuple[str, ...]]:
-        """Return the data's names for each class of the model.
+        """Return the data's names for each class of the model, in the order of the model's classes.
 
-        :func:`.find_class` takes pairs (function, names), and calls ``function(names)``. This method is such a
-        function, for the names of the data's classes.
+        The argument is :attr:`data_names`: this is one of the functions of names that :func:`.find_class` takes.
         """
         if self.numbers is None:
             return full_names(data_names)

@@ -88,7 +88,7 @@ def _jpeg_ends_early(data: bytes, image: Image | None) -> bool:
 
 
 def _gif_ends_early(data: bytes, image: Image | None) -> bool:
-    if data.rstrip(b"\0").endswith(b";"):  # damaged lengths may lead beyond the end
+    if data.rstrip(b"\0").endswith(b";"):  # the trailer; the loop below could miss it if lengths are damaged
         return False
     at = 13 + _colour_table_bytes(data[10])  # after the header and the global colour table
     while data[at] in (GIF_EXTENSION, GIF_IMAGE):

@@ -38,7 +38,7 @@ class TargetRule:
     rank : str or None
         "runner-up", "argmax" or "least" among the model's scores, for the kind "rank".
     column : {"key", "path"} or None
-        The column by which a csv file names items.
+        The column by which a csv file names items, for the kind "csv".
     dropped : int
         Number of items that were dropped so far, because they are not in the map or csv file.
     """
@@ -274,7 +274,8 @@ def _with_model_target(item: Item, classes: ClassMatch) -> Item:
     number = classes.model_label(of_data)
     if number is None:
         lookups = (full_names, classes.model_names), (synonyms, classes.model_names)
-        number = _find(classes.data_names[of_data], classes, f" for {item.path}", *lookups)
+        name = classes.data_names[of_data]
+        number = _find(name, classes, f" for {item.path}", *lookups)  # raises, since classes has no match either
     return replace(item, target=number if item.target >= 0 else ~number)
 
 

@@ -61,12 +61,13 @@ class Form:
 
 @dataclass
 class _Trial:
-    """An image to be rated: a source, edited or not. :func:`_read_images` sets the fields from ``record`` on."""
+    """An image to be rated: a source, edited or not."""
 
     job: RatedJob
     source: Source
     edited: bool  # True: the last frame of the job's morph is shown; False: the source
     target_first: bool  # whether the target is the first of the two classes that the form offers
+    # _read_images sets the following fields.
     record: dict = field(default_factory=dict)
     image: bytes = b""
     source_image: bytes | None = None  # shown next to ``image``

@@ -184,7 +184,7 @@ def test_placeholders_get_class_0_and_leave_the_others_unchanged():
 
 
 @pytest.mark.parametrize("names, targets", [(None, [~0, 0]), (["owl", "ant"], [~1, 1])], ids=["numbers", "names"])
-def test_labels_to_remove_in_a_table_are_not_classes_of_the_data(names, targets, tmp_path):
+def test_not_in_a_target_of_a_table_is_not_part_of_the_class_name(names, targets, tmp_path):
     (tmp_path / "t.csv").write_text("path,label,target\na.png,ant,not:ant\nb.png,owl,ant\n")
     source = open_source(tmp_path / "t.csv")
     classes = ClassMatch(source.find_class_names(), names)

@@ -245,7 +245,8 @@ def test_kinds_of_targets_give_their_classes(data, tmp_path):
     }
     for n, (target, wanted_targets) in enumerate(expected.items()):
         out = tmp_path / str(n)
-        assert run_here(out, data=data, target=target, limit=6) in (DONE, SOME_FAILED)  # argmax: perhaps no gradient
+        code = run_here(out, data=data, target=target, limit=6)
+        assert code == DONE or (code == SOME_FAILED and target == "argmax")  # whose gradient may be 0
         assert [r["target"] for r in records(out)] == wanted_targets, target
     assert [r["key"] for r in records(out)] == ["c0/001.png", "c0/003.png"]
 
@@ -912,7 +913,7 @@ def test_job_in_float64_computes_in_float64(mean, tmp_path):
     [({"regime": "live"}, 4, None), ({"regime": "live", "steps": 5}, 4, 5), ({"distances": [0.0, 1.0]}, 3, None)],
     ids=str,
 )
-def test_distances_decide_the_number_of_frames_and_steps_do_not(more, count, steps, data, tmp_path):
+def test_number_of_frames_depends_on_distances_but_not_on_steps(more, count, steps, data, tmp_path):
     assert run_here(tmp_path, data=data, limit=2, **more) == DONE
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["steps"] == steps and all(len(record["l2"]) == count for record in records(tmp_path))

@@ -1,9 +1,9 @@
 // advance_planes: one step along a new gradient, for each sample (image). The op analyses the image (in persistent
 // morphs, the source) and the gradient at the present image, and computes the step. The factor of the step is given, or
-// the op searches for the factor at which the frame has a distance.
+// the op searches for the factor at which the result has the requested distance from the source.
 //
 // In persistent morphs, the op takes coordinates: how much the phase and the log amplitude of each coefficient have
-// changed since the source. It moves the coefficients in these coordinates (math/anchor.h), and updates them. Otherwise
+// changed since the source. It moves the coefficients in these coordinates (math/anchor.h), and updates the coordinates. Otherwise
 // coefficients move as in morph_planes_to_l2.h, which also explains how threads share a sample.
 #pragma once
 
@@ -38,8 +38,8 @@ struct AdvanceSample {
   FrameValues<T> values;
   double* distances;  // [B, distances_per_sample]
 
-  // Room for the distances of two searches, one for each factor that is tried, and two more: the length of the step and
-  // the distance of the result.
+  // There are up to two searches, which have a distance for each factor that they try. Two more distances are the length
+  // of the step, and the distance of the result.
   static int64_t distances_per_sample(const AdvanceArgs<T>& args) {
     return 2 * args.to_l2.iterations + 2;
   }
@@ -69,8 +69,8 @@ struct AdvanceSample {
       drawn = factors;
     }
 
-    // The distance between the last frame that was drawn and an image. It is computed only once, by one thread, since
-    // another thread may already draw the next frame.
+    // The distance between the last frame that was drawn and an image. All threads call this, but only one computes the
+    // distance, and the others wait for it. Otherwise a fast thread could draw the next frame while a slow one reads this.
     double distance_from(const T* image) {
       double& l2 = of.distances[n * distances_per_sample(of.args) + measured++];
       executor.run(1, [&](int64_t, FftScratch<T>&) {
@@ -182,7 +182,7 @@ struct AdvanceSample {
     const double distance_now = l2_between(position(n), source(n), size);
     const L2Search result = run.search(
         {target, tolerance, start(n), to_l2.max_factor(n), range_end}, source(n), distance_now);
-    // The length of a step that is perpendicular to the displacement so far.
+    // The length of a step to the target distance that is perpendicular to the displacement so far.
     const double perpendicular =
         std::sqrt(std::max(target * target - distance_now * distance_now, 0.0));
     const double longest = std::max(args.max_step_ratio * perpendicular, tolerance);

@@ -4,8 +4,8 @@
 // or whole frames. An executor runs them: on one thread, which has the plane to itself, or on all threads, which share
 // it. The results are the same bit for bit.
 //
-// All stages run in one parallel region of torch's threads, because a region ends only when all its threads have run. On
-// a busy machine, this can take longer than doing all the work on one thread.
+// All stages run in one parallel region of torch's threads. A region for each stage would be slow on a busy machine,
+// because a region ends only when all its threads have run.
 #pragma once
 
 #include <algorithm>
@@ -47,8 +47,8 @@ struct TaskCounts {
 };
 
 // All threads share a plane. Each thread runs the op's code through all stages, with an executor of its own. In every
-// stage, the threads that have arrived claim the tasks, one after the other. So a thread waits only for tasks that
-// others are running, never for a thread that has not started.
+// stage, the threads that have arrived claim tasks, some at a time, until none are left. So a thread waits only for
+// tasks that others are running, never for a thread that has not started.
 //
 // A task that throws counts as done; parallel_ranges rethrows the exception when all threads have finished.
 template <typename T>
@@ -120,7 +120,7 @@ struct ItemNeeds {
   int64_t planes = 1;       // number of planes
 
   template <typename T>
-  int64_t count(const PlaneArgs<T>& args) const {
+  int64_t items(const PlaneArgs<T>& args) const {
     return args.count / planes;
   }
 };
@@ -151,7 +151,7 @@ inline bool divides_evenly(int64_t items, int64_t threads) {
 template <typename T>
 inline bool threads_share_items(const PlaneArgs<T>& args, const ItemNeeds& needs) {
   const int64_t threads = num_threads();
-  const bool uneven = !divides_evenly(needs.count(args), threads);
+  const bool uneven = !divides_evenly(needs.items(args), threads);
   const bool enough_work =
       blocks_of<T>(std::min(args.H, args.W)) >= 2 * threads && args.H * args.W >= kElementsPerTask;
   return threads > 1 && ((uneven && enough_work) || large_workspace(args, needs.extra));
@@ -172,8 +172,8 @@ void for_each_thread(int64_t threads, int64_t rows, int64_t elements, const Body
 // Calls work(n, workspace, executor) for each item n. Each thread takes whole items as long as there are enough for
 // all; the threads share the remaining ones.
 //
-// The coefficients of a shared item are in `extra` of the first workspace. This is also the workspace in which one of
-// the threads runs its large tasks. So large tasks may overwrite `spectrum` and `intermediate`, but not `extra`.
+// The coefficients of a shared item are in `extra` of the first workspace. One of the threads also runs its large tasks
+// in this workspace. So large tasks may overwrite `spectrum` and `intermediate`, but not `extra`.
 template <typename T, typename Work>
 void share_items(const PlaneArgs<T>& args, const FftTables<T>& ffts, const Work& work,
                  const ItemNeeds& needs) {
@@ -181,7 +181,7 @@ void share_items(const PlaneArgs<T>& args, const FftTables<T>& ffts, const Work&
   const bool workspace_per_thread = !large_workspace(args, needs.extra);
   const bool large_tasks_per_thread =
       workspace_per_thread && needs.large_tasks > 0 && divides_evenly(needs.large_tasks, threads);
-  const int64_t count = needs.count(args),
+  const int64_t count = needs.items(args),
                 whole = workspace_per_thread ? count - count % threads : 0;
   const WorkspaceMemory<T> memory(args, needs.extra, workspace_per_thread ? threads : 1);
   TaskCounts counts;
@@ -203,7 +203,7 @@ template <typename T, typename Work>
 void for_each_item(const PlaneArgs<T>& args, const FftTables<T>& ffts, const Work& work,
                    const ItemNeeds& needs = {}) {
   if (threads_share_items(args, needs)) return share_items(args, ffts, work, needs);
-  const int64_t count = needs.count(args), threads = std::min<int64_t>(num_threads(), count);
+  const int64_t count = needs.items(args), threads = std::min<int64_t>(num_threads(), count);
   const WorkspaceMemory<T> memory(args, needs.extra, threads);
   for_each_thread(threads, count, needs.planes * points_per_plane(args),
                   [&](int64_t thread, int64_t begin, int64_t end) {

@@ -30,7 +30,7 @@ struct MorphParts {
         analysis{args.analysis, ffts},
         synthesis{args.synthesis, ffts},
         step{args, motion, analysis},
-        frames{args, motion, synthesis} {
+        one_frame{args, motion, synthesis} {
     share_filters(args);
   }
   explicit MorphParts(MorphArgs<T>& args)
@@ -43,7 +43,7 @@ struct MorphParts {
   Analysis<T> analysis;
   Synthesis<T> synthesis;
   MorphStep<T> step;
-  FrameSynthesis<T> frames;
+  FrameSynthesis<T> one_frame;
 };
 
 }  // namespace
@@ -51,7 +51,7 @@ struct MorphParts {
 template <typename T>
 void run_morph(MorphArgs<T>& args) {
   const MorphParts<T> parts(args);
-  const MorphFrames<T> all_frames{args, parts.frames, frame_values(args)};
+  const MorphFrames<T> all_frames{args, parts.one_frame, frame_values(args)};
   const int64_t coefficient_vectors = args.coefficient_vectors(kSimdWidth<T>);
   const auto work = [&](int64_t n, const Workspace<T>& workspace, const auto& executor) {
     const Groups<T> groups = groups_in(workspace.extra, args, parts.motion);
@@ -76,7 +76,7 @@ void run_step(MorphArgs<T>& args) {
 template <typename T>
 void run_move(MorphArgs<T>& args) {
   const MorphParts<T> parts(args, {&args.synthesis.groups});
-  const MorphFrames<T> all_frames{args, parts.frames, frame_values(args)};
+  const MorphFrames<T> all_frames{args, parts.one_frame, frame_values(args)};
   const auto work = [&](int64_t n, const Workspace<T>& workspace, const auto& executor) {
     all_frames.plane(n, stored_groups(n, args, parts.motion), workspace, executor);
   };

@@ -160,7 +160,7 @@ struct MorphToL2 {
     const int64_t W = args.morph.synthesis.W;
     const SampleWriter<T> writer{values, groups.back(), plane,    image,       to,
                                  W,      area,          channels, adds_change, sums};
-    parts.frames.frame(groups, factors, workspace, executor, writer);
+    parts.one_frame.frame(groups, factors, workspace, executor, writer);
   }
 
  private:

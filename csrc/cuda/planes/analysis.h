@@ -1,5 +1,5 @@
-// From real planes to the bands of each unit, before the inverse FFTs of their columns; and from half rows to real
-// planes.
+// The analysis of real planes up to the inverse FFTs of the columns of their bands, which are left to the caller. And the
+// last step of the synthesis, from half rows to real planes.
 #pragma once
 
 #include "filter.h"

@@ -44,7 +44,8 @@ struct AnalysisFilter {
   __device__ static bool needs_zeros(const Unit& unit) { return unit.content == Content::kHalf; }
 };
 
-// What the synthesis multiplies a spectrum by. It adds halves of opposite frequencies; a half row stands for both.
+// What the synthesis multiplies a spectrum by. It adds a frequency and its opposite, each times 1/2. A half row
+// stands for both, so its factor is 1.
 struct SynthesisFilter {
   __device__ static Cplx<float> at(const Unit& unit, int i, int y, int x) {
     return (unit.content == Content::kHalf ? 1.0f : 0.5f) * filter_at(unit, i, y, x, -1.0f);
@@ -161,8 +162,8 @@ __device__ __forceinline__ void for_each_task(const Units& units, const RowFilte
 // kernel has without asking for more.
 constexpr size_t kRowSharedBytes = kMaxSharedBytes - kMaxStaticBytes;
 
-// Reading the filters takes about as long as this part of the work for kLines planes: they are a tenth of its bytes,
-// and no work hides their latency. This is not measured.
+// The assumed time to read the filters, relative to the work for kLines planes. Filters are only a tenth of its bytes, but
+// nothing hides their latency. This is not measured.
 constexpr double kFilterWork = 0.25;
 constexpr int kMaxPlaneGroups = 8;  // then filters are only a hundredth of the bytes
 

@@ -301,8 +301,8 @@ struct LaunchMorphColumns {
                     morph_columns_kernel<E, kComplexBands, false>, columns);
   }
 
-  // Returns false if clusters cannot be used, or if there are so few bands that clusters would leave multiprocessors idle:
-  // a block with several waves does the work of several blocks without clusters.
+  // Returns false if clusters cannot be used. Also if blocks have several waves and there are so few bands that clusters
+  // would leave multiprocessors idle. (Without clusters, each wave is a block.)
   template <typename E, bool kComplexBands>
   bool launch_clusters() const {
     constexpr int kBlockLines = kMorphLines<E, true>, kHeld = kMorphItems<E>;

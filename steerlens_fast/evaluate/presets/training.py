@@ -63,7 +63,7 @@ class TrainingRun:
     folder : Path or None
         The folder of trained weights; None to keep none.
     data : str
-        The evaluation's data.
+        The evaluation's data, as in its option ``data``.
     progress : str
         How progress is reported, see :class:`steerlens_fast.io.progress.Progress`.
     accuracies : dict

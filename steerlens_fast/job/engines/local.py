@@ -29,7 +29,8 @@ from .engine import Stop
 
 MAX_ASSIGNED = 2  # shards of a worker: it decodes images of the second one while it completes the first
 # A shard is skipped if workers have exited this many times while they had only this shard. The job ends if workers have
-# exited this many times before their first shard. Also the number of attempts to start a process.
+# exited this many times without a shard, and none has completed one since the first of these exits. This is also the
+# number of attempts to start a process.
 ATTEMPTS = 3
 # The script of a worker process. The working directory is the last entry of sys.path, not the first as with python -m,
 # since it may contain a clone of this repository, whose folder steerlens_fast must not be imported. Garbage is
@@ -230,7 +231,7 @@ class Local:
         if self._exits[shard] < ATTEMPTS:
             return
         if shard is None:
-            raise JobError(f"workers died before their first shard ({end}); see {worker.log}")
+            raise JobError(f"workers died {ATTEMPTS} times while they had no shard ({end}); see {worker.log}")
         self._skipped[shards.pop()] = end
 
     def _start(self, worker: _Process, last: bool) -> None:

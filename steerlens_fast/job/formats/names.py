@@ -5,7 +5,7 @@ The names are valid on the file systems of Linux, and different for different ke
 The parts of a key, between slashes, are converted as follows:
 
 - "%", control characters, a leading "." and bytes that are not valid text are percent-encoded, as in a URL. The
-  functions below say which other dots and underscores are.
+  functions below say which other dots and underscores are encoded.
 - Other characters, such as letters of any script, are unchanged.
 - An empty part becomes "%".
 - A part of more than 230 bytes is truncated, and ends in "%=" and a hash of the part.

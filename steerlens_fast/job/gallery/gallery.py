@@ -80,8 +80,8 @@ def write_gallery(out: str | os.PathLike, *, sample: int = 48, to: str | os.Path
         success = read_success(job, done)
         about = {"facts": _facts(config, plan, done), **_counts(job, done), "success": success}
         as_labelled = success["labelled"] - (success["label_differs"] or 0)
-        # If hardly any label is predicted, the class numbers of the data are probably not those of the model. Labels
-        # that are targets (LABEL) have been matched with the model's classes.
+        # If hardly any label is predicted, the class numbers of the data are probably not those of the model. With
+        # target "label", labels must be classes of the model, and are compared in any case.
         about["compare_labels"] = config["target"] == LABEL or not labels_look_wrong(success["labelled"], as_labelled)
         shape = {"height": plan.size[0], "width": plan.size[1], "frames": plan.frames, "columns": columns}
         shape["channels"] = plan.channels
