@@ -59,7 +59,7 @@ def describe_damage(error: Exception, data: bytes, image: Image | None) -> tuple
 def ends_early(name: str, data: bytes, image: Image | None, error: str = "") -> bool:
     """Return whether a file ends early, according to its own headers.
 
-    For formats that are not in ``CHECKS``, and without ``data``, Pillow's message ``error`` is used. It is less
+    If the format is not in ``CHECKS``, or ``data`` is empty, Pillow's message ``error`` is used. It is less
     reliable, since Pillow also calls some damaged files truncated.
 
     Examples

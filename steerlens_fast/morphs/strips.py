@@ -333,7 +333,7 @@ def _state_name(number: int, target: list[int], morphs: Morphs, class_names: Nam
 def _maps(morphs: Morphs, at: list[int]) -> list[tuple[np.ndarray, float]]:
     """Return the difference maps of the frames ``at``, for each sample.
 
-    They are relative to the frame with the smallest factors.
+    They are relative to the frame whose factors are nearest to 0.
     """
     size = morphs.factors.abs()
     size = size if morphs.amplitude_factors is None else size + morphs.amplitude_factors.abs()
@@ -500,7 +500,8 @@ def _new_figure(shape: tuple[int, ...], names: list[str], captions: list[list[st
 
 def draw_panel(axes, picture: np.ndarray, caption: str = "", reached: bool = False) -> None:
     """Draw an image, uint8 [H, W] or [H, W, 3], and the text below it."""
-    smooth = "auto" if picture.shape[1] > 128 else "nearest"  # large images have more pixels than the panel has dots
+    # A panel is about 200 dots wide. With "nearest", large images would lose, or double, single rows and columns.
+    smooth = "auto" if picture.shape[1] > 128 else "nearest"
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation=smooth)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)

@@ -50,7 +50,7 @@ def test_target_and_scores_are_those_of_images_without_noise(regime):
 
 
 def test_copies_are_moved_and_the_gradient_is_that_of_the_image():
-    """Copies are compared with torch's interpolation, the frame with autograd's gradient of the mean loss of copies."""
+    """Copies equal those of torch's interpolation. The frame follows autograd's gradient of the mean loss of copies."""
     x, target, model, smoothing = images(), torch.tensor([1, 4, 2]), smooth(dtype=torch.float64), Smoothing(**MOVED)
     copies = list(islice(smoothing.copies(x), MOVED["samples"]))
     generator, mirrored = torch.Generator().manual_seed(smoothing.seed ^ MOVEMENT_SEED), []

@@ -134,7 +134,7 @@ def _outputs_of(*target_probabilities):
 
 
 def test_fell_and_best_frame_compare_the_scored_frames():
-    """A decrease by less than 1 %, such as from 0.9 to 0.899, does not count."""
+    """A decrease by less than 1 % of the probability, such as from 0.9 to 0.899, does not count."""
     outputs = _outputs_of([0.1, 0.5, 0.9], [0.2, 0.6, 0.4], [0.3, 0.2, 0.1], [0.1, 0.9, 0.899], [0.5, None, 0.3])
     zero, one = torch.zeros(5, dtype=torch.int64), torch.ones(5, dtype=torch.int64)
     m = make(5, 3, classes=2, outputs=outputs, source=zero, target=one)

@@ -16,7 +16,7 @@ constexpr int kLines = 8;
 using Word = Pack<Cplx<float>, 1>;
 
 // Each thread has kItems points of its block's lines (half as many in morph_planes if amplitudes move). Kernels keep
-// them in registers, which limits kItems. This limits the sides of planes, too: a block has at most 1024 threads.
+// them in registers, which limits kItems. A block has at most 1024 threads, so the sides of planes are limited, too.
 constexpr int kItems = 4;
 constexpr int max_threads(int items) { return kLines * kCudaLimits.max_side / items; }
 constexpr int kMaxThreads = max_threads(kItems);
@@ -25,8 +25,8 @@ inline int threads_of(int size, int items, int lines = kLines) {
   return (lines * size / items + kWarp - 1) / kWarp * kWarp;
 }
 
-// In shared memory: points [2, size, lines], roots of unity [size], the factors of all passes [size]. For kLines, this is
-// 144 bytes per point: 36 KiB for the largest side.
+// In shared memory: points [2, size, lines], roots of unity [size], the factors of all passes [size]. With kLines
+// lines, these are 144 bytes per point of a line: 36 KiB for the largest side.
 __host__ __device__ inline size_t fft_bytes(int size, int lines = kLines) {
   return size * sizeof(Word) * (2 * lines + 2);
 }

@@ -1,4 +1,4 @@
-// Filters the column FFTs of bands, and adds them up to the half rows of planes.
+// The synthesis from the column FFTs of bands to the half rows of planes: row FFTs, filters, sums, inverse row FFTs.
 #pragma once
 
 #include "filter.h"
@@ -11,8 +11,8 @@ struct FrameFactors {
   const float *phase, *amplitude;  // [F, N] if `per_plane`, else [F]
   bool per_plane;
   int64_t planes;              // N
-  int64_t first, first_frame;  // of a chunk
-  int frames;                  // of a chunk
+  int64_t first, first_frame;  // the first plane and the first frame of a chunk
+  int frames;                  // number of frames of a chunk
   bool moves_phase, moves_amplitude;
 
   __device__ int64_t index(int64_t plane, int64_t frame) const {
@@ -31,15 +31,15 @@ struct FrameFactors {
 
 struct MergedRows {
   Cplx<float>* half_planes;     // [lines, column blocks, half rows, kLines]
-  const Cplx<float>* residual;  // the same of each plane, or null
+  const Cplx<float>* residual;  // [planes, column blocks, half rows, kLines], or null
   int lines;                    // planes times frames; a block transforms a row of several of them
   FftPlan plan;                 // of a row
   int H;
   FrameFactors factors;
 };
 
-// Writes a row of kLines half planes. A thread writes one point of two lines, and a warp 8 points of all lines. So if
-// the lines are frames of the same plane, a warp reads their residual only once.
+// Writes a row of kLines half planes. A thread writes one point of two lines. A warp writes 8 points of all lines, so
+// it reads the residual only once if the lines are frames of the same plane.
 __device__ __forceinline__ void write_rows(const MergedRows& args, const BlockFft& fft, int row,
                                            int first) {
   constexpr int kApart = kLines / 2;
@@ -66,10 +66,10 @@ __device__ __forceinline__ void write_rows(const MergedRows& args, const BlockFf
   }
 }
 
-// One row of the half spectrum of share.groups times kLines planes. The FFTs of the bands' rows, and of the opposite
-// rows, are filtered and summed up. Then comes the inverse FFT of the sum. Opposite rows are needed, since the real part
-// of an image comes from the Hermitian part of its spectrum, (S(Y, X) + conj S(-Y, -X)) / 2. A thread sums the values of
-// its columns in registers. Rows in which a filter is 0 are not read.
+// A block computes one row of share.groups times kLines half planes. It filters and sums the FFTs of the bands' rows
+// and of the opposite rows, and computes the inverse FFT of the sum. Opposite rows are needed, since the real part of
+// an image comes from the Hermitian part of its spectrum, (S(Y, X) + conj S(-Y, -X)) / 2. A thread sums the values of
+// its column in registers. Rows in which a filter is 0 are not read.
 __global__ void __launch_bounds__(kMaxThreads, 2)
     merge_rows_kernel(const __grid_constant__ MergedRows args, const __grid_constant__ Units units,
                       RowShare share) {

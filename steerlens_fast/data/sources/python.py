@@ -135,7 +135,7 @@ class PythonSource(Source):
         return False
 
     def _read_key(self, n: int, label: int | None, key: str) -> tuple[int | None, str]:
-        """Return ``label``, or the item's if it is None; and the item's key, or ``key`` if it has none."""
+        """Return ``label`` or, if this is None, the item's label; and the item's key or, without one, ``key``."""
         path = f"{self.name}[{n}]"
         try:
             _, own_label, own_key = self._get(n)
@@ -197,7 +197,7 @@ def call_factory(spec: str):
 
 
 def _read_attribute(data, name: str, count: int) -> Sequence | None:
-    """Return an attribute that has one number or string for each item; None for any other attribute."""
+    """Return the labels in an attribute; None if it does not have a number, a string or None for each item."""
     entries = _of_length(data, name, count)
     if entries is None:
         return None
