@@ -6,7 +6,7 @@ It has the phases, then measurements and their targets.
 from __future__ import annotations
 
 COPY_SHARE = 0.70  # target: share of a copy's bandwidth
-# Targets: how many times as fast as plenoptic, and at most this many times the time of the FFTs alone
+# Targets: at least this many times as fast as plenoptic, at most this many times as long as the FFTs alone
 SPEED = {"analysis": (6, 1.5), "synthesis": (10, 1.5), "8-frame phase morph": (15, 1.5)}
 BATCH_1 = 10  # target for batches of 1: how many times as fast as plenoptic
 LENS = 1.10  # target: time of a morph over that of its gradient

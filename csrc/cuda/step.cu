@@ -39,8 +39,7 @@ struct StepOpBase {
   const T* parts;  // [bands, parts_per_band]
   int parts_per_band;
 
-  // For for_each_kernel (launch.h): what the coefficients of band n share, its threshold. All threads of a warp must
-  // call this.
+  // The threshold of band n, for for_each_kernel (launch.h). All threads of a warp must call this.
   __device__ T plane_data(int64_t n) const {
     T largest = T(0);
     for (int i = threadIdx.x % kWarp; i < parts_per_band; i += kWarp)

@@ -8,8 +8,8 @@ live       1 for each step     the image after the previous step, which is decom
 persistent 1 for each step     the source's coefficients, by changes that add up
 ========== =================== ============================================================
 
-If a compiled op can search for a distance and render the frames, or find the factor of a step and take it, this op is
-used. Otherwise frames are rendered at each factor that the search tries.
+If possible, one compiled op searches for the factors and renders the frames. Otherwise, a frame is rendered at each
+factor that the search tries.
 
 In the code, ``b`` are phase factors, and ``a`` are amplitude factors or None if they equal ``b``. A *budget* is a
 distance to reach.

@@ -115,7 +115,7 @@ def test_targets_of_no_samples_are_valid(target):
 
 
 @pytest.mark.parametrize("target", [3, INDICES, torch.tensor(INDICES), None], ids=str)
-def test_targets_made_in_inference_mode_have_gradients(target):
+def test_losses_at_targets_made_in_inference_mode_have_gradients(target):
     """Autograd saves indices, and raises an error for tensors made in inference mode."""
     outputs = scores(*FLAT).requires_grad_()
     with torch.inference_mode():
@@ -287,7 +287,7 @@ def test_saturated_gradient_does_not_depend_on_the_batch():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
 def test_gradient_without_a_graph_of_the_loss_is_that_of_autograd(objective, dtype):
-    """Some scores are large or -inf. For nll, small probabilities p may differ by eps |log p|."""
+    """Some scores are large or -inf. For nll, the relative error of a small probability p may be eps |log p|."""
     nll_tolerance = dict(rtol=2e-5, atol=1e-37) if dtype == torch.float32 else dict(rtol=2e-13, atol=1e-300)
     tolerance = nll_tolerance if objective in ("nll", "log-probability") else dict(rtol=0, atol=0)
     for scale, excluded in ((1e-3, 0.0), (1.0, 0.3), (1e4, 0.3), (1e30, 0.0)):

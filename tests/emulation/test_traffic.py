@@ -15,9 +15,8 @@ COUNTED = {
     # 16 blocks of 2 warps: thread 0 writes a shared value, and each warp reads that of another block. A block writes 4
     # bytes of the result.
     "sound_cluster": (0, 16, 16 + 16 * 2, 16 + 16 * 2),
-    # 256 complex numbers: each sector counts once. Two planes of 138 share a sector, which counts for both.
-    "wide_pieces": (64, 32, 0, 0),
-    "planes_between_sectors": (2 * 35, 2 * 18, 0, 0),
+    "wide_pieces": (64, 32, 0, 0),  # 256 complex numbers: each sector counts once
+    "planes_between_sectors": (2 * 35, 2 * 18, 0, 0),  # two planes of 138 complex numbers share a sector: counted twice
 }
 
 

@@ -217,8 +217,8 @@ def test_probes_do_not_depend_on_the_batch():
     assert torch.equal(again.advantage, whole.advantage)
 
 
-def test_band_that_cannot_move_has_no_advantage():
-    """A constant image has no phases to move, so no step reaches the distance, which is reported."""
+def test_advantage_of_a_band_that_cannot_move_is_nan():
+    """A constant image has no phases to move, so no step reaches the distance."""
     result = band_probes(smooth(channels=1), torch.full((1, 1, 16, 16), 0.5), torch.tensor([1]), torch.tensor([0]))
     assert not result.attained.any() and result.advantage.isnan().all()
 

@@ -252,15 +252,15 @@ def test_kinds_of_targets_give_their_classes(data, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
-@pytest.mark.parametrize("column, target", [("target", "column"), ("label", "runner-up")])
-def test_targets_of_a_table_are_used_by_default(data, tmp_path, suffix, column, target):
+@pytest.mark.parametrize("column, default_target", [("target", "column"), ("label", "runner-up")])
+def test_default_target_is_the_column_target_of_a_table_if_it_exists(data, tmp_path, suffix, column, default_target):
     table, images = tmp_path / f"data{suffix}", sorted(data.rglob("*.png"))[:4]
     rows = [(str(path), n % 3) for n, path in enumerate(images)]
     csv = [f"path,{column}", *(f"{path},{n}" for path, n in rows)]
     jsonl = [json.dumps({"path": path, column: n}) for path, n in rows]
     table.write_text("\n".join(csv if suffix == ".csv" else jsonl) + "\n")
     assert run_here(tmp_path / "out", data=table) == DONE
-    assert json.loads((tmp_path / "out" / "config.json").read_text())["target"] == target
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["target"] == default_target
     targets = [r["target"] for r in records(tmp_path / "out")]
     assert (targets == [n for _, n in rows]) == (column == "target")
     assert run_here(tmp_path / "least", data=table, target="least") == DONE
@@ -299,9 +299,7 @@ def test_dry_run_states_the_default_distance_and_computes_few_images(
 ):
     """Computing n images takes ``seconds[n]``. If one image takes more than a second, no others are computed."""
     computed = []
-    monkeypatch.setattr(
-        "steerlens_fast.job.worker.Worker.first_batch", lambda _, images: computed.append(images) or seconds[images]
-    )
+    monkeypatch.setattr("steerlens_fast.job.worker.Worker.first_batch", lambda _, n: computed.append(n) or seconds[n])
     words = arguments(tmp_path / "new", "--workers", 0, "--dry-run", data=data)
     at = words.index("--max-l2")
     assert main(words[:at] + words[at + 2 :]) == DONE
@@ -1118,8 +1116,7 @@ def _finished(out: Path, count: int) -> None:
 def test_memory_of_the_main_process_does_not_grow_with_the_data(tmp_path, monkeypatch):
     """The peak memory for listing, planning and resuming is compared for 1,000 and 30,000 images.
 
-    The shards are synthetic, to save time: workers make shards one by one, with memory that does not depend on their
-    number.
+    The shards are synthetic, to save time.
     """
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # to save time
     peaks = []

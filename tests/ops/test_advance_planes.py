@@ -20,7 +20,7 @@ from steerlens_fast.lens.regimes import SEARCH_OPTIONS
 
 pytestmark = pytest.mark.skipif(not native.SIMD_WIDTH, reason="the op needs AVX2 or NEON")
 BOUNDS = (0.0, 1.0)
-UNLIMITED = SEARCH_OPTIONS | {"max_step_ratio": 1e30}
+ANY_STEP_LENGTH = SEARCH_OPTIONS | {"max_step_ratio": 1e30}
 
 
 def csp(size, edit="phase", rule="complex", **options):
@@ -36,10 +36,10 @@ def by_factors(x, position, b, a=None, phase_cap=math.inf):
     return StepExtent(x, position, phase_cap, factors=torch.stack([per_sample(b), per_sample(b if a is None else a)]))
 
 
-def to_distance(x, position, max_l2, phase_cap=math.inf, start=0.0, range_end=1e30, options=UNLIMITED):
+def to_distance(x, position, max_l2, phase_cap=math.inf, start=0.0, dtype_max_factor=1e30, options=ANY_STEP_LENGTH):
     per_sample = lambda t: torch.as_tensor(t, dtype=x.dtype).expand(len(x))
     max_l2 = per_sample(max_l2)
-    limits = torch.stack([max_l2, tolerance_at(max_l2), per_sample(range_end), per_sample(start)])
+    limits = torch.stack([max_l2, tolerance_at(max_l2), per_sample(dtype_max_factor), per_sample(start)])
     return StepExtent(x, position, phase_cap, limits=limits, options=options)
 
 
@@ -114,7 +114,7 @@ def test_search_starts_at_the_given_factor():
     x, g = image(*shape, dtype=torch.float32), random_gradient((2, 1, 32, 32), 0)
     expected = family.anchor(x).take_step(g, to_distance(x, x, 0.3), BOUNDS)
     start = expected.factors[0]
-    options = UNLIMITED | {"iterations": 1}  # tries no other factor
+    options = ANY_STEP_LENGTH | {"iterations": 1}  # tries no other factor
     result = family.anchor(x).take_step(g, to_distance(x, x, 0.3, start=start, options=options), BOUNDS)
     assert torch.equal(result.factors, expected.factors) and torch.equal(result.frames, expected.frames)
 
@@ -127,7 +127,7 @@ def test_limits_are_kept():
     position = anchor.take_step(g, to_distance(x, x, 0.5), BOUNDS).frames.view(shape)
     # A step back toward the source and beyond would reach nearly the same distance, but would be longer
     target, ratio = 0.51, 0.5
-    extent = to_distance(x, position, target, options=UNLIMITED | {"max_step_ratio": ratio})
+    extent = to_distance(x, position, target, options=SEARCH_OPTIONS | {"max_step_ratio": ratio})
     result = check_search(anchor, family, random_gradient(shape, 1), extent)
     longest = ratio * math.sqrt(target**2 - 0.5**2)
     assert (l2_from(result.frames.view(1, *shape), position)[0] <= longest * 1.01).all()
@@ -138,7 +138,7 @@ def test_limits_are_kept():
     torch.testing.assert_close(result.factors[0], largest, rtol=1e-6, atol=0)
     result = family.anchor(x).take_step(g, by_factors(x, x, 1e4, 2e4, phase_cap=cap), BOUNDS)
     torch.testing.assert_close(result.factors, largest * torch.tensor([[1.0], [2.0]]), rtol=1e-6, atol=0)
-    extent = to_distance(x, x, 1.0, range_end=torch.tensor([1.0, 1e30]))
+    extent = to_distance(x, x, 1.0, dtype_max_factor=torch.tensor([1.0, 1e30]))
     assert family.anchor(x).take_step(1e-4 * g, extent, BOUNDS).out_of_range.tolist() == [True, False]
 
 

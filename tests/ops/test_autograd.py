@@ -206,5 +206,5 @@ def test_gradient_of_a_single_band_is_real(device):
     band = c.bands[1].clone().requires_grad_()
     out = pyramid.synthesize(type(c)(c.highpass, (c.bands[0], band), c.lowpass))
     (grad,) = torch.autograd.grad(out.square().sum(), band)
-    assert grad.dtype == band.dtype and grad.imag.abs().max() == 0, "Im(c) does not enter"
+    assert grad.dtype == band.dtype and grad.imag.abs().max() == 0, "the image does not depend on Im(c)"
     assert grad.real.abs().max() > 0

@@ -90,7 +90,7 @@ def test_overflowing_phase_keeps_the_amplitude(rule, dtype, device):
 
 @dtypes
 def test_overflowing_gain_still_multiplies(dtype, device):
-    """0 exp(1000) is 0, and float32 can represent 1e-30 exp(100) although it cannot represent exp(100)."""
+    """0 exp(10000) is 0, and float32 can represent 1e-30 exp(100) although it cannot represent exp(100)."""
     large, small = (100.0, 1e-30) if dtype == torch.float32 else (800.0, 1e-300)
     c = row(0j, complex(small, 0), complex(0, 1 / small), dtype=COMPLEX[dtype], device=device)
     step, one = row(1e4, large, -large, dtype=dtype, device=device), torch.ones(1, 1, dtype=dtype, device=device)

@@ -28,7 +28,7 @@ def compiled(function):
 
 
 def test_gpu_tensors_without_cuda_kernels_raise(monkeypatch):
-    """A stand-in replaces an op, since without a GPU only fake tensors can be on one."""
+    """Without a GPU, only fake tensors can have the device "cuda". So a stand-in replaces the op."""
     monkeypatch.setattr(native, "HAS_CUDA", False)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     with FakeTensorMode():

@@ -155,14 +155,14 @@ UNSUPPORTED = {
 }
 # Compiling and exporting take seconds. So only SOME_PARTS, one of each kind, are tested in all ways. Other parts are
 # tested with dynamic sizes, plain or with a backward. ``covering`` chooses cases with every pair of values.
-EVERY_PART = "plain", "backward"
+DERIVATIVES_OF_EVERY_PART = "plain", "backward"
 SOME_PARTS = "forward", "synthesize_adjoint", "render_pixel_bands", "render_csp_joint"
 
 
 def included(way, derivative, name) -> bool:
     if way == "eager":
         return False  # eager mode has a test of its own
-    return name in SOME_PARTS or (way.endswith("dynamic") and derivative in EVERY_PART)
+    return name in SOME_PARTS or (way.endswith("dynamic") and derivative in DERIVATIVES_OF_EVERY_PART)
 
 
 def cases():

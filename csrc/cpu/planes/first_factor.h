@@ -1,7 +1,7 @@
 // The first factor that a search for a distance tries.
 //
 // If distances were proportional to factors, it would be target / speed. But phases wrap around, so that distances grow
-// ever more slowly. If only phases move, some of the coefficients show by how much, without drawing a frame.
+// ever more slowly. If only phases move, some of the coefficients are enough to estimate this, without drawing a frame.
 #pragma once
 
 #include <algorithm>
@@ -18,9 +18,9 @@ namespace {
 constexpr int64_t kLeastVectors = 64, kMostVectors = 1024, kStride = 15;
 constexpr int64_t kModelTrials = 12;
 constexpr double kModelTolerance = 0.02;  // relative error of a distance
-// The smallest factor with the target's distance is wanted. So the estimate aims below the target. It is not used where
-// the slope is large, because distances hardly grow there and may also fall, nor where it is small, because there the
-// estimate is not needed.
+// The smallest factor with the target's distance is wanted. So the estimate aims below the target. It is not used
+// - if distances hardly grow there (a large FirstFactor::slope), because they may also fall;
+// - if distances are almost proportional to factors (a small slope), because then it is not needed.
 constexpr double kAim = 0.9, kLeastSlope = 0.3, kLargestSlope = 6;
 // The share of a change of coefficients that reaches the image when most phases have wrapped around: a band whose phases
 // are random has frequencies that the synthesis does not pass. Measured for photographs, digits and noise: 0.53 to 0.65.
@@ -93,7 +93,7 @@ class PhaseModel {
     return std::sqrt(change / proportional);
   }
 
-  // Adds the squares of both changes of kSimdWidth coefficients.
+  // Adds the squares of the changes of kSimdWidth coefficients, then the squares of their proportional changes.
   SL_FN static void add(const T* f, T factor, T* sums) {
     SL_NO_UNROLL
     for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
