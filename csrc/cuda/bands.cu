@@ -131,7 +131,7 @@ class Chunk {
   __device__ __forceinline__ int slots() const { return 1 << layout.log_slots; }
   __device__ __forceinline__ int slot() const { return slot_; }
 
-  // All threads of the block must call this. It waits for threads that still use the last chunk.
+  // All threads of the block must call this. It waits for threads that still use the previous chunk.
   __device__ __forceinline__ void begin(int64_t chunk) {
     const int H = static_cast<int>(args.H), half_rows = H / 2 + 1, end = half ? half_rows : H;
     const int first = static_cast<int>(chunk / layout.column_chunks) * layout.rows;
@@ -177,8 +177,8 @@ class Chunk {
     if (half) at_place(i, n, std::true_type(), body);
   }
 
-  // These copy spectra, or the bands of group i, to or from shared memory, of the planes from `first` on: `planes` of
-  // them, or as many as there are slots if these are fewer. All warps of the block must call them.
+  // These copy spectra, or the bands of group i, to or from shared memory, for min(planes, slots()) planes from `first`
+  // on. All warps of the block must call them.
   template <bool kLoad>
   __device__ __forceinline__ void copy_spectrum(int64_t first, int planes) const {
     copy<kLoad>(spectrum_segments(), layout.row_sets - 1, layout.log_spectrum_parts, args.spectrum,
@@ -406,8 +406,8 @@ class Chunk {
   int Y_, X_, set_, frequency_;
 };
 
-// Calls body(chunk, first, count) for all chunks and planes of this block. A call computes the planes from `first` on:
-// `count` of them, or as many as there are slots if these are fewer.
+// Calls body(chunk, first, count) for all chunks and planes of this block. A call computes min(count, chunk.slots())
+// planes from `first` on.
 template <bool kStaged, typename T, typename Body>
 __device__ __forceinline__ void for_each_chunk(const BandArgs<T>& args, const Layout& layout,
                                                const Body& body) {

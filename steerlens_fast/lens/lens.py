@@ -294,8 +294,9 @@ class SteerableLens:
         UserWarning
             If the model already predicts the target class (``Morphs.already_predicted``), if a distance is not reached
             (``Morphs.attained``), if a sample is not ``ok`` for another reason, or if the last frame has a lower target
-            probability than an earlier frame (``Morphs.fell``). On a GPU, not with ``factors``, since these checks
-            wait for the device. Also if the model is in training mode or, on a CPU, seems to return probabilities.
+            probability than an earlier frame (``Morphs.fell``). On a GPU, these warnings are omitted with ``factors``,
+            because the checks would wait for the device. There is also a warning if the model is in training mode or,
+            on a CPU, seems to return probabilities.
 
         Notes
         -----

@@ -261,7 +261,7 @@ def test_shard_is_replaced_whole(kind, tmp_path):
 
 
 def test_keys_with_one_folder_raise(tmp_path, monkeypatch):
-    """On a file system that ignores case, keys that differ only in case have one folder. No frame must be replaced."""
+    """On a file system that ignores case, keys that differ only in case have one folder. No frame may be replaced."""
     monkeypatch.setattr(folder_format, "directory_name", str.lower)
     with pytest.raises(FileExistsError):
         folder_format.write(tmp_path, "00000", morphs_of(2), make_records(["a", "A"]), METADATA)

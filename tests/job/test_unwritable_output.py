@@ -170,7 +170,7 @@ def test_job_succeeds_in_an_ascii_locale(data, tmp_path):
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
 def test_exit_status_of_a_job_does_not_depend_on_its_streams(name, error, data, tmp_path, monkeypatch):
-    """That of verify and status depends on stdout."""
+    """The exit status of the commands verify and status depends on stdout."""
     stream = Stream(error, "write", "flush")
     stream.fileno = stream.fail
     monkeypatch.setattr(sys, name, stream)
@@ -237,7 +237,7 @@ def test_exit_status_of_a_process_whose_stdout_cannot_be_written(command, shell,
 
 
 def test_closed_descriptors_get_no_file_of_the_job(tmp_path):
-    """Without this, messages would be written to the next file that is opened after stderr was closed."""
+    """Otherwise messages for stderr would be written to the next file that is opened after stderr was closed."""
     script = "from steerlens_fast.io.console import open_closed_descriptors as mend; import os; os.close(2); mend(); "
     script += "file = open('a', 'w'); os.write(2, b'for people'); file.write(str(file.fileno() > 2))"
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
@@ -287,7 +287,7 @@ def test_no_worker_at_all_is_reported(number, data, tmp_path, monkeypatch, capsy
     assert "use --workers 0" in stderr
 
 
-def test_threads_that_cannot_be_started_name_the_remedy(data, tmp_path, monkeypatch, capsys):
+def test_error_of_a_thread_that_cannot_be_started_names_the_remedy(data, tmp_path, monkeypatch, capsys):
     def submit(*_):
         raise RuntimeError("can't start new thread")
 

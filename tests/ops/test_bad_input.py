@@ -393,7 +393,7 @@ def test_bad_arguments_of_raw_ops_raise(op, device):
             with pytest.raises(ALLOWED):
                 getattr(RAW, op)(*on_tensors(lambda t: t.to("meta"), args))
                 raise AssertionError(f"bad {name} raised no error for meta tensors")
-    assert own_messages >= 2, "no error came from the op's own checks"
+    assert own_messages >= 2, f"{own_messages} errors came from the op's own checks"
 
 
 OPS_OF_ONE_TENSOR = ("pair", "unpair", "polar_split")

@@ -60,12 +60,12 @@ def test_rows_share_field_of_view_and_colour_scale(coefficients):
         assert low == -high and high > 0
 
 
-@pytest.mark.parametrize("show, band", [("real", "both"), ("amplitude", "max"), ("phase", "neither")])
-def test_colour_bars_of_clipped_panels_have_arrows(coefficients, show, band):
+@pytest.mark.parametrize("show, arrows", [("real", "both"), ("amplitude", "max"), ("phase", "neither")])
+def test_colour_bars_of_clipped_panels_have_arrows(coefficients, show, arrows):
     figure = plot_pyramid(coefficients, show=show)
     extend = [axes._colorbar.extend for axes in figure.axes if axes.get_label() == "colour bar"]
     bands = 1 if show == "phase" else len(coefficients.bands)
-    assert extend == [band] * bands + ["both", "neither"]
+    assert extend == [arrows] * bands + ["both", "neither"]  # then those of highpass and lowpass
 
 
 def test_panels_have_labels(coefficients):

@@ -1,4 +1,4 @@
-// What without_torch.cpp has in addition to csrc/cpu/parallel.h and scratch_memory.h, which it implements without torch.
+// without_torch.cpp implements csrc/cpu/parallel.h and scratch_memory.h without torch. It also has this function.
 #pragma once
 
 namespace steerlens {

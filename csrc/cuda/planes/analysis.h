@@ -1,5 +1,5 @@
-// The analysis of real planes up to the inverse FFTs of the columns of their bands, which are left to the caller. And the
-// last step of the synthesis, from half rows to real planes.
+// The analysis of real planes without its last step: callers compute the inverse FFTs of the bands' columns. This file
+// also has the last step of the synthesis, from half rows to real planes.
 #pragma once
 
 #include "filter.h"
@@ -45,8 +45,8 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   }
 }
 
-// One row of the image's spectrum, and the opposite one, of share.groups times kLines planes: the forward FFT of the row,
-// then for each band its filter, crop and inverse FFT.
+// A block has one row of the planes' spectra, and the opposite row, for share.groups times kLines planes. It computes
+// the forward FFT of the row, then for each band filter, crop and inverse FFT.
 //
 // Rows in which a band's filter is 0 are neither computed nor stored. These are a fifth of the rows of an oriented
 // band. The kernels that read the band find in `stored_rows` which rows there are.
@@ -133,7 +133,7 @@ __device__ __forceinline__ void read_inverse_columns(const BlockFftOf<kBlockLine
   }
 }
 
-// From half rows to real planes, two column blocks at a time as in real_columns_kernel. write.plane(n)(at, value)
+// Computes real planes from half rows, two column blocks at a time as in real_columns_kernel. write.plane(n)(at, value)
 // stores point `at` of plane n.
 template <typename Write>
 __global__ void __launch_bounds__(kMaxThreads, 2)

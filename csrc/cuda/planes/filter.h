@@ -109,7 +109,7 @@ class RowFilters {
   }
 
   // The filter of a task, at row y of a band; null if it is 0 in this row, unless the kernel needs zeros. All threads of
-  // the block must call this; if the result is not null, it waits for those that read the last filter and FFT.
+  // the block must call this. Before a result that is not null, it waits for all reads of the previous filter and FFT.
   __device__ const Word* of_task(const Unit& unit, int number, int task, int y) const {
     if (number < kept_) {
       const int place = places()[number];
