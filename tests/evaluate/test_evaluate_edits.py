@@ -124,8 +124,8 @@ def test_coefficients_of_an_image_are_consistent(synthesis, options):
 
 
 def test_leakage_is_one_if_real_and_imaginary_parts_cancel():
-    """Real and imaginary parts change by those of the same image, with opposite signs. If only the real parts change,
-    the leakage is 1/2."""
+    """The coefficients of another image are added: their real parts with sign +, their imaginary parts with sign -. If
+    only the real parts are added, the leakage is 1/2."""
     pyramid = SteerablePyramid((32, 32))
     source, change = torch.rand(2, 3, 1, 32, 32, dtype=torch.float64)
     c, d = pyramid(source), pyramid(change) * 0.1
@@ -190,8 +190,8 @@ def test_averaged_gradients_give_another_edit():
 
 
 def test_probes_of_a_linear_driver_follow_from_its_gradient():
-    """A pixel step along the gradient's part in the band changes the margin by its product with the gradient; noise
-    hardly changes it."""
+    """A step along the gradient's part in a band changes the margin by the product of step and gradient. Steps along
+    noise hardly change it."""
     model = linear(1, 16, dtype=torch.float64)
     images, target, source = torch.full((6, 1, 16, 16), 0.5).double(), torch.tensor([1] * 6), torch.tensor([0] * 6)
     result = band_probes(model, images, target, source, family="pixel", objective="margin", directions=64)

@@ -111,11 +111,11 @@ class Counted:
     """A motion that counts how often each sample is rendered."""
 
     def __init__(self, motion):
-        self.motion, self.image, self.gradient, self.frames = motion, motion.image, motion.gradient, 0
+        self.motion, self.image, self.gradient, self.renders = motion, motion.image, motion.gradient, 0
         self.speed = getattr(motion, "speed", lambda: None)
 
     def render(self, factors, amplitude_factors=None, bounds=None):
-        self.frames += len(factors)
+        self.renders += len(factors)
         return self.motion.render(factors, amplitude_factors, bounds)
 
 
@@ -136,24 +136,24 @@ def _gradient_of_a_classifier(images):
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 @pytest.mark.parametrize("edit", ["phase", "amplitude", "joint", "fourier", "pixel"])
 def test_number_of_renders_is_bounded(edit, rule, share, median, maximum):
-    """Renders are counted per sample, including factor 0. Share 1 is the RMS change of L2 = 2 in 28 x 28 pixels."""
+    """Renders are counted per sample, with factor 0. At share 1, the RMS change is that of L2 = 2 in 28 x 28 pixels."""
     images = _smooth_images(6, 48)
     gradient = _gradient_of_a_classifier(images)
     csp = lambda: CSPFamily(SteerablePyramid((48, 48)), edit, rule)
     family = PixelFamily() if edit == "pixel" else FourierFamily(rule) if edit == "fourier" else csp()
-    frames = []
+    renders = []
     for n in range(len(images)):
         ((_, piece),) = pieces_of(family.prepare(images[n : n + 1], gradient[n : n + 1]))
         motion = Counted(piece)
         assert factor_at_l2(motion, share * 2 / 28 * math.sqrt(images[0].numel()))[2].all()
-        frames.append(motion.frames)
-    assert statistics.median(frames) <= median and max(frames) <= maximum, frames
+        renders.append(motion.renders)
+    assert statistics.median(renders) <= median and max(renders) <= maximum, renders
 
 
 def test_renders_of_a_batch_of_spread_targets_are_bounded():
     motion = Counted(_motion(CSPFamily(SteerablePyramid((32, 32)), "joint", "polar"), batch=16))
     assert factor_at_l2(motion, torch.logspace(-2, 0.6, 16))[2].all()
-    assert motion.frames <= 16
+    assert motion.renders <= 16
 
 
 def test_good_start_saves_renders():
@@ -161,18 +161,18 @@ def test_good_start_saves_renders():
     reference = factor_at_l2(motion, 2.0)[0]
     again = Counted(motion)
     assert factor_at_l2(again, 2.1, start=reference)[2].all()
-    assert again.frames <= 5
+    assert again.renders <= 5
 
 
 def test_unattainable_distances_end_the_search():
     """Some images do not move, and some distances are reached by no change of phases."""
     still = Counted(PixelFamily().prepare(torch.rand(2, 1, 16, 16), torch.zeros(2, 1, 16, 16)))
     factor, l2, attained = factor_at_l2(still, 1.0)
-    assert not (factor.any() or l2.any() or attained.any()) and still.frames <= 5
+    assert not (factor.any() or l2.any() or attained.any()) and still.renders <= 5
     images = _smooth_images(2, 32)
     phases = Counted(CSPFamily(SteerablePyramid((32, 32)), "phase").prepare(images, torch.randn(images.shape)))
     factor, l2, attained = factor_at_l2(phases, 50.0)
-    assert not attained.any() and phases.frames <= 24
+    assert not attained.any() and phases.renders <= 24
     around = torch.stack([_l2(phases, factor * by) for by in (0.25, 0.5, 2.0, 4.0)])
     assert (l2 > 0.9 * around.amax(0)).all()
 
