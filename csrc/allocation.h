@@ -9,8 +9,7 @@
 // recycled block cannot be resized in place (torch then reports "Trying to resize storage that is not resizable").
 //
 // LibTorch's stable ABI drops the type of torch's errors and, before torch 2.13, their text. So these functions throw
-// errors of their own.
-// steerlens_fast/models/errors.py recognises their text "out of memory".
+// errors of their own, in which steerlens_fast/models/errors.py looks for "out of memory".
 #pragma once
 
 #include <torch/csrc/stable/ops.h>

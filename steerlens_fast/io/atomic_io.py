@@ -151,7 +151,7 @@ def restore_backup(path: Path, *, folder: bool) -> None:
 
     If ``path`` exists, the backup is deleted instead.
 
-    Nothing is done if the backup is a file although ``folder`` is True, or a folder although it is False.
+    A backup of the other kind (a file if ``folder`` is True) is left alone.
     """
     backup = backup_path(path)
     # For a name that is too long, os.path.isdir returns False, whereas Path.is_dir raises an error.

@@ -180,11 +180,11 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
             raise ValueError(
                 f"labels must be a .npy file of class numbers or names, or {NUMBERED!r}, got {self.labels}"
             )
-        self._check_distances()
+        self._check_schedule()
         # Checks the options before a model is loaded; `len` is a placeholder for the model and is not called.
         SteerableLens(len, **self.lens_options)
 
-    def _check_distances(self) -> None:
+    def _check_schedule(self) -> None:
         check_exclusive(factors=self.factors, max_l2=self.max_l2, distances=self.distances)
         for name in ("factors", "amplitude_factors"):
             value = getattr(self, name)
@@ -228,7 +228,7 @@ def _length(factors: float | Sequence[float] | None) -> int | None:
 class RunOptions(BaseConfig):
     """Options that decide how a job runs.
 
-    For a given plan, they do not change the bytes of the shards. (``workers`` decides the plan's default ``threads``.)
+    They do not change the bytes of the shards, except that a new plan's default of ``threads`` depends on ``workers``.
 
     Parameters
     ----------
@@ -247,7 +247,8 @@ class RunOptions(BaseConfig):
     retry_failed : bool
         Continue the job, and compute shards with failed items again.
     max_failures : int or str
-        Maximum number of failed items, or a percentage of all items such as "10%", which allows at least 10.
+        Maximum number of failed items, or a percentage of all items such as "10%". Any percentage allows at least 10
+        failed items.
     progress : {"auto", "bar", "lines", "json", "none"}
         How progress is reported on stderr.
     gallery : int

@@ -154,7 +154,7 @@ class _Export:
         return ", ".join(method_words(lens.settings))
 
     def class_name(self, number: int) -> str:
-        """Return the name or, if classes have no names, the number of a class; ``~n`` means that label n is absent."""
+        """Return the class's name, or its number if classes have no names. ``~n`` (label n removed) is "not n"."""
         if number < 0:
             return f"not {self.class_name(~number)}"
         return str(number) if self.job.plan.classes is None else self.job.plan.class_name(number)

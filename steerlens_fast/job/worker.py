@@ -117,7 +117,7 @@ class Worker:
 
             def next_items(wait: bool):
                 if wait:
-                    pipeline.flush()  # since shards may be assigned only after these batches are finished
+                    pipeline.flush()  # the next shard may be assigned only after the pending batches are finished
                 number = next_shard(wait)
                 return None if number is None else (number, self.plan.read_items(self.out, number))
 
@@ -226,7 +226,7 @@ class Worker:
             return [self._morph_and_add(shard, batch.part(n, 1)) for n in range(len(batch.items))]
         except Exception as error:
             if is_out_of_memory(error):
-                self._raise_out_of_memory(error)  # the shard already contains some of these images
+                self._raise_out_of_memory(error)  # a retry would add some images to the shard again
             self._raise_described(error, batch)
 
     def _try_to_morph(self, shard: Shard, batch: Batch) -> tuple[Callable[[], int] | None, Exception | None]:
@@ -352,7 +352,7 @@ class Worker:
     def _set_targets(self, batch: Batch) -> None:
         """Set the targets of a batch: None for those that depend on the model's scores, as runner-up does.
 
-        Items for which the target rule gives no target fail, for example without a label.
+        An item fails if the target rule gives it no target, for example because it has no label.
         """
         for item, loaded in zip(batch.items, batch.loaded):
             target = item.target

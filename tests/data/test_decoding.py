@@ -151,7 +151,7 @@ def test_damaged_files_give_pixels_or_a_reason():
 
 
 def test_mode_l_gives_the_luma():
-    """Mode L: grey is unchanged, and colours become their luma (ITU-R 601)."""
+    """Mode L: grey is unchanged, colours become their luma (ITU-R 601), and transparent pixels are put on white."""
     rgb = zoo.picture()
     luma = np.rint(rgb @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
     image = decode(zoo.png(rgb, zoo.RGB), mode="L")
@@ -242,7 +242,7 @@ def test_storage_fault_in_an_opened_image_raises_job_error(monkeypatch):
         decode(image, mode="RGB")
 
 
-def middle(data: bytes, length: int = 40) -> bytes:
+def with_damaged_middle(data: bytes, length: int = 40) -> bytes:
     """Return the data with ``length`` bytes in the middle overwritten."""
     at = len(data) // 2
     return data[:at] + b"\xa5" * length + data[at + length :]
@@ -268,9 +268,9 @@ def test_messages_about_bad_files_are_readable(kind):
     header_bytes = {"JPEG": 3, "GIF": 6, "WEBP": 12, "TIFF": 8}.get(kind)
     damaged = {
         "JPEG": whole[:2] + b"\xff\xdb\x00\x04ab" + whole[20:],
-        "GIF": middle(whole, 2000),
+        "GIF": with_damaged_middle(whole, 2000),
         "WEBP": whole[:30] + bytes(len(whole) - 30),
-        "TIFF": middle(whole),
+        "TIFF": with_damaged_middle(whole),
     }
     for data in () if header_bytes is None else (damaged[kind], whole[:header_bytes].ljust(len(whole), b"\0")):
         with pytest.raises(BadItem, match=rf"^the (header|image data) of the {kind} (is|are) damaged") as error:

@@ -147,7 +147,7 @@ def test_relative_paths_in_a_csv_begin_at_its_folder(tmp_path, monkeypatch):
     assert targets("t.csv", some)[0] == {"a/1": 2, "a/2": 3}
 
 
-def test_items_are_read_only_as_needed(tmp_path):
+def test_resolve_takes_no_more_items_than_needed(tmp_path):
     file = written(tmp_path / "t.csv", "key,target\n" + "".join(f"a/{n},1\n" for n in range(100)))
     for value in ("least", "label", 3, {0: 1, 1: 1, 2: 1, 3: 1}, file):
         read = []

@@ -300,11 +300,8 @@ def test_files_of_the_user_with_the_name_of_a_backup_are_kept(kind, tmp_path):
         backup.symlink_to(backup_of_the_user)
     for _ in range(1 if kind == "file" else 2):  # a second write would fail: a folder's backup cannot replace a file
         write(tmp_path / "a", "new")
-    assert (
-        os.path.lexists(backup)
-        and (backup_of_the_user / "text" if backup_of_the_user.is_dir() else backup_of_the_user).read_text()
-        == "precious"
-    )
+    file_of_the_user = backup_of_the_user / "text" if backup_of_the_user.is_dir() else backup_of_the_user
+    assert os.path.lexists(backup) and file_of_the_user.read_text() == "precious"
 
 
 def test_backup_that_is_a_link_is_deleted_without_its_folder(tmp_path):

@@ -62,7 +62,7 @@ def test_cases_name_every_op():
 @pytest.mark.parametrize("op", OPS + PLANE_OPS + CPU_PLANE_OPS)
 def test_every_op_has_kernel_autograd_fake_reference_and_wrapper(op):
     name = f"steerlens_fast::{op}"
-    # Emulated CUDA kernels replace those of PLANE_OPS on any CPU, not those of CPU_PLANE_OPS.
+    # There are emulated CUDA kernels of PLANE_OPS, on any CPU, but none of CPU_PLANE_OPS.
     if op in OPS or (native.SIMD_WIDTH if op in CPU_PLANE_OPS else native.LARGEST_PLANE_SIDE["cpu"]):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"), "no CPU kernel"
     assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "Autograd"), "no autograd"

@@ -14,8 +14,8 @@ struct BandsIn {
   bool in_pairs;      // the tensor has two real bands as one complex band
 };
 
-// What transform i of a unit reads at point `at` of a band: its coefficient, or those of two real bands as real and
-// imaginary part, the second being 0 if there is only one.
+// What transform i of a unit reads at point `at`: the coefficient of a complex band, or those of two real bands as real
+// and imaginary part. The imaginary part is 0 if there is no second band.
 __device__ __forceinline__ Cplx<float> band_point(const Unit& unit, const BandsIn& in,
                                                   int64_t plane, int i, int64_t at) {
   const int64_t area = int64_t{unit.h()} * unit.w();

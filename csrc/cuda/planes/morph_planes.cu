@@ -106,7 +106,7 @@ __device__ __forceinline__ void thresholds_of_cluster(const MorphColumns& args,
       if (threadIdx.x == 0) morph_shared().thresholds[k] = step_threshold(args.floor, largest);
     }
   }
-  cluster.sync();  // also before another block ends, and its shared memory with it
+  cluster.sync();  // also, no block may end before the others have read its shared memory
 }
 
 // Columns of one complex band, or of two real ones: coefficients, step, and the forward FFTs of all frames.
@@ -137,6 +137,7 @@ __device__ __forceinline__ void morph_columns(const MorphColumns& args) {
     const Point p = column_point<kBlockLines>(j);
     return swap_parts(fft.output(p.at, p.line));
   };
+  // Where a cluster keeps a coefficient until the thresholds are known.
   const auto parked = [&](int wave, int k, int m) -> Word& {
     Word* words =
         reinterpret_cast<Word*>(dynamic_shared_memory) + fft_bytes(h, kBlockLines) / sizeof(Word);
@@ -301,8 +302,8 @@ struct LaunchMorphColumns {
                     morph_columns_kernel<E, kComplexBands, false>, columns);
   }
 
-  // Returns false if clusters cannot be used. Also if blocks have several waves and there are so few bands that clusters
-  // would leave multiprocessors idle. (Without clusters, each wave is a block.)
+  // Returns false if clusters cannot be used, or would leave multiprocessors idle: if blocks have several waves, and
+  // there are few bands. (Without clusters, each wave is a block.)
   template <typename E, bool kComplexBands>
   bool launch_clusters() const {
     constexpr int kBlockLines = kMorphLines<E, true>, kHeld = kMorphItems<E>;
