@@ -2,9 +2,9 @@
 
 It is as fast as we could make it without custom kernels.
 
-It uses real FFTs and half spectra for real images and bands, masks that contain all constant factors, and no
-autograd. A morph adds the spectrum of the residual to that of each frame, and computes no inverse FFT of the residual.
-A batch is computed in pieces whose tensors stay in the caches.
+It uses real FFTs and half spectra for real images and bands, masks that contain all real constants, and no autograd. A
+morph adds the spectrum of the residual to that of each frame, and computes no inverse FFT of the residual. A batch is
+computed in pieces whose tensors stay in the caches.
 """
 
 from __future__ import annotations

@@ -300,7 +300,8 @@ def worker_cpu(result: dict) -> list[str]:
 def traffic(result: dict) -> list[str]:
     """Return the table of the bytes that CUDA kernels move.
 
-    For each size, they are divided by the smallest possible number. In parentheses, a sector counts once per block.
+    For each size, they are divided by the smallest possible number. The ratios in parentheses count a sector only once
+    per block.
     """
     sizes = list(dict.fromkeys(row["size"] for row in result["rows"]))
     row_of = {(row["op"], row["size"]): row for row in result["rows"]}

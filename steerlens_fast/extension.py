@@ -125,7 +125,7 @@ def no_cuda_reason() -> str:
 
 
 def outdated_error(error: Exception) -> Exception:
-    """Return an ImportError if an error says that ``_C`` has no such op or function.
+    """Return an ImportError if an error says that ``_C`` lacks an op or a function.
 
     Other errors are returned unchanged.
 

@@ -45,8 +45,7 @@ class _GlobalNumpy:
 
     Reading or writing its state takes 0.1 ms. Therefore the last state is reused while the generator's memory, whose
     address numpy gives, is unchanged. But numpy draws normally distributed numbers in pairs, and stores the second one
-    (has_gauss) elsewhere. So a change of only this number is not seen. If the model then draws from the generator, the
-    number is lost.
+    (has_gauss) elsewhere. So a change of only this number is not seen, and a block may lose it.
     """
 
     def __init__(self):

@@ -113,6 +113,7 @@ def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor,
     scores = scores_at(outputs, target)
     scores = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
     losses = OBJECTIVES[objective](scores, index, source)
+    # With other tasks, the scores of a logit z are -z/2 and z/2 (outputs.class_scores)
     return 2 * losses if objective == "logit" and task != "multiclass" else losses
 
 

@@ -96,7 +96,7 @@ FLOATS = "F"
 MAX_12_BITS = 4095
 PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 262, 0  # a TIFF tag, and one of its values
 RANGE_KEY = ("steerlens_fast", "values")  # in Image.info; a tuple, so that no text chunk of a file can have this key
-NARROW_DIVISOR = 4  # a range is narrow up to 1/4 of the type's range, which leaves at most 64 of 256 levels
+NARROW_DIVISOR = 4  # a range is narrow up to 1/4 of the type's range, which leaves about 64 of 256 levels
 UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # from EXIF orientation to the Image.Transpose that undoes it
 # Keys of Image.info that may contain the orientation. In a PNG, a chunk with the orientation may come after the pixels;
 # it contains one of ORIENTATION_CHUNKS.
@@ -288,7 +288,7 @@ def load_torchcodec():
 
 @cache
 def _pillow():
-    # Otherwise Pillow loads all plugins when it needs one.
+    # If these plugins were not imported, Pillow would import all of its plugins when it needs one.
     for plugin in ("Jpeg", "Png", "WebP", "Bmp", "Gif", "Tiff", "Ppm"):
         require_extra("cli", f"PIL.{plugin}ImagePlugin")
     return require_extra("cli", "PIL.Image")
@@ -411,7 +411,7 @@ def _from_deep_colour(image: Image, data: bytes, mode: str, depth: DepthOptions)
     transparent = image.info.get("transparency")
     if isinstance(transparent, tuple):
         unit[(values == transparent).all(-1)] = 1.0
-    # None makes is_narrow_range false, since a range cannot be given for inks.
+    # None prevents the warning that recommends a range, which CMYK does not accept.
     full = None if colours.layout == "CMYK" else colours.maximum
     return _upright(_in_mode(_to_image(unit, depth.keep_depth, _range_of_values(values, full)), mode), image)
 

@@ -37,7 +37,7 @@ class TargetRule:
         The rule as JSON-serialisable data; for a csv file, with its path and SHA-256.
     rank : str or None
         "runner-up", "argmax" or "least" among the model's scores, for the kind "rank".
-    column : {"key", "path"} or None
+    csv_column : {"key", "path"} or None
         The column by which a csv file names items, for the kind "csv".
     dropped : int
         Number of items that were dropped so far, because they are not in the map or csv file.
@@ -46,7 +46,7 @@ class TargetRule:
     kind: str
     description: dict
     rank: str | None = None
-    column: str | None = None
+    csv_column: str | None = None
     dropped: int = 0
     table: Mapping[Class, Class] = field(default_factory=dict, repr=False)  # {0: target} for kind "class"
 
@@ -147,7 +147,7 @@ class TargetRule:
 
     def _key(self, item: Item, table: dict[Class, int]) -> Class | None:
         """Return the key of an item in the table."""
-        if self.column != "path":
+        if self.csv_column != "path":
             return item.label if self.kind == "map" else item.key
         relative = os.path.relpath(item.path, os.path.dirname(os.path.abspath(self.description["path"])))
         return next((name for name in (item.path, relative) if name in table), item.key)
@@ -167,7 +167,7 @@ class TargetRule:
             raise usage_error(f"target must apply to at least one item, got {text}")
         if unused:
             text = f"{self.description['path']} with {len(unused)} that do not exist: {shorten(sorted(unused))}"
-            raise usage_error(f"target must refer to items of the data by {self.column}, got {text}")
+            raise usage_error(f"target must refer to items of the data by {self.csv_column}, got {text}")
 
 
 def parse_target(value: str | int | Mapping | os.PathLike) -> TargetRule:
@@ -275,7 +275,7 @@ def _with_model_target(item: Item, classes: ClassMatch) -> Item:
     if number is None:
         lookups = (full_names, classes.model_names), (synonyms, classes.model_names)
         name = classes.data_names[of_data]
-        number = _find(name, classes, f" for {item.path}", *lookups)  # raises, since classes has no match either
+        number = _find(name, classes, f" for {item.path}", *lookups)  # raises: ClassMatch has found none, or several
     return replace(item, target=number if item.target >= 0 else ~number)
 
 
@@ -359,7 +359,7 @@ def _csv_rule(path: str) -> TargetRule:
         about = {"kind": "csv", "path": path, "sha256": sha256_of(Path(path))}
     except OSError as error:
         raise usage_error(f"target {path} must be a readable file: {error}") from error
-    return TargetRule("csv", about, column=column, table=table)
+    return TargetRule("csv", about, csv_column=column, table=table)
 
 
 def _csv_table(path: str, file: TextIO) -> tuple[str, dict[str, Class]]:

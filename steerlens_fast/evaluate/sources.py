@@ -185,8 +185,8 @@ def _candidates(
             for n, candidate in enumerate(readable):
                 candidate.image, candidate.predicted_classes = images[n], predicted_classes[:, n]
                 item, label = candidate.item, candidate.label
-                # resolve() has set target and label (a class of the driver) of an item whose label was listed. A label
-                # that was read with the image is a class of the data.
+                # If the label was listed, resolve() has set the target, and has made the label a class of the driver.
+                # Otherwise the label was read with the image, and is a class of the data.
                 candidate.target = target_rule.target_of(label, classes) if item.target is None else item.target
                 if item.label is None:
                     candidate.label = classes.model_label(label)

@@ -91,7 +91,7 @@ class RatedJob(JobFolder):
 
     @property
     def settings(self) -> dict:
-        """The settings that the key of a form records."""
+        """The settings that are written to the form's key.json."""
         return {name: self.config[name] for name in SETTINGS if self.config.get(name) is not None}
 
 

@@ -1,4 +1,4 @@
-"""The gallery of a job: its content and files. In a browser, also its controls; the page must not load other files."""
+"""The content and the files of a job's gallery and, if there is a browser, its controls."""
 
 import hashlib
 import html

@@ -173,7 +173,7 @@ def test_bad_arguments_of_quantus_explain_raise():
 
 
 @pytest.mark.parametrize("regime", REGIMES)
-def test_timm_model_moves_toward_the_target(regime):
+def test_morphs_of_a_timm_model_move_toward_the_target(regime):
     """The model is in channels-last layout and in eval mode, and its normalisation is the preprocessing."""
     timm = optional_libraries.timm()
     model = with_batch_statistics(timm.create_model("resnet18", num_classes=10))
