@@ -87,8 +87,9 @@ struct Layout {
 };
 
 // Consecutive values of each plane's band (or of its spectrum), which are copied together. If a chunk has whole rows,
-// these are the rows of a set. If a chunk has a part of one row of a half spectrum, a band has four segments: the same
-// part of this row (0) and of the opposite row (1), then the mirrored part of this row (2) and of the opposite row (3).
+// a segment has these rows, or the opposite ones. If a chunk has a part of one row of a half spectrum, a band has four
+// segments: the same part of this row (0) and of the opposite row (1), then the mirrored part of this row (2) and of
+// the opposite row (3).
 struct Segment {
   int64_t start;
   int length;
