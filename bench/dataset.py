@@ -61,7 +61,7 @@ DIGIT_OPTIONS = {"model": DIGIT_MODEL, "channels": 1, "target": "runner-up", "fr
 PHOTO_OPTIONS = {"size": 224, "crop_pct": 0.95, "target": 3, "frames": FRAMES, "batch_size": BATCH, "shard_size": BATCH}
 # Shards of each job. The first three of photographs are a warm-up: while the heap grows, page faults take time.
 CPU_SHARDS = 4
-CPU_JOBS = {  # work: (data, options, how many of the shards are measured, after the others as a warm-up)
+CPU_JOBS = {  # work: (data, options, number of measured shards); the other shards come first, as a warm-up
     **{
         f"JPEGs of 500 x 375, {name}": ("photos", {"model": PHOTO_MODEL, **PHOTO_OPTIONS, **PHOTO_JOBS[name]}, 1)
         for name in ("csp-phase, factors", "csp-phase, max_l2")

@@ -130,7 +130,7 @@ def main() -> int:
     text = "result file (default: none with --only or --dry-run, else the one above)"
     parser.add_argument("--out", type=Path, help=text)
     parser.add_argument("--dry-run", action="store_true")
-    parser.add_argument("--rows", help=argparse.SUPPRESS)  # of one allocator: a file for write_rows
+    parser.add_argument("--rows", help=argparse.SUPPRESS)  # the file of a process for one allocator
     args = parser.parse_args()
     measure.check_device(parser, args.device)
     torch.set_num_threads(THREADS)

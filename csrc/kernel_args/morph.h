@@ -32,10 +32,11 @@ struct MorphArgs {
   // Whether coefficients are given by their changes since the source (advance_planes in persistent morphs).
   bool anchored;
 
-  // How many numbers are stored for a coefficient: two for the coefficient (anchored: the source's), and one for the
-  // step of each coordinate that moves. Anchored: one more for each coordinate that moves, its change so far. Otherwise:
-  // one more for the amplitude if it moves by the rule "complex". See Layout in cpu/planes/motion.h and
-  // cpu/planes/anchored_motion.h.
+  // How many numbers are stored for a coefficient:
+  // - two for the coefficient (if anchored, the source's), and one for the step of each coordinate that moves;
+  // - if anchored, one for the change so far of each coordinate that moves;
+  // - if not, one for the amplitude if it moves by the rule "complex".
+  // See Layout in cpu/planes/motion.h and cpu/planes/anchored_motion.h.
   SL_FN int64_t fields() const {
     if (anchored) return 2 + 2 * (moves_phase() + moves_amplitude());
     return 2 + moves_phase() + moves_amplitude() * (rule == Rule::kComplex ? 2 : 1);

@@ -119,12 +119,12 @@ def _coefficients(recorded: RecordingFamily, factor: Tensor) -> tuple[Tensor | N
     family = recorded.family
     if not isinstance(family, CSPFamily):
         return None, None
-    state = () if recorded.anchored is None else recorded.anchored.state
-    image = (recorded.motion if recorded.anchored is None else recorded.anchored).image
-    if state:
-        steps = split_state(family, state)  # here, all changes since the source
+    if recorded.anchored is not None:
+        image = recorded.anchored.image
+        steps = split_state(family, recorded.anchored.state)  # here, all changes since the source
         edit = lambda c, step: edited_coefficients(c, *step)[0]
     else:
+        image = recorded.motion.image
         prepared = family.prepare_planes(flatten_planes(image), flatten_planes(recorded.motion.gradient))
         by_plane = factor.to(image.dtype).repeat_interleave(image.shape[1])[None]  # for phases and for amplitudes
         steps = prepared.steps

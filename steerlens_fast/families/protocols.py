@@ -43,7 +43,7 @@ class Motion(Protocol):
 
 
 def check_frames(frames: Tensor, motion: Motion, count: int) -> Tensor:
-    """Raise unless ``frames``, which a user's ``render`` may have returned, are [count, B, ...]; return them."""
+    """Return ``frames``. Raise unless they are [count, B, ...], because ``render`` may be a user's."""
     expected = (count, *motion.image.shape)
     if not isinstance(frames, Tensor) or frames.shape != expected:
         got = list(frames.shape) if isinstance(frames, Tensor) else type(frames).__name__

@@ -432,9 +432,9 @@ def step_planes(
         phase, amplitude = step(c, g, eps, rule, floor)
         phase, amplitude = phase * moves_phase, amplitude * moves_amplitude
         energy = c.real.square() + c.imag.square()
-        speed = energy * phase.square() + (1 if rule == RULES["complex"] else energy) * amplitude.square()
+        squared = energy * phase.square() + (1 if rule == RULES["complex"] else energy) * amplitude.square()
         # Half, because only real parts enter the image: on average, these have half of the squared moduli.
-        squared_speeds.append(speed.sum((2, 3)) * c.shape[2:].numel() / (2 * H * W))
+        squared_speeds.append(squared.sum((2, 3)) * c.shape[2:].numel() / (2 * H * W))
         phases.append(phase.abs().amax((2, 3)))
         parts += [c.real, c.imag, phase, amplitude]
     coefficients = torch.cat([part.flatten(1) for part in (*parts, residual)], 1)

@@ -285,14 +285,14 @@ def test_faults_of_storage_or_process_end_the_job(kind, number, tmp_path, monkey
 
         def fail(*args, real=real):
             calls.append(args)
-            if len(calls) % failures:  # only every third call succeeds, later only every 99th
+            if len(calls) % period:  # only every third call succeeds, later only every 99th
                 raise OSError(number, os.strerror(number))
             return real(*args)
 
         monkeypatch.setattr(os, name, fail)
-    failures = 3
+    period = 3
     assert source.read(item) == expected and len(calls) >= 3
-    failures = 99
+    period = 99
     with pytest.raises(JobError, match=rf"0\S* cannot be read: .*{os.strerror(number)}") as error:
         source.read(item)
     assert error.value.code == 1
@@ -1039,7 +1039,7 @@ def test_keys_of_a_data_set_are_used():
 
 
 def test_items_with_no_or_several_labels_have_none_and_invalid_labels_raise():
-    """The label is None if an item has no single value for it. An invalid value is an error of its item."""
+    """The label is None if an item has no single value for it, or -1. An invalid value is an error of its item."""
     image = np.zeros((4, 4), np.uint8)
     without = [
         image,

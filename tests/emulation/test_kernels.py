@@ -161,7 +161,8 @@ def test_few_bands_do_not_leave_multiprocessors_idle(device_with_clusters):
     So clusters are used only for many planes.
     """
     before = device_with_clusters(True)
-    # The device runs 29 of these clusters at once. The three wide bands of a plane need two, as pairs
+    # The shared memory of each of the 8 multiprocessors suffices for 29 blocks, so 29 clusters of 8 blocks run at once.
+    # The three wide bands of a plane need two clusters, as pairs: 17 planes need 34, and 9 planes 18.
     for planes, launches in ((17, 1), (9, 0)):
         x, g, *options = plane_args(planes, 2, 6, 250)["morph_planes"]
         RAW.morph_planes(x, g, *options)

@@ -84,9 +84,9 @@ def test_animations_run_forward_and_back(kind, channels, tmp_path):
         animation.seek(3)
         pixels = np.asarray(animation.convert("RGB"))
     if kind == "webp":
-        zoom, (h, w) = 8, (20, 17)  # the longer side is enlarged to at least 144 pixels
+        zoom, margin, (h, w) = 8, 8, (20, 17)  # the longer side is enlarged to at least 144 pixels
         left = (pixels.shape[1] - zoom * w) // 2
-        picture = pixels[8 : 8 + zoom * h : zoom, left : left + zoom * w : zoom]
+        picture = pixels[margin : margin + zoom * h : zoom, left : left + zoom * w : zoom]
         assert np.array_equal(picture, frames[1, 3].movedim(0, -1).expand(h, w, 3).numpy())
 
 

@@ -45,9 +45,9 @@ struct MorphStep {
     }
   }
 
-  // Writes, for each band of plane n, its largest |phase step| and its squared speed. The speed is the derivative, at
-  // factor 0, of the L2 norm of the real parts' change with respect to the factor. The image moves more slowly if the
-  // synthesis drops a part of the change (speed_share in kernel_args/morph_to_l2.h).
+  // Writes, for each band of plane n, its largest |phase step| and its squared speed. The speed says how fast the L2 norm
+  // of the real parts' change grows with the factor, at factor 0. The image moves more slowly if the synthesis drops a
+  // part of the change (speed_share in kernel_args/morph_to_l2.h).
   template <typename Executor>
   void write_sizes(int64_t n, const Groups<T>& groups, const Executor& executor) const {
     int64_t at = n * args.bands();

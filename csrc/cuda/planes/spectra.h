@@ -55,8 +55,9 @@ struct ColumnBlock {
     transform = static_cast<int>(blockIdx.x / blocks % transforms);
     plane = blockIdx.x / blocks / transforms;
   }
-  // Where it begins in a transform of h rows; and how many columns remain from there, perhaps fewer than kLines.
+  // Where it begins in a transform of h rows.
   __device__ int64_t offset(int h) const { return int64_t{index} * h * kLines; }
+  // How many columns remain from there, perhaps fewer than kLines.
   __device__ int columns(int w) const { return w - index * kLines; }
 };
 
@@ -67,8 +68,8 @@ struct Units {
   int count;
 };
 
-// Whether a band contains the opposite of each of its frequencies: not if it has a Nyquist row or column, unless the
-// image has the same.
+// Whether a band contains the opposite of each of its frequencies. A side h that is even and shorter than the image's
+// has frequency h/2, but not -h/2.
 inline bool has_all_opposites(const PlaneGroup<float>& group, int64_t H, int64_t W) {
   return (group.h == H || group.h % 2 == 1) && (group.w == W || group.w % 2 == 1);
 }

@@ -23,7 +23,7 @@ GROUPED = {  # titles of the tables by kind of image
     "recovered": "Displacement measured by phases, divided by the true motion's displacement at the same L2 distance",
     "displacement": "Displacement measured by phases, in units of what the true motion changes (position, width, ...)",
 }
-PUBLISHED_MEASURES = {name: COLUMNS[name] for name in FOLLOW_UP["pixel"]}
+PUBLISHED_MEASURES = {name: COLUMNS[name] for name in FOLLOW_UP["pixel"]}  # the same for every family
 
 
 def facts(summary: dict) -> dict[str, str]:
