@@ -122,7 +122,7 @@ def test_libraries_need_torch_and_no_python():
 def test_only_kernels_of_a_cpu_level_use_avx():
     """The linker keeps one of several functions of the same name.
 
-    Outside the namespaces of the CPU levels, this could be one with AVX code, also for CPUs without AVX.
+    Outside the namespaces of the CPU levels, it could keep one with AVX code, which CPUs without AVX cannot run.
     """
     command = ["objdump", "-d", "--no-show-raw-insn", "--no-addresses", native.LIBRARY]
     code = subprocess.run(command, capture_output=True, text=True, check=True).stdout

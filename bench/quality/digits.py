@@ -3,8 +3,8 @@
 The experiment is like that of the follow-up paper (steerlens_fast/evaluate/README.md) on MNIST. There are three
 classifiers with different architectures and training. Each is the driver once: morphs use its gradients. The other two
 are then the judges. Measured are the driver's probability of the target, and how often both judges predict the target.
-Classifiers, targets and distances were chosen before the first run. Only one choice was
-made after it: to run the polar rule toward both targets.
+Classifiers, targets and distances were chosen before the first run. Only one choice was made after it: to run the polar
+rule toward both targets.
 
 ``steerlens-fast evaluate --preset digits`` has one driver, more measures, intervals and a report.
 """
@@ -56,7 +56,7 @@ def classifiers(d: digits_data.LabelledImages, seed: int) -> dict[str, nn.Module
 
 @dataclass(frozen=True)
 class Case:
-    """A lens and its target. In the table of each distance, they have one cell.
+    """A lens and its target: one cell in the table of each distance.
 
     ``rule`` is None for the pixel family, which has no rules.
     """
@@ -69,7 +69,7 @@ class Case:
 
 
 def cases(drivers) -> Iterator[Case]:
-    """Yield all cases; those of the pixel family, which has no rules, once."""
+    """Yield all cases; those of the pixel family only once, not for each rule."""
     for rule, target, driver, regime in product(RULES, TARGETS, drivers, REGIMES):
         for family in FAMILIES:
             if family != "pixel":

@@ -114,8 +114,8 @@ struct AnchoredMove {
     p.phase_step = step.phase;
     p.amplitude_step = step.amplitude;
     if constexpr (kRelativeAmplitude) {
-      constexpr T kMax =
-          std::numeric_limits<T>::max();  // clamped, since 0 times infinity would be NaN
+      // Clamped, since a factor of 0 times an infinite step would be NaN.
+      constexpr T kMax = std::numeric_limits<T>::max();
       const T relative = clamped(step.amplitude / amplitude_of(p.source), -kMax, kMax);
       p.amplitude_step = step.amplitude == T(0) ? T(0) : relative;
     }

@@ -90,7 +90,7 @@ class OptionGroups:
     ----------
     parser : ArgumentParser
     titles : mapping from str to str
-        The title of each group, in the order of the help text. The keys are the groups' names in the fields.
+        The title of each group, in the order of the help text. The keys are the fields' values of ``group``.
     """
 
     def __init__(self, parser: argparse.ArgumentParser, titles: Mapping[str, str]):

@@ -64,11 +64,9 @@ def _explain_missing_kernels(args, error: Exception) -> Exception:
 
 
 def _function(name: str, args) -> Callable:
-    if has_transforms():  # first, since torch.compile cannot trace the check below
-        return getattr(reference, name)
-    if not torch.compiler.is_compiling() and has_tangent(args):
-        return getattr(reference, name)
-    return getattr(_ops, name)
+    # torch.compile cannot trace has_tangent.
+    by_formula = has_transforms() or (not torch.compiler.is_compiling() and has_tangent(args))
+    return getattr(reference if by_formula else _ops, name)
 
 
 def are_batched(values) -> bool:

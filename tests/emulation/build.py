@@ -52,7 +52,7 @@ def build(kind: str = "plain", sources: list[Path] | None = None) -> Path:
     kernels = [*sorted(CSRC.glob("cuda/**/*.cu")), CSRC / "schema.cpp"] if sources is None else sources
     device, device_flags = sorted((HERE / "device").glob("*.cpp")), ["-O2"]
     if kind == "sanitized":
-        # The sanitizer's library defines the same function.
+        # The sanitizer's library has the function that alignment.cpp defines.
         device = [source for source in device if source.stem != "alignment"]
         device_flags.append("-DEMULATION_SANITIZED")
     BUILD.mkdir(parents=True, exist_ok=True)

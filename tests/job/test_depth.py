@@ -82,7 +82,7 @@ def test_value_range_is_that_of_the_numbers_in_the_file():
     assert np.array_equal(levels(PGM, range=(1000, 2000)), expected(TWELVE_BITS, 1000, 2000))
     eight = TWELVE_BITS.astype(np.uint8)
     assert pixel_value_range(decode(zoo.png(eight, zoo.GREY))) is None and not is_narrow_range(None)
-    assert np.array_equal(levels(zoo.png(eight, zoo.GREY), range=(0, 4095)), eight)  # 8 bits have their own range
+    assert np.array_equal(levels(zoo.png(eight, zoo.GREY), range=(0, 4095)), eight)  # range is not for images of 8 bits
 
 
 def test_signed_integers_and_floats_need_a_range():
@@ -188,9 +188,9 @@ def first_frames(out):
 
 
 def test_narrow_images_give_a_warning(data, tmp_path, capsys, caplog):
-    """Log, plan, dry run and last line have a warning, and the summary has the number of images.
+    """Log, plan, dry run and stderr have a warning, and the summary has the number of images.
 
-    With the option that the log names, there is no warning.
+    With ``--range``, which the log suggests, there is no warning.
     """
     message = "6 of 6 images of more than 8 bits use at most a quarter of the range of their type"
     assert run_here(tmp_path / "dry", "--dry-run", data=data) == DONE

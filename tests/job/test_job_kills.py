@@ -69,7 +69,7 @@ def runs_after(out: Path, process: subprocess.Popen, shards: int, delay: float) 
     return process.poll() is None
 
 
-def all_ended(pids: list[int]) -> None:
+def wait_until_ended(pids: list[int]) -> None:
     wait_for(lambda: not any(map(alive, pids)), f"the end of processes {pids}")
 
 
@@ -109,7 +109,7 @@ def test_killed_main_process_loses_nothing(data, expected, tmp_path):
         workers = children(job)
         kill(job.pid)
         ended(job)
-        all_ended(workers)
+        wait_until_ended(workers)
         done = {path.name: path.stat().st_mtime_ns for path in markers(tmp_path)}
         job = begin(tmp_path, data, "--resume", workers=2 - n)
     code, stderr = ended(job)
@@ -143,7 +143,7 @@ def test_ctrl_c_finishes_the_current_shards(workers, data, expected, tmp_path):
     job.send_signal(signal.SIGINT)
     code, stderr = ended(job)
     assert code == INTERRUPTED and "Ctrl-C again stops at once" in stderr and f"of {COUNT} images done" in stderr
-    all_ended(processes)
+    wait_until_ended(processes)
     assert done < len(markers(tmp_path)) < 23 and not temporaries(tmp_path)
     files = [path for path in (tmp_path / "shards").iterdir() if not path.name.endswith(".done.json")]
     assert len(files) == 2 * len(markers(tmp_path))  # shards that have begun are finished and have a marker
@@ -165,7 +165,7 @@ def test_second_ctrl_c_or_sigterm_ends_a_job_at_once(signals, code, data, expect
         time.sleep(0.5)
     actual, stderr = ended(job)
     assert actual == code and ("interrupted" in stderr or "terminated" in stderr), stderr
-    all_ended(processes)
+    wait_until_ended(processes)
     assert time.monotonic() - begun < PATIENCE / 2 and not markers(tmp_path) and not temporaries(tmp_path)
     assert run_here(tmp_path, "--resume") == DONE
     check_complete(tmp_path, expected)

@@ -389,10 +389,10 @@ def test_bad_arguments_raise():
         check_rejected(RAW.morph_planes, list({**args, **change}.values()), message)
 
 
-def test_unknown_edit_or_rule_raises():
+def test_edit_and_rule_are_given_by_name_and_unknown_names_raise():
+    args = CASES["even"].args()
+    named = ops.morph_planes(*args[:7], "joint", "complex", False, 1.0, 0.3, (-0.5, 0.75))
+    assert torch.equal(named, RAW.morph_planes(*args))
     for change in (dict(edit="all"), dict(rule="real")):
-        args = CASES["even"].args()
         with pytest.raises(ValueError, match=f"{next(iter(change))} must be one of"):
             ops.morph_planes(*args[:7], **change)
-        named = ops.morph_planes(*args[:7], "joint", "complex", False, 1.0, 0.3, (-0.5, 0.75))
-        assert torch.equal(named, RAW.morph_planes(*args))

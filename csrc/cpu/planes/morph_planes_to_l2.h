@@ -102,7 +102,7 @@ template <typename T>
 struct MorphToL2 {
   const MorphToL2Args<T>& args;
   const MorphParts<T>& parts;
-  FrameValues<T> trial_values, final_values;  // how frames are written
+  FrameValues<T> trial_values, final_values;  // clip and write frames; trials are not streamed
   double* tried_l2;                           // [B, M, iterations]
 
   template <typename Executor>
