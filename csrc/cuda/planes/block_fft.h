@@ -26,7 +26,7 @@ inline int threads_of(int size, int items, int lines = kLines) {
 }
 
 // In shared memory: points [2, size, lines], roots of unity [size], the factors of all passes [size]. With kLines
-// lines, these are 144 bytes per point of a line: 36 KiB for the largest side.
+// lines, these take 144 * size bytes: 36 KiB for the largest side.
 __host__ __device__ inline size_t fft_bytes(int size, int lines = kLines) {
   return size * sizeof(Word) * (2 * lines + 2);
 }
