@@ -29,21 +29,21 @@ GEOMETRIES = [
 ]
 
 
-def frequencies(geometry, block):
-    """Return the frequencies (f_y, f_x) of a block.
+def frequencies(geometry, shape):
+    """Return the frequencies (f_y, f_x) of a filter of this shape.
 
     They are in units of the Nyquist frequency. The Nyquist frequency itself counts as positive.
     """
     signed = lambda n: np.array([k if k <= n // 2 else k - n for k in range(n)])
-    return [2 * signed(n) / N for n, N in zip(block, geometry.shape)]
+    return [2 * signed(n) / N for n, N in zip(shape, geometry.shape)]
 
 
-def radial(geometry, block, scale):
+def radial(geometry, shape, scale):
     """Return low_0 ... low_scale high_(scale+1).
 
     For scale -1 this is high_0, and for scale J, the number of scales, the low-pass R_lo.
     """
-    fy, fx = frequencies(geometry, block)
+    fy, fx = frequencies(geometry, shape)
     with np.errstate(divide="ignore"):
         log_r = np.log2(np.hypot(fy[:, None], fx[None, :]))
     t = lambda s: np.clip((log_r + s + geometry.transition_width) / geometry.transition_width, 0, 1)
@@ -53,8 +53,8 @@ def radial(geometry, block, scale):
     return product if scale == geometry.num_scales else product * np.sin(np.pi / 2 * t(scale + 1))
 
 
-def angular(geometry, block, k):
-    fy, fx = frequencies(geometry, block)
+def angular(geometry, shape, k):
+    fy, fx = frequencies(geometry, shape)
     n, K = geometry.order, geometry.orientations
     gain = 2 ** (2 * n) * math.factorial(n) ** 2 / (K * math.factorial(2 * n))
     return math.sqrt(gain) * np.cos(np.arctan2(fy[:, None], fx[None, :]) - np.pi * k / K) ** n
@@ -63,8 +63,8 @@ def angular(geometry, block, k):
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_filters_are_those_of_the_formulas(geometry):
     for s in range(geometry.num_scales):
-        block = geometry.band_shape(s)
-        bands = [radial(geometry, block, s) * angular(geometry, block, k) for k in range(geometry.orientations)]
+        shape = geometry.band_shape(s)
+        bands = [radial(geometry, shape, s) * angular(geometry, shape, k) for k in range(geometry.orientations)]
         np.testing.assert_allclose(filters.band_filter(geometry, s).numpy(), bands, atol=FILTER)
     high, low = geometry.shape, geometry.band_shape(geometry.num_scales)
     np.testing.assert_allclose(filters.highpass_filter(geometry).numpy(), radial(geometry, high, -1), atol=FILTER)
