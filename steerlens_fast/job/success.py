@@ -41,9 +41,10 @@ def assess(record: dict, label_is_comparable: bool = True) -> dict[str, bool | N
             The label differs from the prediction for the source. None if there is no label, or they cannot be compared.
         ``reached``
             The target is predicted for the last frame. None if ``already_predicted``.
-        ``fell_below_source``, ``fell_below_earlier``
-            The target's probability in the last frame is lower than in the source, or than its largest value in the
-            earlier scored frames, by more than 0.01 % of that value.
+        ``fell_below_source``
+            The target's probability is lower in the last frame than in the source, by more than 0.01 % of the latter.
+        ``fell_below_earlier``
+            The same, compared with its largest value in the earlier scored frames.
 
     Examples
     --------

@@ -646,7 +646,7 @@ def test_calls_draw_the_same_random_numbers_unless_they_share_a_session():
     assert not torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), untouched)
     assert torch.equal(first, noisy(x)), "a session starts at the caller's state"
-    assert torch.equal(second, noisy(x)), "and goes on as the caller's would"
+    assert torch.equal(second, noisy(x)), "a session continues as the caller's random numbers would"
 
 
 def test_random_numbers_drawn_by_the_caller_do_not_change_a_session():

@@ -474,7 +474,7 @@ class Turning(torch.nn.Module):
 def test_step_is_limited_if_the_gradient_turns_back(regime):
     """Along the reversed gradient, the next distance is reached only on the other side of the source.
 
-    That is farther than twice the length of a step perpendicular to the edit, so the step is shortened to this.
+    That is farther than the largest step, twice the length of a step perpendicular to the edit. So it is shortened.
     """
     x, l2 = torch.full((1, 1, 16, 16), 0.5), 4.0
     lens = SteerableLens(Turning(), family="pixel", regime=regime, objective="logit")
