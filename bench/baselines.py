@@ -2,7 +2,7 @@
 
 A baseline is another implementation of the same work (plenoptic, plain torch, compiled plain torch), a part of the work
 (such as its FFTs alone), or ours under other conditions (such as float32). Ours and its baselines run alternately. On
-the CPU, each other implementation runs in a process of its own: the pyramid of this package changes how its process
+the CPU, every other implementation runs in a process of its own: the pyramid of this package changes how its process
 manages memory (keep_freed_memory in steerlens_fast/memory.py), which would make other libraries faster, too.
 """
 

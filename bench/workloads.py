@@ -47,7 +47,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Run:
-    """A function without arguments, and the tensors that it reads. Only those of ours are needed, to count bytes."""
+    """A function without arguments, and the tensors that it reads, by which speed.py counts the bytes of "ours"."""
 
     function: Callable
     inputs: tuple = ()

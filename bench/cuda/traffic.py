@@ -10,11 +10,12 @@ Other rows are those of the existing file.
 A kernel moves 32 bytes for each sector that an access of a warp touches. The ideal is that it reads each input once and
 writes each output once. The bytes are those of 64x3 planes on 132 multiprocessors, which an H200 has:
 
-- Planes of 28x28 are counted so.
-- Larger planes are counted for 16 planes on 11 multiprocessors, and multiplied by 12. Each block has as much work.
-- Ops on larger whole planes are counted for 16 planes on 132 multiprocessors, because a morph of 224x224 computes 16
-  planes at a time: the memory between its kernels holds no more. Other work computes more planes at a time, so it reads
-  filters less often than is counted here.
+- Planes of 28x28 are counted directly.
+- Larger planes are counted for 16 planes on 11 multiprocessors, and multiplied by 12. A block has as much work as for
+  64x3 planes on 132 multiprocessors.
+- The ops on whole planes are counted for 16 larger planes on 132 multiprocessors, because a morph of 224x224 computes
+  16 planes at a time: the memory between its kernels holds no more. Other work computes more planes at a time, so it
+  reads filters less often than is counted here.
 
 Ops of torch are not emulated. Their bytes are assumed: an FFT reads and writes all of its data once for each dimension,
 as cuFFT does for these sizes; any other op reads its inputs once and writes its outputs once.
@@ -89,7 +90,10 @@ def op_case(name: str, size: tuple[int, int], planes: int) -> tuple[Callable, li
 
 
 def ideal_bytes(name: str, size: tuple[int, int]) -> int:
-    """Return the ideal for 64x3 planes, extrapolated from one and two, since masks are read once for all planes."""
+    """Return the ideal for 64x3 planes.
+
+    Each plane after the first adds as much as the second, because masks are read once for all planes.
+    """
     sizes = []
     for planes in (1, 2):
         op, args = op_case(name, size, planes)

@@ -86,7 +86,7 @@ COLUMNS = ("target_probability", "jointly", "warp", "gain")
 
 
 def newest(results: Path, name: str) -> Path | None:
-    """Return the newest results of a preset."""
+    """Return the folder of the newest results of a preset."""
     return max(results.glob(f"*-evaluate-{name}"), default=None)
 
 

@@ -133,7 +133,7 @@ class ClassifierSet:
     """
 
     def __init__(self, driver: LoadedModel, judges: Mapping[str, LoadedModel], device: str, task: str = "multiclass"):
-        # The key "" stands for the driver. The function prepare rejects judges with this name.
+        # The key "" stands for the driver: no judge may have this name (prepare.py).
         self.device, self.names = device, {"": driver.class_names} | {n: j.class_names for n, j in judges.items()}
         self.driver = as_classifier(driver, driver.channels, task)
         self.judges = {name: as_classifier(judge, driver.channels, task) for name, judge in judges.items()}

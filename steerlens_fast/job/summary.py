@@ -160,7 +160,8 @@ def read_success(job: JobFolder, done: CompletedShards) -> dict:
 def read_summary(out: Path) -> dict | None:
     """Read the summary of a complete job.
 
-    The result is None if the job is not complete, or if a file of :func:`write_summary` is missing or damaged.
+    The result is None if the job is not complete, if ``summary.json`` is damaged, or if a file of
+    :func:`write_summary` is missing.
     """
     try:
         summary = read_json(out / "summary.json")

@@ -185,7 +185,7 @@ def load_model(
         A value for each channel, for images in [0, 1]. If neither the caller nor the model's metadata have them, images
         are not normalised.
     channels : {1, 3}, optional
-        By default that of the model's metadata, otherwise ``data_channels``, otherwise 3.
+        By default the number in the model's metadata, otherwise ``data_channels``, otherwise 3.
     data_channels : {1, 3}, optional
         Channels of the data. Ignored if ``mean`` has another length.
     interpolation, crop_pct : optional

@@ -144,7 +144,8 @@ def _degrees(k: int, orientations: int) -> str:
 
 
 def _scale_label(s: int, highpass: Tensor | None) -> str:
-    # Scale 0 peaks at half the Nyquist frequency, 1/4 cycle per pixel, and each further scale at half of that before.
+    # Scale 0 peaks at half the Nyquist frequency, 1/4 cycle per pixel; each further scale at half the frequency of the
+    # scale before.
     text = f"scale {s}\n1/{4 << s} cycles/pixel"
     if highpass is None:
         return text

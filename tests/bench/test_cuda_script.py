@@ -86,7 +86,8 @@ def test_eager_pyramid_agrees_with_plenoptic(cuda_bench):
     ours, expected = pyramid(x), theirs(x)
     assert list(ours) == list(expected)
     for key, band in expected.items():
-        assert (ours[key] - band).abs().max() <= 1e-5 * band.abs().max(), "plenoptic has tables of 1024 entries"
+        # plenoptic interpolates filters in tables of 1024 entries, with errors of up to about 1e-5
+        assert (ours[key] - band).abs().max() <= 1e-5 * band.abs().max()
     assert (pyramid.recon_pyr(ours) - x).abs().max() < 3e-6
 
 

@@ -337,7 +337,7 @@ def test_rank_that_already_runs_raises(data, expected, tmp_path, monkeypatch, ca
 
 
 def test_plan_that_a_file_system_does_not_show_yet_is_kept(data, expected, tmp_path, monkeypatch, capsys):
-    """The second rank makes a plan, too, but cannot write it. It must have the options of the first rank's plan."""
+    """The second rank does not see the first one's plan, and makes one that it cannot write. Both must be equal."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     assert run_here(tmp_path, engine="env", data=data) in (DONE, SOME_FAILED)

@@ -46,7 +46,7 @@ class LateTransfers(Transfers):
 
     def results_to_host(self, morphs):
         results = replace(morphs, frames=morphs.frames[..., :0])
-        # 77 is wrong, until the copies arrive
+        # Every value is 77 until the copies arrive
         here = {name: torch.full_like(t, 77) for name, t in results.tensors().items()}
         return replace(results, **here), self.to_host((t, here[name]) for name, t in results.tensors().items())
 

@@ -1,5 +1,5 @@
-// The second half of a morph: frames from the results of the first half, by extrapolate, merge_planes and a clip. The
-// coefficients of a frame are not stored: they are computed when the synthesis reads them.
+// Computes frames from the results of the first half of a morph: extrapolate, merge_planes and a clip. The coefficients
+// of a frame are not stored, but computed when the synthesis reads them.
 #pragma once
 
 #include "coefficients.h"

@@ -41,9 +41,9 @@ def with_preset(name: str, overrides: Mapping) -> dict:
 def preset(name: str) -> dict:
     """Return the fields of a preset's :class:`EvaluationConfig`.
 
-    The drivers have standard training, as in "Confidence Is Not Evidence". The target is the next class or, for shapes,
-    the other class of the same kind, so it does not depend on any network. Photographs have no labels, so their target
-    is the driver's runner-up.
+    The drivers have standard training, as in the paper "Confidence Is Not Evidence". The target is the next class or,
+    for shapes, the other class of the same kind, so it does not depend on any network. Only photographs, which have no
+    labels, are edited toward the driver's runner-up.
 
     Examples
     --------

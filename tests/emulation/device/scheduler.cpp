@@ -31,7 +31,7 @@ extern char __start_shared_memory[] __attribute__((weak, visibility("hidden")));
 extern char __stop_shared_memory[] __attribute__((weak, visibility("hidden")));
 
 // The dynamic shared memory of kernels, and a margin that no kernel may change. The limit of a block includes its static
-// shared memory. The size of this is not known here, but .ci/cuda-kernels finds kernels with more than kStaticBytes.
+// shared memory. Its size is not known here: kStaticBytes are assumed, and .ci/cuda-kernels finds kernels with more.
 constexpr size_t kMaxSharedBytes = 48 << 10, kStaticBytes = 2 << 10, kMarginBytes = 4 << 10;
 // For kernels that ask for more, on an H200.
 constexpr size_t kMaxOptInBytes = 227 << 10;
