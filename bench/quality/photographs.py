@@ -151,7 +151,7 @@ def predictions(networks, frames: torch.Tensor, targets: list[int]) -> dict[str,
 
 
 def summary(row: dict) -> str:
-    """Return mean probabilities and counts of predictions, those of the judges with the interval of their share."""
+    """Return mean probabilities and counts of predicted targets; for the judges, also the interval of their share."""
     judges, hits = sum(row["p"][1:], []), sum(row["hit"][1:], [])
     share = proportion(torch.tensor(hits))
     interval = f"{sum(hits)} of {len(hits)}, {share.low:.2f} to {share.high:.2f}"

@@ -135,7 +135,7 @@ def _digits(arguments: argparse.Namespace) -> int:
 
 
 def _summary_lines(result) -> list[str]:
-    """Return the test accuracy, target probabilities, and shares of test digits whose last frame reaches the target."""
+    """Return the test accuracy, target probabilities, and shares of test digits that become the target."""
     lines = [f"test accuracy {result.test_accuracy:.1%}", "", "probability of the target, frame by frame:"]
     for e in result.examples:
         for name, m in e.morphs.items():

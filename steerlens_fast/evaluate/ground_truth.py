@@ -36,13 +36,13 @@ class TrueMotionData(Protocol):
 class GroundTruth:
     """Adapts a true motion to the number of channels of an evaluation.
 
-    Grey images are repeated for RGB classifiers.
+    If the data set has one channel, it is repeated.
 
     Parameters
     ----------
     truth : TrueMotionData
     channels : int
-        Channels of the evaluation's images. If the data set has one channel, it is repeated.
+        Channels of the evaluation's images.
 
     Examples
     --------

@@ -22,8 +22,8 @@ class SearchColumn(IntEnum):
     ACTIVE = 0  # whether the search goes on
     FACTOR = 1  # the factor to try next; 0 if the search has ended
     IMPROVED = 2  # whether the last tried factor is the best factor so far
-    # The factor whose distance is closest to the target. Until a distance is within the tolerance, distances that are
-    # almost as close (by less than the tolerance) count as equal, and BEST is the smallest of their factors.
+    # The factor whose distance is closest to the target. Until a distance is within the tolerance, a larger factor
+    # is better than a smaller one only if it is closer by at least the tolerance.
     BEST = 3
     BEST_L2 = 4  # the distance at factor BEST
     ATTAINED = 5  # whether BEST_L2 differs from the target by at most the tolerance

@@ -197,8 +197,8 @@ all work done
 def test_errors_of_our_kernels_and_of_others_are_counted(cuda_bench):
     sanitize = cuda_bench("sanitize")
     assert sanitize.errors_in(SANITIZER) == (1, 1)  # in steerlens::for_each_kernel, and in cuFFT's vector_fft
-    of_planes = SANITIZER.replace("steerlens::for_each_kernel<4, X>", "merge_rows_kernel<float>")
-    assert sanitize.errors_in(of_planes) == (1, 1)
+    without_namespace = SANITIZER.replace("steerlens::for_each_kernel<4, X>", "merge_rows_kernel<float>")
+    assert sanitize.errors_in(without_namespace) == (1, 1)
     assert sanitize.errors_in("========= COMPUTE-SANITIZER\nall work done\n========= ERROR SUMMARY: 0 errors") == (0, 0)
 
 

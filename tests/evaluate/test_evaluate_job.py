@@ -180,7 +180,8 @@ def test_progress_counts_records_of_an_earlier_run(tmp_path, capsys):
     assert capsys.readouterr().err.splitlines()[-1].startswith("70/70 records, ")
 
 
-FIT_LIMIT = least_squares.PATIENCE * least_squares.MIN_PROGRESS  # a fit stops when its share would rise by less
+# A fit ends after PATIENCE steps with little progress. Such steps explain less than this share of an edit in all.
+FIT_LIMIT = least_squares.PATIENCE * least_squares.MIN_PROGRESS
 
 
 def _close(one, two, name="") -> bool:

@@ -160,7 +160,7 @@ def test_shards_that_arrive_one_at_a_time_do_not_block_the_worker(tmp_path, monk
     job = threading.Thread(target=lambda: morph_dataset(pixels(), Linear(), tmp_path / "job", **JOB), daemon=True)
     job.start()
     job.join(60)
-    assert not job.is_alive(), "the worker waits for a shard, and its driver for the worker"
+    assert not job.is_alive(), "the worker waits for a shard, and the engine for the worker"
     assert [e["shard"] for e in events if e["event"] == "shard"] == [0, 1, 2]
 
 

@@ -121,7 +121,8 @@ def _write_examples(folder: Path, job: JobFolder, shard: int, records: list[dict
 
 def _sampled(job: JobFolder, done: CompletedShards, sample: int) -> Iterator[tuple[int, list[dict]]]:
     """Yield each shard that has examples, with their records. Other shards are read only if they have failed items."""
-    # These lists are pairs, for morphs and for failed items, which are numbered separately through all shards.
+    # Each list is a pair: one entry for the morphs, and one for the failed items. Each kind is numbered through all
+    # shards.
     sampled = [set(sample_indices(count, sample)) for count in (done.items - done.failed, done.failed)]
     starts = [0, 0]  # the numbers of the shard's first morph and failed item
     for shard in sorted(done.shards):

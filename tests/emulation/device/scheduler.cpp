@@ -107,8 +107,7 @@ struct Block {
   std::vector<Thread> threads;
   std::vector<char> shared;  // static, then dynamic memory and its margin
   bool any_vote, ended;
-  bool
-      mapped;  // whether another block may access its shared memory, until the cluster's next barrier
+  bool mapped;  // whether others may access its memory until the next cluster barrier
   int barriers;
 };
 
