@@ -135,8 +135,8 @@ def run_demo(
             morph = partial(_morph, model, max_l2=max_l2, frames=frames, rule=rule)
             examples = _examples(morph, digits, right, pairs, partial(bar, desc="morphs", unit="family"))
         with timed(seconds, "all test digits"):
-            rates = partial(bar, desc="all test digits", unit="pair")
-            flipped, tested = _flip_rates(morph, digits, right, pairs, rates)
+            progress_bar = partial(bar, desc="all test digits", unit="pair")
+            flipped, tested = _flip_rates(morph, digits, right, pairs, progress_bar)
         with timed(seconds, "pictures"):
             files = pictures.write_all(out, examples, partial(bar, desc="pictures", unit="file"))
     return DemoResult(examples, right.float().mean().item(), flipped, tested, files, seconds, model, digits)

@@ -4,7 +4,7 @@
 //
 // In persistent morphs, the op takes coordinates: how much the phase and the log amplitude of each coefficient have
 // changed since the source. It moves the coefficients in these coordinates (math/anchor.h), and updates the
-// coordinates. Other morphs move coefficients as in morph_planes_to_l2.h, which also explains how threads share a sample.
+// coordinates. Other morphs move coefficients as in morph_planes_to_l2.h. (See there how threads share a sample.)
 #pragma once
 
 #include "anchored_motion.h"

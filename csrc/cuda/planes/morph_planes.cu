@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   if (threadIdx.x == 0) parts[blockIdx.x] = largest;
 }
 
-// One group of bands.
+// Arguments of morph_columns_kernel, for one group of bands.
 struct MorphColumns {
   Unit image, gradient, frames;  // frames: for each plane, all of its frames
   const float* parts;            // of largest_columns_kernel
