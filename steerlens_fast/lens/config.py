@@ -89,7 +89,7 @@ class LensConfig(BaseConfig):
         metavar="N",
         minimum=2,
         passed_to="morph",
-        help="frames of each morph, including the source (default: 12)",
+        help="frames of each morph, including the source (default: 12, but at most steps + 1)",
     )
     steps: int | None = option(
         None,
@@ -98,7 +98,7 @@ class LensConfig(BaseConfig):
         minimum=1,
         passed_to="morph",
         help="number of gradients in the regimes persistent and live, at least one for each frame after the source "
-        "(default: 11)",
+        "(default: 11, but at least one for each)",
     )
     max_l2: float | None = option(
         None,
