@@ -71,12 +71,12 @@ def speed(work: str, shape, threads: int, device: str, rounds: int | None = None
     with baselines.opened(work, shape, names, device) as runs:
         ours = runs["ours"].run
         moved = measure.nbytes(ours.inputs) + measure.nbytes(ours())
-        copied = copy(moved, device)
-        copying = baselines.InProcess(copied, device)
-        times = measure.compare({who: run.seconds for who, run in {**runs, "copy": copying}.items()}, rounds)
+        fastest_copy = copy(moved, device)
+        timed = {**runs, "copy": baselines.InProcess(fastest_copy, device)}
+        times = measure.compare({who: run.seconds for who, run in timed.items()}, rounds)
         row = {"work": work, "shape": workloads.label(shape), "threads": threads, "device": device}
         row |= {"allocator": allocator(device), "bytes": moved, **measure.summarised(times)}
-        row["copy_forms"] = copied.milliseconds
+        row["copy_forms"] = fastest_copy.milliseconds
         row["bytes_per_second"] = moved / row["seconds"]["ours"]
         row["share_of_copy"] = row["over_ours"]["copy"]
         if "ffts" in runs:

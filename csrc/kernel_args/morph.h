@@ -35,7 +35,7 @@ struct MorphArgs {
   // How many numbers are stored for a coefficient:
   // - two for the coefficient (if anchored, the source's), and one for the step of each coordinate that moves;
   // - if anchored, one for the change so far of each coordinate that moves;
-  // - if not, one for the amplitude if it moves by the rule "complex".
+  // - if not anchored, one for the amplitude if it moves by the rule "complex".
   // See Layout in cpu/planes/motion.h and cpu/planes/anchored_motion.h.
   SL_FN int64_t fields() const {
     if (anchored) return 2 + 2 * (moves_phase() + moves_amplitude());
