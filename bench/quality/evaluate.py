@@ -1,8 +1,8 @@
 """Runs the presets of `steerlens-fast evaluate`: ``python bench/quality/evaluate.py [PRESET ...]``.
 
-Writes the folders ``DATE-evaluate-PRESET`` (report, summary and records) and ``DATE-evaluate-times.json``, and prints
-the tables and phrases that README.md here must contain, made from the newest results (``--print`` only prints them).
-tests/evaluate/test_evaluate_report.py compares them with README.md, which also explains measures such as G and E.
+Writes the folders ``DATE-evaluate-PRESET`` (report, summary and records) and the file ``DATE-evaluate-times.json``.
+Then it prints tables and phrases of the newest results, which README.md here must contain (``--print`` does only this).
+tests/evaluate/test_evaluate_report.py checks that it does. README.md also explains measures such as G and E.
 """
 
 from __future__ import annotations

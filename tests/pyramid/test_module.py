@@ -274,7 +274,7 @@ def test_forward_mode_equals_reverse_mode(device):
 
 @pytest.mark.parametrize("trace", [lambda f, x: make_fx(f)(x), lambda f, x: torch.jit.trace(f, x)], ids=["fx", "jit"])
 def test_traced_programs_write_every_piece_of_a_large_result(trace, small_chunks):
-    """Traced and eager code use the same ops at this size: the ops on whole planes take no prime factor above 61."""
+    """Traced and eager code use the same ops at this size: the ops on whole planes do not take the prime 67."""
     small_chunks()
     pyramid = SteerablePyramid((67, 20))
     f = lambda x: tuple(pyramid(x).tensors())
