@@ -37,13 +37,15 @@ TOLERANCES = {
     "render": Tolerance(3e-5, 1e-12, "gradient and step amplify the analysis' error; measured in the image"),
     "compiled": Tolerance(3e-6, 1e-13, "a compiler may fuse and reorder the plain torch around the ops"),
     "plenoptic": Tolerance(1e-5, 1e-5, "plenoptic interpolates its filters in a table (6e-6)"),
-    "classifier": Tolerance(2e-5, 1e-12, "a network on another batch size: convolutions may choose another algorithm"),
+    "classifier": Tolerance(
+        2e-5, 1e-12, "a network with another batch size: convolutions may choose another algorithm"
+    ),
     "composition": Tolerance(
         1e-5, 1e-12, "a morph alone or in a batch: as classifier, amplified by the gradient; 5e-7 seen"
     ),
     "fit": Tolerance(1e-5, 1e-9, "least squares in float64: 60 damped steps, each a sum over all pixels; 1e-15 seen"),
     "evaluation": Tolerance(
-        1e-5, 1e-5, "a record's numbers n on another batch size, relative to 1 + |n|: as composition; 3e-7 seen"
+        1e-5, 1e-5, "a record's numbers n with another batch size, relative to 1 + |n|: as composition; 3e-7 seen"
     ),
     "probe": Tolerance(2e-3, 2e-3, "relative: the search for the L2 distance of a probe stops within 0.1 % of it"),
     "chunked_real_fft": Tolerance(

@@ -81,13 +81,13 @@ class PixelMotion:
         check_amplitude_factors(amplitude_factors, moves_amplitude=False)
         bounds, b = checks.check_bounds(bounds), factor_table("factors", factors, self.image)
         lead = self.image.shape[:-2] if b.shape[1] != 1 else (1,) * (self.image.dim() - 2)
-        frame = lambda b_j: torch.addcmul(self.image, b_j.reshape(*lead, 1, 1), self.gradient, value=-self.eps)
         if not may_write_in_place(self.image, self.gradient, b):
             b_of_frames = b.reshape(b.shape[0], *lead, 1, 1)
             return clip(torch.addcmul(self.image, b_of_frames, self.gradient, value=-self.eps), bounds)
         out = new_output((len(b), *self.image.shape), self.image.dtype, self.image.device)
         for out_frame, b_j in zip(out, b):
-            store(out_frame, frame(b_j), bounds)
+            frame = torch.addcmul(self.image, b_j.reshape(*lead, 1, 1), self.gradient, value=-self.eps)
+            store(out_frame, frame, bounds)
         return out
 
 

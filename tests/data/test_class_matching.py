@@ -8,8 +8,7 @@ MODEL = ["tabby, tabby cat", "Egyptian cat", "crane, bird", "crane, machine"]
 IDS = ["n01440764", "n02123045 tabby", "n02124075, Egyptian cat"]
 
 
-# expected: the model's number of each class of the data, None for a class that the model lacks; or None, if the numbers
-# of the data are used as they are
+# expected: the attribute ``numbers`` of ClassMatch
 @pytest.mark.parametrize(
     "data, model, expected",
     [

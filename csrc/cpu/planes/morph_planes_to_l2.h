@@ -5,8 +5,8 @@
 // The search draws its frames in the place of the result. So the last frame that it tries need not be drawn again, if
 // it is the best one.
 //
-// If threads share a sample, each of them runs the search, with the same results. Each distance has its own place in
-// memory and is written only once, since a slow thread may read it while others are ahead.
+// If threads share a sample, each of them runs the search, with the same results. The distance of each tried factor has
+// its own place in memory and is written only once, since a slow thread may read it while others are ahead.
 #pragma once
 
 #include <cmath>
@@ -20,8 +20,8 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-// Memory for the planes of a sample that are in memory at a time (all, or one in advance_planes.h): their coefficients,
-// sums of squared differences, and the gradient of one group.
+// Memory for a sample: the coefficients of all its planes (in advance_planes.h possibly of one), sums of squared
+// differences, and the gradient of one group.
 template <typename T>
 struct SampleMemory {
   std::vector<Groups<T>> planes;

@@ -1,6 +1,6 @@
 """A worker process, which :mod:`.local` (the supervisor) starts.
 
-It reads messages from stdin: its settings, the job's folder ("open"), numbers of shards, and "end" with "cancel"
+It reads messages from stdin: its settings, the job's folder ("open"), shards by number, and "end" with "cancel"
 (whether queued shards are dropped). It writes events (see :mod:`.engine`) to a pipe whose descriptor is the argument of
 the process. Messages and events are JSON lines. Stdout and stderr are the log. The process exits when its stdin is
 closed.
