@@ -73,6 +73,12 @@ def error_of(actual: Tensor, expected: Tensor) -> tuple[float, float]:
     return (a - e).abs().max().item(), e.abs().max().item()
 
 
+def all_equal(first, second) -> bool:
+    """Return whether two sequences of tensors have equal lengths and equal tensors."""
+    first, second = list(first), list(second)
+    return len(first) == len(second) and all(map(torch.equal, first, second))
+
+
 def assert_close(actual: Tensor, expected: Tensor, name: str, absolute: bool = False, like=None) -> None:
     """Check that ``actual`` differs from ``expected`` by at most TOLERANCES[name] for the dtype of ``actual``.
 

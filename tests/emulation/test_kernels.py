@@ -4,7 +4,7 @@ import pytest
 import torch
 from inputs import in_double
 from op_cases import OP_CASES, OPS, PLANE_OPS, RAW, BankShape, OpCase, as_list, case, full, half, without_jumps
-from tolerances import assert_close
+from tolerances import all_equal, assert_close
 from torch.profiler import ProfilerActivity, profile
 
 from steerlens_fast.ops import reference
@@ -55,7 +55,7 @@ def test_ops_do_not_depend_on_the_order_of_threads(case_: OpCase):
         return as_list(getattr(RAW, case_.op)(*args))
 
     expected = results(0)
-    assert all(all(map(torch.equal, expected, results(seed))) for seed in SEEDS)
+    assert all(all_equal(expected, results(seed)) for seed in SEEDS)
 
 
 def plane_args(planes: int, frames: int, H: int = 33, W: int = 22, K: int = 3) -> dict[str, list]:
@@ -83,7 +83,7 @@ def test_plane_ops_do_not_depend_on_the_order_of_threads(op):
         return as_list(getattr(RAW, op)(*args))
 
     expected = results(0)
-    assert all(all(map(torch.equal, expected, results(seed))) for seed in SEEDS)
+    assert all(all_equal(expected, results(seed)) for seed in SEEDS)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_plane_ops_do_not_depend_on_the_work_of_a_block(op, W, K, small_device):
     filters[0][0, 5:20] = filters[0][1:, :12] = 0
     expected = as_list(getattr(RAW, op)(*args))
     small_device()
-    assert all(map(torch.equal, as_list(getattr(RAW, op)(*args)), expected))
+    assert all_equal(as_list(getattr(RAW, op)(*args)), expected)
 
 
 @pytest.mark.parametrize("planes", [7, 16, 33])
@@ -116,7 +116,7 @@ def test_bands_do_not_depend_on_the_planes_of_a_block(op, planes, small_device):
     args = case(op, f"{planes}_planes", BANDS["rows_and_planes"]._replace(N=planes)).build(torch.float32)
     expected = as_list(getattr(RAW, op)(*args))
     small_device()
-    assert all(map(torch.equal, as_list(getattr(RAW, op)(*args)), expected))
+    assert all_equal(as_list(getattr(RAW, op)(*args)), expected)
 
 
 @pytest.fixture

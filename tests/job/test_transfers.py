@@ -11,6 +11,7 @@ import torch
 from inputs import image
 from linear import Linear
 from peak_memory import peak_bytes
+from tolerances import all_equal
 
 from steerlens_fast import SteerableLens
 from steerlens_fast.errors import DONE
@@ -66,7 +67,7 @@ def job_outputs(out, device="cpu", **options):
 
 
 def assert_same(first, second):
-    assert all(map(torch.equal, first[0], second[0])) and first[1] == second[1] and len(first[0]) == 3
+    assert all_equal(first[0], second[0]) and first[1] == second[1] and len(first[0]) == 3
 
 
 def test_late_copies_give_the_same_results(tmp_path, monkeypatch):

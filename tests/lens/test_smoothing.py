@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from classifiers import CLASSES, Counted, gradient, smooth, steps
 from inputs import image
-from tolerances import assert_close
+from tolerances import all_equal, assert_close
 
 from steerlens_fast import SteerableLens
 from steerlens_fast.lens.smoothing import MOVEMENT_SEED, Smoothing
@@ -78,7 +78,7 @@ def test_copies_are_exact_under_autocast():
     moved = lambda: [copy.pull_back(copy.of(x)) for copy in islice(Smoothing(**MOVED).copies(x), 3)]
     expected = moved()
     with torch.autocast("cpu", torch.bfloat16):
-        assert all(map(torch.equal, moved(), expected))
+        assert all_equal(moved(), expected)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from inputs import ODD_LAYOUTS, image, normal, on_tensors
 from op_cases import PLANE_DTYPES, RAW, check_rejected, plane_dtypes
 from pairwise import pairwise
-from tolerances import assert_close
+from tolerances import all_equal, assert_close
 from torch.autograd import forward_ad
 
 from steerlens_fast import CSPFamily, LumaFamily, SteerablePyramid, memory, native, ops
@@ -89,7 +89,7 @@ def check_search(anchor, family, gradient, extent, bounds=BOUNDS):
     result = anchor.take_step(gradient, extent, bounds)
     same = other.take_step(gradient, by_factors(extent.source, extent.position, *result.factors), bounds)
     assert torch.equal(result.frames, same.frames) and torch.equal(result.l2, same.l2)
-    assert all(map(torch.equal, coordinates(anchor), coordinates(other)))
+    assert all_equal(coordinates(anchor), coordinates(other))
     return result
 
 
@@ -184,7 +184,7 @@ def test_results_do_not_depend_on_threads(shape):
 
     expected = run(1)
     for count in (2, 3):
-        assert all(map(torch.equal, run(count), expected))
+        assert all_equal(run(count), expected)
 
 
 # --- The raw op
@@ -242,7 +242,7 @@ def test_derivatives_raise(name):
         dual = [make_dual(t) for t in value] if isinstance(value, list) else make_dual(value)
         with pytest.raises(RuntimeError, match="advance_planes has no derivative: use morph_planes"):
             advance({**args, name: dual})
-    assert all(map(torch.equal, args["coordinates"], before))
+    assert all_equal(args["coordinates"], before)
 
 
 @pytest.mark.parametrize("run", [advance, lambda args: RAW.advance_planes(**args)], ids=["wrapper", "raw"])

@@ -12,7 +12,7 @@ import torch
 from inputs import image, normal
 from linear import SIZE, Linear, inputs
 from op_cases import OP_CASES, OPS, RAW, as_list, case, shapes_of
-from tolerances import assert_close
+from tolerances import all_equal, assert_close
 
 from steerlens_fast import CSPFamily, SteerableLens, SteerablePyramid, factor_at_l2
 from steerlens_fast.families import FAMILIES
@@ -102,7 +102,7 @@ def test_streams_give_the_results_of_one_stream(work, gpu):
                 results[n] = tensors_of(work(*batches[n]))
     torch.cuda.synchronize()
     for mine, expected in zip(results, alone):
-        assert all(map(torch.equal, mine, expected))
+        assert all_equal(mine, expected)
 
 
 @each_workload
@@ -160,14 +160,14 @@ def test_frozen_morph_by_the_lens_does_not_wait(family, target, gpu, forbid_wait
 @each_workload
 def test_repeated_work_is_bitwise_equal(work, gpu):
     x, g = on(gpu)
-    assert all(map(torch.equal, tensors_of(work(x, g)), tensors_of(work(x, g))))
+    assert all_equal(tensors_of(work(x, g)), tensors_of(work(x, g)))
 
 
 @pytest.mark.parametrize("op", OPS)
 def test_repeated_ops_are_bitwise_equal(op, gpu, dtype):
     args = case(op, "threads", shapes_of(op)["threads"]).build(dtype, gpu)
     first, second = (as_list(getattr(RAW, op)(*args)) for _ in range(2))
-    assert all(map(torch.equal, first, second))
+    assert all_equal(first, second)
 
 
 def test_repeated_gradients_are_bitwise_equal(gpu):
@@ -175,7 +175,7 @@ def test_repeated_gradients_are_bitwise_equal(gpu):
         leaves = [t.requires_grad_() for t in on(gpu)]
         return torch.autograd.grad(morph("joint")(*leaves).square().sum(), leaves)
 
-    assert all(map(torch.equal, gradients(), gradients()))
+    assert all_equal(gradients(), gradients())
 
 
 # --- The CPU's results

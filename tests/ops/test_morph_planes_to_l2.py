@@ -7,7 +7,7 @@ import torch
 from inputs import ODD_LAYOUTS, image, normal, on_tensors
 from op_cases import PLANE_DTYPES, RAW, check_rejected
 from pairwise import pairwise
-from tolerances import assert_close
+from tolerances import all_equal, assert_close
 from torch.autograd import forward_ad
 
 from steerlens_fast import CSPFamily, LumaFamily, SteerablePyramid, memory, native, ops
@@ -150,7 +150,7 @@ def test_gradients_that_are_zero_or_not_finite_do_not_affect_other_samples():
     actual = motion.frames_at_l2(search_of(motion, [0.5]), BOUNDS)
     assert actual.attained.tolist() == [[True, False, False, False, True]]
     assert not actual.factors[:, 1:4].any()
-    assert all(torch.equal(a[:, [0, 4]], b[:, [0, 4]]) for a, b in zip(actual, expected))
+    assert all(torch.equal(a[:, [0, 4]], b[:, [0, 4]]) for a, b in zip(actual, expected, strict=True))
     assert torch.equal(actual.frames[-1, 1:4], motion.image[1:4, 0])
 
 
@@ -172,7 +172,7 @@ def test_results_do_not_depend_on_threads(shape):
     search = search_of(motion, [0.5, 2.0], 2)
     expected = results(motion, 1, search)
     for count in (2, 3):
-        assert all(torch.equal(a, b) for a, b in zip(results(motion, count, search), expected))
+        assert all_equal(results(motion, count, search), expected)
 
 
 # --- The raw op

@@ -12,7 +12,7 @@ import torch
 from inputs import ODD_LAYOUTS, image, in_double, normal, on_tensors
 from op_cases import CPU_PLANE_OPS, PLANE_DTYPES, PLANE_OPS, RAW, PlaneShape, check_rejected, plane_dtypes
 from pairwise import pairwise
-from tolerances import TOLERANCES, assert_close
+from tolerances import TOLERANCES, all_equal, assert_close
 
 from steerlens_fast import CSPFamily, SteerablePyramid, memory, native, ops
 from steerlens_fast.ops import reference
@@ -496,7 +496,7 @@ def test_bad_arguments_of_merge_planes_raise():
 def test_split_planes_takes_names_of_forms():
     planes, filters, i_powers, forms = CASES["even-complex"].split()
     named = ops.split_planes(planes, filters, i_powers, ["complex"] * 3)
-    assert all(map(torch.equal, named, RAW.split_planes(planes, filters, i_powers, forms)))
+    assert all_equal(named, RAW.split_planes(planes, filters, i_powers, forms))
     for form in ("all", "pairs"):
         with pytest.raises(ValueError, match="forms must be one of"):
             ops.split_planes(planes, filters, i_powers, ["complex", "complex", form])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from inputs import image
+from tolerances import all_equal
 from torch.utils import _pytree
 
 from steerlens_fast import Coefficients, SteerablePyramid
@@ -30,8 +31,8 @@ def incomplete(pyramid):
 
 
 def same(a: Coefficients, b: Coefficients) -> bool:
-    there = [(x is None) == (y is None) for x, y in zip((a.highpass, *a.bands), (b.highpass, *b.bands))]
-    return all(there) and len(a.bands) == len(b.bands) and all(map(torch.equal, a.tensors(), b.tensors()))
+    is_missing = lambda c: [part is None for part in (c.highpass, *c.bands, c.lowpass)]
+    return is_missing(a) == is_missing(b) and all_equal(a.tensors(), b.tensors())
 
 
 def test_tensors_are_in_order(c, incomplete):
@@ -52,7 +53,7 @@ def test_coefficients_are_a_pytree(c):
 
 def test_saved_coefficients_can_be_loaded(c, tmp_path):
     torch.save(c, tmp_path / "c.pt")
-    assert all(map(torch.equal, torch.load(tmp_path / "c.pt").tensors(), c.tensors()))
+    assert all_equal(torch.load(tmp_path / "c.pt").tensors(), c.tensors())
 
 
 def test_pytree_keeps_missing_parts(incomplete):
@@ -93,8 +94,8 @@ def test_detach_shares_the_memory(pyramid):
 def test_map_edits_bands_and_apply_edits_all(c, incomplete):
     mapped, applied = c.map(lambda b: 1j * b), c.apply(lambda t: 2 * t)
     assert mapped.highpass is c.highpass and mapped.lowpass is c.lowpass
-    assert all(torch.equal(a, 1j * b) for a, b in zip(mapped.bands, c.bands))
-    assert all(torch.equal(a, 2 * b) for a, b in zip(applied.tensors(), c.tensors()))
+    assert all(torch.equal(a, 1j * b) for a, b in zip(mapped.bands, c.bands, strict=True))
+    assert all(torch.equal(a, 2 * b) for a, b in zip(applied.tensors(), c.tensors(), strict=True))
     assert incomplete.map(lambda b: 2 * b).bands[0] is None
 
 

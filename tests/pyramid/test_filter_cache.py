@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from inputs import image, normal
+from tolerances import all_equal
 
 from steerlens_fast import (
     CSPFamily,
@@ -128,7 +129,7 @@ def test_clearing_does_not_change_results(device):
     before = results()
     clear_filter_cache()
     assert filter_cache_bytes() == 0
-    assert all(torch.equal(a, b) for a, b in zip(results(), before))
+    assert all_equal(results(), before)
 
 
 def test_backward_works_after_clearing():

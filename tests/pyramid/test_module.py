@@ -8,7 +8,7 @@ import pytest
 import torch
 from coefficient_checks import assert_coefficients_close, random_coefficients
 from inputs import image, normal
-from tolerances import TOLERANCES, assert_close
+from tolerances import TOLERANCES, all_equal, assert_close
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from steerlens_fast import SteerablePyramid
@@ -199,7 +199,7 @@ def test_copies_are_equal(synthesis):
         pyramid.to(torch.float64),
     ):
         assert other.geometry == pyramid.geometry and other.synthesis == synthesis
-        assert all(map(torch.equal, other(x).tensors(), pyramid(x).tensors()))
+        assert all_equal(other(x).tensors(), pyramid(x).tensors())
 
 
 def test_coefficients_have_the_dtype_and_device_of_the_input(dtype, device):
