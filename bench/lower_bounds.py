@@ -6,9 +6,9 @@ their own, so they can be faster.
 The FFTs of an analysis are rfft2 of the images and ifft2 of the bands; those of a synthesis are the reverse. The FFTs
 of the residuals are left out.
 
-Each bound is measured in several forms, and the fastest form counts (:class:`Fastest`). Real bands are transformed each
-by a real FFT, or two by one complex FFT. A call transforms the whole batch or four planes, which is faster if a batch
-exceeds the caches. Inputs are allocated before.
+Each bound is measured in several forms, and the fastest form counts (:class:`Fastest`). One form
+transforms each real band by a real FFT, another transforms two real bands by one complex FFT. A call transforms the
+whole batch or, if that exceeds the caches, four planes. Inputs are allocated before.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ _STREAM_REAL = (_ADDRESS, _ADDRESS, _COUNT, ctypes.c_int64, ctypes.c_double, cty
 stream_real_float = _function("stream_real_float", None, *_STREAM_REAL)
 stream_real_double = _function("stream_real_double", None, *_STREAM_REAL)
 
-# Whether the ops on whole planes support a side of this many samples, on a CPU.
+# Whether the ops on whole planes support planes with a side of this many pixels, on a CPU.
 plane_side_supported = _function("plane_side_supported", ctypes.c_bool, ctypes.c_int64)
 # The number of floats in a SIMD vector of the ops on whole planes; 0 if this CPU or build has no such ops.
 SIMD_WIDTH: int = _function("simd_width", ctypes.c_int64)()

@@ -32,5 +32,6 @@ def shorten_spin_of_command() -> None:
 
 def _is_command() -> bool:
     program = sys.argv[0] if sys.argv else ""
-    by_module = program == "-m" and "steerlens_fast" in sys.orig_argv  # Python replaces "-m" when the module runs
+    # While "python -m steerlens_fast" imports the package, sys.argv[0] is "-m".
+    by_module = program == "-m" and "steerlens_fast" in sys.orig_argv
     return by_module or Path(program).stem == "steerlens-fast"

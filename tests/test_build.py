@@ -485,6 +485,7 @@ def test_drive_of_windows_may_have_a_colon(setup, monkeypatch):
 def test_build_waits_for_another_one_in_the_folder(setup, tmp_path):
     fcntl = pytest.importorskip("fcntl")
     (tmp_path / "build").mkdir()
+    # The second call must not wait for the first, which is of the same process.
     script = "import setup; setup.wait_for_other_builds(); setup.wait_for_other_builds(); print('builds')"
     with open(tmp_path / "build/lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

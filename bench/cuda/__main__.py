@@ -4,7 +4,7 @@
     compile   every kernel for several architectures: warnings, registers, spills, narrow accesses (needs no GPU)
     tests     the whole test suite; tests that use the GPU run first
     sanitize  every op under compute-sanitizer's memcheck, racecheck and initcheck
-    bench     ops, compared with a copy; transforms and morphs, compared with plenoptic and torch's FFTs alone; memory
+    bench     ops, compared with copying memory; transforms and morphs, compared with plenoptic and torch's FFTs; memory
 
 Each phase is a process with a time limit. Time that a phase does not use is added to the next. After a failed phase,
 the others still run. "--device cpu" is a dry run with small shapes: it builds and sanitises nothing, and its times are

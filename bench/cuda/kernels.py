@@ -1,4 +1,4 @@
-"""The ops on coefficients and on bands, compared with a copy on the same device.
+"""The ops on coefficients and on bands, compared with copying memory on the same device.
 
 On a GPU, inputs are large. On a CPU they are small, for a dry run.
 
@@ -111,7 +111,7 @@ def cases(planes: int, orientations: int, size: tuple[int, int], frames: int) ->
 
 
 def bank_of(size: tuple[int, int], kind: str) -> Bank:
-    """Return the filters that a morph uses for all scales. If ``kind`` is "real", their bands are stored in pairs."""
+    """Return the filters of all scales, but not of the residuals. Kind "real" stores bands in pairs."""
     geometry = SteerablePyramid(size).geometry
     return Bank(geometry, kind, tuple(map(Part, range(geometry.num_scales))))
 

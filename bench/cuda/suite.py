@@ -123,18 +123,18 @@ def summary(files: list[Path], device: str) -> dict:
     """Return the numbers of tests by outcome, and the names of failed tests."""
     notes = [json.loads(line) for path in files if path.exists() for line in path.read_text().splitlines()]
     tests = [note for note in notes if "test" in note]
-    count = lambda on_device: dict(Counter(t["outcome"] for t in tests if t["cuda"] in on_device))
+    count = lambda counted: dict(Counter(t["outcome"] for t in counted))
     collected = sum(note.get("collected", 0) for note in notes)
     failures = [f"{t['test']}: {t['why']}" for t in tests if t["outcome"] == "failed"]
     absent = {note["not_collected"]: note["why"] for note in notes if "not_collected" in note}
-    outcomes = count((True, False))
+    outcomes = count(tests)
     return {
         "collected": collected,
         "passed": outcomes.get("passed", 0),
         "failed": outcomes.get("failed", 0),
         "skipped": outcomes.get("skipped", 0) + outcomes.get("xfailed", 0),
         "not_run": collected - len({t["test"] for t in tests}),
-        "on_device": count((True,)) if device == "cuda" else "not measured: dry run",
+        "on_device": count(t for t in tests if t["cuda"]) if device == "cuda" else "not measured: dry run",
         "not_collected": absent,
         "failures": failures[:200],
     }

@@ -11,11 +11,11 @@ A kernel moves 32 bytes for each sector that an access of a warp touches. The id
 writes each output once. The bytes are those of 64x3 planes on 132 multiprocessors, which an H200 has:
 
 - Planes of 28x28 are counted directly.
-- Larger planes are counted for 16 planes on 11 multiprocessors, and multiplied by 12. A block has as much work as for
-  64x3 planes on 132 multiprocessors.
-- The ops on whole planes are counted for 16 larger planes on 132 multiprocessors, because a morph of 224x224 computes
-  16 planes at a time: the memory between its kernels holds no more. Other work computes more planes at a time, so it
-  reads filters less often than is counted here.
+- Planes of other sizes are counted for 16 planes on 11 multiprocessors, and multiplied by 12. A block has as much work
+  as for 64x3 planes on 132 multiprocessors.
+- At these sizes, the ops on whole planes are counted for 16 planes on 132 multiprocessors, because a morph of 224x224
+  computes 16 planes at a time, for which its temporary memory suffices. Other work computes more planes at a time, so
+  it reads filters less often than is counted here.
 
 Ops of torch are not emulated. Their bytes are assumed: an FFT reads and writes all of its data once for each dimension,
 as cuFFT does for these sizes; any other op reads its inputs once and writes its outputs once.
@@ -31,7 +31,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ["STEERLENS_CPU_CAPABILITY"] = "default"  # the CPU has no ops on whole planes then
+# This level of the CPU has no ops on whole planes, so those of CUDA are emulated.
+os.environ["STEERLENS_CPU_CAPABILITY"] = "default"
 os.environ["STEERLENS_EMULATE_CUDA"] = "counting"
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "tests"), str(HERE.parents[1])]
@@ -119,7 +120,7 @@ class TorchBytes(TorchDispatchMode):
         if name.startswith("_fft_"):
             self.ffts += fft_bytes(args[0], out, len(args[1]))
         elif func.namespace == "aten" and name not in WITHOUT_TRAFFIC and not is_view(func):
-            self.others += sum(map(touched, tensors(args) + tensors(out)))  # an argument out= is part of the result
+            self.others += sum(map(touched, tensors(args) + tensors(out)))  # `out` includes an argument out=
         return out
 
 
@@ -146,7 +147,7 @@ def tensors(value) -> list[Tensor]:
 def touched(t: Tensor) -> int:
     """Return the bytes that are accessed.
 
-    They include the gaps between strided elements, such as real parts.
+    They include the gaps between strided elements, such as the imaginary parts between real parts.
     """
     gaps = min(t.stride(-1), emulation.SECTOR // t.itemsize) if t.dim() else 1
     return t.numel() * t.itemsize * max(gaps, 1) if 0 not in t.stride() else t.itemsize

@@ -20,8 +20,8 @@ template <typename T>
 void merge(const BandArgs<T>& args) {
   int64_t rows_accessed = 1;  // for each row of the result: this row, and one of each band
   for (int i = 0; i < args.count; ++i) rows_accessed += args.groups[i].K;
-  // Paired bands are merged into whole rows. Their spectrum may still be a half spectrum: at widths 1 and 2, it has all
-  // columns.
+  // Pairs are merged by the kernel for whole rows. args.whole may be false for them if W is 1 or 2, since half and whole
+  // spectra are the same then.
   const bool whole_rows = args.whole || args.paired;
   parallel_rows(args.planes * args.H, rows_accessed * (whole_rows ? args.W : args.columns),
                 [&](int64_t begin, int64_t end) {

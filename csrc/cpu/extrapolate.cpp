@@ -14,8 +14,8 @@ int64_t blocks_of_planes(const FrameArgs<T>& args) {
 template <typename T>
 void write_all_frames(const FrameArgs<T>& args) {
   if (args.form == Form::kPairs) {
-    // args.area is that of all orientations. A block has kPairBlockSize coefficients of each of two bands: kBlockSize in
-    // all.
+    // The bands of a plane have args.area coefficients together. A block has kPairBlockSize coefficients of each of two
+    // bands: kBlockSize in all.
     const int64_t per_pair = blocks_of(args.area / args.orientations, kPairBlockSize);
     parallel_rows(args.planes * pairs_per_plane(args) * per_pair, kBlockSize * args.frames,
                   [&](int64_t begin, int64_t end) { write_pairs(args, begin, end); });

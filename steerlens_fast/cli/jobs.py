@@ -27,7 +27,7 @@ def add_jobs(commands) -> None:
     text = "delete the markers of damaged shards, so that morph --resume computes these shards again"
     verify.add_argument("--discard", action="store_true", help=text)
     gallery = _add(commands, "gallery", "write a job's gallery again", _gallery)
-    text = "maximum number of morphs, and of failed items (default: 48)"
+    text = "maximum number of morphs, and also of failed items (default: 48 of each)"
     gallery.add_argument("--sample", type=integer_from(1), default=48, metavar="N", help=text)
     gallery.add_argument("--to", type=expanded_path, metavar="DIR", help="folder to write (default: gallery in DIR)")
     about = "write a job's morphs in another format; exit status 1 if there are none"

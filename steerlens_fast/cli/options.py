@@ -90,7 +90,8 @@ class OptionGroups:
     ----------
     parser : ArgumentParser
     titles : mapping from str to str
-        The title of each group, in the order of the help text. The keys are the fields' values of ``group``.
+        The title of each group, in the order of the help text. The keys are the names of groups that the
+        fields of configurations have (``option(group=...)``).
     """
 
     def __init__(self, parser: argparse.ArgumentParser, titles: Mapping[str, str]):

@@ -27,7 +27,7 @@ def write_all(out: Path, examples: Sequence, progress: Callable) -> list[Path]:
         title = example.photograph.title
         writers[f"{title}.png"] = lambda file, e=example: write_figure(strip(e), file)
         writers[f"{title}.webp"] = lambda file, e=example: animate(e, file)
-    writers["phase.png"] = lambda file: write_figure(_of_all(examples), file)
+    writers["phase.png"] = lambda file: write_figure(_all_by_phase(examples), file)
     writers["overview.png"] = lambda file: write_figure(overview(examples), file)
     writers["judges.csv"] = lambda file: write_csv(_rows(examples), file)
     writers["licences.txt"] = lambda file: file.write(_licences(examples).encode())
@@ -64,7 +64,7 @@ def strips(rows: Sequence[tuple], title: str, note: str = NOTE) -> Figure:
     return figure
 
 
-def _of_all(examples: Sequence) -> Figure:
+def _all_by_phase(examples: Sequence) -> Figure:
     """Return a figure of the morphs by phase of all photographs."""
     rows = [(f"{_short(e.source)}\n→ {e.photograph.target}", e, "phase") for e in examples]
     return strips(rows, "phases of the luma, with a new gradient at each step")

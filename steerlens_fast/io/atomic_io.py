@@ -197,8 +197,8 @@ def existing_path(path: Path) -> Path:
 def with_file_name(error: OSError, path: Path, temporary: Path | None = None) -> OSError:
     """Return the error with ``path`` in place of the name of the temporary file.
 
-    An error of the storage, such as a full disk, gets ``path`` also if it has no name. Any other error without a name
-    may concern another file.
+    An error of the storage, such as a full disk, gets ``path`` also if it names no file. Other errors that name no file
+    are returned unchanged: they may concern another file.
 
     Examples
     --------

@@ -61,7 +61,7 @@ class Pipeline:
     def flush(self) -> None:
         """Finish all pending batches.
 
-        Call this before waiting for shards, since shards may be assigned only after these batches are finished.
+        Call this before waiting for shards: the next shard may not come until these batches are finished.
         """
         while self._pending:
             self._finish(*self._pending.popleft())

@@ -71,9 +71,10 @@ def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tupl
     own = {name: (f"attribute {name!r}", _data_attribute(owner, name)) for name in ATTRIBUTES}
     values = _read_config(config, spec) | {name: pair for name, pair in own.items() if pair[1] is not None}
     values = {name: pair for name, pair in values.items() if name not in overrides}
-    names = values.pop("class_names", None)
+    class_names = values.pop("class_names", None)  # (where, value)
     metadata = {name: _check_value(name, where, value, spec) for name, (where, value) in values.items()}
     per_channel = next((name for name in ("mean", "std") if isinstance(metadata.get(name), list)), None)
+    # A mean or std that is given may have another length than the model's.
     if per_channel and not {"channels", "mean", "std"} & {*overrides} and "channels" not in metadata:
         where = f"length of {values[per_channel][0]}"
         metadata["channels"] = _check_value("channels", where, len(metadata[per_channel]), spec)
@@ -81,7 +82,7 @@ def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tupl
     for name in ("mean", "std"):
         if isinstance(metadata.get(name), float):
             metadata[name] = [metadata[name]] * channels
-    return metadata, None if names is None else _check_class_names(*names, spec)
+    return metadata, None if class_names is None else _check_class_names(*class_names, spec)
 
 
 def _data_attribute(owner, name: str):

@@ -59,7 +59,8 @@ def read_class_names(path: str | os.PathLike) -> list[str]:
     names = _names_in_json(name, value) if is_json else _names_in_lines(text)
     names = [entry.strip() for entry in names]
     if "" in names or not names:
-        what = f"{'name for class' if is_json else 'line'} {names.index('') + (not is_json)}" if names else "file"
+        position = names.index("") if names else 0
+        what = "file" if not names else f"name for class {position}" if is_json else f"line {position + 1}"
         expected = "a name for each class" if is_json else "one name on each line"
         raise usage_error(f"class_names must have {expected}, got an empty {what} in {name}")
     return names

@@ -163,10 +163,10 @@ def load_model(
     ----------
     spec : str, os.PathLike, torch.nn.Module, ExportedProgram or callable
         * ``"timm:NAME"``, ``"torchvision:NAME"``: a model of a hub, pretrained or with ``weights``.
-        * ``"pkg.mod:callable"`` (or ``"arch:pkg.mod:callable"``): a callable without arguments that returns the model,
-          or a module, which is copied. The working directory is searched first, as with ``python -m``. Class names and
-          preprocessing are read from the model's attributes, see
-          :func:`steerlens_fast.models.attributes.read_attributes`.
+        * ``"pkg.mod:callable"``: a callable without arguments that returns the model, or a module, which is copied. The
+          prefix ``"arch:"`` is needed only if the name could be that of a file or a hub. The working directory is
+          searched first, as with ``python -m``. Class names and preprocessing are read from the model's attributes,
+          see :func:`steerlens_fast.models.attributes.read_attributes`.
         * A file with TorchScript or, with ``trust_checkpoint``, an exported program (``.pt2``) or a pickled module. The
           kind of file is detected from its content.
         * An object, whose training flags and ``requires_grad`` are not changed. Its attributes are read as described

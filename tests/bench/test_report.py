@@ -218,7 +218,7 @@ def test_result_with_fewer_rows_than_the_readme_raises():
     assert table(report.rewritten(BENCH_README, file, "bench"))[0] == table(BENCH_README)[0]
 
 
-def test_medians_of_differing_rounds_are_marked():
+def test_medians_are_marked_if_the_rounds_differ():
     sure, unsure = (speed_row("analysis", "tuned", 0.010, plenoptic=0.04) | {"spread": {"ours": s}} for s in (0.2, 0.3))
     assert tables.our_ms({"default": sure, "tuned": unsure}) == "10.0 / ~10.0"
     assert tables.our_ms({"tuned": sure}) == "- / 10.0"

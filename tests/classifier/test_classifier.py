@@ -776,7 +776,7 @@ MODELS_THAT_RETURN_NO_SCORES = [
 
 @pytest.mark.parametrize("kind, model, words", MODELS_THAT_RETURN_NO_SCORES)
 def test_models_that_return_no_scores_raise(kind, model, words):
-    for call in (lambda d, x: d.outputs(x), lambda d, x: d.gradient(x, toward_two)):
+    for call in (lambda c, x: c.outputs(x), lambda c, x: c.gradient(x, toward_two)):
         with raises_with(kind, "model", *words):
             call(Classifier(model), images())
 
@@ -801,7 +801,7 @@ def test_models_that_ignore_their_images_raise():
 )
 def test_invalid_images_raise(kind, bad, words):
     model = Mock()
-    for call in (lambda d: d.outputs(bad), lambda d: d.gradient(bad, toward_two)):
+    for call in (lambda c: c.outputs(bad), lambda c: c.gradient(bad, toward_two)):
         with raises_with(kind, "images", *words):
             call(Classifier(model))
     model.assert_not_called()
@@ -816,7 +816,7 @@ def test_bad_batches_raise(kind, bad):
 def test_images_on_another_device_than_the_model_raise():
     model = nn.Conv2d(3, CLASSES, 3, device="meta")
     model.register_forward_pre_hook(Mock(side_effect=AssertionError("the model ran")))
-    for call in (lambda d: d.outputs(images()), lambda d: d.gradient(images(), toward_two)):
+    for call in (lambda c: c.outputs(images()), lambda c: c.gradient(images(), toward_two)):
         with raises_with(ValueError, "images", "meta", "cpu"):
             call(Classifier(model))
     meta = Classifier(nn.Conv2d(3, CLASSES, 3, device="meta"))
@@ -901,10 +901,10 @@ def test_names_of_classes_are_not_read_again_for_each_target():
     assert named_classes.find_class("owl", lookups) == 3
 
 
-def test_message_about_an_ambiguous_name_has_the_names_of_the_lookup():
-    lookup = lambda names: [(), ("Crane",), ("crane",)]  # the names of each class
+def test_message_about_an_ambiguous_name_shows_the_name_of_each_class():
+    names_by_class = lambda names: [(), ("Crane",), ("crane",)]
     with pytest.raises(ValueError, match="the name of 2 classes .1 'Crane', 2 'crane'.: give the number"):
-        named_classes.find_class("CRANE", [(lookup, ["Crane", "crane"])])
+        named_classes.find_class("CRANE", [(names_by_class, ["Crane", "crane"])])
 
 
 def test_tuple_of_names_raises():

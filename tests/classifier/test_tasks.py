@@ -135,7 +135,7 @@ def test_ranked_target_is_a_label_to_make_present():
         assert (target.tolist(), source.tolist()) == ([[1, label] for label in labels], states)
 
 
-def test_texts_of_pictures_name_labels():
+def test_pictures_show_the_names_of_labels():
     m = SteerableLens(network(LABELS), task="multilabel").morph(images()[:2], [3, ~3], factors=[0.0, 1.0])
     m.source[:] = torch.tensor([0, 1])
     assert _pair_texts(m, ["cat", "dog", "newt", "owl"]) == ["not owl → owl", "owl → not owl"]
@@ -244,29 +244,29 @@ def test_container_that_contains_itself_raises():
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
 
-@pytest.mark.parametrize("computed", DTYPES, ids=str)
+@pytest.mark.parametrize("model_dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("preprocessing", [None, lambda x: (x - 0.5) / 0.25])
 @pytest.mark.parametrize("image_dtype", DTYPES)
-def test_images_are_cast_to_the_models_dtype(image_dtype, computed, preprocessing):
-    model, x = network(3, computed), images(image_dtype)
+def test_images_are_cast_to_the_models_dtype(image_dtype, model_dtype, preprocessing):
+    model, x = network(3, model_dtype), images(image_dtype)
     loss_of = lambda o, at=None: -o[:, 1].float()
     gradient, outputs = Classifier(model, preprocessing).gradient(x, loss_of)
     leaf = x.clone().requires_grad_()
-    expected = model((leaf if preprocessing is None else preprocessing(leaf)).to(computed))
-    assert torch.equal(outputs, expected) and outputs.dtype == computed
+    expected = model((leaf if preprocessing is None else preprocessing(leaf)).to(model_dtype))
+    assert torch.equal(outputs, expected) and outputs.dtype == model_dtype
     (expected_gradient,) = torch.autograd.grad(loss_of(expected).sum(), leaf)
     assert torch.equal(gradient, expected_gradient) and gradient.dtype == image_dtype
 
 
-@pytest.mark.parametrize("computed", [torch.float16, torch.bfloat16], ids=str)
-def test_saturated_gradient_survives_half_precision(computed):
+@pytest.mark.parametrize("model_dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_saturated_gradient_survives_half_precision(model_dtype):
     """The gradient at the outputs is about 1e-13, which is too small for float16, whose smallest number is 6e-8."""
     model = network(3)
     with torch.no_grad():
         model[3].bias[1] += 29
     losses = lambda o, at=None: loss("nll", o, torch.ones(len(o), dtype=torch.int64), torch.zeros(len(o)).long())
     x = images()
-    actual = Classifier(network_like(model, computed)).gradient(x, losses)[0].double().flatten(1)
+    actual = Classifier(network_like(model, model_dtype)).gradient(x, losses)[0].double().flatten(1)
     expected = Classifier(network_like(model, torch.float64)).gradient(x, losses)[0].double().flatten(1)
     assert (expected.norm(dim=1) < 1e-10).all() and (expected.norm(dim=1) > 1e-16).all()
     sizes = actual.norm(dim=1), expected.norm(dim=1)
@@ -290,7 +290,7 @@ def test_unknown_dtype_of_a_model_raises(wrapped):
     model = network(3, torch.float64)
     model[3].float()
     model[2] = nn.Sequential(nn.Flatten(), Cast(torch.float32))
-    for call in (lambda d: d.outputs(images()), lambda d: d.gradient(images(), lambda o, at: o[:, 0])):
+    for call in (lambda c: c.outputs(images()), lambda c: c.gradient(images(), lambda o, at: o[:, 0])):
         with raises_with(TypeError, "images", "torch.float32", "dtype", "in preprocessing=") as caught:
             call(Classifier(wrapped(model)))
         assert isinstance(caught.value.__cause__, RuntimeError)

@@ -184,7 +184,7 @@ def test_placeholders_get_class_0_and_leave_the_others_unchanged():
 
 
 @pytest.mark.parametrize("names, targets", [(None, [~0, 0]), (["owl", "ant"], [~1, 1])], ids=["numbers", "names"])
-def test_not_in_a_target_of_a_table_is_not_part_of_the_class_name(names, targets, tmp_path):
+def test_prefix_of_a_label_to_remove_is_not_part_of_the_class_name(names, targets, tmp_path):
     (tmp_path / "t.csv").write_text("path,label,target\na.png,ant,not:ant\nb.png,owl,ant\n")
     source = open_source(tmp_path / "t.csv")
     classes = ClassMatch(source.find_class_names(), names)
@@ -193,7 +193,7 @@ def test_not_in_a_target_of_a_table_is_not_part_of_the_class_name(names, targets
     assert [item.target for item in items] == targets
 
 
-def test_numbers_of_labels_to_remove_in_a_table(tmp_path):
+def test_table_may_give_labels_to_remove_by_number(tmp_path):
     (tmp_path / "t.csv").write_text("path,target\na.png,not:3\nb.png,2\nc.png,\n")
     assert [item.target for item in open_source(tmp_path / "t.csv").listing()] == [~3, 2, None]
 

@@ -236,7 +236,7 @@ def test_exit_status_of_a_process_whose_stdout_cannot_be_written(command, shell,
     assert (message in ended.stderr.decode()) if message else not ended.stderr
 
 
-def test_closed_descriptors_get_no_file_of_the_job(tmp_path):
+def test_files_do_not_get_the_descriptors_of_closed_standard_streams(tmp_path):
     """Otherwise messages for stderr would be written to the next file that is opened after stderr was closed."""
     script = "from steerlens_fast.io.console import open_closed_descriptors as mend; import os; os.close(2); mend(); "
     script += "file = open('a', 'w'); os.write(2, b'for people'); file.write(str(file.fileno() > 2))"

@@ -135,7 +135,7 @@ def test_quantus_metrics_accept_the_explanation(metric):
 
 @pytest.mark.filterwarnings("ignore")
 def test_quantus_scores_the_explanation_better_than_noise():
-    """For a linear model, hiding pixels in the order of change times value lowers the score faster than at random."""
+    """A linear model's score falls faster if pixels with a high explanation (change times value) are hidden first."""
     quantus = optional_libraries.quantus()
     model, x, y = linear(channels=1), images(6, channels=1).numpy(), np.arange(6) % CLASSES
     flipping = quantus.PixelFlipping(

@@ -60,7 +60,7 @@ def test_start_does_not_change_the_factor(start):
     reference, _, _ = factor_at_l2(motion, 2.0, tolerance=1e-5)
     factor, _, attained = factor_at_l2(motion, 2.0, tolerance=1e-5, start=start)
     assert attained.all()
-    torch.testing.assert_close(factor, reference, rtol=1e-4, atol=0)  # 1e-5 of a distance of 2, with a margin
+    torch.testing.assert_close(factor, reference, rtol=1e-4, atol=0)  # 20 times the relative tolerance
 
 
 def test_factor_agrees_with_the_closed_form_without_clipping():
@@ -136,7 +136,7 @@ def _gradient_of_a_classifier(images):
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 @pytest.mark.parametrize("edit", ["phase", "amplitude", "joint", "fourier", "pixel"])
 def test_number_of_renders_is_bounded(edit, rule, share, median, maximum):
-    """Renders are counted per sample, with factor 0. At share 1, the RMS change is that of L2 = 2 in 28 x 28 pixels."""
+    """Renders are counted per sample, including the one of factor 0. The RMS change is ``share`` times 2 / 28."""
     images = _smooth_images(6, 48)
     gradient = _gradient_of_a_classifier(images)
     csp = lambda: CSPFamily(SteerablePyramid((48, 48)), edit, rule)
@@ -207,7 +207,7 @@ def test_distance_above_the_wave_is_out_of_reach():
     assert len(wave.tried) <= 16
 
 
-def test_no_step_goes_far_beyond_proportional_growth():
+def test_next_factor_is_at_most_twice_what_proportional_growth_needs():
     curve = Curve(lambda f: f / (1 + f))
     factor, _, attained = factor_at_l2(curve, 0.9, start=1e-4, tolerance=1e-6)
     assert attained.all() and factor.item() == pytest.approx(9, rel=1e-3)

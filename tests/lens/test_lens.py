@@ -766,7 +766,7 @@ def test_bad_arguments_raise_and_change_nothing(kind, arguments, words):
 
 
 @pytest.mark.parametrize("family", ["pixel", "fourier", "csp-phase", "csp-amplitude"])
-def test_amplitude_factors_for_a_family_of_one_coordinate_raise(family):
+def test_amplitude_factors_raise_unless_the_family_is_joint(family):
     with raises_with(ValueError, "amplitude_factors", "None", family):
         SteerableLens(disturbed(False), family=family).morph(X, 1, factors=1.0, amplitude_factors=2.0)
 
@@ -1084,7 +1084,7 @@ def test_settings_contain_the_repr_of_a_family_object():
     assert SteerableLens(smooth(), family="pixel").settings["rule"] is None
 
 
-def test_distances_that_do_not_increase_raise_with_new_gradients_at_each_step():
+def test_distances_must_increase_in_the_regimes_live_and_persistent():
     for regime in ("live", "persistent"):
         with raises_with(ValueError, "distances", "increase"):
             SteerableLens(smooth(), regime=regime).morph(images(), 1, distances=[0.4, 0.2])

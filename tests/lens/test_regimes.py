@@ -100,7 +100,8 @@ def test_frames_are_those_of_a_plain_composition(name, rule, regime, color, devi
     expected = composed(family_of(name, rule, color), regime, model, source, target, FACTORS)
     assert morphs.ok.all() and morphs.target.tolist() == TARGET
     assert_close(morphs.frames, expected.transpose(0, 1), "render")
-    # The lens computes grey sources in another order: small distances inherit the rounding of pixels near 1.
+    # The lens adds the channels of grey sources in another order. So pixels near 1 are rounded otherwise, which may be
+    # large relative to a small distance.
     like = 1.0 if color == "grey" else None
     assert_close(morphs.l2, (expected - source).flatten(2).norm(dim=2).T, "render", like=like)
     assert torch.equal(morphs.factors.cpu(), torch.tensor([FACTORS, FACTORS]))
@@ -173,7 +174,7 @@ def test_first_live_step_is_the_first_frozen_one(name, rule, color, options, dev
 )
 @pytest.mark.parametrize("color", ["rgb", "luma"])
 def test_first_persistent_step_is_the_first_frozen_one(name, rule, color, device):
-    """The steps are equal if no coordinate reaches its limit. (With rule "complex", small amplitudes always do so.)"""
+    """Steps are equal if no coordinate reaches its limit. (With rule "complex", small amplitudes always reach it.)"""
     x, model = images(device=device), smooth().to(device)
     lenses = (SteerableLens(model, family=name, rule=rule, color=color, regime=r) for r in ("persistent", "frozen"))
     options = dict(factors=[0.0, 1.0, 2.0])
@@ -238,7 +239,7 @@ def test_model_is_run_once_per_gradient_and_scored_frame(regime, color, score):
 
 
 @regimes
-def test_first_factor_that_is_not_zero_is_scored_like_any_other(regime):
+def test_first_frame_is_scored_if_its_factor_is_not_zero(regime):
     model = Counted(smooth())
     lens = SteerableLens(model, regime=regime)
     morphs = lens.morph(images(), TARGET, factors=[1.0, 2.0, 3.0], **steps(regime, 3))
@@ -474,7 +475,7 @@ class Turning(torch.nn.Module):
 def test_step_is_limited_if_the_gradient_turns_back(regime):
     """Along the reversed gradient, the next distance is reached only on the other side of the source.
 
-    That is farther than the largest step, twice the length of a step perpendicular to the edit. So it is shortened.
+    Such a step is too long: a step may be twice as long as one perpendicular to the edit. So it is shortened.
     """
     x, l2 = torch.full((1, 1, 16, 16), 0.5), 4.0
     lens = SteerableLens(Turning(), family="pixel", regime=regime, objective="logit")
@@ -957,7 +958,7 @@ def test_gradient_norms_follow_the_scale_of_gradients(scale):
 )
 @pytest.mark.parametrize("settings", [{}, {"rule": "polar", "color": "luma"}, {"family": "pixel"}], ids=str)
 def test_frames_for_a_distance_equal_those_for_the_same_factors(settings, extent, monkeypatch):
-    """The frames are equal bit for bit, for chunks of any size, although the search renders those at distances."""
+    """The frames that the search renders equal those by the same factors bit for bit, for chunks of any size."""
     images = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(2))
     lens = SteerableLens(smooth(), **settings)
     lens.warn_about_results = False

@@ -656,7 +656,7 @@ def test_weights_determine_the_classes_of_a_hub_model(tmp_path, images):
 
 
 def test_torchvision_of_another_torch_raises(monkeypatch):
-    def fail(*_):
+    def fail(*_):  # timm imports torchvision
         raise RuntimeError("operator torchvision::nms does not exist")
 
     monkeypatch.setattr(hubs, "require_extra", fail)

@@ -1,6 +1,6 @@
-"""The host never waits for the (fake) GPU in pyramids and morphs by factors.
+"""The host does not wait for the (fake) GPU in pyramids, nor in morphs with given factors.
 
-For distances it waits at most once per render.
+In a search for a distance, it waits at most once for each frame that is rendered.
 """
 
 import pytest
@@ -39,7 +39,7 @@ WAITS = {
     "nonzero": lambda t: t.nonzero(),
     "copy to the GPU": lambda t: t.copy_(torch.zeros(2, 3)),
     "copy from the GPU": lambda t: torch.zeros(2, 3).copy_(t),
-    "one value": lambda t: t[0].__setitem__(0, 1.0),
+    "one value": lambda t: t[0].__setitem__(0, 1.0),  # copied from the host, whereas slices are filled on the GPU
 }
 
 

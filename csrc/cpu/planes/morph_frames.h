@@ -1,5 +1,5 @@
-// Computes frames from the results of the first half of a morph: extrapolate, merge_planes and a clip. The coefficients
-// of a frame are not stored, but computed when the synthesis reads them.
+// The second half of a morph: computes frames (extrapolate, merge_planes and a clip). The coefficients of a frame are not
+// stored, but computed when the synthesis reads them.
 #pragma once
 
 #include "coefficients.h"
@@ -15,7 +15,8 @@ struct LineRows {
   SL_FN ComplexVec<T> operator()(int64_t y) const { return line[y]; }
 };
 
-// The bands of one group at one frame. The synthesis reads them, and each column block is computed when it is read.
+// The bands of one group at one frame, which the synthesis reads by the functions below (see synthesis.h). Each column
+// block is computed when it is read.
 template <typename T>
 struct FrameReader {
   const MotionKernels<T>& motion;
