@@ -17,7 +17,7 @@ from .torch_internals import has_batched_gradients, has_dispatch_modes, has_tran
 
 # Bytes of bands in one pass through a filter bank. On a CPU, they fit the caches, and the allocator keeps their memory
 # for the next pass. (Getting new memory would take longer than the FFTs.) The value for GPUs was not chosen by
-# measurement. On a GPU, a morph of 16 x 3 x 224 x 224 needs 256 MiB in all, without frames and model.
+# measurement.
 CHUNK_BYTES = {"cpu": 16 << 20, "cuda": 128 << 20}
 
 # Bytes of a temporary that is written and read once. On a CPU, it fits the caches.
@@ -32,7 +32,7 @@ def keep_freed_memory() -> None:
     glibc raises its threshold for keeping freed memory to twice this size (mallopt(3), M_MMAP_THRESHOLD). The block is
     never written, so it takes no memory.
 
-    The thresholds apply to the whole process. STEERLENS_KEEP_FREED_MEMORY=0 leaves them unchanged; then the ops do not
+    The threshold applies to the whole process. STEERLENS_KEEP_FREED_MEMORY=0 leaves it unchanged; then the ops do not
     keep the memory of freed results either (csrc/allocation.h).
     """
     if os.environ.get("STEERLENS_KEEP_FREED_MEMORY", "1") != "0":
@@ -49,10 +49,7 @@ def fits_one_pass(size: int, device: torch.device) -> bool:
 
 
 def chunks(count: int, item_bytes: int, device: torch.device) -> list[slice]:
-    """Return slices of ``count`` items, each small enough for one pass, or a single item.
-
-    Their lengths are nearly equal.
-    """
+    """Split ``count`` items into slices of nearly equal length. Each fits one pass, or has a single item."""
     if device.type == "cpu":
         keep_freed_memory()
     return _even_slices(count, max(1, _pass_bytes(device) // max(item_bytes, 1)))

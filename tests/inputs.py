@@ -73,10 +73,7 @@ def expanded(t: Tensor) -> Tensor:
 
 
 def lazy(t: Tensor) -> Tensor:
-    """Return a view that torch has only marked as conjugated.
-
-    A real tensor is marked as negated.
-    """
+    """Return a view with torch's conjugate bit set, or with the negative bit if it is real."""
     return t.conj() if t.is_complex() else torch.complex(t.new_zeros(t.shape), -t).conj().imag
 
 

@@ -14,7 +14,7 @@ SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _kept = []  # keeps Library objects alive; torch removes the ops of one that is garbage-collected
 
 
-def importable_torchvision() -> ModuleType | None:
+def import_torchvision() -> ModuleType | None:
     """Return torchvision, or None if it is not installed.
 
     A torchvision that was built for CUDA, as on PyPI, cannot load its C++ ops into a torch for CPUs. Its import then
@@ -38,11 +38,11 @@ def importable_torchvision() -> ModuleType | None:
 
 
 def _imported(name: str) -> ModuleType:
-    importable_torchvision()  # the other libraries import torchvision, too
+    import_torchvision()  # the other libraries import torchvision, too
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        pytest.skip(f"{name} (a test extra) cannot be imported: {error}")
+        pytest.skip(f"{name} (extra test) cannot be imported: {error}")
 
 
 def torchvision() -> ModuleType:

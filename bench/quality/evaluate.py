@@ -1,8 +1,8 @@
 """Runs the presets of `steerlens-fast evaluate`: ``python bench/quality/evaluate.py [PRESET ...]``.
 
 Writes the folders ``DATE-evaluate-PRESET`` (report, summary and records) and the file ``DATE-evaluate-times.json``.
-Then it prints tables and phrases of the newest results, which README.md here must contain (``--print`` does only this).
-tests/evaluate/test_evaluate_report.py checks that it does. README.md also explains measures such as G and E.
+Then it prints tables and phrases of the newest results (``--print`` does only this). README.md here must contain them,
+as tests/evaluate/test_evaluate_report.py checks. README.md also explains measures such as G and E.
 """
 
 from __future__ import annotations
@@ -246,7 +246,7 @@ def shapes_phrases(summary: dict) -> list[str]:
 
 
 def hundredths(value: float) -> str:
-    """Format a number with two decimal places."""
+    """Format a number like ".25" or "−1.25"."""
     return ("−" if value < 0 else "") + f"{abs(value):.2f}".removeprefix("0")
 
 

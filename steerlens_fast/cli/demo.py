@@ -67,7 +67,7 @@ def _photographs(arguments: argparse.Namespace, only_digits: dict) -> int:
     with _folder_in_errors(arguments.out):
         result = run_photographs(arguments.out, progress=not arguments.quiet, **options)
     write_stdout("\n".join(_verdict_lines(result)))
-    write_stdout(f"\nwrote {len(result.files)} files to {arguments.out}/, with licences.txt")
+    write_stdout(f"\nwrote {len(result.files)} files to {arguments.out}/, among them licences.txt")
     out = Path(arguments.out)
     command = morph_photographs(out, result, **options, progress="none" if arguments.quiet else "auto")
     write_stdout(f"the same photographs as a data set: {out}/job/gallery/index.html")

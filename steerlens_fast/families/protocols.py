@@ -43,7 +43,7 @@ class Motion(Protocol):
 
 
 def check_frames(frames: Tensor, motion: Motion, count: int) -> Tensor:
-    """Return ``frames``. Raise unless they are [count, B, ...], because ``render`` may be a user's."""
+    """Return ``frames``. Raise unless they are [count, B, ...]: a user may have written ``render``."""
     expected = (count, *motion.image.shape)
     if not isinstance(frames, Tensor) or frames.shape != expected:
         got = list(frames.shape) if isinstance(frames, Tensor) else type(frames).__name__
@@ -206,7 +206,7 @@ class PlaneFamily(Protocol):
     def prepare_planes(self, image: Tensor, gradient: Tensor, *state: Tensor) -> PreparedPlanes:
         """Return analysis and step of planes [n, H, W].
 
-        The step starts at the coordinates ``state``, see :class:`AnchorPlaneFamily`; by default, at the planes.
+        The step starts at the coordinates ``state``, see :class:`AnchorPlaneFamily`; by default, at those of ``image``.
         """
 
     def frame_bytes(self, dtype: torch.dtype) -> int:

@@ -174,7 +174,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_bytes(count: int) -> str:
-    """Return a number of bytes as text, in MB or in kB, which are rounded up.
+    """Return a number of bytes as text: in MB, or in kB (rounded up).
 
     Examples
     --------

@@ -62,7 +62,7 @@ def _configuration(config: JobConfig, plan: Plan) -> list[str]:
     values = {**config.as_dict(), **{name: getattr(plan, name) for name in planned}}
     lines = [f"{name:18s}{json.dumps(value)}" for name, value in values.items() if value is not None]
     if all(values[name] is None for name in ("max_l2", "distances", "factors")):
-        lines.append(f"{'max_l2':18s}{DEFAULT_L2} (default)")  # times the range of the bounds, 1 in jobs
+        lines.append(f"{'max_l2':18s}{DEFAULT_L2} (default)")  # a multiple of the bounds' range, which is 1 in jobs
     return lines
 
 

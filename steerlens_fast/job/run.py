@@ -109,7 +109,7 @@ def _output_dir(out: Path) -> AbstractContextManager[None]:
             return True
         rejected = isinstance(error, JobError) and error.code == USAGE
         logs = b"".join(log.read_bytes() for log in (out / "logs").glob("*.log"))
-        # Logs are needed if they say more than the error. Those of a rejected job may contain only warnings.
+        # Logs are needed if they say more than the error. Without a traceback, those of a rejected job do not.
         logs_needed = b"Traceback" in logs if rejected else bool(logs)
         # Complete shards count even without a plan: they may be another rank's, whose plan is not visible here yet.
         begun = has_complete_shard(out) or (has_plan(out) and not rejected)
@@ -187,8 +187,8 @@ class _JobRun:
                 restore_backups(out)  # but not in the folder of shards, to which other ranks may be writing
                 if not has_plan(out):
                     make_shared_plan(out, inputs, engine.describe(), _ranks_here())
-            resumed_config(out, self.options)  # the rank that planned may have been started with other options
-            plan = check_plan(out, inputs)  # without the lock, since it lists all items
+            resumed_config(out, self.options)  # raises if the plan was made with other options
+            plan = check_plan(out, inputs)  # without the lock, since listing all items takes long
             pending = self._pending(plan, rank.shards(range(plan.shards)))
             last_run, too_many_message = self._compute(plan, pending, engine) if pending else ({}, "")
         finally:
@@ -283,7 +283,7 @@ class ProgressListener:
 
     def __init__(self, plan: Plan, done: CompletedShards, run_options: RunOptions, stop: Stop):
         self.progress = Progress(plan.items, done.items, done.failed, run_options.progress)
-        self._max_failed, self._batches, self._stop = run_options.max_failed_items(plan.items), {}, stop
+        self._max_failed, self._shard_counts, self._stop = run_options.max_failed_items(plan.items), {}, stop
 
     @property
     def too_many_message(self) -> str:
@@ -301,15 +301,15 @@ class ProgressListener:
         self.progress.tick()
 
     def _count(self, event: dict) -> None:
-        items, failed = self._batches.get(event["shard"], (0, 0))
-        self._batches[event["shard"]] = items + event["items"], failed + event["failed"]
+        items, failed = self._shard_counts.get(event["shard"], (0, 0))
+        self._shard_counts[event["shard"]] = items + event["items"], failed + event["failed"]
         self.progress.update(event["items"], event["failed"])
         if self.too_many_message:
             self._stop.requested = True
 
     def _restart(self, shard: int) -> None:
         """Reset the counts of a shard that begins again after its worker died."""
-        items, failed = self._batches.pop(shard, (0, 0))
+        items, failed = self._shard_counts.pop(shard, (0, 0))
         self.progress.update(-items, -failed)
 
 

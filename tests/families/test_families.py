@@ -26,10 +26,7 @@ def inputs(*shape, dtype=torch.float64, device="cpu"):
 
 
 def composed(family, x, gradient, factors, amplitude_factors=None, bounds=None):
-    """Return frames [F, N, H, W] by the reference ops and autograd.
-
-    The planes are [N, H, W].
-    """
+    """Return frames [F, N, H, W] by the reference ops and autograd, from ``x`` and ``gradient`` [N, H, W]."""
     g, synthesis, rule = family.pyramid.geometry, family.pyramid.synthesis, RULES.index(family.rule)
     x, gradient = x.double().cpu(), gradient.double().cpu()
     b = torch.as_tensor(factors, dtype=torch.float64)
@@ -186,7 +183,7 @@ def as_planes(table):
     ],
     ids=lambda t: f"{type(t).__name__}{list(torch.as_tensor(t).shape)}",
 )
-def test_factor_tables_of_every_type_give_their_frames(table, device):
+def test_factor_tables_may_be_sequences_or_tensors(table, device):
     family = CSPFamily(SteerablePyramid((16, 16)), "joint", eps=0.2)
     x, gradient = inputs(*LEAD, 16, 16, device=device)
     table = table.to(device) if isinstance(table, torch.Tensor) else table
@@ -381,7 +378,7 @@ def still_frequencies(shape):
 
 
 def band_response(family, shape):
-    """Return the sum of the squared filters of the family's bands, on the half spectrum."""
+    """Return the sum of the bands' squared filters, on the half spectrum; 1 if the family moves all bands."""
     if family.scales is None and family.orientations is None:
         return torch.ones(shape[0], shape[1] // 2 + 1, dtype=torch.float64)
     g = family.pyramid.geometry
@@ -685,7 +682,7 @@ def test_anchored_motion_renders_the_frame_after_advancing(name, device):
 
 @anchored
 def test_steps_along_huge_gradients_stay_within_the_limits(name, device):
-    """Amplitudes are at most e times those of the source, which limits the norm of all bands. Frames are finite."""
+    """Amplitudes are at most e times those of the source, so their norm is limited. Frames are finite."""
     family, x = ANCHORED[name], image(2, 16, 19, device=device)
     frames = advanced_frames(
         family, x[None], 1e9 * normal(3, 1, 2, 16, 19, device=device), torch.ones(3, 1, device=device)
@@ -701,7 +698,7 @@ def test_steps_along_huge_gradients_stay_within_the_limits(name, device):
     still = pyramid_reference.synthesize(high, rest, low, family.pyramid.geometry, family.pyramid.synthesis)
     moved = SteerablePyramid((16, 19), order=2)(frames[-1, 0].cpu() - still)
     norm = torch.stack([band.abs().square().sum((-3, -2, -1)) for band in moved.bands]).sum(0).sqrt()
-    assert (norm <= 2 * limit).all()  # an analytic band has twice the amplitude of its real band
+    assert (norm <= 2 * limit).all()  # an image's bands can have a larger norm than the bands it was made from
 
 
 @anchored

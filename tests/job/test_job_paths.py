@@ -24,7 +24,7 @@ pytest.importorskip("safetensors")
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A home directory, and a working directory, in which nothing may be created whose name begins with ~."""
+    """A home directory. In the working directory, no file may be created whose name begins with ~."""
     (tmp_path / "home").mkdir()
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

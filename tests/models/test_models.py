@@ -727,7 +727,7 @@ ELSEWHERE = """
     import sys
     sys.path[:0] = [{tests!r}]
     import optional_libraries, torch
-    optional_libraries.importable_torchvision()
+    optional_libraries.import_torchvision()
     torch.manual_seed({earlier_seed})
     from steerlens_fast.models import load_model
     print(load_model({spec!r}, weights={weights!r}, seed={seed}).sha256)

@@ -11,7 +11,7 @@ from steerlens_fast import Coefficients, SteerablePyramid
 try:
     from plenoptic.process import SteerablePyramidFreq
 except ImportError as error:
-    WHY_NOT = f"plenoptic (a test extra) cannot be imported: {error}"
+    WHY_NOT = f"plenoptic (extra test) cannot be imported: {error}"
     pytestmark = pytest.mark.skip(WHY_NOT)
 
 PLENOPTIC = TOLERANCES["plenoptic"].float32

@@ -108,7 +108,7 @@ def bootstrap(
 def crossed_bootstrap(values: Tensor, *, draws: int = DRAWS, confidence: float = CONFIDENCE, seed: int = 0) -> Interval:
     """Return the mean of a table of sources x raters, with its interval.
 
-    The interval is a percentile bootstrap over both.
+    The interval is a percentile bootstrap over sources and raters.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def crossed_bootstrap(values: Tensor, *, draws: int = DRAWS, confidence: float =
     cases, total = int(good.sum()), values.numel()
     if not cases:
         return Interval(None, None, None, 0, total)
-    # Raters have another seed; otherwise, equally many sources and raters would be resampled in the same way.
+    # Raters have another seed. With the same seed, n sources and n raters would be resampled in the same way.
     by_source, by_rater = (resample_counts(n, draws, seed + k).double() for k, n in enumerate(values.shape))
     total_of = lambda table: ((by_source @ table.double()) * by_rater).sum(1)
     resampled = total_of(values.where(good, 0.0)) / total_of(good)
@@ -220,7 +220,7 @@ def proportion_difference(first: Tensor, second: Tensor, *, confidence: float = 
     Parameters
     ----------
     first, second : Tensor [N]
-        As ``values`` of :func:`proportion`, for the same cases in the same order. Cases without both values are left
+        As ``values`` of :func:`proportion`, for the same cases in the same order. Cases that lack a value are left
         out.
     confidence : float
         Confidence level of the interval, in (0, 1).
@@ -289,7 +289,7 @@ def percentiles(resampled: Tensor, confidence: float) -> tuple[float | None, flo
 def paired_difference(first: Tensor, second: Tensor, statistic: str = "median", **options) -> Interval:
     """Return :func:`bootstrap` of ``first - second``.
 
-    Cases without both values are left out.
+    Cases that lack a value are left out.
 
     Parameters
     ----------
