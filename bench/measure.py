@@ -20,8 +20,8 @@ from steerlens_fast import native
 THREADS = 2
 BUDGET = 1.5  # seconds for all rounds of one comparison, approximately
 ROUNDS = 5, 25  # at least, at most
-# Seconds before each turn. OpenMP's threads spin for several ms after their work. In another process, they would take
-# the cores from a short call of this one.
+# Seconds before each turn. A baseline may run in another process, whose OpenMP threads spin for several ms after its
+# turn. They would take the cores from a short call in this process.
 IDLE = 0.01
 SLOW = 0.03  # seconds; longer calls are not warmed up, since their data exceed the caches
 MIB = 2**20
@@ -65,18 +65,18 @@ def rounds_for(seconds: float) -> int:
     return max(lowest, min(highest, int(BUDGET / max(seconds, 1e-6))))
 
 
-def compare(runs: dict[str, Callable[[], float]], rounds: int | None = None) -> dict[str, list[float]]:
+def compare(timers: dict[str, Callable[[], float]], rounds: int | None = None) -> dict[str, list[float]]:
     """Call functions that return the seconds of a run, like :func:`turn`, and return all of these times.
 
     They are called alternately, so that disturbances of the machine affect all of them. By default, :func:`rounds_for`
     chooses the number of rounds.
     """
-    shortest = [min(run(), run()) for run in runs.values()]
-    times: dict[str, list[float]] = {name: [] for name in runs}
+    shortest = [min(timer(), timer()) for timer in timers.values()]
+    times: dict[str, list[float]] = {name: [] for name in timers}
     for _ in range(rounds or rounds_for(2 * sum(shortest))):  # a turn makes up to two calls
-        for name, run in runs.items():
+        for name, timer in timers.items():
             time.sleep(IDLE)
-            times[name].append(run())
+            times[name].append(timer())
     return times
 
 

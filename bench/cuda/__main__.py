@@ -129,7 +129,7 @@ def run(command: list[str], log, limit: float, environment: dict[str, str]) -> i
 def environment() -> dict[str, str]:
     """Return the environment variables of a phase.
 
-    Python imports this checkout's package, and finds ninja in its own folder.
+    With them, Python imports this checkout's package, and the build finds ninja in Python's folder.
     """
     prepended = {"PYTHONPATH": str(ROOT), "PATH": str(Path(sys.executable).parent)}
     return os.environ | {k: os.pathsep.join(filter(None, (v, os.environ.get(k)))) for k, v in prepended.items()}

@@ -109,10 +109,7 @@ def report(logs: dict[str, str], work: Path) -> list[dict]:
 
 
 def resources(log: str) -> list[tuple[str, str, dict]]:
-    """Return the registers and spills of each kernel.
-
-    The result is (mangled name, architecture, numbers), from the output of ptxas -v.
-    """
+    """Return (mangled name, architecture, numbers) of each kernel, from the output of ptxas -v."""
     rows = []
     for part in re.split(r"(?=ptxas info\s+: Compiling entry function)", log)[1:]:
         name, arch = ENTRY.search(part).groups()
@@ -127,7 +124,7 @@ def resources(log: str) -> list[tuple[str, str, dict]]:
 def occupancy(registers: int, threads: int) -> float:
     """Return the share of a multiprocessor's threads that can run at the same time, in blocks of so many threads.
 
-    A warp has its registers in units of 256.
+    The number of registers of a warp is rounded up to a multiple of 256.
     """
     warps = -(-threads // 32)
     blocks = min(REGISTERS // (warps * -(-registers * 32 // 256) * 256), THREADS // (warps * 32))
@@ -159,8 +156,8 @@ def verdict(kernels: list[dict]) -> dict:
     """Return the kernels with problems.
 
     These are kernels that spill, wide kernels with narrow accesses, kernels with more static shared memory than the
-    emulation assumes, and kernels whose registers allow only a low occupancy. The largest numbers of registers are
-    included.
+    emulation assumes, and kernels whose registers allow only a low occupancy. The result also has the largest
+    number of registers for each architecture.
     """
     archs = lambda row: {arch: facts for arch, facts in row.items() if arch.startswith("sm_")}
     each = [(row["kernel"], arch, facts) for row in kernels for arch, facts in archs(row).items()]
@@ -195,7 +192,7 @@ def has_narrow_accesses(kernel: str, facts: dict) -> bool:
 
     Complex numbers should be accessed 16 bytes at a time, real ones 8 bytes.
 
-    Loads of 4 bytes are allowed, since factors are single numbers.
+    Loads of 4 bytes are allowed, since each factor is loaded alone.
     """
     loads, stores = facts["loads"], facts["stores"]
     if kernel.startswith(REDUCTIONS):

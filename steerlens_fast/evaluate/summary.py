@@ -50,8 +50,8 @@ def summarise(results: Path, config: EvaluationConfig, runner: TaskRunner, probl
     """Return the summary of ``results.jsonl`` as JSON values.
 
     The statistics of a budget are computed over the sources for which every family attained the budget ("common"). Each
-    statistic has the number of cases with a value, and the number of all cases. If a budget has no common sources, its
-    statistics are None, and a problem says so.
+    statistic has the number of these sources that have a value. If a budget has no common sources, its statistics are
+    None, and a problem says so.
     """
     records = read_results(results)
     chosen, problems = runner.sources, list(problems)
@@ -175,7 +175,7 @@ def _paired(table: _Table, budget: float, name: str, counted: dict[str, Tensor],
 
 
 def _bands(records: list[dict], table: _Table) -> dict:
-    """Return the probes' advantages by scale and orientation."""
+    """Return the ``advantage`` of :func:`.band_probes` by scale and orientation."""
     probes = [record for record in records if record["family"] == PROBES]
     scales, orientations = len(probes[0]["advantage"]), len(probes[0]["advantage"][0])
     advantage = torch.full((table.count, scales, orientations), torch.nan, dtype=torch.float64, device="cpu")

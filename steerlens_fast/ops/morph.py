@@ -88,10 +88,10 @@ def morph_planes(
 
     Notes
     -----
-    The op is differentiable with respect to images, gradients and factors. The backward pass uses the ops above.
+    The op is differentiable with respect to images, gradients and factors. The backward pass uses the separate ops.
 
-    On a CPU, temporaries are at most the coefficients of one plane for each thread; planes for which they exceed 32 MiB
-    are computed one at a time. On CUDA, they take at most 256 MiB, or the memory of one plane if that is more.
+    On a CPU, each thread has temporaries for one plane: spectra, coefficients and steps. If these exceed 32 MiB, planes
+    are computed one at a time. On CUDA, temporaries take at most 256 MiB, or the memory of one plane if that is more.
 
     Examples
     --------

@@ -135,7 +135,7 @@ def labels(make, folder, values):
 
 @pytest.mark.parametrize("make", SOURCES)
 def test_every_source_gives_the_same_labels(make, tmp_path):
-    """Numbers are sorted as numbers, not as words: 10 comes after 2."""
+    """A number is its own class number, also as text. Names are numbered in alphabetical order."""
     expected = [0, 1, 2, 10]
     for n, values in enumerate([expected, [0.0, 1.0, 2.0, 10.0], ["0", "1", "2", "10"], ["0.0", "1.0", "2.0", "10.0"]]):
         (tmp_path / str(n)).mkdir()
@@ -161,5 +161,5 @@ def test_every_source_raises_for_wrong_labels(make, tmp_path):
 
 
 @pytest.mark.parametrize("value", ["2.0", 2.0, "map:1=2.0", "map:1.0=2", {"1.0": "2.0"}, {1.0: 2.0}], ids=repr)
-def test_targets_have_the_same_numbers(value):
+def test_every_form_of_a_target_gives_its_number(value):
     assert list(parse_target(value).table.values()) == [2]

@@ -67,7 +67,7 @@ def test_bad_judges_raise():
             transfer(judges, torch.rand(2, 3, 16, 16), target)
 
 
-def test_common_attainment_has_every_denominator():
+def test_common_attainment_has_the_counts_of_all_families():
     t, f = True, False
     result = common_attainment({"a": torch.tensor([t, t, f, t]), "b": torch.tensor([t, f, f, t])})
     assert result.common.tolist() == [t, f, f, t]
@@ -94,7 +94,7 @@ def test_bootstrap_agrees_with_all_resamples():
     low, high = every.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     result = bootstrap(values, "mean", draws=200_000)
     assert result.value == 2.75
-    assert abs(result.low - low) <= 0.25 and abs(result.high - high) <= 0.25  # neighbouring values lie 0.25 apart
+    assert abs(result.low - low) <= 0.25 and abs(result.high - high) <= 0.25  # all means are multiples of 0.25
 
 
 def test_bootstrap_agrees_with_the_normal_interval():
@@ -148,14 +148,17 @@ def test_missing_values_are_left_out_and_counted():
 
 
 def test_equal_seeds_give_equal_draws():
-    """With equal draws, what two families have in common cancels, and the interval of their difference is narrower."""
     assert torch.equal(resample_counts(20, 100, 5), resample_counts(20, 100, 5)) and not torch.equal(
         resample_counts(20, 100, 5), resample_counts(20, 100, 6)
     )
     base = torch.randn(200, dtype=torch.float64) * 10
+    assert bootstrap(base, seed=1) == bootstrap(base, seed=1)
+
+
+def test_constant_difference_has_an_interval_without_width():
+    base = torch.randn(200, dtype=torch.float64) * 10
     result = paired_difference(base + 1, base, "mean")
     assert (result.value, result.low, result.high) == pytest.approx((1, 1, 1))
-    assert bootstrap(base, seed=1) == bootstrap(base, seed=1)
 
 
 def test_pairs_with_a_missing_value_are_left_out():
@@ -164,8 +167,8 @@ def test_pairs_with_a_missing_value_are_left_out():
 
 
 def test_wilson_intervals_contain_the_true_proportion_with_probability_above_92_percent():
-    """All samples of 8 cases are weighted by their probability. (Bootstrap intervals contain 10 % with probability
-    54 %.)"""
+    """All samples of 8 cases are weighted by their probability. (Bootstrap intervals contain a true proportion of 10 %
+    with probability 54 %.)"""
     for true in (0.1, 0.25, 0.5):
         covered = 0.0
         for count in range(9):
@@ -177,8 +180,8 @@ def test_wilson_intervals_contain_the_true_proportion_with_probability_above_92_
 
 
 def test_intervals_of_differences_of_proportions_are_those_of_the_formula():
-    """Of the first 21 pairs, nine are (1, 0), two (0, 1), nine equal, and one has no value; their limits are computed
-    by hand. Then all pairs are equal."""
+    """In the first call, nine pairs are (1, 0), two (0, 1), nine equal, and one has no value. In the second, all pairs
+    are equal."""
     first = torch.tensor([1.0] * 9 + [0.0] * 2 + [1.0] * 6 + [0.0] * 3 + [math.nan])
     second = torch.tensor([0.0] * 9 + [1.0] * 2 + [1.0] * 6 + [0.0] * 3 + [1.0])
     result = proportion_difference(first, second)

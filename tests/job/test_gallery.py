@@ -335,7 +335,7 @@ def test_small_probabilities_are_not_shown_as_zero(morphs_page):
     assert morphs_page.run("return [8e-5, 6e-4, 0, 1, null].map(chance)") == ["< 0.001", "0.001", "0.000", "1.000", "–"]
 
 
-def test_large_numbers_have_an_exponent_and_counts_all_digits(morphs_page):
+def test_large_numbers_have_an_exponent_but_counts_have_all_digits(morphs_page):
     assert morphs_page.run("return [8.94e16, 123.45, 0, null].map(number)") == ["8.94e+16", "123", "0", "–"]
     assert morphs_page.run("return [12345, null].map(countText)") == ["12,345", "–"]
 

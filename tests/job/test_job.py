@@ -246,14 +246,14 @@ def test_kinds_of_targets_give_their_classes(data, tmp_path):
     for n, (target, wanted_targets) in enumerate(expected.items()):
         out = tmp_path / str(n)
         code = run_here(out, data=data, target=target, limit=6)
-        assert code == DONE or (code == SOME_FAILED and target == "argmax")  # whose gradient may be 0
+        assert code == DONE or (code == SOME_FAILED and target == "argmax")  # toward argmax, a gradient may be 0
         assert [r["target"] for r in records(out)] == wanted_targets, target
     assert [r["key"] for r in records(out)] == ["c0/001.png", "c0/003.png"]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 @pytest.mark.parametrize("column, default_target", [("target", "column"), ("label", "runner-up")])
-def test_default_target_is_the_column_target_of_a_table_if_it_exists(data, tmp_path, suffix, column, default_target):
+def test_default_target_is_the_column_named_target_if_there_is_one(data, tmp_path, suffix, column, default_target):
     table, images = tmp_path / f"data{suffix}", sorted(data.rglob("*.png"))[:4]
     rows = [(str(path), n % 3) for n, path in enumerate(images)]
     csv = [f"path,{column}", *(f"{path},{n}" for path, n in rows)]
@@ -435,7 +435,7 @@ def test_missing_configuration_is_named(copy, capsys):
     check_exit(capsys, run_here(copy, "--resume"), "which has no config.json", status=USAGE)
 
 
-def test_overwrite_deletes_nothing_if_the_plan_is_of_no_job(data, tmp_path, capsys):
+def test_overwrite_deletes_nothing_if_plan_json_is_not_a_plan(data, tmp_path, capsys):
     keep = [tmp_path / name for name in ("shards/mine.txt", "gallery/mine.png", "notes.txt", "summary.json")]
     for path in keep:
         path.parent.mkdir(exist_ok=True)
@@ -1089,7 +1089,7 @@ def _memory_of_main_process(*commands: list[str]) -> int:
 
 
 def _finished(out: Path, count: int) -> None:
-    """Make a finished job on ``count`` tiny images. Records are written here, and files of frames are sparse."""
+    """Write the files of a finished job on ``count`` tiny images, without morphing. Files of frames are sparse."""
     np.save(out.with_suffix(".npy"), np.zeros((count, 8, 8), np.uint8))
     arguments = {"data": str(out.with_suffix(".npy")), "model": "job_models:grey_8x8", "channels": 1, "frames": 2}
     inputs = JobInputs(JobConfig.from_dict(arguments | {"shard_size": 500, "threads": 1}), "cpu")

@@ -28,10 +28,7 @@ NAN = float("nan")
 
 
 def make(b=4, f=5, c=3, size=(12, 16), dtype=torch.float32, classes=3, budgets=1, **changes) -> Morphs:
-    """Return Morphs with the memory layout of a lens.
-
-    The dimension of frames comes first in memory.
-    """
+    """Return Morphs with frames that are [F, B, C, H, W] in memory, like those of a lens."""
     factors = torch.linspace(0, 4, f).expand(b, f).to(dtype)
     fields = {
         "frames": torch.rand(f, b, c, *size).to(dtype).transpose(0, 1),
@@ -315,7 +312,7 @@ def test_detach_shares_memory(morphs):
     assert all(a.data_ptr() == b.data_ptr() for a, b in zip(detached.tensors().values(), m.tensors().values()))
 
 
-def test_pickle_and_deepcopy_are_equal(morphs):
+def test_pickled_and_copied_morphs_equal_the_original(morphs):
     for m in (morphs, make(dtype=torch.float16, amplitude_factors=torch.rand(4, 5), budget=None, attained=None)):
         assert same(pickle.loads(pickle.dumps(m)), m) and same(copy.deepcopy(m), m)
 

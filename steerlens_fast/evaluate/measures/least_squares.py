@@ -15,7 +15,7 @@ from .grids import BilinearSamples, interpolation, upsample
 
 ITERATIONS = 60
 PATIENCE = 6  # a fit ends after this number of consecutive steps that reduce the error by less than MIN_PROGRESS
-MIN_PROGRESS = 2e-5  # share of the energy of the edit
+MIN_PROGRESS = 2e-5  # share of ``||source - edit||^2``
 # Damping relative to the mean curvature. All control points have the same damping, so that control points over flat
 # parts of the image stay in place.
 DAMPING, MIN_DAMPING, MAX_DAMPING = 1e-2, 1e-7, 1e7
@@ -200,7 +200,7 @@ def solve_block_tridiagonal(rows: Tensor, neighbours: Tensor, right: Tensor) -> 
 
 @lru_cache(maxsize=32)
 def _weight_products(size: int, g: int) -> tuple[Tensor, Tensor]:
-    """Return the products of the weights of two of g control points [size, 2 g], and the column of each pair [g, g].
+    """Return the product of the weights of each pair of control points [size, 2 g], and the pairs' columns [g, g].
 
     First come the pairs of each point with itself, then those of each point with the next one. The last column, which
     is 0, stands for all pairs of points that do not overlap.

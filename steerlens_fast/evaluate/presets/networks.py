@@ -16,7 +16,7 @@ EPOCHS = 15
 
 
 def robust_cnn(data: LabelledImages, seed: int = 0) -> nn.Module:
-    """Train the demo's network, which is smooth and has large first filters, with small L2 adversarial steps."""
+    """Train the demo's network adversarially, by small L2 steps. It is smooth, and its first filters are large."""
     return train_robust_classifier(data, EPOCHS, seed=seed, progress=partial(report_epochs, name="robust_cnn"))
 
 

@@ -34,7 +34,7 @@ constexpr uintptr_t kBanks = 32, kWord = 4;
 struct Access {
   int thread;       // see current_thread()
   uintptr_t place;  // in the program
-  int barriers;     // number of barriers that the thread has passed
+  int barriers;     // number of barriers that the block has passed
   int occurrence;  // number of earlier accesses of the thread at this place, since the last barrier
   uintptr_t address;
   int bytes;
@@ -45,7 +45,7 @@ struct Count {
   uint64_t accesses = 0, sectors = 0, block_sectors = 0;
 };
 struct SharedCount {
-  // The steps that accesses take: in a step, each bank serves one word. And their number without bank conflicts.
+  // The number of steps that accesses take, and would take without bank conflicts. In a step, a bank serves one word.
   uint64_t wavefronts = 0, fewest = 0;
 };
 struct Counts {
