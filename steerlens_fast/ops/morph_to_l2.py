@@ -107,7 +107,7 @@ def morph_planes_to_l2(
     -----
     The op exists only for CPUs with AVX2, AVX-512 or NEON. It has no derivative; :func:`morph_planes` has one.
 
-    Temporaries are at most the coefficients of one sample for each thread; samples for which they exceed 32 MiB are
+    Each thread has temporaries for one sample: spectra, coefficients and steps. If these exceed 32 MiB, samples are
     computed one at a time.
 
     Examples
