@@ -17,7 +17,7 @@ SPIN_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # settin
 
 
 def short_spin(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables to add to an environment; none if the user has set one."""
+    """Return the variables to add to an environment; none if it has one of SPIN_SETTINGS."""
     return {} if any(name in environment for name in SPIN_SETTINGS) else SHORT_SPIN
 
 

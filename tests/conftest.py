@@ -33,7 +33,7 @@ def pytest_report_header(config):
 def device(request) -> torch.device:
     """Every device for which the ops have kernels.
 
-    Tests on cuda are skipped if there is no GPU.
+    Tests on cuda are skipped without a GPU or without CUDA kernels.
     """
     if request.param == "cuda" and not HAS_CUDA:
         pytest.skip(f"cuda: {SKIP_REASON}")

@@ -31,8 +31,7 @@ template <typename T>
 constexpr int kValuesAtOnce = 32 / sizeof(Cplx<T>);
 // Lanes that access complex64 in shared memory together. They have frequencies of one row, and so use different banks.
 constexpr int kRowLanes = 16;
-// A chunk has enough rows that their number times the image's width is at least this, if they fit: then most of the
-// sectors are whole.
+// Rows of a chunk times the image's width: at least this, if it fits. Then most of the sectors are whole.
 constexpr int kMinRowColumns = 112;
 // Shared memory of a block, at most.
 constexpr int64_t kMaxBlockBytes = 40 << 10;
@@ -103,8 +102,8 @@ constexpr int log2_ceil(int64_t x) {
   return log;
 }
 
-// Of the image's rows before row Y, the number of those whose frequency a band of h rows has, too. For whole spectra,
-// the same holds for columns.
+// The number of the image's rows before row Y whose frequencies a band of h rows also has. For whole spectra, the same
+// holds for columns.
 __device__ __forceinline__ int64_t rows_before(int64_t Y, int64_t h, int64_t H) {
   const int64_t first_negative = H - (h - 1) / 2, non_negative = h / 2 + 1;
   return (Y < non_negative ? Y : non_negative) + (Y > first_negative ? Y - first_negative : 0);
@@ -280,7 +279,7 @@ class Chunk {
         if (!find(i, part, x, y)) continue;
         const T* from = g.mask + int64_t{y} * g.columns + x;
         T* to = masks() + mask_at(i, part, x);
-        const int pitch = mask_pitch(i);
+        const int pitch = orientation_pitch(i);
 #pragma unroll 4
         for (int k = slot_; k < g.K; k += slots()) to[k * pitch] = load_one(from + k * area);
       }
@@ -291,8 +290,8 @@ class Chunk {
     return half && args.groups[i].columns > non_negative_columns(args.groups[i].w);
   }
   __device__ __forceinline__ int mask_rows() const { return layout.row_sets * layout.rows; }
-  // From one orientation to the next.
-  __device__ __forceinline__ int mask_pitch(int i) const {
+  // From one orientation's masks to the next.
+  __device__ __forceinline__ int orientation_pitch(int i) const {
     return (mask_rows() << mirrors(i)) * layout.groups[i].mask_pitch;
   }
   __device__ __forceinline__ int mask_at(int i, int part, int x) const {
@@ -343,7 +342,7 @@ class Chunk {
     }
     if (kStaged && place.mask >= 0) {
       const T* mask = masks() + mask_at(i, conjugate, x);
-      const int mask_step = mask_pitch(i);
+      const int mask_step = orientation_pitch(i);
       body(band, pitch, [=](int k) { return mask[k * mask_step]; }, conjugate);
     } else {
       const T* mask = g.mask + int64_t{y} * g.columns + x;
@@ -624,13 +623,14 @@ Choice layout_of(const BandArgs<T>& args, int64_t rows, int64_t columns, int log
   return choice;
 }
 
-// The number of columns of a chunk that has a part of a row: at most `limit`, rounded up to a multiple of kRowLanes.
+// Divides a row into the fewest parts of at most `limit` columns. Returns the columns of a part, rounded up to a multiple
+// of kRowLanes.
 inline int64_t part_columns(int64_t columns, int64_t limit) {
   const int64_t parts = (columns + limit - 1) / limit;
   return ((columns + parts - 1) / parts + kRowLanes - 1) / kRowLanes * kRowLanes;
 }
 
-// The largest chunk of one row that fits, for one plane at a time.
+// The largest chunk that fits, of one row or a part of it, for one plane at a time.
 template <typename T>
 std::optional<Choice> largest_part(const BandArgs<T>& args, int64_t shared_bytes,
                                    int64_t min_columns, bool most_masks) {
@@ -690,8 +690,8 @@ Choice choose_layout(const BandArgs<T>& args, int64_t shared_bytes) {
   return choice.layout.threads() > part->layout.threads() ? choice : grown(args, *part, kUnlimited);
 }
 
-// Planes of a block. With fewer, more multiprocessors have two blocks, one of which computes while the other waits for
-// memory. But masks are read more often; in small batches, up to kMaxReads times.
+// Planes of a block: halved until each multiprocessor has two blocks, one of which computes while the other waits for
+// memory. But masks are then read more often, so this stops at kMaxReads times.
 int block_planes(const Layout& layout, int64_t planes, int multiprocessors) {
   constexpr int kMaxReads = 8;
   int count = kMaxBlockPlanes;

@@ -57,7 +57,7 @@ void set_groups(const char* op, const PlaneLimits& limits, MorphInputs& in,
   args.analysis = made(in.analysis, i_powers, analysis_forms);
 }
 
-// Checks what all morphs take. Returns the arguments of their kernels, without frames and factors.
+// Checks the arguments that all these ops have. Returns the arguments of their kernels, without frames and factors.
 template <typename T>
 MorphArgs<T> check_morph(const char* op, const PlaneLimits& limits, MorphInputs& in,
                          const MorphOptions& options) {
@@ -208,8 +208,7 @@ struct SearchOptions {
   int64_t iterations;
 };
 
-// Checks the images of B samples to which the changes of the planes are added; returns the number of channels of a
-// sample.
+// Checks `base`, to which the changes of the planes are added. Returns the number of channels of a sample.
 template <typename T>
 int64_t check_base(const char* op, const Tensor& images, int64_t B, SampleInputs& samples) {
   if (!samples.base) return samples.planes_per_sample;
@@ -226,8 +225,8 @@ int64_t check_base(const char* op, const Tensor& images, int64_t B, SampleInputs
   return B ? base.size(0) / B : samples.planes_per_sample;
 }
 
-// Checks what morph_planes_to_l2 and advance_planes take. Returns the arguments of their kernels, without frames,
-// distances and factors.
+// Checks the arguments that morph_planes_to_l2 and advance_planes share. Returns the arguments of their kernels, without
+// frames, distances and factors.
 template <typename T>
 MorphToL2Args<T> check_samples(const char* op, const PlaneLimits& limits, MorphInputs& in,
                                SampleInputs& samples, const MorphOptions& options,

@@ -98,7 +98,7 @@ class LensConfig(BaseConfig):
         minimum=1,
         passed_to="morph",
         help="number of gradients in the regimes persistent and live, at least one for each frame after the source "
-        "(default: 11, but at least one for each)",
+        "(default: 11, or more for more frames)",
     )
     max_l2: float | None = option(
         None,

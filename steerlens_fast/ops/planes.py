@@ -43,8 +43,8 @@ def split_planes(
     planes : Tensor [N, H, W], float32, on CPUs also float64
         Image planes, each one channel of one image.
     filters : sequence of Tensors, each [K, h, w], in the dtype of ``planes``
-        The filters of each group, that is, of K bands of h x w samples: the values by which the h x w lowest
-        frequencies are multiplied, including the normalisation of the FFTs.
+        The filters of each group of K bands of h x w samples. They multiply the h x w lowest frequencies, and include
+        the normalisation of the FFTs.
     i_powers : sequence of int
         Exponents from 0 to 3: group g is also multiplied by ``i ** i_powers[g]``.
     forms : sequence of {"real", "complex", "widened"}

@@ -133,7 +133,7 @@ def test_stored_weights_are_used_only_for_the_same_training(digits, tmp_path, mo
     assert torch.equal(first[1].weight, train()[1].weight), "without a folder"
 
 
-def test_network_below_its_accuracy_is_a_problem(digits, tmp_path, monkeypatch, capsys):
+def test_network_below_the_minimum_accuracy_is_a_problem(digits, tmp_path, monkeypatch, capsys):
     shorten_training(monkeypatch, mnist, epochs=1, minimum=1.1)
     assert evaluate("mnist", tmp_path / "out", *TINY) == 3
     assert re.search(r"test accuracy of mlp must be at least 1.1, got (0\.\d+|1\b)", capsys.readouterr().err)

@@ -226,7 +226,7 @@ def test_phase_edit_moves_a_grating_to_its_shifted_copy(regime, family):
 
 @pairwise(score=["all", "last", "none"], color=["rgb", "luma"], regime=REGIMES)
 def test_model_is_run_once_per_gradient_and_scored_frame(regime, color, score):
-    """There is one gradient, or one for each step. The outputs computed with it are the scores of its frame."""
+    """A call of the model for a gradient also gives the scores of the frame that it is called with."""
     model = Counted(smooth())
     lens = SteerableLens(model, regime=regime, color=color)
     morphs = lens.morph(images(), TARGET, factors=6.0, score=score)  # 12 frames, and 11 steps, by default
@@ -345,15 +345,15 @@ def test_budgets_are_met_on_hundreds_of_digits(data, digit_classifier, name, rul
     if out_of_reach.any():
         rest = morphs[out_of_reach]
         table = rest.factors[:, -1:] * torch.tensor([0.5, 1.0, 2.0, 4.0])
-        near = 0.9
+        share = 0.9
         if name not in ("pixel", "csp-amplitude"):  # no phase turns by more than 1e6 rad
             far = x[out_of_reach]
             motion = family_of(name, rule, shape=(32, 32)).prepare(far, gradient(digit_classifier, far, rest.target))
             limit = 1e6 / motion.largest_phase_step()[:, None]
             assert (rest.factors[:, -1:] <= 1.001 * limit).all()
-            table, near = table.minimum(limit), 0.8  # the search ends at this limit, beyond which phases are inaccurate
+            table, share = table.minimum(limit), 0.8  # the search ends at this limit: phases beyond it are inaccurate
         around = lens.morph(x[out_of_reach], rest.target, factors=table, score="none")
-        assert (rest.l2[:, -1] > near * around.l2.amax(1).clamp(max=budget)).all()
+        assert (rest.l2[:, -1] > share * around.l2.amax(1).clamp(max=budget)).all()
 
 
 @pairwise(color=["rgb", "luma"], name=ONE_CSP, regime=REGIMES)
@@ -414,7 +414,7 @@ NUMBERS_OF_GRADIENTS = [
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 @pytest.mark.parametrize("options, gradients", NUMBERS_OF_GRADIENTS)
-def test_number_of_gradients_is_that_of_the_steps_rounded_up(regime, options, gradients):
+def test_number_of_gradients_is_the_number_of_steps_rounded_up(regime, options, gradients):
     model = Counted(smooth())
     options = {"factors": 6.0, **options} if not {"factors", "max_l2", "distances"} & set(options) else options
     morphs = SteerableLens(model, family="pixel", regime=regime).morph(images(), TARGET, **options, score="none")
@@ -544,7 +544,7 @@ def test_no_step_changes_a_phase_by_more_than_1e6_radians(regime, name, rule):
 
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "fourier"])  # real FFTs depend on their batch
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "fourier"])  # rfft2 rounds batches differently
 def test_batch_changes_no_bit_with_internal_batch_size_1(data, digit_classifier, regime, name):
     x = data.test_images[:4]
     lens = SteerableLens(digit_classifier, family=name, rule="polar", regime=regime)
@@ -645,7 +645,7 @@ def test_default_distance_is_twice_the_range_of_values(bounds):
 @pytest.mark.parametrize("name", ONE_CSP)
 @regimes
 def test_sample_without_a_gradient_repeats_its_source(name, regime, device):
-    """The frames of the other samples do not depend on it."""
+    """Such samples do not change the frames of the other samples."""
     x = images(5, device=device)
     for i, kind in ((1, "nan"), (2, "inf"), (4, "zero")):
         x[i, 0, 0, 0] = BadGradients.MARKS[kind]
@@ -718,7 +718,7 @@ def test_iter_frames_yields_what_morph_returns(name, regime, options, device):
 
 
 @regimes
-def test_iter_frames_is_lazy_and_leaves_the_grad_mode(regime):
+def test_iter_frames_is_lazy_and_does_not_change_the_grad_mode(regime):
     model = Counted(smooth())
     lens = SteerableLens(model, regime=regime)
     frames = lens.iter_frames(images(), TARGET, factors=5.0, frames=4, **steps(regime, 3))
@@ -749,7 +749,7 @@ def test_iter_frames_checks_its_arguments_before_the_first_frame():
 
 
 class Sign:
-    """A family with only the methods that every family needs. All pixels move by the same amount."""
+    """A family with only the methods that every family needs. Pixels move by plus or minus the factor."""
 
     def prepare(self, image, gradient):
         return SignMotion(image, gradient)
@@ -831,7 +831,7 @@ TABLES = {
 
 @regimes
 @pytest.mark.parametrize("case", TABLES)
-def test_every_kind_of_factors_gives_its_table_and_first_frame(regime, case):
+def test_every_kind_of_factors_gives_the_expected_factors_and_first_frame(regime, case):
     factors, table = TABLES[case]
     table = torch.tensor(table).expand(2, -1)
     model = smooth()
@@ -930,7 +930,7 @@ def test_morphs_do_not_depend_on_the_scale_of_small_gradients(name, rule, regime
     )
     small, expected = morph(scale), morph(1e-3)
     assert small.ok.all() and expected.ok.all()
-    if kind == "random":  # flat images may not move
+    if kind == "random":  # flat images need not move
         assert torch.equal(small.attained, expected.attained)
         assert (small.l2 - expected.l2).abs().max() < 0.01 * expected.l2.max()
 

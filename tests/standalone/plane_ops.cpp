@@ -1,7 +1,7 @@
 // Compares the CPU's kernels of split_planes, merge_planes, morph_planes, step_planes and move_planes with reference.h.
 // The program needs neither torch nor Python, so it can be cross compiled and run in an emulator (.ci/standalone).
 //
-//     plane_ops SIMD_WIDTH     also fails if the kernels have another SIMD width
+//     plane_ops SIMD_WIDTH     the argument is the width that the kernels must have
 #include <cstdio>
 #include <cstdlib>
 #include <random>
@@ -298,7 +298,7 @@ struct Morph {
   }
 
   // The frames, computed by step_planes and move_planes.
-  Numbers<T> frames_of_halves() {
+  Numbers<T> frames_in_two_calls() {
     Numbers<T> out(kFrames * shape.count * shape.H * shape.W);
     Numbers<T> squared_speeds(shape.count * args.bands()), phases(squared_speeds.size());
     Numbers<T> memory(shape.count * args.coefficient_vectors(simd_width_of<T>()) *
@@ -340,7 +340,7 @@ void test_morph(const MorphCase& test, bool with_reference = true) {
   Morph<T> morph(test);
   const std::string label = test.label() + type_name<T>();
   const Numbers<T> frames = same_with_two_threads([&] { return morph.frames(); }, label);
-  check(morph.frames_of_halves() == frames, label + " in two calls");
+  check(morph.frames_in_two_calls() == frames, label + " in two calls");
   for (int64_t i = 0; with_reference && i < kFrames * test.shape.count; ++i)
     compare(frames, i, {morph.expected(i / test.shape.count, i % test.shape.count)}, 1,
             kRenderTolerance<T>, label);
@@ -370,7 +370,7 @@ int main(int argc, char** argv) {
   const int64_t expected_width = argc == 2 ? std::atoll(argv[1]) : -1;
   std::printf("SIMD width %d\n", static_cast<int>(simd_width()));
   if (simd_width() != expected_width || simd_width() == 0) {
-    std::printf("FAILED: the argument must be this CPU's SIMD width, not 0\n");
+    std::printf("FAILED: the width must be the argument, and not 0\n");
     return 1;
   }
   test_all<float>();

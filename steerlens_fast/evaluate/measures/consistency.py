@@ -116,7 +116,7 @@ def coefficient_consistency(
     Notes
     -----
     The real parts and the imaginary parts of the coefficients each give an image: x_re, the result of
-    ``synthesis="real"``, and x_im = 2 x_adjoint - x_re, where x_adjoint is that of ``synthesis="adjoint"``. For the
+    ``synthesis="real"``, and x_im = 2 x_adj - x_re, where x_adj is the result of ``synthesis="adjoint"``. For the
     coefficients of an image, both are this image. For edited coefficients they differ, and ``synthesis="real"`` ignores
     x_im. Let r and i be the differences of x_re and x_im from the source. The leakage is ``||r - i||^2 / (2 ||r||^2 + 2
     ||i||^2)``: 0 if r and i are equal, 1/2 if they are orthogonal, 1 if they are opposite. (The paper
@@ -146,9 +146,9 @@ def coefficient_consistency(
     real, adjoint = (edit, other) if pyramid.synthesis == "real" else (other, edit)
     imaginary = 2 * adjoint - real
     moved = 2 * energy(real - source) + 2 * energy(imaginary - source)
-    whole = _energy_of_difference(pyramid, edited, pyramid(source))
-    share = lambda part, of: torch.where(whole > 0, part / of, torch.nan)
-    depart = lambda image: share(_energy_of_difference(pyramid, pyramid(image), edited), whole)
+    edit_energy = _energy_of_difference(pyramid, edited, pyramid(source))
+    share = lambda part, of: torch.where(edit_energy > 0, part / of, torch.nan)
+    depart = lambda image: share(_energy_of_difference(pyramid, pyramid(image), edited), edit_energy)
     clipped = edit if bounds is None else edit.clamp(*bounds)
     return Consistency(share(energy(real - imaginary), moved), depart(edit), depart(clipped))
 

@@ -74,7 +74,7 @@ class Engine(Protocol):
 def log_unexpected_errors(log: Path) -> Iterator[None]:
     """Convert exceptions in the block to JobErrors.
 
-    If the message alone does not explain an exception (:func:`is_expected`), its traceback is written to the log.
+    The traceback is written to the log, unless the exception is expected (:func:`is_expected`).
     """
     try:
         yield

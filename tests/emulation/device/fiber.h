@@ -29,7 +29,7 @@ inline void switch_fiber(Fiber& from, Fiber& to) { swapcontext(&from, &to); }
 #else
 
 using Fiber =
-    uintptr_t;  // the stack pointer; the stack begins with the registers that a call must preserve
+    uintptr_t;  // the stack pointer; it points to the saved registers that a call must preserve
 
 extern "C" void emulation_switch(Fiber* from, Fiber to);
 
