@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..errors import DONE
+from ..errors import DONE, INTERRUPTED
 from ..io.console import write_stderr, write_stdout
 from .options import CommandParser, OptionGroups, given_fields
 
@@ -66,7 +66,8 @@ def _morph(arguments: argparse.Namespace) -> int:
         write_stdout("\n".join(dry_run(arguments.out, options, run_options)))
         return DONE
     outcome = run_job(arguments.out, options, run_options)
-    incomplete = run_options.engine == "env" and not outcome.summary["complete"]
-    others = "; the other ranks compute the remaining shards" if incomplete else ""
+    others = ""
+    if run_options.engine == "env" and not outcome.summary["complete"] and outcome.code != INTERRUPTED:
+        others = "; the other ranks compute the remaining shards"
     write_stderr(f"{arguments.out}: {format_summary(outcome.summary)}{others}")
     return outcome.code

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from job_models import (
 )
 
 from steerlens_fast.cli import main
-from steerlens_fast.errors import DONE, FATAL, SOME_FAILED, USAGE
+from steerlens_fast.errors import DONE, FATAL, INTERRUPTED, SOME_FAILED, USAGE
 from steerlens_fast.job import JobError, morph_dataset
 from steerlens_fast.job.summary import format_summary
 
@@ -214,6 +215,18 @@ def test_rank_that_ends_first_says_that_others_compute_the_rest(data, tmp_path, 
         assert main(argv) == DONE
         line = capsys.readouterr().err.strip()
         assert message in line and line.endswith(rest) == is_first
+
+
+def test_interrupted_rank_does_not_say_that_others_compute_the_rest(data, tmp_path, capsys, monkeypatch):
+    from steerlens_fast.job import run
+
+    run_job = run.run_job
+    monkeypatch.setattr(run, "run_job", lambda *args: replace(run_job(*args), code=INTERRUPTED))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    assert main(arguments(tmp_path, "--engine", "env", "--progress", "none", data=data)) == INTERRUPTED
+    stderr = capsys.readouterr().err
+    assert "8 of 12 images done; " in stderr and "the other ranks" not in stderr
 
 
 # --- Verify ----------------------------------------------------------------------------------------------------------
