@@ -13,7 +13,7 @@ import torch
 import workloads
 from measure import THREADS
 
-REPEATED = {**workloads.ALLOCATOR, **workloads.BUSY}  # other workloads again, under other conditions
+REPEATED = {**workloads.ALLOCATOR, **workloads.BUSY}  # repeat other workloads under other conditions
 WORKLOADS = {work: workload for work, workload in baselines.WORKLOADS.items() if work not in REPEATED}
 
 

@@ -94,8 +94,8 @@ class Uncollected(Classifier):
 class Forking(Classifier):
     """A model that forks a child, which stays alive, as a pool does.
 
-    The first process that loads the model kills itself in its first call. The folder ``JOB_CHILDREN`` gets a file,
-    named by the process id, for each child.
+    The first process that loads the model kills itself in its first call. The process id of each
+    child is the name of a file in the folder ``JOB_CHILDREN``.
     """
 
     def __init__(self):
@@ -121,9 +121,9 @@ class Noisy(Classifier):
 
 
 class NoisyEverywhere(Classifier):
-    """A model that uses every random number generator.
+    """A model that uses random numbers of Python, of numpy and of its own generator in calls.
 
-    It uses those of Python and numpy in calls and for its weights, and one of its own in calls.
+    Its weights depend on those of Python and numpy, too.
     """
 
     def __init__(self):

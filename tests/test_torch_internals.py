@@ -81,9 +81,9 @@ def test_batched_gradients_are_detected(missing):
 
 
 def batched_gradients(function):
-    """Return two gradients that one backward computes at once, and to which it applies ``function``."""
+    """Return a batch of two gradients, computed by a backward that applies ``function``."""
 
-    class Through(torch.autograd.Function):
+    class AppliesInBackward(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x):
             return x * 1
@@ -93,7 +93,7 @@ def batched_gradients(function):
             return function(grad)
 
     x = torch.ones(2, requires_grad=True)
-    (grad,) = torch.autograd.grad(Through.apply(x), x, torch.eye(2), is_grads_batched=True)
+    (grad,) = torch.autograd.grad(AppliesInBackward.apply(x), x, torch.eye(2), is_grads_batched=True)
     return grad.tolist()
 
 
@@ -220,7 +220,7 @@ def test_fallbacks_give_the_same_results(missing):
 def private_uses(source: str) -> list[str]:
     """Find the private names of torch that a module imports, or uses as attributes of objects of torch.
 
-    Each import is returned as the module's name, and each attribute as "object...name".
+    An import is returned as the name of the imported module, an attribute as "object...name".
     """
     tree, roots, result = ast.parse(source), set(), []
     private = lambda name: name.startswith("_") and not name.startswith("__")
@@ -247,8 +247,8 @@ def _attribute(node):
     """Return (name, object) of an attribute that is written with a dot, or in getattr or hasattr."""
     if isinstance(node, ast.Attribute):
         return node.attr, node.value
-    calls = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr")
-    if calls and isinstance(node.args[1], ast.Constant):
+    is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr")
+    if is_call and isinstance(node.args[1], ast.Constant):
         return node.args[1].value, node.args[0]
     return None, None
 

@@ -101,12 +101,12 @@ class Part:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items) -> None:
-        on_device = lambda item: item.get_closest_marker("cuda") is not None
+        uses_gpu = lambda item: item.get_closest_marker("cuda") is not None
         slow = lambda item: item.get_closest_marker("slow") is not None
-        items.sort(key=lambda item: (not on_device(item), slow(item)))  # stable, so the tests of a file stay together
+        items.sort(key=lambda item: (not uses_gpu(item), slow(item)))  # stable, so the tests of a file stay together
         items[:] = items[self.number :: self.parts]
-        self.on_device = {item.nodeid for item in items if on_device(item)}
-        self.note(collected=len(items), on_device=len(self.on_device))
+        self.gpu_tests = {item.nodeid for item in items if uses_gpu(item)}
+        self.note(collected=len(items), on_device=len(self.gpu_tests))
 
     def pytest_collectreport(self, report) -> None:
         if report.failed:
@@ -116,7 +116,7 @@ class Part:
         if report.when == "call" or report.outcome != "passed":  # set-up and tear-down are noted if they do not pass
             why = "" if report.passed else str(report.longrepr).strip().splitlines()[-1][:300]
             outcome = "xfailed" if hasattr(report, "wasxfail") and report.skipped else report.outcome
-            self.note(test=report.nodeid, outcome=outcome, cuda=report.nodeid in self.on_device, why=why)
+            self.note(test=report.nodeid, outcome=outcome, cuda=report.nodeid in self.gpu_tests, why=why)
 
 
 def summary(files: list[Path], device: str) -> dict:

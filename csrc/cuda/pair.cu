@@ -7,7 +7,7 @@ namespace steerlens {
 namespace {
 
 struct PairPlace {
-  // Index of a value in the planes, for the first plane of a pair, minus the index of the same value in the pairs.
+  // The value at index i of the pairs has index i + shift in the planes, for the first plane of a pair.
   int64_t shift;
   bool has_second;
 };
@@ -24,7 +24,7 @@ struct PairOpBase {
 
 template <typename T>
 struct PairOp : PairOpBase<T> {
-  // The values of a plane, whose indices are those of the pairs plus `shift`.
+  // The values of a plane. Their indices are those in the pairs plus `shift`.
   template <typename At>
   __device__ Pack<T, At::kCount> read_plane(int64_t shift, At at) const {
     if (!this->args.complex_planes)

@@ -45,7 +45,7 @@ class Evaluation:
     summary : dict
         The content of ``summary.json``.
     out : Path
-        The output folder; the report is ``index.html`` in it.
+        The output folder.
     """
 
     code: int
@@ -208,7 +208,7 @@ def _run_task(runner: TaskRunner, task: Task) -> TaskResult:
 
 
 def _finish(out: Path, prepared: Preparation, networks: dict[str, dict], figures: bool) -> Evaluation:
-    """Write results, summary, figures and page from the tasks' files."""
+    """Write results and summary, and with ``figures`` also the report, from the tasks' files."""
     tasks = list(prepared.runner.tasks())
     with atomic_write(out / "results.jsonl") as file:
         for task in tasks:

@@ -44,8 +44,8 @@ class PlaneMotion:
         Parameters
         ----------
         factors : sequence of float, or Tensor [F] or [F, *leading]
-            Factors of the phase step, one for each frame, or different ones for the samples of a frame: ``leading`` are
-            the first dimensions of the image, such as [B] or [B, C].
+            Factors of the phase step: one for each frame, or one for each frame and index in ``leading``, the first
+            dimensions of the image, such as [B] or [B, C].
         amplitude_factors : like ``factors``, optional
             Factors of the amplitude step, by default ``factors``. Must be None if no amplitudes move.
         bounds : (float, float), optional
@@ -106,7 +106,7 @@ class PlaneMotion:
         return self.family.prepare_planes(*(t[at] for t in self._planes()))
 
     def _plane_slices(self) -> list[slice]:
-        """Return the slices of planes of the tiles. A slice and one frame of its planes fit the caches."""
+        """Return slices of planes for the tiles. A slice fits the caches together with one frame of its planes."""
         count = self.image.shape[:-2].numel()
         if self.prepared is not None:
             return [slice(0, count)]
@@ -119,7 +119,7 @@ class PlaneMotion:
         image, gradient, *_ = self._planes()
         in_one_pass = torch.compiler.is_compiling() or not image.shape[0] or not b.shape[0]
         if in_one_pass or not may_write_in_place(image, gradient, b, a):
-            by_planes: dict[int, list[Tensor]] = {}  # frames by the first of their planes
+            by_planes: dict[int, list[Tensor]] = {}  # first plane of a tile -> frames
             for at, _, frames in self._tiles(b, a, in_one_pass):
                 by_planes.setdefault(at.start, []).append(clip(frames, bounds))
             return torch.cat([torch.cat(frames) for frames in by_planes.values()], 1)

@@ -1,4 +1,4 @@
-"""Functions that convert the text of a command-line option to its value. They are the argument ``type`` of argparse."""
+"""Functions that convert the text of a command-line option to its value. argparse gets them as ``type``."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ COUNTED = {
     # bytes of the result.
     "sound_cluster": (0, 16, 16 + 16 * 2, 16 + 16 * 2),
     "wide_pieces": (64, 32, 0, 0),  # 256 complex numbers: each sector counts once
-    "planes_between_sectors": (2 * 35, 2 * 18, 0, 0),  # two planes of 138 complex numbers share a sector: counted twice
+    "planes_share_a_sector": (2 * 35, 2 * 18, 0, 0),  # two planes of 138 complex numbers: the sector counts twice
 }
 
 

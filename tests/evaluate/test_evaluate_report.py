@@ -49,7 +49,7 @@ def test_only_attained_edits_that_reach_the_target_are_bold(changes, text, bold)
 
 
 def test_nan_outputs_do_not_reach_the_target():
-    """argmax treats NaN as the largest number, which would be class 1 here."""
+    """argmax treats NaN as the largest number, so it would return class 1 here."""
     outputs = torch.tensor([[0.0, 1.0], [0.0, math.nan]])
     targets = torch.tensor([1, 1])
     work = SimpleNamespace(driver=SimpleNamespace(outputs=lambda frame: outputs), _targets=lambda task, frame: targets)
@@ -67,7 +67,7 @@ def evaluation(tmp_path_factory):
 
 
 def test_families_are_paired_with_controls(evaluation):
-    """The expected differences are computed here, over the sources that all families and the control attained."""
+    """The expected differences are over the sources for which all families and the control attained the budget."""
     for budget in evaluation.summary["budgets"]:
         at = [r for r in records(evaluation.out) if r.get("budget") == pytest.approx(budget["l2"])]
         by = {f: {r["source"]: r for r in at if r["family"] == f} for f in ("pixel", "csp-phase", "noise")}
@@ -113,7 +113,7 @@ def test_page_has_the_denominators_of_every_band(evaluation):
 def test_cells_contain_value_interval_and_cases():
     median, count, difference = (partial(macro, name) for name in ("median", "count", "difference"))
     interval = {"value": 0.25, "low": -0.5, "high": 0.75, "cases": 8, "of": 10}
-    # The second argument is a number of cases that is stated elsewhere. A cell then omits the same number.
+    # The second argument is a number that is printed elsewhere. A cell with this number of cases omits it.
     assert median(interval) == median(interval, 9) == ".250<small>−.500 to .750</small><small>8 of 10</small>"
     assert median(interval, 8) == ".250<small>−.500 to .750</small>"
     assert median({**interval, "value": None, "cases": 0}) == "–<small>0 of 10</small>" and median(None) == "–"
@@ -228,7 +228,7 @@ OTHER_OPTIONS = [
 ]
 
 
-def test_changed_options_are_not_compared_for_a_stated_reason():
+def test_changed_options_are_a_reason_not_to_compare():
     for changes, why in OTHER_OPTIONS:
         comparison = compare_with_published(*shipped(**changes))
         assert (

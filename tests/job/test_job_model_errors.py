@@ -142,7 +142,7 @@ def call():
 
 
 def test_resumed_job_leaves_out_the_same_images(data, tmp_path, monkeypatch):
-    """The resumed job begins with another shard. Messages lack the address and the temporary folder in the error."""
+    """The resumed job begins with another shard. Addresses and temporary folders are removed from messages."""
 
     def error():
         return ValueError(f"{object()} in {os.path.join(os.environ.get('TMPDIR', '/tmp'), 'scratch')}")
@@ -222,7 +222,7 @@ def test_error_that_occurs_once_is_not_blamed_on_an_image(data, job_without_erro
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_error_for_the_placeholder_of_a_bad_file_fails_no_good_image(batch_size, data, tmp_path, monkeypatch):
+def test_error_for_the_placeholder_of_a_bad_file_is_not_blamed_on_good_images(batch_size, data, tmp_path, monkeypatch):
     """The model raises an error for images without contrast: the placeholder, and the white images."""
     images = Path(shutil.copytree(data, tmp_path / "images"))
     (images / "c0" / "001.png").write_bytes((images / "c0" / "001.png").read_bytes()[:40])
@@ -299,7 +299,7 @@ def test_batches_are_divided_if_memory_is_short(tmp_path):
         shutil.rmtree(tmp_path / "out")
         return divisor
 
-    # How much the job needs depends on how much its threads have kept, so the first limit that is too small is found.
+    # The memory that the job needs varies, so smaller and smaller limits are tried until one is too small.
     assert any(part_divisor(megabytes) > 1 for megabytes in ("220", "190", "160", "130"))
     assert "out of memory for the frames of shard 0 (16 images): use a smaller --shard-size" in run_with("20").stderr
 
@@ -348,7 +348,7 @@ def test_memory_error_for_a_single_image_ends_the_job(data, tmp_path, monkeypatc
         calls.append(len(images))
         if len(images) > 1:
             raise RuntimeError("one at a time")
-        # 19 calls show that images must be alone: 3 of the batch, 4 for each image. Then an image takes 4 calls.
+        # 19 calls find out that images must be alone: 3 for the batch, 4 for each image. Then each image takes 4 calls.
         if len(calls) > 24:  # in the second image
             raise MemoryError("no more")
         return original_forward(self, images)
@@ -369,7 +369,7 @@ def test_worker_processes_leave_out_the_same_images(data, tmp_path, monkeypatch)
     assert [r["key"] for r in lines(tmp_path / "there" / "failed.jsonl")] == ["c1/006.png", "c1/007.png"]
 
 
-def test_no_memory_to_decode_an_image_names_it(data, tmp_path, monkeypatch, capsys):
+def test_memory_error_while_decoding_names_the_image(data, tmp_path, monkeypatch, capsys):
     def decode(data, **_):
         raise MemoryError
 

@@ -116,7 +116,7 @@ def test_gradient_of_another_shape_or_dtype_raises():
             family.prepare(good, good.to("meta"))
 
 
-def test_pixel_images_that_are_not_real_floating_point_raise():
+def test_integer_and_complex_images_of_the_pixel_family_raise():
     """With an integer image, factors would be rounded without notice."""
     for dtype in (torch.uint8, torch.int64, torch.complex64):
         bad = torch.zeros(2, 16, 20, dtype=dtype)
@@ -124,13 +124,13 @@ def test_pixel_images_that_are_not_real_floating_point_raise():
             PixelFamily().prepare(bad, bad)
 
 
-def test_pixel_images_that_are_no_tensors_raise():
+def test_images_of_the_pixel_family_that_are_no_tensors_raise():
     for bad in (None, 3.0, [[0.0]]):
         with raises_with(TypeError, "image", "Tensor"):
             PixelFamily().prepare(bad, bad)
 
 
-def test_pixel_images_of_one_dimension_raise():
+def test_images_of_one_dimension_of_the_pixel_family_raise():
     with raises_with(ValueError, "image", r"\[20\]"):
         PixelFamily().prepare(torch.rand(20), torch.rand(20))
 
@@ -347,10 +347,10 @@ def bad_values(value, any_shape: bool):
     With ``any_shape``, the op accepts a tensor of any shape and precision.
     """
     if isinstance(value, torch.Tensor):
-        shapes = (
+        shapes_and_precision = (
             [] if any_shape else [value[..., :-1], value[0], value.to(torch.promote_types(value.dtype, torch.float64))]
         )
-        return [*shapes, other_type(value), torch.zeros_like(value, dtype=torch.int32), value.to_sparse()]
+        return [*shapes_and_precision, other_type(value), torch.zeros_like(value, dtype=torch.int32), value.to_sparse()]
     if isinstance(value, list) and isinstance(value[0], torch.Tensor):
         changes = [
             lambda t: t[0],

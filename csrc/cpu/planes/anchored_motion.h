@@ -55,7 +55,7 @@ struct CoordinateBlock {
 // Functions that are compiled for each Extrapolation E.
 template <typename T>
 struct AnchorKernels {
-  // Sets the phases and amplitudes of the coefficients of a column block from coordinates.
+  // Sets the phases and amplitudes of the coefficients to those that the coordinates give.
   void (*read)(const CoefficientSpan<T>& c, const CoordinateBlock<T>&);
   // Moves coordinates by the steps of the coefficients, times the factors.
   void (*write)(const CoefficientSpan<T>& c, Factors<T>, const CoordinateBlock<T>&);

@@ -20,8 +20,8 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-// Memory for a sample: the coefficients of all its planes (in advance_planes.h possibly of one), sums of squared
-// differences, and the gradient of one group.
+// Memory for a sample: the coefficients of its planes (all of them; in advance_planes.h, sometimes only one), sums of
+// squared differences, and the gradient of one group.
 template <typename T>
 struct SampleMemory {
   std::vector<Groups<T>> planes;
@@ -50,7 +50,7 @@ struct SampleMemory {
   }
 };
 
-// Writes two vectors of a row of a frame of one plane, with the residual added, to all channels that the plane moves.
+// Adds the residual to two vectors of a plane's frame, and writes them to all channels that the plane moves.
 template <typename T>
 struct SampleWriter {
   FrameValues<T> values;
@@ -136,7 +136,7 @@ struct MorphToL2 {
     return std::isfinite(first) && first > 0 ? first : T(1);
   }
 
-  // The factor at which the largest phase step is as large as it may be.
+  // The factor at which the largest phase change is as large as it may be.
   T max_factor(int64_t n) const {
     const int64_t bands = args.planes_per_sample * args.morph.bands();
     T largest = 0;

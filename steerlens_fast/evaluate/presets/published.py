@@ -12,7 +12,7 @@ from .presets import preset
 
 CITATION = '"Confidence Is Not Evidence": MNIST, 28 x 28, 300 sources, L2 = 2, medians'
 SOURCE_COUNT = 300
-# The distance at which a preset is compared. For digits (32 x 32 pixels), it has the RMS change of L2 = 2 at 28 x 28.
+# The distance at which each preset is compared. For digits (32 x 32 pixels), its RMS equals that of L2 = 2 for 28 x 28.
 COMPARED = {name: preset(name)["distances"][0] for name in ("digits", "mnist")}
 NOTES = {
     "digits": "This is not a reproduction: the images are 8 × 8 digits upsampled to 32 × 32, not MNIST, networks and "

@@ -26,7 +26,7 @@ POLL_SECONDS = 0.25
 class Ray:
     """Computes shards in actors, see :class:`~steerlens_fast.job.engines.engine.Engine`.
 
-    The actors run in the cluster that this process is already connected to. Otherwise this class connects to the
+    If this process is already connected to a cluster, the actors run there. Otherwise this class connects to the
     cluster at ``RAY_ADDRESS`` or, if this variable is not set, starts a cluster on this machine.
 
     Parameters

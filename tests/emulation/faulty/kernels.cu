@@ -91,8 +91,8 @@ __global__ void sound(float* data) {
   data[threadIdx.x] = __shfl_xor_sync(0xffffffffu, other, 1) + 100 * threadIdx.x;
 }
 
-// Half of the lanes skip the first of two accesses at the same place of the program. blockDim.y is 1, which the compiler
-// does not know, so that it does not unroll the loop.
+// Half of the lanes skip the first of two accesses at the same place of the program. blockDim.y is 1, but the compiler
+// does not know this. So it does not unroll the loop.
 __global__ void skipped_accesses(float* data) {
   for (unsigned i = 0; i < 2 * blockDim.y; ++i) {
     if (i == 1 || threadIdx.x % 2 == 0) data[i * blockDim.x + threadIdx.x] = threadIdx.x;
@@ -108,7 +108,7 @@ float& shared_value() {
   return value;
 }
 
-// Writes the number of the next block of the cluster, which this one finds in the other's shared memory.
+// Writes the number of the next block of the cluster, read from that block's shared memory.
 __global__ void sound_cluster(float* data) {
   const auto cluster = this_cluster();
   if (threadIdx.x == 0) shared_value() = blockIdx.x;
@@ -168,7 +168,7 @@ __global__ void maps_global_memory(float* data) {
   this_cluster().sync();
 }
 
-// A barrier is missing between the two accesses.
+// A barrier is missing between the second write and the read.
 __global__ void reads_before_cluster_barrier(float* data) {
   if (threadIdx.x == 0) shared_value() = 0;
   this_cluster().sync();
@@ -220,7 +220,7 @@ const std::map<std::string, Case> cases = {
     {"bank_conflicts", {bank_conflicts, 1, 64}},
     {"skipped_accesses", {skipped_accesses, 1, 64}},
     {"wide_pieces", {real_parts<2, 2, 1, 256>, 1, 64}},
-    {"planes_between_sectors", {real_parts<1, 1, 2, 138>, dim3(1, 2), 160}},
+    {"planes_share_a_sector", {real_parts<1, 1, 2, 138>, dim3(1, 2), 160}},
     {"beyond_dynamic_shared", {beyond_dynamic_shared, 1, 64, 63 * sizeof(float)}},
     {"much_shared", {sound, 1, 64, 48 << 10}},
     {"sound_cluster", {sound_cluster, 16, 64, 0, 8}},
