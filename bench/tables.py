@@ -96,7 +96,7 @@ def peaks(rows: dict) -> str:
 
 
 def rate(rows: dict) -> str:
-    """Return a cell with GB/s, and their share of a copy's.
+    """Return a cell with GB/s and, in parentheses, their share of the GB/s of a memory copy.
 
     Only the last allocator is shown.
     """
@@ -143,7 +143,7 @@ def ops(result: dict) -> list[str]:
 
 
 def lens(result: dict) -> list[str]:
-    """Return the table of the lens: morphs compared with the gradient of their classifier, and steps."""
+    """Return the table of the lens: steps, and morphs compared with the gradient of their classifier."""
     lines = heading("work", "default / tuned", "goal")
     for (work, shape), rows in rows_by_work(result).items():
         if "ResNet" in work:
@@ -208,9 +208,9 @@ def allocators(result: dict) -> list[str]:
     lines = heading("work, float32", "shape", "default, ms", "tuned, ms", "default / tuned")
     for row in result["rows"]:
         if "tuned" in row.get("over_ours", {}):
-            times = [ms(row["seconds"][who]) for who in ("ours", "tuned")]
+            both = [ms(row["seconds"][who]) for who in ("ours", "tuned")]
             ratio = inverse(row["over_ours"]["tuned"])
-            lines.append(line([row["work"].removesuffix(", default allocator"), row["shape"], *times, ratio]))
+            lines.append(line([row["work"].removesuffix(", default allocator"), row["shape"], *both, ratio]))
     return lines
 
 
@@ -316,7 +316,7 @@ def traffic(result: dict) -> list[str]:
 def traffic_workloads(result: dict) -> list[str]:
     """Return the table of the bytes and bank conflicts of workloads.
 
-    Bytes are given per pixel (and frame).
+    Bytes are given per pixel; for morphs, per pixel and frame.
     """
     columns = ("our kernels", "torch's FFTs", "torch's other ops", "all", "bank conflicts")
     lines = heading("work", "size", "computed by", *columns)

@@ -47,7 +47,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Run:
-    """A function without arguments, and the tensors that it reads, by which speed.py counts the bytes of "ours"."""
+    """A function without arguments, and the tensors that it reads (speed.py counts their bytes for "ours")."""
 
     function: Callable
     inputs: tuple = ()
@@ -201,7 +201,7 @@ def _frozen(shape, who, edit, height, order, frames, bounds, device) -> Run:
 
 
 def lens_morph(shape, who, frames=FRAMES, device="cpu") -> Run:
-    """Return the run of a frozen morph of a ResNet-50 with unscored frames.
+    """Return the run of a frozen morph with a ResNet-50 as classifier. Frames are not scored.
 
     "gradient" is the gradient alone.
     """

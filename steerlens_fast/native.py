@@ -1,8 +1,8 @@
 """Loads the compiled libraries, which registers the ops with torch.
 
-``_C`` has the ops for CPUs. ``_C_cuda``, if it was built, has the CUDA kernels. It is loaded if torch has the major
-version of CUDA that it was built with. Both are plain shared libraries, not Python modules, so that one build works
-with every version of Python; functions that are not ops are called through ctypes.
+``_C`` has the ops for CPUs. ``_C_cuda``, if it was built, has the CUDA kernels. It is loaded if torch has the same
+major version of CUDA. Both are plain shared libraries, not Python modules, so that one build works with every version
+of Python; functions that are not ops are called through ctypes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _build_info = _function("build_info", ctypes.c_char_p)
 _cpu_capability = _function("cpu_capability", ctypes.c_char_p)
 _invalid_cpu_capability = _function("invalid_cpu_capability", ctypes.c_char_p)
 
-# Memory of freed results that is kept for reuse (csrc/allocation.h): its bytes, and a function that releases it.
+# Freed memory that is kept for reuse (csrc/allocation.h): functions that return its bytes, and release it.
 idle_bytes = _function("idle_bytes", ctypes.c_int64)
 free_idle_blocks = _function("free_idle_blocks", None)
 

@@ -1,6 +1,6 @@
-"""Numbers of numpy and tensors without dimensions are accepted as numbers.
+"""Numbers of numpy, and tensors without dimensions, are accepted as numbers.
 
-Bools and floats are no integers.
+Bools and floats are not accepted as integers.
 """
 
 import numpy as np

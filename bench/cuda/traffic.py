@@ -11,11 +11,11 @@ A kernel moves 32 bytes for each sector that an access of a warp touches. The id
 writes each output once. The bytes are those of 64x3 planes on 132 multiprocessors, which an H200 has:
 
 - Planes of 28x28 are counted directly.
-- Planes of other sizes are counted for 16 planes on 11 multiprocessors, and multiplied by 12. A block has as much work
-  as for 64x3 planes on 132 multiprocessors.
-- At these sizes, the ops on whole planes are counted for 16 planes on 132 multiprocessors, because a morph of 224x224
-  computes 16 planes at a time, for which its temporary memory suffices. Other work computes more planes at a time, so
-  it reads filters less often than is counted here.
+- For planes of other sizes, the bytes of 16 planes on 11 multiprocessors are counted, and multiplied by 12. A block has
+  as much work as for 64x3 planes on 132 multiprocessors.
+- Ops on whole planes are counted for 16 such planes on 132 multiprocessors. A morph of 224x224 computes 16 planes at a
+  time, since the memory between its kernels holds no more. Analyses and syntheses compute more planes at a time, so
+  they read filters less often than is counted here.
 
 Ops of torch are not emulated. Their bytes are assumed: an FFT reads and writes all of its data once for each dimension,
 as cuFFT does for these sizes; any other op reads its inputs once and writes its outputs once.
@@ -54,7 +54,7 @@ from steerlens_fast.families import planes as plane_motion  # noqa: E402
 from steerlens_fast.pyramid import backend  # noqa: E402
 
 PLANES, MULTIPROCESSORS = 64 * 3, 132
-COUNTED = {(28, 28): PLANES}  # planes that are counted, if not 16
+COUNTED = {(28, 28): PLANES}  # numbers of planes that are counted; 16 for other sizes
 SIZES = [(224, 224), (28, 28), (101, 97)]
 FRAMES, ORIENTATIONS = 8, 4
 WHOLE_PLANES, BANDS = "ops on whole planes", "torch's FFTs and ops on bands"

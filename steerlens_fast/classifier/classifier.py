@@ -29,7 +29,7 @@ class Classifier:
     """Runs a model and differentiates it with respect to images, without side effects.
 
     Calls do not change training flags, ``requires_grad``, ``param.grad``, hooks, buffers, random number generators,
-    grad mode or inputs. Two cases are not protected: modules that a plain function uses, which are not known, and
+    grad mode or inputs. Two cases are not protected: modules that a plain function uses (they are not known), and
     buffers that a model compiled by ``torch.compile`` writes in eval mode.
 
     Parameters

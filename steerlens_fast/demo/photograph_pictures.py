@@ -65,7 +65,7 @@ def strips(rows: Sequence[tuple], title: str, note: str = NOTE) -> Figure:
 
 
 def _all_by_phase(examples: Sequence) -> Figure:
-    """Return a figure of the morphs by phase of all photographs."""
+    """Return a figure with the phase morph of each photograph."""
     rows = [(f"{_short(e.source)}\n→ {e.photograph.target}", e, "phase") for e in examples]
     return strips(rows, "phases of the luma, with a new gradient at each step")
 

@@ -20,7 +20,7 @@ from .console import warn
 # Raised by file systems without flock, or whose lock server cannot be reached
 NO_LOCKS = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 LOCK_ATTEMPTS = 10  # attempts to lock an open file, a tenth of a second apart
-REOPENINGS = 10  # how often a lock file is opened if other processes delete it
+REOPENINGS = 10  # attempts to open a lock file that other processes delete
 NOT_COMPARED = ("trust_checkpoint",)  # may differ between a run and its resumption
 MAX_SHOWN = 200  # characters of a value in a message
 
@@ -124,7 +124,7 @@ def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required:
                 holder = file.read(200).decode(errors="replace").strip()
                 raise usage_error(f"{path.parent} is in use by another run ({holder})") from None
             except OSError as error:
-                _check_unlocked_allowed(path, error, required)
+                _warn_unlocked(path, error, required)
             if attempts_left > 1 and not _is_file(path, file):
                 continue  # another process deleted it before it was locked (output_dir)
             with suppress(OSError):  # e.g. a full disk: the text is only for the message above
@@ -136,7 +136,7 @@ def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required:
 
 
 def _is_file(path: Path, file: BinaryIO) -> bool:
-    """Return whether an open file is the one at ``path``; perhaps False on file systems whose inode numbers change."""
+    """Return whether an open file is the one at ``path``; wrong if the file system changes inode numbers."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except FileNotFoundError:
@@ -196,7 +196,7 @@ def _flock(file: BinaryIO, operation: int) -> None:
     fcntl.flock(file, operation)
 
 
-def _check_unlocked_allowed(path: Path, error: OSError, required: bool) -> None:
+def _warn_unlocked(path: Path, error: OSError, required: bool) -> None:
     """Warn that a file system has no locks. If the lock is required, raise an error."""
     if error.errno not in NO_LOCKS:
         raise OSError(error.errno, error.strerror, str(path)) from error

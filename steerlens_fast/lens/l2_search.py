@@ -68,7 +68,8 @@ def factor_at_l2(
     -------
     factor : Tensor [B]
         The smallest of the tried factors at which the distance is attained; 0 for a ``max_l2`` of 0. If there is none,
-        the factor that comes nearest: the smallest whose distance is within ``tolerance`` of the best one.
+        the factor whose distance comes nearest. A smaller factor is preferred if it misses by less than ``tolerance``
+        more.
     l2 : Tensor [B]
         Distance at ``factor``.
     attained : Tensor [B], bool
@@ -90,10 +91,10 @@ def factor_at_l2(
     25 if phases wrap. On a GPU, the host waits once per render. Samples do not influence each other.
 
     The next factor is predicted from the best three factors so far. While all distances are below ``max_l2``, it is at
-    most twice what proportional growth predicts. Once two factors bracket ``max_l2``, regula falsi replaces a
-    prediction that lies outside the bracket, or that follows a factor with little progress, and shrinks the bracket by
-    at least a tenth. Without a bracket, the search ends early if it makes no progress. It can miss a smaller factor
-    only if the distance rises above ``max_l2`` and falls again between two tried factors.
+    most twice what proportional growth predicts. Once two factors bracket ``max_l2``, regula falsi replaces
+    predictions outside the bracket, and those after a factor that was not much better. It shrinks the bracket by at
+    least a tenth. Without a bracket, the search ends early if it makes no progress. It can miss a smaller factor only
+    if the distance rises above ``max_l2`` and falls again between two tried factors.
 
     Examples
     --------
@@ -222,8 +223,8 @@ class _Search:
     def _begin(self, with_start: bool) -> tuple[Tensor, Tensor]:
         """Render at factor 0 and, if ``with_start``, at the first factors.
 
-        Return the frames and the last distances. On a GPU, the limits are copied to the host together with the
-        distances, so that there is only one wait.
+        Return the frames, and the distances of the last of them. On a GPU, the limits are copied to the host together
+        with the distances, so that there is only one wait.
         """
         dtype = self.source.dtype
         _, _, start, max_factor, dtype_max_factor = self.limits
@@ -267,7 +268,7 @@ class _Search:
 
 def l2_from(frames: Tensor, source: Tensor) -> Tensor:
     """Return the L2 distances [F, B] of frames [F, B, ...] from their sources [B, ...]."""
-    # Small frames are computed at once, with a temporary of at most 1 MiB (float32); others one by one.
+    # Distances of small frames are computed together, with a temporary of at most 1 MiB (float32), others one by one.
     if source.device.type == "cpu" and source.numel() < SERIAL_SIZE and frames.numel() < 8 * SERIAL_SIZE:
         return torch.linalg.vector_norm(frames - source, dim=tuple(range(2, frames.dim())))
     parts = scratch_chunks(source)
@@ -285,7 +286,7 @@ def _motion_image(motion: Motion) -> Tensor:
 
 
 def tolerance_at(budget: Tensor) -> Tensor:
-    """Return the default tolerance of distances ``budget``.
+    """Return the default tolerance for the target distances ``budget``.
 
     At distance 0 it is the absolute tolerance, because the reconstruction of the source has an error.
     """
@@ -327,7 +328,7 @@ def _gradient_norm(motion: Motion, target: Tensor) -> Tensor:
 def _per_sample(name: str, value: float | Tensor, image: Tensor, closed: bool = False) -> Tensor:
     """Return one value per sample [B], in the image's dtype and on its device.
 
-    Raise unless all values are finite, and above 0 or, if ``closed``, at least 0. Values on a GPU are not checked,
+    Raise if a value is not finite, or not above 0. With ``closed``, 0 is allowed. Values on a GPU are not checked,
     because the host would have to wait for them.
     """
     if image.dim() < 3:

@@ -23,8 +23,7 @@ def difference_maps(pictures: np.ndarray, source: int) -> tuple[np.ndarray, floa
         For grey frames, blue where a frame is darker than the source, white where they are equal, and red where it is
         brighter. For RGB frames, the scaled difference of each channel is added to 128, so grey means no difference.
     scale : float
-        The largest absolute difference, in units of frames in [0, 1]. It has the strongest colour. 0 if all frames are
-        equal.
+        The largest absolute difference, for frames in [0, 1]. It has the strongest colour. 0 if all frames are equal.
 
     Examples
     --------

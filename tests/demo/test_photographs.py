@@ -91,7 +91,7 @@ def test_options_of_the_digits_are_rejected(tmp_path, capsys):
     assert "--epochs must not be given with --photographs" in capsys.readouterr().err
 
 
-def test_missing_package_names_the_pip_command(monkeypatch, tmp_path, capsys):
+def test_error_for_a_missing_package_has_the_pip_command(monkeypatch, tmp_path, capsys):
     from steerlens_fast.demo.photographs import run_photographs
 
     for module in ("tqdm.auto", "efficientnet_lite_pytorch"):

@@ -163,7 +163,7 @@ def edit(images, target, family: str, **options):
 @pytest.mark.parametrize("regime", ["persistent", "frozen", "live"])
 @pytest.mark.parametrize("family, rule", [*((family, "polar") for family in FAMILIES), ("csp-joint", "complex")])
 def test_unclipped_image_and_coefficients_are_those_of_the_frame(family, rule, regime):
-    """Clipping the unclipped image gives the last frame, and synthesis of the coefficients the unclipped image."""
+    """Clipping the unclipped image gives the last frame. Synthesis of the coefficients gives the unclipped image."""
     result = edit(torch.rand(3, 3, 24, 24), [0, 1, 2], family, rule=rule, regime=regime)
     assert result.morphs.attained.all()
     assert_close(result.unclipped.clamp(0, 1), result.frame, "render", absolute=True)

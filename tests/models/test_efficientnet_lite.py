@@ -35,7 +35,7 @@ def test_photograph_of_a_cat_is_classified_as_a_cat(lite0, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_missing_package_names_the_pip_command(monkeypatch):
+def test_error_for_a_missing_package_has_the_pip_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(JobError, match="efficientnet_lite_pytorch is not installed: pip install .*photographs"):
         load_model(LITE)

@@ -62,7 +62,7 @@ def test_cases_name_every_op():
 @pytest.mark.parametrize("op", OPS + PLANE_OPS + CPU_PLANE_OPS)
 def test_every_op_has_kernel_autograd_fake_reference_and_wrapper(op):
     name = f"steerlens_fast::{op}"
-    # There are emulated CUDA kernels of PLANE_OPS, on any CPU, but none of CPU_PLANE_OPS.
+    # In emulation, every CPU has kernels of PLANE_OPS, but not of CPU_PLANE_OPS.
     if op in OPS or (native.SIMD_WIDTH if op in CPU_PLANE_OPS else native.LARGEST_PLANE_SIDE["cpu"]):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU"), "no CPU kernel"
     assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "Autograd"), "no autograd"
@@ -143,8 +143,8 @@ def gradients(function, op: str, args: list, cotangents=None):
 
 
 @pytest.mark.parametrize("op", [op for op in OPS if not op.endswith("_backward")])
-def test_derivatives_of_expanded_gradients_are_those_of_the_reference(op, device):
-    """The gradient of sum() is expanded."""
+def test_gradients_from_an_expanded_cotangent_are_those_of_the_reference(op, device):
+    """The backward of sum() gives the op an expanded tensor."""
     shape = BANK_SHAPES["8x8"] if "bands" in op else PairShape((1, 6), 1) if "pair" in op else (1, 1, 1, 6)
     args = case(op, "", shape).build(torch.float64, device)
     arguments, leaves = leaves_of(args, op)

@@ -105,7 +105,7 @@ def test_chunks_do_not_change_gradients(small_chunks, device):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_masks_are_shared_by_pyramids_of_one_geometry(kind, dtype, device):
-    """Banks of all scales and of some scales also share them."""
+    """A bank of some scales uses the masks of the bank of all scales."""
     like = torch.zeros(1, dtype=dtype, device=device)
     one, other = (SteerablePyramid((32, 32), order=2).geometry for _ in range(2))
     for merging in (False, True):

@@ -25,7 +25,7 @@ struct FftScratch {
         pong(new ComplexVec<T>[max_size]) {}
 
   int64_t max_size;  // the longest transform that it has room for
-  // For the caller: the row or column that a transform reads or writes, with room for two padded ones.
+  // For the caller: rows or columns that transforms read or write. There is room for two, with padding.
   std::unique_ptr<ComplexVec<T>[]> line;
   // The passes of a transform read one and write the other, alternately.
   std::unique_ptr<ComplexVec<T>[]> ping, pong;
@@ -128,7 +128,7 @@ SL_FN void run_fft(const FftTable<T>& fft, FftScratch<T>& scratch, const Read& r
   ComplexVec<T>* from = scratch.ping.get();
   ComplexVec<T>* to = scratch.pong.get();
   const size_t count = fft.passes.size();
-  // Transforms of one pass are small, so copies cost little, and save a version of the pass for each read and write.
+  // Transforms of one pass are small, so copies cost little. The pass is then not compiled for each `read` and `write`.
   if (count < 2) {
     for (int64_t i = 0; i < fft.size; ++i) from[i] = read(i);
     if (count == 0) return write(0, from[0]);

@@ -8,7 +8,7 @@ namespace {
 // Where the bands of a unit are in a tensor of the op's result.
 struct BandsOut {
   float* data;             // the unit's first band
-  int64_t bands_of_plane;  // in the tensor, not only in the unit
+  int64_t bands_of_plane;  // the number in the tensor, not in the unit
 };
 
 __global__ void __launch_bounds__(kMaxThreads, 2)

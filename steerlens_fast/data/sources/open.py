@@ -22,7 +22,7 @@ KINDS = (
 def open_source_from_config(config, data=None) -> Source:
     """Open the data of a configuration, or ``data`` if it is given."""
     data = config.data if data is None else data
-    labels = None if config.labels == NUMBERED else config.labels  # NUMBERED is a keyword, all else a file of labels
+    labels = None if config.labels == NUMBERED else config.labels  # a file of labels, or None
     return open_source(data, labels=labels, any_values=config.range is not None)
 
 
