@@ -55,7 +55,7 @@ inline void check_run(const char* op, int64_t run) {
   if (run < 0) fail(op, "run must be at least 0, got ", run);
 }
 
-// Returns the number of runs in a first dimension with `per_run` planes or pairs for each.
+// Returns the number of runs in the tensor's first dimension, of `per_run` planes or pairs each.
 inline int64_t runs_of(const char* op, const char* name, const Tensor& t, int64_t per_run) {
   if (t.dim() < 1) fail(op, name, " must have shape [N, ...], got a scalar");
   if (per_run == 0 ? t.size(0) != 0 : t.size(0) % per_run != 0)

@@ -2,7 +2,7 @@
 
 The result has 8 bits per value unless more are requested.
 
-An image that cannot be decoded raises a :class:`BadItem`; words in quotes are its reasons.
+An image that cannot be decoded raises a :class:`BadItem`; quoted words in the right columns are its reasons.
 
 =============================  =====================================================================================
 Files                          Result
@@ -22,8 +22,8 @@ LAB                            "unsupported"
 colours, for mode "L"          the luma of ITU-R 601, 0.299 R + 0.587 G + 0.114 B
 grey, for mode "RGB"           the same value in three channels
 grey of 1, 2 or 4 bits         scaled to 0 ... 255
-PIL image                      as Pillow has decoded it, or decoded like a file if Pillow has only opened it (but the
-                               chunks of a PNG are checked only if it has 16-bit colours or 16-bit grey with alpha)
+PIL image                      as Pillow has decoded it. An image that is only opened is decoded like a file, but the
+                               chunks of a PNG are checked only if it has 16-bit colours or 16-bit grey with alpha
 =============================  =====================================================================================
 
 Values of more than 8 bits are scaled to 0 ... 255 and rounded, or with ``keep_depth`` scaled to floats in [0, 1].

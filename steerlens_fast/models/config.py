@@ -68,7 +68,7 @@ class ModelConfig(BaseConfig):
         type=int,
         choices=(1, 3),
         passed_to="model",
-        help="grey or RGB (default: the model's, the array's, or RGB)",
+        help="grey or RGB (default: as the model; otherwise as the data, if they are arrays; otherwise RGB)",
     )
     interpolation: str | None = option(
         None,

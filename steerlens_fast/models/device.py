@@ -25,8 +25,8 @@ def samples_per_call(images: Tensor, threads: int) -> int | None:
 def resolve_device(device: str | None) -> str:
     """Return the device to use, "cpu" or "cuda".
 
-    If ``device`` is None, this is "cuda" if there are a GPU and CUDA kernels, otherwise "cpu". If they are missing, the
-    argument "cuda" raises a JobError.
+    If ``device`` is None, this is "cuda" if there are a GPU and CUDA kernels, otherwise "cpu". The argument "cuda"
+    raises a JobError if one of the two is missing.
     """
     if device == "cpu":
         return device

@@ -36,7 +36,7 @@ def call(name: str, *args):
 def call_op(name: str, *args, instead: str = ""):
     """Call an op that has no formula in :mod:`.reference`, and no derivative.
 
-    ``instead`` is the name of an op that has one, for the error message.
+    ``instead`` is the name of an op with a derivative, for the error message.
     """
     if not torch.compiler.is_compiling() and has_tangent(args):  # the op would drop it
         raise RuntimeError(f"{name} has no derivative{f': use {instead}' if instead else ''}")
@@ -170,7 +170,7 @@ def opposite_i_powers(i_powers: Sequence[int]) -> list[int]:
 
 
 def check_constant(ctx, index: int, name: str) -> None:
-    """Raise if autograd requests a derivative with respect to a tensor of input ``index``, a list called ``name``."""
+    """Raise if autograd requests a derivative with respect to a tensor in ``name``, the list at input ``index``."""
     if any(ctx.needs_input_grad[index]):
         raise RuntimeError(f"{name} must not require grad: they are constants here; detach them")
 
@@ -228,7 +228,7 @@ def _backward_of_batch(backward: Callable, ctx, grads):
 def register_second_derivative(name: str) -> None:
     """Register the derivative of the op ``name``, which is itself the backward of an op.
 
-    It is computed from the formula ``reference.<name>``.
+    torch.func derives it from the formula ``reference.<name>``.
     """
     formula = getattr(reference, name)
 

@@ -64,7 +64,7 @@ def test_failed_phase_does_not_stop_the_others(tmp_path):
 
 
 def test_options_of_an_outer_pytest_do_not_reach_the_test_phase(cuda_bench, monkeypatch):
-    """The phase cannot report through the workers of pytest-xdist."""
+    """The plugin of the phase does not work with pytest-xdist."""
     monkeypatch.setenv("PYTEST_ADDOPTS", "-n 2")
     assert "PYTEST_ADDOPTS" not in cuda_bench("suite").environment(parts=1)
 

@@ -1,7 +1,7 @@
 """Runs the CUDA kernels on the CPU (README.md).
 
-If the environment variable ``STEERLENS_EMULATE_CUDA`` names a kind of build ("plain" or "sanitized"), all tests use it
-in place of the CPU's kernels.
+If the environment variable ``STEERLENS_EMULATE_CUDA`` names a kind of build ("plain" or "sanitized"), all tests use
+this build in place of the CPU's kernels.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def requested_kind() -> str | None:
 
 
 def use_default_cpu_capability() -> None:
-    """Disable the CPU's kernels of the ops on whole planes, of which only some are emulated.
+    """Disable the CPU's ops on whole planes, because CUDA does not have all of them.
 
     This must be called before steerlens_fast is imported, which reads the environment.
     """

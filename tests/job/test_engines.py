@@ -127,7 +127,7 @@ def unfinished_job(data, tmp_path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_local_workers_write_the_same_bytes(workers, data, expected, tmp_path, tmp_path_factory, monkeypatch, capfd):
-    """Workers receive messages and send events, although others write to their stdout and read their stdin.
+    """Other programs that write to the stdout of workers or read their stdin do not disturb messages and events.
 
     The interpreter writes to stdout when it starts, the model writes a line like an event of a worker, and a child of
     the model reads stdin.
@@ -337,7 +337,7 @@ def test_rank_that_already_runs_raises(data, expected, tmp_path, monkeypatch, ca
 
 
 def test_plan_that_a_file_system_does_not_show_yet_is_kept(data, expected, tmp_path, monkeypatch, capsys):
-    """The second rank does not see the first one's plan, and makes one that it cannot write. Both must be equal."""
+    """The second rank does not see the first one's plan, and cannot write its own. If the two differ, it fails."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     assert run_here(tmp_path, engine="env", data=data) in (DONE, SOME_FAILED)
@@ -361,7 +361,7 @@ def test_rank_raises_if_a_folder_has_shards_but_no_plan(data, tmp_path, monkeypa
     assert len(markers(tmp_path)) == 1 and not (tmp_path / "plan.json").exists()
 
 
-def test_existing_file_of_the_data_is_not_taken_for_another_ranks_plan(data, tmp_path, monkeypatch, capsys):
+def test_file_exists_error_of_a_data_set_is_not_taken_for_another_ranks_plan(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
 

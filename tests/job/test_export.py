@@ -120,7 +120,7 @@ def as_morphs(frames: torch.Tensor, record: dict, settings: dict, classes: int =
 @pytest.mark.parametrize("changes", [{}, {"attained": False}, {"source": 1, "label": 0}], ids=str)
 @pytest.mark.parametrize("channels, classes", [(1, None), (3, ["zero", "one", "two", "three"])])
 @pytest.mark.parametrize("differences", [False, True])
-def test_strip_is_the_file_of_morphs_save(channels, classes, differences, changes, tmp_path):
+def test_strip_equals_that_of_morphs_save(channels, classes, differences, changes, tmp_path):
     """The file equals that of Morphs.save byte for byte, with all texts."""
     frames = morphs_of(1, frames=5, channels=channels)
     settings = {"family": "csp-joint", "rule": "polar", "regime": "persistent"}
@@ -195,7 +195,7 @@ def test_items_are_selected_by_key_pattern_and_number(job, tmp_path):
 
 def test_keys_match_exactly_and_as_patterns(tmp_path):
     make_job(tmp_path / "out", morphs_of(2), ["a[1]", "a1"])
-    assert export(tmp_path / "out", tmp_path / "to", "npz", keys=["a[1]"]) == 2  # itself, and a1 as a pattern
+    assert export(tmp_path / "out", tmp_path / "to", "npz", keys=["a[1]"]) == 2  # as a key, and as a pattern for a1
     assert export(tmp_path / "out", tmp_path / "to", "npz", keys=["a1"]) == 1
 
 

@@ -306,7 +306,7 @@ def test_name_in_the_working_directory_is_imported(working_directory, images, pr
     loaded = load_model(f"{prefix}user_models:smooth")
     assert torch.equal(scores(loaded.model, images), scores(smooth(), images))
     assert not loaded.model.training and not any(p.requires_grad for p in loaded.model.parameters())
-    assert sys.path[0] == str(working_directory), "as python -m has it"
+    assert sys.path[0] == str(working_directory), "as with python -m"
     assert not load_model(f"{prefix}user_models:Holder.Inner").model.training
 
 
@@ -408,7 +408,7 @@ def test_prefix_that_the_model_has_itself_stays(working_directory):
     load_error("missing weight", "unexpected module.weight", spec="user_models:Holder.Inner", weights="w.pt")
 
 
-def test_wrong_weights_raise_and_name_four_of_each(working_directory):
+def test_error_of_wrong_weights_lists_at_most_four_names_of_each_kind(working_directory):
     state = smooth().state_dict()
     torch.save({f"x{n}": torch.ones(1) for n in range(6)} | {"0.weight": state["0.weight"]}, working_directory / "w.pt")
     message = load_error(
@@ -841,7 +841,7 @@ def test_images_are_read_in_the_format_of_the_model(tmp_path):
     assert grey.shape == (1, 1, 40, 60)
 
 
-def test_arrays_of_paths_or_images_are_lists(tmp_path):
+def test_arrays_of_paths_or_images_are_read_like_lists(tmp_path):
     picture = pytest.importorskip("PIL.Image").new("RGB", (32, 30), "red")
     picture.save(tmp_path / "red.png")
     loaded, objects = load_model(linear(3, 32)), np.empty(2, object)

@@ -101,8 +101,8 @@ def test_map_edits_bands_and_apply_edits_all(c, incomplete):
 
 @pytest.mark.parametrize("name", ["map", "apply"])
 @pytest.mark.parametrize("result", [None, "x", 2.0])
-def test_functions_of_coefficients_must_return_tensors(c, name, result):
-    """A forgotten return would otherwise be a missing part."""
+def test_map_and_apply_reject_functions_that_return_no_tensor(c, name, result):
+    """A function without a return gives None, which would stand for a missing part."""
     with pytest.raises(TypeError, match=f"function must return a torch.Tensor, got {type(result).__name__}"):
         getattr(c, name)(lambda b: result)
 
@@ -116,7 +116,7 @@ def test_coefficients_cannot_be_integers(c, dtype):
         c.to(dtype=dtype)
 
 
-def test_sums_of_coefficients_of_other_sizes_raise(c, pyramid):
+def test_coefficients_of_different_sizes_cannot_be_added(c, pyramid):
     wider = SteerablePyramid((24, 18), height=pyramid.height, order=pyramid.order)(image(24, 18))
     for combine in (operator.add, operator.sub):
         with pytest.raises(ValueError, match=r"other must have the same parts, of the same sizes, as .*, got "):
@@ -127,8 +127,8 @@ def test_arithmetic_applies_to_all_parts(c):
     assert same(c + c, 2 * c) and same(c * 2, 2 * c)
     assert all(not t.any() for t in (c - c).tensors())
     assert same(c * torch.tensor(2.0, dtype=torch.float64), 2 * c)
-    for one in (torch.tensor([2.0]), torch.full((1, 1, 1), 2.0), np.float32(2), np.array([[2.0]])):
-        assert same(c * one, 2 * c) and same(one * c, 2 * c)
+    for two in (torch.tensor([2.0]), torch.full((1, 1, 1), 2.0), np.float32(2), np.array([[2.0]])):
+        assert same(c * two, 2 * c) and same(two * c, 2 * c)
 
 
 @pytest.mark.parametrize("factor", [torch.ones(2, 1, 1, 1), torch.ones(17), torch.ones(0), np.ones((3, 1, 1))])

@@ -16,7 +16,7 @@ struct FftPass {
   int64_t size;                   // the length that is left to transform
   int64_t stride;                 // the product of the earlier passes' radices
   std::vector<Cplx<T>> twiddles;  // [size / radix, radix - 1]: exp(-2 pi i p k / size), k from 1
-  std::vector<Cplx<T>> roots;     // [radix]: exp(2 pi i k / radix)
+  std::vector<Cplx<T>> roots;     // [radix]: cos and sin of 2 pi k / radix
 };
 
 template <typename T>

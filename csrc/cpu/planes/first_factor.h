@@ -18,13 +18,14 @@ namespace {
 constexpr int64_t kLeastVectors = 64, kMostVectors = 1024, kStride = 15;
 constexpr int64_t kModelTrials = 12;
 constexpr double kModelTolerance = 0.02;  // relative error of a distance
-// The smallest factor with the target's distance is wanted. So the estimate aims below the target. It is not used
-// - if distances hardly grow there (a large FirstFactor::slope), because they may also fall;
+// The search is to find the smallest factor with the target distance. So the estimate aims at a smaller distance. It is
+// not used
+// - if distances hardly grow at this factor (a large FirstFactor::slope), because they may also fall;
 // - if distances are almost proportional to factors (a small slope), because then it is not needed.
 constexpr double kAim = 0.9, kLeastSlope = 0.3, kLargestSlope = 6;
 // The share of a change of coefficients that reaches the image when most phases have wrapped around: a band whose phases
 // are random has frequencies that the synthesis does not pass. Measured for photographs, digits and noise: 0.53 to 0.65.
-// Between this share and that of small changes, the cube of saturation() interpolates well.
+// The cube of saturation() interpolates well between this share (at 0) and that of small changes (at 1).
 constexpr double kWrappedShare = 0.55;
 
 // A factor, and L2SearchLimits::slope there. A larger slope means that distances grow more slowly.
@@ -65,7 +66,7 @@ class PhaseModel {
   }
 
  private:
-  using E = Extrapolation<true, false, Rule::kComplex>;  // the steps are known, whatever their rule
+  using E = Extrapolation<true, false, Rule::kComplex>;  // steps are stored: any rule will do
 
   double distance(double factor) const {
     const double saturated = saturation(static_cast<T>(factor));

@@ -72,7 +72,7 @@ class Source:
     class_names : list of str or None
         Names of the classes; None if they have no names. Some sources know them only after the first item.
     labels_read_with_images : bool
-        Whether labels may be read together with their images.
+        Whether a label can be unknown until its image is read.
     left_out : LeftOut
         Entries that the last listing left out.
     """
@@ -199,13 +199,13 @@ def safe_key(name: str) -> str:
 
 def check_key(key, where: str) -> str:
     """Check that a key is a valid relative path, and return it."""
-    if isinstance(key, str) and key and safe_key(key) == key and is_file_name(key):
+    if isinstance(key, str) and key and safe_key(key) == key and is_valid_path(key):
         return key
     raise usage_error(f"{where}: key must be a relative path without empty, '.' or '..' parts, got {key!r}")
 
 
-def is_file_name(text: str) -> bool:
-    """Return whether a string is a valid file name, without NUL. Surrogates must stand for undecodable bytes."""
+def is_valid_path(text: str) -> bool:
+    """Return whether a string can be a path: without NUL, and with surrogates only for undecodable bytes."""
     try:
         return b"\0" not in text.encode(errors="surrogateescape")
     except UnicodeEncodeError:  # a lone surrogate, which JSON can contain

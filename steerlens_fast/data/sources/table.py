@@ -11,7 +11,7 @@ from ...errors import usage_error
 from ..items import Item
 from ..labels import class_number, parse_class, sorted_class_names
 from ..tables import csv_header, csv_rows, json_object, json_rows, open_table
-from .base import LeftOut, Source, check_key, is_file_name, printable, safe_key
+from .base import LeftOut, Source, check_key, is_valid_path, printable, safe_key
 
 
 def has_target_column(path: str) -> bool:
@@ -102,6 +102,6 @@ def _target_class(value) -> tuple[object, bool]:
 
 
 def _path(path, where: str) -> str:
-    if not isinstance(path, str) or not path or not is_file_name(path):
+    if not isinstance(path, str) or not path or not is_valid_path(path):
         raise usage_error(f"{where}: path must be a file name, got {path!r}")
     return path

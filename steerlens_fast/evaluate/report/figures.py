@@ -48,7 +48,7 @@ MEASURES = (
 )
 COVERAGE = "Number of sources for which each family attained each distance, and for which all families did."
 CONSISTENCY = (
-    "How much edited coefficients differ from those of an image (medians with 95 % intervals). Imaginary leakage: 0 if "
+    "Are the edited coefficients those of an image? (Medians with 95 % intervals.) Imaginary leakage: 0 if "
     "real and imaginary parts describe the same image, ½ if they describe unrelated images. Departure: share of the "
     "coefficients' edit that is lost when the edited image is analysed again. Clipping: share of the edit's energy "
     "that clipping removes."
@@ -60,8 +60,8 @@ ALIGNMENT = (
     "kind for which the family attained the distance. The tables of the distance have the number of these sources."
 )
 BANDS = (
-    "Single-band probes ({family}, L2 {l2:g}): the margin's change by a step of the gradient minus its mean change by "
-    "steps of {directions} Gaussian directions in the same band. Each cell has the median over sources, and the "
+    "Single-band probes ({family}, L2 {l2:g}): the change of the margin by a step along the gradient, minus the mean "
+    "change by {directions} steps of Gaussian noise in the same band. Each cell has the median over sources, and the "
     "number of sources for which this difference is positive, out of the sources that reached the distance within the "
     "band."
 )

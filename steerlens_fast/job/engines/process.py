@@ -1,9 +1,9 @@
 """A worker process, which :mod:`.local` (the supervisor) starts.
 
-It reads messages from stdin: its settings, the job's folder ("open"), shards by number, and "end" with "cancel"
-(whether queued shards are dropped). It writes events (see :mod:`.engine`) to a pipe whose descriptor is the argument of
-the process. Messages and events are JSON lines. Stdout and stderr are the log. The process exits when its stdin is
-closed.
+It reads messages from stdin: its settings, the job's folder ("open"), numbers of shards ("shard"), and "end". If
+"cancel" is true in "end", queued shards are dropped. It writes events (see :mod:`.engine`) to a pipe whose descriptor
+is the argument of the process. Messages and events are JSON lines. Stdout and stderr are the log. The process exits
+when the supervisor closes its end of stdin.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> int:
     os.set_inheritable(descriptor, False)
     events = os.fdopen(descriptor, "w", buffering=1)
     messages = os.fdopen(os.dup(0))
-    _close_stdin()
+    _hide_stdin()
     sys.stdout.reconfigure(errors="backslashreplace")  # stderr has this error handler by default
     sys.stdout, sys.stderr = _LossyStream(sys.stdout), _LossyStream(sys.stderr)
     on_event = lambda event: events.write(json.dumps(event) + "\n")
@@ -51,7 +51,7 @@ def main() -> int:
         return 1
 
 
-def _close_stdin() -> None:
+def _hide_stdin() -> None:
     """Replace stdin by the null device, so that the model and its children cannot read messages."""
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)

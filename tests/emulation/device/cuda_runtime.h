@@ -54,7 +54,7 @@ struct Place {
 };
 
 void wait_for_block(Place place);
-// The same; returns whether a thread of the block gave true.
+// The same; returns whether any thread of the block gave true.
 bool any_of_block(bool value, Place place);
 // Exchanges 8 bytes within a warp: provides `value` to other lanes, and returns the value of lane `source`.
 uint64_t exchange(unsigned mask, uint64_t value, int source, Place place, const char* what);
