@@ -96,7 +96,7 @@ BANK_SHAPES = {
 }
 
 
-# For whole spectra, and for bands in pairs. Their masks are full.
+# Shapes with full masks only, for whole spectra and for bands in pairs
 WHOLE_SHAPES = {
     "even": BankShape(2, 16, 12, [full(4, 16, 12), full(4, 8, 6), full(1, 4, 3)]),
     "odd": BankShape(3, 15, 9, [full(2, 15, 9), full(2, 8, 5), full(1, 4, 3)]),
@@ -262,7 +262,7 @@ CPU_OPS = (
     "advance_planes",
     "nll_gradient",
 )  # also on CPUs only
-# The plane ops support float64 only on CPUs. SIMD_WIDTH is 0 if this CPU has no plane ops, or emulates those of CUDA
+# Plane ops support float64 only on CPUs. SIMD_WIDTH is 0 if this CPU has no plane ops, or runs emulated CUDA kernels
 PLANE_DTYPES = (torch.float32, torch.float64) if native.SIMD_WIDTH else (torch.float32,)
 plane_dtypes = pytest.mark.parametrize("dtype", PLANE_DTYPES, ids=str)
 
@@ -280,8 +280,8 @@ def shapes_of(op: str) -> dict:
 
 
 LABELS_WITH_BOTH_DTYPES = ("even", "odd", "threads")  # other shapes are tested in one dtype
-# Labels of shapes with which every pointwise op is tested. Each of the remaining shapes tests every second op
-LABELS_OF_ALL = ("odd", "1x1", "empty", "threads")
+# Every pointwise op is tested with the shapes of these labels. Each other shape is used for every second op
+LABELS_FOR_EVERY_OP = ("odd", "1x1", "empty", "threads")
 
 
 def _op_cases():
@@ -299,8 +299,8 @@ def _op_cases():
             yield case("pair", f"complex_{label}", shape, complex_planes=True)
         yield case("unpair", label, shape)
     for i, op in enumerate(op for op in OPS if "bands" not in op and "pair" not in op):
-        others = [label for label in POINT_SHAPES if label not in LABELS_OF_ALL][i % 2 :: 2]
-        yield from (case(op, label, POINT_SHAPES[label]) for label in (*LABELS_OF_ALL, *others))
+        others = [label for label in POINT_SHAPES if label not in LABELS_FOR_EVERY_OP][i % 2 :: 2]
+        yield from (case(op, label, POINT_SHAPES[label]) for label in (*LABELS_FOR_EVERY_OP, *others))
     # Bands larger than a block of the kernel
     yield case("extrapolate", "threads_pairs", POINT_SHAPES["threads"], form=2)
     yield from _option_cases(POINT_SHAPES["odd"])

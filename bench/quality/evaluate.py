@@ -172,7 +172,7 @@ def mnist_phrases(summary: dict) -> list[str]:
         f"The order of G is the published one in {pairs('target_probability')} of 6 pairs of families",
         f"that of the judges in {pairs('jointly')}",
         f"that of E without gain in {pairs('warp')} and with gain in {pairs('gain')}",
-        "the interval of the paired difference excludes 0 in {}, {}, {} and {} of these".format(*map(certain, COLUMNS)),
+        "the interval of the paired difference excludes 0 in {}, {}, {} and {} pairs".format(*map(certain, COLUMNS)),
     ]
 
 
@@ -201,7 +201,7 @@ def _attainment_phrases(summary: dict) -> list[str]:
     counts = [f"{entry['attainment']['common']} at L2 = {entry['l2']:g}" for entry in entries]
     header = "| family | median G | both judges, of {} | E warp | E warp + gain |"
     headers = [header.format(entry["attainment"]["common"]) for entry in entries]
-    return [f"of {entries[0]['attainment']['of']} sources every family attained {' and '.join(counts)}", *headers]
+    return [f"of {entries[0]['attainment']['of']} sources, {' and '.join(counts)} are common", *headers]
 
 
 def _interval_table(entry: dict, published: dict | None = None) -> str:

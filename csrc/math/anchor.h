@@ -79,7 +79,7 @@ struct AnchoredMove {
     return gain(p, amplitude_factor) * (p.source.re * turn.re - p.source.im * turn.im);
   }
 
-  // |d value / d factor|^2 at factor 0. `exp_of(x) * T(1)` is the product of the two factors of a Gain.
+  // |d value / d factor|^2 at factor 0. exp_of(x) has two factors; `* T(1)` multiplies them.
   template <typename T>
   SL_FN static T squared_speed(const AnchoredCoefficient<T>& p) {
     const T square = p.source.re * p.source.re + p.source.im * p.source.im;

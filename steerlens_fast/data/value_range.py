@@ -17,7 +17,7 @@ from .sources import Source
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Images that are checked for a narrow range of values; several, since the first one may have 8 bits
+# Number of images that are checked for a narrow range of values. One is too few, since it may have 8 bits
 SAMPLED = 16
 THREADS = 4
 

@@ -102,7 +102,7 @@ def as_classifier(model: LoadedModel, channels: int, task: str = "multiclass") -
 
 
 class _Preprocessing:
-    """Resizes the evaluation's images to those of a model, converts them to grey or RGB, and normalises them."""
+    """Resizes the evaluation's images to the size of a model, converts them to grey or RGB, and normalises them."""
 
     def __init__(self, model: LoadedModel, channels: int):
         self.model, self.channels = model, channels

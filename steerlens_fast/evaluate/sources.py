@@ -44,7 +44,7 @@ class SourceSelection:
 
     Attributes
     ----------
-    images : Tensor [N, C, H, W], float32 (float64 for models of this dtype) in [0, 1], on the CPU
+    images : Tensor [N, C, H, W] in [0, 1], float32 or, for float64 models, float64; on the CPU
     items : list of Item
         One item per image. It has a target, unless the target depends on the model or on a label that is read with the
         image.
@@ -81,7 +81,7 @@ class SourceSelection:
         return len(self.items)
 
     def targets(self, at: slice) -> list[int] | str:
-        """Return the targets for a slice of the sources."""
+        """Return the targets of ``images[at]``."""
         return self.target if isinstance(self.target, str) else self.target[at]
 
 
@@ -185,8 +185,8 @@ def _candidates(
             for n, candidate in enumerate(readable):
                 candidate.image, candidate.predicted_classes = images[n], predicted_classes[:, n]
                 item, label = candidate.item, candidate.label
-                # If the label was listed, resolve() has set the target, and has made the label a class of the driver.
-                # Otherwise the label was read with the image, and is a class of the data.
+                # resolve() has replaced listed labels by classes of the driver. A label that was read with the image is
+                # a class of the data.
                 candidate.target = target_rule.target_of(label, classes) if item.target is None else item.target
                 if item.label is None:
                     candidate.label = classes.model_label(label)

@@ -227,8 +227,8 @@ def has_complete_shard(out: Path) -> bool:
 def check_output_folder(out: Path, data) -> None:
     """Check that ``out`` may be used for a job.
 
-    Without a plan, it must be new or empty, or have only files of a job, and .lock must be one of them. It must not be
-    inside the data's folder.
+    It must not be inside the data's folder. A folder without a plan may only have files of a job. If it has any, one of
+    them must be .lock.
     """
     if isinstance(data, (str, os.PathLike)) and os.path.isdir(data):
         if out.resolve().is_relative_to(Path(data).resolve()):
@@ -243,7 +243,7 @@ def check_output_folder(out: Path, data) -> None:
 
 
 def clear(out: Path) -> None:
-    """Delete the files of a job, if there is one, except its logs and locks."""
+    """Delete the files of a job, except its logs and locks. Without a plan, delete only markers of shards."""
     if not has_plan(out):
         for marker in (out / "shards").glob("*.done.json"):  # without its plan, a shard is of no use
             marker.unlink()

@@ -49,7 +49,7 @@ def advance_planes(
     max_step_ratio: float = math.inf,
     iterations: int = 48,
 ) -> StepTaken:
-    """Take one step of samples along a new gradient, by given factors or to given distances.
+    """Take one step along a new gradient for each sample, by given factors or to given distances.
 
     A sample consists of one or more planes. There are two ways to use the op:
 

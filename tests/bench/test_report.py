@@ -75,7 +75,7 @@ def test_result_without_a_place_in_a_readme_raises(tmp_path, monkeypatch):
         report.write_tables([file])
 
 
-def test_results_for_other_cpu_vectors_go_to_a_table_of_their_own(tmp_path, monkeypatch):
+def test_results_with_other_vector_instructions_go_to_a_table_of_their_own(tmp_path, monkeypatch):
     file = tmp_path / "a.json"
     machine = {"cpu": "x", "vectors": "AVX2", "threads": 2, "torch": "2", "date": "2026-01-01"}
     results.write(file, speed(speed_row("analysis", "default", 0.01, plenoptic=0.04)) | {"machine": machine})
@@ -120,7 +120,7 @@ def test_table_of_ops_has_one_thread_and_two():
     ]  # fmt: skip
 
 
-def test_table_of_photographs_has_rates_and_shares_of_the_gradients():
+def test_table_of_photographs_compares_rates_with_those_of_gradients():
     row = {"what": "csp-phase, factors", "images_per_second": 16.04, "of_gradients_alone": 0.857}
     assert tables.kind_of({"photographs": [row]}) == "photographs"
     assert tables.photographs({"photographs": [row]})[-1] == "| csp-phase, factors | 16.0 | 0.86 |"

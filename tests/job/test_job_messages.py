@@ -87,7 +87,7 @@ def test_program_for_one_batch_size_is_reported(data, tmp_path, capsys):
 class Fixed(torch.nn.Module):
     """A model that, when traced, works only for one batch size.
 
-    It reshapes images to [batch, ``columns``] or, if this is "sum", adds a row that is expanded to the batch.
+    The trace keeps the batch size as a constant: in a reshape to [batch, ``columns``] or, for "sum", in an expand.
     """
 
     def __init__(self, columns):
@@ -273,7 +273,7 @@ def test_bad_options_are_named(options, message, data, tmp_path, capsys):
 
 @pytest.mark.parametrize("target", ["label", "map:0=1"])
 def test_targets_by_label_need_labels(target, data, tmp_path, capsys):
-    """If no item has a label, the job ends before it begins. In a table, only the items without a label fail."""
+    """If no item has a label, no job is planned. If some items have labels, only the others fail."""
     flat = data / "c0"
     code = run_here(tmp_path, data=flat, target=target)
     check_exit(capsys, code, "target", "needs labels", "no item of", status=USAGE)
@@ -320,7 +320,7 @@ def test_labels_that_the_model_hardly_predicts_give_a_warning(data, tmp_path):
 
 
 def test_target_column_of_a_table_is_used(data, tmp_path, capsys):
-    """The column is used by default and with "column". Without it, "column" is an error."""
+    """It is used by default and with target "column". Without it, target "column" is an error."""
     table, paths = tmp_path / "table.csv", sorted((data / "c0").iterdir())[:3]
     table.write_text("path,label,target\n" + "".join(f"{path},{n},{2 - n}\n" for n, path in enumerate(paths)))
     for n, options in enumerate(({}, {"target": "column"})):

@@ -14,7 +14,7 @@ dtypes = pytest.mark.parametrize("dtype", COMPLEX, ids=str)
 rules = pytest.mark.parametrize("rule", ["complex", "polar"])
 # The smallest number, another subnormal one, and nearly the smallest normal one
 TINY = {torch.float32: (1e-45, 1e-40, 1.2e-38), torch.float64: (5e-324, 1e-310, 2.3e-308)}
-REPEATS = 37  # more numbers than a vector register has, and not a multiple of it
+REPEATS = 37  # larger than the number of values in a vector register, and no multiple of it
 
 
 def row(*values, dtype, device="cpu"):
@@ -34,7 +34,7 @@ def first(t, n):
 
 
 @dtypes
-def test_phase_of_the_negative_real_axis_has_the_sign_of_its_zero(dtype, device):
+def test_phase_on_the_negative_real_axis_has_the_sign_of_the_imaginary_zero(dtype, device):
     c = row(complex(-1, -0.0), complex(-1, 0.0), complex(-INF, -0.0), dtype=COMPLEX[dtype], device=device)
     for _, phase in (ops.polar_split(c), reference.polar_split(c)):
         assert first(phase, 3) == pytest.approx([-math.pi, math.pi, -math.pi], abs=3e-7)
@@ -89,7 +89,7 @@ def test_overflowing_phase_keeps_the_amplitude(rule, dtype, device):
 
 
 @dtypes
-def test_overflowing_gain_still_multiplies(dtype, device):
+def test_product_can_be_finite_although_its_gain_overflows(dtype, device):
     """0 exp(10000) is 0, and float32 can represent 1e-30 exp(100) although it cannot represent exp(100)."""
     large, small = (100.0, 1e-30) if dtype == torch.float32 else (800.0, 1e-300)
     c = row(0j, complex(small, 0), complex(0, 1 / small), dtype=COMPLEX[dtype], device=device)
@@ -130,8 +130,8 @@ def test_band_of_tiny_numbers_has_finite_gradients(rule, dtype, device):
     for gradient in (torch.zeros_like(c.real), torch.ones_like(c.real)):
         phase, amplitude = ops.step(c, gradient, rule=rule)
         assert all(g.isfinite().all() for g in torch.autograd.grad((phase + amplitude).sum(), c))
-    still, one = torch.zeros_like(c.real), torch.ones(1, 1, dtype=dtype, device=device)
-    frames = ops.extrapolate(c, still, still, one, one, rule, "complex")
+    zeros, one = torch.zeros_like(c.real), torch.ones(1, 1, dtype=dtype, device=device)
+    frames = ops.extrapolate(c, zeros, zeros, one, one, rule, "complex")
     assert torch.autograd.grad(torch.view_as_real(frames).sum(), c)[0].isfinite().all()
     polar = ops.polar_split(c)
     assert torch.autograd.grad(polar[0].sum(), c)[0].isfinite().all()

@@ -193,7 +193,7 @@ class Render(torch.nn.Module):
 @pytest.mark.slow
 @pytest.mark.parametrize("synthesis, strict", [("real", True), ("adjoint", False)])
 def test_exported_module_is_equal(synthesis, strict, device):
-    """The batch size is dynamic. Coefficients are inputs and outputs, as a pytree."""
+    """The batch size is dynamic. Coefficients are an output, as a pytree."""
     module = RoundTrip(SteerablePyramid((17, 20), synthesis=synthesis))
     x = image(2, 3, 17, 20, device=device)
     shapes = {"x": {0: torch.export.Dim("batch", min=2)}}
@@ -222,7 +222,7 @@ def test_exported_render_is_equal(synthesis, device):
 
 
 @pytest.mark.slow
-def test_masks_made_by_the_compiler_work_in_eager_mode(device):
+def test_masks_cached_while_compiling_work_in_eager_mode(device):
     """Masks of a geometry that is first used while compiling are cached as real tensors."""
     pyramid = SteerablePyramid((16, 16), width=1.125)
     x = image(2, 16, 16, device=device)

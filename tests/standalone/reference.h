@@ -188,8 +188,8 @@ inline Bands moved_bands(const Bands& bands, const Bands& gradient, Factors fact
   return out;
 }
 
-// A frame of an image. The last group of `analysis` is the residual. The groups of `synthesis`, which also split the
-// gradient, have the i_power of the analysis; the synthesis uses its inverse.
+// A frame of an image. The last group of `analysis` is the residual. `synthesis` also splits the gradient: its groups
+// have the i_power of the analysis, which is negated for the synthesis.
 inline Grid morph(const Grid& image, const Grid& gradient, const std::vector<Group>& analysis,
                   std::vector<Group> synthesis, Factors factors, const Options& options) {
   const bool moves = (options.moves_phase && factors.phase != 0) ||

@@ -43,8 +43,8 @@ struct MorphColumns {
   float eps, floor;
 };
 
-// Points that a thread holds. With 64 registers a thread, half of a multiprocessor's threads can run. If amplitudes move,
-// kItems points need more registers.
+// Points that a thread holds: as many as fit in 64 registers. Then half of a multiprocessor's threads can run. If
+// amplitudes move, each point needs more registers.
 template <typename E>
 constexpr int kMorphItems = E::kMovesAmplitude ? kItems / 2 : kItems;
 
@@ -214,7 +214,7 @@ __device__ __forceinline__ void morph_columns(const MorphColumns& args) {
       const float amplitude = E::kMovesAmplitude ? shared.amplitudes[lane] : 0.0f;
       if (phase == 0.0f && amplitude == 0.0f) continue;  // the frame is the plane itself
       int first = threadIdx.x;
-      // Otherwise the compiler would compute the places of points once, and keep them in registers, which do not suffice.
+      // Without this, the compiler keeps the places of all points in registers, which do not suffice.
       if constexpr (E::kMovesAmplitude) asm volatile("" : "+r"(first));
 #pragma unroll
       for (int m = 0; m < kHeld; ++m) {
@@ -262,7 +262,7 @@ struct WriteFrame {
       data[at] = clamped(still ? load_one(still + at) : value, low, high);
     }
   };
-  // `line` numbers the frames of all planes, those of one plane together. The op's result is [F, N, H, W].
+  // `line` is an index of [planes, frames]. The op's result is [F, N, H, W].
   __device__ Plane plane(int64_t line) const {
     const int64_t plane = line / factors.frames, frame = line % factors.frames;
     const int64_t n = factors.first + plane, at = factors.first_frame + frame;
@@ -321,8 +321,8 @@ struct LaunchMorphColumns {
   }
 };
 
-// The units of an op's groups and the memory between its kernels, for a chunk of planes and of their frames: all frames,
-// or some of one plane.
+// The units of an op's groups and the memory between its kernels, for a chunk: all frames of some planes, or some frames
+// of one plane.
 struct MorphWorkspace {
   std::vector<Unit> image, gradient, frames;  // image: the bands that move, then the residual
   int64_t chunk_frames;
@@ -351,12 +351,12 @@ MorphWorkspace make_workspace(const MorphPlanes<float>& p) {
   work.image = units_of(planes.groups, planes, true);
   work.gradient = units_of(args.gradient_groups, planes, false);
   work.frames = units_of(args.synthesis.groups, planes, false);
-  int64_t plane = plane_size(work.image) + plane_size(work.gradient);
-  for (const Unit& unit : work.image) plane += parts_size(unit);
+  int64_t per_plane = plane_size(work.image) + plane_size(work.gradient);
+  for (const Unit& unit : work.image) per_plane += parts_size(unit);
   const int64_t half_size = half_plane_size(planes.H, planes.W);
-  const int64_t frame = half_size + plane_size(work.frames);
-  work.chunk_frames = std::min(args.frames, frames_in_workspace(plane, frame));
-  work.size = plane + work.chunk_frames * frame;
+  const int64_t per_frame = half_size + plane_size(work.frames);
+  work.chunk_frames = std::min(args.frames, frames_in_workspace(per_plane, per_frame));
+  work.size = per_plane + work.chunk_frames * per_frame;
   const int64_t chunk = chunk_of(planes.count, work.size), lines = chunk * work.chunk_frames;
   const int64_t flags = stored_rows_size(work.image) + stored_rows_size(work.gradient);
   work.memory = new_workspace(p.frames, chunk * work.size + flags);

@@ -121,8 +121,7 @@ def _write_examples(folder: Path, job: JobFolder, shard: int, records: list[dict
 
 def _sampled(job: JobFolder, done: CompletedShards, sample: int) -> Iterator[tuple[int, list[dict]]]:
     """Yield each shard that has examples, with their records. Other shards are read only if they have failed items."""
-    # Each list is a pair: one entry for the morphs, and one for the failed items. Each kind is numbered through all
-    # shards.
+    # The lists have two entries, for the morphs and for the failed items. The numbers of both run through all shards.
     sampled = [set(sample_indices(count, sample)) for count in (done.items - done.failed, done.failed)]
     starts = [0, 0]  # the numbers of the shard's first morph and failed item
     for shard in sorted(done.shards):
