@@ -61,8 +61,8 @@ CUDA_MACROS = [("USE_CUDA", "1")]  # declares torch's functions for CUDA
 # -g0 overrides -g, which is one of Python's own flags. Symbols are hidden, except those of exports.cpp.
 CXX_FLAGS = "-std=c++17 -O3 -g0 -fno-math-errno -fno-trapping-math -fvisibility=hidden -Wall -Wextra".split()
 NVCC_FLAGS = "-std=c++17 -O3 --expt-relaxed-constexpr -Xcompiler=-fvisibility=hidden,-Wall,-Wextra".split()
-# SIMD width of the default level, in floats: 4 on aarch64, where every CPU has NEON. Elsewhere it is 0, since
-# this level has no ops on whole planes.
+# SIMD width of the default level, in floats: 4 on aarch64, where every CPU has NEON. Elsewhere it is 0: the default
+# level has no ops on whole planes.
 DEFAULT_WIDTHS = {"aarch64": 4, "arm64": 4}
 # The other CPU levels for which csrc/cpu/kernels is compiled: {name: (SIMD width in floats, flags)}. Their features are
 # those that csrc/cpu/capability.cpp checks. They are listed one by one, since GCC 10 does not have -march=x86-64-v4,
@@ -262,7 +262,7 @@ def extensions(toolkit, reason, machine=None):
         kernels=kernels,
         levels=levels,
         kernel_flags=CXX_FLAGS,
-        depends=headers + kernels,  # the extension is rebuilt if one of these files changes
+        depends=headers + kernels,
         define_macros=MACROS,
         libraries=libraries,
         extra_compile_args={"cxx": cxx + macros},
@@ -435,8 +435,8 @@ def check_folders(folder):
 def single_word_compiler(command, folder):
     """Write a script that runs a compiler of several words, and put its folder on PATH.
 
-    Such a compiler is "ccache g++", for example. Return the script's name. It has a prefix, since the script itself
-    looks for the compiler on PATH, and ends with the compiler's name, since torch checks that.
+    Such a compiler is "ccache g++", for example. Return the script's name, such as "run-g++". It differs from the
+    compiler's, so that the script does not call itself, and ends with it, since torch checks that.
 
     torch and setuptools need one word: torch interprets CXX as the name of one file, setuptools splits it at spaces.
     """
@@ -489,8 +489,8 @@ class Build(cpp_extension.BuildExtension):
     def finalize_options(self):
         super().finalize_options()
         self.include_dirs = []  # removes Python's headers, which are not used and may not be installed
-        # Link even if all object files are older than the library, since it contains the version and other facts of the
-        # build. Files that have not changed are compiled again only if there is no ninja.
+        # Build even if no source has changed: the library contains the version and other facts. Ninja still compiles
+        # only what has changed.
         self.force = True
 
     def run(self):

@@ -159,7 +159,7 @@ class IdleBlocks {
     return remove(best);
   }
 
-  // Makes a block idle if it is large enough; its contents may be lost.
+  // Makes a block idle unless it is too small or too large; its contents may be lost.
   void give(Tensor block) {
     const int64_t bytes = block.numel();
     if (!enabled_ || bytes < kMinRecycledBytes || bytes > kMaxIdleBytes) return;
@@ -276,8 +276,8 @@ inline const FromBlob from_blob = newer_torch_function<FromBlob>("torch_from_blo
 // The memory of a result.
 struct ResultBlock {
   RecycledBlock block;
-  // The deleter sets *freed, so that the block is not deleted twice if torch_from_blob calls the deleter and then fails.
-  // Null once there is a result.
+  // The deleter sets *freed. torch_from_blob may call it and then fail; the block must not be deleted twice. `freed` is
+  // null once there is a result.
   bool* freed;
 };
 

@@ -1,4 +1,4 @@
-"""Installation: errors of imports, extras that keep torch, progress of builds, and .ci/setup."""
+"""Installation: errors of imports, extras (which must not replace torch), progress of builds, and .ci/setup."""
 
 import importlib.metadata
 import json
@@ -110,7 +110,7 @@ def test_import_does_not_depend_on_the_encoding_of_the_locale(installed, tmp_pat
     assert status == 0, output
 
 
-def test_archive_says_that_it_cannot_hold_an_extension(checkout, tmp_path):
+def test_import_from_an_archive_raises(checkout, tmp_path):
     archive = shutil.make_archive(str(tmp_path / "package"), "zip", checkout)
     output = import_error(cwd=tmp_path, path=[archive])
     assert f"cannot be imported from the archive {archive}" in output
@@ -194,7 +194,7 @@ def test_sources_newer_than_the_extension_are_named(tmp_path):
     assert output() == ""
 
 
-def test_invalid_environment_variable_keeps_its_message(installed, tmp_path):
+def test_invalid_environment_variable_is_reported(installed, tmp_path):
     output = import_error(cwd=tmp_path, path=[installed], STEERLENS_CPU_CAPABILITY="7")
     message = "the environment variable STEERLENS_CPU_CAPABILITY must be avx512, avx2 or default, got '7'"
     assert output.splitlines()[-1] == f"ImportError: {message}"
@@ -210,7 +210,7 @@ def test_invalid_environment_variable_keeps_its_message(installed, tmp_path):
         ({"cuda": True, "nvcc": "12.8", "torch_built": "2.12.0+cu128"}, None, "GPU tensors need another torch"),
     ],
 )
-def test_message_about_another_torch_names_the_lost_features(info, cuda, expected):
+def test_message_about_another_torch_says_what_is_needed(info, cuda, expected):
     actual = extension.torch_mismatch(info, cuda)
     assert actual.endswith(expected) and bool(actual) == bool(expected)
 
@@ -267,7 +267,7 @@ def test_documented_command_names_the_installed_torch():
 
 @needs_checkout
 @pytest.mark.slow
-def test_documented_command_with_extras_that_need_torch_does_not_replace_it(virtual_environment, tmp_path):
+def test_documented_command_does_not_replace_torch_if_extras_need_it(virtual_environment, tmp_path):
     """timm needs torchvision, whose newest release needs another torch."""
     # Importing pip here would make setuptools' import hook use the standard library's distutils, and a later
     # `import setuptools` in this process would fail.
@@ -289,7 +289,7 @@ def test_documented_command_with_extras_that_need_torch_does_not_replace_it(virt
 
 
 @pytest.mark.parametrize("extra", ["timm", "torchvision", "decode"])
-def test_missing_extra_that_needs_torch_names_the_installed_one(extra):
+def test_message_about_an_extra_that_needs_torch_pins_the_installed_torch(extra):
     assert extra in BUILT_FOR_ONE_TORCH
     with pytest.raises(MissingExtra, match=rf"pip install .* {re.escape(torch_pin())}  # steerlens_fast\[{extra}\]"):
         require_extra(extra, "no_such_package")
@@ -303,7 +303,7 @@ def test_missing_extra_that_does_not_need_torch_names_no_torch():
 
 @needs_checkout
 def test_no_documented_command_can_replace_torch():
-    """Every command that installs extras of this package names the installed torch, or has its constraints."""
+    """Every command that installs extras of this package names the installed torch, or uses build/constraints.txt."""
     files = [ROOT / "README.md", ROOT / ".pre-commit-config.yaml", *ROOT.glob(".github/*.md"), *ROOT.glob(".ci/*")]
     files = [f for f in files if f.is_file()]
     lines = [line for f in files for line in f.read_text().splitlines() if re.search(r'pip install .*"?\.\[', line)]

@@ -1,7 +1,7 @@
 """Writes the sources of the documentation to a folder: python .ci/sphinx/stage.py FOLDER.
 
 Guides are copies of the repository's READMEs, with their pictures. Links between READMEs point to the copies. Links to
-other files of the repository become plain file names. API pages list all exported names, in groups.
+other files of the repository become text with the file's path. API pages list all exported names, in groups.
 """
 
 import re

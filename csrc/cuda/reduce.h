@@ -28,7 +28,7 @@ __device__ __forceinline__ void* memory_of_warps() {
 template <typename T>
 __device__ T largest_of_block(T largest) {
   T* const of_warps = static_cast<T*>(memory_of_warps());
-  __syncthreads();  // so that all threads have read of_warps of an earlier call
+  __syncthreads();  // until all threads have read the results of an earlier call
   largest = largest_of_warp(largest);
   if (threadIdx.x % kWarp == 0) of_warps[threadIdx.x / kWarp] = largest;
   __syncthreads();

@@ -45,12 +45,12 @@ class _GlobalNumpy:
 
     Reading or writing its state takes 0.1 ms. Therefore the last state is reused while the generator's memory, whose
     address numpy gives, is unchanged. But numpy draws normally distributed numbers in pairs, and stores the second one
-    (has_gauss) elsewhere. So a change of only this number is not seen, and a block may lose it.
+    (has_gauss) elsewhere. So a change of only this number is not noticed, and a ``with`` block may undo it.
     """
 
     def __init__(self):
         self._state: dict = {}
-        self._state_memory: bytes | None = None  # the generator's memory in this state; None if it must be read again
+        self._state_memory: bytes | None = None  # the generator's memory in this state; None: read the state again
         self._bits: Any = None  # the generator whose memory ``_buffer`` is
         self._buffer: Any = None  # None unless the generator is an MT19937
 
@@ -96,7 +96,7 @@ def _cuda_generator(index: int) -> _Generator:
 
 
 class RandomStream:
-    """A stream of random numbers that successive ``with`` blocks continue, separate from the caller's.
+    """Random numbers for ``with`` blocks: each block continues where the last one ended.
 
     The stream covers the generators of torch, Python (``random``) and numpy (``numpy.random``), and generators that are
     attributes of modules. Its first block starts at ``seed`` or, without a seed, at the generators' current states.

@@ -1,7 +1,4 @@
-"""Exports complete shards to another format.
-
-The formats are those of shards, and animations, strips and array files of single items.
-"""
+"""Exports complete shards to another format: a format of shards, or one file per item (animation, strip, arrays)."""
 
 from __future__ import annotations
 
@@ -66,7 +63,7 @@ def export(
     to : path
         Another folder; created if it does not exist.
     format : {"safetensors", "wds", "folder", "gif", "webp", "strip", "npz"}
-        "safetensors" and "wds" are formats of jobs; a shard becomes ``to/00000.tar`` or similar, and
+        With "safetensors" and "wds", a shard becomes ``to/00000.safetensors`` or ``to/00000.tar``, and
         ``to/00000.jsonl``. With "folder", an item becomes a folder of PNG images, ``to/cat/1.png/frame_00.png`` and so
         on, and the records of a shard are in ``to/00000.jsonl``. The other formats have one file per item. "gif" and
         "webp" (lossless) are animations that play forward and backward. "strip" is a PNG with all frames, as
@@ -148,7 +145,7 @@ class _Export:
 
     @cached_property
     def method(self) -> str:
-        """Family, rule, regime and changed settings, as in the title of a strip of ``Morphs``."""
+        """The main settings, as in the title of a strip of ``Morphs``."""
         # `len` is a placeholder for the model and is not called.
         lens = SteerableLens(len, **JobConfig.from_dict(self.job.config).lens_options)
         return ", ".join(method_words(lens.settings))
@@ -174,7 +171,7 @@ def _write_shard(task: _Export, shard: int, records: list[dict]) -> None:
     frames = task.job.frames(shard, records)
     frames = frames if task.format == "safetensors" else as_8_bit(frames)
     records = [{**record, "row": row} for row, record in enumerate(records)]
-    if task.format == "folder":  # one tree for all shards, so that a class is in one folder
+    if task.format == "folder":  # one tree for all shards, so that each folder of the data is one folder
         for _ in map_in_threads(lambda r: write_morph(task.to, r["key"], frames[r["row"]], overwrite=True), records):
             pass
     else:

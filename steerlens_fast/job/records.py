@@ -19,7 +19,7 @@ from .loading import Batch, LoadedImage
 from .plan import Plan
 from .success import assess
 
-REQUIRED = ("key", "index", "path", "status", "row")  # fields without which a file of records is damaged
+REQUIRED = ("key", "index", "path", "status", "row")  # if a record lacks one of these fields, its file is damaged
 UNKNOWN = -(2**63)  # predicted class of frames that were not scored; -1 would be ~0, "label 0 is absent"
 DIGITS = 7  # significant digits in records, as in float32
 
@@ -52,9 +52,9 @@ def read_records(path: Path) -> list[dict]:
 def make_records(batch: Batch, morphs: Morphs, first_row: int, plan: Plan) -> list[dict]:
     """Return the record of each item.
 
-    An item's ``row`` is the place of its frames among those of the shard; None if it has no frames. ``first_row`` is
-    the first row of the batch. ``source`` is the class that the model predicts for the unedited image. The plan has the
-    names of classes.
+    The field ``row`` is the place of an item's frames among those of the shard; None if it has no frames. The first
+    item with frames gets ``first_row``. The field ``source`` is the class that the model predicts for the unedited
+    image.
     """
     columns, statuses = _columns(morphs), morphs.status.tolist()
     multilabel = morphs.settings.get("task") == "multilabel"

@@ -13,7 +13,7 @@ from ..errors import OK
 
 # Values of outcome_of
 REACHED, NOT_REACHED, ALREADY, UNSCORED, FAILED = "reached", "not-reached", "already-predicted", "not-scored", "failed"
-SOURCE_UNKNOWN = ("gradient-not-finite", "image-not-in-bounds")  # the model's outputs for the source may be NaN
+SOURCE_UNKNOWN = ("gradient-not-finite", "image-not-in-bounds")  # statuses; the source's scores may be NaN
 # A relative decrease of a probability up to this is regarded as a rounding error. Morphs.fell, which causes warnings,
 # ignores decreases of up to 1 %.
 ROUNDING = 1e-4
@@ -114,7 +114,7 @@ def source_frame(record: dict) -> int | None:
 def _sizes(record: dict) -> list[float]:
     """Return the sum of the absolute factors of each frame."""
     amplitudes = record.get("amplitude_factors") or [0.0] * len(record["factors"])
-    return [abs(b or 0) + abs(a or 0) for b, a in zip(record["factors"], amplitudes)]
+    return [abs(f or 0) + abs(a or 0) for f, a in zip(record["factors"], amplitudes)]
 
 
 def source_probability(record: dict) -> float | None:

@@ -137,13 +137,13 @@ class Worker:
             pipeline.flush()
             pipeline.wait()
 
-    def first_batch(self, images: int) -> float:
-        """Compute the first images of the first shard, at most a batch, without storing them.
+    def first_batch(self, count: int) -> float:
+        """Compute the first ``count`` images of the first shard, at most a batch, without storing them.
 
         Return the elapsed seconds.
         """
         start = time.perf_counter()
-        items = iter([(0, self.plan.read_items(self.out, 0)[:images])])
+        items = iter([(0, self.plan.read_items(self.out, 0)[:count])])
         batch = next(self.loader.batches(lambda wait: next(items, None)))
         for finish in self._compute_batch(self._new_shard(0), batch):
             finish()
@@ -208,9 +208,9 @@ class Worker:
 
         Images for which the model raises an error are left out.
 
-        If the model accepts other pixels in the places of these images, the batch keeps its size. Otherwise each image
-        is computed alone. Which images are left out depends only on the images and the model, so every run leaves out
-        the same ones.
+        Other pixels take the place of these images, so that the batch keeps its size. If the model raises an error for
+        these pixels, too, each image is computed alone. Which images are left out depends only on the images and the
+        model, so every run leaves out the same ones.
         """
         finish, error = self._try_to_morph(shard, batch)
         if error is not None:
@@ -350,7 +350,7 @@ class Worker:
         raise JobError(f"out of memory on {self.device} with one image at a time: {error}") from error
 
     def _set_targets(self, batch: Batch) -> None:
-        """Set the targets of a batch: None for those that depend on the model's scores, as runner-up does.
+        """Set the targets of a batch: None for a target that depends on the model's scores, such as runner-up.
 
         An item fails if the target rule gives it no target, for example because it has no label.
         """

@@ -1,4 +1,4 @@
-"""Derivatives: numerical ones of every op, adjoints, and higher orders, compared with the reference."""
+"""Derivatives, compared with numerical ones and with the reference; adjoints."""
 
 import functools
 
@@ -192,7 +192,7 @@ def test_gradients_of_the_pyramid_are_those_of_the_reference(synthesis, option, 
 
 
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
-def test_numerical_derivatives_of_the_pyramid_agree(synthesis, device):
+def test_derivatives_of_the_pyramid_agree_with_numerical_ones(synthesis, device):
     pyramid = SteerablePyramid((8, 9), order=1, synthesis=synthesis)
     x = image(8, 9, device=device).requires_grad_()
     function = lambda t: pyramid.synthesize(pyramid(t).map(lambda b: b * b.abs()))

@@ -41,7 +41,7 @@ SHAPES = {
     "K0": PlaneShape(2, 8, 8, [(0, 8, 8), (1, 4, 4)]),
     "empty": PlaneShape(0, 16, 12, [(4, 16, 12)]),
     "threads": PlaneShape(27, 100, 96, [(4, 100, 96), (1, 50, 48)]),
-    "shared": PlaneShape(5, 192, 176, [(3, 192, 176), (1, 96, 88)]),
+    "shared": PlaneShape(5, 192, 176, [(3, 192, 176), (1, 96, 88)]),  # threads share each plane
 }
 FORMS = {"real": REAL, "complex": COMPLEX, "pairs": PAIRS}
 
@@ -100,7 +100,7 @@ DERIVATIVES = {label: CASES[label] for i, label in enumerate(CASES) if i % 4 == 
 
 @plane_dtypes
 @of_split
-def test_split_planes_is_the_reference_and_the_adjoint_of_merge_planes(case, dtype):
+def test_split_planes_agrees_with_the_reference_and_is_the_adjoint_of_merge_planes(case, dtype):
     case = replace(case, dtype=dtype)
     actual, expected = RAW.split_planes(*case.split()), reference.split_planes(*in_double(case.split()))
     assert_meta(RAW.split_planes, case.split(), actual)
@@ -134,7 +134,7 @@ def assert_meta(op, args: list, outputs) -> None:
 
 @plane_dtypes
 @of_merge
-def test_merge_planes_is_the_reference(case, dtype):
+def test_merge_planes_agrees_with_the_reference(case, dtype):
     case = replace(case, dtype=dtype)
     n = case.shape.N
     for residual, complex_ in itertools.product({0, n, min(n, 1)}, {False, case.form == REAL}):
@@ -185,7 +185,7 @@ def assert_adjoint(case):
 
 
 def gradients(function, args: list, cotangents=None):
-    """Return two lists: gradients with respect to all tensors but the filters, and the outputs' cotangents."""
+    """Return the gradients of planes, bands and residual, and the cotangents of the outputs."""
     leaf = lambda t: t.detach().requires_grad_()
     # Argument 0: planes or bands. Argument 4: the residual of merge_planes.
     arguments = [on_tensors(leaf, [a])[0] if i in (0, 4) else a for i, a in enumerate(args)]
@@ -305,8 +305,7 @@ def test_parallel_regions_are_few():
 
 @of_cpu_kernels
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_single_large_plane_is_that_of_the_reference(threads):
-    """If there are several threads, they share the plane."""
+def test_threads_that_share_a_plane_agree_with_the_reference(threads):
     case, before = PlaneCase(PlaneShape(1, 512, 500, [(2, 512, 500), (1, 256, 250)]), REAL), torch.get_num_threads()
     for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(residual=1))):
         torch.set_num_threads(threads)
@@ -385,7 +384,7 @@ def test_gradients_of_a_morph_are_those_of_float64(synthesis, op_calls):
 
 @of_cpu_kernels
 def test_plane_ops_support_the_documented_sizes_dtypes_and_devices():
-    """Sides must have no prime factor above 61, and planes at most 2^24 pixels (backend.LARGEST_PLANE)."""
+    """Sides have no prime factor above 61. Planes have at most 2^24 pixels (backend.LARGEST_PLANE)."""
     supported = lambda shape, t: backend.plane_ops_supported(Geometry(shape, 1, 3, 4, 1.0, False, True), t)
     x = torch.rand(2, 32, 32)
     assert supported((32, 32), x) and supported((61, 59), x) and supported((44, 46), x) and supported((2048, 2048), x)
@@ -410,8 +409,8 @@ def test_fft_tables_stay_valid_while_their_cache_overflows():
         assert all(pool.map(identity, [*lengths, *lengths]))
 
 
-# A thread computes planes of ever new lengths, while other processes are forked. A child that waits for a lock of this
-# thread is ended by its alarm.
+# A thread computes FFTs of many lengths, while the process forks children. If a child waits for a lock of this thread,
+# an alarm ends the child.
 FORKED = """
 import os, signal, threading
 import torch

@@ -7,7 +7,7 @@
 
 namespace steerlens {
 
-// The number of coefficients per band in a block of write_pairs, which has two bands.
+// A block of write_pairs has two bands, with this many coefficients each.
 constexpr int64_t kPairBlockSize = kBlockSize / 2;
 
 STEERLENS_DECLARE_KERNEL(write_frames, FrameArgs)

@@ -1,5 +1,5 @@
-// The coefficients of one plane as all morphs keep them: ordered by column blocks, like the data of the transforms. See
-// the glossary in csrc/README.md.
+// The coefficients of one plane in a morph, ordered by column blocks, like the data of the transforms. See the glossary
+// in csrc/README.md.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,7 @@ namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
 // The coefficients of one group, or their gradient: [K, column blocks, h], `fields` vectors each. The analysis calls
-// its write_ functions (see analysis.h).
+// the write_ functions (see analysis.h).
 template <typename T>
 struct GroupCoefficients {
   Vec<T>* data;
@@ -56,7 +56,7 @@ inline int gradient_fields(const PlaneGroup<T>& group) {
   return group.form == Form::kComplex ? 2 : 1;
 }
 
-// The groups of one plane that move, then its residual.
+// The groups of one plane; the last is the residual, which no edit changes.
 template <typename T>
 using Groups = std::vector<GroupCoefficients<T>>;
 

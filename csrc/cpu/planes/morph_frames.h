@@ -44,7 +44,7 @@ struct FrameReader {
   }
 
  private:
-  // Computes real values into `parts`, the real or the imaginary parts of a line.
+  // Computes a column block of real band k. `parts` are the real or the imaginary parts of a line.
   void compute_real(int64_t k, int64_t block, Vec<T>* parts) const {
     motion.real_frame(coefficients.column_block(k, block), factors, parts);
   }

@@ -25,7 +25,7 @@ CLASSES = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
 def data_spec(folder: str | os.PathLike | None = None) -> str:
     """Return the data source of a folder's test images.
 
-    The folder is FOLDER or idx:FOLDER, by default Debian's. If it exists, its path is made absolute.
+    ``folder`` may also be ``idx:FOLDER#part``; the part is ignored. By default, it is the folder of Debian's package.
 
     Examples
     --------
