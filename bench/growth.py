@@ -46,13 +46,13 @@ def axes(cores: int) -> dict[str, list[Point]]:
     powers = lambda last: [2**i for i in range(int(math.log2(last)) + 1)]
     colour = (1, 3, 224, 224)
     sizes = [28, 56, 112, 224, 448, 896, 1792, 2048]
-    heights, orientations = range(1, 8), (2, 3, 4, 6, 8, 12, 16)
+    scales, orientations = range(1, 8), (2, 3, 4, 6, 8, 12, 16)
     each = lambda works, values, make: [make(work, value) for work in works for value in values]
     return {
         "batch": each((*PYRAMID, MORPH), powers(256), lambda w, b: Point(b, w, (b, 1, 128, 128))),
         "size": each((*PYRAMID, MORPH), sizes, lambda w, n: Point(n, w, (1, 1, n, n))),
         "frames": each((MORPH,), powers(64), lambda w, f: Point(f, w, colour, options={"frames": f})),
-        "scales": each(PYRAMID, heights, lambda w, s: Point(s, w, (1, 3, 512, 512), options={"height": s})),
+        "scales": each(PYRAMID, scales, lambda w, s: Point(s, w, (1, 3, 512, 512), options={"height": s})),
         "orientations": each(PYRAMID, orientations, lambda w, k: Point(k, w, colour, options={"order": k - 1})),
         "threads": each((*PYRAMID, MORPH), powers(cores), lambda w, t: Point(t, w, (8, 3, 224, 224), threads=t)),
     }

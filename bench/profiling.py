@@ -70,11 +70,11 @@ def milliseconds_by_kind(record: profile, rounds: int, device: str) -> dict[str,
     """Return the milliseconds that a call spends on each kind of op: the ops' self times on the device."""
     averages = record.key_averages()
     on_cpu = device == "cpu"
-    of = lambda event: event.self_cpu_time_total if on_cpu else event.self_device_time_total
+    self_time = lambda event: event.self_cpu_time_total if on_cpu else event.self_device_time_total
     milliseconds = dict.fromkeys([*KINDS, OTHER_OPS], 0.0)
     for event in averages:
-        if event.key != "call" and event.device_type == DeviceType.CPU:  # a kernel's time counts for its op
-            milliseconds[kind_of(event.key)] += of(event) / 1e3 / rounds
+        if event.key != "call" and event.device_type == DeviceType.CPU:  # a GPU kernel's time is already in its op's
+            milliseconds[kind_of(event.key)] += self_time(event) / 1e3 / rounds
     if on_cpu:
         milliseconds[OUTSIDE] = (
             sum(event.self_cpu_time_total for event in averages if event.key == "call") / 1e3 / rounds
@@ -115,18 +115,18 @@ def main() -> None:
     run = workload.setup(shape, args.who, device=args.device)
     name_the_stores()
     record = recorded(run, args.rounds, args.device)
-    alone = statistics.median(measure.clocked(run, args.device) for _ in range(args.rounds)) * 1e3
-    show(args, shape, milliseconds_by_kind(record, args.rounds, args.device), alone)
+    unprofiled = statistics.median(measure.clocked(run, args.device) for _ in range(args.rounds)) * 1e3
+    show(args, shape, milliseconds_by_kind(record, args.rounds, args.device), unprofiled)
     sort = "self_cpu_time_total" if args.device == "cpu" else "self_device_time_total"
     print(record.key_averages().table(sort_by=sort, row_limit=args.rows, max_name_column_width=48))
     if args.trace:
         record.export_chrome_trace(str(args.trace))
 
 
-def show(args, shape, by_kind: dict[str, float], alone: float) -> None:
+def show(args, shape, by_kind: dict[str, float], unprofiled: float) -> None:
     whole = sum(by_kind.values())
     print(f"{args.work}, {workloads.label(shape)}, {args.who}, {args.device}, {args.threads} threads:")
-    print(f"  {alone:.2f} ms a call; {whole:.2f} ms under the profiler, of which")
+    print(f"  {unprofiled:.2f} ms a call; {whole:.2f} ms under the profiler, of which")
     for kind, milliseconds in by_kind.items():
         if milliseconds:
             print(f"  {milliseconds:8.2f} ms  {100 * milliseconds / whole:5.1f} %  {kind}")

@@ -91,7 +91,7 @@ def build_info() -> dict:
 
 
 def torch_mismatch(info: dict, torch_cuda: str | None) -> str:
-    """Describe how a build does not match torch's CUDA version (None for no CUDA); "" if it does.
+    """Describe how a build and torch's CUDA version (None for no CUDA) differ; "" if they match.
 
     ``info`` is from ``native.build_info``, whose "cuda" is whether CUDA kernels were built.
 
@@ -256,7 +256,7 @@ def _loader_hint(text: str) -> str:
 
 
 def _rebuild() -> str:
-    """Return the command that rebuilds the extension."""
+    """Return how to rebuild the extension, with the command."""
     if (FOLDER.parent / "setup.py").exists():
         return f"build it again in {FOLDER.parent}: {BUILD}"
     return f"build it again from the package's source tree: {REINSTALL}"

@@ -6,7 +6,7 @@ from inputs import image, normal
 SIZE = (24, 20)
 
 
-def inputs(count=2):
+def make_inputs(count=2):
     """Return images, and gradients with respect to them."""
     x, g = (f(count, 3, *SIZE, dtype=torch.float32) for f in (image, normal))
     return x, g

@@ -117,7 +117,7 @@ def tiff(values: np.ndarray, order: str, planar: int = 1) -> bytes:
     Its byte order is "<" or ">".
     """
     height, width, channels = values.shape
-    end = 8 + 2 + 9 * 12 + 4  # of the header and a directory of 9 entries; the bits of channels and the pixels follow
+    end = 8 + 2 + 9 * 12 + 4  # of the directory (9 entries) after the header; bits per channel and pixels follow
     entries = [(256, width), (257, height), (258, (16,) * channels), (259, 1), (262, 2), (273, end + 2 * channels)]
     entries += [(277, channels), (279, 2 * values.size), (284, planar)]
     body = b""
@@ -309,7 +309,7 @@ def bad() -> dict[str, File]:
         "text-like-ppm.ppm": File(b"P3 is a name.\n", "not-an-image"),
         "postscript.png": File(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not-an-image"),
         "bomb.png": File(png(flat, GREY, 1, size=(60_000, 60_000)), "too-large"),
-        "bomb-beyond-c.png": File(png(flat, GREY, 1, size=(2**31 - 1, 2**31 - 1)), "too-large"),
+        "largest-bomb.png": File(png(flat, GREY, 1, size=(2**31 - 1, 2**31 - 1)), "too-large"),
         "just-too-large.png": File(png(large, GREY), "too-large"),
         "32-bit.tif": File(saved(np.full((9, 9), 70_000, np.int32), "TIFF"), "unsupported"),
         "negative.tif": File(saved(np.full((9, 9), -1, np.int32), "TIFF"), "unsupported"),
@@ -333,7 +333,7 @@ def named() -> dict[str, File]:
         " - leading blank.png",
         "n" * 251 + ".png",  # the longest possible name
         "ü" * 125 + "x.png",
-        "below/" + "a.b.c.png",
+        "below/a.b.c.png",
     )
     return {name: File(data, pixels) for name in names}
 

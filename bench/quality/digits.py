@@ -38,7 +38,7 @@ BUDGETS = digits_data.DISTANCES  # a pixel changes as much (RMS) as in the follo
 TARGETS = ("runner-up", "next digit")
 REGIMES = ("persistent", "frozen")
 RULES = ("complex", "polar")
-# Families in the order that the follow-up published, from high to low; the same for both measures
+# The follow-up's order of families, from high to low values; both of its measures have this order
 PUBLISHED = ("pixel", "csp-joint", "csp-phase", "fourier")
 
 
@@ -190,7 +190,7 @@ def run(seed: int = 0, sources: int = SOURCES) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     out = Path(__file__).parent / "results" / f"{date.today()}-digits.json"
-    parser.add_argument("--out", type=Path, default=out, help="result file (default: results/DATE-digits.json here)")
+    parser.add_argument("--out", type=Path, default=out, help="default: bench/quality/results/DATE-digits.json")
     parser.add_argument("--seed", type=int, default=0, help="seed of the split into training and test, and of training")
     parser.add_argument("--sources", type=int, default=SOURCES, help="upper limit of the number of test digits")
     args = parser.parse_args()

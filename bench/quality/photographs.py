@@ -110,7 +110,7 @@ def measure_smoothing() -> dict:
     return results
 
 
-# --- Both
+# --- Both parts
 
 
 def load() -> tuple[list, torch.Tensor, list[int]]:

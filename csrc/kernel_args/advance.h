@@ -13,7 +13,7 @@ struct Coordinates {
 
 template <typename T>
 struct AdvanceArgs {
-  // Has one frame and one distance. Unless `searches`, it has no `max_l2`, `tolerances` and `dtype_max_factors`.
+  // Has one frame and one distance; `max_l2`, `tolerances` and `dtype_max_factors` only if `searches`.
   MorphToL2Args<T> to_l2;
   bool searches;
   std::vector<Coordinates<T>> coordinates;     // of each group; empty unless MorphArgs::anchored

@@ -85,7 +85,7 @@ def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor,
         Outputs of the classifier.
     target : Tensor [N] or [N, k], int64
     source : Tensor [N], int64
-        The return values of :func:`~steerlens_fast.classifier.targets.resolve_target`.
+        Both as returned by :func:`~steerlens_fast.classifier.targets.resolve_target`.
     task : {"multiclass", "binary", "multilabel"}
         For "binary" and "multilabel" with a logit z, "logit" is -z for target 1 and z for target 0. "margin" equals
         "logit" if source and target differ, and is 0 if they are equal.

@@ -106,7 +106,7 @@ def make_edits(
     lens.classifier = driver  # the driver has its own preprocessing, task and seed
     lens.warn_about_results = False  # the summary reports the same facts
     frames, steps, live = config.frames, config.steps, config.regime == "live"
-    if live:  # one frame per step, because the recorded motion is that of the last step only
+    if live:  # one frame per step, so that the last two frames give the factor of the last step
         steps = gradient_steps(frames, steps)
         frames = steps + 1
     morphs = lens.morph(images, target, max_l2=max_l2, frames=frames, steps=steps, score="last")

@@ -184,7 +184,7 @@ class TaskRunner:
         return self._control(task, frame, l2, attained), frame
 
     def _true_control(self, task: Task, images: Tensor, budget: float) -> tuple[dict, Tensor]:
-        """Move along the true motion, to the same distance."""
+        """Move along the true motion, to the budget."""
         moved, change = self.truth.moved(self._indices(task), budget)  # change of the factor, see TrueMotionData
         frame = moved.to(images).clamp(0, 1)
         l2 = (frame - images).flatten(1).norm(dim=1)

@@ -22,7 +22,7 @@ def crop(spectrum: Tensor, h: int, w: int) -> Tensor:
 
 
 def pad(block: Tensor, H: int, W: int) -> Tensor:
-    """Return a spectrum [..., H, W] with the lowest frequencies ``block``, and zeros. The adjoint of :func:`crop`."""
+    """Return a spectrum [..., H, W]: ``block`` at its lowest frequencies, else zeros. The adjoint of :func:`crop`."""
     h, w = block.shape[-2:]
     rows, columns = signed_frequencies(h) % H, signed_frequencies(w) % W
     whole = block.new_zeros(*block.shape[:-2], H, W)
@@ -33,7 +33,7 @@ def pad(block: Tensor, H: int, W: int) -> Tensor:
 def nll_gradient(scores: Tensor, target: Tensor) -> Tensor:
     """Return the gradient of -log softmax(scores)[target] for scores [N, classes].
 
-    The steps are those of autograd for the objective "nll" in ``classifier.objectives``.
+    The operations are those of autograd for the objective "nll" in ``classifier.objectives``.
     """
     lowest, index = torch.finfo(scores.dtype).min, target[:, None]
     others = scores.clamp(min=lowest).scatter(1, index, lowest)
@@ -209,7 +209,7 @@ def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
 def polar_split_backward(coefficients: Tensor, grad_amplitude: Tensor, grad_phase: Tensor) -> Tensor:
     """Return c / |c| (g_amplitude + i g_phase / |c|), or 0 if c = 0.
 
-    The quotient g_phase / |c| is limited to the largest finite number, or NaN if g_phase is infinite.
+    The quotient g_phase / |c| is limited to the largest finite number. It is NaN if g_phase is infinite.
     """
     amplitude = coefficients.abs()
     quotient = _divided_or_zero(grad_phase, amplitude)
@@ -420,7 +420,7 @@ def step_planes(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return coefficients and steps, and the squared speeds and largest phase steps of all bands.
 
-    The first result [N, numbers] is for :func:`move_planes`. Its layout is not that of the op.
+    The first result [N, values] is for :func:`move_planes`. Its layout is not that of the op.
     """
     (_, H, W), groups = images.shape, len(synthesis)
     i_powers, form = [i_power] * groups, FORMS["complex" if complex_bands else "real"]

@@ -130,7 +130,7 @@ def test_image_with_max_pixels_is_accepted():
 
 
 def test_limits_of_pillow_give_the_reason_too_large():
-    """Pillow's error for large images, and its warning if it is made an error, give the reason "too-large"."""
+    """Pillow's error for large images, and its warning if warnings are errors, give the reason "too-large"."""
     beyond = zoo.png(np.zeros((1, 1), np.uint8), zoo.GREY, 1, size=(20_000, 20_000))
     warned = zoo.png(np.zeros((1, 1), np.uint8), zoo.GREY, 1, size=(10_000, 10_000))
     with warnings.catch_warnings():
@@ -216,7 +216,7 @@ BAD_ARRAYS = [
 
 
 def test_bad_arrays_raise():
-    """An array of another shape, type or range is rejected with a message that names it."""
+    """An array of another shape, type or range is rejected; the message names the wrong property."""
     for data, message in BAD_ARRAYS:
         with pytest.raises(BadItem, match=message) as error:
             decode(data)
@@ -390,7 +390,7 @@ def test_square_crops_are_those_of_torchvision(interpolation):
 
 
 @pytest.mark.parametrize("size, crop_pct", [((224, 224), 0.875), ((32, 48), 0.9), ((96, 64), 1.0), ((240, 240), 0.95)])
-def test_all_sizes_are_those_of_timm(size, crop_pct):
+def test_pixels_are_those_of_timm(size, crop_pct):
     """The pixels are those of timm's evaluation transforms, also for sizes that are not square."""
     optional_libraries.timm()
     from timm.data import create_transform

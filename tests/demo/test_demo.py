@@ -29,7 +29,7 @@ FAMILIES = ["phase", "joint", "pixel"]
 def short(tmp_path_factory):
     """The result of a short run."""
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # no warnings, because the pictures show all probabilities
+        warnings.simplefilter("error", UserWarning)  # the demo gives no warnings: its pictures show all probabilities
         return run_demo(tmp_path_factory.mktemp("demo") / "new" / "folder", **SHORT)
 
 
@@ -149,7 +149,7 @@ def test_complex_rule_reaches_its_distance(tmp_path):
 
 
 @pytest.mark.slow
-def test_full_demo_morphs_a_3_into_an_8(tmp_path):
+def test_full_demo_reaches_its_targets(tmp_path):
     result = run_demo(tmp_path, [(3, 8), (7, 2), (5, 6)])
     assert result.test_accuracy > 0.96
     d = result.digits
@@ -223,8 +223,8 @@ def check_job(folder, out):
     assert summary["complete"] and summary["items"] == 450 and not summary["failed"]
     assert str(folder / "job/gallery/index.html") in out and (folder / "job/gallery/index.html").exists()
     assert f"target reached by {summary['success']['reached']} of 450 (median target probability " in out
-    (typed,) = (line for line in out.splitlines() if "steerlens-fast morph" in line)
-    assert main([*shlex.split(typed)[1:], "--limit", "40", "--workers", "0", "--gallery", "0"]) == 0
+    (command,) = (line for line in out.splitlines() if "steerlens-fast morph" in line)
+    assert main([*shlex.split(command)[1:], "--limit", "40", "--workers", "0", "--gallery", "0"]) == 0
     records = lambda name: (folder / name / "shards/00000.jsonl").read_text().splitlines()
     first, again = (json.loads(records(name)[0]) for name in ("job", "job-again"))
     assert len(records("job-again")) == 40 and first["key"] == again["key"] and first["target"] == again["target"]
@@ -245,7 +245,7 @@ def test_printed_command_is_found_by_a_shell(tmp_path, monkeypatch):
     assert demo_job.program() == "steerlens-fast"
 
 
-def test_unwritable_directory_is_an_error(tmp_path, capsys):
+def test_file_in_place_of_the_folder_is_an_error(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["demo", "--out", str(tmp_path / "file")]) == 1
     assert f"cannot write to {tmp_path / 'file'}" in capsys.readouterr().err

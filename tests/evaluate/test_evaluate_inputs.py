@@ -1,4 +1,4 @@
-"""Inputs of an evaluation: examined images, targets, classifiers, paths, known motions."""
+"""Inputs of an evaluation: examined images, targets, classifiers, paths, true motions."""
 
 import json
 import re
@@ -43,7 +43,7 @@ def no_work(monkeypatch):
 
 
 @pytest.mark.parametrize("value", ["0,4095", "auto", "image"])
-def test_range_decides_the_images(value, tmp_path):
+def test_range_scales_images_of_12_bits(value, tmp_path):
     """Images of 12 bits with a range give the same sources as their 8-bit versions."""
     eight = pictures()[..., 0].numpy()
     eight[:, 0, 0], eight[:, 0, 1] = 0, 255
@@ -111,7 +111,7 @@ def test_selecting_right_images_of_data_without_labels_hints_at_other_selections
         run(tmp_path / "out", data, judges={}, select="right", **QUICK)
 
 
-def test_limit_comes_before_the_random_order(tmp_path):
+def test_limit_keeps_the_first_images_of_the_data(tmp_path):
     out = tmp_path / "out"
     run(out, dataset(pictures(60)), judges={}, select="all", limit=8, **QUICK)
     assert [int(record["key"]) for record in records(out) if record["family"] == "pixel"] == list(range(8))
@@ -421,7 +421,7 @@ def test_true_motion_of_grey_images_is_compared_with_rgb_edits(tmp_path):
                 assert second.get(name) == expected, (first["family"], name)
 
 
-def test_true_motion_of_another_size_is_reported_and_the_rest_continues(tmp_path):
+def test_images_of_another_size_than_the_true_motion_are_a_problem(tmp_path):
     shapes = Shapes(2, seed=3)
     result = run(tmp_path, shapes, net(0, classes=14, size=16), {}, target=0, size=16, sources=7, **QUICK)
     assert result.code == 3 and "groups" not in result.summary

@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 from inputs import image, normal
-from linear import SIZE, Linear, inputs
+from linear import SIZE, Linear, make_inputs
 from op_cases import OP_CASES, OPS, RAW, as_list, case, shapes_of
 from tolerances import all_equal, assert_close
 
@@ -57,7 +57,7 @@ each_workload = pytest.mark.parametrize("work", WORK.values(), ids=WORK)
 
 
 def on(device, count=2):
-    return [t.to(device) for t in inputs(count)]
+    return [t.to(device) for t in make_inputs(count)]
 
 
 # --- CUDA graphs
@@ -71,7 +71,7 @@ def test_captured_graph_replays_with_new_inputs(work, gpu):
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        work(x, g)  # filters and FFT plans are made outside
+        work(x, g)  # makes filters and FFT plans before the capture
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -202,9 +202,9 @@ def test_work_agrees_with_the_cpu(work, gpu):
 def test_morphs_agree_with_the_cpu(family, regime, gpu):
     """The comparison is in float64, so that rounding errors do not change which branch of a formula applies."""
     x, options = image(2, 3, *SIZE), {"factors": 2.0, "frames": 4}
-    weights = lambda d: Linear(lambda t: t.to(d, torch.float64))
+    classifier = lambda d: Linear(lambda t: t.to(d, torch.float64))
     actual, expected = (
-        SteerableLens(weights(d), family=family, regime=regime).morph(x.to(d), 3, **options) for d in (gpu, "cpu")
+        SteerableLens(classifier(d), family=family, regime=regime).morph(x.to(d), 3, **options) for d in (gpu, "cpu")
     )
     assert torch.equal(actual.target.cpu(), expected.target) and actual.ok.all()
     for name in ("frames", "l2", "outputs", "factors"):

@@ -36,7 +36,7 @@ def csp(size, edit="phase", rule="complex", **options):
 
 
 def search_of(motion, max_l2, frames_before=3, **changes):
-    """Return a search for the distances ``max_l2``, [M] or [M, B]."""
+    """Return a search for distances [M] or [M, B]; more frames come before the first distance."""
     B, dtype = len(motion.image), motion.image.dtype
     max_l2 = torch.as_tensor(max_l2, dtype=dtype)
     max_l2 = (max_l2[:, None] if max_l2.dim() == 1 else max_l2).expand(-1, B).contiguous()
@@ -64,10 +64,10 @@ def check_with_the_search(motion, search, bounds=BOUNDS):
     assert_close(actual.l2, l2_from(frames[-M:], source), "op")
     ((_, piece),) = pieces_of(motion)
     max_factor = None if math.isinf(search.phase_cap) else search.phase_cap / motion.largest_phase_step()
-    for m, target in enumerate(search.max_l2):
+    for m, max_l2 in enumerate(search.max_l2):
         expected = search_piece(
             piece,
-            target,
+            max_l2,
             bounds,
             tolerance=search.tolerances[m],
             max_factor=max_factor,
@@ -92,8 +92,8 @@ def check_with_the_search(motion, search, bounds=BOUNDS):
 )
 def test_frames_are_those_of_the_search(size, channels, edit, rule, synthesis, bounds, dtype):
     motion = motion_of(csp(size, edit, rule, synthesis=synthesis), (4, channels, *size), dtype=dtype)
-    targets = torch.tensor([[0.05, 0.3, 0.0, 1.0]])
-    result = check_with_the_search(motion, search_of(motion, targets), bounds)
+    max_l2 = torch.tensor([[0.05, 0.3, 0.0, 1.0]])
+    result = check_with_the_search(motion, search_of(motion, max_l2), bounds)
     assert result.attained.all() and not result.out_of_range.any()
 
 
@@ -124,7 +124,7 @@ def test_limits_are_kept():
 
 
 def test_few_factors_are_tried_where_phases_have_wrapped_around():
-    """The spectrum falls with frequency, as that of photographs. A search that begins as for linear motions tries 6."""
+    """The spectrum falls with frequency, as in photographs. Begun as for linear motions, a search needs 6 factors."""
     size = (96, 96)
     frequency = torch.hypot(torch.fft.fftfreq(96, 1 / 96)[:, None], torch.fft.rfftfreq(96, 1 / 96))
     noise = torch.fft.irfft2(torch.fft.rfft2(normal(4, 3, *size, dtype=torch.float32)) / frequency.clamp(min=1), size)

@@ -6,7 +6,7 @@ In a search for a distance, it waits at most once for each frame that is rendere
 import pytest
 import torch
 from fake_gpu import FakeGpu, OnGpu, patch_cuda
-from linear import SIZE, Linear, inputs
+from linear import SIZE, Linear, make_inputs
 from pairwise import pairwise
 from tolerances import assert_close
 
@@ -56,7 +56,7 @@ def test_every_kind_of_wait_is_recorded(wait):
 
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 def test_pyramid_does_not_wait(synthesis, gpu_mode):
-    pyramid, (x, _) = SteerablePyramid(SIZE, synthesis=synthesis), inputs()
+    pyramid, (x, _) = SteerablePyramid(SIZE, synthesis=synthesis), make_inputs()
     with gpu_mode as mode:
         back = pyramid.synthesize(pyramid(OnGpu(x)))
     assert not mode.waits
@@ -67,7 +67,7 @@ def test_pyramid_does_not_wait(synthesis, gpu_mode):
 @pytest.mark.parametrize("synthesis", ["real", "adjoint"])
 def test_morph_along_a_gradient_does_not_wait(synthesis, edit, gpu_mode):
     """The factors are on the host."""
-    (x, g), family = inputs(), CSPFamily(SteerablePyramid(SIZE, synthesis=synthesis), edit, "polar")
+    (x, g), family = make_inputs(), CSPFamily(SteerablePyramid(SIZE, synthesis=synthesis), edit, "polar")
     expected = family.prepare(x, g).render([0.5, 1.0, 2.0], bounds=(0, 1))
     with gpu_mode as mode:
         frames = family.prepare(OnGpu(x), OnGpu(g)).render([0.5, 1.0, 2.0], bounds=(0, 1))
@@ -77,7 +77,7 @@ def test_morph_along_a_gradient_does_not_wait(synthesis, edit, gpu_mode):
 
 @pairwise(target=[3, None, [1, 2]], family=FAMILIES, color=["rgb", "luma"])
 def test_frozen_morph_by_the_lens_does_not_wait(family, target, color, gpu_mode):
-    (x, _), options = inputs(), {"factors": 3.0, "frames": 4}
+    (x, _), options = make_inputs(), {"factors": 3.0, "frames": 4}
     rule = "complex" if family == "pixel" else "polar"
     expected = SteerableLens(Linear(), family=family, rule=rule, color=color).morph(x, target, **options)
     with gpu_mode as mode:
@@ -93,7 +93,7 @@ def test_frozen_morph_by_the_lens_does_not_wait(family, target, color, gpu_mode)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("regime", ["live", "persistent"])
 def test_new_gradients_at_each_step_do_not_wait(regime, family, gpu_mode):
-    (x, _), options = inputs(), {"factors": 0.5, "frames": 3}
+    (x, _), options = make_inputs(), {"factors": 0.5, "frames": 3}
     expected = SteerableLens(Linear(), family=family, regime=regime).morph(x, 3, **options)
     with gpu_mode as mode:
         morphs = SteerableLens(Linear(OnGpu), family=family, regime=regime).morph(OnGpu(x), 3, **options)
@@ -102,7 +102,7 @@ def test_new_gradients_at_each_step_do_not_wait(regime, family, gpu_mode):
 
 
 def test_search_for_a_distance_waits_at_most_once_per_render(gpu_mode):
-    (x, g), family = inputs(), CSPFamily(SteerablePyramid(SIZE), rule="polar")
+    (x, g), family = make_inputs(), CSPFamily(SteerablePyramid(SIZE), rule="polar")
     expected = factor_at_l2(family.prepare(x, g), 2.0)
     renders = []
     with gpu_mode as mode:
@@ -119,7 +119,7 @@ def test_search_for_a_distance_waits_at_most_once_per_render(gpu_mode):
 
 def test_invalid_samples_get_a_status_without_a_wait(gpu_mode):
     """On a CPU they raise an error; on a GPU, the check would have to wait. The other samples are unchanged."""
-    x, _ = inputs(4)
+    x, _ = make_inputs(4)
     bad = x.clone()
     bad[1, 0, 3, 3], bad[2, 1, 0, 0] = float("nan"), 1.5
     with gpu_mode as mode:
@@ -136,7 +136,7 @@ def test_invalid_samples_get_a_status_without_a_wait(gpu_mode):
 def test_factors_on_the_host_raise_while_a_graph_is_captured(gpu_mode, monkeypatch):
     """Replays of the graph would read this memory of the host later."""
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    (x, g), family = inputs(), CSPFamily(SteerablePyramid(SIZE))
+    (x, g), family = make_inputs(), CSPFamily(SteerablePyramid(SIZE))
     with gpu_mode:
         motion = family.prepare(OnGpu(x), OnGpu(g))
         with pytest.raises(ValueError, match="factors must be on cuda:0 while a CUDA graph is captured"):

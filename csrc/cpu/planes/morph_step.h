@@ -45,9 +45,9 @@ struct MorphStep {
     }
   }
 
-  // Writes, for each band of plane n, its largest |phase step| and its squared speed. The speed says how fast the L2 norm
-  // of the real parts' change grows with the factor, at factor 0. The image moves more slowly if the synthesis drops a
-  // part of the change (speed_share in kernel_args/morph_to_l2.h).
+  // Writes, for each band of plane n, its largest |phase step| and its squared speed. The speed says how fast the L2
+  // distance of the image grows with the factor, at factor 0, if only this band moves. The image moves more slowly if
+  // the synthesis drops a part of the change (speed_share in kernel_args/morph_to_l2.h).
   template <typename Executor>
   void write_sizes(int64_t n, const Groups<T>& groups, const Executor& executor) const {
     int64_t at = n * args.bands();
@@ -76,7 +76,7 @@ struct MorphStep {
   }
 };
 
-// Vectors of memory for the gradient of one group.
+// Vectors of memory for the gradient of the largest group.
 template <typename T>
 inline int64_t gradient_vectors(const MorphArgs<T>& args) {
   int64_t vectors = 0;

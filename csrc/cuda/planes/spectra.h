@@ -57,7 +57,7 @@ struct ColumnBlock {
   }
   // Where it begins in a transform of h rows.
   __device__ int64_t offset(int h) const { return int64_t{index} * h * kLines; }
-  // How many columns remain from there, perhaps fewer than kLines.
+  // How many columns of the transform are in this block and after it.
   __device__ int columns(int w) const { return w - index * kLines; }
 };
 
@@ -137,13 +137,13 @@ inline int64_t planes_in(int64_t memory, int64_t size) {
   return planes < kLines ? planes : planes / kLines * kLines;
 }
 
-// How many frames of one plane the memory holds. `plane` and `frame` are the complex numbers for the plane itself and
-// for a frame.
+// How many frames of one plane the memory holds. `plane`, `frame`: complex numbers of memory for the plane
+// itself, and for one frame.
 inline int64_t frames_in_workspace(int64_t plane, int64_t frame) {
   return planes_in(kWorkspaceSize - plane, frame);
 }
 
-// The planes of the largest chunk; `size`: complex numbers of memory for one plane.
+// The largest number of planes of a chunk; `size`: complex numbers of memory for one plane.
 inline int64_t chunk_of(int64_t planes, int64_t size) {
   return std::min(planes_in(kWorkspaceSize, size), planes);
 }
@@ -202,7 +202,7 @@ inline UnitWorkspace make_unit_workspace(const PlaneArgs<float>& args, const Ten
   return work;
 }
 
-// Launches a kernel whose blocks transform lines of at most `size` points, `items` of which each thread holds.
+// Launches a kernel whose blocks transform lines of at most `size` points. A thread holds `items` points.
 template <typename... Params, typename... Args>
 void launch_lines_of(const Launcher& launcher, int items, int size, int64_t blocks,
                      void (*kernel)(Params...), const Args&... args) {
