@@ -3,12 +3,10 @@
 Implementations that use torch's FFTs take at least as long as the FFTs alone. Our ops on whole planes have FFTs of
 their own, so they can be faster.
 
-The FFTs of an analysis are rfft2 of the images and ifft2 of the bands; those of a synthesis are the reverse. The FFTs
-of the residuals are left out.
-
-Each bound is measured in several forms, and the fastest form counts (:class:`Fastest`). One form
-transforms each real band by a real FFT, another transforms two real bands by one complex FFT. A call transforms the
-whole batch or, if that exceeds the caches, four planes. Inputs are allocated before.
+The FFTs of an analysis are rfft2 of the images and ifft2 of the bands. Those of a synthesis are irfft2 of the images'
+spectra and, in two forms, rfft2 of each real band or fft2 of two real bands at once. The FFTs of the residuals are left
+out. Each form is measured for the whole batch at once and for four planes at a time, without the allocation of inputs.
+The fastest counts (:class:`Fastest`).
 """
 
 from __future__ import annotations

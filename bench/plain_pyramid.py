@@ -2,7 +2,7 @@
 
 It is as fast as we could make it without custom kernels.
 
-It uses real FFTs and half spectra for real images and bands, masks that contain all real constants, and no autograd. A
+It uses real FFTs and half spectra for real images and bands, masks that include all real factors, and no autograd. A
 morph adds the spectrum of the residual to that of each frame, and computes no inverse FFT of the residual. A batch is
 computed in pieces whose tensors stay in the caches.
 """
@@ -176,7 +176,7 @@ class PlainPyramid:
 
 
 def complex_rule_step(c: Tensor, gradient: Tensor, joint: bool) -> tuple:
-    """Return amplitude and phase of c, and the steps of both to c - gradient (the rule "complex").
+    """Return amplitude and phase of c, and their changes from c to c - gradient (the rule "complex").
 
     The amplitude step is None unless ``joint``.
     """

@@ -2,8 +2,8 @@
 // Outside of cuda/, the only other extensions are __restrict and the vectors in cpu/planes/simd.h, which need GCC or clang.
 #pragma once
 
-// A function that is always inlined. Otherwise, the linker could use a copy that was compiled for one CPU level in
-// another level, too (cpu/levels.h). SL_LAMBDA does the same for a lambda expression.
+// A function that is always inlined. Otherwise, the linker could replace all copies by one that was compiled for newer
+// CPUs (cpu/levels.h). SL_LAMBDA does the same for a lambda expression.
 #if defined(__GNUC__) || defined(__CUDACC__)
 #define SL_INLINE inline __attribute__((always_inline))
 #define SL_LAMBDA __attribute__((always_inline))

@@ -100,8 +100,7 @@ struct Extrapolation {
     const Cplx<T> grad =
         frame_grad * conj(rotation(p, phase_factor));  // with respect to gain * base
     const Gain<T> g = gain(p, amplitude_factor);
-    // Real part: the gradient with respect to the gain. Imaginary part: that with respect to the phase, divided by the
-    // gain.
+    // Real part: the gradient with respect to the gain. Imaginary part, times the gain: that with respect to the phase.
     const Cplx<T> polar_grad = grad * conj(p.base);
     if constexpr (kPhase) sum.phase_step = sum.phase_step + phase_factor * (g * polar_grad.im);
     if constexpr (kNeedsAmplitude) {

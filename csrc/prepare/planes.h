@@ -44,7 +44,7 @@ struct GroupSpec {
   std::vector<Tensor>& filters;
   const std::vector<int64_t>&i_powers, &forms;
 
-  std::vector<Form> allowed_forms;  // by the op, for every group
+  std::vector<Form> allowed_forms;  // those that the op accepts
 };
 
 // The planes of an op: `count` planes of H x W, and an argument on whose device the filters must be.

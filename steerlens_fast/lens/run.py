@@ -46,7 +46,7 @@ class MorphRun:
         can_read = not self.images.is_cuda or self.schedule.budgets is not None
         self.may_warn = lens.warn_about_results and can_read
         self.provider.warn_if_predicted &= self.may_warn and self.schedule.moves_toward_target
-        self.warn_if_fell = self.provider.warn_if_predicted  # False for target "argmax", and away from a target
+        self.warn_if_fell = self.provider.warn_if_predicted  # False for "argmax", and for morphs away from a class
         self.overflowed: dict[int, Tensor] = {}  # by frame number: which samples [B] are not finite
         self.state = MorphState(
             lens._family_for(source),
@@ -120,7 +120,7 @@ class MorphRun:
         """Warn of morphs whose last frame has a lower target probability than an earlier frame."""
         if not morphs.l2.numel():
             return
-        # No warning for a morph whose frames return toward the source.
+        # Frames that return toward the source are no reason for a warning.
         fell, farthest = morphs.fell, morphs.l2[:, -1] >= morphs.l2.amax(1) * (1 - 1e-3)
         if bool((fell & farthest).any()):
             text = (

@@ -54,7 +54,7 @@ def library():
 
 
 def run(library, name, seed=0, floats=64) -> list[float]:
-    """Run a kernel on this number of floats and return them.
+    """Run a kernel on an array of ``floats`` zeros, and return the array.
 
     If the kernel fails, raise its error.
     """

@@ -10,7 +10,7 @@ from .test_rejects import SOURCE, run
 # {kernel: (sectors read, sectors written, wavefronts, wavefronts without bank conflicts)}
 COUNTED = {
     "sound": (0, 8, 4, 4),  # 64 threads, 4 bytes each
-    "bank_conflicts": (0, 8, 2 * 2 * 32, 4),  # 2 warps store and load 32 words of one bank each
+    "bank_conflicts": (0, 8, 2 * 2 * 32, 4),  # each of 2 warps stores and loads 32 words of one bank
     "skipped_accesses": (0, 8 + 8, 0, 0),
     # 16 blocks of 2 warps: thread 0 writes a shared value, and each warp reads that of another block. A block writes 4
     # bytes of the result.
@@ -36,5 +36,5 @@ def test_sectors_and_bank_conflicts_are_counted(library, name):
     assert (launches, loads, stores, wavefronts, fewest) == (1, *COUNTED[name])
 
 
-def test_counting_build_of_an_op_links():
+def test_ops_link_in_the_build_that_counts():
     build("counting", [CSRC / "cuda/pair.cu"])

@@ -191,7 +191,7 @@ def test_options_override_attributes(table, tmp_path):
     assert json.loads((tmp_path / "plan.json").read_text())["model"]["mean"] == [0.0] * 3
 
 
-def test_unknown_class_name_lists_those_of_the_model(table, tmp_path, capsys):
+def test_error_of_an_unknown_class_lists_the_classes(table, tmp_path, capsys):
     assert run(tmp_path, table, "named", "--target", "map:ant=dog") == USAGE
     assert "got 'dog' in 'ant=dog' (classes of the model: 'ant', 'goldfish, Car" in capsys.readouterr().err
 
@@ -235,7 +235,7 @@ def test_mean_and_std_may_be_arrays():
     assert (loaded.channels, loaded.description["mean"], loaded.description["std"]) == (1, [0.5], [0.25])
 
 
-def test_wrapped_models_and_functions_have_attributes():
+def test_attributes_of_wrapped_models_and_functions_are_read():
     def function(images):
         return images.mean((2, 3))
 
@@ -245,7 +245,7 @@ def test_wrapped_models_and_functions_have_attributes():
         assert (loaded.class_names, loaded.description["mean"]) == (["a"], [0.5] * 3)
 
 
-def test_attributes_in_the_state_and_methods_are_ignored():
+def test_methods_parameters_and_buffers_are_not_read():
     """A model with ``mean`` and ``std`` in its state normalises images itself."""
     model = with_attributes(class_names=None, size=lambda: 3)
     model.register_buffer("mean", torch.zeros(3))
@@ -303,7 +303,7 @@ def test_records_of_a_binary_model_agree_with_its_logit(table, tmp_path):
 
 
 @pytest.mark.parametrize("target, sign", [("cat", 1), ("not:cat", -1), ("map:0=cat,ant=cat,1=not:3", 0)])
-def test_records_of_a_multi_label_model_have_n_or_not_n(target, sign, table, tmp_path):
+def test_records_of_a_multi_label_model_mark_absent_labels(target, sign, table, tmp_path):
     """A target or prediction is n if label n is present, and ~n if it is absent.
 
     ``sign`` is 1 toward "cat" (number 3), -1 away from it, and 0 if this depends on the image's label.
@@ -328,7 +328,7 @@ def test_records_of_a_multi_label_model_have_n_or_not_n(target, sign, table, tmp
 
 
 @pytest.mark.parametrize("options", [("--target", "0"), ("--target", "runner-up")], ids=str)
-def test_wrong_task_names_the_option(options, table, tmp_path, capsys):
+def test_error_of_a_wrong_task_names_the_right_task(options, table, tmp_path, capsys):
     assert run(tmp_path / "a", table, "one_logit", *options) == USAGE
     assert "--task binary" in capsys.readouterr().err
     assert run(tmp_path / "b", table, "named", "--target", "not:cat") == USAGE

@@ -41,7 +41,7 @@ def images(count=2, size=16, channels=3, dtype=torch.float32, device="cpu"):
 # --- Results
 
 
-def test_class_names_are_those_given_or_the_models():
+def test_class_names_come_from_the_option_or_the_model():
     model, x = smooth(), images()
     assert SteerableLens(model).morph(x, 1, factors=1.0).class_names is None
     model.class_names = [f"name {n}" for n in range(CLASSES)]
@@ -118,7 +118,7 @@ def test_fields_of_morphs_have_their_shapes_dtypes_and_device(regime, score, dty
 
 @regimes
 @pytest.mark.parametrize("score", ["all", "last", "none"])
-def test_outputs_are_the_models_at_every_scored_frame(regime, score, device):
+def test_outputs_are_those_of_the_model_at_scored_frames(regime, score, device):
     x, model = images(3, device=device), smooth().to(device)
     m = SteerableLens(model, regime=regime).morph(x, 1, factors=8.0, frames=4, score=score)
     expected = model(m.frames.flatten(0, 1)).detach().unflatten(0, (3, 4))
@@ -434,7 +434,7 @@ WAYS = {
     "morph": lambda lens, x: lens.morph(x, TARGET, factors=3.0, frames=3),
     "perturb": lambda lens, x: lens.perturb(x, TARGET, factor=3.0),
     "iter_frames": lambda lens, x: list(lens.iter_frames(x, TARGET, factors=3.0, frames=3)),
-    "half an iteration": lambda lens, x: next(lens.iter_frames(x, TARGET, factors=3.0, frames=3)),
+    "only the first frame": lambda lens, x: next(lens.iter_frames(x, TARGET, factors=3.0, frames=3)),
 }
 ways = pytest.mark.parametrize("way", WAYS)
 
@@ -839,8 +839,8 @@ def test_models_without_scores_raise(scores):
         SteerableLens(lambda x: scores).morph(images(), 0, factors=1.0)
 
 
-def test_models_with_one_score_morph_by_an_objective():
-    """The score of a regression, for example, has no classes: nothing is "already predicted"."""
+def test_morphs_by_a_model_with_one_score_follow_the_objective():
+    """For one score, as of a regression, no warning says that the target is already predicted."""
     x, model = images(), nn.Sequential(nn.Flatten(), nn.Linear(768, 1)).eval()
     for objective, sign in (("logit", 1), (lambda outputs, target: outputs[:, 0], -1)):
         with warnings.catch_warnings():
@@ -940,7 +940,7 @@ def test_morph_is_freed_without_the_garbage_collector(regime):
     assert not alive and all(reference() is None for reference in freed)
 
 
-# --- What calls and their callers share
+# --- Arguments, buffers and caches
 
 
 @regimes

@@ -65,7 +65,7 @@ def coordinates(anchor):
     bounds=(None, BOUNDS),
     dtype=PLANE_DTYPES,
 )
-def test_steps_are_those_of_the_single_ops(size, channels, edit, rule, synthesis, bounds, dtype):
+def test_steps_are_those_of_separate_ops(size, channels, edit, rule, synthesis, bounds, dtype):
     family, shape = csp(size, edit, rule, synthesis=synthesis), (3, channels, *size)
     x = position = image(*shape, dtype=dtype)
     anchor, expected = family.anchor(x), family.anchor(x)
@@ -79,7 +79,7 @@ def test_steps_are_those_of_the_single_ops(size, channels, edit, rule, synthesis
         assert torch.equal(result.factors, torch.stack([b, a]))
         assert_close(result.l2, l2_from(position[None], x)[0], "op")
         for ours, theirs in zip(anchor.state, expected.state):
-            # The logarithm amplifies errors of amplitudes by up to e, where they have fallen to 1/e.
+            # Log amplitudes are at least -1. There, they have e times the errors of the amplitudes.
             assert_close(ours, theirs, "render", like=math.e)
 
 

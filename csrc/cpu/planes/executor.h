@@ -47,7 +47,7 @@ struct TaskCounts {
 };
 
 // All threads share a plane. Each thread runs the op's code through all stages, with an executor of its own. In every
-// stage, the threads that have arrived claim tasks, some at a time, until none are left. So a thread waits only for
+// stage, the threads that have arrived claim tasks, several at a time, until none are left. So a thread waits only for
 // tasks that others are running, never for a thread that has not started.
 //
 // A task that throws counts as done; parallel_ranges rethrows the exception when all threads have finished.
@@ -85,7 +85,7 @@ class SharedExecutor {
   }
 
  private:
-  // Counts in its destructor, so also if a task throws, since other threads wait for the count.
+  // Other threads wait for the count. So the destructor counts, also if a task throws.
   struct MarkDone {
     TaskCounts& counts;
     int64_t tasks;
@@ -169,8 +169,8 @@ void for_each_thread(int64_t threads, int64_t rows, int64_t elements, const Body
   });
 }
 
-// Calls work(n, workspace, executor) for each item n. Each thread takes whole items as long as there are enough for
-// all; the threads share the remaining ones.
+// Calls work(n, workspace, executor) for each item n. If each thread has a workspace, threads take whole items as long
+// as there are enough for all. They share the remaining ones.
 //
 // The coefficients of a shared item are in `extra` of the first workspace. One of the threads also runs its large tasks
 // in this workspace. So large tasks may overwrite `spectrum` and `intermediate`, but not `extra`.
@@ -185,7 +185,7 @@ void share_items(const PlaneArgs<T>& args, const FftTables<T>& ffts, const Work&
                 whole = workspace_per_thread ? count - count % threads : 0;
   const WorkspaceMemory<T> memory(args, needs.extra, workspace_per_thread ? threads : 1);
   TaskCounts counts;
-  // Each thread gets one "row" with enough elements for a task of its own.
+  // One "row" for each thread, so large that parallel_rows makes it a range of its own.
   for_each_thread(threads, threads, kElementsPerTask, [&](int64_t thread, int64_t, int64_t) {
     const Workspace<T> workspace = memory.of(workspace_per_thread ? thread : 0);
     const SharedExecutor<T> executor(

@@ -5,7 +5,7 @@
 // - after the forward columns, intermediate[block * h + y] is row y of a column block;
 // - after the inverse rows, intermediate[block * padded(w) + x] is column x of a row block.
 //
-// The second FFTs transpose what they read.
+// The second part transposes what it reads.
 #pragma once
 
 #include "../../math/bands.h"
@@ -19,7 +19,7 @@ SL_FN constexpr int64_t padded(int64_t n) {
   return blocks_of<T>(n) * kSimdWidth<T>;
 }
 
-// Transposes a row block of the forward columns: line[x] for x in [0, padded(w)).
+// Transposes a row block after the forward columns: line[x] for x in [0, padded(w)).
 template <typename T>
 SL_FN void gather_rows(const ComplexVec<T>* from, int64_t h, int64_t w, const RowBlock& rows,
                        ComplexVec<T>* line) {
@@ -37,7 +37,7 @@ SL_FN void gather_rows(const ComplexVec<T>* from, int64_t h, int64_t w, const Ro
   }
 }
 
-// Transposes a column block of the inverse rows, from column x0 on: line[y] for y in [0, h).
+// Transposes a column block after the inverse rows, from column x0 on: line[y] for y in [0, h).
 template <typename T>
 SL_FN void gather_columns(const ComplexVec<T>* from, int64_t w,
                           const std::vector<RowBlock>& row_blocks, int64_t x0,
@@ -81,7 +81,7 @@ SL_FN void forward_real_columns(const FftTable<T>& fft, FftScratch<T>& scratch, 
   }
 }
 
-// A row block of the filter of one of a group's transforms: m or, for two orientations that share it, m + i m'.
+// A row block of a transform's filter: m or, if two orientations share the transform, m + i m'.
 template <typename T>
 struct FilterRows {
   const T *first, *second;
@@ -137,7 +137,7 @@ SL_FN void inverse_columns(const FftTable<T>& fft, FftScratch<T>& scratch,
       [&](int64_t y, ComplexVec<T> value) SL_LAMBDA { write(y, swap_parts(value)); });
 }
 
-// The real parts alone, of two column blocks in one transform: write(y, {block 2q, block 2q + 1}). The real
+// The same for two column blocks in one transform, real parts only: write(y, {block 2q, block 2q + 1}). The real
 // part of an inverse FFT is the inverse FFT of the spectrum's Hermitian part.
 template <typename T, typename Write>
 SL_FN void inverse_real_columns(const FftTable<T>& fft, FftScratch<T>& scratch,

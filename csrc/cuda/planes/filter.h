@@ -73,13 +73,13 @@ inline size_t row_bytes(int width, int words) {
 }
 
 // The filters of a block's tasks, in shared memory. A block keeps the filters of its first tasks for all of its
-// planes, as many as fit, and reads those of the other tasks again for each kLines planes. Tasks are numbered through
-// all units.
+// planes, as many as fit, and reads those of the other tasks again for each kLines planes. `number` counts the tasks of
+// all units, `task` those of one unit.
 template <typename Filter>
 class RowFilters {
  public:
-  // All threads of the block must call this, and wait for each other before of_task(); BlockFft's constructor waits. A
-  // warp reads the filters of a task, so that many reads are in flight.
+  // All threads of the block must call this, and wait for each other before of_task(); BlockFft's constructor waits.
+  // Each warp reads the filters of other tasks, so that many reads are in flight.
   __device__ RowFilters(const Units& units, int row, int H, int width, int words)
       : width_(width), kept_(0) {
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
@@ -109,7 +109,7 @@ class RowFilters {
   }
 
   // The filter of a task, at row y of a band; null if it is 0 in this row, unless the kernel needs zeros. All threads of
-  // the block must call this. Before a result that is not null, it waits for all reads of the previous filter and FFT.
+  // the block must call this. Unless the result is null, all of them have read the previous filter and FFT by then.
   __device__ const Word* of_task(const Unit& unit, int number, int task, int y) const {
     if (number < kept_) {
       const int place = places()[number];
@@ -162,8 +162,8 @@ __device__ __forceinline__ void for_each_task(const Units& units, const RowFilte
 // kernel has without asking for more.
 constexpr size_t kRowSharedBytes = kMaxSharedBytes - kMaxStaticBytes;
 
-// The assumed time to read the filters, relative to the work for kLines planes. Filters are only a tenth of its bytes, but
-// nothing hides their latency. This is not measured.
+// The time to read the filters, relative to the work for kLines planes: assumed, not measured. Filters are only a tenth
+// of the bytes, but nothing hides their latency.
 constexpr double kFilterWork = 0.25;
 constexpr int kMaxPlaneGroups = 8;  // then filters are only a hundredth of the bytes
 

@@ -9,7 +9,7 @@ namespace {
 // The bands of a unit in the op's argument.
 struct BandsIn {
   const float* data;  // the first band of the first plane
-  int64_t stored;     // bands of a plane in the tensor, which may have more than the unit
+  int64_t stored;     // bands of a plane in the tensor; the unit may have fewer
   int stride;         // floats from one coefficient to the next
   bool in_pairs;      // the tensor has two real bands as one complex band
 };
@@ -70,7 +70,7 @@ struct WritePlane {
   }
 };
 
-// The number of a unit's first band among the stored bands of its group.
+// The index of a unit's first band among the stored bands of its group.
 int64_t first_stored(const PlaneGroup<float>& group, const Unit& unit) {
   const int64_t band = (unit.filter - group.filter) / (group.h * group.w);
   return group.form == Form::kPairs ? band / 2 : band;

@@ -75,7 +75,7 @@ class SyntheticImages:
         -------
         images : Tensor [N, 1, size, size], float64
         by : Tensor [N], float64
-            Change of the factor, at least 0.
+            Absolute change of the factor.
         """
         source, l2 = self.images(), torch.as_tensor(l2, dtype=torch.float64, device="cpu").expand(len(self.factor))
         low, high = torch.zeros_like(self.factor), torch.full_like(self.factor, 2.0)
