@@ -1,7 +1,7 @@
 """Workloads of the single ops of ``steerlens_fast.ops`` and of their backwards.
 
 Tensors have the shapes of a batch 8x3x224x224, in float32, so that they exceed the caches. Pointwise ops take the shape
-of the bands of scale 0. Splits and merges take the bands of all scales.
+of the bands of scale 0. split_bands and merge_bands take all scales.
 """
 
 from __future__ import annotations
@@ -142,8 +142,8 @@ def split_bands(shape, who, paired=False, device="cpu") -> Run:
         spectrum = torch.fft.fft2(planes) if paired else torch.fft.rfft2(planes)
         function = lambda: ops.split_bands(spectrum, masks, i_powers, widths, shape[-1], paired)
         return Run(function, (spectrum, *masks))
-    spectrum, wide = torch.fft.rfft2(planes), [m[..., None] for m in masks]
-    return _run_at_once(who, plain.split_bands, spectrum, wide, i_powers, widths)
+    spectrum, plain_masks = torch.fft.rfft2(planes), [m[..., None] for m in masks]
+    return _run_at_once(who, plain.split_bands, spectrum, plain_masks, i_powers, widths)
 
 
 def merge_bands(shape, who, paired=False, device="cpu") -> Run:

@@ -3,9 +3,9 @@
 // Sizes: N planes (images times channels) of H x W, K orientations, bands of h x w coefficients, F frames, B samples
 // (images), M distances.
 //
-// Lists have an item for each *group* of bands, which are the bands of one scale, or a residual; `coordinates` has one
-// or two tensors per group (prepare/advance.h). masks[i] is [K, h, w] (full layout) or [K, h, w/2+1] (half layout) with
-// w = widths[i]. The spectra of group i are multiplied by i^i_powers[i] (math/bands.h).
+// Lists have an item for each *group*: the bands of one scale, or a residual. `coordinates` has one or two tensors per
+// group (prepare/advance.h). masks[g] is [K, h, w] (full layout) or [K, h, w/2+1] (half layout) with w = widths[g]. The
+// spectra of group g are multiplied by i^n, where i is the imaginary unit and n = i_powers[g] (math/bands.h).
 //
 // The ops on whole planes (split_planes to advance_planes) take float32, on the CPU also float64. Their filters are
 // masks in the full layout.

@@ -91,9 +91,9 @@ class Counted(nn.Module):
 
 
 class TwoCentres(nn.Module):
-    """A classifier with two classes.
+    """A classifier with two classes, whose centres are the images ``source`` and ``target``.
 
-    Their scores decrease with the squared distance of an image from ``source`` and ``target``.
+    The score of a class decreases with the squared distance of an image from its centre.
     """
 
     def __init__(self, source: Tensor, target: Tensor, sharpness: float = 1.0):

@@ -40,5 +40,5 @@ def judge() -> Net:
     return Net(1)
 
 
-def wide() -> Net:
+def four_classes() -> Net:
     return Net(2, classes=4)

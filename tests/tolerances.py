@@ -21,9 +21,7 @@ class Tolerance:
 TOLERANCES = {
     "op": Tolerance(1e-6, 1e-14, "a few roundings: sums over at most 8 orientations, one sincos with an error of 3e-7"),
     "op_sums": Tolerance(4e-6, 1e-13, "as op, for sums of several values and divisions by amplitudes of 0.5 and more"),
-    "angle": Tolerance(
-        3e-7, 3e-15, "absolute, in radians: what math/trig.h promises; libm and CUDA differ by ulps of pi"
-    ),
+    "angle": Tolerance(3e-7, 3e-15, "absolute, in radians: the accuracy of math/trig.h, a few ulps of pi"),
     "exp": Tolerance(
         3e-7, 1e-15, "relative to each value: the polynomial's 1e-8, three roundings, and the argument's rounding"
     ),
@@ -34,7 +32,7 @@ TOLERANCES = {
     "pyramid": Tolerance(3e-6, 1e-13, "two FFTs of up to 3 * 10^5 points and a sum over all bands"),
     "energy": Tolerance(3e-6, 1e-13, "relative: a sum of squares of all coefficients"),
     "adjoint": Tolerance(1e-5, 1e-13, "<Ax, y> against <x, A*y>, relative to |Ax||y|: two sums over all coefficients"),
-    "render": Tolerance(3e-5, 1e-12, "gradient and step amplify the analysis' error; measured in the image"),
+    "render": Tolerance(3e-5, 1e-12, "gradient and step amplify the analysis' error"),
     "compiled": Tolerance(3e-6, 1e-13, "a compiler may fuse and reorder the plain torch around the ops"),
     "plenoptic": Tolerance(1e-5, 1e-5, "plenoptic interpolates its filters in a table (6e-6)"),
     "classifier": Tolerance(
@@ -51,7 +49,7 @@ TOLERANCES = {
     "chunked_real_fft": Tolerance(
         2e-6, 1e-13, "MKL's real FFT of a plane may depend on the batch by ulps, which a step amplifies; 3e-7 seen"
     ),
-    "chunk_on_gpu": Tolerance(1e-6, 1e-14, "cuFFT may choose another plan for another batch; CPUs give equal bits"),
+    "chunk_on_gpu": Tolerance(1e-6, 1e-14, "cuFFT may choose another plan for another batch"),
 }
 
 

@@ -26,7 +26,7 @@ def split_samples(images, batch: int | None) -> list[slice]:
 
 
 def split_args(args, at: slice, count: int) -> Iterator:
-    """Yield the arguments ``args`` of the model for the samples in the slice ``at``; tensors are copied.
+    """Yield the model's arguments after the images, for the samples in the slice ``at``; tensors are copied.
 
     Tensors whose first dimension is ``count``, the number of all samples, are sliced.
     """

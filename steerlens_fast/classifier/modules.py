@@ -1,7 +1,7 @@
 """Finds the submodules, parameters and training flags of modules.
 
-The model's modules are searched in each call, since a model may change. Methods such as ``Module.modules`` are
-not used, because they are slow: they also make names, and a generator for each level of modules.
+Nothing is cached, since a model may change. Methods such as ``Module.modules`` are not used, because they are slow:
+they also make names, and a generator for each level of modules.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def _contains_training(code: CodeType) -> bool:
 def may_write(modules: list[Module]) -> bool:
     """Return whether the buffers of a module and its submodules must be protected, because a forward may write them.
 
-    Modules in eval mode may write buffers, too. Only a compiled module in eval mode is assumed not to: its CUDA graphs
-    contain the addresses of its buffers, and would be recorded again for copies of the buffers.
+    Modules in eval mode may write buffers, too. Yet those of a compiled module in eval mode are not protected: its CUDA
+    graphs contain their addresses, and would be recorded again for copies.
     """
     compiled = [m for m in modules if "_orig_mod" in m._modules or getattr(m, "_compiled_call_impl", None)]
     return not compiled or in_training(modules)

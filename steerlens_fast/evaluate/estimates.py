@@ -16,7 +16,7 @@ class RemainingTime:
     left : mapping from str to int
         Number of remaining records of each kind.
     cost : mapping from str to float
-        Expected cost of a record of each kind, in any unit. It gives the time of kinds without a computed record.
+        Expected cost of a record of each kind, in any unit. The times of kinds without a record are estimated from it.
 
     Examples
     --------
@@ -34,7 +34,7 @@ class RemainingTime:
         self._last = time.monotonic()
 
     def add(self, kind: str, records: int, seconds: float | None = None) -> None:
-        """Add records that took ``seconds``. By default, this is the time since the last call of this method."""
+        """Add records that took ``seconds``, by default the time since the last call or, at first, since the start."""
         now = time.monotonic()
         self.seconds[kind] += now - self._last if seconds is None else seconds
         self.count[kind] += records

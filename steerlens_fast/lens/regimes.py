@@ -56,8 +56,8 @@ from .l2_search import (
 from .schedule import Schedule, Step
 
 REGIMES = ("frozen", "persistent", "live")
-# Limits a step, so that one bad gradient cannot move the image far sideways: from distance d to distance r, a step is
-# at most this many times as long as sqrt(r² - d²), the length of a step perpendicular to the change so far.
+# A step from distance d to distance r is at most this many times as long as a step perpendicular to the change so far,
+# whose length is sqrt(r² - d²). So one bad gradient cannot move the image far sideways.
 MAX_STEP_RATIO = 2.0
 SEARCH_OPTIONS = {
     "phase_limit": PHASE_LIMIT,
@@ -86,7 +86,7 @@ class MorphState:
     bounds: Bounds
     phase_cap: float | None
     on_too_small: OnTooSmall
-    factors: list[Tensor] = field(default_factory=list)  # [f, B] of blocks of f frames, relative to the source
+    factors: list[Tensor] = field(default_factory=list)  # [f, B] of blocks of f frames, summed over the steps so far
     amplitude_factors: list[Tensor] = field(default_factory=list)  # empty if they equal the factors
     attained: list[Tensor] = field(default_factory=list)  # for each budget, which samples [B] attained it
 

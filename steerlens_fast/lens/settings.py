@@ -14,7 +14,7 @@ SETTINGS: dict[str, dict] = {"photographs": PHOTOGRAPHS}  # measured in photogra
 def with_settings(options: Mapping) -> dict:
     """Replace the option ``settings``, a name, by the settings with this name.
 
-    Other options override them unless they are None. ``distances`` and ``factors`` also replace ``max_l2``.
+    Other options that are not None override these. ``distances`` and ``factors`` also replace ``max_l2``.
 
     Examples
     --------

@@ -14,13 +14,7 @@ from ..io.atomic_io import sha256_of
 from .checkpoints import is_torchscript, read_pickle, zip_names
 from .loaded import RawModel
 
-SUFFIXES = (
-    ".pt2",
-    ".pt",
-    ".pth",
-    ".ts",
-    ".torchscript",
-)  # of names that are always those of files
+SUFFIXES = (".pt2", ".pt", ".pth", ".ts", ".torchscript")  # model names with one of these are files
 
 
 def load_from_file(path: str, weights: str | None, trust: bool, device: torch.device) -> RawModel:

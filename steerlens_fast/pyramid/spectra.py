@@ -72,7 +72,7 @@ def to_band(bank: Bank, part: Part, spectra: Tensor) -> Tensor:
 
 
 def band_spectra(bank: Bank, bands: Iterable[Tensor]) -> list[Tensor]:
-    """Return the spectra of bands [N, K, h, w]. A paired bank reads only their real parts."""
+    """Return the spectra of bands [N, K, h, w]. If the bank is paired, imaginary parts of bands are ignored."""
     if bank.paired:
         return pair_spectra(pair_orientations(band) for band in bands)
     complex_parts = map(bank.is_complex, bank.parts)
@@ -112,5 +112,5 @@ def merge_spectra(bank: Bank, spectra: Sequence[Tensor], residual: tuple[Tensor,
 
 
 def real_images(images: Tensor) -> Tensor:
-    """Return the real parts [N, H, W] of the images from :func:`merge_spectra`."""
+    """Return the real parts [F * N, H, W] of the images from :func:`merge_spectra`."""
     return ops.unpair(images, 1) if images.is_complex() else images

@@ -322,7 +322,7 @@ def test_each_judge_may_have_its_own_weights(tmp_path):
     with torch.no_grad():
         other.layers[-1].bias += 100 * torch.eye(3)[2]  # always predicts class 2
     torch.save(other.state_dict(), tmp_path / "other.pt")
-    judges = ["evaluate_models:judge", "evaluate_models:judge", "evaluate_models:wide"]
+    judges = ["evaluate_models:judge", "evaluate_models:judge", "evaluate_models:four_classes"]
     options = {"select": "all", "judge_weights": ["-", str(tmp_path / "other.pt"), "-"]}
     summary = run(
         tmp_path / "out", evaluate_models.data(), "evaluate_models:driver", judges, **options, **QUICK

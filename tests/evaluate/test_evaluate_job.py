@@ -526,7 +526,7 @@ def test_report_in_a_browser_loads_only_its_own_files(tmp_path):
 def test_command_line_runs_an_evaluation(tmp_path, capsys, monkeypatch):
     monkeypatch.syspath_prepend(str(TESTS))
     arguments = ["evaluate", "--data", "evaluate_models:data", "--driver", "evaluate_models:driver", "--channels", "1"]
-    arguments += ["--judge", "evaluate_models:judge", "--judge", "evaluate_models:wide", "--families", "pixel,fourier"]
+    arguments += "--judge evaluate_models:judge --judge evaluate_models:four_classes --families pixel,fourier".split()
     arguments += "--max-l2 1 --frames 3 --select all --restarts 1 --draws 20 --threads 1".split()
     arguments += ["--no-figures", "--progress", "none", "--probe-directions", "0", "--out", str(tmp_path)]
     assert main(arguments) == 3
@@ -537,7 +537,7 @@ def test_command_line_runs_an_evaluation(tmp_path, capsys, monkeypatch):
         and "fourier" in out
         and str(tmp_path / "summary.json") in out
     )
-    assert "judge 'wide' has 4 classes, but the driver has 3" in err
+    assert "judge 'four_classes' has 4 classes, but the driver has 3" in err
     (tmp_path / "index.html").touch()  # of an earlier run with figures
     assert main([*arguments, "--resume"]) == 3
     assert capsys.readouterr().out.endswith(f"wrote {tmp_path / 'summary.json'}\n")

@@ -260,8 +260,8 @@ def test_shard_is_replaced_whole(kind, tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_keys_with_one_folder_raise(tmp_path, monkeypatch):
-    """On a file system that ignores case, keys that differ only in case have one folder. No frame may be replaced."""
+def test_keys_that_share_a_folder_raise(tmp_path, monkeypatch):
+    """On a file system that ignores case, keys that differ only in case share a folder. No frame may be replaced."""
     monkeypatch.setattr(folder_format, "directory_name", str.lower)
     with pytest.raises(FileExistsError):
         folder_format.write(tmp_path, "00000", morphs_of(2), make_records(["a", "A"]), METADATA)

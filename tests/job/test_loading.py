@@ -54,7 +54,7 @@ def test_array_with_too_many_pixels_fails():
         load(np.zeros((5, 6), np.uint8), 1, max_pixels=29)
 
 
-def test_numbers_of_records_have_seven_digits():
+def test_numbers_in_records_have_seven_digits():
     values = [[math.pi, math.nan, 0.0], [1e-12 / 3, -math.inf, 123456789.0]]
     table = torch.tensor(values, dtype=torch.float64)
     assert _rounded(table) == [[3.141593, None, 0.0], [3.333333e-13, None, 123456800.0]]

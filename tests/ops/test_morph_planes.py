@@ -60,7 +60,7 @@ class Case:
         table = lambda seed: 0.7 * normal(3, N if self.per_plane else 1, dtype=self.dtype, seed=seed)
         phase_factors, amplitude_factors = table(3), table(4)
         phase_factors[1], amplitude_factors[1] = 0, 0
-        synthesis = [f * 0.03 for f in filters]  # so small that only the frame of factor 0 is clipped
+        synthesis = [f * 0.03 for f in filters]  # so small that only frame 1, the plane itself, is clipped
         options = 3, self.edit, self.rule, self.complex_bands  # 3: i_power
         factors = phase_factors, amplitude_factors
         return [planes, gradients, *factors, [*filters, residual], synthesis, *options, 1.0, 0.3, self.low, self.high]
@@ -105,18 +105,18 @@ def halves(args: list) -> tuple[list, list]:
 def test_step_planes_and_move_planes_give_the_frames_of_morph_planes(case, dtype):
     args = replace(case, dtype=dtype).args()
     step, move = halves(args)
-    coefficients, *sizes = RAW.step_planes(*step)
+    coefficients, *of_bands = RAW.step_planes(*step)
     assert torch.equal(RAW.move_planes(args[0], coefficients, *move), RAW.morph_planes(*args))
-    for actual, expected in zip(sizes, reference.step_planes(*in_double(step))[1:], strict=True):
+    for actual, expected in zip(of_bands, reference.step_planes(*in_double(step))[1:], strict=True):
         assert_close(actual, expected, "op")
     meta = RAW.step_planes(*on_tensors(lambda t: t.to("meta"), step))
-    assert [(t.shape, t.dtype) for t in meta] == [(t.shape, t.dtype) for t in (coefficients, *sizes)]
+    assert [(t.shape, t.dtype) for t in meta] == [(t.shape, t.dtype) for t in (coefficients, *of_bands)]
     frames = RAW.move_planes(*on_tensors(lambda t: t.to("meta"), [args[0], coefficients, *move]))
     assert frames.shape == (3, *args[0].shape)
 
 
 @of_cpu_kernels
-def test_coefficients_of_another_size_raise():
+def test_move_planes_rejects_bad_coefficients_and_has_no_derivative():
     args = CASES["even"].args()
     step, move = halves(args)
     coefficients = RAW.step_planes(*step)[0]
@@ -128,7 +128,7 @@ def test_coefficients_of_another_size_raise():
 
 @pytest.mark.parametrize("edit, changed", [(PHASE, 3), (AMPLITUDE, 2), (JOINT, 2)])
 def test_frame_of_factor_0_is_the_plane_itself(edit, changed):
-    """Factors of a coordinate that does not move have no effect: argument 2 has those of phases, 3 of amplitudes."""
+    """Phase factors (argument 2) have no effect on amplitude edits, amplitude factors (3) none on phase edits."""
     args = replace(CASES["even"], edit=edit, low=-1.0, high=2.0).args()
     args[2][0], args[3][0] = 0, 0
     args[changed][0] = 0.5
@@ -162,7 +162,7 @@ def family_cases():
 
 
 @pytest.mark.parametrize("family", list(family_cases()), ids=str)
-def test_frames_of_a_family_are_those_of_its_tiles(family):
+def test_frames_of_a_family_are_those_rendered_tile_by_tile(family):
     shape = 3, 2, *family.pyramid.image_shape
     x, g = image(*shape, dtype=torch.float32), 0.02 * normal(*shape, dtype=torch.float32)
     motion = family.prepare(x, g)
@@ -189,7 +189,7 @@ def test_inference_mode_changes_nothing():
     assert torch.equal(frames, RAW.morph_planes(*args))
 
 
-# --- Derivatives: those of the parts
+# --- Derivatives
 
 
 DIFFERENTIABLE = [
@@ -265,7 +265,7 @@ def test_gradients_of_inputs_that_depend_on_each_other_are_those_of_the_referenc
 
 
 @pytest.mark.parametrize("planes, frames", [(0, 3), (2, 0)])
-def test_gradients_of_no_planes_and_no_frames_are_zero(planes, frames):
+def test_gradients_of_no_planes_or_no_frames_are_zero(planes, frames):
     args = CASES["odd"].args()
     args[:2] = [t[:planes] for t in args[:2]]
     args[2:4] = [t[:frames] for t in args[2:4]]
@@ -346,7 +346,7 @@ def test_frames_do_not_depend_on_threads_and_other_planes(label, dtype):
 def test_large_planes_are_shared_by_threads():
     """The coefficients of one plane exceed the memory that each thread may allocate."""
     args = Case(PlaneShape(2, 640, 720, [(4, 640, 720), (4, 320, 360)]), rule=POLAR).args()
-    args[11] = 0.0  # no floor: with any, rounding would decide whether some of the millions of coefficients move
+    args[11] = 0.0  # no floor: rounding would decide whether coefficients near it move
     frames = with_threads(1, args)
     assert torch.equal(with_threads(2, args), frames)
     assert_close(frames, reference.morph_planes(*in_double(args)), "render")

@@ -97,7 +97,7 @@ def test_least_recently_used_geometry_is_evicted_first():
     for n in (32, 40, 48):
         use(n, n)
     use(32, 32)
-    set_filter_cache_limit(filter_cache_bytes())  # evicts the float64 sources of the other geometries
+    set_filter_cache_limit(filter_cache_bytes())  # frees the float64 sources of 48 x 48
     set_filter_cache_limit(filter_cache_bytes() - 1)
     assert [geometry.shape for geometry in module.CACHE._groups] == [(48, 48), (32, 32)]
 
@@ -141,7 +141,7 @@ def test_backward_works_after_clearing():
 
 
 def test_threads_share_the_cache():
-    set_filter_cache_limit(0)  # every use evicts the filters of the last one
+    set_filter_cache_limit(0)  # a new filter evicts those of other sizes
     errors = []
 
     def work(n):
@@ -180,7 +180,7 @@ class FakeGpuFilter:
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_freed_filters_are_recorded_on_every_stream_that_used_them(several, monkeypatch):
+def test_filters_are_recorded_on_every_stream_that_uses_them(several, monkeypatch):
     current = SimpleNamespace(cuda_stream=1)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: pytest.fail("the host waits"))

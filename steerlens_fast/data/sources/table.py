@@ -39,9 +39,9 @@ class TableSource(Source):
     key      the name of the outputs; by default the path without its empty, "." and ".." parts
     ======== ===========================================================================================================
 
-    Either all labels and targets are class numbers, or all are class names, which are sorted and numbered from 0. (A
-    target rule replaces these numbers by those of the model's classes of the same names.) An empty field means no
-    class. The order and case of column names do not matter. Other columns are ignored. The text is UTF-8.
+    Either all labels and targets are class numbers, or all are class names, which are sorted and numbered from 0.
+    (These numbers are later replaced by the model's numbers for the same names.) An empty field means no class. The
+    order and case of column names do not matter. Other columns are ignored. The text is UTF-8.
     """
 
     def __init__(self, path: str):

@@ -137,7 +137,7 @@ class CommonAttainment:
 
 
 def common_attainment(attained: Mapping[str, Tensor]) -> CommonAttainment:
-    """Return the cases for which every family reached its budget.
+    """Return the cases that every family attained, that is, edited as far as requested.
 
     Families can be compared over these cases.
 

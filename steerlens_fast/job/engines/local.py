@@ -28,9 +28,9 @@ from ..plan import Plan
 from .engine import Stop
 
 MAX_ASSIGNED = 2  # shards of a worker: it decodes images of the second one while it completes the first
-# A shard is skipped if workers have exited this many times while they had only this shard. The job ends if workers have
-# exited this many times without a shard, and none has completed one since the first of these exits. This is also the
-# number of attempts to start a process.
+# A shard is skipped if workers have exited this many times while they had only this shard. The job ends after as many
+# exits of workers that had no shard, counted anew after each completed shard. This is also the number of attempts to
+# start a process.
 ATTEMPTS = 3
 # The script of a worker process. The working directory is the last entry of sys.path, not the first as with python -m,
 # since it may contain a clone of this repository, whose folder steerlens_fast must not be imported. Garbage is
