@@ -51,7 +51,7 @@ def suites(device: str, rounds: int | None = None) -> dict[str, list[Measurement
         "float64": every(workloads.FLOAT64),
         "allocator": every(workloads.ALLOCATOR) if allocator(device) == "default" else [],
         "small": every(workloads.SMALL, 1) + every(workloads.DISTANCES) + (every(workloads.BUSY) if on_cpu else []),
-        "memory": list(memory_rows()) if on_cpu and not rounds else [],  # chunks are larger on a GPU
+        "memory": list(memory_rows()) if on_cpu and not rounds else [],  # the limits are for the CPU
     }
 
 
@@ -127,7 +127,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=list(suites("cpu")), help="the suite to measure (default: all)")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    text = "result file (default: none with --only or --dry-run, else the one above)"
+    text = "result file (default: as above, but none with --only or --dry-run)"
     parser.add_argument("--out", type=Path, help=text)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--rows", help=argparse.SUPPRESS)  # the file of a process for one allocator

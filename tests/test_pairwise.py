@@ -22,7 +22,7 @@ def test_every_pair_of_a_product_is_covered_by_few_cases(sizes, max_cases):
     assert covering(everything) == chosen  # the choice is deterministic
 
 
-def test_only_given_cases_are_chosen_each_once():
+def test_repeated_case_is_chosen_once():
     cases = [("split", "even", 1), ("split", "odd", 1), ("merge", "odd", 1), ("merge", "odd", 2)]
     assert covering(cases + cases[:1]) == cases
     assert covering([*cases, ("merge", "odd", 1)]) == cases

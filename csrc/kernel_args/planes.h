@@ -12,8 +12,8 @@ constexpr int64_t kMaxSimdWidth = 16;  // floats, at the level AVX-512
 // The largest prime factor that a side may have; prime factors are radices of the FFT.
 constexpr int64_t kMaxPrime = 61;
 
-// A block of rows of an image's spectrum. For each of them, `rows` has the row of a band's spectrum with the same
-// frequency, or -1 if the band does not have it.
+// A block of rows of an image's spectrum. rows[i] is the row of a band's spectrum with the same frequency as row i of
+// the block, or -1 if the band does not have it.
 struct RowBlock {
   int64_t index;
   int64_t rows[kMaxSimdWidth];

@@ -26,8 +26,8 @@ struct L2Search {
   double active;    // whether the search continues
   double factor;    // the factor to try next; 0 if the search has ended
   double improved;  // whether the last factor tried is the best so far
-  // The factor whose distance is closest to the target. Until a distance is within the tolerance, a larger factor is
-  // better than a smaller one only if it is closer by at least the tolerance.
+  // The factor whose distance is closest to the target. While no distance is within the tolerance, errors that differ
+  // by less than the tolerance count as equal, and the smaller factor is better.
   double best;
   double best_l2;       // the distance at `best`
   double attained;      // whether best_l2 is within the tolerance of the target

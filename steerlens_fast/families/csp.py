@@ -349,7 +349,7 @@ class CSPAnalysis:
     def images(self, bands: Iterable[Tensor], num_frames: int) -> Tensor:
         """Synthesize frames [F, n, H, W] from the coefficients of each scale, in the form :attr:`form`.
 
-        They may be complex, see :func:`merge_spectra`. Callers use only their real parts.
+        The frames may be complex, see :func:`merge_spectra`. Callers use only their real parts.
         """
         if not self.family.parts:
             return self.image.expand(num_frames, *self.image.shape).clone()

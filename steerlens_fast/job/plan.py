@@ -112,7 +112,7 @@ class Plan:
         return self.labels if self.label_numbers is None else self.shown_classes
 
     def class_name(self, number: int | None) -> str | None:
-        """Return the name of a class for pictures and pages. Number ``~n`` means that label n is absent."""
+        """Return the name of a class for pictures and pages. ``~n`` is the multilabel target "not n"."""
         return None if number is None else class_name(number, self.shown_classes)
 
     def label_name(self, number: int | None) -> str | None:

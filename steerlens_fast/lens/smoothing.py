@@ -80,7 +80,7 @@ class Smoothing:
         return cls(**options)
 
     def copies(self, images: Tensor) -> Iterator[Copy]:
-        """Yield the noise and movement of one copy of images [B, C, H, W] after another, without end.
+        """Yield, without end, the noise and movement of the next copy of images [B, C, H, W].
 
         They do not depend on the number, device or dtype of the images.
         """

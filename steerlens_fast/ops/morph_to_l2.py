@@ -56,8 +56,8 @@ def morph_planes_to_l2(
     """Morph samples to given L2 distances, and return the frames.
 
     A sample consists of one or more planes, for example the three channels of an image. All planes of a sample have the
-    same factor. The op tries factors until a frame has the distance, like :func:`morph_planes` with a search around it,
-    but computes the coefficients only once.
+    same factor. The op tries factors until a frame has the distance. Unlike a search that calls :func:`morph_planes`,
+    it computes the coefficients only once.
 
     There are F frames. The last M frames are at the M distances. The frames before them are intermediate ones, at given
     shares of the factor that reaches the first distance.
@@ -107,8 +107,8 @@ def morph_planes_to_l2(
     -----
     The op exists only for CPUs with AVX2, AVX-512 or NEON. It has no derivative; :func:`morph_planes` has one.
 
-    Each thread has temporaries for one sample: spectra, coefficients and steps. If these exceed 32 MiB, samples are
-    computed one at a time.
+    Each thread has temporaries for one sample: spectra, coefficients and steps. If these exceed 32 MiB, all
+    threads compute one sample at a time.
 
     Examples
     --------

@@ -94,7 +94,7 @@ class Bank:
         return band_shape(self.geometry, part)
 
     def plane_bytes(self, dtype: torch.dtype) -> int:
-        """Return the bytes that a pass takes for one image plane."""
+        """Return the bytes that a split or a merge takes for one image plane."""
         # The spectra of all bands, and the largest band after its inverse FFT.
         sizes = [math.prod(self.band_shape(p)) * (2 if self.is_complex(p) else 1) for p in self.parts]
         return dtype.itemsize * (sum(sizes) + max(sizes, default=0))

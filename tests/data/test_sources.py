@@ -98,7 +98,7 @@ def test_folders_named_like_idx_files_are_ignored_and_case_does_not_matter(tmp_p
     assert listed(f"{spec}#Train") == listed(spec) == [(str(n), n) for n in range(5)]
 
 
-def test_damaged_idx_files_are_named(tmp_path):
+def test_errors_name_damaged_idx_files(tmp_path):
     spec = idx(tmp_path / "x", DIGITS, np.arange(4))
     check_source_error("labels must be 5 class numbers or names, .* got uint8 .4. in .*train-labels-idx1-ubyte", spec)
     check_source_error(
@@ -129,7 +129,7 @@ def test_damaged_idx_files_are_named(tmp_path):
 
 
 def test_images_of_a_flat_folder_have_no_labels(tmp_path):
-    """All images are listed, for any case of suffixes, in the order of code points, without labels or hidden files."""
+    """Images are sorted by the code points of their names. Suffixes may be in upper case. Hidden and other files are left out."""
     names = [
         "B.png",
         "a.JPG",
@@ -210,7 +210,7 @@ def test_entries_of_a_folder_that_are_no_items_are_counted(tmp_path):
         "not an image": {"count": 3, "examples": ["Thumbs.db", "labels.zip", "cat/2.heic"]},
     }
     list(source.listing())
-    assert source.left_out.as_dict()["hidden"]["count"] == 1  # in the last listing only
+    assert source.left_out.as_dict()["hidden"]["count"] == 1  # only the last listing counts
 
 
 def test_images_next_to_folders_have_no_classes(tmp_path):
@@ -220,7 +220,7 @@ def test_images_next_to_folders_have_no_classes(tmp_path):
 
 
 def test_links_are_followed_except_cycles(tmp_path):
-    """Links to files and folders are followed, until they lead back to a folder of the data that contains them."""
+    """Links to files and folders are followed, but no folder is entered inside itself."""
     put(tmp_path, ["data/a/1.png", "data/b/2.png", "else/3.png"])
     data = tmp_path / "data"
     (data / "loop").symlink_to(".")
@@ -298,7 +298,7 @@ def test_faults_of_storage_or_process_end_the_job(kind, number, tmp_path, monkey
     assert error.value.code == 1
 
 
-def test_storage_fault_in_the_type_of_a_folder_entry_raises():
+def test_is_folder_raises_storage_faults():
     def fail():
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
@@ -315,8 +315,8 @@ def test_huge_file_is_not_read(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_file_without_permission_is_a_bad_item_and_such_a_folder_an_error(tmp_path):
-    """A file without read permission is a bad item. A folder without it is an error, since it may contain items."""
+def test_unreadable_file_is_a_bad_item_and_unreadable_folder_an_error(tmp_path):
+    """A folder without read permission is an error, since it may contain items."""
     put(tmp_path, ["a.png", "b.png", "c/d.png"])
     (tmp_path / "a.png").chmod(0)
     source = open_source(tmp_path)
@@ -326,7 +326,7 @@ def test_file_without_permission_is_a_bad_item_and_such_a_folder_an_error(tmp_pa
 
 
 def test_names_survive_the_listing_on_disk(tmp_path):
-    """Names that are not UTF-8, very long, or contain special characters still open the file after they were stored."""
+    """Files can be read by stored items, even if names are not UTF-8, are very long, or have special characters."""
     raw = [
         b"caf\xe9.png",
         b"n" * 251 + b".png",
@@ -824,7 +824,7 @@ def test_rows_of_arrays_are_images(tmp_path, kind):
 
 
 def test_labels_of_arrays_are_read(tmp_path):
-    """Labels are those of another .npy, or of the tensor "labels" in a .safetensors unless others are given."""
+    """Labels are those of the file ``labels``; by default, those of a .safetensors are its tensor "labels"."""
     np.save(tmp_path / "x.npy", BYTES)
     np.save(tmp_path / "y.npy", np.arange(12) % 5)
     np.save(tmp_path / "z.npy", np.arange(12, dtype=np.uint8) % 4)
@@ -893,7 +893,7 @@ def test_wrong_arrays_raise(tmp_path):
 
 
 def test_bad_array_files_raise(tmp_path):
-    """Truncated, empty or other files, labels of another length, and several tensors without "images" raise errors."""
+    """Truncated, empty or text files, labels of another length, and several tensors without "images" raise errors."""
     np.save(tmp_path / "x.npy", BYTES)
     whole = (tmp_path / "x.npy").read_bytes()
     for data in (whole[:-1], whole[:50], b"", b"text"):
@@ -995,7 +995,7 @@ def test_map_style_data_sets_are_read():
     ids=repr,
 )
 def test_labels_of_a_data_set_are_known_in_the_listing(attributes):
-    """Labels in an attribute of the data set are known in the listing, if their number is right."""
+    """Attributes of another length or with strings that are not class names are skipped."""
     data = Numbers(**attributes)
     assert [label for _, label in listed(data)] == list(range(12))
     assert data.reads <= 1
@@ -1027,7 +1027,7 @@ def test_attributes_that_are_no_labels_are_ignored(attributes):
 
 
 def test_keys_of_a_data_set_are_used():
-    """Keys come from the data set's attribute or, by reading each item once, from its triples."""
+    """Keys come from the attribute ``keys`` or from items (image, label, key), which the listing reads once."""
     data = Numbers(key=lambda n: f"image/{n}")
     expected = [(f"image/{n}", n % 3) for n in range(12)]
     expected[5] = ("05", None)  # item 5 cannot be read
@@ -1038,8 +1038,8 @@ def test_keys_of_a_data_set_are_used():
     check_source_error("key must be a relative path", Numbers(key=lambda n: f"/{n}"))
 
 
-def test_items_with_no_or_several_labels_have_none_and_invalid_labels_raise():
-    """The label is None if an item has no single value for it, or -1. An invalid value is an error of its item."""
+def test_missing_or_multiple_labels_become_none_and_invalid_labels_raise():
+    """A label is None if it is missing, -1, or not a single value. An invalid label raises BadItem."""
     image = np.zeros((4, 4), np.uint8)
     without = [
         image,
@@ -1102,7 +1102,7 @@ def test_names_of_classes_come_in_several_containers(named, expected):
             source.read_with_label(items[0])
 
 
-def test_items_that_are_mappings_are_named():
+def test_error_for_an_item_that_is_a_mapping_names_its_keys():
     source = open_source([{"image": torch.rand(3, 8, 8), "label": 1}])
     with pytest.raises(BadItem, match=r"list\[0\] must be an image or .*, got .* the keys \['image', 'label'\]"):
         source.read(next(iter(source.listing())))

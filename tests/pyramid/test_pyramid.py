@@ -56,7 +56,7 @@ def test_reconstruction_is_exact_at_every_order(order, device):
 
 @pairwise(dtype=DTYPES, shape=SMALL_IMAGES, option=OPTIONS.values(), synthesis=SYNTHESES)
 def test_analysis_and_synthesis_are_those_of_the_reference(shape, option, synthesis, dtype, device):
-    """Syntheses are compared for random coefficients, since both reconstruct an image exactly."""
+    """Syntheses are compared for random coefficients: for those of an image, "real" and "adjoint" are the same."""
     pyramid = SteerablePyramid(shape, **option, synthesis=synthesis)
     x = image(2, *shape, dtype=dtype, device=device)
     analyzed = pyramid.analyze(x)
@@ -85,7 +85,7 @@ def test_coefficients_have_the_documented_sizes_and_types(dtype, device):
 
 @pairwise(dtype=DTYPES, shape=SMALL_IMAGES[::3], option=TIGHT.values())
 def test_tight_frame_keeps_the_energy_and_its_adjoint_synthesis_is_the_adjoint(shape, option, dtype, device):
-    """<S x, c> = <x, S' c>, also for coefficients that are not those of an image."""
+    """<analysis(x), c> = <x, synthesis(c)>, also for coefficients that are not those of an image."""
     pyramid = SteerablePyramid(shape, **option, synthesis="adjoint")
     x, c = normal(*shape, dtype=dtype, device=device), random_coefficients(pyramid, dtype=dtype, device=device)
     dot = lambda a, b: (a.conj() * b).real.double().sum()
@@ -109,7 +109,7 @@ def test_analysis_and_synthesis_are_linear(dtype, device):
 @pytest.mark.parametrize("ky, kx", [(2, 5), (-4, 3), (0, 6), (5, 0), (-3, -7)])
 @pytest.mark.parametrize("shape", [(32, 32), (31, 45)], ids=str)
 def test_shift_of_a_grating_changes_the_phase(shape, ky, kx):
-    """A shift by d changes the phase by -omega d, where omega has the sign that is in the filter's passband."""
+    """A shift by d changes the phase by -omega d. The filter passes one of the frequencies omega and -omega."""
     H, W = shape
     pyramid = SteerablePyramid(shape, order=2)
     y, x = torch.arange(H, dtype=torch.float64)[:, None], torch.arange(W, dtype=torch.float64)
@@ -174,7 +174,7 @@ class FFTs(TorchDispatchMode):
 @pytest.mark.parametrize("scales", [None, [], [0], [2], [2, 0], (1, 2)], ids=str)
 @pytest.mark.parametrize("residuals", [True, False])
 def test_analysis_of_some_scales_computes_only_these(scales, residuals, device):
-    pyramid = SteerablePyramid((67, 36), height=3)  # a prime that only torch's FFTs take
+    pyramid = SteerablePyramid((67, 36), height=3)  # 67: a prime too large for split_planes, so only torch.fft is used
     x = image(2, 67, 36, dtype=torch.float64, device=device)
     full = pyramid(x)
     with FFTs() as ffts:

@@ -50,7 +50,7 @@ struct AdvanceSample {
     return factors_are_known ? 1 : args.to_l2.planes_per_sample;
   }
 
-  // The work of one thread on the planes of sample n that are in memory. Other threads may share the work.
+  // What one thread does for the planes of sample n that are in memory. Threads that share a sample have one Run each.
   template <typename Executor>
   struct Run {
     const AdvanceSample& of;
@@ -80,15 +80,15 @@ struct AdvanceSample {
     }
 
     L2Search search(const L2SearchLimits& limits, const T* image, double start_l2) {
-      L2Search search = L2Search::begin(limits, start_l2, std::numeric_limits<T>::epsilon());
-      for (int64_t trial = 0; trial < of.args.to_l2.iterations && search.active != 0; ++trial) {
-        const T factor = static_cast<T>(search.factor);
+      L2Search state = L2Search::begin(limits, start_l2, std::numeric_limits<T>::epsilon());
+      for (int64_t trial = 0; trial < of.args.to_l2.iterations && state.active != 0; ++trial) {
+        const T factor = static_cast<T>(state.factor);
         draw({factor, factor});
-        search.advance(distance_from(image));
+        state.advance(distance_from(image));
       }
-      const T best = static_cast<T>(search.best);
+      const T best = static_cast<T>(state.best);
       draw({best, best});
-      return search;
+      return state;
     }
   };
 
@@ -182,7 +182,7 @@ struct AdvanceSample {
     const double distance_now = l2_between(position(n), source(n), size);
     const L2Search result = run.search(
         {target, tolerance, start(n), to_l2.max_factor(n), range_end}, source(n), distance_now);
-    // The length of a step to the target distance that is perpendicular to the displacement so far.
+    // A step perpendicular to the displacement so far reaches the target distance if it has this length.
     const double perpendicular =
         std::sqrt(std::max(target * target - distance_now * distance_now, 0.0));
     const double longest = std::max(args.max_step_ratio * perpendicular, tolerance);

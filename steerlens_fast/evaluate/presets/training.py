@@ -56,7 +56,7 @@ class Recipe:
 
 @dataclass
 class TrainingRun:
-    """What training needs to know of the evaluation, and the accuracies that it reports.
+    """The options of an evaluation that training needs, and the accuracies of the networks.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ def training_run(run: TrainingRun) -> Iterator[TrainingRun]:
 
 
 def current_run() -> TrainingRun:
-    """Return the current run. Without a current run, it is a run without a folder."""
+    """Return the current run or, if there is none, a run without a folder."""
     return _RUN.get() or TrainingRun()
 
 
@@ -180,7 +180,7 @@ def unit_range(images: Tensor) -> Tensor:
 def affine(images: Tensor) -> Tensor:
     """Return images that are randomly rotated, scaled, sheared and shifted.
 
-    The limits are 11°, 15 %, 20 % and 7.5 % of the size.
+    The limits are 11°, 15 %, 20 % and, for shifts, 7.5 % of the size.
     """
     uniform = lambda *shape: torch.rand(len(images), *shape, device="cpu") * 2 - 1
     angle, scale, shear, shift = 0.2 * uniform(), 1 + 0.15 * uniform(), 0.2 * uniform(), 0.15 * uniform(2)

@@ -12,7 +12,7 @@ COLUMNS = {
     "jointly": "all judges",
     "warp": "explained by a warp",
     "gain": "explained by a warp with gain",
-    "folded": "pixels where it folds",
+    "folded": "pixels where the warp folds",
     "clipped_energy": "clipped",
     "leakage": "leakage",
     "departure": "departure",

@@ -24,7 +24,7 @@ from .names import member_name
 
 suffix = ".tar"
 
-# The fastest settings; for lossless files, quality is an effort. For photographs, method 1 saves 7 % of the bytes and
+# The fastest settings. (For lossless files, quality means effort.) For photographs, method 1 saves 7 % of the bytes and
 # takes 4 times as long; method 4 saves 11 % and takes 20 times as long.
 LOSSLESS = {"format": "webp", "lossless": True, "method": 0, "quality": 20}
 
