@@ -101,15 +101,15 @@ def make_job(
     write_json(out / "config.json", job_config.as_dict())
     items = (Item(i, key, f"images/{i}.png") for i, key in enumerate(keys))
     listing = write_listing(out / "items.jsonl", items, shard_size)
-    known = dict(threads=1, without_target=0, classes=classes, labels=LABELS, model={}, source={}, versions={})
-    Plan(count, shard_size, shard_size, listing.offsets, listing.sha256, size, channels, f, **known).write(out)
+    rest = dict(threads=1, without_target=0, classes=classes, labels=LABELS, model={}, source={}, versions={})
+    Plan(count, shard_size, shard_size, listing.offsets, listing.sha256, size, channels, f, **rest).write(out)
     records = []
     for shard in range(len(listing.offsets)):
-        places = range(shard * shard_size, min((shard + 1) * shard_size, count))
-        good = [i for i in places if i not in failed]
+        indices = range(shard * shard_size, min((shard + 1) * shard_size, count))
+        good = [i for i in indices if i not in failed]
         rows = {i: row for row, i in enumerate(good)}
         shard_records = []
-        for i in places:
+        for i in indices:
             status = OK if i in rows else "truncated"
             entry = change(record(i, keys[i], f, rows.get(i), status, i not in unscored))
             shard_records.append(entry | assess(entry))

@@ -177,8 +177,8 @@ def test_both_devices_have_the_same_files():
     names = lambda folder, ending: {p.stem for p in (ROOT / "csrc" / folder).glob(f"*{ending}")}
     kernels = names("cpu/kernels", ".cpp") - {"planes_float32", "planes_float64"}
     assert kernels == names("cuda", ".cu") <= names("cpu", ".cpp")
-    of_both = names("cpu/planes", "_planes.h") - {*CPU_PLANE_OPS, *CPU_OPS}
-    assert of_both == names("cuda/planes", ".cu") == set(PLANE_OPS)
+    plane_ops = names("cpu/planes", "_planes.h") - {*CPU_PLANE_OPS, *CPU_OPS}
+    assert plane_ops == names("cuda/planes", ".cu") == set(PLANE_OPS)
 
 
 # --- Building
@@ -262,7 +262,7 @@ def test_library_is_linked_again_whenever_it_is_built(setup):
     assert command.force
 
 
-def test_source_archive_needs_a_repository_or_another_archive(setup, tmp_path):
+def test_source_archive_needs_a_clone_or_an_unpacked_archive(setup, tmp_path):
     assert exits_with("Make a wheel without one: python -m build --wheel", setup.tracked_files, tmp_path)
     (tmp_path / "PKG-INFO").touch()
     assert setup.tracked_files(tmp_path) == []
@@ -326,7 +326,7 @@ def test_full_temporary_folder_ends_the_build(setup, monkeypatch, tmp_path):
     assert exits_with(text, setup.check_folders, "build")
 
 
-def test_toolkit_of_another_cuda_major_is_named(setup, monkeypatch):
+def test_toolkit_of_another_cuda_major_version_is_rejected(setup, monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     assert setup.obstacle(("/usr/local/cuda", "13.2")) is None
     assert "nvcc in /opt/cuda is of CUDA 12.8, but torch" in setup.obstacle(("/opt/cuda", "12.8"))
@@ -348,7 +348,7 @@ def executable(path, script):
         ("echo 8.6", "7.5 8.0", "7.5;8.0"),
     ],
 )
-def test_archs_are_requested_or_local_or_default(setup, monkeypatch, tmp_path, gpus, requested, expected):
+def test_archs_are_those_requested_or_of_the_gpus_or_default(setup, monkeypatch, tmp_path, gpus, requested, expected):
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", requested)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     executable(tmp_path / "nvidia-smi", gpus)
@@ -357,7 +357,7 @@ def test_archs_are_requested_or_local_or_default(setup, monkeypatch, tmp_path, g
 
 
 def test_compiler_with_a_launcher_becomes_one_word(setup, monkeypatch, tmp_path):
-    """setuptools would split the path of the compiler's script at the spaces and quotes of this folder."""
+    """The word is a script's name, not its path: setuptools would split a path with spaces or quotes."""
     monkeypatch.setenv("PATH", os.environ["PATH"])
     folder = tmp_path / 'it\'s a "folder"'
     folder.mkdir()

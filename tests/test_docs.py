@@ -16,8 +16,8 @@ import torch
 import steerlens_fast
 
 ROOT = Path(__file__).parent.parent
-READMES = [ROOT / "README.md", *sorted((ROOT / ".github").glob("*.md"))]
-READMES += sorted(
+PAGES = [ROOT / "README.md", *sorted((ROOT / ".github").glob("*.md"))]
+PAGES += sorted(
     p for folder in ("steerlens_fast", "csrc", "tests", "bench", ".ci") for p in (ROOT / folder).rglob("*.md")
 )
 PACKAGES = {  # packages of extras that the blocks of a page need
@@ -26,7 +26,7 @@ PACKAGES = {  # packages of extras that the blocks of a page need
 PREFIX = "steerlens_fast."
 MODULES = sorted(m.name.removeprefix(PREFIX) for m in pkgutil.walk_packages(steerlens_fast.__path__, PREFIX))
 MODULES = [m for m in MODULES if m not in ("_C", "_C_cuda")]  # these are libraries, not modules
-FOLDERS = sorted({name.partition(".")[0] for name in MODULES})
+PARTS = sorted({name.partition(".")[0] for name in MODULES})  # folders and single modules
 WITH_EXAMPLES = {  # modules that must have examples
     *(f"ops.{name}" for name in "bands enums extrapolate morph pair planes polar step".split()),
     *(f"pyramid.{name}" for name in "coefficients filter_cache module plot".split()),
@@ -68,10 +68,10 @@ def public_methods(cls):
     ]
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_examples_in_docstrings_run(folder):
+@pytest.mark.parametrize("part", PARTS)
+def test_examples_in_docstrings_run(part):
     missing = []
-    for name in (name for name in MODULES if name.partition(".")[0] == folder):
+    for name in (name for name in MODULES if name.partition(".")[0] == part):
         torch.manual_seed(0)
         try:
             module = importlib.import_module(f"steerlens_fast.{name}")
@@ -120,26 +120,26 @@ def test_documented_parameters_exist():
             assert set(names) <= set(inspect.signature(item).parameters), f"{item.__qualname__}: {names}"
 
 
-def python_blocks(readme: Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", readme.read_text(), re.DOTALL | re.MULTILINE)
+def python_blocks(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
 name_of = lambda path: str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("readme", [path for path in READMES if python_blocks(path)], ids=name_of)
-def test_python_blocks_of_a_readme_run(readme, tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", [path for path in PAGES if python_blocks(path)], ids=name_of)
+def test_python_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     """All blocks of a page run in order, in one namespace and in a temporary folder."""
-    for package in PACKAGES.get(readme.name, ()):
+    for package in PACKAGES.get(page.name, ()):
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "readme"}
-    for block in python_blocks(readme):
-        exec(compile(block, str(readme), "exec"), namespace)
+    for block in python_blocks(page):
+        exec(compile(block, str(page), "exec"), namespace)
 
 
 def test_main_readmes_have_python_blocks():
-    with_blocks = {name_of(path) for path in READMES if python_blocks(path)}
+    with_blocks = {name_of(path) for path in PAGES if python_blocks(path)}
     folders = ("pyramid", "families", "lens", "job", "evaluate", "rating")
     assert {"README.md", *(f"steerlens_fast/{folder}/README.md" for folder in folders)} <= with_blocks
 
@@ -154,12 +154,12 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("readme", READMES, ids=name_of)
-def test_links_point_to_files_and_headings(readme):
-    for target in re.findall(r"\]\(([^()\s]+)\)", readme.read_text()):
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_point_to_files_and_headings(page):
+    for target in re.findall(r"\]\(([^()\s]+)\)", page.read_text()):
         if "://" in target:
             continue
         path, _, anchor = target.partition("#")
-        file = (readme.parent / path).resolve() if path else readme
+        file = (page.parent / path).resolve() if path else page
         assert file.exists(), f"{target} does not exist"
         assert not anchor or anchor in anchors(file), f"{target}: no such heading"

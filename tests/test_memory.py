@@ -23,7 +23,7 @@ def test_chunks_have_nearly_equal_lengths_and_contain_each_item_once(item_bytes)
 
 
 @pytest.mark.parametrize("size", [0, 1, 15, 63, 64, 65, 127, 128, 1000, 65_535, 65_536, 65_537, 300_001])
-def test_stream_copy_writes_only_these_bytes(size):
+def test_stream_copy_writes_only_its_target(size):
     for offset in (0, 1, 13, 32):
         source = torch.randint(1, 255, (size + 64,), dtype=torch.uint8)
         target = torch.zeros(size + 200, dtype=torch.uint8)
@@ -142,7 +142,7 @@ for call in calls:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and RLIMIT_AS")
-def test_errors_say_that_memory_ran_out_and_for_what():
+def test_allocation_errors_name_the_shape():
     assert printed_by(OUT_OF_MEMORY).splitlines() == [
         "True out of memory: 2097152000 bytes on cpu (shape [8000, 1, 1, 256, 256]",
         "True out of memory: 2097152000 bytes on cpu (shape [8000, 1, 256, 256]",

@@ -1,4 +1,4 @@
-"""Times of transforms and morphs on a GPU, by ours, plenoptic and torch's FFTs alone; time and memory of the lens."""
+"""GPU times of transforms and morphs by this package, plenoptic, and only torch's FFTs; time and memory of the lens."""
 
 from __future__ import annotations
 

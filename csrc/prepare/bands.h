@@ -12,7 +12,7 @@ inline void check_i_power(const char* op, const ArgName& name, int64_t i_power) 
 
 inline void check_groups(const char* op, const std::vector<Tensor>& masks,
                          const std::vector<int64_t>& i_powers, const std::vector<int64_t>& widths,
-                         int64_t H, int64_t W, bool full) {
+                         int64_t H, int64_t W, bool full_layout) {
   if (masks.empty() || masks.size() > kMaxGroups)
     fail(op, "masks must hold 1 to ", kMaxGroups, " tensors, got ", masks.size());
   if (i_powers.size() != masks.size() || widths.size() != masks.size())
@@ -25,7 +25,7 @@ inline void check_groups(const char* op, const std::vector<Tensor>& masks,
     if (w < 1 || w > W || h < 1 || h > H || (columns != w && columns != w / 2 + 1))
       fail(op, "masks[", i, "] must be [K, h, w] or [K, h, w/2+1] with h <= ", H, ", w = widths[",
            i, "] <= ", W, ", got ", shape_text(shape_of(masks[i])), " with width ", w);
-    if (full && columns != w)
+    if (full_layout && columns != w)
       fail(op, "masks[", i, "] must be [K, h, w] for whole spectra and for pairs, got ",
            shape_text(shape_of(masks[i])), " with width ", w);
   }

@@ -112,7 +112,7 @@ def _repair_commands(out: Path, problems: dict[int, str], discarded: bool) -> st
 def _gallery(arguments: argparse.Namespace) -> int:
     from ..job.gallery import write_gallery
 
-    with _suggest_to_option(arguments.to):
+    with _hint_for_default_folder(arguments.to):
         write_stdout(str(write_gallery(arguments.out, sample=arguments.sample, to=arguments.to)))
     return DONE
 
@@ -125,7 +125,7 @@ def _export(arguments: argparse.Namespace) -> int:
         raise usage_error(f'--format must be one of {", ".join(EXPORT_FORMATS)}, as in "{command}"')
     to = arguments.to or _default_export_folder(arguments.out, arguments.format)
     options = {name: getattr(arguments, name) for name in ("keys", "limit", "differences")}
-    with _suggest_to_option(arguments.to):
+    with _hint_for_default_folder(arguments.to):
         count = export(arguments.out, to, arguments.format, **options)
     write_stdout(f"{count} morphs in {to}{_missing_shards(arguments.out)}")
     return DONE if count else FATAL
@@ -144,7 +144,7 @@ def _missing_shards(out: Path) -> str:
 
 
 @contextmanager
-def _suggest_to_option(to: Path | None) -> Iterator[None]:
+def _hint_for_default_folder(to: Path | None) -> Iterator[None]:
     """Suggest --to in the error if the default folder cannot be written."""
     try:
         yield

@@ -101,9 +101,9 @@ def _require_any(items: Iterable[Item], is_usable: Callable[[Item], bool], messa
 def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared: bool = False) -> Plan:
     """List the items, and divide them into shards.
 
-    Write config.json, items.jsonl and plan.json, in this order. An existing job is deleted first, once data and options
-    are known to be valid. With ``shared``, an existing plan raises PlanExistsError, and nothing is deleted, since
-    complete shards may be those of other ranks.
+    Write config.json, items.jsonl and plan.json, in this order. Before that, once data and options are known to be
+    valid, an existing job is deleted. With ``shared``, an existing plan raises PlanExistsError, and nothing is deleted,
+    since complete shards may be those of other ranks.
     """
     config, inputs.model_names = inputs.config, model["class_names"]
     if config.format == "folder" and config.frame_dtype != "uint8" and model["channels"] != 1:
@@ -196,7 +196,7 @@ def _change_of_data(out: Path, inputs: JobInputs, plan: Plan) -> str:
     listing = out / "items.jsonl"
     if listing.exists() and sha256_of(listing) == plan.listing_sha256:
         return printable(describe_first_change(listing, inputs.items()))
-    return f"items that differ from the {plan.items} in the plan"  # whose list is missing or damaged
+    return f"items that differ from the {plan.items} in the plan"  # items.jsonl is missing or damaged
 
 
 def _restore_listing(out: Path, inputs: JobInputs, plan: Plan) -> None:

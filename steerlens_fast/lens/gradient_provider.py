@@ -63,8 +63,8 @@ class GradientProvider:
         self.status = torch.zeros(count, dtype=torch.int64, device=images.device)
         # Whether all samples are known to be OK. Always False on a GPU, where reading the status would wait.
         self.known_all_ok = images.device.type == "cpu"
-        self.outputs: dict[int, Tensor] = {}  # [B, classes, ...], by frame number
-        self.output_shape: tuple[int, ...] = (0,)  # (classes, ...), of one sample
+        self.outputs: dict[int, Tensor] = {}  # [B, *output_shape], by frame number
+        self.output_shape: tuple[int, ...] = (0,)  # (classes, ...), or (2, labels, ...)
         self.gradient_norm: Tensor | None = None  # [B], of the gradient at the source
         self.steps = 0  # number of gradients so far
         # [B], counted from 1; 0 for samples that did not stop. None for a regime with a single step.

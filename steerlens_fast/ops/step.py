@@ -27,7 +27,7 @@ def step(
     ----------
     coefficients : Tensor [..., h, w], complex
     gradient : Tensor [..., h, w], real or complex
-        G = dL/dRe(c) + i dL/dIm(c) of a loss L to decrease. G is real if the imaginary parts do not enter the image.
+        G = dL/dRe(c) + i dL/dIm(c) of a loss L to decrease. G is real if the image does not depend on Im(c).
     eps : float
         Factor of the gradient in the step.
     rule : {"complex", "polar"}

@@ -57,8 +57,8 @@ def tally(
             A dictionary for each condition: each family, and "unedited" for sources without an edit. ``target``,
             ``source`` and ``neither`` are the shares of these answers, and ``naturalness`` is the mean, with intervals
             over images and raters. ``seconds`` is the median time until the choice, and ``l2`` the median distance.
-            ``driver`` and ``judges`` are the shares of images for which these classifiers predict the target. ``alpha``
-            is the raters' agreement.
+            ``driver`` is the share of images for which the morphed classifier predicts the target, and ``judges`` has
+            this share for each judge. ``alpha`` is the raters' agreement.
         ``differences``
             The differences of ``target`` and ``naturalness`` between families, over the sources that both have.
         ``alpha``
@@ -155,7 +155,7 @@ class _Tables:
         return [n for n, trial in enumerate(self.trials) if trial["condition"] == condition]
 
     def by_source(self, values: Tensor, images: list[int]) -> Tensor:
-        """Return the rows of some images, one for each source; NaN for sources without such an image."""
+        """Return a table with a row for each source: that of its image among ``images``, or NaN."""
         table = values.new_full((int(self.source.max()) + 1, *values.shape[1:]), torch.nan)
         table[self.source[images]] = values[images]
         return table

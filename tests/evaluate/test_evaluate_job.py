@@ -128,7 +128,7 @@ def test_true_motion_is_measured_as_a_control(tmp_path):
 
 
 def test_pixel_edits_of_a_driver_that_knows_the_true_change_are_aligned(tmp_path):
-    """The driver compares the distances from the source and from the moved bar, so pixel steps are the true change."""
+    """The driver compares the distances from the source and from the moved bar, so pixel steps move the bar."""
     shapes = Shapes(2, seed=3)  # the first kind is the position of a bar
     source = shapes.pixels[:1].float() / 255
     toward = source + 0.2 * shapes.derivative([0]).float()
@@ -140,7 +140,7 @@ def test_pixel_edits_of_a_driver_that_knows_the_true_change_are_aligned(tmp_path
 # --- Independence of batches, chunks and interruptions
 
 
-def test_repeated_results_are_bitwise_equal_and_those_of_other_batches_close(tmp_path):
+def test_results_are_bitwise_reproducible_and_close_for_another_batch_size(tmp_path):
     first, again, other = (tmp_path / name for name in "abc")
     run(first)
     run(again)
@@ -180,7 +180,7 @@ def test_progress_counts_records_of_an_earlier_run(tmp_path, capsys):
     assert capsys.readouterr().err.splitlines()[-1].startswith("70/70 records, ")
 
 
-# A fit ends after PATIENCE steps with little progress. Such steps explain less than this share of an edit in all.
+# A fit ends after PATIENCE steps with little progress. Together, they explain less than this share of an edit.
 FIT_LIMIT = least_squares.PATIENCE * least_squares.MIN_PROGRESS
 
 
@@ -263,7 +263,7 @@ def test_overwrite_raises_for_a_folder_with_other_files(tmp_path):
     assert (tmp_path / "summary.json").read_text() == "mine"
 
 
-# --- Bad input, which is reported and does not affect the rest
+# --- Bad input
 
 
 def test_judges_with_other_classes_are_left_out_of_transfer(tmp_path):
@@ -358,7 +358,7 @@ def test_driver_of_one_class_raises(tmp_path):
 def test_images_that_are_wrong_or_already_of_the_target_are_left_out(tmp_path):
     predicted = net(0)(pictures().permute(0, 3, 1, 2).float() / 255).argmax(1)
     labels, target = predicted.tolist(), int(predicted[1])
-    assert 0 < (predicted[1:] == target).sum() < 9, "the network must see several classes"
+    assert 0 < (predicted[1:] == target).sum() < 9, "the network must predict several classes"
     labels[0] = (labels[0] + 1) % 3
     result = run(tmp_path, dataset(labels=labels), judges={}, select="auto", target=target)
     out = result.summary["sources"]["left_out"]

@@ -36,7 +36,7 @@ pytest.importorskip("PIL")
 pytest.importorskip("safetensors")
 
 COUNT = 90  # images: 23 shards
-# Seconds of a forward pass. Each of a shard's two batches takes four: one for the gradient, and three for frames.
+# Seconds of a forward pass. Each of a shard's two batches has four passes: one for the gradient, three for frames.
 SLOW = 0.02
 
 pytestmark = pytest.mark.slow

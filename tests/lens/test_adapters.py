@@ -99,7 +99,7 @@ def test_quantus_explanations_are_the_change_of_the_image(name):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_quantus_explanation_has_l2_2_by_default(channels):
+def test_quantus_explanation_has_l2_distance_2_by_default(channels):
     """Images may be tensors or arrays, in float32 or float64, with values outside of [0, 1]."""
     model, x = smooth(channels=channels), 4 * images(2, channels=channels) - 2
     for batch in (x, x.numpy(), x.numpy().astype(np.float64)):
@@ -218,7 +218,7 @@ def exported(model, x):
     return torch.export.export(model, (x,), dynamic_shapes=({0: batch},))
 
 
-PROGRAMS = {
+WRAPPERS = {
     "export": exported,
     "exported module": lambda model, x: exported(model, x).module(),
     "compile": lambda model, x: torch.compile(model, backend="eager"),
@@ -229,11 +229,11 @@ PROGRAMS = {
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.parametrize("regime", REGIMES)
-def test_programs_give_the_morphs_of_their_module(program, regime):
+def test_wrapped_model_gives_the_morphs_of_the_model(wrapper, regime):
     x, model = images(3), smooth()
-    lens, plain = (SteerableLens(f, regime=regime) for f in (PROGRAMS[program](model, x), model))
+    lens, plain = (SteerableLens(f, regime=regime) for f in (WRAPPERS[wrapper](model, x), model))
     m, expected = (each.morph(x, [1, 2, 3], factors=6.0, frames=3) for each in (lens, plain))
     assert_close(m.frames, expected.frames, "composition")
     assert_close(m.outputs, expected.outputs, "classifier", like=1.0)

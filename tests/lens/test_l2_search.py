@@ -1,4 +1,4 @@
-"""The search for the factor at which a frame has a given distance from its source (a budget)."""
+"""The search for the factor at which a frame has a given distance from its source, its budget."""
 
 import math
 import statistics
@@ -60,7 +60,7 @@ def test_start_does_not_change_the_factor(start):
     reference, _, _ = factor_at_l2(motion, 2.0, tolerance=1e-5)
     factor, _, attained = factor_at_l2(motion, 2.0, tolerance=1e-5, start=start)
     assert attained.all()
-    torch.testing.assert_close(factor, reference, rtol=1e-4, atol=0)  # 20 times the relative tolerance
+    torch.testing.assert_close(factor, reference, rtol=1e-4, atol=0)  # 20 times tolerance / distance
 
 
 def test_factor_agrees_with_the_closed_form_without_clipping():
@@ -70,7 +70,7 @@ def test_factor_agrees_with_the_closed_form_without_clipping():
     torch.testing.assert_close(factor, torch.tensor([1.0, 2.0]) / 8, rtol=1e-5, atol=0)  # 64 pixels: a norm of 8
 
 
-def test_distances_beyond_the_bounds_are_attained_without_bounds():
+def test_distances_that_bounds_prevent_are_attained_without_bounds():
     _, l2, attained = factor_at_l2(_motion(PixelFamily()), 500.0, bounds=None, tolerance=1e-2)
     assert attained.all() and (l2 - 500).abs().max() <= 1e-2
     assert not factor_at_l2(_motion(PixelFamily()), 500.0)[2].any()
@@ -136,7 +136,7 @@ def _gradient_of_a_classifier(images):
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 @pytest.mark.parametrize("edit", ["phase", "amplitude", "joint", "fourier", "pixel"])
 def test_number_of_renders_is_bounded(edit, rule, share, median, maximum):
-    """Renders are counted per sample, including the one of factor 0. The RMS change is ``share`` times 2 / 28."""
+    """Renders are counted per sample, including the one of factor 0. ``share`` 1 is L2 2 at 28 x 28 pixels."""
     images = _smooth_images(6, 48)
     gradient = _gradient_of_a_classifier(images)
     csp = lambda: CSPFamily(SteerablePyramid((48, 48)), edit, rule)
@@ -150,7 +150,7 @@ def test_number_of_renders_is_bounded(edit, rule, share, median, maximum):
     assert statistics.median(renders) <= median and max(renders) <= maximum, renders
 
 
-def test_renders_of_a_batch_of_spread_targets_are_bounded():
+def test_renders_of_a_batch_with_different_distances_are_bounded():
     motion = Counted(_motion(CSPFamily(SteerablePyramid((32, 32)), "joint", "polar"), batch=16))
     assert factor_at_l2(motion, torch.logspace(-2, 0.6, 16))[2].all()
     assert motion.renders <= 16
@@ -207,7 +207,7 @@ def test_distance_above_the_wave_is_out_of_reach():
     assert len(wave.tried) <= 16
 
 
-def test_next_factor_is_at_most_twice_what_proportional_growth_needs():
+def test_next_factor_is_at_most_twice_the_proportional_estimate():
     curve = Curve(lambda f: f / (1 + f))
     factor, _, attained = factor_at_l2(curve, 0.9, start=1e-4, tolerance=1e-6)
     assert attained.all() and factor.item() == pytest.approx(9, rel=1e-3)
@@ -216,7 +216,7 @@ def test_next_factor_is_at_most_twice_what_proportional_growth_needs():
         assert after <= 2.01 * now * max(1, 0.9 / (now / (1 + now)))
 
 
-def test_budget_is_met_from_a_start_beyond_it():
+def test_budget_is_met_from_a_start_with_a_larger_distance():
     """The distance at the start is on a plateau, or has overflowed."""
     starts = torch.tensor([1e1, 1e4, 1e8, 1e12])
     flat = Curve(lambda f: 2 * f / (1 + f), 4)

@@ -7,7 +7,7 @@
 namespace steerlens {
 namespace {
 
-// Real planes of w columns in memory, `pitch` floats from one to the next; stride 2: the real parts of complex numbers.
+// Real planes in memory, `pitch` floats from one plane to the next; stride 2: the real parts of complex numbers.
 struct RealPlanes {
   const float* data;
   int64_t pitch;
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   }
 }
 
-// Copies to shared memory which rows of a transform split_rows_kernel stored. Threads must wait before they read them.
+// Copies to shared memory which rows of a transform split_rows_kernel stored. Synchronise before reading `rows`.
 __device__ __forceinline__ void load_stored_rows(const Unit& unit, int i, bool* rows) {
   for (int y = threadIdx.x; y < unit.h(); y += blockDim.x)
     rows[y] = unit.stored_rows[i * unit.h() + y];
