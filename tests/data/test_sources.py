@@ -129,7 +129,7 @@ def test_errors_name_damaged_idx_files(tmp_path):
 
 
 def test_images_of_a_flat_folder_have_no_labels(tmp_path):
-    """Images are sorted by the code points of their names. Suffixes may be in upper case. Hidden and other files are left out."""
+    """Names are sorted by code points. Suffixes may be in upper case. Hidden and other files are left out."""
     names = [
         "B.png",
         "a.JPG",
