@@ -1,6 +1,6 @@
 """Makes the table that bench/cuda.sh prints at the end.
 
-It has the phases, then measurements and their targets.
+It has the script's phases, then measurements and their targets.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def found(phase: str, r: dict) -> str:
         return f"not measured: {r['not_measured']}"
     if phase == "compile" and "kernels" in r:
         narrow = r["wide_kernels_with_narrow_accesses"]
-        words = f"{len(narrow)} wide ones with narrow accesses" if isinstance(narrow, list) else f"widths {narrow}"
+        words = f"{len(narrow)} wide ones with narrow accesses" if isinstance(narrow, list) else f"accesses {narrow}"
         return f"{r['count']} kernels, {r['about']['warnings']} warnings, {len(r['spilling'])} spill, {words}"
     if phase == "tests" and "passed" in r:
         on_device = r["on_device"]
@@ -40,9 +40,9 @@ def found(phase: str, r: dict) -> str:
         counts = ", ".join(f"{r[name]} {name.replace('_', ' ')}" for name in ("failed", "skipped", "not_run"))
         return f"{r['passed']} passed ({device}), {counts}{absent}"
     if phase == "sanitize":
-        words = {name: v for name, v in r.items() if isinstance(v, dict)}
+        tools = {name: v for name, v in r.items() if isinstance(v, dict)}
         return "; ".join(
-            f"{n} {v['ours']} errors" + ("" if v["ended"] else ", did not finish") for n, v in words.items()
+            f"{n} {v['ours']} errors" + ("" if v["ended"] else ", did not finish") for n, v in tools.items()
         )
     if phase == "bench" and "kernels" in r:
         rows = [*r["kernels"], *r["transforms"]]

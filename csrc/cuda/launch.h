@@ -90,9 +90,9 @@ class Launcher {
     return std::max<int64_t>(1, int64_t{blocks} * multiprocessors());
   }
 
-  // Runs a kernel in `clusters` clusters of `size` blocks. Returns false, and runs nothing, if the device cannot run such
-  // clusters, or if it could run more than `max_at_once` of them at the same time. With `max_at_once` = `clusters`, the
-  // kernel runs only if its clusters leave no multiprocessor idle.
+  // Runs a kernel in `clusters` clusters of `size` blocks. Returns false, and runs nothing, if such clusters are not
+  // possible or not allowed, or if the device has room for more than `max_at_once` of them at the same time. So with
+  // `max_at_once` = `clusters`, the kernel runs only if its clusters fill the device.
   template <typename... Params, typename... Args>
   bool run_clusters(int64_t clusters, int size, int64_t max_at_once, size_t bytes,
                     void (*kernel)(Params...), int threads, const Args&... args) const {
@@ -115,8 +115,8 @@ class Launcher {
  private:
   static constexpr int kClusterArch = 90;
 
-  // The result of query(), which asks the driver about launches of a kernel, or of an earlier query with the same
-  // arguments. Each thread keeps its own results, so that none waits for another.
+  // Returns query(), which asks the driver about launches of a kernel. If the arguments are those of an earlier call,
+  // returns its result. Each thread keeps its own results, so that none waits for another.
   template <typename... Params, typename Query>
   int known_or(void (*kernel)(Params...), int threads, size_t bytes, int cluster_size,
                const Query& query) const {
@@ -128,8 +128,8 @@ class Launcher {
     return found != results.end() ? found->second : results[key] = query();
   }
 
-  // How many clusters the device can run at the same time; 0 if it cannot run them. Allows the kernel to use their
-  // shared memory.
+  // How many clusters the device can run at the same time; 0 if it cannot run them. Raises the kernel's limit of
+  // dynamic shared memory.
   template <typename... Params>
   int clusters_at_once(void (*kernel)(Params...), const cudaLaunchConfig_t& config) const {
     cudaFuncAttributes of_kernel{};

@@ -12,7 +12,7 @@ namespace steerlens {
 //
 // For a class other than the target, it is computed as (1 - the target's probability) * (the class's share of that),
 // which is accurate even if the target's probability rounds to 1. The gradient of such a class is 0 if its score is
-// -inf. Otherwise, if any score is NaN or that of another class is +inf, the gradient is NaN.
+// -inf. All other gradients are NaN if any score is NaN, or if the score of a class other than the target is +inf.
 template <typename T>
 void nll_gradient(const T* scores, int64_t classes, int64_t target, T* gradient) {
   constexpr double kLowest = std::numeric_limits<T>::lowest();

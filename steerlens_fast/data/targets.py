@@ -62,7 +62,7 @@ class TargetRule:
         items : iterable of Item
             Read one at a time.
         classes : ClassMatch, optional
-            The classes of data and model; by default, they have no names. A label without a class of the model becomes
+            The classes of data and model; by default, they have no names. A label that is no class of the model becomes
             None. The name of a target is looked up among the model's names first, then among the data's. The name of a
             label in a map is looked up among the model's names only if the data have none.
 
@@ -275,7 +275,7 @@ def _with_model_target(item: Item, classes: ClassMatch) -> Item:
     if number is None:
         lookups = (full_names, classes.model_names), (synonyms, classes.model_names)
         name = classes.data_names[of_data]
-        number = _find(name, classes, f" for {item.path}", *lookups)  # raises: ClassMatch has found none, or several
+        number = _find(name, classes, f" for {item.path}", *lookups)  # always raises: no class, or several
     return replace(item, target=number if item.target >= 0 else ~number)
 
 

@@ -68,7 +68,7 @@ class SteerableLens:
     regime : {"frozen", "persistent", "live"}
         When gradients are computed.
 
-        - "frozen": once, at the source. All frames are multiples of one step.
+        - "frozen": once, at the source. Frames are the source, changed by multiples of one step.
         - "live": at each step. The step changes the image after the previous step, which is decomposed again.
         - "persistent": at each step. Changes of the source's coefficients add up; in total, phases change by at most
           pi and log amplitudes by at most 1.
@@ -76,8 +76,9 @@ class SteerableLens:
         The number of ``steps`` is an argument of :meth:`morph`.
     objective : {"nll", "logit", "margin", "log-probability"} or callable
         The loss that the morph decreases. "nll": the negative log likelihood of the target; "log-probability" is
-        another name for it. "logit": minus the target's score. "margin": the score of the source class minus that of
-        the target. A callable ``(outputs, target) -> [N]`` returns a loss for each sample.
+        another name for it. "logit": minus the target's score (for a logit z: -z for target 1, z for target 0).
+        "margin": the score of the source class minus that of the target. A callable ``(outputs, target) -> [N]``
+        returns a loss for each sample.
     color : {"rgb", "luma", "grey"}
         "rgb": each channel changes. "luma": the luma of RGB images changes, and its change is added to all channels.
         "grey": images are converted to grey first. No effect on images of one channel.
@@ -255,8 +256,8 @@ class SteerableLens:
             Factors of the changes of amplitude, for family "csp-joint"; by default ``factors``.
         max_l2 : float, sequence [B] or Tensor [B], optional
             L2 distance of the last frame from the source, over all channels and pixels. If distances do not always grow
-            with the factor, several factors reach it, and the search may find any of them. If neither ``factors`` nor
-            ``distances`` is given, the default is twice the range of ``bounds``, or the distance of
+            with the factor, several factors may reach this distance; the search finds any of them. If neither
+            ``factors`` nor ``distances`` is given, the default is twice the range of ``bounds``, or the distance of
             :meth:`for_photographs` for a lens that it made.
         distances : sequence of M floats or Tensor [B, M], optional
             L2 distances of several frames. The result is the source, and one frame at each distance. In the regimes
@@ -282,7 +283,7 @@ class SteerableLens:
             ``frames`` [B, F, C, H, W] with the images' device and dtype, outputs, distances, and the status of each
             sample (:class:`steerlens_fast.morphs.MorphStatus`). A sample is not ``ok`` if a gradient is zero or not
             finite; its further frames then repeat the frame before. Nor is it ``ok`` if the gradient is too small to
-            reach the distance, or if a frame overflows; the source then replaces this frame.
+            reach the distance, or if a frame overflows and is replaced by the source.
 
         Raises
         ------
@@ -500,18 +501,18 @@ class SteerableLens:
     def _schedule_for(self, images: Tensor, extent: dict) -> Schedule:
         """Return the schedule of images [B, C, H, W] for the options ``extent``.
 
-        On CPUs, the last schedule is cached if these are numbers or None. It is not cached for families of users,
-        because they could write its tensors, or in inference mode, because autograd cannot save its tensors.
+        On CPUs, the last schedule is cached if all options are numbers or None. It is not cached for families of users,
+        which could change its tensors, or in inference mode, because autograd cannot save its tensors.
         """
         types = list(map(type, extent.values()))
-        by_numbers = CACHED_TYPES.issuperset(types) and isinstance(self.family, str) and images.device.type == "cpu"
+        cacheable = CACHED_TYPES.issuperset(types) and isinstance(self.family, str) and images.device.type == "cpu"
         key = images.shape[0], images.dtype, self.regime, self.bounds, self.default_l2, types, extent
-        last = self._last_schedule if by_numbers else None
+        last = self._last_schedule if cacheable else None
         if last is None or last[0] != key:
             if self.default_l2 is not None and all(extent[n] is None for n in ("factors", "max_l2", "distances")):
                 extent = extent | {"max_l2": self.default_l2}
             last = key, make_schedule(images, self.bounds, regime=self.regime, **extent)
-            if by_numbers and not torch.is_inference_mode_enabled():
+            if cacheable and not torch.is_inference_mode_enabled():
                 self._last_schedule = last
         return last[1]
 

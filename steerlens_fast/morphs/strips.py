@@ -382,7 +382,7 @@ def _frame_numbers(frames: Frames, count: int, default: int | None) -> list[int]
 def to_pixels(morphs: Morphs) -> np.ndarray:
     """Convert frames to uint8 [B, F, H, W] or [B, F, H, W, 3].
 
-    The bounds become 0 and 255; without bounds, the lowest and highest value of each sample do.
+    The bounds or, without bounds, the lowest and highest value of each sample become 0 and 255.
     """
     frames = morphs.frames.double()
     bounds = check_bounds(morphs.settings.get("bounds", (0, 1)))
@@ -486,7 +486,7 @@ class _Numbers:
 
 
 def _new_figure(shape: tuple[int, ...], names: list[str], captions: list[list[str]]) -> Figure:
-    """Return a figure of a size without gaps between panels; ``shape`` is [rows, F, H, W, ...]."""
+    """Return a figure, sized so that panels have no gaps; ``shape`` is [rows, F, H, W, ...]."""
     tall = min(max(shape[2] / shape[3], 0.4), 2.5)  # height of a panel divided by its width
     widest = max(len(line) for name in names for line in name.split("\n"))
     max_lines = max(len(caption.split("\n")) for row in captions for caption in row)

@@ -18,7 +18,7 @@ from . import filters
 from .filter_cache import CACHE
 from .filters import Geometry
 
-KINDS = ("analysis", "real", "adjoint")  # a bank's kind is the analysis or one of the two syntheses
+KINDS = ("analysis", "real", "adjoint")  # of banks, see :mod:`.bank`
 HIGHPASS, LOWPASS = "highpass", "lowpass"
 
 
@@ -86,8 +86,8 @@ def _halved_for_half_spectrum(mask: Tensor, w: int, W: int) -> Tensor:
     """Halve all columns of a mask but DC and the image's Nyquist column, for merges into half spectra.
 
     The merge adds the conjugates of values at negative frequencies to the values at the opposite frequencies. This sum
-    is twice the spectrum of the real image. In these two columns, each frequency and its opposite are both stored, and
-    irfft2 takes the mean of the two, so they are not halved.
+    is twice the spectrum of the real image. In the two other columns, each frequency and its opposite are both stored.
+    There, irfft2 takes the mean of the two, which is already half their sum.
     """
     weight = torch.full((w,), 0.5, dtype=mask.dtype, device="cpu")
     weight[0] = 1.0
@@ -138,7 +138,7 @@ def band_masks(
 
 def _make_mask(geometry: Geometry, kind: str, part: Part, halved: bool, device: str, dtype: torch.dtype) -> Tensor:
     mask, (_, _, w) = full_mask(geometry, kind, part), band_shape(geometry, part)
-    if kind != "real" and not is_oriented(part):  # unpaired and real: its spectra are half spectra
+    if kind != "real" and not is_oriented(part):  # a residual of an unpaired bank: its spectra are half spectra
         mask = mask[..., : w // 2 + 1]
     elif halved:
         mask = _halved_for_half_spectrum(mask, w, geometry.shape[1])
@@ -170,7 +170,7 @@ def squared_response(geometry: Geometry, parts: tuple[Part, ...], device: str, d
     return _cached(geometry, ("squared response", parts, device, dtype), make, device)
 
 
-# Compiled code uses no ops on whole planes, so these masks need not be constants.
+# The ops on whole planes are not used in torch.compile, so these masks need not be constants.
 def plane_masks(
     geometry: Geometry, kind: str, parts: tuple[Part, ...], with_residual: bool, device: str, dtype: torch.dtype
 ) -> tuple[Tensor, ...]:

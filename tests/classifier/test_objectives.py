@@ -1,4 +1,4 @@
-"""Targets compared with captum's selection, losses with their formulas, and errors."""
+"""Targets, compared with captum's selection. Losses, compared with their formulas. Errors."""
 
 import importlib
 from unittest.mock import Mock
@@ -30,7 +30,7 @@ def selected(outputs, target):
     return torch.stack([o[tuple(r) if isinstance(r, list) else r] for o, r in zip(outputs, rows)])
 
 
-# --- The grammar
+# --- Forms of targets
 
 
 # (shape of the outputs, target)
@@ -426,7 +426,7 @@ def test_unknown_objectives_raise():
             check_objective(bad)
 
 
-def test_logits_of_a_binary_model_are_plus_or_minus_its_output():
+def test_logit_loss_of_a_binary_model_is_plus_or_minus_its_output():
     scores = class_scores(torch.tensor([3.0, -1.0]), 2, "binary")
     losses = loss("logit", scores, torch.tensor([1, 0]), torch.tensor([1, 0]), task="binary")
     assert losses.tolist() == [-3.0, -1.0]

@@ -62,7 +62,7 @@ def test_known_gain_is_explained_with_a_gain_but_not_without():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_gain_is_at_least_warp_and_both_are_shares(channels):
+def test_gain_is_at_least_warp_and_both_are_from_0_to_1(channels):
     images = pictures(5, 24, channels)
     for edit in (pictures(5, 24, channels), images + 0.1 * torch.randn_like(images), images.flip(-1), 1 - images):
         result = smooth_reconstruction(images, edit)
@@ -96,7 +96,7 @@ def test_explained_share_is_that_of_the_returned_warp():
 # --- Edges
 
 
-def test_images_without_an_edit_have_no_share():
+def test_explained_share_is_nan_without_an_edit():
     images = pictures(3, 16)
     edit = images.clone()
     edit[1] = edit[1].flip(-1)
@@ -104,7 +104,7 @@ def test_images_without_an_edit_have_no_share():
     assert result.warp.isnan().tolist() == result.gain.isnan().tolist() == [True, False, True]
 
 
-def test_constant_source_explains_nothing_by_warps():
+def test_warps_of_a_constant_source_explain_nothing():
     images = torch.full((2, 1, 16, 16), 0.5)
     result = smooth_reconstruction(images, images + 0.2 * torch.rand(2, 1, 16, 16))
     assert result.warp.tolist() == [0, 0] and (result.gain > 0.5).all()
@@ -167,7 +167,7 @@ def test_sampling_outside_the_image_reads_its_border():
     assert torch.equal(BilinearSamples(image, torch.zeros_like(far)).values, image)
 
 
-@pytest.mark.parametrize("count", [2, 3])  # fields that are fitted: two of displacements, and one of the gain
+@pytest.mark.parametrize("count", [2, 3])  # fitted fields: two of displacements; with 3, also the gain
 def test_normal_equations_are_those_of_the_jacobian(count):
     source, edit = torch.rand(2, 2, 2, 16, 20, dtype=torch.float64)
     grids = torch.cat([torch.randn(2, 2, 8, 8).double() * 0.3, torch.rand(2, 1, 8, 8).double() + 0.5], 1)[:, :count]

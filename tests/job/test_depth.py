@@ -51,7 +51,6 @@ def test_range_uses_all_grey_levels_of_12_bit_data(data):
 
 
 def test_12_bit_tiff_is_scaled_from_12_bits():
-    """Pillow scales the values of a 12-bit PGM to 16 bits, but not those of this TIFF."""
     data = zoo.tiff_of_12_bits(TWELVE_BITS)
     assert np.array_equal(levels(data), expected(TWELVE_BITS, 0, 4095))
     assert np.array_equal(levels(data, range=(1000, 2000)), expected(TWELVE_BITS, 1000, 2000))
@@ -98,8 +97,8 @@ def test_signed_integers_and_floats_need_a_range():
             decode(data)
         assert np.array_equal(levels(data, range=(-50, 300)), expected(values, -50, 300))
         assert np.array_equal(levels(data, range="image"), expected(values, values.min(), values.max()))
-    negative = zoo.as_white_is_zero(zoo.saved(values, "TIFF"))  # the last values are floats
-    assert np.array_equal(levels(negative, range=(-50, 300)), expected(-values, -300, 50))
+    negative = zoo.as_white_is_zero(zoo.saved(floats, "TIFF"))
+    assert np.array_equal(levels(negative, range=(-50, 300)), expected(-floats, -300, 50))
     assert levels(np.full((4, 4), 7, np.uint16), range="image").max() == 0  # an image of one value
     with pytest.raises(BadItem, match="must be finite"):
         decode(np.array([[0.0, np.nan]]), range=(0, 1))
@@ -219,7 +218,7 @@ def test_narrow_images_after_others_give_a_warning(tmp_path):
 
 @pytest.mark.parametrize("value", ["0,4095", "auto", "image"])
 def test_range_of_a_job_scales_its_images(value, data, tmp_path):
-    """Stored sources are the images scaled from the range. A resumed job uses this range, too."""
+    """The first frames are the images, scaled from the range. A resumed job uses this range, too."""
     assert run_here(tmp_path, data=data, range=value) == DONE
     highs = [v.max() if value == "image" else 4095 for v in sources(data)]  # auto: the largest value of the data
     wanted_images = [expected(v, 0, high) for v, high in zip(sources(data), highs)]

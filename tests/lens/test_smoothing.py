@@ -84,7 +84,7 @@ def test_copies_are_exact_under_autocast():
 @pytest.mark.parametrize(
     "regime, smoothing", [*((regime, SMOOTHING) for regime in REGIMES), ("persistent", MOVED)], ids=[*REGIMES, "moved"]
 )
-def test_sample_depends_on_the_seed_but_not_on_its_batch(regime, smoothing):
+def test_morph_depends_on_the_seed_but_not_on_the_batch(regime, smoothing):
     x, model = images(dtype=torch.float32), smooth()
     lens = SteerableLens(model, family="csp-joint", rule="polar", regime=regime, smoothing=smoothing)
     together = lens.morph(x, max_l2=1.0, frames=3, internal_batch_size=1)
@@ -101,14 +101,14 @@ def test_sample_depends_on_the_seed_but_not_on_its_batch(regime, smoothing):
 @pytest.mark.parametrize(
     "batch, sizes", [(None, [3] * 5), (1, [1] * 15), (2, [2, 1] * 5), (7, [6, 6, 3])], ids=["all", "1", "2", "7"]
 )
-def test_model_calls_are_as_large_as_allowed_and_change_nothing(batch, sizes):
+def test_model_calls_are_as_large_as_allowed_and_frames_do_not_depend_on_their_size(batch, sizes):
     x, model = images(), smooth(dtype=torch.float64)
     expected = SteerableLens(model, smoothing=SMOOTHING).morph(x, [1, 2, 3], factors=4.0, frames=2)
     counted = Counted(model)
     options = {"factors": 4.0, "frames": 2, "score": "none", "internal_batch_size": batch}
     morphs = SteerableLens(counted, smoothing=SMOOTHING).morph(x, [1, 2, 3], **options)
     assert counted.sizes[-counted.gradients :] == sizes
-    assert sum(counted.sizes) == 3 + 15  # the source once for target and outputs, and five copies
+    assert sum(counted.sizes) == 3 + 15  # each image once, and its five copies
     assert_close(morphs.frames, expected.frames, "composition")
 
 

@@ -86,7 +86,7 @@ def test_form_depends_on_the_seed_only(tmp_path):
 
 @pytest.mark.parametrize("sources, conditions", [(7, 3), (8, 4), (2, 2), (1, 3)])
 def test_order_is_balanced_and_separates_images_of_a_source(sources, conditions):
-    """They are also separated if a rater starts at another position and continues at the beginning after the end."""
+    """The order is cyclic: a rater may start anywhere, and goes on from the last image to the first."""
     for seed in range(20):
         order = trial_order(sources, conditions, random.Random(seed))
         assert sorted(order) == [(s, c) for s in range(sources) for c in range(conditions)]

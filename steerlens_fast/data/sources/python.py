@@ -42,8 +42,8 @@ class PythonSource(Source):
     image. Boxes, several labels and the like are not labels.
 
     **Errors.** A label is invalid if it is not a class, such as 1.5 or an unknown name, or is the name of several
-    classes. An invalid label is an error if the listing reads it, from an attribute or with an item's key. If it is
-    read together with an image, only this item fails.
+    classes. If the listing reads such a label, from an attribute or with an item's key, the listing raises an error. If
+    it is read together with an image, only this item fails.
 
     **Keys.** They come from the attribute ``keys`` or, without it, from the items (image, label, key), each of which
     is then read once more. Otherwise they are numbers.

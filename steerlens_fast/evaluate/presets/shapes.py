@@ -41,7 +41,7 @@ class Shapes:
 
     See :mod:`steerlens_fast.evaluate.ground_truth`.
 
-    Each image is drawn from a factor, such as a position. Class ``2 k`` is kind k with a factor below 0, and class
+    Each image shows the value of a factor, such as a position. Class ``2 k`` is kind k with a factor below 0, and class
     ``2 k + 1`` is kind k with a factor above 0. Kinds alternate, so that any seven consecutive items have all kinds.
 
     Parameters
