@@ -60,7 +60,8 @@ class Case:
         table = lambda seed: 0.7 * normal(3, N if self.per_plane else 1, dtype=self.dtype, seed=seed)
         phase_factors, amplitude_factors = table(3), table(4)
         phase_factors[1], amplitude_factors[1] = 0, 0
-        synthesis = [f * 0.03 for f in filters]  # so small that only frame 1, the plane itself, is clipped
+        # Small enough that hardly any pixel is clipped, except in frame 1, which is the plane itself.
+        synthesis = [f * (0.06 if self.complex_bands else 0.3) for f in filters]
         options = 3, self.edit, self.rule, self.complex_bands  # 3: i_power
         factors = phase_factors, amplitude_factors
         return [planes, gradients, *factors, [*filters, residual], synthesis, *options, 1.0, 0.3, self.low, self.high]
