@@ -3,7 +3,7 @@
 ========== =================== ============================================================
 regime     gradients           each step changes
 ========== =================== ============================================================
-frozen     1, at the source    the source: all frames are multiples of one step
+frozen     1, at the source    the source, by multiples of one step
 live       1 for each step     the image after the previous step, which is decomposed again
 persistent 1 for each step     the source's coefficients, by changes that add up
 ========== =================== ============================================================

@@ -31,9 +31,8 @@ class FolderSource(Source):
     any depth in it. Classes are numbered in the order of their names, as in torchvision's ImageFolder. A sub-folder
     without images is an error, since it would shift the numbers of the other classes.
 
-    Links are followed, until they lead back to a folder of the data that contains them. Hidden files and folders,
-    folders that operating systems create (``__MACOSX`` and others), and files that are not images are left out and
-    counted.
+    Links are followed, but no folder is entered inside itself. Hidden files and folders, folders that operating systems
+    create (``__MACOSX`` and others), and files that are not images are left out and counted.
     """
 
     def __init__(self, path: str):
