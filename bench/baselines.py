@@ -112,7 +112,7 @@ def _serve(pipe, work, shape, who, threads, options) -> None:
 
 
 def build(work: str, shape, who: str, **options) -> workloads.Run:
-    """Return the run of a workload by one implementation."""
+    """Set up a workload for one implementation, and return its run."""
     workload = WORKLOADS[work]
     if who not in workload.implementations:
         raise ValueError(f"who must be one of {', '.join(workload.implementations)} for {work}, got {who!r}")

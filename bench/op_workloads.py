@@ -108,7 +108,7 @@ def extrapolate(shape, who, joint=False, form="pairs", device="cpu") -> Run:
     baseline = {"pairs": plain.extrapolate_pairs, "real": plain.extrapolate}[form]
     if who == "compiled":
         return Run(partial(torch.compile(baseline, dynamic=False), *arguments), inputs)
-    return Run(lambda: plain.over_frames(baseline, *arguments), inputs)
+    return Run(lambda: plain.frames_in_pieces(baseline, *arguments), inputs)
 
 
 def extrapolate_backward(shape, who, device="cpu") -> Run:

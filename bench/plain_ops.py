@@ -67,7 +67,7 @@ def extrapolate_pairs(*args) -> Tensor:
     return torch.complex(real[:, :, 0::2], real[:, :, 1::2])
 
 
-def over_frames(function: Callable, c: Tensor, phase_step: Tensor, amplitude_step: Tensor | None, b, a) -> Tensor:
+def frames_in_pieces(function: Callable, c: Tensor, phase_step: Tensor, amplitude_step: Tensor | None, b, a) -> Tensor:
     """Return the frames of ``function``, computed for a few planes at a time."""
     tensors = [t for t in (c, phase_step, amplitude_step) if t is not None]
     run = lambda *some: function(*some, *(None,) * (3 - len(some)), b, a).movedim(0, 1)

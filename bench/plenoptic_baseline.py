@@ -53,12 +53,12 @@ def morph(pyramid, image: Tensor, gradient: Tensor, factors: Tensor, joint=False
     with torch.no_grad():
         amplitudes = [c.abs() for c in bands]
         phases = [c.angle() for c in bands]
-        steps = [((c - g) * c.conj()).angle() for c, g in zip(bands, gradients)]
-        grown = [(c - g).abs() - a if joint else 0 for c, g, a in zip(bands, gradients, amplitudes)]
+        phase_steps = [((c - g) * c.conj()).angle() for c, g in zip(bands, gradients)]
+        amplitude_steps = [(c - g).abs() - a if joint else 0 for c, g, a in zip(bands, gradients, amplitudes)]
         frames = []
         for factor in factors:
-            reached = [(a + factor * d).clamp(min=0) if joint else a for a, d in zip(amplitudes, grown)]
-            moved = [torch.polar(a, p + factor * s) for a, p, s in zip(reached, phases, steps)]
+            reached = [(a + factor * d).clamp(min=0) if joint else a for a, d in zip(amplitudes, amplitude_steps)]
+            moved = [torch.polar(a, p + factor * s) for a, p, s in zip(reached, phases, phase_steps)]
             coefficients.update(zip(scales, moved))
             frames.append(pyramid.recon_pyr(coefficients))
         stacked = torch.stack(frames)

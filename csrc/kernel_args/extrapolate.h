@@ -1,5 +1,5 @@
-// Arguments of the kernels of extrapolate and extrapolate_backward. Here, a *plane* is the coefficients of all
-// orientations of one scale of an image plane.
+// Arguments of the kernels of extrapolate and extrapolate_backward. Here, a *plane* is one scale of an image plane: the
+// coefficients of all orientations.
 #pragma once
 
 #include "../math/extrapolate.h"
@@ -17,9 +17,9 @@ struct FrameArgs {
   int64_t planes, area, orientations;  // `area` coefficients per plane, in `orientations` bands
   Rule rule;
   Form form;        // of frames_out
-  int frame_parts;  // numbers T per value of grad_frames: 2 if they are complex, else 1
+  int frame_parts;  // numbers T per value of grad_frames: 2 if complex, else 1
   const Cplx<T>* coefficients;
-  const T *phase_step, *amplitude_step;  // null if that coordinate does not move
+  const T *phase_step, *amplitude_step;  // null if phases, or amplitudes, do not move
   const T *phase_factors, *amplitude_factors;
   int64_t factor_stride;  // along planes: 0 if factors are [F, 1], 1 if they are [F, planes]
   T* frames_out;          // written by extrapolate

@@ -2,8 +2,8 @@
 
 A configuration can be saved as JSON, read in another process, and compared.
 
-Each field is declared once, by :func:`option`, with its default, help text and allowed values. From this declaration,
-values are checked, and the options of the command line are made.
+Each field is declared once, by :func:`option`, with its default, help text and allowed values. This declaration is
+used to check values, and to make the options of the command line.
 """
 
 from __future__ import annotations
@@ -149,8 +149,8 @@ class BaseConfig:
     def _check(self) -> None:
         """Raise a TypeError or ValueError if a field is invalid.
 
-        Every field must be JSON, since another process may read it. It must have one of its choices, be at least its
-        minimum, and be a bool if its default is one. A field whose default is None may also be None.
+        Every value must be JSON, since another process may read it. It must be one of the field's choices, at least its
+        minimum, and a bool if the default is one. A field whose default is None may also be None.
         """
         for name in self.STRING_FIELDS:
             if not isinstance(getattr(self, name), str):

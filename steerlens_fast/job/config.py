@@ -22,7 +22,7 @@ from .formats import FORMATS
 DECODERS = ("pillow", "torchcodec")
 FRAME_DTYPES = {"safetensors": ("uint8", "uint16", "float32"), "wds": ("uint8",), "folder": ("uint8", "uint16")}
 ENGINES = ("local", "env", "ray")
-MIN_FAILURES_OF_SHARE = 10  # minimum number of failures that are allowed when max_failures is a percentage
+MIN_ALLOWED_FAILURES = 10  # if max_failures is a percentage
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         None,
         group="data",
         metavar="FILE",
-        help="for --data .npy or .safetensors: a .npy file with the class of each image. The word numbered, for any "
-        "data: the data's classes have the model's numbers, whatever their names (by default they are matched by name)",
+        help="a .npy file with the class of each image, for --data .npy or .safetensors; or, for any data, the word "
+        "numbered: classes of the data and the model are matched by number (default: by name)",
     )
     target: str | int | Mapping = option(
         "runner-up",
@@ -228,7 +228,8 @@ def _length(factors: float | Sequence[float] | None) -> int | None:
 class RunOptions(BaseConfig):
     """Options that decide how a job runs.
 
-    They do not change the bytes of the shards, except that a new plan's default of ``threads`` depends on ``workers``.
+    They do not change the bytes of the shards, with one exception: in a new job, the default of ``threads`` depends on
+    ``workers``.
 
     Parameters
     ----------
@@ -300,7 +301,7 @@ class RunOptions(BaseConfig):
 
     def _check(self) -> None:
         super()._check()
-        self.max_failed_items(1)
+        self.max_failed_items(1)  # raises an error if max_failures is invalid
         if self.overwrite and (self.resume or self.retry_failed):
             raise ValueError("overwrite must not be given with resume or retry_failed, which keep the job")
         if self.overwrite and self.engine == "env":
@@ -324,4 +325,4 @@ class RunOptions(BaseConfig):
         if not 0 <= limit < math.inf:
             expected = 'a number of items or a share of them like "10%"'
             raise ValueError(f"max_failures must be {expected}, got {self.max_failures!r}")
-        return max(MIN_FAILURES_OF_SHARE, int(limit)) if is_share else limit
+        return max(MIN_ALLOWED_FAILURES, int(limit)) if is_share else limit

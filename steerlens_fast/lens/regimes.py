@@ -180,7 +180,7 @@ def _render_by_one_op(state: MorphState, motion: Motion, scale: Tensor | None) -
     Return None if no op supports this motion.
     """
     schedule = state.schedule
-    by_op = _frames_at_l2(state, motion, scale, schedule.budgets, schedule.shares_of_budget())
+    by_op = _frames_at_l2(state, motion, scale, schedule.budgets, schedule.shares_of_factor())
     if by_op is None:
         return None
     state.append_factors(_scaled(by_op.factors, scale))

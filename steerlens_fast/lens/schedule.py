@@ -60,7 +60,7 @@ class Schedule:
         return steps
 
     def _factor_steps(self) -> list[Step]:
-        # The steps to a frame share the difference from the factor of the frame before, which is 0 for the first frame.
+        # The steps to a frame have equal parts of its factor minus that of the frame before (0 before the first frame).
         count = self.steps_per_frame
         parts = lambda t: torch.diff(t, dim=0, prepend=torch.zeros_like(t[:1]))[int(self.starts_at_source) :] / count
         b = parts(self.factors)
@@ -73,8 +73,8 @@ class Schedule:
             return torch.cat([torch.zeros_like(reached[:1]), reached])
         return self._shares(reached) * reached
 
-    def shares_of_budget(self) -> Tensor:
-        """Return the factors of the F - M frames without a budget, divided by the factor of the first budget."""
+    def shares_of_factor(self) -> Tensor:
+        """Return the factors of the frames without a budget, as shares [F - M] of the factor at the first budget."""
         return self.budgets.new_zeros(1) if self.one_frame_per_budget else self._shares(self.budgets)[:-1, 0]
 
     def _shares(self, like: Tensor) -> Tensor:
@@ -241,7 +241,7 @@ def _budget_schedule(images: Tensor, max_l2, frames: int | None, steps: int | No
     if table.dim() > 1 or (table.dim() and len(table) != count):
         hint = "for several distances use distances="
         raise ValueError(f"max_l2 must be {kinds} with B = {count} ({hint}), got shape {list(table.shape)}")
-    budgets = _distances_in("max_l2", max_l2, table, images).reshape(1, -1).expand(1, count)
+    budgets = _checked_distances("max_l2", max_l2, table, images).reshape(1, -1).expand(1, count)
     return Schedule(count_frames(frames, steps), budgets=budgets, moves_toward_target=bool((table > 0).any()))
 
 
@@ -254,12 +254,12 @@ def _distances_schedule(images: Tensor, distances, frames: int | None, stepwise:
         raise ValueError(f"distances must be {kinds} with B = {count} ({hint}), got shape {list(table.shape)}")
     if stepwise and not bool((table.diff(dim=-1) > 0).all()):
         raise ValueError(f"distances must increase in the regimes 'persistent' and 'live', got {distances!r}")
-    budgets = _distances_in("distances", distances, table, images).reshape(-1, table.shape[-1]).T.expand(-1, count)
+    budgets = _checked_distances("distances", distances, table, images).reshape(-1, table.shape[-1]).T.expand(-1, count)
     frames = count_frames(frames, distances=len(budgets) + 1)
     return Schedule(frames, budgets=budgets, one_frame_per_budget=True, moves_toward_target=bool((table > 0).any()))
 
 
-def _distances_in(name: str, argument, table: Tensor, images: Tensor) -> Tensor:
+def _checked_distances(name: str, argument, table: Tensor, images: Tensor) -> Tensor:
     """Check distances, and return them in the images' dtype and on their device."""
     rounded = table.to(images.dtype)
     pairs = zip(rounded.flatten().tolist(), table.flatten().tolist())

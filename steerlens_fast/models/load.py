@@ -163,10 +163,10 @@ def load_model(
     ----------
     spec : str, os.PathLike, torch.nn.Module, ExportedProgram or callable
         * ``"timm:NAME"``, ``"torchvision:NAME"``: a model of a hub, pretrained or with ``weights``.
-        * ``"pkg.mod:callable"``: a callable without arguments that returns the model, or a module, which is copied. The
-          prefix ``"arch:"`` is needed only if the name could be that of a file or a hub. The working directory is
-          searched first, as with ``python -m``. Class names and preprocessing are read from the model's attributes,
-          see :func:`steerlens_fast.models.attributes.read_attributes`.
+        * ``"pkg.mod:callable"``: a function without arguments that returns the model, or the model itself, which is
+          copied. The prefix ``"arch:"`` is needed only if the name could be that of a file or a hub. The working
+          directory is searched first, as with ``python -m``. Class names and preprocessing are read from the model's
+          attributes, see :func:`steerlens_fast.models.attributes.read_attributes`.
         * A file with TorchScript or, with ``trust_checkpoint``, an exported program (``.pt2``) or a pickled module. The
           kind of file is detected from its content.
         * An object, whose training flags and ``requires_grad`` are not changed. Its attributes are read as described
@@ -174,7 +174,7 @@ def load_model(
     weights : str or os.PathLike, optional
         A checkpoint (.pt, .pth, .safetensors) for a model from a hub or a callable; ``"random"`` for an untrained model
         from a hub. The checkpoint is a state dict, or has one under "state_dict", "model" or "model_state_dict". The
-        prefixes "module.", "_orig_mod." and "model." are removed if all its names have them and the model's do not. A
+        prefixes "module.", "_orig_mod." and "model." are removed if all names in it have them and the model's do not. A
         hub's model is created with the number of classes in the checkpoint.
     trust_checkpoint : bool
         Whether to load pickled objects and exported programs, which may run arbitrary code.

@@ -43,7 +43,7 @@ def split(bank: Bank, image: Tensor, backend: Backend, widen: Sequence[bool] = (
 def _split_by_fft(bank: Bank, planes: Tensor) -> list[Tensor]:
     plane_bytes = bank.plane_bytes(planes.dtype)
     slices = chunks(len(planes), plane_bytes, planes.device)
-    # One plane may exceed a pass. _store_bands then splits its bands.
+    # If even one plane is too large for a pass, _store_bands splits its bands.
     if len(slices) == 1 and fits_one_pass(plane_bytes * len(planes), planes.device):
         return list(split_image(bank, planes))
     out = _new_bands(bank, len(planes), planes)

@@ -143,9 +143,9 @@ def write_form(
     Raters choose the class that the model predicts for the source, the target class, or neither. The two classes are in
     random order. Raters also rate how natural the image is, from 1 to 5.
 
-    Every source is shown in every family, if all jobs have it. In each block of images, every source occurs once. A
-    Latin square decides in which family it is shown, so that each family occurs equally often. The rater's pseudonym
-    decides at which place in this order the rater starts.
+    Every source is shown in every family, if all jobs have it. There are as many blocks of images as conditions. In
+    each block, every source occurs once. A Latin square decides in which family, so that each family occurs equally
+    often. The rater's pseudonym decides at which place in this order the rater starts.
 
     A morph is left out if the model already predicts the target for the source. It is also left out if the label is
     neither the target nor predicted for the source, because neither of the two offered classes would be right. A morph

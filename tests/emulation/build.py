@@ -47,7 +47,7 @@ LINK_FLAGS = {
 def build(kind: str = "plain", sources: list[Path] | None = None) -> Path:
     """Build a library and return its path.
 
-    By default it has all ops; ``sources`` replace their files.
+    By default it has all ops, otherwise those of ``sources``.
     """
     kernels = [*sorted(CSRC.glob("cuda/**/*.cu")), CSRC / "schema.cpp"] if sources is None else sources
     device, device_flags = sorted((HERE / "device").glob("*.cpp")), ["-O2"]

@@ -13,9 +13,10 @@ from . import set_clusters, set_max_grid_rows, set_multiprocessors, set_seed
 
 SEEDS = range(1, 5)
 ROWS = 2  # rows of blocks in a grid
-MAX_WORKSPACE_BYTES = (256 << 20) + 1024  # kWorkspaceSize in csrc/cuda/planes/spectra.h, rounded up
-# Shapes with more planes than ROWS. A block of split_bands and merge_bands has up to 16 planes (kMaxBlockPlanes in
-# csrc/cuda/bands.cu). In the other ops, a band has 125 coefficients, so most bands do not begin at a sector.
+MAX_WORKSPACE_BYTES = (256 << 20) + 1024  # of kWorkspaceSize values (csrc/cuda/planes/spectra.h), rounded up
+# Shapes that need more than ROWS rows of blocks. A block of split_bands and merge_bands has up to 16 planes
+# (kMaxBlockPlanes in csrc/cuda/bands.cu). In the other ops, a band has 125 coefficients, so most bands begin within a
+# sector (32 bytes).
 MANY = {
     **dict.fromkeys(OPS, (5, 2, 5, 25)),
     **dict.fromkeys(["pair", "unpair"], ((10, 5, 25), 2)),
@@ -96,7 +97,7 @@ def small_device():
 @pytest.mark.parametrize("W, K", [(22, 3), (22, 140), (110, 40)])
 @pytest.mark.parametrize("op", PLANE_OPS)
 def test_plane_ops_do_not_depend_on_the_work_of_a_block(op, W, K, small_device):
-    """On a small device, a block takes several groups of planes, and reads their filters only once.
+    """On a small device, a block takes several groups of planes, and reads the filters once for all of them.
 
     140 bands have more filters than a block keeps (kMaxKept in csrc/cuda/planes/filter.h), and the filters of 40 wide
     bands exceed its shared memory. Some rows of some filters are 0.
@@ -156,13 +157,10 @@ def test_clusters_do_not_change_a_bit(W, edit, rule, complex_bands, device_with_
 
 
 def test_few_bands_do_not_leave_multiprocessors_idle(device_with_clusters):
-    """The blocks of a cluster would process a wide band in several passes while other multiprocessors are idle.
-
-    So clusters are used only for many planes.
-    """
+    """Clusters are used only for many planes. With few, they would leave multiprocessors idle."""
     before = device_with_clusters(True)
     # The shared memory of each of the 8 multiprocessors suffices for 29 blocks, so 29 clusters of 8 blocks run at once.
-    # The three wide bands of a plane need two clusters, as pairs: 17 planes need 34, and 9 planes 18.
+    # The three wide bands of a plane are two pairs, each for one cluster: 17 planes need 34 clusters, and 9 planes 18.
     for planes, launches in ((17, 1), (9, 0)):
         x, g, *options = plane_args(planes, 2, 6, 250)["morph_planes"]
         RAW.morph_planes(x, g, *options)
@@ -179,7 +177,7 @@ def test_morphs_do_not_depend_on_chunks():
 
 
 def test_chunks_of_frames_do_not_change_a_bit():
-    """All frames of one plane would exceed the limit of memory between kernels."""
+    """All frames of one plane need more memory than the kernels may use."""
     frames = 48 * 1024
     x, g, factors, _, *options = plane_args(1, frames, 16, 16)["morph_planes"]
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measured:
@@ -192,7 +190,7 @@ def test_chunks_of_frames_do_not_change_a_bit():
 
 
 @pytest.mark.parametrize("op", ["split_planes", "merge_planes"])
-def test_results_with_filters_that_remove_rows_are_the_references(op):
+def test_ops_agree_with_the_reference_if_filters_remove_rows(op):
     """Rows in which a filter is 0 are neither stored nor read between the FFTs of rows and of columns.
 
     These rows differ between bands.

@@ -291,20 +291,20 @@ def test_exports_count_complete_shards(job, tmp_path, capsys):
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
 def test_files_of_the_user_with_the_name_of_a_backup_are_kept(kind, tmp_path):
-    """The backup of a file is a file, that of a folder a folder. Anything else with a backup's name is the user's."""
+    """A file is never the backup of a folder, and a folder (or a link to one) never that of a file."""
     write, other = (_write_folder, _write_file) if kind == "file" else (_write_file, _write_folder)
     backup = atomic_io.backup_path(tmp_path / "a")
     backup_of_the_user = tmp_path / "own" if kind == "link" else backup
     other(backup_of_the_user, "precious")
     if kind == "link":
         backup.symlink_to(backup_of_the_user)
-    for _ in range(1 if kind == "file" else 2):  # a second write would fail: a folder's backup cannot replace a file
+    for _ in range(1 if kind == "file" else 2):  # writing a folder twice would fail: its backup cannot replace a file
         write(tmp_path / "a", "new")
     file_of_the_user = backup_of_the_user / "text" if backup_of_the_user.is_dir() else backup_of_the_user
     assert os.path.lexists(backup) and file_of_the_user.read_text() == "precious"
 
 
-def test_backup_that_is_a_link_is_deleted_without_its_folder(tmp_path):
+def test_link_in_place_of_a_backup_is_deleted_but_not_the_linked_folder(tmp_path):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "precious").touch()
     atomic_io.backup_path(tmp_path / "a").symlink_to("own")
@@ -333,7 +333,7 @@ def test_folder_that_cannot_be_replaced_is_kept(tmp_path, monkeypatch):
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["a", "a/old"]
 
 
-# --- Faults of the storage or limits of the process in reading ------------------------------------------------------
+# --- Reading: faults of the storage, limits of the process ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [errno.ESTALE, errno.EMFILE])

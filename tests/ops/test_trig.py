@@ -38,8 +38,8 @@ def angle_error(values: torch.Tensor, exact: torch.Tensor) -> torch.Tensor:
 
     One is the difference of its angle from ``exact``, the other its distance from the unit circle.
     """
-    apart = values.cpu().to(torch.complex128) * torch.exp(-1j * exact)
-    return torch.maximum(apart.angle().abs(), (apart.abs() - 1).abs())
+    quotient = values.cpu().to(torch.complex128) * torch.exp(-1j * exact)
+    return torch.maximum(quotient.angle().abs(), (quotient.abs() - 1).abs())
 
 
 @pytest.mark.parametrize("limit", [math.pi, 100.0, 1e4, 1e5])
@@ -125,7 +125,7 @@ def test_exp_is_accurate(device):
 
 
 def test_exp_overflows_and_underflows_where_float32_does(device):
-    """Results are finite if float32 can represent them, else infinite; subnormal ones may be 0."""
+    """Results too large for float32 are infinite; subnormal ones may be 0."""
     x = torch.tensor([88.5, 88.72, 89.0, 1e4, math.inf, -88.0, -103.0, -200.0, -math.inf], device=device)
     actual, expected = exp_of(x).double().cpu(), x.cpu().exp().double()
     assert torch.equal(actual.isinf(), expected.isinf())
@@ -137,7 +137,7 @@ def test_amplitudes_survive_any_phase(device):
     """amplitude * exp(i phase) has that amplitude even if the phase is too large to be accurate in float32."""
     phase = torch.logspace(5, 38, 4001, device=device)
     joined = ops.polar_join(torch.ones_like(phase), torch.cat([phase[::2], -phase[1::2]]))
-    assert (joined.abs() - 1).abs().max() < 2e-4  # sin and cos are fits for angles up to pi/4, here used up to 1 rad
+    assert (joined.abs() - 1).abs().max() < 2e-4  # the fits of sin and cos, for up to pi/4, are used up to 1 rad here
 
 
 def test_exp_of_nan_is_nan(device):

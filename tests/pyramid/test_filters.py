@@ -39,7 +39,7 @@ def frequencies(geometry, shape):
 
 
 def radial(geometry, shape, scale):
-    """Return low_0 ... low_scale high_(scale+1).
+    """Return the product low_0 ... low_scale high_(scale+1).
 
     For scale -1 this is high_0, and for scale J, the number of scales, the low-pass R_lo.
     """
@@ -97,7 +97,7 @@ def test_bands_vanish_at_dc_and_nyquist(geometry):
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_one_of_two_opposite_frequencies_is_kept(geometry):
-    """weight(f) + weight(-f) = 2 where a band is not zero, so that its real part has the two-sided filter."""
+    """weight(f) + weight(-f) = 2 where a filter is not 0, so the real part of a band is the same as without weights."""
     for s in range(geometry.num_scales):
         weight = filters.analytic_weight(geometry, s)
         opposite = torch.roll(weight.flip(-2, -1), (1, 1), (-2, -1))

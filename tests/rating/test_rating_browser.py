@@ -56,7 +56,7 @@ def test_form_is_filled_in_by_keys_and_tallied(window, form, tmp_path):
             window.open(form.page.as_uri())
         ready(window, place)
         trial = key[window.run("return trialAt(place).id")]
-        # Whether the correct choice is on the left. For a morph it is the target, for an unedited image the source.
+        # Whether the choice to make is on the left: for a morph the target, for an unedited image the source.
         left = (trial["target_choice"] == "first") == (trial["condition"] != "unedited")
         offered = window.run("return [...document.querySelectorAll('#choices bdi')].map((e) => e.textContent)")
         assert offered[0 if left else 1] == trial["target_name" if trial["condition"] != "unedited" else "source_name"]
@@ -81,7 +81,7 @@ def test_form_is_filled_in_by_keys_and_tallied(window, form, tmp_path):
     assert [entry for entry in window.log("browser") if entry["level"] != "DEBUG"] == []
 
 
-def test_form_on_a_phone_is_complete(window, form):
+def test_form_can_be_used_on_a_phone(window, form):
     """The page fits the window. Answers can be changed, skipped images are shown again, another rater can begin."""
     window.resize(390, 844)
     window.open(form.page.as_uri())

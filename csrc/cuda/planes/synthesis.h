@@ -6,7 +6,7 @@
 namespace steerlens {
 namespace {
 
-// The factors of frames. Without factors, each plane is one frame, and all move.
+// The factors of frames. If `phase` is null (merge_planes), each plane is one frame.
 struct FrameFactors {
   const float *phase, *amplitude;  // [F, N] if `per_plane`, else [F]
   bool per_plane;
@@ -25,14 +25,14 @@ struct FrameFactors {
     return phase && !(moves_phase && load_one(phase + at) != 0.0f) &&
            !(moves_amplitude && load_one(amplitude + at) != 0.0f);
   }
-  // Line plane * frames + frame is this frame of this plane.
+  // A line is a frame of a plane: line = plane * frames + frame.
   __device__ bool still(int line) const { return still(line / frames, line % frames); }
 };
 
 struct MergedRows {
   Cplx<float>* half_planes;     // [lines, column blocks, half rows, kLines]
   const Cplx<float>* residual;  // [planes, column blocks, half rows, kLines], or null
-  int lines;                    // planes times frames; a block transforms a row of several of them
+  int lines;                    // planes times frames; a block transforms one row of several lines
   FftPlan plan;                 // of a row
   int H;
   FrameFactors factors;
@@ -66,7 +66,7 @@ __device__ __forceinline__ void write_rows(const MergedRows& args, const BlockFf
   }
 }
 
-// A block computes one row of share.groups times kLines half planes. It filters and sums the FFTs of the bands' rows
+// A block computes the same row of share.groups * kLines half planes. It filters and sums the FFTs of the bands' rows
 // and of the opposite rows, and computes the inverse FFT of the sum. Opposite rows are needed, since the real part of
 // an image comes from the Hermitian part of its spectrum, (S(Y, X) + conj S(-Y, -X)) / 2. A thread sums the values of
 // its column in registers. Rows in which a filter is 0 are not read.
@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
         fft.set_input(p.at, p.line, value);
       }
       fft.run();
-      // The column x of the band is computed after the FFT, because registers could not hold it meanwhile.
+      // The band's x is computed only here: during the FFT, no register is free for it.
       if (items.x >= W) return;
       if (!mirrored) {
         const int x = static_cast<int>(band_column(items.x, w, W));

@@ -204,7 +204,7 @@ def expand_braces(pattern: str) -> list[str]:
 
 
 def _prefixes(tars: list[str]) -> list[str]:
-    """Return the beginning of the keys of each file.
+    """Return for each file the prefix of its samples' keys.
 
     It is the name of the file, with its folders if two files have the same name.
     """
