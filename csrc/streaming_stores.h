@@ -11,7 +11,7 @@ namespace steerlens {
 
 constexpr uint64_t kCacheLine = 64;
 
-// Larger results are written with non-temporal stores, since caches would evict them before they are read.
+// Results larger than this are written with non-temporal stores: caches would evict them before they are read.
 constexpr int64_t kStreamedBytes = int64_t{16} << 20;
 
 #if defined(__SSE2__)

@@ -89,7 +89,7 @@ class Browser:
     def resize(self, width: int, height: int) -> None:
         """Set the size of the page's viewport.
 
-        It may be smaller than the smallest window.
+        It can be smaller than Chromium's smallest window.
         """
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self._post("/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics})

@@ -14,7 +14,7 @@ constexpr double kLogReach = 0.6931471805599453;
 constexpr double kNoChange = 1e-6;     // an image with smaller rises does not change at all
 constexpr double kMinProgress = 0.05;  // smaller decreases of the best gap count as no progress
 constexpr double kMinRise = 0.05;      // an image with smaller rises may have only rounding errors
-// Without a bracket, the search ends after so many trials without progress: the first number if the image has changed.
+// Without a bracket, the search ends after so many trials without progress. kPatience holds if the image has changed.
 constexpr double kPatience = 10, kPatienceWithoutMotion = 3;
 // Keeps the largest position below the end of the range, so that rounding cannot make a factor exceed the range.
 constexpr double kRangeMargin = 1e-6;
@@ -162,7 +162,7 @@ double L2Search::inside_bracket(double x, bool inside) const {
 }
 
 double L2Search::beyond_low(double x) const {
-  const bool stalled = has_moved() && idle > 0;  // then the factor is only doubled
+  const bool stalled = has_moved() && idle > 0;  // then the factor is at most doubled
   const double bound = low + (stalled ? 0.0 : room()) + kLogReach;
   return x > low ? std::min(x, bound) : bound;
 }
@@ -173,7 +173,7 @@ double L2Search::below_high(double x, bool inside) const {
   return inside ? std::max(x, bound) : bound;
 }
 
-// How far the largest rise so far is from the target, in positions, if rises were proportional to factors.
+// The distance in positions from the largest rise so far to the target, if rises are proportional to factors.
 double L2Search::room() const {
   return std::fabs(std::log(std::min(std::max(largest, kNoChange), 1 / kNoChange)));
 }

@@ -1,4 +1,4 @@
-"""Reads images of more than 8 bits per value that have colours or alpha.
+"""Reads images with colours or alpha, and more than 8 bits per value.
 
 For such images, Pillow returns only the high byte of each value. Therefore a PNG or TIFF is read twice with Pillow, the
 second time with the wrong byte order, which gives the low bytes. The values of a PPM are read without Pillow.
@@ -143,7 +143,7 @@ def unit_colours(colours: DeepColour, scale) -> tuple[np.ndarray, np.ndarray]:
         Scales the file's values to [0, 1].
     """
     values, layout, maximum = colours
-    if layout == "CMYK":  # Pillow's formula. `scale` is not needed: a range is an error with CMYK
+    if layout == "CMYK":  # Pillow's formula; the caller accepts no range for CMYK
         inks = values / maximum
         return (1 - inks[..., :3]) * (1 - inks[..., 3:]), values
     if layout[-1] not in "Aa":

@@ -84,12 +84,12 @@ def overview(examples) -> Figure:
     grid[0, columns + 1].set_title("phase only", fontsize=9)
     grid[0, columns + 2].set_title("pixels", fontsize=9)
     attained = all(bool(m.attained.all()) for e in examples for m in e.morphs.values())
-    at = (
+    distances = (
         f"all last frames at the same distance, {last}"
         if attained
         else "some distances were not attained: see the strips"
     )
-    note = f"below: probability of the target class; {at}"
+    note = f"below: probability of the target class; {distances}"
     figure.supxlabel(note, fontsize=8, color=MUTED)
     return figure
 

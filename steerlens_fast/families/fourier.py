@@ -82,14 +82,14 @@ class FourierFamily:
         return PlaneMotion(_FourierPlaneFamily(self, *image.shape[-2:]), image, gradient)
 
     def anchor(self, image: Tensor) -> PlaneAnchor:
-        """See :class:`AnchoringFamily`. Phases change by at most pi radians."""
+        """See :class:`AnchoringFamily`. In total, a phase changes by at most pi radians."""
         image = checks.check_image("image", image, self.pyramid.image_shape if self.pyramid else None)
         return PlaneAnchor(_FourierPlaneFamily(self, *image.shape[-2:]), image)
 
     def weights(self, like: Tensor) -> Tensor:
-        """Return the factors that turn ``rfft2(gradient)`` into d(loss) / d(rfft2(image)).
+        """Return the factors [H, W//2+1] by which ``rfft2(gradient)`` is multiplied.
 
-        They are [H, W//2+1], 2 / (H W) times the squared filters of the chosen bands, and 0 where phases do not move.
+        They are 2 / (H W), times the sum of the squared filters if bands are chosen, and 0 where phases do not move.
         """
         H, W = like.shape[-2:]
         moving = torch.ones(H, W // 2 + 1, dtype=like.dtype, device=like.device)

@@ -126,7 +126,7 @@ def _(spectrum, masks, i_powers, widths, width, paired):
     check_dtype("spectrum", spectrum, *COMPLEX)
     check_rank("spectrum", spectrum, 3, "[N, H, W/2+1] or [N, H, W]")
     H, columns = spectrum.shape[1:]
-    whole = columns == width and width > 2  # up to width 2, half spectra have as many columns
+    whole = columns == width and width > 2  # up to width 2, half spectra have ``width`` columns, too
     shape = list(spectrum.shape)
     fits = width >= 1 and (whole or columns == width // 2 + 1)
     require(fits, f"spectrum must have width/2+1 or width columns for width {width}, got {shape}")
@@ -168,7 +168,7 @@ def _setup_split_bands(ctx, inputs, output):
     spectrum, masks, i_powers, widths, width, paired = inputs
     ctx.save_for_backward(*masks)
     ctx.i_powers, ctx.widths = opposite_i_powers(i_powers), widths
-    whole = spectrum.shape[-1] == width and width > 2  # up to width 2, half spectra have as many columns
+    whole = spectrum.shape[-1] == width and width > 2  # up to width 2, half spectra have ``width`` columns, too
     ctx.merge_options = spectrum.shape[-2], width, whole, paired
 
 

@@ -15,12 +15,12 @@ from torch import Tensor
 from ..checks import is_int
 from ..torch_internals import register_container
 
-HIGHPASS_KEY, LOWPASS_KEY = "residual_highpass", "residual_lowpass"  # of plenoptic's dictionaries
+HIGHPASS_KEY, LOWPASS_KEY = "residual_highpass", "residual_lowpass"  # in plenoptic's dictionaries
 
 
 @dataclass(frozen=True, eq=False)
 class Coefficients:
-    """The coefficients of images, which :meth:`SteerablePyramid.analyze` returns.
+    """The result of :meth:`SteerablePyramid.analyze`: coefficients of images.
 
     A part that was not requested is None. Coefficients are immutable, and torch.func and torch.compile see their
     tensors (they are a pytree).
@@ -58,8 +58,8 @@ class Coefficients:
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> Coefficients:
         """Apply ``function`` to all tensors, residuals included."""
-        on = lambda t: _applied(function, t)
-        return Coefficients(on(self.highpass), tuple(map(on, self.bands)), on(self.lowpass))
+        applied = lambda t: _applied(function, t)
+        return Coefficients(applied(self.highpass), tuple(map(applied, self.bands)), applied(self.lowpass))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Coefficients:
         """Apply ``function`` to the bands of each scale, but not to residuals."""

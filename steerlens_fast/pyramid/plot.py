@@ -88,13 +88,13 @@ def plot_pyramid(
         figure = require_extra("plot", "matplotlib.figure").Figure(figsize=inches, layout="constrained", dpi=200)
     widths = [*[1.0] * orientations, 0.07, 0.16, 1.0, 0.07]
     grid = figure.add_gridspec(rows, len(widths), width_ratios=widths)
-    painter, drawn_bands = _Painter(figure, aspect), 0
+    painter, colour_bars = _Painter(figure, aspect), 0
     for s, band in enumerate(bands):
         panels = [figure.add_subplot(grid[s, k], label=f"band {s} {k}") for k in range(orientations)]
         drawn = painter.draw_bands(panels, band, show)
-        if drawn is not None and (show != "phase" or drawn_bands == 0):  # one hue bar serves all scales
+        if drawn is not None and (show != "phase" or colour_bars == 0):  # one hue bar serves all scales
             painter.colour_bar(drawn, figure.add_subplot(grid[s, orientations]), show)
-            drawn_bands += 1
+            colour_bars += 1
         panels[0].set_ylabel(_scale_label(s, highpass), fontsize=8, linespacing=1.35)
         if s == 0:
             for k, axes in enumerate(panels):

@@ -392,7 +392,7 @@ def test_state_is_unchanged_after_errors():
 @pytest.mark.parametrize(
     "wrap", [nn.DataParallel, torch.jit.script, lambda m: torch.compile(m, backend="eager"), nn.Sequential]
 )
-def test_batch_statistics_are_used_and_kept(wrap):
+def test_training_mode_uses_batch_statistics_and_keeps_running_ones(wrap):
     """In training mode, a model uses the statistics of its batch. Running means and counts are unchanged afterwards."""
     model, x = network().train(), images()
     expected = plain(copy.deepcopy(model), x)
@@ -880,7 +880,7 @@ def test_class_names_are_targets(target, task, expected):
         ("3", "pass the int 3"),
     ],
 )
-def test_names_that_are_not_those_of_one_class_raise(target, hint):
+def test_unknown_and_ambiguous_class_names_raise(target, hint):
     with pytest.raises(ValueError, match=f"^target must .*{hint}"):
         check_target(target, 2, class_names=NAMES)
 

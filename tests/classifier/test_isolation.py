@@ -16,7 +16,7 @@ from steerlens_fast.classifier import Classifier, isolation
 from steerlens_fast.classifier.isolation import RandomStream
 
 
-class Drawing(nn.Module):
+class Noisy(nn.Module):
     """Linear, with noise from every generator that a model can reach."""
 
     def __init__(self):
@@ -32,13 +32,13 @@ class Drawing(nn.Module):
 
 
 def states(model):
-    """Return the state of every generator that :class:`Drawing` uses."""
+    """Return the state of every generator that :class:`Noisy` uses."""
     model_states = (model.torch.get_state(), model.python.getstate(), model.numpy.bit_generator.state)
     return (*model_states, model.legacy.get_state(), torch.get_rng_state(), random.getstate(), np.random.get_state())
 
 
 def test_generators_of_the_caller_are_unchanged():
-    model = Drawing().eval()
+    model = Noisy().eval()
     images, classifier = torch.rand(4, 1, 8, 8), Classifier(model)
     before, stream = repr(states(model)), classifier.session(images)
     first = classifier.outputs(images)
@@ -150,7 +150,7 @@ def test_seeded_streams_repeat_and_restore_the_states():
 
 
 def test_seeded_classifier_draws_the_same_whatever_ran_before():
-    model = Drawing().eval()
+    model = Noisy().eval()
     images, classifier = torch.rand(4, 1, 8, 8), Classifier(model)
     classifier.seed = (0, 1)
     first = classifier.outputs(images)
@@ -190,7 +190,7 @@ def another_thread_can_run_a_model() -> bool:
     return ran.is_set()
 
 
-def test_error_at_the_beginning_restores_the_states_and_frees_the_lock(monkeypatch):
+def test_error_on_entering_a_block_restores_the_states_and_frees_the_lock(monkeypatch):
     before, stream = torch.get_rng_state(), RandomStream(seed=(1,))
     monkeypatch.setattr(random, "seed", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError), stream:
@@ -268,7 +268,7 @@ sys.exit(0 if not child else os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-def test_fork_within_a_block_keeps_the_locks_of_nested_blocks():
+def test_fork_within_a_block_leaves_the_lock_free_in_both_processes():
     result = run(FORK_IN_A_BLOCK)
     assert result.returncode == 0, result.stderr
 

@@ -250,7 +250,7 @@ def test_lens_can_be_called_in_a_compiled_function():
 
 @pytest.mark.parametrize("name", ["forward", "render_csp_joint", "render_fourier_bands"])
 def test_jacobians_of_torch_func_equal_those_of_autograd(name):
-    """``torch.autograd.functional.jacobian`` raises an error in vectorized forward mode, and names ``jacfwd``."""
+    """In vectorized forward mode, ``torch.autograd.functional.jacobian`` raises an error that names ``jacfwd``."""
     t, g, f = inputs_of(name, 1, 2)
     loss = lambda x: as_list(PARTS[name](x, g, f))[0].real.square().mean((-1, -2)).flatten()
     expected = torch.autograd.functional.jacobian(loss, t)

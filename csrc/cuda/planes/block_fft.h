@@ -160,7 +160,7 @@ class BlockFftOf {
 
 using BlockFft = BlockFftOf<kLines>;
 
-// How the threads of a block divide the points of its lines among them.
+// Point `at` of a line. The functions below number the points of all lines of a block.
 struct Point {
   int at, line;
 };

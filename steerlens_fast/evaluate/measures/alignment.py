@@ -1,4 +1,7 @@
-"""Agreement of an edit with a known true motion from class to class."""
+"""Agreement of an edit with a known true motion from class to class.
+
+The *factor* is the number that this motion changes, such as the position of a bar.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ def alignment(source: Tensor, edit: Tensor, derivative: Tensor) -> Tensor:
     ----------
     source, edit : Tensor [N, C, H, W]
     derivative : Tensor [N, C, H, W]
-        d(image)/d(factor), toward the target class.
+        d(image)/d(factor) of the true motion, toward the target class.
 
     Returns
     -------
@@ -54,7 +57,7 @@ def phase_displacement(
     ----------
     source, edit : Tensor [N, C, H, W]
     derivative : Tensor [N, C, H, W]
-        d(image)/d(factor), toward the target class.
+        d(image)/d(factor) of the true motion, toward the target class.
     pyramid : SteerablePyramid, optional
         By default one of the image's size.
 

@@ -17,10 +17,9 @@ SIZE = 32  # pixels per side
 MARGIN = 2  # pixels around the 8 x 8 original, as in MNIST; needed because the pyramid's filters wrap around
 Progress = Callable[..., Iterable]
 
-# L2 distances in "Confidence Is Not Evidence" ("the follow-up"), for 28 x 28 pixels, and distances with the same RMS
-# change of 32 x 32 pixels
+# L2 distances in "Confidence Is Not Evidence" ("the follow-up"), for 28 x 28 pixels
 FOLLOW_UP_DISTANCES = (2.0, 1.0)
-DISTANCES = (2 / 28 * SIZE, 1 / 28 * SIZE)
+DISTANCES = (2 / 28 * SIZE, 1 / 28 * SIZE)  # with the same RMS change, for 32 x 32 pixels
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def train_model(
     one_cycle : bool
         Whether the rate rises to ``rate`` and falls again, or is constant.
     change : callable
-        Returns the images that the model gets in place of a batch of images with labels.
+        Takes a batch of images and its labels, and returns the images to train on.
     progress : callable
         Wraps the loop over epochs, as tqdm does.
     """

@@ -1,5 +1,5 @@
-// The function that code compiled with -fsanitize=alignment calls at a misaligned access. A GPU reports an error there;
-// x86 does not.
+// Code compiled with -fsanitize=alignment calls this function at a misaligned access. A GPU reports an error there; x86
+// does not.
 #include <cstdint>
 #include <sstream>
 
@@ -7,7 +7,7 @@
 
 namespace {
 
-// As GCC lays out the data that it passes.
+// The data that GCC passes.
 struct Type {
   uint16_t kind, info;
   char name[1];

@@ -30,11 +30,11 @@
 extern char __start_shared_memory[] __attribute__((weak, visibility("hidden")));
 extern char __stop_shared_memory[] __attribute__((weak, visibility("hidden")));
 
-// The dynamic shared memory of kernels, and a margin that no kernel may change. The limit of a block includes its static
-// shared memory. Its size is not known here: kStaticBytes are assumed, and .ci/cuda-kernels finds kernels with more.
-constexpr size_t kMaxSharedBytes = 48 << 10, kStaticBytes = 2 << 10, kMarginBytes = 4 << 10;
-// For kernels that ask for more, on an H200.
-constexpr size_t kMaxOptInBytes = 227 << 10;
+// The limit of a block's static and dynamic shared memory. The size of static memory is not known here: kStaticBytes are
+// assumed, and .ci/cuda-kernels finds kernels with more.
+constexpr size_t kMaxSharedBytes = 48 << 10, kStaticBytes = 2 << 10;
+constexpr size_t kMaxOptInBytes = 227 << 10;  // the limit of kernels that ask for more, on an H200
+constexpr size_t kMarginBytes = 4 << 10;      // after the dynamic memory; no kernel may change it
 namespace steerlens {
 uint4 dynamic_shared_memory[(kMaxOptInBytes + kMarginBytes) / sizeof(uint4)];
 }
@@ -76,7 +76,7 @@ constexpr int kWarpSize = 32, kMaxThreads = 1024, kMaxClusterBlocks = 8;
 constexpr int kMaxFibers = kMaxClusterBlocks * kMaxThreads;
 constexpr uint64_t kMaxGridX = 2147483647, kMaxGridYZ = 65535, kMaxBlockXY = 1024, kMaxBlockZ = 64;
 constexpr size_t kMaxParameterBytes = 4096;
-// What an H200 has. A block takes more shared memory than it asks for, and kernels are assumed to use 64 registers.
+// What an H200 has. A block takes kReservedSharedBytes more than it asks for. Threads are assumed to use kRegisters.
 constexpr int kMultiprocessors = 132, kBlocksPerMultiprocessor = 32;
 constexpr int kRegistersPerMultiprocessor = 64 << 10, kRegisters = 64;
 constexpr size_t kSharedPerMultiprocessor = 228 << 10, kReservedSharedBytes = 1 << 10;
@@ -92,7 +92,7 @@ struct Thread {
   State state;
   int fiber;  // the fiber that runs this thread
   Place place;
-  const char* what;
+  const char* shuffle_name;
   unsigned mask;
   bool vote;          // the value that the thread gave to the last any_of_block
   unsigned shuffles;  // the number of shuffles that the thread has entered
@@ -164,7 +164,7 @@ std::string state_text(const Thread& t) {
   if (t.state == State::kEnded) return "ended";
   const char* const what = t.state == State::kAtBarrier   ? "__syncthreads"
                            : t.state == State::kAtCluster ? "cluster barrier"
-                                                          : t.what;
+                                                          : t.shuffle_name;
   out << what << " at " << t.place.file << ":" << t.place.line;
   if (t.state == State::kInShuffle) out << " with mask 0x" << std::hex << t.mask;
   return out.str();
@@ -558,13 +558,13 @@ uintptr_t map_shared(uintptr_t address, unsigned rank) {
 bool any_of_block(bool value, Place place) {
   threads[current].vote = value;
   wait(State::kAtBarrier, place);
-  return any_vote;  // no barrier opens before all threads have read it
+  return any_vote;  // the next barrier does not open before all threads have read it
 }
 
 uint64_t exchange(unsigned mask, uint64_t value, int source, Place place, const char* what) {
   Thread& t = threads[current];
   const int first = current - lane();
-  t.what = what;
+  t.shuffle_name = what;
   t.mask = mask;
   t.values[t.shuffles++ % 2] = value;
   if (!(mask >> lane() & 1))
