@@ -474,7 +474,7 @@ std::string kernel_name(const void* kernel) {
   return "?";
 }
 
-// Drops the stack frames of the kernel. Its objects must not need destructors.
+// Drops the stack frames of the kernel. The objects in them must not need destructors.
 void stop_thread(const std::string& reason) {
   std::ostringstream out;
   out << "block " << index_text(blockIdx) << ", thread " << current << ": " << reason;
