@@ -118,7 +118,7 @@ class CSPFamily:
         return CSPMotion(self, image, gradient)
 
     def anchor(self, image: Tensor) -> CSPAnchor:
-        """See :class:`AnchoringFamily`. Phases change by at most pi radians, log amplitudes by at most 1.
+        """See :class:`AnchoringFamily`. In total, phases change by at most pi radians, log amplitudes by at most 1.
 
         Examples
         --------
