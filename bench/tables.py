@@ -149,7 +149,7 @@ def lens(result: dict) -> list[str]:
         if "ResNet" in work:
             shares = joined(values(rows, "over_ours", "gradient"), inverse)
             alone = joined(values(rows, "seconds", "gradient"), ms)
-            cells = [f"{shares} the time of the gradient alone ({alone} ms)", "1.2x"]
+            cells = [f"{shares} the time of the gradient alone, {alone} ms", "1.2x"]
             lines.append(line([f"{work}, {shape}, not scored", *cells]))
         elif "persistent" in work:
             steps, batch = int(work.split()[0]), int(shape.split("x")[0])

@@ -20,7 +20,8 @@ struct AdvanceArgs {
   const T *source, *position;                  // [B, channels, H, W]: source and present images
   const T* starts;                             // [B], if `searches`: first factors to try
   const T *phase_factors, *amplitude_factors;  // [B], if not `searches`
-  // Upper bound of (length of a step from distance d to distance r) / sqrt(r^2 - d^2), see cpu/planes/advance_planes.h.
+  // A step that changes the distance from the source from d to r may be at most max_step_ratio * sqrt(r^2 - d^2) long:
+  // the square root is the length of a step that is perpendicular to the change so far.
   T max_step_ratio;
   T *taken_phase_factors, *taken_amplitude_factors;  // [B], results: the factors of the step
 };

@@ -7,8 +7,8 @@ namespace steerlens {
 
 template <typename T>
 struct PairArgs {
-  int64_t run, runs;  // number of planes of a run (see the glossary in csrc/README.md), and of runs
-  int64_t area;       // number of elements of a plane
+  int64_t run, runs;     // planes in a run (see the glossary in csrc/README.md), and number of runs
+  int64_t area;          // number of elements of a plane
   bool complex_planes;   // pair: whether planes are complex; their imaginary parts are ignored
   const void* planes;    // pair: [runs * run, area]
   Cplx<T>* pairs_out;    // pair: [runs * ceil(run/2), area]

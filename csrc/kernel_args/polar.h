@@ -5,7 +5,8 @@
 
 namespace steerlens {
 
-// Arrays that an op does not use are null. The gradient of a value is passed in the member of that value.
+// Arrays that an op does not use are null. The backward of polar_split takes `coefficients`, and the gradients of its
+// outputs in `amplitude` and `phase`. That of polar_join takes `amplitude`, `phase`, and the gradient in `coefficients`.
 template <typename T>
 struct PolarArgs {
   int64_t count;

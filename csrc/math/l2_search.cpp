@@ -14,7 +14,7 @@ constexpr double kLogReach = 0.6931471805599453;
 constexpr double kNoChange = 1e-6;     // an image with smaller rises does not change at all
 constexpr double kMinProgress = 0.05;  // smaller decreases of the best gap count as no progress
 constexpr double kMinRise = 0.05;      // an image with smaller rises may have only rounding errors
-// Without a bracket, the search ends after so many trials without progress. kPatience holds if the image has changed.
+// Without a bracket, the search ends after so many trials without progress: after kPatience if a rise was above kMinRise.
 constexpr double kPatience = 10, kPatienceWithoutMotion = 3;
 // Keeps the largest position below the end of the range, so that rounding cannot make a factor exceed the range.
 constexpr double kRangeMargin = 1e-6;

@@ -2,7 +2,8 @@
 // renders the image at `factor` and passes its distance to advance(), until the search has ended.
 //
 // The search has two coordinates. The *position* of a factor is its logarithm. The *rise* of a distance is 0 at factor
-// 0 and 1 at the target: (distance - distance at factor 0) / (target - distance at factor 0).
+// 0 and 1 at the target: (distance - distance at factor 0) / (target - distance at factor 0). (The distance at factor 0
+// is not 0 if earlier steps have changed the image.)
 #pragma once
 
 #include <cstdint>

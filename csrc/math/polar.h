@@ -136,8 +136,8 @@ SL_FN PolarPair<T> step_value(Cplx<T> c, G gradient, T eps, Rule rule, T& amplit
     const T zero = s.square - s.square;  // NaN if either part of c is infinite or NaN
     return {w.re + zero, w.im + zero};
   }
-  // `turned` has the angle of c' conj(c). It is computed as |c|^2 - eps G conj(c), so that small phase steps are
-  // accurate: c - eps G would lose digits. The factor 1/8 prevents overflow of the sum.
+  // `turned` has the angle of c' conj(c) = |c|^2 - eps G conj(c), in which small phase steps are accurate: c - eps G
+  // would lose digits. It is multiplied by the scale of c and by 1/8, so that the sum does not overflow.
   const Cplx<T> scaled_step = ((T(-0.125) * eps) * gradient) * conj(s.c);
   // Adding 0 makes an imaginary part of -0 positive, so that an angle of half a turn is always +pi.
   const Cplx<T> turned = {std::fma(T(0.125) * s.square, s.inverse_scale, scaled_step.re),

@@ -131,8 +131,8 @@ def select_sources(
             left_out[reason] += 1
             continue
         selected.append(candidate)
-        if len(selected) == config.sources:  # later images of the same batch are not counted
-            dropped = candidate.dropped
+        if len(selected) == config.sources:
+            dropped = candidate.dropped  # until this image; target_rule.dropped is that of the whole batch
             break
     else:
         dropped = target_rule.dropped

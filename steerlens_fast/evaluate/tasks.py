@@ -162,7 +162,7 @@ class TaskRunner:
         edits = make_edits(self.config, task.kind, self.driver, self.pyramid, images, target, budget)
         m = edits.morphs
         columns = {"target": m.target, "l2": m.l2[:, -1], "attained": m.attained, "status": m.status}
-        predicts_target = m.reached[:, -1]
+        predicts_target = m.reached[:, -1]  # reached: the target class, not the distance
         columns |= {"target_probability": m.target_probability[:, -1], "driver_agrees": predicts_target}
         return columns | self._consistency(images, edits), edits.frame
 

@@ -423,8 +423,8 @@ class CSPStep:
             squares = [] if phase is None else [energy * phase.square()]
             if amplitude is not None:
                 squares.append(amplitude.square() * (energy if polar else 1))
-            # Parseval's theorem: forward FFTs are not normalised, so the energy of h x w coefficients is h w / (H W)
-            # times as large in the image. For pyramids other than the default one, this is only an estimate.
+            # By Parseval's theorem, the energy in the image is that of the h x w coefficients, times h w / (H W), since
+            # forward FFTs are not normalised. For pyramids other than the default one, this is only an estimate.
             coefficients_per_pixel = c.shape[2:].numel() / image.shape[1:].numel()
             for t in squares:
                 total += coefficients_per_pixel / 2 * t.sum((1, 2, 3))  # / 2, since only real parts enter the image

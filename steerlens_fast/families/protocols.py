@@ -61,7 +61,8 @@ class DistanceSearch:
 
     max_l2: Tensor  # [M, B], the distances
     tolerances: Tensor  # [M, B], largest errors of the distances
-    dtype_max_factors: Tensor  # [B], largest factors without overflow: finfo.max / (scale of the sample's gradient)
+    # [B], largest factors without overflow: finfo.max, divided by the scale if the lens has scaled a sample's gradient
+    dtype_max_factors: Tensor
     shares: Tensor  # [F - M], factors of the first frames, divided by the factor at the first distance
     phase_cap: float  # the user's limit of phase steps, in radians; inf if there is none
     phase_limit: float  # largest phase step with accurate float32 sines, in radians

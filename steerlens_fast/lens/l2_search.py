@@ -67,9 +67,9 @@ def factor_at_l2(
     Returns
     -------
     factor : Tensor [B]
-        The smallest of the tried factors at which the distance is attained; 0 for a ``max_l2`` of 0. If there is none,
-        the factor whose distance comes nearest. A smaller factor is preferred if it misses by less than ``tolerance``
-        more.
+        The factor at which the distance is attained; 0 for a ``max_l2`` of 0. If no tried factor attains it, the one
+        whose distance comes nearest. Errors that differ by less than ``tolerance`` count as equal, and the smaller
+        factor is taken.
     l2 : Tensor [B]
         Distance at ``factor``.
     attained : Tensor [B], bool
@@ -91,8 +91,8 @@ def factor_at_l2(
     25 if phases wrap. On a GPU, the host waits once per render. Samples do not influence each other.
 
     The next factor is predicted from the best three factors so far. While all distances are below ``max_l2``, it is at
-    most twice what proportional growth predicts. Once two factors bracket ``max_l2``, regula falsi replaces
-    predictions outside the bracket, and those after a factor that was not much better. It shrinks the bracket by at
+    most twice what proportional growth predicts. Once two factors bracket ``max_l2``, regula falsi is used instead if
+    the prediction is outside the bracket, or if the last factor did not halve the error. It shrinks the bracket by at
     least a tenth. Without a bracket, the search ends early if it makes no progress. It can miss a smaller factor only
     if the distance rises above ``max_l2`` and falls again between two tried factors.
 

@@ -86,7 +86,7 @@ class MorphState:
     bounds: Bounds
     phase_cap: float | None
     on_too_small: OnTooSmall
-    factors: list[Tensor] = field(default_factory=list)  # [f, B] of blocks of f frames, summed over the steps so far
+    factors: list[Tensor] = field(default_factory=list)  # [f, B] of each block of f frames: sums of the steps' factors
     amplitude_factors: list[Tensor] = field(default_factory=list)  # empty if they equal the factors
     attained: list[Tensor] = field(default_factory=list)  # for each budget, which samples [B] attained it
 

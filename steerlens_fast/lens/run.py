@@ -46,7 +46,7 @@ class MorphRun:
         can_read = not self.images.is_cuda or self.schedule.budgets is not None
         self.may_warn = lens.warn_about_results and can_read
         self.provider.warn_if_predicted &= self.may_warn and self.schedule.moves_toward_target
-        self.warn_if_fell = self.provider.warn_if_predicted  # False for "argmax", and for morphs away from a class
+        self.warn_if_fell = self.provider.warn_if_predicted  # under the same conditions
         self.overflowed: dict[int, Tensor] = {}  # by frame number: which samples [B] are not finite
         self.state = MorphState(
             lens._family_for(source),

@@ -60,7 +60,7 @@ class Schedule:
         return steps
 
     def _factor_steps(self) -> list[Step]:
-        # The steps to a frame have equal parts of its factor minus that of the frame before (0 before the first frame).
+        # A frame's factor minus that of the frame before (0 before the first frame) is divided equally among its steps.
         count = self.steps_per_frame
         parts = lambda t: torch.diff(t, dim=0, prepend=torch.zeros_like(t[:1]))[int(self.starts_at_source) :] / count
         b = parts(self.factors)

@@ -27,7 +27,7 @@ class RawModel:
         Any of size, mean, std, channels, interpolation and crop_pct.
     class_names : list of str or None
     sha256 : str or None
-        The hash of the file, if the model was loaded from one.
+        The hash of the file of an exported program or TorchScript; None for other models.
     owned : bool
         Whether the model was created here and may be changed in place; False for an object of the caller.
     """

@@ -57,8 +57,8 @@ def tally(
             A dictionary for each condition: each family, and "unedited" for sources without an edit. ``target``,
             ``source`` and ``neither`` are the shares of these answers, and ``naturalness`` is the mean, with intervals
             over images and raters. ``seconds`` is the median time until the choice, and ``l2`` the median distance.
-            ``driver`` is the share of images for which the morphed classifier predicts the target, and ``judges`` has
-            this share for each judge. ``alpha`` is the raters' agreement.
+            ``driver`` is the share of images for which the classifier of the jobs predicts the target, and ``judges``
+            has this share for each judge. ``alpha`` is the raters' agreement.
         ``differences``
             The differences of ``target`` and ``naturalness`` between families, over the sources that both have.
         ``alpha``

@@ -24,7 +24,7 @@ REJECTED = {
     "shuffle_of_some": "threads 1-1: __shfl_xor_sync at .*:35 with mask 0xffffffff; threads 2-2: ended",
     "shuffle_of_part": "never ends: .*threads 32-59: __shfl_xor_sync",
     "shuffle_from_outside": "__shfl_xor_sync reads from a lane that is not in the mask",
-    "barrier_against_shuffle": "never ends: threads 0-0: __syncthreads at .*; threads 1-31: __syncwarp",
+    "barrier_against_warp_barrier": "never ends: threads 0-0: __syncthreads at .*; threads 1-31: __syncwarp",
     "large_block": r"a block must have 1 to 1024 threads .*, got \(1025, 1, 1\)",
     "deep_block": r"a block must have .* at most \(1024, 1024, 64\), got \(1, 1, 65\)",
     "no_block": r"a block must have 1 to 1024 threads .*, got \(0, 1, 1\)",

@@ -79,7 +79,8 @@ def test_steps_are_those_of_separate_ops(size, channels, edit, rule, synthesis, 
         assert torch.equal(result.factors, torch.stack([b, a]))
         assert_close(result.l2, l2_from(position[None], x)[0], "op")
         for ours, theirs in zip(anchor.state, expected.state):
-            # Log amplitudes are at least -1. There, they have e times the errors of the amplitudes.
+            # A log amplitude falls by at most 1. Then the amplitude is 1/e of the source's, and its error is e times as
+            # large in the logarithm.
             assert_close(ours, theirs, "render", like=math.e)
 
 

@@ -225,7 +225,7 @@ def test_gradients_are_those_of_the_reference(label, dtype):
 def test_derivatives_agree_with_numerical_ones(label):
     args = replace(CASES[label], low=-9.0, high=9.0, dtype=torch.float64).args()
     planes, gradients, *factors = args[:4]
-    factors = [t[::2] for t in factors]  # a frame of factor 0 is the plane itself, with another derivative
+    factors = [t[::2] for t in factors]  # without factor 0, whose frame is the plane itself, not the formula's limit
     function = lambda *leaves: RAW.morph_planes(*leaves, *args[4:])
     leaves = [t.requires_grad_() for t in (planes, gradients, *factors)]
     assert torch.autograd.gradcheck(function, leaves, fast_mode=True)

@@ -36,7 +36,7 @@ def csp(size, edit="phase", rule="complex", **options):
 
 
 def search_of(motion, max_l2, frames_before=3, **changes):
-    """Return a search for distances [M] or [M, B]; more frames come before the first distance."""
+    """Return a search for distances [M] or [M, B]. ``frames_before`` frames come before that of the first distance."""
     B, dtype = len(motion.image), motion.image.dtype
     max_l2 = torch.as_tensor(max_l2, dtype=dtype)
     max_l2 = (max_l2[:, None] if max_l2.dim() == 1 else max_l2).expand(-1, B).contiguous()
@@ -124,7 +124,9 @@ def test_limits_are_kept():
 
 
 def test_few_factors_are_tried_where_phases_have_wrapped_around():
-    """The spectrum falls with frequency, as in photographs. Begun as for linear motions, a search needs 6 factors."""
+    """The spectrum falls with frequency, as in photographs. 5 factors are enough; if the first one were chosen
+    as for linear motions, 6 would be needed.
+    """
     size = (96, 96)
     frequency = torch.hypot(torch.fft.fftfreq(96, 1 / 96)[:, None], torch.fft.rfftfreq(96, 1 / 96))
     noise = torch.fft.irfft2(torch.fft.rfft2(normal(4, 3, *size, dtype=torch.float32)) / frequency.clamp(min=1), size)

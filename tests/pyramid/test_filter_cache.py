@@ -97,7 +97,7 @@ def test_least_recently_used_geometry_is_evicted_first():
     for n in (32, 40, 48):
         use(n, n)
     use(32, 32)
-    set_filter_cache_limit(filter_cache_bytes())  # frees the float64 sources of 48 x 48
+    set_filter_cache_limit(filter_cache_bytes())  # frees float64 sources, except those of the latest geometry
     set_filter_cache_limit(filter_cache_bytes() - 1)
     assert [geometry.shape for geometry in module.CACHE._groups] == [(48, 48), (32, 32)]
 

@@ -1,5 +1,5 @@
-// morph_planes_to_l2: morph_planes to frames at given L2 distances from the images. For each sample (image), analysis
-// and step are computed once. Then the factors are found by a search (math/l2_search.h), which draws a frame for each
+// morph_planes_to_l2: as morph_planes, but for frames at given L2 distances from the images. For each sample (image),
+// analysis and step are computed once. Then the factors are found by a search (math/l2_search.h), which draws a frame for each
 // factor that it tries. Then the other frames are drawn.
 //
 // The search draws its frames in the place of the result. So the last frame that it tries need not be drawn again, if

@@ -78,7 +78,7 @@ class Format(Protocol):
         Raises
         ------
         OSError, ValueError
-            If the shard is missing or damaged; a ValueError names the file or, with "folder", its folder.
+            If the shard is missing or damaged; a ValueError names the file or, with "folder", the folder of the morph.
         """
 
 

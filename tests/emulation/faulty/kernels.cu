@@ -39,7 +39,7 @@ __global__ void shuffle_from_outside(float* data) {
   if (threadIdx.x % 2) data[threadIdx.x] = __shfl_xor_sync(0xaaaaaaaau, 1.0f, 1);
 }
 
-__global__ void barrier_against_shuffle(float*) {
+__global__ void barrier_against_warp_barrier(float*) {
   if (threadIdx.x % 32 == 0)
     __syncthreads();
   else
@@ -206,7 +206,7 @@ const std::map<std::string, Case> cases = {
     {"shuffle_of_some", {shuffle_of_some, 1, 32}},
     {"shuffle_of_part", {sound, 1, 60}},
     {"shuffle_from_outside", {shuffle_from_outside, 1, 32}},
-    {"barrier_against_shuffle", {barrier_against_shuffle, 1, 64}},
+    {"barrier_against_warp_barrier", {barrier_against_warp_barrier, 1, 64}},
     {"order_of_blocks", {order_of_blocks, 1000, 1}},
     {"order_of_threads", {order_of_threads, 1, 64}},
     {"reads_before_barrier", {reads_before_barrier, 1, 64}},
