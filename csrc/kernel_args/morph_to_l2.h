@@ -16,7 +16,8 @@ struct MorphToL2Args {
   int64_t distances;
   const T *max_l2, *tolerances;  // [M, B]
   const T* dtype_max_factors;    // [B], the largest factors: above them, numbers may overflow
-  // [F - M], factors of the first F - M frames, divided by the factor of the first distance.
+  // [F - M], for the frames before the M frames at given distances: their factors, as shares of the factor at the first
+  // distance.
   const T* shares;
   // Upper bounds of phase changes, in radians: the user's, and that up to which sines are accurate.
   T phase_cap, phase_limit;

@@ -267,7 +267,7 @@ def check_unchanged(before: Mapping, now: Mapping, what: str, **labels: str) -> 
 def check_same_model(before: Mapping, now: Mapping) -> None:
     """Raise a JobError if two model descriptions differ.
 
-    Changed weights are named by their file or, without a file, by the model's name.
+    If weights have changed, the message contains the name of their file or, without a file, of the model.
     """
     file = before["spec"] if before["weights"] in (None, "random") else before["weights"]
     check_unchanged(before, now, "the model", sha256=f"the SHA-256 of {file}")

@@ -62,7 +62,7 @@ def _configuration(config: JobConfig, plan: Plan) -> list[str]:
     values = {**config.as_dict(), **{name: getattr(plan, name) for name in planned}}
     lines = [f"{name:18s}{json.dumps(value)}" for name, value in values.items() if value is not None]
     if all(values[name] is None for name in ("max_l2", "distances", "factors")):
-        lines.append(f"{'max_l2':18s}{DEFAULT_L2} (default)")  # a multiple of the bounds' range, which is 1 in jobs
+        lines.append(f"{'max_l2':18s}{DEFAULT_L2} (default)")  # for values in [0, 1], as in all jobs
     return lines
 
 
@@ -90,5 +90,5 @@ def _space(out: Path, plan: Plan) -> list[str]:
     free = shutil.disk_usage(existing).free
     if needed > free:
         raise JobError(f"out must have {needed} bytes of free space for frames, got {free}", NO_SPACE)
-    mib = f"{needed / 2**20:.1f} MiB of frames as safetensors (wds and folder are smaller)"
+    mib = f"{needed / 2**20:.1f} MiB of frames as safetensors (the formats wds and folder take less)"
     return [f"{mib}; {free / 2**20:.0f} MiB are free"]

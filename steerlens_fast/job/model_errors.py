@@ -57,7 +57,7 @@ def may_be_caused_by_image(error: Exception) -> bool:
     return _raised_in(error) != f"{PACKAGE}.classifier.targets"
 
 
-def release_frames(error: BaseException | None) -> None:
+def clear_stack_frames(error: BaseException | None) -> None:
     """Clear the local variables of the functions in which an error was raised.
 
     These variables keep tensors alive, even after the error was handled, since some of them refer to the error.
@@ -165,7 +165,7 @@ def fixed_batch(text: str, sizes: set[int]) -> int | None:
             continue
         if kind == "reshape":
             fixed, per_image, values = int(match[1]), prod(map(int, match[2].split(","))), int(match[3])
-        elif kind == "product":
+        elif kind == "product":  # the rows of the second matrix are the features of one image
             fixed, values, per_image = int(match[1]), int(match[1]) * int(match[2]), int(match[3])
         else:
             # The message has both sizes in any order. Sorting puts the one first that is not in ``sizes``.

@@ -108,7 +108,7 @@ class Plan:
 
     @property
     def shown_labels(self) -> list[str] | None:
-        """The names of labels for pictures and pages, by their numbers in records."""
+        """The names of labels for pictures and pages. Matched labels have numbers and names of the model's classes."""
         return self.labels if self.label_numbers is None else self.shown_classes
 
     def class_name(self, number: int | None) -> str | None:

@@ -101,9 +101,9 @@ def _require_any(items: Iterable[Item], is_usable: Callable[[Item], bool], messa
 def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared: bool = False) -> Plan:
     """List the items, and divide them into shards.
 
-    Write config.json, items.jsonl and plan.json, in this order. Before that, once data and options are known to be
-    valid, an existing job is deleted. With ``shared``, an existing plan raises PlanExistsError, and nothing is deleted,
-    since complete shards may be those of other ranks.
+    Write config.json, items.jsonl and plan.json, in this order. Before that, an existing job is deleted, but only if
+    all items could be listed and no option was rejected. With ``shared``, an existing plan raises PlanExistsError, and
+    nothing is deleted, since complete shards may be those of other ranks.
     """
     config, inputs.model_names = inputs.config, model["class_names"]
     if config.format == "folder" and config.frame_dtype != "uint8" and model["channels"] != 1:

@@ -109,7 +109,7 @@ def _output_dir(out: Path) -> AbstractContextManager[None]:
             return True
         rejected = isinstance(error, JobError) and error.code == USAGE
         logs = b"".join(log.read_bytes() for log in (out / "logs").glob("*.log"))
-        # Logs are needed if they say more than the error. Without a traceback, those of a rejected job do not.
+        # Logs are needed if they say more than the error. For a rejected job, only those with a traceback do.
         logs_needed = b"Traceback" in logs if rejected else bool(logs)
         # Complete shards count even without a plan: they may be another rank's, whose plan is not visible here yet.
         begun = has_complete_shard(out) or (has_plan(out) and not rejected)
@@ -239,8 +239,9 @@ class _JobRun:
         (out / "shards").mkdir(exist_ok=True)
         sync_folder(out)
         (out / "summary.json").unlink(missing_ok=True)  # it is not up to date while shards are computed
-        for shard in shards if self.run_options.retry_failed else ():  # not before the model is known to be the same
-            existing_path(marker_path(out, shard)).unlink(missing_ok=True)
+        if self.run_options.retry_failed:  # the markers are deleted only now, when the model is known to be the same
+            for shard in shards:
+                existing_path(marker_path(out, shard)).unlink(missing_ok=True)
         done = JobFolder(out, plan).completed_shards()
         listener = ProgressListener(plan, done, self.run_options, self.stop)
         try:

@@ -36,7 +36,7 @@ def assess(record: dict, label_is_comparable: bool = True) -> dict[str, bool | N
         The fields, each None if it is unknown (the frame was not scored, or the item failed) or has no meaning:
 
         ``already_predicted``
-            The target is predicted for the source.
+            The target is the class predicted for the source image.
         ``label_differs``
             The label differs from the prediction for the source. None if there is no label, or they cannot be compared.
         ``reached``
@@ -52,7 +52,7 @@ def assess(record: dict, label_is_comparable: bool = True) -> dict[str, bool | N
     >>> assess(record | {"probability": [0.1, 0.8, 0.4], "factors": [0.0, 1.0, 2.0]})
     {'already_predicted': False, 'label_differs': False, 'reached': False, 'fell_below_source': False, 'fell_below_earlier': True}
     """  # noqa: E501  (a dictionary is one line)
-    source, target, label = (record.get(name) for name in ("source", "target", "label"))
+    source, target, label = (record.get(name) for name in ("source", "target", "label"))  # classes
     known = record["status"] not in SOURCE_UNKNOWN and source is not None
     already = source == target if known else None
     differs = source != label if known and label is not None and label_is_comparable else None

@@ -30,7 +30,8 @@ def write_summary(job: JobFolder, last_run: dict) -> dict:
 
     - ``attained``: the number of morphs that reach every requested distance; None if no distance was requested
       or no morph is ok
-    - ``labelled``: the number of morphs with a label; 0 for task "multilabel", where labels cannot be compared
+    - ``labelled``: the number of morphs with a label; 0 for task "multilabel", where only some labels
+      could be compared
     - ``as_labelled``: how many of these labels the model predicts for the source
     - ``enlarged``: the number of images that were enlarged to the model's size
     - ``mostly_cropped``: the number of images of which the crop keeps less than a quarter
@@ -167,7 +168,7 @@ def read_summary(out: Path) -> dict | None:
         summary = read_json(out / "summary.json")
     except (OSError, ValueError):
         return None
-    if not isinstance(summary, dict):
+    if not isinstance(summary, dict) or not isinstance(summary.get("failed"), int):
         return None
     complete = summary.get("complete") and all((out / name).exists() for name in ("manifest.jsonl", "failed.jsonl"))
     return summary if complete else None

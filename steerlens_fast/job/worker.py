@@ -34,12 +34,12 @@ from ..morphs import Morphs
 from .config import JobConfig
 from .loading import PLACEHOLDER, Batch, Loader, as_pixels
 from .model_errors import (
+    clear_stack_frames,
     exit_as_error,
     explain_error,
     image_failure,
     may_be_caused_by_image,
     model_failure,
-    release_frames,
 )
 from .pipeline import EventCallback, NextShard, Pipeline
 from .plan import Plan
@@ -197,7 +197,7 @@ class Worker:
                     raise
                 if size == 1:
                     self._raise_out_of_memory(error)
-                release_frames(error)
+                clear_stack_frames(error)
             self.part_divisor *= 2
             self._free_memory()
         shard.part_divisor = max(shard.part_divisor, self.part_divisor)
@@ -208,9 +208,9 @@ class Worker:
 
         Images for which the model raises an error are left out.
 
-        Other pixels take the place of these images, so that the batch keeps its size. If the model raises an error for
-        these pixels, too, each image is computed alone. Which images are left out depends only on the images and the
-        model, so every run leaves out the same ones.
+        Grey pixels take the place of these images, so that the batch keeps its size. If the model raises an error for
+        these pixels, too, those of another image are tried, and then each image is computed alone. Which images are
+        left out depends only on the images and the model, so every run leaves out the same ones.
         """
         finish, error = self._try_to_morph(shard, batch)
         if error is not None:
@@ -221,12 +221,12 @@ class Worker:
             finish, error = self._try_to_morph(shard, batch)
         if error is None:
             return [finish]
-        shard.part_divisor = max(shard.part_divisor, len(batch.items))
+        shard.part_divisor = max(shard.part_divisor, self.part_divisor * len(batch.items))
         try:
             return [self._morph_and_add(shard, batch.part(n, 1)) for n in range(len(batch.items))]
         except Exception as error:
             if is_out_of_memory(error):
-                self._raise_out_of_memory(error)  # a retry would add some images to the shard again
+                self._raise_out_of_memory(error)  # the caller would divide the batch, and add images twice
             self._raise_described(error, batch)
 
     def _try_to_morph(self, shard: Shard, batch: Batch) -> tuple[Callable[[], int] | None, Exception | None]:
@@ -239,7 +239,7 @@ class Worker:
         except Exception as error:
             if not may_be_caused_by_image(error):
                 self._raise_described(error, batch)
-            release_frames(error)
+            clear_stack_frames(error)
             return None, error
 
     def _morph_and_add(self, shard: Shard, batch: Batch) -> Callable[[], int]:
@@ -319,7 +319,7 @@ class Worker:
         except Exception as error:
             if not may_be_caused_by_image(error):
                 raise
-            release_frames(error)
+            clear_stack_frames(error)
             return error
         return None
 

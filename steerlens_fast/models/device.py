@@ -9,10 +9,9 @@ from ..errors import usage_error
 from ..extension import no_cuda_reason
 from ..io.console import warn
 
-# Bytes of images in one call of the model on a CPU: in jobs for each thread (see below), in evaluations for all threads
-# together (evaluate/classifiers.py). Small batches are faster, because the outputs of layers reuse memory that is
-# already allocated. For example, EfficientNet-Lite0 at 224 x 224 takes 41 ms of CPU time per image in a batch of 9, and
-# 93 ms in a batch of 180.
+# Bytes of images in one call of the model on a CPU. Jobs multiply it by the number of threads, evaluations do not.
+# Small batches are faster, because the outputs of layers reuse memory that is already allocated. For example,
+# EfficientNet-Lite0 at 224 x 224 takes 41 ms of CPU time per image in a batch of 9, and 93 ms in a batch of 180.
 CALL_BYTES = 5 << 20
 
 

@@ -40,7 +40,7 @@ class RawModel:
 
 
 def model_name(spec) -> str:
-    """Return a name or path as given, the qualified name of a function, or that of another object's class."""
+    """Return a name or path unchanged, for a function its qualified name, and for other objects that of their class."""
     if isinstance(spec, (str, os.PathLike)):
         return str(spec)
     named = spec if hasattr(spec, "__qualname__") and not isinstance(spec, nn.Module) else type(spec)

@@ -39,8 +39,9 @@ class Morphs:
     frames : Tensor [B, F, C, H, W], floating point
         The frames, clipped to the bounds. The tensor may be non-contiguous, since the lens stores the axis F first.
     factors : Tensor [B, F]
-        The factor of each frame: by how much the step was multiplied. With a new gradient for each step, the sum over
-        the steps so far. For families that change phases and amplitudes, the factor of the phases.
+        The factor of each frame, by which the step was multiplied. If there are several steps, each with a new gradient,
+        it is the sum of their factors up to this frame. For families that change phases and amplitudes, it is the
+        factor of the phases.
     amplitude_factors : Tensor [B, F] or None
         Factors of the amplitudes; None if they equal ``factors``.
     target : Tensor [B], int64
@@ -158,7 +159,7 @@ class Morphs:
 
     @property
     def reached(self) -> Tensor:
-        """Whether the model predicts the target in each frame, [B, F] bool."""
+        """Whether the model predicts the target in each frame, [B, F] bool. (``attained`` is about distances.)"""
         index = self._index
         return self.predictions.movedim(1, -1)[(self._rows, *index[1:])] == index[0][:, None]
 
@@ -179,8 +180,8 @@ class Morphs:
     def fell(self) -> Tensor:
         """Whether the target's probability is lower in the last frame than in an earlier one, [B] bool.
 
-        Only scored frames are compared, including the source. Differences of up to 1 % of the higher probability do not
-        count, since they may be rounding errors.
+        Only frames with scores are compared. A decrease of up to 1 % of the higher probability does not count, since it
+        may be a rounding error.
         """
         p = self.target_probability
         scored = ~p.isnan()

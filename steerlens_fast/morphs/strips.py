@@ -65,7 +65,8 @@ def plot_morphs(
     differences : bool
         Whether to add a second row for each sample, with the signed difference of each frame from the source (the frame
         whose factor is nearest to 0). In grey images, blue is darker and red is brighter. In RGB images, the difference
-        of each channel is added to mid-grey. The label of the row is the difference that has the strongest colour.
+        of each channel is added to mid-grey. The row's label gives the difference to which the strongest colour
+        belongs.
     figure : matplotlib Figure or SubFigure, optional
         Figure to draw in; by default a new one of suitable size. A new figure is not registered with pyplot, so use
         ``figure.savefig``, or display it in a notebook.
@@ -557,8 +558,8 @@ def _with_palette(picture: Image) -> Image:
     if picture.mode == "L":
         return picture
     pil = require_extra("plot", "PIL.Image")
-    # Fast octree quantisation is 20 times as fast as median cut. With dithering, it reproduces photographs better than
-    # median cut, but RGB pictures with few colours, such as grey ones, worse.
+    # Fast octree quantisation is 20 times as fast as median cut. With dithering, it is better for photographs, but
+    # worse for pictures with few colours.
     method = pil.Quantize.FASTOCTREE if picture.getcolors(MAX_MEDIAN_CUT_COLOURS) is None else pil.Quantize.MEDIANCUT
     colours = picture.quantize(256, method)
     return picture.quantize(palette=colours, dither=pil.Dither.FLOYDSTEINBERG)

@@ -20,7 +20,7 @@ class StepTaken(NamedTuple):
     frames: Tensor  # [1, B * channels, H, W]
     factors: Tensor  # [2, B], of the phase and of the amplitude step
     l2: Tensor  # [B], the distances of the frames from the source
-    out_of_range: Tensor  # [B] bool, whether the sample changes, but would need a factor that cannot be represented
+    out_of_range: Tensor  # [B] bool, see :class:`SearchColumn`
 
 
 def advance_planes(
@@ -74,8 +74,9 @@ def advance_planes(
     analysis, synthesis, i_power, edit, rule, complex_bands, eps, floor, bounds
         As in :func:`morph_planes`.
     factors : Tensor [2, B], optional
-        Factors of the phase step and of the amplitude step. If ``phase_cap`` is finite and a phase would change by more
-        than ``min(phase_cap, phase_limit)``, both factors of the sample are scaled down.
+        Factors of the phase step and of the amplitude step. If a phase would change by more than
+        ``min(phase_cap, phase_limit)``, both are scaled down, unless ``phase_cap`` is infinite: then they are used as
+        given.
     limits : Tensor [4, B], optional
         Limits of a search, in place of ``factors``. The rows are distances to reach, their tolerances,
         ``dtype_max_factors`` as in :func:`morph_planes_to_l2`, and the first factors to try (0 if unknown).

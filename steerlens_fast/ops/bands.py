@@ -89,8 +89,8 @@ def merge_bands(
     Parameters
     ----------
     bands : sequence of Tensors [P, K, h, columns], complex
-        Spectra of the bands of each group. The number of images N is the largest P, and a multiple of each P. Image n
-        contains plane n mod P of a group, so that all frames can share one residual.
+        Spectra of the bands of each group, for P planes. The number of images N is the largest P, and a multiple of
+        each P: image n contains plane n mod P of a group. So frames can share the residual of their image.
     masks, i_powers, widths
         As in :func:`split_bands`.
     height, width : int

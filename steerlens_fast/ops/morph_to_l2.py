@@ -26,7 +26,7 @@ class FramesAtL2(NamedTuple):
     factors: Tensor  # [F, B]
     l2: Tensor  # [M, B], the distances of the last M frames
     attained: Tensor  # [M, B] bool, whether ``l2`` is within the tolerances
-    out_of_range: Tensor  # [M, B] bool, whether the sample changes, but would need a factor above ``dtype_max_factors``
+    out_of_range: Tensor  # [M, B] bool, see :class:`SearchColumn`
 
 
 def morph_planes_to_l2(

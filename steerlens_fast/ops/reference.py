@@ -161,7 +161,7 @@ def _unpair_orientations(pairs: Tensor, K: int) -> Tensor:
 
 
 def split_planes(planes: Tensor, filters: list[Tensor], i_powers: list[int], forms: list[int]) -> list[Tensor]:
-    """Return the bands of planes: ifft2(i^power * mask * crop(fft2(plane))), without normalisation.
+    """Return the bands of planes: ifft2(i^power * filter * crop(fft2(plane))), without normalisation.
 
     One FFT computes two real bands, with their masks as one complex mask.
     """
@@ -203,7 +203,8 @@ def merge_planes(
 def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
     """Return amplitude and phase in radians. The phase of 0 is 0."""
     amplitude, phase = coefficients.abs(), coefficients.angle()
-    return amplitude, torch.where(amplitude == 0, coefficients.imag, phase)
+    zero = coefficients.imag.detach()  # 0 or -0; its derivative would not be 0
+    return amplitude, torch.where(amplitude == 0, zero, phase)
 
 
 def polar_split_backward(coefficients: Tensor, grad_amplitude: Tensor, grad_phase: Tensor) -> Tensor:

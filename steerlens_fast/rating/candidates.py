@@ -17,7 +17,7 @@ SETTINGS = ("family", "rule", "regime", "objective", "color", "max_l2", "distanc
 
 
 class Source(NamedTuple):
-    """An image of the data, with the class that the model predicts for it and its target.
+    """An image of the data, the class that the model predicts for it, and its target class.
 
     Two jobs have equal sources if image, prediction and target are the same.
     """

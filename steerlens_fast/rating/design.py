@@ -49,8 +49,8 @@ def trial_order(sources: int, conditions: int, rng: random.Random) -> list[tuple
     Returns
     -------
     list of (int, int)
-        In each block of ``sources`` pairs, every source occurs once. All conditions occur equally often in a block, or
-        their numbers differ by one.
+        Each block has as many pairs as there are sources, and every source occurs once in it. All conditions occur
+        equally often in a block, or their numbers differ by one.
 
     Notes
     -----

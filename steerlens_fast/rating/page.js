@@ -47,7 +47,7 @@ const isComplete = (answer) => Boolean(answer.choice && answer.naturalness);
 const missing = () => [...Array(count).keys()].filter((position) => !isComplete(answerTo(trialAt(position))));
 
 function answer(name, value) {
-  if (shownAt === null) return;  // the image is not drawn yet, or is already rated
+  if (shownAt === null) return;  // the image is not drawn yet, or the next one is about to be shown
   const trial = trialAt(place), before = answerTo(trial);
   const milliseconds = Math.round(performance.now() - shownAt);
   const now = {...before, [name]: value, [`${name}_ms`]: milliseconds, answered: new Date().toISOString(), position: place};
@@ -68,7 +68,7 @@ function show(position) {
   const trial = trialAt(place), images = byId("images"), [height, width] = trial.size;
   clearTimeout(timer);
   section("trial");
-  // Otherwise, Enter would give the last answer to this image.
+  // If the last answer's button kept the focus, Enter would give the same answer to this image.
   if (document.activeElement?.matches(".choices *, .scale *")) document.activeElement.blur();
   images.classList.add("waiting");
   images.classList.toggle("small", Math.max(height, width) <= 96);

@@ -155,7 +155,7 @@ class _Tables:
         return [n for n, trial in enumerate(self.trials) if trial["condition"] == condition]
 
     def by_source(self, values: Tensor, images: list[int]) -> Tensor:
-        """Return a table with a row for each source: that of its image among ``images``, or NaN."""
+        """Return the values of ``images``, ordered by source: a row for each source, NaN if it has no such image."""
         table = values.new_full((int(self.source.max()) + 1, *values.shape[1:]), torch.nan)
         table[self.source[images]] = values[images]
         return table

@@ -81,7 +81,7 @@ def test_any_keys_have_separate_files(kind, tmp_path):
     assert torch.equal(stored.read(folder, "00000", records), pixels)
     assert [p.name for p in tmp_path.iterdir()] == ["inside"]
     assert files.keys() == files_of(folder).keys()
-    json.dumps(files).encode()  # raises if the manifest cannot be written
+    json.dumps(files).encode()  # raises if the marker of the shard cannot be written
 
 
 @ALL_FORMATS
@@ -193,7 +193,7 @@ NAMES = {  # a function from a key to a name, and the path of a file with this n
 }
 
 
-def test_suffix_of_a_picture_is_replaced_if_names_still_differ():
+def test_suffix_of_a_picture_is_replaced_unless_two_names_become_equal():
     assert [FileNames(["a/1.PNG", "2.tar", ".png"])(key, ".png") for key in ("a/1.PNG", "2.tar", ".png")] == [
         "a/1.png",
         "2.tar.png",

@@ -553,7 +553,7 @@ def test_marker_with_an_invalid_value_counts_as_missing(entry, copy, capsys):
     assert main(["status", str(copy)]) == DONE and json.loads(capsys.readouterr().out)["shards_done"] == 7
 
 
-@pytest.mark.parametrize("garbage", ["[]", "null", '{"complete": '])
+@pytest.mark.parametrize("garbage", ["[]", "null", '{"complete": ', '{"complete": true}'])
 def test_damaged_summary_is_written_again(garbage, copy, job):
     (copy / "summary.json").write_text(garbage)
     assert run_here(copy, "--resume") == DONE

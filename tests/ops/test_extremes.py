@@ -53,6 +53,17 @@ def test_phases_are_atan2_except_at_the_origin(dtype, device):
 
 
 @dtypes
+def test_derivatives_of_polar_split_at_0_are_0_in_every_mode(dtype, device):
+    c = torch.zeros(3, dtype=COMPLEX[dtype], device=device)
+    total = lambda c: sum(t.sum() for t in ops.polar_split(c))
+    leaf = c.clone().requires_grad_()
+    total(leaf).backward()
+    assert not leaf.grad.any() and not torch.func.grad(total)(c).any()
+    for direction in (1, 1j):
+        assert not torch.func.jvp(lambda c: ops.polar_split(c)[1], (c,), (torch.full_like(c, direction),))[1].any()
+
+
+@dtypes
 def test_phase_step_of_half_a_turn_is_positive(dtype, device):
     c = row(complex(1, 0.0), complex(1, -0.0), complex(-1, 0.0), complex(-1, -0.0), dtype=COMPLEX[dtype], device=device)
     for gradient in (2 * c, (2 * c).real.clone()):

@@ -57,7 +57,7 @@ template <typename T>
 struct AnchorKernels {
   // Sets the phases and amplitudes of the coefficients to those that the coordinates give.
   void (*read)(const CoefficientSpan<T>& c, const CoordinateBlock<T>&);
-  // Moves coordinates by the steps of the coefficients, times the factors.
+  // Writes new coordinates: the old ones, plus the steps of the coefficients times the factors.
   void (*write)(const CoefficientSpan<T>& c, Factors<T>, const CoordinateBlock<T>&);
 };
 

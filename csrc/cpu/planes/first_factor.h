@@ -20,15 +20,15 @@ constexpr int64_t kModelTrials = 12;
 constexpr double kModelTolerance = 0.02;  // relative error of a distance
 // The search is to find the smallest factor with the target distance. So the estimate aims at a smaller distance. It is
 // not used
-// - if distances hardly grow at this factor (a large FirstFactor::slope), because they may also fall;
-// - if distances are almost proportional to factors (a small slope), because then it is not needed.
+// - if FirstFactor::slope is large: distances hardly grow at this factor, and may also fall;
+// - if it is small: distances are almost proportional to factors, so the estimate is not needed.
 constexpr double kAim = 0.9, kLeastSlope = 0.3, kLargestSlope = 6;
 // The share of a change of coefficients that reaches the image when most phases have wrapped around: a band whose phases
 // are random has frequencies that the synthesis does not pass. Measured for photographs, digits and noise: 0.53 to 0.65.
 // The cube of saturation() interpolates well between this share (at 0) and that of small changes (at 1).
 constexpr double kWrappedShare = 0.55;
 
-// A factor, and L2SearchLimits::slope there. A larger slope means that distances grow more slowly.
+// A factor, and L2SearchLimits::slope there. (It is not the slope of the distances: it is larger where they grow less.)
 struct FirstFactor {
   double factor, slope;
 };
@@ -66,7 +66,9 @@ class PhaseModel {
   }
 
  private:
-  using E = Extrapolation<true, false, Rule::kComplex>;  // steps are stored: any rule will do
+  using E = Extrapolation<
+      true, false,
+      Rule::kComplex>;  // for stored phase steps, which every rule reads in the same way
 
   double distance(double factor) const {
     const double saturated = saturation(static_cast<T>(factor));

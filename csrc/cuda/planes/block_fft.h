@@ -32,9 +32,9 @@ __host__ __device__ inline size_t fft_bytes(int size, int lines = kLines) {
 }
 
 // The Stockham algorithm: a pass reads one buffer and writes the other, inputs and outputs being in their natural order.
-// 16 lanes access shared memory together, 8 bytes each in 16 pairs of banks. If a block has kLines lines, they take two
-// points of all lines, or eight consecutive points of two lines; see word(). With 2 kLines lines, they take one point of
-// all lines.
+// 16 threads of a warp access shared memory together, 8 bytes each in 16 pairs of banks. If a block has kLines lines,
+// these threads take two points of all lines, or eight consecutive points of two lines; see word(). With 2 kLines lines,
+// they take one point of all lines.
 template <int kBlockLines>
 class BlockFftOf {
  public:

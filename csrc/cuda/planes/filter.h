@@ -79,7 +79,7 @@ template <typename Filter>
 class RowFilters {
  public:
   // All threads of the block must call this, and wait for each other before of_task(); BlockFft's constructor waits.
-  // Each warp reads the filters of other tasks, so that many reads are in flight.
+  // The kept filters are divided among the warps, so that many reads are in flight.
   __device__ RowFilters(const Units& units, int row, int H, int width, int words)
       : width_(width), kept_(0) {
     const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp, warps = blockDim.x / kWarp;
@@ -109,7 +109,8 @@ class RowFilters {
   }
 
   // The filter of a task, at row y of a band; null if it is 0 in this row, unless the kernel needs zeros. All threads of
-  // the block must call this. Unless the result is null, all of them have read the previous filter and FFT by then.
+  // the block must call this. If the result is not null, the threads were synchronised: all of them have read the filter
+  // and the FFT of the task before.
   __device__ const Word* of_task(const Unit& unit, int number, int task, int y) const {
     if (number < kept_) {
       const int place = places()[number];
@@ -203,8 +204,8 @@ void launch_rows(const Launcher& launcher, void (*kernel)(Params...), int H, int
                            threads_of(W, kItems), args..., units, share);
 }
 
-// How the threads of a block divide the columns of kLines rows: each has kItems lines of one column. Neighbouring threads
-// have neighbouring lines, as BlockFft needs.
+// How the threads of a block divide kLines rows (the lines of BlockFft): each has one column of kItems rows. Neighbouring
+// threads have neighbouring rows, as BlockFft needs.
 struct ColumnItems {
   static constexpr int kThreads = kLines / kItems;  // of a column
   int x, first_line;

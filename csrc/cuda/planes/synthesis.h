@@ -32,8 +32,8 @@ struct FrameFactors {
 struct MergedRows {
   Cplx<float>* half_planes;     // [lines, column blocks, half rows, kLines]
   const Cplx<float>* residual;  // [planes, column blocks, half rows, kLines], or null
-  int lines;                    // planes times frames; a block transforms one row of several lines
-  FftPlan plan;                 // of a row
+  int lines;     // planes times frames; a block transforms the same row of several of them
+  FftPlan plan;  // of a row
   int H;
   FrameFactors factors;
 };

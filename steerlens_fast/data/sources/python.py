@@ -41,9 +41,9 @@ class PythonSource(Source):
     If no attribute is used, or the data set has a ``target_transform``, the label of an item is read together with its
     image. Boxes, several labels and the like are not labels.
 
-    **Errors.** A label is invalid if it is not a class, such as 1.5 or an unknown name, or is the name of several
-    classes. If the listing reads such a label, from an attribute or with an item's key, the listing raises an error. If
-    it is read together with an image, only this item fails.
+    **Errors.** Other labels are invalid if they are not classes, such as 1.5 or an unknown name, or are names of
+    several classes. If the listing reads such a label, from an attribute or with an item's key, the listing raises an
+    error. If it is read together with an image, only this item fails.
 
     **Keys.** They come from the attribute ``keys`` or, without it, from the items (image, label, key), each of which
     is then read once more. Otherwise they are numbers.
@@ -103,7 +103,7 @@ class PythonSource(Source):
         if item.label is not None:
             return image, item.label
         try:
-            return image, self._class_number(label, item.path)
+            return image, self._number_of_label(label, item.path)
         except JobError as error:
             raise BadItem("bad-label", str(error)) from error
 
@@ -141,10 +141,10 @@ class PythonSource(Source):
             _, own_label, own_key = self._get(n)
         except BadItem:
             return label, key
-        label = self._class_number(own_label, path) if label is None else label
+        label = self._number_of_label(own_label, path) if label is None else label
         return label, check_key(own_key, path) if own_key else key
 
-    def _class_number(self, label, where: str) -> int | None:
+    def _number_of_label(self, label, where: str) -> int | None:
         """Return the class number of a label; None if the label is not a single number or string."""
         if not _is_one_value(label):
             return None
@@ -152,9 +152,9 @@ class PythonSource(Source):
         if isinstance(value, str) and not self.class_names:
             hint = f"for class names, the data set must have the attribute classes, {CLASSES}"
             raise usage_error(f"{where}: label must be a non-negative int, got {value!r}; {hint}")
-        return self._number(value, where)
+        return self._number_of_class(value, where)
 
-    def _number(self, value: int | str | None, where: str) -> int | None:
+    def _number_of_class(self, value: int | str | None, where: str) -> int | None:
         if value in self._ambiguous:
             raise usage_error(f"{where}: label must be the name of one class, got {value!r}, the name of several")
         return class_number(value, where, self._numbers)
@@ -173,7 +173,7 @@ class PythonSource(Source):
             places = [f"{self.name}.{name}[{n}]" for n in range(count)]
             classes = [_class_of(value, place) for value, place in zip(values, places)]
             if all(value in self._numbers for value in classes if isinstance(value, str)):
-                return [self._number(value, place) for value, place in zip(classes, places)]
+                return [self._number_of_class(value, place) for value, place in zip(classes, places)]
         return None
 
 
