@@ -1,4 +1,4 @@
-"""Data and networks of the evaluation's tests, which processes import by name.
+"""Data and networks for tests of evaluations. They are imported by name, also in other processes.
 
 The environment variable ``EVALUATE_SLEEP`` sets the seconds that each forward pass sleeps.
 """

@@ -91,8 +91,8 @@ class Launcher {
   }
 
   // Runs a kernel in `clusters` clusters of `size` blocks. Returns false, and runs nothing, if such clusters are not
-  // possible or not allowed, or if the device has room for more than `max_at_once` of them at the same time. So with
-  // `max_at_once` = `clusters`, the kernel runs only if its clusters fill the device.
+  // possible or not allowed, or if the device could run more than `max_at_once` of them at the same time. With
+  // `max_at_once` = `clusters`, this means: if the clusters would not fill the device.
   template <typename... Params, typename... Args>
   bool run_clusters(int64_t clusters, int size, int64_t max_at_once, size_t bytes,
                     void (*kernel)(Params...), int threads, const Args&... args) const {
@@ -169,8 +169,8 @@ class Launcher {
   cudaStream_t stream_;
 };
 
-// Calls op.at(of_plane, at) for the pieces `at` of every plane, where of_plane = op.plane_data(n) is what the
-// coefficients of plane n have in common. The grid's y counts planes.
+// Calls op.at(data, pieces) for the pieces of every plane, where data = op.plane_data(n) is what the coefficients of plane
+// n have in common. The grid's y counts planes.
 template <int kPieceSize, int kBlocks, typename Op>
 __global__ void __launch_bounds__(kThreads, kBlocks)
     for_each_kernel(const __grid_constant__ Op op, int64_t planes, int64_t area) {

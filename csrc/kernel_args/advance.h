@@ -21,8 +21,8 @@ struct AdvanceArgs {
   const T *source, *position;                  // [B, channels, H, W]: source and present images
   const T* starts;                             // [B], if `searches`: first factors to try
   const T *phase_factors, *amplitude_factors;  // [B], if not `searches`
-  // The longest step, if the image's distance to the source is d before the step and r after it, is max_step_ratio *
-  // sqrt(r^2 - d^2). The square root is the length of a step that is perpendicular to the change so far.
+  // Steps from distance d toward distance r may be at most max_step_ratio * sqrt(r^2 - d^2) long. The square root is the
+  // length of a step that is perpendicular to the change so far.
   T max_step_ratio;
   T *taken_phase_factors, *taken_amplitude_factors;  // [B], results: the factors of the step
 };

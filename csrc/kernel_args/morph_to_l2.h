@@ -21,7 +21,8 @@ struct MorphToL2Args {
   const T* shares;
   // Upper bounds of phase changes, in radians: the user's, and that up to which sines are accurate.
   T phase_cap, phase_limit;
-  // Estimated share of a change of coefficients that reaches the image. It decides which factor is tried first.
+  // Estimated length of a change of the image, relative to that of its coefficients. It decides which factor is tried
+  // first.
   T speed_share;
   int64_t iterations;  // upper bound of the number of factors that are tried for a distance
   T* factors;          // [F, B]

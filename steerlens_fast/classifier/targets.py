@@ -14,7 +14,7 @@ from ..memory import rows
 from .named_classes import find_class, full_names, synonyms, unknown_class
 from .outputs import ONE_LOGIT
 
-FLOAT_LABELS = " (convert labels to integers; for labels 0.0 and 1.0 of one logit per image set task='binary' as well)"
+FLOAT_LABELS = " (convert labels to integers; if the model has one logit per image, also set task='binary')"
 RANKS = ("runner-up", "argmax", "least")
 ABSENT = "not:"  # prefix of a label to remove
 GRAMMAR = f"an int, a class name, a tuple of ints, a list with one of these per sample, None or one of {RANKS}"
@@ -113,7 +113,8 @@ def _numbered(target: Target, task: str, class_names: Sequence[str] | None) -> T
 
 def _class_number(name: str, class_names: Sequence[str] | None) -> int:
     """Return the number of a class given by name, or ~n for "not:name"."""
-    lookups, label = ((full_names, class_names), (synonyms, class_names)), name.removeprefix(ABSENT).strip()
+    lookups = ((full_names, class_names), (synonyms, class_names))
+    label = name.removeprefix(ABSENT).strip()
     if label.isdecimal():  # an error, since jobs would read it as a number even if a class has this name
         hint = f"to remove label {label} pass ~{label} or (0, {label}), with task='multilabel'"
         hint = hint if name.startswith(ABSENT) else f"pass the int {label}"

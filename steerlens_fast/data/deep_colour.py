@@ -121,7 +121,7 @@ def read_deep_colour(image: Image, data: bytes) -> DeepColour:
     second = require_extra("cli", "PIL.Image").open(BytesIO(data), formats=(image.format,))
     if layout == "LA":  # Pillow reads it in one byte order only, so the four bytes of a pixel are read as RGBA
         _set_raw_mode(second, "RGBA")
-        image.load()  # also reads the chunks after the pixels
+        image.load()  # adds the metadata after the pixels to image.info
         second = np.asarray(_decoded(second)).astype(np.uint16)
         return DeepColour(second[..., 0::2] << 8 | second[..., 1::2], layout, MAX_16_BITS)
     unpacked = "RGBA" if layout == "RGBa" else layout  # for RGBa, Pillow would divide each byte by alpha
@@ -143,7 +143,7 @@ def unit_colours(colours: DeepColour, scale) -> tuple[np.ndarray, np.ndarray]:
         Scales the file's values to [0, 1].
     """
     values, layout, maximum = colours
-    if layout == "CMYK":  # Pillow's formula; the caller accepts no range for CMYK
+    if layout == "CMYK":  # Pillow's formula; the option range is an error for CMYK
         inks = values / maximum
         return (1 - inks[..., :3]) * (1 - inks[..., 3:]), values
     if layout[-1] not in "Aa":

@@ -21,12 +21,12 @@ class TrueMotionData(Protocol):
     """
 
     def derivative(self, numbers: Sequence[int]) -> Tensor:
-        """Return d(image)/d(factor), [n, C, H, W], toward the target class."""
+        """Return d(image)/d(factor), [n, C, H, W], with the sign of a change toward the target class."""
 
     def moved(self, numbers: Sequence[int], l2: float) -> tuple[Tensor, Tensor]:
         """Move images by the true motion, to an L2 distance.
 
-        The results are the moved images and the change of the factor [n].
+        The results are the moved images, and by how much the factor has changed toward the target class, [n].
         """
 
     def group(self, number: int) -> str:

@@ -102,7 +102,7 @@ def merge_planes(
     height, width : int
         The planes' size in pixels.
     residual : Tensor [n, height, width], optional
-        Planes to add to the result. Plane j mod n is added to plane j, so that all frames of n planes can share them.
+        Planes to add to the result: plane j mod n to image j. So the frames of n planes share them.
 
     Returns
     -------

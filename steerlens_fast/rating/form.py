@@ -1,4 +1,4 @@
-"""Writes a form, a page on which people rate morphs without seeing their family, and a key for the tally."""
+"""Writes a form (a page on which people rate morphs without seeing their family), and a key for the tally."""
 
 from __future__ import annotations
 
@@ -148,8 +148,8 @@ def write_form(
     often. The rater's pseudonym decides at which place in this order the rater starts.
 
     A morph is left out if the model already predicts the target for the source. It is also left out if the label is
-    neither the target nor predicted for the source, because neither of the two offered classes would be right. A morph
-    that does not reach its distance is left out, too, because families are compared at equal distances.
+    neither the target nor the class predicted for the source, because neither of the two offered classes would be
+    right. A morph that does not reach its distance is left out, too, because families are compared at equal distances.
 
     Examples
     --------
@@ -304,7 +304,7 @@ def _read_shard(shard: int, trials: list[_Trial], judges: dict, show_source: boo
 
 def _verdicts(name: str, judge, images: list[Tensor], records: list[dict]) -> list[bool]:
     """Return whether a judge predicts the target of each image."""
-    classes = 1 + max(max(record["target"], record["source"]) for record in records)
+    classes = 1 + max(max(record["target"], record["source"]) for record in records)  # "source" is a class, too
     predicted = predicted_classes(name, judge, torch.stack(images), classes)
     return [prediction == record["target"] for prediction, record in zip(predicted, records)]
 

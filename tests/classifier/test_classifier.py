@@ -514,7 +514,7 @@ def test_autocast_of_the_caller_applies_to_the_model():
     with torch.autocast("cpu", torch.bfloat16):
         gradient, outputs = Classifier(model).gradient(x, nll)
         Classifier(model).outputs(x)
-        model(x).float().sum().backward()  # weights that autocast has cached without a graph would get no gradient
+        model(x).float().sum().backward()  # fails if the call above left weights without a graph in autocast's cache
     assert outputs.dtype == torch.bfloat16
     assert gradient.dtype == torch.float32
     assert torch.nn.functional.cosine_similarity(gradient.flatten(), exact.flatten(), 0) > 0.99

@@ -13,10 +13,10 @@ from . import set_clusters, set_max_grid_rows, set_multiprocessors, set_seed
 
 SEEDS = range(1, 5)
 ROWS = 2  # rows of blocks in a grid
-MAX_WORKSPACE_BYTES = (256 << 20) + 1024  # of kWorkspaceSize values (csrc/cuda/planes/spectra.h), rounded up
+MAX_WORKSPACE_BYTES = (256 << 20) + 1024  # of kWorkspaceSize complex numbers (csrc/cuda/planes/spectra.h), and rounding
 # Shapes that need more than ROWS rows of blocks. A block of split_bands and merge_bands has up to 16 planes
-# (kMaxBlockPlanes in csrc/cuda/bands.cu). In the other ops, a band has 125 coefficients, so most bands begin within a
-# sector (32 bytes).
+# (kMaxBlockPlanes in csrc/cuda/bands.cu). In the other ops, a band has 125 coefficients, so most bands do not begin
+# at the start of a sector (32 bytes).
 MANY = {
     **dict.fromkeys(OPS, (5, 2, 5, 25)),
     **dict.fromkeys(["pair", "unpair"], ((10, 5, 25), 2)),
@@ -160,7 +160,8 @@ def test_few_bands_do_not_leave_multiprocessors_idle(device_with_clusters):
     """Clusters are used only for many planes. With few, they would leave multiprocessors idle."""
     before = device_with_clusters(True)
     # The shared memory of each of the 8 multiprocessors suffices for 29 blocks, so 29 clusters of 8 blocks run at once.
-    # The three wide bands of a plane are two pairs, each for one cluster: 17 planes need 34 clusters, and 9 planes 18.
+    # The three wide bands of a plane are a pair and a single band, each for one cluster. 17 planes need 34 clusters, and
+    # 9 planes need 18.
     for planes, launches in ((17, 1), (9, 0)):
         x, g, *options = plane_args(planes, 2, 6, 250)["morph_planes"]
         RAW.morph_planes(x, g, *options)

@@ -39,7 +39,7 @@ def test_derivative_is_that_of_the_images(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_edit_along_the_derivative_is_aligned(kind):
-    """Along the derivative, the cosine is 1 and phases measure the distance; against it, both are negative."""
+    """Along the derivative, the cosine is 1 and phases measure the factor's change. Against it, both are negative."""
     synthetic = synthetic_images(kind, 8, seed=1)
     source, toward = synthetic.images(), synthetic.toward.view(-1, 1, 1, 1) * synthetic.derivative()
     for by in (1e-3, -1e-3):
@@ -123,9 +123,9 @@ def test_coefficients_of_an_image_are_consistent(synthesis, options):
     assert max(result.leakage.max(), result.departure.max(), result.departure_clipped.max()) < 1e-12
 
 
-def test_leakage_is_one_if_real_and_imaginary_parts_cancel():
-    """The coefficients of another image are added: their real parts with sign +, their imaginary parts with sign -. If
-    only the real parts are added, the leakage is 1/2."""
+def test_leakage_is_one_if_the_conjugate_of_a_change_is_added():
+    """The conjugates of another image's coefficients do not change the image. If only real parts are added, the leakage
+    is 1/2."""
     pyramid = SteerablePyramid((32, 32))
     source, change = torch.rand(2, 3, 1, 32, 32, dtype=torch.float64)
     c, d = pyramid(source), pyramid(change) * 0.1

@@ -20,7 +20,7 @@ for extra in ("PIL", "matplotlib", "jinja2"):
 QUICK = ["--max-l2", "1", "--families", "pixel,csp-phase", "--frames", "3", "--restarts", "1", "--draws", "50"]
 QUICK += ["--probe-directions", "0", "--grid", "2", "--progress", "none", "--no-figures"]
 TINY = ["--sources", "2", "--select", "all", "--families", "pixel"]
-OF_EACH = 15  # training images of each class
+OF_EACH = 15  # images of each class: of mnist in all, of fashion for training
 
 
 def bright_rectangles(of_each: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -85,7 +85,7 @@ def test_families_are_paired_with_controls(evaluation):
             assert differences["pixel - noise"] == pytest.approx(expected.as_dict(), abs=1e-6)
             assert differences["pixel - noise"]["cases"] == len(common) and differences["pixel - noise"]["of"] == 10
     commons = [budget["attainment"]["common"] for budget in evaluation.summary["budgets"]]
-    assert commons[0] < commons[1] == len(common) == 10, "only some sources must attain the larger budget"
+    assert commons[0] < commons[1] == len(common) == 10, "the data need sources that attain it, and others"
 
 
 def test_page_has_intervals_and_denominators(evaluation):
@@ -113,7 +113,7 @@ def test_page_has_the_denominators_of_every_band(evaluation):
 def test_cells_contain_value_interval_and_cases():
     median, count, difference = (partial(macro, name) for name in ("median", "count", "difference"))
     interval = {"value": 0.25, "low": -0.5, "high": 0.75, "cases": 8, "of": 10}
-    # The second argument is a number that is printed elsewhere. A cell with this number of cases omits it.
+    # The second argument is a number of cases that the page states elsewhere. A cell with as many omits "8 of 10".
     assert median(interval) == median(interval, 9) == ".250<small>−.500 to .750</small><small>8 of 10</small>"
     assert median(interval, 8) == ".250<small>−.500 to .750</small>"
     assert median({**interval, "value": None, "cases": 0}) == "–<small>0 of 10</small>" and median(None) == "–"
@@ -256,7 +256,7 @@ def test_missing_judges_are_a_reason_not_to_compare():
 # --- The page of results
 
 
-def evaluation_section() -> str:
+def sections_of_presets() -> str:
     return RESULTS_PAGE.split("\n## Families at matched distances\n")[0]
 
 
@@ -284,13 +284,13 @@ def flat(text: str) -> str:
 def test_numbers_of_the_results_page_are_those_of_the_committed_results():
     """``python bench/quality/evaluate.py --print`` prints all rows and phrases that the page must contain."""
     for phrase in measured():
-        assert flat(phrase) in flat(evaluation_section()), phrase
+        assert flat(phrase) in flat(sections_of_presets()), phrase
 
 
 def test_every_table_row_of_the_results_page_is_checked():
     """Every row is in the printed results. A row with another digit at any place is not."""
     phrases = "\n".join(measured()).splitlines()
-    rows = [line for line in evaluation_section().splitlines() if re.match(r"\| .*\d", line)]
+    rows = [line for line in sections_of_presets().splitlines() if re.match(r"\| .*\d", line)]
     assert len(rows) >= 13
     for row in rows:
         assert row in phrases, row

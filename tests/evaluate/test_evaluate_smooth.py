@@ -184,7 +184,7 @@ def test_normal_equations_are_those_of_the_jacobian(count):
     size = rows.shape[-1]
     for i, block in enumerate(neighbours[0]):
         here, there = slice(i * size, (i + 1) * size), slice((i + 1) * size, (i + 2) * size)
-        whole[here, there] = whole[there, here] = block
+        whole[here, there] = whole[there, here] = block  # these blocks are symmetric
     assert_close(whole, jacobian.T @ jacobian, "fit")
     assert_close(gradient[0].flatten(), jacobian.T @ residual(grids)[0].flatten(), "fit")
 

@@ -57,8 +57,8 @@ REJECTED = [
     {"data": "empty"},
     {"family": "none"},
     {"target": "what?"},
-    {"target": 99},  # found by the worker, when there is a plan
-    {"workers": 1, "model": "job_models:missing"},  # the last --workers counts
+    {"target": 99},  # the worker finds this error after the plan was written
+    {"workers": 1, "model": "job_models:missing"},  # replaces --workers 0 of run_here
     {"engine": "env", "model": "job_models:missing"},
     {"engine": "env", "target": 99},
 ]

@@ -125,7 +125,7 @@ def test_jobs_with_different_targets_are_noted(tmp_path):
     assert "different targets" in note and note.endswith("runner-up (pixel), least (csp-phase)")
 
 
-def test_labels_that_the_model_never_predicts_are_ignored(tmp_path):
+def test_labels_are_ignored_if_the_model_predicts_none_of_them(tmp_path):
     keys = [str(n) for n in range(24)]
     make_job(tmp_path / "job", morphs_of(24, 3), keys, change=lambda record: record | {"label": 9})
     assert write_form(tmp_path / "job", tmp_path / "form").conditions == {"csp-phase": 24, "unedited": 24}

@@ -1,5 +1,5 @@
-// advance_planes: one step along a new gradient, for each sample (image). The op analyses the image (in persistent
-// morphs, the source) and the gradient at the present image, and computes the step. The factor of the step is given, or
+// advance_planes: one step along a new gradient, for each sample (image). The op analyses the present
+// image (in the regime "persistent", the source) and the gradient at the present image, and computes the step. The factor of the step is given, or
 // the op searches for the factor at which the result has the requested distance from the source.
 //
 // In persistent morphs, the op takes coordinates: how much the phase and the log amplitude of each coefficient have

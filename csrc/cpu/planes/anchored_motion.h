@@ -1,4 +1,5 @@
-// step and extrapolate in coordinates anchored at the source (math/anchor.h), for advance_planes.
+// The formulas of step and extrapolate for advance_planes. Coefficients are given by coordinates: the changes of their
+// phase and log amplitude since the source (math/anchor.h).
 #pragma once
 
 #include "../../kernel_args/advance.h"
@@ -55,7 +56,7 @@ struct CoordinateBlock {
 // Functions that are compiled for each Extrapolation E.
 template <typename T>
 struct AnchorKernels {
-  // Sets the phases and amplitudes of the coefficients to those that the coordinates give.
+  // Copies coordinates to the fields of the coefficients.
   void (*read)(const CoefficientSpan<T>& c, const CoordinateBlock<T>&);
   // Writes new coordinates: the old ones, plus the steps of the coefficients times the factors.
   void (*write)(const CoefficientSpan<T>& c, Factors<T>, const CoordinateBlock<T>&);

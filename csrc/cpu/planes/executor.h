@@ -146,7 +146,7 @@ inline bool divides_evenly(int64_t items, int64_t threads) {
   return items % threads == 0 || items >= 4 * threads;
 }
 
-// Whether all threads share one item at a time. They do if one workspace per thread would need too much memory. They
+// Whether threads share items (share_items), at least the last ones. They do if one workspace per thread would need too much memory. They
 // also do if whole items for each thread would leave some threads idle, and one plane has enough work for all.
 template <typename T>
 inline bool threads_share_items(const PlaneArgs<T>& args, const ItemNeeds& needs) {

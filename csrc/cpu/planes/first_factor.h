@@ -18,8 +18,8 @@ namespace {
 constexpr int64_t kLeastVectors = 64, kMostVectors = 1024, kStride = 15;
 constexpr int64_t kModelTrials = 12;
 constexpr double kModelTolerance = 0.02;  // relative error of a distance
-// The search is to find the smallest factor with the target distance. So the estimate aims at a smaller distance. It is
-// not used
+// The estimate aims at a distance below the target, since the search is to find the smallest factor. The estimate is not
+// used
 // - if FirstFactor::slope is large: distances hardly grow at this factor, and may also fall;
 // - if it is small: distances are almost proportional to factors, so the estimate is not needed.
 constexpr double kAim = 0.9, kLeastSlope = 0.3, kLargestSlope = 6;
@@ -28,7 +28,7 @@ constexpr double kAim = 0.9, kLeastSlope = 0.3, kLargestSlope = 6;
 // The cube of saturation() interpolates well between this share (at 0) and that of small changes (at 1).
 constexpr double kWrappedShare = 0.55;
 
-// A factor, and L2SearchLimits::slope there. (It is not the slope of the distances: it is larger where they grow less.)
+// A factor, and L2SearchLimits::slope there, which is larger where distances grow less.
 struct FirstFactor {
   double factor, slope;
 };
@@ -66,9 +66,8 @@ class PhaseModel {
   }
 
  private:
-  using E = Extrapolation<
-      true, false,
-      Rule::kComplex>;  // for stored phase steps, which every rule reads in the same way
+  // The rule does not matter if only phases move.
+  using E = Extrapolation<true, false, Rule::kComplex>;
 
   double distance(double factor) const {
     const double saturated = saturation(static_cast<T>(factor));

@@ -50,7 +50,7 @@ struct SampleMemory {
   }
 };
 
-// Adds the residual to two vectors of a plane's frame, and writes them to all channels that the plane moves.
+// Adds the residual to two vectors of a plane's frame, and writes them to all channels that the plane moves (several, if it is the luma).
 template <typename T>
 struct SampleWriter {
   FrameValues<T> values;

@@ -80,8 +80,8 @@ struct MotionKernels {
                     const CoefficientSpan<T>& gradient, T threshold);
   // The step size of coefficients that take_step has replaced.
   StepSize<T> (*step_size)(const CoefficientSpan<T>& c);
-  // The coefficients in one frame. real_frame writes their real parts to line[0], line[2], ...: the real or the
-  // imaginary parts of a line of complex vectors. complex_frame writes complex numbers.
+  // The coefficients in one frame. real_frame writes their real parts to line[0], line[2], ...: `line` points to the real
+  // or to the imaginary part of the first of several complex vectors. complex_frame writes complex numbers.
   void (*real_frame)(const CoefficientSpan<T>& c, Factors<T>, Vec<T>* line);
   void (*complex_frame)(const CoefficientSpan<T>& c, Factors<T>, ComplexVec<T>* line);
 };

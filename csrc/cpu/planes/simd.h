@@ -202,7 +202,7 @@ inline double sum_of(Vec<T> v, int64_t count) {
   return sum;
 }
 
-// The first `count` numbers of a complex tensor's memory, then zeros.
+// The first `count` complex numbers in memory, then zeros.
 template <typename T>
 SL_FN ComplexVec<T> load_complex(const T* from, int64_t count) {
   const Vec<T> a = load_vec(from, 2 * count),

@@ -26,7 +26,7 @@ SL_FN bool begins_cache_line(const void* at) {
 // other half arrives, and then costs a second write. With vectors of eight floats, this took ten times as long. So a
 // single vector that is half a line is written with an ordinary store.
 struct StreamingVecWriter {
-  // Whether the result is larger than the caches. Then for_each_thread (executor.h) calls end_stream().
+  // Whether the result is larger than the caches. for_each_thread (executor.h) ends the stream.
   bool streamed;
 
   SL_FN explicit StreamingVecWriter(int64_t result_bytes)

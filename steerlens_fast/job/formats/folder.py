@@ -53,7 +53,7 @@ def read(folder: Path, shard_name: str, records: list[dict]) -> Tensor:
 def write_morph(folder: Path, key: str, frames: Tensor, overwrite: bool = False) -> dict[str, dict]:
     """Write the frames of a morph to a folder in ``folder``; return the hash and size of each file by its name.
 
-    Existing files are an error unless ``overwrite``. On a file system that ignores case, they may be another key's.
+    Existing files are an error unless ``overwrite``. They may be those of another key, if the file system ignores case.
     """
     base, files = directory_name(key), {}
     (folder / base).mkdir(parents=True, exist_ok=True)

@@ -91,8 +91,8 @@ __global__ void sound(float* data) {
   data[threadIdx.x] = __shfl_xor_sync(0xffffffffu, other, 1) + 100 * threadIdx.x;
 }
 
-// Half of the lanes skip the first of two accesses at the same place of the program. blockDim.y is 1, but the compiler
-// does not know this. So it does not unroll the loop.
+// Half of the lanes skip the store in the first of two iterations. blockDim.y is 1, but the compiler does not know this.
+// So it does not unroll the loop.
 __global__ void skipped_accesses(float* data) {
   for (unsigned i = 0; i < 2 * blockDim.y; ++i) {
     if (i == 1 || threadIdx.x % 2 == 0) data[i * blockDim.x + threadIdx.x] = threadIdx.x;
