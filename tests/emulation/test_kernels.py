@@ -160,8 +160,8 @@ def test_few_bands_do_not_leave_multiprocessors_idle(device_with_clusters):
     """Clusters are used only for many planes. With few, they would leave multiprocessors idle."""
     before = device_with_clusters(True)
     # The shared memory of each of the 8 multiprocessors suffices for 29 blocks, so 29 clusters of 8 blocks run at once.
-    # The three wide bands of a plane are a pair and a single band, each for one cluster. 17 planes need 34 clusters, and
-    # 9 planes need 18.
+    # The three wide bands of a plane are a pair and a single band, each for one cluster. So 17 planes need 34 clusters,
+    # and 9 planes need 18.
     for planes, launches in ((17, 1), (9, 0)):
         x, g, *options = plane_args(planes, 2, 6, 250)["morph_planes"]
         RAW.morph_planes(x, g, *options)
