@@ -219,7 +219,7 @@ def test_model_that_cannot_be_loaded_ends_the_job(data, tmp_path, monkeypatch, c
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(local, "ATTEMPTS", 2)
     assert run_here(tmp_path / "two", data=data, model="deadly:model", workers=1) == FATAL
-    assert "workers died 3 times while they had no shard (exit status 7)" in capsys.readouterr().err
+    assert "workers died 2 times while they had no shard (exit status 7)" in capsys.readouterr().err
 
 
 @pytest.mark.slow
