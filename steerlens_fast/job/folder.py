@@ -119,9 +119,13 @@ class JobFolder:
             seconds = list(marker["seconds"].values())
         except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
             return None
-        valid = all(map(is_int, counts)) and all(isinstance(digest, str) for digest in digests)
-        valid = valid and all(isinstance(value, (int, float)) for value in seconds)
-        return marker if valid and f"{shard_name(shard)}.jsonl" in marker["files"] else None
+        valid = (
+            all(map(is_int, counts))
+            and all(isinstance(digest, str) for digest in digests)
+            and all(isinstance(value, (int, float)) for value in seconds)
+            and f"{shard_name(shard)}.jsonl" in marker["files"]
+        )
+        return marker if valid else None
 
     def _has_files_of(self, marker: dict) -> bool:
         """Return whether there are files of the sizes in a marker."""

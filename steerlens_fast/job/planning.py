@@ -193,17 +193,21 @@ def check_plan(out: Path, inputs: JobInputs) -> Plan:
 
 
 def _change_of_data(out: Path, inputs: JobInputs, plan: Plan) -> str:
-    listing = out / "items.jsonl"
-    if listing.exists() and sha256_of(listing) == plan.listing_sha256:
-        return printable(describe_first_change(listing, inputs.items()))
-    return f"items that differ from the {plan.items} in the plan"  # items.jsonl is missing or damaged
+    if _has_listing(out, plan):
+        return printable(describe_first_change(out / "items.jsonl", inputs.items()))
+    return f"items that differ from the {plan.items} in the plan"
 
 
 def _restore_listing(out: Path, inputs: JobInputs, plan: Plan) -> None:
     """Write items.jsonl again if it is missing or damaged. Workers read their items from it."""
+    if not _has_listing(out, plan):
+        write_listing(out / "items.jsonl", inputs.items(), plan.shard_size, inputs.source.where)
+
+
+def _has_listing(out: Path, plan: Plan) -> bool:
+    """Return whether items.jsonl is there and undamaged."""
     path = out / "items.jsonl"
-    if not path.exists() or sha256_of(path) != plan.listing_sha256:
-        write_listing(path, inputs.items(), plan.shard_size, inputs.source.where)
+    return path.exists() and sha256_of(path) == plan.listing_sha256
 
 
 def resumed_config(out: Path, options: Mapping) -> JobConfig:
