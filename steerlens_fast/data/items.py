@@ -50,12 +50,14 @@ class Item:
 class Listing:
     """What :func:`write_listing` has written.
 
-    The byte offset of each shard, the number of items, and the file's SHA-256.
+    The byte offset of each shard, the number of items, the file's SHA-256, and the largest class number among the
+    targets (None if no item has a target).
     """
 
     offsets: list[int]
     items: int
     sha256: str
+    max_target: int | None
 
 
 def write_listing(
@@ -68,7 +70,7 @@ def write_listing(
     JobError
         If two items have the same key. The message has the locations of both items, as ``where`` returns them.
     """
-    digest, offsets, size, hashes = sha256(), [], 0, array("Q")
+    digest, offsets, size, hashes, max_target = sha256(), [], 0, array("Q"), None
     with atomic_write(path) as file:
         for n, item in enumerate(items):
             if n % shard_size == 0:
@@ -78,9 +80,22 @@ def write_listing(
             digest.update(line)
             size += len(line)
             hashes.append(_hash(item.key))
+            if item.target is not None:
+                max_target = max(target_class(item.target), max_target or 0)
         file.flush()
         _check_unique_keys(hashes, Path(file.name), where)
-    return Listing(offsets, len(hashes), digest.hexdigest())
+    return Listing(offsets, len(hashes), digest.hexdigest(), max_target)
+
+
+def target_class(target: int) -> int:
+    """Return the class number of a target, which is n for n and for ~n.
+
+    Examples
+    --------
+    >>> target_class(3), target_class(~3)
+    (3, 3)
+    """
+    return max(target, ~target)
 
 
 def hash_items(items: Iterable[Item]) -> str:

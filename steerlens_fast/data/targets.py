@@ -18,7 +18,7 @@ from ..classifier.targets import ABSENT, RANKS
 from ..errors import NO_LABEL, NO_TARGET, JobError, usage_error
 from ..io.atomic_io import sha256_of
 from .class_matching import ClassMatch
-from .items import Item
+from .items import Item, target_class
 from .labels import Class, parse_class
 from .tables import csv_rows, distinct_pairs, open_table
 
@@ -231,6 +231,24 @@ def batch_target(rule: TargetRule, targets: Sequence[int | None]) -> list[int] |
     return rule.rank if rule.rank is not None else [0 if target is None else target for target in targets]
 
 
+def check_target(target: int, count: int | None, task: str, where: str = "") -> None:
+    """Raise a JobError unless a target is one of the model's ``count`` classes; None if their number is unknown.
+
+    ``where`` is the item of the target, for messages.
+
+    Examples
+    --------
+    >>> check_target(7, 5, "multiclass", " for cats/3.png")
+    Traceback (most recent call last):
+    steerlens_fast.errors.JobError: target must be one of the model's 5 classes, 0 to 4, got 7 for cats/3.png
+    """
+    if target < 0 and task != "multilabel":
+        raise usage_error(f"target 'not:...' needs task 'multilabel', got task {task!r}{where}")
+    if count is not None and target_class(target) >= count:
+        text = f"target must be one of the model's {count} classes, 0 to {count - 1}"
+        raise usage_error(f"{text}, got {target_class(target)}{where}")
+
+
 def target_number(value: Class, classes: ClassMatch, where: str = "") -> int:
     """Return the number of a target class given by number or name.
 
@@ -270,7 +288,7 @@ def _with_model_target(item: Item, classes: ClassMatch) -> Item:
     """
     if item.target is None:
         return item
-    of_data = max(item.target, ~item.target)  # ~n removes label n
+    of_data = target_class(item.target)
     number = classes.model_label(of_data)
     if number is None:
         lookups = (full_names, classes.model_names), (synonyms, classes.model_names)

@@ -46,6 +46,8 @@ class Plan:
         Channels and number of frames: every stored morph is [frames, channels, H, W].
     threads : int
         Threads of torch in each worker.
+    max_target : int or None
+        Largest class number among the targets that do not depend on the model.
     without_target : int
         Number of items that are skipped because the target option gives them no target.
     classes : list of str or None
@@ -89,6 +91,7 @@ class Plan:
     frame_dtype: str = "uint8"
     warnings: list[str] = field(default_factory=list)
     label_numbers: list[int | None] | None = None
+    max_target: int | None = None
     format_version: int = FORMAT_VERSION
 
     @property

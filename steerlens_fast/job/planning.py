@@ -14,7 +14,7 @@ from ..data.sources import Source
 from ..data.sources.base import printable
 from ..data.sources.open import open_source_from_config
 from ..data.sources.table import has_target_column
-from ..data.targets import COLUMN, LABEL, parse_target
+from ..data.targets import COLUMN, LABEL, check_target, parse_target
 from ..data.value_range import narrow_range_warnings, read_image, value_range_of
 from ..errors import BadItem, usage_error
 from ..io.atomic_io import atomic_path, atomic_write, sha256_of, write_json
@@ -57,8 +57,12 @@ class JobInputs:
         self.source: Source = open_source_from_config(config, dataset)
 
     def items(self) -> Iterator[Item]:
-        """Iterate over the items that the target rule keeps, up to the limit."""
-        items = islice(self.target_rule.resolve(self.source.listing(), self.classes()), self.config.limit)
+        """Iterate over the items that the target rule keeps, up to the limit.
+
+        Raise a JobError at an item whose target is not a class of the model.
+        """
+        resolved = self.target_rule.resolve(self.source.listing(), self.classes())
+        items = self._with_checked_targets(islice(resolved, self.config.limit))
         if self.target_rule.kind == COLUMN:
             text = f"target 'column' needs a data table with a column target, got {self.config.data}, in which no item"
             return _require_any(items, lambda item: item.target is not None, f"{text} has a target")
@@ -67,6 +71,14 @@ class JobInputs:
             text += "folders, a column label, or --labels (in Python labels=)"
             return _require_any(items, lambda item: item.label is not None or item.target is not None, text)
         return items
+
+    def _with_checked_targets(self, items: Iterable[Item]) -> Iterator[Item]:
+        count = None if self.model_names is None else len(self.model_names)
+        one_target = self.target_rule.kind == "class"
+        for item in items:
+            if item.target is not None:
+                check_target(item.target, count, self.config.task, "" if one_target else f" for {printable(item.path)}")
+            yield item
 
     def classes(self) -> ClassMatch:
         """Return the classes of data and model.
@@ -145,6 +157,7 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
         frame_dtype=config.frame_dtype,
         warnings=label_warnings + range_warnings,
         label_numbers=inputs.classes().numbers,
+        max_target=listing.max_target,
     )
     try:  # contains only this line, since data sets may raise FileExistsError, too
         plan.write(out, exclusive=shared)

@@ -20,9 +20,10 @@ from ..checks import check_class_names
 from ..classifier import Classifier
 from ..classifier.outputs import number_of_classes
 from ..data.class_matching import ClassMatch
+from ..data.items import read_listing
 from ..data.sources import Source
 from ..data.sources.open import open_source_from_config
-from ..data.targets import batch_target, parse_target
+from ..data.targets import batch_target, check_target, parse_target
 from ..errors import REASONS, BadItem, JobError, usage_error
 from ..io.output_dir import check_same_model, check_unchanged
 from ..io.versions import versions
@@ -259,7 +260,7 @@ class Worker:
         with self._reported(batch), exit_as_error():
             morphs = self.lens.morph(images, target, internal_batch_size=per_call, **self.config.morph_options)
         if not self._has_morphed:
-            self._check_class_names(morphs)
+            self._check_classes(number_of_classes(morphs.outputs[:, 0], self.config.task))
         self._has_morphed = True
         return morphs
 
@@ -269,12 +270,16 @@ class Worker:
             return None
         return samples_per_call(batch.pixels[:1].to(image_dtype(self.config.dtype)), self.plan.threads)
 
-    def _check_class_names(self, morphs: Morphs) -> None:
-        count = number_of_classes(morphs.outputs[:, 0], self.config.task)
+    def _check_classes(self, count: int) -> None:
+        """Check class names, and the targets of all shards, now that the number of the model's classes is known."""
         try:
             check_class_names("class_names of the model", self.loaded.class_names, count)
         except ValueError as error:
             raise usage_error(str(error)) from error
+        if self.plan.max_target is not None and self.plan.max_target >= count:
+            for item in read_listing(self.out / "items.jsonl"):
+                if item.target is not None:
+                    check_target(item.target, count, self.config.task, f" for {item.path}")
 
     @contextmanager
     def _reported(self, batch: Batch) -> Iterator[None]:
@@ -358,8 +363,8 @@ class Worker:
             target = item.target
             if target is None:
                 target = self.target_rule.target_of(loaded.label, self.classes)
-            if target is not None and target < 0 and self.config.task != "multilabel":
-                raise usage_error(f"target 'not:...' needs task 'multilabel', got task {self.config.task!r}")
+            if target is not None:
+                check_target(target, None, self.config.task, f" for {item.path}")
             if target is None and self.target_rule.rank is None and loaded.failure is None:
                 reason = self.target_rule.reason_without_target(loaded.label)
                 loaded.failure = BadItem(reason, f"{item.path}: {REASONS[reason]}")

@@ -457,6 +457,7 @@ def test_overwrite_deletes_nothing_if_plan_json_is_not_a_plan(data, tmp_path, ca
         (dict(target="label"), "target 'label' needs labels"),
         (dict(data="missing.npy"), "missing.npy"),
         (dict(data="same_keys.csv"), "keys must be unique"),
+        (dict(target=3, class_names="names.json"), "target must be one of the model's 3 classes, 0 to 2, got 3"),
     ],
 )
 def test_overwriting_with_bad_input_keeps_the_old_job(tmp_path, monkeypatch, capsys, options, message):
@@ -464,6 +465,7 @@ def test_overwriting_with_bad_input_keeps_the_old_job(tmp_path, monkeypatch, cap
     np.save("images.npy", pictures(2))
     make_white(tmp_path / "white.png")
     Path("same_keys.csv").write_text("path,key\nwhite.png,a\nwhite.png,a\n")
+    Path("names.json").write_text('["a", "b", "c"]')
     out, job = tmp_path / "out", dict(data="images.npy", target="runner-up")
     assert run_here(out, **job) == DONE
     before = digests(out)

@@ -327,6 +327,16 @@ def test_target_that_the_model_lacks_is_a_usage_error(data, tmp_path, capsys):
     assert "largest target in this batch: 7, of " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("target", "task"), [("7", "multiclass"), ("not:7", "multilabel")])
+def test_wrong_target_in_the_last_batch_is_found_in_the_first(data, tmp_path, capsys, target, task):
+    paths = sorted(data.rglob("*.png"))
+    table = tmp_path / "table.csv"
+    table.write_text("path,target\n" + "".join(f"{path},1\n" for path in paths[:-1]) + f"{paths[-1]},{target}\n")
+    assert run_here(tmp_path / "out", data=table, task=task) == USAGE
+    assert f"target must be one of the model's 3 classes, 0 to 2, got 7 for {paths[-1]}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()  # no shard was computed
+
+
 def test_wrong_task_is_not_blamed_on_a_target(data, tmp_path, capsys):
     assert run_here(tmp_path / "out", data=data, target="label", task="binary") == USAGE
     message = capsys.readouterr().err
