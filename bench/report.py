@@ -35,7 +35,7 @@ def tables_of(result: dict) -> dict[str, list[str]]:
 
 
 def block(name: str, file: str, lines: list[str], folder: str = ".") -> str:
-    """Return a table between its markers, for a README in this folder."""
+    """Return a table between its markers, for a README in ``folder``."""
     if file == NONE:
         return f"<!-- table: {name}, {NONE} -->\nNot measured yet.\n<!-- end -->"
     return f"<!-- table: {name}, {file} -->\n" + "\n".join([caption(file, folder), "", *lines, "", "<!-- end -->"])
@@ -87,7 +87,7 @@ def rewritten(readme: str, file: str, folder: str = ".") -> str:
 
 
 def write_tables(files: list[str]) -> None:
-    """Write the tables of these results into every README with markers for them; without files, all tables."""
+    """Write the tables of result files into the READMEs that have their markers; without files, rewrite all tables."""
     texts = {path: path.read_text() for path in READMES}
     for file in files:
         names = set(tables_of(results.read(ROOT / file))) | set(variants_of(results.read(ROOT / file)))

@@ -97,7 +97,7 @@ def batched_gradients(function):
     return grad.tolist()
 
 
-def test_functions_of_batched_gradients_get_one_gradient_at_a_time(missing):
+def test_function_over_batched_gradients_gets_no_batch_dimension(missing):
     shapes = []
 
     def flipped_and_doubled(grad):
@@ -106,7 +106,7 @@ def test_functions_of_batched_gradients_get_one_gradient_at_a_time(missing):
     assert batched_gradients(flipped_and_doubled) == [[0, 2], [2, 0]]
     missing("_remove_batch")
     assert batched_gradients(lambda g: internals.over_batched_gradients(lambda t: 2 * t, (g,))) == [[2, 0], [0, 2]]
-    assert shapes == [(2,)]
+    assert shapes == [(2,)]  # one call for both gradients, by vmap
 
 
 def test_forward_mode_is_detected(monkeypatch):
@@ -220,7 +220,7 @@ def test_fallbacks_give_the_same_results(missing):
 def private_uses(source: str) -> list[str]:
     """Find the private names of torch that a module imports, or uses as attributes of objects of torch.
 
-    An import is returned as the name of the imported module, an attribute as "object...name".
+    An import is returned as the name of its module, an attribute as "object...name".
     """
     tree, roots, result = ast.parse(source), set(), []
     private = lambda name: name.startswith("_") and not name.startswith("__")

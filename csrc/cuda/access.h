@@ -24,7 +24,7 @@ constexpr int kWidePiece = 16 / sizeof(Cplx<T>);
 
 constexpr size_t access_bytes(size_t bytes) { return bytes < 16 ? bytes : 16; }
 
-// kCount values. If they are one piece, one access of up to 16 bytes reads or writes them.
+// kCount values: one piece, which one access reads or writes, or all pieces of a thread.
 template <typename V, int kCount>
 struct alignas(access_bytes(sizeof(V) * kCount)) Pack {
   V v[kCount];

@@ -12,7 +12,7 @@ from ..memory import rows
 
 
 def split_samples(images, batch: int | None) -> list[slice]:
-    """Check images, and return slices of at most ``batch`` of them; by default, one slice of all."""
+    """Check images, and return slices of at most ``batch`` of them; if ``batch`` is None, one slice of all."""
     if not isinstance(images, Tensor) or not images.is_floating_point():
         got = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"images must be a floating-point tensor [N, C, H, W], got {got}")

@@ -140,8 +140,8 @@ def _summary_lines(result) -> list[str]:
     for e in result.examples:
         for name, m in e.morphs.items():
             numbers = " ".join(f"{p:5.2f}" for p in m.target_probability[0])
-            short = "" if m.attained.all() else "  (max_l2 was not reached)"
-            lines.append(f"  {e.source} -> {e.target}  {name:6s}{numbers}   L2 {m.l2[0, -1]:.3f}{short}")
+            note = "" if m.attained.all() else "  (max_l2 was not reached)"
+            lines.append(f"  {e.source} -> {e.target}  {name:6s}{numbers}   L2 {m.l2[0, -1]:.3f}{note}")
     lines += ["", "fraction of correctly classified test digits whose last frame is classified as the target:"]
     for (source, target), share in result.flipped.items():
         shares = "  ".join(f"{name} {value:4.0%}" for name, value in share.items())

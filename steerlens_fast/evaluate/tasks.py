@@ -100,7 +100,7 @@ class TaskRunner:
                 yield Task(kind, first, min(first + self.config.batch_size, len(self.sources)))
 
     def _shown(self) -> set[int]:
-        """Return the sources that the report shows: evenly spaced ones, or the first of each group."""
+        """Return the sources that the report shows: evenly spaced or, with ``truth``, the first of each group."""
         count, maximum = len(self.sources), min(self.config.samples, len(self.sources))
         if self.truth is None:
             return {i * (count - 1) // max(maximum - 1, 1) for i in range(maximum)}
@@ -177,15 +177,15 @@ class TaskRunner:
 
     def _noise_control(self, task: Task, images: Tensor, budget: float) -> tuple[dict, Tensor]:
         """Move along white noise in place of the gradient. This is a baseline of every measure."""
-        samples = gaussian_noise(images.shape[1:], self.config.seed, range(task.first, task.last)).to(images)
-        motion = PixelFamily().prepare(images, samples)
+        noise = gaussian_noise(images.shape[1:], self.config.seed, range(task.first, task.last)).to(images)
+        motion = PixelFamily().prepare(images, noise)
         factor, l2, attained = factor_at_l2(motion, budget)
         frame = motion.render(factor[None], bounds=(0, 1))[0]
         return self._control(task, frame, l2, attained), frame
 
     def _true_control(self, task: Task, images: Tensor, budget: float) -> tuple[dict, Tensor]:
         """Move along the true motion, to the budget."""
-        moved, change = self.truth.moved(self._indices(task), budget)  # change of the factor, see TrueMotionData
+        moved, change = self.truth.moved(self._indices(task), budget)  # change of what TrueMotionData calls factor
         frame = moved.to(images).clamp(0, 1)
         l2 = (frame - images).flatten(1).norm(dim=1)
         attained = (l2 - budget).abs() < 0.01 * budget  # 1 %, since the sources are rounded to 8 bits
@@ -238,7 +238,7 @@ class TaskRunner:
             numbers=torch.arange(task.first, task.last, device="cpu"),
         )
         columns = {"advantage": result.advantage, "along": result.along, "chance": result.chance}
-        return [self._record_start(task, n) | _sample(columns, n - task.first) for n in range(task.first, task.last)]
+        return [self._record_start(task, n) | _row(columns, n - task.first) for n in range(task.first, task.last)]
 
     # --- Records ---
 
@@ -246,7 +246,7 @@ class TaskRunner:
         reasons = [MorphStatus(s).reason or None for s in columns.pop("status").tolist()]
         records = []
         for n, reason in zip(range(task.first, task.last), reasons):
-            row = _sample(columns, n - task.first)
+            row = _row(columns, n - task.first)
             if reason is not None:  # measures of a failed morph would have no meaning
                 row = {name: value if name == "target" else None for name, value in row.items()} | {"attained": False}
             records.append(self._record_start(task, n) | {"budget": _number(budget), "reason": reason, **row})
@@ -262,11 +262,11 @@ class TaskRunner:
         return [item.index for item in self.sources.items[task.at]]
 
 
-def _sample(columns: dict, n: int) -> dict:
-    """Return the values of one sample in every column, for JSON."""
+def _row(columns: dict, n: int) -> dict:
+    """Return row n of the columns, for JSON."""
     record = {}
     for name, values in columns.items():
-        record[name] = _sample(values, n) if isinstance(values, dict) else _rounded(values[n].tolist())
+        record[name] = _row(values, n) if isinstance(values, dict) else _rounded(values[n].tolist())
     return record
 
 

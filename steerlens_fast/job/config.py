@@ -104,7 +104,7 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         "(the class with the second highest, the highest or the lowest score for the source), a class (its number, or "
         "its name in the model or the data), map:3=8,goldfish=tench, or a .csv with the columns target (the class to "
         "morph toward), and key or path; not:T removes a label, with --task multilabel (default: column if the data "
-        "are a table that has it, otherwise runner-up)",
+        "are a table with a column target, otherwise runner-up)",
     )
     decoder: str = option("pillow", group="data", choices=DECODERS, help="image decoder")
     max_pixels: int = option(

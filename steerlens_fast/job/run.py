@@ -198,7 +198,7 @@ class _JobRun:
             return self._finish(plan, last_run, too_many_message)
 
     def _is_resumed(self) -> bool:
-        """Return whether to resume a job; raise a JobError if there is one and the options do not allow it."""
+        """Return whether to resume a job. Raise a JobError if there is a job to be neither resumed nor replaced."""
         out, run_options = self.out, self.run_options
         if not has_plan(out):
             return False

@@ -59,14 +59,14 @@ def plot_pyramid(
 
     Notes
     -----
-    All panels show the same field of view, so the samples of coarse scales are larger. Bands with more samples than a
-    panel has dots are averaged.
+    All panels show the same field of view, so coefficients of coarse scales are drawn larger. Bands with more
+    coefficients than a panel has dots are averaged.
 
     Each row and each residual has a colour scale of its own, because amplitudes grow from fine to coarse scales in most
-    images. 0.2 % of a row's samples are beyond its colour scale.
+    images. 0.2 % of a row's coefficients are beyond its colour scale.
 
-    An orientation is labelled with the direction of its frequencies: 0 degrees responds to vertical edges. A scale is
-    labelled with the frequency at which its filters peak if ``width`` is 1, the default.
+    An orientation is labelled with the direction of its frequencies: 0 degrees responds to vertical edges. The label
+    of a scale is the frequency at which its filters peak with the default ``width``, 1.
 
     Examples
     --------
@@ -217,9 +217,9 @@ class _Painter:
 
     def _image(self, axes, picture: Tensor, **options):
         # The extent gives all scales one field of view. Pixels are square, except for the rounding of odd sizes.
-        # With "nearest", the samples of fine bands would be unequally wide, or left out.
-        smooth = "auto" if picture.shape[1] > 128 else "nearest"
-        drawn = axes.imshow(picture.numpy(), extent=(0, 1, self.aspect, 0), interpolation=smooth, **options)
+        # With "nearest", columns of fine bands would be unequally wide, or left out.
+        interpolation = "auto" if picture.shape[1] > 128 else "nearest"
+        drawn = axes.imshow(picture.numpy(), extent=(0, 1, self.aspect, 0), interpolation=interpolation, **options)
         self._frame(axes)
         return drawn
 

@@ -117,7 +117,7 @@ def test_each_label_has_its_own_sigmoid(target, resolved):
     assert (m.target_probability.diff(dim=1) > 0).all()
 
 
-def test_gradient_of_a_label_is_that_of_its_logit():
+def test_step_toward_absence_of_a_label_is_minus_the_gradient_of_softplus():
     model, x = network(LABELS, torch.float64), images(torch.float64)
     m = SteerableLens(model, task="multilabel", family="pixel").morph(x, ~1, factors=[0.0, 1.0])
     leaf = x.clone().requires_grad_()
@@ -165,7 +165,7 @@ def test_outputs_that_do_not_fit_the_task_raise(task, output, words):
 def test_error_about_one_score_in_the_default_task_names_task_binary(options):
     with raises_with(ValueError, r"target|objective", "task='binary'"):
         SteerableLens(network(1), **options).morph(images())
-    if options.get("objective") != "logit":
+    if options.get("objective") != "logit":  # 'logit' accepts a single score
         with raises_with(ValueError, "objective", "task='binary'", "logit"):
             SteerableLens(network(1), **options).morph(images(), 0)
     for target in (1, [0, 1, 0, 1, 1], (0, 1)):

@@ -71,7 +71,7 @@ def images():
 
 @pytest.fixture
 def working_directory(tmp_path, monkeypatch):
-    """Write modules of a user to a new working directory, the only place from which they can be imported."""
+    """Write modules of a user to a new working directory, which is not in sys.path."""
     (tmp_path / "user_models.py").write_text(USER_MODELS)
     (tmp_path / "user_broken.py").write_text("import torch\nimport no_such_package_anywhere\n")
     (tmp_path / "user_wrong.py").write_text("value = 1\nvalue.nothing\n")
@@ -195,8 +195,8 @@ def test_dtype_applies_to_the_model_only(images, dtype):
     assert gradient.dtype == torch.float32 and outputs.dtype == getattr(torch, dtype)
     leaf = images.clone().requires_grad_()
     (reference,) = torch.autograd.grad(-smooth()(normalise(leaf))[:, 2].sum(), leaf)
-    away = (gradient - reference).norm() / reference.norm()
-    assert away < {"float32": 1e-5, "float16": 0.02, "bfloat16": 0.1}[dtype]
+    error = (gradient - reference).norm() / reference.norm()
+    assert error < {"float32": 1e-5, "float16": 0.02, "bfloat16": 0.1}[dtype]
     morphs = lens.morph(images, 2, max_l2=1.0, frames=3)
     assert morphs.frames.dtype == torch.float32 and morphs.ok.all()
     assert (morphs.l2[:, -1] - 1).abs().max() < 1e-3
@@ -269,7 +269,7 @@ def test_callable_without_state_has_the_sha256_of_its_name():
 
 
 class Doubled(torch.nn.Linear):
-    """A linear layer with two methods whose ``__name__`` is "forward"; ``single`` is that of the base class."""
+    """A linear layer with two methods whose ``__name__`` is "forward": ``forward`` and ``single``."""
 
     single = torch.nn.Linear.forward
 
@@ -568,8 +568,8 @@ def malicious_files(folder: Path, trace: Path) -> dict[str, Path]:
     for name, replaced in (("scripted.pt", "data.pkl"), ("constants.pt", "constants.pkl")):
         _changed_zip(folder / "good.ts", folder / name, {replaced: bare})
     _changed_zip(program, folder / "inputs.pt2", {"sample_inputs/model.pt": _saved((evil,))})
-    unpickled = {"weights_config.json": config, "weights/weight_0": _saved(evil)}
-    _changed_zip(program, folder / "weights.pt2", unpickled)
+    pickled_weight = {"weights_config.json": config, "weights/weight_0": _saved(evil)}
+    _changed_zip(program, folder / "weights.pt2", pickled_weight)
     with zipfile.ZipFile(program) as whole:
         (name,) = [name for name in whole.namelist() if name.endswith("models/model.json")]
         graph = whole.read(name).decode()
@@ -600,7 +600,7 @@ def test_trusted_malicious_file_runs_its_command(tmp_path, name):
     (tmp_path / "files").mkdir()
     path = malicious_files(tmp_path / "files", trace)[name]
     load_error("--trust-checkpoint", spec=path)
-    load_error(spec=path, trust_checkpoint=True)  # os.system returns a number, which is no model
+    load_error(spec=path, trust_checkpoint=True)  # what is loaded is not a usable model
     assert trace.exists()
 
 
@@ -639,12 +639,13 @@ def test_timm_models_of_fixed_size_are_made_for_the_given_size():
     assert scores(loaded.model, torch.rand(1, 3, 64, 64)).shape == (1, 1000)
 
 
-def test_weights_determine_the_classes_of_a_hub_model(tmp_path, images):
+def test_weights_determine_the_number_of_classes_of_a_hub_model(tmp_path, images):
     timm = optional_libraries.timm()
     hub_model = timm.create_model("resnet10t", num_classes=7).eval()
     torch.save({"state_dict": {f"module.{n}": v for n, v in hub_model.state_dict().items()}}, tmp_path / "w.pt")
     loaded = load_model("timm:resnet10t", weights=tmp_path / "w.pt")
-    assert torch.equal(scores(loaded.model, images), scores(hub_model, images)) and loaded.size == (176, 176)
+    assert torch.equal(scores(loaded.model, images), scores(hub_model, images))
+    assert loaded.size == hub_model.pretrained_cfg["input_size"][1:]
     vision = optional_libraries.torchvision().models
     hub_model = vision.get_model("squeezenet1_1").eval()
     torch.save(hub_model.state_dict(), tmp_path / "w.pt")
@@ -665,14 +666,14 @@ def test_torchvision_of_another_torch_raises(monkeypatch):
 
 
 def test_squashing_by_timm_warns(monkeypatch):
-    """If timm squashes or pads images, the centre is cropped here."""
+    """Images that timm would squash or pad are cropped instead."""
     timm = optional_libraries.timm()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_model("timm:resnet10t", weights="random")
     resolve = timm.data.resolve_model_data_config
-    other = {"crop_mode": "squash", "crop_pct": 1.1}
-    monkeypatch.setattr(timm.data, "resolve_model_data_config", lambda model: resolve(model) | other)
+    squashing = {"crop_mode": "squash", "crop_pct": 1.1}
+    monkeypatch.setattr(timm.data, "resolve_model_data_config", lambda model: resolve(model) | squashing)
     with pytest.warns(UserWarning, match="timm:resnet10t .* crop_mode 'squash' and crop_pct 1.1"):
         assert load_model("timm:resnet10t", weights="random").crop_pct == 1
 

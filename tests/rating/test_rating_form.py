@@ -76,7 +76,7 @@ def test_page_does_not_reveal_the_families(tmp_path):
     )
 
 
-def test_form_depends_on_the_seed_only(tmp_path):
+def test_equal_seeds_give_equal_forms(tmp_path):
     jobs, _ = make_jobs(tmp_path)
     forms = [write_form(jobs, tmp_path / f"form-{n}", count=12, seed=seed) for n, seed in enumerate((1, 1, 2))]
     first, again, other = ((form.page.read_bytes(), form.key.read_bytes()) for form in forms)
@@ -106,7 +106,7 @@ def test_morphs_that_cannot_be_rated_are_left_out(tmp_path):
         return record | changes.get(record["index"], {})
 
     jobs, _ = make_jobs(tmp_path, ["pixel"], change=change, failed=(4,))
-    form = write_form(jobs, tmp_path / "form")
+    form = write_form(jobs, tmp_path / "form", count=60)
     assert {t["index"] for t in json.loads(form.key.read_text())["trials"]} == {0, 5, 6, 7}
     assert form.notes == [
         "pixel: 1 left out: distance not attained",
@@ -154,7 +154,7 @@ def test_judges_in_exported_programs_must_be_trusted(tmp_path):
     assert main([*arguments, "--trust-checkpoint"]) == DONE
 
 
-def test_judges_classify_the_same_frames(tmp_path):
+def test_key_has_the_verdicts_of_judges(tmp_path):
     jobs, _ = make_jobs(tmp_path)
     judge = lambda images: torch.eye(4)[torch.ones(len(images), dtype=torch.int64)]  # always class 1
     form = write_form(jobs, tmp_path / "form", count=24, judges={"one": judge})

@@ -16,8 +16,8 @@ SOURCE_COUNT = 300
 COMPARED = {name: preset(name)["distances"][0] for name in ("digits", "mnist")}
 NOTES = {
     "digits": "This is not a reproduction: the images are 8 × 8 digits upsampled to 32 × 32, not MNIST, networks and "
-    "targets are different, and distances are matched by RMS. The values cannot be compared, but the order of families "
-    "may be.",
+    "targets are different, and distances are matched by RMS. The order of families can be compared, but not the "
+    "values.",
     "mnist": "The images are MNIST digits of the published size, at the published distances; networks and targets are "
     "different, and the networks were trained on 4,000 digits. The values depend on the networks; the order of "
     "families can be compared.",
