@@ -302,7 +302,7 @@ def test_records_of_a_binary_model_agree_with_its_logit(table, tmp_path):
     assert {e["target"] for e in shown(tmp_path)} == {"ill"}
 
 
-@pytest.mark.parametrize("target, sign", [("cat", 1), ("not:cat", -1), ("map:0=cat,ant=cat,1=not:3", 0)])
+@pytest.mark.parametrize("target, sign", [("cat", 1), ("not:cat", -1), ("map:0=cat,ant=cat,1=not:3", 0)])  # ant is 0
 def test_records_of_a_multi_label_model_mark_absent_labels(target, sign, table, tmp_path):
     """A target or prediction is n if label n is present, and ~n if it is absent.
 
