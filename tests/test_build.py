@@ -28,14 +28,14 @@ TOP_LEVEL = {"setup.py", "pyproject.toml", "README.md", "LICENSE", "csrc", "stee
 needs_checkout = pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="there is no setup.py beside tests/")
 
 
-def run(*command, cwd, **environment):
-    """Return the exit status and the output of a command.
+def run(*arguments, cwd, **environment):
+    """Run Python with ``arguments``, and return its exit status and its output.
 
     FORCE_* variables are those of ``environment`` only.
     """
     env = {k: v for k, v in os.environ.items() if not k.startswith("FORCE_")} | environment
     done = subprocess.run(
-        [sys.executable, *command], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, *arguments], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     return done.returncode, done.stdout
 
@@ -54,9 +54,9 @@ def test_build_info_has_all_keys():
     assert info["torch_target"] == "2.10"
     assert info["compiler"]
     x86 = platform.machine().lower() in ("x86_64", "amd64") and os.name != "nt"
-    assert info["cpu_levels"] == ("default, avx2, avx512" if x86 else "default")  # for every compiler
-    default = 4 if platform.machine().lower() in ("aarch64", "arm64") and os.name != "nt" else 0
-    assert {"default": default, "avx2": 8, "avx512": 16}[info["cpu_capability"]] == native.SIMD_WIDTH
+    assert info["cpu_levels"] == ("default, avx2, avx512" if x86 else "default")  # every compiler builds all levels
+    default_width = 4 if platform.machine().lower() in ("aarch64", "arm64") and os.name != "nt" else 0
+    assert {"default": default_width, "avx2": 8, "avx512": 16}[info["cpu_capability"]] == native.SIMD_WIDTH
 
 
 def test_built_for_this_torch_or_an_older_one():
@@ -86,7 +86,7 @@ IMPORTS = {
 }
 IMPORT_EACH = """
 import json, os, subprocess, sys, torch
-torch_brought = set(sys.modules)
+imported_by_torch = set(sys.modules)
 def refuse(*args, **kwargs): raise AssertionError("an import started a process")
 subprocess.Popen.__init__ = refuse
 for statement, modules in json.loads(sys.argv[1]).items():
@@ -95,7 +95,7 @@ for statement, modules in json.loads(sys.argv[1]).items():
             exec(statement)
         except SystemExit:
             pass
-        heavy = (set(sys.modules) - torch_brought) & set(modules.split())
+        heavy = (set(sys.modules) - imported_by_torch) & set(modules.split())
         assert not heavy, f"{statement} has imported {sorted(heavy)}"
         assert not torch.cuda.is_initialized()
         sys.exit()
@@ -339,7 +339,7 @@ def executable(path, script):
 
 
 @pytest.mark.parametrize(
-    "gpus, requested, expected",
+    "smi, requested, expected",
     [
         ("echo 10.0; echo 8.6; echo 8.6", "", "8.6;10.0+PTX"),
         ("echo 12.0", "", "8.0;9.0;10.0+PTX"),  # this nvcc does not support 12.0
@@ -348,17 +348,17 @@ def executable(path, script):
         ("echo 8.6", "7.5 8.0", "7.5;8.0"),
     ],
 )
-def test_archs_are_those_requested_or_of_the_gpus_or_default(setup, monkeypatch, tmp_path, gpus, requested, expected):
+def test_archs_are_those_requested_or_of_the_gpus_or_default(setup, monkeypatch, tmp_path, smi, requested, expected):
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", requested)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    executable(tmp_path / "nvidia-smi", gpus)
+    executable(tmp_path / "nvidia-smi", smi)
     nvcc = executable(tmp_path / "nvcc", "echo compute_80 compute_86 compute_90 compute_100")
     assert setup.cuda_archs(nvcc) == expected
 
 
 def test_compiler_with_a_launcher_becomes_one_word(setup, monkeypatch, tmp_path):
     """The word is a script's name, not its path: setuptools would split a path with spaces or quotes."""
-    monkeypatch.setenv("PATH", os.environ["PATH"])
+    monkeypatch.setenv("PATH", os.environ["PATH"])  # restored after the test
     folder = tmp_path / 'it\'s a "folder"'
     folder.mkdir()
     launcher = executable(folder / "some cache", f'echo "$@" >>"{tmp_path}/log"; exec "$@"')
@@ -403,7 +403,7 @@ def test_flag_that_changes_results_or_instructions_is_removed(setup, flags):
     assert setup.without_foreign_flags(["g++", "-O2", *flags.split(), "-g"]) == ["g++", "-O2", "-g"]
 
 
-def test_flags_of_target_and_tuning_are_kept(setup):
+def test_harmless_flags_are_kept(setup):
     flags = """-m64 -m32 -mtune=haswell -mcmodel=large -mmacosx-version-min=11.0 -mbranch-protection=standard
     -mno-omit-leaf-frame-pointer -mllvm -x c++ -maxrregcount=64 -minimal -m 64 -Xcompiler -fPIC,-pipe
     -Xclang -fno-pch-timestamp --compiler-options=-pipe -Xcompiler""".split()
@@ -458,7 +458,7 @@ def test_only_errors_of_the_compiler_say_that_the_compiler_failed(setup, monkeyp
 
 @pytest.mark.parametrize("jobs", ["0", "x", "-1", "1.5"])
 def test_invalid_number_of_jobs_ends_the_build(setup, monkeypatch, jobs):
-    """ninja would start any number of compilers for 0."""
+    """For 0, ninja would not limit the number of compilers."""
     monkeypatch.setenv("MAX_JOBS", jobs)
     assert exits_with(f"MAX_JOBS must be a positive integer, got '{jobs}'", setup.max_jobs)
 
@@ -490,11 +490,11 @@ def test_build_waits_for_another_one_in_the_folder(setup, tmp_path):
     with open(tmp_path / "build/lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         env = os.environ | {"PYTHONPATH": str(ROOT)}
-        other = subprocess.Popen(
+        build = subprocess.Popen(
             [sys.executable, "-c", script], cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True
         )
-        assert other.stdout.readline() == f"steerlens_fast: waiting for another process that builds in {tmp_path}\n"
-    assert other.communicate()[0] == "builds\n" and other.returncode == 0
+        assert build.stdout.readline() == f"steerlens_fast: waiting for another process that builds in {tmp_path}\n"
+    assert build.communicate()[0] == "builds\n" and build.returncode == 0
 
 
 def test_failed_copy_keeps_the_library_of_the_earlier_build(setup, monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-// Arguments of the kernels of morph_planes, step_planes and move_planes.
+// Arguments that the kernels for morphs of whole planes have in common.
 #pragma once
 
 #include "planes.h"
@@ -10,10 +10,10 @@ enum class Edit : int { kPhase = 0, kAmplitude = 1, kJoint = 2 };
 
 template <typename T>
 struct MorphArgs {
-  // Of the image: the bands that move (complex), then the residual (real), which does not move.
+  // Analysis of the image: the bands that move (complex), then the residual (real), which does not move.
   PlaneArgs<T> analysis;
   PlaneArgs<T> synthesis;  // of frames: the bands that move (Form::kReal or kComplex)
-  // For the analysis of the gradient: the bands that move.
+  // Analysis of the gradient: the bands that move.
   std::vector<PlaneGroup<T>> gradient_groups;
   Edit edit;
   Rule rule;

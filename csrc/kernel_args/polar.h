@@ -5,8 +5,8 @@
 
 namespace steerlens {
 
-// Arrays that an op does not use are null. The backward of polar_split takes `coefficients`, and the gradients of its
-// outputs in `amplitude` and `phase`. That of polar_join takes `amplitude`, `phase`, and the gradient in `coefficients`.
+// Arrays that an op does not use are null. In polar_split_backward, `amplitude` and `phase` are the gradients with
+// respect to amplitude and phase. In polar_join_backward, `coefficients` is the gradient with respect to coefficients.
 template <typename T>
 struct PolarArgs {
   int64_t count;

@@ -48,9 +48,9 @@ SL_FN Cplx<float> root_of_unity(int k, int n) {
   return {t.cos, -t.sin};
 }
 
-// The factors exp(-2 pi i j k / (span R)) of all passes are stored in one array of n - 1 numbers. Those of a pass begin
-// at factor_offset(span), since earlier passes have span - 1 factors. They are [R - 1, span]: rows are k = 1 ... R - 1,
-// columns are j.
+// The factors exp(-2 pi i j k / (span R)) of all passes are stored in one array of n - 1 numbers. The factors of a pass
+// begin at factor_offset(span), since earlier passes have span - 1 factors. A pass has the factors [R - 1, span]: rows
+// are k = 1 ... R - 1, columns are j.
 SL_FN int factor_offset(int span) { return span - 1; }
 
 // The factor at index `at` of this array.

@@ -17,7 +17,7 @@ from .sources import Source
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Number of images that are checked for a narrow range of values. One is too few, since it may have 8 bits
+# Number of images that are checked for a narrow range of values. More than one, since some may have only 8 bits
 SAMPLED = 16
 THREADS = 4
 
@@ -82,7 +82,7 @@ def narrow_range_warnings(source: Source, items: Iterable[Item], **decode_option
     sampled = list(islice(items, SAMPLED))
     with _thread_pool() as pool:
         values = pool.map(partial(_values, source, **decode_options), sampled)
-        deep = [value for value in values if value is not None]
+        deep = [value for value in values if value is not None]  # of images of more than 8 bits
     narrow = [value for value in deep if is_narrow_range(value)]
     if not narrow:
         return []

@@ -135,7 +135,7 @@ class JobFolder:
     def _paths(self, marker: dict) -> dict[str, Path]:
         """Return the path of each file of a shard."""
         parts = {name: name.partition("/") for name in marker["files"]}
-        # A shard of format "folder" is one folder, whose backup is a folder, too.
+        # In the format "folder", the files of a shard are in one folder, and only this folder has a backup.
         stored = {
             first: existing_path(self.out / "shards" / first) for first in {first for first, *_ in parts.values()}
         }

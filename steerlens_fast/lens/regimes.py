@@ -101,27 +101,27 @@ class MorphState:
         return clip(self.source.clone(), self.bounds)[None]
 
 
-def frozen(state: MorphState, gradient: GradientFn, block: int | None = None) -> Iterator[Tensor]:
+def frozen(state: MorphState, gradient: GradientFn, block_size: int | None = None) -> Iterator[Tensor]:
     """Yield frames from one gradient at the source, in blocks [f, B, C, H, W].
 
-    A block has ``block`` frames, by default all.
+    A block has ``block_size`` frames, by default all.
     """
     at_source = gradient(state.source, 0 if state.schedule.starts_at_source else None)
     loss_gradient, scale = _scaled_up(at_source, state.schedule)
     motion, to_budgets = state.family.prepare(state.source, loss_gradient), state.schedule.budgets is not None
-    if to_budgets and block is None and isinstance(motion, PiecewiseMotion) and len(state.source):
+    if to_budgets and block_size is None and isinstance(motion, PiecewiseMotion) and len(state.source):
         frames = _render_by_one_op(state, motion, scale)
         yield _render_to_budgets(state, motion, scale) if frames is None else frames
         return
-    motion = motion if block is None else _with_analysis(motion)
+    motion = motion if block_size is None else _with_analysis(motion)
     if to_budgets:
         b, a = _factors_to_budgets(state, motion, scale), None
     else:
         b, a = _capped(state, motion, state.schedule.factors, state.schedule.amplitude_factors)
     state.append_factors(_scaled(b, scale), a)
     count = b.shape[0]
-    for start in range(0, count, block or max(count, 1)):
-        at = slice(start, min(start + (block or count), count))
+    for start in range(0, count, block_size or max(count, 1)):
+        at = slice(start, min(start + (block_size or count), count))
         frames = motion.render(rows(b, at), None if a is None else rows(a, at), bounds=state.bounds)
         yield check_frames(frames, motion, at.stop - start)
 

@@ -46,7 +46,7 @@ class MorphRun:
         can_read = not self.images.is_cuda or self.schedule.budgets is not None
         self.may_warn = lens.warn_about_results and can_read
         self.provider.warn_if_predicted &= self.may_warn and self.schedule.moves_toward_target
-        self.warn_if_fell = self.provider.warn_if_predicted  # under the same conditions
+        self.warn_if_fell = self.provider.warn_if_predicted  # both warnings have the same conditions
         self.overflowed: dict[int, Tensor] = {}  # by frame number: which samples [B] are not finite
         self.state = MorphState(
             lens._family_for(source),
@@ -132,14 +132,14 @@ class MorphRun:
 
     def iterate(self) -> Iterator[Tensor]:
         """Yield the frames one by one [B, C, H, W], as copies in the images' dtype."""
-        for number, frames in enumerate(self._blocks(1)):
+        for number, frames in enumerate(self._blocks(block_size=1)):
             self._replace_failed(frames, number)
             yield frames[0].to(self.images.dtype, copy=True)
 
-    def _blocks(self, block: int | None = None) -> Iterator[Tensor]:
-        """Yield all frames in order, in blocks [f, B, C, H, W]."""
+    def _blocks(self, block_size: int | None = None) -> Iterator[Tensor]:
+        """Yield all frames in order, in blocks [f, B, C, H, W]. Only the frozen regime uses ``block_size``."""
         if self.lens.regime == "frozen":
-            return frozen(self.state, self.provider.gradient, block)
+            return frozen(self.state, self.provider.gradient, block_size)
         return {"live": live, "persistent": persistent}[self.lens.regime](self.state, self.provider.gradient)
 
     def render(self) -> tuple[Tensor, Tensor]:

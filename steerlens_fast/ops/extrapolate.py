@@ -107,10 +107,10 @@ def _extrapolate_backward(ctx, grad):
         F, N = grad.shape[:2]
         grad = unpair_orientations(grad.flatten(0, 1), inputs[0].shape[1]).unflatten(0, (F, N))
     grad_c, grad_phase, grad_amplitude = call("extrapolate_backward", grad, *inputs, rule)
-    factors = _factor_gradients(ctx, grad, inputs, rule)
-    phase = None if inputs[1] is None else grad_phase
-    amplitude = None if inputs[2] is None else grad_amplitude
-    return grad_c, phase, amplitude, *factors, None, None
+    grad_factors = _factor_gradients(ctx, grad, inputs, rule)
+    grad_phase = None if inputs[1] is None else grad_phase
+    grad_amplitude = None if inputs[2] is None else grad_amplitude
+    return grad_c, grad_phase, grad_amplitude, *grad_factors, None, None
 
 
 def _factor_gradients(ctx, grad, inputs, rule):

@@ -43,7 +43,7 @@ def check_rank(name: str, t: Tensor, rank: int, layout: str) -> None:
 
 
 def check_shape(name: str, t: Tensor, shape: Sequence[int]) -> None:
-    """Raise if a tensor has another shape."""
+    """Raise if the shape of a tensor is not ``shape``."""
     same = t.dim() == len(shape) and all(a == b for a, b in zip(t.shape, shape))
     require(same, f"{name} must have shape {list(shape)}, got {list(t.shape)}")
 
@@ -156,15 +156,15 @@ def check_filters(name: str, filters: Sequence[Tensor], dtype: torch.dtype, size
         check_side(f"width of {name}[{i}]", filter_.shape[2])
 
 
-def check_plane_groups(filters, i_powers, forms, numbers, dtype: torch.dtype, size: tuple[int, int]) -> None:
-    """Check the groups of bands of split_planes and merge_planes; ``numbers`` is the table of allowed forms."""
+def check_plane_groups(filters, i_powers, forms, allowed_forms, dtype: torch.dtype, size: tuple[int, int]) -> None:
+    """Check the groups of bands of split_planes and merge_planes; ``allowed_forms`` is a table of :mod:`.enums`."""
     count = len(filters)
     text = f"i_powers and forms must have one entry for each of {count} filters"
     require(len(i_powers) == len(forms) == count, f"{text}, got {len(i_powers)} and {len(forms)}")
     check_filters("filters", filters, dtype, size)
     for i in range(count):
         check_i_power(f"i_powers[{i}]", i_powers[i])
-        check_option(f"forms[{i}]", forms[i], numbers)
+        check_option(f"forms[{i}]", forms[i], allowed_forms)
 
 
 def check_morph(images, gradients, analysis, synthesis, i_power: int, edit: int, rule: int) -> None:
@@ -190,7 +190,7 @@ def check_morph(images, gradients, analysis, synthesis, i_power: int, edit: int,
 
 
 def check_samples(images: Tensor, planes_per_sample: int, base: Tensor | None) -> tuple[int, int]:
-    """Check how planes form samples, and their ``base``; return the numbers of samples and of channels of a sample."""
+    """Check ``planes_per_sample`` and ``base``; return the numbers of samples and of channels of a sample."""
     planes = images.shape[0]
     divides = planes_per_sample >= 1 and planes % planes_per_sample == 0
     require(divides, f"planes_per_sample must divide the number of planes, {planes}, got {planes_per_sample}")

@@ -223,7 +223,7 @@ def test_bad_sample_leaves_the_others_unchanged(objective):
 INF = float("inf")
 
 
-# (scores, loss, gradient), computed with 50 digits
+# (scores, loss for target 0, its gradient), computed with 50 digits
 NLL_CASES = [
     ([0.0, 0.0, 0.0], 1.0986122886681098, [-2 / 3, 1 / 3, 1 / 3]),
     (
@@ -286,7 +286,7 @@ def test_saturated_gradient_does_not_depend_on_the_batch():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
-def test_gradient_without_a_graph_of_the_loss_is_that_of_autograd(objective, dtype):
+def test_gradient_from_gradient_start_is_that_of_autograd(objective, dtype):
     """Some scores are large or -inf. For nll, the relative error of a small probability p may be eps |log p|."""
     nll_tolerance = dict(rtol=2e-5, atol=1e-37) if dtype == torch.float32 else dict(rtol=2e-13, atol=1e-300)
     tolerance = nll_tolerance if objective in ("nll", "log-probability") else dict(rtol=0, atol=0)
@@ -427,8 +427,8 @@ def test_unknown_objectives_raise():
 
 
 def test_logit_loss_of_a_binary_model_is_plus_or_minus_its_output():
-    scores = class_scores(torch.tensor([3.0, -1.0]), 2, "binary")
-    losses = loss("logit", scores, torch.tensor([1, 0]), torch.tensor([1, 0]), task="binary")
+    outputs = class_scores(torch.tensor([3.0, -1.0]), 2, "binary")
+    losses = loss("logit", outputs, torch.tensor([1, 0]), torch.tensor([1, 0]), task="binary")
     assert losses.tolist() == [-3.0, -1.0]
 
 

@@ -96,6 +96,7 @@ def test_shared_memory_starts_undefined(library):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_blocks_of_a_cluster_access_the_shared_memory_of_each_other(library, seed):
+    """Each of 16 blocks, in two clusters, writes the number of the next block of its cluster."""
     assert run(library, "sound_cluster", seed)[:16] == [*range(1, 8), 0, *range(9, 16), 8]
 
 

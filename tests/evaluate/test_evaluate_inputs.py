@@ -244,7 +244,7 @@ def test_shape_that_the_driver_rejects_is_in_the_message(tmp_path, no_work):
 @pytest.mark.parametrize(
     "driver, judge", [("none:none", "evaluate_models:judge"), ("evaluate_models:driver", "none:none")]
 )
-def test_which_classifier_cannot_be_loaded_is_reported(driver, judge, tmp_path):
+def test_error_names_the_classifier_that_cannot_be_loaded(driver, judge, tmp_path):
     who = "driver" if driver == "none:none" else "judge 'none'"
     with pytest.raises(JobError, match=f"{who}: model 'none:none' must name an importable module") as error:
         run(tmp_path, driver=driver, judges=[judge])
@@ -330,7 +330,7 @@ def test_each_judge_may_have_its_own_weights(tmp_path):
     assert summary["judges"] == ["judge", "judge-2"]
     by_judge = summary["budgets"][0]["families"]["pixel"]["judges"]
     target = [r["target"] for r in records(tmp_path / "out") if r["family"] == "pixel"]
-    assert by_judge["judge-2"]["value"] == target.count(2) / 8 != by_judge["judge"]["value"]
+    assert by_judge["judge-2"]["value"] == target.count(2) / len(target) != by_judge["judge"]["value"]
 
 
 def test_each_judge_may_have_its_own_size_mean_and_deviation(tmp_path):

@@ -30,12 +30,12 @@ ANSWERS_OF_A_RECORD = [
     (record([0.4, 0.3, 0.1], [0, 0, 0]), (False, None, False, True, True), "not-reached"),
     (record([0.1, 0.9, 0.8], [0, 1, 1], label=0), (False, False, True, False, True), "reached"),
     (record([0.4, 0.4, 0.4], [0, 0, 0]), (False, None, False, False, False), "not-reached"),
-    (record([0.9, 1.0, 0.99999], [0, 1, 1]), (False, None, True, False, False), "reached"),  # rounding
+    (record([0.9, 1.0, 0.99999], [0, 1, 1]), (False, None, True, False, False), "reached"),  # a rounding error
     (record([1e-6, 3e-7], [0, 0]), (False, None, False, True, True), "not-reached"),
     # the target is predicted for the source, so the morph does not count as reached
     (record([0.8, 0.9, 1.0], [1, 1, 1], source=1, label=1), (True, False, None, False, False), "already-predicted"),
     (record([0.8, 0.5, 0.1], [1, 1, 0], source=1, label=0), (True, True, None, True, True), "already-predicted"),
-    # not scored, or NaN
+    # a probability is None if the frame is not scored, or the probability is NaN
     (record([0.1, None, None], [0, None, None], label=2), (False, True, None, None, None), "not-scored"),
     (record([0.1, 0.9, None], [0, 1, 1]), (False, None, None, None, None), "not-scored"),
     (record([0.1, None, 0.9], [0, None, 1]), (False, None, True, False, False), "reached"),
@@ -193,20 +193,22 @@ def test_probabilities_of_predictions_are_in_the_record(data, tmp_path):
     assert run_here(tmp_path, data=data, score="last") == DONE
     for r in records(tmp_path):
         assert r["prediction_probability"][1:-1] == [None, None]
+        # There are three classes, so the predicted one has a probability of at least 1 / 3.
         assert all(1 / 3 <= p <= 1 for p in (r["prediction_probability"][0], r["prediction_probability"][-1]))
         if r["reached"]:
             assert r["prediction_probability"][-1] == r["probability"][-1]
-        assert r["prediction_probability"][0] > r["probability"][0]  # toward the runner-up
+        assert r["prediction_probability"][0] > r["probability"][0]  # the target is the runner-up
 
 
 def test_success_without_a_summary_is_that_of_the_shards(tmp_path):
     """The counts are computed from the shards if a job is unfinished, or an older version wrote the summary."""
-    results = make_job(tmp_path, morphs_of(10, 3), [str(i) for i in range(10)], failed=(2,), unscored=(3,))
+    keys = [str(i) for i in range(10)]
+    results = make_job(tmp_path, morphs_of(10, 3), keys, shard_size=4, failed=(2,), unscored=(3,))
     job = JobFolder(tmp_path)
     for r in results:
         assert set(QUESTIONS) <= r.keys()
-    assert read_success(job, job.completed_shards())["morphs"] == 9
-    (tmp_path / "shards" / "00000.done.json").unlink()
+    assert read_success(job, job.completed_shards())["morphs"] == 9  # item 2 has no morph
+    (tmp_path / "shards" / "00000.done.json").unlink()  # the shard of items 0 to 3
     assert read_success(job, job.completed_shards())["morphs"] == 6
     (tmp_path / "summary.json").write_text('{"done": 6, "failed": 0}')
     assert read_success(job, job.completed_shards())["morphs"] == 6
