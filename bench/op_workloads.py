@@ -31,7 +31,8 @@ def _run(who: str, ours: Callable, baseline: Callable, *inputs, pieces=True) -> 
     """Return the run of one implementation.
 
     Plain torch takes a few planes at a time, so that its temporaries stay in the caches. Compiled code has no
-    temporaries and takes all planes. ``pieces`` is False for ops whose result has another number of planes.
+    temporaries and takes all planes. ``pieces`` is False for ops whose result has another number of planes than
+    their input: plain torch then takes all planes, too.
     """
     if who == "ours":
         return Run(partial(ours, *inputs), inputs)

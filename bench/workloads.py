@@ -100,37 +100,37 @@ def planes_of(t: Tensor) -> Tensor:
 
 def analysis(shape, who, height=None, order=ORDER, device="cpu") -> Run:
     """Return the run that computes all coefficients of an image."""
-    image, geometry = image_of(shape, device), (height, order, device)
+    image, options = image_of(shape, device), (height, order, device)
     if who == "ffts":
         from lower_bounds import analysis_ffts
 
-        return Run(analysis_ffts(shape, *geometry), (image,))
+        return Run(analysis_ffts(shape, *options), (image,))
     if who == "plenoptic":
-        pyramid = plenoptic_of(shape, *geometry)
+        pyramid = plenoptic_of(shape, *options)
         return Run(lambda: pyramid(image), (image,))
     if who == "ours":
-        ours = pyramid_of(shape, *geometry)
+        ours = pyramid_of(shape, *options)
         return Run(lambda: ours(image), (image,))
-    plain, planes = plain_of(shape, who, *geometry), planes_of(image)
+    plain, planes = plain_of(shape, who, *options), planes_of(image)
     return Run(lambda: plain.analyze(planes), (image,))
 
 
 def synthesis(shape, who, height=None, order=ORDER, device="cpu") -> Run:
     """Return the run that computes an image from all coefficients."""
-    image, geometry = image_of(shape, device), (height, order, device)
+    image, options = image_of(shape, device), (height, order, device)
     if who == "ffts":
         from lower_bounds import synthesis_ffts
 
-        return Run(synthesis_ffts(shape, *geometry))
+        return Run(synthesis_ffts(shape, *options))
     if who == "plenoptic":
-        pyramid = plenoptic_of(shape, *geometry)
+        pyramid = plenoptic_of(shape, *options)
         coefficients = pyramid(image)
         return Run(lambda: pyramid.recon_pyr(coefficients), tuple(coefficients.values()))
     if who == "ours":
-        ours = pyramid_of(shape, *geometry)
+        ours = pyramid_of(shape, *options)
         coefficients = ours(image)
         return Run(lambda: ours.synthesize(coefficients), tuple(coefficients.tensors()))
-    plain = plain_of(shape, who, *geometry)
+    plain = plain_of(shape, who, *options)
     coefficients = plain.analyze(planes_of(image))
     return Run(lambda: plain.synthesize(coefficients), tuple(coefficients))
 
@@ -140,23 +140,23 @@ def synthesis_backward(shape, who, height=None, order=ORDER, device="cpu") -> Ru
 
     They are computed from the gradient of the image.
     """
-    gradient, geometry = gradient_of(shape, device), (height, order, device)
+    gradient, options = gradient_of(shape, device), (height, order, device)
     if who == "ffts":  # the gradients are real bands, so their FFTs take as long as those of the synthesis
         from lower_bounds import synthesis_ffts
 
-        return Run(synthesis_ffts(shape, *geometry), (gradient,))
+        return Run(synthesis_ffts(shape, *options), (gradient,))
     if who == "plenoptic":
         import plenoptic_baseline
 
-        run = plenoptic_baseline.backward(plenoptic_of(shape, *geometry), image_of(shape, device), gradient)
+        run = plenoptic_baseline.backward(plenoptic_of(shape, *options), image_of(shape, device), gradient)
         return Run(run, (gradient,), grad=True)
     if who == "ours":
-        ours = pyramid_of(shape, *geometry)
+        ours = pyramid_of(shape, *options)
         coefficients = ours(image_of(shape, device)).detach()
         bands = [b.requires_grad_() for b in coefficients.bands]
         out = ours.synthesize(coefficients)
         return Run(lambda: torch.autograd.grad(out, bands, gradient, retain_graph=True), (gradient,), grad=True)
-    plain, planes = plain_of(shape, who, *geometry), planes_of(gradient)
+    plain, planes = plain_of(shape, who, *options), planes_of(gradient)
     return Run(lambda: plain.gradients(planes), (gradient,))
 
 
@@ -179,21 +179,21 @@ def joint_morph(shape, who, device="cpu") -> Run:
 def _frozen(shape, who, edit, height, order, frames, bounds, device) -> Run:
     image, gradient = image_of(shape, device), gradient_of(shape, device)
     factors = torch.arange(1.0, frames + 1.0, device=device)  # not 0, at which ours copies the source
-    geometry = height, order, device
+    options = height, order, device
     if who == "ffts":
         from lower_bounds import morph_ffts
 
-        return Run(morph_ffts(shape, frames, *geometry), (image, gradient))
+        return Run(morph_ffts(shape, frames, *options), (image, gradient))
     if who == "plenoptic":
         import plenoptic_baseline
 
-        pyramid, joint = plenoptic_of(shape, *geometry), edit == "joint"
+        pyramid, joint = plenoptic_of(shape, *options), edit == "joint"
         function = lambda: plenoptic_baseline.morph(pyramid, image, gradient, factors, joint, bounds)
         return Run(function, (image, gradient), grad=True)
     if who == "ours":
-        family = sf.CSPFamily(pyramid_of(shape, *geometry), edit)
+        family = sf.CSPFamily(pyramid_of(shape, *options), edit)
         return Run(lambda: family.prepare(image, gradient).render(factors, bounds=bounds), (image, gradient))
-    plain, planes = plain_of(shape, who, *geometry), (planes_of(image), planes_of(gradient))
+    plain, planes = plain_of(shape, who, *options), (planes_of(image), planes_of(gradient))
     return Run(lambda: plain.morph(*planes, factors, edit == "joint", bounds), (image, gradient))
 
 
@@ -275,8 +275,8 @@ def in_float64(setup: Callable) -> Callable:
 
 def linear(shape, device) -> Callable:
     """Return a classifier of ten classes, linear in the pixels."""
-    count, seed = torch.Size(shape[1:]).numel(), torch.Generator().manual_seed(0)
-    weights = (torch.randn(10, count, generator=seed) / 20).to(device)
+    count, generator = torch.Size(shape[1:]).numel(), torch.Generator().manual_seed(0)
+    weights = (torch.randn(10, count, generator=generator) / 20).to(device)
     return lambda x: x.flatten(1) @ weights.T
 
 
@@ -360,7 +360,7 @@ def photographs(shape, device="cpu") -> Tensor:
     china, flower = (torch.from_numpy(p.copy()).permute(2, 0, 1) / 255.0 for p in load_sample_images().images)
     squares = []
     for i in range(B):
-        side = 427 - 40 * (i // 2)
+        side = china.shape[1] - 40 * (i // 2)
         square = (china, flower)[i % 2][None, :, :side, 40 * i : 40 * i + side]
         squares.append(torch.nn.functional.interpolate(square, (H, W), mode="bilinear", antialias=True))
     images = torch.cat(squares)
@@ -375,8 +375,8 @@ class Patches(torch.nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        seed = torch.Generator().manual_seed(0)
-        self.register_buffer("patches", torch.randn(5, channels, 8, 8, generator=seed))
+        generator = torch.Generator().manual_seed(0)
+        self.register_buffer("patches", torch.randn(5, channels, 8, 8, generator=generator))
 
     def forward(self, x):
         return 5 * torch.tanh(torch.nn.functional.conv2d(x, self.patches, stride=8) / 5).mean((2, 3))
@@ -400,7 +400,7 @@ def distance_morph(shape, who, family, rule, device="cpu") -> Run:
 
 
 def beside_spinner(shape, who, device="cpu") -> Run:
-    """Return the run of a phase morph while another process keeps one core busy. With "alone", there is none."""
+    """Return the run of a phase morph while another process keeps one core busy. "alone" is the morph alone."""
     alone = morph(shape, "ours", device=device)
     if who == "alone":
         return alone

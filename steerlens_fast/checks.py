@@ -93,7 +93,7 @@ def check_class_names(name: str, names: Sequence[str] | None, count: int) -> Non
 
 
 def check_options(name: str, options: Mapping, function, excluded: str) -> None:
-    """Check that all options are parameters of ``function``, except the parameter ``excluded``."""
+    """Check that all options are parameters of ``function``, but not the parameter ``excluded``."""
     known = [parameter for parameter in signature(function).parameters if parameter != excluded]
     for option in options:
         if option not in known:
@@ -225,8 +225,8 @@ def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
 def to_device_async(name: str, table: Tensor, device: torch.device) -> Tensor:
     """Return a small tensor on ``device``, without waiting for the copy.
 
-    While a CUDA graph is captured, a tensor on the CPU raises a ValueError: each replay of the graph would read its
-    memory, which may be reused by then.
+    While a CUDA graph is captured, a tensor on the CPU raises a ValueError: each replay of the graph would read the
+    tensor's memory, which may be reused by then.
     """
     if table.device.type != "cpu" or device.type != "cuda":
         return to_device(table, device)

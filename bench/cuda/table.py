@@ -73,15 +73,16 @@ def bench_lines(bench: dict) -> list[str]:
 
 def transform_lines(at: dict, work: str, shape: str, times: float, over_ffts: float) -> list[str]:
     """Return the row of a workload, with its targets."""
-    one = shape.startswith("1x")  # launches take most of its time, so the time of a CUDA graph is reported
-    ours = at.get((work, shape, "ours, graph" if one else "ours")) or at.get((work, shape, "ours"))
+    # Launches take most of the time of one image, so the time of a CUDA graph is reported.
+    one_image = shape.startswith("1x")
+    ours = at.get((work, shape, "ours, graph" if one_image else "ours")) or at.get((work, shape, "ours"))
     if ours is None:
         return [f"| {work} {shape} | not measured | |"]
     ratio = lambda who: at[work, shape, who]["ms"] / ours["ms"] if (work, shape, who) in at else None
     words, target = [f"{ours['ms']:.3f} ms ({ours['who']})"], []
     if ratio("plenoptic"):
         words.append(f"{ratio('plenoptic'):.1f}x as fast as {at[work, shape, 'plenoptic']['name']}")
-        target.append(f">= {BATCH_1 if one else times}x")
+        target.append(f">= {BATCH_1 if one_image else times}x")
     if ratio("ours, ops on bands"):
         words.append(f"{ratio('ours, ops on bands'):.1f}x as fast as torch's FFTs with the ops on bands")
     if ratio("ours, no clusters"):
@@ -98,7 +99,7 @@ def lens_line(row: dict) -> str:
 
 
 def kernel_lines(rows: list[dict]) -> list[str]:
-    """Return the bandwidth of each kernel, also as a share of that of a copy."""
+    """Return the bandwidth of each kernel, also as a share of a copy's bandwidth."""
     known = [row for row in rows if "of_copy" in row]
     name = lambda row: f"copy of {row['moved_mib'] / 2:.0f} MiB" if row["kernel"] == "copy" else row["kernel"]
     words = lambda row: f"{row['gb_per_s']:.0f} GB/s, {100 * row['of_copy']:.0f} % of a copy"

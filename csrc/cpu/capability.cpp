@@ -11,7 +11,7 @@ namespace steerlens {
 namespace {
 
 constexpr std::array<const char*, 3> kNames = {"default", "avx2", "avx512"};  // as in CpuCapability
-// SIMD widths in floats, as in X86_LEVELS of setup.py.
+// SIMD widths in floats, as in DEFAULT_WIDTHS and X86_LEVELS of setup.py.
 constexpr std::array<int64_t, 3> kWidths = {STEERLENS_DEFAULT_SIMD_WIDTH, 8, 16};
 
 struct Selection {
@@ -19,7 +19,7 @@ struct Selection {
   std::string invalid = {};
 };
 
-// The features are those of the flags that setup.py compiles the levels with.
+// Tests the features that the flags of each level enable (X86_LEVELS in setup.py).
 CpuCapability supported_capability() {
 #if defined(STEERLENS_X86_LEVELS)
   const bool avx2 = SL_CPU_SUPPORTS("avx2") && SL_CPU_SUPPORTS("fma") && SL_CPU_SUPPORTS("bmi") &&

@@ -79,18 +79,18 @@ struct AnchoredMove {
     return gain(p, amplitude_factor) * (p.source.re * turn.re - p.source.im * turn.im);
   }
 
-  // |d value / d factor|^2 at factor 0. exp_of(x) has two factors; `* T(1)` multiplies them.
+  // |d value / d factor|^2 at factor 0. `* T(1)` converts the result of exp_of to one number.
   template <typename T>
   SL_FN static T squared_speed(const AnchoredCoefficient<T>& p) {
     const T square = p.source.re * p.source.re + p.source.im * p.source.im;
-    T gain = T(1), speed = T(0);
-    if constexpr (kRelativeAmplitude) gain = p.amplitude;
-    if constexpr (kMovesAmplitude && !kRelativeAmplitude) gain = exp_of(p.amplitude) * T(1);
-    const T moving = square * (gain * gain);
-    if constexpr (kMovesPhase) speed = moving * (p.phase_step * p.phase_step);
+    T ratio = T(1), sum = T(0);
+    if constexpr (kRelativeAmplitude) ratio = p.amplitude;
+    if constexpr (kMovesAmplitude && !kRelativeAmplitude) ratio = exp_of(p.amplitude) * T(1);
+    const T value_square = square * (ratio * ratio);
+    if constexpr (kMovesPhase) sum = value_square * (p.phase_step * p.phase_step);
     if constexpr (kMovesAmplitude)
-      speed += (kRelativeAmplitude ? square : moving) * (p.amplitude_step * p.amplitude_step);
-    return speed;
+      sum += (kRelativeAmplitude ? square : value_square) * (p.amplitude_step * p.amplitude_step);
+    return sum;
   }
 
   // Returns the value of `amplitude` for eta = `log_amplitude`.
@@ -108,7 +108,7 @@ struct AnchoredMove {
     return p.amplitude_step == T(0) ? log_amplitude : clamped(log_near_1(moved), T(-1), T(1));
   }
 
-  // Sets the steps of p from those of the op `step` at the present value.
+  // Sets the steps of p. `step` is what the op of this name computes at the present value.
   template <typename T>
   SL_FN static void set_steps(AnchoredCoefficient<T>& p, PolarPair<T> step) {
     p.phase_step = step.phase;

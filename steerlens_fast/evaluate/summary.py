@@ -36,7 +36,7 @@ MEASURES = {
 RECOVERED = "recovered"  # displacement of an edit divided by that of the true motion at the same L2 distance
 PAIRED = ("target_probability", "jointly", "warp", "gain", "alignment")
 # Measures that need the true motion. They are also summarised for each kind of image. Displacements are summarised only
-# for each kind, since their units differ by kind, such as pixels and degrees.
+# for each kind, since the factor changes another quantity in each kind, such as position or width.
 GROUPED = ("alignment", "displacement", RECOVERED)
 
 
@@ -129,16 +129,16 @@ class _Table:
 
 
 def _budget(table: _Table, budget: float, problems: list[str]) -> dict:
-    common = common_attainment({family: table.attained(family, budget) for family in table.families})
-    if not common.count:
-        problems.append(f"no source attained L2 = {budget:.4g} in every family: {common}")
-    never = [family for family, n in common.by_family.items() if not n]
+    reached = common_attainment({family: table.attained(family, budget) for family in table.families})
+    if not reached.count:
+        problems.append(f"no source attained L2 = {budget:.4g} in every family: {reached}")
+    never = [family for family, n in reached.by_family.items() if not n]
     problems += [f"no source attained L2 = {budget:.4g} in family {family}" for family in never]
     # A control is measured over the common sources for which the control attained the budget, too.
-    attained_too = {control: common.common & table.attained(control, budget) for control in table.controls}
-    counted = {**dict.fromkeys(table.families, common.common), **attained_too}
+    attained_too = {control: reached.common & table.attained(control, budget) for control in table.controls}
+    counted = {**dict.fromkeys(table.families, reached.common), **attained_too}
     measures = {family: _family(table, family, budget, counted[family]) for family in counted}
-    attainment = {"common": common.count, "of": common.of, "by_family": common.by_family}
+    attainment = {"common": reached.count, "of": reached.of, "by_family": reached.by_family}
     attainment["by_control"] = {control: int(table.attained(control, budget).sum()) for control in table.controls}
     family_pairs, control_pairs = list(combinations(table.families, 2)), list(product(table.families, table.controls))
     return {
@@ -159,8 +159,8 @@ def _family(table: _Table, family: str, budget: float, which: Tensor) -> dict:
             summary[name] = table.interval(selected(table.measure(family, budget, name)), statistic)
     judges = next((row["judges"] for row in table.rows[family, budget] if row.get("judges")), {})
     for judge in judges:
-        of = lambda row, judge=judge: (row.get("judges") or {}).get(judge)
-        summary.setdefault("judges", {})[judge] = table.interval(selected(table.column(family, budget, of)), SHARE)
+        agrees = lambda row, judge=judge: (row.get("judges") or {}).get(judge)
+        summary.setdefault("judges", {})[judge] = table.interval(selected(table.column(family, budget, agrees)), SHARE)
     return summary
 
 
@@ -195,7 +195,7 @@ def _bands(records: list[dict], table: _Table) -> dict:
 
 
 def _groups(table: _Table) -> dict:
-    """Return alignment and displacement of every family and control, by budget and kind.
+    """Return the measures in ``GROUPED`` of every family and control, by budget and kind of image (``group``).
 
     They are computed over the sources of the kind for which the family attained the budget.
     """

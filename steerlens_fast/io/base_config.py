@@ -78,7 +78,7 @@ def option(
     minimum : int, optional
         If given, the value must be an integer, at least this.
     passed_to : {"model", "lens", "morph"}, optional
-        The function that gets the value as an argument; see :meth:`BaseConfig.arguments_of`.
+        Whether the value is an argument of ``load_model``, of ``SteerableLens`` or of ``SteerableLens.morph``.
     kw_only : bool
         Whether the field is keyword-only although other fields of the dataclass are not.
     **argument

@@ -55,7 +55,7 @@ class Batch:
 
     @property
     def good(self) -> list[int]:
-        """The places of the items that have not failed."""
+        """The indices of the items that have not failed."""
         return [n for n, loaded in enumerate(self.loaded) if loaded.failure is None]
 
     def part(self, start: int, size: int) -> Batch:
@@ -124,12 +124,12 @@ class Loader:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _start(self, shard: int, items: list[Item]) -> Iterator[Batch]:
-        for first in range(0, len(items), self._batch_size):
-            chunk = items[first : first + self._batch_size]
+        for offset in range(0, len(items), self._batch_size):
+            chunk = items[offset : offset + self._batch_size]
             shape = (len(chunk), self._channels, *self._size)
             pixels = torch.empty(shape, dtype=self._dtype, pin_memory=self._pinned, device="cpu")
-            batch = Batch(shard, first + len(chunk) == len(items), chunk, pixels, [LoadedImage() for _ in chunk])
-            batch.first = first == 0
+            batch = Batch(shard, offset + len(chunk) == len(items), chunk, pixels, [LoadedImage() for _ in chunk])
+            batch.first = offset == 0
             rows = pixels.numpy()
             for start in range(0, len(chunk), self._per_task):
                 indices = range(start, min(start + self._per_task, len(chunk)))
@@ -161,7 +161,7 @@ class Loader:
     def _unchanged_pixels(self, data) -> np.ndarray | None:
         """Return the pixels [C, H, W] of an array that needs no conversion; None for all other data.
 
-        This saves the time of Pillow, which for small images exceeds that of the lens.
+        For small images, Pillow would take longer than the lens.
         """
         shape = self._size if self._channels == 1 else (*self._size, self._channels)
         if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != shape:

@@ -1,4 +1,4 @@
-"""``begin_l2_search`` and ``advance_l2_search`` find the factors at which samples have given L2 distances.
+"""``begin_l2_search`` and ``advance_l2_search`` find, for each sample, the factor that gives a requested L2 distance.
 
 These ops only choose the factors to try. The caller renders a frame at each factor, and passes its distance.
 """
@@ -27,7 +27,7 @@ class SearchColumn(IntEnum):
     BEST = 3
     BEST_L2 = 4  # the distance at factor BEST
     ATTAINED = 5  # whether BEST_L2 differs from the target by at most the tolerance
-    OUT_OF_RANGE = 6  # whether the sample changes with the factor, but the target needs one beyond the dtype's range
+    OUT_OF_RANGE = 6  # whether the factor changes the sample, but the target needs a factor beyond the dtype's range
 
 
 def begin_l2_search(limits: Tensor, source_l2: Tensor, epsilon: float) -> Tensor:

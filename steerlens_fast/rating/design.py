@@ -49,8 +49,8 @@ def trial_order(sources: int, conditions: int, rng: random.Random) -> list[tuple
     Returns
     -------
     list of (int, int)
-        Each block has as many pairs as there are sources, and every source occurs once in it. All conditions occur
-        equally often in a block, or their numbers differ by one.
+        Each block has as many pairs as there are sources, and every source occurs once in it. The counts of the
+        conditions in a block are equal, or differ by one.
 
     Notes
     -----
@@ -65,15 +65,15 @@ def trial_order(sources: int, conditions: int, rng: random.Random) -> list[tuple
     >>> sorted(order) == [(s, c) for s in range(4) for c in range(2)]
     True
     """
-    ranked, shift = list(range(sources)), list(range(conditions))
+    ranked, shuffled = list(range(sources)), list(range(conditions))
     rng.shuffle(ranked)
-    rng.shuffle(shift)
+    rng.shuffle(shuffled)
     places = list(enumerate(ranked))
     halves = places[: sources // 2], places[sources // 2 :]
     order = []
     for block in range(conditions):
         for half in halves:
-            order += [(source, shift[(rank + block) % conditions]) for rank, source in rng.sample(half, len(half))]
+            order += [(source, shuffled[(rank + block) % conditions]) for rank, source in rng.sample(half, len(half))]
     return order
 
 

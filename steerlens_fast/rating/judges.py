@@ -46,9 +46,9 @@ def check_judges(judges: Mapping[str, LoadedModel], plan: Plan, task: str) -> No
         if len(set(counts)) > 1:
             got = f"{counts[0]} classes instead of {counts[1]}"
             raise usage_error(f"judge {name!r} must have the classes of the job's model, got {got}")
-        differs = first_difference(plan.classes, judge.class_names)
-        if differs is not None:
-            got = f"{theirs[differs]!r} instead of {ours[differs]!r} for class {differs}"
+        different = first_difference(plan.classes, judge.class_names)  # the number of a class
+        if different is not None:
+            got = f"{theirs[different]!r} instead of {ours[different]!r} for class {different}"
             raise usage_error(f"judge {name!r} must have the classes of the job's model, got {got}")
 
 

@@ -234,12 +234,12 @@ def _write_folder(path: Path, text: str) -> None:
         (temporary / "text").write_text(text)
 
 
-@pytest.mark.parametrize("write, read", [(_write_file, "a.json"), (_write_folder, "a.json/text")])
-def test_kill_between_the_renames_loses_nothing(write, read, tmp_path, monkeypatch):
+@pytest.mark.parametrize("write, text_file", [(_write_file, "a.json"), (_write_folder, "a.json/text")])
+def test_kill_between_the_renames_loses_nothing(write, text_file, tmp_path, monkeypatch):
     path, synchronised = tmp_path / "a.json", []
     write(path, '"old"')
     child = os.fork()
-    if child == 0:  # ends at the second rename; the first one was flushed to disk
+    if child == 0:  # ends at the second rename; the exit status is the number of flushes before, 1
         try:
             second = lambda source, target: target == path and os._exit(len(synchronised))
             failing(monkeypatch, os, "replace", errno.EPERM)
@@ -253,7 +253,7 @@ def test_kill_between_the_renames_loses_nothing(write, read, tmp_path, monkeypat
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     assert write is _write_folder or atomic_io.read_json(path) == "old"
     atomic_io.restore_backups(tmp_path)
-    assert (tmp_path / read).read_text() == '"old"' and not list(tmp_path.glob(atomic_io.BACKUP_PATTERN))
+    assert (tmp_path / text_file).read_text() == '"old"' and not list(tmp_path.glob(atomic_io.BACKUP_PATTERN))
 
 
 @pytest.mark.parametrize("more", ["--resume", "--overwrite"])
@@ -280,7 +280,7 @@ def test_job_continues_from_backups_that_a_kill_left(more, data, job, tmp_path, 
 
 def test_exports_count_complete_shards(job, tmp_path, capsys):
     out = Path(shutil.copytree(job, tmp_path / "out"))
-    for number, code, morphs in ((0, DONE, 2), (1, FATAL, 0)):
+    for number, code, morphs in ((0, DONE, 2), (1, FATAL, 0)):  # without shard 0, only the 2 morphs of shard 1 remain
         (out / "shards" / f"{number:05d}.safetensors").unlink()
         assert main(["export", str(out), "--format", "npz", "--to", str(tmp_path / str(number))]) == code
         message = capsys.readouterr().out
@@ -292,16 +292,16 @@ def test_exports_count_complete_shards(job, tmp_path, capsys):
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
 def test_files_of_the_user_with_the_name_of_a_backup_are_kept(kind, tmp_path):
     """A file is never the backup of a folder, and a folder (or a link to one) never that of a file."""
-    write, other = (_write_folder, _write_file) if kind == "file" else (_write_file, _write_folder)
+    write, write_own = (_write_folder, _write_file) if kind == "file" else (_write_file, _write_folder)
     backup = atomic_io.backup_path(tmp_path / "a")
-    backup_of_the_user = tmp_path / "own" if kind == "link" else backup
-    other(backup_of_the_user, "precious")
+    own = tmp_path / "own" if kind == "link" else backup
+    write_own(own, "precious")
     if kind == "link":
-        backup.symlink_to(backup_of_the_user)
+        backup.symlink_to(own)
     for _ in range(1 if kind == "file" else 2):  # writing a folder twice would fail: its backup cannot replace a file
         write(tmp_path / "a", "new")
-    file_of_the_user = backup_of_the_user / "text" if backup_of_the_user.is_dir() else backup_of_the_user
-    assert os.path.lexists(backup) and file_of_the_user.read_text() == "precious"
+    own_file = own / "text" if own.is_dir() else own
+    assert os.path.lexists(backup) and own_file.read_text() == "precious"
 
 
 def test_link_in_place_of_a_backup_is_deleted_but_not_the_linked_folder(tmp_path):
@@ -402,7 +402,7 @@ def test_writes_that_fail_name_the_file(number, code, data, tmp_path, monkeypatc
         patched.setattr(builtins, "open", opened)
         assert run_here(tmp_path, data=data) == code
     stderr = capsys.readouterr().err
-    if number != errno.EACCES:  # a write cannot fail with EACCES
+    if number != errno.EACCES:  # no name is added, since a real write cannot fail with EACCES
         assert f"{os.strerror(number)}: '{tmp_path / 'items.jsonl'}'" in stderr
     assert not temporaries(tmp_path) and run_here(tmp_path, "--resume", data=data) == DONE
 
@@ -443,7 +443,7 @@ def read_only(job, tmp_path, monkeypatch):
         return real_os_open(path, flags, *more, **options)
 
     def flocked(file, operation):
-        assert operation & fcntl.LOCK_SH, "a reader must not take the job's own lock"
+        assert operation & fcntl.LOCK_SH, "a reader must only take shared locks"
         return real_flock(file, operation)
 
     for module in (builtins, io):
@@ -553,7 +553,7 @@ def test_error_of_a_classifier_names_the_family_and_the_sources(error, message, 
 
     def forward(self, images):
         calls.append(0)
-        if len(calls) > 4:
+        if len(calls) > 4:  # driver and judge are called twice each to choose the sources
             raise error("odd")
         return original_forward(self, images)
 

@@ -105,16 +105,16 @@ def test_chunks_do_not_change_gradients(small_chunks, device):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_masks_are_shared_by_pyramids_of_one_geometry(kind, dtype, device):
-    """A bank of some scales uses the masks of the bank of all scales."""
+    """A bank of one scale uses the mask of the bank of two scales."""
     like = torch.zeros(1, dtype=dtype, device=device)
     one, other = (SteerablePyramid((32, 32), order=2).geometry for _ in range(2))
     for merging in (False, True):
-        all_ = Bank(one, kind, (Part(0), Part(1))).masks(like, merging)
+        both = Bank(one, kind, (Part(0), Part(1))).masks(like, merging)
         again = Bank(other, kind, (Part(0), Part(1))).masks(like, merging)
         coarse = Bank(other, kind, (Part(1),)).masks(like, merging)
-        assert [a is b for a, b in zip(all_, again)] == [True, True]
-        assert coarse[0] is all_[1]
-        assert all(m.dtype == dtype and m.device.type == device.type for m in all_)
+        assert [a is b for a, b in zip(both, again)] == [True, True]
+        assert coarse[0] is both[1]
+        assert all(m.dtype == dtype and m.device.type == device.type for m in both)
 
 
 def fresh_pyramid(tag: int) -> SteerablePyramid:

@@ -9,7 +9,7 @@ from jobs import make_job, morphs_of
 
 from steerlens_fast.cli import main
 from steerlens_fast.errors import JobError
-from steerlens_fast.evaluate import bootstrap, proportion
+from steerlens_fast.evaluate import bootstrap, proportion, proportion_difference
 from steerlens_fast.evaluate.measures.statistics import crossed_bootstrap
 from steerlens_fast.rating import krippendorff_alpha, table, tally
 
@@ -102,14 +102,14 @@ def test_shares_and_means_by_family_are_those_computed_by_hand(form, tmp_path):
     # Differences are 1 - 0, 1 - 0 and 1 - 1 for the target, and 2, 4, 1 and 2 for naturalness
     assert values(difference, "target", "naturalness") == pytest.approx([2 / 3, 2.25])
     # Units with two values, as roles: a0 (target, target), b0 (source, target), a1 (target, source).
-    # observed: 4 of 6 values differ from their unit's other one; expected: 2 * 4 * 2 / (6 * 5)
+    # observed: 4 of 6 values differ from the other value of their unit; expected: 2 * 4 * 2 / (6 * 5)
     assert result["alpha"]["choice"]["value"] == pytest.approx(1 - (4 / 6) / (16 / 30))
     assert result["notes"] == ["rater bert: 3 of 6 images without a choice, 2 without naturalness"]
     assert "a - b" in table(result) and "2 raters" in table(result)
 
 
 def test_alpha_is_that_of_the_published_example():
-    """Krippendorff (2011), example C: four observers, twelve units, missing values."""
+    """Krippendorff (2011), example C: four observers, twelve units. The last unit has only one value."""
     observers = [
         [1, 2, 3, 3, 2, 1, 4, 1, 2, nan, nan, nan],
         [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, nan, 3],
@@ -128,36 +128,38 @@ def test_alpha_is_that_of_the_published_example():
 
 
 def test_crossed_bootstrap_resamples_images_and_raters():
-    """With one rater, this is the bootstrap over images. If only raters differ, the interval is that of their means."""
+    """With one rater, the result is that of the bootstrap over images."""
     one = torch.tensor([0.0, 1.0, 1.0, 0.0, 1.0, nan])
     assert crossed_bootstrap(one[:, None], seed=3) == bootstrap(one, "mean", seed=3)
     raters = torch.tensor([[0.0, 1.0, 1.0, 0.0]]).expand(50, 4)
     both = crossed_bootstrap(raters)
+    # In 1 / 16 of the resamples (more than 2.5 %), all raters are ones who answered 0. raters.T has four images.
     assert (both.value, both.low, both.high) == (0.5, 0.0, 1.0)
     assert crossed_bootstrap(raters.T).low == 0.0
-    # If equal rows and columns were drawn, no mean would be below 0.05.
+    # If images and raters were resampled in the same way, no mean would be below 1 / 20.
     assert crossed_bootstrap(torch.eye(20)).low < 0.05
 
 
 @pytest.mark.parametrize("infinity", [float("inf"), -float("inf")])
 def test_infinite_values_count_as_missing(infinity):
-    values = torch.tensor([[0.0, 1.0], [1.0, nan], [1.0, 0.0]])
-    infinite = values.nan_to_num(infinity)
-    assert crossed_bootstrap(infinite) == crossed_bootstrap(values)
-    assert bootstrap(infinite.flatten(), "mean") == bootstrap(values.flatten(), "mean")
+    missing = torch.tensor([[0.0, 1.0], [1.0, nan], [1.0, 0.0]])
+    infinite = missing.nan_to_num(infinity)
+    assert crossed_bootstrap(infinite) == crossed_bootstrap(missing)
+    assert bootstrap(infinite.flatten(), "mean") == bootstrap(missing.flatten(), "mean")
 
 
 def test_equal_answers_do_not_make_an_interval_without_width(form, tmp_path):
-    """Both raters say "neither" to both images of each family; the driver predicts the target for all of b."""
+    """Both raters say "neither" to both images of each family. The intervals are those of two cases, the images."""
     answers = {name: ("neither", 3) for name in ("a0", "b0", "a1", "b1")}
     result = tally(form, write(tmp_path, rated("anna", answers), rated("bert", answers)))
     for role, value in (("target", 0.0), ("source", 0.0), ("neither", 1.0)):
         actual, of_two = result["conditions"]["b"][role], proportion(torch.tensor([value] * 2))
         assert actual["value"] == value
         assert (actual["low"], actual["high"], actual["cases"]) == (of_two.low, of_two.high, 4)
+    # The driver predicts the target for both images of b.
     assert result["conditions"]["b"]["driver"] == proportion(torch.ones(2)).as_dict()
-    difference = result["differences"]["a - b"]["target"]
-    assert difference["value"] == 0 and -difference["low"] == difference["high"] > 0.4
+    difference, of_two = result["differences"]["a - b"]["target"], proportion_difference(torch.zeros(2), torch.zeros(2))
+    assert (difference["value"], difference["low"], difference["high"]) == (0, of_two.low, of_two.high)
 
 
 def test_bad_options_of_alpha_raise():
@@ -167,7 +169,7 @@ def test_bad_options_of_alpha_raise():
 
 
 def test_rater_is_counted_once(form, tmp_path):
-    """The file with most answers counts; among equal ones, the latest."""
+    """The file with most answers counts; among equal ones, the latest. A choice and a naturalness are two answers."""
     late = rated(" anna ", ANNA | {"a0": ("second", 4)}, exported="2026-01-02")
     other = rated("anna", ANNA, session="5a")  # another browser, or another person
     files = write(tmp_path, rated("anna", {"a0": ("second", 1)}, session="17"), late | {"session": "17"}, other)

@@ -1,10 +1,9 @@
-// The synthesis of one plane: bands are added to a spectrum, from which the plane is computed. The op decides how bands
-// are read, by the reader that it passes. Each of the reader's functions returns a function of y that gives row y of a
-// column block:
+// The synthesis of one plane: bands are added to a spectrum, from which the plane is computed. The op passes a
+// reader, which decides how bands are read. Each function of the reader returns a function that maps y to row y of
 //
-// - complex_band(i, block, scratch): of the i-th transform, a complex band or a pair of real ones
-// - two_bands(i, block, scratch): of orientations 2 i and 2 i + 1, as real and imaginary part
-// - two_blocks(i, q, scratch): of orientation 2 i, column blocks 2 q and 2 q + 1 as real and imaginary part
+// - complex_band(i, block, scratch): a column block of the stored band i: complex, or a pair of real bands
+// - two_bands(i, block, scratch): the same column block of the real bands 2 i (re) and 2 i + 1 (im)
+// - two_blocks(i, q, scratch): the column blocks 2 q (re) and 2 q + 1 (im) of the real band 2 i
 #pragma once
 
 #include "../../math/bands.h"

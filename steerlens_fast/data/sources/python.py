@@ -1,7 +1,4 @@
-"""Reads map-style data sets.
-
-These are objects with ``__len__`` and ``__getitem__``, or a callable that returns one.
-"""
+"""Reads map-style data sets: objects with ``__len__`` and ``__getitem__``."""
 
 from __future__ import annotations
 
@@ -41,9 +38,9 @@ class PythonSource(Source):
     If no attribute is used, or the data set has a ``target_transform``, the label of an item is read together with its
     image. Boxes, several labels and the like are not labels.
 
-    **Errors.** Other labels are invalid if they are not classes, such as 1.5 or an unknown name, or are names of
-    several classes. If the listing reads such a label, from an attribute or with an item's key, the listing raises an
-    error. If it is read together with an image, only this item fails.
+    **Errors.** A number or string is an invalid label if it is no class, such as 1.5 or an unknown name, or if several
+    classes have this name. If the listing reads such a label, from an attribute or with an item's key, the listing
+    raises an error. If it is read together with an image, only this item fails.
 
     **Keys.** They come from the attribute ``keys`` or, without it, from the items (image, label, key), each of which
     is then read once more. Otherwise they are numbers.
@@ -68,7 +65,7 @@ class PythonSource(Source):
             "items": len(data),
         }
         super().__init__(description, _class_names(data))
-        self._numbers = self.class_numbers
+        self._number_by_name = self.class_numbers
         counts = Counter(self.class_names or ())
         self._ambiguous = {name for name, count in counts.items() if count > 1}  # such as ImageNet's "crane"
         # Items are read one at a time, as in a worker of torch's DataLoader, since data sets may share file handles.
@@ -157,7 +154,7 @@ class PythonSource(Source):
     def _number_of_class(self, value: int | str | None, where: str) -> int | None:
         if value in self._ambiguous:
             raise usage_error(f"{where}: label must be the name of one class, got {value!r}, the name of several")
-        return class_number(value, where, self._numbers)
+        return class_number(value, where, self._number_by_name)
 
     def _labels(self, count: int) -> list[int | None] | None:
         """Return the labels in the data set's attributes.
@@ -172,7 +169,7 @@ class PythonSource(Source):
                 continue
             places = [f"{self.name}.{name}[{n}]" for n in range(count)]
             classes = [_class_of(value, place) for value, place in zip(values, places)]
-            if all(value in self._numbers for value in classes if isinstance(value, str)):
+            if all(value in self._number_by_name for value in classes if isinstance(value, str)):
                 return [self._number_of_class(value, place) for value, place in zip(classes, places)]
         return None
 

@@ -21,7 +21,7 @@ COLUMNS = {
 GROUPED = {  # titles of the tables by kind of image
     "alignment": "Cosine between the edit and the true derivative image",
     "recovered": "Displacement measured by phases, divided by the true motion's displacement at the same L2 distance",
-    "displacement": "Displacement measured by phases, in units of what the true motion changes (position, width, ...)",
+    "displacement": "Displacement measured by phases: the change of the image's factor (position, width, ...)",
 }
 PUBLISHED_MEASURES = {name: COLUMNS[name] for name in FOLLOW_UP["pixel"]}  # the same for every family
 

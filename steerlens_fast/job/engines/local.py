@@ -96,39 +96,39 @@ class Local:
         with contextlib.suppress(OSError):  # see _Process.open_log
             logs.mkdir(parents=True, exist_ok=True)
         processes = [_Process(n, devices[n % len(devices)], logs / f"worker-{n}.log") for n in range(workers)]
-        self._workers: list[_Process] = []
+        self._started: list[_Process] = []
         for worker in processes:
             self._start(worker, last=worker is processes[-1])
 
     def describe(self) -> dict:
         """Wait until a worker has loaded the model; return the model's description."""
-        while not any(worker.model for worker in self._workers):
+        while not any(worker.model for worker in self._started):
             self._poll(lambda event: None)
-        return next(worker.model for worker in self._workers if worker.model)
+        return next(worker.model for worker in self._started if worker.model)
 
     def run(self, out: Path, plan: Plan, shards: Sequence[int], on_event: EventCallback, stop: Stop) -> None:
         """Compute shards in the worker processes, until a stop is requested."""
         self._out, self._plan = out, plan
         self._pending.extend(shards)
         threads = str(plan.threads)
-        for worker in self._workers:
+        for worker in self._started:
             worker.threads = threads
             self._open(worker)
         while self._busy(stop):
             self._assign_shards(stop)
             self._poll(on_event)
             on_event({"event": "tick"})
-        for worker in self._workers:
+        for worker in self._started:
             worker.end()
         if self._skipped:
             text = f"could not be computed: workers died {ATTEMPTS} times while computing each"
             skipped = f"shards {sorted(self._skipped)} {text}"
             ends = "; ".join(f"shard {shard}: {end}" for shard, end in sorted(self._skipped.items())[:MAX_SHOWN])
-            raise JobError(f"{skipped}; {ends}; see {self._workers[0].log.parent}")
+            raise JobError(f"{skipped}; {ends}; see {self._started[0].log.parent}")
 
     def close(self) -> None:
         """Kill all workers."""
-        for worker in self._workers:
+        for worker in self._started:
             worker.kill()
         self._selector.close()
 
@@ -136,16 +136,16 @@ class Local:
 
     def _busy(self, stop: Stop) -> bool:
         """Return whether shards are being computed or must still be assigned."""
-        return bool(self._pending and not stop.requested) or any(worker.assigned for worker in self._workers)
+        return bool(self._pending and not stop.requested) or any(worker.assigned for worker in self._started)
 
     def _assign_shards(self, stop: Stop) -> None:
         """Assign pending shards to workers. Every worker gets a first shard before any gets a second."""
         if stop.requested:
-            for worker in self._workers:
+            for worker in self._started:
                 worker.end(cancel=True)
             return
         for limit in range(1, MAX_ASSIGNED + 1):
-            for worker in self._workers:
+            for worker in self._started:
                 if worker.opened and self._pending and len(worker.assigned) < self._limit(worker, limit):
                     worker.assign(self._pending.popleft())
 
@@ -185,7 +185,7 @@ class Local:
         on_event(event)
 
     def _check_same_model(self) -> None:
-        known = {w.model["sha256"] for w in self._workers if w.model}
+        known = {w.model["sha256"] for w in self._started if w.model}
         if len(known) > 1:
             raise JobError(f"model must be the same in every worker, got SHA-256 {' and '.join(sorted(known))}")
 
@@ -209,7 +209,7 @@ class Local:
         else:
             self._record_failure(worker, end, shards)
         self._pending.extendleft(reversed(shards))
-        self._workers.remove(worker)
+        self._started.remove(worker)
         self._start(worker, last=True)
 
     def _images_of(self, worker: _Process) -> str:
@@ -243,12 +243,12 @@ class Local:
             worker.start()
         except OSError as error:
             what = f"worker process {worker.number} cannot be started ({error.strerror or error})"
-            if last and not self._workers:
+            if last and not self._started:
                 hint = "raise the limits on processes and memory (ulimit -u), or use --workers 0"
                 raise JobError(f"{what}, and no other is running: {hint}") from error
             warn(f"{what}: the job continues with fewer workers")
             return
-        self._workers.append(worker)
+        self._started.append(worker)
         worker.send({**self._settings, "device": worker.device})
         self._selector.register(worker.events, selectors.EVENT_READ, worker)
 

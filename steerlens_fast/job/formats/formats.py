@@ -32,7 +32,7 @@ class Format(Protocol):
     ) -> dict[str, dict]:
         """Write a shard, replacing an older one.
 
-        If this fails, no files of the new one remain.
+        If this fails, no new files remain.
 
         Parameters
         ----------
@@ -46,7 +46,7 @@ class Format(Protocol):
         records : list of dict
             Records of all items of the shard, in order, each with ``"key"`` and ``"row"``.
         metadata : dict
-            Stored as JSON, except by "folder"; the same metadata gives the same bytes.
+            Stored as JSON; equal metadata give equal bytes. "folder" does not store it.
 
         Returns
         -------
