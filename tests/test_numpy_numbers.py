@@ -55,18 +55,18 @@ def test_families_accept_numbers_of_numpy(family):
     pyramid, x, g = SteerablePyramid((32, 24)), image(2, 32, 24), normal(2, 32, 24)
     half, small = np.float32(0.5), np.float32(2.0**-20)
 
-    def family_of(number, floor, scales, orientations):
+    def family_of(eps, floor, scales, orientations):
         bands = dict(scales=scales, orientations=orientations)
         if family == "csp":
-            return CSPFamily(pyramid, eps=number, floor=floor, **bands)
+            return CSPFamily(pyramid, eps=eps, floor=floor, **bands)
         if family == "fourier":
-            return FourierFamily(eps=number, floor=floor, pyramid=pyramid, **bands)
-        return PixelFamily(number, pyramid, **bands)
+            return FourierFamily(eps=eps, floor=floor, pyramid=pyramid, **bands)
+        return PixelFamily(eps, pyramid, **bands)
 
     expected = family_of(0.5, 2.0**-20, [0, 1], [2]).prepare(x, g).render([0.5, 1.0], bounds=(0, 1))
-    ours = family_of(half, small, np.array([0, 1]), (np.int64(2),)).prepare(x, g)
-    assert torch.equal(ours.render(np.array([0.5, 1.0], dtype=np.float32), bounds=np.array([0, 1])), expected)
-    assert torch.equal(factor_at_l2(ours, np.float32(0.5))[0], factor_at_l2(ours, 0.5)[0])
+    motion = family_of(half, small, np.array([0, 1]), (np.int64(2),)).prepare(x, g)
+    assert torch.equal(motion.render(np.array([0.5, 1.0], dtype=np.float32), bounds=np.array([0, 1])), expected)
+    assert torch.equal(factor_at_l2(motion, np.float32(0.5))[0], factor_at_l2(motion, 0.5)[0])
 
 
 def test_ops_accept_numbers_of_numpy():
@@ -84,23 +84,22 @@ def test_lenses_accept_numbers_of_any_kind(regime, whole, real, tmp_path):
         torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 5)),
     )
 
-    def morphs(whole, real):
+    def results(whole, real):
         steps = {} if regime == "frozen" else {"steps": whole(4)}
         pyramid = {"height": whole(1), "order": whole(2), "width": real(1.0)}
         options = dict(phase_cap=real(2.0), bounds=(real(0.0), real(1.0)), scales=[whole(0)], orientations=[whole(1)])
         lens = SteerableLens(model.eval(), family="csp-joint", regime=regime, pyramid=pyramid, **options)
         options = dict(frames=whole(3), internal_batch_size=whole(1), **steps)
-        result = lens.morph(x, whole(3), factors=real(0.5), amplitude_factors=real(0.25), **options)
+        morphs = lens.morph(x, whole(3), factors=real(0.5), amplitude_factors=real(0.25), **options)
         frames = torch.stack(list(lens.iter_frames(x, whole(3), max_l2=real(0.25), **options)), 1)
-        return result, frames, lens.perturb(x, whole(3), factor=real(0.5), **steps)
+        return morphs, [morphs.frames, frames, lens.perturb(x, whole(3), factor=real(0.5), **steps)]
 
-    first_morphs, *others = morphs(whole, real)
-    expected, *expected_others = morphs(int, float)
-    for ours, theirs in zip([first_morphs.frames, *others], [expected.frames, *expected_others]):
-        assert torch.equal(ours, theirs)
+    morphs, images = results(whole, real)
+    for actual, expected in zip(images, results(int, float)[1]):
+        assert torch.equal(actual, expected)
     pytest.importorskip("matplotlib")
-    assert len(first_morphs[whole(-1)]) == 1
-    first_morphs.save(tmp_path / "a.png", frames=[whole(0), whole(-1)], samples=whole(1))
+    assert len(morphs[whole(-1)]) == 1
+    morphs.save(tmp_path / "a.png", frames=[whole(0), whole(-1)], samples=whole(1))
 
 
 @pytest.mark.parametrize("whole, real", [(np.int64, np.float32), (np.array, np.array), (torch.tensor, torch.tensor)])
@@ -121,8 +120,8 @@ def test_measures_accept_numbers_of_any_kind(whole, real):
         yield band_probes(model, x, classes, classes - 1, directions=whole(2), max_l2=real(0.25), seed=whole(1)).along
         yield synthetic_images("size", whole(2), size=whole(16), seed=whole(1)).images()
 
-    for ours, theirs in zip(results(whole, real), results(int, float)):
-        assert torch.equal(ours.nan_to_num(), theirs.nan_to_num())
+    for actual, expected in zip(results(whole, real), results(int, float)):
+        assert torch.equal(actual.nan_to_num(), expected.nan_to_num())
 
 
 def test_configurations_accept_numbers_of_any_kind():

@@ -30,8 +30,8 @@ class EagerPyramid(Module):
         self.inner = []
         for scale in range(height):
             self._keep(f"high_{scale}", _high(radius, scale + 1))
-            self._keep(f"angles_{scale}", _angles(angle, order, one_sided=True))
-            self._keep(f"angles_back_{scale}", _angles(angle, order, one_sided=False))
+            self._keep(f"angular_{scale}", _angular_filters(angle, order, one_sided=True))
+            self._keep(f"angular_back_{scale}", _angular_filters(angle, order, one_sided=False))
             at = tuple(map(_inner, radius.shape))
             radius, angle = radius[at], angle[at]
             self.inner.append(at)
@@ -46,7 +46,7 @@ class EagerPyramid(Module):
         coefficients = OrderedDict(residual_highpass=high)
         lowpass = spectrum[:, :, None] * self.low
         for scale in range(self.height):
-            mask = getattr(self, f"angles_{scale}") * getattr(self, f"high_{scale}")
+            mask = getattr(self, f"angular_{scale}") * getattr(self, f"high_{scale}")
             band = self.analysis_factor * lowpass * mask
             coefficients[scale] = fft.ifft2(fft.ifftshift(band, dim=AXES))
             lowpass = lowpass[(..., *self.inner[scale])] * getattr(self, f"low_{scale}")
@@ -61,7 +61,7 @@ class EagerPyramid(Module):
     def _from_scale(self, coefficients: OrderedDict, scale: int) -> Tensor:
         if scale == self.height:
             return fft.fftshift(fft.fft2(coefficients["residual_lowpass"]), dim=AXES)
-        mask = getattr(self, f"angles_back_{scale}") * getattr(self, f"high_{scale}")
+        mask = getattr(self, f"angular_back_{scale}") * getattr(self, f"high_{scale}")
         band = fft.fftshift(fft.fft2(coefficients[scale]), dim=AXES)
         oriented = (self.synthesis_factor * band * mask).sum(2)
         lowpass = torch.zeros_like(coefficients[scale][:, :, 0], dtype=torch.complex64)
@@ -100,13 +100,13 @@ def _low(octaves: Tensor, scale: int) -> Tensor:
     return _transition(octaves, scale).cos()
 
 
-def _angles(angle: Tensor, order: int, one_sided: bool) -> Tensor:
+def _angular_filters(angle: Tensor, order: int, one_sided: bool) -> Tensor:
     """Return the angular filters a_k (steerlens_fast/pyramid/filters.py), [K, h, w].
 
     One-sided filters are doubled where the cosine is positive, and 0 elsewhere.
     """
     K = order + 1
-    scale = 2 ** (2 * order) * math.factorial(order) ** 2 / (K * math.factorial(2 * order))
+    squared_gain = 2 ** (2 * order) * math.factorial(order) ** 2 / (K * math.factorial(2 * order))
     cosine = (angle[None] - torch.arange(K, dtype=torch.float64)[:, None, None] * (math.pi / K)).cos()
     sided = 2 * (cosine > 1e-12) if one_sided else 1
-    return math.sqrt(scale) * cosine.pow(order) * sided
+    return math.sqrt(squared_gain) * cosine.pow(order) * sided

@@ -101,8 +101,8 @@ SL_FN double fused(double a, double b, double c) { return fma(a, b, c); }
 template <typename T, typename Bits>
 SL_FN SinCos<T> sincos_of_turns(QuarterTurns<T, Bits> turns, T fallback) {
   // For a huge angle the result is meaningless, but sin^2 + cos^2 = 1 still holds.
-  const bool inside = magnitude(turns.remainder) < T(1);
-  const SinCos<T> near_0 = sincos_near_0(inside ? turns.remainder : fallback);
+  const bool valid = magnitude(turns.remainder) < T(1);
+  const SinCos<T> near_0 = sincos_near_0(valid ? turns.remainder : fallback);
   const bool odd = turns.number & 1;
   return {signed_by_bit_1(odd ? near_0.cos : near_0.sin, turns.number),
           signed_by_bit_1(odd ? near_0.sin : near_0.cos, turns.number + 1)};

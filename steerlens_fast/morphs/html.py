@@ -31,9 +31,9 @@ def morphs_html(morphs: Morphs) -> str:
     >>> import torch
     >>> from steerlens_fast import Morphs
     >>> frames, factors = torch.rand(2, 12, 3, 16, 16), torch.linspace(0, 4, 12).expand(2, 12)
-    >>> outputs, source, target = torch.randn(2, 12, 2), torch.tensor([0, 0]), torch.tensor([1, 1])
-    >>> rest = {"amplitude_factors": None, "budget": None, "attained": None, "status": source, "settings": {}}
-    >>> morphs = Morphs(frames, factors, target=target, source=source, outputs=outputs, l2=factors, **rest)
+    >>> outputs, zeros, ones = torch.randn(2, 12, 2), torch.tensor([0, 0]), torch.tensor([1, 1])
+    >>> rest = {"amplitude_factors": None, "budget": None, "attained": None, "status": zeros, "settings": {}}
+    >>> morphs = Morphs(frames, factors, target=ones, source=zeros, outputs=outputs, l2=factors, **rest)
     >>> text = morphs_html(morphs)
     >>> text.count("<img"), text.count('src="data:image/jpeg;base64,')  # with and without the strip
     (13, 12)

@@ -135,8 +135,8 @@ def _(spectrum, masks, i_powers, widths, width, paired):
         f"spectrum must have width = {width} columns for bands in pairs, got {columns}",
     )
     check_masks(masks, i_powers, widths, (H, width), whole or paired, spectrum.dtype)
-    stored_bands = [(m.shape[0] + 1) // 2 if paired else m.shape[0] for m in masks]
-    return [spectrum.new_empty(spectrum.shape[0], K, *m.shape[1:]) for K, m in zip(stored_bands, masks)]
+    counts = [(m.shape[0] + 1) // 2 if paired else m.shape[0] for m in masks]
+    return [spectrum.new_empty(spectrum.shape[0], K, *m.shape[1:]) for K, m in zip(counts, masks)]
 
 
 @fake("merge_bands")

@@ -102,7 +102,7 @@ def merge_planes(
     height, width : int
         The planes' size in pixels.
     residual : Tensor [n, height, width], optional
-        Planes to add to the result: plane j mod n to image j. So the frames of n planes share them.
+        Plane j mod n is added to plane j of the result. So frames can share the residual of their image.
 
     Returns
     -------
@@ -188,11 +188,11 @@ def _merge_planes_backward(ctx, grad):
     filters, grad = list(ctx.saved_tensors), contiguous_grad(grad)
     forms = [FORMS["real"] if form == FORMS["pairs"] else form for form in ctx.forms]
     grads = call("split_planes", grad, filters, ctx.i_powers, forms)
-    bands = [_as_stored(*band) for band in zip(grads, ctx.forms, ctx.complex)]
-    n, residual = ctx.residual_planes, None
+    grad_bands = [_as_stored(*band) for band in zip(grads, ctx.forms, ctx.complex)]
+    n, grad_residual = ctx.residual_planes, None
     if n is not None:
-        residual = grad.unflatten(0, (grad.shape[0] // max(n, 1), n)).sum(0)
-    return bands, [None] * len(filters), None, None, residual, None, None
+        grad_residual = grad.unflatten(0, (grad.shape[0] // max(n, 1), n)).sum(0)
+    return grad_bands, [None] * len(filters), None, None, grad_residual, None, None
 
 
 def _as_stored(grad: Tensor, form: int, complex_: bool) -> Tensor:

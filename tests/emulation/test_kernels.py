@@ -13,7 +13,7 @@ from . import set_clusters, set_max_grid_rows, set_multiprocessors, set_seed
 
 SEEDS = range(1, 5)
 ROWS = 2  # rows of blocks in a grid
-MAX_WORKSPACE_BYTES = (256 << 20) + 1024  # of kWorkspaceSize complex numbers (csrc/cuda/planes/spectra.h), and rounding
+MAX_WORKSPACE_BYTES = (256 << 20) + 1024  # kWorkspaceSize complex numbers (csrc/cuda/planes/spectra.h); rounded up
 # Shapes that need more than ROWS rows of blocks. A block of split_bands and merge_bands has up to 16 planes
 # (kMaxBlockPlanes in csrc/cuda/bands.cu). In the other ops, a band has 125 coefficients, so most bands do not begin
 # at the start of a sector (32 bytes).
@@ -68,10 +68,11 @@ def plane_args(planes: int, frames: int, H: int = 33, W: int = 22, K: int = 3) -
     filters = [torch.rand(K, H, W) / (H * W), torch.rand(1, H // 2, W // 2) / (H * W)]
     factors, residual = torch.rand(frames, 1), torch.rand(1, H, W) / (H * W)
     split = [x, filters, [1, 3], [0, 1]]
+    options = [3, 2, 0, False, 1.0, 1e-6, -1.0, 2.0]  # i_power, edit, rule, complex_bands, eps, floor, low, high
     return {
         "split_planes": split,
         "merge_planes": [RAW.split_planes(*split), filters, [3, 1], [0, 1], x, H, W],
-        "morph_planes": [x, g, factors, factors, [*filters, residual], filters, 3, 2, 0, False, 1.0, 1e-6, -1.0, 2.0],
+        "morph_planes": [x, g, factors, factors, [*filters, residual], filters, *options],
     }
 
 
@@ -141,7 +142,7 @@ def device_with_clusters():
     "edit, rule, complex_bands",
     [(0, 0, False), (0, 0, True), (1, 0, True), (1, 1, False), (2, 0, False), (2, 0, True), (2, 1, True)],
 )
-def test_clusters_do_not_change_a_bit(W, edit, rule, complex_bands, device_with_clusters):
+def test_clusters_do_not_change_the_frames(W, edit, rule, complex_bands, device_with_clusters):
     """The blocks of a cluster process all columns of a band at once, or those of a wide band in several passes."""
     x, g, phases, amplitudes, *filters, i_power, _, _, _, eps, _, low, high = plane_args(17, 2, 6, W)["morph_planes"]
     floor = 0.5  # half of the largest amplitude is the threshold
@@ -156,8 +157,8 @@ def test_clusters_do_not_change_a_bit(W, edit, rule, complex_bands, device_with_
     assert device_with_clusters(True) >= before + 2
 
 
-def test_few_bands_do_not_leave_multiprocessors_idle(device_with_clusters):
-    """Clusters are used only for many planes. With few, they would leave multiprocessors idle."""
+def test_small_batches_do_not_leave_multiprocessors_idle(device_with_clusters):
+    """For wide bands, clusters are used only if there are many planes."""
     before = device_with_clusters(True)
     # The shared memory of each of the 8 multiprocessors suffices for 29 blocks, so 29 clusters of 8 blocks run at once.
     # The three wide bands of a plane are a pair and a single band, each for one cluster. So 17 planes need 34 clusters,
@@ -177,13 +178,14 @@ def test_morphs_do_not_depend_on_chunks():
         assert torch.equal(RAW.morph_planes(x[n : n + 1], g[n : n + 1], *options)[:, 0], frames[:, n])
 
 
-def test_chunks_of_frames_do_not_change_a_bit():
+def test_chunks_of_frames_do_not_change_the_frames():
     """All frames of one plane need more memory than the kernels may use."""
     frames = 48 * 1024
     x, g, factors, _, *options = plane_args(1, frames, 16, 16)["morph_planes"]
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measured:
         result = RAW.morph_planes(x, g, factors, factors, *options)
     allocated = [event.self_cpu_memory_usage for event in measured.events()]
+    # The largest allocation is the memory between kernels
     assert result.nbytes < max(allocated) <= MAX_WORKSPACE_BYTES
     for part in torch.arange(frames).split(frames // 2):
         few = torch.cat([part[:3], part[-3:]])

@@ -12,6 +12,7 @@ from tolerances import assert_close
 from steerlens_fast import CSPFamily, FourierFamily, LumaFamily, PixelFamily, SteerablePyramid
 from steerlens_fast.families import EDITS, make_family
 from steerlens_fast.ops import reference
+from steerlens_fast.ops.enums import FORMS
 from steerlens_fast.pyramid import filters
 from steerlens_fast.pyramid import reference as pyramid_reference
 
@@ -21,7 +22,7 @@ SYNTHESES = ("real", "adjoint")
 rules = pytest.mark.parametrize("rule", RULES)
 
 
-def inputs(*shape, dtype=torch.float64, device="cpu"):
+def image_and_gradient(*shape, dtype=torch.float64, device="cpu"):
     return image(*shape, dtype=dtype, device=device), normal(*shape, dtype=dtype, device=device)
 
 
@@ -45,9 +46,9 @@ def composed(family, x, gradient, factors, amplitude_factors=None, bounds=None):
             (None if family.edit == "phase" else amplitude),
         )
         tables = [t[:, None] if t.dim() == 1 else t for t in (b, a)]
-        frames = reference.extrapolate(bands[s], *steps, *tables, rule, 1)
+        extrapolated = reference.extrapolate(bands[s], *steps, *tables, rule, FORMS["complex"])
         for j, k in product(range(len(b)), orientations):
-            moved[s][j][:, k] = frames[j][:, k]
+            moved[s][j][:, k] = extrapolated[j][:, k]
     frames = [pyramid_reference.synthesize(high, [m[j] for m in moved], low, g, synthesis) for j in range(len(b))]
     return torch.stack(frames).clamp(*bounds) if bounds else torch.stack(frames)
 
@@ -58,7 +59,7 @@ def composed(family, x, gradient, factors, amplitude_factors=None, bounds=None):
 @pairwise(dtype=DTYPES, shape=[(16, 16), (17, 22)], synthesis=SYNTHESES, edit=EDITS, rule=RULES)
 def test_frames_are_those_of_the_reference(shape, synthesis, edit, rule, dtype, device):
     family = CSPFamily(SteerablePyramid(shape, order=2, synthesis=synthesis), edit, rule, eps=0.3)
-    x, gradient = inputs(3, *shape, dtype=dtype, device=device)
+    x, gradient = image_and_gradient(3, *shape, dtype=dtype, device=device)
     factors = [0.0, 0.5, 2.0]
     frames = family.prepare(x, gradient).render(factors)
     assert frames.shape == (3, 3, *shape)
@@ -79,7 +80,7 @@ def test_frames_are_those_of_the_reference(shape, synthesis, edit, rule, dtype, 
 )
 def test_frames_with_every_option_are_those_of_the_reference(option, rule):
     family = CSPFamily(SteerablePyramid((16, 19), **option), "joint", rule, eps=0.3)
-    x, gradient = inputs(2, 16, 19)
+    x, gradient = image_and_gradient(2, 16, 19)
     frames = family.prepare(x, gradient).render([1.0, 3.0])
     assert_close(frames, composed(family, x, gradient, [1.0, 3.0]), "render", like=1.0)
 
@@ -87,7 +88,7 @@ def test_frames_with_every_option_are_those_of_the_reference(option, rule):
 @pairwise(dtype=DTYPES, synthesis=SYNTHESES, edit=EDITS, rule=RULES)
 def test_factor_zero_is_the_source(synthesis, edit, rule, dtype, device):
     family = CSPFamily(SteerablePyramid((23, 18), synthesis=synthesis), edit, rule)
-    x, gradient = inputs(2, 3, 23, 18, dtype=dtype, device=device)
+    x, gradient = image_and_gradient(2, 3, 23, 18, dtype=dtype, device=device)
     assert_close(family.prepare(x, gradient).render([0.0])[0], x, "reconstruction", absolute=True)
 
 
@@ -97,7 +98,7 @@ def test_factor_zero_is_the_source(synthesis, edit, rule, dtype, device):
 def test_only_the_chosen_bands_move(scales, orientations, edit, synthesis, device):
     pyramid = SteerablePyramid((32, 33), synthesis=synthesis)
     family = CSPFamily(pyramid, edit, scales=scales, orientations=orientations)
-    x, gradient = inputs(2, 32, 33, device=device)
+    x, gradient = image_and_gradient(2, 32, 33, device=device)
     frames = family.prepare(x, gradient).render([1.0, 2.0])
     assert_close(frames, composed(family, x, gradient, [1.0, 2.0]), "render", like=1.0)
     whole = CSPFamily(pyramid, edit).prepare(x, gradient).render([1.0, 2.0])
@@ -107,14 +108,14 @@ def test_only_the_chosen_bands_move(scales, orientations, edit, synthesis, devic
 @pytest.mark.parametrize("restriction", [{"scales": []}, {"orientations": []}], ids=str)
 def test_frames_without_moving_bands_are_the_source(restriction, device):
     family = CSPFamily(SteerablePyramid((16, 16)), **restriction)
-    x, gradient = inputs(2, 16, 16, device=device)
+    x, gradient = image_and_gradient(2, 16, 16, device=device)
     frames = family.prepare(x, gradient).render([1.0, 5.0])
     assert_close(frames, x.expand(2, 2, 16, 16), "reconstruction", absolute=True)
 
 
 def test_larger_floor_moves_less(device):
-    """With a floor of 2 nothing moves."""
-    x, gradient = inputs(2, 16, 16, device=device)
+    """Coefficients below ``floor`` times the largest amplitude do not move: with a floor of 2, all of them."""
+    x, gradient = image_and_gradient(2, 16, 16, device=device)
     moved = []
     for floor in (2.0, 0.5, 0.0):
         family = CSPFamily(SteerablePyramid((16, 16)), floor=floor)
@@ -134,17 +135,17 @@ def test_grating_moves_to_its_shifted_copy(synthesis, edit):
     source, target = (0.5 + 0.3 * torch.cos(x - turn).expand(64, 64) for turn in (0.0, torch.pi / 2))
     family = CSPFamily(SteerablePyramid((64, 64), synthesis=synthesis), edit, floor=1e-3)
     frames = family.prepare(source, source - target).render(torch.linspace(0, 12, 121))
-    grating = torch.fft.fft(frames, dim=-1)[..., 8].mean(-1) / 32
+    coefficient = torch.fft.fft(frames, dim=-1)[..., 8].mean(-1) / 32  # 0.3 for the source
     distances = (frames - target).flatten(1).norm(dim=1)
     near = distances < 0.1 * distances[0]
     assert near.any()
-    assert grating.angle()[: int(near.int().argmax())].diff().max() < 0, "the phase does not fall steadily"
+    assert coefficient.angle()[: int(near.int().argmax())].diff().max() < 0, "the phase does not fall steadily"
     if edit == "phase":
-        assert (grating.abs() / 0.3 - 1).abs().max() < 0.01, "the contrast changes"
+        assert (coefficient.abs() / 0.3 - 1).abs().max() < 0.01, "the contrast changes"
 
 
 def test_loss_decreases_to_first_order(device):
-    x, gradient = inputs(1, 24, 24, device=device)
+    x, gradient = image_and_gradient(1, 24, 24, device=device)
     for synthesis, rule in product(("real", "adjoint"), RULES):
         family = CSPFamily(SteerablePyramid((24, 24), synthesis=synthesis), "joint", rule, eps=1e-6)
         change = (family.prepare(x, gradient).render([1.0])[0] - x) / 1e-6
@@ -161,7 +162,7 @@ def test_options_have_the_documented_defaults():
 # --- Factors and bounds
 
 
-LEAD = (2, 3)
+LEAD = (2, 3)  # images, channels
 
 
 def as_planes(table):
@@ -185,27 +186,27 @@ def as_planes(table):
 )
 def test_factor_tables_may_be_sequences_or_tensors(table, device):
     family = CSPFamily(SteerablePyramid((16, 16)), "joint", eps=0.2)
-    x, gradient = inputs(*LEAD, 16, 16, device=device)
+    x, gradient = image_and_gradient(*LEAD, 16, 16, device=device)
     table = table.to(device) if isinstance(table, torch.Tensor) else table
     frames = family.prepare(x, gradient).render(table)
-    planes = lambda t: t.reshape(6, 16, 16)
-    cpu = table.cpu() if isinstance(table, torch.Tensor) else list(table)
-    expected = composed(family, planes(x), planes(gradient), as_planes(cpu))
+    planes = lambda t: t.flatten(0, 1)
+    factors = as_planes(table.cpu() if isinstance(table, torch.Tensor) else list(table))
+    expected = composed(family, planes(x), planes(gradient), factors)
     assert_close(frames, expected.reshape(-1, *LEAD, 16, 16), "render", like=1.0)
     pixels = PixelFamily(0.2).prepare(x, gradient).render(table)
-    b = as_planes(cpu).reshape(len(frames), *([1, 1] if as_planes(cpu).dim() == 1 else LEAD), 1, 1).to(device)
+    b = factors.reshape(len(frames), *([1, 1] if factors.dim() == 1 else LEAD), 1, 1).to(device)
     assert_close(pixels, x - 0.2 * b * gradient, "render")
 
 
 @rules
 def test_amplitudes_move_by_amplitude_factors(rule, device):
     family = CSPFamily(SteerablePyramid((16, 16)), "joint", rule, eps=0.2)
-    x, gradient = inputs(2, 16, 16, device=device)
+    x, gradient = image_and_gradient(2, 16, 16, device=device)
     b, a = [0.0, 1.0, 2.0], [2.0, 0.0, 1.0]
     frames = family.prepare(x, gradient).render(b, a)
     assert_close(frames, composed(family, x, gradient, b, a), "render", like=1.0)
-    only = CSPFamily(family.pyramid, "amplitude", rule, eps=0.2).prepare(x, gradient).render([2.0])[0]
-    assert_close(frames[0], only, "render")
+    amplitude_edit = CSPFamily(family.pyramid, "amplitude", rule, eps=0.2).prepare(x, gradient).render([2.0])[0]
+    assert_close(frames[0], amplitude_edit, "render")
     per_plane = torch.tensor([[2.0, 2.0], [0.0, 0.0], [1.0, 1.0]], device=device)
     assert_close(family.prepare(x, gradient).render(b, per_plane), frames, "render")
 
@@ -218,16 +219,16 @@ def luma_of_phases():
     "make", [lambda: CSPFamily(SteerablePyramid((16, 16)), "phase"), FourierFamily, PixelFamily, luma_of_phases]
 )
 def test_amplitude_factors_raise_if_no_amplitudes_move(make):
-    family, (x, gradient) = make(), inputs(2, 3, 16, 16)
+    family, (x, gradient) = make(), image_and_gradient(2, 3, 16, 16)
     with raises_with(ValueError, "amplitude_factors", "None", "type"):
         family.prepare(x, gradient).render([1.0], [2.0])
     with raises_with(ValueError, "amplitude_factors", "None", "type"):
         family.anchor(x).advance(gradient, [1.0], [2.0])
 
 
-def test_amplitude_edits_move_by_factors(device):
+def test_amplitudes_move_by_factors_without_amplitude_factors(device):
     family = CSPFamily(SteerablePyramid((16, 16)), "amplitude")
-    x, gradient = inputs(2, 16, 16, device=device)
+    x, gradient = image_and_gradient(2, 16, 16, device=device)
     assert_close(
         family.prepare(x, gradient).render([2.0]),
         composed(family, x, gradient, [2.0]),
@@ -238,7 +239,7 @@ def test_amplitude_edits_move_by_factors(device):
 
 @pytest.mark.parametrize("bounds", [(0, 1), (0.2, 0.7)])
 def test_bounds_clip_the_frames(bounds, device):
-    x, gradient = inputs(2, 16, 16, device=device)
+    x, gradient = image_and_gradient(2, 16, 16, device=device)
     for family in (CSPFamily(SteerablePyramid((16, 16))), PixelFamily()):
         free = family.prepare(x, gradient).render([0.0, 3.0])
         assert free.max() > bounds[1] and free.min() < bounds[0]
@@ -248,13 +249,13 @@ def test_bounds_clip_the_frames(bounds, device):
 
 def test_no_frames_and_no_planes_give_empty_results(device):
     for family in (CSPFamily(SteerablePyramid((16, 16))), PixelFamily()):
-        x, gradient = inputs(2, 3, 16, 16, device=device)
+        x, gradient = image_and_gradient(2, 3, 16, 16, device=device)
         assert family.prepare(x, gradient).render([]).shape == (0, 2, 3, 16, 16)
         assert family.prepare(x[:0], gradient[:0]).render([0.0, 1.0]).shape == (2, 0, 3, 16, 16)
 
 
 def test_single_plane_is_a_batch_of_one(device):
-    x, gradient = inputs(16, 16, device=device)
+    x, gradient = image_and_gradient(16, 16, device=device)
     family = CSPFamily(SteerablePyramid((16, 16)))
     frames = family.prepare(x, gradient).render([1.0])
     assert_close(frames, family.prepare(x[None], gradient[None]).render([1.0])[:, 0], "render")
@@ -262,7 +263,7 @@ def test_single_plane_is_a_batch_of_one(device):
 
 
 def test_rendering_twice_gives_the_same_and_changes_no_input(device):
-    x, gradient = inputs(2, 16, 16, dtype=torch.float32, device=device)
+    x, gradient = image_and_gradient(2, 16, 16, dtype=torch.float32, device=device)
     before = x.clone(), gradient.clone()
     motion = CSPFamily(SteerablePyramid((16, 16)), "joint").prepare(x, gradient)
     first = motion.render([0.0, 1.0], bounds=(0, 1))
@@ -272,7 +273,7 @@ def test_rendering_twice_gives_the_same_and_changes_no_input(device):
 
 
 def test_half_precision_is_rendered_in_float32(device):
-    x, gradient = inputs(2, 16, 16, dtype=torch.float16, device=device)
+    x, gradient = image_and_gradient(2, 16, 16, dtype=torch.float16, device=device)
     frames = CSPFamily(SteerablePyramid((16, 16))).prepare(x, gradient).render([0.0])
     assert frames.dtype == torch.float32
     assert_close(frames[0], x.float(), "reconstruction", absolute=True)
@@ -284,7 +285,7 @@ def test_half_precision_is_rendered_in_float32(device):
 @pairwise(size=[1, 40_000], synthesis=SYNTHESES, edit=EDITS)
 def test_chunks_do_not_change_frames(small_chunks, size, synthesis, edit, device):
     family = CSPFamily(SteerablePyramid((23, 18), synthesis=synthesis), edit)
-    x, gradient = inputs(3, 2, 23, 18, dtype=torch.float32, device=device)
+    x, gradient = image_and_gradient(3, 2, 23, 18, dtype=torch.float32, device=device)
     table = normal(5, 3, dtype=torch.float32, device=device)
     render = lambda: family.prepare(x, gradient).render(table, bounds=(0, 1))
     whole = render()
@@ -304,7 +305,7 @@ def test_numerical_derivatives_agree(small_chunks, chunked, synthesis, edit, rul
     if chunked:
         small_chunks()
     family = CSPFamily(SteerablePyramid((8, 8), order=1, synthesis=synthesis), edit, rule, eps=0.05, floor=1e-3)
-    x, gradient = inputs(2, 8, 8)
+    x, gradient = image_and_gradient(2, 8, 8)
     values = x, gradient, torch.tensor([0.5, 1.5], dtype=torch.float64)
     values += () if edit == "phase" else (normal(2, 2),)  # amplitude factors
     render = lambda x, g, *factors: family.prepare(x, g).render(*factors)
@@ -312,7 +313,7 @@ def test_numerical_derivatives_agree(small_chunks, chunked, synthesis, edit, rul
 
 
 def test_numerical_derivatives_of_pixel_agree():
-    x, gradient = inputs(2, 3, 3)
+    x, gradient = image_and_gradient(2, 3, 3)
     render = lambda x, g, b: PixelFamily(0.3).prepare(x, g).render(b)
     values = x, gradient, torch.tensor([0.5, 1.5], dtype=torch.float64)
     assert torch.autograd.gradcheck(render, [v.requires_grad_() for v in values])
@@ -321,7 +322,7 @@ def test_numerical_derivatives_of_pixel_agree():
 @pytest.mark.parametrize("which", ["image", "gradient", "factors"])
 def test_each_input_alone_has_a_gradient(which, device):
     family = CSPFamily(SteerablePyramid((16, 16)), "joint")
-    x, gradient = inputs(2, 16, 16, device=device)
+    x, gradient = image_and_gradient(2, 16, 16, device=device)
     values = {"image": x, "gradient": gradient, "factors": torch.tensor([0.5, 1.0], device=device)}
     values[which].requires_grad_()
     frames = family.prepare(values["image"], values["gradient"]).render(values["factors"], bounds=(0, 1))
@@ -343,7 +344,7 @@ def fresh_family(tag: int) -> CSPFamily:
 
 def test_masks_made_in_inference_mode_work_with_autograd():
     family = fresh_family(2)
-    x, gradient = inputs(2, 16, 16)
+    x, gradient = image_and_gradient(2, 16, 16)
     with torch.inference_mode():
         first = family.prepare(x, gradient).render([1.0])
     again = family.prepare(x.requires_grad_(), gradient).render([1.0])
@@ -389,10 +390,7 @@ def band_response(family, shape):
 
 
 def fourier_phase_step(family, x, gradient, spectrum):
-    """Return the step [..., H, W//2+1] by the reference.
-
-    The gradient goes through irfft2 by autograd.
-    """
+    """Return the step [..., H, W//2+1] by the reference, with the gradient by autograd."""
     leaf = spectrum.clone().requires_grad_()
     (G,) = torch.autograd.grad(torch.fft.irfft2(as_real_image_spectrum(leaf), s=x.shape[-2:]), leaf, gradient)
     G = (G * band_response(family, x.shape[-2:])).masked_fill(still_frequencies(x.shape[-2:]), 0.0)
@@ -413,7 +411,7 @@ def composed_fourier(family, x, gradient, factors):
 @pairwise(dtype=DTYPES, shape=SIZES, rule=RULES)
 def test_fourier_frames_are_those_of_the_reference(shape, rule, dtype, device):
     family = FourierFamily(rule, eps=0.3)
-    x, gradient = inputs(2, 3, *shape, dtype=dtype, device=device)
+    x, gradient = image_and_gradient(2, 3, *shape, dtype=dtype, device=device)
     frames = family.prepare(x, gradient).render([0.0, 0.5, 2.0])
     assert frames.dtype == dtype and frames.shape == (3, 2, 3, *shape)
     assert_close(frames, composed_fourier(family, x, gradient, [0.0, 0.5, 2.0]), "render", like=1.0)
@@ -423,7 +421,7 @@ def test_fourier_frames_are_those_of_the_reference(shape, rule, dtype, device):
 @pytest.mark.parametrize("scales, orientations", [([0], None), (None, [1, 3]), ([1], [0]), ([], None)], ids=str)
 def test_fourier_moves_only_the_chosen_bands(scales, orientations, rule):
     family = FourierFamily(rule, pyramid=SteerablePyramid((32, 33)), scales=scales, orientations=orientations)
-    x, gradient = inputs(2, 32, 33)
+    x, gradient = image_and_gradient(2, 32, 33)
     frames = family.prepare(x, gradient).render([1.0, 2.0])
     assert_close(frames, composed_fourier(family, x, gradient, [1.0, 2.0]), "render", like=1.0)
     whole = FourierFamily(rule).prepare(x, gradient).render([1.0, 2.0])
@@ -433,7 +431,7 @@ def test_fourier_moves_only_the_chosen_bands(scales, orientations, rule):
 @rules
 @pytest.mark.parametrize("shape", SIZES, ids=str)
 def test_fourier_keeps_amplitudes_and_dc_and_nyquist(shape, rule):
-    x, gradient = inputs(2, *shape)
+    x, gradient = image_and_gradient(2, *shape)
     before, after = (torch.fft.rfft2(t) for t in (x, FourierFamily(rule).prepare(x, gradient).render([3.0])[0]))
     assert_close(after.abs(), before.abs(), "pyramid")
     still = still_frequencies(shape)
@@ -441,8 +439,8 @@ def test_fourier_keeps_amplitudes_and_dc_and_nyquist(shape, rule):
     assert (after - before)[:, ~still].abs().max() > 0.1
 
 
-def test_floor_of_the_fourier_family_is_that_of_the_reference():
-    x, gradient = inputs(2, 16, 16)
+def test_fourier_frames_agree_with_the_reference_for_every_floor():
+    x, gradient = image_and_gradient(2, 16, 16)
     for floor in (2.0, 0.02, 0.0):
         family = FourierFamily(floor=floor)
         frames = family.prepare(x, gradient).render([1.0])
@@ -455,7 +453,7 @@ def test_numerical_derivatives_of_fourier_agree(small_chunks, chunked, shape, ru
     with one for each."""
     if chunked:
         small_chunks()
-    x, gradient = inputs(2, *shape)
+    x, gradient = image_and_gradient(2, *shape)
     render = lambda x, g, b: FourierFamily(rule, eps=0.3, floor=0.0).prepare(x, g).render(b)
     for b in (torch.tensor([0.5, 1.5], dtype=torch.float64), normal(2, 2)):
         assert torch.autograd.gradcheck(render, [v.clone().requires_grad_() for v in (x, gradient, b)], fast_mode=True)
@@ -476,7 +474,7 @@ WEIGHTS = torch.tensor([0.299, 0.587, 0.114], dtype=torch.float64)
 
 @bases
 def test_luma_adds_the_motion_of_y_to_all_channels(base, dtype, device):
-    x, gradient = inputs(2, 3, 8, 8, dtype=dtype, device=device)
+    x, gradient = image_and_gradient(2, 3, 8, 8, dtype=dtype, device=device)
     frames = LumaFamily(BASES[base]).prepare(x, gradient).render([0.0, 0.5, 2.0])
     y = torch.einsum("c,bchw->bhw", WEIGHTS.to(device), x.double())
     moved = BASES[base].prepare(y, gradient.double().sum(1)).render([0.0, 0.5, 2.0])
@@ -485,7 +483,7 @@ def test_luma_adds_the_motion_of_y_to_all_channels(base, dtype, device):
 
 @bases
 def test_numerical_derivatives_of_luma_agree(base):
-    x, gradient = inputs(1, 3, 8, 8)
+    x, gradient = image_and_gradient(1, 3, 8, 8)
     values = x, gradient, torch.tensor([0.5, 1.5], dtype=torch.float64)
     render = lambda x, g, b: LumaFamily(BASES[base]).prepare(x, g).render(b)
     assert torch.autograd.gradcheck(render, [v.requires_grad_() for v in values], fast_mode=True)
@@ -494,14 +492,14 @@ def test_numerical_derivatives_of_luma_agree(base):
 @pytest.mark.parametrize("scales, orientations", [([0], None), (None, [1, 3]), ([1], [0]), ([], None)], ids=str)
 def test_pixel_moves_only_the_chosen_bands(scales, orientations, dtype, device):
     family = PixelFamily(0.3, SteerablePyramid((16, 19)), scales, orientations)
-    x, gradient = inputs(2, 16, 19, dtype=dtype, device=device)
+    x, gradient = image_and_gradient(2, 16, 19, dtype=dtype, device=device)
     G = torch.fft.rfft2(gradient.double().cpu()) * band_response(family, (16, 19))
     expected = [x.double().cpu() - 0.3 * b * torch.fft.irfft2(G, s=(16, 19)) for b in (0.0, 2.0)]
     assert_close(family.prepare(x, gradient).render([0.0, 2.0]), torch.stack(expected), "render")
 
 
 def test_numerical_derivatives_of_pixel_with_bands_agree():
-    x, gradient = inputs(2, 8, 8)
+    x, gradient = image_and_gradient(2, 8, 8)
     family = BASES["pixel-band"]
     values = x, gradient, normal(2, 2)
     render = lambda x, g, b: family.prepare(x, g).render(b)
@@ -514,7 +512,7 @@ EVERY = {**BASES, **{f"luma-{name}": LumaFamily(family) for name, family in BASE
 
 
 def test_every_family_renders_no_frames_and_no_planes(device):
-    x, gradient = inputs(2, 3, 8, 8, device=device)
+    x, gradient = image_and_gradient(2, 3, 8, 8, device=device)
     for name, family in EVERY.items():
         assert family.prepare(x, gradient).render([]).shape == (0, 2, 3, 8, 8), name
         assert family.prepare(x[:0], gradient[:0]).render([0.0, 1.0]).shape == (2, 0, 3, 8, 8), name
@@ -522,7 +520,7 @@ def test_every_family_renders_no_frames_and_no_planes(device):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_chunks_do_not_change_frames_of_any_family(name, small_chunks, device):
-    x, gradient = inputs(3, 3, 8, 8, dtype=torch.float32, device=device)
+    x, gradient = image_and_gradient(3, 3, 8, 8, dtype=torch.float32, device=device)
     table = normal(5, 3, dtype=torch.float32, device=device)
     render = lambda: EVERY[name].prepare(x, gradient).render(table, bounds=(0, 1))
     whole = render()
@@ -535,16 +533,17 @@ def test_chunks_do_not_change_frames_of_any_family(name, small_chunks, device):
 
 @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16], ids=str)
 def test_every_family_renders_half_precision_in_float32(half, device):
-    x, gradient = inputs(2, 3, 8, 8, dtype=half, device=device)
+    x, gradient = image_and_gradient(2, 3, 8, 8, dtype=half, device=device)
     for name, family in EVERY.items():
         frames = family.prepare(x, gradient).render([0.0, 1.0])
         assert frames.dtype == torch.float32, name
         assert torch.equal(frames, family.prepare(x.float(), gradient.float()).render([0.0, 1.0])), name
 
 
-@pytest.mark.parametrize("name", [name for name, family in EVERY.items() if not isinstance(family, PixelFamily)])
-def test_pieces_of_a_motion_render_the_same(name, small_chunks, device):
-    x, gradient = inputs(3, 3, 8, 8, device=device)
+# Motions of PixelFamily have no pieces
+@pytest.mark.parametrize("name", [name for name in EVERY if not name.startswith("pixel")])
+def test_pieces_of_a_motion_render_the_frames_of_the_motion(name, small_chunks, device):
+    x, gradient = image_and_gradient(3, 3, 8, 8, device=device)
     motion, table = EVERY[name].prepare(x, gradient), normal(4, 3, device=device)
     small_chunks()
     whole = motion.render(table, bounds=(0, 1))
@@ -644,12 +643,12 @@ def advanced_frames(family, x, gradients, b, a=None):
 
 
 @anchored
-@pytest.mark.parametrize("size", [1.0, 30.0], ids=["near", "at the limits"])
-def test_anchored_frames_are_those_of_the_reference(name, size, device):
+@pytest.mark.parametrize("largest_factor", [1.0, 30.0], ids=["near the source", "at the limits"])
+def test_anchored_frames_are_those_of_the_reference(name, largest_factor, device):
     """The frames follow three gradients, with different factors for each sample."""
     family = ANCHORED[name]
     x, gradients = image(2, 2, 16, 19, device=device), normal(3, 2, 2, 16, 19, device=device)
-    b, a = size * image(3, 2, seed=5), size * image(3, 2, seed=6)
+    b, a = (largest_factor * image(3, 2, seed=seed) for seed in (5, 6))
     one_table = getattr(family, "edit", "phase") != "joint"
     frames = advanced_frames(family, x, gradients, b.to(device), None if one_table else a.to(device))
     expected = ComposedAnchor(family, x.reshape(4, 16, 19))
@@ -674,8 +673,8 @@ def test_anchored_motion_renders_the_frame_after_advancing(name, device):
         table = torch.tensor([[0.0, 0.0], [b, 2 * b]], device=device)
         one_table = getattr(family, "edit", "phase") != "joint"
         amplitude_table = None if one_table else 0.3 * table
-        still, expected = anchor.toward(gradient).render(table, amplitude_table, bounds=(0, 1))
-        assert_close(still, anchor.frame((0, 1)), "render")
+        unmoved, expected = anchor.toward(gradient).render(table, amplitude_table, bounds=(0, 1))
+        assert_close(unmoved, anchor.frame((0, 1)), "render")
         anchor.advance(gradient, table[1:], None if one_table else amplitude_table[1:])
         assert_close(anchor.frame((0, 1)), expected, "render")
 
@@ -694,9 +693,9 @@ def test_steps_along_huge_gradients_stay_within_the_limits(name, device):
     high, bands, low = pyramid_reference.analyze(x.cpu(), family.pyramid.geometry)
     reach = torch.e if family.moves_amplitude else 1.0
     limit = reach * torch.stack([band.abs().square().sum((-3, -2, -1)) for band in bands]).sum(0).sqrt()
-    rest = [torch.zeros_like(band) for band in bands]
-    still = pyramid_reference.synthesize(high, rest, low, family.pyramid.geometry, family.pyramid.synthesis)
-    moved = SteerablePyramid((16, 19), order=2)(frames[-1, 0].cpu() - still)
+    zeros = [torch.zeros_like(band) for band in bands]
+    residuals = pyramid_reference.synthesize(high, zeros, low, family.pyramid.geometry, family.pyramid.synthesis)
+    moved = SteerablePyramid((16, 19), order=2)(frames[-1, 0].cpu() - residuals)
     norm = torch.stack([band.abs().square().sum((-3, -2, -1)) for band in moved.bands]).sum(0).sqrt()
     assert (norm <= 2 * limit).all()  # an image's bands can have a larger norm than the bands it was made from
 
@@ -750,7 +749,7 @@ def test_second_anchored_step_starts_at_the_first_frame(name, color, device):
 @rules
 def test_factor_acts_like_eps_unless_the_rule_is_complex(kind, rule):
     """The step of rule "complex" is not linear in eps. PixelFamily has no rule."""
-    x, gradient = inputs(1, 16, 16)
+    x, gradient = image_and_gradient(1, 16, 16)
     pyramid = SteerablePyramid((16, 16))
     make = {
         "pixel": lambda eps: PixelFamily(eps=eps),

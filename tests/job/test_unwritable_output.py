@@ -43,12 +43,12 @@ def expected(data, tmp_path_factory) -> dict[str, str]:
 
 
 class Stream(io.StringIO):
-    """A stream whose methods ``calls`` raise ``error``."""
+    """A stream whose ``methods`` raise ``error``."""
 
-    def __init__(self, error: BaseException, *calls: str):
+    def __init__(self, error: BaseException, *methods: str):
         super().__init__()
-        for call in calls:
-            setattr(self, call, self.fail)
+        for method in methods:
+            setattr(self, method, self.fail)
         self.error = error
 
     def fail(self, *_):
@@ -69,14 +69,14 @@ ERRORS = [
 
 @pairwise(
     error=ERRORS,
-    calls=[("write",), ("flush",), ("isatty",), ("write", "flush", "isatty")],
+    methods=[("write",), ("flush",), ("isatty",), ("write", "flush", "isatty")],
     kind=["auto", "bar", "lines", "json"],
 )
-def test_progress_that_cannot_be_written_continues(kind, calls, error, monkeypatch):
+def test_progress_that_cannot_be_written_continues(kind, methods, error, monkeypatch):
     if kind == "bar":
         pytest.importorskip("tqdm")
     monkeypatch.setattr(progress_module, "INTERVAL", 0.0)
-    progress = Progress(10, kind=kind, stream=Stream(error, *calls))
+    progress = Progress(10, kind=kind, stream=Stream(error, *methods))
     for _ in range(2):
         progress.update(5, failed=1)
     progress.close()
@@ -124,9 +124,10 @@ def test_characters_that_a_stream_cannot_encode_are_escaped():
 # --- Commands --------------------------------------------------------------------------------------------------------
 
 
-def run(argv: list[str], shell: str, cwd: Path, **variables) -> subprocess.CompletedProcess:
-    """Run a command whose streams the shell redirects; its exit status is in a file named status."""
-    command = ["bash", "-c", f'( "$@" ; echo $? > status ) {shell}', "bash", sys.executable, "-m", "steerlens_fast"]
+def run(argv: list[str], redirection: str, cwd: Path, **variables) -> subprocess.CompletedProcess:
+    """Run a command in bash, with ``redirection`` after it. Its exit status is written to the file "status"."""
+    script = f'( "$@" ; echo $? > status ) {redirection}'
+    command = ["bash", "-c", script, "bash", sys.executable, "-m", "steerlens_fast"]
     return subprocess.run(
         [*command, *argv], cwd=cwd, env=environment(**variables), capture_output=True, timeout=PATIENCE
     )
@@ -134,16 +135,16 @@ def run(argv: list[str], shell: str, cwd: Path, **variables) -> subprocess.Compl
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 @pytest.mark.parametrize(
-    "shell, kind, workers",
+    "redirection, kind, workers",
     [
         ("2>/dev/full >/dev/full", "json", 0),
         ("<&- 2>&- >&-", "lines", 1),
         ("2>&1 | true", "bar", 0),
     ],
 )
-def test_job_succeeds_if_its_output_is_lost(shell, kind, workers, data, expected, tmp_path):
+def test_job_succeeds_if_its_output_is_lost(redirection, kind, workers, data, expected, tmp_path):
     options = arguments(tmp_path / "out", data=data, workers=workers, progress=kind)
-    run(options, shell, tmp_path)
+    run(options, redirection, tmp_path)
     assert (tmp_path / "status").read_text() == f"{SOME_FAILED}\n"
     assert digests(tmp_path / "out") == expected
 
@@ -175,7 +176,8 @@ def test_exit_status_of_a_job_does_not_depend_on_its_streams(name, error, data, 
     stream.fileno = stream.fail
     monkeypatch.setattr(sys, name, stream)
     options = arguments(tmp_path, data=data, workers=0, progress="lines")
-    assert main(options) == SOME_FAILED and main([*options, "--frames", "5", "--resume"]) == USAGE
+    assert main(options) == SOME_FAILED
+    assert main([*options, "--frames", "5", "--resume"]) == USAGE  # the job has another number of frames
     expected = DONE if name == "stderr" else NO_SPACE if getattr(error, "errno", None) == errno.ENOSPC else FATAL
     assert main(["verify", str(tmp_path)]) == main(["status", str(tmp_path)]) == expected
 
@@ -223,15 +225,15 @@ def test_stdout_that_cannot_be_written_decides_the_exit_status(
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 @pytest.mark.parametrize(
-    "command, shell, code, message",
+    "command, redirection, code, message",
     [
         ("status", "| true", FATAL, ""),
         ("help", ">/dev/full", NO_SPACE, "No space left"),
         ("status", ">&-", FATAL, "Bad file"),
     ],
 )
-def test_exit_status_of_a_process_whose_stdout_cannot_be_written(command, shell, code, message, finished):
-    ended = run(COMMANDS[command], shell, finished.parent, PYTHONUNBUFFERED="")
+def test_exit_status_of_a_process_whose_stdout_cannot_be_written(command, redirection, code, message, finished):
+    ended = run(COMMANDS[command], redirection, finished.parent, PYTHONUNBUFFERED="")
     assert (finished.parent / "status").read_text() == f"{code}\n"
     assert (message in ended.stderr.decode()) if message else not ended.stderr
 
@@ -249,7 +251,7 @@ def test_files_do_not_get_the_descriptors_of_closed_standard_streams(tmp_path):
 
 def test_log_that_cannot_be_written_does_not_end_a_job(data, expected, tmp_path):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / ".lock").touch()
+    (tmp_path / "out" / ".lock").touch()  # so that the folder is taken for a job's
     (tmp_path / "out" / "logs").write_text("a file in the place of the folder")
     with pytest.warns(UserWarning, match=r"worker-0\.log cannot be written"):
         assert run_here(tmp_path / "out", workers=1, data=data) == SOME_FAILED

@@ -22,7 +22,7 @@ def images(count=2, size=16, channels=3, dtype=torch.float32):
 
 
 def with_batch_statistics(model):
-    """Set the batch statistics of a new model to those of random images, and return it in eval mode.
+    """Update the batch statistics of a new model once, by random images, and return the model in eval mode.
 
     With its initial statistics, a MobileNet gives all classes almost the same score.
     """
@@ -64,12 +64,11 @@ def test_captum_finds_the_smallest_factor_and_distance(min_param_perturbation, m
         assert smallest is not None and 0 < smallest < largest
         assert model(changed).argmax() == target
         assert torch.equal(changed, lens.perturb(x, target, **{name: smallest}))
-        before = lens.perturb(x, target, **{name: max(smallest - 2 * step, step / 10)})
-        assert model(before).argmax() != target
+        weaker = lens.perturb(x, target, **{name: max(smallest - 2 * step, step / 10)})
+        assert model(weaker).argmax() != target
 
 
-def test_captum_attributes_the_same_gradient():
-    """The magnitude of a pixel step is captum's saliency, for a target that is an int, a list or a tensor."""
+def test_captum_saliency_is_the_magnitude_of_a_pixel_step():
     optional_libraries.captum()
     from captum.attr import Saliency
 
@@ -145,8 +144,8 @@ def test_quantus_scores_the_explanation_better_than_noise():
         display_progressbar=False,
     )
     noise = lambda model, inputs, targets, **_: np.random.default_rng(0).random(inputs.shape)
-    ours = {"max_l2": 1.0, "family": "pixel", "objective": "logit", "signed": True}
-    explain = lambda model, inputs, targets, **_: quantus_explain(model, inputs, targets, **ours) * inputs
+    options = {"max_l2": 1.0, "family": "pixel", "objective": "logit", "signed": True}
+    explain = lambda model, inputs, targets, **_: quantus_explain(model, inputs, targets, **options) * inputs
     scores = lambda f: np.mean(flipping(model=model, x_batch=x, y_batch=y, explain_func=f, device="cpu"))
     assert scores(explain) < scores(noise)
 
@@ -206,8 +205,9 @@ def test_torchvision_models_are_morphed():
     assert m.ok.all() and m.attained.all() and m.outputs.shape == (2, 3, 7)
     segmenter = models.segmentation.lraspp_mobilenet_v3_large(weights_backbone=None, num_classes=3).eval()
     scores = lambda t: segmenter(t)["out"]
-    m = SteerableLens(scores, objective="margin").morph(x, [(0, 5, 6), (2, 8, 9)], factors=5.0, frames=3)
-    assert m.outputs.shape == (2, 3, 3, 64, 64) and m.target.tolist() == [[0, 5, 6], [2, 8, 9]]
+    targets = [(0, 5, 6), (2, 8, 9)]  # (class, row, column)
+    m = SteerableLens(scores, objective="margin").morph(x, targets, factors=5.0, frames=3)
+    assert m.outputs.shape == (2, 3, 3, 64, 64) and m.target.tolist() == list(map(list, targets))
 
 
 # --- torch's compilers, wrappers and dtypes

@@ -72,8 +72,8 @@ class PlaneCase:
 
     def split(self) -> list:
         i_powers, forms = self.spec()
-        as_read = [REAL if form == PAIRS else form for form in forms]  # split_planes returns no pairs
-        return [self.planes(), self.filters(), i_powers, as_read]
+        split_forms = [REAL if form == PAIRS else form for form in forms]  # split_planes returns no pairs
+        return [self.planes(), self.filters(), i_powers, split_forms]
 
     def bands(self, complex_: bool = False) -> list:
         stored = lambda K: (K + 1) // 2 if self.form == PAIRS else K
@@ -82,8 +82,8 @@ class PlaneCase:
             normal(self.shape.N, stored(K), h, w, dtype=dtype, seed=i) for i, (K, h, w) in enumerate(self.shape.groups)
         ]
 
-    def merge(self, residual: int = 0, complex_: bool = False) -> list:
-        residual = normal(residual, *self.size, dtype=self.dtype, seed=9) if residual else None
+    def merge(self, residuals: int = 0, complex_: bool = False) -> list:
+        residual = normal(residuals, *self.size, dtype=self.dtype, seed=9) if residuals else None
         return [self.bands(complex_), self.filters(), *self.spec(), residual, *self.size]
 
 
@@ -137,8 +137,8 @@ def assert_meta(op, args: list, outputs) -> None:
 def test_merge_planes_agrees_with_the_reference(case, dtype):
     case = replace(case, dtype=dtype)
     n = case.shape.N
-    for residual, complex_ in itertools.product({0, n, min(n, 1)}, {False, case.form == REAL}):
-        args = case.merge(residual, complex_)
+    for residuals, complex_ in itertools.product({0, n, min(n, 1)}, {False, case.form == REAL}):
+        args = case.merge(residuals, complex_)
         actual, expected = RAW.merge_planes(*args), reference.merge_planes(*in_double(args))
         assert_meta(RAW.merge_planes, args, actual)
         assert actual.is_contiguous() and actual.dtype == dtype
@@ -149,7 +149,7 @@ def test_merge_planes_agrees_with_the_reference(case, dtype):
 @pytest.mark.parametrize("layout", ODD_LAYOUTS)
 def test_memory_layout_does_not_matter(layout, dtype):
     case = replace(CASES["odd-complex"], dtype=dtype)
-    for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(residual=1))):
+    for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(residuals=1))):
         args = on_tensors(ODD_LAYOUTS[layout], args)
         actual, expected = getattr(RAW, op)(*args), getattr(reference, op)(*in_double(args))
         for a, e in zip(*([o] if isinstance(o, torch.Tensor) else o for o in (actual, expected))):
@@ -180,12 +180,12 @@ def assert_adjoint(case):
     forth = RAW.split_planes(planes, filters, i_powers, forms)
     inner = lambda x, y: (x.to(y.dtype).conj() * y).real.double().sum().item() if x.numel() else 0.0
     left, right = sum(inner(f, b) for f, b in zip(forth, bands)), inner(planes, back)
-    size = sum(f.norm().item() * b.norm().item() for f, b in zip(forth, bands))
-    assert abs(left - right) <= TOLERANCES["adjoint"].of(case.dtype) * max(size, 1e-30)
+    norms = sum(f.norm().item() * b.norm().item() for f, b in zip(forth, bands))
+    assert abs(left - right) <= TOLERANCES["adjoint"].of(case.dtype) * max(norms, 1e-30)
 
 
 def gradients(function, args: list, cotangents=None):
-    """Return the gradients of planes, bands and residual, and the cotangents of the outputs."""
+    """Return the gradients of the leaves (planes, or bands and residual), and the cotangents of the outputs."""
     leaf = lambda t: t.detach().requires_grad_()
     # Argument 0: planes or bands. Argument 4: the residual of merge_planes.
     arguments = [on_tensors(leaf, [a])[0] if i in (0, 4) else a for i, a in enumerate(args)]
@@ -202,7 +202,7 @@ def gradients(function, args: list, cotangents=None):
 @pytest.mark.parametrize("case", DERIVATIVES.values(), ids=DERIVATIVES)
 def test_gradients_are_those_of_the_reference(case, dtype):
     case = replace(case, dtype=dtype)
-    named = [("merge_planes", case.merge(residual=case.shape.N))]
+    named = [("merge_planes", case.merge(residuals=case.shape.N))]
     named += [("split_planes", case.split())] if case.form != PAIRS else []
     for op, args in named:
         actual, cotangents = gradients(getattr(RAW, op), args)
@@ -216,7 +216,7 @@ def test_gradients_are_those_of_the_reference(case, dtype):
 def test_derivatives_agree_with_numerical_ones(label):
     case = replace(CASES[label], dtype=torch.float64)
     leaf = lambda t: t.requires_grad_()
-    bands, filters, i_powers, forms, residual, *sizes = case.merge(residual=1)
+    bands, filters, i_powers, forms, residual, *sizes = case.merge(residuals=1)
     merge = lambda residual, *bands: RAW.merge_planes(bands, filters, i_powers, forms, residual, *sizes)
     assert torch.autograd.gradcheck(merge, [leaf(residual), *map(leaf, bands)], fast_mode=True)
     planes, *options = case.split()
@@ -250,7 +250,7 @@ def test_opcheck_finds_no_errors(label):
     if case.form != PAIRS:
         args = case.split()
         torch.library.opcheck(RAW.split_planes.default, [leaf(args[0]), *args[1:]])
-    args = case.merge(residual=1)
+    args = case.merge(residuals=1)
     torch.library.opcheck(RAW.merge_planes.default, [[leaf(b) for b in args[0]], *args[1:]])
 
 
@@ -275,7 +275,7 @@ THREADED = [label for label in CASES if label.startswith(("threads-", "shared-")
 @pytest.mark.parametrize("label", ["even-complex", "odd-real", *THREADED])
 def test_results_do_not_depend_on_threads_and_other_planes(label, dtype):
     case, before = replace(CASES[label], dtype=dtype), torch.get_num_threads()
-    named = [("merge_planes", case.merge(residual=1))] + (
+    named = [("merge_planes", case.merge(residuals=1))] + (
         [("split_planes", case.split())] if case.form != PAIRS else []
     )
     for op, args in named:
@@ -307,7 +307,7 @@ def test_parallel_regions_are_few():
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_that_share_a_plane_agree_with_the_reference(threads):
     case, before = PlaneCase(PlaneShape(1, 512, 500, [(2, 512, 500), (1, 256, 250)]), REAL), torch.get_num_threads()
-    for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(residual=1))):
+    for op, args in (("split_planes", case.split()), ("merge_planes", case.merge(residuals=1))):
         torch.set_num_threads(threads)
         try:
             actual = outputs_of(op, args)
@@ -332,7 +332,7 @@ def test_large_streamed_results_are_those_of_single_planes(op, planes, width, dt
 
 
 @pairwise(shape=[(28, 28), (45, 35), (64, 90)], kind=bank.KINDS, dtype=PLANE_DTYPES)
-def test_banks_give_the_same_with_plane_ops_and_ffts(kind, shape, dtype, monkeypatch, op_calls):
+def test_results_of_banks_do_not_depend_on_the_backend(kind, shape, dtype, monkeypatch, op_calls):
     geometry = Geometry(shape, max_scales(shape), 3, 5, 1.0, False, True)
     parts = (Part("highpass"), Part(0), Part(1, (0, 2, 3)), Part("lowpass"))
     bank_, x = Bank(geometry, kind, parts), image(3, *shape, dtype=dtype)
@@ -404,7 +404,7 @@ def test_fft_tables_stay_valid_while_their_cache_overflows():
         return torch.allclose(back[:, 0] / (2 * n), x, atol=1e-5)
 
     lengths = [n for n in range(1, 600) if native.plane_side_supported(n)]
-    assert len(lengths) > 300
+    assert len(lengths) > 300  # kMaxCachedTables in csrc/cpu/planes/fft_table.cpp is 256
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(identity, [*lengths, *lengths]))
 

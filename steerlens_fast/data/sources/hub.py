@@ -33,26 +33,27 @@ class HubSource(Source):
         data, split, self._other_splits = _load(name, split)
         datasets = require_extra("hf", "datasets")
         self.name = f"hf:{name}#{split}"
-        self._image = _first_column(data, datasets.Image)
-        if self._image is None:
+        self._image_column = _first_column(data, datasets.Image)
+        if self._image_column is None:
             raise usage_error(f"data must have a column of type Image, got {dict(data.features)} in {self.name}")
-        self._label = _first_column(data, datasets.ClassLabel) or ("label" if "label" in data.features else None)
+        self._label_column = _first_column(data, datasets.ClassLabel) or ("label" if "label" in data.features else None)
         types = {column: type(feature) for column, feature in data.features.items()}
-        self._other_images = [c for c, t in types.items() if t is datasets.Image and c != self._image]
-        self._is_class_label = types.get(self._label) is datasets.ClassLabel
-        self._data = data.cast_column(self._image, datasets.Image(decode=False)).with_format(None)
-        columns = {"image": self._image, "label": self._label}
+        self._other_image_columns = [c for c, t in types.items() if t is datasets.Image and c != self._image_column]
+        self._is_class_label = types.get(self._label_column) is datasets.ClassLabel
+        self._data = data.cast_column(self._image_column, datasets.Image(decode=False)).with_format(None)
+        columns = {"image": self._image_column, "label": self._label_column}
         description = {"kind": "hf", "name": os.path.abspath(name) if os.path.exists(name) else name, "split": split}
         super().__init__({**description, **columns, "items": len(data)}, self._read_class_names(data, datasets))
 
     def listing(self) -> Iterator[Item]:
         count, self.left_out = len(self._data), LeftOut()
-        for reason, others in (("another split", self._other_splits), ("another column of images", self._other_images)):
-            for other in others:
-                self.left_out.add(reason, other)
+        for split in self._other_splits:
+            self.left_out.add("another split", split)
+        for column in self._other_image_columns:
+            self.left_out.add("another column of images", column)
         numbers = self.class_numbers
         for n, label in enumerate(self._labels(count)):
-            where = f"{self.name}[{n}], column {self._label!r}"
+            where = f"{self.name}[{n}], column {self._label_column!r}"
             number = None if self._is_class_label and label == -1 else class_number(label, where, numbers)
             yield Item(n, numbered_key(n, count), f"{self.name}[{n}]", number, [n])
         if not count:
@@ -60,7 +61,7 @@ class HubSource(Source):
 
     def read(self, item: Item) -> bytes:
         try:
-            image = read_with_retries(lambda: self._data[item.place[0]][self._image], item.path)
+            image = read_with_retries(lambda: self._data[item.place[0]][self._image_column], item.path)
         except OSError as error:
             raise BadItem("unreadable", f"{item.path}: {remove_volatile_text(str(error))}") from error
         if image is None or (image["bytes"] is None and image["path"] is None):
@@ -72,19 +73,20 @@ class HubSource(Source):
         return image["bytes"]
 
     def _labels(self, count: int) -> Iterator:
-        if self._label is None:
+        if self._label_column is None:
             yield from [None] * count
             return
-        for rows in self._data.select_columns([self._label]).iter(1000):
-            yield from rows[self._label]
+        for rows in self._data.select_columns([self._label_column]).iter(1000):
+            yield from rows[self._label_column]
 
     def _read_class_names(self, data, datasets) -> list[str] | None:
-        feature = data.features.get(self._label)
+        column = self._label_column
+        feature = data.features.get(column)
         if isinstance(feature, datasets.ClassLabel):
             return list(feature.names)
-        if not self._label:
+        if not column:
             return None
-        return sorted_class_names((f"{self.name}, column {self._label!r}", value) for value in data.unique(self._label))
+        return sorted_class_names((f"{self.name}, column {column!r}", value) for value in data.unique(column))
 
 
 def _load(name: str, split: str):

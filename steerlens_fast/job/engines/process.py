@@ -1,6 +1,6 @@
 """A worker process, which :mod:`.local` (the supervisor) starts.
 
-It reads messages from stdin: its settings, the job's folder ("open"), numbers of shards ("shard"), and "end". If
+It reads messages from stdin: its settings, the job's folder ("open"), shard numbers ("shard"), and "end". If
 "cancel" is true in "end", queued shards are dropped. It writes events (see :mod:`.engine`) to a pipe whose descriptor
 is the argument of the process. Messages and events are JSON lines. Stdout and stderr are the log. The process exits
 when the supervisor closes its end of stdin.
@@ -29,7 +29,7 @@ from ..worker import Worker
 
 def main() -> int:
     """Run the worker until its supervisor ends it; return the exit status."""
-    # Only the supervisor handles SIGINT, which a cluster may send to all processes.
+    # Only the supervisor handles SIGINT, but a cluster's scheduler may send it to all processes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     descriptor = int(sys.argv.pop())  # not to be seen by models that parse arguments
