@@ -73,7 +73,7 @@ X86_MACRO = ["-DSTEERLENS_X86_LEVELS"]
 X86_LEVELS = {"avx2": (8, AVX2), "avx512": (16, AVX2 + AVX512)}
 # Flags that are not used, though they are in the environment (CXX, CXXFLAGS, NVCC_APPEND_FLAGS ...) or in the flags of
 # Python's own build. They change results, such as -ffast-math, or add instructions for which no CPU level is checked,
-# such as -march=native. Many flags that begin with -m do so: only those that are listed here are used.
+# such as -march=native. Of the flags that begin with -m, only those in (?!...) are used.
 FOREIGN_FLAGS = re.compile(
     r"-Ofast|-m(?!(=?(32|64)|llvm|(no-)?omit-leaf-frame-pointer)$|(tune|cmodel|(float-)?abi|branch-protection)="
     r"|mac(osx|os)-version-min=|(axrregcount|achine|inimal)\b).+"  # nvcc's -maxrregcount, -machine, -minimal
@@ -100,14 +100,14 @@ def output_of(*command):
     return done.stdout
 
 
-def flag_set(name):
+def is_set(name):
     return os.environ.get(name, "0") not in ("", "0")
 
 
 def find_toolkit():
     """Return (folder, release) of the CUDA toolkit, or None.
 
-    nvcc itself prints both: the folder of the nvcc on PATH could be that of a wrapper script.
+    Without CUDA_HOME, the folder is the one that nvcc prints, since the nvcc on PATH could be a wrapper script.
     """
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     path = f"{home}/bin" if home else os.environ.get("PATH", "") + ":/usr/local/cuda/bin"
@@ -140,13 +140,13 @@ def decide():
 
     The toolkit is None if the build has no CUDA kernels.
     """
-    if flag_set("FORCE_CPU") and flag_set("FORCE_CUDA"):
+    if is_set("FORCE_CPU") and is_set("FORCE_CUDA"):
         sys.exit("steerlens_fast: FORCE_CPU and FORCE_CUDA are mutually exclusive, but both are set.")
-    if flag_set("FORCE_CPU"):
+    if is_set("FORCE_CPU"):
         return None, "FORCE_CPU is set"
     toolkit = find_toolkit()
     problem = obstacle(toolkit)
-    if problem and flag_set("FORCE_CUDA"):
+    if problem and is_set("FORCE_CUDA"):
         sys.exit(f"steerlens_fast: FORCE_CUDA is set, but {problem}.")
     if problem:
         return None, problem
@@ -327,7 +327,7 @@ def check_compiler(command):
 
 
 def without_foreign_flags(command):
-    """Return the words of a command without FOREIGN_FLAGS; print which these are."""
+    """Return the words of a command without FOREIGN_FLAGS; print the flags that are left out."""
     kept, foreign, words = [], [], list(command)
     while words:
         word = words.pop(0)
@@ -371,7 +371,7 @@ def find_ninja():
     """Let torch find ninja on PATH; if none runs, add the folder of a ninja of this Python.
 
     That folder is not on PATH if the environment of this Python is not active. It goes to the end of PATH, since it may
-    have compilers, too. It goes to the front only if the ninja on PATH does not run, such as a script of pyenv.
+    have compilers, too. It goes to the front only if PATH has a ninja that does not run, such as a script of pyenv.
     """
     schemes = [sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user")]
     folders = [*(sysconfig.get_path("scripts", scheme) for scheme in schemes), os.path.join(sys.base_prefix, "bin")]
@@ -433,10 +433,10 @@ def check_folders(folder):
 
 
 def single_word_compiler(command, folder):
-    """Write a script that runs a compiler of several words, and put its folder on PATH.
+    """Write a script that runs a compiler of several words, such as "ccache g++", and put the script's folder on PATH.
 
-    Such a compiler is "ccache g++", for example. Return the script's name, such as "run-g++". It differs from the
-    compiler's, so that the script does not call itself, and ends with it, since torch checks that.
+    Return the script's name, such as "run-g++". torch checks that it ends with the compiler's name. If both names were
+    equal, the script would call itself.
 
     torch and setuptools need one word: torch interprets CXX as the name of one file, setuptools splits it at spaces.
     """
@@ -528,7 +528,7 @@ class Build(cpp_extension.BuildExtension):
                 text = error.args[0] % error.args[1:] if len(error.args) > 1 else str(error)
                 if text.startswith("Error compiling objects"):  # torch does not know the reason: ninja has printed it
                     text = f"the compiler failed ({text}); its messages are above."
-                sys.exit(f"steerlens_fast: {text}")  # otherwise, it is an error of torch's checks, such as that of CUDA
+                sys.exit(f"steerlens_fast: {text}")
 
     def copy_file(self, source, target, *args, **kwargs):
         """Copy a library, and replace that of an earlier build only when the copy is complete."""

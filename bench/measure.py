@@ -30,7 +30,7 @@ TUNED = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLO
 
 
 def allocator(device: str) -> str:
-    """Return the settings of glibc's allocator, "default" or "tuned"; on other devices, the name of the device."""
+    """Return the settings of glibc's allocator, "default" or "tuned", for the device "cpu"; otherwise ``device``."""
     if device != "cpu":
         return device
     return "tuned" if TUNED.items() <= os.environ.items() else "default"

@@ -90,7 +90,7 @@ def test_unbuilt_checkout_without_installed_package_says_how_to_build(checkout, 
     assert "which has no compiled extension" in output and f"build the extension in {checkout}" in output
 
 
-def test_submodule_import_gives_the_same_error(checkout, tmp_path):
+def test_submodule_import_from_an_unbuilt_checkout_is_reported(checkout, tmp_path):
     output = import_error(cwd=tmp_path, path=[checkout], code="import steerlens_fast.ops")
     assert "which has no compiled extension" in output
 
@@ -268,7 +268,7 @@ def test_documented_command_names_the_installed_torch():
 @needs_checkout
 @pytest.mark.slow
 def test_documented_command_does_not_replace_torch_if_extras_need_it(virtual_environment, tmp_path):
-    """timm needs torchvision, whose newest release needs another torch."""
+    """timm needs torchvision, whose newest release may need a newer torch."""
     # Importing pip here would make setuptools' import hook use the standard library's distutils, and a later
     # `import setuptools` in this process would fail.
     if not any(importlib.metadata.distributions(name="pip")):
@@ -375,7 +375,7 @@ with setup.progress({str(tmp_path)!r}, total=45, every=0.05):
     status, output = python("-c", script, cwd=ROOT)
     lines = [line for line in output.splitlines() if line.startswith("steerlens_fast: ")]  # torch may print warnings
     assert status == 0 and "steerlens_fast: 0:00, 1 of 45 files compiled" in lines
-    assert len(lines) == len([line for line in lines if line.startswith("steerlens_fast: 0:0")]) >= 2
+    assert len(lines) >= 2 and all(line.startswith("steerlens_fast: 0:0") for line in lines)
 
 
 # --- .ci/setup
@@ -449,7 +449,7 @@ def test_setup_with_an_old_compiler_ends_before_anything_is_installed(tmp_path):
 
 @needs_checkout
 def test_setup_rejects_an_unknown_extra_and_ignores_cdpath(tmp_path):
-    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")  # with CDPATH, `cd .ci/..` would print the path of this copy
     env = os.environ | {"CDPATH": str(tmp_path)}
     done = subprocess.run(["sh", ".ci/setup", "plots"], cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.stderr.startswith(".ci/setup: extras must be among cli plot") and not done.stdout
@@ -463,7 +463,7 @@ def functions_of_setup(*names):
 
 @needs_checkout
 def test_setup_finds_the_package_in_the_site_packages_of_the_user(tmp_path):
-    """pip installs there if those of the environment are read-only."""
+    """pip installs there if the environment's site-packages are read-only."""
     clone = tmp_path / "clone"
     (clone / "steerlens_fast").mkdir(parents=True)
     (clone / "steerlens_fast/__init__.py").touch()

@@ -22,10 +22,10 @@ class PlaneFactors {
     const int lane = static_cast<int>(frame % kWarp);
     if (lane == 0) {
       const int64_t lane_frame = frame + threadIdx.x % kWarp;
-      const int64_t at =
+      const int64_t index =
           factor_index(args_, lane_frame < args_.frames ? lane_frame : frame, plane_);
-      phases_ = load_one(args_.phase_factors + at);
-      amplitudes_ = load_one(args_.amplitude_factors + at);
+      phases_ = load_one(args_.phase_factors + index);
+      amplitudes_ = load_one(args_.amplitude_factors + index);
     }
     phase = __shfl_sync(0xffffffffu, phases_, lane);
     amplitude = __shfl_sync(0xffffffffu, amplitudes_, lane);
@@ -43,6 +43,7 @@ struct FrameOp {
   static constexpr int kBlocks = kMinBlocks;
   FrameArgs<T> args;
 
+  // for_each_kernel (launch.h) calls at(plane_data(n), pieces) for every plane n.
   __device__ int64_t plane_data(int64_t n) const { return n; }
 
   // Where a step is null, its coordinate does not move, and E does not use it.
@@ -109,7 +110,7 @@ struct WritePairs : FrameOp<T, E> {
     const FrameArgs<T>& args = this->args;
     const OrientationPair pair = pair_at(args, number);
     const int64_t pairs = args.planes * pairs_per_plane(args);
-    // Index of a coefficient of the first orientation, minus the index of its value in the pairs.
+    // Index of a value in the pairs + shift = index of its coefficient of the first orientation.
     const int64_t shift = pair.first - number * pair.band;
     Coefficient<T> first[kCount], second[kCount]{};
     this->read(at, first, shift);

@@ -19,15 +19,14 @@ struct MorphToL2Args {
   // [F - M], for the frames before the M frames at given distances: their factors, as shares of the factor at the first
   // distance.
   const T* shares;
-  // Upper bounds of phase changes, in radians: the user's, and that up to which sines are accurate.
+  // Upper bounds of phase changes, in radians: phase_cap is the user's, and sines are accurate up to phase_limit.
   T phase_cap, phase_limit;
-  // Estimated length of a change of the image, relative to that of its coefficients. It decides which factor is tried
-  // first.
+  // Estimate of the share of a change of coefficients that reaches the image, for the first factor to try.
   T speed_share;
   int64_t iterations;  // upper bound of the number of factors that are tried for a distance
   T* factors;          // [F, B]
   T* l2;               // [M, B]
-  bool *attained, *out_of_range;  // [M, B]
+  bool *attained, *out_of_range;  // [M, B], see math/l2_search.h
 
   int64_t area() const { return morph.synthesis.H * morph.synthesis.W; }
   int64_t sample_size() const { return channels * area(); }

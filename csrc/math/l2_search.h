@@ -32,9 +32,10 @@ struct L2Search {
   double best;
   double best_l2;       // the distance at `best`
   double attained;      // whether best_l2 is within the tolerance of the target
-  double out_of_range;  // whether the image changes, but would need a factor beyond range_end
+  double out_of_range;  // whether the image changes, but does not reach the target up to range_end
 
-  double target, tolerance, max_factor, source_l2;
+  double target, tolerance, max_factor;
+  double source_l2;           // the distance at factor 0
   double epsilon;             // difference between 1 and the next number in the factors' dtype
   double log_range_end, end;  // positions of range_end and of the largest factor to try
   // The bracket: the rise is below 1 at position `low`, and at least 1 at `high`. They are infinite until found.
@@ -45,14 +46,13 @@ struct L2Search {
   double largest;      // the largest |rise|
   double best_gap;     // the smallest gap, |log rise|
   double idle;         // trials since best_gap last shrank by more than kMinProgress
-  double first_slope;  // that of the limits
+  double first_slope;  // L2SearchLimits::slope
   double position;     // of `factor`
 
   // If `epsilon` is larger than that of double, factors are rounded to float.
   static L2Search begin(const L2SearchLimits& limits, double source_l2, double epsilon);
 
-  // The estimate of L2SearchLimits::slope by the two trials closest to the target; before there are two, that of the
-  // limits.
+  // d log(factor / rise) / d rise between the two trials closest to the target; first_slope before the second trial.
   double slope() const;
 
   // Continues with the distance at `factor`, unless the search has ended. If the image has overflowed, the distance is

@@ -122,9 +122,9 @@ def gradient_start(
 ) -> tuple[Tensor, Tensor]:
     """Return where the backward pass of :func:`loss` starts: a tensor, and the gradient with respect to it.
 
-    ``torch.autograd.grad`` continues from there to the images. For "nll" and outputs [N, classes], these are the
-    outputs and their gradient, computed without an autograd graph: for a small model, autograd would spend more time in
-    the graph of the loss than in the graph of the model. Otherwise, they are the losses, and a gradient of ones.
+    ``torch.autograd.grad`` continues from there to the images. The tensor is usually the losses, with gradients of 1.
+    For "nll" and outputs [N, classes], the tensor is the outputs. Their gradient is computed without an autograd graph:
+    for a small model, autograd would spend more time in the graph of the loss than in the graph of the model.
 
     Examples
     --------

@@ -152,8 +152,7 @@ class CSPFamily:
 
     def frame_bytes(self, dtype: torch.dtype) -> int:
         """Return the bytes that rendering one frame of one plane takes, with real bands."""
-        # Complex bands (synthesis "adjoint") take twice as much. This is left out, so that both are split into the same
-        # tiles (see planes.py).
+        # Complex bands (synthesis "adjoint") take twice as much, but all syntheses use the same tiles (see planes.py).
         return Bank(self.pyramid.geometry, "real", self.parts).plane_bytes(dtype)
 
     def prepared_bytes(self, dtype: torch.dtype) -> int:
@@ -208,13 +207,13 @@ class CSPMotion(PlaneMotion):
         if base is not None:
             base = flatten_planes(base)
         family, planes_per_sample = self.family, self.image.shape[1:-2].numel()
-        distances = search.max_l2, search.tolerances, search.dtype_max_factors, search.shares
+        tensors = search.max_l2, search.tolerances, search.dtype_max_factors, search.shares
         options = *plane_options(family, image), family.eps, family.floor, bounds
         return ops.morph_planes_to_l2(
             image,
             gradient,
             planes_per_sample,
-            *distances,
+            *tensors,
             *options,
             base=base,
             phase_cap=search.phase_cap,
@@ -291,8 +290,8 @@ class CSPPlaneStep:
 
     def __init__(self, family: CSPFamily, image: Tensor, gradient: Tensor):
         self.image, self.options = image, plane_options(family, image)
-        steps = ops.step_planes(image, gradient, *self.options, family.eps, family.floor)
-        self.coefficients, self.squared_speeds, self.largest_phases = steps  # the last two are [n, bands]
+        results = ops.step_planes(image, gradient, *self.options, family.eps, family.floor)
+        self.coefficients, self.squared_speeds, self.largest_phases = results  # the last two are [n, bands]
 
     def render(self, b: Tensor, a: Tensor, bounds: Bounds) -> Tensor:
         """Return frames [F, n, H, W] at factors [F, 1] or [F, n], clipped."""
@@ -363,9 +362,8 @@ class CSPAnalysis:
 
     def image_at(self, coordinates: Iterable[tuple[Tensor | None, Tensor | None]]) -> Tensor:
         """Return one frame [1, n, H, W] at the coordinates (delta, eta) of each scale."""
-        edited = (
-            edited_coefficients(c, *d, self.form, self.factor_one) for c, d in zip(self.coefficients, coordinates)
-        )
+        bands = zip(self.coefficients, coordinates)
+        edited = (edited_coefficients(c, delta, eta, self.form, self.factor_one) for c, (delta, eta) in bands)
         return self.images(edited, 1)
 
     @property
@@ -375,16 +373,18 @@ class CSPAnalysis:
 
 
 class CSPStep:
-    """Coefficients and step of planes, by the ops on bands; see :class:`PreparedPlanes`.
+    """Coefficients and step of planes, by separate ops; see :class:`PreparedPlanes`.
 
     The step starts at the coordinates ``state`` of a :class:`PlaneAnchor` or, if there are none, at the planes.
     """
 
     def __init__(self, analysis: CSPAnalysis, gradient: Tensor, state: Sequence[Tensor] = ()):
         self.analysis, self.state, self.anchored = analysis, split_state(analysis.family, state), bool(state)
-        bands = zip(analysis.coefficients, analysis.gradients(gradient), self.state)
-        current = lambda c, d: edited_coefficients(c, *d, factor_one=analysis.factor_one)[0] if self.anchored else c
-        self.steps = [analysis.step(current(c, d), g) for c, g, d in bands]
+        bands = zip(analysis.coefficients, self.state, analysis.gradients(gradient))
+        self.steps = []
+        for c, (delta, eta), g in bands:
+            current = edited_coefficients(c, delta, eta, factor_one=analysis.factor_one)[0] if self.anchored else c
+            self.steps.append(analysis.step(current, g))
 
     def frames(self, b: Tensor, a: Tensor) -> Tensor:
         """See :class:`PreparedPlanes`."""

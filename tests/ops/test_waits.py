@@ -124,13 +124,13 @@ def test_invalid_samples_get_a_status_without_a_wait(gpu_mode):
     bad[1, 0, 3, 3], bad[2, 1, 0, 0] = float("nan"), 1.5
     with gpu_mode as mode:
         lens = SteerableLens(Linear(OnGpu), rule="polar")
-        good, some = (lens.morph(OnGpu(t), 3, factors=2.0, frames=3) for t in (x, bad))
+        expected, morphs = (lens.morph(OnGpu(t), 3, factors=2.0, frames=3) for t in (x, bad))
     assert not mode.waits
     ok, invalid = MorphStatus.OK, MorphStatus.IMAGE_NOT_IN_BOUNDS
-    assert some.status._on_cpu.tolist() == [ok, invalid, invalid, ok] and "bounds" in invalid.reason
+    assert morphs.status._on_cpu.tolist() == [ok, invalid, invalid, ok] and "bounds" in invalid.reason
     for n in (0, 3):
-        assert torch.equal(some.frames._on_cpu[n], good.frames._on_cpu[n])
-    assert torch.equal(some.frames._on_cpu[2, 2], bad[2].clamp(0, 1)) and not some.l2._on_cpu[1:3].any()
+        assert torch.equal(morphs.frames._on_cpu[n], expected.frames._on_cpu[n])
+    assert torch.equal(morphs.frames._on_cpu[2, 2], bad[2].clamp(0, 1)) and not morphs.l2._on_cpu[1:3].any()
 
 
 def test_factors_on_the_host_raise_while_a_graph_is_captured(gpu_mode, monkeypatch):

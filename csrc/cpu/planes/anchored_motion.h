@@ -49,7 +49,7 @@ struct Layout<AnchoredMove<E>> {
 // The coordinates of some columns of a band: rows of `width` numbers, `stride` apart.
 template <typename T>
 struct CoordinateBlock {
-  T *phase, *log_amplitude;  // null if they do not move
+  T *phase, *log_amplitude;  // a coordinate that does not move is null
   int64_t stride, width;
 };
 
@@ -58,7 +58,7 @@ template <typename T>
 struct AnchorKernels {
   // Copies coordinates to the fields of the coefficients.
   void (*read)(const CoefficientSpan<T>& c, const CoordinateBlock<T>&);
-  // Writes new coordinates: the old ones, plus the steps of the coefficients times the factors.
+  // Writes the coordinates after a step by the factors.
   void (*write)(const CoefficientSpan<T>& c, Factors<T>, const CoordinateBlock<T>&);
 };
 

@@ -145,12 +145,12 @@ def coefficient_consistency(
     edit, other = pyramid.synthesize(edited), _with_other_synthesis(pyramid).synthesize(edited)
     real, adjoint = (edit, other) if pyramid.synthesis == "real" else (other, edit)
     imaginary = 2 * adjoint - real
-    moved = 2 * energy(real - source) + 2 * energy(imaginary - source)
+    changes = 2 * energy(real - source) + 2 * energy(imaginary - source)
     edit_energy = _energy_of_difference(pyramid, edited, pyramid(source))
     share = lambda part, of: torch.where(edit_energy > 0, part / of, torch.nan)
     depart = lambda image: share(_energy_of_difference(pyramid, pyramid(image), edited), edit_energy)
     clipped = edit if bounds is None else edit.clamp(*bounds)
-    return Consistency(share(energy(real - imaginary), moved), depart(edit), depart(clipped))
+    return Consistency(share(energy(real - imaginary), changes), depart(edit), depart(clipped))
 
 
 def _with_other_synthesis(pyramid: SteerablePyramid) -> SteerablePyramid:

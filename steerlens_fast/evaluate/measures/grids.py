@@ -54,7 +54,7 @@ class BilinearSamples:
     def slopes(self, at=slice(None)) -> tuple[Tensor, Tensor]:
         """Return the derivatives of the values with respect to the displacement down and right, [n, C, H, W] each.
 
-        Each is 0 where the position is outside the image in its direction. ``at`` selects samples of the batch.
+        Each is 0 where the position is outside the image in that direction. ``at`` selects samples of the batch.
         """
         across, inside_y, inside_x = self._across[at], *(inside[at] for inside in self._inside)
         slope_right = torch.addcmul(across, self._offset[0][at], self._across_below[at] - across)

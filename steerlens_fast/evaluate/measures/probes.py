@@ -65,7 +65,7 @@ def band_probes(
 ) -> BandProbes:
     """Return how the margin changes if one band moves.
 
-    The band moves by a small L2 distance, by a step of the gradient and by steps of noise.
+    Each edit moves the band by a small L2 distance, against the gradient or along noise.
 
     Parameters
     ----------
@@ -120,8 +120,9 @@ def band_probes(
     )
     direction_images = _direction_images(images, gradient, num_directions, seed, numbers)
     before = _margin(outputs, target, source)
-    count, classes = len(direction_images), [t.repeat(len(direction_images)) for t in (target, source)]
+    count = len(direction_images)
     repeated = images.repeat(count, 1, 1, 1)
+    repeated_classes = target.repeat(count), source.repeat(count)
     directions_of_repeated = direction_images.flatten(0, 1).to(images.dtype)
 
     def probe(scale: int, orientation: int) -> tuple[Tensor, Tensor]:
@@ -129,7 +130,7 @@ def band_probes(
         family_of_band = make_family(family, pyramid, rule, [scale], [orientation])
         motion = family_of_band.prepare(repeated, directions_of_repeated)
         factor, _, reached = factor_at_l2(motion, max_l2, bounds, TOLERANCE * max_l2)
-        after = _margin(classifier.outputs(motion.render(factor[None], bounds=bounds)[0]), *classes)
+        after = _margin(classifier.outputs(motion.render(factor[None], bounds=bounds)[0]), *repeated_classes)
         return after.view(count, -1) - before, reached.view(count, -1)
 
     bands = [(s, k) for s in range(pyramid.height) for k in range(pyramid.orientations)]

@@ -19,7 +19,7 @@ Progress = Callable[..., Iterable]
 
 # L2 distances in "Confidence Is Not Evidence" ("the follow-up"), for 28 x 28 pixels
 FOLLOW_UP_DISTANCES = (2.0, 1.0)
-DISTANCES = (2 / 28 * SIZE, 1 / 28 * SIZE)  # with the same RMS change, for 32 x 32 pixels
+DISTANCES = tuple(d / 28 * SIZE for d in FOLLOW_UP_DISTANCES)  # the same RMS changes, for 32 x 32 pixels
 
 
 @dataclass(frozen=True)

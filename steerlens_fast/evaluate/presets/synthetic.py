@@ -67,7 +67,7 @@ class SyntheticImages:
         return torch.func.jvp(render, (self.factor,), (torch.ones_like(self.factor),))[1]
 
     def moved(self, l2: float | Tensor) -> tuple[Tensor, Tensor]:
-        """Return images whose factors are changed toward the other class, until their L2 distance is ``l2``.
+        """Return images at the L2 distance ``l2`` from :meth:`images`, with factors changed toward the other class.
 
         A factor may leave [-1, 1]. It changes by at most 2, even if this is not enough to reach the distance.
 

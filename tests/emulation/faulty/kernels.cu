@@ -35,7 +35,7 @@ __global__ void shuffle_of_some(float* data) {
   if (threadIdx.x % 2) data[threadIdx.x] = __shfl_xor_sync(0xffffffffu, 1.0f, 2);
 }
 
-__global__ void shuffle_from_outside(float* data) {
+__global__ void shuffle_from_outside_the_mask(float* data) {
   if (threadIdx.x % 2) data[threadIdx.x] = __shfl_xor_sync(0xaaaaaaaau, 1.0f, 1);
 }
 
@@ -204,8 +204,8 @@ const std::map<std::string, Case> cases = {
     {"barrier_of_some", {barrier_of_some, 2, 64}},
     {"two_barriers", {two_barriers, 1, 64}},
     {"shuffle_of_some", {shuffle_of_some, 1, 32}},
-    {"shuffle_of_part", {sound, 1, 60}},
-    {"shuffle_from_outside", {shuffle_from_outside, 1, 32}},
+    {"shuffle_of_part_of_a_warp", {sound, 1, 60}},
+    {"shuffle_from_outside_the_mask", {shuffle_from_outside_the_mask, 1, 32}},
     {"barrier_against_warp_barrier", {barrier_against_warp_barrier, 1, 64}},
     {"order_of_blocks", {order_of_blocks, 1000, 1}},
     {"order_of_threads", {order_of_threads, 1, 64}},
@@ -222,7 +222,7 @@ const std::map<std::string, Case> cases = {
     {"wide_pieces", {real_parts<2, 2, 1, 256>, 1, 64}},
     {"planes_share_a_sector", {real_parts<1, 1, 2, 138>, dim3(1, 2), 160}},
     {"beyond_dynamic_shared", {beyond_dynamic_shared, 1, 64, 63 * sizeof(float)}},
-    {"much_shared", {sound, 1, 64, 48 << 10}},
+    {"much_shared", {sound, 1, 64, 48 << 10}},  // the limit; static memory is added
     {"sound_cluster", {sound_cluster, 16, 64, 0, 8}},
     {"large_cluster", {sound_cluster, 18, 64, 0, 9}},
     {"no_cluster", {sound_cluster, 8, 64, 0, 0}},
