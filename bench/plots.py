@@ -34,7 +34,7 @@ def draw(result: dict, folder: Path) -> list[Path]:
 
 
 def draw_axis(result: dict, axis: str, path: Path) -> Path:
-    curves = {work: by_who for (where, work), by_who in growth_curves(result).items() if where == axis}
+    curves = {work: by_who for (varied, work), by_who in growth_curves(result).items() if varied == axis}
     shape = next(row["shape"] for row in result["rows"] if row["axis"] == axis).split("x")
     figure = Figure(figsize=(PANEL[0] * len(curves), PANEL[1]), layout="constrained")
     panels = figure.subplots(1, len(curves), squeeze=False)[0]

@@ -19,7 +19,7 @@ OPS = "pair", "unpair", "split_", "merge_", "polar_", "step", "extrapolate"  # h
 
 
 def ms(seconds: float) -> str:
-    """Format milliseconds with three digits."""
+    """Return seconds as milliseconds, with at least three digits."""
     value = 1e3 * seconds
     digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
     return f"{value:.{digits}f}"
@@ -131,7 +131,7 @@ def ops(result: dict) -> list[str]:
     for (work, shape), rows in together.items():
         if not work.startswith(OPS):
             continue
-        runs = [alone.get((work, shape), {}), rows]  # on a GPU, threads are not varied and the first is empty
+        runs = [alone.get((work, shape), {}), rows]  # on a GPU, threads are not varied, and the first run is empty
         last = [list(run.values())[-1] for run in runs if run]
         cells = []
         for run in runs:
@@ -180,6 +180,7 @@ GOALS = {  # for the ratios of that table
 def small(result: dict) -> list[str]:
     """Return the table of small images, of searches, and of a busy machine."""
     lines = heading("work", "shape", "ours, ms", "compared with", "its time, ms", "ratio of times", "goal")
+    # Small images are measured with one thread.
     for (work, shape), rows in (rows_by_work(result, 1) | rows_by_work(result)).items():
         row = list(rows.values())[-1]
         who = next((who for who in COMPARED_WITH if who in row["seconds"]), None)
@@ -228,17 +229,18 @@ def memory(result: dict) -> list[str]:
 
 
 def growth(result: dict) -> list[str]:
-    """Return the table of exponents."""
+    """Return the table of the exponents of :func:`exponent_of`."""
     lines = heading("varied", "work", "fitted range", "ours", "plain torch", "plenoptic", "FFTs alone")
     for (axis, work), curves in growth_curves(result).items():
-        cells, ours = [], None
+        cells, our_range = [], None
         for who in ("ours", "plain", "plenoptic", "ffts"):
             exponent, *ends = exponent_of(curves.get(who, [])) or [None]
-            over = " to ".join(map(str, ends))
-            ours = ours or over
+            fitted = " to ".join(map(str, ends))
+            our_range = our_range or fitted
             # The range is shown where it differs: slow baselines are not measured at large values
-            cells.append("" if exponent is None else f"{exponent:.2f}" + (f" ({over})" if over != ours else ""))
-        lines.append(line([axis, work, ours, *cells]))
+            differs = f" ({fitted})" if fitted != our_range else ""
+            cells.append("" if exponent is None else f"{exponent:.2f}{differs}")
+        lines.append(line([axis, work, our_range, *cells]))
     return lines
 
 
@@ -261,7 +263,7 @@ def exponent_of(curve: list[tuple[int, float]]) -> tuple[float, int, int] | None
     if len(curve) < 2:
         return None
     upper = curve[len(curve) // 2 :] if len(curve) > 3 else curve
-    x, y = ([math.log(v) for v in values] for values in zip(*upper))
+    x, y = ([math.log(number) for number in column] for column in zip(*upper))
     slope, _ = statistics.linear_regression(x, y)
     return slope, upper[0][0], upper[-1][0]
 

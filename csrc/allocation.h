@@ -144,7 +144,7 @@ class IdleBlocks {
 
   bool enabled() const { return enabled_; }
 
-  // The smallest idle block with room for `bytes` that is not much larger.
+  // The smallest idle block of at least `bytes` bytes, if it is not much larger.
   std::optional<Tensor> take(int64_t bytes) {
     if (bytes < kMinRecycledBytes) return std::nullopt;
     const std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
@@ -204,10 +204,10 @@ inline IdleBlocks& idle_blocks = *new IdleBlocks;
 
 // --- Allocation ---
 
-// The text of torch's last error in this thread; "" before torch 2.13.
 using LastError = const char* (*)();
 inline const LastError last_error =
     newer_torch_function<LastError>("torch_exception_get_what_without_backtrace");
+// The text of torch's last error in this thread; "" before torch 2.13.
 inline std::string last_torch_error() { return last_error == nullptr ? "" : last_error(); }
 
 // Throws the error of a failed allocation. `shape` is empty for scratch memory.

@@ -96,7 +96,7 @@ def test_freed_results_are_recycled():
     assert native.idle_bytes() == 0 and address in (first.data_ptr(), second.data_ptr())
     assert torch.equal(2 * view, first[0, 0, 0, 5:])
     del view, first, second
-    assert native.idle_bytes() == 3 * size
+    assert native.idle_bytes() == 3 * size  # amplitude, first, second (of which one has reused phase's block)
     native.free_idle_blocks()
     assert native.idle_bytes() == 0
 
@@ -109,6 +109,7 @@ results = ops.polar_split(small)
 del results
 if native.idle_bytes() == 64 << 20:  # amplitudes and phases
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    # Two results of 40 MiB need more than 30 MiB, and less than the idle 64 MiB and these 30 MiB together.
     resource.setrlimit(resource.RLIMIT_AS, (used + (30 << 20), -1))
     ops.polar_split(large)
 print("done")
@@ -143,9 +144,10 @@ for call in calls:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and RLIMIT_AS")
 def test_allocation_errors_name_the_shape():
+    size = 8000 * 256 * 256 * 4
     assert printed_by(OUT_OF_MEMORY).splitlines() == [
-        "True out of memory: 2097152000 bytes on cpu (shape [8000, 1, 1, 256, 256]",
-        "True out of memory: 2097152000 bytes on cpu (shape [8000, 1, 256, 256]",
+        f"True out of memory: {size} bytes on cpu (shape [8000, 1, 1, 256, 256]",
+        f"True out of memory: {size} bytes on cpu (shape [8000, 1, 256, 256]",
         "False a tensor of shape [1, 1099511627776, 1099511627776] would have more than 2^63 - 1 bytes",
     ]
 

@@ -67,18 +67,18 @@ SL_FN void dft(Complex<T> (&a)[R]) {
     }
     SL_UNROLL
     for (int k = 1; k <= kHalf; ++k) {
-      Complex<T> cos = first, sin = {};
+      Complex<T> cos_sum = first, sin_sum = {};
       SL_UNROLL
       for (int j = 0; j < kHalf; ++j) {
         const int turn = (j + 1) * k % R;
         const bool past_half = turn > kHalf;
         const int at = (past_half ? R - turn : turn) - 1;
         const T c = roots.cos[at], s = past_half ? -roots.sin[at] : roots.sin[at];
-        cos = cos + c * sum[j];
-        sin = sin + s * difference[j];
+        cos_sum = cos_sum + c * sum[j];
+        sin_sum = sin_sum + s * difference[j];
       }
-      a[k] = {cos.re + sin.im, cos.im - sin.re};
-      a[R - k] = {cos.re - sin.im, cos.im + sin.re};
+      a[k] = {cos_sum.re + sin_sum.im, cos_sum.im - sin_sum.re};
+      a[R - k] = {cos_sum.re - sin_sum.im, cos_sum.im + sin_sum.re};
     }
   }
 }

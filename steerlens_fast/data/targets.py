@@ -219,7 +219,7 @@ def parse_target(value: str | int | Mapping | os.PathLike) -> TargetRule:
 def batch_target(rule: TargetRule, targets: Sequence[int | None]) -> list[int] | str:
     """Return the argument ``target`` of :meth:`steerlens_fast.SteerableLens.morph` for a batch.
 
-    Items without a target, which are not used, get class 0.
+    Unless the target is a rank, items without a target get class 0. Their morphs are not used.
 
     Examples
     --------

@@ -36,7 +36,7 @@ class SteerableLens:
     """Morph images toward a class by the gradient of a classifier.
 
     By default, the gradient changes the phases of a complex steerable pyramid. A morph is a sequence of images, its
-    frames, with larger and larger changes. It shows which changes the classifier takes for the other class.
+    frames, with larger and larger changes. It shows which changes the classifier associates with the class.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class SteerableLens:
         When gradients are computed.
 
         - "frozen": once, at the source. Frames are the source, changed by multiples of one step.
-        - "live": at each step. The step changes the image after the previous step, which is decomposed again.
+        - "live": at each step. The image after the previous step is decomposed again, and the step changes it.
         - "persistent": at each step. Changes of the source's coefficients add up; in total, phases change by at most
           pi and log amplitudes by at most 1.
 
@@ -87,8 +87,8 @@ class SteerableLens:
     scales, orientations : sequence of int, optional
         Bands that change; by default all.
     phase_cap : float, optional
-        Largest phase change, in radians, by one gradient. If a phase would change more, all factors of the sample are
-        scaled down: in the frozen regime those of all frames, in the other regimes those of the step.
+        Largest phase change, in radians, by one gradient. If a phase would change more, the sample's factors are
+        scaled down: in the frozen regime the factors of all frames, in the other regimes the factors of this step.
     smoothing : mapping, optional
         Averages each gradient over noisy copies of the image (SmoothGrad, arXiv 1706.03825), for example
         ``{"noise": 0.1, "samples": 8}``. By default gradients are not averaged. The options are
@@ -282,7 +282,7 @@ class SteerableLens:
         Morphs
             ``frames`` [B, F, C, H, W] with the images' device and dtype, outputs, distances, and the status of each
             sample (:class:`steerlens_fast.morphs.MorphStatus`). A sample is not ``ok`` if a gradient is zero or not
-            finite; its further frames then repeat the frame before. Nor is it ``ok`` if the gradient is too small to
+            finite; its further frames then repeat its last frame. Nor is it ``ok`` if the gradient is too small to
             reach the distance, or if a frame overflows and is replaced by the source.
 
         Raises
@@ -476,7 +476,7 @@ class SteerableLens:
                     "pyramid must not contain image_shape; for images of one shape pass a SteerablePyramid"
                 )
             checks.check_options("pyramid", self.pyramid, SteerablePyramid, excluded="image_shape")
-            # Raises for an invalid option. The size is a large one, since it limits the option height.
+            # Raises for an invalid option. The size is large, because a small size would limit the option height.
             SteerablePyramid((1 << 14, 1 << 14), **self.pyramid)
         elif self.pyramid is not None and not isinstance(self.pyramid, SteerablePyramid):
             kind = type(self.pyramid).__name__
@@ -502,7 +502,7 @@ class SteerableLens:
         """Return the schedule of images [B, C, H, W] for the options ``extent``.
 
         On CPUs, the last schedule is cached if all options are numbers or None. It is not cached for families of users,
-        which could change its tensors, or in inference mode, because autograd cannot save its tensors.
+        which could change the schedule's tensors, or in inference mode, because autograd could not save these tensors.
         """
         types = list(map(type, extent.values()))
         cacheable = CACHED_TYPES.issuperset(types) and isinstance(self.family, str) and images.device.type == "cpu"

@@ -128,6 +128,7 @@ def test_registers_and_spills_are_parsed(compiled):
 def test_kernels_that_spill_or_have_narrow_accesses_are_named(compiled):
     fine = {"registers": 32, "stack": 0, "spill_stores": 0, "spill_loads": 0, "static_shared": 2048, "occupancy": 0.5}
     wide, half, narrow = {"128": 2, "32": 1}, {"64": 2}, {"32": 2, "64": 1}  # numbers of accesses by width in bits
+    # (loads, stores). Narrow: B stores 32 bits, C never accesses 128 bits, D loads only 32 bits.
     accesses = {"A": (wide, half), "B": (wide, narrow), "C": (half, half), "D": ({"32": 2}, {"128": 1})}
     rows = [
         {"file": "a.cu", "kernel": f"for_each_kernel<2, {name}>", "sm_90": fine | {"loads": loads, "stores": stores}}

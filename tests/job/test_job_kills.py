@@ -55,16 +55,15 @@ def expected(data, tmp_path_factory) -> dict[str, str]:
     return digests(out)
 
 
-def begin(out: Path, data: Path | None, *more, **options) -> subprocess.Popen:
-    """Start a slow job or, without ``data``, resume the one in ``out``."""
-    command = arguments(out, *more, data=data, **options) if data else arguments(out, "--resume", *more, **options)
-    return start(command, JOB_SLEEP=SLOW)
+def begin(out: Path, data: Path, *more, **options) -> subprocess.Popen:
+    """Start a slow job."""
+    return start(arguments(out, *more, data=data, **options), JOB_SLEEP=SLOW)
 
 
 def runs_after(out: Path, process: subprocess.Popen, shards: int, delay: float) -> bool:
-    """Wait until this many more shards are done, and ``delay`` seconds; return whether the job still runs."""
-    expected = len(markers(out)) + shards
-    wait_for(lambda: len(markers(out)) >= expected or process.poll() is not None, f"{expected} shards in {out}")
+    """Wait until ``shards`` more shards are done, and then ``delay`` seconds; return whether the job still runs."""
+    count = len(markers(out)) + shards
+    wait_for(lambda: len(markers(out)) >= count or process.poll() is not None, f"{count} shards in {out}")
     time.sleep(delay)
     return process.poll() is None
 
@@ -204,7 +203,7 @@ import json, subprocess, sys
 from pathlib import Path
 from job_models import arguments, digests, main, markers, temporaries
 folder, results = Path(sys.argv[1]), {}
-for kind, workers, limit in (("safetensors", 1, 180), ("wds", 0, 60), ("folder", 0, 16)):
+for kind, workers, limit in (("safetensors", 1, 180), ("wds", 0, 60), ("folder", 0, 16)):  # each needs over 1 MiB
     out = folder / kind
     out.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", out], check=True)
@@ -247,6 +246,6 @@ def test_job_ends_on_a_full_disk_and_continues_once_there_is_space(kind, full_di
     assert marked and not left_over
     done = {name.partition(".")[0] for name in marked}
     suffixes = {name.partition(".")[2] for name in names if name.partition(".")[0] not in done}
-    # Which file finds no space first depends on sizes: frames, or frames and records, can be whole without a marker.
+    # A shard without a marker may have its file of frames, or its files of frames and of records.
     assert suffixes <= {"safetensors", "tar", "", "jsonl"}
     assert resumed == 0 and same

@@ -100,8 +100,8 @@ def test_frames_are_those_of_a_plain_composition(name, rule, regime, color, devi
     expected = composed(family_of(name, rule, color), regime, model, source, target, FACTORS)
     assert morphs.ok.all() and morphs.target.tolist() == TARGET
     assert_close(morphs.frames, expected.transpose(0, 1), "render")
-    # The lens adds the channels of grey sources in another order. So pixels near 1 are rounded otherwise, which may be
-    # large relative to a small distance.
+    # The lens and grey() add channels in different orders. The rounding errors of pixels near 1 may be large relative
+    # to a small distance.
     like = 1.0 if color == "grey" else None
     assert_close(morphs.l2, (expected - source).flatten(2).norm(dim=2).T, "render", like=like)
     assert torch.equal(morphs.factors.cpu(), torch.tensor([FACTORS, FACTORS]))
@@ -213,10 +213,10 @@ def test_phase_edit_moves_a_grating_to_its_shifted_copy(regime, family):
         model, family=family, rule="polar", regime=regime, objective="logit", phase_cap=0.25, pyramid=pyramid
     )
     frames = lens.morph(source[None], 1, factors=1e6, frames=9, steps=8).frames[0]
-    phase = torch.fft.fft(frames.double(), dim=-1)[..., 8].mean((-2, -1)).angle()
+    phase = torch.fft.fft(frames.double(), dim=-1)[..., 8].mean((-2, -1)).angle()  # 8 periods
     turns = phase.diff()
     assert (turns[:5] < 0).all() and turns.abs().max() <= 0.25 * 1.01
-    assert phase[6:].min() < -1.4, "the grating does not reach the copy"
+    assert phase[6:].min() < -1.4, "the grating does not reach the copy"  # whose phase is -pi/2
     distances = (frames - target).flatten(1).norm(dim=1)
     assert distances.min() < 0.15 * distances[0]
 
@@ -243,6 +243,7 @@ def test_first_frame_is_scored_if_its_factor_is_not_zero(regime):
     model = Counted(smooth())
     lens = SteerableLens(model, regime=regime)
     morphs = lens.morph(images(), TARGET, factors=[1.0, 2.0, 3.0], **steps(regime, 3))
+    # A gradient at a frame also gives the frame's scores. Here, the first gradient is at the source, which is no frame.
     assert (model.gradients, model.scores) == ((1, 3) if regime == "frozen" else (3, 1))
     assert_close(morphs.outputs.flatten(0, 1), model.model(morphs.frames.flatten(0, 1)).detach(), "classifier")
 
@@ -260,7 +261,7 @@ def test_internal_batch_size_limits_every_model_call(size, sizes):
     model = Counted(smooth())
     x, target = images(5), [0, 1, 2, 3, 4]
     morphs = SteerableLens(model).morph(x, target, factors=9.0, frames=2, internal_batch_size=size)
-    assert model.sizes == sizes * 2
+    assert model.sizes == sizes * 2  # for the gradients, and for the scores of the last frames
     whole = SteerableLens(smooth()).morph(x, target, factors=9.0, frames=2)
     assert_close(morphs.frames, whole.frames, "composition")
 
@@ -473,19 +474,20 @@ class Turning(torch.nn.Module):
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 def test_step_is_limited_if_the_gradient_turns_back(regime):
-    """Along the reversed gradient, the next distance is reached only on the other side of the source.
+    """The third gradient points back. Along it, distance 3 is reached only on the other side of the source.
 
-    Such a step is too long: a step may be twice as long as one perpendicular to the edit. So it is shortened.
+    Such a step is too long and is shortened: a step may be at most twice as long as a step perpendicular to the edit.
     """
     x, l2 = torch.full((1, 1, 16, 16), 0.5), 4.0
     lens = SteerableLens(Turning(), family="pixel", regime=regime, objective="logit")
     morphs = lens.morph(x, 1, max_l2=l2, frames=5, steps=4, score="none")
     moves = morphs.frames.diff(dim=1).flatten(2).norm(dim=2)[0]
-    distances = l2 * torch.arange(1, 5) / 4
-    farthest = 2 * (distances[1:].square() - morphs.l2[0, 1:4].square()).clamp(min=0).sqrt()
-    assert (moves[1:] <= farthest + 1e-3).all()
-    here, there = morphs.l2[0, 2], distances[2]
-    assert abs(here - 2.0) < 1e-3 and here + there > farthest[1] and abs(moves[2] - farthest[1]) < 1e-2
+    before, after = morphs.l2[0, :4], l2 * torch.arange(1, 5) / 4  # before each step; requested after it
+    longest = 2 * (after.square() - before.square()).clamp(min=0).sqrt()
+    assert (moves <= longest + 1e-3).all()
+    third = 2  # index of the third step
+    assert abs(before[third] - 2.0) < 1e-3 and before[third] + after[third] > longest[third]
+    assert abs(moves[third] - longest[third]) < 1e-2
 
 
 class Fading(torch.nn.Module):
@@ -534,7 +536,7 @@ class Saturated(torch.nn.Module):
 def test_no_step_changes_a_phase_by_more_than_1e6_radians(regime, name, rule):
     x, model = images(), Saturated(1e-12)
     lens = SteerableLens(model, family=name, rule=rule, regime=regime, objective="logit")
-    morphs = lens.morph(x, 1, max_l2=60.0, frames=2, **steps(regime, 1), score="none")
+    morphs = lens.morph(x, 1, max_l2=60.0, frames=2, **steps(regime, 1), score="none")  # no image is that far
     slope = -1e-12 * torch.linspace(-1, 1, x[0].numel()).view(1, 3, 16, 16).expand_as(x)
     turned = morphs.factors[:, -1] * family_of(name, rule).prepare(x, slope).largest_phase_step()
     assert not morphs.attained.any() and (turned <= 1.001e6).all()
@@ -545,7 +547,7 @@ def test_no_step_changes_a_phase_by_more_than_1e6_radians(regime, name, rule):
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "fourier"])  # rfft2 rounds batches differently
-def test_batch_changes_no_bit_with_internal_batch_size_1(data, digit_classifier, regime, name):
+def test_morphs_do_not_depend_on_the_batch_if_internal_batch_size_is_1(data, digit_classifier, regime, name):
     x = data.test_images[:4]
     lens = SteerableLens(digit_classifier, family=name, rule="polar", regime=regime)
     together = lens.morph(x, max_l2=2.0, frames=4, internal_batch_size=1)
@@ -671,25 +673,25 @@ def test_sample_without_a_gradient_does_not_reach_its_budget(regime):
 
 
 class BadGradientsAt(BadGradients):
-    """Makes the gradient of sample 1 NaN at some calls, counted from 0."""
+    """Makes the gradient of sample 1 NaN at the calls ``bad_calls``, counted from 0."""
 
-    def __init__(self, model, calls):
+    def __init__(self, model, bad_calls):
         super().__init__(model)
-        self.bad, self.calls = calls, 0
+        self.bad_calls, self.calls = bad_calls, 0
 
     def forward(self, x):
         mark = torch.zeros(len(x))
         if torch.is_grad_enabled():
-            mark[1] = self.MARKS["nan"] if self.calls in self.bad else 0.0
+            mark[1] = self.MARKS["nan"] if self.calls in self.bad_calls else 0.0
             self.calls += 1
         return super().forward(torch.cat([mark.reshape(-1, 1, 1, 1).expand(-1, 3, 16, 1), x[..., 1:]], 3))
 
 
-@pairwise(calls=[range(2, 9), [2]], name=["pixel", "fourier", "csp-joint"], regime=["persistent", "live"])
-def test_gradient_that_becomes_nan_keeps_the_last_good_frame(regime, name, calls):
+@pairwise(bad_calls=[range(2, 9), [2]], name=["pixel", "fourier", "csp-joint"], regime=["persistent", "live"])
+def test_gradient_that_becomes_nan_keeps_the_last_good_frame(regime, name, bad_calls):
     x = images(2)
-    lens, whole = (SteerableLens(BadGradientsAt(smooth(), c), family=name, regime=regime) for c in (calls, ()))
-    morphs, whole = (each.morph(x, 1, factors=10.0, frames=6, steps=5) for each in (lens, whole))
+    lenses = (SteerableLens(BadGradientsAt(smooth(), calls), family=name, regime=regime) for calls in (bad_calls, ()))
+    morphs, whole = (lens.morph(x, 1, factors=10.0, frames=6, steps=5) for lens in lenses)
     assert morphs.ok.tolist() == [True, False] and morphs.status[1] == MorphStatus.GRADIENT_BECAME_NOT_FINITE
     assert morphs.stopped.tolist() == [0, 3] and morphs.reasons[1].endswith("at step 3")
     assert whole.ok.all() and torch.equal(morphs.frames[0], whole.frames[0])
@@ -1009,9 +1011,9 @@ def test_steps_by_one_op_equal_steps_by_rendering(regime, name, rule, color, cap
 
 
 def number_of_steps(extent):
-    """Return the number of steps of a morph with ``steps=4``."""
-    intervals = len(extent["distances"]) if "distances" in extent else 3 if "frames" in extent else 4
-    return intervals * -(-4 // intervals)
+    """Return the number of steps of a morph: 4, rounded up to a multiple of the frames after the source."""
+    frames_after_source = len(extent["distances"]) if "distances" in extent else extent.get("frames", 4 + 1) - 1
+    return frames_after_source * -(-4 // frames_after_source)
 
 
 def test_factor_at_l2_analyses_each_sample_once(monkeypatch):

@@ -21,7 +21,7 @@ from steerlens_fast import (
     native,
     set_filter_cache_limit,
 )
-from steerlens_fast.pyramid import filter_cache as module
+from steerlens_fast.pyramid.filter_cache import CACHE, DEFAULT_LIMIT, FilterCache
 
 MIB = 1 << 20
 
@@ -29,7 +29,7 @@ MIB = 1 << 20
 @pytest.fixture(autouse=True)
 def empty_cache():
     clear_filter_cache()
-    before = set_filter_cache_limit(module.DEFAULT_LIMIT)
+    before = set_filter_cache_limit(DEFAULT_LIMIT)
     yield
     set_filter_cache_limit(before)
     clear_filter_cache()
@@ -57,7 +57,7 @@ def use(H, W, device="cpu", dtype=torch.float32):
 def held_filters():
     return [
         t
-        for group in module.CACHE._groups.values()
+        for group in CACHE._groups.values()
         for value in (*group.filters.values(), *group.float64_sources.values())
         for t in (value if isinstance(value, tuple) else (value,))
     ]
@@ -71,7 +71,7 @@ def test_many_sizes_stay_within_the_limit(device):
         use(384 + 2 * i, 384, device)
         assert filter_cache_bytes() <= 48 * MIB
     assert resident() - before < 96 * MIB  # 24 MiB were measured, and 192 without a limit
-    assert len(module.CACHE._groups) > 1
+    assert len(CACHE._groups) > 1
 
 
 def test_evicted_filters_are_freed(device):
@@ -99,13 +99,13 @@ def test_least_recently_used_geometry_is_evicted_first():
     use(32, 32)
     set_filter_cache_limit(filter_cache_bytes())  # frees float64 sources, except those of the latest geometry
     set_filter_cache_limit(filter_cache_bytes() - 1)
-    assert [geometry.shape for geometry in module.CACHE._groups] == [(48, 48), (32, 32)]
+    assert [geometry.shape for geometry in CACHE._groups] == [(48, 48), (32, 32)]
 
 
 def test_float64_sources_are_cached_for_the_latest_geometry_only():
     use(32, 32)
     use(40, 40)
-    first, second = module.CACHE._groups.values()
+    first, second = CACHE._groups.values()
     assert not first.float64_sources and second.float64_sources
 
 
@@ -167,16 +167,16 @@ def test_bad_limits_raise(bad, error):
 
 
 class FakeGpuFilter:
-    """A fake filter on a GPU that records the streams passed to ``record_stream``."""
+    """A fake filter on a GPU. ``streams`` has the streams that were passed to ``record_stream``."""
 
     is_cuda, device = True, torch.device("cuda", 0)
 
     def __init__(self):
-        self.storage, self.waits_for = torch.zeros(4), []
+        self.storage, self.streams = torch.zeros(4), []
         self.untyped_storage = self.storage.untyped_storage
 
     def record_stream(self, stream):
-        self.waits_for.append(stream.cuda_stream)
+        self.streams.append(stream.cuda_stream)
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -184,12 +184,12 @@ def test_filters_are_recorded_on_every_stream_that_uses_them(several, monkeypatc
     current = SimpleNamespace(cuda_stream=1)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: pytest.fail("the host waits"))
-    cache, tensors = module.FilterCache(limit=0), [FakeGpuFilter(), FakeGpuFilter()]
+    cache, tensors = FilterCache(limit=0), [FakeGpuFilter(), FakeGpuFilter()]
     filters = tuple(tensors) if several else tensors[0]
     for stream in (1, 1, 2, 1, 3):
         current.cuda_stream = stream
         assert cache.get("a", "key", lambda: filters) is filters
-    assert [t.waits_for for t in tensors] == [[1, 2, 3], [1, 2, 3] if several else []]
+    assert [t.streams for t in tensors] == [[1, 2, 3], [1, 2, 3] if several else []]
     cache.get("b", "key", FakeGpuFilter)
     assert list(cache._groups) == ["b"]
     cache.clear()

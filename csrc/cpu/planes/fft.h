@@ -80,14 +80,15 @@ SL_FN void run_prime(const FftPass<T>& pass, const Read& read, const Write& writ
       }
       write(q + s * R * p, total);
       for (int64_t k = 1; 2 * k < R; ++k) {
-        ComplexVec<T> cos = first, sin = {};
+        ComplexVec<T> cos_sum = first, sin_sum = {};
         for (int64_t j = 1; 2 * j < R; ++j) {
           const Cplx<T> r = pass.roots[j * k % R];
-          cos = {cos.re + r.re * sum[j - 1].re, cos.im + r.re * sum[j - 1].im};
-          sin = {sin.re + r.im * difference[j - 1].re, sin.im + r.im * difference[j - 1].im};
+          cos_sum = {cos_sum.re + r.re * sum[j - 1].re, cos_sum.im + r.re * sum[j - 1].im};
+          sin_sum = {sin_sum.re + r.im * difference[j - 1].re,
+                     sin_sum.im + r.im * difference[j - 1].im};
         }
-        const ComplexVec<T> low = {cos.re + sin.im, cos.im - sin.re};
-        const ComplexVec<T> high = {cos.re - sin.im, cos.im + sin.re};
+        const ComplexVec<T> low = {cos_sum.re + sin_sum.im, cos_sum.im - sin_sum.re};
+        const ComplexVec<T> high = {cos_sum.re - sin_sum.im, cos_sum.im + sin_sum.re};
         write(q + s * (R * p + k), low * w[k - 1]);
         write(q + s * (R * p + R - k), high * w[R - k - 1]);
       }
@@ -128,7 +129,8 @@ SL_FN void run_fft(const FftTable<T>& fft, FftScratch<T>& scratch, const Read& r
   ComplexVec<T>* from = scratch.ping.get();
   ComplexVec<T>* to = scratch.pong.get();
   const size_t count = fft.passes.size();
-  // Transforms of one pass are small, so copies cost little. The pass is then not compiled for each `read` and `write`.
+  // A transform of one pass is small, so copying its data costs little. With copies, the pass is compiled only once, not
+  // for each `read` and `write`.
   if (count < 2) {
     for (int64_t i = 0; i < fft.size; ++i) from[i] = read(i);
     if (count == 0) return write(0, from[0]);

@@ -87,7 +87,7 @@ SL_FN Vec<T> load_vec(const T* from, int64_t count = kSimdWidth<T>) {
   return out;
 }
 
-// The same for two vectors: the first becomes the real part, the next the imaginary part.
+// As load_vec, for up to two vectors of numbers. The first vector becomes the real part, the next the imaginary part.
 template <typename T>
 SL_FN ComplexVec<T> load_vec_pair(const T* from, int64_t count) {
   return {load_vec(from, count), load_vec(from + kSimdWidth<T>, count - kSimdWidth<T>)};
@@ -168,12 +168,12 @@ SL_FN void interleave_rows(const V* from, V* to) {
 // Transposes each of the kParts square blocks of kRows rows. kRest is 2^(number of interleavings that remain).
 template <int kParts, int kRows, int kRest = kRows, typename V>
 SL_FN void transpose_blocks(V* rows) {
-  V other[kRows];
-  interleave_rows<kParts, kRows>(rows, other);
+  V interleaved[kRows];
+  interleave_rows<kParts, kRows>(rows, interleaved);
   if constexpr (kRest == 2) {
-    for (int i = 0; i < kRows; ++i) rows[i] = other[i];
+    for (int i = 0; i < kRows; ++i) rows[i] = interleaved[i];
   } else {
-    interleave_rows<kParts, kRows>(other, rows);
+    interleave_rows<kParts, kRows>(interleaved, rows);
     if constexpr (kRest > 4) transpose_blocks<kParts, kRows, kRest / 4>(rows);
   }
 }

@@ -36,11 +36,12 @@ __device__ __forceinline__ int task_row(const Unit& unit, int task, int row, int
   return static_cast<int>(band_row(mirrored ? opposite : row, unit.h(), H));
 }
 
-// What the analysis multiplies a spectrum by. Half rows are stored even if they are 0.
+// What the analysis multiplies a spectrum by.
 struct AnalysisFilter {
   __device__ static Cplx<float> at(const Unit& unit, int i, int y, int x) {
     return filter_at(unit, i, y, x, 1.0f);
   }
+  // Whether rows are stored even if the filter is 0 in them.
   __device__ static bool needs_zeros(const Unit& unit) { return unit.content == Content::kHalf; }
 };
 
@@ -110,7 +111,7 @@ class RowFilters {
 
   // The filter of a task, at row y of a band; null if it is 0 in this row, unless the kernel needs zeros. All threads of
   // the block must call this. If the result is not null, the threads were synchronised: all of them have read the filter
-  // and the FFT of the task before.
+  // and the FFT of the previous task.
   __device__ const Word* of_task(const Unit& unit, int number, int task, int y) const {
     if (number < kept_) {
       const int place = places()[number];
@@ -159,8 +160,8 @@ __device__ __forceinline__ void for_each_task(const Units& units, const RowFilte
   }
 }
 
-// Two blocks with this dynamic shared memory fit on a multiprocessor of every GPU since sm_80. It is the most that a
-// kernel has without asking for more.
+// The most dynamic shared memory that a kernel has without asking for more. Two such blocks fit on a multiprocessor of
+// every GPU since sm_80.
 constexpr size_t kRowSharedBytes = kMaxSharedBytes - kMaxStaticBytes;
 
 // The time to read the filters, relative to the work for kLines planes: assumed, not measured. Filters are only a tenth

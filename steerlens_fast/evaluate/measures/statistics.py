@@ -257,7 +257,7 @@ def _wilson(count: float, cases: int, confidence: float) -> tuple[float, float]:
     share, extra = count / cases, z * z / cases
     middle = (share + extra / 2) / (1 + extra)
     half = z * math.sqrt(share * (1 - share) / cases + extra / (4 * cases)) / (1 + extra)
-    return (0.0 if share == 0 else middle - half), (1.0 if share == 1 else middle + half)  # exact, without rounding
+    return (0.0 if share == 0 else middle - half), (1.0 if share == 1 else middle + half)  # exactly 0 and 1
 
 
 def _agresti_min(more: int, less: int, cases: int, confidence: float) -> tuple[float, float]:

@@ -234,7 +234,7 @@ def alignments(summary: dict) -> Figure:
 def bands(probes: dict) -> Figure:
     """Return a figure of the band probes by scale and orientation.
 
-    Their advantage is how much more a gradient step in one band changes the driver's margin than noise in this band.
+    The advantage of a probe is how much more a gradient step in one band changes the driver's margin than noise does.
     """
     table = np.array([[np.nan if c["value"] is None else c["value"] for c in row] for row in probes["advantage"]])
     positive, (rows, columns) = probes["positive"], table.shape
@@ -262,8 +262,8 @@ def bands(probes: dict) -> Figure:
 def strip_figure(strips: dict) -> Figure:
     """Return a figure of sources and edits.
 
-    ``strips["rows"]`` has a tuple (label, source, edits) for each source. ``edits`` has a tuple (picture, caption,
-    success) for each of ``strips["families"]``. ``success`` says whether the edit has the distance, and the driver
+    ``strips["rows"]`` has a tuple (label, source's pixels, edits) for each source. ``edits`` maps the families that
+    edited it to tuples (pixels, caption, success). ``success`` says whether the edit has the distance, and the driver
     predicts the target.
     """
     families, rows = strips["families"], strips["rows"]

@@ -40,8 +40,8 @@ class Ray:
 
     def __init__(self, config: JobConfig, workers: int, device: str, decoders: int):
         self._ray = require_extra("ray", "ray")
-        self._owns_cluster = not self._ray.is_initialized()
-        if self._owns_cluster:
+        self._calls_init = not self._ray.is_initialized()
+        if self._calls_init:
             self._init(workers)
         resources = {"num_cpus": 1, "num_gpus": 1 if device == "cuda" else 0}
         retries = {"max_restarts": RESTARTS, "max_task_retries": RESTARTS}
@@ -77,10 +77,10 @@ class Ray:
             on_event({"event": "tick"})
 
     def close(self) -> None:
-        """Kill the actors, and the cluster if it was started for the job."""
+        """Kill the actors. If this object connected to Ray, disconnect; a cluster that it started then ends, too."""
         for actor in self._actors:
             self._ray.kill(actor)
-        if self._owns_cluster:
+        if self._calls_init:
             self._ray.shutdown()
 
     def _init(self, workers: int) -> None:
@@ -90,7 +90,7 @@ class Ray:
             signal.signal(signal.SIGTERM, handler)  # Ray replaced it by a handler that exits with status 15
 
     def _ended(self, tasks: list) -> list:
-        """Return the tasks that have ended. If there are none, wait for up to ``POLL_SECONDS``."""
+        """Return a list of one task that has ended; empty if none ends within ``POLL_SECONDS``."""
         return self._ray.wait(tasks, timeout=POLL_SECONDS)[0] if tasks else []
 
     def _get(self, task):

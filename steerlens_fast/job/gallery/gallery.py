@@ -1,7 +1,7 @@
 """Writes the gallery: a static page with some of a job's morphs.
 
-A morph has two image files: one with all frames, and one with their differences from the source. If the source is not
-among the frames, they are the differences from the frame nearest to it.
+A morph has two image files: one with all frames, and one with their differences from the source or, if the source is
+no frame, from the frame nearest to it.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def write_gallery(out: str | os.PathLike, *, sample: int = 48, to: str | os.Path
     Raises
     ------
     JobError
-        If ``out`` is not a job's folder, ``to`` has other files, the frames have neither 1 nor 3 channels, or a
-        shard is damaged.
+        If ``out`` is not a job's folder, ``to`` has files that are not a gallery's, the frames have neither 1 nor 3
+        channels, or a shard is damaged.
     ImportError
         If an extra is not installed.
     """
@@ -108,10 +108,10 @@ def _write_examples(folder: Path, job: JobFolder, shard: int, records: list[dict
         maps, scale = edit_maps(frames_of_item, start_frame(record))
         return record["index"], *(encode_lossless(to_pil(strip(t, columns))) for t in (frames_of_item, maps)), scale
 
-    for index, strip_bytes, maps, scale in map_in_threads(encode, zip(with_frames, frames)):
+    for index, strip_bytes, map_bytes, scale in map_in_threads(encode, zip(with_frames, frames)):
         image, map_image = (f"{kind}/{index:08d}.webp" for kind in ("images", "maps"))
         (folder / image).write_bytes(strip_bytes)
-        (folder / map_image).write_bytes(maps)
+        (folder / map_image).write_bytes(map_bytes)
         files[index] = {"image": image, "map": map_image, "scale": scale}
     return [_example(record, job.plan) | files.get(record["index"], {"image": None}) for record in records]
 
@@ -121,7 +121,7 @@ def _write_examples(folder: Path, job: JobFolder, shard: int, records: list[dict
 
 def _sampled(job: JobFolder, done: CompletedShards, sample: int) -> Iterator[tuple[int, list[dict]]]:
     """Yield each shard that has examples, with their records. Other shards are read only if they have failed items."""
-    # The lists have two entries, for the morphs and for the failed items. The numbers of both run through all shards.
+    # Lists have two entries, for morphs and for failed items. Each kind is numbered through all shards.
     sampled = [set(sample_indices(count, sample)) for count in (done.items - done.failed, done.failed)]
     starts = [0, 0]  # the numbers of the shard's first morph and failed item
     for shard in sorted(done.shards):
