@@ -67,7 +67,7 @@ def measured(axis: str, points: list[Point], device: str) -> Iterator[dict]:
         seconds = at_point(point, [who for who in BASELINES if who not in skipped], device)
         if axis != "threads":  # with more threads, a baseline is faster
             skipped.update(who for who, duration in seconds.items() if duration > LIMIT and who != "ours")
-        work = "phase morph" if axis == "frames" else point.work  # whose name has a number of frames
+        work = "phase morph" if axis == "frames" else point.work  # not "8-frame phase morph"
         row = {"axis": axis, "value": point.value, "work": work, "shape": workloads.label(point.shape)}
         yield row | {"threads": torch.get_num_threads(), "seconds": seconds}
 

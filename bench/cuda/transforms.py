@@ -172,6 +172,6 @@ def chunk_row(mib: int, shape, device: torch.device) -> dict:
 
 if __name__ == "__main__":  # see without_clusters
     torch.manual_seed(0)
-    this = torch.device(sys.argv[1], 0) if sys.argv[1] == "cuda" else torch.device("cpu")
+    device = torch.device(sys.argv[1], 0) if sys.argv[1] == "cuda" else torch.device("cpu")
     with torch.no_grad():
-        print(json.dumps(timed("8-frame phase morph", LARGE if this.type == "cuda" else SMALL, NO_CLUSTERS, this)))
+        print(json.dumps(timed("8-frame phase morph", LARGE if device.type == "cuda" else SMALL, NO_CLUSTERS, device)))

@@ -1,5 +1,5 @@
 // nll_gradient on the CPU, in double precision and sample by sample. With torch, it would be about twenty ops. For a
-// small batch, calling each of them takes longer than the arithmetic.
+// small batch, calling twenty ops takes longer than the arithmetic.
 #include "../prepare/nll_gradient.h"
 #include "../math/nll.h"
 #include "parallel.h"

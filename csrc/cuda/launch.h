@@ -18,8 +18,8 @@
 namespace steerlens {
 
 constexpr int kThreads = 256;
-// Blocks of kThreads that a multiprocessor must hold at once: half of its threads, with up to 64 registers each. By
-// default, the compiler may aim at more blocks than these kernels need, and spill registers.
+// Blocks of kThreads that a multiprocessor must hold at once: 1024 threads, with up to 64 registers each. By default,
+// the compiler may aim at more blocks than these kernels need, and spill registers.
 constexpr int kMinBlocks = 4;
 // The largest grid. Kernels that are launched with grid_size() loop over what exceeds it.
 constexpr int64_t kMaxGridX = 2147483647, kMaxGridY = 65535;
@@ -27,7 +27,7 @@ constexpr int64_t kMaxGridX = 2147483647, kMaxGridY = 65535;
 // The shared memory that a block has without asking for more, and what its static variables may take of it.
 constexpr size_t kMaxSharedBytes = 48 << 10, kMaxStaticBytes = 2 << 10;
 
-// Its size is the argument `bytes` of the launch.
+// Its size is the argument `bytes` of run_with_shared() and run_clusters().
 extern __shared__ uint4 dynamic_shared_memory[];
 
 inline bool aligned(std::initializer_list<const void*> pointers, size_t bytes = 16) {
@@ -92,7 +92,7 @@ class Launcher {
 
   // Runs a kernel in `clusters` clusters of `size` blocks. Returns false, and runs nothing, if such clusters are not
   // possible or not allowed, or if the device could run more than `max_at_once` of them at the same time. With
-  // `max_at_once` = `clusters`, this means: if the clusters would not fill the device.
+  // `max_at_once` = `clusters`, the last condition is that the clusters would not fill the device.
   template <typename... Params, typename... Args>
   bool run_clusters(int64_t clusters, int size, int64_t max_at_once, size_t bytes,
                     void (*kernel)(Params...), int threads, const Args&... args) const {
@@ -115,8 +115,8 @@ class Launcher {
  private:
   static constexpr int kClusterArch = 90;
 
-  // Returns query(), which asks the driver about launches of a kernel. If the arguments are those of an earlier call,
-  // returns its result. Each thread keeps its own results, so that none waits for another.
+  // Returns query(), which asks the driver about launches of a kernel. Its result is stored, and returned by later calls
+  // with the same other arguments. Each thread stores its own results, so that none waits for another.
   template <typename... Params, typename Query>
   int known_or(void (*kernel)(Params...), int threads, size_t bytes, int cluster_size,
                const Query& query) const {

@@ -14,7 +14,8 @@ constexpr double kLogReach = 0.6931471805599453;
 constexpr double kNoChange = 1e-6;     // an image with smaller rises does not change at all
 constexpr double kMinProgress = 0.05;  // smaller decreases of the best gap count as no progress
 constexpr double kMinRise = 0.05;      // an image with smaller rises may have only rounding errors
-// Without a bracket, the search ends after so many trials without progress: after kPatience if a rise was above kMinRise.
+// Without a bracket, the search ends after kPatience trials without progress, or after kPatienceWithoutMotion if no rise
+// was above kMinRise.
 constexpr double kPatience = 10, kPatienceWithoutMotion = 3;
 // Keeps the largest position below the end of the range, so that rounding cannot make a factor exceed the range.
 constexpr double kRangeMargin = 1e-6;
@@ -70,7 +71,8 @@ void L2Search::update_best(double l2) {
   const double miss = std::fabs(l2 - target), best_miss = std::fabs(best_l2 - target);
   const bool far = std::min(miss, best_miss) > tolerance;
   const bool tied = far && miss < best_miss + tolerance && factor < best;
-  if (!tied && !(miss < (far ? best_miss - tolerance : best_miss))) return;
+  const bool better = miss < (far ? best_miss - tolerance : best_miss);
+  if (!tied && !better) return;
   improved = 1;
   best = factor;
   best_l2 = l2;
@@ -113,7 +115,7 @@ void L2Search::update_results() {
   active = is_active();
 }
 
-// Without a bracket, the search ends if it makes no progress: phases have wrapped around, and larger factors add noise.
+// Without a bracket, the search ends if it makes no progress, for example after phases have wrapped around.
 bool L2Search::is_active() const {
   const bool open = low < end && high - low > epsilon / 2;
   const double patience = has_moved() ? kPatience : kPatienceWithoutMotion;
@@ -129,22 +131,22 @@ bool L2Search::has_moved() const { return largest > kMinRise; }
 // last trial did not halve the smallest gap.
 double L2Search::next_position(bool slow) const {
   const double x = predicted();
-  const bool inside = x > low && x < high && !slow;
-  if (is_bracketed()) return inside_bracket(x, inside);
-  return std::isfinite(low) ? beyond_low(x) : below_high(x, inside);
+  const bool useful = x > low && x < high && !slow;
+  if (is_bracketed()) return inside_bracket(x, useful);
+  return std::isfinite(low) ? beyond_low(x) : below_high(x, useful);
 }
 
 // The position at which the rise should be 1; infinite until a trial has a positive, finite rise.
 //
-// log(factor / rise) is constant while the image changes in proportion to the factor, and smooth beyond. It is
-// interpolated as a function of the rise: by a parabola for three trials, a line for two, or a line of the given slope for
-// one.
+// log(factor / rise) is constant while the image changes in proportion to the factor, and smooth for larger factors. It
+// is interpolated as a function of the rise: by a parabola for three trials, a line for two, or a line of the given
+// slope for one.
 double L2Search::predicted() const {
-  const double first = slope();
-  const double next = (ratios[2] - ratios[1]) / (rises[2] - rises[1]);
-  const double second = (next - first) / (rises[2] - rises[0]);
-  const double line = ratios[0] + first * (1 - rises[0]);
-  const double parabola = line + second * (1 - rises[0]) * (1 - rises[1]);
+  const double slope01 = slope();
+  const double slope12 = (ratios[2] - ratios[1]) / (rises[2] - rises[1]);
+  const double curvature = (slope12 - slope01) / (rises[2] - rises[0]);
+  const double line = ratios[0] + slope01 * (1 - rises[0]);
+  const double parabola = line + curvature * (1 - rises[0]) * (1 - rises[1]);
   return std::isfinite(parabola) ? parabola : std::isfinite(line) ? line : ratios[0];
 }
 
@@ -153,10 +155,10 @@ double L2Search::slope() const {
   return std::isfinite(secant) ? secant : first_slope;
 }
 
-// The predicted position x if it is useful (`inside`). Otherwise that of regula falsi, moved so that the bracket
-// shrinks by at least a tenth.
-double L2Search::inside_bracket(double x, bool inside) const {
-  if (inside) return x;
+// The predicted position x if it is useful. Otherwise the position of regula falsi, moved so that the bracket shrinks by
+// at least a tenth.
+double L2Search::inside_bracket(double x, bool useful) const {
+  if (useful) return x;
   const double share = (1 - low_rise) / (high_rise - low_rise);
   return low + (high - low) * std::min(std::max(share, 0.1), 0.9);
 }
@@ -168,9 +170,9 @@ double L2Search::beyond_low(double x) const {
 }
 
 // The steps toward smaller factors grow with each trial that makes no progress.
-double L2Search::below_high(double x, bool inside) const {
+double L2Search::below_high(double x, bool useful) const {
   const double bound = high - room() - kLogReach * std::exp2(idle);
-  return inside ? std::max(x, bound) : bound;
+  return useful ? std::max(x, bound) : bound;
 }
 
 // The distance in positions from the largest rise so far to the target, if rises are proportional to factors.

@@ -70,9 +70,9 @@ struct L2Search {
   bool has_moved() const;
   double next_position(bool slow) const;
   double predicted() const;
-  double inside_bracket(double x, bool inside) const;
+  double inside_bracket(double x, bool useful) const;
   double beyond_low(double x) const;
-  double below_high(double x, bool inside) const;
+  double below_high(double x, bool useful) const;
   double room() const;
   double as_represented(double value) const;
 };

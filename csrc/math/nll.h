@@ -10,9 +10,9 @@ namespace steerlens {
 
 // Writes the gradient with respect to the scores of one sample: softmax(scores) - onehot(target).
 //
-// For a class other than the target, it is computed as (1 - the target's probability) * (the class's share of that),
-// which is accurate even if the target's probability rounds to 1. The gradient of such a class is 0 if its score is
-// -inf. All other gradients are NaN if any score is NaN, or if the score of a class other than the target is +inf.
+// The gradient of a class other than the target is computed as `missing` (1 - the target's probability) times the share
+// of the class in `missing`. It is accurate even if the target's probability rounds to 1, and 0 if the class has the
+// score -inf. All other gradients are NaN if any score is NaN, or if the score of a class other than the target is +inf.
 template <typename T>
 void nll_gradient(const T* scores, int64_t classes, int64_t target, T* gradient) {
   constexpr double kLowest = std::numeric_limits<T>::lowest();
@@ -21,17 +21,17 @@ void nll_gradient(const T* scores, int64_t classes, int64_t target, T* gradient)
     const double score = scores[i];
     return score < kLowest ? kLowest : score;
   };
-  const auto other = [&](int64_t i) { return i == target ? kLowest : finite(i); };
+  const auto other_score = [&](int64_t i) { return i == target ? kLowest : finite(i); };
   double largest = kLowest, total = 0;
-  for (int64_t i = 0; i < classes; ++i) largest = std::max(largest, other(i));
-  for (int64_t i = 0; i < classes; ++i) total += std::exp(other(i) - largest);
+  for (int64_t i = 0; i < classes; ++i) largest = std::max(largest, other_score(i));
+  for (int64_t i = 0; i < classes; ++i) total += std::exp(other_score(i) - largest);
   const double log_total = std::log(total);
   // missing = 1 - the target's probability = 1 / (1 + exp(gap)), where gap = score - log(sum of exp(other scores)).
   const double gap = (static_cast<double>(scores[target]) - largest) - log_total;
   const double missing = gap > 0 ? std::exp(-gap) / (1 + std::exp(-gap)) : 1 / (1 + std::exp(gap));
   for (int64_t i = 0; i < classes; ++i) {
     const bool excluded = std::isinf(scores[i]) && scores[i] < 0;
-    const double share = std::exp(other(i) - largest - log_total);
+    const double share = std::exp(other_score(i) - largest - log_total);
     gradient[i] = static_cast<T>(excluded ? 0 : share * missing);
   }
   gradient[target] = static_cast<T>(0 - missing);  // -missing could be -0

@@ -29,8 +29,8 @@ inline BeginL2Search prepare_begin_l2_search(const Tensor& limits, const Tensor&
 }
 
 struct AdvanceL2Search {
-  Tensor before, l2;
-  Tensor state;  // result
+  Tensor before, l2;  // the state before, and the distances at its factors
+  Tensor state;       // result
 };
 
 inline AdvanceL2Search prepare_advance_l2_search(const Tensor& state, const Tensor& l2) {

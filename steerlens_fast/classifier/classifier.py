@@ -19,7 +19,7 @@ from .isolation import RandomStream, private_buffers, warning_stacklevel
 from .modules import all_modules, in_training, is_exported, may_write, module_of, parameters_of
 from .outputs import TASKS, class_scores
 
-Losses = Callable[[Tensor, slice], Tensor | tuple[Tensor, Tensor]]
+Loss = Callable[[Tensor, slice], Tensor | tuple[Tensor, Tensor]]
 # End of the messages about outputs without gradients
 NO_GRADIENTS = "no gradient passes torch.no_grad(), .detach(), numpy, rounding, integers and quantised layers"
 MIN_LOGITS = 8  # with fewer logits, all of them could be between 0 and 1 by chance
@@ -125,7 +125,7 @@ class Classifier:
             return joined(outputs)
 
     def gradient(
-        self, images: Tensor, loss: Losses, args=(), batch: int | None = None, *, stream: RandomStream | None = None
+        self, images: Tensor, loss: Loss, args=(), batch: int | None = None, *, stream: RandomStream | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return the gradient of the summed losses with respect to the images, and the outputs.
 
@@ -186,7 +186,7 @@ class Classifier:
         if outputs.device.type != "cpu" or outputs.dim() < 2 or outputs.shape[1] < 2:
             return
         if self.task == "multiclass":
-            if outputs.dim() != 2 or outputs.min().item() < 0:  # true for most models, and cheap to check
+            if outputs.dim() != 2 or outputs.min().item() < 0:  # most models have negative scores
                 return
             if bool((outputs >= 0).all() & ((outputs.sum(1) - 1).abs() < 1e-3).all()):
                 self._warn_of_probabilities("at least 0, with a sum of 1", "softmax", "return its logarithm")
@@ -213,7 +213,7 @@ class Classifier:
             with private_buffers([module for tree in trees if may_write(tree) for module in tree]):
                 yield
 
-    def _differentiate(self, images: Tensor, loss: Losses, args, at: slice) -> tuple[Tensor, Tensor]:
+    def _differentiate(self, images: Tensor, loss: Loss, args, at: slice) -> tuple[Tensor, Tensor]:
         """Return gradient and outputs of one batch, and free its autograd graph."""
         leaf = rows(images, at).detach()
         leaf = (leaf.clone() if leaf.is_inference() else leaf).requires_grad_()
@@ -257,7 +257,7 @@ class Classifier:
 
 
 def _gradient(losses: Tensor | tuple[Tensor, Tensor], leaf: Tensor) -> Tensor | None:
-    """Return the gradient of the summed losses; see :meth:`Classifier.gradient` for ``losses``."""
+    """Return the gradient of the summed losses, given the result of ``loss`` in :meth:`Classifier.gradient`."""
     start, gradient = losses if isinstance(losses, tuple) else (losses.sum(), None)
     return _backward(start, leaf, gradient) if start.requires_grad else None
 
@@ -266,14 +266,14 @@ def _backward(start: Tensor, leaf: Tensor, gradient: Tensor | None) -> Tensor | 
     """Return the gradient with respect to ``leaf``.
 
     Autocast is off here, so that the backward pass of each op has the dtype of its forward pass. The caller's autocast
-    would lower the precision of parts of a model that turn autocast off. It is off on GPUs, too, since a model may
-    compute on a GPU even if images and outputs are on the CPU.
+    would lower the precision of parts of a model that turn autocast off. Autocast is off on GPUs, too, since a model
+    may compute on a GPU even if images and outputs are on the CPU.
     """
     with without_autocast("cpu", "cuda", leaf.device.type, start.device.type):
         return torch.autograd.grad(start, leaf, gradient, allow_unused=True)[0]
 
 
-def _through_half(leaf: Tensor, outputs: Tensor, loss: Losses, at: slice) -> Tensor | None:
+def _through_half(leaf: Tensor, outputs: Tensor, loss: Loss, at: slice) -> Tensor | None:
     """Return the gradient of the summed losses through float16 outputs.
 
     Float16 cannot represent gradients below 6e-8. Therefore the gradient of each sample's outputs is scaled to about 1,

@@ -74,7 +74,7 @@ class Verdict:
     probability: float  # probability of ``predicted`` for the last frame
     target_probability: float  # the target's probability for the last frame
     target_before: float  # the target's probability for the photograph
-    target_predicted: bool
+    target_predicted: bool  # for the last frame
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,9 @@ def run_photographs(
         Directory to write to; created if missing. Files of the same name are replaced.
     photographs : sequence of Photograph
     max_l2 : float
-        L2 distance of the last frame from its source, in every family.
+        L2 distance of the last frame from the photograph, in every family.
     frames : int
-        Number of frames, including the source. There is one gradient from each frame to the next.
+        Number of frames, including the photograph. There is one gradient from each frame to the next.
     progress : bool
         Show progress bars on stderr.
 
@@ -175,8 +175,8 @@ def _examples(
         morphs[family] = lens.morph(images, targets, **options)
         last = morphs[family].frames[:, -1]
         after[family] = {name: _probabilities(network, last) for name, network in networks.items()}
-    names = short_names(driver.class_names)
-    verdict = lambda family, name, n: _verdict(before[name][n], after[family][name][n], targets[n], names)
+    class_names = short_names(driver.class_names)
+    verdict = lambda family, name, n: _verdict(before[name][n], after[family][name][n], targets[n], class_names)
     return [
         PhotographExample(
             photograph,
@@ -193,7 +193,7 @@ def _probabilities(network: LoadedModel, images: Tensor) -> Tensor:
     return torch.cat(outputs).softmax(1)
 
 
-def _verdict(before: Tensor, after: Tensor, target: int, names: list[str]) -> Verdict:
+def _verdict(before: Tensor, after: Tensor, target: int, class_names: list[str]) -> Verdict:
     first, last = int(before.argmax()), int(after.argmax())
     probabilities = float(after[last]), float(after[target]), float(before[target])
-    return Verdict(names[first], names[last], *probabilities, last == target)
+    return Verdict(class_names[first], class_names[last], *probabilities, last == target)

@@ -31,7 +31,7 @@ class Step:
 class Schedule:
     """Where the F frames of B samples are: at factors [F, B], or at distances.
 
-    ``budgets`` [M, B] are the distances: that of the last frame, or those of all frames after the source.
+    ``budgets`` [M, B] are the distances of the last frame (M = 1), or of all frames after the source (M = F - 1).
     """
 
     frames: int
@@ -74,7 +74,7 @@ class Schedule:
         return self._shares(reached) * reached
 
     def shares_of_factor(self) -> Tensor:
-        """Return the factors of the frames without a budget, as shares [F - M] of the factor at the first budget."""
+        """Return, for each of the F - M frames without a budget, factor / factor that reaches the first budget."""
         return self.budgets.new_zeros(1) if self.one_frame_per_budget else self._shares(self.budgets)[:-1, 0]
 
     def _shares(self, like: Tensor) -> Tensor:
@@ -263,7 +263,7 @@ def _checked_distances(name: str, argument, table: Tensor, images: Tensor) -> Te
     """Check distances, and return them in the images' dtype and on their device."""
     rounded = table.to(images.dtype)
     pairs = zip(rounded.flatten().tolist(), table.flatten().tolist())
-    if not all(0 < to < math.inf or to == given == 0 for to, given in pairs):
+    if not all(0 < value < math.inf or value == given == 0 for value, given in pairs):
         raise ValueError(f"{name} must be finite, and 0 or positive in {images.dtype}, got {argument!r}")
     return to_device_async(name, rounded, images.device)
 
@@ -272,7 +272,7 @@ def _real_table(name: str, value, kinds: str) -> Tensor:
     if isinstance(value, (bool, str, complex)) or value is None:
         raise TypeError(f"{name} must be {kinds}, got {value!r}")
     try:
-        dtype = None if isinstance(value, np.ndarray) else torch.float64  # complex or bool arrays are rejected below
+        dtype = None if isinstance(value, np.ndarray) else torch.float64  # an array keeps its dtype, checked below
         table = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=dtype, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} must be {kinds}, got {value!r}") from error

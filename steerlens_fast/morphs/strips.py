@@ -112,10 +112,10 @@ def plot_morphs(
 
 def draw_strips(data: StripData, figure: Figure | None = None) -> Figure:
     """Draw the figure of :func:`plot_morphs` from strip data."""
-    names, (headers, captions) = _row_labels(data), _headers(data)
+    labels, (headers, captions) = _row_labels(data), _headers(data)
     rows = [(b, is_map) for b in range(len(data.names)) for is_map in ((False, True) if data.maps else (False,))]
     if figure is None:
-        figure = _new_figure((len(rows), *data.pictures.shape[1:]), names, captions)
+        figure = _new_figure((len(rows), *data.pictures.shape[1:]), labels, captions)
     for (b, is_map), axes_of_row in zip(rows, figure.subplots(len(rows), len(data.frames), squeeze=False)):
         maps, scale = data.maps[b] if is_map else (None, 0.0)
         for f, axes in enumerate(axes_of_row):
@@ -126,7 +126,7 @@ def draw_strips(data: StripData, figure: Figure | None = None) -> Figure:
             draw_panel(axes, data.pictures[b, f], captions[b][f], bool(data.reached[b, f]))
             if b == 0:
                 axes.set_title(headers[f], fontsize=9, pad=4)
-        text = f"difference\n±{scale:.2g}" if is_map else names[b]
+        text = f"difference\n±{scale:.2g}" if is_map else labels[b]
         style = {"fontsize": 10} if not data.remarks[b] else {"fontsize": 8, "color": NOT_OK}
         style = {"fontsize": 8, "color": MUTED} if is_map else style
         # parse_math=False, so that a "$" in a class name is printed as it is
@@ -300,9 +300,7 @@ def strip_note(scored: bool, samples: int, all_samples: int, frames: int, all_fr
     """Return the note below a figure."""
     note = []
     if scored:
-        note.append(
-            "below each frame: the target's probability (bold if it is predicted), then any other predicted class"
-        )
+        note.append("below each frame: probability of the target (bold if predicted), then any other predicted class")
     if samples < all_samples:
         note.append(f"the first {samples} of {all_samples} samples")
     if frames < all_frames:
@@ -324,7 +322,10 @@ def _predictions(morphs: Morphs, class_names: Names) -> list[list[str]]:
 
 
 def _state_name(number: int, target: list[int], morphs: Morphs, class_names: Names) -> str:
-    """Return the name of a class or, for task "multilabel", of a label, with "not" if it is absent."""
+    """Return the name of a class or, for task "multilabel", of a label, with "not" if it is absent.
+
+    ``target`` is [class, *position] or, for "multilabel", [0 or 1, label, *position].
+    """
     if morphs.settings.get("task") != "multilabel":
         return _class_name(number, class_names)
     label = _class_name(target[1], class_names)
@@ -336,10 +337,10 @@ def _maps(morphs: Morphs, at: list[int]) -> list[tuple[np.ndarray, float]]:
 
     They are relative to the frame whose factors are nearest to 0.
     """
-    size = morphs.factors.abs()
-    size = size if morphs.amplitude_factors is None else size + morphs.amplitude_factors.abs()
+    change = morphs.factors.abs()
+    change = change if morphs.amplitude_factors is None else change + morphs.amplitude_factors.abs()
     maps = []
-    for frames, source in zip(morphs.frames, size.argmin(1).tolist()):
+    for frames, source in zip(morphs.frames, change.argmin(1).tolist()):
         pictures = frames[[source, *at]].double().movedim(1, -1).numpy()
         pictures = pictures[..., 0] if pictures.shape[-1] == 1 else pictures
         drawn, scale = difference_maps(pictures, source=0)
@@ -408,9 +409,9 @@ def _names_to_show(class_names: Names, morphs: Morphs) -> Names:
 
 def _pair_texts(morphs: Morphs, class_names: Names) -> list[str]:
     """Return the text "source → target" for each sample, with the target's position if it has one."""
-    names, labels = [], morphs.settings.get("task") == "multilabel"
+    names, is_multilabel = [], morphs.settings.get("task") == "multilabel"
     for target, source in zip(morphs.target.reshape(len(morphs), -1).tolist(), morphs.source):
-        position = tuple(target[2:] if labels else target[1:])
+        position = tuple(target[2:] if is_multilabel else target[1:])
         where = f" at {position}" if position else ""
         before = int(source[tuple(target[1:])] if source.dim() else source)
         both = (_state_name(number, target, morphs, class_names) for number in (before, target[0]))
@@ -467,7 +468,8 @@ def _header_numbers(data: StripData) -> tuple[list[str] | None, list[list[str]] 
         return None, distances
     if not amplitudes.text:
         return [f"factor {x}" for x in factors.text[0]], distances
-    return [f"phase {b}\namplitude {a}" for b, a in zip(factors.text[0], amplitudes.text[0])], distances
+    pairs = zip(factors.text[0], amplitudes.text[0])
+    return [f"phase {phase}\namplitude {amplitude}" for phase, amplitude in pairs], distances
 
 
 class _Numbers:
@@ -486,10 +488,10 @@ class _Numbers:
 # --- Figures ---------------------------------------------------------------------------------------------------------
 
 
-def _new_figure(shape: tuple[int, ...], names: list[str], captions: list[list[str]]) -> Figure:
+def _new_figure(shape: tuple[int, ...], labels: list[str], captions: list[list[str]]) -> Figure:
     """Return a figure, sized so that panels have no gaps; ``shape`` is [rows, F, H, W, ...]."""
     tall = min(max(shape[2] / shape[3], 0.4), 2.5)  # height of a panel divided by its width
-    widest = max(len(line) for name in names for line in name.split("\n"))
+    widest = max(len(line) for label in labels for line in label.split("\n"))
     max_lines = max(len(caption.split("\n")) for row in captions for caption in row)
     # In inches: a letter of a label is 0.085 wide, a line of a caption 0.13 high; title, headers and note take 0.8.
     inches = (

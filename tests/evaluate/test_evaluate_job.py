@@ -19,7 +19,7 @@ from tolerances import TOLERANCES
 
 from steerlens_fast import SteerableLens, driver_confidence, smooth_reconstruction
 from steerlens_fast.cli import main
-from steerlens_fast.errors import JobError
+from steerlens_fast.errors import NO_SPACE, JobError
 from steerlens_fast.evaluate import classifiers
 from steerlens_fast.evaluate.classifiers import judge_names
 from steerlens_fast.evaluate.config import EvaluationConfig
@@ -110,14 +110,16 @@ def test_every_number_has_its_denominator(tmp_path):
             assert counts == [(10, 10)] * 4
         assert set(budget["paired"]["warp"]) == {"pixel - csp-phase"}
     bands = summary["bands"]["advantage"]
-    assert len(bands) == 2 and len(bands[0]) == 4 and all(c["of"] == 10 for row in bands for c in row)
+    assert len(bands) == 2 and len(bands[0]) == 4  # scales and orientations
+    assert all(c["of"] == 10 for row in bands for c in row)
 
 
 def test_true_motion_is_measured_as_a_control(tmp_path):
     """The control "true motion" has the true direction, is explained by warps, and recovers its displacement."""
     shapes = Shapes(4, seed=3)
     driver = net(0, classes=14, size=32)
-    result = run(tmp_path, shapes, driver, {}, target=0, sources=28, families=["pixel"], max_l2=0.5, probe_directions=0)
+    options = {"sources": len(shapes), "target": 0, "families": ["pixel"], "max_l2": 0.5, "probe_directions": 0}
+    result = run(tmp_path, shapes, driver, {}, **options)
     control = result.summary["budgets"][0]["controls"]["true motion"]
     assert control["alignment"]["value"] > 0.95 and control["warp"]["value"] > 0.9
     groups = result.summary["groups"]["0.5"]
@@ -154,15 +156,15 @@ def test_results_are_bitwise_reproducible_and_close_for_another_batch_size(tmp_p
 
 
 def test_results_in_chunks_are_close(tmp_path, monkeypatch):
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole, chunked = tmp_path / "whole", tmp_path / "chunked"
     run(whole)
     monkeypatch.setattr(classifiers, "CALL_BYTES", 3 * 4 * 16 * 16)
     assert classifiers.images_per_call(4 * 16 * 16, torch.device("cpu")) == 3
-    run(parts)
-    for one, two in zip(records(whole), records(parts), strict=True):
+    run(chunked)
+    for one, two in zip(records(whole), records(chunked), strict=True):
         assert one.keys() == two.keys() and all(_close(value, two[name], name) for name, value in one.items())
     for file in whole.glob("parts/*.npz"):
-        assert sorted(np.load(file).files) == sorted(np.load(parts / "parts" / file.name).files)
+        assert sorted(np.load(file).files) == sorted(np.load(chunked / "parts" / file.name).files)
 
 
 def test_progress_counts_records(tmp_path, capsys):
@@ -210,7 +212,7 @@ def test_interrupted_evaluation_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr(TaskRunner, "run", failing)
     with pytest.raises(JobError) as error:
         run(broken, batch_size=5)
-    assert error.value.code == 5 and not (broken / "results.jsonl").exists()
+    assert error.value.code == NO_SPACE and not (broken / "results.jsonl").exists()
     assert len(list((broken / "parts").glob("*.jsonl"))) == 3
     monkeypatch.setattr(TaskRunner, "run", lambda self, task: (ran.append(task.name), plain(self, task))[1])
     run(broken, resume=True, batch_size=5)
@@ -538,7 +540,7 @@ def test_command_line_runs_an_evaluation(tmp_path, capsys, monkeypatch):
         and str(tmp_path / "summary.json") in out
     )
     assert "judge 'four_classes' has 4 classes, but the driver has 3" in err
-    (tmp_path / "index.html").touch()  # of an earlier run with figures
+    (tmp_path / "index.html").touch()  # the report of an earlier run: not in the output
     assert main([*arguments, "--resume"]) == 3
     assert capsys.readouterr().out.endswith(f"wrote {tmp_path / 'summary.json'}\n")
     assert main(arguments) == 2 and "use --resume or --overwrite" in capsys.readouterr().err
@@ -609,7 +611,7 @@ def test_plan_of_a_job_is_an_error(tmp_path):
 def test_resuming_an_evaluation_of_another_format_raises(tmp_path):
     run(tmp_path, families=["pixel"], probe_directions=0)
     plan = json.loads((tmp_path / "plan.json").read_text())
-    assert plan.pop("format_version") == 3
+    assert plan.pop("format_version") == 3  # a plan without it has format 1
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     with pytest.raises(JobError, match="must have format version 3, got 1: another version of steerlens_fast wrote it"):
         run(tmp_path, families=["pixel"], probe_directions=0, resume=True)

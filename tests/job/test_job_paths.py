@@ -74,9 +74,10 @@ def test_tilde_is_the_home_directory_in_paths_given_in_python(home):
     (home / "t.csv").write_text("path,label\na.png,1\n")
     for data, count in (("~/x.npy", 4), (Path("~/t.csv"), 1)):
         assert len(list(open_source(data).listing())) == count
-    zero, of_frames = torch.zeros(1, dtype=torch.int64), torch.zeros(1, 3)
-    outputs = torch.rand(1, 3, 5)
-    morphs = Morphs(torch.rand(1, 3, 1, 8, 8), of_frames, None, zero, zero, outputs, of_frames, None, None, zero, {})
+    zero, zeros = torch.zeros(1, dtype=torch.int64), torch.zeros(1, 3)
+    rest = {"amplitude_factors": None, "budget": None, "attained": None, "status": zero, "settings": {}}
+    scores = {"target": zero, "source": zero, "outputs": torch.rand(1, 3, 5), "l2": zeros}
+    morphs = Morphs(torch.rand(1, 3, 1, 8, 8), zeros, **scores, **rest)
     torch.save(torch.nn.Linear(2, 2), home / "net.pt")
     assert load_model("~/net.pt", trust_checkpoint=True).model.in_features == 2
     morphs.save("~/m.safetensors")

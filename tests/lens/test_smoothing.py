@@ -29,15 +29,15 @@ def test_frames_follow_the_mean_gradient_of_noisy_images(regime):
     lens = SteerableLens(model, family="pixel", regime=regime, bounds=None, smoothing=SMOOTHING)
     morphs = lens.morph(x, target, factors=3.0, frames=4, score="none", **steps(regime, 3))
 
-    generator, expected, along = torch.Generator().manual_seed(SMOOTHING["seed"]), [x], None
+    generator, expected, mean_gradient = torch.Generator().manual_seed(SMOOTHING["seed"]), [x], None
     for _ in range(3):
-        if along is None or regime != "frozen":
-            along = torch.zeros_like(x)
+        if mean_gradient is None or regime != "frozen":
+            mean_gradient = torch.zeros_like(x)
             for _ in range(SMOOTHING["samples"]):
                 noise = torch.randn(3, 16, 16, generator=generator, dtype=torch.float64)
-                along += gradient(model, expected[-1] + SMOOTHING["noise"] * noise, target)
-            along /= SMOOTHING["samples"]
-        expected.append(expected[-1] - along)
+                mean_gradient += gradient(model, expected[-1] + SMOOTHING["noise"] * noise, target)
+            mean_gradient /= SMOOTHING["samples"]
+        expected.append(expected[-1] - mean_gradient)
     assert_close(morphs.frames, torch.stack(expected, 1), "composition")
 
 
@@ -50,16 +50,16 @@ def test_target_and_scores_are_those_of_images_without_noise(regime):
 
 
 def test_copies_are_moved_and_the_gradient_is_that_of_the_image():
-    """Copies equal those of torch's interpolation. The frame follows autograd's gradient of the mean loss of copies."""
+    """F.grid_sample gives the same copies. The frame follows autograd's gradient of the mean loss of copies."""
     x, target, model, smoothing = images(), torch.tensor([1, 4, 2]), smooth(dtype=torch.float64), Smoothing(**MOVED)
     copies = list(islice(smoothing.copies(x), MOVED["samples"]))
     generator, mirrored = torch.Generator().manual_seed(smoothing.seed ^ MOVEMENT_SEED), []
     for copy, plain in zip(copies, Smoothing(**SMOOTHING).copies(x)):
         down, right, size, side = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
         mirrored.append(side < 0.5)
-        by = 1 / (1 + 0.2 * (2 * size - 1))
+        zoom = 1 + MOVED["scale"] * (2 * size - 1)
         line = torch.linspace(-1, 1, 16, dtype=torch.float64)  # 7.5 pixels each way
-        rows, columns = ((line - 2 * (2 * share - 1) / 7.5) * by for share in (down, right))
+        rows, columns = ((line - MOVED["shift"] * (2 * share - 1) / 7.5) / zoom for share in (down, right))
         columns = columns.flip(0) if mirrored[-1] else columns
         grid = torch.stack(torch.broadcast_tensors(columns, rows[:, None]), -1).expand(3, -1, -1, -1)
         expected = F.grid_sample(x, grid, padding_mode="border", align_corners=True) + plain.noise
@@ -98,6 +98,7 @@ def test_morph_depends_on_the_seed_but_not_on_the_batch(regime, smoothing):
     assert not torch.equal(lens.morph(x, max_l2=1.0, frames=3, internal_batch_size=1).frames, together.frames)
 
 
+# 5 copies of 3 images; a batch of 7 holds two whole copies
 @pytest.mark.parametrize(
     "batch, sizes", [(None, [3] * 5), (1, [1] * 15), (2, [2, 1] * 5), (7, [6, 6, 3])], ids=["all", "1", "2", "7"]
 )

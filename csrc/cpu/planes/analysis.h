@@ -42,13 +42,13 @@ struct Analysis {
                    });
       const int64_t blocks = blocks_of<T>(group.w);
       executor.run(group.unpaired(i) ? pairs_of(blocks) : blocks,
-                   [&](int64_t block, FftScratch<T>& scratch) {
+                   [&](int64_t block_or_pair, FftScratch<T>& scratch) {
                      if (group.form == Form::kComplex)
-                       complex_band(group, i, block, intermediate, scratch, writer);
+                       complex_band(group, i, block_or_pair, intermediate, scratch, writer);
                      else if (group.unpaired(i))
-                       unpaired_band(group, i, block, intermediate, scratch, writer);
+                       unpaired_band(group, i, block_or_pair, intermediate, scratch, writer);
                      else
-                       two_bands(group, i, block, intermediate, scratch, writer);
+                       two_bands(group, i, block_or_pair, intermediate, scratch, writer);
                    });
     }
   }

@@ -55,7 +55,7 @@ class FolderSource(Source):
             )
 
     def _check_classes(self) -> None:
-        """Check that each class has an image, unless none has: ``listing`` then raises an error.
+        """Raise if only some classes have images. (If no class has one, ``listing`` raises.)
 
         This is called before the first item, since a job may list only some items.
         """
