@@ -482,7 +482,7 @@ def test_step_is_limited_if_the_gradient_turns_back(regime):
     lens = SteerableLens(Turning(), family="pixel", regime=regime, objective="logit")
     morphs = lens.morph(x, 1, max_l2=l2, frames=5, steps=4, score="none")
     moves = morphs.frames.diff(dim=1).flatten(2).norm(dim=2)[0]
-    before, after = morphs.l2[0, :4], l2 * torch.arange(1, 5) / 4  # before each step; requested after it
+    before, after = morphs.l2[0, :4], l2 * torch.arange(1, 5) / 4  # distances before and (requested) after each step
     longest = 2 * (after.square() - before.square()).clamp(min=0).sqrt()
     assert (moves <= longest + 1e-3).all()
     third = 2  # index of the third step

@@ -262,9 +262,9 @@ def bands(probes: dict) -> Figure:
 def strip_figure(strips: dict) -> Figure:
     """Return a figure of sources and edits.
 
-    ``strips["rows"]`` has a tuple (label, source's pixels, edits) for each source. ``edits`` maps the families that
-    edited it to tuples (pixels, caption, success). ``success`` says whether the edit has the distance, and the driver
-    predicts the target.
+    ``strips["rows"]`` has a tuple (label, pixels, edits) for each source. ``edits`` maps each family with an edit to a
+    tuple (pixels, caption, success). ``success`` says whether the edit has the distance, and the driver predicts the
+    target.
     """
     families, rows = strips["families"], strips["rows"]
     figure = new_figure(1.08 * (len(families) + 1) + 0.9, 1.3 * len(rows) + 0.35)
