@@ -29,7 +29,7 @@ inline BeginL2Search prepare_begin_l2_search(const Tensor& limits, const Tensor&
 }
 
 struct AdvanceL2Search {
-  Tensor before, l2;  // the state before, and the distances at its factors
+  Tensor before, l2;  // the previous state, and the distances at its factors
   Tensor state;       // result
 };
 

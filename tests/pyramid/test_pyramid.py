@@ -186,8 +186,8 @@ def test_analysis_of_some_scales_computes_only_these(scales, residuals, device):
     else:
         assert some.highpass is None and some.lowpass is None
     bands = [(2, 4, *pyramid.geometry.band_shape(s)) for s in wanted_scales]
-    ends = [(2, 1, 67, 36), (2, 1, *pyramid.geometry.band_shape(3))] if residuals else []
-    expected = [(2, 67, 36 // 2 + 1)] + bands + ends if bands + ends else []
+    residual_shapes = [(2, 1, 67, 36), (2, 1, *pyramid.geometry.band_shape(3))] if residuals else []
+    expected = [(2, 67, 36 // 2 + 1)] + bands + residual_shapes if bands + residual_shapes else []
     assert sorted(ffts.shapes) == sorted(expected)
 
 
@@ -202,8 +202,8 @@ def test_synthesis_from_some_bands_reads_only_these(scales, orientations, residu
     keep = torch.zeros(4, 1, 1, dtype=torch.float64, device=device)
     keep[list(wanted_orientations)] = 1
     off = [b * keep if s in wanted_scales else b * 0 for s, b in enumerate(c.bands)]
-    ends = [t if residuals else t * 0 for t in (c.highpass, c.lowpass)]
-    expected = pyramid.synthesize(Coefficients(ends[0], tuple(off), ends[1]))
+    highpass, lowpass = (t if residuals else t * 0 for t in (c.highpass, c.lowpass))
+    expected = pyramid.synthesize(Coefficients(highpass, tuple(off), lowpass))
     with FFTs() as ffts:
         actual = pyramid.synthesize(c, scales, orientations, residuals)
     assert_close(actual, expected, "pyramid", like=1.0)
