@@ -89,7 +89,8 @@ class LensConfig(BaseConfig):
         metavar="N",
         minimum=2,
         passed_to="morph",
-        help="frames of each morph, including the source (default: 12, but at most steps + 1)",
+        help="frames of each morph, including the source (default: 12, but at most steps + 1; with --distances: their "
+        "number + 1)",
     )
     steps: int | None = option(
         None,
