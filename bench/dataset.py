@@ -59,7 +59,7 @@ PHOTO_JOBS = {
 }
 DIGIT_OPTIONS = {"model": DIGIT_MODEL, "channels": 1, "target": "runner-up", "frames": FRAMES, **UNSCORED}
 PHOTO_OPTIONS = {"size": 224, "crop_pct": 0.95, "target": 3, "frames": FRAMES, "batch_size": BATCH, "shard_size": BATCH}
-# Shards of each job. The first three of photographs are a warm-up: while the heap grows, page faults take time.
+# Shards of each job that a worker computes. The first three of photographs are a warm-up: while the heap grows, page faults take time.
 CPU_SHARDS = 4
 CPU_JOBS = {  # work: (data, options, number of measured shards); the other shards come first, as a warm-up
     **{
@@ -159,7 +159,7 @@ def gradients(model: torch.nn.Module, images: torch.Tensor, batch: int) -> None:
     """Compute one gradient of each image, as every job does."""
     for some in images.split(batch):
         x = some.float().div_(255).requires_grad_()
-        loss = -model(x).log_softmax(1)[:, 3].sum()
+        loss = -model(x).log_softmax(1)[:, PHOTO_OPTIONS["target"]].sum()
         torch.autograd.grad(loss, x)
 
 
@@ -259,7 +259,7 @@ def worker_cpu(work: str, folder: str) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if data == "photos":
         images = in_memory(Path(folder, data))[:BATCH]
-        run = partial(gradients, worker.loaded.model, images, BATCH // 4)  # the worker's size of gradient batches
+        run = partial(gradients, worker.loaded.model, images, 8)  # a worker with one thread computes 8 at a time
     else:
         images = torch.from_numpy(np.load(Path(folder, "digits.npy"))[:2048])
         extent = {name: options[name] for name in options.keys() & EXTENT_OPTIONS}

@@ -40,7 +40,7 @@ def smooth(channels=3, classes=CLASSES, dtype=torch.float32) -> nn.Module:
 
 
 class Stateful(nn.Module):
-    """A model with everything that a morph could change.
+    """A model with state that a morph must not change.
 
     It has batch statistics, a counter, dropout and a frozen parameter.
     """

@@ -188,11 +188,11 @@ def is_wide(kernel: str) -> bool:
 
 
 def has_narrow_accesses(kernel: str, facts: dict) -> bool:
-    """Return whether a wide kernel accesses too few bytes at a time.
+    """Return whether a wide kernel accesses too few bits at a time.
 
-    Complex numbers should be accessed 16 bytes at a time, real ones 8 bytes.
+    Complex numbers should be accessed 128 bits at a time, real ones 64 bits.
 
-    Loads of 4 bytes are allowed, since each factor is loaded alone.
+    Loads of 32 bits are allowed, since each factor is loaded alone.
     """
     loads, stores = facts["loads"], facts["stores"]
     if kernel.startswith(REDUCTIONS):

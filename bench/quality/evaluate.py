@@ -37,7 +37,7 @@ REPORT_FILES = ("index.html", "summary.json", "figures")
 
 
 def time_fits() -> dict:
-    """Return the seconds of smooth reconstructions of 64 x 64 images, by one and by two threads.
+    """Return the seconds in which one and two threads fit warp and gain to 64 x 64 images.
 
     Each fit has three starts. The edits are warps by up to 3 pixels in each direction, with noise.
     """
@@ -61,9 +61,9 @@ def run_preset(name: str, folder: Path, *options: str) -> dict:
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "steerlens_fast", "evaluate", "--preset", name, "--progress", "none"]
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        subprocess.run([*command, "--out", f"{out}/it", *options], check=True)
+        subprocess.run([*command, "--out", f"{out}/evaluation", *options], check=True)
         seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-        _copy_report(Path(out, "it"), folder)
+        _copy_report(Path(out, "evaluation"), folder)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     load.append(round(os.getloadavg()[0], 2))
     return {"seconds": round(seconds, 1), "cpu_seconds": round(used, 1), "load": load}
@@ -102,7 +102,7 @@ def results_phrases(results: Path) -> list[str]:
 def newest_times(results: Path) -> dict:
     """Return the newest times of every preset.
 
-    Load and other entries are those of the newest run with digits.
+    Load and other entries are those of the newest run of the preset digits.
     """
     times: dict = {}
     for file in sorted(results.glob("*-evaluate-times.json")):
@@ -114,12 +114,12 @@ def newest_times(results: Path) -> dict:
 def times_phrases(entry: dict) -> list[str]:
     """Return the phrases about running times."""
     took = lambda name: _minutes(entry[name]["seconds"])
-    fits = round(entry["fits"]["seconds, 2 workers"])
+    fit_seconds = round(entry["fits"]["seconds, 2 workers"])
     loads = [entry[when][0] for when in ("load_before", "load_after")]
     load = f"(load {min(loads):.0f} to {max(loads):.0f})"
     phrase = f"{load}, the complete digits preset took {took('digits')}, shapes {took('shapes')}"
     count = entry["fits"]["fits"]
-    fitted = f"fitting warp and gain to {count} images of 64 x 64, with three starts each, took {fits} s"
+    fitted = f"fitting warp and gain to {count} images of 64 x 64, with three starts each, took {fit_seconds} s"
     others = [name for name in ("mnist", "fashion", "photographs") if name in entry]
     return [phrase, fitted, *(f"{name} {_minutes(entry[name]['cpu_seconds'])}" for name in others)]
 
@@ -131,7 +131,7 @@ def _minutes(seconds: float) -> str:
 def digits_phrases(summary: dict) -> list[str]:
     """Return the table with the published values, and the phrases about it."""
     entry, compared = summary["budgets"][0], summary["published"]["measures"]
-    all_of = entry["attainment"]["of"]
+    source_count = entry["attainment"]["of"]
     lines = []
     for family, measures in {**entry["families"], **entry["controls"]}.items():
         cells = []
@@ -141,10 +141,12 @@ def digits_phrases(summary: dict) -> list[str]:
             cells.append(shown(value) + ("" if theirs is None else f" / {shown(theirs)}"))
         lines.append(f"| {NAMES.get(family, family)} | {' | '.join(cells)} |")
     pairs = lambda name: len(compared[name]["agrees"])
-    ends = lambda name: [f(m[name]["value"] for m in entry["families"].values() if name in m) for f in (min, max)]
-    share = lambda name: "{:.0f} to {:.0f} %".format(*(100 * value for value in ends(name)))
+    lowest_and_highest = lambda name: [
+        f(m[name]["value"] for m in entry["families"].values() if name in m) for f in (min, max)
+    ]
+    share = lambda name: "{:.0f} to {:.0f} %".format(*(100 * value for value in lowest_and_highest(name)))
     return [
-        f"{all_of} test digits toward the next digit",
+        f"{source_count} test digits toward the next digit",
         f"L2 = {entry['l2']:.2f}, all families attained the distance for all {entry['attainment']['common']} digits",
         f"| family | median G | both judges, of {SOURCE_COUNT} | E warp | E warp + gain |",
         "\n".join(lines),
@@ -155,7 +157,7 @@ def digits_phrases(summary: dict) -> list[str]:
         else "(no phrase)",  # not on the page, so that the test fails and the sentence is rewritten
         f"{share('folded')} of the pixels lie in folds",
         f"{share('departure')} of the coefficient edit is lost",
-        "leakage {} to {}".format(*(hundredths(value) for value in ends("leakage"))),
+        "leakage {} to {}".format(*(hundredths(value) for value in lowest_and_highest("leakage"))),
         f"E of white noise is {hundredths(entry['controls']['noise']['warp']['value'])}",
     ]
 
@@ -216,14 +218,14 @@ def _interval_table(entry: dict, published: dict | None = None) -> str:
             interval, theirs = measures[name], (published or {}).get(family, {}).get(name)
             shown = number if name != "jointly" else lambda v, n=interval["cases"]: str(round(v * n))
             text = f"{shown(interval['value'])} ({shown(interval['low'])} to {shown(interval['high'])})"
-            counted = number if name != "jointly" else lambda v: str(round(v * SOURCE_COUNT))
-            cells.append(text if theirs is None else f"{text} / {counted(theirs)}")
+            show_published = number if name != "jointly" else lambda v: str(round(v * SOURCE_COUNT))
+            cells.append(text if theirs is None else f"{text} / {show_published(theirs)}")
         lines.append(f"| {NAMES.get(family, family)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def shapes_phrases(summary: dict) -> list[str]:
-    """Return the table of cosines by kind, and the phrases about it."""
+    """Return the table of cosines by kind of image, and the phrases about it."""
     entry, groups = summary["budgets"][0], next(iter(summary["groups"].values()))
     attained, lines = entry["attainment"], []
     for family, measures in {**entry["families"], **entry["controls"]}.items():

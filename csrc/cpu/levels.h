@@ -1,6 +1,6 @@
 // CPU levels: the same kernels, compiled for several generations of CPUs. Each cpu/kernels/*.cpp is compiled once for
-// each level, with the level's flags (cpu_levels() in setup.py). They define STEERLENS_CPU_LEVEL, the namespace of the
-// code, and STEERLENS_SIMD_WIDTH.
+// each level, with the level's flags (cpu_levels() in setup.py). The flags define STEERLENS_CPU_LEVEL, the namespace of
+// the code, and STEERLENS_SIMD_WIDTH.
 //
 // If several objects contain the same inline function, the linker keeps one copy for all callers. This could be a copy
 // for newer CPUs, which an older CPU cannot run. Therefore all functions in kernels are in the namespace of the level,

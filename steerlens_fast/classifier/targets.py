@@ -233,13 +233,15 @@ def _ranked_label(rank: str, outputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _check_range(target: Tensor, outputs: Tensor, task: str) -> None:
-    sizes, indices, labels = list(outputs.shape[1:]), target.shape[1], task == "multilabel"
-    if indices != len(sizes):
+    sizes, index_count = list(outputs.shape[1:]), target.shape[1]
+    if index_count != len(sizes):
         hint = "for one class per sample pass a list" if len(sizes) == 1 else "pass a tuple: class, then position"
         hint = ONE_LOGIT if sizes == [1] else hint
-        hint = "one label per sample: l or (1, l) to add it, ~l or (0, l) to remove it" if labels else hint
+        hint = (
+            "one label per sample: l or (1, l) to add it, ~l or (0, l) to remove it" if task == "multilabel" else hint
+        )
         expected = f"{len(sizes)} indices per sample for outputs {list(outputs.shape)}"
-        raise ValueError(f"target must have {expected}, got {indices} ({hint})")
+        raise ValueError(f"target must have {expected}, got {index_count} ({hint})")
     table = target.tolist()
     for axis, size in enumerate(sizes if table else ()):
         bad = [row[axis] for row in table if not 0 <= row[axis] < size]
@@ -286,14 +288,14 @@ def _rows(target: list, count: int) -> list[tuple[int, ...]]:
 
 
 def _tensor_target(target: Tensor | np.ndarray, count: int) -> Tensor:
-    array = isinstance(target, np.ndarray)
-    kind = target.dtype.name if array else str(target.dtype).removeprefix("torch.")
+    is_array = isinstance(target, np.ndarray)
+    kind = target.dtype.name if is_array else str(target.dtype).removeprefix("torch.")
     if not kind.startswith(("int", "uint")):
         hint = FLOAT_LABELS if kind.startswith(("float", "bfloat")) else ""
         raise TypeError(f"target must be an integer tensor [N], got dtype {kind}{hint}")
-    if (target.size if array else target.numel()) == 1:
+    if (target.size if is_array else target.numel()) == 1:
         return torch.full((count, 1), _index(target.item()), dtype=torch.int64, device="cpu")
-    target = torch.from_numpy(target.astype(np.int64)) if array else target
+    target = torch.from_numpy(target.astype(np.int64)) if is_array else target
     target = target.to("cpu", torch.int64, copy=True)  # the caller may write to its target later
     if target.dim() not in (1, 2) or len(target) != count or 0 in target.shape[1:]:
         raise ValueError(f"target must have shape [{count}] or [{count}, k], got {list(target.shape)}")

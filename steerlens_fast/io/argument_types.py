@@ -74,7 +74,7 @@ def number_or_list(text: str) -> float | list[float]:
 
 
 def number_list(text: str) -> list[float]:
-    """Parse numbers separated by commas, one for each channel.
+    """Parse a number, or several separated by commas, to a list.
 
     Examples
     --------

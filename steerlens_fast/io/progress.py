@@ -28,7 +28,7 @@ class Progress:
     Parameters
     ----------
     total, done, failed : int
-        Number of all items, of items done by earlier runs, and of items that failed in earlier runs.
+        Number of all items, of items done by earlier runs, and how many of the done items failed.
     kind : {"auto", "bar", "lines", "json", "none"}
         "auto" is a bar on a terminal or in a notebook if tqdm (extra ``cli``) is installed, otherwise "lines". "lines"
         and "json" write a line every 10 seconds.

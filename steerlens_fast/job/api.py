@@ -81,7 +81,7 @@ def morph_dataset(
     from .run import run_job
 
     for name, value in (("data", data), ("model", model)):
-        if value is None:  # for run_job, None means that it is loaded by name
+        if value is None:  # run_job(dataset=None, model=None) would load data and model by name
             raise usage_error(f"{name} must be a name or an object, got None")
     data_is_named, model_is_named = isinstance(data, (str, os.PathLike)), isinstance(model, str)
     config = {

@@ -13,9 +13,9 @@ from .loaded import RawModel, copy_model, model_name
 
 
 def load_from_callable(name: str, weights: str | None, trust: bool) -> RawModel:
-    """Return the model that ``pkg.mod:callable`` returns, with the weights of a checkpoint if one is given.
+    """Return a model: the result of calling ``name``, or a copy of ``name`` if this is a ``torch.nn.Module``.
 
-    If the name is that of a ``torch.nn.Module`` object, a copy of it is returned.
+    The model gets the weights of the checkpoint ``weights``, if given.
     """
     value = import_object("model", name)
     if isinstance(value, nn.Module):

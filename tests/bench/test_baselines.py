@@ -4,6 +4,7 @@ Otherwise a comparison of times would mean nothing.
 """
 
 import inspect
+import math
 import sys
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import op_workloads  # noqa: E402
 import workloads  # noqa: E402
 
 SHAPE, ODD = (2, 1, 64, 48), (1, 2, 37, 53)
-COEFFICIENTS = (2, 4, 24, 32)  # [N, K, h, w]
+COEFFICIENTS_SHAPE = (2, 4, 24, 32)  # [N, K, h, w]
 FFT_ROUNDING = dict(rtol=2e-5, atol=2e-5)  # of float32 FFTs of numbers around 1
 PHASE_ROUNDING = dict(rtol=1e-3, atol=1e-3)  # factors up to 12 amplify the rounding errors of phases
 OTHER_RESULTS = ["split_bands, pairs", "merge_bands, pairs"]  # ours has whole spectra, plain torch half spectra
@@ -58,7 +59,7 @@ def test_plenoptic_agrees(work, device):
 
 @pytest.mark.parametrize("work", [w for w in op_workloads.OPS if w not in OTHER_RESULTS])
 def test_plain_op_agrees(work, device):
-    shape = SHAPE if "bands" in work else COEFFICIENTS
+    shape = SHAPE if "bands" in work else COEFFICIENTS_SHAPE
     check(work, shape, "plain", device, PHASE_ROUNDING)
 
 
@@ -68,10 +69,11 @@ def test_last_argument_of_every_set_up_is_the_device():
         assert last.name == "device" and last.default == "cpu"
 
 
-def test_bytes_are_those_of_arguments_and_result(device):
-    run = baselines.build("polar_split", COEFFICIENTS, "ours", device=device)
-    count = 2 * 4 * 24 * 32
-    assert measure.nbytes(run.inputs) == 8 * count and measure.nbytes(run()) == 2 * 4 * count
+def test_nbytes_counts_the_bytes_of_all_tensors(device):
+    run = baselines.build("polar_split", COEFFICIENTS_SHAPE, "ours", device=device)
+    count = math.prod(COEFFICIENTS_SHAPE)
+    assert measure.nbytes(run.inputs) == 8 * count  # complex64
+    assert measure.nbytes(run()) == 2 * 4 * count  # amplitude and phase, float32
 
 
 @pytest.mark.slow

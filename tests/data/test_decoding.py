@@ -17,7 +17,7 @@ from steerlens_fast.data import decoding
 from steerlens_fast.data.decoding import decode
 from steerlens_fast.data.resize import INTERPOLATIONS, resize_and_crop
 from steerlens_fast.data.sources import open_source
-from steerlens_fast.errors import REASONS, BadItem, JobError
+from steerlens_fast.errors import REASONS, USAGE, BadItem, JobError
 from steerlens_fast.extras import MissingExtra
 
 Image = pytest.importorskip("PIL.Image")
@@ -105,7 +105,7 @@ def test_decompression_bomb_needs_no_memory():
             return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         def bomb(side):
             header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
-            pixels = zlib.compress(bytes(3 * side * side // 8))
+            pixels = zlib.compress(bytes(3 * side * side // 8))  # few pixels, since ru_maxrss is a peak
             return b"\\x89PNG\\r\\n\\x1a\\n" + header + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
         data = bomb(8000)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -131,11 +131,12 @@ def test_image_with_max_pixels_is_accepted():
 
 def test_limits_of_pillow_give_the_reason_too_large():
     """Pillow's error for large images, and its warning if warnings are errors, give the reason "too-large"."""
-    beyond = zoo.png(np.zeros((1, 1), np.uint8), zoo.GREY, 1, size=(20_000, 20_000))
+    # Pillow warns above 89 megapixels, and raises an error above 179.
+    rejected = zoo.png(np.zeros((1, 1), np.uint8), zoo.GREY, 1, size=(20_000, 20_000))
     warned = zoo.png(np.zeros((1, 1), np.uint8), zoo.GREY, 1, size=(10_000, 10_000))
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        assert [outcome(lambda d=d: d, max_pixels=10**12)[0] for d in (beyond, warned)] == ["too-large"] * 2
+        assert [outcome(lambda d=d: d, max_pixels=10**12)[0] for d in (rejected, warned)] == ["too-large"] * 2
 
 
 def test_damaged_files_give_pixels_or_a_reason():
@@ -147,7 +148,7 @@ def test_damaged_files_give_pixels_or_a_reason():
             cut, changed = data[:at], data[:at] + bytes([data[at] ^ int(rng.integers(1, 256))]) + data[at + 1 :]
             assert outcome(lambda d=cut: d)[0] in (None, *REASONS), name
             reason = outcome(lambda d=changed: d)[0]
-            assert reason in ((None, *REASONS) if not name.endswith(".png") else REASONS), (name, at)
+            assert reason in (REASONS if name.endswith(".png") else (None, *REASONS)), (name, at)
 
 
 def test_mode_l_gives_the_luma():
@@ -162,24 +163,24 @@ def test_mode_l_gives_the_luma():
     assert off_by(faint, np.rint(luma * 0.2 + 255 * 0.8).astype(np.uint8)) == 0
 
 
-RGB = zoo.picture()
-CHW = np.ascontiguousarray(RGB.transpose(2, 0, 1))
+HWC = zoo.picture()
+CHW = np.ascontiguousarray(HWC.transpose(2, 0, 1))
 
 
 def test_arrays_tensors_and_pil_images_give_their_pixels():
     """Arrays and tensors may have either layout, and be uint8 or in [0, 1]."""
-    arrays = [RGB, CHW, RGB / 255, (CHW / 255).astype(np.float32)]
-    tensors = [torch.tensor(CHW), torch.tensor(RGB), torch.tensor(CHW) / 255]
+    arrays = [HWC, CHW, HWC / 255, (CHW / 255).astype(np.float32)]
+    tensors = [torch.tensor(CHW), torch.tensor(HWC), torch.tensor(CHW) / 255]
     tensors += [(torch.tensor(CHW) / 255).double().requires_grad_()]
-    for data in (*arrays, *tensors, Image.fromarray(RGB)):
-        assert np.array_equal(np.asarray(decode(data)), RGB)
+    for data in (*arrays, *tensors, Image.fromarray(HWC)):
+        assert np.array_equal(np.asarray(decode(data)), HWC)
 
 
 @pytest.mark.parametrize("shape", [(24, 32), (24, 32, 1), (1, 24, 32)])
 @pytest.mark.parametrize("make", [np.asarray, torch.tensor])
 def test_grey_arrays_may_lack_the_channel_dimension(shape, make):
     """Grey arrays may have one channel, or no dimension of channels."""
-    grey = RGB[:, :, 0]
+    grey = HWC[:, :, 0]
     assert np.array_equal(np.asarray(decode(make(grey.reshape(shape)), mode="L")), grey)
     assert np.array_equal(np.asarray(decode(make(grey.reshape(shape)))), zoo.as_rgb(grey))
 
@@ -216,7 +217,7 @@ BAD_ARRAYS = [
 
 
 def test_bad_arrays_raise():
-    """An array of another shape, type or range is rejected; the message names the wrong property."""
+    """An array of a wrong shape, type or range is rejected; the message names the wrong property."""
     for data, message in BAD_ARRAYS:
         with pytest.raises(BadItem, match=message) as error:
             decode(data)
@@ -260,19 +261,22 @@ FILES = {
 
 @pytest.mark.parametrize("kind", FILES)
 def test_messages_about_bad_files_are_readable(kind):
-    """The reason distinguishes truncated and damaged files. The message has no addresses or type names of Pillow."""
+    """Messages distinguish truncated and damaged files. They have no addresses or type names of Pillow."""
     whole = FILES[kind]
     cut = whole[: len(whole) * 3 // 4]
     with pytest.raises(BadItem, match=rf"^the {kind} ends after {len(cut)} bytes, before the end of its image data$"):
         decode(cut)
-    header_bytes = {"JPEG": 3, "GIF": 6, "WEBP": 12, "TIFF": 8}.get(kind)
-    damaged = {
+    if kind == "BMP":
+        return  # any bytes are valid pixels
+    signature_bytes = {"JPEG": 3, "GIF": 6, "WEBP": 12, "TIFF": 8}[kind]
+    damaged_data = {
         "JPEG": whole[:2] + b"\xff\xdb\x00\x04ab" + whole[20:],
         "GIF": with_damaged_middle(whole, 2000),
         "WEBP": whole[:30] + bytes(len(whole) - 30),
         "TIFF": with_damaged_middle(whole),
-    }
-    for data in () if header_bytes is None else (damaged[kind], whole[:header_bytes].ljust(len(whole), b"\0")):
+    }[kind]
+    damaged_header = whole[:signature_bytes].ljust(len(whole), b"\0")
+    for data in (damaged_data, damaged_header):
         with pytest.raises(BadItem, match=rf"^the (header|image data) of the {kind} (is|are) damaged") as error:
             decode(data)
         assert error.value.reason == "corrupt" and "0x" not in str(error.value) and "Error" not in str(error.value)
@@ -281,8 +285,7 @@ def test_messages_about_bad_files_are_readable(kind):
 @pytest.mark.parametrize(
     "options, message", [({"mode": "CMYK"}, "mode must be one of"), ({"decoder": "opencv"}, "decoder must be one of")]
 )
-def test_unknown_options_of_decode_raise(options, message):
-    """The error names unknown modes and decoders."""
+def test_unknown_mode_or_decoder_raises(options, message):
     with pytest.raises(ValueError, match=message):
         decode(b"", **options)
 
@@ -297,9 +300,9 @@ def with_pillow(data, *, mode):
 
 @pytest.fixture
 def fake_torchcodec(monkeypatch):
-    """A function that replaces torchcodec's decoder.
+    """A function that replaces torchcodec's decoder by its argument.
 
-    It returns the list of files that the decoder is called with.
+    It returns a list, to which each call of the decoder adds the file.
     """
     files = []
 
@@ -325,7 +328,8 @@ def test_torchcodec_gets_the_plain_files_only(zoo_files, fake_torchcodec):
             plain.add(name)
     required = {"rgb.png", "rgb.jpg", "progressive.JPEG", "subsampled.jpg", "a-png-called.jpg", "1x1.png", "1x1.jpg"}
     required |= {"grey.png", "grey.jpg", "exif-1.jpg"}
-    assert required <= plain <= required | {"animated.png", "damaged-exif.jpg", "bad-tables.jpg", "bad-deflate.png"}
+    animated_or_damaged = {"animated.png", "damaged-exif.jpg", "bad-tables.jpg", "bad-deflate.png"}
+    assert required <= plain <= required | animated_or_damaged
 
 
 @pytest.mark.parametrize(
@@ -334,12 +338,12 @@ def test_torchcodec_gets_the_plain_files_only(zoo_files, fake_torchcodec):
 def test_pillow_decodes_where_torchcodec_fails(fake_torchcodec, answer):
     """Pillow decodes a file if torchcodec raises an error, or returns several frames or another size."""
     files = fake_torchcodec(answer)
-    assert np.array_equal(np.asarray(decode(zoo.png(RGB, zoo.RGB), decoder="torchcodec")), RGB)
+    assert np.array_equal(np.asarray(decode(zoo.png(HWC, zoo.RGB), decoder="torchcodec")), HWC)
     assert len(files) == 1
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_torchcodec_gives_the_same_pixels(zoo_files, mode):
+def test_torchcodec_gives_the_pixels_of_pillow(zoo_files, mode):
     """Runs only if the real torchcodec can be loaded with this torch."""
     try:
         decoding.load_torchcodec()
@@ -364,7 +368,7 @@ def test_torchcodec_that_cannot_be_used_is_an_error(monkeypatch):
     monkeypatch.setattr(decoding, "require_extra", fails)
     with pytest.raises(JobError, match="torchcodec must be .* Could not load this library") as error:
         decode(b"", decoder="torchcodec")
-    assert error.value.code == 2
+    assert error.value.code == USAGE
 
 
 # (height, width)
@@ -412,7 +416,7 @@ def random_images(height, width, seed):
 @pytest.mark.parametrize("size", [None, (24, 32)])
 def test_image_of_the_right_size_is_copied(size):
     """Without a size, or if the image has this size, the result is a copy of the pixels."""
-    got = resize_and_crop(Image.fromarray(RGB), size)
+    got = resize_and_crop(Image.fromarray(HWC), size)
     assert np.array_equal(got, CHW) and got.dtype == np.uint8
     assert got.flags.c_contiguous and got.flags.writeable and got.flags.owndata
 
@@ -439,4 +443,4 @@ def test_very_narrow_image_stays_small():
 def test_bad_options_of_resize_and_crop_raise(options, error, message):
     """The error names the option and its valid values."""
     with pytest.raises(error, match=message):
-        resize_and_crop(Image.fromarray(RGB), (8, 8), **options)
+        resize_and_crop(Image.fromarray(HWC), (8, 8), **options)

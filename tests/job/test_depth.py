@@ -40,7 +40,7 @@ def expected(values, low, high):
     "data", [PNG, TIFF, TWELVE_BITS, torch.from_numpy(TWELVE_BITS)], ids=["png", "tiff", "array", "tensor"]
 )
 def test_range_uses_all_grey_levels_of_12_bit_data(data):
-    """Without a range, values are scaled from 16 bits: those of 12 bits get only 17 of 256 levels."""
+    """Without a range, values are scaled from 16 bits: values up to 4095 get levels up to 16 of 255."""
     assert len(np.unique(levels(data))) == 17
     assert np.array_equal(levels(data), expected(TWELVE_BITS, 0, 65535))
     assert np.array_equal(levels(data, range=(0, 4095)), expected(TWELVE_BITS, 0, 4095))
@@ -75,8 +75,8 @@ def test_value_range_is_that_of_the_numbers_in_the_file():
     assert pixel_value_range(decode(PGM)) == {"low": 15, "high": 4095, "full": 4095} and not is_narrow_range(
         pixel_value_range(decode(PGM))
     )
-    beyond = decode(TWELVE_BITS.astype(np.int32), range=(0, 70_000))
-    assert pixel_value_range(beyond) == {"low": 15, "high": 4095, "full": None}
+    of_int32 = decode(TWELVE_BITS.astype(np.int32), range=(0, 70_000))
+    assert pixel_value_range(of_int32) == {"low": 15, "high": 4095, "full": None}
     assert np.array_equal(levels(PGM), expected(TWELVE_BITS, 0, 4095))
     assert np.array_equal(levels(PGM, range=(1000, 2000)), expected(TWELVE_BITS, 1000, 2000))
     eight = TWELVE_BITS.astype(np.uint8)
@@ -84,8 +84,8 @@ def test_value_range_is_that_of_the_numbers_in_the_file():
     assert np.array_equal(levels(zoo.png(eight, zoo.GREY), range=(0, 4095)), eight)  # range is not for images of 8 bits
 
 
-def test_signed_integers_and_floats_need_a_range():
-    """Files and arrays of these types raise an error without a range."""
+def test_negative_integers_and_large_floats_need_a_range():
+    """Files and arrays with such values raise an error without a range."""
     signed, floats = TWELVE_BITS.astype(np.int32) - 2000, TWELVE_BITS.astype(np.float32) / 7 - 100
     cases = [
         (zoo.saved(signed, "TIFF"), signed),
@@ -97,8 +97,8 @@ def test_signed_integers_and_floats_need_a_range():
             decode(data)
         assert np.array_equal(levels(data, range=(-50, 300)), expected(values, -50, 300))
         assert np.array_equal(levels(data, range="image"), expected(values, values.min(), values.max()))
-    negative = zoo.as_white_is_zero(zoo.saved(floats, "TIFF"))
-    assert np.array_equal(levels(negative, range=(-50, 300)), expected(-floats, -300, 50))
+    white_is_zero = zoo.as_white_is_zero(zoo.saved(floats, "TIFF"))
+    assert np.array_equal(levels(white_is_zero, range=(-50, 300)), expected(-floats, -300, 50))
     assert levels(np.full((4, 4), 7, np.uint16), range="image").max() == 0  # an image of one value
     with pytest.raises(BadItem, match="must be finite"):
         decode(np.array([[0.0, np.nan]]), range=(0, 1))
@@ -106,7 +106,7 @@ def test_signed_integers_and_floats_need_a_range():
 
 COLOURS = np.random.default_rng(0).integers(0, 4096, (16, 16, 3), np.uint16)
 ALPHA = np.full((16, 16, 1), 65535, np.uint16)
-OF_COLOURS = {
+COLOUR_IMAGES = {
     "rgb.png": zoo.png(COLOURS, zoo.RGB, 16),
     "rgba.png": zoo.png(np.concatenate([COLOURS, ALPHA], 2), zoo.RGBA, 16),
     "ppm": b"P6 16 16 65535\n" + COLOURS.astype(">u2").tobytes(),
@@ -117,7 +117,7 @@ OF_COLOURS = {
 }
 
 
-@pytest.mark.parametrize("data", OF_COLOURS.values(), ids=OF_COLOURS)
+@pytest.mark.parametrize("data", COLOUR_IMAGES.values(), ids=COLOUR_IMAGES)
 def test_16_bit_colours_keep_all_bits(data):
     for options, low, high in (({}, 0, 65535), ({"range": (0, 4095)}, 0, 4095), ({"range": (1000, 1100)}, 1000, 1100)):
         assert np.array_equal(np.asarray(decode(data, **options)), expected(COLOURS, low, high))
@@ -144,10 +144,10 @@ def test_grey_with_alpha_keeps_its_depth_over_white():
 @pytest.mark.parametrize(
     "data, reason",
     [
-        (OF_COLOURS["ppm"][:-3], "truncated"),
-        (OF_COLOURS["plain.ppm"][:-30], "truncated"),
-        (OF_COLOURS["plain.ppm"].replace(b"65535", b"4000"), "corrupt"),
-        (OF_COLOURS["little.tif"][:-9], "truncated"),
+        (COLOUR_IMAGES["ppm"][:-3], "truncated"),
+        (COLOUR_IMAGES["plain.ppm"][:-30], "truncated"),
+        (COLOUR_IMAGES["plain.ppm"].replace(b"65535", b"4000"), "corrupt"),
+        (COLOUR_IMAGES["little.tif"][:-9], "truncated"),
         (zoo.tiff(COLOURS, "<", planar=2), "unsupported"),
     ],
 )
@@ -208,7 +208,7 @@ def test_narrow_images_give_a_warning(data, tmp_path, capsys, caplog):
 
 def test_narrow_images_after_others_give_a_warning(tmp_path):
     """The narrow colour images come after an image of 8 bits and one that cannot be decoded."""
-    files = [zoo.png(TWELVE_BITS.astype(np.uint8), zoo.GREY), b"", OF_COLOURS["rgb.png"], OF_COLOURS["ppm"]]
+    files = [zoo.png(TWELVE_BITS.astype(np.uint8), zoo.GREY), b"", COLOUR_IMAGES["rgb.png"], COLOUR_IMAGES["ppm"]]
     for n, content in enumerate(files):
         (tmp_path / f"{n}.png").write_bytes(content)
     source = open_source(tmp_path)
@@ -233,15 +233,15 @@ def test_frames_are_stored_in_the_frame_dtype(kind, dtype, data, tmp_path):
     """The first frame is the source, up to rounding."""
     assert run_here(tmp_path / "out", data=data, range="0,4095", format=kind, frame_dtype=dtype) == DONE
     results = records(tmp_path / "out")
-    shards = enumerate((results[:4], results[4:]))
+    shards = enumerate((results[:4], results[4:]))  # run_here makes shards of 4 items
     stored = torch.cat([JobFolder(tmp_path / "out").frames(s, items) for s, items in shards])
     assert stored.dtype == getattr(torch, dtype)
-    expected = np.stack(sources(data)) / 4095
+    unit = np.stack(sources(data)) / 4095
     if dtype == "float32":
-        assert np.allclose(stored[:, 0, 0].numpy(), expected, atol=1e-6)
+        assert np.allclose(stored[:, 0, 0].numpy(), unit, atol=1e-6)
     else:
-        assert np.abs(stored[:, 0, 0].numpy().astype(int) - np.rint(expected * 65535)).max() <= 1
-    assert len(np.unique(stored[0, 0, 0].numpy())) > 150  # the image has 256 pixels
+        assert np.abs(stored[:, 0, 0].numpy().astype(int) - np.rint(unit * 65535)).max() <= 1
+    assert len(np.unique(stored[0, 0, 0].numpy())) > 150  # in 8 bits, 0 to 2047 of 4095 would be 128 levels
     for format in ("npz", "safetensors", "folder", "wds"):  # numbers keep their type, pictures have 8 bits
         assert export(tmp_path / "out", tmp_path / format, format) == 6
         if format == "npz":
@@ -311,4 +311,4 @@ def test_arrays_of_16_bit_integers_are_scaled_from_the_range(kind, tmp_path):
         wanted_images = [expected(v, 0, 4095) for v in values]
         assert all(np.array_equal(a, b) for a, b in zip(first_frames(out), wanted_images, strict=True))
     with pytest.raises(JobError, match="or other integers with a range .--range., got (int16|I16)"):
-        morph_dataset(path, "job_models:classifier", tmp_path / "no", **job)
+        morph_dataset(tmp_path / f"int16.{kind}", "job_models:classifier", tmp_path / "no", **job)

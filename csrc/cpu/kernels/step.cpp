@@ -12,7 +12,7 @@ namespace {
 template <typename T, typename Value>
 SL_FN T largest_of(const Cplx<T>* __restrict c, int64_t area, const Value& value) {
   // Several independent maxima, so that the loop is vectorised: with a single one, each comparison would depend on the
-  // last.
+  // previous one.
   constexpr int kMaxima = 16;
   T maxima[kMaxima] = {};
   int64_t i = 0;

@@ -1,6 +1,6 @@
-// advance_planes: one step along a new gradient, for each sample (image). The op analyses the present
-// image (in the regime "persistent", the source) and the gradient at the present image, and computes the step. The factor of the step is given, or
-// the op searches for the factor at which the result has the requested distance from the source.
+// advance_planes: one step along a new gradient, for each sample (image). The op analyses the present image (in the
+// regime "persistent", the source) and the gradient at the present image, and computes the step. The factor of the step
+// is given, or the op searches for the factor at which the result has the requested distance from the source.
 //
 // In persistent morphs, the op takes coordinates: how much the phase and the log amplitude of each coefficient have
 // changed since the source. It moves the coefficients in these coordinates (math/anchor.h), and updates the
@@ -34,7 +34,7 @@ struct AdvanceSample {
   const AdvanceArgs<T>& args;
   const MorphParts<T>& parts;
   const AnchorKernels<T>& anchor;
-  const MorphToL2<T>& to_l2;  // for its limits and frames
+  const MorphToL2<T>& to_l2;  // computes limits and frames, with args.to_l2
   FrameValues<T> values;
   double* distances;  // [B, distances_per_sample]
 
@@ -69,8 +69,8 @@ struct AdvanceSample {
       drawn = factors;
     }
 
-    // The distance between the last frame that was drawn and an image. All threads call this, but only one computes the
-    // distance, and the others wait for it. Otherwise a fast thread could draw the next frame while a slow one reads this.
+    // The distance between the last frame that was drawn and an image. All threads call this function. One of them
+    // computes the distance. The others wait for it, so that none draws the next frame too early.
     double distance_from(const T* image) {
       double& l2 = of.distances[n * distances_per_sample(of.args) + measured++];
       executor.run(1, [&](int64_t, FftScratch<T>&) {

@@ -2,7 +2,7 @@
 // one row of a row block, and 0 if the band does not have that row.
 //
 // Ops take plain filters [K, h, w], which are the same on every CPU, and lay them out in each call. This takes a few
-// percent of the time of one plane.
+// percent of the time in which an op processes one plane.
 #pragma once
 
 #include <algorithm>
@@ -16,8 +16,8 @@
 namespace steerlens::STEERLENS_CPU_LEVEL {
 namespace {
 
-// Lays out columns x to x + count of one row block of a filter [h, w]. Sets their bits in `bits`, which shows whether
-// all are 0. Inlined, so that the compiler knows `count` in the calls for whole vectors. This halves the time.
+// Lays out columns x to x + count of one row block of a filter [h, w]. `bits` collects the bits of all values: it stays
+// 0 if all values are 0. Laying out takes half the time if the compiler knows `count`, so this function is inlined.
 template <typename T>
 SL_FN void lay_out_columns(const T* filter, int64_t w, const RowBlock& rows, int64_t x,
                            int64_t count, T* out, BitsVec<T>& bits) {

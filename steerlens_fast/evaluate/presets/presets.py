@@ -22,7 +22,7 @@ def with_preset(name: str, overrides: Mapping) -> dict:
     MissingExtra
         If a package that the preset needs is not installed.
     JobError
-        If its files do not exist.
+        If a file that the preset needs does not exist.
 
     Examples
     --------
