@@ -59,7 +59,8 @@ PHOTO_JOBS = {
 }
 DIGIT_OPTIONS = {"model": DIGIT_MODEL, "channels": 1, "target": "runner-up", "frames": FRAMES, **UNSCORED}
 PHOTO_OPTIONS = {"size": 224, "crop_pct": 0.95, "target": 3, "frames": FRAMES, "batch_size": BATCH, "shard_size": BATCH}
-# Shards of each job that a worker computes. The first three of photographs are a warm-up: while the heap grows, page faults take time.
+# How many shards of each job a worker computes. The first three of photographs are a warm-up: while the heap grows,
+# page faults take time.
 CPU_SHARDS = 4
 CPU_JOBS = {  # work: (data, options, number of measured shards); the other shards come first, as a warm-up
     **{
@@ -259,7 +260,7 @@ def worker_cpu(work: str, folder: str) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if data == "photos":
         images = in_memory(Path(folder, data))[:BATCH]
-        run = partial(gradients, worker.loaded.model, images, 8)  # a worker with one thread computes 8 at a time
+        run = partial(gradients, worker.loaded.model, images, 8)  # as in a worker: 8 images per thread
     else:
         images = torch.from_numpy(np.load(Path(folder, "digits.npy"))[:2048])
         extent = {name: options[name] for name in options.keys() & EXTENT_OPTIONS}

@@ -37,7 +37,7 @@ REPORT_FILES = ("index.html", "summary.json", "figures")
 
 
 def time_fits() -> dict:
-    """Return the seconds in which one and two threads fit warp and gain to 64 x 64 images.
+    """Return the seconds in which one thread and two threads fit warp and gain to edits of 64 x 64 images.
 
     Each fit has three starts. The edits are warps by up to 3 pixels in each direction, with noise.
     """
@@ -131,7 +131,6 @@ def _minutes(seconds: float) -> str:
 def digits_phrases(summary: dict) -> list[str]:
     """Return the table with the published values, and the phrases about it."""
     entry, compared = summary["budgets"][0], summary["published"]["measures"]
-    source_count = entry["attainment"]["of"]
     lines = []
     for family, measures in {**entry["families"], **entry["controls"]}.items():
         cells = []
@@ -146,7 +145,7 @@ def digits_phrases(summary: dict) -> list[str]:
     ]
     share = lambda name: "{:.0f} to {:.0f} %".format(*(100 * value for value in lowest_and_highest(name)))
     return [
-        f"{source_count} test digits toward the next digit",
+        f"{entry['attainment']['of']} test digits toward the next digit",
         f"L2 = {entry['l2']:.2f}, all families attained the distance for all {entry['attainment']['common']} digits",
         f"| family | median G | both judges, of {SOURCE_COUNT} | E warp | E warp + gain |",
         "\n".join(lines),
@@ -216,8 +215,8 @@ def _interval_table(entry: dict, published: dict | None = None) -> str:
         cells = []
         for name in COLUMNS:
             interval, theirs = measures[name], (published or {}).get(family, {}).get(name)
-            shown = number if name != "jointly" else lambda v, n=interval["cases"]: str(round(v * n))
-            text = f"{shown(interval['value'])} ({shown(interval['low'])} to {shown(interval['high'])})"
+            show = number if name != "jointly" else lambda v, n=interval["cases"]: str(round(v * n))
+            text = f"{show(interval['value'])} ({show(interval['low'])} to {show(interval['high'])})"
             show_published = number if name != "jointly" else lambda v: str(round(v * SOURCE_COUNT))
             cells.append(text if theirs is None else f"{text} / {show_published(theirs)}")
         lines.append(f"| {NAMES.get(family, family)} | {' | '.join(cells)} |")

@@ -237,9 +237,8 @@ def _check_range(target: Tensor, outputs: Tensor, task: str) -> None:
     if index_count != len(sizes):
         hint = "for one class per sample pass a list" if len(sizes) == 1 else "pass a tuple: class, then position"
         hint = ONE_LOGIT if sizes == [1] else hint
-        hint = (
-            "one label per sample: l or (1, l) to add it, ~l or (0, l) to remove it" if task == "multilabel" else hint
-        )
+        if task == "multilabel":
+            hint = "one label per sample: l or (1, l) to add it, ~l or (0, l) to remove it"
         expected = f"{len(sizes)} indices per sample for outputs {list(outputs.shape)}"
         raise ValueError(f"target must have {expected}, got {index_count} ({hint})")
     table = target.tolist()

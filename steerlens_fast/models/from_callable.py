@@ -13,9 +13,9 @@ from .loaded import RawModel, copy_model, model_name
 
 
 def load_from_callable(name: str, weights: str | None, trust: bool) -> RawModel:
-    """Return a model: the result of calling ``name``, or a copy of ``name`` if this is a ``torch.nn.Module``.
+    """Return the model that the callable ``name`` returns, with the weights of the checkpoint ``weights``, if given.
 
-    The model gets the weights of the checkpoint ``weights``, if given.
+    If ``name`` refers to a ``torch.nn.Module``, return a copy of this module.
     """
     value = import_object("model", name)
     if isinstance(value, nn.Module):
