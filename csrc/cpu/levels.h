@@ -11,9 +11,9 @@
 
 #include "capability.h"
 
-// STEERLENS_AT_EACH_LEVEL declares a kernel for all levels. STEERLENS_CALL_KERNEL calls the kernel of the level that this
-// process uses. STEERLENS_CALL_PLANES_KERNEL does so for the ops on whole planes. It must not be used at
-// the level "default" of x86-64, which has no such kernels.
+// STEERLENS_AT_EACH_LEVEL declares a kernel for all levels. STEERLENS_CALL_KERNEL calls the kernel of the level that
+// this process uses. STEERLENS_CALL_PLANES_KERNEL does so for the ops on whole planes. It must not be used at the level
+// "default" of x86-64, which has no such kernels.
 #if defined(STEERLENS_X86_LEVELS)
 #define STEERLENS_AT_EACH_LEVEL(...) \
   namespace cpu_default {            \

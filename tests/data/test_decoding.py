@@ -300,9 +300,9 @@ def with_pillow(data, *, mode):
 
 @pytest.fixture
 def fake_torchcodec(monkeypatch):
-    """A function that replaces torchcodec's decoder by its argument.
+    """A function that installs a given decoder in place of torchcodec's.
 
-    It returns a list, to which each call of the decoder adds the file.
+    It returns a list of the files that the decoder is called with.
     """
     files = []
 
