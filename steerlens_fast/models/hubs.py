@@ -139,5 +139,5 @@ def _create(spec: str, weights: str | None, create_model):
     except Exception as error:
         if weights is not None:
             raise usage_error(f"model {spec} cannot be created: {error}") from error
-        text = f"the pretrained weights of model {spec} cannot be loaded"
-        raise usage_error(f"{text}; use --weights FILE or --weights random ({error})") from error
+        text = f"model {spec} with its pretrained weights cannot be created: {error}"
+        raise usage_error(f"{text}; if they cannot be downloaded, use --weights FILE or --weights random") from error

@@ -696,7 +696,7 @@ def test_torchvision_preprocessing_is_that_of_torchvision(images):
 def test_pretrained_weights_that_cannot_be_fetched_raise(offline, spec):
     """Without a network, the error says what to do."""
     optional_libraries.timm()
-    load_error(spec, "cannot be loaded", "--weights random", "--weights FILE", spec=spec)
+    load_error(spec, "with its pretrained weights cannot be created", "--weights FILE or --weights random", spec=spec)
 
 
 @pytest.mark.parametrize(
