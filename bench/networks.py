@@ -1,6 +1,6 @@
 """Networks of the benchmarks.
 
-They have a module of their own, so that a worker that loads one imports little else.
+They have a module of their own, so that workers import little else.
 """
 
 import sys
@@ -21,7 +21,7 @@ def resnet18() -> torch.nn.Module:
 
 def _timm(name: str) -> torch.nn.Module:
     sys.path.append(str(Path(__file__).parent.parent / "tests"))
-    from optional_libraries import timm  # also works beside a torchvision that does not fit the installed torch
+    from optional_libraries import timm  # succeeds even if torchvision was built for another torch
 
     torch.manual_seed(0)
     return timm().create_model(name).eval()

@@ -6,27 +6,27 @@ import emulation
 import pytest
 import torch
 
-EMULATED = emulation.requested_kind()
-if EMULATED:
+EMULATION_KIND = emulation.requested_kind()
+if EMULATION_KIND:
     emulation.use_default_cpu_capability()
 
 import steerlens_fast  # noqa: E402
 from steerlens_fast import memory  # noqa: E402
 
-collect_ignore = [] if EMULATED else ["emulation"]
+collect_ignore = [] if EMULATION_KIND else ["emulation"]
 HAS_CUDA = torch.cuda.is_available() and steerlens_fast.build_info()["cuda"]
 # Why tests on cuda are skipped, if HAS_CUDA is False
 SKIP_REASON = "no GPU" if not torch.cuda.is_available() else "steerlens_fast was built without CUDA kernels"
 
 
 def pytest_configure(config):
-    if EMULATED:
+    if EMULATION_KIND:
         # The kernels are replaced as long as this object exists
-        config.stash[pytest.StashKey()] = emulation.install(EMULATED)
+        config.stash[pytest.StashKey()] = emulation.install(EMULATION_KIND)
 
 
 def pytest_report_header(config):
-    return "the CPU's kernels are emulated CUDA kernels (tests/emulation)" if EMULATED else None
+    return "the CPU's kernels are emulated CUDA kernels (tests/emulation)" if EMULATION_KIND else None
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
@@ -69,7 +69,7 @@ def no_earlier_compilations():
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """A function that sets ``memory.CHUNK_BYTES`` to ``size``. With 1 byte, the default, each plane is a chunk."""
+    """A function that sets all values of ``memory.CHUNK_BYTES`` to ``size``. With ``size`` 1, each plane is a chunk."""
 
     def apply(size=1):
         for kind in memory.CHUNK_BYTES:

@@ -33,9 +33,9 @@ class Bottleneck(nn.Module):
             layers += [nn.Conv2d(inward, outward, size, step, size // 2, bias=False), nn.BatchNorm2d(outward)]
             layers += [nn.ReLU(inplace=True)] if n < 2 else []
         self.body = nn.Sequential(*layers)
-        same = channels == 4 * width and stride == 1
+        keeps_shape = channels == 4 * width and stride == 1
         shortcut = nn.Conv2d(channels, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width)
-        self.shortcut = nn.Identity() if same else nn.Sequential(*shortcut)
+        self.shortcut = nn.Identity() if keeps_shape else nn.Sequential(*shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.body(x) + self.shortcut(x))

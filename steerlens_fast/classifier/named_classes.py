@@ -50,7 +50,7 @@ def find_class(name: str, lookups: Sequence[Lookup], where: str = "") -> int | N
             numbers = numbers_by_name(names_of, split, None if names is None else tuple(names)).get(wanted, ())
             if len(numbers) > 1:
                 text = f"target must name one class, got {name!r}{where}, the name of {len(numbers)} classes"
-                entries = split(names)  # ClassMatch.data_names_by_class changes the order of `names`
+                entries = split(names)  # indexed by `numbers`, unlike `names` (see ClassMatch.data_names_by_class)
                 known = ", ".join(f"{number} {', '.join(entries[number])!r}" for number in numbers[:MAX_NAMES])
                 raise ValueError(f"{text} ({known}): give the number")
             if numbers:

@@ -16,7 +16,7 @@ from ..io.argument_types import expanded_path, integer_from
 from ..io.console import write_stdout
 from .options import as_sentence
 
-FOLDER = "Give the job's folder as DIR or as --out DIR."
+FOLDER_HELP = "Give the job's folder as DIR or as --out DIR."
 
 
 def add_jobs(commands) -> None:
@@ -49,7 +49,7 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
 
 def _add(commands, name: str, about: str, run, add_options=None) -> argparse.ArgumentParser:
     description = as_sentence(about)
-    parser = commands.add_parser(name, help=about, description=description, epilog=FOLDER, add_options=add_options)
+    parser = commands.add_parser(name, help=about, description=description, epilog=FOLDER_HELP, add_options=add_options)
     parser.add_argument("folder", nargs="?", type=expanded_path, metavar="DIR", help="the job's folder")
     parser.add_argument("--out", type=expanded_path, metavar="DIR", help="the job's folder, as in morph --out")
     parser.set_defaults(run=lambda arguments: run(_with_folder(arguments)))
@@ -89,7 +89,7 @@ def _verify(arguments: argparse.Namespace) -> int:
             restore_backups(job.out, job.out / "shards")
         problems = job.verify()
         for shard, problem in problems.items():
-            write_stdout(f"shard {shard}: {problem}" if shard >= 0 else problem)
+            write_stdout(f"shard {shard}: {problem}" if shard >= 0 else problem)  # -1 is the key of items.jsonl
             if arguments.discard and shard >= 0:
                 marker_path(job.out, shard).unlink(missing_ok=True)
     shards = job.plan.shards

@@ -96,7 +96,7 @@ def _gif_ends_early(data: bytes, image: Image | None) -> bool:
         while data[at]:  # the size of a block
             at += 1 + data[at]
         at += 1
-    return False  # the end of the file, or damage
+    return False  # the trailer, or damage
 
 
 def _colour_table_bytes(flags: int) -> int:
@@ -114,13 +114,14 @@ def _bmp_ends_early(data: bytes, image: Image | None) -> bool:
 
 def _tiff_ends_early(data: bytes, image: Image | None) -> bool:
     order = "<" if data[:2] == b"II" else ">"
-    large = b"+" in data[:4]
-    directory = struct.unpack_from(order + ("Q" if large else "I"), data, 8 if large else 4)[0]
+    big_tiff = b"+" in data[:4]
+    directory = struct.unpack_from(order + ("Q" if big_tiff else "I"), data, 8 if big_tiff else 4)[0]
     if image is None:
-        entries = struct.unpack_from(order + ("Q" if large else "H"), data, directory)[0]
-        return directory + (8 + 20 * entries if large else 2 + 12 * entries) > len(data)  # the count, and the entries
-    pieces = [(image.tag_v2.get(offset, ()), image.tag_v2.get(count, ())) for offset, count in TIFF_PIECES]
-    return any(offset + count > len(data) for piece in pieces for offset, count in zip(*piece))
+        entries = struct.unpack_from(order + ("Q" if big_tiff else "H"), data, directory)[0]
+        size = 8 + 20 * entries if big_tiff else 2 + 12 * entries  # of the count, and the entries
+        return directory + size > len(data)
+    tables = [[image.tag_v2.get(tag, ()) for tag in tags] for tags in TIFF_PIECES]
+    return any(offset + count > len(data) for table in tables for offset, count in zip(*table))
 
 
 CHECKS = {

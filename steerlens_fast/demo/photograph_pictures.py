@@ -46,7 +46,8 @@ def strips(rows: Sequence[tuple], title: str, note: str = NOTE) -> Figure:
 
     A row is (label, example, family). The predictions for the last frame are on the right.
     """
-    count = rows[0][1].morphs[rows[0][2]].frames.shape[1]
+    _, example, family = rows[0]
+    count = example.morphs[family].frames.shape[1]
     shown = sorted({round(n * (count - 1) / (COLUMNS - 1)) for n in range(COLUMNS)})
     figure = Figure(figsize=(1.55 * len(shown) + 3.1, 1.8 * len(rows) + 0.75), layout="constrained")
     widths = [1.0] * len(shown) + [1.35]

@@ -49,8 +49,8 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     judge_weights : sequence of str
         Weights of each judge, or "-" for its default weights. Empty: default weights for all.
     judge_size, judge_mean, judge_std : sequence
-        A value for each judge, in place of ``size``, ``mean`` or ``std``. With None or "-", the judge has the common
-        value. Images have the driver's size, and are resized for judges of other sizes.
+        A value for each judge. None or "-" stands for the value of ``size``, ``mean`` or ``std``. Images have the
+        driver's size, and are resized for judges of other sizes.
     target : str or int
         See :func:`steerlens_fast.data.targets.parse_target`. "argmax" is not allowed, because it is the source's class.
     select : {"auto", "right", "agree", "all"}
@@ -67,7 +67,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     max_l2 : float, optional
         L2 distance of the edits from the source.
     distances : sequence of float, optional
-        Several L2 distances. If neither is given, 2 and 1.
+        Several L2 distances, in place of ``max_l2``. If neither option is given: 2 and 1.
     frames : int, optional
         Frames up to each distance, including the source. Only the last frame is measured.
     steps : int, optional
@@ -179,8 +179,8 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         "random",
         group="data",
         choices=ORDERS,
-        help="the order in which images are examined until there are N sources: random (depends on --seed), or that of "
-        "the data",
+        help="the order in which images are examined until there are N sources: random (depends on --seed), or the "
+        "data's order",
     )
     families: Sequence[str] = option(
         FAMILIES,

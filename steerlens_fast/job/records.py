@@ -52,9 +52,8 @@ def read_records(path: Path) -> list[dict]:
 def make_records(batch: Batch, morphs: Morphs, first_row: int, plan: Plan) -> list[dict]:
     """Return the record of each item.
 
-    The field ``row`` is the place of an item's frames among those of the shard; None if it has no frames. The first
-    item with frames gets ``first_row``. The field ``source`` is the class that the model predicts for the unedited
-    image.
+    The field ``row`` numbers the items of a shard that have frames; it is None for other items. In this batch, the
+    numbers begin at ``first_row``. The field ``source`` is the class that the model predicts for the unedited image.
     """
     columns, statuses = _columns(morphs), morphs.status.tolist()
     multilabel = morphs.settings.get("task") == "multilabel"
@@ -70,8 +69,8 @@ def make_records(batch: Batch, morphs: Morphs, first_row: int, plan: Plan) -> li
             row += 1
         # For task "multilabel", the record has predictions of the target's label only.
         target, label = record["target"], record["label"]
-        comparable = not multilabel or (target is not None and label in (target, ~target))
-        records.append(record | _class_name_fields(record, plan) | assess(record, comparable))
+        label_is_comparable = not multilabel or (target is not None and label in (target, ~target))
+        records.append(record | _class_name_fields(record, plan) | assess(record, label_is_comparable))
     return records
 
 
@@ -124,7 +123,7 @@ def _classes(morphs: Morphs) -> tuple[Tensor, Tensor, Tensor]:
 
     The classes of frames are the predicted ones, or UNKNOWN for frames that were not scored.
 
-    For task "multilabel", each of them is l or ~l, where l is the target's label: l means present, and ~l absent.
+    For task "multilabel", a class is l if the target's label l is present, and ~l if it is absent.
     """
     predictions = morphs.predictions
     predictions = predictions.masked_fill(predictions == -1, UNKNOWN)

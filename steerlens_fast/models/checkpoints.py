@@ -109,7 +109,7 @@ def _read_safetensors(path: str) -> dict[str, Tensor]:
 
 
 def _without_prefixes(state: Mapping[str, Tensor], model_state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Remove prefixes of all names, unless all of the model's names have them, too."""
+    """Remove each prefix that all names have, unless all of the model's names have it, too."""
     while True:
         common = [p for p in PREFIXES if _all_start_with(state, p) and not _all_start_with(model_state, p)]
         if not common:

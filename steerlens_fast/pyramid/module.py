@@ -319,7 +319,7 @@ class SteerablePyramid(nn.Module):
         return tuple(checks.check_indices("orientations", orientations, self.orientations))
 
     def _check_coefficients(self, coefficients: Coefficients) -> dict[int | str, Tensor]:
-        """Check all parts; return those that are not None by name, as [..., K, h, w]."""
+        """Check all parts; return a dict of those that are not None, each [..., K, h, w] (K is 1 for residuals)."""
         checks.check_exportable()
         if not isinstance(coefficients, Coefficients):
             raise TypeError(f"coefficients must be Coefficients, got {type(coefficients).__name__}")
@@ -333,7 +333,7 @@ class SteerablePyramid(nn.Module):
         for name, t in parts.items():
             if not isinstance(t, Tensor):
                 raise TypeError(f"{_label(name)} must be a torch.Tensor, got {type(t).__name__}")
-        first = next(iter(parts.values()))
+        first = next(iter(parts.values()))  # a residual, if there is one
         lead = first.shape[:-2] if HIGHPASS in parts or LOWPASS in parts else first.shape[:-3]
         return {name: self._check_part(name, t, lead, first) for name, t in parts.items()}
 

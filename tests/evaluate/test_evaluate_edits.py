@@ -21,30 +21,34 @@ from steerlens_fast.evaluate.classifiers import as_classifier, load_driver
 from steerlens_fast.evaluate.config import EvaluationConfig
 from steerlens_fast.evaluate.edits import make_edits
 from steerlens_fast.evaluate.measures.probes import PROBE_L2
-from steerlens_fast.evaluate.presets.synthetic import KINDS
+from steerlens_fast.evaluate.presets.synthetic import KINDS, MIN_FACTOR
 from steerlens_fast.families import FAMILIES
 
 # --- Synthetic images and alignment with their true motion
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_derivative_is_that_of_the_images(kind):
+def test_derivative_of_images_equals_finite_differences(kind):
     synthetic = synthetic_images(kind, 6, seed=2)
     step = 1e-5
     change = (synthetic.images(synthetic.factor + step) - synthetic.images(synthetic.factor - step)) / (2 * step)
     assert (change - synthetic.derivative()).abs().max() < 1e-6
     assert synthetic.images().min() >= 0 and synthetic.images().max() <= 1
-    assert synthetic.labels.tolist() == [0, 1] * 3 and (synthetic.factor.abs() >= 0.25).all()
+    assert synthetic.labels.tolist() == [0, 1] * 3 and (synthetic.factor.abs() >= MIN_FACTOR).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_edit_along_the_derivative_is_aligned(kind):
-    """Along the derivative, the cosine is 1 and phases measure the factor's change. Against it, both are negative."""
+    """The cosine is 1 for an edit along the derivative, and -1 for an edit against the derivative.
+
+    Phases measure the change of the factor, with its sign.
+    """
     synthetic = synthetic_images(kind, 8, seed=1)
-    source, toward = synthetic.images(), synthetic.toward.view(-1, 1, 1, 1) * synthetic.derivative()
+    source = synthetic.images()
+    derivative = synthetic.toward.view(-1, 1, 1, 1) * synthetic.derivative()  # toward the other class
     for by in (1e-3, -1e-3):
-        edit = source + by * toward
-        cosine, moved = alignment(source, edit, toward), phase_displacement(source, edit, toward)
+        edit = source + by * derivative
+        cosine, moved = alignment(source, edit, derivative), phase_displacement(source, edit, derivative)
         assert (cosine * (1 if by > 0 else -1) - 1).abs().max() < 1e-9
         assert (moved / by - 1).abs().max() < 0.01
 
@@ -124,8 +128,8 @@ def test_coefficients_of_an_image_are_consistent(synthesis, options):
 
 
 def test_leakage_is_one_if_the_conjugate_of_a_change_is_added():
-    """The conjugates of another image's coefficients do not change the image. If only real parts are added, the leakage
-    is 1/2."""
+    """Adding the conjugates of another image's coefficients does not change the image. If only real parts are
+    added, the leakage is 1/2."""
     pyramid = SteerablePyramid((32, 32))
     source, change = torch.rand(2, 3, 1, 32, 32, dtype=torch.float64)
     c, d = pyramid(source), pyramid(change) * 0.1
@@ -162,7 +166,7 @@ def edit(images, target, family: str, **options):
 
 @pytest.mark.parametrize("regime", ["persistent", "frozen", "live"])
 @pytest.mark.parametrize("family, rule", [*((family, "polar") for family in FAMILIES), ("csp-joint", "complex")])
-def test_unclipped_image_and_coefficients_are_those_of_the_frame(family, rule, regime):
+def test_unclipped_image_and_coefficients_belong_to_the_frame(family, rule, regime):
     """Clipping the unclipped image gives the last frame. Synthesis of the coefficients gives the unclipped image."""
     result = edit(torch.rand(3, 3, 24, 24), [0, 1, 2], family, rule=rule, regime=regime)
     assert result.morphs.attained.all()
@@ -191,15 +195,15 @@ def test_averaged_gradients_give_another_edit():
 
 def test_probes_of_a_linear_driver_follow_from_its_gradient():
     """A step along the gradient's part in a band changes the margin by the product of step and gradient. Steps along
-    noise hardly change it."""
+    noise change the margin less than a quarter as much, on average."""
     model = linear(1, 16, dtype=torch.float64)
     images, target, source = torch.full((6, 1, 16, 16), 0.5).double(), torch.tensor([1] * 6), torch.tensor([0] * 6)
     result = band_probes(model, images, target, source, family="pixel", objective="margin", directions=64)
     weight = (model[1].weight[1] - model[1].weight[0]).detach().view(1, 1, 16, 16)
     pyramid = SteerablePyramid((16, 16))
-    for s in range(2):
-        for k in range(4):
-            bands = pyramid(weight)
+    bands = pyramid(weight)
+    for s in range(pyramid.height):
+        for k in range(pyramid.orientations):
             in_band = pyramid.synthesize(bands, [s], [k], residuals=False)
             expected = PROBE_L2 * (in_band * weight).sum() / in_band.norm()
             assert_close(result.along[:, s, k], expected.detach().expand(6), "probe")

@@ -1,4 +1,4 @@
-"""Loading images: arrays are loaded without Pillow, with the same result. Numbers in records are rounded."""
+"""Loading arrays, with and without Pillow. Rounding of numbers in records."""
 
 import math
 

@@ -110,7 +110,7 @@ def test_unscored_frames_have_no_prediction(morphs):
 
 
 def test_targets_with_positions_select_outputs():
-    outputs, target = torch.randn(2, 5, 3, 4, 6), torch.tensor([[1, 3, 5], [2, 0, 1]])
+    outputs, target = torch.randn(2, 5, 3, 4, 6), torch.tensor([[1, 3, 5], [2, 0, 1]])  # targets are (class, y, x)
     m = make(2, outputs=outputs, target=target, source=torch.zeros(2, 4, 6, dtype=torch.int64))
     expected = torch.stack([outputs[0].softmax(1)[:, 1, 3, 5], outputs[1].softmax(1)[:, 2, 0, 1]])
     torch.testing.assert_close(m.target_probability, expected)
@@ -149,7 +149,7 @@ def test_fell_is_false_without_scored_frames():
 def test_already_predicted_compares_target_and_source():
     m = make(3, target=torch.tensor([0, 1, 2]), source=torch.tensor([0, 2, 2]))
     assert m.already_predicted.tolist() == [True, False, True]
-    outputs, target = torch.randn(2, 5, 3, 4, 6), torch.tensor([[1, 3, 5], [2, 0, 1]])
+    outputs, target = torch.randn(2, 5, 3, 4, 6), torch.tensor([[1, 3, 5], [2, 0, 1]])  # targets are (class, y, x)
     source = torch.zeros(2, 4, 6, dtype=torch.int64)
     source[0, 3, 5] = 1
     assert make(2, outputs=outputs, target=target, source=source).already_predicted.tolist() == [True, False]
@@ -295,6 +295,7 @@ def test_to_changes_the_device(morphs, device):
     assert all(a is b for a, b in zip(morphs.cpu().tensors().values(), morphs.tensors().values())), "copied needlessly"
     moved = morphs.to(device)
     assert torch.equal(moved[[1, 0]].frames.cpu(), morphs.frames[[1, 0]])
+    # A GPU's softmax may round differently
     assert torch.equal(moved.target_probability.cpu(), moved.cpu().target_probability) or device.type == "cuda"
     assert len(moved[moved.reached[:, -1]]) == int(moved.reached[:, -1].sum())
 
@@ -457,6 +458,11 @@ def shown(axes) -> torch.Tensor:
     return torch.as_tensor(axes.images[0].get_array().filled())
 
 
+def row_label(drawn: dict, sample: int) -> str:
+    """Return the label of a sample's row, in one line."""
+    return drawn[f"sample {sample} frame 0"].get_ylabel().replace("\n", " ")
+
+
 def test_strip_shows_frames_and_probabilities(morphs):
     drawn = panels(steerlens_fast.plot_morphs(morphs))
     assert list(drawn) == [f"sample {b} frame {f}" for b in range(4) for f in range(5)]
@@ -503,15 +509,16 @@ def test_column_headers_name_what_all_samples_share():
     factors = torch.tensor([[0.0, 1.0], [0.0, 1.0]])
     l2 = torch.tensor([[1e-5, 5.0], [0.0, 7.0]])
     headers = lambda **changes: [a.get_title() for a in strips.plot_morphs(make(2, 2, **changes)).axes[:2]]
-    below = lambda **changes: strips.plot_morphs(make(2, 2, **changes)).axes[3].get_xlabel().split("\n")[1:]
+    text = lambda **changes: panels(strips.plot_morphs(make(2, 2, **changes)))["sample 1 frame 1"].get_xlabel()
+    distances = lambda **changes: [line for line in text(**changes).split("\n") if line.startswith("L2")]
     assert headers(factors=factors, l2=l2, budget=None) == ["factor 0", "factor 1"]
-    assert below(factors=factors, l2=l2, budget=None) == ["L2 7"]
+    assert distances(factors=factors, l2=l2, budget=None) == ["L2 7"]
     two = {"factors": factors, "amplitude_factors": factors / 4, "l2": l2}
     assert headers(**two, budget=None) == ["phase 0\namplitude 0", "phase 1\namplitude 0.25"]
     sample_factors = torch.tensor([[0.0, 1.0], [0.0, 2.0]])
     assert headers(factors=sample_factors, l2=l2) == ["frame 0", "frame 1"]
     assert headers(factors=sample_factors, l2=l2[:1].expand(2, 2)) == ["L2 0", "L2 5"]
-    assert below(factors=sample_factors, l2=l2[:1].expand(2, 2)) == []
+    assert distances(factors=sample_factors, l2=l2[:1].expand(2, 2)) == []
 
 
 def test_strips_show_class_names_and_reasons():
@@ -522,7 +529,7 @@ def test_strips_show_class_names_and_reasons():
         assert labels[5].get_text().replace("\n", " ") == f"x → $ $ {MorphStatus(2).reason}"
     long = ["the great white shark that has many other names too"] * 3
     label = strips.plot_morphs(m, class_names=long).axes[0].get_ylabel()
-    assert max(map(len, label.split("\n"))) <= 18 and label.endswith("…")
+    assert max(map(len, label.split("\n"))) <= strips.LABEL_WIDTH == 18 and label.endswith("…")
 
 
 def test_class_names_of_the_lens_are_shown():
@@ -577,8 +584,9 @@ def test_red_image_has_red_pixels(tmp_path):
     colours([1.0, 0, 0], [0, 1.0, 0], f=1).save(tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         counts = dict((colour, n) for n, colour in picture.convert("RGB").getcolors(1 << 20))
-        assert picture.format == "PNG" and min(picture.size) > 200
+        assert picture.format == "PNG" and min(picture.size) >= 1.25 * 170  # PANEL_INCHES * DPI of strips.py
     red, green = counts[255, 0, 0], counts[0, 255, 0]
+    # The panels have equal sizes. Each covers more than 4 % of the picture.
     assert red == pytest.approx(green, rel=0.05) and red > 0.04 * picture.width * picture.height
 
 
@@ -620,12 +628,12 @@ def text_and_weight(axes) -> tuple[str, str]:
 
 
 def test_target_that_is_already_predicted_is_not_bold():
-    outputs = torch.tensor([[2.0, 0.0, 0.0]]).log_softmax(1).expand(2, 3, 3)
+    outputs = torch.tensor([[2.0, 0.0, 0.0]]).log_softmax(1).expand(2, 3, 3)  # class 0 has probability 0.79
     m = make(2, 3, outputs=outputs, target=torch.tensor([0, 0]), source=torch.tensor([0, 1]))
     drawn = panels(strips.plot_morphs(m))
-    assert drawn["sample 0 frame 0"].get_ylabel().replace("\n", " ") == "0 → 0 already predicted as the target"
+    assert row_label(drawn, 0) == "0 → 0 already predicted as the target"
     assert drawn["sample 0 frame 0"].yaxis.label.get_color() == strips.NOT_OK
-    assert drawn["sample 1 frame 0"].get_ylabel() == "1 → 0"
+    assert row_label(drawn, 1) == "1 → 0"
     for f in range(3):
         assert text_and_weight(drawn[f"sample 0 frame {f}"]) == ("0.79", "normal")
         assert text_and_weight(drawn[f"sample 1 frame {f}"]) == ("0.79", "bold")
@@ -640,12 +648,12 @@ def test_strips_show_the_state_of_a_label_or_the_class_at_a_position():
     m = make(2, 3, outputs=outputs, target=target, source=source, settings=SETTINGS | {"task": "multilabel"})
     drawn = panels(strips.plot_morphs(m, class_names=["a", "b", "c", "d", "e"]))
     assert text_and_weight(drawn["sample 0 frame 2"]) == ("0.27\nd: 0.73", "normal")
-    label = lambda b: drawn[f"sample {b} frame 0"].get_ylabel().replace("\n", " ")
-    assert (label(0), label(1)) == ("d → not d", "c → c already predicted as the target")
+    assert (row_label(drawn, 0), row_label(drawn, 1)) == ("d → not d", "c → c already predicted as the target")
     assert text_and_weight(drawn["sample 1 frame 2"]) == ("0.73", "normal")
     dense = dataclasses.replace(m, settings=dict(SETTINGS))
     drawn = panels(strips.plot_morphs(dense))
-    assert (label(0), label(1)) == ("1 → 0 at (3,)", "1 → 1 at (2,) already predicted as the target")
+    assert row_label(drawn, 0) == "1 → 0 at (3,)"
+    assert row_label(drawn, 1) == "1 → 1 at (2,) already predicted as the target"
     assert text_and_weight(drawn["sample 0 frame 2"]) == ("0.27\n1: 0.73", "normal")
 
 
@@ -657,8 +665,7 @@ def test_labels_at_positions_have_their_names():
     m = dataclasses.replace(m, settings=SETTINGS | {"task": "multilabel", "class_names": names})
     assert "; -> not b, -> a; " in repr(m)
     drawn = panels(strips.plot_morphs(m))
-    labels = [drawn[f"sample {b} frame 0"].get_ylabel().replace("\n", " ") for b in range(2)]
-    assert labels == ["b → not b at (4,)", "not a → a at (3,)"]
+    assert [row_label(drawn, b) for b in range(2)] == ["b → not b at (4,)", "not a → a at (3,)"]
 
 
 def test_failed_samples_and_distances_that_are_not_attained_are_marked():
@@ -666,27 +673,28 @@ def test_failed_samples_and_distances_that_are_not_attained_are_marked():
     m = make(3, 3, outputs=outputs, target=torch.ones(3, dtype=torch.int64), source=torch.zeros(3, dtype=torch.int64))
     m = dataclasses.replace(m, status=torch.tensor([3, 0, 0]), attained=torch.tensor([True, False, True]))
     drawn = panels(strips.plot_morphs(m))
-    label = lambda b: drawn[f"sample {b} frame 0"].get_ylabel().replace("\n", " ")
-    assert [label(b) for b in range(3)] == [f"0 → 1 {MorphStatus(3).reason}", "0 → 1 distance not attained", "0 → 1"]
+    labels = [row_label(drawn, b) for b in range(3)]
+    assert labels == [f"0 → 1 {MorphStatus(3).reason}", "0 → 1 distance not attained", "0 → 1"]
     weights = [text_and_weight(drawn[f"sample {b} frame 2"])[1] for b in range(3)]
     assert weights == ["normal", "bold", "bold"]
     several = dataclasses.replace(m, attained=torch.tensor([[True, True], [True, False], [True, True]]))
-    label = lambda b: strips.plot_morphs(several).axes[3 * b].get_ylabel().replace("\n", " ")
-    assert label(1) == "0 → 1 distance not attained" and label(2) == "0 → 1"
+    drawn = panels(strips.plot_morphs(several))
+    assert row_label(drawn, 1) == "0 → 1 distance not attained" and row_label(drawn, 2) == "0 → 1"
 
 
 def test_probabilities_that_are_nan_are_neither_shown_nor_bold():
     outputs = torch.tensor([[0.0, 1.0], [NAN, 1.0], [0.0, float("inf")]]).expand(1, 3, 2)
     m = make(1, 3, classes=2, outputs=outputs, target=torch.tensor([1]), source=torch.tensor([0]))
     assert [text_and_weight(axes) for axes in strips.plot_morphs(m).axes] == [
-        ("0.73", "bold"),
+        ("0.73", "bold"),  # softmax of 0 and 1
         ("", "normal"),
         ("", "normal"),
     ]
 
 
 def test_class_name_below_a_frame_is_short_and_no_formula(morphs):
-    m = dataclasses.replace(morphs[0], outputs=torch.tensor([[0.0, 2.0, 0.0]]).expand(1, 5, 3))
+    outputs = torch.tensor([[0.0, 2.0, 0.0]]).expand(1, 5, 3)  # class 1 has probability 0.79
+    m = dataclasses.replace(morphs[0], outputs=outputs)
     figure = strips.plot_morphs(m, class_names=["a", "$x$ of a very long name", "c"])
     assert figure.axes[0].get_xlabel().split("\n")[1] == "$x$ of a very…: 0.79"
     assert not figure.axes[0].xaxis.label.get_parse_math()
@@ -741,6 +749,14 @@ def test_differences_are_rows_of_figures_only(morphs, tmp_path, suffix):
 
 # --- Animations ------------------------------------------------------------------------------------------------------
 
+# In pixels: the side of an enlarged 16 x 16 image, the space between images, the height of a caption
+SIDE, GAP, CAPTION = 144, 8, 3 * 13
+
+
+def animation_size(columns: int, rows: int, width: int, height: int) -> tuple[int, int]:
+    """Return the size of an animation with images of ``width`` x ``height`` pixels, each above a caption."""
+    return columns * (width + GAP) + GAP, rows * (height + CAPTION + GAP) + GAP
+
 
 def animation(path) -> list:
     """Return the frames as RGB, and their durations."""
@@ -758,8 +774,8 @@ def test_animation_runs_forward_and_back(tmp_path, suffix):
     m = make(3, 4, size=(16, 16))
     m.save(tmp_path / f"a.{suffix}")
     result = animation(tmp_path / f"a.{suffix}")
-    assert [ms for _, ms in result] == [900, 110, 110, 900, 110, 110]
-    assert result[0][0].size == (3 * (144 + 8) + 8, 8 + 144 + 3 * 13 + 8)  # SIDE, GAP and FONT_SIZE of strips.py
+    assert [ms for _, ms in result] == [900, 110, 110, 900, 110, 110]  # HOLD_MS and FRAME_MS of strips.py
+    assert result[0][0].size == animation_size(3, 1, SIDE, SIDE)
     for i, j in ((1, 5), (2, 4)):
         assert result[i][0].tobytes() == result[j][0].tobytes()
     m.save(tmp_path / f"a.{suffix}", frames=[0, 3], samples=2)
@@ -775,9 +791,9 @@ def test_animation_shows_the_pixels_enlarged(tmp_path, suffix, c, tolerance):
     m.save(tmp_path / f"a.{suffix}")
     for f, (picture, _) in enumerate(animation(tmp_path / f"a.{suffix}")[:3]):
         for b in range(2):
-            x = 8 + b * 152
-            enlarged = picture.crop((x, 8, x + 144, 8 + 144))
-            pixels = torch.frombuffer(bytearray(enlarged.tobytes()), dtype=torch.uint8).reshape(144, 144, 3)
+            x = GAP + b * (SIDE + GAP)
+            enlarged = picture.crop((x, GAP, x + SIDE, GAP + SIDE))
+            pixels = torch.frombuffer(bytearray(enlarged.tobytes()), dtype=torch.uint8).reshape(SIDE, SIDE, 3)
             expected = (m.frames[b, f] * 255).round().byte().permute(1, 2, 0)
             blocks = pixels.reshape(16, 9, 16, 9, 3).float().mean((1, 3))
             assert (blocks - expected).abs().mean() <= tolerance
@@ -785,15 +801,16 @@ def test_animation_shows_the_pixels_enlarged(tmp_path, suffix, c, tolerance):
 
 
 def test_gif_of_a_smooth_colour_image_is_close_to_it(tmp_path):
-    y, x = torch.meshgrid(torch.linspace(0, 1, 144), torch.linspace(0, 1, 144), indexing="ij")
+    y, x = torch.meshgrid(torch.linspace(0, 1, SIDE), torch.linspace(0, 1, SIDE), indexing="ij")
     image = torch.stack([x, y, (1 - x) * (1 - y)])
     frames = torch.stack([image * s for s in (1.0, 0.8)])[None]
     make(1, 2, frames=frames).save(tmp_path / "a.gif")
     for f, (picture, _) in enumerate(animation(tmp_path / "a.gif")):
-        pixels = torch.frombuffer(bytearray(picture.crop((8, 8, 152, 152)).tobytes()), dtype=torch.uint8)
+        crop = picture.crop((GAP, GAP, GAP + SIDE, GAP + SIDE))
+        pixels = torch.frombuffer(bytearray(crop.tobytes()), dtype=torch.uint8)
         expected = (frames[0, f] * 255).permute(1, 2, 0)
         local = lambda t: torch.nn.functional.avg_pool2d(t.permute(2, 0, 1), 8)  # averages, since GIFs are dithered
-        pixels = pixels.reshape(144, 144, 3).float()
+        pixels = pixels.reshape(SIDE, SIDE, 3).float()
         assert (pixels - expected).abs().mean() < 10
         assert (local(pixels) - local(expected)).abs().mean() < 3
 
@@ -801,10 +818,11 @@ def test_gif_of_a_smooth_colour_image_is_close_to_it(tmp_path):
 def test_many_samples_are_tiled_and_large_ones_are_not_enlarged(tmp_path):
     make(20, 2, size=(64, 32)).save(tmp_path / "a.gif")
     ((first, _), _) = animation(tmp_path / "a.gif")
-    assert first.size == (4 * 152 + 8, 4 * (192 + 47) + 8)  # 16 of them, each 64 x 32 three times enlarged
+    # The first 16 samples. Images of 64 x 32 are enlarged three times, in columns of at least SIDE pixels.
+    assert first.size == animation_size(4, 4, SIDE, 3 * 64)
     large = make(1, 2, size=(300, 200))
     large.save(tmp_path / "a.gif", class_names=["a name that is far too long for so small a picture"] * 3)
-    assert animation(tmp_path / "a.gif")[0][0].size == (216, 8 + 300 + 47)
+    assert animation(tmp_path / "a.gif")[0][0].size == animation_size(1, 1, 200, 300)
 
 
 def test_captions_are_green_if_the_target_is_reached(tmp_path):
@@ -814,7 +832,7 @@ def test_captions_are_green_if_the_target_is_reached(tmp_path):
     for name, morphs in {"reached": m, "already": dataclasses.replace(m, source=torch.tensor([1]))}.items():
         morphs.save(tmp_path / f"{name}.webp")
         green = [
-            sum(1 for r, g, b in p.crop((0, 154, p.width, p.height)).get_flattened_data() if g > 2 * r and g > b)
+            sum(1 for r, g, b in p.crop((0, GAP + SIDE, p.width, p.height)).get_flattened_data() if g > 2 * r and g > b)
             for p, _ in animation(tmp_path / f"{name}.webp")
         ]
         assert green[0] == 0 and (green[1] > 20) == (name == "reached"), green

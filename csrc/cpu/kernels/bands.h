@@ -1,6 +1,6 @@
-// The kernels of split_bands and merge_bands. split_rows computes rows of one group's bands, merge_rows and
-// merge_whole_rows rows of the images' spectra. Rows are numbered over all planes. torch's FFT divides its work among
-// threads in the same way, so that a thread finds its bands in its own cache.
+// The kernels of split_bands and merge_bands. split_rows computes rows of one group's bands. merge_rows computes rows
+// of half spectra, and merge_whole_rows computes rows of whole spectra. Rows are numbered over all planes. A thread has
+// about the same rows as in torch's FFT, and so finds them in its own cache.
 #pragma once
 
 #include "../../kernel_args/bands.h"

@@ -1,5 +1,4 @@
-// The coefficients of one plane in a morph, ordered by column blocks, like the data of the transforms. See the glossary
-// in csrc/README.md.
+// The coefficients of one plane in a morph, ordered by column blocks. See the glossary in csrc/README.md.
 #pragma once
 
 #include <algorithm>

@@ -4,7 +4,7 @@
 // kLines]. So a block of threads that transforms columns accesses consecutive memory, and one that transforms rows
 // accesses 64 bytes at a time.
 //
-// After the FFT of its columns, a real plane is stored as its *half rows*, 0 to h/2. The others are their conjugates.
+// After the FFT of its columns, a real plane is stored as its *half rows*, 0 to h/2. Other rows are their conjugates.
 #pragma once
 
 #include "block_fft.h"

@@ -142,7 +142,7 @@ class Source:
 def read_file(path: str) -> bytes:
     """Return all bytes of a file.
 
-    Raise BadItem if it is empty or cannot be read, and a JobError if the storage or this process is the cause.
+    Raise BadItem if the file is empty or cannot be read, and a JobError after a system fault (:func:`is_system_fault`).
     """
     try:
         data = read_with_retries(lambda: _read_regular_file(path), printable(path))
@@ -171,7 +171,7 @@ def read_with_retries(read: Callable[[], Result], where: str, retries: int = RET
 
 
 def _read_regular_file(path: str) -> bytes:
-    # Unbuffered, so that the file is read at once. Non-blocking, since opening a pipe could wait forever.
+    # Unbuffered, so that one call reads the file. Non-blocking, since opening a pipe could wait forever.
     with open(path, "rb", buffering=0, opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):

@@ -63,7 +63,7 @@ class TableSource(Source):
             value, is_absent = _target_class(row.get("target"))
             target = class_number(value, where, numbers, "target")
             target = ~target if is_absent and target is not None else target  # ~n removes label n
-            line = int(where.rpartition(" ")[2])
+            line = int(where.rpartition(" ")[2])  # `where` is "FILE, line N"
             yield Item(index, key, os.path.join(folder, path), label, [line], target)
             index += 1
         if not index:

@@ -75,11 +75,10 @@ class _Trial:
         self.residual = values - edit if self.gain is None else self.gain * values - edit
         self.error = self.residual.square().flatten(1).sum(1)
 
-    def derivatives(self, at=slice(None)) -> tuple[Tensor, Tensor]:
-        """Return the products of derivatives that the normal equations need.
+    def derivative_products(self, at=slice(None)) -> tuple[Tensor, Tensor]:
+        """Return the products that the normal equations need, for the samples ``at`` of the batch.
 
-        They are products of two derivatives [n, pairs, H, W], and of a derivative and the residual [n, P, H, W]. ``at``
-        selects samples of the batch.
+        These are products of two derivatives [n, pairs, H, W], and of a derivative and the residual [n, P, H, W].
         """
         slopes, residual = self.samples.slopes(at), self.residual[at]
         if self.gain is not None:
@@ -98,7 +97,7 @@ def _over_channels(a: Tensor, b: Tensor) -> Tensor:
 
 @dataclass
 class _State:
-    """The accepted grids with their errors, and the derivatives for the next step (see :meth:`_Trial.derivatives`)."""
+    """The accepted grids with their errors, and the :meth:`_Trial.derivative_products` for the next step."""
 
     grids: Tensor
     error: Tensor
@@ -107,7 +106,7 @@ class _State:
 
     @classmethod
     def of(cls, trial: _Trial) -> _State:
-        return cls(trial.grids, trial.error, *trial.derivatives())
+        return cls(trial.grids, trial.error, *trial.derivative_products())
 
     def step(self, damping: Tensor) -> Tensor:
         """Return the solution [N, P, g, g] of the damped normal equations."""
@@ -127,7 +126,7 @@ class _State:
             return _State.of(trial)
         if len(at):
             self.grids[at], self.error[at] = trial.grids[at], trial.error[at]
-            self.products[at], self.gradient[at] = trial.derivatives(at)
+            self.products[at], self.gradient[at] = trial.derivative_products(at)
         return self
 
     def only(self, which: Tensor) -> _State:
@@ -140,7 +139,7 @@ def _normal(products: Tensor, gradient: Tensor, shape: torch.Size) -> tuple[Tens
 
     They are in blocks for rows of control points.
 
-    ``products`` and ``gradient`` have their values at each pixel, see :meth:`_Trial.derivatives`. A control point
+    ``products`` and ``gradient`` are values at each pixel, see :meth:`_Trial.derivative_products`. A control point
     overlaps only its eight neighbours, and its weight at a pixel is the product of a vertical and a horizontal weight.
     Therefore two small matrix products compute the sums over pixels.
 

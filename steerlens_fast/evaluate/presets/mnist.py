@@ -54,11 +54,9 @@ def file() -> Path:
 
 @lru_cache(maxsize=1)
 def data() -> LabelledImages:
-    """Return 4,000 digits for training and 1,000 for testing.
+    """Return 4,000 digits for training and 1,000 for testing, uint8.
 
-    They are uint8. The digits for testing are 100 of each class.
-
-    The classes of the test digits alternate, so that the first N test digits are of all classes.
+    There are 100 test digits of each class. The classes alternate: any ten consecutive test digits are of all classes.
     """
     images, labels = _read(file())
     by_class = labels.argsort(stable=True).view(CLASSES, OF_EACH)
