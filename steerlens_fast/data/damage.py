@@ -82,7 +82,7 @@ def _jpeg_ends_early(data: bytes, image: Image | None) -> bool:
         if marker == JPEG_END:
             return False
         if marker == JPEG_SCAN:
-            return data.find(END_OF_JPEG, at) < 0  # from here, since an earlier thumbnail may contain this mark
+            return data.find(END_OF_JPEG, at) < 0  # from here, since an earlier thumbnail may contain this marker
         at += 1 if marker == 0xFF else 2 if marker in JPEG_BARE else 2 + struct.unpack_from(">H", data, at + 2)[0]
     return False  # there is something other than a marker, so the file is damaged
 

@@ -86,7 +86,7 @@ def test_ok_and_reasons_follow_the_status():
     assert m.reasons == [None, MorphStatus(2).reason, None, MorphStatus(3).reason] and MorphStatus.OK.reason == ""
 
 
-def test_probabilities_and_predictions_are_those_of_the_outputs(morphs):
+def test_probabilities_and_predictions_follow_from_the_outputs(morphs):
     torch.testing.assert_close(morphs.probabilities, morphs.outputs.softmax(2))
     for b, t in enumerate(morphs.target):
         assert torch.equal(morphs.target_probability[b], morphs.probabilities[b, :, t])
