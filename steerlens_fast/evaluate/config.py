@@ -52,7 +52,7 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         A value for each judge. None or "-" stands for the value of ``size``, ``mean`` or ``std``. Images have the
         driver's size, and are resized for judges of other sizes.
     target : str or int
-        See :func:`steerlens_fast.data.targets.parse_target`. "argmax", the predicted class of the source, is not allowed.
+        See :func:`steerlens_fast.data.targets.parse_target`. "argmax", the source's predicted class, is not allowed.
     select : {"auto", "right", "agree", "all"}
         Which images become sources. "right": those whose label the driver and all judges predict. "agree": those for
         which the driver and all judges predict the same class. "all": all images. "auto": "right" for images with a
