@@ -363,8 +363,8 @@ def _small_cases():
         yield case(op, "", SMALL)
     for rule, real, op in product((0, 1), (True, False), ("step", "step_backward")):
         yield case(op, f"rule{rule}_{'real' if real else 'complex'}", SMALL, rule=rule, real_gradient=real, floor=0.3)
-    extrapolations = [c for c in product(FORMS_OF, (0, 1), MOVES, FORMS_OF["extrapolate"]) if c[3] in FORMS_OF[c[0]]]
-    for op, rule, moves, form in covering(extrapolations):
+    combinations = ((op, *rest) for op, forms in FORMS_OF.items() for rest in product((0, 1), MOVES, forms))
+    for op, rule, moves, form in covering(combinations):
         phase, amplitude = MOVES[moves]
         options = {"rule": rule, "form": FORMS_OF["extrapolate"].index(form), "phase": phase, "amplitude": amplitude}
         shape = (1, 3, 1, 2) if form == "pairs" else SMALL
@@ -382,7 +382,10 @@ def as_list(outputs) -> list:
 
 
 def without_jumps(op: str, double_args: list, outputs) -> list:
-    """Return the outputs of an op, with amplitude * exp(i phase) in place of phases, which jump from pi to -pi."""
+    """Return the outputs of an op, with amplitude * exp(i phase) in place of phases, which jump from pi to -pi.
+
+    ``double_args`` are the op's arguments in double precision.
+    """
     outputs = as_list(outputs)
     if op == "polar_split":
         amplitude, phase = outputs

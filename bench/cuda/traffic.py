@@ -13,9 +13,9 @@ writes each output once. The bytes are those of 64x3 planes on 132 multiprocesso
 - Planes of 28x28 are counted directly.
 - For planes of other sizes, the bytes of 16 planes on 11 multiprocessors are counted, and multiplied by 12. A block has
   as much work as for 64x3 planes on 132 multiprocessors.
-- Ops on whole planes are counted for 16 such planes on 132 multiprocessors. A morph of 224x224 computes 16 planes at a
-  time, since the memory between its kernels holds no more. Analyses and syntheses compute more planes at a time, so
-  they read filters less often than is counted here.
+- With ops on whole planes, these 16 planes are counted on 132 multiprocessors instead. A morph of 224x224 computes 16
+  planes at a time, since the memory between its kernels holds no more. Analyses and syntheses compute more planes at a
+  time, so they read filters less often than is counted here.
 
 Ops of torch are not emulated. Their bytes are assumed: an FFT reads and writes all of its data once for each dimension,
 as cuFFT does for these sizes; any other op reads its inputs once and writes its outputs once.
@@ -149,14 +149,14 @@ def touched(t: Tensor) -> int:
 
     They include the gaps between strided elements, such as the imaginary parts between real parts.
     """
-    gaps = min(t.stride(-1), emulation.SECTOR // t.itemsize) if t.dim() else 1
-    return t.numel() * t.itemsize * max(gaps, 1) if 0 not in t.stride() else t.itemsize
+    stride = min(t.stride(-1), emulation.SECTOR // t.itemsize) if t.dim() else 1
+    return t.numel() * t.itemsize * max(stride, 1) if 0 not in t.stride() else t.itemsize
 
 
 def work_row(work: str, size: tuple[int, int], computed_by: str) -> dict:
-    planes, whole_planes = COUNTED.get(size, 16), computed_by == WHOLE_PLANES
-    emulation.set_multiprocessors(MULTIPROCESSORS if whole_planes else MULTIPROCESSORS * planes // PLANES)
-    with plane_ops("cpu", whole_planes):
+    planes, by_plane_ops = COUNTED.get(size, 16), computed_by == WHOLE_PLANES
+    emulation.set_multiprocessors(MULTIPROCESSORS if by_plane_ops else MULTIPROCESSORS * planes // PLANES)
+    with plane_ops("cpu", by_plane_ops):
         traffic, of_torch = work_counts(work, size, planes)
     pixels = planes * math.prod(size) * (FRAMES if "morph" in work else 1)  # of all frames
     ours, ffts, others = (b / pixels for b in (sum(t.bytes for t in traffic), of_torch.ffts, of_torch.others))

@@ -54,7 +54,7 @@ def csv_rows(file: TextIO, name: str, check: Callable[[list[str], str], None], s
     name : str
         The file's name, for messages.
     check : callable
-        Called with the columns and their location; raises an error if one is missing.
+        Called with the columns and their location; raises an error if a column is missing.
     skipped : callable
         Called with the number of each empty line.
 
@@ -141,7 +141,7 @@ def _distinct(names: Iterable[str], where: str, what: str) -> list[str]:
     normalized = [name.strip().lower() for name in names]
     for name in normalized:
         if name and normalized.count(name) > 1:
-            same = ", ".join(repr(n) for n, f in zip(names, normalized) if f == name)
+            same = ", ".join(repr(given) for given, other in zip(names, normalized) if other == name)
             raise usage_error(f"{where}: {what} must differ, got {same}")
     return normalized
 

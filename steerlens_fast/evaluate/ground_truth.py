@@ -36,7 +36,7 @@ class TrueMotionData(Protocol):
 class GroundTruth:
     """Adapts a true motion to the number of channels of an evaluation.
 
-    If the data set has one channel, it is repeated.
+    A single channel is repeated.
 
     Parameters
     ----------

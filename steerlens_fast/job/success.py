@@ -13,7 +13,7 @@ from ..errors import OK
 
 # Values of outcome_of
 REACHED, NOT_REACHED, ALREADY, UNSCORED, FAILED = "reached", "not-reached", "already-predicted", "not-scored", "failed"
-SOURCE_UNKNOWN = ("gradient-not-finite", "image-not-in-bounds")  # statuses; the source's scores may be NaN
+SOURCE_UNKNOWN = ("gradient-not-finite", "image-not-in-bounds")  # statuses for which the source's scores may be NaN
 # A relative decrease of a probability up to this is regarded as a rounding error. Morphs.fell, which causes warnings,
 # ignores decreases of up to 1 %.
 ROUNDING = 1e-4
@@ -42,7 +42,7 @@ def assess(record: dict, label_is_comparable: bool = True) -> dict[str, bool | N
         ``reached``
             The target is predicted for the last frame. None if ``already_predicted``.
         ``fell_below_source``
-            The target's probability is lower in the last frame than in the source, by more than 0.01 % of the latter.
+            The target's probability in the last frame is lower than in the source, by more than ROUNDING (relative).
         ``fell_below_earlier``
             The same, compared with its largest value in the earlier scored frames.
 

@@ -50,7 +50,7 @@ def quantus_explain(
 
     Returns
     -------
-    numpy.ndarray, float32, or float64 for a float64 model
+    numpy.ndarray, float32, or float64 if the images are morphed in float64
 
     Raises
     ------

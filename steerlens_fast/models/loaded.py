@@ -29,7 +29,7 @@ class RawModel:
     sha256 : str or None
         The hash of the file of an exported program or TorchScript; None for other models.
     owned : bool
-        Whether the model was created here and may be changed in place; False for an object of the caller.
+        Whether the model may be changed in place; False for an object that the caller passed.
     """
 
     model: object
@@ -40,7 +40,7 @@ class RawModel:
 
 
 def model_name(spec) -> str:
-    """Return a name or path unchanged, for a function its qualified name, and for other objects that of their class."""
+    """Return a name or path as a str, otherwise the qualified name of a function or of an object's class."""
     if isinstance(spec, (str, os.PathLike)):
         return str(spec)
     named = spec if hasattr(spec, "__qualname__") and not isinstance(spec, nn.Module) else type(spec)
@@ -82,9 +82,9 @@ def count_parameters(model) -> int:
 def place_model(raw: RawModel, device: torch.device, dtype: torch.dtype, channels_last: bool):
     """Return the model on a device, in a dtype and memory format.
 
-    An object of the caller is returned if it needs no change, otherwise a changed copy of it. A model that was created
-    here is changed in place. Its parameters are also frozen, and it is set to eval mode (except exported programs,
-    which have no modes).
+    An object that the caller passed is returned if it needs no change, otherwise a changed copy of it. Other models are
+    changed in place. Their parameters are also frozen, and they are set to eval mode (except exported programs, which
+    have no modes).
     """
     model, module = raw.model, module_of(raw.model)
     if module is None:

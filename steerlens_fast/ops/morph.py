@@ -91,7 +91,8 @@ def morph_planes(
     The op is differentiable with respect to images, gradients and factors. The backward pass uses the separate ops.
 
     On a CPU, each thread has temporaries for one plane: spectra, coefficients and steps. If these exceed 32 MiB, planes
-    are computed one at a time. On CUDA, temporaries take at most 256 MiB, or the memory of one plane if that is more.
+    are computed one at a time. On CUDA, temporaries take at most 256 MiB, or what one frame of one plane needs if
+    that is more.
 
     Examples
     --------
@@ -104,9 +105,9 @@ def morph_planes(
     ...     assert frames.shape == (2, 2, 32, 32) and torch.equal(frames[0], planes)
     """
     options = edit_index(edit), rule_index(rule), complex_bands, eps, floor
-    groups = list(analysis), list(synthesis), i_power
+    filters = list(analysis), list(synthesis)
     low, high = (-math.inf, math.inf) if bounds is None else bounds
-    args = images, gradients, phase_factors, amplitude_factors, *groups, *options, low, high
+    args = images, gradients, phase_factors, amplitude_factors, *filters, i_power, *options, low, high
     return call_plane_op("morph_planes", *args)
 
 
@@ -134,8 +135,8 @@ def _compose_morph(
     high: float,
 ) -> Tensor:
     """Compute ``morph_planes`` by separate ops, which have derivatives."""
-    (N, H, W), groups, form = images.shape, len(synthesis), FORMS["complex" if complex_bands else "real"]
-    i_powers, forms, analysis_forms = [i_power] * groups, [form] * groups, [FORMS["complex"]] * groups
+    (N, H, W), num_scales, form = images.shape, len(synthesis), FORMS["complex" if complex_bands else "real"]
+    i_powers, forms, analysis_forms = [i_power] * num_scales, [form] * num_scales, [FORMS["complex"]] * num_scales
     *bands, residual = call("split_planes", images, analysis, [*i_powers, 0], [*analysis_forms, FORMS["real"]])
     band_gradients = call("split_planes", gradients, synthesis, i_powers, forms)
     frames = []
@@ -164,8 +165,8 @@ def _morph_planes_backward(ctx, grad):
         frames, [inputs[i] for i in needed], contiguous_grad(grad), create_graph=create_graph, allow_unused=True
     )
     grads = dict(zip(needed, needed_grads))
-    filters = [[None] * len(inputs[i]) for i in (4, 5)]
-    return *(grads.get(i) for i in range(4)), *filters, *[None] * (len(inputs) - 6)
+    filter_grads = [[None] * len(inputs[i]) for i in (4, 5)]
+    return *(grads.get(i) for i in range(4)), *filter_grads, *[None] * (len(inputs) - 6)
 
 
 register_derivative("morph_planes", _morph_planes_backward, save_inputs)
@@ -274,9 +275,9 @@ def move_planes(
     ...     assert torch.equal(frames, morph_planes(planes, planes, factors, factors, *filters))
     """
     options = edit_index(edit), rule_index(rule), complex_bands
-    groups = list(analysis), list(synthesis)
+    filters = list(analysis), list(synthesis)
     low, high = (-math.inf, math.inf) if bounds is None else bounds
-    args = images, coefficients, phase_factors, amplitude_factors, *groups, i_power, *options, low, high
+    args = images, coefficients, phase_factors, amplitude_factors, *filters, i_power, *options, low, high
     return call_plane_op("move_planes", *args)
 
 

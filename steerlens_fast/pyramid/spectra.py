@@ -1,4 +1,4 @@
-"""Splits and merges a batch of planes in one pass, by torch.fft and the ops on bands.
+"""Splits planes into bands, and merges bands into planes, by torch.fft and the ops on bands.
 
 torch.compile can trace this module. A half spectrum has the W//2+1 columns of ``rfft2``. A whole spectrum has all W
 columns of ``fft2``. Paired banks (see ``Bank.paired``) use whole spectra.
@@ -55,7 +55,7 @@ def split_into_band_spectra(bank: Bank, spectrum: Tensor) -> Iterator[tuple[Part
     masks = bank.masks(spectrum, merging=False)
     spectra = ops.split_bands(spectrum, masks, bank.split_i_powers, bank.widths, bank.geometry.shape[1], bank.paired)
     for part in bank.parts:
-        first, *spectra = spectra  # drops the reference to the part before, to free memory
+        first, *spectra = spectra  # frees the spectra of the previous part
         yield part, first
 
 
@@ -75,10 +75,9 @@ def band_spectra(bank: Bank, bands: Iterable[Tensor]) -> list[Tensor]:
     """Return the spectra of bands [N, K, h, w]. If the bank is paired, imaginary parts of bands are ignored."""
     if bank.paired:
         return pair_spectra(pair_orientations(band) for band in bands)
-    complex_parts = map(bank.is_complex, bank.parts)
     return [
-        torch.fft.fft2(to_complex(band)) if is_complex else torch.fft.rfft2(band)
-        for is_complex, band in zip(complex_parts, bands)
+        torch.fft.fft2(to_complex(band)) if bank.is_complex(part) else torch.fft.rfft2(band)
+        for part, band in zip(bank.parts, bands)
     ]
 
 

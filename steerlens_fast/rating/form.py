@@ -43,7 +43,7 @@ class Form:
     page : Path
         The page for raters, one file that loads no other files.
     key : Path
-        The file for :func:`~steerlens_fast.rating.tally` that says what each image is. Do not give it to raters.
+        For :func:`~steerlens_fast.rating.tally`: a file that says what each image is. Do not give it to raters.
     id : str
         The form's id, which each rater's file repeats.
     conditions : dict from str to int
@@ -144,8 +144,8 @@ def write_form(
     random order. Raters also rate how natural the image is, from 1 to 5.
 
     Every source is shown in every family, if all jobs have it. There are as many blocks of images as conditions. In
-    each block, every source occurs once. A Latin square decides in which family, so that each family occurs equally
-    often. The rater's pseudonym decides at which place in this order the rater starts.
+    each block, every source occurs once. A Latin square decides in which condition, so that all conditions occur
+    equally often. The rater's pseudonym decides at which place in this order the rater starts.
 
     A morph is left out if the model already predicts the target for the source. It is also left out if the label is
     neither the target nor the class predicted for the source, because neither of the two offered classes would be
@@ -248,22 +248,22 @@ def _notes(jobs: list[RatedJob]) -> list[str]:
     return notes
 
 
-def _design(jobs: list[RatedJob], conditions: int, count: int, rng: random.Random, notes: list[str]) -> list[_Trial]:
+def _design(jobs: list[RatedJob], num_conditions: int, count: int, rng: random.Random, notes: list) -> list[_Trial]:
     """Return the trials, in order, and append to ``notes``."""
-    sources = choose_sources([job.places for job in jobs], count // conditions, rng)
-    if len(sources) < count // conditions:
+    sources = choose_sources([job.places for job in jobs], count // num_conditions, rng)
+    if len(sources) < count // num_conditions:
         notes.append(
-            f"only {len(sources) * conditions} of {count} images: the jobs have no more morphs that can be rated"
+            f"only {len(sources) * num_conditions} of {count} images: the jobs have no more morphs that can be rated"
         )
     unshared = sum(len(set(row)) > 1 for row in sources)
     if unshared:
         notes.append(f"{unshared} of {len(sources)} morphs of each family are of sources that the other families lack")
     sides = balanced_sides(len(sources), rng)
     trials = []
-    for number, condition in trial_order(len(sources), conditions, rng):
+    for number, condition in trial_order(len(sources), num_conditions, rng):
         edited = condition < len(jobs)
-        index = condition if edited else number % len(jobs)  # unedited sources are read from each job in turn
-        trials.append(_Trial(jobs[index], sources[number][index], edited, sides[number]))
+        job_index = condition if edited else number % len(jobs)  # unedited sources are read from each job in turn
+        trials.append(_Trial(jobs[job_index], sources[number][job_index], edited, sides[number]))
     return trials
 
 

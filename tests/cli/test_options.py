@@ -76,7 +76,7 @@ def test_inherited_option_keeps_its_metadata():
     assert "own" not in Changed().arguments_of("lens")
 
 
-@pytest.mark.parametrize("version", [None, 1, FORMAT_VERSION + 1])
+@pytest.mark.parametrize("version", [None, 1, FORMAT_VERSION + 1])  # None: not in the file, which means 1
 def test_folder_of_another_format_version_raises(tmp_path, version):
     values = {} if version is None else {"format_version": version}
     (tmp_path / "plan.json").write_text(json.dumps({"items": 1, "dropped": 0, "listing_sha256": "0", **values}))
@@ -85,7 +85,7 @@ def test_folder_of_another_format_version_raises(tmp_path, version):
     assert raised.value.code == USAGE
 
 
-def test_numbers_that_are_not_finite_are_named_with_their_option(capsys):
+def test_options_and_configurations_reject_nan_and_infinity(capsys):
     parser = parser_of(add_morph_options)
     for argv in (["--factors", "0,nan"], ["--pyramid", "order=inf"]):
         with pytest.raises(SystemExit):

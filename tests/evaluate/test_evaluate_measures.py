@@ -179,18 +179,18 @@ def test_wilson_intervals_contain_the_true_proportion_with_probability_above_92_
         assert covered > 0.92
 
 
-def test_intervals_of_differences_of_proportions_are_those_of_the_formula():
-    """In the first call, nine pairs are (1, 0), two (0, 1), nine equal, and one has no value. In the second, all pairs
-    are equal."""
+def test_intervals_of_differences_of_proportions_are_those_of_agresti_and_min():
+    """Nine pairs are (1, 0), two (0, 1), nine equal, and one lacks a value. In the second call, all eight are equal.
+    The formula adds half a pair to each of the four kinds."""
     first = torch.tensor([1.0] * 9 + [0.0] * 2 + [1.0] * 6 + [0.0] * 3 + [math.nan])
     second = torch.tensor([0.0] * 9 + [1.0] * 2 + [1.0] * 6 + [0.0] * 3 + [1.0])
     result = proportion_difference(first, second)
-    middle = 7 / 22
-    half = 1.959964 * math.sqrt((12 / 22 - middle**2) / 22)
+    middle = (9.5 - 2.5) / 22
+    half = 1.959964 * math.sqrt(((9.5 + 2.5) / 22 - middle**2) / 22)
     assert (result.value, result.cases, result.of) == (pytest.approx(7 / 20), 20, 21)
     assert (result.low, result.high) == pytest.approx((middle - half, middle + half), abs=1e-6)
     equal = proportion_difference(torch.zeros(8), torch.zeros(8))
-    assert equal.value == 0 and -equal.low == equal.high == pytest.approx(1.959964 / 10)
+    assert equal.value == 0 and -equal.low == equal.high == pytest.approx(1.959964 * math.sqrt((0.5 + 0.5) / 10 / 10))
 
 
 # (changed arguments, part of the message)

@@ -40,7 +40,7 @@ def test_notebooks_have_a_progress_bar(monkeypatch):
 
 
 def test_a_line_is_written_every_ten_seconds(clock):
-    """Other updates write nothing. The last line has the failures and the average rate of the whole run."""
+    """Updates in between write nothing. The last line has the failures and the average rate of the whole run."""
     stream = io.StringIO()
     progress = Progress(1000, kind="lines", stream=stream)
     for _ in range(50):

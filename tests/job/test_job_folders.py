@@ -1,4 +1,4 @@
-"""A job's folder must not have other files, and a rejected job leaves none."""
+"""A job's folder must not have other files, and a rejected job leaves no files."""
 
 from pathlib import Path
 

@@ -18,8 +18,8 @@ struct RowBuffer {
   SL_FN ~RowBuffer() { delete[] data; }
 };
 
-// Reads the frequencies of a band's row y from the spectrum, times i^i_power, without the masks. A half spectrum has no
-// columns of negative frequencies. They are conjugates of values in the row with the opposite frequency.
+// Reads the frequencies of row y of a band from the spectrum, and multiplies them by i^i_power, but not by masks. Columns
+// of negative frequencies, which a half spectrum lacks, are conjugates of values in the row with the opposite frequency.
 template <typename T>
 SL_FN void read_row(const BandArgs<T>& args, const BandGroup<T>& g, int64_t n, int64_t y,
                     Cplx<T>* row) {

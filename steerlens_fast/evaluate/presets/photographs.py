@@ -11,8 +11,7 @@ from ...extras import extra_folder, require_extra
 from ...lens.settings import PHOTOGRAPHS as SETTINGS
 from ...models import efficientnet_lite
 
-# All photographs in the two packages whose licence is known: CC BY 2.0 in scikit-learn, CC0 or public domain in
-# scikit-image
+# All photographs of known licence in the two packages: CC BY 2.0 in scikit-learn, CC0 or public domain in scikit-image
 FILES = {
     "skimage": [
         f"data/{name}"
