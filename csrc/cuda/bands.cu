@@ -7,9 +7,9 @@
 //
 // A thread uses a band at one or two places: at its own frequency and, for half spectra, at the opposite frequency,
 // where the band has the conjugate. If threads accessed global memory at these places, few accesses of a warp would
-// begin and end at sectors (32 bytes), and both halves of a row would access the sector between them. But together, a
-// chunk's frequencies are a few whole rows of each band. So values pass through shared memory. Threads use it at their
-// places, and warps copy whole rows between shared and global memory, from sector to sector.
+// begin and end at sectors (32 bytes), and the sector in the middle of a row would be accessed twice. But together, a
+// chunk's frequencies are a few whole rows of each band. So values pass through shared memory. There, threads access
+// their places, and warps copy whole rows between shared and global memory, from sector to sector.
 #include "../math/bands.h"
 
 #include <optional>
@@ -199,7 +199,7 @@ class Chunk {
     int begin, end;
   };
 
-  // Whether the opposite row is the same.
+  // Whether this thread's row is opposite to itself.
   __device__ __forceinline__ bool self_opposite() const {
     return frequency_ == 0 || 2 * frequency_ == static_cast<int>(args.H);
   }
@@ -274,11 +274,11 @@ class Chunk {
       const BandGroup<T>& g = args.groups[i];
       if (layout.groups[i].mask < 0) continue;
       const int64_t area = g.h * g.columns;
-      for (int part = 0; part <= half; ++part) {
+      for (int conjugate = 0; conjugate <= half; ++conjugate) {
         int x, y;
-        if (!find(i, part, x, y)) continue;
+        if (!find(i, conjugate, x, y)) continue;
         const T* from = g.mask + int64_t{y} * g.columns + x;
-        T* to = masks() + mask_at(i, part, x);
+        T* to = masks() + mask_at(i, conjugate, x);
         const int pitch = orientation_pitch(i);
 #pragma unroll 4
         for (int k = slot_; k < g.K; k += slots()) to[k * pitch] = load_one(from + k * area);
@@ -294,8 +294,8 @@ class Chunk {
   __device__ __forceinline__ int orientation_pitch(int i) const {
     return (mask_rows() << mirrors(i)) * layout.groups[i].mask_pitch;
   }
-  __device__ __forceinline__ int mask_at(int i, int part, int x) const {
-    return layout.groups[i].mask + (part * mask_rows() + row_) * layout.groups[i].mask_pitch +
+  __device__ __forceinline__ int mask_at(int i, int conjugate, int x) const {
+    return layout.groups[i].mask + (conjugate * mask_rows() + row_) * layout.groups[i].mask_pitch +
            (half || !whole_rows() ? column_ : x);
   }
 
@@ -350,14 +350,14 @@ class Chunk {
     }
   }
 
-  // Copies segments between global memory (`data`, planes of `bands` bands) and shared memory (`to`). A warp takes a
-  // part of a segment. In each of its accesses, the lanes take consecutive values that begin at a sector. Lanes that
+  // Copies segments between global memory (`data`, planes of `bands` bands) and shared memory (`staged`). A warp takes
+  // a part of a segment. In each of its accesses, the lanes take consecutive values that begin at a sector. Lanes that
   // would be beyond the segment repeat its first or last value.
   template <bool kLoad>
   __device__ __forceinline__ void copy(const Segment* segments, int log_segments, int log_parts,
                                        Cplx<T>* data, int64_t area, int bands, int64_t planes,
-                                       Word<T>* to, int plane_pitch, int band_pitch, int64_t first,
-                                       int slots_used) const {
+                                       Word<T>* staged, int plane_pitch, int band_pitch,
+                                       int64_t first, int slots_used) const {
     constexpr int kInSector = 32 / sizeof(Cplx<T>), kInFlight = kValuesAtOnce<T>;
     const int lane = threadIdx.x % kWarp, warps = blockDim.x / kWarp;
     const int count = bands << (log_parts + log_segments + layout.log_slots);
@@ -371,7 +371,7 @@ class Chunk {
       int64_t n = first + slot;
       if (kLoad && n >= planes) n %= planes;
       Cplx<T>* global = data + (n * bands + band) * area + of.start;
-      Word<T>* shared = to + slot * plane_pitch + band * band_pitch +
+      Word<T>* shared = staged + slot * plane_pitch + band * band_pitch +
                         static_cast<int>(of.at + static_cast<unsigned>(of.start));
       const int before = reinterpret_cast<uintptr_t>(global) / sizeof(Cplx<T>) % kInSector;
       const int step = kWarp << log_parts, last = of.length - 1;
@@ -592,8 +592,8 @@ Choice layout_of(const BandArgs<T>& args, int64_t rows, int64_t columns, int log
                                  : columns;
     if (layout.lanes % kWarp != 0)
       pitch = (pitch + kWarp - kRowLanes - 1) / kWarp * kWarp + kRowLanes;
-    const int64_t parts = half && g.columns > non_negative_columns(g.w) ? 2 : 1;
-    const int64_t size = g.K * parts * layout.row_sets * rows * pitch;
+    const int64_t places = half && g.columns > non_negative_columns(g.w) ? 2 : 1;
+    const int64_t size = g.K * places * layout.row_sets * rows * pitch;
     const bool fits = (masks + size) * int64_t{sizeof(T)} <= max_mask_bytes;
     missing += fits ? 0 : g.K * area;
     all_masks += g.K * area;
@@ -691,7 +691,7 @@ Choice choose_layout(const BandArgs<T>& args, int64_t shared_bytes) {
 }
 
 // Planes of a block: halved until each multiprocessor has two blocks, one of which computes while the other waits for
-// memory. But masks are then read more often, so this stops at kMaxReads times.
+// memory. But masks are then read more often. A halving that leads to more than kMaxReads reads is not done.
 int block_planes(const Layout& layout, int64_t planes, int multiprocessors) {
   constexpr int kMaxReads = 8;
   int count = kMaxBlockPlanes;

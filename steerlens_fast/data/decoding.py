@@ -56,9 +56,9 @@ other integers                 scaled from ``range``; "bad-array" without a ``ra
 other shapes or types          "bad-array"
 =============================  =====================================================================================
 
-If the decoder is "torchcodec", it decodes complete JPEG and PNG files of 8-bit RGB or grey, without rotation and
-transparency. For these files, the pixels are those of Pillow. Pillow decodes all other files, and files on which
-torchcodec fails.
+If the decoder is "torchcodec", it decodes complete JPEG and PNG files of 8-bit RGB or grey that have neither a
+rotation nor transparency. For these files, the pixels are those of Pillow. Pillow decodes all other files, and files on
+which torchcodec fails.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ PHOTOMETRIC_INTERPRETATION, WHITE_IS_ZERO = 262, 0  # a TIFF tag, and one of its
 RANGE_KEY = ("steerlens_fast", "values")  # in Image.info; a tuple, so that no text chunk of a file can have this key
 NARROW_DIVISOR = 4  # a range is narrow up to 1/4 of the type's range, which leaves about 64 of 256 levels
 UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # from EXIF orientation to the Image.Transpose that undoes it
-# Keys of Image.info that may contain the orientation. In a PNG, a chunk with the orientation may come after the pixels;
-# it contains one of ORIENTATION_CHUNKS.
+# Keys of Image.info that may contain the orientation. In a PNG, a chunk with the orientation may come after the pixels.
+# Such a chunk contains one of ORIENTATION_CHUNKS.
 ORIENTATION_KEYS = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 ORIENTATION_CHUNKS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 
@@ -175,7 +175,7 @@ def decode(
     MissingExtra
         If Pillow, or the decoder torchcodec, is not installed.
     JobError
-        If torchcodec cannot be loaded, or a PIL image cannot be read because the storage or this process fails.
+        If torchcodec cannot be loaded, or a fault of the storage or of this process keeps a PIL image from being read.
 
     Examples
     --------

@@ -104,7 +104,7 @@ def make_edits(
     options |= {"family": outer, "pyramid": None, "color": "grey" if color == "grey" else "rgb"}
     lens = SteerableLens(driver.model, **options)
     lens.classifier = driver  # the driver has its own preprocessing, task and seed
-    lens.warn_about_results = False  # the summary reports the same facts
+    lens.warn_about_results = False  # the summary reports what the lens would warn about
     frames, steps, live = config.frames, config.steps, config.regime == "live"
     if live:  # one frame per step, so that the last two frames give the factor of the last step
         steps = gradient_steps(frames, steps)

@@ -79,14 +79,14 @@ class PixelMotion:
     def render(self, factors: Factors, amplitude_factors: Factors | None = None, bounds: Bounds = None) -> Tensor:
         """See :class:`Motion`. ``amplitude_factors`` must be None."""
         check_amplitude_factors(amplitude_factors, moves_amplitude=False)
-        bounds, b = checks.check_bounds(bounds), factor_table("factors", factors, self.image)
-        lead = self.image.shape[:-2] if b.shape[1] != 1 else (1,) * (self.image.dim() - 2)
-        if not may_write_in_place(self.image, self.gradient, b):
-            b_of_frames = b.reshape(b.shape[0], *lead, 1, 1)
-            return clip(torch.addcmul(self.image, b_of_frames, self.gradient, value=-self.eps), bounds)
-        out = new_output((len(b), *self.image.shape), self.image.dtype, self.image.device)
-        for out_frame, b_j in zip(out, b):
-            frame = torch.addcmul(self.image, b_j.reshape(*lead, 1, 1), self.gradient, value=-self.eps)
+        bounds, table = checks.check_bounds(bounds), factor_table("factors", factors, self.image)
+        lead = self.image.shape[:-2] if table.shape[1] != 1 else (1,) * (self.image.dim() - 2)
+        if not may_write_in_place(self.image, self.gradient, table):
+            table = table.reshape(table.shape[0], *lead, 1, 1)
+            return clip(torch.addcmul(self.image, table, self.gradient, value=-self.eps), bounds)
+        out = new_output((len(table), *self.image.shape), self.image.dtype, self.image.device)
+        for out_frame, row in zip(out, table):
+            frame = torch.addcmul(self.image, row.reshape(*lead, 1, 1), self.gradient, value=-self.eps)
             store(out_frame, frame, bounds)
         return out
 

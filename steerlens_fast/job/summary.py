@@ -30,8 +30,7 @@ def write_summary(job: JobFolder, last_run: dict) -> dict:
 
     - ``attained``: the number of morphs that reach every requested distance; None if no distance was requested
       or no morph is ok
-    - ``labelled``: the number of morphs with a label; 0 for task "multilabel", where only some labels
-      could be compared
+    - ``labelled``: the number of morphs with a label; 0 for task "multilabel"
     - ``as_labelled``: how many of these labels the model predicts for the source
     - ``enlarged``: the number of images that were enlarged to the model's size
     - ``mostly_cropped``: the number of images of which the crop keeps less than a quarter

@@ -210,8 +210,8 @@ class Worker:
         Images for which the model raises an error are left out.
 
         Grey pixels take the place of these images, so that the batch keeps its size. If the model raises an error for
-        these pixels, too, those of another image are tried, and then each image is computed alone. Which images are
-        left out depends only on the images and the model, so every run leaves out the same ones.
+        grey pixels, the pixels of another image are used. If the batch still fails, each image is computed alone.
+        Which images are left out depends only on the images and the model, so every run leaves out the same ones.
         """
         finish, error = self._try_to_morph(shard, batch)
         if error is not None:
@@ -227,7 +227,7 @@ class Worker:
             return [self._morph_and_add(shard, batch.part(n, 1)) for n in range(len(batch.items))]
         except Exception as error:
             if is_out_of_memory(error):
-                self._raise_out_of_memory(error)  # the caller would divide the batch, and add images twice
+                self._raise_out_of_memory(error)  # otherwise _compute_batch would halve the part, and add images twice
             self._raise_described(error, batch)
 
     def _try_to_morph(self, shard: Shard, batch: Batch) -> tuple[Callable[[], int] | None, Exception | None]:
@@ -342,9 +342,9 @@ class Worker:
     def _raise_described(self, error: Exception, batch: Batch) -> NoReturn:
         """Raise the error that ends the job, with the best explanation of it."""
         per_call = self._samples_per_call(batch)
-        sizes = [1, *(n for n in (per_call, len(batch.items) % per_call) if n)] if per_call else [1]
+        batch_sizes = [1, *(n for n in (per_call, len(batch.items) % per_call) if n)] if per_call else [1]
         first = not self._has_morphed
-        described = None if is_out_of_memory(error) else explain_error(error, batch, first, sizes)
+        described = None if is_out_of_memory(error) else explain_error(error, batch, first, batch_sizes)
         if may_be_caused_by_image(error):
             raise described or model_failure(error, batch) from error
         if described is None:
@@ -378,7 +378,7 @@ class Worker:
 
 @contextmanager
 def _timed(classifier: Classifier, clock: Clock) -> Iterator[None]:
-    """Measure the time of a classifier's gradients and scores; on a GPU, that is the time to launch them."""
+    """Measure the time of a classifier's gradients and scores; on a GPU, only the launches of kernels."""
     for method, activity in TIMED.items():
         setattr(classifier, method, clock.spent_on(activity)(getattr(classifier, method)))
     try:

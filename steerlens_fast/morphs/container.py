@@ -107,8 +107,8 @@ class Morphs:
             of_frames = name in ("factors", "amplitude_factors", "outputs", "l2")
             shape = t.shape if isinstance(t, Tensor) else ()
             if shape[:1] != (samples,) or (of_frames and shape[1:2] != (frames,)):
-                known = [samples, frames] if of_frames else [samples]
-                raise ValueError(f"{name} must be a tensor {known} or [{samples}, ...], got {_shape(t)}")
+                known = f"{samples}, {frames}" if of_frames else f"{samples}"
+                raise ValueError(f"{name} must be a tensor [{known}] or [{known}, ...], got {_shape(t)}")
         positions = self.target.shape[1:].numel() if samples else None
         if self.outputs.dim() < 3 or positions not in (None, self.outputs.dim() - 2):
             expected = f"[B, {self.outputs.dim() - 2}] for outputs {_shape(self.outputs)}"
@@ -134,7 +134,7 @@ class Morphs:
 
     @property
     def class_names(self) -> list[str] | None:
-        """Names of the classes, from the lens or the model; None if they have none."""
+        """Names of the classes, from the lens or the model; None if neither has names."""
         names = self.settings.get("class_names")
         return list(names) if isinstance(names, (list, tuple)) else None
 
@@ -358,14 +358,14 @@ class Morphs:
 
         if self.frames.shape[2] not in (1, 3):
             raise ValueError(f"frames must have 1 channel (grey) or 3 (RGB) to be saved, got {self.frames.shape[2]}")
-        picture, numbered = require_extra("plot", "PIL.Image"), lambda n, count: f"{n:0{len(str(count - 1))}}"
+        pil, numbered = require_extra("plot", "PIL.Image"), lambda n, count: f"{n:0{len(str(count - 1))}}"
         for sample, frames in enumerate(to_pixels(self.detach().cpu())):
-            target = Path(os.path.expanduser(folder)) / f"sample_{numbered(sample, len(self))}"
-            target.mkdir(parents=True, exist_ok=True)
+            sample_folder = Path(os.path.expanduser(folder)) / f"sample_{numbered(sample, len(self))}"
+            sample_folder.mkdir(parents=True, exist_ok=True)
             for number, pixels in enumerate(frames):
-                path = target / f"frame_{numbered(number, len(frames))}.png"
+                path = sample_folder / f"frame_{numbered(number, len(frames))}.png"
                 with atomic_write(path, durable=False) as file:
-                    picture.fromarray(pixels).save(file, format="PNG")
+                    pil.fromarray(pixels).save(file, format="PNG")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Morphs:
@@ -397,7 +397,7 @@ class Morphs:
         """Return a strip and a slider for notebooks; None to show repr() instead."""
         if self.frames.is_meta or not self.frames.numel() or self.frames.shape[2] not in (1, 3):
             return None
-        from .html import morphs_html  # imports this module
+        from .html import morphs_html  # here, since html.py imports this module
 
         try:
             return morphs_html(self)

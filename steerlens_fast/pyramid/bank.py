@@ -103,7 +103,7 @@ class Bank:
 
     @property
     def widths(self) -> list[int]:
-        """The width w of each part's bands, in samples."""
+        """The width w of each part's bands."""
         return [self.band_shape(p)[2] for p in self.parts]
 
     @property

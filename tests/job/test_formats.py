@@ -316,7 +316,7 @@ def test_unknown_format_raises():
         get_format("tar")
 
 
-FULL = """
+WRITE_ALL_FORMATS = """
 import os, sys, torch
 from pathlib import Path
 sys.path.insert(0, {tests!r})
@@ -333,8 +333,8 @@ for kind in FORMATS:
 
 
 def test_full_disk_raises_and_leaves_no_files(tmp_path):
-    """Each shard takes 3 MiB, the disk has 1 MiB."""
-    script = FULL.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path))
+    """Each shard takes 3 MB, the disk has 1 MiB."""
+    script = WRITE_ALL_FORMATS.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path))
     mount = 'mount -t tmpfs -o size=1m none "$1" || exit 77; exec "$2" -c "$3"'
     command = ["unshare", "-rm", "sh", "-c", mount, "sh", str(tmp_path), sys.executable, script]
     try:

@@ -115,7 +115,7 @@ def test_sample_is_spread_evenly(sample, shown, tmp_path):
     keys = [example["key"] for example in morphed(data)]
     assert keys == list(map(str, shown or [0, 2, 3, 4, 5, 6, 7, 9]))
     failed = [example["key"] for example in data["examples"] if example["outcome"] == "failed"]
-    assert failed == (["1"] if sample == 1 else ["1", "8"])
+    assert failed == ["1", "8"][:sample]
 
 
 def test_only_shards_with_examples_are_read(tmp_path, monkeypatch):
@@ -195,9 +195,9 @@ RISING, FALLING, PEAK = (
 def with_outcome(index: int, record: dict) -> dict:
     """Return the record of an item with the outcome number ``index``.
 
-    0: target reached. 1: not reached, and the probability fell below the source's. 2: it fell below an earlier frame's.
-    3: target already predicted for the source. 4: reached, and the label is not predicted. 5: not scored. 6: failed,
-    with frames. 7: truncated file.
+    0: target reached. 1: not reached; the last probability is below the source's. 2: not reached; the last probability
+    is above the source's, but below an earlier frame's. 3: target already predicted for the source. 4: reached, and the
+    label is not predicted. 5: not scored. 6: failed, with frames. 7: truncated file.
     """
     if index == 7:
         return record
@@ -270,6 +270,7 @@ def test_edit_maps_are_the_signed_scaled_differences(channels, tmp_path):
     (example,) = data["examples"]
     assert example["scale"] == pytest.approx(100 / 255)
     maps = frames_in(np.asarray(pil.open(page.parent / example["map"])), data)
+    # Grey frames: shades of the map RdBu (morphs/differences.py). RGB frames: 128 + 127 * difference / scale
     same = [247] * 3 if channels == 1 else [128] * 3
     assert (maps[0] == same).all() and maps[1][1, 1].tolist() == same
     first = {1: [230, 191, 196], 3: [160, 128, 128]}  # a fourth of the largest difference
@@ -569,7 +570,7 @@ def test_images_outside_the_window_are_not_loaded(window, tmp_path):
     window.open(write_gallery(tmp_path, sample=400).as_uri())
     window.wait("cards[0].image?.complete")
     assert window.run("return cards.length") == 400
-    assert window.run("return cards.filter((c) => c.image).length") < 60
+    assert window.run("return cards.filter((c) => c.image).length") < 60  # loaded up to 600 px from the window
     window.run("document.getElementById('sort').value = 'lowest'; arrange()")
     assert window.run(f"return {VISIBLE}.length") == 400
     window.run("window.scrollTo(0, document.body.scrollHeight)")

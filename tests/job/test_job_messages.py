@@ -87,7 +87,7 @@ def test_program_for_one_batch_size_is_reported(data, tmp_path, capsys):
 class Fixed(torch.nn.Module):
     """A model that, when traced, works only for one batch size.
 
-    The trace keeps the batch size as a constant: in a reshape to [batch, ``columns``] or, for "sum", in an expand.
+    The trace keeps the batch size as a constant: in an expand if ``columns`` is None, otherwise in a reshape.
     """
 
     def __init__(self, columns):
@@ -97,11 +97,11 @@ class Fixed(torch.nn.Module):
 
     def forward(self, x):
         n = int(x.shape[0])
-        flat = x.flatten(1) + self.row.expand(n, 256) if self.columns == "sum" else x.reshape(n, self.columns)
+        flat = x.flatten(1) + self.row.expand(n, 256) if self.columns is None else x.reshape(n, self.columns)
         return self.linear(flat)
 
 
-@pytest.mark.parametrize("columns", [256, -1, "sum"])
+@pytest.mark.parametrize("columns", [256, -1, None])
 @pytest.mark.filterwarnings("ignore")
 def test_trace_for_one_batch_size_is_reported(columns, data, tmp_path, capsys):
     """Channels or size are named as the cause only if they are the cause."""
@@ -195,8 +195,8 @@ def test_last_line_has_the_items_without_a_target(data, tmp_path, capsys):
     [("2", 12, ""), ("1000", 0, "; 0 of 12 reached the distance"), ([2, 1000], 0, "; 0 of 12 reached the distance")],
 )
 def test_last_line_says_how_many_reached_the_distance_if_not_all(distances, attained, message, data, tmp_path, capsys):
-    distances = {"distances" if isinstance(distances, list) else "max_l2": distances}
-    assert run_here(tmp_path, data=data, **distances) == DONE
+    options = {"distances" if isinstance(distances, list) else "max_l2": distances}
+    assert run_here(tmp_path, data=data, **options) == DONE
     assert f"all 12 images done{message}; target reached by " in capsys.readouterr().err
     assert json.loads((tmp_path / "summary.json").read_text())["attained"] == attained
 
@@ -303,6 +303,7 @@ def test_python_arguments_are_named_as_in_python(data, tmp_path):
 
 
 def test_labels_that_the_model_hardly_predicts_give_a_warning(data, tmp_path):
+    """A warning needs at least 20 labels, of which the model predicts less than a quarter."""
     assert run_here(tmp_path, data=data) == DONE
     summary = json.loads((tmp_path / "summary.json").read_text())
     results = records(tmp_path)

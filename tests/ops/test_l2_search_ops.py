@@ -13,6 +13,7 @@ from op_cases import RAW, check_rejected
 from torch.autograd import forward_ad
 
 from steerlens_fast import ops
+from steerlens_fast.lens.l2_search import ITERATIONS
 from steerlens_fast.ops import SearchColumn
 
 CURVES = {  # distance as a function of the factor; not all are 0 at factor 0
@@ -35,7 +36,7 @@ CURVES = {  # distance as a function of the factor; not all are 0 at factor 0
 
 
 def all_limits():
-    """Return limits [5, B], with one sample for each combination."""
+    """Return ``limits`` of begin_l2_search, with one sample for each combination."""
     combinations = [
         (target, tolerance, start, largest, range_end)
         for target in (0.0, 0.05, 0.5, 2.0)
@@ -58,7 +59,7 @@ def test_search_agrees_with_numpy(epsilon):
         source_l2 = distances(curve, np.zeros(limits.shape[1]))
         state = ops.begin_l2_search(torch.from_numpy(limits), torch.from_numpy(source_l2), epsilon)
         expected = NumpyL2Search(limits, source_l2, epsilon)
-        for _ in range(48):
+        for _ in range(ITERATIONS):
             columns = state.numpy().T
             assert np.array_equal(columns[SearchColumn.ACTIVE], expected.is_active()), curve
             np.testing.assert_allclose(columns[SearchColumn.FACTOR], expected.factor, rtol=1e-5, err_msg=curve)

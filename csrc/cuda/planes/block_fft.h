@@ -172,7 +172,7 @@ __device__ __forceinline__ Point column_point(int i) {
 }
 
 // Neighbouring threads have neighbouring points of a line: for rows, since kLines points of a row are together in memory.
-// Some are beyond the end of the line.
+// Some points are beyond the end of the line.
 __device__ __forceinline__ Point row_point(int i) {
   return {i / (kLines * kLines) * kLines + i % kLines, i / kLines % kLines};
 }

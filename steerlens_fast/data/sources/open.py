@@ -46,8 +46,8 @@ def open_source(data, *, labels: str | os.PathLike | None = None, any_values: bo
     labels : str or path, optional
         A .npy of N class numbers or names, for an array of N images.
     any_values : bool
-        Whether arrays may contain integers other than uint8 and uint16, and floats outside [0, 1]. This is allowed if
-        the configuration has a range.
+        Whether arrays may contain integers other than uint8 and uint16, and floats outside [0, 1].
+        :func:`open_source_from_config` allows them if the configuration has a ``range``.
 
     Returns
     -------

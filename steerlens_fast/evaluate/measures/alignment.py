@@ -76,8 +76,8 @@ def phase_displacement(
     Let c be the coefficients of the source, c' those of the edit, and D those of the derivative image. To first order,
     a motion by delta changes the phases by ``delta Im(D conj(c)) / |c|^2``. The result is the delta that fits the
     phase changes ``arg(c' conj(c))`` best, by least squares with weights ``|c|^2 H W / (h w)``. Phases are known only
-    modulo 2 pi. Therefore the fit begins at the coarsest scale, and each finer scale measures what remains of the
-    motion (Fleet & Jepson 1990).
+    modulo 2 pi. Therefore the fit begins at the coarsest scale. The motion found there unwraps the phase changes of the
+    next finer scale, and so on (Fleet & Jepson 1990).
 
     Examples
     --------
