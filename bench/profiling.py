@@ -73,7 +73,7 @@ def milliseconds_by_kind(record: profile, rounds: int, device: str) -> dict[str,
     self_time = lambda event: event.self_cpu_time_total if on_cpu else event.self_device_time_total
     milliseconds = dict.fromkeys([*KINDS, OTHER_OPS], 0.0)
     for event in averages:
-        if event.key != "call" and event.device_type == DeviceType.CPU:  # a GPU kernel's time is already in its op's
+        if event.key != "call" and event.device_type == DeviceType.CPU:  # an op's time includes its GPU kernels
             milliseconds[kind_of(event.key)] += self_time(event) / 1e3 / rounds
     if on_cpu:
         milliseconds[OUTSIDE] = (

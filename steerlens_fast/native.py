@@ -1,8 +1,8 @@
 """Loads the compiled libraries, which registers the ops with torch.
 
-``_C`` has the ops for CPUs. ``_C_cuda``, if it was built, has the CUDA kernels. It is loaded if torch has the same
-major version of CUDA. Both are plain shared libraries, not Python modules, so that one build works with every version
-of Python; functions that are not ops are called through ctypes.
+``_C`` has the ops for CPUs. ``_C_cuda``, if it was built, has the CUDA kernels. It is loaded if torch and
+``_C_cuda`` have the same major version of CUDA. Neither library is a Python module, so one build works with every
+version of Python; functions that are not ops are called through ctypes.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ stream_real_double = _function("stream_real_double", None, *_STREAM_REAL)
 plane_side_supported = _function("plane_side_supported", ctypes.c_bool, ctypes.c_int64)
 # The number of floats in a SIMD vector of the ops on whole planes; 0 if this CPU or build has no such ops.
 SIMD_WIDTH: int = _function("simd_width", ctypes.c_int64)()
-# The number of parallel loops that the ops have run in this process. Threads wait at the end of each, so tests and
-# benchmarks count them.
+# The number of parallel loops that the ops have run in this process. Tests and benchmarks count these loops, because
+# threads wait at the end of each.
 parallel_regions = _function("parallel_regions", ctypes.c_int64)
 
 

@@ -59,10 +59,7 @@ def coefficients_bytes(args: list) -> int:
 
 
 def cases(planes: int, orientations: int, size: tuple[int, int], frames: int) -> dict[str, Callable]:
-    """Return functions that make the arguments of ops, by name.
-
-    Each takes a device and returns (op, arguments).
-    """
+    """Return, by name, functions that take a device and return (op, arguments)."""
     N, K, F = planes, orientations, frames
     shape = (N, K, *size)
 
@@ -75,7 +72,7 @@ def cases(planes: int, orientations: int, size: tuple[int, int], frames: int) ->
     def factors(device):
         return torch.linspace(0, 4, F, device=device)[:, None]
 
-    raw = torch.ops.steerlens_fast  # backwards have no wrappers
+    raw = torch.ops.steerlens_fast  # the backward ops have no wrappers
 
     def extrapolate(form, joint=False, rule=0):
         def make(d):

@@ -66,8 +66,8 @@ def _morph(arguments: argparse.Namespace) -> int:
         write_stdout("\n".join(dry_run(arguments.out, options, run_options)))
         return DONE
     outcome = run_job(arguments.out, options, run_options)
-    others = ""
+    note = ""
     if run_options.engine == "env" and not outcome.summary["complete"] and outcome.code != INTERRUPTED:
-        others = "; the other ranks compute the remaining shards"
-    write_stderr(f"{arguments.out}: {format_summary(outcome.summary)}{others}")
+        note = "; the other ranks compute the remaining shards"
+    write_stderr(f"{arguments.out}: {format_summary(outcome.summary)}{note}")
     return outcome.code

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_16_BITS = 65535
-# The opposite of each byte order; when Pillow reads values in this order, it returns their low bytes.
+# The opposite of each byte order (big, little, native). With the opposite order, Pillow returns the low bytes.
 OPPOSITE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 258, 284  # TIFF tags
 COMMENT = re.compile(rb"#[^\r\n]*")
@@ -119,7 +119,7 @@ def read_deep_colour(image: Image, data: bytes) -> DeepColour:
         return DeepColour(_ppm_values(image, data), "RGB", _ppm_maximum(image))
     layout, _, order = _raw_mode(image).partition(";16")
     second = require_extra("cli", "PIL.Image").open(BytesIO(data), formats=(image.format,))
-    if layout == "LA":  # Pillow reads it in one byte order only, so the four bytes of a pixel are read as RGBA
+    if layout == "LA":  # Pillow reads LA in one byte order only, so one read, as RGBA, gives all four bytes of a pixel
         _set_raw_mode(second, "RGBA")
         image.load()  # adds the metadata after the pixels to image.info
         second = np.asarray(_decoded(second)).astype(np.uint16)
@@ -128,7 +128,7 @@ def read_deep_colour(image: Image, data: bytes) -> DeepColour:
     _set_raw_mode(image, f"{unpacked};16{order}")
     _set_raw_mode(second, f"{unpacked};16{OPPOSITE[order]}")
     high, low = np.asarray(_decoded(image)).astype(np.uint16), np.asarray(_decoded(second))
-    return DeepColour(high << 8 | low, layout.removesuffix("X"), MAX_16_BITS)
+    return DeepColour(high << 8 | low, layout.removesuffix("X"), MAX_16_BITS)  # X: a channel that Pillow drops
 
 
 def unit_colours(colours: DeepColour, scale) -> tuple[np.ndarray, np.ndarray]:
@@ -143,7 +143,7 @@ def unit_colours(colours: DeepColour, scale) -> tuple[np.ndarray, np.ndarray]:
         Scales the file's values to [0, 1].
     """
     values, layout, maximum = colours
-    if layout == "CMYK":  # Pillow's formula; the option range is an error for CMYK
+    if layout == "CMYK":  # Pillow's formula, without `scale`, since a `range` is an error for CMYK
         inks = values / maximum
         return (1 - inks[..., :3]) * (1 - inks[..., 3:]), values
     if layout[-1] not in "Aa":

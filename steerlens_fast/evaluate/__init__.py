@@ -125,7 +125,7 @@ def evaluate_families(
     inputs = {"data": data, "driver": driver, "judges": judges}
     names = {name: value for name, value in inputs.items() if by_name[name]}
     objects = {name: value for name, value in inputs.items() if not by_name[name]}
-    # In the configuration, the name of its type stands for an object, and the list of its keys for a mapping of judges.
+    # The configuration describes an object by its type's name, and a mapping of judges by the judges' names.
     described = {name: list(value) if name == "judges" else type_name(value) for name, value in objects.items()}
     settings = with_absolute_paths(names | options) | described
     run_options = {"resume": resume, "overwrite": overwrite, "progress": progress, "figures": figures}

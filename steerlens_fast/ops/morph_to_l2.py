@@ -107,8 +107,8 @@ def morph_planes_to_l2(
     -----
     The op exists only for CPUs with AVX2, AVX-512 or NEON. It has no derivative; :func:`morph_planes` has one.
 
-    Each thread has temporaries for a sample of its own: spectra, coefficients and steps. If a sample needs more than
-    32 MiB, the threads share the work on one sample after the other.
+    Each thread has temporaries for one sample: spectra, coefficients and steps. If a sample needs more than 32 MiB, the
+    threads share the work on one sample after the other.
 
     Examples
     --------

@@ -51,13 +51,13 @@ def plain(model, x, losses=toward_two):
 
 
 def counting(model):
-    calls = []
+    batch_sizes = []
 
     def call(x, *args):
-        calls.append(len(x))
+        batch_sizes.append(len(x))
         return model(x, *args)
 
-    return call, calls
+    return call, batch_sizes
 
 
 def assert_same(classifier, expected, x, losses=toward_two, **options):
@@ -210,14 +210,14 @@ def test_float8_weights_do_not_make_float8_images():
 # --- Batches
 
 
-@pytest.mark.parametrize("batch, calls", [(None, [7]), (7, [7]), (99, [7]), (3, [3, 3, 1]), (1, [1] * 7)])
-def test_model_is_called_once_per_batch(batch, calls):
+@pytest.mark.parametrize("batch, sizes", [(None, [7]), (7, [7]), (99, [7]), (3, [3, 3, 1]), (1, [1] * 7)])
+def test_model_is_called_once_per_batch(batch, sizes):
     model, recorded = counting(network().eval())
     classifier, x = Classifier(model), images(7)
     classifier.gradient(x, toward_two, batch=batch)
-    assert recorded == calls
+    assert recorded == sizes
     classifier.outputs(x, batch=batch)
-    assert recorded == calls * 2
+    assert recorded == sizes * 2
 
 
 def test_losses_get_the_indices_of_their_samples():
@@ -343,7 +343,7 @@ def test_state_of_the_caller_is_unchanged(training, requires_grad, mode):
     model.requires_grad_(requires_grad)
     x = images().requires_grad_()
     before, modes = state_of(model), []
-    generator, python = torch.get_rng_state(), random.getstate()
+    torch_state, python_state = torch.get_rng_state(), random.getstate()
     with mode():
         modes.append((torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype()))
         gradient, outputs = Classifier(model).gradient(x, toward_two, batch=3)
@@ -351,8 +351,8 @@ def test_state_of_the_caller_is_unchanged(training, requires_grad, mode):
         modes.append((torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype()))
     assert modes[0] == modes[1]
     assert_untouched(before, state_of(model))
-    assert torch.equal(torch.get_rng_state(), generator)
-    assert random.getstate() == python
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert random.getstate() == python_state
     assert x.grad is None
     assert x.requires_grad
     assert not (gradient.requires_grad or gradient.is_inference() or outputs.is_inference())
@@ -372,7 +372,7 @@ def test_calls_under_no_grad_and_inference_mode_have_gradients(mode):
 
 def test_state_is_unchanged_after_errors():
     model, x = network(nn.Dropout(0.5)).train(), images()
-    before, generator = state_of(model), torch.get_rng_state()
+    before, torch_state = state_of(model), torch.get_rng_state()
 
     def fails(*_):
         torch.rand(3)
@@ -385,14 +385,14 @@ def test_state_is_unchanged_after_errors():
     with pytest.raises(KeyError):
         Classifier(model).gradient(x, fails)
     assert_untouched(before, state_of(model))
-    assert torch.equal(torch.get_rng_state(), generator)
+    assert torch.equal(torch.get_rng_state(), torch_state)
     assert torch.is_grad_enabled()
 
 
 @pytest.mark.parametrize(
     "wrap", [nn.DataParallel, torch.jit.script, lambda m: torch.compile(m, backend="eager"), nn.Sequential]
 )
-def test_training_mode_uses_batch_statistics_and_keeps_running_ones(wrap):
+def test_training_mode_uses_batch_statistics_and_keeps_running_statistics(wrap):
     """In training mode, a model uses the statistics of its batch. Running means and counts are unchanged afterwards."""
     model, x = network().train(), images()
     expected = plain(copy.deepcopy(model), x)
@@ -413,10 +413,10 @@ class Counter(nn.Module):
     def __init__(self):
         super().__init__()
         self.register_buffer("calls", torch.zeros(()))
-        self.seen = []
+        self.addresses = []
 
     def forward(self, x):
-        self.seen.append(self.calls.data_ptr())
+        self.addresses.append(self.calls.data_ptr())
         self.calls.add_(1)
         return x.flatten(1) * self.calls
 
@@ -427,7 +427,7 @@ def test_buffers_written_in_eval_mode_are_unchanged():
     outputs = Classifier(model).outputs(images(), batch=2)
     Classifier(model).gradient(images(), toward_two)
     assert_untouched(before, state_of(model))
-    assert model.calls.data_ptr() not in model.seen
+    assert model.calls.data_ptr() not in model.addresses
     assert outputs.shape == (4, 192)
 
 
@@ -525,13 +525,13 @@ def test_backward_of_a_model_without_autocast_is_exact():
     """Autocast around the backward pass would multiply gradients by weights in half precision."""
     model, x = network().eval(), images()
 
-    def unchanged(images):
+    def without_autocast(x):
         with torch.autocast("cpu", enabled=False):
-            return model(images)
+            return model(x)
 
     expected = plain(model, x, nll)
     with torch.autocast("cpu", torch.bfloat16):
-        gradient, outputs = Classifier(unchanged).gradient(x, nll)
+        gradient, outputs = Classifier(without_autocast).gradient(x, nll)
     assert torch.equal(gradient, expected[0]) and torch.equal(outputs, expected[1])
 
 
@@ -634,7 +634,7 @@ def noisy(x):
     return x.flatten(1) * torch.rand(len(x), 192, device=x.device)
 
 
-def test_calls_draw_the_same_random_numbers_unless_they_share_a_session():
+def test_calls_draw_the_same_random_numbers_unless_they_share_a_stream():
     classifier, x = Classifier(noisy), images()
     untouched = torch.get_rng_state()
     once, again = classifier.outputs(x), classifier.outputs(x)
@@ -645,11 +645,11 @@ def test_calls_draw_the_same_random_numbers_unless_they_share_a_session():
     assert torch.equal(first, once)
     assert not torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), untouched)
-    assert torch.equal(first, noisy(x)), "a session starts at the caller's state"
-    assert torch.equal(second, noisy(x)), "a session continues as the caller's random numbers would"
+    assert torch.equal(first, noisy(x)), "a stream starts at the caller's state"
+    assert torch.equal(second, noisy(x)), "a stream continues as the caller's random numbers would"
 
 
-def test_random_numbers_drawn_by_the_caller_do_not_change_a_session():
+def test_random_numbers_drawn_by_the_caller_do_not_change_a_stream():
     classifier, x = Classifier(noisy), images()
     runs = []
     for draws in (0, 5):
@@ -663,7 +663,7 @@ def test_random_numbers_drawn_by_the_caller_do_not_change_a_session():
     assert not torch.equal(runs[0][0], runs[0][1])
 
 
-def test_session_does_not_change_the_random_numbers_of_the_caller():
+def test_stream_does_not_change_the_random_numbers_of_the_caller():
     classifier, x = Classifier(noisy), images()
     torch.manual_seed(1)
     expected = torch.rand(6)
@@ -675,7 +675,7 @@ def test_session_does_not_change_the_random_numbers_of_the_caller():
     assert torch.equal(torch.cat(drawn), expected)
 
 
-def test_session_draws_the_random_numbers_of_the_caller_on_every_device(device):
+def test_stream_draws_the_random_numbers_of_the_caller_on_every_device(device):
     classifier, x = Classifier(noisy), images().to(device)
     stream = classifier.session(x)
     first, second = classifier.outputs(x, stream=stream), classifier.outputs(x, stream=stream)
@@ -840,9 +840,9 @@ def test_texts_that_are_no_targets_raise_with_a_hint(target, hint):
 
 
 def test_several_labels_as_a_target_raise():
-    one_hot = torch.tensor([[0, 1, 0, 1, 0], [1, 0, 0, 0, 0]])
+    labels = torch.tensor([[0, 1, 0, 1, 0], [1, 0, 0, 0, 0]])
     with pytest.raises(ValueError, match=r"2 indices .* got 5 \(one label per sample: l or \(1, l\) to add"):
-        resolve_target(one_hot, torch.zeros(2, 2, 5), "multilabel")
+        resolve_target(labels, torch.zeros(2, 2, 5), "multilabel")
 
 
 # --- Class names as targets
@@ -902,9 +902,9 @@ def test_names_of_classes_are_not_read_again_for_each_target():
 
 
 def test_message_about_an_ambiguous_name_shows_the_name_of_each_class():
-    names_by_class = lambda names: [(), ("Crane",), ("crane",)]
+    split = lambda names: [(), ("Crane",), ("crane",)]  # the names of classes 0, 1 and 2
     with pytest.raises(ValueError, match="the name of 2 classes .1 'Crane', 2 'crane'.: give the number"):
-        named_classes.find_class("CRANE", [(names_by_class, ["Crane", "crane"])])
+        named_classes.find_class("CRANE", [(split, ["Crane", "crane"])])
 
 
 def test_tuple_of_names_raises():

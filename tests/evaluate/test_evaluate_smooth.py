@@ -167,7 +167,7 @@ def test_sampling_outside_the_image_reads_its_border():
     assert torch.equal(BilinearSamples(image, torch.zeros_like(far)).values, image)
 
 
-@pytest.mark.parametrize("count", [2, 3])  # fitted fields: two of displacements; with 3, also the gain
+@pytest.mark.parametrize("count", [2, 3])  # number of fields: displacements down and right; with 3, also the gain
 def test_normal_equations_are_those_of_the_jacobian(count):
     source, edit = torch.rand(2, 2, 2, 16, 20, dtype=torch.float64)
     grids = torch.cat([torch.randn(2, 2, 8, 8).double() * 0.3, torch.rand(2, 1, 8, 8).double() + 0.5], 1)[:, :count]

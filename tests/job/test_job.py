@@ -372,7 +372,7 @@ def test_resuming_with_another_configuration_is_an_error(copy, job, capsys):
         assert digests(copy) == digests(job)
 
 
-def test_every_change_is_named_at_once(copy, capsys):
+def test_one_message_names_every_change(copy, capsys):
     message = 'family was "csp-phase" and is "pixel" now, frames was 4 and is 5 now: the configuration cannot'
     check_exit(capsys, run_here(copy, "--resume", frames=5, family="pixel"), message, status=USAGE)
 
@@ -466,10 +466,10 @@ def test_overwriting_with_bad_input_keeps_the_old_job(tmp_path, monkeypatch, cap
     make_white(tmp_path / "white.png")
     Path("same_keys.csv").write_text("path,key\nwhite.png,a\nwhite.png,a\n")
     Path("names.json").write_text('["a", "b", "c"]')
-    out, job = tmp_path / "out", dict(data="images.npy", target="runner-up")
-    assert run_here(out, **job) == DONE
+    out, valid = tmp_path / "out", dict(data="images.npy", target="runner-up")
+    assert run_here(out, **valid) == DONE
     before = digests(out)
-    check_exit(capsys, run_here(out, "--overwrite", **job | options), message, status=USAGE)
+    check_exit(capsys, run_here(out, "--overwrite", **valid | options), message, status=USAGE)
     assert digests(out) == before
     assert run_here(out, "--resume") == DONE
 
@@ -596,7 +596,7 @@ def test_damaged_listing_is_written_again(damage, copy, job, capsys):
     assert digests(copy) == digests(job)
 
 
-def test_missing_summaries_are_written_again(copy, job):
+def test_missing_lists_of_items_are_written_again(copy, job):
     for name in ("manifest.jsonl", "failed.jsonl"):
         (copy / name).unlink()
     assert run_here(copy, "--resume") == DONE and digests(copy) == digests(job)
@@ -625,7 +625,7 @@ def zoo_jobs(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("zoo")
     expected = zoo.make_zoo(folder / "images")
-    with_grey = Path(shutil.copytree(folder / "images", folder / "grey", symlinks=True, ignore=_no_pipes))
+    with_grey = Path(shutil.copytree(folder / "images", folder / "grey", symlinks=True, ignore=_pipes))
     for e in expected:
         if e.reason is not None:
             (with_grey / e.path).unlink(missing_ok=True)
@@ -636,7 +636,7 @@ def zoo_jobs(tmp_path_factory):
     return expected, folder / "of-images", folder / "of-grey", codes
 
 
-def _no_pipes(folder: str, names: list[str]) -> list[str]:
+def _pipes(folder: str, names: list[str]) -> list[str]:
     return [name for name in names if name.startswith("pipe")]
 
 
@@ -718,7 +718,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("as_what", ["weights", "model"])
-def test_malicious_checkpoint_is_not_opened(as_what, data, tmp_path, capsys):
+def test_code_in_a_malicious_checkpoint_does_not_run(as_what, data, tmp_path, capsys):
     file, owned = tmp_path / "evil.pt", tmp_path / "owned"
     torch.save({"layers.1.weight": torch.zeros(2), "evil": Malicious(owned)}, file)
     code = run_here(tmp_path / "out", data=data, **{as_what: file})
@@ -787,10 +787,10 @@ def test_batches_are_divided_if_memory_runs_out(data, tmp_path, monkeypatch):
 
 
 def test_batches_on_cpus_fit_into_the_caches(data, tmp_path, monkeypatch):
-    photo = torch.empty(32, 3, 224, 224)
+    photos = torch.empty(32, 3, 224, 224)
     # A photo has 0.57 MiB, and a call gets at most 5 MiB for each thread (CALL_BYTES)
-    assert (worker.samples_per_call(photo, 1), worker.samples_per_call(photo, 4)) == (8, 34)
-    assert worker.samples_per_call(photo.to("meta"), 1) is None
+    assert (worker.samples_per_call(photos, 1), worker.samples_per_call(photos, 4)) == (8, 34)
+    assert worker.samples_per_call(photos.to("meta"), 1) is None
     assert run_here(tmp_path / "whole", data=data, batch_size=4) == DONE
     monkeypatch.setattr("steerlens_fast.models.device.CALL_BYTES", 1)
     assert run_here(tmp_path / "single", data=data, batch_size=4) == DONE
@@ -851,9 +851,9 @@ def test_missing_required_options_raise(data, tmp_path, capsys):
         capsys, main(["morph", "--data", str(data), "--out", str(tmp_path)]), "option 'model' is required", status=USAGE
     )
     check_exit(capsys, main(["status", str(tmp_path)]), "which has no plan.json", status=USAGE)
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as raised:
         main(["morph", "--out", str(tmp_path), "--frames", "1"])
-    assert ended.value.code == USAGE
+    assert raised.value.code == USAGE
 
 
 # --- From Python -----------------------------------------------------------------------------------------------------
@@ -872,7 +872,7 @@ def job_options(**more) -> dict:
     }
 
 
-class Seen(torch.nn.Module):
+class DtypeRecorder(torch.nn.Module):
     """A linear classifier that records the dtypes of its inputs and weights."""
 
     dtypes = set()
@@ -893,13 +893,13 @@ def test_job_in_float64_computes_in_float64(mean, tmp_path):
     pixels = torch.randint(0, 256, (4, 16, 16, 1), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     settings = dict(job_options(frames=4, family="csp-joint", regime="persistent", rule="polar", steps=3), mean=mean)
     settings["std"] = None if mean is None else [0.3]
-    Seen.dtypes.clear()
+    DtypeRecorder.dtypes.clear()
     data = torch.utils.data.StackDataset(pixels, [0] * 4)
-    assert morph_dataset(data, Seen().eval(), tmp_path, dtype="float64", **settings).code == DONE
-    assert Seen.dtypes == {(torch.float64, torch.float64)}
-    normal = None if mean is None else lambda t: (t - 0.4) / 0.3
+    assert morph_dataset(data, DtypeRecorder().eval(), tmp_path, dtype="float64", **settings).code == DONE
+    assert DtypeRecorder.dtypes == {(torch.float64, torch.float64)}
+    normalize = None if mean is None else lambda t: (t - 0.4) / 0.3
     lens = SteerableLens(
-        Seen().double().eval(), preprocessing=normal, family="csp-joint", regime="persistent", rule="polar"
+        DtypeRecorder().double().eval(), preprocessing=normalize, family="csp-joint", regime="persistent", rule="polar"
     )
     expected = lens.morph(pixels.permute(0, 3, 1, 2).double() / 255, max_l2=1.5, frames=4, steps=3)
     stored = [frames(tmp_path)[record["key"]] for record in records(tmp_path)]
@@ -919,10 +919,10 @@ def test_number_of_frames_depends_on_distances_but_not_on_steps(more, count, ste
     assert config["steps"] == steps and all(len(record["l2"]) == count for record in records(tmp_path))
 
 
-@pytest.mark.parametrize("name, arguments", [("data", (None, MODEL)), ("model", ("nowhere", None))])
-def test_data_or_model_of_none_raises(tmp_path, name, arguments):
+@pytest.mark.parametrize("name, data, model", [("data", None, MODEL), ("model", "nowhere", None)])
+def test_data_or_model_of_none_raises(tmp_path, name, data, model):
     with pytest.raises(JobError, match=f"{name} must be a name or an object, got None") as error:
-        morph_dataset(*arguments, tmp_path / "out", **job_options())
+        morph_dataset(data, model, tmp_path / "out", **job_options())
     assert error.value.code == USAGE and not (tmp_path / "out").exists()
 
 
@@ -1052,7 +1052,7 @@ def test_threads_and_signal_handlers_of_the_caller_are_unchanged(fails, tmp_path
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_another_thread_may_run_a_job(tmp_path):
+def test_job_runs_in_a_thread_that_is_not_the_main_thread(tmp_path):
     results = []
     run = lambda: results.append(morph_dataset(Triples(), classifier().eval(), tmp_path, **job_options()))
     thread = threading.Thread(target=run)
@@ -1090,13 +1090,13 @@ def _memory_of_main_process(*commands: list[str]) -> int:
     return int(peak)
 
 
-def _finished(out: Path, count: int) -> None:
+def _write_finished_job(out: Path, count: int) -> None:
     """Write the files of a finished job on ``count`` tiny images, without morphing. Files of frames are sparse."""
     np.save(out.with_suffix(".npy"), np.zeros((count, 8, 8), np.uint8))
-    arguments = {"data": str(out.with_suffix(".npy")), "model": "job_models:grey_8x8", "channels": 1, "frames": 2}
-    inputs = JobInputs(JobConfig.from_dict(arguments | {"shard_size": 500, "threads": 1}), "cpu")
+    config = {"data": str(out.with_suffix(".npy")), "model": "job_models:grey_8x8", "channels": 1, "frames": 2}
+    inputs = JobInputs(JobConfig.from_dict(config | {"shard_size": 500, "threads": 1}), "cpu")
     (out / "shards").mkdir(parents=True)
-    plan = make_plan(out, inputs, load_model(arguments["model"], channels=1).description, 1)
+    plan = make_plan(out, inputs, load_model(config["model"], channels=1).description, 1)
     for shard in range(plan.shards):
         results = [
             {"key": i.key, "index": i.index, "path": i.path, "status": "ok", "row": 0}
@@ -1124,7 +1124,7 @@ def test_memory_of_the_main_process_does_not_grow_with_the_data(tmp_path, monkey
     peaks = []
     for count in (1_000, 30_000):
         out, new = tmp_path / str(count), str(tmp_path / "new")
-        _finished(out, count)
+        _write_finished_job(out, count)
         options = ["--data", str(out.with_suffix(".npy")), "--model", "job_models:grey_8x8", "--channels", "1"]
         plan = ["morph", *options, "--out", new, "--shard-size", "500", "--dry-run"]
         resume = ["morph", "--out", str(out), "--resume", "--gallery", "0", "--progress", "none"]

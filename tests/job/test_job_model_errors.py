@@ -1,4 +1,4 @@
-"""Models that raise errors: those for single images are listed, memory errors divide batches, others end the job."""
+"""Errors of models: errors for single images are listed, memory errors divide batches, other errors end the job."""
 
 import errno
 import json
@@ -48,7 +48,7 @@ def raising(monkeypatch, error, when=lambda images: bool(white(images).any())) -
     monkeypatch.setattr(Classifier, "forward", forward)
 
 
-def not_white() -> Exception:
+def error_for_white() -> Exception:
     return ValueError("this model does not like white\nand says so in two lines")
 
 
@@ -74,7 +74,7 @@ def test_images_for_which_the_model_raises_are_listed_and_leave_others_unchanged
     batch_size, data, tmp_path, monkeypatch, capsys
 ):
     assert run_here(tmp_path / "job_without_errors", data=data, batch_size=batch_size) == DONE
-    raising(monkeypatch, not_white)
+    raising(monkeypatch, error_for_white)
     assert run_here(tmp_path / "out", data=data, batch_size=batch_size) == SOME_FAILED
     failed = lines(tmp_path / "out" / "failed.jsonl")
     assert [(r["key"], r["status"], r["row"]) for r in failed] == [
@@ -97,7 +97,7 @@ def test_error_in_the_second_part_of_the_first_batch_does_not_end_the_job(tmp_pa
     for key in ("c1/002.png", "c2/003.png"):
         make_white(images / key)
     monkeypatch.setattr("steerlens_fast.models.device.CALL_BYTES", 2 * 4 * 16 * 16)  # the size of two images
-    raising(monkeypatch, not_white)
+    raising(monkeypatch, error_for_white)
     assert run_here(tmp_path / "out", data=images, batch_size=4, threads=1) == SOME_FAILED
     assert [r["key"] for r in lines(tmp_path / "out" / "failed.jsonl")] == ["c1/002.png", "c2/003.png"]
 
@@ -142,7 +142,7 @@ def call():
 
 
 def test_resumed_job_leaves_out_the_same_images(data, tmp_path, monkeypatch):
-    """The resumed job begins with another shard. Addresses and temporary folders are removed from messages."""
+    """A resumed job computes one shard. Addresses and temporary folders are removed from messages."""
 
     def error():
         return ValueError(f"{object()} in {os.path.join(os.environ.get('TMPDIR', '/tmp'), 'scratch')}")
@@ -161,7 +161,7 @@ def test_resumed_job_leaves_out_the_same_images(data, tmp_path, monkeypatch):
 
 def test_retry_with_a_mended_model_computes_the_missing_images(data, job_without_errors, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        raising(patched, not_white)
+        raising(patched, error_for_white)
         assert run_here(tmp_path, data=data) == SOME_FAILED
     assert run_here(tmp_path, "--retry-failed") == DONE
     assert digests(tmp_path) == digests(job_without_errors)
@@ -170,7 +170,7 @@ def test_retry_with_a_mended_model_computes_the_missing_images(data, job_without
 def test_one_image_of_the_first_batch_is_left_out(data, tmp_path, monkeypatch):
     images = Path(shutil.copytree(data, tmp_path / "images"))
     make_white(images / "c0" / "000.png")
-    raising(monkeypatch, not_white)
+    raising(monkeypatch, error_for_white)
     assert run_here(tmp_path / "out", data=images) == SOME_FAILED
     assert [r["key"] for r in lines(tmp_path / "out" / "failed.jsonl")][0] == "c0/000.png"
 
@@ -179,7 +179,7 @@ def test_model_that_raises_for_the_whole_first_batch_ends_the_job(data, tmp_path
     images = Path(shutil.copytree(data, tmp_path / "images"))
     for path in images.rglob("*.png"):
         make_white(path)
-    raising(monkeypatch, not_white)
+    raising(monkeypatch, error_for_white)
     assert run_here(tmp_path / "out", data=images) == FATAL
     stderr = capsys.readouterr().err
     assert "ValueError: this model does not like white" in stderr and "shard 0, " in stderr
@@ -204,7 +204,7 @@ def test_model_that_raises_for_all_later_images_ends_the_job(data, tmp_path, mon
 
 
 def test_too_many_images_for_which_the_model_raises_end_the_job(data, tmp_path, monkeypatch, capsys):
-    raising(monkeypatch, not_white)
+    raising(monkeypatch, error_for_white)
     assert run_here(tmp_path, data=data, max_failures=1) == TOO_MANY_FAILED
     assert "2 items failed, more than max_failures allows (1)" in capsys.readouterr().err
 
@@ -328,7 +328,7 @@ def test_target_that_the_model_lacks_is_a_usage_error(data, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("target", "task"), [("7", "multiclass"), ("not:7", "multilabel")])
-def test_wrong_target_in_the_last_batch_is_found_in_the_first(data, tmp_path, capsys, target, task):
+def test_wrong_target_in_the_last_batch_is_found_in_the_first_batch(data, tmp_path, capsys, target, task):
     paths = sorted(data.rglob("*.png"))
     table = tmp_path / "table.csv"
     table.write_text("path,target\n" + "".join(f"{path},1\n" for path in paths[:-1]) + f"{paths[-1]},{target}\n")
@@ -343,9 +343,9 @@ def test_wrong_task_is_not_blamed_on_a_target(data, tmp_path, capsys):
     assert "for task 'binary'" in message and "set task='multiclass'" in message and "largest target" not in message
 
 
-def test_dry_run_leaves_out_images_too(data, tmp_path, monkeypatch, capsys):
+def test_dry_run_leaves_out_images_for_which_the_model_raises(data, tmp_path, monkeypatch, capsys):
     np.save(tmp_path / "images.npy", np.stack([np.full((16, 16), 255, np.uint8), np.eye(16, dtype=np.uint8) * 99]))
-    raising(monkeypatch, not_white)
+    raising(monkeypatch, error_for_white)
     assert run_here(tmp_path / "out", "--dry-run", data=tmp_path / "images.npy") == DONE
     assert "2 images in 1 shards" in capsys.readouterr().out
 
@@ -353,13 +353,14 @@ def test_dry_run_leaves_out_images_too(data, tmp_path, monkeypatch, capsys):
 def test_memory_error_for_a_single_image_ends_the_job(data, tmp_path, monkeypatch, capsys):
     """Some images of the batch were already computed one by one."""
     calls = []
+    # First, 3 calls with the batch and 4 with each image show that the model takes only single images
+    first_calls = 3 + 4 * 4
 
     def forward(self, images):
         calls.append(len(images))
         if len(images) > 1:
             raise RuntimeError("one at a time")
-        # 19 calls find out that images must be alone: 3 for the batch, 4 for each image. Then each image takes 4 calls.
-        if len(calls) > 24:  # in the second image
+        if len(calls) > first_calls + 4 + 1:  # in the second image, after the 4 calls with the first
             raise MemoryError("no more")
         return original_forward(self, images)
 
@@ -394,7 +395,7 @@ def test_resumed_job_of_a_stochastic_model_leaves_out_the_same_images(data, tmp_
 
     def forward(self, images):
         if white(images).any():
-            raise not_white()
+            raise error_for_white()
         return original_forward(self, images + 0.05 * torch.randn_like(images))
 
     monkeypatch.setattr(Classifier, "forward", forward)

@@ -17,7 +17,7 @@ from steerlens_fast.pyramid.bank import HIGHPASS, KINDS, LOWPASS, Bank, Part
 cases = pytest.mark.parametrize("case_", SMALL_CASES.values(), ids=SMALL_CASES)
 
 
-def of_leaves(case_, device):
+def function_of_leaves(case_, device):
     """Return the op as a function of its differentiable tensors, and these tensors.
 
     Empty outputs are left out.
@@ -37,7 +37,7 @@ def of_leaves(case_, device):
 
 @cases
 def test_derivatives_agree_with_numerical_ones_and_the_reference(case_, device):
-    function, leaves = of_leaves(case_, device)
+    function, leaves = function_of_leaves(case_, device)
     assert torch.autograd.gradcheck(function, leaves, nondet_tol=0.0)
     args = case_.build(torch.float64, device)
     actual = second_derivatives(RAW, case_, args)
@@ -125,8 +125,8 @@ def test_merge_is_the_adjoint_of_split(shape, whole, paired, device):
     opposite = [-power % 4 for power in i_powers]
     merged = ops.merge_bands(bands, masks, opposite, widths, spectrum.shape[1], width, whole, paired)
     there, back = sum(map(dot, split, bands)), dot(spectrum, merged)
-    sizes = sum(map(dot, bands, bands)) * max(sum(map(dot, split, split)), dot(spectrum, spectrum))
-    assert abs(there - back) <= TOLERANCES["adjoint"].of(dtype) * sizes.sqrt()
+    squared_scale = sum(map(dot, bands, bands)) * max(sum(map(dot, split, split)), dot(spectrum, spectrum))
+    assert abs(there - back) <= TOLERANCES["adjoint"].of(dtype) * squared_scale.sqrt()
     assert there != 0 or not spectrum.numel()
 
 
@@ -150,8 +150,8 @@ def test_bank_merge_is_the_adjoint_of_split(kind, shape, option, dtype, device):
     split = bank.split(x)
     bands = [torch.randn_like(b) for b in split]
     there, back = sum(map(dot, split, bands)), dot(x, bank.merge(bands))
-    sizes = sum(map(dot, bands, bands)) * max(sum(map(dot, split, split)), dot(x, x))
-    assert abs(there - back) <= TOLERANCES["adjoint"].of(dtype) * sizes.sqrt()
+    squared_scale = sum(map(dot, bands, bands)) * max(sum(map(dot, split, split)), dot(x, x))
+    assert abs(there - back) <= TOLERANCES["adjoint"].of(dtype) * squared_scale.sqrt()
     assert there != 0
 
 

@@ -36,7 +36,7 @@ def csp(size, edit="phase", rule="complex", **options):
 
 
 def search_of(motion, max_l2, frames_before=3, **changes):
-    """Return a search for distances [M] or [M, B]. ``frames_before`` frames come before that of the first distance."""
+    """Return a search for distances [M] or [M, B], with ``frames_before`` frames before the first distance."""
     B, dtype = len(motion.image), motion.image.dtype
     max_l2 = torch.as_tensor(max_l2, dtype=dtype)
     max_l2 = (max_l2[:, None] if max_l2.dim() == 1 else max_l2).expand(-1, B).contiguous()
@@ -50,10 +50,10 @@ def search_of(motion, max_l2, frames_before=3, **changes):
     return DistanceSearch(**{**tensors, **search, **changes})
 
 
-def check_with_the_search(motion, search, bounds=BOUNDS):
-    """Check frames, distances and flags of the op.
+def check_with_other_ops(motion, search, bounds=BOUNDS):
+    """Compare frames, distances and flags of the op with those of other ops.
 
-    Return its results, frames as [F, B, C, H, W].
+    Return the op's results, frames as [F, B, C, H, W].
     """
     actual = motion.frames_at_l2(search, bounds)
     M, source = len(search.max_l2), motion.image
@@ -90,34 +90,34 @@ def check_with_the_search(motion, search, bounds=BOUNDS):
     bounds=(None, BOUNDS),
     dtype=PLANE_DTYPES,
 )
-def test_frames_are_those_of_the_search(size, channels, edit, rule, synthesis, bounds, dtype):
+def test_frames_are_those_of_a_search_by_other_ops(size, channels, edit, rule, synthesis, bounds, dtype):
     motion = motion_of(csp(size, edit, rule, synthesis=synthesis), (4, channels, *size), dtype=dtype)
     max_l2 = torch.tensor([[0.05, 0.3, 0.0, 1.0]])
-    result = check_with_the_search(motion, search_of(motion, max_l2), bounds)
+    result = check_with_other_ops(motion, search_of(motion, max_l2), bounds)
     assert result.attained.all() and not result.out_of_range.any()
 
 
 @pytest.mark.parametrize("size, edit", [((45, 35), "phase"), ((32, 32), "joint")])
 def test_luma_moves_all_channels(size, edit):
     motion = motion_of(LumaFamily(csp(size, edit)), (3, 3, *size))
-    assert check_with_the_search(motion, search_of(motion, [0.2, 0.9], 1)).attained.all()
+    assert check_with_other_ops(motion, search_of(motion, [0.2, 0.9], 1)).attained.all()
 
 
 def test_each_distance_has_a_frame():
     motion = motion_of(csp((32, 32), "joint"), (2, 3, 32, 32))
-    result = check_with_the_search(motion, search_of(motion, [0.2, 0.1, 0.7], 1))
+    result = check_with_other_ops(motion, search_of(motion, [0.2, 0.1, 0.7], 1))
     assert result.attained.all() and torch.equal(result.frames[0], motion.image)
 
 
 def test_limits_are_kept():
     """A search is limited by what phases can reach, a cap on them, ``dtype_max_factors``, and ``iterations``."""
     motion = motion_of(csp((32, 32)), (3, 1, 32, 32))
-    assert not check_with_the_search(motion, search_of(motion, [50.0])).attained.any()
+    assert not check_with_other_ops(motion, search_of(motion, [50.0])).attained.any()
     cap = 0.01
-    result = check_with_the_search(motion, search_of(motion, [5.0], phase_cap=cap))
+    result = check_with_other_ops(motion, search_of(motion, [5.0], phase_cap=cap))
     torch.testing.assert_close(result.factors[-1], cap / motion.largest_phase_step(), rtol=1e-6, atol=0)
     weak = motion_of(csp((32, 32)), (3, 1, 32, 32), gradient_scale=1e-6)
-    result = check_with_the_search(weak, search_of(weak, [1.0], dtype_max_factors=torch.tensor([1.0, 1e30, 2.0])))
+    result = check_with_other_ops(weak, search_of(weak, [1.0], dtype_max_factors=torch.tensor([1.0, 1e30, 2.0])))
     assert result.out_of_range.tolist() == [[True, False, True]]
     no_trial = motion.frames_at_l2(search_of(motion, [1.0], iterations=0), BOUNDS)
     assert not no_trial.factors.any() and not no_trial.attained.any()
@@ -138,9 +138,9 @@ def test_few_factors_are_tried_where_phases_have_wrapped_around():
 def test_source_outside_the_bounds_is_clipped():
     motion = motion_of(csp((35, 27)), (2, 1, 35, 27))
     bounds = (0.2, 0.8)
-    result = check_with_the_search(motion, search_of(motion, [0.0]), bounds)
+    result = check_with_other_ops(motion, search_of(motion, [0.0]), bounds)
     assert not result.attained.any() and torch.equal(result.frames[-1], motion.image.clamp(*bounds))
-    check_with_the_search(motion, search_of(motion, [[3.0, 4.0]]), bounds)
+    check_with_other_ops(motion, search_of(motion, [[3.0, 4.0]]), bounds)
 
 
 def test_gradients_that_are_zero_or_not_finite_do_not_affect_other_samples():
@@ -162,8 +162,8 @@ def test_norm_of_the_gradient_replaces_underflowing_speeds():
     assert result.attained.all()
 
 
-def results(motion, count, search):
-    with memory.threads(count):
+def results(motion, threads, search):
+    with memory.threads(threads):
         return motion.frames_at_l2(search, BOUNDS)
 
 
@@ -173,8 +173,8 @@ def test_results_do_not_depend_on_threads(shape):
     motion = motion_of(csp(shape[-2:], "joint"), shape)
     search = search_of(motion, [0.5, 2.0], 2)
     expected = results(motion, 1, search)
-    for count in (2, 3):
-        assert all_equal(results(motion, count, search), expected)
+    for threads in (2, 3):
+        assert all_equal(results(motion, threads, search), expected)
 
 
 # --- The raw op

@@ -223,7 +223,7 @@ def test_exported_render_is_equal(synthesis, device):
 
 @pytest.mark.slow
 def test_masks_cached_while_compiling_work_in_eager_mode(device):
-    """Masks of a geometry that is first used while compiling are cached as real tensors."""
+    """Masks of a geometry that is first used while compiling are not cached as fake tensors."""
     pyramid = SteerablePyramid((16, 16), width=1.125)
     x = image(2, 16, 16, device=device)
     compiled(lambda t: pyramid.synthesize(pyramid(t)))(x)

@@ -9,6 +9,7 @@ from tolerances import TOLERANCES
 from steerlens_fast import ops
 
 ANGLE, RELATIVE = TOLERANCES["angle"].float32, TOLERANCES["exp"].float32
+AXES_AND_DIAGONALS = [1, 1j, -1, -1j, 1 + 1j, -1 + 1j, -1 - 1j, 1 - 1j]
 
 
 def around(values: torch.Tensor, steps: int = 3) -> torch.Tensor:
@@ -57,7 +58,7 @@ def test_sin_of_small_angles_is_accurate_relative_to_its_value(device):
 
 @pytest.mark.parametrize("factor", [1 / 3, 7.77, -123.4, 1000.0, -1000.0])
 def test_sincos_of_a_product_is_accurate(factor, device):
-    """The ops correct the rounding error of the product, so they are as accurate as with the exact product."""
+    """The op corrects the rounding error of factor * angle."""
     angle = angles(math.pi).to(device)
     factors = torch.tensor([[factor]], device=device)
     one = torch.ones_like(angle).reshape(1, 1, 1, -1) + 0j
@@ -73,18 +74,18 @@ def test_sincos_of_a_product_is_accurate_in_float64(device):
         factors = torch.tensor([[factor]], device=device, dtype=torch.float64)
         z = ops.extrapolate(one, angle.reshape(1, 1, 1, -1), None, factors, factors, "complex", "complex").flatten()
         error = (z - torch.polar(torch.ones_like(angle), factor * angle)).abs().max()
-        assert error <= 4e-16 * max(1.0, abs(factor))
+        assert error <= 4e-16 * max(1.0, abs(factor))  # pi * 2**-53 is 3.5e-16
 
 
 @pytest.mark.parametrize("radius", [1e-30, 1e-10, 1.0, 1e10, 1e30])
 def test_atan2_is_accurate(radius, device):
-    """The angles go around the whole circle, with axes, diagonals and their neighbours."""
+    """The points are on a circle and on a square. The square has points on axes and diagonals, with neighbours."""
     exact = torch.linspace(-math.pi, math.pi, 100_001, dtype=torch.float64)
     circle = radius * torch.exp(1j * exact)
-    edge = around(torch.linspace(-1, 1, 201) * radius)
-    size = torch.full_like(edge, radius)
-    sides = [torch.complex(*pair) for pair in ((edge, size), (size, edge), (edge, -size), (-size, edge))]
-    z = torch.cat([circle.to(torch.complex64), *sides]).to(device)
+    along = around(torch.linspace(-1, 1, 201) * radius)
+    across = torch.full_like(along, radius)
+    edges = [torch.complex(*xy) for xy in ((along, across), (across, along), (along, -across), (-across, along))]
+    z = torch.cat([circle.to(torch.complex64), *edges]).to(device)
     _, phase = ops.polar_split(z)
     assert phase.abs().max() <= math.pi + ANGLE
     expected = z.cpu().to(torch.complex128).angle()
@@ -93,7 +94,7 @@ def test_atan2_is_accurate(radius, device):
 
 
 def test_atan2_is_accurate_on_axes_and_diagonals(device):
-    z = torch.tensor([1, 1j, -1, -1j, 1 + 1j, -1 + 1j, -1 - 1j, 1 - 1j], device=device)
+    z = torch.tensor(AXES_AND_DIAGONALS, device=device)
     expected = torch.tensor([0, 0.5, 1, -0.5, 0.25, 0.75, -0.75, -0.25], dtype=torch.float64) * math.pi
     assert (ops.polar_split(z)[1].double().cpu() - expected).abs().max() <= 1.3e-7  # float32 rounding at pi
 
@@ -118,8 +119,9 @@ def exp_of(x: torch.Tensor) -> torch.Tensor:
 
 
 def test_exp_is_accurate(device):
-    halves = around(torch.arange(-126, 127, dtype=torch.float64) * (math.log(2) / 2))
-    x = torch.cat([torch.linspace(-86.9, 87.9, 100_001), halves, torch.logspace(-30, 0, 200)])
+    # Multiples of ln(2)/2, the largest argument of the polynomial
+    borders = around(torch.arange(-126, 127, dtype=torch.float64) * (math.log(2) / 2))
+    x = torch.cat([torch.linspace(-86.9, 87.9, 100_001), borders, torch.logspace(-30, 0, 200)])
     x = x[(x > -87) & (x < 88)].to(device)
     assert (exp_of(x).double().cpu() / x.double().cpu().exp() - 1).abs().max() <= RELATIVE
 
@@ -137,7 +139,7 @@ def test_amplitudes_survive_any_phase(device):
     """amplitude * exp(i phase) has that amplitude even if the phase is too large to be accurate in float32."""
     phase = torch.logspace(5, 38, 4001, device=device)
     joined = ops.polar_join(torch.ones_like(phase), torch.cat([phase[::2], -phase[1::2]]))
-    assert (joined.abs() - 1).abs().max() < 2e-4  # the fits of sin and cos, for up to pi/4, are used up to 1 rad here
+    assert (joined.abs() - 1).abs().max() < 2e-4  # sincos_near_0 is a fit for up to pi/4, but gets up to 1 rad here
 
 
 def test_exp_of_nan_is_nan(device):
@@ -151,8 +153,8 @@ def test_float64_agrees_with_libm(device):
     for radius in (1e-300, 1.0, 1e300):
         _, phase = ops.polar_split(radius * z)
         assert (torch.exp(1j * phase) - z).abs().max() <= TOLERANCES["angle"].float64
-    axes = torch.tensor([1, 1j, -1, -1j, 1 + 1j, -1 + 1j, -1 - 1j, 1 - 1j], dtype=torch.complex128, device=device)
-    assert torch.equal(ops.polar_split(axes)[1].cpu(), axes.cpu().angle())
+    directions = torch.tensor(AXES_AND_DIAGONALS, dtype=torch.complex128, device=device)
+    assert torch.equal(ops.polar_split(directions)[1].cpu(), directions.cpu().angle())
     tiny = torch.logspace(-300, -1, 2001, dtype=torch.float64, device=device)
     assert (ops.polar_split(torch.complex(torch.ones_like(tiny), tiny))[1] / tiny.atan() - 1).abs().max() <= 1e-15
 

@@ -146,8 +146,9 @@ inline bool divides_evenly(int64_t items, int64_t threads) {
   return items % threads == 0 || items >= 4 * threads;
 }
 
-// Whether threads share items (share_items), at least the last ones. They do if one workspace per thread would need too much memory. They
-// also do if whole items for each thread would leave some threads idle, and one plane has enough work for all.
+// Whether threads share items (share_items), at least the last ones. They do if one workspace per thread would need too
+// much memory. They also do if whole items for each thread would leave some threads idle, and one plane has enough work
+// for all.
 template <typename T>
 inline bool threads_share_items(const PlaneArgs<T>& args, const ItemNeeds& needs) {
   const int64_t threads = num_threads();
@@ -157,7 +158,7 @@ inline bool threads_share_items(const PlaneArgs<T>& args, const ItemNeeds& needs
   return threads > 1 && ((uneven && enough_work) || large_workspace(args, needs.extra));
 }
 
-// parallel_rows whose body also gets the index of its thread, below `threads`. Ends streams (streaming_stores.h).
+// Calls body(thread, begin, end), as parallel_rows does, and then end_stream(). `thread` is an index below `threads`.
 template <typename Body>
 void for_each_thread(int64_t threads, int64_t rows, int64_t elements, const Body& body) {
   std::atomic<int64_t> next{0};  // torch makes at most as many ranges as there are threads
@@ -172,8 +173,8 @@ void for_each_thread(int64_t threads, int64_t rows, int64_t elements, const Body
 // Calls work(n, workspace, executor) for each item n. If each thread has a workspace, threads take whole items as long
 // as there are enough for all. They share the remaining ones.
 //
-// The coefficients of a shared item are in `extra` of the first workspace. One of the threads also runs its large tasks
-// in this workspace. So large tasks may overwrite `spectrum` and `intermediate`, but not `extra`.
+// The coefficients of a shared item are in `extra` of the first workspace, in which thread 0 also runs large tasks. So
+// large tasks may overwrite `spectrum` and `intermediate`, but not `extra`.
 template <typename T, typename Work>
 void share_items(const PlaneArgs<T>& args, const FftTables<T>& ffts, const Work& work,
                  const ItemNeeds& needs) {

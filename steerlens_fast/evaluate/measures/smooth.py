@@ -28,8 +28,8 @@ class SmoothReconstruction:
     Attributes
     ----------
     warp, gain : Tensor [N], float64
-        E of the best warp, and E of the best warp with gain, in [0, 1]. ``gain`` is at least ``warp``. NaN where source
-        and edit are the same image.
+        E (see :func:`smooth_reconstruction`) of the best warp alone, and of the best warp with gain. Both are in
+        [0, 1], or NaN if source and edit are the same image. ``gain`` is at least ``warp``.
     folded : Tensor [N], float64
         Share of the pixels at which the best warp folds, that is, the determinant of its Jacobian is not positive.
     displacement : Tensor [N, 2, g, g], float64
@@ -80,8 +80,8 @@ def smooth_reconstruction(
 
     Notes
     -----
-    The measure is that of "Confidence Is Not Evidence", which does not describe how the warp is fitted. Here it is
-    fitted by least squares in float64, with damped Gauss-Newton steps. The source is sampled bilinearly with border
+    The measure is that of the paper "Confidence Is Not Evidence", which does not describe how the warp is fitted. Here,
+    the fit is by least squares in float64, with damped Gauss-Newton steps. The source is sampled bilinearly with border
     padding. Displacements are unbounded, so the best warp may fold (see ``folded``). The fit with gain starts at the
     best warp, with gain 1.
 
@@ -131,7 +131,7 @@ def _solve(source: Tensor, edit: Tensor, starts: Tensor) -> tuple[Tensor, Tensor
     every = torch.cat([grids.unflatten(0, (restarts, count)), still[None]])
     best = every[which, torch.arange(count, device=which.device)]
     _, error_with_gain = fit(source, edit, torch.cat([best, torch.ones_like(best[:, :1])], 1))
-    share = lambda error: torch.where(edit_energy > 0, 1 - error / edit_energy, torch.nan)
+    share = lambda remaining: torch.where(edit_energy > 0, 1 - remaining / edit_energy, torch.nan)
     return share(error), share(torch.minimum(error_with_gain, error)), _folded(best, tuple(source.shape[-2:])), best
 
 
