@@ -138,20 +138,20 @@ class Chunk {
     first_column_ = static_cast<int>(chunk % layout.column_chunks) * layout.columns;
     // The sets of rows: own, and opposite (a row that is opposite to itself is only in the first).
     const int own_end = first + layout.rows < end ? first + layout.rows : end;
-    const int mirrored = first > 0 ? first : 1;
+    const int mirrored_begin = first > 0 ? first : 1;
     const int mirrored_end = 2 * (own_end - 1) == H ? own_end - 1 : own_end;
     set_ = row_ >= layout.rows;
     const int own = first + row_ - set_ * layout.rows;
     Y_ = set_ ? H - own : own;
     X_ = first_column_ + column_;
     inside_ = slot_ < slots() && own < own_end &&
-              (!set_ || (own >= mirrored && own < mirrored_end)) && column_ < layout.columns &&
-              X_ < args.columns;
+              (!set_ || (own >= mirrored_begin && own < mirrored_end)) &&
+              column_ < layout.columns && X_ < args.columns;
     frequency_ = set_ ? -own : static_cast<int>(signed_frequency(own, H));
     __syncthreads();
     if (kStaged) {
-      const Rows opposite{H - mirrored_end + 1, H - mirrored + 1};
-      set_segments({first, own_end}, mirrored < mirrored_end ? opposite : Rows{0, 0});
+      const Rows opposite{H - mirrored_end + 1, H - mirrored_begin + 1};
+      set_segments({first, own_end}, mirrored_begin < mirrored_end ? opposite : Rows{0, 0});
     }
     load_masks();
     __syncthreads();
@@ -255,8 +255,8 @@ class Chunk {
       const int64_t non_negative = non_negative_columns(w);
       end = end < non_negative ? end : non_negative;
     } else {
-      const int64_t mirrored = columns - non_negative_columns(w);
-      const int64_t last = end - 1 < mirrored ? end - 1 : mirrored;
+      const int64_t mirrored_columns = columns - non_negative_columns(w);
+      const int64_t last = end - 1 < mirrored_columns ? end - 1 : mirrored_columns;
       end = w - (begin > 1 ? begin : 1) + 1;
       begin = w - last;
     }
