@@ -1,6 +1,6 @@
 """Reads images with colours or alpha, and more than 8 bits per value.
 
-For such images, Pillow returns only the high byte of each value. Therefore a PNG or TIFF is read twice with Pillow, the
+For such images, Pillow returns only the high byte of each value. Most PNGs and TIFFs are therefore read twice, the
 second time with the wrong byte order, which gives the low bytes. The values of a PPM are read without Pillow.
 """
 
