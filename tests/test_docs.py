@@ -39,9 +39,9 @@ WITH_EXAMPLES = {  # modules that must have examples
     *{"morph_status", "evaluate", "evaluate.config", "evaluate.presets.synthetic"},
 }
 NEEDS_NO_EXAMPLE = {
-    "SteerablePyramid": {"forward", "unpack"},  # forward is analyze; pack shows unpack
+    "SteerablePyramid": {"forward", "unpack"},  # see the examples of analyze and pack
     "Coefficients": {"tensors", "apply", "to", "clone", "detach", "map", "to_plenoptic", "from_plenoptic"},
-    "CSPFamily": {  # the class shows prepare; PlaneMotion and PlaneAnchor call the others
+    "CSPFamily": {  # see the example of the class for prepare; PlaneMotion and PlaneAnchor call the others
         *{"prepare", "analyze", "prepare_planes", "step_from", "image_at"},
         *{"frame_bytes", "prepared_bytes", "coordinate_shapes"},
     },

@@ -2,7 +2,7 @@
 
 PART is "settings" (the first table: settings of the lens) or "smoothing" (the last table: averaged gradients). The
 gradients are those of EfficientNet-Lite0 (the driver); Lite1 and Lite2 also classify the frames (the judges). Needs the
-extra steerlens_fast[photographs], and about 10 minutes on an idle core.
+extra steerlens_fast[photographs].
 """
 
 from __future__ import annotations
@@ -151,7 +151,10 @@ def predictions(networks, frames: torch.Tensor, targets: list[int]) -> dict[str,
 
 
 def summary(row: dict) -> str:
-    """Return mean probabilities and counts of predicted targets; for the judges, also the interval of their share."""
+    """Return mean probabilities and counts of predicted targets.
+
+    The judges' count is followed by a confidence interval of the share of predicted targets.
+    """
     judges, hits = sum(row["p"][1:], []), sum(row["hit"][1:], [])
     share = proportion(torch.tensor(hits))
     interval = f"{sum(hits)} of {len(hits)}, {share.low:.2f} to {share.high:.2f}"

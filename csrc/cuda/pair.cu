@@ -37,11 +37,11 @@ struct PairOp : PairOpBase<T> {
   }
 
   template <typename At>
-  __device__ void at(PairPlace pair, At at) const {
+  __device__ void at(PairPlace place, At at) const {
     constexpr int kCount = At::kCount;
-    const auto first = read_plane(pair.shift, at);
+    const auto first = read_plane(place.shift, at);
     Pack<T, kCount> second{};
-    if (pair.has_second) second = read_plane(pair.shift + this->args.area, at);
+    if (place.has_second) second = read_plane(place.shift + this->args.area, at);
     Pack<Cplx<T>, kCount> out;
 #pragma unroll
     for (int j = 0; j < kCount; ++j) out.v[j] = {first.v[j], second.v[j]};
@@ -52,7 +52,7 @@ struct PairOp : PairOpBase<T> {
 template <typename T>
 struct UnpairOp : PairOpBase<T> {
   template <typename At>
-  __device__ void at(PairPlace pair, At at) const {
+  __device__ void at(PairPlace place, At at) const {
     constexpr int kCount = At::kCount;
     const auto in = load(this->args.pairs, at);
     Pack<T, kCount> first, second;
@@ -61,8 +61,8 @@ struct UnpairOp : PairOpBase<T> {
       first.v[j] = in.v[j].re;
       second.v[j] = in.v[j].im;
     }
-    store(this->args.planes_out + pair.shift, at, first);
-    if (pair.has_second) store(this->args.planes_out + pair.shift + this->args.area, at, second);
+    store(this->args.planes_out + place.shift, at, first);
+    if (place.has_second) store(this->args.planes_out + place.shift + this->args.area, at, second);
   }
 };
 

@@ -45,7 +45,8 @@ class _GlobalNumpy:
 
     Reading or writing its state takes 0.1 ms. Therefore the last state is reused while the generator's memory, whose
     address numpy gives, is unchanged. But numpy draws normally distributed numbers in pairs, and stores the second one
-    (has_gauss) elsewhere. So a change of only this number is not noticed, and a ``with`` block may undo it.
+    (has_gauss) elsewhere. So a state with a stored number is not reused. If ``set_state`` only adds a stored number, a
+    ``with`` block may remove it.
     """
 
     def __init__(self):

@@ -77,9 +77,9 @@ def morph_photographs(
     (out / "photographs").mkdir(exist_ok=True)
     for example in result.examples:
         name = example.photograph.name
-        pixels = to_pixels(example.morphs["phase"])[0, 0]
+        source = to_pixels(example.morphs["phase"])[0, 0]
         with atomic_write(out / f"photographs/{name}.png", durable=False) as file:
-            require_extra("photographs", "PIL.Image").fromarray(pixels).save(file, format="PNG")
+            require_extra("photographs", "PIL.Image").fromarray(source).save(file, format="PNG")
         rows.append([f"photographs/{name}.png", example.photograph.target, name])
     with atomic_write(data, durable=False) as file:
         write_csv(rows, file)

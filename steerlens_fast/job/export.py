@@ -85,7 +85,7 @@ def export(
     Raises
     ------
     JobError
-        If ``format`` is unknown, ``out`` is not a job's folder, ``to`` is the same folder, no item matches ``keys``,
+        If ``format`` is unknown, ``out`` is not a job's folder, ``to`` is also this folder, no item matches ``keys``,
         the format stores images but the frames have neither 1 nor 3 channels, ``differences`` are requested of another
         format than "strip", or a shard is damaged.
     ImportError
@@ -171,7 +171,7 @@ def _write_shard(task: _Export, shard: int, records: list[dict]) -> None:
     frames = task.job.frames(shard, records)
     frames = frames if task.format == "safetensors" else as_8_bit(frames)
     records = [{**record, "row": row} for row, record in enumerate(records)]
-    if task.format == "folder":  # one tree for all shards, so that each folder of the data is one folder
+    if task.format == "folder":  # one tree for all shards, with the folders of the data
         for _ in map_in_threads(lambda r: write_morph(task.to, r["key"], frames[r["row"]], overwrite=True), records):
             pass
     else:
@@ -221,7 +221,7 @@ def _arrays(record: dict, frames: Tensor) -> dict[str, np.ndarray]:
 
 
 def _strip_data(task: _Export, record: dict, frames: Tensor) -> StripData:
-    """Return the data of a strip or an animation. They are taken from an item's record and stored frames."""
+    """Return the data of a strip or an animation, from an item's record and stored frames."""
     pixels = frames.movedim(1, -1)
     pictures = (pixels[..., 0] if pixels.shape[-1] == 1 else pixels).contiguous().numpy()
     target, already, attained = record["target"], record["already_predicted"], record["attained"]

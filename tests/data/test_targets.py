@@ -26,16 +26,16 @@ def items(count=8, root="/data"):
     return [Item(n, f"a/{n}", f"{root}/a/{n}.png", label) for n, label in enumerate(labels)]
 
 
-def targets(value, some=None, names=NAMES):
+def targets(value, listing=None, names=NAMES):
     rule = parse_target(value)
-    resolved = rule.resolve(iter(items() if some is None else some), ClassMatch(names))
+    resolved = rule.resolve(iter(items() if listing is None else listing), ClassMatch(names))
     return {item.key: item.target for item in resolved}, rule
 
 
-def check_target_error(value, *parts, names=NAMES, some=None):
+def check_target_error(value, *parts, names=NAMES):
     """Check that parsing or resolving a target raises an error that names "target" and ``parts``."""
     with pytest.raises(JobError) as caught:
-        targets(value, some, names)
+        targets(value, names=names)
     assert caught.value.code == USAGE
     assert "target" in str(caught.value)
     for text in parts:
@@ -141,10 +141,10 @@ def test_csv_gives_targets_by_key_or_path_and_drops_other_items(tmp_path):
 
 def test_relative_paths_in_a_csv_begin_at_its_folder(tmp_path, monkeypatch):
     file = written(tmp_path / "t.csv", "path,target\nimages/a/1.png,2\n../a/2.png,3\n")
-    some = [*items(2, tmp_path / "images"), replace(items()[2], path=str(tmp_path.parent / "a" / "2.png"))]
-    assert targets(file, some)[0] == {"a/1": 2, "a/2": 3}
+    listing = [*items(2, tmp_path / "images"), replace(items()[2], path=str(tmp_path.parent / "a" / "2.png"))]
+    assert targets(file, listing)[0] == {"a/1": 2, "a/2": 3}
     monkeypatch.chdir(tmp_path)
-    assert targets("t.csv", some)[0] == {"a/1": 2, "a/2": 3}
+    assert targets("t.csv", listing)[0] == {"a/1": 2, "a/2": 3}
 
 
 def test_resolve_takes_no_more_items_than_needed(tmp_path):
@@ -183,14 +183,15 @@ def test_placeholders_get_class_0_and_leave_the_others_unchanged():
     assert torch.equal(lens.morph(images, rank, factors=1.0, score="none").target, least)
 
 
-@pytest.mark.parametrize("names, targets", [(None, [~0, 0]), (["owl", "ant"], [~1, 1])], ids=["numbers", "names"])
-def test_prefix_of_a_label_to_remove_is_not_part_of_the_class_name(names, targets, tmp_path):
+# (class names of the model, class numbers of "not:ant" and "ant"). Without names of the model, those of the data count.
+@pytest.mark.parametrize("names, expected", [(None, [~0, 0]), (["owl", "ant"], [~1, 1])], ids=["data", "model"])
+def test_prefix_of_a_label_to_remove_is_not_part_of_the_class_name(names, expected, tmp_path):
     (tmp_path / "t.csv").write_text("path,label,target\na.png,ant,not:ant\nb.png,owl,ant\n")
     source = open_source(tmp_path / "t.csv")
     classes = ClassMatch(source.find_class_names(), names)
     items = list(parse_target("column").resolve(source.listing(), classes))
     assert source.class_names == ["ant", "owl"]
-    assert [item.target for item in items] == targets
+    assert [item.target for item in items] == expected
 
 
 def test_table_may_give_labels_to_remove_by_number(tmp_path):
@@ -302,7 +303,7 @@ BAD_CSV = {
     "negative": ("key,target\na/1,-3\n", "-3"),
     "twice": ("key,target\na/1,3\na/2,1\na/1,4\n", "line 4", "'a/1'"),
     "unknown class": ("key,target\na/1,owl\n", "'owl'"),
-    "none of them": ("key,target\nb/1,3\n", "'b/1'"),
+    "no known key": ("key,target\nb/1,3\n", "'b/1'"),
     "unknown keys": (
         "key,target\na/1,3\n" + "".join(f"b/{n},3\n" for n in range(6)),
         "6 that do not exist",

@@ -70,8 +70,8 @@ def compiled(source: Path, flags: list[str]) -> Path:
     cxx_flags = [flag for flag in setup.CXX_FLAGS if flag not in ("-O3", "-g0")]
     command = [*CXX, *cxx_flags, *COMMON, *flags, *macros, *includes]
     is_emulation = source.is_relative_to(HERE / "device")
-    shared = [path for path in sorted(CSRC.glob("**/*.h")) if "cpu" not in path.relative_to(CSRC).parts]
-    headers = sorted((HERE / "device").glob("*.h")) if is_emulation else [*shared, *RUNTIME_HEADERS]
+    csrc_headers = [path for path in sorted(CSRC.glob("**/*.h")) if "cpu" not in path.relative_to(CSRC).parts]
+    headers = sorted((HERE / "device").glob("*.h")) if is_emulation else [*csrc_headers, *RUNTIME_HEADERS]
     target = BUILD / f"{source.stem}-{digest(command, source, *headers)}.o"
     if not target.exists():
         run([*command, "-x", "c++", "-c", str(source), "-o", f"{target}.{os.getpid()}"])

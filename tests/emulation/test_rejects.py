@@ -34,7 +34,7 @@ REJECTED = {
     "much_shared": r"shared memory must have at most 49152 bytes, .*, got 51200",
     "large_cluster": "a cluster must have 1 to 8 blocks, got 9",
     "no_cluster": "a cluster must have 1 to 8 blocks, got 0",
-    "grid_of_part_of_a_cluster": r"the grid must be a multiple of the cluster, 2 blocks, got \(7, 1, 1\)",
+    "grid_of_part_of_a_cluster": r"the grid's x must be a multiple of the cluster's 2 blocks, got \(7, 1, 1\)",
     "cluster_barrier_of_some": r"never ends: threads 0-31: cluster barrier at .*; threads 32-63: ended; block \(\d",
     "cluster_barrier_without_a_block": r"never ends: threads 0-63: cluster .*; block \(1, 0, 0\) has ended; block",
     "cluster_barrier_against_barrier": r"block \(0, 0, 0\) has ended; block \(1, 0, 0\) never ends: .*: cluster",

@@ -1,6 +1,6 @@
 """The search for a distance in numpy, for all samples at once.
 
-csrc/math/l2_search.cpp explains the steps and the constants, which have the same names there.
+csrc/math/l2_search.cpp explains the steps and the constants (there, LOG_REACH is called kLogReach, and so on).
 """
 
 import math

@@ -79,8 +79,9 @@ def test_scale_labels_are_right():
     pyramid = SteerablePyramid((64, 64), height=3)
     x = torch.arange(64.0)
     for s in range(3):
-        grating = torch.cos(2 * torch.pi * x / (4 << s)).expand(64, 64)
-        c = pyramid(grating)
+        period = 4 << s
+        c = pyramid(torch.cos(2 * torch.pi * x / period).expand(64, 64))
+        assert f"\n1/{period} cycles/pixel\n" in panels(plot_pyramid(c))[f"band {s} 0"].get_ylabel()
         # A scale has a quarter of the pixels of the finer one, and therefore 4 times the amplitude
         energies = torch.stack([band.abs().square().mean((-2, -1)) / 16**i for i, band in enumerate(c.bands)])
         assert divmod(int(energies.argmax()), 4) == (s, 0)

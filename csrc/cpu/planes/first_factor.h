@@ -1,7 +1,7 @@
 // The first factor that a search for a distance tries.
 //
-// If distances were proportional to factors, it would be target / speed. But phases wrap around, so that distances grow
-// ever more slowly. If only phases move, some of the coefficients are enough to estimate this, without drawing a frame.
+// Distances are proportional to factors only at first: when phases wrap around, distances grow ever more slowly. If
+// only phases move, the distance at a factor is estimated from some of the coefficients, without drawing a frame.
 #pragma once
 
 #include <algorithm>
@@ -18,8 +18,8 @@ namespace {
 constexpr int64_t kLeastVectors = 64, kMostVectors = 1024, kStride = 15;
 constexpr int64_t kModelTrials = 12;
 constexpr double kModelTolerance = 0.02;  // relative error of a distance
-// The estimate aims at a distance below the target, since the search is to find the smallest factor. The estimate is not
-// used
+// The estimate aims at a distance below the target: several factors may have the target distance, and the search is to
+// find the smallest. The estimate is not used
 // - if FirstFactor::slope is large: distances hardly grow at this factor, and may also fall;
 // - if it is small: distances are almost proportional to factors, so the estimate is not needed.
 constexpr double kAim = 0.9, kLeastSlope = 0.3, kLargestSlope = 6;

@@ -3,8 +3,9 @@
 // lanes is random, from a seed. A warp runs as far as it can before the next warp runs. This reveals kernels that assume
 // that warps run at the same time.
 //
-// The blocks of a cluster take turns: one runs until all of its threads wait for the cluster. Its shared memory is at the
-// addresses of the __shared__ variables only while it runs. In between it is saved elsewhere, where other blocks access it.
+// The blocks of a cluster take turns: one runs until all of its threads wait for the cluster. Shared memory is at the
+// addresses of the __shared__ variables while its block runs. Otherwise it is saved elsewhere, where other blocks
+// access it.
 #include <dlfcn.h>
 #include <sys/mman.h>
 
@@ -80,6 +81,7 @@ constexpr size_t kMaxParameterBytes = 4096;
 constexpr int kMultiprocessors = 132, kBlocksPerMultiprocessor = 32;
 constexpr int kRegistersPerMultiprocessor = 64 << 10, kRegisters = 64;
 constexpr size_t kSharedPerMultiprocessor = 228 << 10, kReservedSharedBytes = 1 << 10;
+// Of a fiber.
 constexpr size_t kStackBytes = 256 << 10, kGuardBytes = 4096;
 
 bool operator!=(const Place& a, const Place& b) {
@@ -117,7 +119,7 @@ unsigned max_grid_rows = 0;  // 0 means the limit of GPUs
 int multiprocessor_count = kMultiprocessors;
 bool has_clusters = true;
 uint64_t cluster_launches = 0;
-std::map<const void*, size_t> allowed_dynamic_bytes;  // of kernels that asked for more
+std::map<const void*, size_t> allowed_dynamic_bytes;  // of kernels that called ask_for_shared
 
 const Launch* launch;
 std::vector<Block> cluster;
@@ -347,7 +349,7 @@ void swap_block(int rank, bool begin) {
   std::swap(barriers, block.barriers);
 }
 
-// Runs a block until all threads have ended, or wait for others.
+// Runs a block until none of its threads can continue.
 void run_block(int rank) {
   swap_block(rank, true);
   std::vector<int> warps((threads.size() + kWarpSize - 1) / kWarpSize);
@@ -380,7 +382,7 @@ bool open_cluster_barrier() {
   return cluster_has_met = true;
 }
 
-// "block (0, 0, 0) never ends: " and the states of its threads; the same for the other blocks of the cluster.
+// For each block of the cluster, that it has ended, or "block (0, 0, 0) never ends: " and the states of its threads.
 std::string stuck_text() {
   std::string text;
   for (Block& block : cluster) {
@@ -457,7 +459,7 @@ void check_limits() {
   if (blocks < 1 || blocks > kMaxClusterBlocks)
     reject("a cluster must have 1 to 8 blocks, got " + std::to_string(blocks));
   if (g.x % blocks != 0)
-    reject("the grid must be a multiple of the cluster, " + std::to_string(blocks) +
+    reject("the grid's x must be a multiple of the cluster's " + std::to_string(blocks) +
            " blocks, got " + size_text(g));
 }
 
