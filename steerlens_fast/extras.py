@@ -71,7 +71,7 @@ def torch_pin() -> str:
 def requirements_of(extra: str) -> list[str]:
     """Return the requirements of an extra, or the extra itself (``steerlens_fast[plot]``) if none are found.
 
-    The metadata of the installed package lists them.
+    The requirements are in the metadata of steerlens_fast, if it is installed.
 
     Examples
     --------

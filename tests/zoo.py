@@ -151,10 +151,10 @@ def saved(pixels: np.ndarray | Image.Image, kind: str, **options) -> bytes:
     return file.getvalue()
 
 
-def as_white_is_zero(tiff: bytes) -> bytes:
+def as_white_is_zero(file: bytes) -> bytes:
     """A little-endian TIFF of grey, with PhotometricInterpretation 0 in place of 1."""
-    assert tiff.count(entry := struct.pack("<HHIHH", 262, 3, 1, 1, 0)) == 1
-    return tiff.replace(entry, struct.pack("<HHIHH", 262, 3, 1, 0, 0))
+    assert file.count(entry := struct.pack("<HHIHH", 262, 3, 1, 1, 0)) == 1
+    return file.replace(entry, struct.pack("<HHIHH", 262, 3, 1, 0, 0))
 
 
 def jpeg(pixels: np.ndarray | Image.Image, **options) -> bytes:
@@ -162,7 +162,7 @@ def jpeg(pixels: np.ndarray | Image.Image, **options) -> bytes:
 
 
 def exif(orientation: int) -> bytes:
-    """Return EXIF data with one entry."""
+    """Return EXIF data: 6 bytes that PNG files omit, a header of 8 bytes, and one entry."""
     return b"Exif\0\0" + b"MM\0*\0\0\0\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, orientation, 0, 0)
 
 

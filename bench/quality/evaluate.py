@@ -149,9 +149,8 @@ def digits_phrases(summary: dict) -> list[str]:
         f"L2 = {entry['l2']:.2f}, all families attained the distance for all {entry['attainment']['common']} digits",
         f"| family | median G | both judges, of {SOURCE_COUNT} | E warp | E warp + gain |",
         "\n".join(lines),
-        f"The order of G is the published one in {pairs('target_probability')} of 6 pairs of families",
-        f"that of the judges in {pairs('jointly')}",
-        f"That of E is the published one in only {pairs('warp')} of 6"
+        f"G has the published order in {pairs('target_probability')}, the judges' count in {pairs('jointly')}",
+        f"and E in only {pairs('warp')}"
         if pairs("warp") == pairs("gain")
         else "(no phrase)",  # not on the page, so that the test fails and the sentence is rewritten
         f"{share('folded')} of the pixels lie in folds",
@@ -170,10 +169,11 @@ def mnist_phrases(summary: dict) -> list[str]:
         *_accuracy_phrases(summary),
         *_attainment_phrases(summary),
         _interval_table(summary["budgets"][0], FOLLOW_UP),
-        f"The order of G is the published one in {pairs('target_probability')} of 6 pairs of families",
-        f"that of the judges in {pairs('jointly')}",
-        f"that of E without gain in {pairs('warp')} and with gain in {pairs('gain')}",
-        "the interval of the paired difference excludes 0 in {}, {}, {} and {} pairs".format(*map(certain, COLUMNS)),
+        f"G has the published order in {pairs('target_probability')}, the judges' count in {pairs('jointly')}",
+        f"E without gain in {pairs('warp')}, and E with gain in {pairs('gain')}",
+        "In {}, {}, {} and {} of these pairs, the interval of the paired difference excludes 0".format(
+            *map(certain, COLUMNS)
+        ),
     ]
 
 

@@ -6,8 +6,7 @@
 
 namespace steerlens {
 
-// The row blocks that contain a row of the band: of the spectrum's H rows, the band has h. There are none if simd_width
-// is 0.
+// The row blocks of a spectrum of H rows that contain rows of a band of height h. There are none if simd_width is 0.
 inline std::vector<RowBlock> row_blocks(int64_t h, int64_t H, int64_t simd_width) {
   std::vector<RowBlock> out;
   if (simd_width == 0) return out;

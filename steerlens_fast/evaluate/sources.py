@@ -132,7 +132,7 @@ def select_sources(
             continue
         selected.append(candidate)
         if len(selected) == config.sources:
-            dropped = candidate.dropped  # until this image; target_rule.dropped is that of the whole batch
+            dropped = candidate.dropped  # target_rule.dropped may also count later images
             break
     else:
         dropped = target_rule.dropped

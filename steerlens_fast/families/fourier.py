@@ -179,8 +179,8 @@ class _FourierStep:
         """See :class:`PreparedPlanes`."""
         if self.state is None:
             return self.plane_family.images(ops.extrapolate(self.spectra, self.phase, None, b, b, "complex", "complex"))
-        frames = (edited_coefficients(self.spectra, self.moved(b[j : j + 1]), None) for j in range(len(b)))
-        return torch.cat([self.plane_family.images(spectra) for spectra in frames])
+        edited = (edited_coefficients(self.spectra, self.moved(b[j : j + 1]), None) for j in range(len(b)))
+        return torch.cat([self.plane_family.images(spectra) for spectra in edited])
 
     def largest_phase(self) -> Tensor:
         """See :class:`PreparedPlanes`."""

@@ -84,7 +84,7 @@ def test_factors_may_be_a_number_a_tensor_or_a_list_for_each_image():
         assert torch.equal(lens.morph(x, 1, factors=factor, frames=7).factors, expected)
 
 
-@pytest.mark.parametrize("options, l2", [({}, 3060.0), ({"max_l2": 7.0}, 7.0)], ids=str)
+@pytest.mark.parametrize("options, l2", [({}, 255 * 12.0), ({"max_l2": 7.0}, 7.0)], ids=str)
 def test_distance_for_photographs_is_relative_to_the_range_of_bounds(options, l2):
     lens = SteerableLens.for_photographs(smooth(), bounds=(0, 255), **options)
     assert lens.morph(images() * 255, 1, frames=2, steps=1).budget.tolist() == [[l2], [l2]]
@@ -248,7 +248,8 @@ def test_frames_at_distance_0_are_the_source(name, regime):
     x, model = images(), Counted(smooth())
     lens = SteerableLens(model, family=name, regime=regime)
     still = lens.morph(x, 1, max_l2=0, frames=3)
-    assert model.gradients <= 2 and still.ok.all() and still.attained.all() and not still.factors.any()
+    assert model.gradients <= 2  # one for each frame after the source
+    assert still.ok.all() and still.attained.all() and not still.factors.any()
     assert_close(still.frames, x[:, None].expand_as(still.frames), "reconstruction", absolute=True)
     several = lens.morph(x, 1, distances=[0.0, 0.3])
     assert several.attained.all() and several.factors[:, :2].eq(0).all() and (several.factors[:, 2] > 0).all()
@@ -295,7 +296,7 @@ def test_additional_forward_args_are_split_like_the_samples(batch):
     args = (each, "flag", torch.ones(2, 2))
     lens = SteerableLens(model)
     m = lens.morph(x, 1, factors=4.0, frames=2, additional_forward_args=args, internal_batch_size=batch)
-    assert list(itertools.chain(*recorded)) == [0.5, 2.0, -1.0] * 2
+    assert list(itertools.chain(*recorded)) == [0.5, 2.0, -1.0] * 2  # for the gradient, and for the last frame's score
     for i in range(3):
         alone = SteerableLens(lambda t, i=i: net(t) * each[i]).morph(x[i : i + 1], 1, factors=4.0, frames=2)
         assert_close(m.frames[i : i + 1], alone.frames, "composition")
@@ -386,7 +387,7 @@ def test_segmenter_moves_only_around_the_target_position(regime, objective):
     assert m.source.tolist() == model(x)[[0, 1], :, [3, 8], [4, 9]].argmax(1).tolist()
     assert m.target_probability.shape == m.reached.shape == (2, 3) and (m.target_probability.diff(dim=1) > 0).all()
     moved = (m.frames[:, -1] - x).abs().amax(1) > 1e-6
-    for where, (_, row, column) in zip(moved, target):
+    for where, (_, row, column) in zip(moved, target):  # the convolution has 5 x 5 weights
         at = where.nonzero()
         assert at.amin(0).tolist() == [row - 2, column - 2] and at.amax(0).tolist() == [row + 2, column + 2]
     alone = lens.morph(x[:1], target[0], factors=0.1, frames=3)
@@ -485,16 +486,16 @@ def test_model_is_unchanged_if_it_raises(regime, way, call):
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad], ids=lambda m: m.__name__)
 @regimes
 def test_every_grad_mode_gives_the_same_morphs(mode, regime):
-    lens, outside = SteerableLens(smooth(), regime=regime), images()
+    lens, outside = SteerableLens(smooth(), regime=regime), images()  # outside of the mode
     expected = lens.morph(outside, TARGET, factors=3.0, frames=3)
     with mode():
-        x = images()
+        inside = images()
         enabled = torch.is_grad_enabled()
-        for image in (x, outside):
-            m = lens.morph(image, TARGET, factors=3.0, frames=3)
+        for x in (inside, outside):
+            m = lens.morph(x, TARGET, factors=3.0, frames=3)
             assert torch.equal(m.frames, expected.frames) and torch.equal(m.outputs, expected.outputs)
-            assert torch.equal(torch.stack(list(lens.iter_frames(image, TARGET, factors=3.0, frames=3)), 1), m.frames)
-            assert torch.equal(lens.perturb(image, TARGET, factor=3.0), lens.perturb(outside, TARGET, factor=3.0))
+            assert torch.equal(torch.stack(list(lens.iter_frames(x, TARGET, factors=3.0, frames=3)), 1), m.frames)
+            assert torch.equal(lens.perturb(x, TARGET, factor=3.0), lens.perturb(outside, TARGET, factor=3.0))
         assert torch.is_grad_enabled() == enabled
     assert not m.frames.requires_grad
 
@@ -1014,14 +1015,15 @@ def test_cached_schedules_change_no_frames(regime):
         dict(max_l2=1.0, frames=3),
         dict(frames=3),
     ]
-    for call, with_images in itertools.product(calls, (x, x[:1], x.double())):
-        again, anew = (m.morph(with_images, 1, **call) for m in (lens, SteerableLens(smooth(), regime=regime)))
+    for call, batch in itertools.product(calls, (x, x[:1], x.double())):
+        fresh = SteerableLens(smooth(), regime=regime)
+        again, anew = lens.morph(batch, 1, **call), fresh.morph(batch, 1, **call)
         assert torch.equal(again.frames, anew.frames) and torch.equal(again.factors, anew.factors)
     lens.default_l2 = 3.0
     assert lens.morph(x, 1, frames=3).budget.tolist() == [[3.0], [3.0]]
 
 
-@pytest.mark.parametrize("equal", [dict(factors=True), dict(frames=3.0)], ids=str)
+@pytest.mark.parametrize("equal", [dict(factors=True), dict(frames=3.0)], ids=str)  # True == 1.0
 def test_invalid_options_that_equal_those_of_the_cached_schedule_raise(equal):
     lens, valid = SteerableLens(smooth()), dict(factors=1.0, frames=3)
     lens.morph(images(), 1, **valid)

@@ -62,7 +62,7 @@ class FakeGpu(TorchDispatchMode):
 def run(function, args, kwargs):
     """Run an op on the CPU.
 
-    Its results are on the device that ``device=`` names, otherwise "on the GPU" if an argument is.
+    With ``device=``, the op's results are on this device. Without it, they are "on the GPU" if an argument is.
     """
     on_gpu = [t for t in tree_iter((args, kwargs)) if isinstance(t, OnGpu)]
     device = kwargs.get("device")

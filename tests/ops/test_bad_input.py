@@ -1,7 +1,4 @@
-"""Bad input raises an error that names the argument.
-
-It also says what was expected and what was given.
-"""
+"""Bad input raises an error that names the argument, what was expected, and what was given."""
 
 import random
 from functools import partial
@@ -187,13 +184,13 @@ def with_band(c, i, band):
     return Coefficients(c.highpass, tuple(band if j == i else b for j, b in enumerate(c.bands)), c.lowpass)
 
 
-def good():
+def valid():
     return pyramid()(image(2, *SHAPE, dtype=torch.float32))
 
 
 # {what is wrong: (type of the exception, function that makes the coefficients, words in the message)}
 BAD_COEFFICIENTS = {
-    "dict": (TypeError, lambda: good().to_plenoptic(), ["Coefficients", "OrderedDict"]),
+    "dict": (TypeError, lambda: valid().to_plenoptic(), ["Coefficients", "OrderedDict"]),
     "other_size": (ValueError, lambda: SteerablePyramid((24, 20), height=2)(torch.rand(2, 24, 20)), [r"\[2, 16, 20\]"]),
     "other_height": (ValueError, lambda: SteerablePyramid(SHAPE, 1)(torch.rand(2, *SHAPE)), ["2 scales", "1"]),
     "other_K": (
@@ -208,27 +205,27 @@ BAD_COEFFICIENTS = {
     ),
     "other_batch": (
         ValueError,
-        lambda: with_band(good(), 1, good().bands[1][:1]),
+        lambda: with_band(valid(), 1, valid().bands[1][:1]),
         [r"bands\[1\]", r"\[2, 4, 8, 10\]", r"\[1, 4, 8, 10\]"],
     ),
-    "rank": (ValueError, lambda: with_band(good(), 0, good().bands[0][0]), [r"bands\[0\]", r"\[4, 16, 20\]"]),
-    "precision": (TypeError, lambda: with_band(good(), 1, good().bands[1].cdouble()), [r"bands\[1\]", "complex128"]),
-    "half": (TypeError, lambda: good().apply(lambda t: t.real.half()), ["float32 or float64", "float16"]),
-    "integer": (TypeError, lambda: with_band(good(), 0, torch.zeros(2, 4, *SHAPE).int()), [r"bands\[0\]", "int32"]),
-    "device": (ValueError, lambda: with_band(good(), 0, good().bands[0].to("meta")), [r"bands\[0\]", "cpu", "meta"]),
+    "rank": (ValueError, lambda: with_band(valid(), 0, valid().bands[0][0]), [r"bands\[0\]", r"\[4, 16, 20\]"]),
+    "precision": (TypeError, lambda: with_band(valid(), 1, valid().bands[1].cdouble()), [r"bands\[1\]", "complex128"]),
+    "half": (TypeError, lambda: valid().apply(lambda t: t.real.half()), ["float32 or float64", "float16"]),
+    "integer": (TypeError, lambda: with_band(valid(), 0, torch.zeros(2, 4, *SHAPE).int()), [r"bands\[0\]", "int32"]),
+    "device": (ValueError, lambda: with_band(valid(), 0, valid().bands[0].to("meta")), [r"bands\[0\]", "cpu", "meta"]),
     "complex_highpass": (
         TypeError,
-        lambda: Coefficients(good().highpass + 0j, good().bands, good().lowpass),
+        lambda: Coefficients(valid().highpass + 0j, valid().bands, valid().lowpass),
         ["highpass", "real", "complex64"],
     ),
     "lowpass": (
         ValueError,
-        lambda: Coefficients(good().highpass, good().bands, good().lowpass[..., 1:]),
+        lambda: Coefficients(valid().highpass, valid().bands, valid().lowpass[..., 1:]),
         ["lowpass", r"\[2, 4, 5\]", r"\[2, 4, 4\]"],
     ),
     "nothing": (ValueError, lambda: Coefficients(None, (None, None), None), ["at least one", "None"]),
-    "not_a_tensor": (TypeError, lambda: with_band(good(), 0, good().bands[0].numpy()), [r"bands\[0\]", "ndarray"]),
-    "number": (TypeError, lambda: Coefficients(1.0, good().bands, good().lowpass), ["highpass", "float"]),
+    "not_a_tensor": (TypeError, lambda: with_band(valid(), 0, valid().bands[0].numpy()), [r"bands\[0\]", "ndarray"]),
+    "number": (TypeError, lambda: Coefficients(1.0, valid().bands, valid().lowpass), ["highpass", "float"]),
 }
 
 
@@ -242,7 +239,7 @@ def test_bad_coefficients_raise():
 
 def test_real_bands_for_the_adjoint_synthesis_raise():
     with raises_with(TypeError, r"coefficients.bands\[0\]", "complex", "float32"):
-        pyramid(synthesis="adjoint").synthesize(good().map(torch.real))
+        pyramid(synthesis="adjoint").synthesize(valid().map(torch.real))
 
 
 def test_bad_packed_coefficients_raise():
@@ -384,11 +381,11 @@ def test_bad_arguments_of_raw_ops_raise(op, device):
         with pytest.raises(ALLOWED) as raised:
             getattr(RAW, op)(*args)
             raise AssertionError(f"bad {name} raised no error")
-        _, is_own, message = str(raised.value).partition(f"steerlens_fast::{op}: ")
+        _, prefix, message = str(raised.value).partition(f"steerlens_fast::{op}: ")
         known = [a.name for a in getattr(RAW, op).default._schema.arguments]
-        # Only the op's own messages must name an argument
-        assert not is_own or any(n in message for n in known), f"bad {name}: {message}"
-        own_messages += bool(is_own)
+        # Only the op's own messages, which have this prefix, must name an argument
+        assert not prefix or any(n in message for n in known), f"bad {name}: {message}"
+        own_messages += bool(prefix)
         if device.type == "cpu" and not any(t.is_sparse for t in leaves(args) if isinstance(t, torch.Tensor)):
             with pytest.raises(ALLOWED):
                 getattr(RAW, op)(*on_tensors(lambda t: t.to("meta"), args))

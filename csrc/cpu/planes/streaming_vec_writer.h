@@ -23,10 +23,10 @@ SL_FN bool begins_cache_line(const void* at) {
 }
 
 // Non-temporal stores are used only for whole cache lines, because half a line may be written to memory before its
-// other half arrives, and then costs a second write. With vectors of eight floats, this took ten times as long. So a
-// single vector that is half a line is written with an ordinary store.
+// other half arrives, and then costs a second write. So a single vector that is half a line is written with an ordinary
+// store.
 struct StreamingVecWriter {
-  // Whether the result is larger than the caches. for_each_thread (executor.h) ends the stream.
+  // Whether the result is larger than the caches. for_each_thread (executor.h) calls end_stream().
   bool streamed;
 
   SL_FN explicit StreamingVecWriter(int64_t result_bytes)

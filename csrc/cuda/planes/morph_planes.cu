@@ -37,7 +37,8 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
 struct MorphColumns {
   Unit image, gradient, frames;  // frames: for each plane, all of its frames
   const float* parts;            // of largest_columns_kernel
-  int blocks, waves;             // blocks of threads for a band; how often each takes columns of it
+  int blocks;                    // blocks of threads for a band
+  int waves;                     // sets of columns that a block transforms, one after another
   FrameFactors factors;
   Rule rule;
   float eps, floor;
@@ -66,8 +67,8 @@ constexpr bool kHasClusters = true;
 
 // Shared variables of morph_columns.
 struct MorphShared {
-  bool stored_rows[3][kCudaLimits.max_side];  // of the image's bands, and of the gradient's
-  float thresholds[2], largest[2];            // of the bands; largest: in this block
+  bool stored_rows[3][kCudaLimits.max_side];  // of 1 or 2 image bands, then of the gradient
+  float thresholds[2], largest[2];            // of the steps; largest amplitudes in this block
   float phases[kWarp], amplitudes[kWarp];     // factors of this frame and the next ones
 };
 __device__ __forceinline__ MorphShared& morph_shared() {
@@ -106,7 +107,7 @@ __device__ __forceinline__ void thresholds_of_cluster(const MorphColumns& args,
       if (threadIdx.x == 0) morph_shared().thresholds[k] = step_threshold(args.floor, largest);
     }
   }
-  cluster.sync();  // also, no block may end before the others have read its shared memory
+  cluster.sync();  // after this, a block may end: the others have read its shared memory
 }
 
 // Columns of one complex band, or of two real ones: coefficients, step, and the forward FFTs of all frames.
@@ -168,7 +169,7 @@ __device__ __forceinline__ void morph_columns(const MorphColumns& args) {
 
 #pragma unroll 1
   for (int wave = 0; wave < waves && (!kCluster || first_column(wave) < w); ++wave) {
-    if (wave > 0) __syncthreads();  // others may still read the last frame
+    if (wave > 0) __syncthreads();  // other threads may still read the last frame
     const int x = first_column(wave);
     read_columns(args.gradient, i, shared.stored_rows[kBands], wave);
     Coefficient<float> moving[kBands][kHeld];

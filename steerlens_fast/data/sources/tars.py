@@ -36,7 +36,7 @@ COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\
 COMPRESSED_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 BLOCK = tarfile.BLOCKSIZE
 NO_LABELLED_IMAGE = "a label without an image of the same name"
-NO_TARGET = "a hard link without an earlier file"
+NO_EARLIER_FILE = "a hard link without an earlier file"
 SYMBOLIC_LINK, DEVICE, SPARSE = "symbolic link", "device or pipe", "sparse file"
 # These members are left out. They still replace an earlier member of the same name, as when tar extracts them.
 REPLACING = (SYMBOLIC_LINK, DEVICE, SPARSE)
@@ -244,9 +244,9 @@ def _files(tar: str, leave_out: Callable[[str, str], None]) -> dict[str, Member]
     for member in _members(tar):
         name, reason = _normalized(member.name), _reason_to_leave_out(member)
         file = Member(member.name, member.offset_data, member.size)
-        if member.islnk():  # a link to the member that has the target's name now; later members do not change it
-            target = files.get(_normalized(member.linkname))
-            file, reason = (file, NO_TARGET) if target is None else (Member(member.name, *target[1:]), None)
+        if member.islnk():  # a link to the last earlier file of the name linkname
+            linked = files.get(_normalized(member.linkname))
+            file, reason = (file, NO_EARLIER_FILE) if linked is None else (Member(member.name, *linked[1:]), None)
         if name in files and reason in (None, *REPLACING):
             leave_out("an earlier member of the same name", files.pop(name).name)
         if reason is None:
