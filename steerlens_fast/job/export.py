@@ -227,8 +227,8 @@ def _strip_data(task: _Export, record: dict, frames: Tensor) -> StripData:
     target, already, attained = record["target"], record["already_predicted"], record["attained"]
     probability = np.array([record["probability"]], np.float64)  # None becomes NaN
     reached = np.array([[p == target and not already for p in record["predictions"]]])
-    count, start = len(frames), start_frame(record)
-    maps, scale = difference_maps(pictures, start) if task.differences else (None, 0.0)
+    count, scored = len(frames), any(p is not None for p in record["predictions"])
+    maps, scale = difference_maps(pictures, start_frame(record)) if task.differences else (None, 0.0)
     return StripData(
         pictures=pictures[None],
         frames=list(range(count)),
@@ -242,7 +242,7 @@ def _strip_data(task: _Export, record: dict, frames: Tensor) -> StripData:
         amplitude_factors=_field(record, "amplitude_factors"),
         by_distance=task.job.config.get("factors") is None,
         title=task.method,
-        note=strip_note(any(p is not None for p in record["predictions"]), 1, 1, count, count),
+        note=strip_note(scored, samples=1, all_samples=1, frames=count, all_frames=count),
         maps=None if maps is None else [(maps, scale)],
     )
 
