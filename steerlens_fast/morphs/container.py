@@ -109,8 +109,10 @@ class Morphs:
             if shape[:1] != (samples,) or (of_frames and shape[1:2] != (frames,)):
                 known = f"{samples}, {frames}" if of_frames else f"{samples}"
                 raise ValueError(f"{name} must be a tensor [{known}] or [{known}, ...], got {_shape(t)}")
+        if self.outputs.dim() < 3:
+            raise ValueError(f"outputs must be a tensor [B, F, classes, ...], got {_shape(self.outputs)}")
         positions = self.target.shape[1:].numel() if samples else None
-        if self.outputs.dim() < 3 or positions not in (None, self.outputs.dim() - 2):
+        if positions not in (None, self.outputs.dim() - 2):
             expected = f"[B, {self.outputs.dim() - 2}] for outputs {_shape(self.outputs)}"
             raise ValueError(
                 f"target must be [B] for outputs [B, F, classes], or {expected}, got {_shape(self.target)}"

@@ -325,7 +325,7 @@ BAD_FIELDS = [
     ({"factors": torch.rand(5, 4)}, r"factors must be a tensor \[4, 5\].* got \[5, 4\]"),
     ({"target": torch.zeros(3, dtype=torch.int64)}, r"target must be a tensor \[4\].* got \[3\]"),
     ({"target": torch.zeros(4, 2, dtype=torch.int64)}, r"target must be \[B\] for outputs .* got \[4, 2\]"),
-    ({"outputs": torch.rand(4, 5)}, r"target must be .*outputs \[4, 5\]"),
+    ({"outputs": torch.rand(4, 5)}, r"outputs must be a tensor \[B, F, classes, ...\], got \[4, 5\]"),
     ({"attained": torch.ones(5, dtype=torch.bool)}, "attained must be"),
     ({"status": [0, 0, 0, 0]}, "status must be a tensor .* got list"),
 ]
