@@ -80,10 +80,7 @@ class PlainPyramid:
         return self._in_pieces(lambda *c: [self._synthesize(*c)], *coefficients)[0]
 
     def gradients(self, gradient: Tensor) -> list[Tensor]:
-        """Return the gradients with respect to the bands' real parts.
-
-        They are computed from the gradient of the images.
-        """
+        """Return the gradients with respect to the bands' real parts, given the gradient with respect to the images."""
         return self._in_pieces(self._gradients, gradient)
 
     def morph(self, image: Tensor, gradient: Tensor, factors: Tensor, joint=False, bounds=None) -> Tensor:

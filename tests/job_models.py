@@ -67,8 +67,8 @@ class Classifier(torch.nn.Module):
         if behaviour == "raise":
             raise ValueError("this model does not like white")
         if behaviour == "nan":  # the outputs are finite, but their gradient contains 0 / 0
-            nothing = torch.where(white, (images - images).flatten(1).sum(1), 1.0).sqrt()
-            return outputs + 0 * nothing[:, None]
+            zero_if_white = torch.where(white, (images - images).flatten(1).sum(1), 1.0)
+            return outputs + 0 * zero_if_white.sqrt()[:, None]
         return outputs
 
 
@@ -123,7 +123,7 @@ class Noisy(Classifier):
 class NoisyEverywhere(Classifier):
     """A model that uses random numbers of Python, of numpy and of its own generator in calls.
 
-    Its weights depend on those of Python and numpy, too.
+    Its weights depend on random numbers of Python and numpy, too.
     """
 
     def __init__(self):
@@ -250,7 +250,7 @@ def start(argv: list[str], **variables) -> subprocess.Popen:
     return subprocess.Popen(command, **pipes, env=environment(**variables), start_new_session=True)
 
 
-def ended(process: subprocess.Popen) -> tuple[int, str]:
+def wait_for_end(process: subprocess.Popen) -> tuple[int, str]:
     """Wait for a process; return its exit status and its stderr."""
     try:
         output = process.communicate(timeout=PATIENCE)

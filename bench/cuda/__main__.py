@@ -112,15 +112,15 @@ def run(command: list[str], log, limit: float, environment: dict[str, str]) -> i
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
     )
-    for number, wait in ((None, limit), (signal.SIGINT, GRACE), (signal.SIGKILL, GRACE)):
-        if number is not None:
+    for stop_signal, wait in ((None, limit), (signal.SIGINT, GRACE), (signal.SIGKILL, GRACE)):
+        if stop_signal is not None:
             try:
-                os.killpg(process.pid, number)
+                os.killpg(process.pid, stop_signal)
             except ProcessLookupError:
                 pass  # the process has just ended
         try:
             code = process.wait(wait)
-            return code if number is None else None
+            return code if stop_signal is None else None
         except subprocess.TimeoutExpired:
             continue
     return None

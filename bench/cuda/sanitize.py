@@ -29,12 +29,12 @@ def main() -> int:
     if args.device == "cpu":
         work("cpu")
         return write(args.out, not_measured("dry run: the work was done on the CPU, without a sanitizer"))
-    tool = find_sanitizer()
-    if tool is None:
+    sanitizer = find_sanitizer()
+    if sanitizer is None:
         return write(args.out, not_measured("compute-sanitizer not found"))
-    running = {name: start(tool, name, args.out) for name in TOOLS}
+    running = {tool: start(sanitizer, tool, args.out) for tool in TOOLS}
     try:
-        return write(args.out, {name: verdict(process, args, name) for name, process in running.items()})
+        return write(args.out, {tool: verdict(process, args, tool) for tool, process in running.items()})
     finally:
         for process in running.values():
             end(process)
@@ -51,21 +51,21 @@ def find_sanitizer() -> str | None:
     return shutil.which("compute-sanitizer", path=os.pathsep.join(places))
 
 
-def start(tool: str, name: str, out: Path) -> subprocess.Popen:
-    command = [tool, f"--tool={name}", "--print-limit=50", sys.executable, __file__, f"--out={out}", "--work"]
-    log = (out / f"sanitize-{name}.log").open("w")
+def start(sanitizer: str, tool: str, out: Path) -> subprocess.Popen:
+    command = [sanitizer, f"--tool={tool}", "--print-limit=50", sys.executable, __file__, f"--out={out}", "--work"]
+    log = (out / f"sanitize-{tool}.log").open("w")
     # Without torch's cache, each tensor is an allocation of its own, and the sanitizer knows its bounds
     environment = os.environ | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
 
 
-def verdict(process: subprocess.Popen, args, name: str) -> dict:
+def verdict(process: subprocess.Popen, args, tool: str) -> dict:
     """Return the number of errors in our kernels and in others, and whether the work was completed."""
     try:
         process.wait(max(1.0, args.deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
         end(process)
-    text = (args.out / f"sanitize-{name}.log").read_text(errors="replace")
+    text = (args.out / f"sanitize-{tool}.log").read_text(errors="replace")
     ours, others = errors_in(text)
     ended = "all work done" in text
     return {"ours": ours, "others": others, "ended": ended, "exit": process.returncode} | (
@@ -89,6 +89,7 @@ def errors_in(text: str) -> tuple[int, int]:
     for report in re.split(r"(?m)^========= (?=\S)", text):
         if not re.match(r"(Invalid|Uninitialized|Error:|Warning:|Race|Potential|Program hit|Misaligned)", report):
             continue
+        # The first lines name the kernel. Lines with "Host Frame" may name host functions of this package
         where = "".join(line for line in report.splitlines(True)[:6] if "Host Frame" not in line)
         if OURS.search(where):
             ours += 1

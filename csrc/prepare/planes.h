@@ -27,8 +27,8 @@ constexpr PlaneLimits kCudaLimits = {256, 20, 0};
 // Whether planes and bands may have a side of length n.
 inline bool side_supported(const PlaneLimits& limits, int64_t n) {
   if (n < 1 || n > limits.max_side) return false;
-  for (int64_t prime = 2; prime <= kMaxPrime; ++prime)
-    while (n % prime == 0) n /= prime;
+  for (int64_t divisor = 2; divisor <= kMaxPrime; ++divisor)
+    while (n % divisor == 0) n /= divisor;
   return n == 1;
 }
 

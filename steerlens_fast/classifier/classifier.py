@@ -16,7 +16,7 @@ from ..memory import rows
 from .batches import joined, split_args, split_samples
 from .dtypes import cast_for, mismatch_error, without_autocast
 from .isolation import RandomStream, private_buffers, warning_stacklevel
-from .modules import all_modules, in_training, is_exported, may_write, module_of, parameters_of
+from .modules import all_modules, in_training, is_exported, module_of, must_protect_buffers, parameters_of
 from .outputs import TASKS, class_scores
 
 Loss = Callable[[Tensor, slice], Tensor | tuple[Tensor, Tensor]]
@@ -210,7 +210,7 @@ class Classifier:
     def _isolated(self, stream: RandomStream) -> Iterator[None]:
         with torch.inference_mode(False), stream:
             trees = [all_modules([root]) for root in self._roots]
-            with private_buffers([module for tree in trees if may_write(tree) for module in tree]):
+            with private_buffers([module for tree in trees if must_protect_buffers(tree) for module in tree]):
                 yield
 
     def _differentiate(self, images: Tensor, loss: Loss, args, at: slice) -> tuple[Tensor, Tensor]:

@@ -76,11 +76,11 @@ def _contains_training(code: CodeType) -> bool:
     return "training" in code.co_names or any(map(_contains_training, inner))
 
 
-def may_write(modules: list[Module]) -> bool:
-    """Return whether the buffers of a module and its submodules must be protected, because a forward may write them.
+def must_protect_buffers(modules: list[Module]) -> bool:
+    """Return whether the buffers of ``modules``, a module and its submodules, must be protected from a forward pass.
 
-    Modules in eval mode may write buffers, too. Yet those of a compiled module in eval mode are not protected: its CUDA
-    graphs contain their addresses, and would be recorded again for copies.
+    Modules in eval mode may write buffers, too. Yet buffers of a compiled module in eval mode are not protected: its
+    CUDA graphs contain the buffers' addresses, and would be recorded again for copies.
     """
     compiled = [m for m in modules if "_orig_mod" in m._modules or getattr(m, "_compiled_call_impl", None)]
     return not compiled or in_training(modules)

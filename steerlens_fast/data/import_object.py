@@ -14,7 +14,7 @@ from ..errors import JobError, usage_error
 def import_object(argument: str, name: str):
     """Import the object called ``pkg.mod:name``.
 
-    The working directory is put first in ``sys.path``, as by ``python -m``, unless it is already there.
+    If the working directory is not in ``sys.path``, it is put first, as by ``python -m``, unless Python runs with -P.
 
     Parameters
     ----------

@@ -123,7 +123,7 @@ def describe_first_change(listing: Path, items: Iterable[Item]) -> str:
         if before is None:
             return f"the new item {now.path}"
         if now is None or before.path != now.path:
-            return f"{'the end' if now is None else now.path} where {before.path} was"
+            return f"{'no item' if now is None else now.path} where {before.path} was"
         names = [field.name for field in fields(Item) if getattr(before, field.name) != getattr(now, field.name)]
         changes = (f"{name} was {getattr(before, name)} and is {getattr(now, name)} now" for name in names)
         return f"{now.path} ({', '.join(changes)})"

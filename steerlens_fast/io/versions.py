@@ -15,11 +15,11 @@ PACKAGES = ("numpy", "pillow", "torchcodec", "timm", "torchvision")
 def versions(device: str) -> dict[str, str]:
     """Return the versions of the software and the device. A change of them may change bytes of the output."""
     device_name = torch.cuda.get_device_name() if device == "cuda" else _cpu_capability()
-    found_versions = {"steerlens_fast": __version__, "torch": torch.__version__}
-    others = {name: _version(name) for name in PACKAGES}
+    packages = {"steerlens_fast": __version__, "torch": torch.__version__}
+    packages |= {name: _version(name) for name in PACKAGES}
     system = {"python": platform.python_version(), "device": device_name, "machine": platform.machine()}
     cuda = {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()} if device == "cuda" else {}
-    return {**found_versions, **others, **system, **cuda}
+    return {**packages, **system, **cuda}
 
 
 def _version(package: str) -> str:

@@ -48,7 +48,7 @@ class JobInputs:
     Attributes
     ----------
     model_names : list of str or None
-        Names of the model's classes, once the model is loaded; targets may use them.
+        Names of the model's classes, which targets may use. :func:`make_plan` and :func:`check_plan` set them.
     """
 
     def __init__(self, config: JobConfig, device: str, dataset=None, model=None):
@@ -74,10 +74,11 @@ class JobInputs:
 
     def _with_checked_targets(self, items: Iterable[Item]) -> Iterator[Item]:
         count = None if self.model_names is None else len(self.model_names)
-        one_target = self.target_rule.kind == "class"
+        same_for_all = self.target_rule.kind == "class"
         for item in items:
             if item.target is not None:
-                check_target(item.target, count, self.config.task, "" if one_target else f" for {printable(item.path)}")
+                where = "" if same_for_all else f" for {printable(item.path)}"
+                check_target(item.target, count, self.config.task, where)
             yield item
 
     def classes(self) -> ClassMatch:

@@ -77,7 +77,7 @@ class LoadedModel:
     def read_images(self, images: Iterable) -> Tensor:
         """Return images in the format of the model, with values in [0, 1].
 
-        They are decoded, resized and cropped as the model expects, but not normalised, which ``preprocessing`` does.
+        They are decoded, resized and cropped as the model expects. ``preprocessing`` normalises them.
 
         Parameters
         ----------
@@ -117,7 +117,7 @@ class LoadedModel:
             hint = "pass [image] for one image, and list(images) for several grey ones"
             raise ValueError(f"images must be a list of images, got an array {list(array.shape)}: {hint}")
         pixels = [self._read_image(image) for image in images]
-        shapes = sorted({array.shape for array in pixels})
+        shapes = sorted({p.shape for p in pixels})
         if len(shapes) != 1:
             text = "images must have at least one image, and all must have one shape if the model has no size"
             raise ValueError(f"{text}, got shapes {shapes}")
@@ -163,8 +163,8 @@ def load_model(
     ----------
     spec : str, os.PathLike, torch.nn.Module, ExportedProgram or callable
         * ``"timm:NAME"``, ``"torchvision:NAME"``: a model of a hub, pretrained or with ``weights``.
-        * ``"pkg.mod:callable"``: a function without arguments that returns the model, or the model itself, which is
-          copied. The prefix ``"arch:"`` is needed only if the name could be that of a file or a hub. The working
+        * ``"pkg.mod:callable"``: the model itself, which is copied, or a function without arguments that returns a
+          model. The prefix ``"arch:"`` is needed only if the name could be that of a file or a hub. The working
           directory is searched first, as with ``python -m``. Class names and preprocessing are read from the model's
           attributes, see :func:`steerlens_fast.models.attributes.read_attributes`.
         * A file with TorchScript or, with ``trust_checkpoint``, an exported program (``.pt2``) or a pickled module. The
@@ -174,8 +174,8 @@ def load_model(
     weights : str or os.PathLike, optional
         A checkpoint (.pt, .pth, .safetensors) for a model from a hub or a callable; ``"random"`` for an untrained model
         from a hub. The checkpoint is a state dict, or has one under "state_dict", "model" or "model_state_dict". The
-        prefixes "module.", "_orig_mod." and "model." are removed if all names in it have them and the model's do not. A
-        hub's model is created with the number of classes in the checkpoint.
+        prefixes "module.", "_orig_mod." and "model." are removed if all names in the state dict have them and
+        the model's do not. A hub's model is created with the number of classes in the checkpoint.
     trust_checkpoint : bool
         Whether to load pickled objects and exported programs, which may run arbitrary code.
     size : int or (int, int), optional

@@ -42,7 +42,7 @@ class Preprocessing:
 def preprocessing_for(
     spec: str, options: dict, device: torch.device, dtype: torch.dtype, channels_last: bool
 ) -> Preprocessing | None:
-    """Return the preprocessing for the given mean, std, dtype and format; None if there is nothing to do."""
+    """Return the preprocessing for mean, std, dtype and memory format; None if there is nothing to do."""
     mean, std = options.get("mean"), options.get("std")
     if (mean is None) != (std is None):
         raise usage_error(f"mean and std must be given together for model {spec}, got mean {mean} and std {std}")

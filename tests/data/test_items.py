@@ -15,7 +15,7 @@ ITEMS = [Item(0, "a", "a.png", 3, ["a.png", 7]), Item(1, "b", "b.png", None, ["b
         # The target ~2 means that label 2 is to be removed
         ([Item(0, "a", "a.png", 4, ["a.png", 7], ~2), ITEMS[1]], "a.png (label was 3 and is 4 now, target was None"),
         (ITEMS[1:], "b.png where a.png was"),
-        (ITEMS[:1], "the end where b.png was"),
+        (ITEMS[:1], "no item where b.png was"),
         ([*ITEMS, Item(2, "c", "c.png")], "the new item c.png"),
     ],
 )

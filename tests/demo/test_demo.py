@@ -15,6 +15,8 @@ from steerlens_fast.demo import job as demo_job
 from steerlens_fast.demo import run_demo
 from steerlens_fast.evaluate.presets import digits_data as digits_module
 from steerlens_fast.extras import MissingExtra
+from steerlens_fast.lens.l2_search import TOLERANCE
+from steerlens_fast.morphs.strips import SIDE
 from steerlens_fast.version import __version__
 
 for extra in ("sklearn", "matplotlib", "tqdm"):
@@ -23,13 +25,14 @@ Image = pytest.importorskip("PIL.Image")
 
 SHORT = {"pairs": [(3, 8), (0, 6), (3, 9)], "frames": 4, "epochs": 2, "max_l2": 3.0}
 FAMILIES = ["phase", "joint", "pixel"]
+DIGITS, TEST_DIGITS = 1797, 450  # in scikit-learn's data set, and the quarter that is for testing
 
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory):
     """The result of a short run."""
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # the demo gives no warnings: its pictures show all probabilities
+        warnings.simplefilter("error", UserWarning)  # the demo turns off the lens's warnings
         return run_demo(tmp_path_factory.mktemp("demo") / "new" / "folder", **SHORT)
 
 
@@ -38,7 +41,7 @@ def short(tmp_path_factory):
 
 def test_digits_are_split_by_seed():
     d = digits_module.load(seed=1)
-    assert len(d.train_images) + len(d.test_images) == 1797 and d.train_images.shape[1:] == (1, 32, 32)
+    assert len(d.train_images) + len(d.test_images) == DIGITS and d.train_images.shape[1:] == (1, 32, 32)
     assert 0 <= d.train_images.min() and d.train_images.max() <= 1
     assert d.test_labels.bincount().min() >= 40  # stratified
     again, other = digits_module.load(seed=1), digits_module.load(seed=2)
@@ -73,7 +76,7 @@ def test_files_exist_and_decode(short):
             picture.load()
             if path.suffix == ".gif":
                 assert picture.n_frames == 2 * SHORT["frames"] - 2  # forward and back
-                assert picture.width >= 3 * 32 * 4  # three families side by side
+                assert picture.width >= len(FAMILIES) * SIDE  # side by side
                 assert picture.info["loop"] == 0  # the animation repeats forever
             else:
                 assert min(picture.size) > 300
@@ -95,7 +98,7 @@ def test_morphs_reach_their_distance(short):
         for m in e.morphs.values():
             assert m.frames.shape == (1, 4, 1, 32, 32) and 0 <= m.frames.min() and m.frames.max() <= 1
             assert (m.frames[0, 0, 0] - e.image).abs().max() < 3e-6  # reconstruction in float32
-            assert m.attained.all() and abs(m.l2[0, -1] - 3.0) <= 5e-4
+            assert m.attained.all() and abs(m.l2[0, -1] - SHORT["max_l2"]) <= TOLERANCE
             torch.testing.assert_close(m.factors / m.factors[0, -1], torch.linspace(0, 1, 4)[None])
             torch.testing.assert_close(m.l2, (m.frames - e.image).flatten(2).norm(dim=2))
             torch.testing.assert_close(m.probabilities[0], short.model(m.frames[0]).softmax(1), rtol=1e-4, atol=1e-6)
@@ -112,7 +115,7 @@ def test_morphs_are_those_of_the_lens(short):
 def test_table_has_the_numbers_of_the_morphs(short):
     with open(short.files[-1], newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 3 * 3 * 4
+    assert len(rows) == len(SHORT["pairs"]) * len(FAMILIES) * SHORT["frames"]
     by_name = {(e.source, e.target): e for e in short.examples}
     for row in rows:
         e = by_name[int(row["source"]), int(row["target"])]
@@ -142,7 +145,7 @@ def test_same_seed_gives_the_same_files(short, tmp_path):
 
 def test_complex_rule_reaches_its_distance(tmp_path):
     result = run_demo(tmp_path, [(0, 6)], rule="complex", epochs=1, frames=2, max_l2=1.0)
-    assert all(abs(m.l2[0, -1] - 1) <= 5e-4 for m in result.examples[0].morphs.values())
+    assert all(abs(m.l2[0, -1] - 1) <= TOLERANCE for m in result.examples[0].morphs.values())
 
 
 # --- A complete run --------------------------------------------------------------------------------------------------
@@ -162,8 +165,8 @@ def test_full_demo_reaches_its_targets(tmp_path):
         mean = d.test_images[d.test_labels == e.target].mean(0)[0]
         assert (joint.frames[0, -1, 0] - mean).norm() < (e.image - mean).norm()
     assert result.flipped[3, 8]["joint"] > 0.5
-    phase = result.examples[0].morphs["phase"].target_probability[0]
-    assert phase.max() > 10 * phase[0]
+    probability = result.examples[0].morphs["phase"].target_probability[0]
+    assert probability.max() > 10 * probability[0]
 
 
 # --- Errors ----------------------------------------------------------------------------------------------------------
@@ -218,11 +221,11 @@ def test_demo_command_writes_pictures_and_a_job(tmp_path, capsys):
 
 
 def check_job(folder, out):
-    """Check the data-set job of the demo: it has all test digits, a gallery, and the command that repeats it."""
+    """Check the data-set job of the demo, its gallery, and the printed command, which repeats the job."""
     summary = json.loads((folder / "job/summary.json").read_text())
-    assert summary["complete"] and summary["items"] == 450 and not summary["failed"]
+    assert summary["complete"] and summary["items"] == TEST_DIGITS and not summary["failed"]
     assert str(folder / "job/gallery/index.html") in out and (folder / "job/gallery/index.html").exists()
-    assert f"target reached by {summary['success']['reached']} of 450 (median target probability " in out
+    assert f"target reached by {summary['success']['reached']} of {TEST_DIGITS} (median target probability " in out
     (command,) = (line for line in out.splitlines() if "steerlens-fast morph" in line)
     assert main([*shlex.split(command)[1:], "--limit", "40", "--workers", "0", "--gallery", "0"]) == 0
     records = lambda name: (folder / name / "shards/00000.jsonl").read_text().splitlines()

@@ -21,7 +21,6 @@ from job_models import (
     alive,
     arguments,
     digests,
-    ended,
     environment,
     frames,
     kill,
@@ -33,6 +32,7 @@ from job_models import (
     start,
     temporaries,
     wait_for,
+    wait_for_end,
 )
 
 import steerlens_fast.job.run as run_module
@@ -198,7 +198,7 @@ def test_killed_worker_is_replaced_although_its_child_lives(data, tmp_path):
     children, out = tmp_path / "children", tmp_path / "out"
     children.mkdir()
     try:
-        code, stderr = ended(
+        code, stderr = wait_for_end(
             start(arguments(out, data=data, workers=1, model="job_models:Forking"), JOB_CHILDREN=children)
         )
         pids = [int(path.name) for path in children.iterdir()]
@@ -310,9 +310,9 @@ def test_ranks_at_the_same_time_write_the_same_bytes(data, expected, tmp_path):
     ranks = [begin(n) for n in (1, 2)]
     wait_for(lambda: markers(tmp_path), "a shard")
     kill(ranks[1].pid)
-    codes = [ended(rank)[0] for rank in ranks]
+    codes = [wait_for_end(rank)[0] for rank in ranks]
     assert codes[1] == -9 and codes[0] in (DONE, SOME_FAILED)
-    code, stderr = ended(begin(2))
+    code, stderr = wait_for_end(begin(2))
     assert code == SOME_FAILED, stderr
     assert digests(tmp_path) == expected and not temporaries(tmp_path)
 
@@ -484,7 +484,7 @@ def test_ray_continues_a_job_and_stops_when_terminated(unfinished_job, expected)
     wait_for(lambda: len(markers(unfinished_job)) > before or job.poll() is not None, "a shard of Ray's")
     actors = ray_actors(job)
     job.terminate()
-    code, stderr = ended(job)
+    code, stderr = wait_for_end(job)
     assert code == TERMINATED and "terminated" in stderr, stderr
     wait_for(lambda: not any(map(alive, actors)), "the end of Ray's actors")
     assert run_here(unfinished_job, "--resume") == SOME_FAILED and digests(unfinished_job) == expected

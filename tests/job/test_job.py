@@ -25,7 +25,6 @@ from job_models import (
     check_exit,
     classifier,
     digests,
-    ended,
     environment,
     frames,
     lines,
@@ -37,6 +36,7 @@ from job_models import (
     run_here,
     start,
     temporaries,
+    wait_for_end,
 )
 
 from steerlens_fast import SteerableLens
@@ -671,7 +671,7 @@ def test_another_process_writes_the_same_records_of_bad_images(zoo_jobs, tmp_pat
     options = {"model": "job_models:colour_24x32", "channels": 3, "size": "24x32", "batch_size": 8, "shard_size": 32}
     options |= {"max_pixels": zoo.MAX_PIXELS, "max_failures": 100, "workers": 1, "decoders": 2}
     requested = arguments(tmp_path / "out", "--progress", "none", data=out.parent / "images", **options)
-    code, stderr = ended(start(requested, PYTHONHASHSEED=7, TMPDIR=tmp_path))
+    code, stderr = wait_for_end(start(requested, PYTHONHASHSEED=7, TMPDIR=tmp_path))
     assert code == SOME_FAILED, stderr
     assert digests(tmp_path / "out") == digests(out)
     for name in ("plan.json", "config.json"):

@@ -17,7 +17,6 @@ from job_models import (
     arguments,
     children,
     digests,
-    ended,
     environment,
     kill,
     lines,
@@ -27,6 +26,7 @@ from job_models import (
     start,
     temporaries,
     wait_for,
+    wait_for_end,
 )
 
 from steerlens_fast.cli import main
@@ -88,9 +88,9 @@ def test_killed_workers_are_replaced(data, expected, tmp_path):
     job = begin(tmp_path, data, workers=2)
     wait_for(lambda: len(children(job)) == 2, "two workers")
     kill(rng.choice(children(job)))
-    assert runs_after(tmp_path, job, 1 + rng.randrange(3), rng.uniform(0, 0.2)), ended(job)
+    assert runs_after(tmp_path, job, 1 + rng.randrange(3), rng.uniform(0, 0.2)), wait_for_end(job)
     kill(rng.choice(children(job)))
-    code, stderr = ended(job)
+    code, stderr = wait_for_end(job)
     assert code == DONE, stderr
     notes = "".join(path.read_text() for path in (tmp_path / "logs").iterdir())
     assert notes.count(": signal SIGKILL") == 2
@@ -107,11 +107,11 @@ def test_killed_main_process_loses_nothing(data, expected, tmp_path):
             assert runs_after(tmp_path, job, 1 + rng.randrange(3), rng.uniform(0, 0.2))
         workers = children(job)
         kill(job.pid)
-        ended(job)
+        wait_for_end(job)
         wait_until_ended(workers)
         done = {path.name: path.stat().st_mtime_ns for path in markers(tmp_path)}
         job = begin(tmp_path, data, "--resume", workers=2 - n)
-    code, stderr = ended(job)
+    code, stderr = wait_for_end(job)
     assert code == DONE, stderr
     assert done.items() <= {path.name: path.stat().st_mtime_ns for path in markers(tmp_path)}.items()
     check_complete(tmp_path, expected)
@@ -124,9 +124,9 @@ def test_killed_process_without_workers_loses_nothing(data, expected, tmp_path):
     for shards in (3, 5):
         assert runs_after(tmp_path, job, shards, rng.uniform(0, 0.2))
         kill(job.pid)
-        ended(job)
+        wait_for_end(job)
         job = start(arguments(tmp_path, engine="env"), JOB_SLEEP=SLOW, RANK=0, WORLD_SIZE=1)
-    code, stderr = ended(job)
+    code, stderr = wait_for_end(job)
     assert code == DONE, stderr
     check_complete(tmp_path, expected)
 
@@ -140,7 +140,7 @@ def test_ctrl_c_finishes_the_current_shards(workers, data, expected, tmp_path):
     assert runs_after(tmp_path, job, 2, 0.05)
     processes, done = children(job), len(markers(tmp_path))
     job.send_signal(signal.SIGINT)
-    code, stderr = ended(job)
+    code, stderr = wait_for_end(job)
     assert code == INTERRUPTED and "Ctrl-C again stops at once" in stderr and f"of {COUNT} images done" in stderr
     wait_until_ended(processes)
     assert done < len(markers(tmp_path)) < 23 and not temporaries(tmp_path)
@@ -162,7 +162,7 @@ def test_second_ctrl_c_or_sigterm_ends_a_job_at_once(signals, code, data, expect
     for number in signals:
         job.send_signal(number)
         time.sleep(0.5)
-    actual, stderr = ended(job)
+    actual, stderr = wait_for_end(job)
     assert actual == code and ("interrupted" in stderr or "terminated" in stderr), stderr
     wait_until_ended(processes)
     assert time.monotonic() - begun < PATIENCE / 2 and not markers(tmp_path) and not temporaries(tmp_path)
@@ -188,7 +188,7 @@ def test_second_job_on_the_same_output_raises(data, expected, tmp_path, capsys, 
     assert json.loads(capsys.readouterr().out)["running"] is True
     job.terminate()
     job.send_signal(signal.SIGCONT)
-    assert ended(job)[0] == TERMINATED
+    assert wait_for_end(job)[0] == TERMINATED
     assert main(["status", str(tmp_path)]) == DONE
     assert json.loads(capsys.readouterr().out)["running"] is False
     assert run_here(tmp_path, "--resume") == DONE

@@ -107,7 +107,7 @@ def test_lower_capability_gives_the_same_results(tmp_path):
 
 
 def test_env_value_chooses_the_capability_or_raises():
-    """An empty value selects the capability of the CPU. So does one that the CPU lacks.
+    """An empty value selects the capability of the CPU. So does a capability that the CPU lacks.
 
     After an invalid value, a second import raises even if the variable has been corrected, because the first import has
     registered the ops.

@@ -9,6 +9,7 @@ from steerlens_fast import ops
 from steerlens_fast.ops import reference
 
 INF, NAN = math.inf, math.nan
+RULES, COMPLEX_FORM = ops.RULES, ops.FORMS["complex"]
 COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 dtypes = pytest.mark.parametrize("dtype", COMPLEX, ids=str)
 rules = pytest.mark.parametrize("rule", ["complex", "polar"])
@@ -69,21 +70,23 @@ def test_phase_step_of_half_a_turn_is_positive(dtype, device):
     for gradient in (2 * c, (2 * c).real.clone()):
         phase, _ = ops.step(c, gradient)
         assert first(phase, 4) == pytest.approx([math.pi] * 4, abs=3e-7)
-        assert first(reference.step(c, gradient, 1.0, 0, 1e-6)[0], 4) == pytest.approx([math.pi] * 4, abs=3e-7)
+        expected = reference.step(c, gradient, 1.0, RULES["complex"], 1e-6)[0]
+        assert first(expected, 4) == pytest.approx([math.pi] * 4, abs=3e-7)
 
 
 @dtypes
-@pytest.mark.parametrize("factor, slope", [(1e30, -1e10), (-1e30, 1e10), (1e38, -1e38)])
-def test_amplitude_that_overflows_below_0_is_0(factor, slope, dtype, device):
+@pytest.mark.parametrize("factor, amplitude_step", [(1e30, -1e10), (-1e30, 1e10), (1e38, -1e38)])
+def test_amplitude_that_overflows_below_0_is_0(factor, amplitude_step, dtype, device):
     huge = (1e270 if dtype == torch.float64 else 1.0) * factor
-    c, step = row(3 + 4j, dtype=COMPLEX[dtype], device=device), row(slope, dtype=dtype, device=device)
-    a = torch.tensor([[huge]], dtype=dtype, device=device)
+    c, step = row(3 + 4j, dtype=COMPLEX[dtype], device=device), row(amplitude_step, dtype=dtype, device=device)
+    factors = torch.tensor([[huge]], dtype=dtype, device=device)
     leaf = c.clone().requires_grad_()
     for phase in (None, torch.zeros_like(step)):
-        frames = ops.extrapolate(leaf, phase, step, a, a, "complex", "complex")
+        frames = ops.extrapolate(leaf, phase, step, factors, factors, "complex", "complex")
         assert first(frames, 1) == [0]
         assert first(torch.autograd.grad(torch.view_as_real(frames).sum(), leaf)[0], 1) == [0]
-        assert first(reference.extrapolate(c, phase, step, a, a, 0, 1), 1) == [0]
+        expected = reference.extrapolate(c, phase, step, factors, factors, RULES["complex"], COMPLEX_FORM)
+        assert first(expected, 1) == [0]
 
 
 @dtypes
@@ -92,10 +95,10 @@ def test_overflowing_phase_keeps_the_amplitude(rule, dtype, device):
     huge = torch.finfo(dtype).max / 2
     c, step = row(3 + 4j, dtype=COMPLEX[dtype], device=device), row(3.0, -9.0, dtype=dtype, device=device)
     c = c.repeat(1, 1, 1, 2)
-    b, a = (torch.tensor([[v]], dtype=dtype, device=device) for v in (huge, 0.0))
-    frames = ops.extrapolate(c, step, torch.zeros_like(step), b, a, rule, "complex")
+    factors = [torch.tensor([[v]], dtype=dtype, device=device) for v in (huge, 0.0)]  # of phases, of amplitudes
+    frames = ops.extrapolate(c, step, torch.zeros_like(step), *factors, rule, "complex")
     assert first(frames.abs(), 2) == pytest.approx([5, 5], rel=1e-6)
-    expected = reference.extrapolate(c, step, torch.zeros_like(step), b, a, ops.RULES[rule], 1)
+    expected = reference.extrapolate(c, step, torch.zeros_like(step), *factors, RULES[rule], COMPLEX_FORM)
     assert first(expected.abs(), 2) == pytest.approx([5, 5], rel=1e-6)
 
 
@@ -109,7 +112,7 @@ def test_product_can_be_finite_although_its_gain_overflows(dtype, device):
     expected = [0, half * small * half, 1j / half / small / half]
     for frames in (
         ops.extrapolate(c, None, step, one, one, "polar", "complex"),
-        reference.extrapolate(c, None, step, one, one, 1, 1),
+        reference.extrapolate(c, None, step, one, one, RULES["polar"], COMPLEX_FORM),
     ):
         for value, e in zip(first(frames, 3), expected):
             assert abs(value - e) <= 1e-5 * abs(e)
@@ -129,7 +132,7 @@ def test_coefficients_below_the_floor_have_zero_gradients(rule, dtype, device):
         assert grad.isfinite().all()
     again = torch.autograd.grad(sum(torch.view_as_real(t + 0j).square().sum() for t in grads), (c, g))
     assert all(grad.isfinite().all() for grad in again)
-    args = torch.ones_like(g), torch.ones_like(g), c, g, 1.0, ops.RULES[rule], 1e-6
+    args = torch.ones_like(g), torch.ones_like(g), c, g, 1.0, RULES[rule], 1e-6
     assert all(grad.isfinite().all() for grad in reference.step_backward(*args))
 
 
@@ -154,7 +157,7 @@ def test_band_of_tiny_numbers_has_finite_gradients(rule, dtype, device):
 
 @dtypes
 def test_infinite_gradients_do_not_become_finite(dtype, device):
-    """Only quotients of finite numbers are clamped."""
+    """The gradient divided by the amplitude is clamped only if the gradient is finite."""
     c = row(1 + 1j, dtype=COMPLEX[dtype], device=device).requires_grad_()
     _, phase = ops.polar_split(c)
     (grad,) = torch.autograd.grad(phase, c, torch.full_like(phase, INF))

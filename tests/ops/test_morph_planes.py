@@ -60,11 +60,11 @@ class Case:
         table = lambda seed: 0.7 * normal(3, N if self.per_plane else 1, dtype=self.dtype, seed=seed)
         phase_factors, amplitude_factors = table(3), table(4)
         phase_factors[1], amplitude_factors[1] = 0, 0
-        # Small enough that hardly any pixel is clipped, except in frame 1, which is the plane itself.
+        # 0.06 and 0.3 are so small that hardly any pixel is clipped, except in frame 1, which is the plane itself.
         synthesis = [f * (0.06 if self.complex_bands else 0.3) for f in filters]
-        options = 3, self.edit, self.rule, self.complex_bands  # 3: i_power
-        factors = phase_factors, amplitude_factors
-        return [planes, gradients, *factors, [*filters, residual], synthesis, *options, 1.0, 0.3, self.low, self.high]
+        i_power, eps, floor = 3, 1.0, 0.3
+        options = i_power, self.edit, self.rule, self.complex_bands, eps, floor, self.low, self.high
+        return [planes, gradients, phase_factors, amplitude_factors, [*filters, residual], synthesis, *options]
 
 
 OPTIONS = {
@@ -94,7 +94,7 @@ def test_frames_are_those_of_the_reference(case, dtype):
 
 
 def halves(args: list) -> tuple[list, list]:
-    """Return the arguments of step_planes, and those of move_planes without the coefficients."""
+    """Return the arguments of step_planes, and those of move_planes after images and coefficients."""
     planes, gradients, *factors, analysis, synthesis, i_power, edit, rule, complex_bands, eps, floor, low, high = args
     shared = analysis, synthesis, i_power, edit, rule, complex_bands
     return [planes, gradients, *shared, eps, floor], [*factors, *shared, low, high]
@@ -106,12 +106,12 @@ def halves(args: list) -> tuple[list, list]:
 def test_step_planes_and_move_planes_give_the_frames_of_morph_planes(case, dtype):
     args = replace(case, dtype=dtype).args()
     step, move = halves(args)
-    coefficients, *of_bands = RAW.step_planes(*step)
+    coefficients, *per_band = RAW.step_planes(*step)
     assert torch.equal(RAW.move_planes(args[0], coefficients, *move), RAW.morph_planes(*args))
-    for actual, expected in zip(of_bands, reference.step_planes(*in_double(step))[1:], strict=True):
+    for actual, expected in zip(per_band, reference.step_planes(*in_double(step))[1:], strict=True):
         assert_close(actual, expected, "op")
     meta = RAW.step_planes(*on_tensors(lambda t: t.to("meta"), step))
-    assert [(t.shape, t.dtype) for t in meta] == [(t.shape, t.dtype) for t in (coefficients, *of_bands)]
+    assert [(t.shape, t.dtype) for t in meta] == [(t.shape, t.dtype) for t in (coefficients, *per_band)]
     frames = RAW.move_planes(*on_tensors(lambda t: t.to("meta"), [args[0], coefficients, *move]))
     assert frames.shape == (3, *args[0].shape)
 
@@ -174,7 +174,7 @@ def test_frames_of_a_family_are_those_rendered_tile_by_tile(family):
     assert torch.equal(frames[:, 1], x[1].expand(3, *shape[1:])), "a sample that does not move is what it was"
 
 
-def test_frames_by_ffts_are_the_same(monkeypatch):
+def test_family_renders_the_same_frames_without_morph_planes(monkeypatch):
     family = CSPFamily(SteerablePyramid((28, 28)), "joint", floor=0.05)
     x, g = image(2, 28, 28, dtype=torch.float32), 0.02 * normal(2, 28, 28, dtype=torch.float32)
     frames = family.prepare(x, g).render([0.5, 1.0])
@@ -201,7 +201,7 @@ DIFFERENTIABLE = [
 ]
 
 
-def gradients(function, args: list, cotangent: torch.Tensor) -> tuple:
+def vjp(function, args: list, cotangent: torch.Tensor) -> tuple:
     leaves = [a.detach().requires_grad_() for a in args[:4]]
     return torch.autograd.grad(function(*leaves, *args[4:]), leaves, cotangent, allow_unused=True)
 
@@ -211,10 +211,10 @@ def gradients(function, args: list, cotangent: torch.Tensor) -> tuple:
 def test_gradients_are_those_of_the_reference(label, dtype):
     args = replace(CASES[label], low=-9.0, high=9.0, dtype=dtype).args()
     cotangent = normal(3, *args[0].shape, dtype=dtype)
-    actual = gradients(RAW.morph_planes, args, cotangent)
-    expected = gradients(reference.morph_planes, in_double(args), in_double(cotangent))
+    actual = vjp(RAW.morph_planes, args, cotangent)
+    expected = vjp(reference.morph_planes, in_double(args), in_double(cotangent))
     for a, e in zip(actual, expected, strict=True):
-        if a is None or e is None:  # the factors of a coordinate that does not move
+        if a is None or e is None:  # factors of phases or amplitudes that do not move
             assert all(g is None or not g.any() for g in (a, e))
         else:
             assert_close(a, e, "op_sums")
@@ -225,7 +225,7 @@ def test_gradients_are_those_of_the_reference(label, dtype):
 def test_derivatives_agree_with_numerical_ones(label):
     args = replace(CASES[label], low=-9.0, high=9.0, dtype=torch.float64).args()
     planes, gradients, *factors = args[:4]
-    factors = [t[::2] for t in factors]  # without factor 0, whose frame is the plane itself, not the formula's limit
+    factors = [t[::2] for t in factors]  # without factor 0, where the frame jumps to the plane itself
     function = lambda *leaves: RAW.morph_planes(*leaves, *args[4:])
     leaves = [t.requires_grad_() for t in (planes, gradients, *factors)]
     assert torch.autograd.gradcheck(function, leaves, fast_mode=True)
@@ -270,7 +270,7 @@ def test_gradients_of_no_planes_or_no_frames_are_zero(planes, frames):
     args = CASES["odd"].args()
     args[:2] = [t[:planes] for t in args[:2]]
     args[2:4] = [t[:frames] for t in args[2:4]]
-    grads = gradients(RAW.morph_planes, args, torch.empty(frames, planes, 35, 27))
+    grads = vjp(RAW.morph_planes, args, torch.empty(frames, planes, 35, 27))
     assert all(g is None or not g.any() for g in grads)
 
 

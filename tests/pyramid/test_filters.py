@@ -74,7 +74,7 @@ def test_filters_are_those_of_the_formulas(geometry):
 
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_squares_add_up_to_one(geometry):
-    """If they do, reconstruction is exact, and nothing is lost when a scale is cropped."""
+    """If the squares of the filters add up to one, reconstruction is exact, and cropping spectra loses nothing."""
     H, W = geometry.shape
     total = filters.highpass_filter(geometry) ** 2
     pieces = [filters.band_filter(geometry, s).square().sum(0) for s in range(geometry.num_scales)]
@@ -101,9 +101,9 @@ def test_one_of_two_opposite_frequencies_is_kept(geometry):
     for s in range(geometry.num_scales):
         weight = filters.analytic_weight(geometry, s)
         opposite = torch.roll(weight.flip(-2, -1), (1, 1), (-2, -1))
-        there = filters.band_filter(geometry, s) != 0
-        assert ((weight + opposite)[there] == 2).all()
-        assert set(weight[there].unique().tolist()) <= {0.0, 2.0}
+        passes = filters.band_filter(geometry, s) != 0
+        assert ((weight + opposite)[passes] == 2).all()
+        assert set(weight[passes].unique().tolist()) <= {0.0, 2.0}
 
 
 @pytest.mark.parametrize("shape", SMALL_IMAGES)

@@ -88,7 +88,7 @@ struct Group {
 
 using Bands = std::vector<Grid>;  // of one plane and one group
 
-// Pairs of bands m and m' as complex bands m + i m'; if their number is odd, the last m' is 0.
+// Pairs of bands m and m' as complex bands m + i m'. If the number of bands is odd, the last m' is 0.
 inline Bands paired(const Bands& bands) {
   Bands out;
   for (size_t k = 0; k < bands.size(); k += 2) {
@@ -188,8 +188,8 @@ inline Bands moved_bands(const Bands& bands, const Bands& gradient, Factors fact
   return out;
 }
 
-// A frame of an image. The last group of `analysis` is the residual. `synthesis` also splits the gradient: its groups
-// have the i_power of the analysis, which is negated for the synthesis.
+// A frame of an image. The last group of `analysis` is the residual. `synthesis` also splits the gradient, so its
+// groups have the i_power of the analysis. The synthesis negates it.
 inline Grid morph(const Grid& image, const Grid& gradient, const std::vector<Group>& analysis,
                   std::vector<Group> synthesis, Factors factors, const Options& options) {
   const bool moves = (options.moves_phase && factors.phase != 0) ||

@@ -86,43 +86,43 @@ struct WritePairs {
 
   template <typename E>
   SL_FN void run() const {
-    const int64_t band = args.area / args.orientations;
-    const int64_t blocks_per_pair = blocks_of(band, kPairBlockSize);
+    const int64_t band_size = args.area / args.orientations;
+    const int64_t blocks_per_pair = blocks_of(band_size, kPairBlockSize);
     const int64_t pairs = args.planes * pairs_per_plane(args);
     Block<T> first, second;
     for (int64_t b = begin; b < end; ++b) {
       const OrientationPair pair = pair_at(args, b / blocks_per_pair);
       const int64_t offset = b % blocks_per_pair * kPairBlockSize;
-      const int64_t size = block_size(band, offset, kPairBlockSize);
+      const int64_t size = block_size(band_size, offset, kPairBlockSize);
       read_block<E>(args, pair.first + offset, size, first);
-      if (pair.has_second) read_block<E>(args, pair.first + band + offset, size, second);
+      if (pair.has_second) read_block<E>(args, pair.first + band_size + offset, size, second);
       for (int64_t f = 0; f < args.frames; ++f) {
-        const int64_t factor = factor_index(args, f, pair.plane);
-        const int64_t to = (f * pairs + b / blocks_per_pair) * band + offset;
+        const int64_t at = factor_index(args, f, pair.plane);
+        const int64_t to = (f * pairs + b / blocks_per_pair) * band_size + offset;
         if (pair.has_second)
-          write_two<E>(first, second, factor, size, to);
+          write_two<E>(first, second, at, size, to);
         else
-          write_one<E>(first, factor, size, to);
+          write_one<E>(first, at, size, to);
       }
     }
   }
 
   template <typename E>
-  SL_FN void write_one(const Block<T>& first, int64_t factor, int64_t size, int64_t to) const {
-    const T phase = args.phase_factors[factor], amplitude = args.amplitude_factors[factor];
+  SL_FN void write_one(const Block<T>& first, int64_t at, int64_t size, int64_t to) const {
+    const T phase_factor = args.phase_factors[at], amplitude_factor = args.amplitude_factors[at];
     Cplx<T>* __restrict out = reinterpret_cast<Cplx<T>*>(args.frames_out) + to;
     for (int64_t i = 0; i < size; ++i)
-      out[i] = {E::real(first.template load<E>(i), phase, amplitude), T(0)};
+      out[i] = {E::real(first.template load<E>(i), phase_factor, amplitude_factor), T(0)};
   }
 
   template <typename E>
-  SL_FN void write_two(const Block<T>& first, const Block<T>& second, int64_t factor, int64_t size,
+  SL_FN void write_two(const Block<T>& first, const Block<T>& second, int64_t at, int64_t size,
                        int64_t to) const {
-    const T phase = args.phase_factors[factor], amplitude = args.amplitude_factors[factor];
+    const T phase_factor = args.phase_factors[at], amplitude_factor = args.amplitude_factors[at];
     Cplx<T>* __restrict out = reinterpret_cast<Cplx<T>*>(args.frames_out) + to;
     for (int64_t i = 0; i < size; ++i)
-      out[i] = {E::real(first.template load<E>(i), phase, amplitude),
-                E::real(second.template load<E>(i), phase, amplitude)};
+      out[i] = {E::real(first.template load<E>(i), phase_factor, amplitude_factor),
+                E::real(second.template load<E>(i), phase_factor, amplitude_factor)};
   }
 };
 

@@ -2,8 +2,8 @@
 // analysis and step are computed once. Then the factors are found by a search (math/l2_search.h), which draws a frame for each
 // factor that it tries. Then the other frames are drawn.
 //
-// The search draws its frames in the place of the result. So the last frame that it tries need not be drawn again, if
-// it is the best one.
+// The search draws its frames in the place of the result. If the last factor that it tries is the best one, the frame
+// of this factor is not drawn again.
 //
 // If threads share a sample, each of them runs the search, with the same results. The distance of each tried factor has
 // its own place in memory and is written only once, since a slow thread may read it while others are ahead.
@@ -260,14 +260,15 @@ struct MorphToL2 {
   template <typename Executor>
   void draw_frames(int64_t n, const std::vector<Reached<T>>& reached, const SampleMemory<T>& memory,
                    const Workspace<T>& workspace, const Executor& executor) const {
-    const int64_t before = args.morph.frames - args.distances;
+    const int64_t first_reached = args.morph.frames - args.distances;
     std::vector<FrameFactor<T>> missing;
-    for (int64_t f = 0; f < before; ++f) missing.push_back({f, args.shares[f] * reached[0].factor});
+    for (int64_t f = 0; f < first_reached; ++f)
+      missing.push_back({f, args.shares[f] * reached[0].factor});
     for (int64_t m = 0; m < args.distances; ++m)
-      if (!reached[m].drawn) missing.push_back({before + m, reached[m].factor});
+      if (!reached[m].drawn) missing.push_back({first_reached + m, reached[m].factor});
     executor.run(1, [&](int64_t, FftScratch<T>&) {
       const auto write = [&](int64_t f, T factor) { args.factors[f * args.samples + n] = factor; };
-      for (int64_t m = 0; m < args.distances; ++m) write(before + m, reached[m].factor);
+      for (int64_t m = 0; m < args.distances; ++m) write(first_reached + m, reached[m].factor);
       for (const FrameFactor<T>& frame : missing) write(frame.index, frame.factor);
     });
     const int64_t count = missing.size();

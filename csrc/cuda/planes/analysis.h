@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
 // the forward FFT of the row. Then, for each band, it filters, crops and inverts the FFT.
 //
 // Rows in which a band's filter is 0 are neither computed nor stored. These are a fifth of the rows of an oriented
-// band. The kernels that read the band find in `stored_rows` which rows there are.
+// band. The kernels that read the band look up in `stored_rows` which rows are stored.
 __global__ void __launch_bounds__(kMaxThreads, 2)
     split_rows_kernel(const Cplx<float>* half_planes, const __grid_constant__ FftPlan plan, int H,
                       int planes, const __grid_constant__ Units units, RowShare share) {

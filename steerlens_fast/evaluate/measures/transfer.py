@@ -67,13 +67,13 @@ def transfer(
 ) -> Transfer:
     """Return which judges predict the target for edited images.
 
-    A judge is a classifier that did not guide the edit.
+    The edits followed the gradient of the *driver*. A judge is another classifier.
 
     Parameters
     ----------
     judges : mapping from str to callable
-        At least one classifier, of a kind that :class:`~steerlens_fast.SteerableLens` accepts, which maps images
-        [N, C, H, W] to scores [N, classes] of the driver's classes. Their state is not changed.
+        At least one classifier, of a kind that :class:`~steerlens_fast.SteerableLens` accepts. A judge maps images
+        [N, C, H, W] to scores [N, classes] of the driver's classes. Its state is not changed.
     images : Tensor [N, C, H, W]
     target : Tensor [N], int64
     batch_size : int, optional
@@ -108,7 +108,7 @@ def transfer(
         outputs = _check_outputs(f"judge {name!r} must return", classifier.outputs(images, batch=batch_size))
         check_classes("target", target, len(images), outputs.shape[1])
         agrees[name] = (outputs.argmax(1) == target.to(outputs.device)) & ~outputs.isnan().any(1)
-        probability[name] = driver_confidence(outputs, target)
+        probability[name] = driver_confidence(outputs, target)  # the same formula for judges
     return Transfer(agrees, probability, torch.stack(list(agrees.values())).all(0))
 
 
@@ -154,7 +154,7 @@ def common_attainment(attained: Mapping[str, Tensor]) -> CommonAttainment:
     Raises
     ------
     TypeError, ValueError
-        If there is no family, or a tensor is not bool or has another length.
+        If there is no family, a tensor is not bool, or lengths differ.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-// The part of CUDA's header for groups of threads that csrc/cuda uses: clusters of blocks.
+// The part of CUDA's header of this name that csrc/cuda uses: clusters of blocks.
 #pragma once
 
 #include <cuda_runtime.h>
