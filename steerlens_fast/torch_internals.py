@@ -117,6 +117,7 @@ def over_batched_gradients(function: Callable, tensors: Sequence[torch.Tensor]):
         return function(*tensors)
     level = _enter_level() - 1  # the level of the batching that is active; entering a new level is the way to read it
     _leave_level()
+    # The batch size, 1, has no effect, since the tensors are batched.
     unwrapped = [_remove_batch(t, level, 1, 0) if is_batched_gradient(t) else t for t in tensors]
     dims = tuple(0 if is_batched_gradient(t) else None for t in tensors)
     out = torch.func.vmap(function, in_dims=dims)(*unwrapped)

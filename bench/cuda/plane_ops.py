@@ -10,14 +10,11 @@ from steerlens_fast import native
 
 @contextmanager
 def plane_ops(device: str, allowed: bool) -> Iterator[None]:
-    """Within the block, use ops on whole planes on this type of device only if ``allowed``.
-
-    Otherwise use torch.fft and the ops on bands.
-    """
+    """In the block, this type of device uses ops on whole planes if ``allowed``, otherwise torch.fft and ops on bands."""
     sides = native.LARGEST_PLANE_SIDE
-    before = sides[device]
-    sides[device] = before if allowed else 0
+    supported = sides[device]
+    sides[device] = supported if allowed else 0
     try:
         yield
     finally:
-        sides[device] = before
+        sides[device] = supported

@@ -88,7 +88,7 @@ def _summary_lines(evaluation) -> list[str]:
 
 
 def _table(budget: dict) -> list[str]:
-    """Return the table of one distance."""
+    """Return the table of one distance, an entry of the summary's ``budgets``."""
     from ..evaluate.report.html import number
 
     counts = budget["attainment"]

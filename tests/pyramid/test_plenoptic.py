@@ -75,7 +75,7 @@ def test_gradients_agree_with_plenoptic():
     ):
         leaf = x.clone().requires_grad_()
         c = analyze(leaf)
-        for key in (0, 1):
-            c[key] = c[key] * torch.exp(1j * normal(*c[key].shape, dtype=torch.float32))
+        for scale in (0, 1):
+            c[scale] = c[scale] * torch.exp(1j * normal(*c[scale].shape, dtype=torch.float32))
         grads.append(torch.autograd.grad((synthesize(c) * weights).sum(), leaf)[0])
     assert_agree(*grads)
