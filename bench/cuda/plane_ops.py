@@ -10,7 +10,7 @@ from steerlens_fast import native
 
 @contextmanager
 def plane_ops(device: str, allowed: bool) -> Iterator[None]:
-    """In the block, this type of device uses ops on whole planes if ``allowed``, otherwise torch.fft and ops on bands."""
+    """In the block, use ops on whole planes on this type of device if ``allowed``, otherwise ops on bands."""
     sides = native.LARGEST_PLANE_SIDE
     supported = sides[device]
     sides[device] = supported if allowed else 0
