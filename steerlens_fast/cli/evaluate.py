@@ -78,7 +78,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 def _summary_lines(evaluation) -> list[str]:
     """Return the accuracies of trained networks, and a table for each distance. Write the problems to stderr."""
     lines = [
-        f"{name}: {entry['test_accuracy']:.4g} of {entry['test_images']} test images classified correctly"
+        f"{name}: {entry['test_accuracy']:.1%} of {entry['test_images']} test images classified correctly"
         for name, entry in evaluation.summary.get("networks", {}).items()
     ]
     lines += [line for budget in evaluation.summary["budgets"] for line in _table(budget)]

@@ -80,7 +80,8 @@ def _counts(plan: Plan) -> list[str]:
 def _time(plan: Plan, timed: tuple[int, float], workers: int) -> list[str]:
     count, seconds = timed
     total = seconds / count * plan.items / max(workers, 1)
-    estimate = f"about {format_duration(total)} for all images on {workers} worker(s), without loading the model"
+    where = f"on {workers} worker(s)" if workers else "in one process"
+    estimate = f"about {format_duration(total)} for all images {where}, without loading the model"
     return [f"{estimate}: computing {count} of them took {seconds:.3f} s, including decoding, at the present load"]
 
 

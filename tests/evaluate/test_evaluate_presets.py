@@ -105,7 +105,7 @@ def test_mnist_preset_resumes_with_its_trained_networks(digits, tmp_path, monkey
     for name in ("plain_cnn", "strided_cnn", "mlp"):
         entry = summary["networks"][name]
         assert entry["test_images"] == test_images and entry["minimum"] == 0.01 <= entry["test_accuracy"] <= 1
-        assert f"{name}: {entry['test_accuracy']:.4g} of {test_images} test images" in printed
+        assert f"{name}: {entry['test_accuracy']:.1%} of {test_images} test images" in printed
         assert f"{name} {entry['test_accuracy']:.1%} of {test_images}" in facts(summary)["Test accuracy"]
     why = " ".join(summary["published"]["not_compared"])
     assert "frames is 3" in why and "distances do not include 2," in why and "2 images were selected, not 300" in why

@@ -286,7 +286,7 @@ def test_dry_run_reports_and_writes_nothing(data, tmp_path, capsys):
     stdout = capsys.readouterr().out
     assert not out.exists() and not list(tmp_path.iterdir())
     assert "30 images in 8 shards of 4; each morph is 4 x 1 x 16 x 16 bytes" in stdout
-    assert re.search(r"about .* for all images on 0 worker\(s\), .*: computing \d of them took", stdout)
+    assert re.search(r"about .* for all images in one process, .*: computing \d of them took", stdout)
     assert f"{30 * 4 * 256 / 2**20:.1f} MiB of frames" in stdout and "max_l2            2.0" in stdout
 
 
