@@ -32,7 +32,7 @@ WORKLOADS = {
     **op_workloads.OPS,
 }
 IN_THIS_PROCESS = "ffts", "gradient", "parts", "factors", "float32", "alone"
-# Processes are forked from one that has imported these modules and nothing else
+# Processes are forked from a server process, which has imported only the modules in this list
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["torch", "torch._inductor.compile_fx", "plenoptic", "plenoptic.process"])
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of compiler processes would disturb the timing
@@ -94,10 +94,7 @@ class InSubprocess:
 
 
 def _serve(pipe, work, shape, who, threads, options) -> None:
-    """Build an implementation, then run the methods named in the pipe.
-
-    It ends when the pipe is closed.
-    """
+    """Build an implementation, then run the methods named in the pipe until the pipe is closed."""
     try:
         torch.set_num_threads(threads)
         baseline = InProcess(build(work, shape, who, **options), options.get("device", "cpu"))

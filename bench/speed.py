@@ -20,6 +20,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import baselines
@@ -56,8 +57,9 @@ def suites(device: str, rounds: int | None = None) -> dict[str, list[Measurement
 
 
 def speed_rows(works: dict, threads: tuple[int, ...], device: str, rounds: int | None) -> Iterator[Measurement]:
+    dry_run = rounds is not None
     for work, workload in works.items():
-        for shape in workload.shapes if rounds is None else [s for s in workload.shapes if s == SMALLEST]:
+        for shape in [s for s in workload.shapes if s == SMALLEST] if dry_run else workload.shapes:
             for count in threads:
                 yield lambda work=work, shape=shape, count=count: speed(work, shape, count, device, rounds)
 
@@ -95,7 +97,8 @@ def memory_rows() -> Iterator[Measurement]:
     for regime in ("frozen", "persistent", "live"):
         for frames in (8, 24):
             name = f"the {frames}-frame {regime} morph by the lens"
-            yield lambda name=name, a=(shape, regime, frames): memory(name, workloads.cheap_morph(*a), LENS_LIMIT)
+            build = partial(workloads.cheap_morph, shape, regime, frames)
+            yield lambda name=name, build=build: memory(name, build(), LENS_LIMIT)
 
 
 def memory(name: str, run: Callable, limit: int) -> dict:

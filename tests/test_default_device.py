@@ -66,19 +66,19 @@ def test_morphs_do_not_depend_on_the_default_device(family, regime, options):
     try:
         morphs = lens.morph(X, [1, 4], **options)
         frames = torch.stack(list(lens.iter_frames(X, [1, 4], **options)), 1)
-        chosen = [morphs[0], morphs[[1]], morphs[::-1]]
+        first, _, backward = morphs[0], morphs[[1]], morphs[::-1]
     finally:
         torch.set_default_device(None)
     for name, t in expected.tensors().items():
         assert morphs.tensors()[name].device.type == "cpu" and torch.equal(morphs.tensors()[name], t), name
-    assert torch.equal(frames, expected.frames) and torch.equal(chosen[2].frames, expected.frames.flip(0))
-    assert expected.fell.equal(morphs.fell) and isinstance(chosen[0], Morphs)
+    assert torch.equal(frames, expected.frames) and torch.equal(backward.frames, expected.frames.flip(0))
+    assert expected.fell.equal(morphs.fell) and isinstance(first, Morphs)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_frames_and_factors_of_families_are_on_the_device_of_the_image(meta_as_default_device, name):
     pyramid = SteerablePyramid((32, 32))
-    motion = make_family(name, pyramid, "polar", [1], None).prepare(X, X.flip(0))
+    motion = make_family(name, pyramid, "polar", scales=[1]).prepare(X, X.flip(0))
     frames = motion.render([0.0, 1.0], bounds=(0, 1))
     factor, l2, attained = factor_at_l2(motion, [0.1, 0.2])
     assert {t.device.type for t in (frames, factor, l2, attained)} == {"cpu"} and bool(attained.all())

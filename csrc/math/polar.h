@@ -75,8 +75,8 @@ SL_FN Polar<T> polar_of(Cplx<T> c) {
 
 // x clamped to the finite numbers. NaN becomes the largest or the lowest finite number, depending on its sign bit.
 //
-// Two minima of the bits cost less than comparisons of floats: that of signed integers clamps positive numbers, and
-// that of unsigned integers, where negative numbers are larger, clamps negative ones.
+// Two minima of the bits cost less than comparisons of floats. The first, of signed integers, clamps positive numbers.
+// The second, of unsigned integers, clamps negative numbers, whose sign bit makes them larger.
 template <typename T>
 SL_FN T saturated(T x) {
   using E = Exponents<T>;
@@ -178,7 +178,7 @@ struct StepGrad {
 };
 
 // The gradients of step_above with respect to c and G; the threshold counts as a constant. They are 0 for a coefficient
-// that does not move, even if other values are NaN.
+// that does not move, even if G, grad_phase or grad_amplitude is NaN.
 template <typename T, typename G>
 SL_FN StepGrad<T> step_above_grad(Cplx<T> c, G gradient, T eps, Rule rule, T threshold,
                                   T grad_phase, T grad_amplitude) {

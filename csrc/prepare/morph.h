@@ -45,16 +45,16 @@ void set_groups(const char* op, const PlaneLimits& limits, MorphInputs& in,
   const std::vector<int64_t> inverse_i_powers(count, (4 - options.i_power) % 4);
   std::vector<int64_t> i_powers(count, options.i_power);
   std::vector<int64_t> analysis_forms(count, static_cast<int64_t>(Form::kComplex));
-  const auto made = [&](std::vector<Tensor>& filters, const std::vector<int64_t>& powers,
+  const auto make = [&](std::vector<Tensor>& filters, const std::vector<int64_t>& powers,
                         const std::vector<int64_t>& group_forms) {
     return make_plane_args<T>(op, limits, planes,
                               {filters, powers, group_forms, {Form::kReal, Form::kComplex}});
   };
-  args.gradient_groups = made(in.synthesis, i_powers, forms).groups;
-  args.synthesis = made(in.synthesis, inverse_i_powers, forms);
+  args.gradient_groups = make(in.synthesis, i_powers, forms).groups;
+  args.synthesis = make(in.synthesis, inverse_i_powers, forms);
   i_powers.push_back(0);  // the residual
   analysis_forms.push_back(static_cast<int64_t>(Form::kReal));
-  args.analysis = made(in.analysis, i_powers, analysis_forms);
+  args.analysis = make(in.analysis, i_powers, analysis_forms);
 }
 
 // Checks the arguments that all these ops have. Returns the arguments of their kernels, without frames and factors.

@@ -85,8 +85,8 @@ class ClassMatch:
     def check(self, needed_by: str | None, *, model: str = "model", more_hints: str = "") -> list[str]:
         """Return a list of at most one warning, about classes of the data that the model does not have.
 
-        ``needed_by`` is an option for which labels must be classes of the model, such as "target 'label'". If it is not
-        None, a JobError is raised instead. ``model`` and ``more_hints`` are words of the message.
+        ``needed_by`` is an option, such as "target 'label'", for which labels must be classes of the model. If it is
+        not None, a JobError is raised instead. ``model`` and ``more_hints`` are words of the message.
         """
         names = self.unmatched()
         if not names:
@@ -102,7 +102,7 @@ class ClassMatch:
     def data_names_by_class(self, data_names: Names) -> list[tuple[str, ...]]:
         """Return the data's names for each class of the model, in the order of the model's classes.
 
-        :func:`.find_class` calls this with :attr:`data_names`.
+        The argument is always :attr:`data_names`: :func:`.find_class` needs a function of names.
         """
         if self.numbers is None:
             return full_names(data_names)

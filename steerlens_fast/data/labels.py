@@ -54,8 +54,8 @@ def parse_class(value, where: str, what: str = "label") -> Class | None:
     value = _unwrapped(value)
     parsed = _parse_text(value.strip()) if isinstance(value, str) else _whole_number(value)
     if parsed is None or (isinstance(parsed, int) and not 0 <= parsed < LIMIT):
-        number = isinstance(value, str) and NUMERAL.fullmatch(value.strip())
-        got = value.strip() if number else repr(value)
+        is_numeral = isinstance(value, str) and NUMERAL.fullmatch(value.strip())
+        got = value.strip() if is_numeral else repr(value)
         raise usage_error(f"{where}: {what} must be a non-negative int, got {got}")
     return None if parsed == "" else parsed
 
@@ -101,16 +101,17 @@ def sorted_class_names(labels: Iterable[tuple[str, object]], what: str = "labels
     >>> sorted_class_names([("line 2", "dog"), ("line 3", ""), ("line 4", "cat")])
     ['cat', 'dog']
     """
-    names, first = set(), None
+    names, first_is_name = set(), None
     for where, value in labels:
         parsed = parse_class(value, where)
         if parsed is None:
             continue
-        first = first or (where, value, isinstance(parsed, str))
-        if isinstance(parsed, str) != first[2]:
-            other = f"{first[1]!r} in {first[0]}"
-            raise usage_error(f"{where}: {what} must be all ints or all names, got {value!r} after {other}")
-        if isinstance(parsed, str):
+        is_name = isinstance(parsed, str)
+        if first_is_name is None:
+            first_is_name, first_label = is_name, f"{value!r} in {where}"
+        if is_name != first_is_name:
+            raise usage_error(f"{where}: {what} must be all ints or all names, got {value!r} after {first_label}")
+        if is_name:
             names.add(parsed)
     return sorted(names) or None
 

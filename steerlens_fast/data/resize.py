@@ -26,8 +26,8 @@ def resize_and_crop(
     """Return an image's pixels at the model's size, as timm does.
 
     The image is resized with antialiasing until it just covers ``floor(size / crop_pct)``, and its centre is cropped.
-    For a square size, the result equals torchvision's ``Resize`` and ``CenterCrop`` of a PIL image, apart from rounding
-    if the resized image would be more than 16 times as long as the crop. The pixels are not normalised.
+    For a square size, the result equals torchvision's ``Resize`` and ``CenterCrop`` of a PIL image. (If the resized
+    image would be more than 16 times as long as the crop, rounding differs.) The pixels are not normalised.
 
     Parameters
     ----------
@@ -97,5 +97,5 @@ def _size_before_crop(source: tuple[int, int], size: tuple[int, int], crop_pct: 
         ratio = min(source[0] / height, source[1] / width)
         return round(source[0] / ratio), round(source[1] / ratio)
     shorter, longer = sorted(source)
-    other = int(height * longer / shorter)
-    return (height, other) if source[0] <= source[1] else (other, height)
+    full = height, int(height * longer / shorter)
+    return full if source[0] <= source[1] else full[::-1]

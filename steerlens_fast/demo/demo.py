@@ -82,9 +82,9 @@ def run_demo(
     pairs : sequence of (int, int)
         Source and target digits.
     max_l2 : float
-        L2 distance of the last frame from its source in every family, after clipping to [0, 1].
+        L2 distance of the last frame from the image in every family, after clipping to [0, 1].
     frames : int
-        Number of frames, from the source to ``max_l2``, evenly spaced in factor.
+        Number of frames, from the image to ``max_l2``, evenly spaced in factor.
     rule : {"polar", "complex"}
         How a step is computed from coefficients and gradient; see :func:`steerlens_fast.ops.step`.
     epochs : int
@@ -162,11 +162,11 @@ def _morph(
 
 
 def _examples(morph, digits: LabelledImages, right: Tensor, pairs, progress) -> list[Example]:
-    used: dict[int, int] = {}
+    last_used: dict[int, int] = {}  # class -> index among its candidates
     indices = []
     for source, _ in pairs:
         candidates = ((digits.test_labels == source) & right).nonzero()[:, 0]
-        nth = used[source] = used.get(source, -1) + 1
+        nth = last_used[source] = last_used.get(source, -1) + 1
         if nth >= len(candidates):
             raise ValueError(
                 f"pairs must not need more test digits of a class than are classified correctly, got only "

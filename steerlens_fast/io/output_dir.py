@@ -94,8 +94,8 @@ def _delete_unused(out: Path, patterns: Iterable[str]) -> None:
 def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required: bool = False) -> Iterator[None]:
     """Hold a lock on the file ``path`` during the block.
 
-    The kernel releases the lock when the process ends, also if it is killed. In the block, all files are visible that
-    earlier holders have written to the folder.
+    The operating system releases the lock when the process ends, also if it is killed. In the block, all files are
+    visible that earlier holders have written to the folder.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required:
 
 
 def _is_file(path: Path, file: BinaryIO) -> bool:
-    """Return whether an open file is the one at ``path``; wrong if the file system changes inode numbers."""
+    """Return whether the file at ``path`` is ``file``; unreliable if the file system changes inode numbers."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except FileNotFoundError:
@@ -269,8 +269,8 @@ def check_same_model(before: Mapping, now: Mapping) -> None:
 
     If weights have changed, the message contains the name of their file or, without a file, of the model.
     """
-    file = before["spec"] if before["weights"] in (None, "random") else before["weights"]
-    check_unchanged(before, now, "the model", sha256=f"the SHA-256 of {file}")
+    source = before["spec"] if before["weights"] in (None, "random") else before["weights"]
+    check_unchanged(before, now, "the model", sha256=f"the SHA-256 of {source}")
 
 
 def _shortened(value) -> str:

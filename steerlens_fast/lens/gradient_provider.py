@@ -70,7 +70,7 @@ class GradientProvider:
         # [B], counted from 1; 0 for samples that did not stop. None for a regime with a single step.
         self.stopped_at_step = None if lens.regime == "frozen" else torch.zeros_like(self.status)
         self.classifier.warn_if_training()
-        self.smoothing, self.copies = lens.smoothing, None  # copies is made at the first gradient
+        self.smoothing, self.copies = lens.smoothing, None  # copies: an iterator, made at the first gradient
         self.scored = score  # "all", "last" or "none": the frames on which the model is run
         # For the random numbers of models, such as those of dropout: each block `with self.random_stream` continues
         # where the last block ended.
@@ -202,8 +202,8 @@ class GradientProvider:
             target, source = (to_device(rows(t, at), outputs.device) for t in (self.target, self.source_class))
         return gradient_start(self.objective, outputs, target, source, self.classifier.task)
 
-    def _gradient_start_of_copies(self, copies: int, outputs: Tensor, at: slice) -> tuple[Tensor, Tensor]:
-        target, source = (torch.cat([t] * copies)[at].to(outputs.device) for t in (self.target, self.source_class))
+    def _gradient_start_of_copies(self, count: int, outputs: Tensor, at: slice) -> tuple[Tensor, Tensor]:
+        target, source = (torch.cat([t] * count)[at].to(outputs.device) for t in (self.target, self.source_class))
         return gradient_start(self.objective, outputs, target, source, self.classifier.task)
 
     def _run_model(self, image: Tensor) -> Tensor:

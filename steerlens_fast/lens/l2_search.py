@@ -92,9 +92,9 @@ def factor_at_l2(
 
     The next factor is predicted from the best three factors so far. While all distances are below ``max_l2``, it is at
     most twice what proportional growth predicts. Once two factors bracket ``max_l2``, regula falsi is used instead if
-    the prediction is outside the bracket, or if the last factor did not halve the error. It shrinks the bracket by at
-    least a tenth. Without a bracket, the search ends early if it makes no progress. It can miss a smaller factor only
-    if the distance rises above ``max_l2`` and falls again between two tried factors.
+    the prediction is outside the bracket, or if the last factor did not halve the error. Regula falsi shrinks the
+    bracket by at least a tenth. Without a bracket, the search ends early if it makes no progress. It can miss a smaller
+    factor only if the distance rises above ``max_l2`` and falls again between two tried factors.
 
     Examples
     --------
@@ -285,12 +285,12 @@ def _motion_image(motion: Motion) -> Tensor:
     return motion.image
 
 
-def tolerance_at(budget: Tensor) -> Tensor:
-    """Return the default tolerance for the target distances ``budget``.
+def tolerance_at(max_l2: Tensor) -> Tensor:
+    """Return the default tolerance for the distances ``max_l2``.
 
     At distance 0 it is the absolute tolerance, because the reconstruction of the source has an error.
     """
-    return torch.where(budget > 0, (TOLERANCE_SHARE * budget).clamp(max=TOLERANCE), TOLERANCE)
+    return torch.where(max_l2 > 0, (TOLERANCE_SHARE * max_l2).clamp(max=TOLERANCE), TOLERANCE)
 
 
 def _limit(motion: Motion, max_factor: Tensor | None) -> Tensor | None:
@@ -336,9 +336,9 @@ def _per_sample(name: str, value: float | Tensor, image: Tensor, closed: bool = 
     if isinstance(value, (bool, str)) or not isinstance(value, (Real, Sequence, np.ndarray, Tensor)):
         raise TypeError(f"{name} must be a float, or a sequence or tensor [B], got {value!r}")
     tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64, device="cpu")
-    table = tensor.to(image.dtype)
-    if table.dim() > 1 or (table.dim() == 1 and len(table) != len(image)):
-        raise ValueError(f"{name} must be one number or {len(image)}, one per sample, got {list(table.shape)}")
-    if table.device.type == "cpu" and not bool((table.isfinite() & ((table > 0) | (closed & (table == 0)))).all()):
+    values = tensor.to(image.dtype)
+    if values.dim() > 1 or (values.dim() == 1 and len(values) != len(image)):
+        raise ValueError(f"{name} must be one number or {len(image)}, one per sample, got {list(values.shape)}")
+    if values.device.type == "cpu" and not bool((values.isfinite() & ((values > 0) | (closed & (values == 0)))).all()):
         raise ValueError(f"{name} must be finite and {'at least' if closed else 'above'} 0, got {value!r}")
-    return to_device_async(name, table, image.device).expand(len(image)).clone()
+    return to_device_async(name, values, image.device).expand(len(image)).clone()

@@ -39,11 +39,11 @@ def nll_gradient(scores: Tensor, target: Tensor) -> Tensor:
     others = scores.clamp(min=lowest).scatter(1, index, lowest)
     largest = others.detach().amax(1, keepdim=True)
     others = others - largest
-    total = others.exp().sum(1, keepdim=True).log()
-    gap = (scores.gather(1, index) - largest) - total
+    log_total = others.exp().sum(1, keepdim=True).log()
+    gap = (scores.gather(1, index) - largest) - log_total
     _, buffer = torch.ops.aten.log_sigmoid_forward(gap)
     slope = torch.ops.aten.log_sigmoid_backward(torch.ones_like(gap), gap, buffer)  # 1 - probability of the target
-    gradient = ((others - total).exp() * slope).masked_fill(scores == -torch.inf, 0.0)
+    gradient = ((others - log_total).exp() * slope).masked_fill(scores == -torch.inf, 0.0)
     return gradient.scatter(1, index, 0 - slope)  # -slope could be -0
 
 
@@ -186,7 +186,7 @@ def merge_planes(
 ) -> Tensor:
     """Return real planes. The adjoint of :func:`split_planes` with opposite ``i_powers``.
 
-    Forms "real" and "pairs" read real parts. Plane n mod P of the residual's P planes is added to plane n.
+    Form "real" ignores the imaginary parts of bands. Plane n mod P of the residual's P planes is added to plane n.
     """
     X = torch.zeros(len(bands[0]), height, width, dtype=filters[0].dtype.to_complex(), device=bands[0].device)
     for band, masks, power, form in zip(bands, filters, i_powers, forms):
@@ -203,7 +203,7 @@ def merge_planes(
 def polar_split(coefficients: Tensor) -> tuple[Tensor, Tensor]:
     """Return amplitude and phase in radians. The phase of 0 is 0."""
     amplitude, phase = coefficients.abs(), coefficients.angle()
-    zero = coefficients.imag.detach()  # 0 or -0; its derivative would not be 0
+    zero = coefficients.imag.detach()  # 0 or -0, with derivative 0
     return amplitude, torch.where(amplitude == 0, zero, phase)
 
 
@@ -266,8 +266,8 @@ def _moves(coefficients: Tensor, floor: float) -> Tensor:
 def step(coefficients: Tensor, gradient: Tensor, eps: float, rule: int, floor: float) -> tuple[Tensor, Tensor]:
     """Return the phase step and the amplitude step along -gradient.
 
-    "complex": arg(c' conj c) and |c'| - |c|, with c' = c - eps G for the gradient G.
-    "polar": -eps Im(G conj c), and the step -eps Re(G conj c) of the log amplitude.
+    Rule "complex": arg(c' conj c) and |c'| - |c|, with c' = c - eps G for the gradient G.
+    Rule "polar": -eps Im(G conj c), and the step -eps Re(G conj c) of the log amplitude.
     """
     moves = _moves(coefficients, floor)
     c = torch.where(moves, coefficients, torch.ones_like(coefficients))
@@ -324,8 +324,8 @@ def extrapolate(
 ) -> Tensor:
     """Return the coefficients of frames, [F, N, K, h, w] or, as pairs, [F, N, ceil(K/2), h, w].
 
-    "complex": max(A + a dA, 0) exp(i (phi + b dphi)).
-    "polar": c exp(a dlogA + i b dphi).
+    Rule "complex": max(A + a dA, 0) exp(i (phi + b dphi)).
+    Rule "polar": c exp(a dlogA + i b dphi).
     Phase factors b and amplitude factors a are [F, 1] or [F, N].
     """
     a, b = amplitude_factors[:, :, None, None, None], phase_factors[:, :, None, None, None]

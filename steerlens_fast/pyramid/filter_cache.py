@@ -95,10 +95,10 @@ class FilterCache:
                 self._latest = group
 
     def _shrink(self) -> None:
-        """Free filters until the limit is met.
+        """Free the float64 sources of all geometries but the latest. Above the limit, free more filters.
 
-        The float64 sources of all geometries but the latest are always freed. Then the least recently used geometries
-        are freed, except those that a captured CUDA graph reads, and finally the latest geometry's float64 sources.
+        The least recently used geometries are freed first. The latest geometry is kept, and so is a geometry that a
+        captured CUDA graph reads. If the limit is still exceeded, the latest geometry's float64 sources are freed.
         """
         with self._lock:
             for group in self._groups.values():

@@ -132,7 +132,7 @@ def one_per_rater(ratings: list[Ratings]) -> tuple[list[Ratings], list[str]]:
     >>> empty, full = {"choice": None, "naturalness": None}, {"choice": "first", "naturalness": 3}
     >>> first, again = Ratings("a", "1.json", "", {"x": empty}), Ratings("a", "2.json", "", {"x": full})
     >>> kept, notes = one_per_rater([first, again])
-    >>> [rater.file for rater in kept], notes
+    >>> [ratings.file for ratings in kept], notes
     (['2.json'], ['rater a is counted once: 2.json (2 answers) in place of 1.json (0 answers)'])
     """
     best: dict[str, Ratings] = {}
@@ -142,9 +142,9 @@ def one_per_rater(ratings: list[Ratings]) -> tuple[list[Ratings], list[str]]:
         if old is None:
             best[new.rater] = new
             continue
-        kept, dropped = sorted((old, new), key=lambda file: (file.answered, file.exported), reverse=True)
+        kept, dropped = sorted((old, new), key=lambda r: (r.answered, r.exported), reverse=True)
         best[new.rater] = kept
-        counts = [f"{file.file} ({file.answered} answers)" for file in (kept, dropped)]
+        counts = [f"{r.file} ({r.answered} answers)" for r in (kept, dropped)]
         differ = kept.session != dropped.session and kept.session and dropped.session
         note = f"rater {new.rater} is counted once: {counts[0]} in place of {counts[1]}"
         hint = "; the sessions differ: if these are two people, change the pseudonym in one file"

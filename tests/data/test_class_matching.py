@@ -18,7 +18,7 @@ IDS = ["n01440764", "n02123045 tabby", "n02124075, Egyptian cat"]
         (["tabby", "Egyptian cat", "crane", "crane"], MODEL, None),  # the same classes in the same order
         (["n02124075", "n02123045"], IDS, [2, 1]),
         (["n02124075-Egyptian_cat", "Tabby"], IDS, [2, 1]),
-        (["n01", "n02"], ["a", "b"], [None, None]),
+        (["n01", "n02"], ["a", "b"], [None, None]),  # WordNet ids have 8 digits
         # As many WordNet ids as classes of the model: both are taken to be in ImageNet's order
         (["n01440764", "n01443537"], ["tench", "goldfish"], None),
         (["n01440764"], ["tench", "goldfish"], [None]),

@@ -47,7 +47,7 @@ from steerlens_fast.job.planning import JobInputs, check_plan
 pytest.importorskip("PIL")
 pytest.importorskip("safetensors")
 
-COUNT = 50  # images: 13 shards
+COUNT = 50  # images: 13 shards of up to 4
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_ARRAY_TASK_ID")
 RANK_VARIABLES += ("SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_STEP", "SLURM_ARRAY_TASK_COUNT")
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="could not import 'ray'")
@@ -93,10 +93,10 @@ def test_stochastic_model_gives_the_same_bytes(tmp_path):
 
 
 def test_averaged_gradients_give_the_same_bytes(tmp_path, capsys):
-    folder, noise = make_folder(tmp_path / "images", 6), ("--regime", "live", "--smoothing", "noise=0.1,samples=3")
+    folder, options = make_folder(tmp_path / "images", 6), ("--regime", "live", "--smoothing", "noise=0.1,samples=3")
     results = []
     for workers in (0, 1):
-        assert run_here(tmp_path / str(workers), *noise, data=folder, workers=workers) == DONE
+        assert run_here(tmp_path / str(workers), *options, data=folder, workers=workers) == DONE
         results.append(digests(tmp_path / str(workers)))
     assert results[0] == results[1]
     assert json.loads((tmp_path / "0" / "config.json").read_text())["smoothing"] == {"noise": 0.1, "samples": 3}
@@ -127,7 +127,7 @@ def unfinished_job(data, tmp_path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_local_workers_write_the_same_bytes(workers, data, expected, tmp_path, tmp_path_factory, monkeypatch, capfd):
-    """Other programs that write to the stdout of workers or read their stdin do not disturb messages and events.
+    """Other code that writes to the stdout of workers or reads their stdin does not disturb messages and events.
 
     The interpreter writes to stdout when it starts, the model writes a line like an event of a worker, and a child of
     the model reads stdin.
@@ -172,9 +172,9 @@ def test_shard_that_kills_its_workers_is_skipped(data, tmp_path, monkeypatch, ca
     When the model no longer exits, a resumed job completes this shard, too.
     """
     images, out = Path(shutil.copytree(data, tmp_path / "images")), tmp_path / "out"
-    make_white(images / "c1" / "025.png")
+    make_white(images / "c1" / "025.png")  # image 25: the second of shard 25 // 4 = 6
     monkeypatch.setattr(local, "ATTEMPTS", 2)
-    monkeypatch.setenv("JOB_WHITE", "exit")
+    monkeypatch.setenv("JOB_WHITE", "exit")  # with status 13
     assert run_here(out, data=images, workers=1) == FATAL
     message = capsys.readouterr().err
     assert (
@@ -202,6 +202,7 @@ def test_killed_worker_is_replaced_although_its_child_lives(data, tmp_path):
             start(arguments(out, data=data, workers=1, model="job_models:Forking"), JOB_CHILDREN=children)
         )
         pids = [int(path.name) for path in children.iterdir()]
+        # The killed worker and its replacement have forked one child each
         assert len(pids) == 2 and all(map(alive, pids)), stderr
     finally:
         for path in children.iterdir():
@@ -225,7 +226,7 @@ def test_model_that_cannot_be_loaded_ends_the_job(data, tmp_path, monkeypatch, c
 @pytest.mark.slow
 def test_garbage_collection_is_off_only_while_the_model_is_loaded(data, tmp_path):
     code = run_here(tmp_path, data=data, model="job_models:Uncollected", workers=1)
-    assert code == SOME_FAILED  # one item is not an image
+    assert code == SOME_FAILED  # Uncollected raised no error; one item is not an image
 
 
 @pytest.mark.slow
@@ -251,7 +252,7 @@ thread.join()
 """)
     command = [sys.executable, str(script)]
     run = subprocess.run(command, cwd=tmp_path / "elsewhere", capture_output=True, text=True, timeout=PATIENCE)
-    assert run.stdout.split() == ["3", "1"] and not run.stderr, run.stderr
+    assert run.stdout.split() == [str(SOME_FAILED), "1"] and not run.stderr, run.stderr
     assert len(records(tmp_path / "elsewhere" / "out")) == COUNT
 
 
@@ -337,7 +338,7 @@ def test_rank_that_already_runs_raises(data, expected, tmp_path, monkeypatch, ca
 
 
 def test_plan_that_a_file_system_does_not_show_yet_is_kept(data, expected, tmp_path, monkeypatch, capsys):
-    """The second rank does not see the first one's plan, and cannot write its own. If the two differ, it fails."""
+    """The second rank does not see the first one's plan, and cannot write its own. If the plans differ, it fails."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     assert run_here(tmp_path, engine="env", data=data) in (DONE, SOME_FAILED)
@@ -534,8 +535,8 @@ print(json.dumps(codes + [ray.is_initialized()]))
             kill(actors[0])
         stdout, stderr = job.communicate(timeout=PATIENCE)
     assert len(actors) == 2, stderr
-    output_lines = [line for line in stdout.splitlines() if line.startswith("[2")]  # the codes; Ray prints other lines
-    assert json.loads(output_lines[0]) == [2, 3, True], stderr
+    code_lines = [line for line in stdout.splitlines() if line.startswith(f"[{USAGE}")]  # Ray prints other lines
+    assert json.loads(code_lines[0]) == [USAGE, SOME_FAILED, True], stderr
     failed = [json.loads(line) for line in (tmp_path / "two" / "failed.jsonl").read_text().splitlines()]
     assert "'nothing'" in stderr and [f["message"] for f in failed if f["status"] == "model-error"] == [
         "ValueError: this model does not like white"

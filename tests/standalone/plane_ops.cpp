@@ -123,10 +123,10 @@ struct Groups {
     group.stride = form == Form::kReal ? 1 : 2;
     group.row_blocks = row_blocks(size.h, H, simd_width_of<T>());
     groups.push_back(group);
-    reference::Group same{{}, i_power, form == Form::kComplex};
+    reference::Group reference_group{{}, i_power, form == Form::kComplex};
     for (int64_t k = 0; k < size.K; ++k)
-      same.filters.push_back(grid_of(filters.back(), k, size.h, size.w));
-    for_reference.push_back(same);
+      reference_group.filters.push_back(grid_of(filters.back(), k, size.h, size.w));
+    for_reference.push_back(reference_group);
   }
 };
 
@@ -164,7 +164,7 @@ std::vector<Numbers<T>> split(const Shape& shape, Groups<T>& filters, const Numb
     bands.emplace_back(shape.count * group.K * group.h * group.w * group.stride);
     group.bands_out = bands.back().data();
   }
-  SplitPlanesArgs<T> args{plane_args(shape, filters.groups), planes.data(), 0};
+  SplitPlanesArgs<T> args{plane_args(shape, filters.groups), planes.data(), /*result_bytes=*/0};
   run_split(args);
   return bands;
 }
@@ -197,7 +197,8 @@ reference::Bands bands_of(const Numbers<T>& bands, const PlaneGroup<T>& group, i
 template <typename T>
 Numbers<T> merge(const Shape& shape, const Groups<T>& filters, const Numbers<T>& residual) {
   Numbers<T> planes(shape.count * shape.H * shape.W);
-  MergePlanesArgs<T> args{plane_args(shape, filters.groups), residual.data(), 1, planes.data()};
+  MergePlanesArgs<T> args{plane_args(shape, filters.groups), residual.data(), /*residual_planes=*/1,
+                          planes.data()};
   run_merge(args);
   return planes;
 }
@@ -323,7 +324,7 @@ struct Morph {
     const reference::Options options = {args.moves_phase(),
                                         args.moves_amplitude(),
                                         args.rule == Rule::kPolar,
-                                        1,
+                                        args.eps,
                                         kFloor,
                                         kLow,
                                         kHigh};
@@ -361,7 +362,7 @@ void test_all() {
   for (const Edit edit : {Edit::kPhase, Edit::kAmplitude, Edit::kJoint})
     for (const Rule rule : {Rule::kComplex, Rule::kPolar})
       for (const bool complex_bands : {false, true})
-        test_morph<T>({kShapes[1], edit, rule, complex_bands});
+        test_morph<T>({kShapes[1], edit, rule, complex_bands});  // odd sides
 }
 
 }  // namespace

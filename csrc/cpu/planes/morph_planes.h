@@ -22,7 +22,7 @@ inline void share_filters(MorphArgs<T>& args) {
 // The step and the frames of a morph, for one call of an op. Not copied, since the members refer to each other.
 template <typename T>
 struct MorphParts {
-  // Lays out the filters of the groups in `lists`: those that the op reads.
+  // Lays out the filters of the groups in `lists`.
   MorphParts(MorphArgs<T>& args, GroupLists<T> lists)
       : filters(lists),
         motion(motion_kernels(args)),

@@ -32,7 +32,7 @@ struct FrameFactors {
 struct MergedRows {
   Cplx<float>* half_planes;     // [lines, column blocks, half rows, kLines]
   const Cplx<float>* residual;  // [planes, column blocks, half rows, kLines], or null
-  int lines;     // planes times frames; a block transforms the same row of several of them
+  int lines;     // frames of all planes; a block transforms the same row of several frames
   FftPlan plan;  // of a row
   int H;
   FrameFactors factors;
@@ -49,7 +49,7 @@ __device__ __forceinline__ void write_rows(const MergedRows& args, const BlockFf
     const Point p{j / (kLines * kApart) * kLines + j % kLines, j / kLines % kApart};
     if (p.at >= W) continue;
     const int at = in_blocks(p.at, row, half);
-    int64_t read = -1;
+    int64_t residual_plane = -1;
     Cplx<float> residual = {0.0f, 0.0f};
 #pragma unroll
     for (int line = p.line; line < kLines; line += kApart) {
@@ -57,8 +57,8 @@ __device__ __forceinline__ void write_rows(const MergedRows& args, const BlockFf
       Cplx<float> value = swap_parts(fft.output(p.at, line));
       if (args.residual) {
         const int64_t plane = (first + line) / args.factors.frames;
-        if (plane != read) residual = load_one(args.residual + plane * plane_size + at);
-        read = plane;
+        if (plane != residual_plane) residual = load_one(args.residual + plane * plane_size + at);
+        residual_plane = plane;
         value = value + residual;
       }
       store_one(args.half_planes + int64_t{first + line} * plane_size + at, value);

@@ -26,7 +26,7 @@ extern const char _end[] __attribute__((visibility("hidden")));
 namespace emulation::traffic {
 namespace {
 
-constexpr uintptr_t kSector = 32, kWidest = 16;
+constexpr uintptr_t kSector = 32, kWidestAccess = 16;  // bytes
 constexpr int kWarpSize = 32, kMaxThreads = 1024;
 // In shared memory, neighbouring words are in neighbouring banks, and a bank serves one word at a time.
 constexpr uintptr_t kBanks = 32, kWord = 4;
@@ -71,11 +71,11 @@ void find_occurrences(std::vector<Access>& accesses) {
 }
 
 // The part of a warp access that a GPU serves together: 32 lanes for words of 4 bytes, 16 for 8 bytes, 8 for 16 bytes.
-struct Phase {
+struct WarpPart {
   uintptr_t place;
   int barriers, occurrence, part;
 
-  bool operator<(const Phase& other) const {
+  bool operator<(const WarpPart& other) const {
     return std::tie(place, barriers, occurrence, part) <
            std::tie(other.place, other.barriers, other.occurrence, other.part);
   }
@@ -84,16 +84,16 @@ struct Phase {
 // Processes one warp after another, since the map of all accesses of a cluster would be large and slow.
 void add_shared(SharedCount& count, std::vector<Access>& accesses) {
   find_occurrences(accesses);  // sorts by thread
-  std::map<Phase, std::set<uintptr_t>> words;
+  std::map<WarpPart, std::set<uintptr_t>> words;
   for (size_t i = 0; i < accesses.size(); ++i) {
     const Access& a = accesses[i];
     const int lanes = a.bytes <= 4 ? kWarpSize : kWarpSize * 4 / a.bytes;
-    const Phase phase{a.place, a.barriers, a.occurrence, a.thread % kWarpSize / lanes};
+    const WarpPart warp_part{a.place, a.barriers, a.occurrence, a.thread % kWarpSize / lanes};
     for (uintptr_t at = a.address / kWord; at <= (a.address + a.bytes - 1) / kWord; ++at)
-      words[phase].insert(at);
+      words[warp_part].insert(at);
     const bool last = i + 1 == accesses.size();
     if (!last && accesses[i + 1].thread / kWarpSize == a.thread / kWarpSize) continue;
-    for (const auto& [of_phase, touched] : words) {
+    for (const auto& [part, touched] : words) {
       int in_bank[kBanks] = {};
       for (uintptr_t word : touched) ++in_bank[word % kBanks];
       count.wavefronts += *std::max_element(std::begin(in_bank), std::end(in_bank));
@@ -151,7 +151,7 @@ bool is_global(uintptr_t address) {
   return !is_local(address) && !constant && !parameter;
 }
 
-// Records an access. Those of more than 16 bytes to global memory are split, as on a GPU.
+// Records an access. An access of more than 16 bytes to global memory is split, as on a GPU.
 void record(std::vector<Access>& accesses, const void* address, size_t bytes, void* place) {
   if (!counting || !running()) return;
   const auto first = reinterpret_cast<uintptr_t>(address);
@@ -159,10 +159,10 @@ void record(std::vector<Access>& accesses, const void* address, size_t bytes, vo
     return shared.push_back({current_thread(), reinterpret_cast<uintptr_t>(place),
                              barriers_passed(), 0, first, static_cast<int>(bytes)});
   if (!is_global(first)) return;
-  for (uintptr_t at = first; at < first + bytes; at += kWidest)
+  for (uintptr_t at = first; at < first + bytes; at += kWidestAccess)
     accesses.push_back({current_thread(), reinterpret_cast<uintptr_t>(place) + at - first,
                         barriers_passed(), 0, at,
-                        static_cast<int>(std::min(kWidest, first + bytes - at))});
+                        static_cast<int>(std::min(kWidestAccess, first + bytes - at))});
 }
 
 std::string report() {
