@@ -33,9 +33,9 @@ class ClassMatch:
 
     Names match if they are equal, or if one is a synonym of the other ("tabby" and "tabby, tabby cat"), or if they
     differ only in case or in spaces, underscores and hyphens. WordNet ids such as "n02124075" are names, too. If all
-    names of the data are whole numbers, those that are not names of the model are taken as its class numbers. If the
-    data have as many classes as the model, all with WordNet ids that the model does not have, both are taken to be in
-    the order of ImageNet.
+    names of the data are whole numbers, the names that the model does not have are taken as the model's class numbers.
+    If the data have as many classes as the model, all with WordNet ids that the model does not have, both are taken to
+    be in the order of ImageNet.
 
     Parameters
     ----------

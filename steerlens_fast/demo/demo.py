@@ -181,7 +181,7 @@ def _examples(morph, digits: LabelledImages, right: Tensor, pairs, progress) -> 
 
 
 def _flip_rates(morph, digits: LabelledImages, right: Tensor, pairs, progress):
-    """Return, for each pair, the share of test digits that reach the target by family, and the number of digits."""
+    """Return ``DemoResult.flipped`` and ``DemoResult.tested``."""
     flipped, tested = {}, {}
     for source, target in progress(pairs):
         images = digits.test_images[(digits.test_labels == source) & right]
