@@ -244,7 +244,7 @@ class RunOptions(BaseConfig):
     resume : bool
         Continue the job.
     overwrite : bool
-        Delete the job and start again.
+        Replace the job, which is deleted when the first shard of the new job is complete.
     retry_failed : bool
         Continue the job, and compute shards with failed items again.
     max_failures : int or str
@@ -280,7 +280,11 @@ class RunOptions(BaseConfig):
     resume: bool = option(
         False, group="running", help="continue the job in --out; options that are given again must be the same"
     )
-    overwrite: bool = option(False, group="running", help="delete what a previous job has written to --out")
+    overwrite: bool = option(
+        False,
+        group="running",
+        help="replace the job in --out, which is deleted when the first shard of the new job is complete",
+    )
     retry_failed: bool = option(
         False, group="running", help="continue the job, and compute shards with failed items again"
     )

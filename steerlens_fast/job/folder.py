@@ -25,8 +25,9 @@ from .shard import marker_path, shard_name
 
 FILES = ("summary.json", "failed.jsonl", "manifest.jsonl", "plan.json", "items.jsonl", "config.json")
 FOLDERS = ("shards", "gallery")
+REPLACED, REPLACING = ".replaced", ".replacing"  # folders of an old job, see replaced.py
 # Other files in a job's folder, which are not deleted when a job is overwritten
-OTHER_FILES = ("logs", ".lock", ".lock-*", ".planning")
+OTHER_FILES = ("logs", ".lock", ".lock-*", ".planning", REPLACED, REPLACING)
 RANK_LOCK = ".lock-rank-"  # beginning of the names of the ranks' locks
 NOT_DONE = "not done"
 

@@ -22,8 +22,9 @@ from ..io.output_dir import check_unchanged
 from ..io.versions import versions
 from ..lens.settings import with_settings
 from .config import JobConfig
-from .folder import JobFolder, clear, has_complete_shard
+from .folder import JobFolder, clear, has_complete_shard, has_plan
 from .plan import Plan, batch_and_shard_size, threads_per_worker
+from .replaced import set_aside
 
 TARGETS_WITH_NAMES = ("class", "map", "csv", "column")  # kinds of targets that may name classes
 TARGETS_BY_LABEL = ("label", "map")  # kinds of targets that need labels of the data
@@ -114,9 +115,9 @@ def _require_any(items: Iterable[Item], is_usable: Callable[[Item], bool], messa
 def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared: bool = False) -> Plan:
     """List the items, and divide them into shards.
 
-    Write config.json, items.jsonl and plan.json, in this order. Before that, an existing job is deleted, but only if
-    all items could be listed and no option was rejected. With ``shared``, an existing plan raises PlanExistsError, and
-    nothing is deleted, since complete shards may be those of other ranks.
+    Write config.json, items.jsonl and plan.json, in this order. An existing job is set aside before that (see
+    :mod:`.replaced`), once all items are listed and no option was rejected. With ``shared``, an existing plan raises
+    PlanExistsError, since complete shards may be those of other ranks.
     """
     config, inputs.model_names = inputs.config, model["class_names"]
     if config.format == "folder" and config.frame_dtype != "uint8" and model["channels"] != 1:
@@ -135,7 +136,10 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
             raise usage_error(f"data must have at least one item, got none in {config.data}")
         range_warnings = [] if config.range else narrow_range_warnings(inputs.source, inputs.items(), **decode_options)
         if not shared:
-            clear(out)
+            if has_plan(out) and has_complete_shard(out):
+                set_aside(out)
+            else:
+                clear(out)
         write_json(out / "config.json", config.as_dict())
     plan = Plan(
         items=listing.items,

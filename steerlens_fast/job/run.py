@@ -51,6 +51,7 @@ from .planning import (
     resumed_config,
     with_default_target,
 )
+from .replaced import discard, finish_moving, restored_on_error
 from .shard import marker_path
 from .summary import read_summary, write_summary
 
@@ -124,6 +125,7 @@ def _locked(out: Path, run_options: RunOptions) -> Iterator[None]:
     """Lock the folder for this job. The ranks of a job share this lock, and each also locks its own number."""
     if run_options.engine != "env":
         with hold_lock(out / ".lock"):
+            finish_moving(out)
             yield
         return
     rank = rank_of()
@@ -133,6 +135,7 @@ def _locked(out: Path, run_options: RunOptions) -> Iterator[None]:
         # with the first one continue.
         with hold_lock(out / ".lock-ranks", wait=True, required=rank.world > 1):
             check_number_of_ranks(out, rank)
+            finish_moving(out)
             locks.enter_context(hold_lock(out / f"{RANK_LOCK}{rank.number}-of-{rank.world}"))
         yield
 
@@ -161,6 +164,7 @@ class _JobRun:
         """Run the job, without other ranks."""
         out = self.out
         restore_backups(out, out / "shards")
+        discard(out)
         resumed = self._is_resumed()
         inputs = self._inputs(resumed)
         plan = check_plan(out, inputs) if resumed else None
@@ -169,12 +173,14 @@ class _JobRun:
         if pending == []:
             return self._finish(plan, None)
         engine = make_engine(inputs, self.run_options, out)
-        try:
-            plan = plan or self._new_plan(inputs, engine)
-            last_run, too_many_message = self._compute(plan, range(plan.shards) if pending is None else pending, engine)
-        finally:
-            engine.close()
-            remove_temporary_files(out)  # temporary files of killed workers
+        with restored_on_error(out):
+            try:
+                plan = plan or self._new_plan(inputs, engine)
+                shards = range(plan.shards) if pending is None else pending
+                last_run, too_many_message = self._compute(plan, shards, engine)
+            finally:
+                engine.close()
+                remove_temporary_files(out)  # temporary files of killed workers
         return self._finish(plan, last_run, too_many_message)
 
     def run_rank(self) -> Outcome:
@@ -203,7 +209,7 @@ class _JobRun:
         if not has_plan(out):
             return False
         if run_options.overwrite:
-            Plan.read(out)  # raises if the folder is not a job's; make_plan deletes the job
+            Plan.read(out)  # raises if the folder is not a job's; make_plan sets the job aside
             return False
         if not (run_options.resume or run_options.retry_failed):
             if not has_complete_shard(out):  # a job that failed before its first shard
@@ -244,9 +250,15 @@ class _JobRun:
                 existing_path(marker_path(out, shard)).unlink(missing_ok=True)
         done = JobFolder(out, plan).completed_shards()
         listener = ProgressListener(plan, done, self.run_options, self.stop)
+
+        def on_event(event: dict) -> None:
+            if event["event"] == "shard":
+                discard(out)
+            listener(event)
+
         try:
             if not listener.too_many_message:
-                engine.run(out, plan, shards, listener, self.stop)
+                engine.run(out, plan, shards, on_event, self.stop)
         finally:
             listener.progress.close()
         return listener.progress.summary(), listener.too_many_message

@@ -451,29 +451,6 @@ def test_overwrite_deletes_nothing_if_plan_json_is_not_a_plan(data, tmp_path, ca
     assert all(path.read_text() == "mine" for path in keep)
 
 
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        (dict(target="label"), "target 'label' needs labels"),
-        (dict(data="missing.npy"), "missing.npy"),
-        (dict(data="same_keys.csv"), "keys must be unique"),
-        (dict(target=3, class_names="names.json"), "target must be one of the model's 3 classes, 0 to 2, got 3"),
-    ],
-)
-def test_overwriting_with_bad_input_keeps_the_old_job(tmp_path, monkeypatch, capsys, options, message):
-    monkeypatch.chdir(tmp_path)
-    np.save("images.npy", pictures(2))
-    make_white(tmp_path / "white.png")
-    Path("same_keys.csv").write_text("path,key\nwhite.png,a\nwhite.png,a\n")
-    Path("names.json").write_text('["a", "b", "c"]')
-    out, valid = tmp_path / "out", dict(data="images.npy", target="runner-up")
-    assert run_here(out, **valid) == DONE
-    before = digests(out)
-    check_exit(capsys, run_here(out, "--overwrite", **valid | options), message, status=USAGE)
-    assert digests(out) == before
-    assert run_here(out, "--resume") == DONE
-
-
 def test_markers_without_a_plan_are_ignored(data, job, copy, monkeypatch):
     """If a folder was only partly cleared, nothing of the old job gets into the new one."""
     assert run_here(copy, "--overwrite", data=data, target="least") == DONE
