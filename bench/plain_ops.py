@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steerlens_fast.ops import reference
 
-PIECE_BYTES = 2 << 20  # of tensors[0] in a piece; the temporaries of a piece then stay in the caches
+PIECE_BYTES = 2 << 20  # of the first tensor in each call by in_pieces; temporaries then stay in the caches
 
 
 def in_pieces(function: Callable, *tensors: Tensor) -> tuple[Tensor, ...]:

@@ -2,7 +2,7 @@
 
 It is as fast as we could make it without custom kernels.
 
-It uses real FFTs and half spectra for real images and bands, masks that include all real factors, and no autograd. A
+It uses real FFTs and half spectra for real images and bands, masks that include all real constants, and no autograd. A
 morph adds the spectrum of the residual to that of each frame, and computes no inverse FFT of the residual. A batch is
 computed in pieces whose tensors stay in the caches.
 """

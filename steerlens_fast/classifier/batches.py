@@ -26,7 +26,7 @@ def split_samples(images, batch: int | None) -> list[slice]:
 
 
 def split_args(args, at: slice, count: int) -> Iterator:
-    """Yield the model's arguments after the images, for the samples in the slice ``at``; tensors are copied.
+    """Yield ``args``, the model's arguments besides the images, for the samples in the slice ``at``; copies tensors.
 
     Tensors whose first dimension is ``count``, the number of all samples, are sliced.
     """

@@ -45,15 +45,15 @@ class _GlobalNumpy:
 
     Reading or writing its state takes 0.1 ms. Therefore the last state is reused while the generator's memory, whose
     address numpy gives, is unchanged. But numpy draws normally distributed numbers in pairs, and stores the second one
-    (has_gauss) elsewhere. So a state with a stored number is not reused. If ``set_state`` only adds a stored number, a
-    ``with`` block may remove it.
+    (has_gauss) elsewhere. So a state with a stored number is not reused. A call of ``set_state`` that only adds a
+    stored number is not noticed, and a ``with`` block may undo it.
     """
 
     def __init__(self):
         self._state: dict = {}
         self._state_memory: bytes | None = None  # the generator's memory in this state; None: read the state again
-        self._bits: Any = None  # the generator whose memory ``_buffer`` is
-        self._buffer: Any = None  # None unless the generator is an MT19937
+        self._bits: Any = None  # the generator
+        self._buffer: Any = None  # the generator's memory; None unless it is an MT19937
 
     def read(self) -> dict:
         if self._state_memory is None or self._memory() != self._state_memory:

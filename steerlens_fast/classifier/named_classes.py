@@ -30,8 +30,7 @@ def find_class(name: str, lookups: Sequence[Lookup], where: str = "") -> int | N
 
     ``where`` says in error messages where the name was found, such as a line of a file. The lookups are tried in order:
     all for the exact name, then all for names that differ from it only in case, or in spaces, underscores and hyphens,
-    then all for aliases (synonyms, WordNet ids, names without these ids). The first that finds the name decides.
-    With aliases, even a lookup with :func:`full_names` finds synonyms.
+    then all for :func:`aliases`. The first that finds the name decides.
 
     Raises
     ------
@@ -50,8 +49,8 @@ def find_class(name: str, lookups: Sequence[Lookup], where: str = "") -> int | N
             numbers = numbers_by_name(names_of, split, None if names is None else tuple(names)).get(wanted, ())
             if len(numbers) > 1:
                 text = f"target must name one class, got {name!r}{where}, the name of {len(numbers)} classes"
-                entries = split(names)  # indexed by `numbers`, unlike `names` (see ClassMatch.data_names_by_class)
-                known = ", ".join(f"{number} {', '.join(entries[number])!r}" for number in numbers[:MAX_NAMES])
+                by_number = split(names)  # ``names`` may have another order, see ClassMatch.data_names_by_class
+                known = ", ".join(f"{number} {', '.join(by_number[number])!r}" for number in numbers[:MAX_NAMES])
                 raise ValueError(f"{text} ({known}): give the number")
             if numbers:
                 return numbers[0]
@@ -96,7 +95,7 @@ def normalized(name: str) -> str:
 
 
 def aliases(name: str) -> set[str]:
-    """Return all normalized names of a class: its synonyms, its WordNet id, and the name without this id.
+    """Return all normalized names of a class: its name, its WordNet id, and its synonyms with and without this id.
 
     Examples
     --------

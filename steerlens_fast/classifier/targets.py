@@ -46,9 +46,8 @@ def check_target(
         or absent:
 
         * l or (1, l) makes label l present; ``~l`` or (0, l) makes it absent.
-        * "argmax" and "least" make the label with the highest or lowest score present. "runner-up" makes a
-          label present: of those absent in the source, that with the highest score or, if none is absent, the label
-          with the lowest score.
+        * "argmax" and "least" make the label with the highest or lowest score present. "runner-up" makes the label
+          present that has the highest score of all absent labels. If no label is absent, "runner-up" is "least".
     class_names : sequence of str, optional
         Names of the classes. A name may then replace a class number everywhere. Each synonym in a name such as
         "goldfish, Carassius auratus" is a name, too, if no other class has it. Without an exact match, names may differ
@@ -208,7 +207,7 @@ def _ranked(rank: str, outputs: Tensor) -> tuple[Tensor, Tensor]:
     minimum = 2 if rank == "runner-up" else 1
     if outputs.dim() != 2 or outputs.shape[1] < minimum:
         needs = f"outputs [N, classes] with at least {minimum} class{'es' if minimum > 1 else ''}"
-        hint = f" ({ONE_LOGIT}; for one score, as of a regression, pass target=0)" if outputs.dim() == 2 else ""
+        hint = f" ({ONE_LOGIT}; for a regression with one score, pass target=0)" if outputs.dim() == 2 else ""
         expected = f"given by index for outputs {list(outputs.shape)}"
         raise ValueError(f"target must be {expected}, got {rank!r}, which needs {needs}{hint}")
     source = outputs.argmax(1)

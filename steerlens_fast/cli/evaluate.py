@@ -19,8 +19,8 @@ GROUPS = {
 RUN_HELP = {
     "resume": "continue the evaluation in --out; options that are given again must be the same",
     "overwrite": "delete what a previous evaluation has written to --out",
-    "progress": "how progress is reported on stderr, counted in lines of results.jsonl: one for each edit of a source "
-    "(by a family or control, to a distance), and one for the probes of each source",
+    "progress": "how progress is reported on stderr. Progress counts lines of results.jsonl: each edit of a source (by "
+    "a family or control, to a distance) has a line; all probes of a source share a line",
 }
 EXITS = """exit status: 0 complete; 1 fatal error; 2 usage error, or inputs that changed since the evaluation began;
 3 complete, but summary.json and the report list problems; 5 no space left; 130 Ctrl-C; 143 SIGTERM. --resume continues

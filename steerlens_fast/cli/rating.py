@@ -33,7 +33,7 @@ def add_rating(commands) -> None:
     add("--trust-checkpoint", action="store_true", help=text)
     rate.set_defaults(run=_rate)
 
-    about = "summarise ratings: how often raters see the target, how natural images look, how much raters agree"
+    about = "summarise ratings: how often raters see the target, how natural the images look, how much raters agree"
     tally = commands.add_parser("tally", help=about, description=as_sentence(about))
     tally.add_argument("form", type=expanded_path, metavar="FORM", help="the folder that rate wrote")
     tally.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files that raters saved")

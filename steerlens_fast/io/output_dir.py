@@ -94,8 +94,8 @@ def _delete_unused(out: Path, patterns: Iterable[str]) -> None:
 def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required: bool = False) -> Iterator[None]:
     """Hold a lock on the file ``path`` during the block.
 
-    The operating system releases the lock when the process ends, also if it is killed. In the block, all files are
-    visible that earlier holders have written to the folder.
+    The operating system releases the lock when the process ends, also if it is killed. The block sees all files that
+    earlier holders have written to the folder of ``path``.
 
     Parameters
     ----------

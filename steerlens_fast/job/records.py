@@ -25,7 +25,7 @@ DIGITS = 7  # significant digits in records, as in float32
 
 
 def write_records(path: Path, records: list[dict]) -> dict[str, dict]:
-    """Write records as JSON lines; return the file's hash and size as an entry of the marker."""
+    """Write records as JSON lines; return the file's hash and size, by file name."""
     lines = (compact_json(r) + "\n" for r in records)
     data = "".join(lines).encode(errors="surrogateescape")
     with atomic_write(path) as file:
@@ -155,7 +155,7 @@ def _rounded(table: Tensor) -> list:
     values = table.double().numpy()
     finite = np.isfinite(values)
     rounded = np.full(values.shape, None, object)
-    # All numbers are formatted in one call: tables have several numbers per frame.
+    # Formatting all numbers in one call is faster than one by one.
     text = f"%.{DIGITS}g " * int(finite.sum()) % tuple(values[finite].tolist())
     rounded[finite] = [float(number) for number in text.split()]
     return rounded.tolist()

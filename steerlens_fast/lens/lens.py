@@ -76,9 +76,9 @@ class SteerableLens:
         The number of ``steps`` is an argument of :meth:`morph`.
     objective : {"nll", "logit", "margin", "log-probability"} or callable
         The loss that the morph decreases. "nll": the negative log likelihood of the target; "log-probability" is
-        another name for it. "logit": minus the target's score (for a logit z: -z for target 1, z for target 0).
-        "margin": the score of the source class minus that of the target. A callable ``(outputs, target) -> [N]``
-        returns a loss for each sample.
+        another name for it. "logit": minus the target's score; for binary and multi-label models, minus the logit
+        for target 1, and the logit for target 0. "margin": the score of the source class minus that of the target. A
+        callable ``(outputs, target) -> [N]`` returns a loss for each sample.
     color : {"rgb", "luma", "grey"}
         "rgb": each channel changes. "luma": the luma of RGB images changes, and its change is added to all channels.
         "grey": images are converted to grey first. No effect on images of one channel.
@@ -263,27 +263,27 @@ class SteerableLens:
             L2 distances of several frames. The result is the source, and one frame at each distance. In the regimes
             "persistent" and "live", distances must increase.
         frames : int, optional
-            Number of frames F, including the source; by default 12 or ``steps`` + 1, whichever is less. With several
-            ``factors``, F is their number; with M ``distances``, it is M + 1.
+            Number of frames F, including the source; by default 12, or ``steps`` + 1 for fewer than 11 ``steps``. With
+            several ``factors``, F is their number; with M ``distances``, it is M + 1.
         steps : int, optional
-            Number of gradients in the regimes "persistent" and "live": at least one for each of the N frames after the
-            source; by default 11 or N, whichever is more. Each of these frames takes ceil(steps / N) gradients. Must be
-            None in the regime "frozen".
+            Number of gradients in the regimes "persistent" and "live": at least one for each frame after the source; by
+            default 11, or more for more than 12 frames. The number is rounded up, so that all these frames take
+            equally many gradients. Must be None in the regime "frozen".
         internal_batch_size : int, optional
             Largest number of samples in one call of the model; by default all.
         additional_forward_args : optional
             Further arguments of the model, as in captum: a value or a tuple. Tensors [B, ...] are split like images.
         score : {"all", "last", "none"}
-            Frames on which the model is run for ``Morphs.outputs``. Outputs that the model computed with a gradient are
-            included, too.
+            Frames on which the model is run for ``Morphs.outputs``. Frames at which a gradient was computed, such as
+            the source, always have outputs.
 
         Returns
         -------
         Morphs
             ``frames`` [B, F, C, H, W] with the images' device and dtype, outputs, distances, and the status of each
             sample (:class:`steerlens_fast.morphs.MorphStatus`). A sample is not ``ok`` if a gradient is zero or not
-            finite; its further frames then repeat its last frame. Nor is it ``ok`` if the gradient is too small to
-            reach the distance, or if a frame overflows and is replaced by the source.
+            finite; the sample then does not move any more. Nor is a sample ``ok`` if the gradient is too small to reach
+            the distance, or if a frame overflows and is replaced by the source.
 
         Raises
         ------

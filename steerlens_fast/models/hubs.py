@@ -125,9 +125,9 @@ def _read_state(weights: str | None, trust: bool) -> dict[str, Tensor] | None:
 
 
 def _num_classes(state: dict[str, Tensor], head: str = "") -> dict[str, int]:
-    """Return a checkpoint's number of classes, as an option.
+    """Return ``{"num_classes": n}``, an argument of the functions that create models.
 
-    It is the number of rows of the last matrix whose name ends with ``head``. The result is empty if there is none.
+    n is the number of rows of the last matrix whose name ends with ``head``. Without such a matrix, the dict is empty.
     """
     matrices = [v for n, v in state.items() if isinstance(v, Tensor) and v.dim() == 2 and n.endswith(head)]
     return {"num_classes": len(matrices[-1])} if matrices else {}

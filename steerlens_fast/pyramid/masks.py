@@ -86,8 +86,8 @@ def _halved_for_half_spectrum(mask: Tensor, w: int, W: int) -> Tensor:
     """Halve all columns of a mask but DC and the image's Nyquist column, for merges into half spectra.
 
     The merge adds the conjugates of values at negative frequencies to the values at the opposite frequencies. This sum
-    is twice the spectrum of the real image. In the columns DC and Nyquist, each frequency and its opposite are both
-    stored. There, irfft2 takes the mean of the two, which is already half their sum.
+    is twice the spectrum of the real image. The columns DC and Nyquist contain each frequency and its opposite. There,
+    irfft2 takes the mean of each value and the conjugate of its opposite, which is already half their sum.
     """
     weight = torch.full((w,), 0.5, dtype=mask.dtype, device="cpu")
     weight[0] = 1.0

@@ -47,7 +47,7 @@ def whole_spectrum(planes: Tensor) -> Tensor:
 
     This is faster than ``fft2`` of real tensors, for which torch computes half of the columns and copies the others.
     """
-    return torch.fft.fft2(ops.pair(planes, 1))
+    return torch.fft.fft2(ops.pair(planes, 1))  # a pair is one plane and zeros
 
 
 def split_into_band_spectra(bank: Bank, spectrum: Tensor) -> Iterator[tuple[Part, Tensor]]:

@@ -79,7 +79,8 @@ class RatedJob(JobFolder):
         for record in self.records_of(done.shards):
             reason = _reason_to_exclude(record, check_labels)
             if reason is None:
-                source = Source(record["key"], record.get("sha256"), record["source"], record["target"])
+                predicted = record["source"]  # a class number
+                source = Source(record["key"], record.get("sha256"), predicted, record["target"])
                 self.places[source] = (record["shard"], record["index"])
                 self.has_sources &= source_frame(record) is not None
             else:

@@ -19,8 +19,8 @@ def choose_sources(pools: Sequence[Collection], count: int, rng: random.Random) 
     Returns
     -------
     list of list
-        Rows of one source per family. First come rows with the same source for all families. If fewer than ``count``
-        sources are in all pools, rows follow whose sources are not all the same.
+        Rows of one source per family. First come rows with the same source for all families. If these are fewer than
+        ``count``, rows of sources that are not in all pools follow.
 
     Examples
     --------

@@ -143,9 +143,9 @@ def write_form(
     Raters choose the class that the model predicts for the source, the target class, or neither. The two classes are in
     random order. Raters also rate how natural the image is, from 1 to 5.
 
-    Every source is shown in every family, if all jobs have it. There are as many blocks of images as conditions. In
-    each block, every source occurs once. A Latin square decides in which condition, so that all conditions occur
-    equally often. The rater's pseudonym decides at which place in this order the rater starts.
+    Sources that all jobs have are chosen first, and are shown in every condition. There are as many blocks of images
+    as conditions. In each block, every one of these sources occurs once. A Latin square decides in which condition, so
+    that all conditions occur equally often. The rater's pseudonym decides where in this order the rater starts.
 
     A morph is left out if the model already predicts the target for the source. It is also left out if the label is
     neither the target nor the class predicted for the source, because neither of the two offered classes would be
@@ -257,7 +257,7 @@ def _design(jobs: list[RatedJob], num_conditions: int, count: int, rng: random.R
         )
     unshared = sum(len(set(row)) > 1 for row in sources)
     if unshared:
-        notes.append(f"{unshared} of {len(sources)} morphs of each family are of sources that the other families lack")
+        notes.append(f"{unshared} of {len(sources)} morphs of each family are of sources that not all families have")
     sides = balanced_sides(len(sources), rng)
     trials = []
     for number, condition in trial_order(len(sources), num_conditions, rng):
@@ -304,7 +304,8 @@ def _read_shard(shard: int, trials: list[_Trial], judges: dict, show_source: boo
 
 def _verdicts(name: str, judge, images: list[Tensor], records: list[dict]) -> list[bool]:
     """Return whether a judge predicts the target of each image."""
-    classes = 1 + max(max(record["target"], record["source"]) for record in records)  # "source" is a class, too
+    # record["source"] is the class that the model predicts for the source.
+    classes = 1 + max(max(record["target"], record["source"]) for record in records)
     predicted = predicted_classes(name, judge, torch.stack(images), classes)
     return [prediction == record["target"] for prediction, record in zip(predicted, records)]
 

@@ -125,7 +125,7 @@ def test_trace_for_one_batch_size_is_reported(columns, data, tmp_path, capsys):
         (101, "none of the first 100 images can be decoded; the first is "),
     ],
 )
-def test_unknown_size_is_reported_with_the_first_bad_image(count, message, tmp_path, capsys):
+def test_error_for_undecodable_images_names_the_first(count, message, tmp_path, capsys):
     for n in range(count):
         path = tmp_path / "images" / f"{n}.png"
         path.parent.mkdir(exist_ok=True)

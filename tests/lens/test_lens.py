@@ -841,14 +841,14 @@ def test_models_without_scores_raise(scores):
 
 
 def test_morphs_by_a_model_with_one_score_follow_the_objective():
-    """For one score, as of a regression, no warning says that the target is already predicted."""
+    """For a regression with one score, no warning says that the target is already predicted."""
     x, model = images(), nn.Sequential(nn.Flatten(), nn.Linear(768, 1)).eval()
     for objective, sign in (("logit", 1), (lambda outputs, target: outputs[:, 0], -1)):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             m = SteerableLens(model, objective=objective).morph(x, 0, max_l2=1.0, frames=3)
         assert (sign * m.outputs[..., 0].diff(dim=1) > 0).all()
-    with raises_with(ValueError, "at least 2 classes", "regression, pass target=0"):
+    with raises_with(ValueError, "at least 2 classes", "regression with one score, pass target=0"):
         SteerableLens(model, objective="logit").morph(x, max_l2=1.0)
 
 
@@ -986,7 +986,7 @@ def test_buffers_registered_by_the_forward_are_removed():
 
 
 def test_threads_that_share_a_lens_get_the_families_of_their_own_images():
-    """The last family is cached. Here it is replaced, as by another thread, while its options are compared."""
+    """The lens caches its last family. Here the cache changes, as if by another thread, while options are compared."""
     lens = SteerableLens(smooth())
 
     class Interrupted(tuple):

@@ -31,10 +31,11 @@ def fork(value):
 IMPORT = """
 for value in sys.argv[1:]:
     if fork(value):
-        for again in range(2):
+        for attempt in range(2):  # after an invalid value, import again with a valid one
             try:
                 import steerlens_fast
-                sys.exit(print(steerlens_fast.native.SIMD_WIDTH))
+                print(steerlens_fast.native.SIMD_WIDTH)
+                break
             except ImportError as error:
                 print(error)
             os.environ["STEERLENS_CPU_CAPABILITY"] = "default"

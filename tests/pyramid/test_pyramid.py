@@ -56,7 +56,7 @@ def test_reconstruction_is_exact_at_every_order(order, device):
 
 @pairwise(dtype=DTYPES, shape=SMALL_IMAGES, option=OPTIONS.values(), synthesis=SYNTHESES)
 def test_analysis_and_synthesis_are_those_of_the_reference(shape, option, synthesis, dtype, device):
-    """Syntheses are compared for random coefficients: from the coefficients of an image, both give the image."""
+    """Syntheses are compared for random coefficients, because all give the image from an image's coefficients."""
     pyramid = SteerablePyramid(shape, **option, synthesis=synthesis)
     x = image(2, *shape, dtype=dtype, device=device)
     analyzed = pyramid.analyze(x)

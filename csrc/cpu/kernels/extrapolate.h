@@ -7,7 +7,7 @@
 
 namespace steerlens {
 
-// A block of write_pairs has two bands, with this many coefficients each.
+// A block of write_pairs has this many coefficients of each of two bands.
 constexpr int64_t kPairBlockSize = kBlockSize / 2;
 
 STEERLENS_DECLARE_KERNEL(write_frames, FrameArgs)

@@ -111,7 +111,7 @@ __device__ __forceinline__ void load_stored_rows(const Unit& unit, int i, bool* 
     rows[y] = unit.stored_rows[i * unit.h() + y];
 }
 
-// Where column_point(i) is in neighbouring column blocks of h rows.
+// The index of column_point(i) in neighbouring column blocks of h rows each.
 template <int kBlockLines>
 __device__ __forceinline__ int in_column_blocks(int i, int h) {
   if constexpr (kBlockLines == kLines) return i;

@@ -81,7 +81,7 @@ class BlockFftOf {
  private:
   __device__ Word* buffer(int pass) const { return points_ + pass % 2 * plan_.size * kBlockLines; }
 
-  // Where a point is in a buffer, chosen so that lanes rarely use the same bank. Even and odd points use different
+  // The index of a point in a buffer, chosen so that lanes rarely use the same bank. Even and odd points use different
   // halves of the banks. In each half, four consecutive even (or odd) points of two neighbouring lines use different
   // banks. If the size is a power of two, the first pass writes every eighth point; moved_bit_ makes these alternate
   // between the halves, too.

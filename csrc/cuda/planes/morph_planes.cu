@@ -138,7 +138,7 @@ __device__ __forceinline__ void morph_columns(const MorphColumns& args) {
     const Point p = column_point<kBlockLines>(j);
     return swap_parts(fft.output(p.at, p.line));
   };
-  // Where a cluster keeps a coefficient until the thresholds are known.
+  // The memory in which a cluster keeps a coefficient until the thresholds are known.
   const auto parked = [&](int wave, int k, int m) -> Word& {
     Word* words =
         reinterpret_cast<Word*>(dynamic_shared_memory) + fft_bytes(h, kBlockLines) / sizeof(Word);

@@ -39,7 +39,7 @@ struct Unit {
   }
 };
 
-// Where point x of row y is in a plane of column blocks.
+// The index of point x of row y in a plane of column blocks.
 __device__ __forceinline__ int in_blocks(int x, int y, int rows) {
   return (x / kLines * rows + y) * kLines + x % kLines;
 }
@@ -55,7 +55,7 @@ struct ColumnBlock {
     transform = static_cast<int>(blockIdx.x / blocks % transforms);
     plane = blockIdx.x / blocks / transforms;
   }
-  // Where it begins in a transform of h rows.
+  // The index at which the block begins in a transform of h rows.
   __device__ int64_t offset(int h) const { return int64_t{index} * h * kLines; }
   // How many columns of the transform are in this block and after it.
   __device__ int columns(int w) const { return w - index * kLines; }

@@ -5,7 +5,7 @@
 namespace steerlens {
 namespace {
 
-// Where the bands of a unit are in a tensor of the op's result.
+// The bands of a unit in a tensor of the op's result.
 struct BandsOut {
   float* data;             // the unit's first band
   int64_t bands_of_plane;  // the number in the tensor, not in the unit
@@ -49,7 +49,7 @@ struct WriteBand {
   __device__ Plane plane(int64_t n) const { return {data + n * pitch}; }
 };
 
-// Where the bands of a group's unit are written, from plane `first` on.
+// The bands of a group's unit in the result, from plane `first` on.
 BandsOut bands_out(const PlaneGroup<float>& group, const Unit& unit, int64_t first) {
   const int64_t area = group.h * group.w, band = (unit.filter - group.filter) / area;
   return {group.bands_out + (first * group.K + band) * area * group.stride, group.K};

@@ -115,7 +115,7 @@ def compare_orders(families: dict, paired: dict) -> dict:
         ``differs``
             The other pairs of the published order, including ties.
         ``unclear``
-            The pairs for which the interval of our paired difference contains 0.
+            Of all pairs, those for which the interval of our paired difference contains 0.
 
     Examples
     --------

@@ -57,7 +57,7 @@ ALIGNMENT = (
     "Edits compared with the true motion, for each kind of image, at the largest distance (medians with 95 % "
     "intervals). Above: cosine between the edit and the true derivative image. Below: the displacement measured by "
     "phases, divided by the true motion's displacement at the same L2 distance. A median is over the sources of the "
-    "kind for which the family attained the distance. The tables of the distance have the number of these sources."
+    'kind for which the family attained the distance. Tables "Compared with the true motion" count these sources.'
 )
 BANDS = (
     "Single-band probes ({family}, L2 {l2:g}): the change of the margin by a step along the gradient, minus the mean "
@@ -145,7 +145,7 @@ def measures(summary: dict) -> Figure:
         row[2].set_xlim(0, 1)
         style(row[0], f"{about}\ndriver's target probability")
         style(row[1], "all judges predict the target")
-        style(row[2], "E: ○ warp, ● warp + gain")
+        style(row[2], "explained: ○ warp, ● warp + gain")
         if not summary["judges"]:
             row[1].text(0.5, 0.5, "no judges", transform=row[1].transAxes, ha="center", color=QUIET, fontsize=9)
     return figure
@@ -199,7 +199,7 @@ def consistency(summary: dict) -> Figure:
 
 def alignments(summary: dict) -> Figure:
     """Return a figure of cosines and displacements for each kind."""
-    groups = next(iter(summary["groups"].values()))
+    groups = next(iter(summary["groups"].values()))  # of the first budget, which is the largest
     families = list(next(iter(groups.values())))
     figure = new_figure(9.2, 5.0)
     panels = {
