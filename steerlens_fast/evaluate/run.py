@@ -15,7 +15,7 @@ from pathlib import Path
 from ..errors import DONE, SOME_FAILED, JobError, to_job_error, usage_error
 from ..extras import require_extra
 from ..io.atomic_io import TEMPORARY_PATTERN, atomic_write, restore_backups, sync_folder, write_json
-from ..io.output_dir import check_unchanged, hold_lock, output_dir, read_saved
+from ..io.output_dir import check_is_folder, check_unchanged, hold_lock, output_dir, read_saved
 from ..io.progress import Progress
 from ..memory import threads
 from ..models.errors import error_summary, is_out_of_memory
@@ -73,6 +73,7 @@ def run_evaluation(
         With the command's exit status as ``code``.
     """
     out = Path(out).absolute()
+    check_is_folder(out)
     if figures:
         require_extra("plot", "matplotlib")  # raises if matplotlib is missing, before any work
     try:

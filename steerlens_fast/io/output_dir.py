@@ -51,6 +51,24 @@ def expand_home(path: str | os.PathLike) -> Path:
     return expanded
 
 
+def check_is_folder(path: Path, name: str = "out") -> None:
+    """Raise a JobError if ``path``, the argument ``name``, is a file or in one.
+
+    Examples
+    --------
+    >>> check_is_folder(Path("/dev/null/morphs"))
+    Traceback (most recent call last):
+    steerlens_fast.errors.JobError: out must be a folder, got /dev/null/morphs, but /dev/null is a file
+    """
+    for folder in (path, *path.parents):
+        if os.path.isdir(folder):
+            return
+        if os.path.lexists(folder):
+            kind = "a broken link" if os.path.islink(folder) else "a file"
+            text = f"which is {kind}" if folder == path else f"but {folder} is {kind}"
+            raise usage_error(f"{name} must be a folder, got {path}, {text}")
+
+
 @contextmanager
 def output_dir(out: Path, files: Iterable[str], is_kept: Callable[[BaseException], bool]) -> Iterator[None]:
     """Create a folder. If the block raises an error, delete what the run has created, unless ``is_kept``.

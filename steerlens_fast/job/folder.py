@@ -17,7 +17,7 @@ from torch import Tensor
 from ..checks import is_int
 from ..errors import JobError, usage_error
 from ..io.atomic_io import BACKUP_PATTERN, TEMPORARY_PATTERN, existing_path, read_json, sha256_of
-from ..io.output_dir import is_locked, read_saved
+from ..io.output_dir import check_is_folder, is_locked, read_saved
 from .formats import get_format
 from .plan import Plan
 from .records import read_records
@@ -235,6 +235,7 @@ def check_output_folder(out: Path, data) -> None:
     It must not be inside the data's folder. A folder without a plan may only have files of a job. If it has any, one of
     them must be .lock.
     """
+    check_is_folder(out)
     if isinstance(data, (str, os.PathLike)) and os.path.isdir(data):
         if out.resolve().is_relative_to(Path(data).resolve()):
             raise usage_error(f"out must not be inside data, got {out} and {data}")

@@ -151,7 +151,7 @@ class Plan:
         path = out / "plan.json"
         try:
             values = read_saved(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise usage_error(f"out must be a job's folder, got {out}, which has no plan.json") from None
         if "budgets" in values:  # only evaluations have this entry
             raise usage_error(f"out must be a job's folder, got {out}, which has an evaluation")

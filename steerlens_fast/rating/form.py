@@ -20,7 +20,7 @@ from ..errors import usage_error
 from ..extras import require_extra
 from ..io.atomic_io import write_json
 from ..io.html_page import render_page
-from ..io.output_dir import expand_home
+from ..io.output_dir import check_is_folder, expand_home
 from ..job.formats.common import as_8_bit, map_in_threads, replacing_folder, to_pil
 from ..job.formats.wds import encode_lossless
 from ..job.success import source_frame
@@ -174,6 +174,7 @@ def write_form(
     out = expand_home(out)
     if os.path.lexists(out):
         raise usage_error(f"out must be a new folder, got {out}, which exists")
+    check_is_folder(out)
     require_extra("cli", "PIL.Image")
     rated = _read_jobs(jobs)
     notes = _notes(rated)

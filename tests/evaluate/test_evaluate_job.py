@@ -588,6 +588,13 @@ def test_folder_with_other_files_is_an_error(name, overwrite, tmp_path):
     assert (tmp_path / name).read_text() == "{}" and not (tmp_path / ".lock").exists()
 
 
+def test_file_in_place_of_the_folder_is_an_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(JobError, match="out must be a folder, got .*file, which is a file") as raised:
+        run_evaluation(tmp_path / "file", {"data": "nowhere", "driver": "none:none"})
+    assert raised.value.code == 2
+
+
 def test_rejected_evaluation_leaves_no_files(tmp_path):
     with pytest.raises(JobError):
         run_evaluation(tmp_path / "new" / "out", {"data": "nowhere", "driver": "none:none"})

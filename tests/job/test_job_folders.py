@@ -42,6 +42,17 @@ def test_folder_with_other_files_is_an_error(data, tmp_path, capsys, name, more)
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("more", [[], ["--overwrite"], ["--resume"], ["--dry-run"]], ids=str)
+def test_file_in_place_of_the_folder_is_an_error(data, tmp_path, capsys, more):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to("nowhere")
+    for name, text in (("file", "which is a file"), ("file/out", "file is a file"), ("link", "which is a broken link")):
+        assert run_here(tmp_path / name, *more, data=data) == USAGE
+        stderr = capsys.readouterr().err
+        assert f"out must be a folder, got {tmp_path / name}, " in stderr and text in stderr
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 @pytest.mark.parametrize("inside", [".", "out", "c0/out"])
 def test_output_in_the_data_folder_raises(tmp_path, capsys, inside):
     images = make_folder(tmp_path / "images", 6)

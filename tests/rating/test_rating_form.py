@@ -174,12 +174,14 @@ def test_bad_input_raises_and_writes_nothing(tmp_path):
     shard = damaged / "shards" / "00001.safetensors"
     shard.write_bytes(shard.read_bytes()[:-1] + b"\xff")
     (tmp_path / "taken").mkdir()
+    (tmp_path / "file").touch()
     make_job(tmp_path / "failed", morphs_of(2, 3), ["a", "b"], failed=(0, 1))
     make_job(tmp_path / "two", morphs_of(1, 3, channels=2), ["a"])
     make_job(tmp_path / "no-source", morphs_of(1, 3), ["a"], change=lambda r: r | {"factors": [1.0, 2.0, 3.0]})
     before = sorted(tmp_path.rglob("*"))
     cases = {
         "out must be a new folder, got .*taken, which exists": ([good], {"out": "taken"}),
+        "out must be a folder, got .*file/form, but .*file is a file": ([good], {"out": "file/form"}),
         "jobs must be folders of jobs, got .*taken, which has no plan.json": ([tmp_path / "taken"], {}),
         "jobs must have at least one job's folder, got none": ([], {}),
         "jobs must be different jobs, got .*phase and .*phase with the same": ([good, good], {}),
