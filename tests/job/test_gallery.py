@@ -155,9 +155,41 @@ def test_gallery_that_fails_leaves_the_old_one(tmp_path):
     assert not list(tmp_path.glob(".*.tmp"))
 
 
+@pytest.mark.parametrize("foreign", ["index.html", "images/logo.png", "images/00000099.webp", "maps/a/b", "notes.txt"])
+@pytest.mark.parametrize("with_gallery", [False, True])
+def test_folder_with_other_files_is_not_replaced(foreign, with_gallery, tmp_path):
+    """A gallery is recognised by its content, not by the names of its files."""
+    make_job(tmp_path / "job", morphs_of(2, 3), ["a", "b"])
+    to = tmp_path / "site"
+    if with_gallery:
+        write_gallery(tmp_path / "job", to=to)
+    (to / foreign).parent.mkdir(parents=True, exist_ok=True)
+    (to / foreign).write_text("mine")
+    before = files_of(to)
+    with pytest.raises(JobError, match="to must be a new folder or a gallery's folder, got .*site with other files, e"):
+        write_gallery(tmp_path / "job", to=to)
+    assert files_of(to) == before
+
+
+def test_folder_that_has_only_a_gallery_is_replaced(tmp_path):
+    for name, n in (("a", 3), ("b", 2)):
+        make_job(tmp_path / name, morphs_of(n, 3), [str(i) for i in range(n)], failed=(1,))
+    to = tmp_path / "site"
+    to.mkdir()
+    for name in ("a", "b"):
+        write_gallery(tmp_path / name, to=to)
+    assert sorted(files_of(to)) == ["images/00000000.webp", "index.html", "maps/00000000.webp"]
+
+
 def test_galleries_of_bad_jobs_raise(tmp_path):
     with pytest.raises(JobError, match="out must be a job's folder"):
         write_gallery(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(JobError, match="out must be a job's folder"):
+        write_gallery(tmp_path / "file")
+    make_job(tmp_path / "job", morphs_of(1), ["a"])
+    with pytest.raises(JobError, match="to must be a folder, got .*file/site, but .*file is a file"):
+        write_gallery(tmp_path / "job", to=tmp_path / "file" / "site")
     make_job(tmp_path / "out", morphs_of(1, channels=2), ["a"])
     with pytest.raises(JobError, match="1 channel .* or 3 .*, got 2"):
         write_gallery(tmp_path / "out")

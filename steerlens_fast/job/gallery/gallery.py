@@ -7,6 +7,7 @@ no frame, from the frame nearest to it.
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields
@@ -19,7 +20,7 @@ from ...data.targets import LABEL, MAP
 from ...errors import OK, REASONS, usage_error
 from ...extras import require_extra
 from ...io.html_page import render_page
-from ...io.output_dir import expand_home
+from ...io.output_dir import check_is_folder, expand_home
 from ...lens.schedule import DEFAULT_L2
 from ...morphs.differences import difference_maps
 from ..config import JobConfig
@@ -33,6 +34,8 @@ from ..summary import labels_look_wrong, read_success
 SETTINGS = ("model", "data", "target", "family", "rule", "regime", "objective")
 DISTANCES = ("max_l2", "distances", "factors", "amplitude_factors")  # shown if they are set
 OPTIONS = ("color", "steps", "smoothing", "phase_cap", "scales", "orientations", "task")  # shown if not the defaults
+GENERATOR = '<meta name="generator" content="steerlens_fast gallery">'  # is in every page
+IMAGE_NAME = re.compile(r'"((?:images|maps)/\d{8,}\.webp)"')  # in the data of the page
 MAX_SIDE = 16_383  # maximum side of a WebP image, in pixels
 
 
@@ -46,7 +49,7 @@ def write_gallery(out: str | os.PathLike, *, sample: int = 48, to: str | os.Path
     sample : int
         Maximum number of morphs, and maximum number of failed items. They are evenly spaced over the data set.
     to : path, optional
-        The folder for the gallery, by default ``gallery`` in ``out``. Another folder must be new or have a gallery.
+        The folder for the gallery, by default ``gallery`` in ``out``. Another folder must be new, empty or a gallery's.
 
     Returns
     -------
@@ -91,10 +94,20 @@ def write_gallery(out: str | os.PathLike, *, sample: int = 48, to: str | os.Path
 
 def _check_gallery_folder(to: Path) -> Path:
     """Return ``to``; raise a JobError if it has files that do not belong to a gallery."""
-    if os.path.lexists(to) and not (to.is_dir() and set(os.listdir(to)) <= {"index.html", "images", "maps"}):
-        raise usage_error(f"to must be a new folder or a gallery's folder, got {to} with other files")
+    check_is_folder(to, "to")
+    if (other := _foreign_file(to)) is not None:
+        raise usage_error(f"to must be a new folder or a gallery's folder, got {to} with other files, e.g. {other}")
     to.parent.mkdir(parents=True, exist_ok=True)
     return to
+
+
+def _foreign_file(to: Path) -> str | None:
+    """Return the path in ``to`` of a file or folder that no gallery has written; None if there is none."""
+    page = to / "index.html"
+    text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
+    own = {"index.html", "images", "maps", *IMAGE_NAME.findall(text)} if GENERATOR in text else set()
+    paths = (os.path.join(folder, name) for folder, folders, files in os.walk(to) for name in folders + files)
+    return next((path for path in (os.path.relpath(path, to) for path in paths) if path not in own), None)
 
 
 def _write_examples(folder: Path, job: JobFolder, shard: int, records: list[dict], columns: int) -> list[dict]:
