@@ -33,7 +33,7 @@ def add_demo(commands) -> None:
         type=expanded_path,
         default="steerlens-demo",
         metavar="DIR",
-        help="folder to write; existing files of the same names are replaced (default: %(default)s)",
+        help="a new folder, or one of an earlier demo, whose files are replaced (default: %(default)s)",
     )
     text = "morph photographs; --pairs, --rule, --epochs and --seed are for digits only"
     add("--photographs", action="store_true", help=text)

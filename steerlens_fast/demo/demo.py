@@ -24,7 +24,7 @@ from ..lens import SteerableLens
 from ..memory import threads
 from ..morphs import Morphs
 from ..ops import RULES
-from .shared import FAMILIES, check_writable, timed
+from .shared import FAMILIES, prepare_folder, timed
 
 PAIRS = ((3, 8), (7, 2), (5, 6), (2, 3), (1, 7), (4, 9))
 
@@ -78,7 +78,7 @@ def run_demo(
     Parameters
     ----------
     out : path
-        Directory to write to; created if missing. Files of the same name are replaced.
+        A new folder, or one of an earlier demo, whose files are replaced.
     pairs : sequence of (int, int)
         Source and target digits.
     max_l2 : float
@@ -102,6 +102,8 @@ def run_demo(
     ------
     TypeError, ValueError
         For an invalid argument, or a pair with too few correctly classified test digits of the source class.
+    JobError
+        If ``out`` has files but is not a demo's folder.
     OSError
         If ``out`` cannot be written; raised before the training.
     ImportError
@@ -122,7 +124,7 @@ def run_demo(
 
     bar = partial(require_extra("demo", "tqdm.auto").tqdm, disable=not progress, dynamic_ncols=True)
     out = expand_home(out)
-    check_writable(out)
+    prepare_folder(out)
     seconds: dict[str, float] = {}
     with threads(1):
         with timed(seconds, "training"):

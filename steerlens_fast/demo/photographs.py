@@ -26,7 +26,7 @@ from ..lens import SteerableLens
 from ..lens.settings import PHOTOGRAPHS as SETTINGS
 from ..models import LoadedModel, load_model
 from ..morphs import Morphs
-from .shared import FAMILIES, check_writable, timed
+from .shared import FAMILIES, prepare_folder, timed
 
 NETWORKS = ("lite0", "lite1", "lite2")  # the driver, and the judges
 MODEL = "steerlens_fast.models.efficientnet_lite:"
@@ -114,7 +114,7 @@ def run_photographs(
     Parameters
     ----------
     out : path
-        Directory to write to; created if missing. Files of the same name are replaced.
+        A new folder, or one of an earlier demo, whose files are replaced.
     photographs : sequence of Photograph
     max_l2 : float
         L2 distance of the last frame from the photograph, in every family.
@@ -131,6 +131,8 @@ def run_photographs(
     ------
     TypeError, ValueError
         For an invalid argument.
+    JobError
+        If ``out`` has files but is not a demo's folder.
     OSError
         If ``out`` cannot be written; raised before anything is computed.
     ImportError, JobError
@@ -143,7 +145,7 @@ def run_photographs(
     bar = partial(require_extra("photographs", "tqdm.auto").tqdm, disable=not progress, dynamic_ncols=True)
     check_packages()
     out = expand_home(out)
-    check_writable(out)
+    prepare_folder(out)
     seconds: dict[str, float] = {}
     with timed(seconds, "networks"):
         networks = {name: load_model(MODEL + name, size=SIZE) for name in NETWORKS}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import tempfile
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,13 +13,16 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..io.atomic_io import atomic_write
+from ..errors import usage_error
+from ..io.atomic_io import atomic_write, read_json, write_json
+from ..io.output_dir import check_is_folder
 from ..morphs import Morphs
 from ..morphs.strips import tile, to_pixels, write_animation
 
 FAMILIES = {"phase": "csp-phase", "joint": "csp-joint", "pixel": "pixel"}  # the keys are their names in the files
 LABELS = {"phase": "phase", "joint": "phase +\namplitude", "pixel": "pixel"}
 DPI = 110
+MARKER, MARKER_CONTENT = "demo.json", {"generator": "steerlens_fast demo"}  # the file that identifies a demo's folder
 
 
 @contextmanager
@@ -30,11 +33,28 @@ def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] = time.perf_counter() - start
 
 
-def check_writable(out: Path) -> None:
-    """Create the directory; raise OSError if it cannot be written."""
+def prepare_folder(out: Path) -> None:
+    """Create the demo's folder.
+
+    Raises
+    ------
+    JobError
+        If it is a file, or a folder with files but not a demo's.
+    OSError
+        If it cannot be written.
+    """
+    check_is_folder(out)
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=out):
-        pass
+    if (names := sorted(os.listdir(out))) and not _is_demo(out):
+        raise usage_error(f"out must be a new folder or a demo's folder, got {out} with other files, e.g. {names[0]}")
+    write_json(out / MARKER, MARKER_CONTENT)
+
+
+def _is_demo(out: Path) -> bool:
+    try:
+        return read_json(out / MARKER) == MARKER_CONTENT
+    except (OSError, ValueError):
+        return False
 
 
 def write_files(out: Path, writers: Mapping[str, Callable[[BinaryIO], object]], progress: Callable) -> list[Path]:

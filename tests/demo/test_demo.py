@@ -25,6 +25,7 @@ Image = pytest.importorskip("PIL.Image")
 
 SHORT = {"pairs": [(3, 8), (0, 6), (3, 9)], "frames": 4, "epochs": 2, "max_l2": 3.0}
 FAMILIES = ["phase", "joint", "pixel"]
+OTHERS = ["overview.png", "probabilities.csv", "demo.json"]  # files that do not depend on the pairs
 DIGITS, TEST_DIGITS = 1797, 450  # in scikit-learn's data set, and the quarter that is for testing
 
 
@@ -69,8 +70,8 @@ def test_training_leaves_the_callers_random_numbers_and_threads_alone():
 
 def test_files_exist_and_decode(short):
     names = ["3-to-8.png", "3-to-8.gif", "0-to-6.png", "0-to-6.gif", "3-to-9.png", "3-to-9.gif"]
-    assert [p.name for p in short.files] == [*names, "overview.png", "probabilities.csv"]
-    assert sorted(p.name for p in short.files[0].parent.iterdir()) == sorted(p.name for p in short.files)
+    assert [p.name for p in short.files] == [*names, *OTHERS[:2]]
+    assert sorted(p.name for p in short.files[0].parent.iterdir()) == sorted([*names, *OTHERS])
     for path in short.files[:-1]:
         with Image.open(path) as picture:
             picture.load()
@@ -250,8 +251,22 @@ def test_printed_command_is_found_by_a_shell(tmp_path, monkeypatch):
 
 def test_file_in_place_of_the_folder_is_an_error(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert main(["demo", "--out", str(tmp_path / "file")]) == 1
-    assert f"cannot write to {tmp_path / 'file'}" in capsys.readouterr().err
+    for more in ([], ["--photographs"]):
+        assert main(["demo", "--out", str(tmp_path / "file"), *more]) == 2
+        assert f"out must be a folder, got {tmp_path / 'file'}, which is a file" in capsys.readouterr().err
+
+
+def test_folder_with_other_files_is_an_error(tmp_path, capsys):
+    """A demo's folder is recognised by the content of demo.json; reruns are tested above."""
+    for name in ("overview.png", "notes.txt", "demo.json"):
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / name).write_text('"mine"')
+        for more in ([], ["--photographs"]):
+            assert main(["demo", "--out", str(folder), *more]) == 2
+            message = f"out must be a new folder or a demo's folder, got {folder} with other files, e.g. {name}"
+            assert message in capsys.readouterr().err
+        assert [path.read_text() for path in folder.iterdir()] == ['"mine"']
 
 
 # (command line, part of the message)
