@@ -111,8 +111,8 @@ class Plan:
 
     @property
     def shown_labels(self) -> list[str] | None:
-        """The names of labels for pictures and pages. Matched labels have numbers and names of the model's classes."""
-        return self.labels if self.label_numbers is None else self.shown_classes
+        """The names of labels for pictures and pages. Those of matched or unnamed labels are the model's."""
+        return self.shown_classes if self.labels is None or self.label_numbers is not None else self.labels
 
     def class_name(self, number: int | None) -> str | None:
         """Return the name of a class for pictures and pages. ``~n`` is the multilabel target "not n"."""

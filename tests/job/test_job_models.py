@@ -117,6 +117,16 @@ def test_class_folders_are_matched_to_the_models_classes_by_name(tmp_path, capsy
     assert "classes of the data" not in capsys.readouterr().err
 
 
+def test_labels_of_data_without_class_names_have_the_names_of_the_model(tmp_path):
+    folder_of(tmp_path / "data", "a", "b", "c")
+    table = tmp_path / "table.csv"
+    table.write_text("path,label\ndata/a/a.png,2\ndata/b/a.png,3\ndata/c/a.png,\n")
+    assert run(tmp_path / "out", table, "named") == DONE
+    expected = [(2, "tench"), (3, "cat"), (None, None)]
+    assert [(r["label"], r["label_name"]) for r in records(tmp_path / "out")] == expected
+    assert [e["label"] for e in shown(tmp_path / "out")] == ["tench", "cat", None]
+
+
 def test_class_folders_that_are_no_classes_of_the_model_have_no_label(tmp_path, capsys):
     folder = folder_of(tmp_path / "data", "cat", "dgo")
     assert run(tmp_path / "out", folder, "named", "--target", "label") == USAGE
