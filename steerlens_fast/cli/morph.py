@@ -57,7 +57,7 @@ def _morph(arguments: argparse.Namespace) -> int:
     from ..job.config import JobConfig, RunOptions
     from ..job.dry_run import dry_run
     from ..job.run import run_job
-    from ..job.summary import format_summary
+    from ..job.summary import failure_example, format_summary
 
     options = with_absolute_paths(given_fields(JobConfig, arguments))
     options |= {"settings": arguments.settings} if "settings" in arguments else {}
@@ -66,8 +66,9 @@ def _morph(arguments: argparse.Namespace) -> int:
         write_stdout("\n".join(dry_run(arguments.out, options, run_options)))
         return DONE
     outcome = run_job(arguments.out, options, run_options)
-    note = ""
-    if run_options.engine == "env" and not outcome.summary["complete"] and outcome.code != INTERRUPTED:
-        note = "; the other ranks compute the remaining shards"
-    write_stderr(f"{arguments.out}: {format_summary(outcome.summary)}{note}")
+    summary = outcome.summary
+    note = failure_example(arguments.out, summary) if summary["failed"] > summary["done"] / 2 else ""
+    if run_options.engine == "env" and not summary["complete"] and outcome.code != INTERRUPTED:
+        note += "; the other ranks compute the remaining shards"
+    write_stderr(f"{arguments.out}: {format_summary(summary)}{note}")
     return outcome.code

@@ -53,7 +53,7 @@ from .planning import (
 )
 from .replaced import discard, finish_moving, restored_on_error
 from .shard import marker_path
-from .summary import read_summary, write_summary
+from .summary import failure_example, read_summary, write_summary
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ class _JobRun:
         is_new = summary is None
         summary = summary or write_summary(JobFolder(out, plan), last_run or {})
         if too_many_message:
-            raise JobError(too_many_message, TOO_MANY_FAILED)
+            raise JobError(too_many_message + failure_example(out, summary), TOO_MANY_FAILED)
         code = SOME_FAILED if summary["failed"] else DONE
         if not summary["complete"]:
             return Outcome(INTERRUPTED if self.stop.requested else code, summary)

@@ -8,16 +8,19 @@ from pathlib import Path
 from ..data.decoding import is_narrow_range
 from ..data.items import compact_json
 from ..data.resize import size_change
+from ..data.sources.base import printable
 from ..data.targets import LABEL
 from ..data.value_range import narrow_warning
 from ..errors import OK
 from ..io.atomic_io import atomic_write, read_json, write_json
 from .folder import CompletedShards, JobFolder, rounded_seconds
+from .records import read_records
 from .success import Tally, success_parts
 
 # A warning is given if there are at least MIN_LABELS labels, and the model predicts less than MIN_AGREEMENT of them.
 MIN_LABELS, MIN_AGREEMENT = 20, 0.25
 MIN_KEPT = 0.25  # of an image's area; images of which the crop keeps less are counted
+MAX_SHOWN = 300  # characters of an example in a message
 MANIFEST_FIELDS = ("key", "index", "shard", "row", "status")
 
 
@@ -102,13 +105,14 @@ def format_summary(summary: dict) -> str:
     --------
     >>> summary = {"items": 9, "done": 9, "failed": 2, "reasons": {"empty": 2}, "attained": 6, "without_target": 3}
     >>> format_summary(summary)
-    '7 of 9 images done, 2 failed (failed.jsonl): 2 empty; 6 of 7 reached the distance; 3 skipped: no target'
+    '9 of 9 images done, of which 2 failed (failed.jsonl): 2 empty; 6 of 7 reached the distance; 3 skipped: no target'
     """
     ok, failed = summary["done"] - summary["failed"], summary["failed"]
-    parts = [f"all {ok} images done" if ok == summary["items"] else f"{ok} of {summary['items']} images done"]
+    all_ok = ok == summary["items"]
+    parts = [f"all {ok} images done" if all_ok else f"{summary['done']} of {summary['items']} images done"]
     if failed:
         reasons = ", ".join(f"{n} {reason}" for reason, n in summary["reasons"].items())
-        parts[0] += f", {failed} failed (failed.jsonl): {reasons}"
+        parts[0] += f", of which {failed} failed (failed.jsonl): {reasons}"
     if summary.get("attained") not in (None, ok):
         parts.append(f"{summary['attained']} of {ok} reached the distance")
     if "success" in summary:
@@ -130,6 +134,18 @@ def format_summary(summary: dict) -> str:
             f"the model predicts {as_labelled} of {labelled} labels: check that they are numbered as its classes are"
         )
     return "; ".join(parts)
+
+
+def failure_example(out: Path, summary: dict) -> str:
+    """Return the most frequent reason of failed items, with an example from ``failed.jsonl``; "" if none failed."""
+    reasons = summary["reasons"]
+    if not reasons:
+        return ""
+    reason = max(reasons, key=reasons.__getitem__)
+    record = next(record for record in read_records(out / "failed.jsonl") if record["status"] == reason)
+    path, message = printable(record["path"]), printable(record["message"])
+    message = message if path in message else f"{path}: {message}"
+    return f"; most often {reason}, e.g. {message if len(message) <= MAX_SHOWN else message[: MAX_SHOWN - 3] + '...'}"
 
 
 def labels_look_wrong(labelled: int, as_labelled: int) -> bool:

@@ -144,7 +144,7 @@ def test_local_workers_write_the_same_bytes(workers, data, expected, tmp_path, t
     for text in ("a site that talks", "a model that talks", '{"event": "shard", "shard": 999}', "and a child of it"):
         assert any(text in log for log in logs)
     progress, summary = stderr.splitlines()
-    assert f"{COUNT - 1} of {COUNT} images done, 1 failed (failed.jsonl): 1 not-an-image" in summary
+    assert f"{COUNT} of {COUNT} images done, of which 1 failed (failed.jsonl): 1 not-an-image" in summary
     if workers == 2:
         assert progress.startswith(f"{COUNT}/{COUNT} images") and progress.endswith(", 1 failed")
     else:

@@ -744,7 +744,8 @@ def test_too_many_failures_stop_a_job(data, tmp_path, capsys):
     for path in bad:
         path.write_bytes(b"")
     code = run_here(out, data=images, max_failures=3)
-    check_exit(capsys, code, "items failed", "max_failures allows (3)", status=TOO_MANY_FAILED)
+    example = f"; most often empty, e.g. {bad[0]} has 0 bytes"
+    check_exit(capsys, code, "items failed", "max_failures allows (3)", example, status=TOO_MANY_FAILED)
     failed, done = lines(out / "failed.jsonl"), len(markers(out))
     assert len(failed) >= 4 and {r["status"] for r in failed} == {"empty"} and 2 <= done < 8
     check_exit(capsys, run_here(out, "--resume", max_failures=3), "max_failures allows (3)", status=TOO_MANY_FAILED)

@@ -178,10 +178,19 @@ def test_last_line_has_the_failed_items(data, tmp_path, capsys):
     images = Path(shutil.copytree(data, tmp_path / "images"))
     for name, content in (("c0/000.png", b""), ("c1/005.png", b""), ("c2/010.png", b"text")):
         (images / name).write_bytes(content)
-    message = "9 of 12 images done, 3 failed (failed.jsonl): 2 empty, 1 not-an-image"
+    message = "12 of 12 images done, of which 3 failed (failed.jsonl): 2 empty, 1 not-an-image"
     for more, options in ([], {"data": images}), (["--resume"], {}):
         assert run_here(tmp_path / "out", *more, **options) == SOME_FAILED
         assert capsys.readouterr().err.strip().startswith(f"{tmp_path / 'out'}: {message}; target reached by ")
+
+
+def test_last_line_says_why_most_items_failed(data, tmp_path, capsys):
+    images = Path(shutil.copytree(data, tmp_path / "images"))
+    for path in sorted(images.rglob("*.png"))[:7]:
+        path.write_bytes(b"" if path.name == "000.png" else b"text")
+    assert run_here(tmp_path / "out", data=images) == SOME_FAILED
+    line = capsys.readouterr().err.strip()
+    assert "; most often not-an-image, e.g. " in line and line.count(str(images)) == 1
 
 
 def test_last_line_has_the_items_without_a_target(data, tmp_path, capsys):

@@ -82,7 +82,7 @@ def test_images_for_which_the_model_raises_are_listed_and_leave_others_unchanged
         ("c1/007.png", "model-error", None),
     ]
     assert {r["message"] for r in failed} == {"ValueError: this model does not like white"}
-    assert "10 of 12 images done, 2 failed (failed.jsonl): 2 model-error" in capsys.readouterr().err
+    assert "12 of 12 images done, of which 2 failed (failed.jsonl): 2 model-error" in capsys.readouterr().err
     stored, expected = frames(tmp_path / "out"), frames(tmp_path / "job_without_errors")
     assert stored.keys() == expected.keys() - {"c1/006.png", "c1/007.png"}
     assert all(torch.equal(stored[key], expected[key]) for key in stored)
@@ -206,7 +206,8 @@ def test_model_that_raises_for_all_later_images_ends_the_job(data, tmp_path, mon
 def test_too_many_images_for_which_the_model_raises_end_the_job(data, tmp_path, monkeypatch, capsys):
     raising(monkeypatch, error_for_white)
     assert run_here(tmp_path, data=data, max_failures=1) == TOO_MANY_FAILED
-    assert "2 items failed, more than max_failures allows (1)" in capsys.readouterr().err
+    message = "2 items failed, more than max_failures allows (1): see failed.jsonl; most often model-error, e.g. "
+    assert message in (stderr := capsys.readouterr().err) and ".png: ValueError: " in stderr
 
 
 def test_error_that_occurs_once_is_not_blamed_on_an_image(data, job_without_errors, tmp_path, monkeypatch):

@@ -165,7 +165,7 @@ def test_job_succeeds_in_an_ascii_locale(data, tmp_path):
     options = arguments(tmp_path / "außen →", data=images, workers=0, progress="lines")
     ended = run(options, "", tmp_path, LC_ALL="C", PYTHONIOENCODING="ascii:strict", PYTHONUTF8="1")
     assert (tmp_path / "status").read_text() == f"{SOME_FAILED}\n", ended.stderr
-    assert b"5 of 6 images done, 1 failed" in ended.stderr
+    assert b"6 of 6 images done, of which 1 failed" in ended.stderr
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
