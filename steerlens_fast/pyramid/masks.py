@@ -87,7 +87,7 @@ def _halved_for_half_spectrum(mask: Tensor, w: int, W: int) -> Tensor:
 
     The merge adds the conjugates of values at negative frequencies to the values at the opposite frequencies. This sum
     is twice the spectrum of the real image. The columns DC and Nyquist contain each frequency and its opposite. There,
-    irfft2 takes the mean of each value and the conjugate of its opposite, which is already half their sum.
+    irfft2 averages each value with the conjugate of the value at the opposite frequency, which already halves the sum.
     """
     weight = torch.full((w,), 0.5, dtype=mask.dtype, device="cpu")
     weight[0] = 1.0
