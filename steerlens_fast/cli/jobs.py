@@ -39,7 +39,8 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
 
     add = parser.add_argument
     add("--format", choices=EXPORT_FORMATS, help="format of the files; required")
-    add("--to", type=expanded_path, metavar="DIR", help="folder to write (default: DIR-FORMAT, next to DIR)")
+    text = "folder to write: new, empty, or with the same export, which is continued (default: DIR-FORMAT, next to DIR)"
+    add("--to", type=expanded_path, metavar="DIR", help=text)
     text = "export only items with these keys; a pattern like 'cat/*' matches several"
     add("--keys", nargs="+", metavar="PATTERN", help=text)
     add("--limit", type=integer_from(1), metavar="N", help="export only the first N items")

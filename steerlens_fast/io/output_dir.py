@@ -270,16 +270,27 @@ def check_unchanged(before: Mapping, now: Mapping, what: str, **labels: str) -> 
     Traceback (most recent call last):
     steerlens_fast.errors.JobError: frames was 8 and is 12 now: the configuration cannot change on resuming; use --overwrite (in Python overwrite=True) or another --out
     """  # noqa: E501
+    changes = describe_changes(before, now, **labels)
+    if changes:
+        hint = "use --overwrite (in Python overwrite=True) or another --out"
+        raise usage_error(f"{changes}: {what} cannot change on resuming; {hint}")
+
+
+def describe_changes(before: Mapping, now: Mapping, **labels: str) -> str:
+    """Return text that names every changed entry, "" if there is none; for the parameters see :func:`check_unchanged`.
+
+    Examples
+    --------
+    >>> describe_changes({"limit": 3}, {"limit": None})
+    'limit was 3 and is null now'
+    """
     before, now = (json.loads(json.dumps(mapping)) for mapping in (before, now))  # JSON turns tuples into lists
     names = sorted((before.keys() | now.keys()).difference(NOT_COMPARED))
-    changes = [
+    return ", ".join(
         f"{labels.get(name, name)} was {_shortened(before.get(name))} and is {_shortened(now.get(name))} now"
         for name in names
         if before.get(name) != now.get(name)
-    ]
-    if changes:
-        hint = "use --overwrite (in Python overwrite=True) or another --out"
-        raise usage_error(f"{', '.join(changes)}: {what} cannot change on resuming; {hint}")
+    )
 
 
 def check_same_model(before: Mapping, now: Mapping) -> None:

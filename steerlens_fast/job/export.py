@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
@@ -28,6 +29,7 @@ from ..morphs.container import method_words
 from ..morphs.differences import difference_maps
 from ..morphs.strips import StripData, draw_strips, predicted_text, remark, strip_note, tiled_frames, write_animation
 from .config import JobConfig
+from .export_folder import check_export_folder, describe_export, export_folder
 from .folder import JobFolder
 from .formats import FORMATS, get_format
 from .formats.common import as_8_bit, map_in_threads
@@ -53,15 +55,15 @@ def export(
 ) -> int:
     """Write the morphs of complete shards to another folder and format.
 
-    One shard at a time is read. Existing files are skipped, so that an interrupted export can be continued (with the
-    same ``keys`` and ``limit``).
+    One shard at a time is read. If the same export of the same job was interrupted, it is continued: existing files are
+    skipped. For this, ``to/export.json`` has the options of the export, and hashes of the job and its shards.
 
     Parameters
     ----------
     out : path
         The job's folder. Incomplete shards and items whose status is not "ok" are skipped.
     to : path
-        Another folder; created if it does not exist.
+        A new or empty folder, or one with the same export.
     format : {"safetensors", "wds", "folder", "gif", "webp", "strip", "npz"}
         With "safetensors" and "wds", a shard becomes ``to/00000.safetensors`` or ``to/00000.tar``, and
         ``to/00000.jsonl``. With "folder", an item becomes a folder of PNG images, ``to/cat/1.png/frame_00.png`` and so
@@ -73,7 +75,7 @@ def export(
     keys : sequence of str, optional
         Export only items with these keys, or with keys that match these shell patterns; ``*`` also matches "/".
     limit : int, optional
-        Export only the first ``limit`` items.
+        Export only the first ``limit`` items of the complete shards.
     differences : bool
         Whether a strip has a second row, with the signed difference of each frame from the source.
 
@@ -85,9 +87,9 @@ def export(
     Raises
     ------
     JobError
-        If ``format`` is unknown, ``out`` is not a job's folder, ``to`` is also this folder, no item matches ``keys``,
-        the format stores images but the frames have neither 1 nor 3 channels, ``differences`` are requested of another
-        format than "strip", or a shard is damaged.
+        If ``format`` is unknown, ``out`` is not a job's folder, ``to`` has other files than those of this export, no
+        item matches ``keys``, the format stores images but the frames have neither 1 nor 3 channels, ``differences``
+        are requested of another format than "strip", or a shard is damaged.
     ImportError
         If an extra is not installed.
 
@@ -113,20 +115,39 @@ def export(
         raise usage_error(f"format must be safetensors or npz for frames with {channels} channels, got {format}")
     if to.resolve() in (job.out.resolve(), (job.out / "shards").resolve()):
         raise usage_error(f"to must not be the job's folder, got {to}")
-    to.mkdir(parents=True, exist_ok=True)
+    shards = sorted(job.completed_shards().shards)
+    options = {"format": format, "keys": None if keys is None else sorted(set(keys))}
+    options |= {"limit": None if limit is None else int(limit), "differences": bool(differences)}
+    description = describe_export(job, shards, options)
+    check_export_folder(to, description)
+    selection = _selected(job, shards, keys, limit)
+    first = next(selection, None)
+    if first is None:  # nothing is written, not even the folder
+        if keys is not None:
+            raise usage_error(f"keys must match at least one item that is ok, got {list(keys)}")
+        return 0
     task, count = _Export(job, to, format, differences), 0
-    for shard in sorted(job.completed_shards().shards):
+    with export_folder(to, description):
+        for shard, records in chain([first], selection):
+            job.check_undamaged(shard)
+            (_write_shard if format in FORMATS else _write_items)(task, shard, records)
+            count += len(records)
+    return count
+
+
+def _selected(
+    job: JobFolder, shards: Sequence[int], keys: Sequence[str] | None, limit: int | None
+) -> Iterator[tuple[int, list[dict]]]:
+    """Yield each shard that has selected items, with their records."""
+    count = 0
+    for shard in shards:
         selected = [r for r in job.records(shard) if r["status"] == OK and _matches(r["key"], keys)]
         selected = selected[: None if limit is None else limit - count]
         if selected:
-            job.check_undamaged(shard)
-            (_write_shard if format in FORMATS else _write_items)(task, shard, selected)
-            count += len(selected)
+            yield shard, selected
+        count += len(selected)
         if count == limit:
-            break
-    if keys is not None and not count:
-        raise usage_error(f"keys must match at least one item that is ok, got {list(keys)}")
-    return count
+            return
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from pairwise import pairwise
 from steerlens_fast import Morphs
 from steerlens_fast.errors import USAGE, JobError
 from steerlens_fast.io.atomic_io import backup_path
-from steerlens_fast.job.export import _Export, _strip_data, export
+from steerlens_fast.io.output_dir import hold_lock
+from steerlens_fast.job.export import EXPORT_FORMATS, _Export, _strip_data, export
 from steerlens_fast.job.folder import JobFolder
 from steerlens_fast.job.formats import FORMATS, get_format
 from steerlens_fast.job.formats.names import FileNames
@@ -178,7 +180,7 @@ def test_any_key_gets_its_own_file(tmp_path):
     make_job(tmp_path / "out", morphs_of(len(keys), 2), keys)
     assert export(tmp_path / "out", tmp_path / "to", "npz") == len(keys)
     files = {str(p.relative_to(tmp_path / "to")) for p in (tmp_path / "to").rglob("*") if p.is_file()}
-    assert files == {FileNames(keys)(key, ".npz") for key in keys}
+    assert files == {"export.json", *(FileNames(keys)(key, ".npz") for key in keys)}
     assert {"cat/1.npz", "2.png.npz", "2.jpg.npz"} <= files
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "to"]
 
@@ -192,12 +194,13 @@ def test_items_are_selected_by_key_pattern_and_number(job, tmp_path):
     assert stored(tmp_path / "b", "safetensors")[0] == [KEYS[i] for i in OK_PLACES[:5]]
     with pytest.raises(JobError, match=r"keys must match at least one item that is ok, got \['cat/1.png'\]"):
         export(out, tmp_path / "c", "npz", keys=["cat/1.png"])
+    assert not (tmp_path / "c").exists()
 
 
 def test_keys_match_exactly_and_as_patterns(tmp_path):
     make_job(tmp_path / "out", morphs_of(2), ["a[1]", "a1"])
     assert export(tmp_path / "out", tmp_path / "to", "npz", keys=["a[1]"]) == 2  # as a key, and as a pattern for a1
-    assert export(tmp_path / "out", tmp_path / "to", "npz", keys=["a1"]) == 1
+    assert export(tmp_path / "out", tmp_path / "other", "npz", keys=["a1"]) == 1
 
 
 @pytest.mark.parametrize("kind, name", [("npz", "dog/1.npz"), ("wds", "00001.tar")])
@@ -211,7 +214,10 @@ def test_existing_files_are_kept_even_if_damaged(kind, name, job, tmp_path):
 
 
 def test_export_that_was_stopped_continues(job, tmp_path, monkeypatch):
-    """After a stop, only complete files exist. In the end, all files are equal to those of an export without a stop."""
+    """After a stop, only complete files exist. In the end, all files are equal to those of an export without a stop.
+
+    A kill leaves the lock file and a temporary file, which are deleted.
+    """
     out, _ = job
     read = JobFolder.frames
 
@@ -223,19 +229,94 @@ def test_export_that_was_stopped_continues(job, tmp_path, monkeypatch):
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(JobFolder, "frames", stop_at_second_shard)
         export(out, tmp_path / "to", "wds")
-    assert sorted(p.name for p in (tmp_path / "to").iterdir()) == ["00000.jsonl", "00000.tar"]
+    assert sorted(p.name for p in (tmp_path / "to").iterdir()) == ["00000.jsonl", "00000.tar", "export.json"]
+    (tmp_path / "to" / "cat").mkdir()
+    for name in (".lock", f".{'0' * 32}.tmp", f"cat/.{'0' * 32}.tmp"):
+        (tmp_path / "to" / name).touch()
     assert export(out, tmp_path / "to", "wds") == 8
     export(out, tmp_path / "again", "wds")
-    files = [{p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("to", "again")]
+    files = [{p.name: p.read_bytes() for p in (tmp_path / name).rglob("*.*")} for name in ("to", "again")]
     assert files[0] == files[1]
 
 
-def test_incomplete_shards_are_not_exported(job, tmp_path):
-    """A shard is complete if it has a marker, the file .done.json."""
+def contents(folder: Path) -> dict[Path, bytes | None]:
+    """Return the bytes of all files in a folder, and None for folders."""
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def check_rejected(out: Path, to: Path, kind: str, message: str, **options) -> None:
+    """Check that an export raises a usage error, and changes nothing."""
+    before = contents(to.parent)
+    with pytest.raises(JobError, match=message) as raised:
+        export(out, to, kind, **options)
+    assert raised.value.code == USAGE and contents(to.parent) == before
+
+
+@pytest.mark.parametrize("kind", EXPORT_FORMATS)
+@pytest.mark.parametrize("family", ["csp-joint", "csp-phase"])
+def test_export_of_another_job_raises(kind, family, tmp_path):
+    """The default is csp-phase. With the same options, the job has other frames."""
+    out = tmp_path / "out"
+    make_job(out, morphs_of(1, 2), ["a"])
+    export(out, tmp_path / "to", kind)
+    shutil.rmtree(out)
+    make_job(out, morphs_of(1, 2), ["a"], family=family)
+    message = "before shard 00000 was computed" if family == "csp-phase" else "an export of another job"
+    check_rejected(out, tmp_path / "to", kind, f"{message}; use another --to, or delete this folder")
+
+
+@pytest.mark.parametrize(
+    "kind, options, message",
+    [
+        ("strip", {"differences": True}, "differences was false and is true now"),
+        ("gif", {}, 'format was "strip" and is "gif" now'),
+        ("strip", {"keys": ["a*"]}, r'keys was null and is \["a\*"\] now'),
+        ("strip", {"limit": 1}, "limit was null and is 1 now"),
+    ],
+)
+def test_export_with_other_options_raises(kind, options, message, tmp_path):
+    make_job(tmp_path / "out", morphs_of(2, 2), ["a", "b"])
+    export(tmp_path / "out", tmp_path / "to", "strip")
+    check_rejected(tmp_path / "out", tmp_path / "to", kind, rf"an export with other options \({message}\)", **options)
+
+
+@pytest.mark.parametrize("kind", ["strip", "folder"])
+@pytest.mark.parametrize("name", ["cat/0.png", "export.json", ".git"])
+def test_export_to_a_folder_with_other_files_raises(name, kind, job, tmp_path):
+    file = tmp_path / "to" / name
+    file.parent.mkdir(parents=True)
+    file.write_text('{"mine": 1}')
+    message = f"or one with the same export, got {tmp_path / 'to'} with other files, e.g. {name.partition('/')[0]}; use"
+    check_rejected(job[0], tmp_path / "to", kind, message)
+
+
+def test_export_to_a_file_raises(job, tmp_path):
+    (tmp_path / "to").touch()
+    check_rejected(job[0], tmp_path / "to", "folder", f"to must be a folder, got {tmp_path / 'to'}, which is a file")
+
+
+def test_folder_is_locked_during_an_export(job, tmp_path):
+    (tmp_path / "to").mkdir()  # an empty folder is accepted
+    with hold_lock(tmp_path / "to" / ".lock"), pytest.raises(JobError, match=f"{tmp_path / 'to'} is in use by another"):
+        export(job[0], tmp_path / "to", "npz")
+    assert export(job[0], tmp_path / "to", "npz") == 8
+
+
+@pytest.mark.parametrize("limit", [None, 5])
+def test_incomplete_shards_are_not_exported(limit, job, tmp_path):
+    """A shard is complete if it has a marker, the file .done.json.
+
+    When a missing shard is complete, the export can be continued, unless a limit would now select other items.
+    """
     out, _ = job
-    (out / "shards" / "00001.done.json").unlink()
+    marker = out / "shards" / "00001.done.json"
+    hidden = marker.rename(tmp_path / "hidden")
     kept = [i for i in OK_PLACES if i not in range(4, 8)]  # the items 4 to 7 are in shard 1
-    assert export(out, tmp_path / "to", "npz") == len(kept)
+    assert export(out, tmp_path / "to", "npz", limit=limit) == len(kept[:limit])
+    hidden.rename(marker)
+    if limit is not None:
+        return check_rejected(out, tmp_path / "to", "npz", "before shard 00001 was computed", limit=limit)
+    assert export(out, tmp_path / "to", "npz") == len(list((tmp_path / "to").rglob("*.npz"))) == 8
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -408,15 +408,24 @@ def test_writes_that_fail_name_the_file(number, code, data, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("number, code", ERRORS)
-def test_disk_errors_of_exports_and_galleries_name_the_file(number, code, job, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("first_file", [True, False])
+def test_disk_errors_of_exports_and_galleries_name_the_file(
+    first_file, number, code, job, tmp_path, monkeypatch, capsys
+):
+    """The first file of an export is export.json. If it cannot be written, the folder remains empty."""
     to = tmp_path / "to"
     to.mkdir()
+    fails = lambda *args: first_file or Path(args[1]).name != "export.json"
     for command in (["export", "--format", "npz"], ["export", "--format", "safetensors"], ["gallery"]):
+        folder = to / command[-1]
         with monkeypatch.context() as patched:
             for call in ("replace", "rename"):
-                failing(patched, os, call, number)
-            argv = [command[0], str(job), *command[1:], "--to", str(to / command[0])]
+                failing(patched, os, call, number, fails)
+            argv = [command[0], str(job), *command[1:], "--to", str(folder)]
             assert main(argv) == code
+        assert command == ["gallery"] or [path.name for path in folder.glob("*.*")] == ["export.json"] * (
+            not first_file
+        )
         stderr = capsys.readouterr().err
         assert f"{os.strerror(number)}: '{to}" in stderr and ".tmp" not in stderr and not temporaries(to)
 
@@ -443,7 +452,7 @@ def read_only(job, tmp_path, monkeypatch):
         return real_os_open(path, flags, *more, **options)
 
     def flocked(file, operation):
-        assert operation & fcntl.LOCK_SH, "a reader must only take shared locks"
+        assert operation & fcntl.LOCK_SH or not inside(file.name), "a reader must only take shared locks"
         return real_flock(file, operation)
 
     for module in (builtins, io):
