@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from itertools import takewhile
 
 from ..checks import did_you_mean
+from ..errors import USAGE
 from ..io.argument_types import expanded_path, integer_from
 from ..io.base_config import declared_fields
 from ..io.console import write_stdout
@@ -35,7 +36,7 @@ class CommandParser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):
         """Add the options, then parse as :class:`argparse.ArgumentParser` does.
 
-        Unknown arguments are errors of this parser, so that a subcommand prints its own usage.
+        Unknown arguments are errors of this parser, so that a subcommand names itself.
         """
         if self._add_options is not None:
             add_options, self._add_options = self._add_options, None
@@ -46,6 +47,10 @@ class CommandParser(argparse.ArgumentParser):
             suggestion = self._suggestion(unknown, args, data_given="data" in namespace)
             self.error(f"unrecognized arguments: {' '.join(unknown)}{suggestion}")
         return namespace, unknown
+
+    def error(self, message):
+        """Exit with a message and a hint. argparse would print all options first."""
+        self.exit(USAGE, f'{self.prog}: error: {message}\nsee "{self.prog} --help"\n')
 
     def _suggestion(self, unknown: list[str], args: list[str], data_given: bool) -> str:
         """Return the end of a message about unknown arguments.

@@ -20,6 +20,7 @@ from ..io.atomic_io import sha256_of
 from .class_matching import ClassMatch
 from .items import Item, target_class
 from .labels import Class, parse_class
+from .sources.table import has_target_column
 from .tables import csv_rows, distinct_pairs, open_table
 
 LABEL, COLUMN, MAP = "label", "column", "map:"
@@ -214,6 +215,12 @@ def parse_target(value: str | int | Mapping | os.PathLike) -> TargetRule:
     if text.lower().endswith(".csv"):
         return _csv_rule(text)
     return _map_rule(_read_json(text)) if text.lower().endswith(".json") else _class_rule(_parse_target_class(text))
+
+
+def with_default_target(options: Mapping) -> dict:
+    """Set the option target to "column" if it is not given and the data are a table with a column ``target``."""
+    unset = options.get("target") is None and isinstance(options.get("data"), (str, os.PathLike))
+    return {**options, "target": COLUMN} if unset and has_target_column(os.fspath(options["data"])) else dict(options)
 
 
 def batch_target(rule: TargetRule, targets: Sequence[int | None]) -> list[int] | str:

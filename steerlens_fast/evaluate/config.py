@@ -165,7 +165,9 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
         "runner-up",
         group="data",
         metavar="T",
-        help="runner-up (second highest score for the source), least (lowest), label, a class, a .csv, or map:3=8,7=2",
+        help="runner-up (second highest score for the source), least (lowest), label, column (the column target of a "
+        "data table), a class, a .csv, or map:3=8,7=2 (default: column if the data are a table with a column target, "
+        "otherwise runner-up)",
     )
     select: str = option(
         "auto",

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..data.targets import with_default_target
 from ..errors import DONE, SOME_FAILED, JobError, to_job_error, usage_error
 from ..extras import require_extra
 from ..io.atomic_io import TEMPORARY_PATTERN, atomic_write, restore_backups, sync_folder, write_json
@@ -105,12 +106,12 @@ def _config(out: Path, settings: Mapping, resume: bool, overwrite: bool) -> Eval
     """Return the configuration; on resume, check that it is the saved one."""
     if not (out / "plan.json").exists():
         _check_no_foreign_files(out)
-        return EvaluationConfig.from_dict(settings)
+        return EvaluationConfig.from_dict(with_default_target(settings))
     plan = read_saved(out / "plan.json")
     if "budgets" not in plan:
         raise usage_error(f"out must be a new folder or an evaluation's, got {out}, which has the plan of a job")
     if overwrite:
-        return EvaluationConfig.from_dict(settings)
+        return EvaluationConfig.from_dict(with_default_target(settings))
     if not resume:
         hint = "use --resume or --overwrite (in Python resume=True or overwrite=True)"
         raise usage_error(f"out must be a new folder, got {out}, which has an evaluation: {hint}")

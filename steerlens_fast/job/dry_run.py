@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..data.targets import with_default_target
 from ..errors import NO_SPACE, JobError, to_job_error
 from ..io.progress import format_duration
 from ..lens.schedule import DEFAULT_L2
@@ -16,7 +17,7 @@ from .config import JobConfig, RunOptions
 from .engines.engine import num_workers
 from .folder import check_output_folder
 from .plan import Plan
-from .planning import JobInputs, expand_settings, make_plan, with_default_target
+from .planning import JobInputs, expand_settings, make_plan
 from .worker import Worker
 
 SAMPLE_SECONDS = 1.0  # time for the images that are computed to estimate the job's time

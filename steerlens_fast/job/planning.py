@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -13,7 +12,6 @@ from ..data.items import Item, describe_first_change, hash_items, write_listing
 from ..data.sources import Source
 from ..data.sources.base import printable
 from ..data.sources.open import open_source_from_config
-from ..data.sources.table import has_target_column
 from ..data.targets import COLUMN, LABEL, check_target, parse_target
 from ..data.value_range import narrow_range_warnings, read_image, value_range_of
 from ..errors import BadItem, usage_error
@@ -235,12 +233,6 @@ def resumed_config(out: Path, options: Mapping) -> JobConfig:
     now = JobConfig.from_dict({**saved.as_dict(), "trust_checkpoint": False, **options})
     check_unchanged(saved.as_dict(), now.as_dict(), "the configuration")
     return now
-
-
-def with_default_target(options: Mapping) -> dict:
-    """Set the target to "column" if none is given and the data are a table with a column ``target``."""
-    unset = options.get("target") is None and isinstance(options.get("data"), (str, os.PathLike))
-    return {**options, "target": COLUMN} if unset and has_target_column(os.fspath(options["data"])) else dict(options)
 
 
 def expand_settings(options: Mapping) -> dict:

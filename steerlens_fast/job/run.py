@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..data.targets import with_default_target
 from ..errors import (
     DONE,
     INTERRUPTED,
@@ -49,7 +50,6 @@ from .planning import (
     make_plan,
     make_shared_plan,
     resumed_config,
-    with_default_target,
 )
 from .replaced import discard, finish_moving, restored_on_error
 from .shard import marker_path

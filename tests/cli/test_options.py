@@ -105,11 +105,14 @@ def test_options_and_configurations_reject_nan_and_infinity(capsys):
         (["--data", "d", "--target", "tiger", "cat"], "arguments: cat; did you mean --target 'tiger cat'?"),
         (["--data", "d", "--factors", "0", "1", "2"], "arguments: 1 2; did you mean --factors 0,1,2?"),
         (["--data", "d", "--resume", "cat"], "unrecognized arguments: cat"),
+        (["--max-l2", "x"], "argument --max-l2: expected a number of at least 0, got 'x'"),
+        (["--data", "d"], "the following arguments are required: --out"),
     ],
 )
-def test_unknown_arguments_show_the_usage_of_the_subcommand(arguments, message, capsys):
+def test_errors_are_one_line_and_name_the_help_of_the_subcommand(arguments, message, capsys):
     with pytest.raises(SystemExit) as error:
-        main(["morph", "--out", "o", *arguments])
-    text = capsys.readouterr().err
+        main(["morph", *([] if "required" in message else ["--out", "o"]), *arguments])
+    line, hint = capsys.readouterr().err.splitlines()
     assert error.value.code == USAGE
-    assert text.startswith("usage: steerlens-fast morph") and text.endswith(f"{message}\n")
+    assert line.startswith("steerlens-fast morph: error: ") and line.endswith(message)
+    assert hint == 'see "steerlens-fast morph --help"'

@@ -105,6 +105,21 @@ def test_images_without_label_or_target_are_left_out_with_the_reason(select, tar
     assert {r: entry["images"] for r, entry in result.summary["sources"]["left_out"].items()} == {reason: 1}
 
 
+def test_default_target_is_the_column_target_of_a_table_if_there_is_one(tmp_path):
+    pil = pytest.importorskip("PIL.Image")
+    targets = [(label + 1) % 3 for label in predicted()]
+    for n, image in enumerate(pictures()):
+        pil.fromarray(image[..., 0].numpy()).save(tmp_path / f"{n}.png")
+    for column, default in (("target", "column"), ("note", "runner-up")):
+        table, out = tmp_path / f"{column}.csv", tmp_path / column
+        table.write_text("\n".join([f"path,{column}", *(f"{n}.png,{t}" for n, t in enumerate(targets))]))
+        for options in ({}, {"overwrite": True}):
+            run(out, str(table), judges={}, select="all", **QUICK, **options)
+            assert json.loads((out / "config.json").read_text())["target"] == default
+        got = [record["target"] for record in records(out) if record["family"] == "pixel"]
+        assert (got == targets) == (column == "target")
+
+
 def test_selecting_right_images_of_data_without_labels_hints_at_other_selections(tmp_path):
     data = list(pictures()[..., 0].numpy())
     with pytest.raises(JobError, match="10 no-label .*; select='agree' or 'all' selects more images"):
