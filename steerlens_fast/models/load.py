@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import check_bool, check_int
+from ..checks import check_bool, check_int, shown
 from ..classifier.isolation import RandomStream
 from ..classifier.named_classes import shorten
 from ..data.array_images import array_may_be_one_image
 from ..data.decoding import decode
 from ..data.resize import resize_and_crop
-from ..errors import usage_error
+from ..data.sources.base import printable
+from ..errors import BadItem, usage_error
 from .attributes import read_attributes
 from .class_names import resolve_class_names
 from .config import DTYPES
@@ -93,7 +94,7 @@ class LoadedModel:
         Raises
         ------
         BadItem
-            If an image cannot be decoded.
+            If an image cannot be decoded. The message has its path, or its index if it is no path.
         OSError
             If a file cannot be read.
         TypeError
@@ -116,16 +117,21 @@ class LoadedModel:
         if array is not None and (array_may_be_one_image(array) or (array.ndim == 3 and array.shape[0] in (1, 3))):
             hint = "pass [image] for one image, and list(images) for several grey ones"
             raise ValueError(f"images must be a list of images, got an array {list(array.shape)}: {hint}")
-        pixels = [self._read_image(image) for image in images]
+        pixels = [self._read_image(image, n) for n, image in enumerate(images)]
         shapes = sorted({p.shape for p in pixels})
         if len(shapes) != 1:
             text = "images must have at least one image, and all must have one shape if the model has no size"
             raise ValueError(f"{text}, got shapes {shapes}")
         return torch.from_numpy(np.stack(pixels)).float() / 255
 
-    def _read_image(self, image) -> np.ndarray:
-        data = Path(image).read_bytes() if isinstance(image, (str, os.PathLike)) else image
-        decoded = decode(data, mode="RGB" if self.channels == 3 else "L")
+    def _read_image(self, image, n: int) -> np.ndarray:
+        """Return the pixels of ``images[n]``, which errors name."""
+        is_path = isinstance(image, (str, os.PathLike))
+        data = Path(image).read_bytes() if is_path else image
+        try:
+            decoded = decode(data, mode="RGB" if self.channels == 3 else "L")
+        except BadItem as error:
+            raise BadItem(error.reason, f"{printable(image) if is_path else f'images[{n}]'}: {error}") from error
         return resize_and_crop(decoded, self.size, crop_pct=self.crop_pct, interpolation=self.interpolation)
 
     def __repr__(self) -> str:
@@ -261,17 +267,17 @@ def _load_raw(spec, weights: str | None, trust: bool, overrides: dict, device: t
     callable_name = name if hub == "arch" else spec
     if not CALLABLE_NAME.fullmatch(callable_name):
         hint = f"; did you mean 'timm:{spec}' or 'torchvision:{spec}'?" if HUB_NAME.fullmatch(spec) else ""
-        raise usage_error(f"model must be {KINDS}, got {spec!r}{hint}")
+        raise usage_error(f"model must be {KINDS}, got {shown(spec)}{hint}")
     return load_from_callable(callable_name, weights, trust)
 
 
 def _from_object(model, weights: str | None) -> RawModel:
     if weights is not None:
-        raise usage_error(f"weights must be None if model is an object, which has its weights, got {weights!r}")
+        raise usage_error(f"weights must be None if model is an object, which has its weights, got {shown(weights)}")
     if isinstance(model, torch.export.ExportedProgram):
         return RawModel(model.module(), owned=False)
     if not callable(model) or isinstance(model, type):
-        raise usage_error(f"model must be {KINDS}, got {model!r}")
+        raise usage_error(f"model must be {KINDS}, got {shown(model)}")
     return RawModel(model, owned=False)
 
 
@@ -298,7 +304,7 @@ def _path_or_none(weights) -> str | None:
     try:
         return None if weights is None else os.path.expanduser(weights)
     except TypeError as error:
-        raise usage_error(f"weights must be a path, 'random' or None, got {weights!r}") from error
+        raise usage_error(f"weights must be a path, 'random' or None, got {shown(weights)}") from error
 
 
 def _check_flags_and_seed(trust_checkpoint: bool, channels_last: bool, seed: int) -> int:
@@ -315,7 +321,7 @@ def _device(device) -> torch.device:
     try:
         device = torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise usage_error(f"device must be 'cpu', 'cuda' or 'cuda:N', got {device!r}") from error
+        raise usage_error(f"device must be 'cpu', 'cuda' or 'cuda:N', got {shown(device)}") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise usage_error(f"device must be one of the {torch.cuda.device_count()} GPUs of this machine, got '{device}'")
     return device
@@ -323,5 +329,5 @@ def _device(device) -> torch.device:
 
 def _dtype(dtype: str) -> torch.dtype:
     if dtype not in DTYPES:
-        raise usage_error(f"dtype must be one of {DTYPES}, got {dtype!r}")
+        raise usage_error(f"dtype must be one of {DTYPES}, got {shown(dtype)}")
     return getattr(torch, dtype)

@@ -27,7 +27,7 @@ from classifiers import CLASSES, Stateful, linear, smooth
 from torch import nn
 
 from steerlens_fast import SteerableLens, native
-from steerlens_fast.errors import USAGE, JobError
+from steerlens_fast.errors import USAGE, BadItem, JobError
 from steerlens_fast.io.atomic_io import sha256_of
 from steerlens_fast.models import hubs, load_model
 from steerlens_fast.models.checkpoints import PREFIXES, WRAPPERS
@@ -850,6 +850,19 @@ def test_arrays_of_paths_or_images_are_read_like_lists(tmp_path):
     expected = loaded.read_images([picture] * 2)
     for images in (objects, np.array([str(tmp_path / "red.png")] * 2)):
         assert torch.equal(loaded.read_images(images), expected)
+
+
+def test_errors_name_the_image_that_cannot_be_decoded(tmp_path):
+    pil, loaded = pytest.importorskip("PIL.Image"), load_model(linear(3, 32))
+    good, empty, cut = (tmp_path / f"{name}.png" for name in ("good", "empty", "cut"))
+    pil.new("RGB", (32, 32)).save(good)
+    empty.touch()
+    cut.write_bytes(good.read_bytes()[:40])
+    for bad, reason, cause in ((empty, "empty", "0 bytes"), (cut, "truncated", "the PNG ends after 40 bytes")):
+        for image, name in ((bad, bad), (str(bad), bad), (bad.read_bytes(), r"images\[1\]")):
+            with pytest.raises(BadItem, match=f"^{name}: {cause}") as error:
+                loaded.read_images([good, image])
+            assert error.value.reason == reason
 
 
 def test_images_that_cannot_be_one_batch_raise():
