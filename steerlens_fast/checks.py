@@ -8,11 +8,12 @@ The compiled ops check their own arguments (``csrc/checks.h``).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from difflib import get_close_matches
 from inspect import signature
 from numbers import Real
 from operator import index
+from reprlib import Repr
 
 import numpy as np
 import torch
@@ -21,6 +22,38 @@ from torch import Tensor
 from .torch_internals import has_transforms, is_exporting
 
 Factors = Sequence[float] | Tensor
+MAX_ENTRIES, MAX_CHARACTERS, MAX_SHOWN = 12, 200, 1000  # of a value in an error message
+
+
+class _Shown(Repr):
+    """Short representations of values, for error messages."""
+
+    def __init__(self):
+        super().__init__()
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = MAX_ENTRIES
+        self.maxstring = self.maxlong = MAX_CHARACTERS
+
+    def repr1(self, x, level: int) -> str:
+        if isinstance(x, (Tensor, np.ndarray)) and math.prod(x.shape) > MAX_ENTRIES:
+            return f"{type(x).__name__} {list(x.shape)}, {x.dtype}"
+        return super().repr1(x, level)
+
+    def repr_instance(self, x, level: int) -> str:
+        text = " ".join(repr(x).split())
+        return text if len(text) <= MAX_CHARACTERS else f"{type(x).__module__}.{type(x).__qualname__}"
+
+
+def shown(value) -> str:
+    """Return ``repr(value)`` for an error message, but only type and shape of large tensors and other long values.
+
+    Examples
+    --------
+    >>> shown([torch.zeros(2, 3, 64, 64), "cat", 3])
+    "[Tensor [2, 3, 64, 64], torch.float32, 'cat', 3]"
+    """
+    text = _Shown().repr(value)
+    is_short = len(text) <= MAX_SHOWN or not isinstance(value, Sized)
+    return text if is_short else f"{type(value).__name__} of length {len(value)}"
 
 
 def is_int(value) -> bool:
@@ -39,7 +72,7 @@ def is_int(value) -> bool:
 def check_int(name: str, value, minimum: int, maximum: int | None, reason: str = "") -> int:
     """Return an int in [minimum, maximum]. ``reason`` explains the limits in the error message."""
     if not is_int(value):
-        raise TypeError(f"{name} must be an int, got {value!r}")
+        raise TypeError(f"{name} must be an int, got {shown(value)}")
     value = index(value)
     if value < minimum or (maximum is not None and value > maximum):
         limits = f"{minimum} to {maximum}" if maximum is not None else f"at least {minimum}"
@@ -50,7 +83,7 @@ def check_int(name: str, value, minimum: int, maximum: int | None, reason: str =
 def check_bool(name: str, value) -> bool:
     """Return a bool. 0 and 1 are not bools here."""
     if not isinstance(value, bool):
-        raise TypeError(f"{name} must be a bool, got {value!r}")
+        raise TypeError(f"{name} must be a bool, got {shown(value)}")
     return value
 
 
@@ -63,7 +96,7 @@ def check_number(name: str, value, above: float = -math.inf, note: str = "", clo
     if isinstance(value, (Tensor, np.ndarray)) and value.ndim == 0:
         value = value.item()
     if type(value) not in (float, int) and (isinstance(value, bool) or not isinstance(value, Real)):
-        raise TypeError(f"{name} must be a float{note}, got {value!r}")
+        raise TypeError(f"{name} must be a float{note}, got {shown(value)}")
     # torch.compile of torch 2.10 cannot trace math.isfinite.
     if not -math.inf < value < math.inf or value < above or (value == above and not closed):
         limit = "" if above == -math.inf else f" and {'at least' if closed else 'above'} {above:g}"
@@ -75,7 +108,7 @@ def check_choice(name: str, value, choices: Sequence[str]) -> str:
     """Return a value that is one of ``choices``."""
     if not isinstance(value, str) or value not in choices:
         hint = did_you_mean(value, choices) if isinstance(value, str) else ""
-        raise ValueError(f"{name} must be one of {tuple(choices)}, got {value!r}{hint}")
+        raise ValueError(f"{name} must be one of {tuple(choices)}, got {shown(value)}{hint}")
     return value
 
 
@@ -119,7 +152,7 @@ def check_indices(name: str, values, size: int | None) -> list[int]:
     """Return distinct ints in [0, size); there is no upper limit if ``size`` is None."""
     values = as_list(values)
     if isinstance(values, (str, bytes)) or not isinstance(values, (Sequence, range)):
-        raise TypeError(f"{name} must be a sequence of ints, got {values!r}")
+        raise TypeError(f"{name} must be a sequence of ints, got {shown(values)}")
     checked = [check_int(f"each item of {name}", v, 0, None if size is None else size - 1) for v in values]
     if len(set(checked)) != len(checked):
         raise ValueError(f"{name} must be distinct, got {list(values)}")
@@ -136,7 +169,7 @@ def check_image_shape(image_shape, name: str = "image_shape") -> tuple[int, int]
     image_shape = as_list(image_shape)
     sizes = tuple(image_shape) if isinstance(image_shape, Sequence) else ()
     if len(sizes) != 2 or not all(map(is_int, sizes)):
-        raise TypeError(f"{name} must be two ints (H, W), got {image_shape!r}")
+        raise TypeError(f"{name} must be two ints (H, W), got {shown(image_shape)}")
     if min(sizes) < 8:
         raise ValueError(f"{name} must be at least (8, 8), the smallest size with room for one scale, got {sizes}")
     return index(sizes[0]), index(sizes[1])
@@ -188,10 +221,10 @@ def check_bounds(bounds) -> tuple[float, float] | None:
         return None
     bounds = as_list(bounds)
     if type(bounds) is not tuple and (not isinstance(bounds, Sequence) or isinstance(bounds, str)) or len(bounds) != 2:
-        raise TypeError(f"bounds must be None or two floats (low, high), got {bounds!r}")
+        raise TypeError(f"bounds must be None or two floats (low, high), got {shown(bounds)}")
     low, high = check_number("bounds", bounds[0]), check_number("bounds", bounds[1])
     if low >= high:
-        raise ValueError(f"bounds must be (low, high) with low < high, got {bounds!r}")
+        raise ValueError(f"bounds must be (low, high) with low < high, got {shown(bounds)}")
     return low, high
 
 
@@ -203,13 +236,13 @@ def factor_table(name: str, factors: Factors, image: Tensor) -> Tensor:
     """
     table = _as_tensor(name, factors, image)
     if table.is_complex() or table.dim() == 0:
-        raise TypeError(f"{name} must be a sequence of floats or a real tensor [F, ...], got {factors!r}")
+        raise TypeError(f"{name} must be a sequence of floats or a real tensor [F, ...], got {shown(factors)}")
     on_host, table = table.device.type == "cpu", to_dtype(table, image.dtype)
     readable = on_host and not torch.compiler.is_compiling() and not has_transforms()
     # If the sum is finite, all factors are. If it is not, it may only have overflowed, so each factor is tested. (This
     # takes more calls of torch.)
     if readable and not math.isfinite(table.detach().sum()) and not table.detach().isfinite().all():
-        raise ValueError(f"{name} must be finite in {image.dtype}, got {factors!r}")
+        raise ValueError(f"{name} must be finite in {image.dtype}, got {shown(factors)}")
     table, leading = to_device_async(name, table, image.device), image.shape[:-2]
     if table.dim() == 1:
         return table[:, None]
@@ -251,5 +284,5 @@ def _as_tensor(name: str, factors, image: Tensor) -> Tensor:
     try:
         return torch.as_tensor(factors, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
-        message = f"{name} must be a sequence of floats or a real tensor [F, ...], got {factors!r}"
+        message = f"{name} must be a sequence of floats or a real tensor [F, ...], got {shown(factors)}"
         raise TypeError(message) from error

@@ -10,6 +10,8 @@ import numpy as np
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..checks import shown
+
 ATTRIBUTE = "class_names"
 LEFT_TO_RIGHT = "\u200e"  # an invisible character
 
@@ -36,10 +38,10 @@ def as_class_names(where: str, value) -> list[str]:
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or not value:
-        raise TypeError(f"{expected}, got {value!r}")
+        raise TypeError(f"{expected}, got {shown(value)}")
     for number, name in enumerate(value):
         if not isinstance(name, str):
-            raise TypeError(f"{expected}, got {name!r} for class {number}")
+            raise TypeError(f"{expected}, got {shown(name)} for class {number}")
     return [str(name) for name in value]
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ..checks import check_choice
+from ..checks import check_choice, shown
 from ..ops import nll_gradient
 from .outputs import ONE_LOGIT
 from .targets import scores_at
@@ -65,7 +65,7 @@ def check_objective(objective: str | Loss) -> str | Loss:
         return objective
     if not isinstance(objective, str):
         expected = f"one of {tuple(OBJECTIVES)} or a callable (outputs, target) -> loss [N]"
-        raise TypeError(f"objective must be {expected}, got {objective!r}")
+        raise TypeError(f"objective must be {expected}, got {shown(objective)}")
     return check_choice("objective", objective, tuple(OBJECTIVES))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import did_you_mean, to_device_async
+from ..checks import did_you_mean, shown, to_device_async
 from ..memory import rows
 from .named_classes import find_class, full_names, synonyms, unknown_class
 from .outputs import ONE_LOGIT
@@ -262,7 +262,7 @@ def _index(value) -> int:
         index = None
     if index is None:
         hint = "; for one class per sample pass a list" if isinstance(value, str) else _float_hint(value)
-        raise TypeError(f"target must be {GRAMMAR}, got {value!r}{hint}")
+        raise TypeError(f"target must be {GRAMMAR}, got {shown(value)}{hint}")
     if abs(index) >= 2**63:
         raise ValueError(f"target must be in the range of the outputs' classes, got {index}")
     return index
@@ -281,7 +281,7 @@ def _rows(target: list, count: int) -> list[tuple[int, ...]]:
         raise TypeError(f"target must be a list of ints or a list of tuples, got both: {target!r}")
     indices = [_indices(entry) for entry in target]
     if len(set(map(len, indices))) > 1:
-        raise ValueError(f"target must have equally many indices for every sample, got {target!r}")
+        raise ValueError(f"target must have equally many indices for every sample, got {shown(target)}")
     return indices
 
 

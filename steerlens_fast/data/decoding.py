@@ -74,7 +74,7 @@ from zlib import crc32
 import numpy as np
 from torch import Tensor
 
-from ..checks import check_bool, check_choice, check_number
+from ..checks import check_bool, check_choice, check_number, shown
 from ..errors import BadItem, is_system_fault, to_job_error, usage_error
 from ..extras import require_extra
 from .array_images import image_array
@@ -261,10 +261,10 @@ def check_range(range):
         return range
     pair = list(range) if isinstance(range, (list, tuple, np.ndarray)) else []
     if len(pair) != 2:
-        raise TypeError(f"range must be two numbers (low, high), 'image' or None, got {range!r}")
+        raise TypeError(f"range must be two numbers (low, high), 'image' or None, got {shown(range)}")
     low, high = (check_number("range", value.item() if hasattr(value, "item") else value) for value in pair)
     if low >= high:
-        raise ValueError(f"range must be (low, high) with low < high, got {range!r}")
+        raise ValueError(f"range must be (low, high) with low < high, got {shown(range)}")
     return low, high
 
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from decimal import Decimal
 from numbers import Real
 
+from ..checks import shown
 from ..errors import usage_error
 
 NUMERAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
@@ -74,7 +75,7 @@ def class_number(value, where: str, numbers: dict[str, int], what: str = "label"
     if isinstance(parsed, str):
         if parsed not in numbers:
             expected = f"one of {', '.join(map(repr, list(numbers)[:4]))} ..." if numbers else "a non-negative int"
-            raise usage_error(f"{where}: {what} must be {expected}, got {parsed!r}")
+            raise usage_error(f"{where}: {what} must be {expected}, got {shown(parsed)}")
         return numbers[parsed]
     return parsed
 
@@ -110,7 +111,7 @@ def sorted_class_names(labels: Iterable[tuple[str, object]], what: str = "labels
         if first_is_name is None:
             first_is_name, first_label = is_name, f"{value!r} in {where}"
         if is_name != first_is_name:
-            raise usage_error(f"{where}: {what} must be all ints or all names, got {value!r} after {first_label}")
+            raise usage_error(f"{where}: {what} must be all ints or all names, got {shown(value)} after {first_label}")
         if is_name:
             names.add(parsed)
     return sorted(names) or None

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
+from ..checks import shown
 from ..classifier.named_classes import Lookup, find_class, full_names, shorten, synonyms, unknown_class
 from ..classifier.targets import ABSENT, RANKS
 from ..errors import NO_LABEL, NO_TARGET, JobError, usage_error
@@ -333,7 +334,7 @@ def _parse_target_class(value, where: str = "") -> Class:
         parsed = None
     if parsed is None:
         expected = "the number or name of a class" if where else TARGET_FORMS
-        raise usage_error(f"target must be {expected}, got {value!r}{where}; classes are numbered from 0")
+        raise usage_error(f"target must be {expected}, got {shown(value)}{where}; classes are numbered from 0")
     return parsed
 
 

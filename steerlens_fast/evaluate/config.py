@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..checks import check_int, check_number
+from ..checks import check_int, check_number, shown
 from ..data.config import DataConfig
 from ..families import FAMILIES
 from ..io.argument_types import name_list, number_list, or_none, positive, size
@@ -245,14 +245,14 @@ class EvaluationConfig(LensConfig, ModelConfig, DataConfig):
     def _check_compared(self) -> None:
         """Check judges, families and distances."""
         if not self.families or not isinstance(self.families, tuple):
-            raise ValueError(f"families must name at least one of {FAMILIES}, got {self.families!r}")
+            raise ValueError(f"families must name at least one of {FAMILIES}, got {shown(self.families)}")
         for name in ("judges", "judge_weights"):
             if not all(isinstance(value, str) for value in getattr(self, name)):
                 raise TypeError(f"{name} must be a list of str, got {getattr(self, name)!r}")
         for name in JUDGE_FIELDS:
             chosen = getattr(self, name)
             if not isinstance(chosen, tuple):
-                raise TypeError(f"{name} must have one value for each judge, got {chosen!r}")
+                raise TypeError(f"{name} must have one value for each judge, got {shown(chosen)}")
             if chosen and len(chosen) != len(self.judges):
                 raise ValueError(f"{name} must have one value for each of {len(self.judges)} judges, got {chosen}")
         for name in ("families", "distances"):

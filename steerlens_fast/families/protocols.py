@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..checks import Factors
+from ..checks import Factors, shown
 from ..ops import FramesAtL2, StepTaken
 
 Bounds = tuple[float, float] | None
@@ -47,7 +47,7 @@ def check_frames(frames: Tensor, motion: Motion, count: int) -> Tensor:
     expected = (count, *motion.image.shape)
     if not isinstance(frames, Tensor) or frames.shape != expected:
         got = list(frames.shape) if isinstance(frames, Tensor) else type(frames).__name__
-        raise ValueError(f"render must return frames [F, B, ...] = {list(expected)}, got {got} from {motion!r:.200}")
+        raise ValueError(f"render must return frames [F, B, ...] = {list(expected)}, got {got} from {shown(motion)}")
     return frames
 
 

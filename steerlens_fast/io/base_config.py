@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from ..checks import check_bool, check_int, did_you_mean
+from ..checks import check_bool, check_int, did_you_mean, shown
 from ..errors import usage_error
 
 
@@ -160,11 +160,11 @@ class BaseConfig:
             try:
                 json.dumps(value)
             except (TypeError, ValueError) as error:
-                raise TypeError(f"{field.name} must be plain data, got {value!r}: {error}") from error
+                raise TypeError(f"{field.name} must be plain data, got {shown(value)}: {error}") from error
             try:
                 json.dumps(value, allow_nan=False)
             except ValueError as error:
-                raise ValueError(f"{field.name} must be finite, got {value!r}") from error
+                raise ValueError(f"{field.name} must be finite, got {shown(value)}") from error
         for field in dataclasses.fields(self):
             value, described = getattr(self, field.name), field.metadata
             if value is None and field.default is None:
@@ -172,7 +172,7 @@ class BaseConfig:
             if isinstance(field.default, bool):
                 check_bool(field.name, value)
             if "choices" in described and value not in described["choices"]:
-                raise ValueError(f"{field.name} must be one of {tuple(described['choices'])}, got {value!r}")
+                raise ValueError(f"{field.name} must be one of {tuple(described['choices'])}, got {shown(value)}")
             if "minimum" in described:
                 check_int(field.name, value, described["minimum"], None)
 

@@ -7,6 +7,7 @@ import os
 
 from torch import Tensor
 
+from ..checks import shown
 from ..extras import require_extra
 from .atomic_io import atomic_path
 
@@ -55,7 +56,7 @@ def as_json(settings: dict) -> str:
     try:
         return json.dumps(settings)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"settings must be JSON-serialisable, got {settings!r}: {error}") from error
+        raise TypeError(f"settings must be JSON-serialisable, got {shown(settings)}: {error}") from error
 
 
 def _without_shared_memory(tensors: dict[str, Tensor | None]) -> dict[str, Tensor]:

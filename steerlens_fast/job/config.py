@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..checks import check_number
+from ..checks import check_number, shown
 from ..data.class_matching import NUMBERED
 from ..data.config import DataConfig
 from ..families import FAMILIES
@@ -193,7 +193,7 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         if self.max_l2 is not None:
             check_number("max_l2", self.max_l2, 0.0, " (for several distances use distances)", closed=True)
         if self.distances is not None and (not isinstance(self.distances, (list, tuple)) or not self.distances):
-            raise TypeError(f"distances must be a list of floats, got {self.distances!r}")
+            raise TypeError(f"distances must be a list of floats, got {shown(self.distances)}")
         for number in self.distances or ():
             check_number("distances", number, 0.0, closed=True)
         check_steps(self.frames, self.steps, self.regime)
@@ -328,5 +328,5 @@ class RunOptions(BaseConfig):
             limit = -1
         if not 0 <= limit < math.inf:
             expected = 'a number of items or a share of them like "10%"'
-            raise ValueError(f"max_failures must be {expected}, got {self.max_failures!r}")
+            raise ValueError(f"max_failures must be {expected}, got {shown(self.max_failures)}")
         return max(MIN_ALLOWED_FAILURES, int(limit)) if is_share else limit

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import ops
-from ..checks import check_bounds, check_int, to_device_async
+from ..checks import check_bounds, check_int, shown, to_device_async
 from ..families import Motion
 from ..families.protocols import PiecewiseMotion, check_frames
 from ..memory import scratch_chunks
@@ -334,11 +334,11 @@ def _per_sample(name: str, value: float | Tensor, image: Tensor, closed: bool = 
     if image.dim() < 3:
         raise ValueError(f"motion.image must have a batch dimension, [B, ..., H, W], got {list(image.shape)}")
     if isinstance(value, (bool, str)) or not isinstance(value, (Real, Sequence, np.ndarray, Tensor)):
-        raise TypeError(f"{name} must be a float, or a sequence or tensor [B], got {value!r}")
+        raise TypeError(f"{name} must be a float, or a sequence or tensor [B], got {shown(value)}")
     tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64, device="cpu")
     values = tensor.to(image.dtype)
     if values.dim() > 1 or (values.dim() == 1 and len(values) != len(image)):
         raise ValueError(f"{name} must be one number or {len(image)}, one per sample, got {list(values.shape)}")
     if values.device.type == "cpu" and not bool((values.isfinite() & ((values > 0) | (closed & (values == 0)))).all()):
-        raise ValueError(f"{name} must be finite and {'at least' if closed else 'above'} 0, got {value!r}")
+        raise ValueError(f"{name} must be finite and {'at least' if closed else 'above'} 0, got {shown(value)}")
     return to_device_async(name, values, image.device).expand(len(image)).clone()

@@ -460,7 +460,7 @@ class SteerableLens:
             raise TypeError(f"family must be an object, got the class {self.family.__name__}: pass an instance")
         if not callable(getattr(self.family, "prepare", None)):
             kinds = f"one of {FAMILIES} or an object with prepare(image, gradient)"
-            raise TypeError(f"family must be {kinds}, got {self.family!r}")
+            raise TypeError(f"family must be {kinds}, got {checks.shown(self.family)}")
         check_regime(self.regime, self.family)
         for name in ("pyramid", "scales", "orientations"):
             if getattr(self, name) is not None:

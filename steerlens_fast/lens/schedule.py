@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import Factors, check_int, to_device_async
+from ..checks import Factors, check_int, shown, to_device_async
 
 DEFAULT_L2 = 2.0  # as a multiple of the range of the bounds; distances.md gives the reason
 FRAMES, STEPS = 12, 11  # default numbers
@@ -100,7 +100,7 @@ def make_schedule(
     if factors is not None:
         schedule = _factor_schedule(images, factors, amplitude_factors, frames, steps)
     elif amplitude_factors is not None:
-        raise ValueError(f"amplitude_factors must be None if factors is None, got {amplitude_factors!r}")
+        raise ValueError(f"amplitude_factors must be None if factors is None, got {shown(amplitude_factors)}")
     elif distances is not None:
         schedule = _distances_schedule(images, distances, frames, stepwise)
     else:
@@ -203,7 +203,7 @@ def _ramp_schedule(images: Tensor, factor: float, frames: int) -> Schedule:
     This takes less time than the general case.
     """
     if abs(factor) > torch.finfo(images.dtype).max:
-        raise ValueError(f"factors must be finite in {images.dtype}, got {factor!r}")
+        raise ValueError(f"factors must be finite in {images.dtype}, got {shown(factor)}")
     ramp = (torch.linspace(0, 1, frames, dtype=torch.float64, device="cpu") * factor).to(images.dtype)
     table = to_device_async("factors", ramp.unsqueeze(1).expand(-1, images.shape[0]), images.device)
     return Schedule(frames, table, moves_toward_target=factor > 0)
@@ -222,7 +222,7 @@ def _factor_frames(name: str, argument, table: Tensor, frames: int, images: Tens
         table = torch.linspace(0, 1, frames, dtype=torch.float64, device=table.device) * table
     table = table.to(images.dtype)
     if not bool(table.isfinite().all()):
-        raise ValueError(f"{name} must be finite in {images.dtype}, got {argument!r}")
+        raise ValueError(f"{name} must be finite in {images.dtype}, got {shown(argument)}")
     return table.T.contiguous() if table.dim() == 2 else table[:, None].expand(-1, len(images))
 
 
@@ -253,7 +253,7 @@ def _distances_schedule(images: Tensor, distances, frames: int | None, stepwise:
         hint = "for a single distance use max_l2="
         raise ValueError(f"distances must be {kinds} with B = {count} ({hint}), got shape {list(table.shape)}")
     if stepwise and not bool((table.diff(dim=-1) > 0).all()):
-        raise ValueError(f"distances must increase in the regimes 'persistent' and 'live', got {distances!r}")
+        raise ValueError(f"distances must increase in the regimes 'persistent' and 'live', got {shown(distances)}")
     budgets = _checked_distances("distances", distances, table, images).reshape(-1, table.shape[-1]).T.expand(-1, count)
     frames = count_frames(frames, distances=len(budgets) + 1)
     return Schedule(frames, budgets=budgets, one_frame_per_budget=True, moves_toward_target=bool((table > 0).any()))
@@ -264,18 +264,18 @@ def _checked_distances(name: str, argument, table: Tensor, images: Tensor) -> Te
     rounded = table.to(images.dtype)
     pairs = zip(rounded.flatten().tolist(), table.flatten().tolist())
     if not all(0 < value < math.inf or value == given == 0 for value, given in pairs):
-        raise ValueError(f"{name} must be finite, and 0 or positive in {images.dtype}, got {argument!r}")
+        raise ValueError(f"{name} must be finite, and 0 or positive in {images.dtype}, got {shown(argument)}")
     return to_device_async(name, rounded, images.device)
 
 
 def _real_table(name: str, value, kinds: str) -> Tensor:
     if isinstance(value, (bool, str, complex)) or value is None:
-        raise TypeError(f"{name} must be {kinds}, got {value!r}")
+        raise TypeError(f"{name} must be {kinds}, got {shown(value)}")
     try:
         dtype = None if isinstance(value, np.ndarray) else torch.float64  # an array keeps its dtype, checked below
         table = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=dtype, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{name} must be {kinds}, got {value!r}") from error
+        raise TypeError(f"{name} must be {kinds}, got {shown(value)}") from error
     if table.is_complex() or table.dtype == torch.bool:
         raise TypeError(f"{name} must be {kinds}, got {table.dtype}")
     return table.detach().to(torch.float64)

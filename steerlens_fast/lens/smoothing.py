@@ -73,7 +73,7 @@ class Smoothing:
         """Make smoothing from a mapping of its parameters."""
         if not isinstance(options, Mapping):
             expected = "None or a mapping like {'noise': 0.1, 'samples': 8}"
-            raise TypeError(f"smoothing must be {expected}, got {options!r}")
+            raise TypeError(f"smoothing must be {expected}, got {checks.shown(options)}")
         checks.check_options("smoothing", options, cls, excluded="")
         if "noise" not in options:
             raise ValueError(f"smoothing must have the option noise, got {dict(options)!r}")

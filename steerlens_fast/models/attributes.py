@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor, nn
 
+from ..checks import shown
 from ..classifier.class_names import as_class_names, attribute_owner
 from ..errors import usage_error
 from .preprocessing import CHECKS
@@ -102,14 +103,14 @@ def _read_config(config, spec: str) -> dict[str, tuple[str, object]]:
         config = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     if not isinstance(config, Mapping):
         name = f"{' or '.join(CONFIG_ATTRIBUTES)} of model {spec}"
-        raise usage_error(f"attribute {name} must be a mapping or dataclass, got {config!r}")
+        raise usage_error(f"attribute {name} must be a mapping or dataclass, got {shown(config)}")
     metadata = {name: (_entry(name), config[name]) for name in CONFIG_ENTRIES if config.get(name) is not None}
     if config.get("label_names") is not None:
         metadata["class_names"] = (_entry("label_names"), config["label_names"])
     shape = config.get("input_size")
     if shape is not None:
         if not isinstance(shape, Sequence) or isinstance(shape, str) or len(shape) != 3:
-            raise usage_error(f"{_entry('input_size')} of model {spec} must be (C, H, W), got {shape!r}")
+            raise usage_error(f"{_entry('input_size')} of model {spec} must be (C, H, W), got {shown(shape)}")
         where = _entry("input_size")
         metadata |= {"channels": (where, shape[0]), "size": (where, tuple(shape[1:]))}
     return metadata

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..checks import shown
 from ..errors import usage_error
 from ..extension import no_cuda_reason
 from ..io.console import warn
@@ -32,7 +33,7 @@ def resolve_device(device: str | None) -> str:
         return device
     obstacle = "torch finds no GPU" if not torch.cuda.is_available() else no_cuda_reason()
     if device is not None and obstacle:
-        raise usage_error(f"device must be 'cpu' because {obstacle}, got {device!r}")
+        raise usage_error(f"device must be 'cpu' because {obstacle}, got {shown(device)}")
     if obstacle and torch.cuda.is_available():
         warn(f"the GPU is not used: {obstacle}")
     return device or ("cpu" if obstacle else "cuda")

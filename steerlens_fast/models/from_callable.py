@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ..checks import shown
 from ..data.import_object import import_object, user_code_error
 from ..errors import JobError, usage_error
 from ..extras import MissingExtra
@@ -34,7 +35,7 @@ def load_from_callable(name: str, weights: str | None, trust: bool) -> RawModel:
 
 def _call_factory(name: str, factory):
     if not callable(factory):
-        raise usage_error(f"model {name!r} must be a module, or a callable that returns one, got {factory!r}")
+        raise usage_error(f"model {name!r} must be a module, or a callable that returns one, got {shown(factory)}")
     try:
         model = factory()
     except JobError:
@@ -46,5 +47,5 @@ def _call_factory(name: str, factory):
     if isinstance(model, torch.export.ExportedProgram):
         return model.module()
     if not callable(model) or isinstance(model, type):
-        raise usage_error(f"model {name!r} must return a module or callable, got {model!r}")
+        raise usage_error(f"model {name!r} must return a module or callable, got {shown(model)}")
     return model

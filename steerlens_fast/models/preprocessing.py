@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..checks import check_choice, check_int, check_number
+from ..checks import check_choice, check_int, check_number, shown
 from ..data.resize import INTERPOLATIONS
 from ..errors import usage_error
 from ..io.base_config import plain_data
@@ -65,7 +65,7 @@ def check_options(options: dict) -> dict:
 def _check_size(name: str, value) -> tuple[int, int]:
     sides = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
     if len(sides) != 2:
-        raise ValueError(f"{name} must be an int or (H, W), got {value!r}")
+        raise ValueError(f"{name} must be an int or (H, W), got {shown(value)}")
     height, width = (check_int(name, side, MIN_SIZE, None) for side in sides)
     return height, width
 
@@ -80,7 +80,7 @@ def _check_channels(name: str, value) -> int:
 def _check_numbers(above: float | None) -> Callable[[str, object], list[float]]:
     def check(name: str, values) -> list[float]:
         if isinstance(values, str) or not isinstance(values, Sequence):
-            raise TypeError(f"{name} must be a sequence of floats, one for each channel, got {values!r}")
+            raise TypeError(f"{name} must be a sequence of floats, one for each channel, got {shown(values)}")
         return [check_number(name, v, *([] if above is None else [above])) for v in values]
 
     return check

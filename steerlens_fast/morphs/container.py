@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import check_bool, is_int
+from ..checks import check_bool, is_int, shown
 from ..classifier.class_names import short_names
 from ..extras import MissingExtra, require_extra
 from ..io.atomic_io import atomic_write
@@ -318,7 +318,9 @@ class Morphs:
         if suffix in TENSORS:
             for name, value in options.items():
                 if value is not None:
-                    raise ValueError(f"{name} must be None for {suffix}, which contains all samples, got {value!r}")
+                    raise ValueError(
+                        f"{name} must be None for {suffix}, which contains all samples, got {shown(value)}"
+                    )
             return write_tensors(path, "Morphs", {**self.tensors()}, self.settings)
         from .strips import animate_morphs, save_figure
 
@@ -463,7 +465,7 @@ def _as_selection(index: Any, count: int, device: torch.device) -> slice | Tenso
     if isinstance(index, list) or (isinstance(index, (np.ndarray, Tensor)) and index.ndim):
         return _index_tensor(index, count).to(device)
     if not is_int(index):
-        raise TypeError(f"index must be {INDEX_TYPES}, got {index!r}")
+        raise TypeError(f"index must be {INDEX_TYPES}, got {shown(index)}")
     i = operator.index(index)
     if not -count <= i < count:
         raise IndexError(f"index must lie within the {count} samples, got {i}")
@@ -478,14 +480,14 @@ def _index_tensor(index: Any, count: int) -> Tensor:
     index_on_host = index.cpu() if isinstance(index, Tensor) else torch.as_tensor(index, device="cpu")
     chosen = index_on_host if len(index) else torch.zeros(0, dtype=torch.int64, device="cpu")
     if chosen.dim() != 1 or chosen.is_floating_point() or chosen.is_complex():
-        raise TypeError(f"index must be {INDEX_TYPES}, got {index!r}")
+        raise TypeError(f"index must be {INDEX_TYPES}, got {shown(index)}")
     if chosen.dtype == torch.bool:
         if len(chosen) != count:
             raise IndexError(f"index must have one bool for each of {count} samples, got {len(chosen)}")
         return chosen
     chosen = chosen.long()
     if len(chosen) and not (-count <= chosen.min() and chosen.max() < count):
-        raise IndexError(f"index must lie within the {count} samples, got {index!r}")
+        raise IndexError(f"index must lie within the {count} samples, got {shown(index)}")
     return chosen
 
 

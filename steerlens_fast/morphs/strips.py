@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import torch
 
-from ..checks import as_list, check_bool, check_bounds, check_class_names, check_int, is_int
+from ..checks import as_list, check_bool, check_bounds, check_class_names, check_int, is_int, shown
 from ..classifier.class_names import pair_text, short_names
 from ..classifier.outputs import number_of_classes
 from ..extras import require_extra
@@ -375,9 +375,9 @@ def _frame_numbers(frames: Frames, count: int, default: int | None) -> list[int]
         return [round(i * (count - 1) / (n - 1)) for i in range(n)] if n > 1 else [count - 1]
     frames = as_list(frames)
     if isinstance(frames, str) or not isinstance(frames, Sequence) or not all(map(is_int, frames)) or not frames:
-        raise TypeError(f"frames must be an int or a sequence of ints, got {frames!r}")
+        raise TypeError(f"frames must be an int or a sequence of ints, got {shown(frames)}")
     if not all(-count <= i < count for i in frames):
-        raise IndexError(f"frames must lie within the {count} frames, got {frames!r}")
+        raise IndexError(f"frames must lie within the {count} frames, got {shown(frames)}")
     return [index(i) % count for i in frames]
 
 
@@ -431,7 +431,7 @@ def _check_names(class_names: Names, morphs: Morphs) -> None:
     if class_names is None or isinstance(class_names, Mapping):
         return
     if isinstance(class_names, str) or not isinstance(class_names, Sequence):
-        raise TypeError(f"class_names must be a sequence or a mapping of str, got {class_names!r}")
+        raise TypeError(f"class_names must be a sequence or a mapping of str, got {shown(class_names)}")
     count = number_of_classes(morphs.outputs[:, 0], str(morphs.settings.get("task")))
     check_class_names("class_names", class_names, count)
 

@@ -89,7 +89,7 @@ class SteerablePyramid(nn.Module):
         order = checks.check_int("order", order, 0, filters.MAX_ORDER)
         max_scales = filters.max_scales(shape)
         if isinstance(height, str) and height != "auto":
-            raise TypeError(f'height must be "auto" or an int, got {height!r}')
+            raise TypeError(f'height must be "auto" or an int, got {checks.shown(height)}')
         if height == "auto":
             height = max_scales
         height = checks.check_int("height", height, 1, max_scales, f"for image_shape {shape}")

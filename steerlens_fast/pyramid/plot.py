@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..checks import check_choice, is_int
+from ..checks import check_choice, is_int, shown
 from ..extras import require_extra
 from .coefficients import Coefficients
 
@@ -130,10 +130,10 @@ def _one_image(
         raise TypeError(f"coefficients must be complex for show={show!r}, got {any_band.dtype}")
     numbers = () if index is None else (index,) if is_int(index) else tuple(index)
     if len(numbers) > len(leading):
-        raise IndexError(f"index must have at most {len(leading)} numbers, got {index!r}")
+        raise IndexError(f"index must have at most {len(leading)} numbers, got {shown(index)}")
     for i, n in zip(numbers, leading):
         if not (is_int(i) and -n <= i < n):
-            raise IndexError(f"index must lie within the leading dimensions {list(leading)}, got {index!r}")
+            raise IndexError(f"index must lie within the leading dimensions {list(leading)}, got {shown(index)}")
     full_index = numbers + (0,) * (len(leading) - len(numbers))
     pick = lambda t: None if t is None else t[full_index].detach().cpu().resolve_conj()
     return [pick(b) for b in coefficients.bands], pick(coefficients.highpass), pick(coefficients.lowpass)

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checks import is_int
+from ..checks import is_int, shown
 from ..errors import JobError, usage_error
 from ..io.atomic_io import read_json
 from ..io.output_dir import expand_home
@@ -84,18 +84,18 @@ def read_ratings(path: str | Path, key: dict) -> Ratings:
     _check_form(file, data, key)
     rater = data.get("rater")
     if not isinstance(rater, str) or not rater.strip():
-        raise usage_error(f"rater must be a pseudonym, got {rater!r} in {file}")
+        raise usage_error(f"rater must be a pseudonym, got {shown(rater)} in {file}")
     known = {trial["id"] for trial in key["trials"]}
     entries = data.get("answers")
     if not isinstance(entries, list) or not all(isinstance(answer, dict) for answer in entries):
-        raise usage_error(f"answers must be a list of objects, got {entries!r} in {file}")
+        raise usage_error(f"answers must be a list of objects, got {shown(entries)} in {file}")
     answers: dict[str, dict] = {}
     for answer in entries:
         image = answer.get("id")
         if not isinstance(image, str) or image not in known:
-            raise usage_error(f"id must be that of an image of the form, got {image!r} in {file}")
+            raise usage_error(f"id must be that of an image of the form, got {shown(image)} in {file}")
         if image in answers:
-            raise usage_error(f"id must occur only once in answers, got {image!r} twice in {file}")
+            raise usage_error(f"id must occur only once in answers, got {shown(image)} twice in {file}")
         answers[image] = _checked_answer(answer, f"of image {image} in {file}")
     exported, session = (str(data.get(name) or "") for name in ("exported", "session"))
     return Ratings(rater.strip(), file, exported, answers, session)
@@ -112,13 +112,13 @@ def _check_form(file: str, data: dict, key: dict) -> None:
 def _checked_answer(answer: dict, where: str) -> dict:
     choice, naturalness = answer.get("choice"), answer.get("naturalness")
     if choice is not None and choice not in CHOICES:
-        raise usage_error(f"choice must be one of {CHOICES} or null, got {choice!r} {where}")
+        raise usage_error(f"choice must be one of {CHOICES} or null, got {shown(choice)} {where}")
     if naturalness is not None and not (is_int(naturalness) and SCALE[0] <= naturalness <= SCALE[1]):
         text = f"naturalness must be a whole number from {SCALE[0]} to {SCALE[1]} or null"
-        raise usage_error(f"{text}, got {naturalness!r} {where}")
+        raise usage_error(f"{text}, got {shown(naturalness)} {where}")
     milliseconds = answer.get("choice_ms")
     if milliseconds is not None and not (is_int(milliseconds) and milliseconds >= 0):
-        raise usage_error(f"choice_ms must be a non-negative int or null, got {milliseconds!r} {where}")
+        raise usage_error(f"choice_ms must be a non-negative int or null, got {shown(milliseconds)} {where}")
     return {"choice": choice, "naturalness": naturalness, "choice_ms": milliseconds}
 
 

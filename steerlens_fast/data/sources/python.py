@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ...checks import is_int
+from ...checks import is_int, shown
 from ...errors import BadItem, JobError, describe_error, usage_error
 from ..array_images import ONE_IMAGE, array_channels, array_may_be_one_image
 from ..import_object import import_object, user_code_error
@@ -148,12 +148,12 @@ class PythonSource(Source):
         value = _class_of(label, where)
         if isinstance(value, str) and not self.class_names:
             hint = f"for class names, the data set must have the attribute classes, {CLASSES}"
-            raise usage_error(f"{where}: label must be a non-negative int, got {value!r}; {hint}")
+            raise usage_error(f"{where}: label must be a non-negative int, got {shown(value)}; {hint}")
         return self._number_of_class(value, where)
 
     def _number_of_class(self, value: int | str | None, where: str) -> int | None:
         if value in self._ambiguous:
-            raise usage_error(f"{where}: label must be the name of one class, got {value!r}, the name of several")
+            raise usage_error(f"{where}: label must be the name of one class, got {shown(value)}, the name of several")
         return class_number(value, where, self._number_by_name)
 
     def _labels(self, count: int) -> list[int | None] | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...checks import check_int
+from ...checks import check_int, shown
 from ...classifier import Classifier
 from .arguments import check_batch, check_classes
 
@@ -97,7 +97,7 @@ def transfer(
     ([True, True, False], [False, False, False])
     """
     if not isinstance(judges, Mapping) or not judges:
-        raise TypeError(f"judges must be a mapping from names to at least one classifier, got {judges!r}")
+        raise TypeError(f"judges must be a mapping from names to at least one classifier, got {shown(judges)}")
     images = check_batch("images", images)
     target = check_classes("target", target, len(images))
     if batch_size is not None:
@@ -162,7 +162,7 @@ def common_attainment(attained: Mapping[str, Tensor]) -> CommonAttainment:
     1/2 in common (pixel 2/2, fourier 1/2)
     """
     if not isinstance(attained, Mapping) or not attained:
-        raise TypeError(f"attained must be a mapping from families to tensors, got {attained!r}")
+        raise TypeError(f"attained must be a mapping from families to tensors, got {shown(attained)}")
     for name, t in attained.items():
         if not isinstance(t, Tensor) or t.dtype != torch.bool or t.dim() != 1:
             got = f"{t.dtype} {list(t.shape)}" if isinstance(t, Tensor) else type(t).__name__
