@@ -4,6 +4,7 @@
 """
 
 import importlib
+import importlib.util
 import sys
 from types import ModuleType
 
@@ -43,6 +44,11 @@ def _imported(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         pytest.skip(f"{name} (extra test) cannot be imported: {error}")
+
+
+def is_installed(name: str) -> bool:
+    import_torchvision()
+    return importlib.util.find_spec(name) is not None
 
 
 def torchvision() -> ModuleType:

@@ -10,6 +10,7 @@ import pkgutil
 import re
 from pathlib import Path
 
+import optional_libraries
 import pytest
 import torch
 
@@ -129,12 +130,17 @@ name_of = lambda path: str(path.relative_to(ROOT))
 
 @pytest.mark.parametrize("page", [path for path in PAGES if python_blocks(path)], ids=name_of)
 def test_python_blocks_of_a_page_run(page, tmp_path, monkeypatch):
-    """All blocks of a page run in order, in one namespace and in a temporary folder."""
+    """All blocks of a page run in order, in one namespace and in a temporary folder.
+
+    Blocks for other libraries run if these are installed.
+    """
     for package in PACKAGES.get(page.name, ()):
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "readme"}
     for block in python_blocks(page):
+        if "from captum" in block and not optional_libraries.is_installed("captum"):
+            continue
         exec(compile(block, str(page), "exec"), namespace)
 
 

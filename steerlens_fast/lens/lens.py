@@ -398,7 +398,8 @@ class SteerableLens:
         inputs : Tensor [B, C, H, W]
             The images.
         target : as in :meth:`morph`
-            For ``captum.robust.MinParamPerturbation``, pass the target in ``attack_kwargs``.
+            For ``captum.robust.MinParamPerturbation``, pass this target in ``attack_kwargs``, and the predicted class
+            as ``target``; ``lens/README.md`` has an example.
         factor : float, optional
             The factor of the last frame.
         max_l2, steps, internal_batch_size, additional_forward_args
