@@ -1,7 +1,7 @@
 """Shows which changes to an image separate two classes for a classifier."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .extension import build_info
 
@@ -76,18 +76,24 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "plot_pyramid":  # imported only when needed, since matplotlib is an optional dependency
-        from .pyramid.plot import plot_pyramid
+if TYPE_CHECKING:
+    from . import rating
+    from .morphs.strips import plot_morphs
+    from .pyramid.plot import plot_pyramid
+else:
 
-        return plot_pyramid
-    if name == "plot_morphs":
-        from .morphs.strips import plot_morphs
+    def __getattr__(name: str) -> Any:
+        if name == "plot_pyramid":  # imported only when needed, since matplotlib is an optional dependency
+            from .pyramid.plot import plot_pyramid
 
-        return plot_morphs
-    if name == "rating":  # imports all of the data-set job, which most programs do not need
-        return import_module(".rating", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return plot_pyramid
+        if name == "plot_morphs":
+            from .morphs.strips import plot_morphs
+
+            return plot_morphs
+        if name == "rating":  # imports all of the data-set job, which most programs do not need
+            return import_module(".rating", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -18,9 +18,12 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch.autograd import forward_ad
+
+F = TypeVar("F", bound=Callable)
 
 
 def _private(module: str, name: str):
@@ -179,14 +182,14 @@ def _compiler_reads(attribute: str) -> bool:
     return bool(decorators and decorators.is_file() and attribute in decorators.read_text(encoding="utf-8"))
 
 
-def eager(reason: str) -> Callable:
+def eager(reason: str) -> Callable[[F], F]:
     """Return a decorator for functions that ``torch.compile`` must not trace; a call breaks the graph.
 
     This has the effect of ``torch.compiler.disable``, which would import torch._dynamo and thereby take a second.
     Fallback, if the compiler reads another attribute: the compiler traces the few lines of the wrapper.
     """
 
-    def decorate(function: Callable) -> Callable:
+    def decorate(function: F) -> F:
         untraced: list[Callable] = []
 
         @wraps(function)

@@ -425,7 +425,7 @@ class SteerableLens:
         options = dict(internal_batch_size=internal_batch_size, additional_forward_args=additional_forward_args)
         if factor == 0 and self.regime != "frozen":
             steps = 1  # at factor 0 nothing moves, so further gradients would not change the frame
-        extent = dict(factors=factor, max_l2=max_l2, frames=2, steps=steps)
+        extent: dict[str, Any] = dict(factors=factor, max_l2=max_l2, frames=2, steps=steps)
         morphs = self.morph(inputs, target, **extent, score="none", **options)
         if factor is not None and inputs.is_cuda and self.warn_about_results and not morphs.ok.all():
             # In other cases, morph() has warned already.

@@ -45,9 +45,10 @@ class Coefficients:
     torch.Size([5, 4, 16, 16])
     """
 
-    highpass: Tensor | None
-    bands: tuple[Tensor | None, ...]
-    lowpass: Tensor | None
+    # Any stands for None, so that users who know what they requested need no check.
+    highpass: Tensor | Any
+    bands: tuple[Tensor | Any, ...]
+    lowpass: Tensor | Any
 
     # So that ``array * coefficients`` calls __rmul__ once. Otherwise, numpy would call it for each element.
     __array_ufunc__ = None

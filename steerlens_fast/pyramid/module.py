@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -131,6 +132,9 @@ class SteerablePyramid(nn.Module):
     def forward(self, image: Tensor, scales: Sequence[int] | None = None, residuals: bool = True) -> Coefficients:
         """Decompose images, see :meth:`analyze`."""
         return self.analyze(image, scales, residuals)
+
+    if TYPE_CHECKING:
+        __call__ = forward  # the type of nn.Module's is Any
 
     def analyze(self, image: Tensor, scales: Sequence[int] | None = None, residuals: bool = True) -> Coefficients:
         """Decompose images into complex bands.
