@@ -18,7 +18,7 @@ from ..families.luma import luma
 from ..memory import new_output, store
 from ..morphs import Morphs, MorphStatus
 from .gradient_provider import GradientProvider
-from .l2_search import l2_from
+from .l2_search import TOLERANCE, l2_from
 from .regimes import MorphState, frozen, live, persistent
 
 if TYPE_CHECKING:
@@ -101,20 +101,38 @@ class MorphRun:
         """
         count, missed = len(morphs), 0
         if attained is not None and attained.numel():
-            missed = count - int(attained.view(count, -1).all(1).sum())
+            all_missed = ~attained.view(count, -1).all(1)
+            missed = int(all_missed.sum())
         if not missed and (self.provider.known_all_ok or bool(morphs.ok.all())):
             return
         causes = sorted({reason for reason in morphs.reasons if reason})
+        see = ["Morphs.reasons"] if causes else []
         if missed:
-            text = f"{missed} of {count} morphs do not reach the requested L2 distance (see Morphs.attained, Morphs.l2"
-            causes += [] if self.lens.phase_cap is None else ["phase_cap may have stopped them"]
-            if bool((~attained.view(count, -1).all(1) & morphs.ok).any()):
-                limits = "wrapped phases" if self.lens.bounds is None else "clipped pixels or wrapped phases"
-                causes.append(f"{limits} may limit distances, so try a smaller one")
+            text = f"{missed} of {count} morphs do not reach the requested L2 distance"
+            see = ["Morphs.attained", "Morphs.l2", *see]
+            causes += self._limits(all_missed & morphs.ok, morphs.l2.amax(1) <= TOLERANCE)
         else:
-            text = f"{int((~morphs.ok).sum())} of {count} morphs are not ok, and repeat a frame (see Morphs.ok"
-        text += " and Morphs.reasons)" + (f": {'; '.join(causes)}" if causes else "")
+            text = f"{int((~morphs.ok).sum())} of {count} morphs are not ok, and repeat a frame"
+            see = ["Morphs.ok", *see]
+        text += f" (see {', '.join(see[:-1])} and {see[-1]})" + (f": {'; '.join(causes)}" if causes else "")
         warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
+
+    def _limits(self, missed: Tensor, unchanged: Tensor) -> list[str]:
+        """Return what may keep samples with usable gradients from their distance.
+
+        ``missed`` [B] are these samples, and ``unchanged`` [B] those whose frames are all like the source.
+        """
+        limits, still = [], int((missed & unchanged).sum())
+        if still:
+            text = "the gradient changes nothing that the family can change (for example, a flat image has no phases)"
+            clipped = "" if self.lens.bounds is None else ", or all changes are clipped"
+            limits.append(f"{still} of them do not change at all: {text}{clipped}")
+        if bool((missed & ~unchanged).any()):
+            if self.lens.phase_cap is not None:
+                limits.append("phase_cap may have stopped them, so try a larger one")
+            wrapped = "wrapped phases" if self.lens.bounds is None else "clipped pixels or wrapped phases"
+            limits.append(f"{wrapped} may limit distances, so try a smaller one")
+        return limits
 
     def _warn_if_fell(self, morphs: Morphs) -> None:
         """Warn of morphs whose last frame has a lower target probability than an earlier frame."""

@@ -1,6 +1,7 @@
 """Regimes, schedules and budgets: which gradients are computed, and the frames that result."""
 
 import math
+import re
 import warnings
 from itertools import product
 
@@ -608,13 +609,30 @@ def test_distances_that_are_not_reached_warn():
     x, model = images(), linear()
     target = model(x).argmin(1)
     lens = SteerableLens(model, phase_cap=0.1)
-    with pytest.warns(UserWarning, match="2 of 2 morphs do not reach the requested L2 distance.*: phase_cap may have"):
+    with pytest.warns(UserWarning, match=r"2 of 2 morphs .* \(see Morphs.attained and Morphs.l2\): phase_cap may have"):
         assert not lens.morph(x, target, max_l2=2.0).attained.any()
-    with pytest.warns(UserWarning, match=r"1 of 2 morphs do not reach .* Morphs.reasons\): .* try a smaller one$"):
+    with pytest.warns(UserWarning, match=r"1 of 2 morphs do not reach .* Morphs.l2\): clipped .* try a smaller one$"):
         SteerableLens(model).morph(x, target, distances=torch.tensor([[0.1, 0.2], [0.1, 1e4]]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         lens.morph(x, target, factors=0.01)
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("bounds", [None, (0, 1)])
+@pytest.mark.parametrize("phase_cap", [None, 0.1])
+def test_warning_says_that_flat_images_do_not_change(regime, bounds, phase_cap):
+    """It neither names Morphs.reasons, which has none, nor suggests another distance."""
+    x, model = images(), linear()
+    x[0] = 0.5
+    lens = SteerableLens(model, regime=regime, bounds=bounds, phase_cap=phase_cap)
+    with pytest.warns(UserWarning, match="do not reach") as caught:
+        morphs = lens.morph(x[:1], model(x[:1]).argmin(1), max_l2=2.0)
+    assert morphs.ok.all() and not morphs.attained.any() and morphs.reasons == [None]
+    (text,) = (str(warning.message) for warning in caught if "do not reach" in str(warning.message))
+    assert "(see Morphs.attained and Morphs.l2): 1 of them do not change at all: " in text
+    assert ("clipped" in text) == (bounds is not None)
+    assert not re.search("reasons|phase_cap|try", text)
 
 
 def test_warning_counts_all_morphs_that_fell():
