@@ -415,6 +415,15 @@ FAILURES = {
 }
 
 
+CHOSEN_TORCH = "STEERLENS_TORCH='torch --index-url https://download.pytorch.org/whl/cpu'"
+
+
+@needs_checkout
+def test_page_of_the_demo_says_how_torch_is_chosen():
+    assert f"\n{CHOSEN_TORCH} sh .ci/demo" in (ROOT / "steerlens_fast/demo/README.md").read_text()
+    assert "`STEERLENS_TORCH`" in (ROOT / ".github/CONTRIBUTING.md").read_text()
+
+
 @needs_checkout
 @pytest.mark.parametrize("output", FAILURES, ids=["offline", "no release", "out of memory", "unknown"])
 def test_setup_with_a_pip_that_fails_says_what_to_do(output, tmp_path):
@@ -429,7 +438,7 @@ def test_setup_with_a_pip_that_fails_says_what_to_do(output, tmp_path):
     assert "the active environment has torch 2.9.1, and 2.10 or newer is needed: .venv gets a torch" in done.stdout
     if not Path("/proc/driver/nvidia/version").exists() and not shutil.which("nvidia-smi"):
         assert "no NVIDIA driver" in done.stdout
-        assert "STEERLENS_TORCH='torch --index-url https://download.pytorch.org/whl/cpu'" in done.stdout
+        assert CHOSEN_TORCH in done.stdout
     assert done.stderr.splitlines()[-1].startswith(f".ci/setup: {FAILURES[output]}")
 
 
