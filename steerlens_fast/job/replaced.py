@@ -1,10 +1,10 @@
-"""Keeps the old job of a folder that is overwritten until the first shard of the new job is complete.
+"""Keeps an overwritten job until the first shard of the new job is complete.
 
 Some mistakes in the options of the new job are found only when its first images are computed. The old job is then moved
 back.
 
-Meanwhile, its files are in the folder ``.replaced``. While files are moved, this folder is named ``.replacing``. If it
-still has this name when a job starts, a kill has interrupted the move, and all files are moved back.
+The old job's files are in the folder ``.replaced``. While files are moved, this folder is named
+``.replacing``. A job that finds ``.replacing`` moves all files back, since a kill has interrupted the move.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def set_aside(out: Path) -> None:
 
 
 def finish_moving(out: Path) -> None:
-    """Move the old job back if a kill has interrupted a move, or the new job before it had a plan."""
+    """Move the old job back if a kill has interrupted a move, or if the new job has no plan."""
     folder = out / REPLACING
     if (out / REPLACED).exists() and not has_plan(out):
         (out / REPLACED).rename(folder)

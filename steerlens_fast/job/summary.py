@@ -131,7 +131,7 @@ def format_summary(summary: dict) -> str:
     labelled, as_labelled = summary.get("labelled", 0), summary.get("as_labelled", 0)
     if labels_look_wrong(labelled, as_labelled):
         parts.append(
-            f"the model predicts {as_labelled} of {labelled} labels: check that they are numbered as its classes are"
+            f"the model predicts {as_labelled} of {labelled} labels: check that labels have the model's class numbers"
         )
     return "; ".join(parts)
 

@@ -106,7 +106,7 @@ class Worker:
     def run(self, next_shard: NextShard, on_event: EventCallback) -> None:
         """Compute shards until ``next_shard(True)`` returns None.
 
-        ``on_event`` is called with the events begun, morph, batch and shard (see :mod:`.engines.engine`).
+        ``on_event`` is called with events ``begun``, ``morph``, ``batch`` and ``shard``, see :mod:`.engines.engine`.
 
         While one shard is published, the next shard is computed. While a GPU computes a batch, the host makes the
         records of the previous one.
@@ -417,9 +417,7 @@ def _repeatable() -> Iterator[None]:
 
 
 def synthetic_image(shape: Sequence[int]) -> Tensor:
-    """Return a synthetic image, uint8 [C, H, W].
-
-    It has dark and bright pixels, and all neighbours differ.
+    """Return a synthetic image, uint8 [C, H, W], with dark and bright pixels.
 
     Examples
     --------

@@ -86,8 +86,8 @@ def _halved_for_half_spectrum(mask: Tensor, w: int, W: int) -> Tensor:
     """Halve all columns of a mask but DC and the image's Nyquist column, for merges into half spectra.
 
     The merge adds the conjugates of values at negative frequencies to the values at the opposite frequencies. This sum
-    is twice the spectrum of the real image. The columns DC and Nyquist contain each frequency and its opposite. There,
-    irfft2 averages each value with the conjugate of the value at the opposite frequency, which already halves the sum.
+    is twice the spectrum of the real image. The merge adds no conjugates to the columns DC and Nyquist. There, irfft2
+    averages each value with the conjugate of the value at the opposite frequency.
     """
     weight = torch.full((w,), 0.5, dtype=mask.dtype, device="cpu")
     weight[0] = 1.0

@@ -216,7 +216,7 @@ class _Painter:
         axes.set_label("colour bar")
 
     def _image(self, axes, picture: Tensor, **options):
-        # The extent gives all scales one field of view. Pixels are square, except for the rounding of odd sizes.
+        # The extent gives all scales one field of view.
         # With "nearest", columns of fine bands would be unequally wide, or left out.
         interpolation = "auto" if picture.shape[1] > 128 else "nearest"
         drawn = axes.imshow(picture.numpy(), extent=(0, 1, self.aspect, 0), interpolation=interpolation, **options)

@@ -74,7 +74,7 @@ class RatedJob(JobFolder):
         self.shards_done = len(done.shards)
         success = read_success(self, done)
         labelled, differs = success["labelled"], success["label_differs"] or 0
-        # If the model predicts few of the labels, they are probably numbered unlike its classes: do not check them.
+        # Labels that rarely equal the predictions are not checked: they are probably not the model's class numbers
         check_labels = not labels_look_wrong(labelled, labelled - differs)
         for record in self.records_of(done.shards):
             reason = _reason_to_exclude(record, check_labels)

@@ -39,7 +39,7 @@ function begin(rater) {
   show(0);
 }
 
-// The pseudonym decides where in the order a rater starts, so that most raters have other first and last images.
+// The pseudonym decides where in the order a rater starts. Most raters therefore have different first and last images.
 const offset = () => [...state.rater].reduce((hash, letter) => (31 * hash + letter.codePointAt(0)) % count, 0);
 const trialAt = (position) => data.trials[(position + offset()) % count];
 const answerTo = (trial) => state.answers[trial.id] ?? {};

@@ -172,8 +172,7 @@ def test_label_that_is_known_only_after_reading_gets_its_target():
 # --- Targets for the lens ---
 
 
-def test_placeholders_get_class_0_and_leave_the_others_unchanged():
-    """None is the target of an item that cannot be read. A placeholder takes its place in the batch."""
+def test_items_without_a_target_get_class_0_or_the_rank_of_the_batch():
     images, lens = torch.rand(3, 3, 16, 16), SteerableLens(linear())
     batch = batch_target(parse_target("label"), [4, None, 2])
     assert batch == [4, 0, 2]

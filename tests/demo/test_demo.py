@@ -25,7 +25,7 @@ Image = pytest.importorskip("PIL.Image")
 
 SHORT = {"pairs": [(3, 8), (0, 6), (3, 9)], "frames": 4, "epochs": 2, "max_l2": 3.0}
 FAMILIES = ["phase", "joint", "pixel"]
-OTHERS = ["overview.png", "probabilities.csv", "demo.json"]  # files that do not depend on the pairs
+OTHERS = ["overview.png", "probabilities.csv", "demo.json"]  # the files that every run writes
 DIGITS, TEST_DIGITS = 1797, 450  # in scikit-learn's data set, and the quarter that is for testing
 
 

@@ -323,7 +323,7 @@ def test_labels_that_the_model_hardly_predicts_give_a_warning(data, tmp_path):
     doubted = format_summary({**known, "labelled": 40, "as_labelled": 9})
     assert (
         doubted
-        == "all 40 images done; the model predicts 9 of 40 labels: check that they are numbered as its classes are"
+        == "all 40 images done; the model predicts 9 of 40 labels: check that labels have the model's class numbers"
     )
     assert format_summary({**known, "labelled": 40, "as_labelled": 10}) == "all 40 images done"
     assert format_summary({**known, "labelled": 19, "as_labelled": 0}) == "all 40 images done"

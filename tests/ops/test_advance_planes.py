@@ -79,7 +79,7 @@ def test_steps_are_those_of_separate_ops(size, channels, edit, rule, synthesis, 
         assert torch.equal(result.factors, factors)
         assert_close(result.l2, l2_from(position[None], x)[0], "op")
         for ours, theirs in zip(anchor.state, expected.state):
-            # Amplitudes stay above 1/e of the source's. At 1/e, an error is e times as large in the logarithm.
+            # Phases, and log amplitudes of at least -1. At -1, errors are e times those of the amplitude.
             assert_close(ours, theirs, "render", like=math.e)
 
 
@@ -120,13 +120,13 @@ def test_search_starts_at_the_given_factor():
 
 
 def test_limits_are_kept():
-    """The limits are the length of a step, a cap on phases, and the largest factors of a dtype."""
+    """The limits are ``max_step_ratio``, ``phase_cap`` and ``dtype_max_factor``."""
     shape, family = (2, 1, 32, 32), csp((32, 32))
     x, g = image(*shape, dtype=torch.float32), random_gradient((2, 1, 32, 32), 0)
     anchor = family.anchor(x)
     near, far, ratio = 0.5, 0.51, 0.5
     position = anchor.take_step(g, to_distance(x, x, near), BOUNDS).frames.view(shape)
-    # A step back toward the source and beyond would reach nearly the same distance, but would be longer
+    # A step through the source to its other side would reach the distance `far`, too, but would be too long
     extent = to_distance(x, position, far, options=SEARCH_OPTIONS | {"max_step_ratio": ratio})
     result = check_search(anchor, family, random_gradient(shape, 1), extent)
     longest = ratio * math.sqrt(far**2 - near**2)  # see MAX_STEP_RATIO

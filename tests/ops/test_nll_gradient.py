@@ -1,4 +1,4 @@
-"""nll_gradient, compared with its formula and autograd; classifier/test_objectives.py tests saturated targets."""
+"""nll_gradient, compared with its formula and autograd."""
 
 import math
 
@@ -62,7 +62,7 @@ def test_derivatives_are_those_of_softmax():
     scores[0, 2] = -INF
     direction = normal(3, 7, dtype=torch.float64, seed=2)
     p = scores.softmax(1)
-    expected = p * (direction - (p * direction).sum(1, keepdim=True))  # the Hessian is symmetric
+    expected = p * (direction - (p * direction).sum(1, keepdim=True))
     leaf = scores.clone().requires_grad_()
     (recorded,) = torch.autograd.grad(ops.nll_gradient(leaf, target), leaf, direction)
     _, pull_back = torch.func.vjp(lambda s: ops.nll_gradient(s, target), scores)

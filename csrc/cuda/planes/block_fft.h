@@ -83,8 +83,8 @@ class BlockFftOf {
 
   // The index of a point in a buffer, chosen so that lanes rarely use the same bank. Even and odd points use different
   // halves of the banks. In each half, four consecutive even (or odd) points of two neighbouring lines use different
-  // banks. If the size is a power of two, the first pass writes every eighth point; moved_bit_ makes these alternate
-  // between the halves, too.
+  // banks. An even first radix is 8, or the only radix. With 8, two points that are written together are 8 apart.
+  // moved_bit_ places them in different halves.
   __device__ int word(int i, int line) const {
     if constexpr (kBlockLines != kLines) return i * kBlockLines + line;
     return (i ^ (i >> 3 & moved_bit_)) * kLines + (line ^ (i & 6));
@@ -155,7 +155,7 @@ class BlockFftOf {
   Word* points_;
   Word* roots_;
   Word* factors_;  // see pass_factor
-  int moved_bit_;  // 1 or 0
+  int moved_bit_;  // 1 if the first radix is even, otherwise 0
 };
 
 using BlockFft = BlockFftOf<kLines>;

@@ -7,19 +7,19 @@
 namespace steerlens {
 namespace {
 
-// The filter of the i-th transform at row y and column x. For two real bands that share a transform, with masks m and m',
-// it is i^i_power (m + i sign m'). For a real band stored by half rows, only the Hermitian part counts: the mean of the
-// filter here and of the conjugate filter at the opposite frequency.
-__device__ __forceinline__ Cplx<float> filter_at(const Unit& unit, int i, int y, int x,
+// The filter of a transform at row y and column x. If two real bands with masks m and m' share the transform, the
+// filter is i^i_power (m + i sign m'). For a real band stored by half rows, only the Hermitian part counts: the mean of
+// the filter here and of the conjugate filter at the opposite frequency.
+__device__ __forceinline__ Cplx<float> filter_at(const Unit& unit, int transform, int y, int x,
                                                  float sign) {
   const int w = unit.w(), h = unit.h(), area = h * w, at = y * w + x;
   const Cplx<float> factor = power_of_i<float>(unit.i_power);
   const bool paired = unit.content == Content::kPair;
-  const float* filter = unit.filter + int64_t{paired ? 2 * i : i} * area;
+  const float* filter = unit.filter + int64_t{paired ? 2 * transform : transform} * area;
   const float first = load_one(filter + at);
   if (unit.content == Content::kComplex) return first * factor;
   if (paired) {
-    const float second = 2 * i + 1 < unit.bands ? load_one(filter + area + at) : 0.0f;
+    const float second = 2 * transform + 1 < unit.bands ? load_one(filter + area + at) : 0.0f;
     return Cplx<float>{first, sign * second} * factor;
   }
   const int opposite =

@@ -303,8 +303,7 @@ struct LaunchMorphColumns {
                     morph_columns_kernel<E, kComplexBands, false>, columns);
   }
 
-  // Returns false if clusters cannot be used, or would leave multiprocessors idle: if blocks have several waves, and
-  // there are few bands. (Without clusters, each wave is a block.)
+  // Returns false if clusters cannot be used, or if blocks have several waves and the clusters do not fill the device.
   template <typename E, bool kComplexBands>
   bool launch_clusters() const {
     constexpr int kBlockLines = kMorphLines<E, true>, kHeld = kMorphItems<E>;

@@ -82,7 +82,7 @@ class TarSource(Source):
             index += 1
         if not index:
             more = f" and {len(self.tars) - 1} more" if len(self.tars) > 1 else ""
-            content = f": it has {self.left_out.as_text()}" if self.left_out.as_dict() else ", which is empty"
+            content = f"; unused entries: {self.left_out.as_text()}" if self.left_out.as_dict() else ": no entries"
             expected = f"data must be .tar files with images ({', '.join(SUFFIXES)})"
             raise usage_error(f"{expected}, got none in {printable(self.tars[0])}{more}{content}")
 

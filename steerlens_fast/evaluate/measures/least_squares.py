@@ -120,7 +120,7 @@ class _State:
         return step.unflatten(2, (self.grids.shape[1], -1)).transpose(1, 2)
 
     def updated(self, where: Tensor, trial: _Trial) -> _State:
-        """Return the state with the trial accepted for the samples in ``where`` [N]. This state may change, too."""
+        """Return the state with the trial accepted for the samples in ``where`` [N]: a new one or ``self``, changed."""
         at = where.nonzero()[:, 0]
         if len(at) == len(where):
             return _State.of(trial)
@@ -199,10 +199,10 @@ def solve_block_tridiagonal(rows: Tensor, neighbours: Tensor, right: Tensor) -> 
 
 @lru_cache(maxsize=32)
 def _weight_products(size: int, g: int) -> tuple[Tensor, Tensor]:
-    """Return the product of the weights of each pair of control points [size, 2 g], and the pairs' columns [g, g].
+    """Return products of two control points' weights [size, 2 g], and the column of each pair of points [g, g].
 
-    First come the pairs of each point with itself, then those of each point with the next one. The last column, which
-    is 0, stands for all pairs of points that do not overlap.
+    The first columns are for pairs of a point and itself, the others for pairs of a point and the next point. The last
+    column is 0, for all pairs that do not overlap.
     """
     weights = interpolation(size, g)
     near = [(i, i) for i in range(g)] + [(i, i + 1) for i in range(g - 1)]

@@ -11,17 +11,17 @@ Events are dictionaries:
 ========= ========================= ================================================================================
 ``event`` other keys                meaning
 ========= ========================= ================================================================================
-ready     ``model``                 a worker process has loaded the model; ``model`` is the model's description
-begun     ``shard``                 the first batch of a shard is loaded
-morph     ``shard, first, count``   the model starts to compute ``count`` items from index ``first``; with ``count`` 0:
+``ready`` ``model``                 a worker process has loaded the model; ``model`` is the model's description
+``begun`` ``shard``                 the first batch of a shard is loaded
+``morph`` ``shard, first, count``   the model starts to compute ``count`` items from index ``first``; with ``count`` 0:
                                     the model has computed them
-batch     ``shard, items, failed``  the records of a batch are made
-shard     ``shard, items, failed``  a shard is complete, and its marker is written
-fatal     ``message, code``         a worker process ends with an error, which also ends the job
-tick      –                         the engine waits for events; the progress can be refreshed
+``batch`` ``shard, items, failed``  the records of a batch are made
+``shard`` ``shard, items, failed``  a shard is complete, and its marker is written
+``fatal`` ``message, code``         a worker process ends with an error, which also ends the job
+``tick``  –                         the engine waits for events; the progress can be refreshed
 ========= ========================= ================================================================================
 
-The events ready, morph and fatal are for :class:`~steerlens_fast.job.engines.local.Local`, which handles them itself.
+Only :class:`~steerlens_fast.job.engines.local.Local` handles the events ``ready``, ``morph`` and ``fatal``.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Engine(Protocol):
     def run(self, out: Path, plan: Plan, shards: Sequence[int], on_event: EventCallback, stop: Stop) -> None:
         """Compute shards in any order, until a stop is requested.
 
-        ``on_event`` is called with every begun, batch and shard event; other events only refresh the progress.
+        ``on_event`` is called with ``begun``, ``batch`` and ``shard`` events. Other events only refresh the progress.
         """
 
     def close(self) -> None:

@@ -264,7 +264,7 @@ class _Process:
     def start(self) -> None:
         """Start the process."""
         self.assigned: list[int] = []
-        self.computing: dict | None = None  # the morph event of the images that the model is computing
+        self.computing: dict | None = None  # the event ``morph`` of the images that the model is computing
         self.model: dict | None = None
         self.opened = self.end_requested = False
         # Whether the pipe of events is at its end. After the worker's exit, a child of the worker may keep it open.
