@@ -182,7 +182,7 @@ def test_items_without_a_target_get_class_0_or_the_rank_of_the_batch():
     assert torch.equal(lens.morph(images, rank, factors=1.0, score="none").target, least)
 
 
-# (class names of the model, class numbers of "not:ant" and "ant"). Without names of the model, those of the data count.
+# (class names of the model, class numbers of "not:ant" and "ant"). The default is the class names of the data.
 @pytest.mark.parametrize("names, expected", [(None, [~0, 0]), (["owl", "ant"], [~1, 1])], ids=["data", "model"])
 def test_prefix_of_a_label_to_remove_is_not_part_of_the_class_name(names, expected, tmp_path):
     (tmp_path / "t.csv").write_text("path,label,target\na.png,ant,not:ant\nb.png,owl,ant\n")
@@ -322,7 +322,7 @@ def test_bad_json_files_raise(tmp_path, text, parts):
 
 
 def test_unknown_keys_of_a_csv_raise_only_after_the_last_item(tmp_path):
-    """So with a limit, keys of items that are not read are no error."""
+    """With a limit, keys of items that are not read are no error."""
     file = written(tmp_path / "t.csv", "key,target\na/1,3\na/2,3\nb/9,3\n")
     stream = parse_target(file).resolve(items())
     assert [next(stream).key for _ in range(2)] == ["a/1", "a/2"]

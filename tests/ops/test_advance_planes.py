@@ -266,7 +266,7 @@ def test_compiled_op_moves_the_coordinates():
 def test_memory_layout_does_not_matter(layout):
     odd = on_tensors(ODD_LAYOUTS[layout], raw_arguments())
     plain = on_tensors(lambda t: t.clone(memory_format=torch.contiguous_format).resolve_neg(), odd)
-    at = NAMES.index("coordinates")  # they must be contiguous
+    at = NAMES.index("coordinates")  # these tensors must be contiguous
     odd[at] = [t.clone() for t in plain[at]]
     pairs = zip(RAW.advance_planes(*odd), RAW.advance_planes(*plain))
     assert all(torch.equal(a, b) for a, b in pairs)

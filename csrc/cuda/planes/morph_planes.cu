@@ -51,8 +51,8 @@ constexpr int kMorphItems = E::kMovesAmplitude ? kItems / 2 : kItems;
 
 // The largest amplitude of a band is needed before its first coefficient moves. Without clusters, largest_columns_kernel
 // has found it, and the blocks of a band are independent. With clusters, the band is not read twice: the shared memory of
-// a cluster holds all of its coefficients. Each block of a cluster fills a multiprocessor. So, if only phases move, it
-// takes two column blocks at a time, with twice as many threads.
+// a cluster holds all of its coefficients. Each block of a cluster fills a multiprocessor. So, if only phases move, such
+// a block takes two column blocks at a time, with twice as many threads.
 template <typename E, bool kCluster>
 constexpr int kMorphLines = kCluster && !E::kMovesAmplitude ? 2 * kLines : kLines;
 template <typename E, bool kCluster>

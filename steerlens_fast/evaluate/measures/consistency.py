@@ -123,7 +123,7 @@ def coefficient_consistency(
     "Confidence Is Not Evidence" gives no formula, so its definition may differ.)
 
     The energy of coefficients is the sum over bands of ``|c|^2 H W / (h w)``, so that each scale has the weight that it
-    has in the image. (With ``tight_frame``, coefficients already contain this weight, so it is the sum of ``|c|^2``.)
+    has in the image. (With ``tight_frame``, coefficients contain this weight, so the energy is the sum of ``|c|^2``.)
 
     Examples
     --------
