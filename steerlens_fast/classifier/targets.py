@@ -278,7 +278,7 @@ def _rows(target: list, count: int) -> list[tuple[int, ...]]:
     if len(target) != count:
         raise ValueError(f"target must have one entry per sample, {count}, got {len(target)}")
     if len({isinstance(entry, tuple) for entry in target}) > 1:
-        raise TypeError(f"target must be a list of ints or a list of tuples, got both: {target!r}")
+        raise TypeError(f"target must be a list of ints or a list of tuples, got both: {shown(target)}")
     indices = [_indices(entry) for entry in target]
     if len(set(map(len, indices))) > 1:
         raise ValueError(f"target must have equally many indices for every sample, got {shown(target)}")

@@ -496,7 +496,7 @@ def _check_alike(first: Morphs, other: Morphs) -> None:
     for key in sorted({*settings[0], *settings[1]}):
         a, b = (s.get(key) for s in settings)
         if a != b:
-            raise ValueError(f"morphs must have the same settings, got {key} {a!r} and {b!r}")
+            raise ValueError(f"morphs must have the same settings, got {key} {shown(a)} and {shown(b)}")
     alike = lambda t: None if t is None else (tuple(t.shape[1:]), t.dtype, str(t.device))
     for f in fields(first):
         if f.name != "settings":
