@@ -10,10 +10,8 @@ from ..morphs.strips import MUTED, NOT_OK, REACHED, caption_style, draw_panel, t
 from .shared import LABELS, write_csv, write_families_animation, write_figure, write_files
 
 COLUMNS = 6  # frames in a strip
-NOTE = "below each frame: the driver's probability of the target, bold if the target is predicted; "
-NOTE += (
-    "right: what the driver (lite0) and two other networks predict for the last frame, and for the photograph (before)"
-)
+NOTE = "below each frame: lite0's probability of the target, bold if the target is predicted; "
+NOTE += "right: what lite0 and two other networks predict for the last frame, and for the photograph (before)"
 
 # Imported here, so that a missing package is reported before anything is computed.
 Figure = require_extra("photographs", "matplotlib.figure").Figure

@@ -23,6 +23,7 @@ from .sources import CONSTANT, EXCLUSION_REASONS, SourceSelection, select_source
 from .tasks import TaskRunner
 
 FORMAT_VERSION = 3  # version of the files of an evaluation
+NO_JUDGES = "no judge could be used: transfer is not measured"
 
 
 @dataclass
@@ -51,7 +52,8 @@ def prepare(config: EvaluationConfig, dataset, driver, judges) -> Preparation:
     problems = (
         classifiers.problems
         + sources.warnings
-        + _source_warnings(sources, bool(classifiers.judges), bool(judge_models))
+        + ([NO_JUDGES] if judge_models and not classifiers.judges else [])
+        + _source_warnings(sources)
     )
     if config.range is None:
         problems += narrow_range_warnings(data, sources.items)
@@ -71,11 +73,9 @@ def prepare(config: EvaluationConfig, dataset, driver, judges) -> Preparation:
     return Preparation(config, runner, plan, problems)
 
 
-def _source_warnings(sources: SourceSelection, has_judges: bool, judges_given: bool) -> list[str]:
+def _source_warnings(sources: SourceSelection) -> list[str]:
     """Return warnings about the sources, for the report."""
     problems = []
-    if judges_given and not has_judges:
-        problems.append("no judge has the driver's classes: transfer is not measured")
     if sources.left_out[CONSTANT]:
         problems.append(f"{sources.left_out[CONSTANT]} images are left out: {EXCLUSION_REASONS[CONSTANT]}")
     classes = set(sources.predicted.tolist())

@@ -90,8 +90,8 @@ class ModelConfig(BaseConfig):
         group="data",
         metavar="FILE",
         passed_to="model",
-        help="names of the model's classes: a file with one name per line, or .json; or imagenet, for the names of its "
-        "1,000 classes (default: the hub's, or the model's attribute)",
+        help="names of the model's classes: a file with one name per line, or .json; or imagenet, for the names of the "
+        "1,000 classes of ImageNet (default: the hub's, or the model's attribute)",
     )
     dtype: str = option(
         "float32",

@@ -45,7 +45,8 @@ class Morphs:
     amplitude_factors : Tensor [B, F] or None
         Factors of the amplitudes; None if they equal ``factors``.
     target : Tensor [B], int64
-        The target class. For outputs with k - 1 dimensions after the classes, [B, k]: class and position.
+        The target class. For outputs with more dimensions after the classes, [B, k]: the class, and an index for each of
+        these k - 1 dimensions.
     source : Tensor [B], int64
         The class that the model predicts for the source image, at the target's position. May also be [B, ...], with the
         class at each position.
@@ -111,8 +112,8 @@ class Morphs:
                 raise ValueError(f"{name} must be a tensor [{known}] or [{known}, ...], got {_shape(t)}")
         if self.outputs.dim() < 3:
             raise ValueError(f"outputs must be a tensor [B, F, classes, ...], got {_shape(self.outputs)}")
-        positions = self.target.shape[1:].numel() if samples else None
-        if positions not in (None, self.outputs.dim() - 2):
+        indices = self.target.shape[1:].numel() if samples else None
+        if indices not in (None, self.outputs.dim() - 2):
             expected = f"[B, {self.outputs.dim() - 2}] for outputs {_shape(self.outputs)}"
             raise ValueError(
                 f"target must be [B] for outputs [B, F, classes], or {expected}, got {_shape(self.target)}"
@@ -415,8 +416,8 @@ torch.serialization.add_safe_globals([Morphs])  # torch.load accepts files with 
 def pairs_text(m: Morphs) -> str:
     """Return the most frequent pairs of source and target class as text, or "" if the classes have no names.
 
-    For example "cup -> bee (2), tabby -> lynx", where 2 is the number of samples of the first pair. For task
-    "multilabel", and if ``source`` has a class at each position, only the targets are named: "-> lynx".
+    For example "cup -> bee (2), tabby -> lynx", where 2 is the number of samples of the first pair. Only the
+    targets are named ("-> lynx") for task "multilabel", and also if ``source`` has a class at each position.
     """
     names = short_names(m.class_names)
     if names is None or m.frames.is_meta or not len(m):

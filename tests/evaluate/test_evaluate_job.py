@@ -294,7 +294,7 @@ def net_with_class_names(seed, names):
 
 def test_transfer_is_not_measured_without_judges(tmp_path):
     first = run(tmp_path / "a", judges={"wide": net(2, classes=5)})
-    assert "no judge has the driver's classes: transfer is not measured" in first.summary["problems"]
+    assert "no judge could be used: transfer is not measured" in first.summary["problems"]
     assert run(tmp_path / "b", judges={}).code == 0
     for result in (first, run(tmp_path / "b", judges={}, resume=True)):
         results = result.summary["budgets"][0]["families"]["pixel"]

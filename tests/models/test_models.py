@@ -399,8 +399,7 @@ def test_weights_of_all_usual_forms_are_loaded(working_directory, images):
         assert loaded.description["weights"] == str(path)
 
 
-def test_prefix_that_the_model_has_itself_stays(working_directory):
-    """A prefix that only some names have is never removed."""
+def test_prefix_is_kept_if_the_model_or_only_some_names_have_it(working_directory):
     state = {"model.weight": torch.ones(2, 2), "model.bias": torch.zeros(2)}
     torch.save(state, working_directory / "w.pt")
     assert load_model("user_models:Prefixed", weights="w.pt").model.model.weight.sum() == 4

@@ -46,7 +46,8 @@ struct Layout<AnchoredMove<E>> {
   }
 };
 
-// The coordinates of some columns of a band: rows of `width` numbers, `stride` apart.
+// The coordinates of a column block: rows, `stride` apart. `width` is the number of columns from this block to the end of
+// the band.
 template <typename T>
 struct CoordinateBlock {
   T *phase, *log_amplitude;  // a coordinate that does not move is null

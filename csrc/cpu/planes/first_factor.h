@@ -25,7 +25,7 @@ constexpr double kModelTolerance = 0.02;  // relative error of a distance
 constexpr double kAim = 0.9, kLeastSlope = 0.3, kLargestSlope = 6;
 // The share of a change of coefficients that reaches the image when most phases have wrapped around: a band whose phases
 // are random has frequencies that the synthesis does not pass. Measured for photographs, digits and noise: 0.53 to 0.65.
-// The cube of saturation() interpolates well between this share (at 0) and that of small changes (at 1).
+// The cube of relative_change() interpolates well between this share (at 0) and that of small changes (at 1).
 constexpr double kWrappedShare = 0.55;
 
 // A factor, and L2SearchLimits::slope there, which is larger where distances grow less.
@@ -66,17 +66,17 @@ class PhaseModel {
   }
 
  private:
-  // The rule does not matter if only phases move.
+  // Extrapolation uses its rule only for amplitudes.
   using E = Extrapolation<true, false, Rule::kComplex>;
 
   double distance(double factor) const {
-    const double saturated = saturation(static_cast<T>(factor));
-    const double share = kWrappedShare + (share_ - kWrappedShare) * std::pow(saturated, 3);
-    return share * speed_ * factor * saturated;
+    const double change = relative_change(static_cast<T>(factor));
+    const double share = kWrappedShare + (share_ - kWrappedShare) * std::pow(change, 3);
+    return share * speed_ * factor * change;
   }
 
-  // The change of coefficients, divided by that of a motion that is proportional to the factor: 1 for small factors.
-  double saturation(T factor) const {
+  // The change of coefficients, divided by the change if it were proportional to the factor: 1 for small factors.
+  double relative_change(T factor) const {
     double change = 0, proportional = 0;
     int64_t next = 0;  // the next vector to read, counted from the beginning of the group
     for (const Groups<T>& groups : planes_) {

@@ -128,7 +128,7 @@ SL_FN void take_steps_by(const MorphArgs<T>& args, const CoefficientSpan<T>& c,
 template <typename E, typename T>
 void take_step(const MorphArgs<T>& args, const CoefficientSpan<T>& c,
                const CoefficientSpan<T>& gradient, T threshold) {
-  // If only phases move, E has no rule. Then the rule of the arguments is used.
+  // The rule of a step is args.rule. If amplitudes move, it is also the rule of E, which is known to the compiler.
   if constexpr (E::kMovesAmplitude)
     take_steps_by<E, E::kAmplitudeRule>(args, c, gradient, threshold);
   else if (args.rule == Rule::kPolar)
