@@ -106,7 +106,7 @@ def _foreign_file(to: Path) -> str | None:
     page = to / "index.html"
     text = page.read_text(encoding="utf-8", errors="replace") if page.is_file() else ""
     own = {"index.html", "images", "maps", *IMAGE_NAME.findall(text)} if GENERATOR in text else set()
-    paths = (os.path.join(folder, name) for folder, folders, files in os.walk(to) for name in folders + files)
+    paths = (os.path.join(folder, name) for folder, folders, files in os.walk(to) for name in files + folders)
     return next((path for path in (os.path.relpath(path, to) for path in paths) if path not in own), None)
 
 
