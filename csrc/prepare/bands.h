@@ -66,7 +66,7 @@ struct BandTensors {
   bool whole, paired;
 
   bool float64() const { return is_double(spectrum.scalar_type()); }
-  int64_t count() const { return spectrum.size(0); }  // planes (BandArgs::count: groups)
+  int64_t count() const { return spectrum.size(0); }  // planes; BandArgs::count counts groups
 
   // Does not set the pointers to bands and spectrum, since it depends on the op which of them are const.
   template <typename T>

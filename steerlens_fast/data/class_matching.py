@@ -33,9 +33,9 @@ class ClassMatch:
 
     Names match if they are equal, or if one is a synonym of the other ("tabby" and "tabby, tabby cat"), or if they
     differ only in case or in spaces, underscores and hyphens. WordNet ids such as "n02124075" are names, too. If all
-    names of the data are whole numbers, the names that the model does not have are taken as the model's class numbers.
-    If the data have as many classes as the model, all with WordNet ids that the model does not have, both are taken to
-    be in the order of ImageNet.
+    names of the data are whole numbers, a name that no class of the model has is taken as the number of a class of the
+    model. If the data have as many classes as the model, all with WordNet ids that no class of the model has, the
+    classes of both are taken to be in the order of ImageNet.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class ClassMatch:
         return matched_label(label, self.numbers)
 
     def unmatched(self) -> list[str]:
-        """Return the names of the data's classes that the model does not have.
+        """Return the names of the data's classes that match no class of the model, or several.
 
         Examples
         --------
@@ -83,10 +83,10 @@ class ClassMatch:
         return [name for name, number in zip(self.data_names or (), self.numbers or ()) if number is None]
 
     def check(self, needed_by: str | None, *, model: str = "model", more_hints: str = "") -> list[str]:
-        """Return a list of at most one warning, about classes of the data that the model does not have.
+        """Return a list of at most one warning, about the classes that :meth:`unmatched` returns.
 
-        ``needed_by`` is an option, such as "target 'label'", for which labels must be classes of the model. If it is
-        not None, a JobError is raised instead. ``model`` and ``more_hints`` are words of the message.
+        ``needed_by`` is an option, such as "target 'label'", for which labels must be classes of the model. With this
+        option, a JobError is raised instead. ``model`` and ``more_hints`` are words of the message.
         """
         names = self.unmatched()
         if not names:

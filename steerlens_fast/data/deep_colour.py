@@ -121,7 +121,7 @@ def read_deep_colour(image: Image, data: bytes) -> DeepColour:
     second = require_extra("cli", "PIL.Image").open(BytesIO(data), formats=(image.format,))
     if layout == "LA":  # Pillow reads LA in one byte order only, so one read, as RGBA, gives all four bytes of a pixel
         _set_raw_mode(second, "RGBA")
-        image.load()  # adds the metadata after the pixels to image.info
+        image.load()  # only for the metadata after the pixels, such as the orientation
         second = np.asarray(_decoded(second)).astype(np.uint16)
         return DeepColour(second[..., 0::2] << 8 | second[..., 1::2], layout, MAX_16_BITS)
     unpacked = "RGBA" if layout == "RGBa" else layout  # for RGBa, Pillow would divide each byte by alpha

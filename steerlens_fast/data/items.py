@@ -26,16 +26,17 @@ class Item:
     index : int
         Position in the data set, counted from 0.
     key : str
-        Name of the item's outputs, a relative path with "/" between its parts. It is unique in the data set.
+        Unique name of the item's outputs: a relative path with "/" between its parts.
     path : str
-        The image's file. If it has no file of its own, a text for messages, such as ``"train-000.tar!0001.jpg"`` or
-        ``"images.npy[17]"``.
+        The image's file. If the image has no file of its own, a text for messages, such as
+        ``"train-000.tar!0001.jpg"`` or ``"images.npy[17]"``.
     label : int or None
         The item's class: a class of the data or, after :meth:`.TargetRule.resolve`, of the model.
     place : list or None
         What the source needs to read the image; JSON-serialisable.
     target : int or None
-        The class to morph toward, or ~n to remove label n; None if it depends on the model, or if there is none.
+        The class to morph toward, or ~n to remove label n. None if the target depends on the model, or if the item has
+        no target.
     """
 
     index: int
@@ -50,8 +51,8 @@ class Item:
 class Listing:
     """What :func:`write_listing` has written.
 
-    The byte offset of each shard, the number of items, the file's SHA-256, and the largest class number among the
-    targets (None if no item has a target).
+    The byte of the file at which each shard begins, the number of items, the file's SHA-256, and the largest class
+    number among the targets (None if no item has a target).
     """
 
     offsets: list[int]
@@ -63,7 +64,7 @@ class Listing:
 def write_listing(
     path: Path, items: Iterable[Item], shard_size: int, where: Callable[[Item], str] = attrgetter("path")
 ) -> Listing:
-    """Write every item as a line of ``path``.
+    """Write every item as a line of ``path``. A shard is ``shard_size`` consecutive items.
 
     Raises
     ------

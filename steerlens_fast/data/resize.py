@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box")
 FLOAT_MODES = ("F", "RGBF")
-MAX_RATIO = 16  # of the resized image to the crop; above it, only the crop is resized, since the image could be huge
+# Maximum ratio of the resized image's longer side to the crop's. Above this ratio, only the crop is resized, since the
+# resized image could be huge.
+MAX_RATIO = 16
 
 
 def resize_and_crop(
@@ -26,8 +28,8 @@ def resize_and_crop(
     """Return an image's pixels at the model's size, as timm does.
 
     The image is resized with antialiasing until it just covers ``floor(size / crop_pct)``, and its centre is cropped.
-    For a square size, the result equals torchvision's ``Resize`` and ``CenterCrop`` of a PIL image. (If the resized
-    image would be more than 16 times as long as the crop, rounding differs.) The pixels are not normalised.
+    For a square size, the result equals torchvision's ``Resize`` and ``CenterCrop`` of a PIL image. (If the longer
+    side of the resized image would exceed 16 times the crop's, rounding differs.) The pixels are not normalised.
 
     Parameters
     ----------

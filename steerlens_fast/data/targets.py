@@ -148,7 +148,10 @@ class TargetRule:
         return numbered
 
     def _key(self, item: Item, table: dict[Class, int]) -> Class | None:
-        """Return the key of an item in the table."""
+        """Return the table's key for an item: the label in a map, else the item's key or path.
+
+        A csv file with paths may have keys in place of paths.
+        """
         if self.csv_column != "path":
             return item.label if self.kind == "map" else item.key
         relative = os.path.relpath(item.path, os.path.dirname(os.path.abspath(self.description["path"])))
@@ -240,9 +243,9 @@ def batch_target(rule: TargetRule, targets: Sequence[int | None]) -> list[int] |
 
 
 def check_target(target: int, count: int | None, task: str, where: str = "") -> None:
-    """Raise a JobError unless a target is one of the model's ``count`` classes; None if their number is unknown.
+    """Raise a JobError if a target is invalid for the model or the task.
 
-    ``where`` is the item of the target, for messages.
+    ``count`` is the number of the model's classes, or None if unknown. ``where`` is the target's item, for messages.
 
     Examples
     --------

@@ -17,7 +17,7 @@ class TrueMotionData(Protocol):
     The motion leads from one class to another.
 
     ``number`` and ``numbers`` are indices of items, and images are [n, C, H, W] in [0, 1]. The *factor* of an image
-    is the number that the motion changes, such as the position of a bar. (Factors of frames are something else.)
+    is the number that the motion changes, such as the position of a bar. (A morph's factors multiply a step instead.)
     """
 
     def derivative(self, numbers: Sequence[int]) -> Tensor:

@@ -36,7 +36,7 @@ MEASURES = {
 RECOVERED = "recovered"  # displacement of an edit divided by that of the true motion at the same L2 distance
 PAIRED = ("target_probability", "jointly", "warp", "gain", "alignment")
 # Measures that need the true motion. They are also summarised for each kind of image. Displacements are summarised only
-# for each kind, since the factor changes another quantity in each kind, such as position or width.
+# for each kind, since the true motion changes another quantity in each kind, such as position or width.
 GROUPED = ("alignment", "displacement", RECOVERED)
 
 

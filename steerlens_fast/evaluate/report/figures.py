@@ -66,8 +66,8 @@ BANDS = (
     "band."
 )
 STRIPS = (
-    "Some sources, evenly spaced or one of each kind, and their edits at the largest distance. Below each: the "
-    "driver's probability of the target, and how many judges predict it."
+    "Rows: sources, evenly spaced or one of each kind. Columns: the source, and its edits at the largest distance. "
+    "Below each edit: the driver's probability of the target, and how many judges predict it."
 )
 
 

@@ -18,10 +18,10 @@ COLUMNS = {
     "departure": "departure",
     "alignment": "alignment",
 }
-GROUPED = {  # titles of the tables by kind of image
+GROUPED = {  # measures with a table by kind of image, and the titles of these tables
     "alignment": "Cosine between the edit and the true derivative image",
     "recovered": "Displacement measured by phases, divided by the true motion's displacement at the same L2 distance",
-    "displacement": "Displacement measured by phases: the change of the image's factor (position, width, ...)",
+    "displacement": "Displacement measured by phases: the change of position, width, ... (depending on the kind)",
 }
 PUBLISHED_MEASURES = {name: COLUMNS[name] for name in FOLLOW_UP["pixel"]}  # the same for every family
 

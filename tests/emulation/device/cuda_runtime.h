@@ -94,7 +94,7 @@ T shuffle(unsigned mask, T value, int source, Place place, const char* what) {
 
 }  // namespace emulation
 
-// -fsanitize=alignment checks the address, in loads and in stores.
+// Intrinsics for one load and one store. -fsanitize=alignment checks the alignment of `p`.
 template <typename T>
 __forceinline__ T __ldg(const T* p) {
   return *p;
