@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import assert_type
 
 import steerlens_fast as sf
@@ -19,7 +19,7 @@ def lens_and_morphs(lens: sf.SteerableLens, images: Tensor) -> None:
     assert_type(lens.iter_frames(images, "runner-up", factors=[0.0, 1.0]), Iterator[Tensor])
     assert_type(lens.perturb(images, 3), Tensor)
     assert_type(lens(images, 3, max_l2=1.0), Tensor)
-    assert_type(sf.SteerableLens.for_photographs(len), sf.SteerableLens)
+    assert_type(sf.SteerableLens.for_photographs(nn.Identity()), sf.SteerableLens)
     assert_type(lens.settings, dict[str, object])
     lens.morph(images, 3, max_l2="3")  # type: ignore[arg-type]
     lens.iter_frames(images, 3, frames=2.5)  # type: ignore[arg-type]

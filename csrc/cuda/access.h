@@ -99,12 +99,12 @@ struct Pieces {
 
 template <typename V, int kPieces, int kPieceSize>
 __device__ __forceinline__ Pack<V, kPieces * kPieceSize> load(const V* p,
-                                                              Pieces<kPieces, kPieceSize> at) {
+                                                              Pieces<kPieces, kPieceSize> pieces) {
   Pack<V, kPieces * kPieceSize> pack{};
 #pragma unroll
   for (int i = 0; i < kPieces; ++i) {
-    if (!at.inside[i]) continue;
-    const auto piece = load<kPieceSize>(p + at.first + i * at.kStep);
+    if (!pieces.inside[i]) continue;
+    const auto piece = load<kPieceSize>(p + pieces.first + i * pieces.kStep);
 #pragma unroll
     for (int j = 0; j < kPieceSize; ++j) pack.v[i * kPieceSize + j] = piece.v[j];
   }
@@ -112,14 +112,14 @@ __device__ __forceinline__ Pack<V, kPieces * kPieceSize> load(const V* p,
 }
 
 template <typename V, int kPieces, int kPieceSize>
-__device__ __forceinline__ void store(V* p, Pieces<kPieces, kPieceSize> at,
+__device__ __forceinline__ void store(V* p, Pieces<kPieces, kPieceSize> pieces,
                                       const Pack<V, kPieces * kPieceSize>& pack) {
 #pragma unroll
   for (int i = 0; i < kPieces; ++i) {
     Pack<V, kPieceSize> piece;
 #pragma unroll
     for (int j = 0; j < kPieceSize; ++j) piece.v[j] = pack.v[i * kPieceSize + j];
-    if (at.inside[i]) store(p + at.first + i * at.kStep, piece);
+    if (pieces.inside[i]) store(p + pieces.first + i * pieces.kStep, piece);
   }
 }
 

@@ -43,18 +43,18 @@ struct FrameOp {
   static constexpr int kBlocks = kMinBlocks;
   FrameArgs<T> args;
 
-  // for_each_kernel (launch.h) calls at(plane_data(n), pieces) for every plane n.
+  // for_each_kernel (launch.h) calls apply(plane_data(n), pieces) for every plane n.
   __device__ int64_t plane_data(int64_t n) const { return n; }
 
   // Where a step is null, its coordinate does not move, and E does not use it.
-  template <typename At>
-  __device__ void read(At at, Coefficient<T> (&p)[At::kCount], int64_t shift = 0) const {
-    const auto c = load(args.coefficients + shift, at);
-    Pack<T, At::kCount> phase{}, amplitude{};
-    if (args.phase_step) phase = load(args.phase_step + shift, at);
-    if (args.amplitude_step) amplitude = load(args.amplitude_step + shift, at);
+  template <typename P>
+  __device__ void read(P pieces, Coefficient<T> (&p)[P::kCount], int64_t shift = 0) const {
+    const auto c = load(args.coefficients + shift, pieces);
+    Pack<T, P::kCount> phase{}, amplitude{};
+    if (args.phase_step) phase = load(args.phase_step + shift, pieces);
+    if (args.amplitude_step) amplitude = load(args.amplitude_step + shift, pieces);
 #pragma unroll
-    for (int j = 0; j < At::kCount; ++j) p[j] = E::load(c.v[j], phase.v[j], amplitude.v[j]);
+    for (int j = 0; j < P::kCount; ++j) p[j] = E::load(c.v[j], phase.v[j], amplitude.v[j]);
   }
 };
 
@@ -62,40 +62,40 @@ template <typename T, typename E>
 struct WriteFrames : FrameOp<T, E> {
   static constexpr int kPerThread = sizeof(T) == 4 ? 4 : 1;  // as many as the registers hold
 
-  template <typename At>
-  __device__ void at(int64_t n, At at) const {
-    constexpr int kCount = At::kCount;
+  template <typename P>
+  __device__ void apply(int64_t n, P pieces) const {
+    constexpr int kCount = P::kCount;
     const FrameArgs<T>& args = this->args;
     Coefficient<T> p[kCount];
-    this->read(at, p);
+    this->read(pieces, p);
     PlaneFactors<T> factors(args, n);
 #pragma unroll 1
     for (int64_t f = 0; f < args.frames; ++f) {
       factors.next(f);
-      const int64_t frame = f * args.planes * args.area;
+      const int64_t offset = f * args.planes * args.area;
       if (args.form == Form::kReal)
-        write_real(frame, at, p, factors.phase, factors.amplitude);
+        write_real(offset, pieces, p, factors.phase, factors.amplitude);
       else
-        write_complex(frame, at, p, factors.phase, factors.amplitude);
+        write_complex(offset, pieces, p, factors.phase, factors.amplitude);
     }
   }
 
-  template <typename At>
-  __device__ void write_real(int64_t frame, At at, const Coefficient<T> (&p)[At::kCount],
+  template <typename P>
+  __device__ void write_real(int64_t offset, P pieces, const Coefficient<T> (&p)[P::kCount],
                              T phase_factor, T amplitude_factor) const {
-    Pack<T, At::kCount> out;
+    Pack<T, P::kCount> out;
 #pragma unroll
-    for (int j = 0; j < At::kCount; ++j) out.v[j] = E::real(p[j], phase_factor, amplitude_factor);
-    store(this->args.frames_out + frame, at, out);
+    for (int j = 0; j < P::kCount; ++j) out.v[j] = E::real(p[j], phase_factor, amplitude_factor);
+    store(this->args.frames_out + offset, pieces, out);
   }
 
-  template <typename At>
-  __device__ void write_complex(int64_t frame, At at, const Coefficient<T> (&p)[At::kCount],
+  template <typename P>
+  __device__ void write_complex(int64_t offset, P pieces, const Coefficient<T> (&p)[P::kCount],
                                 T phase_factor, T amplitude_factor) const {
-    Pack<Cplx<T>, At::kCount> out;
+    Pack<Cplx<T>, P::kCount> out;
 #pragma unroll
-    for (int j = 0; j < At::kCount; ++j) out.v[j] = E::value(p[j], phase_factor, amplitude_factor);
-    store(reinterpret_cast<Cplx<T>*>(this->args.frames_out) + frame, at, out);
+    for (int j = 0; j < P::kCount; ++j) out.v[j] = E::value(p[j], phase_factor, amplitude_factor);
+    store(reinterpret_cast<Cplx<T>*>(this->args.frames_out) + offset, pieces, out);
   }
 };
 
@@ -104,17 +104,17 @@ template <typename T, typename E>
 struct WritePairs : FrameOp<T, E> {
   static constexpr int kPerThread = 8 / sizeof(T);  // pairs, of two coefficients each
 
-  template <typename At>
-  __device__ void at(int64_t number, At at) const {  // `number` of the pair
-    constexpr int kCount = At::kCount;
+  template <typename P>
+  __device__ void apply(int64_t number, P pieces) const {  // `number` of the pair
+    constexpr int kCount = P::kCount;
     const FrameArgs<T>& args = this->args;
     const OrientationPair pair = pair_at(args, number);
     const int64_t pairs = args.planes * pairs_per_plane(args);
-    // Index of a value in the pairs + shift = index of its coefficient of the first orientation.
+    // Value i of the pairs comes from coefficient i + shift and, if has_second, i + shift + pair.band.
     const int64_t shift = pair.first - number * pair.band;
     Coefficient<T> first[kCount], second[kCount]{};
-    this->read(at, first, shift);
-    if (pair.has_second) this->read(at, second, shift + pair.band);
+    this->read(pieces, first, shift);
+    if (pair.has_second) this->read(pieces, second, shift + pair.band);
     PlaneFactors<T> factors(args, pair.plane);
 #pragma unroll 1
     for (int64_t f = 0; f < args.frames; ++f) {
@@ -124,7 +124,7 @@ struct WritePairs : FrameOp<T, E> {
       for (int j = 0; j < kCount; ++j)
         out.v[j] = {E::real(first[j], factors.phase, factors.amplitude),
                     pair.has_second ? E::real(second[j], factors.phase, factors.amplitude) : T(0)};
-      store(reinterpret_cast<Cplx<T>*>(args.frames_out) + f * pairs * pair.band, at, out);
+      store(reinterpret_cast<Cplx<T>*>(args.frames_out) + f * pairs * pair.band, pieces, out);
     }
   }
 };
@@ -137,40 +137,40 @@ struct SumFrames : FrameOp<T, E> {
   static constexpr int kBlocks =
       sizeof(T) == 8 && E::kMovesPhase && E::kNeedsAmplitude ? 3 : kMinBlocks;
 
-  template <typename At>
-  __device__ void at(int64_t n, At at) const {
-    constexpr int kCount = At::kCount;
+  template <typename P>
+  __device__ void apply(int64_t n, P pieces) const {
+    constexpr int kCount = P::kCount;
     const FrameArgs<T>& args = this->args;
     Coefficient<T> p[kCount];
-    this->read(at, p);
+    this->read(pieces, p);
     typename E::template Grad<T> sum[kCount];
     PlaneFactors<T> factors(args, n);
 #pragma unroll 2
     for (int64_t f = 0; f < args.frames; ++f) {
       factors.next(f);
-      const auto grad = frame_grad(f * args.planes * args.area, at);
+      const auto grad = frame_grad(f * args.planes * args.area, pieces);
 #pragma unroll
       for (int j = 0; j < kCount; ++j)
         E::add_frame(sum[j], p[j], grad.v[j], factors.phase, factors.amplitude);
     }
-    write_sums(at, p, sum);
+    write_sums(pieces, p, sum);
   }
 
-  template <typename At>
-  __device__ Pack<Cplx<T>, At::kCount> frame_grad(int64_t frame, At at) const {
+  template <typename P>
+  __device__ Pack<Cplx<T>, P::kCount> frame_grad(int64_t offset, P pieces) const {
     if (this->args.frame_parts == 2)
-      return load(reinterpret_cast<const Cplx<T>*>(this->args.grad_frames) + frame, at);
-    const auto real = load(this->args.grad_frames + frame, at);
-    Pack<Cplx<T>, At::kCount> pack;
+      return load(reinterpret_cast<const Cplx<T>*>(this->args.grad_frames) + offset, pieces);
+    const auto real = load(this->args.grad_frames + offset, pieces);
+    Pack<Cplx<T>, P::kCount> pack;
 #pragma unroll
-    for (int j = 0; j < At::kCount; ++j) pack.v[j] = {real.v[j], T(0)};
+    for (int j = 0; j < P::kCount; ++j) pack.v[j] = {real.v[j], T(0)};
     return pack;
   }
 
-  template <typename At, typename Sum>
-  __device__ void write_sums(At at, const Coefficient<T> (&p)[At::kCount],
-                             const Sum (&sum)[At::kCount]) const {
-    constexpr int kCount = At::kCount;
+  template <typename P, typename Sum>
+  __device__ void write_sums(P pieces, const Coefficient<T> (&p)[P::kCount],
+                             const Sum (&sum)[P::kCount]) const {
+    constexpr int kCount = P::kCount;
     Pack<Cplx<T>, kCount> c;
     Pack<T, kCount> phase, amplitude;
 #pragma unroll
@@ -179,9 +179,9 @@ struct SumFrames : FrameOp<T, E> {
       phase.v[j] = sum[j].phase_step;
       amplitude.v[j] = sum[j].amplitude_step;
     }
-    store(this->args.grad_coefficients, at, c);
-    if (this->args.phase_step) store(this->args.grad_phase_step, at, phase);
-    if (this->args.amplitude_step) store(this->args.grad_amplitude_step, at, amplitude);
+    store(this->args.grad_coefficients, pieces, c);
+    if (this->args.phase_step) store(this->args.grad_phase_step, pieces, phase);
+    if (this->args.amplitude_step) store(this->args.grad_amplitude_step, pieces, amplitude);
   }
 };
 

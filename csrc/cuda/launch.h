@@ -169,14 +169,14 @@ class Launcher {
   cudaStream_t stream_;
 };
 
-// Calls op.at(data, pieces) for the pieces of every plane, where data = op.plane_data(n) is what the coefficients of plane
+// Calls op.apply(data, pieces) for the pieces of every plane. data = op.plane_data(n) is what the coefficients of plane
 // n have in common. The grid's y counts planes.
 template <int kPieceSize, int kBlocks, typename Op>
 __global__ void __launch_bounds__(kThreads, kBlocks)
     for_each_kernel(const __grid_constant__ Op op, int64_t planes, int64_t area) {
   for (int64_t n = blockIdx.y; n < planes; n += gridDim.y) {
-    const auto of_plane = op.plane_data(n);
-    op.at(of_plane, Pieces<Op::kPerThread / kPieceSize, kPieceSize>(n, area, warp_in_row()));
+    const auto data = op.plane_data(n);
+    op.apply(data, Pieces<Op::kPerThread / kPieceSize, kPieceSize>(n, area, warp_in_row()));
   }
 }
 

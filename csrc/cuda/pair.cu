@@ -25,44 +25,45 @@ struct PairOpBase {
 template <typename T>
 struct PairOp : PairOpBase<T> {
   // The values of a plane. Their indices are those in the pairs plus `shift`.
-  template <typename At>
-  __device__ Pack<T, At::kCount> read_plane(int64_t shift, At at) const {
+  template <typename P>
+  __device__ Pack<T, P::kCount> read_plane(int64_t shift, P pieces) const {
     if (!this->args.complex_planes)
-      return load(static_cast<const T*>(this->args.planes) + shift, at);
-    const auto c = load(static_cast<const Cplx<T>*>(this->args.planes) + shift, at);
-    Pack<T, At::kCount> real;
+      return load(static_cast<const T*>(this->args.planes) + shift, pieces);
+    const auto c = load(static_cast<const Cplx<T>*>(this->args.planes) + shift, pieces);
+    Pack<T, P::kCount> real;
 #pragma unroll
-    for (int j = 0; j < At::kCount; ++j) real.v[j] = c.v[j].re;
+    for (int j = 0; j < P::kCount; ++j) real.v[j] = c.v[j].re;
     return real;
   }
 
-  template <typename At>
-  __device__ void at(PairPlace place, At at) const {
-    constexpr int kCount = At::kCount;
-    const auto first = read_plane(place.shift, at);
+  template <typename P>
+  __device__ void apply(PairPlace place, P pieces) const {
+    constexpr int kCount = P::kCount;
+    const auto first = read_plane(place.shift, pieces);
     Pack<T, kCount> second{};
-    if (place.has_second) second = read_plane(place.shift + this->args.area, at);
+    if (place.has_second) second = read_plane(place.shift + this->args.area, pieces);
     Pack<Cplx<T>, kCount> out;
 #pragma unroll
     for (int j = 0; j < kCount; ++j) out.v[j] = {first.v[j], second.v[j]};
-    store(this->args.pairs_out, at, out);
+    store(this->args.pairs_out, pieces, out);
   }
 };
 
 template <typename T>
 struct UnpairOp : PairOpBase<T> {
-  template <typename At>
-  __device__ void at(PairPlace place, At at) const {
-    constexpr int kCount = At::kCount;
-    const auto in = load(this->args.pairs, at);
+  template <typename P>
+  __device__ void apply(PairPlace place, P pieces) const {
+    constexpr int kCount = P::kCount;
+    const auto in = load(this->args.pairs, pieces);
     Pack<T, kCount> first, second;
 #pragma unroll
     for (int j = 0; j < kCount; ++j) {
       first.v[j] = in.v[j].re;
       second.v[j] = in.v[j].im;
     }
-    store(this->args.planes_out + place.shift, at, first);
-    if (place.has_second) store(this->args.planes_out + place.shift + this->args.area, at, second);
+    store(this->args.planes_out + place.shift, pieces, first);
+    if (place.has_second)
+      store(this->args.planes_out + place.shift + this->args.area, pieces, second);
   }
 };
 

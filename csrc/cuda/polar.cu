@@ -20,59 +20,59 @@ struct PolarOpBase {
 
 template <typename T>
 struct SplitOp : PolarOpBase<T> {
-  template <typename At>
-  __device__ void at(NoPlaneData, At at) const {
-    constexpr int kCount = At::kCount;
-    const auto c = load(this->args.coefficients, at);
+  template <typename P>
+  __device__ void apply(NoPlaneData, P pieces) const {
+    constexpr int kCount = P::kCount;
+    const auto c = load(this->args.coefficients, pieces);
     Pack<T, kCount> amplitude, phase;
 #pragma unroll
     for (int j = 0; j < kCount; ++j) {
       amplitude.v[j] = amplitude_of(c.v[j]);
       phase.v[j] = angle_of(c.v[j].im, c.v[j].re);
     }
-    store(this->args.out_amplitude, at, amplitude);
-    store(this->args.out_phase, at, phase);
+    store(this->args.out_amplitude, pieces, amplitude);
+    store(this->args.out_phase, pieces, phase);
   }
 };
 
 template <typename T>
 struct SplitBackwardOp : PolarOpBase<T> {
-  template <typename At>
-  __device__ void at(NoPlaneData, At at) const {
-    constexpr int kCount = At::kCount;
-    const auto c = load(this->args.coefficients, at);
-    const auto grad_amplitude = load(this->args.amplitude, at);
-    const auto grad_phase = load(this->args.phase, at);
+  template <typename P>
+  __device__ void apply(NoPlaneData, P pieces) const {
+    constexpr int kCount = P::kCount;
+    const auto c = load(this->args.coefficients, pieces);
+    const auto grad_amplitude = load(this->args.amplitude, pieces);
+    const auto grad_phase = load(this->args.phase, pieces);
     Pack<Cplx<T>, kCount> out;
 #pragma unroll
     for (int j = 0; j < kCount; ++j)
       out.v[j] = polar_split_grad(c.v[j], grad_amplitude.v[j], grad_phase.v[j]);
-    store(this->args.out_coefficients, at, out);
+    store(this->args.out_coefficients, pieces, out);
   }
 };
 
 template <typename T>
 struct JoinOp : PolarOpBase<T> {
-  template <typename At>
-  __device__ void at(NoPlaneData, At at) const {
-    constexpr int kCount = At::kCount;
-    const auto amplitude = load(this->args.amplitude, at);
-    const auto phase = load(this->args.phase, at);
+  template <typename P>
+  __device__ void apply(NoPlaneData, P pieces) const {
+    constexpr int kCount = P::kCount;
+    const auto amplitude = load(this->args.amplitude, pieces);
+    const auto phase = load(this->args.phase, pieces);
     Pack<Cplx<T>, kCount> out;
 #pragma unroll
     for (int j = 0; j < kCount; ++j) out.v[j] = polar_join_value(amplitude.v[j], phase.v[j]);
-    store(this->args.out_coefficients, at, out);
+    store(this->args.out_coefficients, pieces, out);
   }
 };
 
 template <typename T>
 struct JoinBackwardOp : PolarOpBase<T> {
-  template <typename At>
-  __device__ void at(NoPlaneData, At at) const {
-    constexpr int kCount = At::kCount;
-    const auto grad = load(this->args.coefficients, at);
-    const auto amplitude = load(this->args.amplitude, at);
-    const auto phase = load(this->args.phase, at);
+  template <typename P>
+  __device__ void apply(NoPlaneData, P pieces) const {
+    constexpr int kCount = P::kCount;
+    const auto grad = load(this->args.coefficients, pieces);
+    const auto amplitude = load(this->args.amplitude, pieces);
+    const auto phase = load(this->args.phase, pieces);
     Pack<T, kCount> grad_amplitude, grad_phase;
 #pragma unroll
     for (int j = 0; j < kCount; ++j) {
@@ -80,8 +80,8 @@ struct JoinBackwardOp : PolarOpBase<T> {
       grad_amplitude.v[j] = g.amplitude;
       grad_phase.v[j] = g.phase;
     }
-    store(this->args.out_amplitude, at, grad_amplitude);
-    store(this->args.out_phase, at, grad_phase);
+    store(this->args.out_amplitude, pieces, grad_amplitude);
+    store(this->args.out_phase, pieces, grad_phase);
   }
 };
 

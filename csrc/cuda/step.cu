@@ -47,25 +47,26 @@ struct StepOpBase {
     return step_threshold(args.floor, largest_of_warp(largest));
   }
 
-  template <typename At>
-  __device__ Pack<Cplx<T>, At::kCount> gradient(At at) const {
-    if (args.gradient_parts == 2) return load(reinterpret_cast<const Cplx<T>*>(args.gradient), at);
-    const auto real = load(args.gradient, at);
-    Pack<Cplx<T>, At::kCount> pack;
+  template <typename P>
+  __device__ Pack<Cplx<T>, P::kCount> gradient(P pieces) const {
+    if (args.gradient_parts == 2)
+      return load(reinterpret_cast<const Cplx<T>*>(args.gradient), pieces);
+    const auto real = load(args.gradient, pieces);
+    Pack<Cplx<T>, P::kCount> pack;
 #pragma unroll
-    for (int j = 0; j < At::kCount; ++j) pack.v[j] = {real.v[j], T(0)};
+    for (int j = 0; j < P::kCount; ++j) pack.v[j] = {real.v[j], T(0)};
     return pack;
   }
 };
 
 template <typename T, Rule kRule>
 struct StepOp : StepOpBase<T> {
-  template <typename At>
-  __device__ void at(T threshold, At at) const {
-    constexpr int kCount = At::kCount;
+  template <typename P>
+  __device__ void apply(T threshold, P pieces) const {
+    constexpr int kCount = P::kCount;
     const StepArgs<T>& args = this->args;
-    const auto c = load(args.coefficients, at);
-    const auto g = this->gradient(at);
+    const auto c = load(args.coefficients, pieces);
+    const auto g = this->gradient(pieces);
     Pack<T, kCount> phase, amplitude;
 #pragma unroll
     for (int j = 0; j < kCount; ++j) {
@@ -73,21 +74,21 @@ struct StepOp : StepOpBase<T> {
       phase.v[j] = s.phase;
       amplitude.v[j] = s.amplitude;
     }
-    store(args.phase_step, at, phase);
-    store(args.amplitude_step, at, amplitude);
+    store(args.phase_step, pieces, phase);
+    store(args.amplitude_step, pieces, amplitude);
   }
 };
 
 template <typename T, Rule kRule>
 struct StepBackwardOp : StepOpBase<T> {
-  template <typename At>
-  __device__ void at(T threshold, At at) const {
-    constexpr int kCount = At::kCount;
+  template <typename P>
+  __device__ void apply(T threshold, P pieces) const {
+    constexpr int kCount = P::kCount;
     const StepArgs<T>& args = this->args;
-    const auto c = load(args.coefficients, at);
-    const auto g = this->gradient(at);
-    const auto grad_phase = load(args.grad_phase_step, at);
-    const auto grad_amplitude = load(args.grad_amplitude_step, at);
+    const auto c = load(args.coefficients, pieces);
+    const auto g = this->gradient(pieces);
+    const auto grad_phase = load(args.grad_phase_step, pieces);
+    const auto grad_amplitude = load(args.grad_amplitude_step, pieces);
     Pack<Cplx<T>, kCount> grad_c, grad_g;
 #pragma unroll
     for (int j = 0; j < kCount; ++j) {
@@ -96,18 +97,18 @@ struct StepBackwardOp : StepOpBase<T> {
       grad_c.v[j] = grad.c;
       grad_g.v[j] = grad.gradient;
     }
-    store(args.grad_coefficients, at, grad_c);
-    store_gradient(at, grad_g);
+    store(args.grad_coefficients, pieces, grad_c);
+    store_gradient(pieces, grad_g);
   }
 
-  template <typename At>
-  __device__ void store_gradient(At at, const Pack<Cplx<T>, At::kCount>& grad) const {
+  template <typename P>
+  __device__ void store_gradient(P pieces, const Pack<Cplx<T>, P::kCount>& grad) const {
     if (this->args.gradient_parts == 2)
-      return store(reinterpret_cast<Cplx<T>*>(this->args.grad_gradient), at, grad);
-    Pack<T, At::kCount> real;
+      return store(reinterpret_cast<Cplx<T>*>(this->args.grad_gradient), pieces, grad);
+    Pack<T, P::kCount> real;
 #pragma unroll
-    for (int j = 0; j < At::kCount; ++j) real.v[j] = grad.v[j].re;
-    store(this->args.grad_gradient, at, real);
+    for (int j = 0; j < P::kCount; ++j) real.v[j] = grad.v[j].re;
+    store(this->args.grad_gradient, pieces, real);
   }
 };
 

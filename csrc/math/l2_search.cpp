@@ -43,7 +43,7 @@ L2Search L2Search::begin(const L2SearchLimits& limits, double source_l2, double 
   s.low = -kInfinity;
   s.high = s.high_rise = s.best_gap = kInfinity;
   std::fill_n(s.rises, 3, kInfinity);
-  std::fill_n(s.ratios, 3, kInfinity);
+  std::fill_n(s.log_ratios, 3, kInfinity);
   s.position = min_or_nan(std::log(limits.start), s.end);
   s.update_results();
   const double first = min_or_nan(min_or_nan(limits.start, limits.max_factor),
@@ -104,9 +104,9 @@ void L2Search::add_trial(double rise) {
   while (at < 3 && !(gap(rise) < gap(rises[at]))) ++at;
   if (at == 3) return;
   std::copy_backward(rises + at, rises + 2, rises + 3);
-  std::copy_backward(ratios + at, ratios + 2, ratios + 3);
+  std::copy_backward(log_ratios + at, log_ratios + 2, log_ratios + 3);
   rises[at] = rise;
-  ratios[at] = position - std::log(std::max(rise, 0.0));
+  log_ratios[at] = position - std::log(std::max(rise, 0.0));
 }
 
 void L2Search::update_results() {
@@ -143,15 +143,15 @@ double L2Search::next_position(bool slow) const {
 // slope for one.
 double L2Search::predicted() const {
   const double slope01 = slope();
-  const double slope12 = (ratios[2] - ratios[1]) / (rises[2] - rises[1]);
+  const double slope12 = (log_ratios[2] - log_ratios[1]) / (rises[2] - rises[1]);
   const double curvature = (slope12 - slope01) / (rises[2] - rises[0]);
-  const double line = ratios[0] + slope01 * (1 - rises[0]);
+  const double line = log_ratios[0] + slope01 * (1 - rises[0]);
   const double parabola = line + curvature * (1 - rises[0]) * (1 - rises[1]);
-  return std::isfinite(parabola) ? parabola : std::isfinite(line) ? line : ratios[0];
+  return std::isfinite(parabola) ? parabola : std::isfinite(line) ? line : log_ratios[0];
 }
 
 double L2Search::slope() const {
-  const double secant = (ratios[1] - ratios[0]) / (rises[1] - rises[0]);
+  const double secant = (log_ratios[1] - log_ratios[0]) / (rises[1] - rises[0]);
   return std::isfinite(secant) ? secant : first_slope;
 }
 

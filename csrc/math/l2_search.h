@@ -42,7 +42,7 @@ struct L2Search {
   double low, high;
   double low_rise, high_rise;
   // The three trials closest to the target, from which the next position is predicted: rises, and log(factor / rise).
-  double rises[3], ratios[3];
+  double rises[3], log_ratios[3];
   double largest;      // the largest |rise|
   double best_gap;     // the smallest gap, |log rise|
   double idle;         // trials since best_gap last shrank by more than kMinProgress

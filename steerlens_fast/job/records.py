@@ -20,7 +20,7 @@ from .plan import Plan
 from .success import assess
 
 REQUIRED = ("key", "index", "path", "status", "row")  # if a record lacks one of these fields, its file is damaged
-UNKNOWN = -(2**63)  # predicted class of frames that were not scored; -1 would be ~0, "label 0 is absent"
+UNKNOWN = -(2**63)  # predicted class of frames that were not scored; -1 may mean that label 0 is absent (_classes)
 DIGITS = 7  # significant digits in records, as in float32
 
 

@@ -74,8 +74,8 @@ def advance_planes(
     analysis, synthesis, i_power, edit, rule, complex_bands, eps, floor, bounds
         As in :func:`morph_planes`.
     factors : Tensor [2, B], optional
-        Factors of the phase step and of the amplitude step. If ``phase_cap`` is finite, both are scaled down, if
-        necessary, so that no phase changes by more than ``min(phase_cap, phase_limit)``.
+        Factors of the phase step and of the amplitude step. If ``phase_cap`` is infinite, both limits are ignored.
+        Otherwise, both factors are scaled down until no phase changes by more than ``min(phase_cap, phase_limit)``.
     limits : Tensor [4, B], optional
         Limits of a search, in place of ``factors``. The rows are distances to reach, their tolerances,
         ``dtype_max_factors`` as in :func:`morph_planes_to_l2`, and the first factors to try (0 if unknown).

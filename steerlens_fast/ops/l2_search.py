@@ -27,7 +27,7 @@ class SearchColumn(IntEnum):
     BEST = 3
     BEST_L2 = 4  # the distance at factor BEST
     ATTAINED = 5  # whether BEST_L2 differs from the target by at most the tolerance
-    OUT_OF_RANGE = 6  # whether the factor changes the sample, but the target needs a factor beyond the dtype's range
+    OUT_OF_RANGE = 6  # whether the sample changes, but the target needs a factor that cannot be represented
 
 
 def begin_l2_search(limits: Tensor, source_l2: Tensor, epsilon: float) -> Tensor:

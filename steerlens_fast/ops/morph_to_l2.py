@@ -71,8 +71,8 @@ def morph_planes_to_l2(
     max_l2, tolerances : Tensor [M, B], in the dtype of ``images`` (like all other tensors)
         Distances from the images, and their largest errors.
     dtype_max_factors : Tensor [B]
-        Largest factors to try, usually the largest number of the dtype. If a sample would need a larger factor, its
-        gradient is too small (``out_of_range``).
+        Largest factors that can be represented, such as the largest number of the dtype. If a sample would need a
+        larger factor, its gradient is too small (``out_of_range``).
     shares : Tensor [F - M]
         Factors of the intermediate frames, divided by the factor of the first distance. For example, [0, 0.5] with one
         distance gives 3 frames: the source, a frame at half of the final factor, and the frame at the distance.

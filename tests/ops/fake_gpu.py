@@ -82,7 +82,7 @@ def must_wait(function, args, kwargs) -> bool:
     if function is aten._to_copy.default:
         to = kwargs.get("device")
         from_gpu = on_gpu(args[0])
-        to_gpu = from_gpu if to is None else torch.device(to).type in ("cuda", "meta")
+        to_gpu = from_gpu if to is None else torch.device(to).type in ("cuda", "meta")  # C++ code sees "meta"
         return from_gpu != to_gpu and not (to_gpu and kwargs.get("non_blocking"))
     if function is aten.copy_.default:
         from_gpu, to_gpu = on_gpu(args[1]), on_gpu(args[0])

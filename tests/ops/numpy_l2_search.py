@@ -1,6 +1,6 @@
 """The search for a distance in numpy, for all samples at once.
 
-csrc/math/l2_search.cpp explains the steps and the constants (there, LOG_REACH is called kLogReach, and so on).
+csrc/math/l2_search.h explains the fields, l2_search.cpp the steps and the constants (LOG_REACH is kLogReach there).
 """
 
 import math
@@ -26,7 +26,7 @@ class NumpyL2Search:
         self.log_range_end = np.log(range_end) - RANGE_MARGIN
         self.end = np.minimum(self.log_range_end, np.log(self.max_factor))
         self.low_rise, self.high_rise = np.zeros_like(unknown), unknown
-        self.points = np.stack([unknown] * 3), np.stack([unknown] * 3)
+        self.points = np.stack([unknown] * 3), np.stack([unknown] * 3)  # rises and log_ratios
         self.largest = np.zeros_like(unknown)
         self.best_gap, self.idle = unknown, np.zeros_like(unknown)
         self.position = np.minimum(np.log(start), self.end)
@@ -79,9 +79,9 @@ class NumpyL2Search:
         self.best_gap = np.where(closer, gap(rise), self.best_gap)
         self.idle = np.where(closer, 0.0, self.idle + 1)
         new = rise, self.position - np.log(np.maximum(rise, 0))
-        rises, ratios = (np.concatenate([old, values[None]]) for old, values in zip(self.points, new))
+        rises, log_ratios = (np.concatenate([old, values[None]]) for old, values in zip(self.points, new))
         order = np.argsort(gap(rises), axis=0, kind="stable")[:3]
-        self.points = np.take_along_axis(rises, order, 0), np.take_along_axis(ratios, order, 0)
+        self.points = np.take_along_axis(rises, order, 0), np.take_along_axis(log_ratios, order, 0)
 
     def _next(self, slow):
         x = predicted(*self.points)
@@ -105,9 +105,9 @@ def gap(rise):
     return np.abs(np.log(np.maximum(rise, 0)))
 
 
-def predicted(rise, ratio):
-    first = (ratio[1:] - ratio[:-1]) / (rise[1:] - rise[:-1])
-    second = (first[1] - first[0]) / (rise[2] - rise[0])
-    line = ratio[0] + first[0] * (1 - rise[0])
-    parabola = line + second * (1 - rise[0]) * (1 - rise[1])
-    return np.where(np.isfinite(parabola), parabola, np.where(np.isfinite(line), line, ratio[0]))
+def predicted(rises, log_ratios):
+    first = (log_ratios[1:] - log_ratios[:-1]) / (rises[1:] - rises[:-1])
+    second = (first[1] - first[0]) / (rises[2] - rises[0])
+    line = log_ratios[0] + first[0] * (1 - rises[0])
+    parabola = line + second * (1 - rises[0]) * (1 - rises[1])
+    return np.where(np.isfinite(parabola), parabola, np.where(np.isfinite(line), line, log_ratios[0]))

@@ -79,7 +79,7 @@ def test_steps_are_those_of_separate_ops(size, channels, edit, rule, synthesis, 
         assert torch.equal(result.factors, factors)
         assert_close(result.l2, l2_from(position[None], x)[0], "op")
         for ours, theirs in zip(anchor.state, expected.state):
-            # Phases, and log amplitudes of at least -1. At -1, errors are e times those of the amplitude.
+            # Amplitudes are at least 1/e of the source's, so errors of their logarithms are up to e times larger.
             assert_close(ours, theirs, "render", like=math.e)
 
 

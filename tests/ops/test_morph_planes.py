@@ -16,7 +16,7 @@ from steerlens_fast.families.shared import factor_pair
 from steerlens_fast.ops import reference
 
 pytestmark = pytest.mark.skipif(not native.LARGEST_PLANE_SIDE["cpu"], reason="this CPU has no ops on whole planes")
-# Marks tests that do not apply to emulated CUDA kernels
+# Emulated CUDA kernels leave SIMD_WIDTH at 0, but not LARGEST_PLANE_SIDE. Marks tests that do not apply to them
 of_cpu_kernels = pytest.mark.skipif(not native.SIMD_WIDTH, reason="the CPU's kernels are replaced")
 PHASE, AMPLITUDE, JOINT = 0, 1, 2
 COMPLEX, POLAR = 0, 1

@@ -21,7 +21,8 @@ from steerlens_fast.pyramid.bank import Bank, Part
 from steerlens_fast.pyramid.filters import Geometry, max_scales
 
 pytestmark = pytest.mark.skipif(not native.LARGEST_PLANE_SIDE["cpu"], reason="this CPU has no ops on whole planes")
-# Marks tests of what emulated CUDA kernels lack: threads, float64, widened bands, large sides, streaming stores
+# Emulated CUDA kernels leave SIMD_WIDTH at 0, but not LARGEST_PLANE_SIDE. They lack threads, float64, widened bands,
+# large sides, streaming stores
 of_cpu_kernels = pytest.mark.skipif(not native.SIMD_WIDTH, reason="the CPU's kernels are replaced")
 REAL, COMPLEX, PAIRS = 0, 1, 2
 STREAMED_BYTES = 16 << 20  # larger results are written with non-temporal stores
@@ -75,16 +76,17 @@ class PlaneCase:
         split_forms = [REAL if form == PAIRS else form for form in forms]  # split_planes returns no pairs
         return [self.planes(), self.filters(), i_powers, split_forms]
 
-    def bands(self, complex_: bool = False) -> list:
+    def bands(self, complex_bands: bool = False) -> list:
+        """Random; with ``complex_bands``, also complex for form REAL, which reads their real parts."""
         stored = lambda K: (K + 1) // 2 if self.form == PAIRS else K
-        dtype = self.dtype.to_complex() if complex_ or self.form != REAL else self.dtype
+        dtype = self.dtype.to_complex() if complex_bands or self.form != REAL else self.dtype
         return [
             normal(self.shape.N, stored(K), h, w, dtype=dtype, seed=i) for i, (K, h, w) in enumerate(self.shape.groups)
         ]
 
-    def merge(self, residuals: int = 0, complex_: bool = False) -> list:
+    def merge(self, residuals: int = 0, complex_bands: bool = False) -> list:
         residual = normal(residuals, *self.size, dtype=self.dtype, seed=9) if residuals else None
-        return [self.bands(complex_), self.filters(), *self.spec(), residual, *self.size]
+        return [self.bands(complex_bands), self.filters(), *self.spec(), residual, *self.size]
 
 
 CASES = {f"{name}-{form}": PlaneCase(s, f) for name, s in SHAPES.items() for form, f in FORMS.items()}
@@ -137,8 +139,8 @@ def assert_meta(op, args: list, outputs) -> None:
 def test_merge_planes_agrees_with_the_reference(case, dtype):
     case = replace(case, dtype=dtype)
     n = case.shape.N
-    for residuals, complex_ in itertools.product({0, n, min(n, 1)}, {False, case.form == REAL}):
-        args = case.merge(residuals, complex_)
+    for residuals, complex_bands in itertools.product({0, n, min(n, 1)}, {False, case.form == REAL}):
+        args = case.merge(residuals, complex_bands)
         actual, expected = RAW.merge_planes(*args), reference.merge_planes(*in_double(args))
         assert_meta(RAW.merge_planes, args, actual)
         assert actual.is_contiguous() and actual.dtype == dtype

@@ -39,8 +39,8 @@ class PythonSource(Source):
     image. Boxes, several labels and the like are not labels.
 
     **Errors.** A number or string is an invalid label if it is no class, such as 1.5 or an unknown name, or if several
-    classes have this name. If the listing reads such a label, from an attribute or with an item's key, the listing
-    raises an error. If it is read together with an image, only this item fails.
+    classes have this name. If such a label is in an attribute that is used, or is read with an item's key, the listing
+    raises an error. If the label is read together with an image, only this item fails.
 
     **Keys.** They come from the attribute ``keys`` or, without it, from the items (image, label, key), each of which
     is then read once more. Otherwise they are numbers.
