@@ -57,7 +57,7 @@ def merge(bank: Bank, bands: Sequence[Tensor], backend: Backend) -> Tensor:
     """Merge bands [..., K, h, w] into images."""
     flat_bands = [_flatten_leading(band, 3) for band in bands]
     dtype, lead = bands[0].real.dtype, bands[0].shape[:-3]
-    if backend is Backend.PLANE_OPS:
+    if backend is Backend.PLANE_OPS and _forms_match(bank, bands):
         stored = [to_complex(band) if bank.is_complex(part) else band for part, band in zip(bank.parts, flat_bands)]
         return bank.merge_planes(stored).view(*lead, *bank.geometry.shape)
     count = len(flat_bands[0])
@@ -103,3 +103,11 @@ def _store_bands(bank: Bank, part: Part, spectra: Tensor, out: Tensor) -> None:
     spectra, out = spectra.flatten(0, 1), out.flatten(0, 1)
     for at in chunks(len(spectra), h * w * out.itemsize, out.device):
         store(out[at], to_band(bank, part, spectra[at]))
+
+
+def _forms_match(bank: Bank, bands: Sequence[Tensor]) -> bool:
+    """Return whether merge_planes supports these bands.
+
+    A paired bank uses the real parts of all bands. In other banks, residuals must be real tensors.
+    """
+    return bank.paired or all(bank.is_complex(part) or not band.is_complex() for part, band in zip(bank.parts, bands))
