@@ -34,6 +34,8 @@ class _Shown(Repr):
         self.maxstring = self.maxlong = MAX_CHARACTERS
 
     def repr1(self, x, level: int) -> str:
+        if isinstance(x, Tensor) and x.is_nested:  # it may have no shape
+            return f"nested {type(x).__name__}, {x.dtype}"
         if isinstance(x, (Tensor, np.ndarray)) and math.prod(x.shape) > MAX_ENTRIES:
             return f"{type(x).__name__} {list(x.shape)}, {x.dtype}"
         return super().repr1(x, level)

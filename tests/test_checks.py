@@ -64,4 +64,5 @@ def test_small_values_are_shown_as_they_are():
     for value in (3, "cat", [0, float("nan")], (1, 2), {"noise": 0.1}, torch.tensor([1.0, 2.0]), None, torch.float32):
         assert shown(value) == repr(value)
     assert len(shown(list(range(1000)))) < 100 and shown("x" * 1000).count("x") < 250
+    assert shown(torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])) == "nested Tensor, torch.float32"
     assert shown(torch.nn.Sequential(*[torch.nn.Linear(3, 3)] * 9)) == "torch.nn.modules.container.Sequential"

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,7 @@ class _JobRun:
         if pending == []:
             return self._finish(plan, None)
         engine = make_engine(inputs, self.run_options, out)
-        with restored_on_error(out):
+        with nullcontext() if resumed else restored_on_error(out):
             try:
                 plan = plan or self._new_plan(inputs, engine)
                 shards = range(plan.shards) if pending is None else pending

@@ -142,7 +142,10 @@ def failure_example(out: Path, summary: dict) -> str:
     if not reasons:
         return ""
     reason = max(reasons, key=reasons.__getitem__)
-    record = next(record for record in read_records(out / "failed.jsonl") if record["status"] == reason)
+    records = read_records(out / "failed.jsonl")
+    record = next((record for record in records if record["status"] == reason), None)
+    if record is None:  # the summary is that of another process
+        return ""
     path, message = printable(record["path"]), printable(record["message"])
     message = message if path in message else f"{path}: {message}"
     return f"; most often {reason}, e.g. {message if len(message) <= MAX_SHOWN else message[: MAX_SHOWN - 3] + '...'}"

@@ -22,6 +22,7 @@ from ..classifier.outputs import number_of_classes
 from ..data.class_matching import ClassMatch
 from ..data.items import read_listing
 from ..data.sources import Source
+from ..data.sources.base import printable
 from ..data.sources.open import open_source_from_config
 from ..data.targets import batch_target, check_target, parse_target
 from ..errors import REASONS, BadItem, JobError, usage_error
@@ -279,7 +280,7 @@ class Worker:
         if self.plan.max_target is not None and self.plan.max_target >= count:
             for item in read_listing(self.out / "items.jsonl"):
                 if item.target is not None:
-                    check_target(item.target, count, self.config.task, f" for {item.path}")
+                    check_target(item.target, count, self.config.task, f" for {printable(item.path)}")
 
     @contextmanager
     def _reported(self, batch: Batch) -> Iterator[None]:
@@ -364,7 +365,7 @@ class Worker:
             if target is None:
                 target = self.target_rule.target_of(loaded.label, self.classes)
             if target is not None:
-                check_target(target, None, self.config.task, f" for {item.path}")
+                check_target(target, None, self.config.task, f" for {printable(item.path)}")
             if target is None and self.target_rule.rank is None and loaded.failure is None:
                 reason = self.target_rule.reason_without_target(loaded.label)
                 loaded.failure = BadItem(reason, f"{item.path}: {REASONS[reason]}")

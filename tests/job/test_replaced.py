@@ -1,6 +1,9 @@
 """Jobs that are overwritten: the old job is kept until the first shard of the new one is complete."""
 
+import errno
 import itertools
+import json
+import os
 import shutil
 from pathlib import Path
 
@@ -8,8 +11,9 @@ import numpy as np
 import pytest
 from job_models import MODEL, arguments, check_exit, digests, main, make_folder, make_white, pictures, run_here
 
-from steerlens_fast.errors import DONE, FATAL, INTERRUPTED, USAGE
+from steerlens_fast.errors import DONE, FATAL, INTERRUPTED, NO_SPACE, USAGE, usage_error
 from steerlens_fast.job import morph_dataset
+from steerlens_fast.job import run as run_module
 from steerlens_fast.job.engines.inprocess import InProcess
 from steerlens_fast.job.shard import Shard
 
@@ -117,16 +121,19 @@ def test_interrupted_moves_are_undone_by_the_next_run(old, data, monkeypatch, mo
     assert digests(old) == before and not is_set_aside(old)
 
 
+def raising(error):
+    def function(*arguments):
+        raise error
+
+    return function
+
+
 @pytest.mark.parametrize("resumes", [True, False])
 def test_interrupted_new_job_can_be_resumed_or_overwritten(old, data, monkeypatch, resumes):
     """The new job is interrupted before its first shard."""
     before = digests(old)
-
-    def interrupted(*arguments):
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(InProcess, "run", interrupted)
+        patch.setattr(InProcess, "run", raising(KeyboardInterrupt))
         assert run_here(old, "--overwrite", data=data, target="least") == INTERRUPTED
     assert is_set_aside(old)
     if resumes:
@@ -136,3 +143,55 @@ def test_interrupted_new_job_can_be_resumed_or_overwritten(old, data, monkeypatc
         assert run_here(old, "--overwrite", data=data, scales=9) == USAGE
         assert digests(old) == before
     assert not is_set_aside(old)
+
+
+def test_restored_job_has_no_files_of_the_new_one(old, data, monkeypatch):
+    """The old job is not complete, so it has no summary."""
+    for name in ("summary.json", "manifest.jsonl", "failed.jsonl", "shards/00001.done.json"):
+        (old / name).unlink()
+    names = sorted(path.name for path in old.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(InProcess, "run", raising(KeyboardInterrupt))
+        assert run_here(old, "--overwrite", data=data, limit=5) == INTERRUPTED
+    for name in ("summary.json", "manifest.jsonl", "failed.jsonl"):
+        (old / name).write_text("{}")
+    assert run_here(old, "--overwrite", data=data, scales=9) == USAGE
+    assert sorted(path.name for path in old.iterdir()) == names
+    assert run_here(old, "--resume") == DONE
+
+
+def test_rejected_resume_keeps_the_new_job(old, data, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(InProcess, "run", raising(KeyboardInterrupt))
+        assert run_here(old, "--overwrite", data=data, target="least") == INTERRUPTED
+    plan = (old / "plan.json").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "check_same_model", raising(usage_error("the model cannot change on resuming")))
+        assert run_here(old, "--resume") == USAGE
+    assert (old / "plan.json").read_bytes() == plan and is_set_aside(old)
+
+
+@pytest.mark.parametrize(
+    "error, status, is_kept",
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), NO_SPACE, False),
+        (OSError(errno.EIO, os.strerror(errno.EIO)), FATAL, True),
+        (MemoryError("no memory"), FATAL, True),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_new_job_can_be_resumed_after_errors_of_the_machine(old, data, monkeypatch, error, status, is_kept):
+    with monkeypatch.context() as patch:
+        patch.setattr(Shard, "publish", raising(error))
+        assert run_here(old, "--overwrite", data=data, target="least") == status
+    assert is_set_aside(old) == is_kept
+    assert run_here(old, "--resume") == DONE
+    assert json.loads((old / "config.json").read_text())["target"] == "least" and not is_set_aside(old)
+
+
+def test_job_with_a_link_cannot_be_overwritten(old, data, tmp_path, capsys):
+    before = digests(old)
+    (old / "shards").rename(tmp_path / "shards")
+    (old / "shards").symlink_to("../shards")
+    check_exit(capsys, run_here(old, "--overwrite", data=data), "must not have symbolic links", status=USAGE)
+    assert digests(old) == before and not is_set_aside(old)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from ...errors import JobError
+from ...errors import JobError, ModelError
 from ...io.console import warn
 from ...openmp import short_spin
 from ..config import JobConfig
@@ -169,7 +169,7 @@ class Local:
     def _handle_event(self, worker: _Process, event: dict, on_event: EventCallback) -> None:
         kind = event["event"]
         if kind == "fatal":
-            raise JobError(event["message"], event["code"])
+            raise (ModelError if event["of_model"] else JobError)(event["message"], event["code"])
         if kind == "ready":
             worker.model = event["model"]
             self._check_same_model()

@@ -20,7 +20,7 @@ import traceback
 from pathlib import Path
 from typing import TextIO
 
-from ...errors import is_expected, to_job_error
+from ...errors import ModelError, is_expected, to_job_error
 from ..config import JobConfig
 from ..pipeline import EventCallback
 from ..plan import Plan
@@ -47,7 +47,8 @@ def main() -> int:
         reported = to_job_error(error)
         if not is_expected(error):
             traceback.print_exception(error)
-        on_event({"event": "fatal", "message": str(reported), "code": reported.code})
+        of_model = isinstance(reported, ModelError)
+        on_event({"event": "fatal", "message": str(reported), "code": reported.code, "of_model": of_model})
         return 1
 
 
