@@ -108,7 +108,7 @@ struct AnchoredMove {
     return p.amplitude_step == T(0) ? log_amplitude : clamped(log_near_1(moved), T(-1), T(1));
   }
 
-  // Sets the steps of p. `step` is what the op of this name computes at the present value.
+  // Sets the steps of p from `step`, the result of the op step at the present value.
   template <typename T>
   SL_FN static void set_steps(AnchoredCoefficient<T>& p, PolarPair<T> step) {
     p.phase_step = step.phase;

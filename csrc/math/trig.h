@@ -173,8 +173,7 @@ SL_FN Cplx<T> operator*(Gain<T> g, Cplx<T> c) {
 }
 
 SL_FN Gain<float> exp_of(float x) {
-  // Clamped, so that both powers of two are normal numbers. Beyond these limits, products with normal numbers overflow,
-  // or are below 1e-37.
+  // Clamped, so that both powers of two are normal numbers. exp(-174) and exp(176) are far outside the range of float.
   const float inside = clamped(x, -174.0f, 176.0f);
   const float k = rintf(inside * 1.44269502f);
   const float r = fmaf(k, 1.904654323148236e-09f, fmaf(k, -0.6931471824645996f, inside));

@@ -57,7 +57,7 @@ def finish_moving(out: Path) -> None:
         restore(out)
 
 
-def discard(out: Path) -> None:
+def discard_replaced(out: Path) -> None:
     """Delete the old job if the new job has a complete shard."""
     if (out / REPLACED).exists() and has_complete_shard(out):
         _delete_replaced(out)

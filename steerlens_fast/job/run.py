@@ -51,7 +51,7 @@ from .planning import (
     make_shared_plan,
     resumed_config,
 )
-from .replaced import discard, finish_moving, restored_on_error
+from .replaced import discard_replaced, finish_moving, restored_on_error
 from .shard import marker_path
 from .summary import failure_example, read_summary, write_summary
 
@@ -164,7 +164,7 @@ class _JobRun:
         """Run the job, without other ranks."""
         out = self.out
         restore_backups(out, out / "shards")
-        discard(out)
+        discard_replaced(out)
         resumed = self._is_resumed()
         inputs = self._inputs(resumed)
         plan = check_plan(out, inputs) if resumed else None
@@ -253,7 +253,7 @@ class _JobRun:
 
         def on_event(event: dict) -> None:
             if event["event"] == "shard":
-                discard(out)
+                discard_replaced(out)
             listener(event)
 
         try:

@@ -47,7 +47,7 @@ def whole_spectrum(planes: Tensor) -> Tensor:
 
     This is faster than ``fft2`` of real tensors, for which torch computes half of the columns and copies the others.
     """
-    return torch.fft.fft2(ops.pair(planes, 1))  # a pair is one plane and zeros
+    return torch.fft.fft2(ops.pair(planes, 1))  # with imaginary parts of 0
 
 
 def split_into_band_spectra(bank: Bank, spectrum: Tensor) -> Iterator[tuple[Part, Tensor]]:
@@ -55,7 +55,7 @@ def split_into_band_spectra(bank: Bank, spectrum: Tensor) -> Iterator[tuple[Part
     masks = bank.masks(spectrum, merging=False)
     spectra = ops.split_bands(spectrum, masks, bank.split_i_powers, bank.widths, bank.geometry.shape[1], bank.paired)
     for part in bank.parts:
-        first, *spectra = spectra  # frees the spectra of the previous part
+        first, *spectra = spectra  # no variable keeps spectra that were yielded before
         yield part, first
 
 

@@ -228,11 +228,11 @@ def test_vmap_equals_a_batch(synthesis, device):
     assert_close(torch.func.vmap(pyramid.synthesize)(c), x, "reconstruction", absolute=True)
     inner = torch.func.vmap(torch.func.vmap(lambda t: pyramid.synthesize(pyramid(t))), in_dims=1, out_dims=1)
     assert_close(inner(x), x, "reconstruction", absolute=True)
-    last = torch.func.vmap(lambda b: pyramid.synthesize(c.map(lambda _: b)), in_dims=-1)
+    map_last_dim = torch.func.vmap(lambda b: pyramid.synthesize(c.map(lambda _: b)), in_dims=-1)
     bands = torch.stack([c.bands[0], 2 * c.bands[0]])
-    assert_close(last(bands.movedim(0, -1))[1], pyramid.synthesize(c.map(lambda _: bands[1])), "pyramid")
-    first = torch.func.vmap(lambda b: pyramid.synthesize(c.map(lambda _: b)), in_dims=0)
-    assert first(torch.stack([c.bands[0], 2 * c.bands[0]])).shape == (2, 4, 3, 16, 12)
+    assert_close(map_last_dim(bands.movedim(0, -1))[1], pyramid.synthesize(c.map(lambda _: bands[1])), "pyramid")
+    map_first_dim = torch.func.vmap(lambda b: pyramid.synthesize(c.map(lambda _: b)), in_dims=0)
+    assert map_first_dim(torch.stack([c.bands[0], 2 * c.bands[0]])).shape == (2, 4, 3, 16, 12)
 
 
 @syntheses

@@ -110,6 +110,7 @@ SL_FN void take_steps(const MorphArgs<T>& args, const CoefficientSpan<T>& c,
     SL_NO_UNROLL
     for (int64_t lane = 0; lane < kSimdWidth<T>; ++lane) {
       const Cplx<T> coefficient = Layout<E>::coefficient(f + lane);
+      // kGradientFields - 1 is a field in both cases, so that compilers do not warn.
       const Cplx<T> slope = {
           g[lane], kGradientFields == 2 ? g[(kGradientFields - 1) * kSimdWidth<T> + lane] : T(0)};
       const PolarPair<T> s = step_above(coefficient, slope, args.eps, kRule, threshold);

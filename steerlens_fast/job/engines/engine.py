@@ -86,7 +86,7 @@ def log_unexpected_errors(log: Path) -> Iterator[None]:
             log.parent.mkdir(parents=True, exist_ok=True)
             with open(log, "a", encoding="utf-8", errors="backslashreplace") as file:
                 traceback.print_exception(error, file=file)
-        if isinstance(error, JobError):  # a ModelError
+        if isinstance(error, JobError):  # a ModelError, the only JobError that is not expected
             raise
         raise to_job_error(error) from error
 
