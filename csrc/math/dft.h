@@ -1,5 +1,4 @@
 // DFTs of 2, 3, 4, 5, 7 and 8 points, of which FFTs consist. (FFTs compute larger prime factors by other code.)
-// `Complex` is Cplx on CUDA, and ComplexVec (cpu/planes/simd.h) on CPUs.
 #pragma once
 
 #include "common.h"
@@ -28,6 +27,7 @@ struct OddRoots<7, T> {
 };
 
 // Replaces a_k by sum_j a_j exp(-2 pi i j k / R). R is 2, 4, 8, or odd with OddRoots<R, T>.
+// `Complex` is Cplx on CUDA, and ComplexVec (cpu/planes/simd.h) on CPUs.
 template <int R, template <typename> class Complex, typename T>
 SL_FN void dft(Complex<T> (&a)[R]) {
   if constexpr (R == 2) {

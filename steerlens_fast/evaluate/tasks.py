@@ -185,11 +185,11 @@ class TaskRunner:
 
     def _true_control(self, task: Task, images: Tensor, budget: float) -> tuple[dict, Tensor]:
         """Move along the true motion, to the budget."""
-        moved, factor_change = self.truth.moved(self._indices(task), budget)  # see TrueMotionData
+        moved, factor_moved = self.truth.moved(self._indices(task), budget)  # the change of TrueMotionData's factor
         frame = moved.to(images).clamp(0, 1)
         l2 = (frame - images).flatten(1).norm(dim=1)
         attained = (l2 - budget).abs() < 0.01 * budget  # 1 %, since the sources are rounded to 8 bits
-        return self._control(task, frame, l2, attained) | {"factor_moved": factor_change}, frame
+        return self._control(task, frame, l2, attained) | {"factor_moved": factor_moved}, frame
 
     def _control(self, task: Task, frame: Tensor, l2: Tensor, attained: Tensor) -> dict:
         """Return the columns that :meth:`_edit` returns for a family, except those of :meth:`_consistency`."""

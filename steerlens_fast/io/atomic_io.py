@@ -80,7 +80,7 @@ def atomic_path(path: str | os.PathLike, *, exclusive: bool = False) -> Iterator
     path = Path(path)
     if not path.parent.is_dir():  # the error of open() would name the temporary file
         raise FileNotFoundError(errno.ENOENT, "the folder to write into must exist", str(path.parent))
-    restore_backup(path, folder=False)
+    restore_backup(path, is_folder=False)
     temporary = path.with_name(f".{uuid4().hex}.tmp")  # not path + ".tmp", which may be too long for a file name
     try:
         yield temporary
@@ -136,7 +136,7 @@ def replace_keeping_backup(temporary: Path, path: Path) -> None:
 def backup_path(path: Path) -> Path:
     """Return the path of a backup.
 
-    A file or folder has this name while another one takes its place.
+    A file or folder has this name while it is being replaced.
 
     Examples
     --------
@@ -146,20 +146,20 @@ def backup_path(path: Path) -> Path:
     return path.with_name(f".{path.name}{BACKUP_SUFFIX}")
 
 
-def restore_backup(path: Path, *, folder: bool) -> None:
+def restore_backup(path: Path, *, is_folder: bool) -> None:
     """Rename the backup of ``path``, which a killed process left, back to ``path``.
 
     If ``path`` exists, the backup is deleted instead.
 
-    A backup of the other kind (a file if ``folder`` is True) is left alone.
+    If ``is_folder``, only a folder is renamed or deleted, otherwise only a file.
     """
     backup = backup_path(path)
     # For a name that is too long, os.path.isdir returns False, whereas Path.is_dir raises an error.
-    if not (os.path.isdir(backup) if folder else os.path.isfile(backup)):
+    if not (os.path.isdir(backup) if is_folder else os.path.isfile(backup)):
         return
     if not os.path.lexists(path):
         os.rename(backup, path)
-    elif folder and not backup.is_symlink():
+    elif is_folder and not backup.is_symlink():
         shutil.rmtree(backup)
     else:
         backup.unlink()
@@ -170,11 +170,11 @@ def restore_backups(*folders: Path) -> None:
     for folder in folders:
         for backup in folder.glob(BACKUP_PATTERN):
             path = backup.with_name(backup.name[1:].removesuffix(BACKUP_SUFFIX))
-            restore_backup(path, folder=backup.is_dir())
+            restore_backup(path, is_folder=backup.is_dir())
 
 
 def refresh_names(folder: Path) -> None:
-    """Make this machine see the files that others have written to a folder on a network file system.
+    """Make this machine see the files that other machines have written to a folder on a network file system.
 
     A client of NFS may assume for a minute that a file still does not exist. When it creates a file, it learns that
     the folder has changed, and looks up all names again.

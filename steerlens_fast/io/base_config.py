@@ -82,8 +82,8 @@ def option(
     kw_only : bool
         Whether the field is keyword-only although other fields of the dataclass are not.
     **argument
-        Other arguments of argparse's ``add_argument``, such as ``nargs``, and ``flag``, the name of the option if it
-        differs from the field's name.
+        Other arguments of argparse's ``add_argument``, such as ``nargs``. ``flag`` is the name of the option, such as
+        "--judge", if the field has another name.
     """
     described = {"help": help, "group": group, "metavar": metavar, "type": type, "choices": choices}
     described |= {"minimum": minimum, "passed_to": passed_to, **argument}
@@ -149,8 +149,8 @@ class BaseConfig:
     def _check(self) -> None:
         """Raise a TypeError or ValueError if a field is invalid.
 
-        Every value must be JSON, since another process may read it. It must be one of the field's choices, at least its
-        minimum, and a bool if the default is one. A field whose default is None may also be None.
+        Every value must be JSON, since another process may read it. A value must respect the choices and the minimum
+        of its field. If the default is a bool, the value must be a bool. If the default is None, the value may be None.
         """
         for name in self.STRING_FIELDS:
             if not isinstance(getattr(self, name), str):

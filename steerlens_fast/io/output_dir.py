@@ -52,7 +52,9 @@ def expand_home(path: str | os.PathLike) -> Path:
 
 
 def check_is_folder(path: Path, name: str = "out") -> None:
-    """Raise a JobError if ``path``, the argument ``name``, is a file or in one.
+    """Raise a JobError if ``path`` or one of its parents is a file.
+
+    ``name`` is the name of ``path`` in the message.
 
     Examples
     --------
@@ -143,8 +145,8 @@ def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required:
                 raise usage_error(f"{path.parent} is in use by another run ({holder})") from None
             except OSError as error:
                 _warn_unlocked(path, error, required)
-            if attempts_left > 1 and not _is_file(path, file):
-                continue  # another process deleted it before it was locked (output_dir)
+            if attempts_left > 1 and not _still_refers_to(path, file):
+                continue  # another process deleted the file before it was locked (output_dir)
             with suppress(OSError):  # e.g. a full disk: the text is only for the message above
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
@@ -153,8 +155,8 @@ def hold_lock(path: Path, *, shared: bool = False, wait: bool = False, required:
             return
 
 
-def _is_file(path: Path, file: BinaryIO) -> bool:
-    """Return whether the file at ``path`` is ``file``; unreliable if the file system changes inode numbers."""
+def _still_refers_to(path: Path, file: BinaryIO) -> bool:
+    """Return whether ``path`` still refers to ``file``; unreliable if the file system changes inode numbers."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except FileNotFoundError:
@@ -165,7 +167,7 @@ def _is_file(path: Path, file: BinaryIO) -> bool:
 def _closed_in_children(file: BinaryIO) -> Iterator[None]:
     """Close a file in the processes that this process forks during the block.
 
-    Otherwise, a process that was started by the model, for example, would hold the lock after this process has ended.
+    Otherwise, a process that the user's model has started, for example, would hold the lock after this process ends.
     """
     _lock_files.add(file)
     try:

@@ -187,20 +187,19 @@ def step_planes(
     eps: float = 1.0,
     floor: float = 1e-6,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return coefficients and steps of planes, the first half of :func:`morph_planes`.
+    """Compute the first half of :func:`morph_planes`: all that does not depend on the factors.
 
     The arguments are those of :func:`morph_planes`.
 
     Returns
     -------
     coefficients : Tensor [N, numbers], in the dtype of ``images``
-        Coefficients and steps of all planes, in a layout that depends on the CPU. Only :func:`move_planes` can read
-        it.
+        Values from which :func:`move_planes` computes frames. Their layout depends on the CPU.
     squared_speeds : Tensor [N, bands], in the dtype of ``images``
         How fast each band changes at small factors: (L2 norm of its change / factor) squared, in the units of the
         planes. A search for a distance uses this to estimate its first factor. The planes themselves change a little
         less, because the synthesis drops part of the change.
-    phases : Tensor [N, bands], in the dtype of ``images``
+    largest_phases : Tensor [N, bands], in the dtype of ``images``
         Largest absolute phase step of each band, in radians; 0 if phases do not change.
 
     Raises
@@ -220,8 +219,8 @@ def step_planes(
     >>> from steerlens_fast.native import SIMD_WIDTH  # 0 if this CPU does not have the op
     >>> planes, filters, residual = torch.rand(2, 32, 32), [torch.ones(3, 16, 16)], torch.ones(1, 32, 32) / 1024
     >>> if SIMD_WIDTH > 0:
-    ...     coefficients, squared_speeds, phases = step_planes(planes, planes, [*filters, residual], filters)
-    ...     assert squared_speeds.shape == phases.shape == (2, 3)
+    ...     coefficients, squared_speeds, largest_phases = step_planes(planes, planes, [*filters, residual], filters)
+    ...     assert squared_speeds.shape == largest_phases.shape == (2, 3)
     """
     options = edit_index(edit), rule_index(rule), complex_bands, eps, floor
     args = images, gradients, list(analysis), list(synthesis), i_power, *options

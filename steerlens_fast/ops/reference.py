@@ -419,16 +419,16 @@ def step_planes(
     eps: float,
     floor: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return coefficients and steps, and the squared speeds and largest phase steps of all bands.
+    """Return values for :func:`move_planes`, and the squared speeds and largest phase steps of all bands.
 
-    The first result [N, values] is for :func:`move_planes`. Its layout is not that of the op.
+    The layout of the values [N, numbers] is not that of the op.
     """
     (_, H, W), groups = images.shape, len(synthesis)
     i_powers, form = [i_power] * groups, FORMS["complex" if complex_bands else "real"]
     *bands, residual = split_planes(images, analysis, [*i_powers, 0], [FORMS["complex"]] * groups + [FORMS["real"]])
     band_gradients = split_planes(gradients, synthesis, i_powers, [form] * groups)
     moves_phase, moves_amplitude = edit != EDITS["amplitude"], edit != EDITS["phase"]
-    parts, squared_speeds, phases = [], [], []
+    parts, squared_speeds, largest_phases = [], [], []
     for c, g in zip(bands, band_gradients):
         phase, amplitude = step(c, g, eps, rule, floor)
         phase, amplitude = phase * moves_phase, amplitude * moves_amplitude
@@ -436,10 +436,10 @@ def step_planes(
         squared = energy * phase.square() + (1 if rule == RULES["complex"] else energy) * amplitude.square()
         # Half, because only real parts enter the image: on average, these have half of the squared moduli.
         squared_speeds.append(squared.sum((2, 3)) * c.shape[2:].numel() / (2 * H * W))
-        phases.append(phase.abs().amax((2, 3)))
+        largest_phases.append(phase.abs().amax((2, 3)))
         parts += [c.real, c.imag, phase, amplitude]
     coefficients = torch.cat([part.flatten(1) for part in (*parts, residual)], 1)
-    return coefficients, torch.cat(squared_speeds, 1), torch.cat(phases, 1)
+    return coefficients, torch.cat(squared_speeds, 1), torch.cat(largest_phases, 1)
 
 
 def move_planes(

@@ -64,7 +64,7 @@ def test_failed_phase_does_not_stop_the_others(tmp_path):
 
 
 def test_options_of_an_outer_pytest_do_not_reach_the_test_phase(cuda_bench, monkeypatch):
-    """The plugin of the phase does not work with pytest-xdist."""
+    """The phase "tests" runs pytest with a plugin of its own, which does not work with pytest-xdist."""
     monkeypatch.setenv("PYTEST_ADDOPTS", "-n 2")
     assert "PYTEST_ADDOPTS" not in cuda_bench("suite").environment(parts=1)
 
@@ -93,7 +93,7 @@ def test_eager_pyramid_agrees_with_plenoptic(cuda_bench):
 
 def test_resnet_has_the_parameters_of_resnet50(cuda_bench):
     model = cuda_bench("classifier").ResNet()
-    assert sum(p.numel() for p in model.parameters()) == 25_557_032, "He et al.'s ResNet-50"
+    assert sum(p.numel() for p in model.parameters()) == 25_557_032  # as in He et al.'s ResNet-50
     assert model.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
 
 
@@ -127,25 +127,25 @@ def test_registers_and_spills_are_parsed(compiled):
 
 def test_kernels_that_spill_or_have_narrow_accesses_are_named(compiled):
     fine = {"registers": 32, "stack": 0, "spill_stores": 0, "spill_loads": 0, "static_shared": 2048, "occupancy": 0.5}
-    wide, half, narrow = {"128": 2, "32": 1}, {"64": 2}, {"32": 2, "64": 1}  # numbers of accesses by width in bits
-    # (loads, stores). Narrow: B stores 32 bits, C never accesses 128 bits, D loads only 32 bits.
-    accesses = {"A": (wide, half), "B": (wide, narrow), "C": (half, half), "D": ({"32": 2}, {"128": 1})}
+    bits128, bits64, bits32 = {"128": 2, "32": 1}, {"64": 2}, {"32": 2, "64": 1}  # numbers of accesses by width in bits
+    # (loads, stores). Narrow accesses: B stores 32 bits, C never accesses 128 bits, D loads only 32 bits.
+    accesses = {"A": (bits128, bits64), "B": (bits128, bits32), "C": (bits64, bits64), "D": ({"32": 2}, {"128": 1})}
     rows = [
         {"file": "a.cu", "kernel": f"for_each_kernel<2, {name}>", "sm_90": fine | {"loads": loads, "stores": stores}}
         for name, (loads, stores) in accesses.items()
     ]
     rows += [
-        {"file": "a.cu", "kernel": "largest_kernel<2, float>", "sm_90": fine | {"loads": wide, "stores": {"32": 1}}},
-        {"file": "a.cu", "kernel": "for_each_kernel<1, A>", "sm_90": fine | {"loads": narrow, "stores": narrow}},
+        {"file": "a.cu", "kernel": "largest_kernel<2, float>", "sm_90": fine | {"loads": bits128, "stores": {"32": 1}}},
+        {"file": "a.cu", "kernel": "for_each_kernel<1, A>", "sm_90": fine | {"loads": bits32, "stores": bits32}},
         {
             "file": "a.cu",
             "kernel": "merge_kernel<float>",
-            "sm_90": fine | {"spill_loads": 4, "loads": narrow, "stores": narrow},
+            "sm_90": fine | {"spill_loads": 4, "loads": bits32, "stores": bits32},
         },
         {
             "file": "a.cu",
             "kernel": "f",
-            "sm_90": fine | {"static_shared": 2049, "occupancy": 0.4, "loads": half, "stores": half},
+            "sm_90": fine | {"static_shared": 2049, "occupancy": 0.4, "loads": bits64, "stores": bits64},
         },
     ]
     report = compiled.verdict(rows)

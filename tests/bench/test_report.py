@@ -84,7 +84,7 @@ def test_results_with_other_vector_instructions_go_to_a_table_of_their_own(tmp_p
     filled = report.rewritten(usual + of_avx2, "a.json")
     assert "<!-- table: transforms, none -->" in filled and "<!-- table: transforms-AVX2, a.json -->" in filled
     assert "(x (AVX2), 2 threads" in filled and report.refreshed(filled).count("10.0") == 1
-    assert "<!-- table: transforms, a.json -->" in report.rewritten(usual, "a.json"), "without a table of their own"
+    assert "<!-- table: transforms, a.json -->" in report.rewritten(usual, "a.json"), "the usual table was not filled"
 
 
 def test_table_without_results_says_not_measured_yet():

@@ -130,7 +130,7 @@ def test_true_motion_is_measured_as_a_control(tmp_path):
 
 
 def test_pixel_edits_of_a_driver_that_knows_the_true_change_are_aligned(tmp_path):
-    """The driver compares the distances from the source and from the moved bar, so pixel steps move the bar."""
+    """The driver's gradient is proportional to the difference between the moved bar and the source."""
     shapes = Shapes(2, seed=3)  # the first kind is the position of a bar
     source = shapes.pixels[:1].float() / 255
     toward = source + 0.2 * shapes.derivative([0]).float()
@@ -182,7 +182,7 @@ def test_progress_counts_records_of_an_earlier_run(tmp_path, capsys):
     assert capsys.readouterr().err.splitlines()[-1].startswith("70/70 records, ")
 
 
-# A fit ends after PATIENCE steps with little progress. Together, they explain less than this share of an edit.
+# A fit ends after PATIENCE steps that each explain less than MIN_PROGRESS of an edit. Fits may differ by these steps.
 FIT_LIMIT = least_squares.PATIENCE * least_squares.MIN_PROGRESS
 
 
@@ -369,7 +369,7 @@ def test_images_that_are_wrong_or_already_of_the_target_are_left_out(tmp_path):
     assert all(r["predicted"] != target for r in records(tmp_path))
 
 
-def test_no_source_raises(tmp_path):
+def test_evaluation_without_sources_raises(tmp_path):
     wrong = (net(0)(pictures().permute(0, 3, 1, 2).float() / 255).argmax(1) + 1) % 3
     with pytest.raises(JobError, match="at least one source, got 10 images: 10 wrong .*select='agree'"):
         run(tmp_path, dataset(labels=wrong.tolist()), judges={}, select="right")
@@ -540,7 +540,7 @@ def test_command_line_runs_an_evaluation(tmp_path, capsys, monkeypatch):
         and str(tmp_path / "summary.json") in out
     )
     assert "judge 'four_classes' has 4 classes, but the driver has 3" in err
-    (tmp_path / "index.html").touch()  # the report of an earlier run: not in the output
+    (tmp_path / "index.html").touch()  # the report of an earlier run, which stdout must not name
     assert main([*arguments, "--resume"]) == 3
     assert capsys.readouterr().out.endswith(f"wrote {tmp_path / 'summary.json'}\n")
     assert main(arguments) == 2 and "use --resume or --overwrite" in capsys.readouterr().err

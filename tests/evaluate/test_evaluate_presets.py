@@ -132,7 +132,7 @@ def test_stored_weights_are_used_only_for_the_same_training(digits, tmp_path, mo
         (tmp_path / "networks/a.pt").write_text("mine")
         with pytest.raises(run_module.JobError, match="a.pt must be the weights of a preset's network, got another"):
             train()
-    assert torch.equal(first[1].weight, train()[1].weight), "without a folder"
+    assert torch.equal(first[1].weight, train()[1].weight), "the network differs without a folder"
 
 
 def test_network_below_the_minimum_accuracy_is_a_problem(digits, tmp_path, monkeypatch, capsys):

@@ -171,7 +171,7 @@ def test_frames_of_a_family_are_those_rendered_tile_by_tile(family):
     frames = motion.render(factors, bounds=(0, 1))
     by_tiles = PlaneMotion._render(motion, *factor_pair(factors, None, x), (0, 1)).reshape(frames.shape)
     assert_close(frames, by_tiles, "render")
-    assert torch.equal(frames[:, 1], x[1].expand(3, *shape[1:])), "a sample that does not move is what it was"
+    assert torch.equal(frames[:, 1], x[1].expand(3, *shape[1:])), "a sample with factors 0 has changed"
 
 
 def test_family_renders_the_same_frames_without_morph_planes(monkeypatch):

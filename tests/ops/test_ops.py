@@ -269,8 +269,8 @@ def test_nan_and_inf_stay_in_their_place(bad, dtype, device):
         outputs += [ops.extrapolate(c, one, a, factors, factors, rule, "complex") for a in (None, one)]
         outputs += [ops.step(c, one, rule=rule, floor=0.0)[1]]  # the phase step of 1 + inf i is finite
     for out in outputs:
-        assert not out.flatten()[0].isfinite(), "hidden"
-        assert out.flatten()[1].isfinite(), "spread"
+        assert not out.flatten()[0].isfinite(), "nan or inf was lost"
+        assert out.flatten()[1].isfinite(), "nan or inf has spread"
 
 
 @pairwise(dtype=DTYPES, rule=["complex", "polar"], bad=[float("nan"), float("inf"), -float("inf")])

@@ -113,7 +113,7 @@ class SharedExecutor {
   mutable int64_t end_ = 0;  // the number of tasks in all stages so far
 };
 
-// What the work on one item needs. An item is a plane, or a sample of several planes.
+// What the work on one item needs. An item is one plane, or all planes of a sample.
 struct ItemNeeds {
   int64_t extra = 0;        // vectors of Workspace::extra
   int64_t large_tasks = 0;  // number of tasks that the op passes to run_large
@@ -148,7 +148,7 @@ inline bool divides_evenly(int64_t items, int64_t threads) {
 
 // Whether threads share items (share_items), at least the last ones. They do if one workspace per thread would need too
 // much memory. They also do if whole items for each thread would leave some threads idle, and one plane has enough work
-// for all.
+// for all threads.
 template <typename T>
 inline bool threads_share_items(const PlaneArgs<T>& args, const ItemNeeds& needs) {
   const int64_t threads = num_threads();
@@ -158,7 +158,8 @@ inline bool threads_share_items(const PlaneArgs<T>& args, const ItemNeeds& needs
   return threads > 1 && ((uneven && enough_work) || large_workspace(args, needs.extra));
 }
 
-// Calls body(thread, begin, end), as parallel_rows does, and then end_stream(). `thread` is an index below `threads`.
+// Like parallel_rows, but calls body(thread, begin, end) and then end_stream(). Each call has another `thread`, an index
+// below `threads`.
 template <typename Body>
 void for_each_thread(int64_t threads, int64_t rows, int64_t elements, const Body& body) {
   std::atomic<int64_t> next{0};  // torch makes at most as many ranges as there are threads
@@ -171,10 +172,10 @@ void for_each_thread(int64_t threads, int64_t rows, int64_t elements, const Body
 }
 
 // Calls work(n, workspace, executor) for each item n. If each thread has a workspace, threads take whole items as long
-// as there are enough for all. They share the remaining ones.
+// as there are enough items for all. Threads share the remaining items.
 //
-// The coefficients of a shared item are in `extra` of the first workspace, in which thread 0 also runs large tasks. So
-// large tasks may overwrite `spectrum` and `intermediate`, but not `extra`.
+// The first workspace holds the shared item. Thread 0 also runs large tasks in this workspace. Large tasks must not
+// overwrite `extra`, which has the coefficients of the item.
 template <typename T, typename Work>
 void share_items(const PlaneArgs<T>& args, const FftTables<T>& ffts, const Work& work,
                  const ItemNeeds& needs) {

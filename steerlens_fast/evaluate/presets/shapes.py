@@ -72,8 +72,8 @@ class Shapes:
 
     def moved(self, numbers: Sequence[int], l2: float) -> tuple[Tensor, Tensor]:
         """Return images [n, 1, H, W] moved by the true motion to an L2 distance, and the change of the factor [n]."""
-        images, by = zip(*(self._one(n).moved(l2) for n in numbers))
-        return torch.cat(images), torch.cat(by)
+        images, changes = zip(*(self._one(n).moved(l2) for n in numbers))
+        return torch.cat(images), torch.cat(changes)
 
     def group(self, n: int) -> str:
         """Return the kind of an image."""

@@ -74,7 +74,7 @@ class SyntheticImages:
         Returns
         -------
         images : Tensor [N, 1, size, size], float64
-        by : Tensor [N], float64
+        change : Tensor [N], float64
             Absolute change of the factor.
         """
         source, l2 = self.images(), torch.as_tensor(l2, dtype=torch.float64, device="cpu").expand(len(self.factor))

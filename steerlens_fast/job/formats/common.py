@@ -119,7 +119,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     ...     [str(file.relative_to(folder)) for file in Path(folder).rglob("*")]
     ['a', 'a/new']
     """
-    restore_backup(path, folder=True)
+    restore_backup(path, is_folder=True)
     temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:
         temporary.mkdir()
