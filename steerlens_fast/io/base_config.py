@@ -144,7 +144,7 @@ class BaseConfig:
         object.__setattr__(self, name, value)
 
     def _normalize(self) -> None:
-        """Convert values that can be given in several forms to one of them."""
+        """Convert values that can be given in several forms to a single form."""
 
     def _check(self) -> None:
         """Raise a TypeError or ValueError if a field is invalid.

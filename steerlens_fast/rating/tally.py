@@ -161,7 +161,7 @@ class _Tables:
         return table
 
     def is_role(self, role: str) -> Tensor:
-        """Return 1 where the answer is ``role``, 0 where it is another one, and NaN where it is missing."""
+        """Return 1 where the answer is ``role``, 0 where it differs, and NaN where it is missing."""
         return torch.where(self.role.isnan(), torch.nan, (self.role == ROLES.index(role)).double())
 
     def alpha(self, images: list[int], options: dict) -> dict:

@@ -188,7 +188,7 @@ def test_dtype_applies_to_the_model_only(images, dtype):
     prepared = loaded.preprocessing(images)
     assert prepared.dtype == getattr(torch, dtype) == scores(loaded.model, prepared).dtype
     normalise = lambda x: (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
-    assert torch.equal(prepared, normalise(images).to(prepared.dtype)), "normalised in float32, then rounded once"
+    assert torch.equal(prepared, normalise(images).to(prepared.dtype)), "not normalised in float32, then rounded"
 
     lens = SteerableLens(loaded.model, preprocessing=loaded.preprocessing)
     gradient, outputs = lens.classifier.gradient(images, lambda outputs, at: -outputs[:, 2].float())
@@ -306,7 +306,7 @@ def test_name_in_the_working_directory_is_imported(working_directory, images, pr
     loaded = load_model(f"{prefix}user_models:smooth")
     assert torch.equal(scores(loaded.model, images), scores(smooth(), images))
     assert not loaded.model.training and not any(p.requires_grad for p in loaded.model.parameters())
-    assert sys.path[0] == str(working_directory), "as with python -m"
+    assert sys.path[0] == str(working_directory), "sys.path does not begin with the working directory"
     assert not load_model(f"{prefix}user_models:Holder.Inner").model.training
 
 

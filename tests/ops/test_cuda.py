@@ -215,7 +215,7 @@ def test_distances_found_by_a_search_agree_with_the_cpu(gpu):
     family = CSPFamily(SteerablePyramid(SIZE), rule="polar")
     (_, l2, attained), (_, cpu_l2, cpu_attained) = (factor_at_l2(family.prepare(*on(d)), 2.0) for d in (gpu, "cpu"))
     assert attained.all() and cpu_attained.all()
-    assert (l2.cpu() - cpu_l2).abs().max() <= 1e-3, "each within 5e-4 of 2"
+    assert (l2.cpu() - cpu_l2).abs().max() <= 1e-3  # each is within 5e-4 of 2
 
 
 # --- Clusters of blocks

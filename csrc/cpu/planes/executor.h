@@ -146,9 +146,9 @@ inline bool divides_evenly(int64_t items, int64_t threads) {
   return items % threads == 0 || items >= 4 * threads;
 }
 
-// Whether threads share items (share_items), at least the last ones. They do if one workspace per thread would need too
-// much memory. They also do if whole items for each thread would leave some threads idle, and one plane has enough work
-// for all threads.
+// Whether threads share at least the last items (share_items). Threads share items if one workspace per thread would
+// need too much memory. Threads also share items if whole items would leave some threads idle, and one plane has enough
+// work for all threads.
 template <typename T>
 inline bool threads_share_items(const PlaneArgs<T>& args, const ItemNeeds& needs) {
   const int64_t threads = num_threads();

@@ -122,7 +122,7 @@ def make_engine(inputs: JobInputs, options: RunOptions, out: Path) -> Engine:
 
 
 def num_workers(options: RunOptions, device: str) -> int:
-    """Return the number of workers. By default it is one for each GPU if the device is "cuda", else 1."""
+    """Return the number of workers. The default is the number of GPUs if the device is "cuda", else 1."""
     if options.workers is not None:
         return options.workers
     return torch.cuda.device_count() if device == "cuda" else 1

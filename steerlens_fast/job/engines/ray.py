@@ -135,7 +135,7 @@ class _Actor:
 def _deferred_signals() -> Iterator[None]:
     """Defer signals until the end of the block.
 
-    An exception raised by a signal handler inside Ray's compiled code may be replaced by another one, or lost.
+    An exception raised by a signal handler inside Ray's compiled code may be replaced by another exception, or lost.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
