@@ -65,7 +65,7 @@ def discard_replaced(out: Path) -> None:
 
 @contextmanager
 def restored_on_error(out: Path) -> Iterator[None]:
-    """If the block of a new job raises an error, decide what becomes of the old job.
+    """If the block, which computes shards, raises an error, decide what becomes of the old job.
 
     It is restored if an option or the model caused the error, since such a job cannot be resumed. If the disk is full,
     the old job is deleted. After other errors and signals, both are kept, and the new job can be resumed.

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,10 @@ class _JobRun:
         if pending == []:
             return self._finish(plan, None)
         engine = make_engine(inputs, self.run_options, out)
-        with nullcontext() if resumed else restored_on_error(out):
+        if plan is not None:  # before the next block, so that a rejected --resume does not restore an old job
+            with _closed_on_error(engine):
+                check_same_model(plan.model, engine.describe())
+        with restored_on_error(out):
             try:
                 plan = plan or self._new_plan(inputs, engine)
                 shards = range(plan.shards) if pending is None else pending
@@ -281,6 +284,15 @@ class _JobRun:
 
             write_gallery(out, sample=self.run_options.gallery)
         return Outcome(code, summary)
+
+
+@contextmanager
+def _closed_on_error(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        engine.close()
+        raise
 
 
 def _ranks_here() -> int:

@@ -128,6 +128,15 @@ def raising(error):
     return function
 
 
+def test_old_job_is_restored_if_the_resumed_new_job_fails(old, data, monkeypatch):
+    before = digests(old)
+    with monkeypatch.context() as patch:
+        patch.setattr(InProcess, "run", raising(KeyboardInterrupt))
+        assert run_here(old, "--overwrite", data=data, scales=9) == INTERRUPTED
+    assert run_here(old, "--resume") == USAGE
+    assert digests(old) == before and not is_set_aside(old)
+
+
 @pytest.mark.parametrize("resumes", [True, False])
 def test_interrupted_new_job_can_be_resumed_or_overwritten(old, data, monkeypatch, resumes):
     """The new job is interrupted before its first shard."""
