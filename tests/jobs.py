@@ -1,4 +1,4 @@
-"""Writes output folders of finished jobs without a model."""
+"""Folders like those of finished jobs, for tests: no model is run."""
 
 import math
 from collections.abc import Callable

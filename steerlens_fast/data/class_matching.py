@@ -48,10 +48,10 @@ class ClassMatch:
     ----------
     data_names, model_names : sequence of str or None
     numbers : list of (int or None), or None
-        The number of the model's class for each class of the data. An entry is None if the model has no such class, or
-        several. (Of several, the one with the same number as the data's class is taken if data and model have equally
-        many classes.) ``numbers`` is None if the data's class numbers are used unchanged: if data or model have no
-        class names, if ``labels`` is "numbered", or if each class has the same number in both.
+        The number of the model's class for each class of the data. If several classes match, only the class with the
+        same number as the data's class can be taken, and only if data and model have equally many classes. An entry is
+        None if no class is taken. ``numbers`` is None if the data's class numbers are used unchanged: if data or model
+        have no class names, if ``labels`` is "numbered", or if each class has the same number in both.
 
     Examples
     --------
@@ -73,7 +73,7 @@ class ClassMatch:
         return matched_label(label, self.numbers)
 
     def unmatched(self) -> list[str]:
-        """Return the names of the data's classes that match no class of the model, or several.
+        """Return the names of the data's classes whose entry in :attr:`numbers` is None.
 
         Examples
         --------
@@ -142,8 +142,8 @@ def _match(data_names: tuple[str, ...], model_names: tuple[str, ...]) -> tuple[i
 def _find(name: str, position: int | None, tables: list[dict[str, list[int]]], num_classes: int) -> int | None:
     """Return the number of the model's class with a name of the data.
 
-    If several classes have the name, the one at ``position`` is taken if it is among them. A name that is a number
-    below ``num_classes`` is the number of a class; ``num_classes`` is 0 unless all names of the data are numbers.
+    If several classes have the name, the result is ``position`` if this class has the name, else None. A name that is a
+    number below ``num_classes`` is the number of a class; ``num_classes`` is 0 unless all data names are numbers.
     """
     exact, loose = [name, *synonyms([name])[0]], [normalized(name), *sorted(aliases(name))]
     for names, table in zip((exact[:1], exact, loose[:1], loose), tables):

@@ -411,7 +411,7 @@ def _from_deep_colour(image: Image, data: bytes, mode: str, depth: DepthOptions)
     transparent = image.info.get("transparency")
     if isinstance(transparent, tuple):
         unit[(values == transparent).all(-1)] = 1.0
-    # None prevents the warning that recommends a range, which CMYK does not accept.
+    # If `full` is not None, a warning may recommend the option `range`, which is an error for CMYK.
     full = None if colours.layout == "CMYK" else colours.maximum
     return _upright(_in_mode(_to_image(unit, depth.keep_depth, _range_of_values(values, full)), mode), image)
 

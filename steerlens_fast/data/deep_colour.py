@@ -119,7 +119,7 @@ def read_deep_colour(image: Image, data: bytes) -> DeepColour:
         return DeepColour(_ppm_values(image, data), "RGB", _ppm_maximum(image))
     layout, _, order = _raw_mode(image).partition(";16")
     second = require_extra("cli", "PIL.Image").open(BytesIO(data), formats=(image.format,))
-    if layout == "LA":  # Pillow reads LA in one byte order only, so one read, as RGBA, gives all four bytes of a pixel
+    if layout == "LA":  # Pillow reads LA in one byte order only, so the four bytes of a pixel are read as 8-bit RGBA
         _set_raw_mode(second, "RGBA")
         image.load()  # only for the metadata after the pixels, such as the orientation
         second = np.asarray(_decoded(second)).astype(np.uint16)

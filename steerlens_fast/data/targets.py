@@ -301,10 +301,10 @@ def _with_model_target(item: Item, classes: ClassMatch) -> Item:
         return item
     of_data = target_class(item.target)
     number = classes.model_label(of_data)
-    if number is None:
+    if number is None:  # no class of the model matches, or several do, so _find raises the error
         lookups = (full_names, classes.model_names), (synonyms, classes.model_names)
         name = classes.data_names[of_data]
-        number = _find(name, classes, f" for {item.path}", *lookups)  # always raises: no class, or several
+        number = _find(name, classes, f" for {item.path}", *lookups)
     return replace(item, target=number if item.target >= 0 else ~number)
 
 
@@ -323,7 +323,7 @@ def _find(value: Class, classes: ClassMatch, where: str, *lookups: Lookup) -> in
     searched = [names for _, names in lookups if names is not None]
     owners = ("model", classes.model_names), ("data", classes.data_names)
     known = [(owner, names) for owner, names in owners if any(names is other for other in searched)]
-    known = known or [("data", None)]
+    known = known or [("data", None)]  # no names: the message ends with "(classes of the data: no names)"
     expected = "the number or name of a class" if where else TARGET_FORMS
     keywords = () if where else (LABEL, COLUMN, *RANKS)
     raise usage_error(f"target must be {expected}, {unknown_class(value, lookups, known, keywords, where)}")

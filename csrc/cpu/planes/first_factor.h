@@ -21,11 +21,11 @@ constexpr double kModelTolerance = 0.02;  // relative error of a distance
 // The estimate aims at a distance below the target: several factors may have the target distance, and the search is to
 // find the smallest. The estimate is not used
 // - if FirstFactor::slope is large: distances hardly grow at this factor, and may also fall;
-// - if it is small: distances are almost proportional to factors, so the estimate is not needed.
+// - if the slope is small: distances are almost proportional to factors, so the estimate is not needed.
 constexpr double kAim = 0.9, kLeastSlope = 0.3, kLargestSlope = 6;
 // The share of a change of coefficients that reaches the image when most phases have wrapped around: a band whose phases
 // are random has frequencies that the synthesis does not pass. Measured for photographs, digits and noise: 0.53 to 0.65.
-// The cube of relative_change() interpolates well between this share (at 0) and that of small changes (at 1).
+// relative_change() is about 0 then, and 1 for small changes. Its cube interpolates well between the shares of both.
 constexpr double kWrappedShare = 0.55;
 
 // A factor, and L2SearchLimits::slope there, which is larger where distances grow less.
@@ -37,8 +37,8 @@ struct FirstFactor {
 template <typename T>
 class PhaseModel {
  public:
-  // `speed` is the change of coefficients per factor, for small factors, and `share` the share of it that reaches the
-  // image.
+  // For small factors, `speed` is the L2 change of the coefficients divided by the factor, and `share` is the share of
+  // this change that reaches the image.
   PhaseModel(const MorphArgs<T>& args, const std::vector<Groups<T>>& planes, double speed,
              double share)
       : args_(args), planes_(planes), speed_(speed), share_(share) {

@@ -191,7 +191,7 @@ struct MorphToL2 {
     return limits;
   }
 
-  // The change of coefficients per factor, for small factors.
+  // The L2 change of the coefficients, divided by the factor, for small factors.
   double speed(int64_t n) const {
     const int64_t bands = args.planes_per_sample * args.morph.bands();
     double squared_speed = 0;

@@ -1,17 +1,17 @@
-// merge_planes on CUDA: FFTs of the bands' columns, then of rows with the filters and the sum over all bands, then
-// inverse FFTs of the planes' columns. See cpu/planes/merge_planes.h for what the op computes.
+// merge_planes on CUDA: FFTs of the bands' columns and rows, filters, the sum over all bands, and inverse FFTs of the
+// planes' rows and columns. See cpu/planes/merge_planes.h for what the op computes.
 #include "analysis.h"
 #include "synthesis.h"
 
 namespace steerlens {
 namespace {
 
-// The bands of a unit in the op's argument.
+// The bands of a unit in the op's argument `bands`, which has one tensor for each group.
 struct BandsIn {
   const float* data;  // the first band of the first plane
   int64_t stored;     // bands of a plane in the tensor; the unit may have fewer
   int stride;         // floats from one coefficient to the next
-  bool in_pairs;      // the tensor has two real bands as one complex band
+  bool in_pairs;      // the tensor stores two real bands as one complex band
 };
 
 // What transform i of a unit reads at point `at`: the coefficient of a complex band, or those of two real bands as real
@@ -19,10 +19,10 @@ struct BandsIn {
 __device__ __forceinline__ Cplx<float> band_point(const Unit& unit, const BandsIn& in,
                                                   int64_t plane, int i, int64_t at) {
   const int64_t area = int64_t{unit.h()} * unit.w();
-  const bool two_bands = unit.content == Content::kPair && !in.in_pairs;
-  const int64_t offset = (plane * in.stored + (two_bands ? 2 * i : i)) * area + at;
+  const bool separate = unit.content == Content::kPair && !in.in_pairs;  // two real bands
+  const int64_t offset = (plane * in.stored + (separate ? 2 * i : i)) * area + at;
   const bool alone = unit.content == Content::kPair && 2 * i + 1 == unit.bands;
-  if (!two_bands) {
+  if (!separate) {
     Cplx<float> value = load_one(reinterpret_cast<const Cplx<float>*>(in.data) + offset);
     if (alone) value.im = 0.0f;  // the tensor may have any number there
     return value;

@@ -5,7 +5,7 @@
 namespace steerlens {
 namespace {
 
-// The bands of a unit in a tensor of the op's result.
+// The bands of a unit in the op's result, which has one tensor for each group.
 struct BandsOut {
   float* data;             // the unit's first band
   int64_t bands_of_plane;  // the number in the tensor, not in the unit

@@ -133,7 +133,7 @@ def trained(name: str, make: Callable[[], nn.Module], data: LabelledImages, reci
     Returns
     -------
     nn.Module
-        In eval mode, with frozen parameters.
+        In eval mode; its parameters need no gradients.
 
     Raises
     ------

@@ -57,7 +57,8 @@ ALIGNMENT = (
     "Edits compared with the true motion, for each kind of image, at the largest distance (medians with 95 % "
     "intervals). Above: cosine between the edit and the true derivative image. Below: the displacement measured by "
     "phases, divided by the true motion's displacement at the same L2 distance. A median is over the sources of the "
-    'kind for which the family attained the distance. Tables "Compared with the true motion" count these sources.'
+    "kind for which the family attained the distance. The number of these sources is in the tables "
+    '"Compared with the true motion".'
 )
 BANDS = (
     "Single-band probes ({family}, L2 {l2:g}): the change of the margin by a step along the gradient, minus the mean "

@@ -90,7 +90,7 @@ def _strips(out: Path, runner: TaskRunner, frames: dict) -> dict:
 
 def _edit_caption(record: dict) -> tuple[str, bool]:
     """Return the caption of an edit, and whether it is a success (see :func:`.strip_figure`)."""
-    if record["target_probability"] is None:
+    if record["target_probability"] is None:  # a failed morph has a reason; otherwise, the probability is not finite
         return "no edit" if record["reason"] else "not finite", False
     judges = record.get("judges") or {}
     text = number(record["target_probability"])
