@@ -242,14 +242,14 @@ def batch_target(rule: TargetRule, targets: Sequence[int | None]) -> list[int] |
     return rule.rank if rule.rank is not None else [0 if target is None else target for target in targets]
 
 
-def check_target(target: int, count: int | None, task: str, where: str = "") -> None:
+def check_target_number(target: int, count: int | None, task: str, where: str = "") -> None:
     """Raise a JobError if a target is invalid for the model or the task.
 
     ``count`` is the number of the model's classes, or None if unknown. ``where`` is the target's item, for messages.
 
     Examples
     --------
-    >>> check_target(7, 5, "multiclass", " for cats/3.png")
+    >>> check_target_number(7, 5, "multiclass", " for cats/3.png")
     Traceback (most recent call last):
     steerlens_fast.errors.JobError: target must be one of the model's 5 classes, 0 to 4, got 7 for cats/3.png
     """

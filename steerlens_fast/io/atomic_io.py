@@ -81,7 +81,7 @@ def atomic_path(path: str | os.PathLike, *, exclusive: bool = False) -> Iterator
     if not path.parent.is_dir():  # the error of open() would name the temporary file
         raise FileNotFoundError(errno.ENOENT, "the folder to write into must exist", str(path.parent))
     restore_backup(path, is_folder=False)
-    temporary = path.with_name(f".{uuid4().hex}.tmp")  # not path + ".tmp", which may be too long for a file name
+    temporary = temporary_path(path.parent)
     try:
         yield temporary
         _link(temporary, path) if exclusive else _replace(temporary, path)
@@ -179,7 +179,7 @@ def refresh_names(folder: Path) -> None:
     A client of NFS may assume for a minute that a file still does not exist. When it creates a file, it learns that
     the folder has changed, and looks up all names again.
     """
-    temporary = folder / f".{uuid4().hex}.tmp"
+    temporary = temporary_path(folder)
     with suppress(OSError):
         temporary.touch()
         temporary.unlink()
@@ -222,6 +222,14 @@ def sync_file(file: BinaryIO) -> None:
     """Flush a file, and wait until its bytes are on the disk."""
     file.flush()
     _fsync(file.fileno(), file.name)
+
+
+def temporary_path(folder: Path) -> Path:
+    """Return a new path in a folder that matches ``TEMPORARY_PATTERN``.
+
+    It does not contain the name of another file, since it could then be too long for a file name.
+    """
+    return folder / f".{uuid4().hex}.tmp"
 
 
 def sync_folder(folder: Path) -> None:

@@ -12,7 +12,7 @@ from ..data.items import Item, describe_first_change, hash_items, write_listing
 from ..data.sources import Source
 from ..data.sources.base import printable
 from ..data.sources.open import open_source_from_config
-from ..data.targets import COLUMN, LABEL, check_target, parse_target
+from ..data.targets import COLUMN, LABEL, check_target_number, parse_target
 from ..data.value_range import narrow_range_warnings, read_image, value_range_of
 from ..errors import BadItem, usage_error
 from ..io.atomic_io import atomic_path, atomic_write, sha256_of, write_json
@@ -77,7 +77,7 @@ class JobInputs:
         for item in items:
             if item.target is not None:
                 where = "" if same_for_all else f" for {printable(item.path)}"
-                check_target(item.target, count, self.config.task, where)
+                check_target_number(item.target, count, self.config.task, where)
             yield item
 
     def classes(self) -> ClassMatch:

@@ -12,10 +12,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from uuid import uuid4
 
 from ..errors import NO_SPACE, USAGE, ModelError, to_job_error, usage_error
-from ..io.atomic_io import sync_folder
+from ..io.atomic_io import sync_folder, temporary_path
 from .folder import FILES, FOLDERS, REPLACED, REPLACING, has_complete_shard, has_plan
 
 NAMES = ("plan.json", *FOLDERS, *FILES)  # the plan first: see restore
@@ -42,17 +41,13 @@ def restore(out: Path) -> None:
     for name in NAMES:
         _delete(out / name)
     (out / REPLACED).rename(out / REPLACING)
-    _move(out / REPLACING, out)
-    with suppress(OSError):  # it has other files
-        (out / REPLACING).rmdir()
+    _move_back(out)
 
 
 def finish_moving(out: Path) -> None:
     """Move the old job back if a kill has interrupted the moves, or has ended the new job before it had a plan."""
     if (out / REPLACING).exists():
-        _move(out / REPLACING, out)
-        with suppress(OSError):
-            (out / REPLACING).rmdir()
+        _move_back(out)
     elif (out / REPLACED).exists() and not has_plan(out):
         restore(out)
 
@@ -92,9 +87,15 @@ def _settle(out: Path, error: Exception) -> None:
 
 def _delete_replaced(out: Path) -> None:
     # Renamed first, so that a kill leaves no part of a job in .replaced; jobs delete temporary files.
-    temporary = out / f".{uuid4().hex}.tmp"
+    temporary = temporary_path(out)
     (out / REPLACED).rename(temporary)
     shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move_back(out: Path) -> None:
+    _move(out / REPLACING, out)
+    with suppress(OSError):  # it has other files
+        (out / REPLACING).rmdir()
 
 
 def _move(source: Path, target: Path) -> None:

@@ -199,7 +199,10 @@ class _JobRun:
             resumed_config(out, self.options)  # raises if the plan was made with other options
             plan = check_plan(out, inputs)  # without the lock, since listing all items takes long
             pending = self._pending(plan, rank.shards(range(plan.shards)))
-            last_run, too_many_message = self._compute(plan, pending, engine) if pending else ({}, "")
+            last_run, too_many_message = {}, ""
+            if pending:
+                check_same_model(plan.model, engine.describe())
+                last_run, too_many_message = self._compute(plan, pending, engine)
         finally:
             engine.close()
         with hold_lock(out / ".planning", wait=True, required=rank.world > 1):
@@ -244,11 +247,10 @@ class _JobRun:
     def _compute(self, plan: Plan, shards: Sequence[int], engine: Engine) -> tuple[dict, str]:
         """Compute shards; return a summary of the progress, and :attr:`ProgressListener.too_many_message`."""
         out = self.out
-        check_same_model(plan.model, engine.describe())
         (out / "shards").mkdir(exist_ok=True)
         sync_folder(out)
         (out / "summary.json").unlink(missing_ok=True)  # it is not up to date while shards are computed
-        if self.run_options.retry_failed:  # the markers are deleted only now, when the model is known to be the same
+        if self.run_options.retry_failed:  # the caller has checked that the model is the same
             for shard in shards:
                 existing_path(marker_path(out, shard)).unlink(missing_ok=True)
         done = JobFolder(out, plan).completed_shards()

@@ -24,7 +24,7 @@ from ..data.items import read_listing
 from ..data.sources import Source
 from ..data.sources.base import printable
 from ..data.sources.open import open_source_from_config
-from ..data.targets import batch_target, check_target, parse_target
+from ..data.targets import batch_target, check_target_number, parse_target
 from ..errors import REASONS, BadItem, JobError, usage_error
 from ..io.output_dir import check_same_model, check_unchanged
 from ..io.versions import versions
@@ -280,7 +280,7 @@ class Worker:
         if self.plan.max_target is not None and self.plan.max_target >= count:
             for item in read_listing(self.out / "items.jsonl"):
                 if item.target is not None:
-                    check_target(item.target, count, self.config.task, f" for {printable(item.path)}")
+                    check_target_number(item.target, count, self.config.task, f" for {printable(item.path)}")
 
     @contextmanager
     def _reported(self, batch: Batch) -> Iterator[None]:
@@ -365,7 +365,7 @@ class Worker:
             if target is None:
                 target = self.target_rule.target_of(loaded.label, self.classes)
             if target is not None:
-                check_target(target, None, self.config.task, f" for {printable(item.path)}")
+                check_target_number(target, None, self.config.task, f" for {printable(item.path)}")
             if target is None and self.target_rule.rank is None and loaded.failure is None:
                 reason = self.target_rule.reason_without_target(loaded.label)
                 loaded.failure = BadItem(reason, f"{item.path}: {REASONS[reason]}")
