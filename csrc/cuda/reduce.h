@@ -1,4 +1,4 @@
-// The largest amplitude among the threads of a warp, or of a block. It does not depend on the order of comparisons.
+// The largest value among the threads of a warp, or of a block; NaN is ignored, as in larger().
 #pragma once
 
 #include "../math/polar.h"

@@ -49,13 +49,14 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
 // the forward FFT of the row. Then, for each band, it filters, crops and inverts the FFT.
 //
 // Rows in which a band's filter is 0 are neither computed nor stored. These are a fifth of the rows of an oriented
-// band. The kernels that read the band look up in `stored_rows` which rows are stored.
+// band. The kernels that read the band look up in `stored_rows` which rows are stored. Bands with Content::kHalf are
+// an exception: all of their rows are stored, because inverse_real_columns_kernel reads all.
 __global__ void __launch_bounds__(kMaxThreads, 2)
     split_rows_kernel(const Cplx<float>* half_planes, const __grid_constant__ FftPlan plan, int H,
                       int planes, const __grid_constant__ Units units, RowShare share) {
   const int W = plan.size, half = half_rows(H);
   const int row = static_cast<int>(blockIdx.x % half);
-  const int begin = static_cast<int>(blockIdx.x / half) * share.lines();
+  const int begin = static_cast<int>(blockIdx.x / half) * share.planes();
   const int end = share.end(begin, planes);
   const int plane_size = column_blocks(W) * half * kLines;
   const RowFilters<AnalysisFilter> filters(units, row, H, W, share.words);

@@ -9,7 +9,8 @@
 namespace steerlens {
 namespace {
 
-// FFTs that a block computes side by side: of neighbouring columns (64 bytes of each row), or of rows.
+// A block computes the FFTs of kLines lines side by side. Lines are neighbouring columns of one plane (64 bytes of each
+// of its rows), or the same row of kLines planes.
 constexpr int kLines = 8;
 
 // One access of 8 bytes; Cplx itself is aligned to 4.
@@ -83,8 +84,8 @@ class BlockFftOf {
 
   // The index of a point in a buffer, chosen so that lanes rarely use the same bank. Even and odd points use different
   // halves of the banks. In each half, four consecutive even (or odd) points of two neighbouring lines use different
-  // banks. An even first radix is 8, or the only radix. With 8, two points that are written together are 8 apart.
-  // moved_bit_ places them in different halves.
+  // banks. If the first radix is 8, its pass writes points i and i + 8 at the same time. They are both even or both odd,
+  // so moved_bit_ exchanges the halves in every second group of 8 points.
   __device__ int word(int i, int line) const {
     if constexpr (kBlockLines != kLines) return i * kBlockLines + line;
     return (i ^ (i >> 3 & moved_bit_)) * kLines + (line ^ (i & 6));
@@ -155,7 +156,7 @@ class BlockFftOf {
   Word* points_;
   Word* roots_;
   Word* factors_;  // see pass_factor
-  int moved_bit_;  // 1 if the first radix is even, otherwise 0
+  int moved_bit_;  // 1 if the first radix is even (8, unless the size is 2 or 4), otherwise 0
 };
 
 using BlockFft = BlockFftOf<kLines>;

@@ -7,24 +7,24 @@
 namespace steerlens {
 namespace {
 
-// The filter of a transform at row y and column x. If two real bands with masks m and m' share the transform, the
-// filter is i^i_power (m + i sign m'). For a real band stored by half rows, only the Hermitian part counts: the mean of
-// the filter here and of the conjugate filter at the opposite frequency.
+// The filter of a transform at row y and column x: i^i_power times the band's mask, from unit.masks. If two real bands
+// with masks m and m' share the transform, the filter is i^i_power (m + i sign m'). For a real band stored by half rows,
+// only the filter's Hermitian part counts: its mean with the conjugate filter at the opposite frequency.
 __device__ __forceinline__ Cplx<float> filter_at(const Unit& unit, int transform, int y, int x,
                                                  float sign) {
   const int w = unit.w(), h = unit.h(), area = h * w, at = y * w + x;
   const Cplx<float> factor = power_of_i<float>(unit.i_power);
   const bool paired = unit.content == Content::kPair;
-  const float* filter = unit.filter + int64_t{paired ? 2 * transform : transform} * area;
-  const float first = load_one(filter + at);
+  const float* mask = unit.masks + int64_t{paired ? 2 * transform : transform} * area;
+  const float first = load_one(mask + at);
   if (unit.content == Content::kComplex) return first * factor;
   if (paired) {
-    const float second = 2 * transform + 1 < unit.bands ? load_one(filter + area + at) : 0.0f;
+    const float second = 2 * transform + 1 < unit.bands ? load_one(mask + area + at) : 0.0f;
     return Cplx<float>{first, sign * second} * factor;
   }
   const int opposite =
       static_cast<int>(opposite_row(y, h)) * w + static_cast<int>(opposite_row(x, w));
-  return 0.5f * (first * factor + load_one(filter + opposite) * conj(factor));
+  return 0.5f * (first * factor + load_one(mask + opposite) * conj(factor));
 }
 
 // A block that transforms a row of planes, and the opposite row, has two *tasks* for each transform of a unit: task 2 i is
@@ -59,9 +59,9 @@ struct SynthesisFilter {
 struct RowShare {
   int groups, words;
 
-  __host__ __device__ int lines() const { return groups * kLines; }
+  __host__ __device__ int planes() const { return groups * kLines; }
   __device__ int end(int begin, int all) const {
-    return all - begin < lines() ? all : begin + lines();
+    return all - begin < planes() ? all : begin + planes();
   }
 };
 
@@ -110,8 +110,8 @@ class RowFilters {
   }
 
   // The filter of a task, at row y of a band; null if it is 0 in this row, unless the kernel needs zeros. All threads of
-  // the block must call this. If the result is not null, the threads were synchronised: all of them have read the filter
-  // and the FFT of the previous task.
+  // the block must call this. If the result is not null, the threads were synchronised, so none still reads the previous
+  // task's filter or FFT.
   __device__ const Word* of_task(const Unit& unit, int number, int task, int y) const {
     if (number < kept_) {
       const int place = places()[number];
@@ -172,7 +172,7 @@ constexpr int kMaxPlaneGroups = 8;  // then filters are only a hundredth of the 
 // With more groups in a block, filters are read less often, but fewer blocks may leave multiprocessors idle. So this
 // takes the number of groups with the shortest time, if blocks run in rounds of `at_once` blocks.
 template <typename... Params>
-RowShare share_rows(const Launcher& launcher, void (*kernel)(Params...), int H, int W, int lines,
+RowShare share_rows(const Launcher& launcher, void (*kernel)(Params...), int H, int W, int planes,
                     const Units& units) {
   int64_t words = 0;
   for (int u = 0; u < units.count; ++u)
@@ -182,7 +182,7 @@ RowShare share_rows(const Launcher& launcher, void (*kernel)(Params...), int H, 
   RowShare share{1, static_cast<int>(std::min(words, space))};
   const int64_t at_once =
       launcher.blocks_at_once(row_bytes(W, share.words), kernel, threads_of(W, kItems));
-  const int64_t groups = blocks_of(lines, kLines);
+  const int64_t groups = blocks_of(planes, kLines);
   double least = 0.0;
   for (int n = 1; n <= std::min<int64_t>(groups, kMaxPlaneGroups); ++n) {
     const int64_t blocks = half_rows(H) * blocks_of(groups, n);
@@ -194,21 +194,21 @@ RowShare share_rows(const Launcher& launcher, void (*kernel)(Params...), int H, 
   return share;
 }
 
-// Launches a kernel for rows. Its last arguments are the units and the share.
+// Launches a kernel for the rows of `planes` planes. The kernel's last arguments are the units and the share.
 template <typename... Params, typename... Args>
-void launch_rows(const Launcher& launcher, void (*kernel)(Params...), int H, int W, int lines,
+void launch_rows(const Launcher& launcher, void (*kernel)(Params...), int H, int W, int planes,
                  const Units& units, const Args&... args) {
-  const RowShare share = share_rows(launcher, kernel, H, W, lines, units);
-  const int64_t blocks = half_rows(H) * blocks_of(lines, share.lines());
+  const RowShare share = share_rows(launcher, kernel, H, W, planes, units);
+  const int64_t blocks = half_rows(H) * blocks_of(planes, share.planes());
   if (blocks == 0) return;
   launcher.run_with_shared(row_bytes(W, share.words), kernel, dim3(static_cast<unsigned>(blocks)),
                            threads_of(W, kItems), args..., units, share);
 }
 
-// How the threads of a block divide kLines rows (the lines of BlockFft): each has one column of kItems rows. Neighbouring
-// threads have neighbouring rows, as BlockFft needs.
+// How the threads of a block divide the lines, which are the same row of kLines planes. A thread has column x of kItems
+// lines. Neighbouring threads have neighbouring lines, which are in different banks of shared memory.
 struct ColumnItems {
-  static constexpr int kThreads = kLines / kItems;  // of a column
+  static constexpr int kThreads = kLines / kItems;  // for each column
   int x, first_line;
 
   __device__ ColumnItems() : x(threadIdx.x / kThreads), first_line(threadIdx.x % kThreads) {}

@@ -72,7 +72,7 @@ struct WritePlane {
 
 // The index of a unit's first band among the stored bands of its group.
 int64_t first_stored(const PlaneGroup<float>& group, const Unit& unit) {
-  const int64_t band = (unit.filter - group.filter) / (group.h * group.w);
+  const int64_t band = (unit.masks - group.filter) / (group.h * group.w);
   return group.form == Form::kPairs ? band / 2 : band;
 }
 

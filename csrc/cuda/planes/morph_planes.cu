@@ -35,10 +35,11 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
 
 // Arguments of morph_columns_kernel, for one group of bands.
 struct MorphColumns {
-  Unit image, gradient, frames;  // frames: for each plane, all of its frames
-  const float* parts;            // of largest_columns_kernel
-  int blocks;                    // blocks of threads for a band
-  int waves;                     // sets of columns that a block transforms, one after another
+  Unit image, gradient;
+  Unit moved;          // the moved bands of all frames: [planes, frames, transforms, ...]
+  const float* parts;  // of largest_columns_kernel
+  int blocks;          // blocks of threads for a transform
+  int waves;           // sets of columns that a block transforms, one after another
   FrameFactors factors;
   Rule rule;
   float eps, floor;
@@ -68,7 +69,8 @@ constexpr bool kHasClusters = true;
 // Shared variables of morph_columns.
 struct MorphShared {
   bool stored_rows[3][kCudaLimits.max_side];  // of 1 or 2 image bands, then of the gradient
-  float thresholds[2], largest[2];            // of the steps; largest amplitudes in this block
+  float thresholds[2];                        // of the bands' steps
+  float largest[2];                           // amplitudes of the bands in this block
   float phases[kWarp], amplitudes[kWarp];     // factors of this frame and the next ones
 };
 __device__ __forceinline__ MorphShared& morph_shared() {
@@ -117,8 +119,8 @@ __device__ __forceinline__ void morph_columns(const MorphColumns& args) {
   constexpr int kBlockLines = kMorphLines<E, kCluster>;
   const int h = args.image.h(), w = args.image.w();
   const int rank = static_cast<int>(blockIdx.x % args.blocks);
-  const int i = static_cast<int>(blockIdx.x / args.blocks % args.frames.transforms);
-  const int64_t plane = blockIdx.x / args.blocks / args.frames.transforms;
+  const int i = static_cast<int>(blockIdx.x / args.blocks % args.moved.transforms);
+  const int64_t plane = blockIdx.x / args.blocks / args.moved.transforms;
   const int remaining = args.image.transforms - kBands * i;
   const int bands = remaining < kBands ? remaining : kBands;
   MorphShared& shared = morph_shared();
@@ -196,9 +198,9 @@ __device__ __forceinline__ void morph_columns(const MorphColumns& args) {
       }
     }
 
-    Cplx<float>* to = args.frames.transform(plane * args.factors.frames, i) + int64_t{x} * h;
+    Cplx<float>* to = args.moved.transform(plane * args.factors.frames, i) + int64_t{x} * h;
     const int stored_lines = column_blocks(w) * kLines - x;
-    for (int f = 0; f < args.factors.frames; ++f, to += args.frames.plane_size()) {
+    for (int f = 0; f < args.factors.frames; ++f, to += args.moved.plane_size()) {
       const int lane = f % kWarp;
       if (lane == 0) {
         __syncthreads();
@@ -263,9 +265,9 @@ struct WriteFrame {
       data[at] = clamped(still ? load_one(still + at) : value, low, high);
     }
   };
-  // `line` is an index of [planes, frames]. The op's result is [F, N, H, W].
-  __device__ Plane plane(int64_t line) const {
-    const int64_t plane = line / factors.frames, frame = line % factors.frames;
+  // `number` is an index of [planes, frames]. The op's result is [F, N, H, W].
+  __device__ Plane plane(int64_t number) const {
+    const int64_t plane = number / factors.frames, frame = number % factors.frames;
     const int64_t n = factors.first + plane, at = factors.first_frame + frame;
     const float* still = factors.still(plane, frame) ? images + n * area : nullptr;
     return {data + (at * factors.planes + n) * area, still, low, high};
@@ -281,7 +283,7 @@ struct LaunchMorphColumns {
   template <typename E>
   void run() const {
     if constexpr (E::kMovesPhase || E::kMovesAmplitude) {
-      if (args.frames.content == Content::kComplex)
+      if (args.moved.content == Content::kComplex)
         launch<E, true>();
       else
         launch<E, false>();
@@ -291,7 +293,7 @@ struct LaunchMorphColumns {
   void launch() const {
     if (launch_clusters<E, kComplexBands>()) return;
     const Unit& image = args.image;
-    const int64_t bands = planes * args.frames.transforms;
+    const int64_t transforms = planes * args.moved.transforms;
     const int blocks = column_blocks(image.w());
     if (args.factors.first_frame == 0)  // otherwise the parts are known
       launch_lines(launcher, image.h(), planes * image.transforms * blocks, largest_columns_kernel,
@@ -299,7 +301,7 @@ struct LaunchMorphColumns {
     MorphColumns columns = args;
     columns.blocks = blocks;
     columns.waves = 1;
-    launch_lines_of(launcher, kMorphItems<E>, image.h(), bands * blocks,
+    launch_lines_of(launcher, kMorphItems<E>, image.h(), transforms * blocks,
                     morph_columns_kernel<E, kComplexBands, false>, columns);
   }
 
@@ -314,7 +316,7 @@ struct LaunchMorphColumns {
     columns.blocks = static_cast<int>(blocks_of(line_blocks, columns.waves));
     const int threads = threads_of(h, kHeld, kBlockLines);
     const size_t parked = columns.waves * (kComplexBands ? 1 : 2) * kHeld * threads * sizeof(Word);
-    const int64_t clusters = planes * args.frames.transforms;
+    const int64_t clusters = planes * args.moved.transforms;
     return launcher.run_clusters(clusters, columns.blocks, columns.waves > 1 ? clusters : INT64_MAX,
                                  fft_bytes(h, kBlockLines) + parked,
                                  morph_columns_kernel<E, kComplexBands, true>, threads, columns);
@@ -324,7 +326,8 @@ struct LaunchMorphColumns {
 // The units of an op's groups and the memory between its kernels, for a chunk: all frames of some planes, or some frames
 // of one plane.
 struct MorphWorkspace {
-  std::vector<Unit> image, gradient, frames;  // image: the bands that move, then the residual
+  std::vector<Unit> image;  // the bands that move, then the residual
+  std::vector<Unit> gradient, moved;
   int64_t chunk_frames;
   int64_t size;  // complex numbers for one plane and a chunk of its frames
   Tensor memory;
@@ -350,18 +353,18 @@ MorphWorkspace make_workspace(const MorphPlanes<float>& p) {
   MorphWorkspace work{};
   work.image = units_of(planes.groups, planes, true);
   work.gradient = units_of(args.gradient_groups, planes, false);
-  work.frames = units_of(args.synthesis.groups, planes, false);
+  work.moved = units_of(args.synthesis.groups, planes, false);
   int64_t per_plane = plane_size(work.image) + plane_size(work.gradient);
   for (const Unit& unit : work.image) per_plane += parts_size(unit);
   const int64_t half_size = half_plane_size(planes.H, planes.W);
-  const int64_t per_frame = half_size + plane_size(work.frames);
+  const int64_t per_frame = half_size + plane_size(work.moved);
   work.chunk_frames = std::min(args.frames, frames_in_workspace(per_plane, per_frame));
   work.size = per_plane + work.chunk_frames * per_frame;
-  const int64_t chunk = chunk_of(planes.count, work.size), lines = chunk * work.chunk_frames;
+  const int64_t chunk = chunk_of(planes.count, work.size), frames = chunk * work.chunk_frames;
   const int64_t flags = stored_rows_size(work.image) + stored_rows_size(work.gradient);
   work.memory = new_workspace(p.frames, chunk * work.size + flags);
   work.half_planes = mutable_data<Cplx<float>>(work.memory);
-  Cplx<float>* memory = place_units(work.frames, lines, work.half_planes + lines * half_size);
+  Cplx<float>* memory = place_units(work.moved, frames, work.half_planes + frames * half_size);
   memory = place_units(work.gradient, chunk, place_units(work.image, chunk, memory));
   for (const Unit& unit : work.image) {
     work.parts.push_back(reinterpret_cast<float*>(memory));
@@ -403,18 +406,18 @@ class MorphChunk {
   void write_frames() const {
     for (size_t i = 0; i < work_.gradient.size(); ++i) {
       const MorphColumns columns{
-          work_.image[i], work_.gradient[i], work_.frames[i], work_.parts[i], 0, 0,
-          factors_,       args_.rule,        args_.eps,       args_.floor};
+          work_.image[i], work_.gradient[i], work_.moved[i], work_.parts[i], 0, 0,
+          factors_,       args_.rule,        args_.eps,      args_.floor};
       for_edit(args_.moves_phase(), args_.moves_amplitude(), args_.rule,
                LaunchMorphColumns{launcher_, columns, work_.parts[i], count_});
     }
-    const int lines = static_cast<int>(count_) * factors_.frames;
+    const int frames = static_cast<int>(count_) * factors_.frames;
     merge_rows(
         launcher_,
-        {work_.half_planes, work_.image.back().data, lines, make_fft_plan(W()), H(), factors_},
-        kernel_units(work_.frames));
+        {work_.half_planes, work_.image.back().data, frames, make_fft_plan(W()), H(), factors_},
+        kernel_units(work_.moved));
     const WriteFrame write{args_.out, args_.images, factors_, area(), args_.low, args_.high};
-    inverse_real_columns(launcher_, work_.half_planes, lines, H(), W(), write);
+    inverse_real_columns(launcher_, work_.half_planes, frames, H(), W(), write);
   }
 
   const MorphArgs<float>& args_;

@@ -21,7 +21,7 @@ enum class Content : int { kComplex, kPair, kHalf };
 
 // The bands of one group that have the same content.
 struct Unit {
-  const float* filter;    // [bands, h, w]
+  const float* masks;     // [bands, h, w]
   Cplx<float>* data;      // [planes, transforms, column blocks, rows, kLines]
   FftPlan columns, rows;  // of lengths h and w
   int bands, transforms, data_rows;
@@ -78,7 +78,7 @@ inline bool has_all_opposites(const PlaneGroup<float>& group, int64_t H, int64_t
 inline void add_units(const PlaneGroup<float>& group, int64_t H, int64_t W, bool halves,
                       std::vector<Unit>& units) {
   Unit unit{};
-  unit.filter = group.filter;
+  unit.masks = group.filter;
   unit.columns = make_fft_plan(static_cast<int>(group.h));
   unit.rows = make_fft_plan(static_cast<int>(group.w));
   unit.i_power = group.i_power;
@@ -86,7 +86,7 @@ inline void add_units(const PlaneGroup<float>& group, int64_t H, int64_t W, bool
   const auto add = [&](Content content, int first, int bands) {
     if (bands == 0) return;
     Unit part = unit;
-    part.filter += first * group.h * group.w;
+    part.masks += first * group.h * group.w;
     part.content = content;
     part.bands = bands;
     part.transforms = content == Content::kPair ? static_cast<int>(pairs_of(bands)) : bands;

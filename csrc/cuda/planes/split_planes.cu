@@ -51,7 +51,7 @@ struct WriteBand {
 
 // The bands of a group's unit in the result, from plane `first` on.
 BandsOut bands_out(const PlaneGroup<float>& group, const Unit& unit, int64_t first) {
-  const int64_t area = group.h * group.w, band = (unit.filter - group.filter) / area;
+  const int64_t area = group.h * group.w, band = (unit.masks - group.filter) / area;
   return {group.bands_out + (first * group.K + band) * area * group.stride, group.K};
 }
 

@@ -25,21 +25,21 @@ struct FrameFactors {
     return phase && !(moves_phase && load_one(phase + at) != 0.0f) &&
            !(moves_amplitude && load_one(amplitude + at) != 0.0f);
   }
-  // A line is a frame of a plane: line = plane * frames + frame.
-  __device__ bool still(int line) const { return still(line / frames, line % frames); }
+  // Frames of all planes are numbered plane * frames + frame.
+  __device__ bool still(int number) const { return still(number / frames, number % frames); }
 };
 
 struct MergedRows {
-  Cplx<float>* half_planes;     // [lines, column blocks, half rows, kLines]
+  Cplx<float>* half_planes;     // [count, column blocks, half rows, kLines]
   const Cplx<float>* residual;  // [planes, column blocks, half rows, kLines], or null
-  int lines;     // frames of all planes; a block transforms the same row of several frames
-  FftPlan plan;  // of a row
+  int count;                    // frames of all planes
+  FftPlan plan;                 // of a row
   int H;
   FrameFactors factors;
 };
 
-// Writes a row of kLines half planes. A thread writes one point of two lines. A warp writes 8 points of all lines, so
-// it reads the residual only once if the lines are frames of the same plane.
+// Writes the same row of kLines frames, from number `first` on. A thread writes one point of two frames. A warp writes 8
+// points of all frames, so it reads the residual only once if they are frames of the same plane.
 __device__ __forceinline__ void write_rows(const MergedRows& args, const BlockFft& fft, int row,
                                            int first) {
   constexpr int kApart = kLines / 2;
@@ -53,7 +53,7 @@ __device__ __forceinline__ void write_rows(const MergedRows& args, const BlockFf
     Cplx<float> residual = {0.0f, 0.0f};
 #pragma unroll
     for (int line = p.line; line < kLines; line += kApart) {
-      if (first + line >= args.lines) break;
+      if (first + line >= args.count) break;
       Cplx<float> value = swap_parts(fft.output(p.at, line));
       if (args.residual) {
         const int64_t plane = (first + line) / args.factors.frames;
@@ -66,7 +66,7 @@ __device__ __forceinline__ void write_rows(const MergedRows& args, const BlockFf
   }
 }
 
-// A block computes the same row of share.groups * kLines half planes. It filters and sums the FFTs of the bands' rows
+// A block computes the same row of share.groups * kLines frames. It filters and sums the FFTs of the bands' rows
 // and of the opposite rows, and computes the inverse FFT of the sum. Opposite rows are needed, since the real part of
 // an image comes from the Hermitian part of its spectrum, (S(Y, X) + conj S(-Y, -X)) / 2. A thread sums the values of
 // its column in registers. Rows in which a filter is 0 are not read.
@@ -75,16 +75,16 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
                       RowShare share) {
   const int W = args.plan.size, H = args.H, half = half_rows(H);
   const int row = static_cast<int>(blockIdx.x % half);
-  const int begin = static_cast<int>(blockIdx.x / half) * share.lines();
-  const int end = share.end(begin, args.lines);
+  const int begin = static_cast<int>(blockIdx.x / half) * share.planes();
+  const int end = share.end(begin, args.count);
   const ColumnItems items;
   static __shared__ bool active[kLines];
   const RowFilters<SynthesisFilter> filters(units, row, H, W, share.words);
 #pragma unroll 1
   for (int first = begin; first < end; first += kLines) {
     if (threadIdx.x < kLines) {
-      const int line = first + static_cast<int>(threadIdx.x);
-      active[threadIdx.x] = line < args.lines && !args.factors.still(line);
+      const int number = first + static_cast<int>(threadIdx.x);
+      active[threadIdx.x] = number < args.count && !args.factors.still(number);
     }
     Cplx<float> sum[kItems] = {};
     const auto add_task = [&](const Unit& unit, const BlockFft& fft, int i, int y, bool mirrored,
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
 }
 
 inline void merge_rows(const Launcher& launcher, const MergedRows& args, const Units& units) {
-  launch_rows(launcher, merge_rows_kernel, args.H, args.plan.size, args.lines, units, args);
+  launch_rows(launcher, merge_rows_kernel, args.H, args.plan.size, args.count, units, args);
 }
 
 }  // namespace
