@@ -14,7 +14,7 @@ from ..io.progress import format_duration
 from ..lens.schedule import DEFAULT_L2
 from ..models.device import resolve_device
 from .config import JobConfig, RunOptions
-from .engines.engine import num_workers
+from .engines.make_engine import num_workers
 from .folder import check_output_folder
 from .plan import Plan
 from .planning import JobInputs, expand_settings, make_plan

@@ -29,8 +29,9 @@ from ..io.output_dir import check_same_model, hold_lock, is_locked, output_dir
 from ..io.progress import Progress
 from ..models.device import resolve_device
 from .config import JobConfig, RunOptions
-from .engines.engine import Engine, Stop, make_engine
+from .engines.engine import Engine, Stop
 from .engines.env import Rank, rank_of
+from .engines.make_engine import make_engine
 from .folder import (
     FILES,
     RANK_LOCK,
