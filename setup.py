@@ -80,8 +80,8 @@ FOREIGN_FLAGS = re.compile(
     r"|-f(no-)?(fast-math|unsafe-math-optimizations|associative-math|reciprocal-math|finite-math-only|signed-zeros"
     r"|honor-nans|honor-infinities|approx-func|cx-limited-range|cx-fortran-rules|rounding-math|signaling-nans"
     r"|single-precision-constant)|-f(fp-contract|fp-model|excess-precision|denormal-fp-math\S*)=.*"
-    r"|-fp-model=.*|-ftz|-fast|-a?x[A-Z].*"  # of Intel's compilers
-    r"|--?(use_fast_math|(ftz|prec-div|prec-sqrt|fmad)=.*)"  # of nvcc
+    r"|-fp-model=.*|-ftz|-fast|-a?x[A-Z].*"  # flags of Intel's compilers
+    r"|--?(use_fast_math|(ftz|prec-div|prec-sqrt|fmad)=.*)"  # flags of nvcc
 )
 VALUE_FLAGS = re.compile(r"-fp-model|--?(ftz|prec-div|prec-sqrt|fmad)")  # foreign, too; the next word is the value
 # Flags that pass their value to another compiler. The value is a list of flags with commas.

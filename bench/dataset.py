@@ -5,8 +5,8 @@ They take 20 minutes on two cores.
 There are four parts:
 
 - photographs: jobs with a ResNet-18, compared with the gradients alone for the same images in memory;
-- digits: the command line on small digits, as PNG files and as an array, with a tiny network. Three times are
-  measured: of the whole command, until its first shard is complete, and to resume the finished job;
+- digits: the command line on small digits, as PNG files and as an array, with a tiny network: the time of
+  the whole command, the time until its first shard is complete, and the time to resume the finished job;
 - cpu: the CPU time of one worker, compared with that of its gradients or morphs alone. Other processes on the machine
   change CPU time less than they change wall-clock time;
 - memory: the peak memory of the main process, which supervises the workers.
@@ -59,10 +59,10 @@ PHOTO_JOBS = {
 }
 DIGIT_OPTIONS = {"model": DIGIT_MODEL, "channels": 1, "target": "runner-up", "frames": FRAMES, **UNSCORED}
 PHOTO_OPTIONS = {"size": 224, "crop_pct": 0.95, "target": 3, "frames": FRAMES, "batch_size": BATCH, "shard_size": BATCH}
-# How many shards of each job a worker computes. The first three of photographs are a warm-up: while the heap grows,
-# page faults take time.
+# How many shards of each job a worker computes. The first shards are a warm-up, which is not measured: while the heap
+# grows, page faults take time.
 CPU_SHARDS = 4
-CPU_JOBS = {  # work: (data, options, number of measured shards); the other shards come first, as a warm-up
+CPU_JOBS = {  # work: (data, options, number of measured shards)
     **{
         f"JPEGs of 500 x 375, {name}": ("photos", {"model": PHOTO_MODEL, **PHOTO_OPTIONS, **PHOTO_JOBS[name]}, 1)
         for name in ("csp-phase, factors", "csp-phase, max_l2")
@@ -123,7 +123,7 @@ def photographs(folder: Path) -> list[dict]:
     write_photos(folder / "photos", PHOTOS)
     model, images = networks.resnet18().requires_grad_(False), in_memory(folder / "photos")
     rates: dict[str, list[float]] = {name: [] for name in ("gradients alone", *PHOTO_JOBS)}
-    seconds_by_job = {}  # of each job, the seconds of all parts of its work
+    seconds_by_job = {}  # {job: seconds of all parts of its work}
     for number in range(ROUNDS):
         batches = BATCH, BATCH // 2  # it depends on the machine which of them is faster
         rates["gradients alone"].append(max(PHOTOS / seconds(partial(gradients, model, images, n)) for n in batches))

@@ -19,7 +19,7 @@ from steerlens_fast import native
 
 THREADS = 2
 BUDGET = 1.5  # seconds for all rounds of one comparison, approximately
-ROUNDS = 5, 25  # at least, at most
+ROUNDS = 5, 25  # minimum, maximum
 # Seconds before each turn. A baseline may run in another process, whose OpenMP threads spin for several ms after its
 # turn. They would take the cores from a short call in this process.
 IDLE = 0.01

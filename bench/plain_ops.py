@@ -13,7 +13,8 @@ from torch import Tensor
 
 from steerlens_fast.ops import reference
 
-PIECE_BYTES = 2 << 20  # of the first tensor in each call by in_pieces; temporaries then stay in the caches
+# Bytes of the first tensor in each call of the function in in_pieces. Temporaries then stay in the caches.
+PIECE_BYTES = 2 << 20
 
 
 def in_pieces(function: Callable, *tensors: Tensor) -> tuple[Tensor, ...]:

@@ -33,7 +33,7 @@ class PlainPyramid:
         self.scales = range(geometry.num_scales)
         self._place_masks()
         h, w = geometry.shape
-        bytes_of_bands = 8 * geometry.orientations * h * w  # of one plane at the finest scale
+        bytes_of_bands = 8 * geometry.orientations * h * w  # bands of one plane at the finest scale
         self.planes_per_piece = max(1, PIECE_BYTES[self.device.type] // bytes_of_bands)
         make = (lambda f: torch.compile(f, dynamic=False)) if compiled else (lambda f: f)
         self._analyze, self._synthesize, self._gradients = map(

@@ -168,7 +168,7 @@ COMPARED_WITH = {
     "alone": "the morph without that process",
 }
 STEP_PARTS = "gradients, analyses and syntheses alone"
-GOALS = {  # for the ratios of that table
+GOALS = {  # goals for the ratios in the table of small images
     "frozen 8-frame morph by factors": "1.3x",
     "frozen 8-frame morph to a distance": "1.8x",
     "11 persistent steps by factors": "2x",

@@ -201,7 +201,7 @@ def _frozen(shape, who, edit, height, order, frames, bounds, device) -> Run:
 
 
 def lens_morph(shape, who, frames=FRAMES, device="cpu") -> Run:
-    """Return the run of a frozen morph with a ResNet-50 as classifier. Frames are not scored.
+    """Return the run of a morph in the regime "frozen" with a ResNet-50 as classifier. Frames are not scored.
 
     "gradient" is the gradient alone.
     """
@@ -288,7 +288,7 @@ def _linear_morph(shape, device, extent: dict, regime="frozen") -> Run:
 
 
 def small_morph(shape, who, device="cpu") -> Run:
-    """Return the run of a frozen morph by factors.
+    """Return the run of a morph by factors, in the regime "frozen".
 
     "parts" are the model's gradient and the rendering of frames.
     """
@@ -306,7 +306,7 @@ def small_morph(shape, who, device="cpu") -> Run:
 
 
 def small_distance(shape, who, device="cpu") -> Run:
-    """Return the run of a frozen morph to a distance.
+    """Return the run of a morph to a distance, in the regime "frozen".
 
     "factors" is the morph by factors.
     """
@@ -383,7 +383,7 @@ class Patches(torch.nn.Module):
 
 
 def distance_morph(shape, who, family, rule, device="cpu") -> Run:
-    """Return the run of a frozen morph of photographs to an L2 distance.
+    """Return the run of a morph of photographs to an L2 distance, in the regime "frozen".
 
     "factors" is a morph by the factors that the search for this distance finds.
     """

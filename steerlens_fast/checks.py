@@ -22,7 +22,7 @@ from torch import Tensor
 from .torch_internals import has_transforms, is_exporting
 
 Factors = Sequence[float] | Tensor
-MAX_ENTRIES, MAX_CHARACTERS, MAX_SHOWN = 12, 200, 1000  # of a value in an error message
+MAX_ENTRIES, MAX_CHARACTERS, MAX_SHOWN = 12, 200, 1000  # limits of a value in an error message
 
 
 class _Shown(Repr):

@@ -78,12 +78,12 @@ def classifier() -> Classifier:
 
 
 class Uncollected(Classifier):
-    """Raises an error if garbage collection is on while the model is loaded, or off in calls."""
+    """Raises an error if garbage collection is on in the constructor, or off in calls."""
 
     def __init__(self):
         super().__init__()
         if gc.isenabled():
-            raise RuntimeError("garbage is collected while the model is loaded")
+            raise RuntimeError("garbage is collected during the loading of the model")
 
     def forward(self, images):
         if not gc.isenabled():

@@ -40,7 +40,7 @@ class Expectation:
     path: str  # below the zoo's folder
     reason: str | None = None
     pixels: np.ndarray | None = None  # uint8 [H, W, 3]
-    tolerance: int = 0  # of the pixels, in levels
+    tolerance: int = 0  # in levels of a pixel
 
 
 class File(NamedTuple):
@@ -117,7 +117,7 @@ def tiff(values: np.ndarray, order: str, planar: int = 1) -> bytes:
     Its byte order is "<" or ">".
     """
     height, width, channels = values.shape
-    end = 8 + 2 + 9 * 12 + 4  # of the directory (9 entries) after the header; bits per channel and pixels follow
+    end = 8 + 2 + 9 * 12 + 4  # end of the directory (9 entries) after the header; bits per channel and pixels follow
     entries = [(256, width), (257, height), (258, (16,) * channels), (259, 1), (262, 2), (273, end + 2 * channels)]
     entries += [(277, channels), (279, 2 * values.size), (284, planar)]
     body = b""

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import torch
 
 WARMUP, ROUNDS = 3, 15
-MIN_MS = 2.0  # of work between two events, whose resolution is half a microsecond
-MAX_CALLS = 50  # between two events
+MIN_MS = 2.0  # work between two events, whose resolution is half a microsecond
+MAX_CALLS = 50  # calls between two events
 MIB = 2**20
 
 

@@ -93,22 +93,22 @@ def cases(planes: int, orientations: int, size: tuple[int, int], frames: int) ->
         "step, complex rule": lambda d: (raw.step, [complex_(d), real(d), 1.0, 0, 1e-6]),
         "step, polar rule": lambda d: (raw.step, [complex_(d), real(d), 1.0, 1, 1e-6]),
         "step_backward": lambda d: (raw.step_backward, [real(d), real(d), complex_(d), real(d), 1.0, 0, 1e-6]),
-        "extrapolate, phase, pairs": extrapolate("pairs"),
-        "extrapolate, joint, pairs": extrapolate("pairs", joint=True),
-        "extrapolate, phase, real": extrapolate("real"),
-        "extrapolate, phase, complex": extrapolate("complex"),
+        "extrapolate, phase, pairs": extrapolate(form="pairs"),
+        "extrapolate, joint, pairs": extrapolate(form="pairs", joint=True),
+        "extrapolate, phase, real": extrapolate(form="real"),
+        "extrapolate, phase, complex": extrapolate(form="complex"),
         "extrapolate_backward, phase": backward,
         "pair": lambda d: (raw.pair, [real(d).flatten(0, 1), K]),
         "unpair": lambda d: (raw.unpair, [complex_(d).flatten(0, 1), K]),
-        "split_bands, pairs": lambda d: split(d, N, size, "real"),
-        "split_bands, complex": lambda d: split(d, N, size, "analysis"),
-        "merge_bands, pairs": lambda d: merge(d, N, size, "real"),
-        "merge_bands, complex": lambda d: merge(d, N, size, "adjoint"),
+        "split_bands, pairs": lambda d: split(d, N, size, kind="real"),
+        "split_bands, complex": lambda d: split(d, N, size, kind="analysis"),
+        "merge_bands, pairs": lambda d: merge(d, N, size, kind="real"),
+        "merge_bands, complex": lambda d: merge(d, N, size, kind="adjoint"),
     }
 
 
 def bank_of(size: tuple[int, int], kind: str) -> Bank:
-    """Return the filters of all scales, but not of the residuals. Kind "real" stores bands in pairs."""
+    """Return the filters of all scales, but not of the residuals. Banks of the kind "real" store bands in pairs."""
     geometry = SteerablePyramid(size).geometry
     return Bank(geometry, kind, tuple(map(Part, range(geometry.num_scales))))
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from common import ROOT, TESTS, not_measured, phase_arguments, write_result
 
 TOOLS = ("memcheck", "racecheck", "initcheck")
-LABELS = ("odd", "even", "threads")  # cases of tests/op_cases.py: narrow accesses, wide accesses, several blocks
+LABELS = ("odd", "even", "threads")  # labels of shapes in tests/op_cases.py; "threads" needs several blocks
 OURS = re.compile(r"steerlens|for_each_kernel|(split|merge|largest|rows|columns)_kernel")
 
 

@@ -13,9 +13,9 @@ writes each output once. The bytes are those of 64x3 planes on 132 multiprocesso
 - Planes of 28x28 are counted directly.
 - For planes of other sizes, the bytes of 16 planes on 11 multiprocessors are counted, and multiplied by 12. A block has
   as much work as for 64x3 planes on 132 multiprocessors.
-- With ops on whole planes, these 16 planes are counted on 132 multiprocessors instead. A morph of 224x224 computes 16
-  planes at a time, since the memory between its kernels holds no more. Analyses and syntheses compute more planes at a
-  time, so they read filters less often than is counted here.
+- The ops on whole planes are an exception: their 16 planes are on 132 multiprocessors. A morph of 224x224 computes 16
+  planes at a time, since its 256 MiB for intermediate results hold no more. Analyses and syntheses compute more planes
+  at a time, so they read filters less often than is counted here.
 
 Ops of torch are not emulated. Their bytes are assumed: an FFT reads and writes all of its data once for each dimension,
 as cuFFT does for these sizes; any other op reads its inputs once and writes its outputs once.
@@ -158,7 +158,7 @@ def work_row(work: str, size: tuple[int, int], computed_by: str) -> dict:
     emulation.set_multiprocessors(MULTIPROCESSORS if by_plane_ops else MULTIPROCESSORS * planes // PLANES)
     with plane_ops("cpu", by_plane_ops):
         traffic, of_torch = work_counts(work, size, planes)
-    pixels = planes * math.prod(size) * (FRAMES if "morph" in work else 1)  # of all frames
+    pixels = planes * math.prod(size) * (FRAMES if "morph" in work else 1)  # pixels of all frames
     ours, ffts, others = (b / pixels for b in (sum(t.bytes for t in traffic), of_torch.ffts, of_torch.others))
     wavefronts, fewest = (sum(getattr(t, name) for t in traffic) for name in ("wavefronts", "fewest_wavefronts"))
     return {

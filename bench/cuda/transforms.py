@@ -113,7 +113,7 @@ def plenoptic_name() -> str:
 
 
 def lens_row(shape, device: torch.device) -> dict:
-    """Return the row of a frozen morph of ResNet-50.
+    """Return the row of a morph in the regime "frozen", with a ResNet-50.
 
     Frames are not scored. The row also has the time of the gradient alone.
     """

@@ -56,9 +56,9 @@ def classifiers(d: digits_data.LabelledImages, seed: int) -> dict[str, nn.Module
 
 @dataclass(frozen=True)
 class Case:
-    """A lens and its target: one cell in the table of each distance.
+    """A lens and its target. A case is one cell in the table of each distance.
 
-    ``rule`` is None for the pixel family, which has no rules.
+    ``rule`` is None for the pixel family, which has no rules: its cases are in the tables of both rules.
     """
 
     target: str
@@ -95,7 +95,7 @@ def measure(case: Case, models: dict[str, nn.Module], images: Tensor, labels: Te
         yield asdict(case) | {
             "l2": round(budget, 4),
             "median": float(f"{m.target_probability[:, -1].double().quantile(0.5):.4g}"),
-            "driver_agrees": int(m.reached[:, -1].sum()),
+            "driver_agrees": int(m.reached[:, -1].sum()),  # the driver predicts the target
             "both_judges": int(agree.all(0).sum()),
             "attained": int(m.attained.sum()),
             "ok": int(m.ok.sum()),

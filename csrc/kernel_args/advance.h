@@ -17,12 +17,12 @@ struct AdvanceArgs {
   bool searches;
   // For one frame and one distance. `max_l2`, `tolerances` and `dtype_max_factors` are set only if `searches`.
   MorphToL2Args<T> to_l2;
-  std::vector<Coordinates<T>> coordinates;     // of each group; empty unless MorphArgs::anchored
+  std::vector<Coordinates<T>> coordinates;     // for each group; empty unless MorphArgs::anchored
   const T *source, *position;                  // [B, channels, H, W]: source and present images
   const T* starts;                             // [B], if `searches`: first factors to try
   const T *phase_factors, *amplitude_factors;  // [B], if not `searches`
-  // A step from distance d toward distance r is at most max(max_step_ratio * s, tolerance) long. With the length
-  // s = sqrt(r^2 - d^2), a step that is perpendicular to the change so far reaches r.
+  // Let s = sqrt(r^2 - d^2). A step from distance d toward distance r is at most max(max_step_ratio * s, tolerance) long.
+  // A step of length s that is perpendicular to the change so far ends at distance r.
   T max_step_ratio;
   T *taken_phase_factors, *taken_amplitude_factors;  // [B], results: the factors of the step
 };

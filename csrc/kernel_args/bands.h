@@ -10,7 +10,7 @@ template <typename T>
 struct BandGroup {
   const T* mask;       // [K, h, columns]
   Cplx<T>* data;       // [planes, num_stored, h, columns]; merge_bands: read-only
-  int64_t planes;      // of data; merge_bands adds data[n % planes] to plane n
+  int64_t planes;      // planes in data; merge_bands adds data[n % planes] to plane n
   int64_t K, h, w;     // K orientations of h x w coefficients
   int64_t num_stored;  // bands per plane in data: K, or ceil(K/2) if real bands are stored in pairs
   int64_t columns;     // w (full layout) or w/2+1 (half layout)

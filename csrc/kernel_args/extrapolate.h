@@ -16,7 +16,7 @@ struct FrameArgs {
   int64_t frames;
   int64_t planes, area, orientations;  // `area` coefficients per plane, in `orientations` bands
   Rule rule;
-  Form form;        // of frames_out
+  Form form;        // form of frames_out
   int frame_parts;  // numbers T per value of grad_frames: 2 if complex, else 1
   const Cplx<T>* coefficients;
   const T *phase_step, *amplitude_step;  // null if phases, or amplitudes, do not move

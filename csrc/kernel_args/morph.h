@@ -12,12 +12,12 @@ template <typename T>
 struct MorphArgs {
   // Analysis of the image: the bands that move (complex), then the residual (real), which does not move.
   PlaneArgs<T> analysis;
-  PlaneArgs<T> synthesis;  // of frames: the bands that move (Form::kReal or kComplex)
+  PlaneArgs<T> synthesis;  // Synthesis of frames: the bands that move (Form::kReal or kComplex)
   // Analysis of the gradient: the bands that move.
   std::vector<PlaneGroup<T>> gradient_groups;
   Edit edit;
   Rule rule;
-  T eps, floor;  // of the step, see step.h
+  T eps, floor;  // options of the step, see step.h
   T low, high;   // frames are clipped to these limits
   int64_t frames;
   const T *images, *gradients;

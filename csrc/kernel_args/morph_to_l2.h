@@ -12,7 +12,7 @@ struct MorphToL2Args {
   // [B, channels, H, W], the images to which the changes of the planes are added (such as colour images, if the planes
   // are their luma). If null, the planes are the images.
   const T* base;
-  int64_t channels;  // of an image; frames are [F, B, channels, H, W]
+  int64_t channels;  // channels of an image; frames are [F, B, channels, H, W]
   int64_t distances;
   const T *max_l2, *tolerances;  // [M, B]
   const T* dtype_max_factors;    // [B], the largest factors: above them, numbers may overflow

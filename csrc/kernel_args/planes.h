@@ -54,7 +54,7 @@ template <typename T>
 struct SplitPlanesArgs {
   PlaneArgs<T> planes;
   const T* in;
-  int64_t result_bytes;  // of all bands
+  int64_t result_bytes;  // bytes of all bands
 };
 
 template <typename T>

@@ -47,7 +47,7 @@ struct L2Search {
   double best_gap;     // the smallest gap, |log rise|
   double idle;         // trials since best_gap last shrank by more than kMinProgress
   double first_slope;  // L2SearchLimits::slope
-  double position;     // of `factor`
+  double position;     // position of `factor`
 
   // If `epsilon` is larger than that of double, factors are rounded to float.
   static L2Search begin(const L2SearchLimits& limits, double source_l2, double epsilon);

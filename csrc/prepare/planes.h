@@ -13,8 +13,8 @@ namespace steerlens {
 
 // Limits of the kernels of a device.
 struct PlaneLimits {
-  int64_t max_side;    // of planes and bands
-  int64_t max_groups;  // of bands
+  int64_t max_side;    // side of planes and bands
+  int64_t max_groups;  // groups of bands
   int64_t simd_width;  // rows of a row block; 0 on devices whose kernels have no row blocks
 };
 

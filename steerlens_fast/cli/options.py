@@ -15,7 +15,7 @@ from ..io.argument_types import expanded_path, integer_from
 from ..io.base_config import declared_fields
 from ..io.console import write_stdout
 
-OTHER_NAMES = {"--model": "--driver", "--driver": "--model"}  # of the same option in other commands
+OTHER_NAMES = {"--model": "--driver", "--driver": "--model"}  # names of the same option in different commands
 
 
 class CommandParser(argparse.ArgumentParser):

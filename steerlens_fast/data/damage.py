@@ -118,7 +118,7 @@ def _tiff_ends_early(data: bytes, image: Image | None) -> bool:
     directory = struct.unpack_from(order + ("Q" if big_tiff else "I"), data, 8 if big_tiff else 4)[0]
     if image is None:
         entries = struct.unpack_from(order + ("Q" if big_tiff else "H"), data, directory)[0]
-        size = 8 + 20 * entries if big_tiff else 2 + 12 * entries  # of the count, and the entries
+        size = 8 + 20 * entries if big_tiff else 2 + 12 * entries  # the count and the entries
         return directory + size > len(data)
     tables = [[image.tag_v2.get(tag, ()) for tag in tags] for tags in TIFF_PIECES]
     return any(offset + count > len(data) for table in tables for offset, count in zip(*table))

@@ -175,7 +175,7 @@ def decode(
     MissingExtra
         If Pillow, or the decoder torchcodec, is not installed.
     JobError
-        If torchcodec cannot be loaded, or a fault of the storage or of this process keeps a PIL image from being read.
+        If torchcodec cannot be loaded, or a fault of the storage or of this process makes a PIL image unreadable.
 
     Examples
     --------

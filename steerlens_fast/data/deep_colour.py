@@ -143,7 +143,7 @@ def unit_colours(colours: DeepColour, scale) -> tuple[np.ndarray, np.ndarray]:
         Scales the file's values to [0, 1].
     """
     values, layout, maximum = colours
-    if layout == "CMYK":  # Pillow's formula, without `scale`, since a `range` is an error for CMYK
+    if layout == "CMYK":  # Pillow's formula. `scale` applies the option range, which is an error for CMYK
         inks = values / maximum
         return (1 - inks[..., :3]) * (1 - inks[..., 3:]), values
     if layout[-1] not in "Aa":

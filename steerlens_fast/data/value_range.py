@@ -82,7 +82,7 @@ def narrow_range_warnings(source: Source, items: Iterable[Item], **decode_option
     sampled = list(islice(items, SAMPLED))
     with _thread_pool() as pool:
         values = pool.map(partial(_values, source, **decode_options), sampled)
-        deep = [value for value in values if value is not None]  # of images of more than 8 bits
+        deep = [value for value in values if value is not None]  # values of images of more than 8 bits
     narrow = [value for value in deep if is_narrow_range(value)]
     if not narrow:
         return []

@@ -33,7 +33,7 @@ class Preparation:
     config: EvaluationConfig
     runner: TaskRunner
     plan: dict  # models, data, software and sources, which must not change on resume
-    problems: list[str]  # those found so far
+    problems: list[str]  # problems found so far
 
 
 def prepare(config: EvaluationConfig, dataset, driver, judges) -> Preparation:

@@ -39,7 +39,8 @@ class PlaneAnchor:
         new = lambda shape: torch.zeros(count, *shape, dtype=image.dtype, device=image.device)
         with torch.inference_mode(False):  # so that the state can be written outside of inference mode later
             self.state = tuple(new(shape) for shape in shapes for _ in range(per_coefficient))
-        self.plane_slices = chunks(count, family.prepared_bytes(image.dtype), image.device)  # one if all fit the caches
+        # A single slice if all planes fit the caches
+        self.plane_slices = chunks(count, family.prepared_bytes(image.dtype), image.device)
         self.cached_analysis: Any = None
         self.cached_step: tuple[Tensor, Any] | None = None  # (gradient, its step)
 

@@ -375,7 +375,7 @@ class CSPAnalysis:
 class CSPStep:
     """Coefficients and step of planes, by separate ops; see :class:`PreparedPlanes`.
 
-    The step starts at the coordinates ``state`` of a :class:`PlaneAnchor` or, if there are none, at the planes.
+    The step starts at the coordinates ``state`` of a :class:`PlaneAnchor`; by default, at the unchanged planes.
     """
 
     def __init__(self, analysis: CSPAnalysis, gradient: Tensor, state: Sequence[Tensor] = ()):

@@ -154,7 +154,8 @@ class _FourierPlaneFamily:
 class _FourierStep:
     """Spectra and step of planes, see :class:`PreparedPlanes`.
 
-    The step starts at the phase changes ``state``, by default 0.
+    The step starts at the phase changes ``state``, by default 0. Amplitudes do not change, so
+    ``moved_coordinates`` and ``ops.extrapolate`` ignore amplitude factors and the rule.
     """
 
     def __init__(

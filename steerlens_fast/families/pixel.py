@@ -64,7 +64,7 @@ class PixelFamily:
         return PixelMotion(image, band_pass(gradient, self.pyramid, self.scales, self.orientations), self.eps)
 
     def anchor(self, image: Tensor) -> PixelAnchor:
-        """See :class:`AnchoringFamily`. The coordinates are the pixels; their changes add up without a limit."""
+        """See :class:`AnchoringFamily`. The coordinates are the pixels, which may change by any amount."""
         return PixelAnchor(self, checks.check_image("image", image, self.pyramid.image_shape if self.pyramid else None))
 
 

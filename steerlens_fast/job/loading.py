@@ -19,7 +19,7 @@ from ..data.resize import resize_and_crop
 from ..data.sources import Source
 from ..errors import BadItem, JobError
 
-MAX_BATCHES = 3  # one is computed by the model, one is ready, one is being decoded
+MAX_BATCHES = 3  # a batch in the model, a batch that is ready, and a batch that is being decoded
 PLACEHOLDER = 128  # pixel value in place of images that cannot be used, which keeps the batch's size unchanged
 ITEMS_PER_TASK = 16  # maximum; several, because starting a task takes longer than decoding a small image
 

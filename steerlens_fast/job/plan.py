@@ -111,7 +111,7 @@ class Plan:
 
     @property
     def shown_labels(self) -> list[str] | None:
-        """The names of labels for pictures and pages. Those of matched or unnamed labels are the model's."""
+        """Names of labels for pictures and pages: the model's, if classes were matched or the data have no names."""
         return self.shown_classes if self.labels is None or self.label_numbers is not None else self.labels
 
     def class_name(self, number: int | None) -> str | None:

@@ -184,7 +184,7 @@ def make_shared_plan(out: Path, inputs: JobInputs, model: dict, workers: int) ->
             with atomic_write(path) as file:  # make_plan has overwritten it
                 file.write(config)
         return
-    if has_complete_shard(out):  # of an earlier job, since this rank has just made the plan
+    if has_complete_shard(out):  # shards of an earlier job, since this rank has just made the plan
         (out / "plan.json").unlink()
         text = f"out must not have complete shards without a plan.json, got {out}"
         raise usage_error(f"{text}: delete its folder shards, or use another --out")

@@ -94,7 +94,7 @@ def _delete_replaced(out: Path) -> None:
 
 def _move_back(out: Path) -> None:
     _move(out / REPLACING, out)
-    with suppress(OSError):  # it has other files
+    with suppress(OSError):  # if REPLACING has other files
         (out / REPLACING).rmdir()
 
 

@@ -250,7 +250,7 @@ class _JobRun:
         out = self.out
         (out / "shards").mkdir(exist_ok=True)
         sync_folder(out)
-        (out / "summary.json").unlink(missing_ok=True)  # it is not up to date while shards are computed
+        (out / "summary.json").unlink(missing_ok=True)  # the summary is out of date while shards are computed
         if self.run_options.retry_failed:  # the caller has checked that the model is the same
             for shard in shards:
                 existing_path(marker_path(out, shard)).unlink(missing_ok=True)

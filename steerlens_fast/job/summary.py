@@ -19,7 +19,7 @@ from .success import Tally, success_parts
 
 # A warning is given if there are at least MIN_LABELS labels, and the model predicts less than MIN_AGREEMENT of them.
 MIN_LABELS, MIN_AGREEMENT = 20, 0.25
-MIN_KEPT = 0.25  # of an image's area; images of which the crop keeps less are counted
+MIN_KEPT = 0.25  # share of an image's area; images of which the crop keeps less are counted
 MAX_SHOWN = 300  # characters of an example in a message
 MANIFEST_FIELDS = ("key", "index", "shard", "row", "status")
 

@@ -28,7 +28,7 @@ from .smoothing import Smoothing
 
 COLORS = ("rgb", "luma", "grey")
 SCORES = ("all", "last", "none")
-CACHED_TYPES = {int, float, type(None)}  # of the arguments of cached schedules
+CACHED_TYPES = {int, float, type(None)}  # argument types of cached schedules
 UNTRACED = "SteerableLens reads gradients and distances on the host; compile the model instead"
 
 
@@ -76,8 +76,8 @@ class SteerableLens:
         The number of ``steps`` is an argument of :meth:`morph`.
     objective : {"nll", "logit", "margin", "log-probability"} or callable
         The loss that the morph decreases. "nll": the negative log likelihood of the target; "log-probability" is
-        another name for it. "logit": minus the target's score; for binary and multi-label models, minus the logit
-        for target 1, and the logit for target 0. "margin": the score of the source class minus that of the target. A
+        another name for it. "logit": minus the target's score; for binary and multi-label models, z for target 0
+        or ``~l``, and -z for target 1 or ``l``. "margin": the score of the source class minus that of the target. A
         callable ``(outputs, target) -> [N]`` returns a loss for each sample.
     color : {"rgb", "luma", "grey"}
         "rgb": each channel changes. "luma": the luma of RGB images changes, and its change is added to all channels.

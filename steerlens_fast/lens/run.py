@@ -101,8 +101,8 @@ class MorphRun:
         """
         count, missed = len(morphs), 0
         if attained is not None and attained.numel():
-            all_missed = ~attained.view(count, -1).all(1)
-            missed = int(all_missed.sum())
+            not_attained = ~attained.view(count, -1).all(1)
+            missed = int(not_attained.sum())
         if not missed and (self.provider.known_all_ok or bool(morphs.ok.all())):
             return
         causes = sorted({reason for reason in morphs.reasons if reason})
@@ -110,7 +110,7 @@ class MorphRun:
         if missed:
             text = f"{missed} of {count} morphs do not reach the requested L2 distance"
             see = ["Morphs.attained", "Morphs.l2", *see]
-            causes += self._limits(all_missed & morphs.ok, morphs.l2.amax(1) <= TOLERANCE)
+            causes += self._limits(not_attained & morphs.ok, morphs.l2.amax(1) <= TOLERANCE)
         else:
             text = f"{int((~morphs.ok).sum())} of {count} morphs are not ok, and repeat a frame"
             see = ["Morphs.ok", *see]
@@ -118,9 +118,9 @@ class MorphRun:
         warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
 
     def _limits(self, missed: Tensor, unchanged: Tensor) -> list[str]:
-        """Return what may keep samples with usable gradients from their distance.
+        """Return possible reasons why samples with usable gradients do not reach their distance.
 
-        ``missed`` [B] are these samples, and ``unchanged`` [B] those whose frames are all like the source.
+        ``missed`` [B] marks these samples, and ``unchanged`` [B] samples whose frames are all like the source.
         """
         limits, still = [], int((missed & unchanged).sum())
         if still:

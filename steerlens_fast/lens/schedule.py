@@ -74,7 +74,7 @@ class Schedule:
         return self._shares(reached) * reached
 
     def shares_of_factor(self) -> Tensor:
-        """Return, for each of the F - M frames without a budget, factor / factor that reaches the first budget."""
+        """Return the factors of the F - M frames without a budget, divided by the factor at the first budget."""
         return self.budgets.new_zeros(1) if self.one_frame_per_budget else self._shares(self.budgets)[:-1, 0]
 
     def _shares(self, like: Tensor) -> Tensor:

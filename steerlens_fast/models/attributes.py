@@ -75,7 +75,7 @@ def read_attributes(model, spec: str, overrides: Mapping, channels: int) -> tupl
     class_names = values.pop("class_names", None)  # (where, value)
     metadata = {name: _check_value(name, where, value, spec) for name, (where, value) in values.items()}
     per_channel = next((name for name in ("mean", "std") if isinstance(metadata.get(name), list)), None)
-    # The model's mean or std has one number per channel. Overrides may have other lengths, for other channels.
+    # The length of the model's mean or std is the number of channels, unless the caller sets one of these options.
     if per_channel and not {"channels", "mean", "std"} & {*overrides} and "channels" not in metadata:
         where = f"length of {values[per_channel][0]}"
         metadata["channels"] = _check_value("channels", where, len(metadata[per_channel]), spec)

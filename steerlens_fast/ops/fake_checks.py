@@ -15,10 +15,10 @@ from .. import native
 from .enums import EDITS, RULES, real_dtype
 
 REAL, COMPLEX = (torch.float32, torch.float64), (torch.complex64, torch.complex128)
-MAX_GROUPS = 28  # of bands, as in csrc/kernel_args/bands.h
-MAX_SIDE = native.CPU_PLANE_SIDE  # of planes and bands
+MAX_GROUPS = 28  # groups of bands, as in csrc/kernel_args/bands.h
+MAX_SIDE = native.CPU_PLANE_SIDE  # side of planes and bands
 MAX_PRIME = 61  # factor of a side, as in csrc/kernel_args/planes.h
-MAX_ITERATIONS = 1 << 20  # of a search, as in csrc/prepare/morph.h
+MAX_ITERATIONS = 1 << 20  # iterations of a search, as in csrc/prepare/morph.h
 
 
 class BadArgument(RuntimeError):

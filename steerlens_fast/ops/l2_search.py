@@ -13,7 +13,7 @@ from torch import Tensor
 from .fake_checks import check_dtype, check_rank, check_shape
 from .registration import call_op, fake, register_no_derivative
 
-STATE_FIELDS = 29  # of the struct L2Search in csrc/math/l2_search.h
+STATE_FIELDS = 29  # fields of the struct L2Search in csrc/math/l2_search.h
 
 
 class SearchColumn(IntEnum):

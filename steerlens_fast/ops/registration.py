@@ -52,7 +52,7 @@ def _call(function: Callable, args):
             return function(*args)
         with below_autograd():
             return function(*args)
-    except NotImplementedError as error:  # of torch's dispatcher
+    except NotImplementedError as error:  # raised by torch's dispatcher
         raise _explain_missing_kernels(args, error) from error
 
 

@@ -45,7 +45,7 @@ class Coefficients:
     torch.Size([5, 4, 16, 16])
     """
 
-    # Any stands for None, so that users who know what they requested need no check.
+    # Tensors or None. With Any in place of None, type checkers do not demand a check for None.
     highpass: Tensor | Any
     bands: tuple[Tensor | Any, ...]
     lowpass: Tensor | Any

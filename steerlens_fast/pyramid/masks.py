@@ -18,7 +18,7 @@ from . import filters
 from .filter_cache import CACHE
 from .filters import Geometry
 
-KINDS = ("analysis", "real", "adjoint")  # of banks, see :mod:`.bank`
+KINDS = ("analysis", "real", "adjoint")  # kinds of banks, see :mod:`.bank`
 HIGHPASS, LOWPASS = "highpass", "lowpass"
 
 

@@ -23,7 +23,7 @@ class Source(NamedTuple):
     """
 
     key: str
-    sha256: str | None  # of the image's file
+    sha256: str | None  # hash of the image's file
     predicted: int
     target: int
 

@@ -258,7 +258,9 @@ def _design(jobs: list[RatedJob], num_conditions: int, count: int, rng: random.R
         )
     unshared = sum(len(set(row)) > 1 for row in sources)
     if unshared:
-        notes.append(f"{unshared} of {len(sources)} morphs of each family are of sources that not all families have")
+        notes.append(
+            f"for {unshared} of {len(sources)} morphs of each family, another family has no morph of the same source"
+        )
     sides = balanced_sides(len(sources), rng)
     trials = []
     for number, condition in trial_order(len(sources), num_conditions, rng):

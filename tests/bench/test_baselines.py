@@ -21,7 +21,7 @@ import workloads  # noqa: E402
 
 SHAPE, ODD = (2, 1, 64, 48), (1, 2, 37, 53)
 COEFFICIENTS_SHAPE = (2, 4, 24, 32)  # [N, K, h, w]
-FFT_ROUNDING = dict(rtol=2e-5, atol=2e-5)  # of float32 FFTs of numbers around 1
+FFT_ROUNDING = dict(rtol=2e-5, atol=2e-5)  # rounding errors of float32 FFTs of numbers around 1
 PHASE_ROUNDING = dict(rtol=1e-3, atol=1e-3)  # factors up to 12 amplify the rounding errors of phases
 NOT_COMPARABLE = ["split_bands, pairs", "merge_bands, pairs"]  # ours: whole spectra; plain torch: half spectra
 TABLE_ERRORS = dict(rtol=2e-4, atol=2e-4)  # plenoptic interpolates its masks in tables

@@ -902,7 +902,7 @@ def test_names_of_classes_are_not_read_again_for_each_target():
 
 
 def test_message_about_an_ambiguous_name_shows_the_name_of_each_class():
-    split = lambda names: [(), ("Crane",), ("crane",)]  # the names of classes 0, 1 and 2
+    split = lambda names: [(), ("Crane",), ("crane",)]  # class 0 has no name: class numbers are not indices of names
     with pytest.raises(ValueError, match="the name of 2 classes .1 'Crane', 2 'crane'.: give the number"):
         named_classes.find_class("CRANE", [(split, ["Crane", "crane"])])
 

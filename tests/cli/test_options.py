@@ -101,7 +101,8 @@ def test_options_and_configurations_reject_nan_and_infinity(capsys):
         (["photos"], "unrecognized arguments: photos; did you mean --data photos?"),
         (["--l2", "3"], "unrecognized arguments: --l2 3; did you mean '--max-l2'?"),
         (["--qqq"], "unrecognized arguments: --qqq"),
-        (["--driver", "a:b"], "unrecognized arguments: --driver a:b; did you mean '--model'?"),  # evaluate's --model
+        # --driver is the name of --model in the command evaluate
+        (["--driver", "a:b"], "unrecognized arguments: --driver a:b; did you mean '--model'?"),
         (["--data", "d", "--target", "tiger", "cat"], "arguments: cat; did you mean --target 'tiger cat'?"),
         (["--data", "d", "--factors", "0", "1", "2"], "arguments: 1 2; did you mean --factors 0,1,2?"),
         (["--data", "d", "--resume", "cat"], "unrecognized arguments: cat"),

@@ -1010,7 +1010,7 @@ def test_labels_of_a_data_set_are_known_in_the_listing(attributes):
     [
         {"targets": [[0, 1]] * 12},
         {"targets": list(range(12)), "target_transform": str},
-        {"samples": [f"{n % 10}9.png" for n in range(12)]},  # not pairs: the second letter is no label
+        {"samples": [f"{n % 10}9.png" for n in range(12)]},  # strings, not pairs: the second character is no label
         {"samples": [(f"{n}.png", f"{n}-mask.png") for n in range(12)]},
         {"targets": [f"{n}.xml" for n in range(12)]},
         {"targets": ["a"] * 11 + ["b"], "classes": ["a"]},

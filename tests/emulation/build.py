@@ -24,7 +24,7 @@ import setup  # noqa: E402  (setup.py defines the flags)
 
 HERE, CSRC, BUILD = Path(__file__).parent, ROOT / "csrc", ROOT / "build/emulation"
 RUNTIME_HEADERS = [HERE / "device/cuda_runtime.h", HERE / "device/cooperative_groups.h"]
-NAMESPACE = "steerlens_emulated"  # of the ops; the same as in __init__.py
+NAMESPACE = "steerlens_emulated"  # namespace of the ops; the same as in __init__.py
 CXX = shlex.split(os.environ.get("CXX", "g++"))
 
 # {kind of build: flags for the kernels}

@@ -41,7 +41,7 @@ def test_derivative_of_images_equals_finite_differences(kind):
 def test_edit_along_the_derivative_is_aligned(kind):
     """The cosine is 1 for an edit along the derivative, and -1 for an edit against the derivative.
 
-    Phases measure the change of the factor, with its sign.
+    ``phase_displacement`` returns ``by``, with its sign.
     """
     synthetic = synthetic_images(kind, 8, seed=1)
     source = synthetic.images()

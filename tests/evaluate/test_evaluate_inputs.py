@@ -105,7 +105,7 @@ def test_images_without_label_or_target_are_left_out_with_the_reason(select, tar
     assert {r: entry["images"] for r, entry in result.summary["sources"]["left_out"].items()} == {reason: 1}
 
 
-def test_default_target_is_the_column_target_of_a_table_if_there_is_one(tmp_path):
+def test_target_column_of_a_table_is_the_default_target(tmp_path):
     pil = pytest.importorskip("PIL.Image")
     targets = [(label + 1) % 3 for label in predicted()]
     for n, image in enumerate(pictures()):

@@ -180,8 +180,8 @@ def test_wilson_intervals_contain_the_true_proportion_with_probability_above_92_
 
 
 def test_intervals_of_differences_of_proportions_are_those_of_agresti_and_min():
-    """Nine pairs are (1, 0), two (0, 1), nine equal, and one lacks a value. In the second call, all eight are equal.
-    The formula adds half a pair to each of the four kinds."""
+    """Nine pairs are (1, 0), two (0, 1), six (1, 1) and three (0, 0). One pair lacks a value.
+    The formula adds half a pair to each of these four kinds."""
     first = torch.tensor([1.0] * 9 + [0.0] * 2 + [1.0] * 6 + [0.0] * 3 + [math.nan])
     second = torch.tensor([0.0] * 9 + [1.0] * 2 + [1.0] * 6 + [0.0] * 3 + [1.0])
     result = proportion_difference(first, second)

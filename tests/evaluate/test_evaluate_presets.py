@@ -21,7 +21,7 @@ for extra in ("PIL", "matplotlib", "jinja2"):
 QUICK = ["--max-l2", "1", "--families", "pixel,csp-phase", "--frames", "3", "--restarts", "1", "--draws", "50"]
 QUICK += ["--probe-directions", "0", "--grid", "2", "--progress", "none", "--no-figures"]
 TINY = ["--sources", "2", "--select", "all", "--families", "pixel"]
-OF_EACH = 15  # images of each class: all images of mnist, or the training images of fashion
+OF_EACH = 15  # images per class; mnist's include the test images, fashion's do not
 
 
 def bright_rectangles(of_each: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -118,7 +118,7 @@ def test_page_has_the_denominators_of_every_band(evaluation):
 def test_cells_contain_value_interval_and_cases():
     median, count, difference = (partial(macro, name) for name in ("median", "count", "difference"))
     interval = {"value": 0.25, "low": -0.5, "high": 0.75, "cases": 8, "of": 10}
-    # The second argument is a number of cases that the page states elsewhere. A cell with as many omits "8 of 10".
+    # The second argument is a number of cases that the page states elsewhere. A cell with this number omits "8 of 10".
     assert median(interval) == median(interval, 9) == ".250<small>−.500 to .750</small><small>8 of 10</small>"
     assert median(interval, 8) == ".250<small>−.500 to .750</small>"
     assert median({**interval, "value": None, "cases": 0}) == "–<small>0 of 10</small>" and median(None) == "–"

@@ -155,7 +155,7 @@ def test_local_workers_write_the_same_bytes(workers, data, expected, tmp_path, t
 @pytest.mark.slow
 def test_model_that_raises_ends_the_job_with_its_message(data, tmp_path, monkeypatch, capsys):
     images, out = Path(shutil.copytree(data, tmp_path / "images")), tmp_path / "out"
-    for path in sorted(images.rglob("*.png"))[:2]:  # all of the first batch
+    for path in sorted(images.rglob("*.png"))[:2]:  # all images of the first batch
         make_white(path)
     monkeypatch.setenv("JOB_WHITE", "raise")
     assert run_here(out, data=images, workers=1) == FATAL
@@ -224,7 +224,7 @@ def test_model_that_cannot_be_loaded_ends_the_job(data, tmp_path, monkeypatch, c
 
 
 @pytest.mark.slow
-def test_garbage_collection_is_off_only_while_the_model_is_loaded(data, tmp_path):
+def test_garbage_collection_is_off_only_during_the_loading_of_the_model(data, tmp_path):
     code = run_here(tmp_path, data=data, model="job_models:Uncollected", workers=1)
     assert code == SOME_FAILED  # Uncollected raised no error; one item is not an image
 
@@ -362,7 +362,7 @@ def test_rank_raises_if_a_folder_has_shards_but_no_plan(data, tmp_path, monkeypa
     assert len(markers(tmp_path)) == 1 and not (tmp_path / "plan.json").exists()
 
 
-def test_file_exists_error_of_a_data_set_is_not_taken_for_another_ranks_plan(data, tmp_path, monkeypatch, capsys):
+def test_file_exists_error_of_a_data_set_ends_the_job(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
 

@@ -305,8 +305,8 @@ def test_edit_maps_are_the_signed_scaled_differences(channels, tmp_path):
     # Grey frames: shades of the map RdBu (morphs/differences.py). RGB frames: 128 + 127 * difference / scale
     same = [247] * 3 if channels == 1 else [128] * 3
     assert (maps[0] == same).all() and maps[1][1, 1].tolist() == same
-    first = {1: [230, 191, 196], 3: [160, 128, 128]}  # a fourth of the largest difference
-    # The largest difference, which is negative, and half of it
+    first = {1: [230, 191, 196], 3: [160, 128, 128]}  # difference 25
+    # Differences -100 (the largest magnitude) and 51
     last = {1: ([33, 102, 172], [212, 133, 143]), 3: ([1, 128, 128], [193, 128, 128])}
     assert maps[1][0, 0].tolist() == first[channels]
     assert (maps[2][0, 0].tolist(), maps[2][0, 1].tolist()) == last[channels]

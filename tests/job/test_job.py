@@ -789,7 +789,7 @@ def test_out_of_memory_with_one_image_is_fatal(data, tmp_path, monkeypatch, caps
 def test_model_that_raises_ends_the_job_with_its_error(data, tmp_path, monkeypatch, capsys):
     """A ValueError of the model is not reported as a usage error."""
     images = Path(shutil.copytree(data, tmp_path / "images"))
-    for name in ("000.png", "001.png"):  # all of the first batch
+    for name in ("000.png", "001.png"):  # all images of the first batch
         make_white(images / "c0" / name)
     monkeypatch.setenv("JOB_WHITE", "raise")
     code = run_here(tmp_path / "out", data=images)

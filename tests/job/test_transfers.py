@@ -173,7 +173,7 @@ def test_batches_stay_pending_where_the_next_shard_is_known(tmp_path, monkeypatc
     monkeypatch.setattr(InProcess, "run", watched)
     job_outputs(tmp_path)
     order = [e["event"] for e in events if e["event"] == "batch" or (e["event"] == "morph" and e["count"])]
-    batches = 3 + 3 + 1  # of at most 2 items, in shards of 5, 5 and 2
+    batches = 3 + 3 + 1  # batches of at most 2 items, in shards of 5, 5 and 2
     assert order == ["morph", *["morph", "batch"] * (batches - 1), "batch"]
 
 

@@ -251,7 +251,7 @@ def test_files_do_not_get_the_descriptors_of_closed_standard_streams(tmp_path):
 
 def test_log_that_cannot_be_written_does_not_end_a_job(data, expected, tmp_path):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / ".lock").touch()  # so that the folder is taken for a job's
+    (tmp_path / "out" / ".lock").touch()  # so that the folder looks like a job's
     (tmp_path / "out" / "logs").write_text("a file in the place of the folder")
     with pytest.warns(UserWarning, match=r"worker-0\.log cannot be written"):
         assert run_here(tmp_path / "out", workers=1, data=data) == SOME_FAILED

@@ -60,7 +60,7 @@ def test_targets_are_class_names_of_the_lens_or_the_model():
     assert torch.equal(lens.perturb(x, "name 2", factor=1.0), lens.perturb(x, 2, factor=1.0))
     model.class_names = [f"own {n}" for n in range(CLASSES)]
     assert SteerableLens(model).morph(x, "own 4", factors=1.0).target.tolist() == [4, 4]
-    model.class_names = model.class_names[1:]  # one too few
+    model.class_names = model.class_names[1:]  # one name too few
     with pytest.raises(
         ValueError, match=f"class_names must have .* model's {CLASSES} classes, got {CLASSES - 1} names"
     ):

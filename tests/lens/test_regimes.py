@@ -899,7 +899,7 @@ def test_budget_below_the_reconstruction_error_does_not_fail(family):
 )
 def test_morphs_of_saturated_models_reach_the_distance_or_have_a_reason(name, rule, regime, scale, target, dtypes):
     """Either the distance is attained, or the status is that the gradient was zero or too small."""
-    dtype, image_dtype = (getattr(torch, d) for d in dtypes)  # of the model, and of images
+    dtype, image_dtype = (getattr(torch, d) for d in dtypes)  # dtypes of the model and of images
     model = torch.nn.Sequential(linear(dtype=dtype), Times(scale)).eval()
     lens = SteerableLens(model, family=name, rule=rule, regime=regime)
     morphs = lens.morph(images(3, dtype=image_dtype), target, max_l2=2.0, frames=3, **steps(regime, 4))

@@ -95,7 +95,7 @@ def test_overflowing_phase_keeps_the_amplitude(rule, dtype, device):
     huge = torch.finfo(dtype).max / 2
     c, step = row(3 + 4j, dtype=COMPLEX[dtype], device=device), row(3.0, -9.0, dtype=dtype, device=device)
     c = c.repeat(1, 1, 1, 2)
-    factors = [torch.tensor([[v]], dtype=dtype, device=device) for v in (huge, 0.0)]  # of phases, of amplitudes
+    factors = [torch.tensor([[v]], dtype=dtype, device=device) for v in (huge, 0.0)]  # phase factors, amplitude factors
     frames = ops.extrapolate(c, step, torch.zeros_like(step), *factors, rule, "complex")
     assert first(frames.abs(), 2) == pytest.approx([5, 5], rel=1e-6)
     expected = reference.extrapolate(c, step, torch.zeros_like(step), *factors, RULES[rule], COMPLEX_FORM)

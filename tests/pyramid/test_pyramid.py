@@ -207,7 +207,7 @@ def test_synthesis_from_some_bands_reads_only_these(scales, orientations, residu
     with FFTs() as ffts:
         actual = pyramid.synthesize(c, scales, orientations, residuals)
     assert_close(actual, expected, "pyramid", like=1.0)
-    columns = lambda w: w // 2 + 1 if synthesis == "adjoint" else w  # of rfft2, or of fft2
+    columns = lambda w: w // 2 + 1 if synthesis == "adjoint" else w  # columns of rfft2, or of fft2
     count = len(wanted_orientations)
     bands = count if synthesis == "adjoint" else (count + 1) // 2  # two real bands make one complex one
     shapes = [pyramid.geometry.band_shape(s) for s in wanted_scales if wanted_orientations]

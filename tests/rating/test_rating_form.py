@@ -138,7 +138,7 @@ def test_jobs_of_different_data_give_equal_numbers_of_morphs(tmp_path):
         make_job(folder, morphs_of(len(keys), 3), keys, family="pixel", change=change, limit=len(keys))
     form = write_form(jobs, tmp_path / "form", controls=False)
     assert form.conditions == {"pixel (a)": 2, "pixel (b)": 2}
-    assert "1 of 2 morphs of each family are of sources that not all families have" in form.notes
+    assert "for 1 of 2 morphs of each family, another family has no morph of the same source" in form.notes
     numbers = Counter(trial["source_number"] for trial in json.loads(form.key.read_text())["trials"])
     assert sorted(numbers.values()) == [1, 1, 2]
 

@@ -133,10 +133,10 @@ def test_crossed_bootstrap_resamples_images_and_raters():
     assert crossed_bootstrap(one[:, None], seed=3) == bootstrap(one, "mean", seed=3)
     raters = torch.tensor([[0.0, 1.0, 1.0, 0.0]]).expand(50, 4)
     both = crossed_bootstrap(raters)
-    # In 1 / 16 of the resamples (more than 2.5 %), all raters are ones who answered 0. raters.T has four images.
+    # In 1 / 16 of the resamples (more than 2.5 %), all raters answered 0. raters.T has four images, not four raters.
     assert (both.value, both.low, both.high) == (0.5, 0.0, 1.0)
     assert crossed_bootstrap(raters.T).low == 0.0
-    # If images and raters were resampled in the same way, no mean would be below 1 / 20.
+    # With the same drawn indices for images and raters, no mean would be below 1 / 20.
     assert crossed_bootstrap(torch.eye(20)).low < 0.05
 
 

@@ -86,7 +86,7 @@ struct Group {
   int64_t K() const { return static_cast<int64_t>(filters.size()); }
 };
 
-using Bands = std::vector<Grid>;  // of one plane and one group
+using Bands = std::vector<Grid>;  // bands of one plane and one group
 
 // Pairs of bands m and m' as complex bands m + i m'. If the number of bands is odd, the last m' is 0.
 inline Bands paired(const Bands& bands) {

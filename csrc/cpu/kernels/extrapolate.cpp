@@ -227,7 +227,7 @@ struct SumFrames {
                     Cplx<T>* __restrict out) const {
     const Cplx<T>* __restrict c = args.coefficients + first;
     for (int64_t i = 0; i < size; ++i) {
-      Coefficient<T> p = {};  // of which E::finish reads only c
+      Coefficient<T> p = {};  // E::finish reads only p.c
       p.c = load_parts(c[i]);
       store_parts(E::finish(sums.template load<E>(i), p), out[i]);
     }

@@ -65,7 +65,7 @@ inline int64_t filter_block_count(const PlaneGroup<T>& group) {
 template <typename T>
 struct FilterBlock {
   PlaneGroup<T>* group;
-  int64_t index;  // of [K, row blocks]
+  int64_t index;  // index in [K, row blocks]
   T* out;
 
   void lay_out() const {

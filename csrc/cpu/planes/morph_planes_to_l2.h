@@ -25,10 +25,10 @@ namespace {
 template <typename T>
 struct SampleMemory {
   std::vector<Groups<T>> planes;
-  // Of squared differences: [planes, pairs of column blocks]; zero between frames.
+  // Sums of squared differences: [planes, pairs of column blocks]; zero between frames.
   ComplexVec<T>* sums;
   int64_t sums_count;
-  Vec<T>* gradient;  // of one group
+  Vec<T>* gradient;  // gradient of one group
 
   static int64_t vectors_of_sums(const MorphToL2Args<T>& args) {
     return 2 * args.planes_per_sample * pairs_of(blocks_of<T>(args.morph.synthesis.W));

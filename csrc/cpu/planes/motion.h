@@ -73,7 +73,7 @@ struct StepSize {
 // Functions that are compiled for each Extrapolation E, and for each AnchoredMove<E> (math/anchor.h).
 template <typename T>
 struct MotionKernels {
-  int fields;  // of a coefficient
+  int fields;  // fields of a coefficient
   T (*largest_amplitude)(const CoefficientSpan<T>& c);
   // Replaces coefficients, given their gradient, by the fields from which frames are computed (Layout).
   void (*take_step)(const MorphArgs<T>&, const CoefficientSpan<T>& c,
@@ -161,7 +161,7 @@ StepSize<T> step_size(const CoefficientSpan<T>& c) {
 // longer (AVX-512).
 template <typename E, typename T>
 SL_FN void prefetch_coefficients(const T* f) {
-  constexpr int64_t kBytes = Layout<E>::kFields * kVecBytes;  // of one iteration
+  constexpr int64_t kBytes = Layout<E>::kFields * kVecBytes;  // bytes of one iteration
   const char* later = reinterpret_cast<const char*>(f) + 16 * kBytes;
   for (int64_t at = 0; at < kBytes; at += int64_t{kCacheLine}) SL_PREFETCH(later + at);
 }

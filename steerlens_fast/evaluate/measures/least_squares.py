@@ -120,7 +120,7 @@ class _State:
         return step.unflatten(2, (self.grids.shape[1], -1)).transpose(1, 2)
 
     def updated(self, where: Tensor, trial: _Trial) -> _State:
-        """Return the state with the trial accepted for the samples in ``where`` [N]: a new one or ``self``, changed."""
+        """Accept the trial for the samples in ``where`` [N], and return the state. ``self`` may change."""
         at = where.nonzero()[:, 0]
         if len(at) == len(where):
             return _State.of(trial)

@@ -207,7 +207,7 @@ KINDS: dict[str, Callable[[Tensor, Tensor, Tensor, Nuisance], Tensor]] = {
 
 
 def _render(kind: str, size: int, factor: Tensor, nuisance: Nuisance) -> Tensor:
-    centres = (torch.arange(size, dtype=torch.float64, device="cpu") + 0.5) * (2 / size) - 1  # of the pixels
+    centres = (torch.arange(size, dtype=torch.float64, device="cpu") + 0.5) * (2 / size) - 1  # centres of pixels
     n = {name: t[:, None, None] for name, t in nuisance.items()}
     x, y = centres[None, None, :] - n["x"], centres[None, :, None] - n["y"]
     brightness = KINDS[kind](factor[:, None, None], x.expand(-1, size, -1), y.expand(-1, -1, size), n)

@@ -200,7 +200,7 @@ def consistency(summary: dict) -> Figure:
 
 def alignments(summary: dict) -> Figure:
     """Return a figure of cosines and displacements for each kind."""
-    groups = next(iter(summary["groups"].values()))  # of the first budget, which is the largest
+    groups = next(iter(summary["groups"].values()))  # groups of the first budget, which is the largest
     families = list(next(iter(groups.values())))
     figure = new_figure(9.2, 5.0)
     panels = {

@@ -28,9 +28,9 @@ from ..plan import Plan
 from .engine import Stop
 
 MAX_ASSIGNED = 2  # shards of a worker: it decodes images of the second one while it completes the first
-# A shard is skipped if workers have exited this many times while they had only this shard. The job ends after as many
-# exits of workers that had no shard, counted anew after each completed shard. This is also the number of attempts to
-# start a process.
+# A shard is skipped if workers have exited this many times while they had only this shard. The job ends after this
+# number of exits of workers that had no shard, counted anew after each completed shard. This is also the number of
+# attempts to start a process.
 ATTEMPTS = 3
 # The script of a worker process. The working directory is the last entry of sys.path, not the first as with python -m,
 # since it may contain a clone of this repository, whose folder steerlens_fast must not be imported. Garbage is
@@ -90,8 +90,8 @@ class Local:
         self._skipped: dict[int, str] = {}  # skipped shards, and how the last worker of each ended
         # By shard, how many workers exited while they had only this shard; the key None counts those without a shard.
         self._exits: Counter[int | None] = Counter()
-        # Shards that were assigned together to a worker that exited. They are then assigned one at a time, to find the
-        # one that causes the exit.
+        # Shards that were assigned together to a worker that exited. Then each is assigned alone, to find the shard
+        # that causes the exit.
         self._retry_alone: set[int] = set()
         with contextlib.suppress(OSError):  # see _Process.open_log
             logs.mkdir(parents=True, exist_ok=True)
@@ -223,8 +223,8 @@ class Local:
     def _record_failure(self, worker: _Process, end: str, shards: list[int]) -> None:
         """Count the exit of a worker that had at most one shard.
 
-        After ``ATTEMPTS`` exits, remove the shard from ``shards``, so that it is not computed again. After as many
-        exits without a shard, raise a JobError.
+        After ``ATTEMPTS`` exits, remove the shard from ``shards``, so that it is not computed again. After
+        ``ATTEMPTS`` exits without a shard, raise a JobError.
         """
         shard = shards[0] if shards else None
         self._exits[shard] += 1

@@ -75,7 +75,7 @@ class FileNames:
     """
 
     def __init__(self, keys: Iterable[str]):
-        hashes = array("Q")  # of 8 bytes, instead of names: a data set may have millions of keys
+        hashes = array("Q")  # 8 bytes each, instead of names: a data set may have millions of keys
         for key in keys:
             # The two possible names of a key. They are a set, so that equal ones count once.
             hashes.extend({_hash(key), _hash(_without_suffix(key))})

@@ -119,13 +119,13 @@ unsigned max_grid_rows = 0;  // 0 means the limit of GPUs
 int multiprocessor_count = kMultiprocessors;
 bool has_clusters = true;
 uint64_t cluster_launches = 0;
-std::map<const void*, size_t> allowed_dynamic_bytes;  // of kernels that called ask_for_shared
+std::map<const void*, size_t> allowed_dynamic_bytes;  // keys: kernels that called ask_for_shared
 
 const Launch* launch;
 std::vector<Block> cluster;
 int running_block = -1;           // its number in the cluster
 bool cluster_has_met = false;     // at a barrier
-std::vector<Thread> threads;      // of the running block
+std::vector<Thread> threads;      // threads of the running block
 bool any_vote;                    // whether a thread gave true at the last barrier
 int current = -1;                 // the thread that runs
 int barriers;                     // the number of barriers that the running block has passed

@@ -57,7 +57,7 @@ struct Counts {
 bool counting = false;
 const void* kernel;
 std::map<const void*, Counts> counts;
-std::vector<Access> loads, stores, shared;  // of the cluster that runs
+std::vector<Access> loads, stores, shared;  // accesses of the running cluster
 
 void find_occurrences(std::vector<Access>& accesses) {
   const auto by_thread = [](const Access& a, const Access& b) {
