@@ -76,9 +76,9 @@ class SteerableLens:
         The number of ``steps`` is an argument of :meth:`morph`.
     objective : {"nll", "logit", "margin", "log-probability"} or callable
         The loss that the morph decreases. "nll": the negative log likelihood of the target; "log-probability" is
-        another name for it. "logit": minus the target's score; for binary and multi-label models, z for target 0
-        or ``~l``, and -z for target 1 or ``l``. "margin": the score of the source class minus that of the target. A
-        callable ``(outputs, target) -> [N]`` returns a loss for each sample.
+        another name for it. "logit": minus the target's score. A score is a logit; that of target 0 of a binary model,
+        or of the absence ``~l`` of label ``l``, is minus the logit. "margin": the score of the source class minus that
+        of the target. A callable ``(outputs, target) -> [N]`` returns a loss for each sample.
     color : {"rgb", "luma", "grey"}
         "rgb": each channel changes. "luma": the luma of RGB images changes, and its change is added to all channels.
         "grey": images are converted to grey first. No effect on images of one channel.
