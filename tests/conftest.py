@@ -56,7 +56,7 @@ def dtype(request) -> torch.dtype:
 
 @pytest.fixture(autouse=True)
 def seeded():
-    """Set the seed, so that a test does not depend on those before it."""
+    """Set the seed, so that a test does not depend on earlier tests."""
     torch.manual_seed(0)
 
 

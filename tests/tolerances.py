@@ -30,7 +30,7 @@ TOLERANCES = {
     ),
     "reconstruction": Tolerance(3e-6, 1e-13, "absolute, on images in [0, 1]: the accuracy promised in the docs"),
     "pyramid": Tolerance(3e-6, 1e-13, "two FFTs of up to 3 * 10^5 points and a sum over all bands"),
-    "energy": Tolerance(3e-6, 1e-13, "relative: a sum of squares of all coefficients"),
+    "energy": Tolerance(3e-6, 1e-13, "a sum of squares of all coefficients"),
     "adjoint": Tolerance(1e-5, 1e-13, "<Ax, y> against <x, A*y>, relative to |Ax||y|: two sums over all coefficients"),
     "render": Tolerance(3e-5, 1e-12, "gradient and step amplify the analysis' error"),
     "compiled": Tolerance(3e-6, 1e-13, "a compiler may fuse and reorder the plain torch around the ops"),
@@ -43,9 +43,9 @@ TOLERANCES = {
     ),
     "fit": Tolerance(1e-5, 1e-9, "least squares in float64: 60 damped steps, each a sum over all pixels; 1e-15 seen"),
     "evaluation": Tolerance(
-        1e-5, 1e-5, "a record's numbers n with another batch size, relative to 1 + |n|: as composition; 3e-7 seen"
+        1e-5, 1e-5, "relative to 1 + |n| for a number n in a record: float32 edits with another batch size; 3e-7 seen"
     ),
-    "probe": Tolerance(2e-3, 2e-3, "relative: the search for the L2 distance of a probe stops within 0.1 % of it"),
+    "probe": Tolerance(2e-3, 2e-3, "a search for an L2 distance stops within 0.1 % of the distance"),
     "chunked_real_fft": Tolerance(
         2e-6, 1e-13, "MKL's real FFT of a plane may depend on the batch by ulps, which a step amplifies; 3e-7 seen"
     ),

@@ -28,8 +28,8 @@ ARCHS = "8.0;9.0;10.0"
 ENTRY = re.compile(r"Compiling entry function '(\S+)' for '(sm_\w+)'")
 SPILLS = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 USED = re.compile(r"Used (\d+) registers(?:.* (\d+) bytes smem)?")
-MAX_STATIC_BYTES = 2048  # of shared memory; kMaxStaticBytes in csrc/cuda/launch.h
-# Of a multiprocessor of sm_80, sm_90 and sm_100
+MAX_STATIC_BYTES = 2048  # shared memory; kMaxStaticBytes in csrc/cuda/launch.h
+# What a multiprocessor of sm_80, sm_90 and sm_100 has
 REGISTERS, THREADS = 64 << 10, 2048
 GOOD_OCCUPANCY = 0.5
 BLOCK_SIZE = re.compile(r"\.entry (\w+)[^{]*\.maxntid (\d+)")  # in PTX

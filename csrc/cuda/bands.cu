@@ -54,8 +54,8 @@ __device__ __forceinline__ Cplx<T> read(const Word<T>* at) {
 // How the bands of a group, and masks, are placed in shared memory.
 struct GroupLayout {
   int window_end;  // end of a window: its groups are in shared memory at the same time
-  int offset;      // of the group's first band, from the plane's first band
-  int segment;     // values reserved for a segment, see below
+  int offset;      // from the plane's first band to the group's first band
+  int segment;     // values reserved for a Segment
   int mask;        // offset of the masks, or -1: read from global memory
   int mask_pitch;  // from row to row
   int log_parts;   // 2^log_parts warps copy a segment
@@ -65,11 +65,11 @@ struct GroupLayout {
 struct Layout {
   GroupLayout groups[kMaxGroups];
   bool staged;  // bands pass through shared memory; false if there are too many orientations
-  // Of a chunk, without the opposite rows. If there are several rows, these are whole.
+  // Rows and columns of a chunk, without the opposite rows. If there are several rows, they are whole.
   int rows, columns;
   int row_sets;        // 2 if a chunk also has the opposite rows, else 1
   int lanes;           // threads for a row
-  int log_segments;    // of a band, see Segment
+  int log_segments;    // segments of a band, see Segment
   int log_slots;       // planes that are computed at a time
   int spectrum, band;  // values in shared memory for a plane's spectrum, and for its bands
   int log_spectrum_parts;
@@ -77,7 +77,7 @@ struct Layout {
   int block_planes;
 
   int plane_threads() const { return row_sets * rows * lanes; }
-  // Warps beyond those needed only copy. There are as many of them as do not reduce the number of running blocks.
+  // Additional warps only copy. Their number is the largest that does not reduce the number of running blocks.
   int threads() const {
     const int needed = ((plane_threads() << log_slots) + kWarp - 1) / kWarp * kWarp;
     const int blocks = kRunningThreads / needed;
@@ -400,7 +400,7 @@ class Chunk {
 
   // This thread's place in every chunk.
   int slot_, row_, column_;
-  // Of the current chunk.
+  // The current chunk, and this thread's place in it.
   int first_column_;
   bool inside_;
   int Y_, X_, set_, frequency_;
@@ -527,7 +527,7 @@ __global__ void __launch_bounds__(kMaxBlockThreads, kRunningThreads / kMaxBlockT
 
 struct Choice {
   Layout layout;
-  int64_t bytes;    // of shared memory
+  int64_t bytes;    // shared memory
   bool fits;        // whether this is not more than a block may use
   bool most_masks;  // whether most masks are in shared memory, see kMasksPerMissing
 };
@@ -603,7 +603,7 @@ Choice layout_of(const BandArgs<T>& args, int64_t rows, int64_t columns, int log
   }
   bytes += masks * int64_t{sizeof(T)};
 
-  // Windows: as many groups at a time as fit.
+  // Each window has the next groups that fit.
   const int64_t band = std::max(largest, std::min(all, (max - bytes) / (slots * kCplxBytes)));
   layout.band = static_cast<int>(band);
   for (int begin = 0, end; begin < args.count; begin = end) {

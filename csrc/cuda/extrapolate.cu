@@ -15,7 +15,7 @@ class PlaneFactors {
  public:
   __device__ PlaneFactors(const FrameArgs<T>& args, int64_t plane) : args_(args), plane_(plane) {}
 
-  T phase, amplitude;  // of the frame that was last passed to next()
+  T phase, amplitude;  // factors of the frame that was last passed to next()
 
   // Frames must come one after the other. All lanes of a warp must call this.
   __device__ __forceinline__ void next(int64_t frame) {
@@ -60,7 +60,7 @@ struct FrameOp {
 
 template <typename T, typename E>
 struct WriteFrames : FrameOp<T, E> {
-  static constexpr int kPerThread = sizeof(T) == 4 ? 4 : 1;  // as many as the registers hold
+  static constexpr int kPerThread = sizeof(T) == 4 ? 4 : 1;  // more would not fit in the registers
 
   template <typename P>
   __device__ void apply(int64_t n, P pieces) const {
@@ -131,7 +131,7 @@ struct WritePairs : FrameOp<T, E> {
 
 template <typename T, typename E>
 struct SumFrames : FrameOp<T, E> {
-  // For float32 half as many as WriteFrames has, since the sums need registers, too.
+  // For float32, half of WriteFrames' number, since the sums need registers, too.
   static constexpr int kPerThread = 8 / sizeof(T);
   // For float64, 64 registers do not hold the sums of all coordinates.
   static constexpr int kBlocks =

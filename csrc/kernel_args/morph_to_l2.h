@@ -21,7 +21,8 @@ struct MorphToL2Args {
   const T* shares;
   // Upper bounds of phase changes, in radians: phase_cap is the user's, and sines are accurate up to phase_limit.
   T phase_cap, phase_limit;
-  // Estimate of the share of a change of coefficients that reaches the image, for the first factor to try.
+  // Estimate of (speed of the image) / (speed of the coefficients), where a speed is (L2 change) / factor. The first
+  // factor to try is computed from this ratio.
   T speed_share;
   int64_t iterations;  // upper bound of the number of factors that are tried for a distance
   T* factors;          // [F, B]

@@ -137,8 +137,8 @@ class Classifier:
             As for :meth:`outputs`.
         loss : callable
             ``loss(outputs, at) -> [n]``, a loss for each of the samples ``images[at]``. ``outputs`` [n, classes, ...]
-            are the outputs of these samples, with their autograd graph. Instead of losses, it may return a tuple: a
-            tensor that depends on the outputs, and the gradient of the summed losses with respect to this tensor.
+            are the outputs of these samples, with their autograd graph. Instead of losses, ``loss`` may return a tuple:
+            a tensor that depends on the outputs, and the gradient of the summed losses with respect to this tensor.
 
         Returns
         -------

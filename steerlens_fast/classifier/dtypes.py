@@ -19,7 +19,7 @@ COMPUTED_IN = (torch.float16, torch.bfloat16, torch.float32, torch.float64)  # o
 
 
 def floating_dtypes(parameters: Iterable[Tensor]) -> list[torch.dtype]:
-    """Return those dtypes of a module's parameters in which it may compute."""
+    """Return the dtypes of a module's parameters in which the module may compute."""
     return sorted({p.dtype for p in parameters}.intersection(COMPUTED_IN), key=str)
 
 

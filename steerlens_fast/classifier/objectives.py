@@ -82,7 +82,7 @@ def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor,
         * "margin" is -(outputs[target] - outputs[source]).
         * A callable ``(outputs, target) -> [N]`` returns a loss to decrease.
     outputs : Tensor [N, classes, ...]
-        Outputs of the classifier.
+        Scores returned by :func:`~steerlens_fast.classifier.outputs.class_scores`.
     target : Tensor [N] or [N, k], int64
     source : Tensor [N], int64
         Both as returned by :func:`~steerlens_fast.classifier.targets.resolve_target`.
@@ -113,7 +113,7 @@ def loss(objective: str | Loss, outputs: Tensor, target: Tensor, source: Tensor,
     scores = scores_at(outputs, target)
     scores = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
     losses = OBJECTIVES[objective](scores, index, source)
-    # With other tasks, the scores of a logit z are -z/2 and z/2 (outputs.class_scores)
+    # For "binary" and "multilabel", class_scores turns a logit z into the scores -z/2 and z/2
     return 2 * losses if objective == "logit" and task != "multiclass" else losses
 
 

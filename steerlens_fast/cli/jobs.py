@@ -43,7 +43,7 @@ def _add_export_options(parser: argparse.ArgumentParser) -> None:
     add("--to", type=expanded_path, metavar="DIR", help=text)
     text = "export only items with these keys; a pattern like 'cat/*' matches several"
     add("--keys", nargs="+", metavar="PATTERN", help=text)
-    add("--limit", type=integer_from(1), metavar="N", help="export only the first N items")
+    add("--limit", type=integer_from(1), metavar="N", help="export only the first N items that are ok and match --keys")
     text = "add a row to strips that shows the differences from the source"
     add("--differences", action="store_true", help=text)
 

@@ -154,8 +154,7 @@ class _FourierPlaneFamily:
 class _FourierStep:
     """Spectra and step of planes, see :class:`PreparedPlanes`.
 
-    The step starts at the phase changes ``state``, by default 0. Amplitudes do not change, so
-    ``moved_coordinates`` and ``ops.extrapolate`` ignore amplitude factors and the rule.
+    The step starts at the phase changes ``state``, by default 0.
     """
 
     def __init__(
@@ -170,6 +169,7 @@ class _FourierStep:
     def moved(self, b: Tensor) -> Tensor:
         """Return the phase changes after one step with factors [1, 1] or [1, n]."""
         rule = self.plane_family.family.rule
+        # Amplitude factors (the second b) and the rule are not used, since amplitudes do not move
         return cast(Tensor, moved_coordinates(self.spectra, (self.state, None), (self.phase, None), b, b, rule)[0])
 
     def advance(self, b: Tensor, a: Tensor) -> None:
@@ -178,7 +178,7 @@ class _FourierStep:
 
     def frames(self, b: Tensor, a: Tensor) -> Tensor:
         """See :class:`PreparedPlanes`."""
-        if self.state is None:
+        if self.state is None:  # amplitude factors (the second b) are not used
             return self.plane_family.images(ops.extrapolate(self.spectra, self.phase, None, b, b, "complex", "complex"))
         edited = (edited_coefficients(self.spectra, self.moved(b[j : j + 1]), None) for j in range(len(b)))
         return torch.cat([self.plane_family.images(spectra) for spectra in edited])

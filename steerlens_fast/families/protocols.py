@@ -66,7 +66,7 @@ class DistanceSearch:
     shares: Tensor  # [F - M], factors of the first frames, divided by the factor at the first distance
     phase_cap: float  # the user's limit of phase steps, in radians; inf if there is none
     phase_limit: float  # largest phase step with accurate float32 sines, in radians
-    speed_share: float  # share of a change of coefficients that reaches the image; gives the first factor to try
+    speed_share: float  # estimate of (speed of the image) / (speed of the coefficients), where a speed is L2 / factor
     iterations: int  # largest number of tried factors for each distance
 
 

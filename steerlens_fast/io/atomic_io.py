@@ -227,7 +227,7 @@ def sync_file(file: BinaryIO) -> None:
 def temporary_path(folder: Path) -> Path:
     """Return a new path in a folder that matches ``TEMPORARY_PATTERN``.
 
-    It does not contain the name of another file, since it could then be too long for a file name.
+    The name does not contain that of the final file, since file systems limit the length of names.
     """
     return folder / f".{uuid4().hex}.tmp"
 

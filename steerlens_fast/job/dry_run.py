@@ -50,8 +50,8 @@ def dry_run(out: Path, options: Mapping, run_options: RunOptions) -> list[str]:
 def _timed_images(worker: Worker) -> tuple[int, float]:
     """Return a number of images, at most a batch, and the seconds that they take.
 
-    One image is computed first. If this takes at most a second, it was only a warm-up: then as many images are computed
-    as are expected to take a second.
+    One image is computed first. If this takes at most a second, it was only a warm-up: then images are computed for
+    about a second.
     """
     seconds = worker.first_batch(1)
     count = min(worker.plan.batch_size, worker.plan.count(0), int(SAMPLE_SECONDS / max(seconds, 1e-9)))

@@ -75,7 +75,7 @@ def export(
     keys : sequence of str, optional
         Export only items with these keys, or with keys that match these shell patterns; ``*`` also matches "/".
     limit : int, optional
-        Export only the first ``limit`` items of the complete shards.
+        Export only the first ``limit`` items that are "ok" and match ``keys``.
     differences : bool
         Whether a strip has a second row, with the signed difference of each frame from the source.
 
@@ -102,7 +102,8 @@ def export(
     - ``frames`` [F, C, H, W];
     - ``factors`` and ``l2`` [F];
     - ``probability`` [F], with NaN for frames that were not scored;
-    - ``label``, ``source`` and ``target``, with -1 for an unknown class;
+    - ``label``, with -1 if there is none;
+    - ``source`` and ``target``; with the task "multilabel", ``~n`` is the absence of label n;
     - ``record``, the whole record as JSON.
     """
     if format not in EXPORT_FORMATS:

@@ -111,7 +111,7 @@ def _output_dir(out: Path) -> AbstractContextManager[None]:
             return True
         rejected = isinstance(error, JobError) and error.code == USAGE
         logs = b"".join(log.read_bytes() for log in (out / "logs").glob("*.log"))
-        # Logs are needed if they say more than the error. For a rejected job, only those with a traceback do.
+        # Logs are needed if they say more than the error. For a rejected job, only logs with a traceback do.
         logs_needed = b"Traceback" in logs if rejected else bool(logs)
         # Complete shards count even without a plan: they may be another rank's, whose plan is not visible here yet.
         begun = has_complete_shard(out) or (has_plan(out) and not rejected)
@@ -239,7 +239,7 @@ class _JobRun:
         return plan
 
     def _pending(self, plan: Plan, shards: Iterable[int]) -> list[int]:
-        """Return the shards that must be computed, among those given."""
+        """Return the given shards that must be computed."""
         done = JobFolder(self.out, plan).completed_shards()
         retried = done.failed_shards if self.run_options.retry_failed else ()
         kept = done.shards.difference(retried)

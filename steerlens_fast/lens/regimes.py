@@ -195,8 +195,8 @@ def _frames_at_l2(
 ) -> FramesAtL2 | None:
     """Return frames that one op renders, or None if no op supports this motion.
 
-    The last M frames are at the distances ``budgets`` [M, B]. The frames before them are at ``shares`` of the factor
-    that reaches the first distance.
+    The last M frames are at the distances ``budgets`` [M, B]. The factors of the other frames are ``shares``
+    of the factor at the first distance.
     """
     if not isinstance(motion, DistanceMotion) or not len(state.source):
         return None

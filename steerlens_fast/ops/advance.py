@@ -117,8 +117,8 @@ def advance_planes(
     low, high = (-math.inf, math.inf) if bounds is None else bounds
     options = i_power, edit_index(edit), rule_index(rule), complex_bands, eps, floor, low, high
     search = phase_cap, phase_limit, speed_share, max_step_ratio, iterations
-    groups = list(analysis), list(synthesis)
-    args = images, gradients, list(coordinates), planes_per_sample, base, source, position, factors, limits, *groups
+    filters = list(analysis), list(synthesis)
+    args = images, gradients, list(coordinates), planes_per_sample, base, source, position, factors, limits, *filters
     check_plane_ops_exist("advance_planes", args)
     tensors = (t for t in leaves(args) if isinstance(t, Tensor))
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
@@ -128,11 +128,11 @@ def advance_planes(
 
 
 @fake("advance_planes")
-def _(images, gradients, coordinates, planes_per_sample, base, source, position, factors, limits, *groups_and_options):
-    analysis, synthesis, i_power, edit, rule = groups_and_options[:5]
+def _(images, gradients, coordinates, planes_per_sample, base, source, position, factors, limits, *filters_and_options):
+    analysis, synthesis, i_power, edit, rule, *_, iterations = filters_and_options
     check_morph(images, gradients, analysis, synthesis, i_power, edit, rule)
     samples, channels = check_samples(images, planes_per_sample, base)
-    check_iterations(groups_and_options[-1])
+    check_iterations(iterations)
     for name, t in (("source", source), ("position", position)):
         check_dtype(name, t, images.dtype)
         check_shape(name, t, (samples * channels, *images.shape[1:]))

@@ -59,8 +59,8 @@ def morph_planes_to_l2(
     same factor. The op tries factors until a frame has the distance. Unlike a search that calls :func:`morph_planes`,
     it computes the coefficients only once.
 
-    There are F frames. The last M frames are at the M distances. The frames before them are intermediate ones, at given
-    shares of the factor that reaches the first distance.
+    There are F frames. The last M frames are at the M distances. The other frames are intermediate: their factors are
+    given shares of the factor at the first distance.
 
     Parameters
     ----------
@@ -86,7 +86,8 @@ def morph_planes_to_l2(
     phase_cap, phase_limit : float
         Upper bounds of the change of a phase, in radians: the user's, and the angle up to which sines are accurate.
     speed_share : float
-        Estimate of (L2 norm of the planes' change) / (L2 norm of the coefficients' change), for the first factor.
+        Estimate of (speed of the planes) / (speed of the coefficients), where a speed is (L2 norm of a change) /
+        factor. The first factor to try is computed from this ratio.
     iterations : int
         Largest number of factors to try for a distance, not counting factor 0.
 
@@ -130,10 +131,11 @@ def morph_planes_to_l2(
 
 
 @fake("morph_planes_to_l2")
-def _(images, gradients, planes_per_sample, base, max_l2, tolerances, dtype_max_factors, shares, *groups_and_options):
-    check_morph(images, gradients, *groups_and_options[:5])
+def _(images, gradients, planes_per_sample, base, max_l2, tolerances, dtype_max_factors, shares, *filters_and_options):
+    analysis, synthesis, i_power, edit, rule, *_, iterations = filters_and_options
+    check_morph(images, gradients, analysis, synthesis, i_power, edit, rule)
     samples, _ = check_samples(images, planes_per_sample, base)
-    check_iterations(groups_and_options[-1])
+    check_iterations(iterations)
     check_rank("max_l2", max_l2, 2, "[M, B]")
     check_rank("shares", shares, 1, "[F - M]")
     M, B = max_l2.shape

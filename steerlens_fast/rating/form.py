@@ -115,8 +115,8 @@ def write_form(
     show_source : bool
         Whether the source is shown next to each image. Raters then tend to judge the change instead of the image.
     controls : bool
-        Whether unedited sources are shown, too, as many as morphs of each family. They show how raters judge images
-        without an edit.
+        Whether unedited sources are shown, too. Their number is that of the morphs of a family. They show how raters
+        judge images without an edit.
     judges : sequence of str, or mapping from str to callable
         Classifiers that also predict the classes of the frames, for comparison with the raters. See
         :func:`steerlens_fast.models.load_model`.

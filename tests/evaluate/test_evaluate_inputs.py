@@ -156,7 +156,7 @@ def test_images_after_the_last_source_are_not_counted(count, tmp_path):
 
 
 def test_all_images_are_examined_if_there_are_too_few_sources(tmp_path):
-    """Unreadable images and those without a target count as examined, too."""
+    """Unreadable images and images without a target count as examined, too."""
     images, labels = list(pictures(12)), predicted(pictures(12))
     images[4] = b"no image"
     target = {label: (label + 1) % 3 for label in (0, 1)}
@@ -329,7 +329,7 @@ def test_names_of_judges_that_are_objects_are_not_taken_for_paths(tmp_path, monk
 
 
 def test_each_judge_may_have_its_own_weights(tmp_path):
-    """Judges with "-" keep their own weights, and the second judge gets those in the file.
+    """Judges with "-" keep their own weights, and the second judge gets the weights in the file.
 
     The third has other classes than the driver, and is removed with its weights.
     """

@@ -34,7 +34,7 @@ METADATA = {"family": "csp-phase", "shard": 0, "text": "zwölf"}
 
 
 def make_records(keys, frames=6, without=()):
-    """Return a record for each key; those at ``without`` have no frames."""
+    """Return a record for each key. The records at ``without`` have no frames."""
     rows = iter(range(len(keys)))
     return [
         record(i, key, frames, None, "truncated") if i in without else record(i, key, frames, next(rows))

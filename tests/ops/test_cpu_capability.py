@@ -1,4 +1,4 @@
-"""STEERLENS_CPU_CAPABILITY: pyramids and morphs at lower CPU levels agree with those at the highest."""
+"""STEERLENS_CPU_CAPABILITY: pyramids and morphs at lower CPU levels agree with those at the highest level."""
 
 import os
 import subprocess

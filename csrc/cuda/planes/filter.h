@@ -74,8 +74,8 @@ inline size_t row_bytes(int width, int words) {
 }
 
 // The filters of a block's tasks, in shared memory. A block keeps the filters of its first tasks for all of its
-// planes, as many as fit, and reads those of the other tasks again for each kLines planes. `number` counts the tasks of
-// all units, `task` those of one unit.
+// planes, as far as they fit, and reads those of the other tasks again for each kLines planes. `number` counts the
+// tasks of all units, `task` those of one unit.
 template <typename Filter>
 class RowFilters {
  public:
@@ -138,7 +138,7 @@ class RowFilters {
   __device__ short* places() const { return reinterpret_cast<short*>(buffer() + width_); }
   __device__ Word* kept_words() const { return buffer() + width_ + kPlaceWords; }
 
-  int width_;  // of the image
+  int width_;  // the image's width
   int kept_;   // number of tasks whose filters are kept
 };
 

@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
 struct MorphColumns {
   Unit image, gradient;
   Unit moved;          // the moved bands of all frames: [planes, frames, transforms, ...]
-  const float* parts;  // of largest_columns_kernel
+  const float* parts;  // results of largest_columns_kernel
   int blocks;          // blocks of threads for a transform
   int waves;           // sets of columns that a block transforms, one after another
   FrameFactors factors;
@@ -45,7 +45,7 @@ struct MorphColumns {
   float eps, floor;
 };
 
-// Points that a thread holds: as many as fit in 64 registers. Then half of a multiprocessor's threads can run. If
+// Points that a thread holds. They fit in 64 registers, so that half of a multiprocessor's threads can run. If
 // amplitudes move, each point needs more registers.
 template <typename E>
 constexpr int kMorphItems = E::kMovesAmplitude ? kItems / 2 : kItems;
@@ -68,8 +68,8 @@ constexpr bool kHasClusters = true;
 
 // Shared variables of morph_columns.
 struct MorphShared {
-  bool stored_rows[3][kCudaLimits.max_side];  // of 1 or 2 image bands, then of the gradient
-  float thresholds[2];                        // of the bands' steps
+  bool stored_rows[3][kCudaLimits.max_side];  // flags of 1 or 2 image bands, then of the gradient
+  float thresholds[2];                        // step thresholds of the bands
   float largest[2];                           // amplitudes of the bands in this block
   float phases[kWarp], amplitudes[kWarp];     // factors of this frame and the next ones
 };
@@ -332,7 +332,7 @@ struct MorphWorkspace {
   int64_t size;  // complex numbers for one plane and a chunk of its frames
   Tensor memory;
   Cplx<float>* half_planes;
-  std::vector<float*> parts;  // of each unit
+  std::vector<float*> parts;  // MorphColumns::parts of each unit
 };
 
 std::vector<Unit> units_of(const std::vector<PlaneGroup<float>>& groups,

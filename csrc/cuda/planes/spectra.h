@@ -23,7 +23,7 @@ enum class Content : int { kComplex, kPair, kHalf };
 struct Unit {
   const float* masks;     // [bands, h, w]
   Cplx<float>* data;      // [planes, transforms, column blocks, rows, kLines]
-  FftPlan columns, rows;  // of lengths h and w
+  FftPlan columns, rows;  // FFTs of lengths h and w
   int bands, transforms, data_rows;
   int i_power;
   Content content;

@@ -33,13 +33,13 @@ struct MergedRows {
   Cplx<float>* half_planes;     // [count, column blocks, half rows, kLines]
   const Cplx<float>* residual;  // [planes, column blocks, half rows, kLines], or null
   int count;                    // frames of all planes
-  FftPlan plan;                 // of a row
+  FftPlan plan;                 // row FFTs
   int H;
   FrameFactors factors;
 };
 
-// Writes the same row of kLines frames, from number `first` on. A thread writes one point of two frames. A warp writes 8
-// points of all frames, so it reads the residual only once if they are frames of the same plane.
+// Writes the same row of kLines frames, from number `first` on. A thread writes one point of two frames, and a warp 8
+// points of the kLines frames. Where these are frames of one plane, the warp reads the residual only once.
 __device__ __forceinline__ void write_rows(const MergedRows& args, const BlockFft& fft, int row,
                                            int first) {
   constexpr int kApart = kLines / 2;
@@ -111,6 +111,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
             sum[m] = sum[m] + factor.v[0] * fft.output(x, items.line(m));
         }
       }
+      // A row that is its own opposite has no mirrored task, so its only task adds both terms. A half row adds one.
       if ((mirrored || opposite_row(row, H) == row) && unit.content != Content::kHalf) {
         const int x = static_cast<int>(band_column(opposite_row(items.x, W), w, W));
         if (x >= 0) {

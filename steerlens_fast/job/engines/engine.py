@@ -41,7 +41,7 @@ from ..plan import Plan
 class Stop:
     """A flag that ends a job early. It is set by the first Ctrl-C, or when too many items have failed.
 
-    Shards that have begun (with Ray, also those queued for an actor) are then finished, and no others are started.
+    Shards that have begun (with Ray, also shards queued for an actor) are then finished, and no others are started.
     """
 
     requested = False

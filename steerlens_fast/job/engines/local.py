@@ -88,7 +88,7 @@ class Local:
         self._pending: deque[int] = deque()
         self._plan: Plan | None = None
         self._skipped: dict[int, str] = {}  # skipped shards, and how the last worker of each ended
-        # By shard, how many workers exited while they had only this shard; the key None counts those without a shard.
+        # By shard, how many workers exited while they had only this shard; the key None counts workers without a shard.
         self._exits: Counter[int | None] = Counter()
         # Shards that were assigned together to a worker that exited. Then each is assigned alone, to find the shard
         # that causes the exit.

@@ -81,7 +81,7 @@ constexpr size_t kMaxParameterBytes = 4096;
 constexpr int kMultiprocessors = 132, kBlocksPerMultiprocessor = 32;
 constexpr int kRegistersPerMultiprocessor = 64 << 10, kRegisters = 64;
 constexpr size_t kSharedPerMultiprocessor = 228 << 10, kReservedSharedBytes = 1 << 10;
-// Of a fiber.
+// The size of a fiber's stack; an access to its first kGuardBytes is an error.
 constexpr size_t kStackBytes = 256 << 10, kGuardBytes = 4096;
 
 bool operator!=(const Place& a, const Place& b) {

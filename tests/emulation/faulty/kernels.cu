@@ -24,7 +24,7 @@ __global__ void barrier_of_some(float*) {
   if (threadIdx.x < 32) __syncthreads();
 }
 
-__global__ void two_barriers(float*) {
+__global__ void two_barriers(float*) {  // threads wait at barriers on different lines
   if (threadIdx.x < 32)
     __syncthreads();
   else
@@ -134,6 +134,7 @@ __global__ void cluster_barrier_against_barrier(float*) {
     __syncthreads();
 }
 
+// The blocks wait at barriers on different lines, which the emulation rejects.
 __global__ void two_cluster_barriers(float*) {
   if (this_cluster().block_rank() == 1)
     this_cluster().sync();
