@@ -31,7 +31,7 @@ from .lens import SteerableLens
 from .lens.l2_search import factor_at_l2
 from .lens.quantus import quantus_explain
 from .models import load_model
-from .morphs import Morphs
+from .morphs import Morphs, MorphStatus
 from .pyramid import Coefficients, SteerablePyramid
 from .pyramid.filter_cache import clear_filter_cache, filter_cache_bytes, set_filter_cache_limit
 from .version import __version__
@@ -41,6 +41,7 @@ __all__ = [
     "Coefficients",
     "FourierFamily",
     "LumaFamily",
+    "MorphStatus",
     "Morphs",
     "PixelFamily",
     "SteerableLens",

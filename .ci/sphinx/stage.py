@@ -38,7 +38,7 @@ GUIDES = (  # (page, file), in the order of the table of contents
     ("changelog", ".github/CHANGELOG.md"),
 )
 API = {
-    "The lens": ["SteerableLens", "Morphs", "factor_at_l2", "plot_morphs", "quantus_explain"],
+    "The lens": ["SteerableLens", "Morphs", "MorphStatus", "factor_at_l2", "plot_morphs", "quantus_explain"],
     "The pyramid": [
         "SteerablePyramid",
         "Coefficients",

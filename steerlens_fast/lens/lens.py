@@ -281,7 +281,7 @@ class SteerableLens:
         -------
         Morphs
             ``frames`` [B, F, C, H, W] with the images' device and dtype, outputs, distances, and the status of each
-            sample (:class:`steerlens_fast.morphs.MorphStatus`). A sample is not ``ok`` if a gradient is zero or not
+            sample (:class:`steerlens_fast.MorphStatus`). A sample is not ``ok`` if a gradient is zero or not
             finite; the sample then does not move any more. Nor is a sample ``ok`` if the gradient is too small to reach
             the distance, or if a frame overflows and is replaced by the source.
 

@@ -59,7 +59,7 @@ class Morphs:
     attained : Tensor [B] or [B, M], bool, or None
         Whether the last frame reached ``max_l2`` [B], or which of the ``distances`` were reached [B, M].
     status : Tensor [B], int64
-        0 if the morph succeeded, otherwise what went wrong: a :class:`steerlens_fast.morphs.MorphStatus`.
+        0 if the morph succeeded, otherwise what went wrong: a :class:`steerlens_fast.MorphStatus`.
     settings : dict
         Settings of the lens: family, rule, regime, objective, bounds and others; JSON-serialisable.
     gradient_norm : Tensor [B] or None

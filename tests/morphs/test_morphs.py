@@ -14,10 +14,10 @@ import pytest
 import torch
 
 import steerlens_fast
-from steerlens_fast import Morphs
+from steerlens_fast import Morphs, MorphStatus
 from steerlens_fast.extras import MissingExtra
 from steerlens_fast.io.atomic_io import atomic_write
-from steerlens_fast.morphs import MorphStatus, strips
+from steerlens_fast.morphs import strips
 
 pytest.importorskip("matplotlib")
 safetensors = pytest.importorskip("safetensors.torch")
