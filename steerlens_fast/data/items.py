@@ -62,14 +62,19 @@ class Listing:
 
 
 def write_listing(
-    path: Path, items: Iterable[Item], shard_size: int, where: Callable[[Item], str] = attrgetter("path")
+    path: Path,
+    items: Iterable[Item],
+    shard_size: int,
+    where: Callable[[Item], str] = attrgetter("path"),
+    key_hint: str = "",
 ) -> Listing:
     """Write every item as a line of ``path``. A shard is ``shard_size`` consecutive items.
 
     Raises
     ------
     JobError
-        If two items have the same key. The message has the locations of both items, as ``where`` returns them.
+        If two items have the same key. The message has the locations of both items, as ``where`` returns them, and
+        ``key_hint``, which says how to make keys unique.
     """
     digest, offsets, size, hashes, max_target = sha256(), [], 0, array("Q"), None
     with atomic_write(path) as file:
@@ -84,7 +89,7 @@ def write_listing(
             if item.target is not None:
                 max_target = max(target_class(item.target), max_target or 0)
         file.flush()
-        _check_unique_keys(hashes, Path(file.name), where)
+        _check_unique_keys(hashes, Path(file.name), where, key_hint)
     return Listing(offsets, len(hashes), digest.hexdigest(), max_target)
 
 
@@ -161,11 +166,12 @@ def _hash(key: str) -> int:
     return int.from_bytes(blake2b(key.encode(errors="surrogateescape"), digest_size=8).digest(), "little")
 
 
-def _check_unique_keys(hashes: array, listing: Path, where: Callable[[Item], str]) -> None:
+def _check_unique_keys(hashes: array, listing: Path, where: Callable[[Item], str], hint: str) -> None:
     values, counts = np.unique(np.frombuffer(hashes, np.uint64), return_counts=True) if hashes else ((), ())
     if len(values) != len(hashes):
         repeated = set(values[counts > 1].tolist())
         first = next(h for h in hashes if h in repeated)
         items = [item for item, h in zip(read_listing(listing), hashes) if h == first][:2]
         both = " and ".join(where(item) for item in items)
-        raise usage_error(f"keys must be unique in the data set, got {items[0].key!r} twice: {both}")
+        text = f"keys must be unique in the data set, got {items[0].key!r} twice: {both}"
+        raise usage_error(f"{text}; {hint}" if hint else text)

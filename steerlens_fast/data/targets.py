@@ -21,6 +21,7 @@ from ..io.atomic_io import sha256_of
 from .class_matching import ClassMatch
 from .items import Item, target_class
 from .labels import Class, parse_class
+from .sources.base import printable
 from .sources.table import has_target_column
 from .tables import csv_rows, distinct_pairs, open_table
 
@@ -131,6 +132,16 @@ class TargetRule:
         ('no-label', 'no-target')
         """
         return NO_LABEL if label is None and self.kind in ("label", "map") else NO_TARGET
+
+    def where(self, item: Item) -> str:
+        """Return the item of a target, for messages; "" if all items have the same target.
+
+        Examples
+        --------
+        >>> parse_target("label").where(Item(0, "a", "a.png")), parse_target(7).where(Item(0, "a", "a.png"))
+        (' for a.png', '')
+        """
+        return "" if self.kind == "class" else f" for {printable(item.path)}"
 
     def _numbered(self, classes: ClassMatch) -> dict[Class, int]:
         """Return the table with class names replaced by numbers."""

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import prod
 
+from ..data.items import target_class
+from ..data.targets import TargetRule
 from ..errors import NO_THREAD, TORCHSCRIPT, BadItem, JobError, ModelError, usage_error
 from ..models.errors import error_summary, is_out_of_memory
 from .loading import Batch
@@ -93,29 +95,34 @@ def list_paths(paths: Sequence[str]) -> str:
     return f"{', '.join(paths[:MAX_SHOWN])}{more}"
 
 
-def explain_error(error: Exception, batch: Batch, first: bool, batch_sizes: Sequence[int]) -> JobError | None:
+def explain_error(
+    error: Exception, batch: Batch, rule: TargetRule, first: bool, batch_sizes: Sequence[int]
+) -> JobError | None:
     """Return a more helpful error for an exception of a morph, or None if there is none.
 
     Parameters
     ----------
     error : Exception
     batch : Batch
+    rule : TargetRule
+        The rule of the batch's targets.
     first : bool
         Whether the model has not computed any images yet. The shape of the images is then assumed to be the cause.
     batch_sizes : sequence of int
         Batch sizes that the model may have been called with.
     """
     if _raised_by_package(error):
-        return _argument_error(error, batch) if isinstance(error, (TypeError, ValueError)) else None
+        return _argument_error(error, batch, rule) if isinstance(error, (TypeError, ValueError)) else None
     if isinstance(error, SHAPE_ERRORS) and not is_out_of_memory(error):
         return _shape_error(error, batch, first, {len(batch.items), *batch_sizes})
     return None
 
 
-def _argument_error(error: Exception, batch: Batch) -> JobError:
-    known = [(target, item.path) for target, item in zip(batch.targets, batch.items) if target is not None]
-    known = known if str(error).startswith("target ") else []
-    largest = f" (largest target in this batch: {max(known)[0]}, of {max(known)[1]})" if known else ""
+def _argument_error(error: Exception, batch: Batch, rule: TargetRule) -> JobError:
+    known = [(target_class(t), rule.where(item)) for t, item in zip(batch.targets, batch.items) if t is not None]
+    largest = ""
+    if known and rule.kind != "class" and str(error).startswith("target "):
+        largest = " (largest target in this batch: {},{})".format(*max(known))
     return usage_error(f"{error}{largest}")
 
 

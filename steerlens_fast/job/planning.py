@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from ..data.class_matching import ClassMatch
-from ..data.items import Item, describe_first_change, hash_items, write_listing
+from ..data.items import Item, Listing, describe_first_change, hash_items, write_listing
 from ..data.sources import Source
 from ..data.sources.base import printable
 from ..data.sources.open import open_source_from_config
@@ -73,12 +73,14 @@ class JobInputs:
 
     def _with_checked_targets(self, items: Iterable[Item]) -> Iterator[Item]:
         count = None if self.model_names is None else len(self.model_names)
-        same_for_all = self.target_rule.kind == "class"
         for item in items:
             if item.target is not None:
-                where = "" if same_for_all else f" for {printable(item.path)}"
-                check_target_number(item.target, count, self.config.task, where)
+                check_target_number(item.target, count, self.config.task, self.target_rule.where(item))
             yield item
+
+    def write_listing(self, path: Path, shard_size: int) -> Listing:
+        """Write the items to a file, see :func:`~steerlens_fast.data.items.write_listing`."""
+        return write_listing(path, self.items(), shard_size, self.source.where, self.source.key_hint)
 
     def classes(self) -> ClassMatch:
         """Return the classes of data and model.
@@ -129,7 +131,7 @@ def make_plan(out: Path, inputs: JobInputs, model: dict, workers: int, *, shared
         value_range = value_range_of(inputs.source, inputs.items(), **decode_options)
     batch_size, shard_size = batch_and_shard_size(config, (config.num_frames, model["channels"], *size))
     with atomic_path(out / "items.jsonl") as items_path:
-        listing = write_listing(items_path, inputs.items(), shard_size, inputs.source.where)
+        listing = inputs.write_listing(items_path, shard_size)
         if not listing.items:
             raise usage_error(f"data must have at least one item, got none in {config.data}")
         range_warnings = [] if config.range else narrow_range_warnings(inputs.source, inputs.items(), **decode_options)
@@ -217,7 +219,7 @@ def _change_of_data(out: Path, inputs: JobInputs, plan: Plan) -> str:
 def _restore_listing(out: Path, inputs: JobInputs, plan: Plan) -> None:
     """Write items.jsonl again if it is missing or damaged. Workers read their items from it."""
     if not _has_listing(out, plan):
-        write_listing(out / "items.jsonl", inputs.items(), plan.shard_size, inputs.source.where)
+        inputs.write_listing(out / "items.jsonl", plan.shard_size)
 
 
 def _has_listing(out: Path, plan: Plan) -> bool:

@@ -22,7 +22,6 @@ from ..classifier.outputs import number_of_classes
 from ..data.class_matching import ClassMatch
 from ..data.items import read_listing
 from ..data.sources import Source
-from ..data.sources.base import printable
 from ..data.sources.open import open_source_from_config
 from ..data.targets import batch_target, check_target_number, parse_target
 from ..errors import REASONS, BadItem, JobError, usage_error
@@ -280,7 +279,7 @@ class Worker:
         if self.plan.max_target is not None and self.plan.max_target >= count:
             for item in read_listing(self.out / "items.jsonl"):
                 if item.target is not None:
-                    check_target_number(item.target, count, self.config.task, f" for {printable(item.path)}")
+                    check_target_number(item.target, count, self.config.task, self.target_rule.where(item))
 
     @contextmanager
     def _reported(self, batch: Batch) -> Iterator[None]:
@@ -344,8 +343,9 @@ class Worker:
         """Raise the error that ends the job, with the best explanation of it."""
         per_call = self._samples_per_call(batch)
         batch_sizes = [1, *(n for n in (per_call, len(batch.items) % per_call) if n)] if per_call else [1]
-        first = not self._has_morphed
-        described = None if is_out_of_memory(error) else explain_error(error, batch, first, batch_sizes)
+        first, described = not self._has_morphed, None
+        if not is_out_of_memory(error):
+            described = explain_error(error, batch, self.target_rule, first, batch_sizes)
         if may_be_caused_by_image(error):
             raise described or model_failure(error, batch) from error
         if described is None:
@@ -365,7 +365,7 @@ class Worker:
             if target is None:
                 target = self.target_rule.target_of(loaded.label, self.classes)
             if target is not None:
-                check_target_number(target, None, self.config.task, f" for {printable(item.path)}")
+                check_target_number(target, None, self.config.task, self.target_rule.where(item))
             if target is None and self.target_rule.rank is None and loaded.failure is None:
                 reason = self.target_rule.reason_without_target(loaded.label)
                 loaded.failure = BadItem(reason, f"{item.path}: {REASONS[reason]}")

@@ -1047,6 +1047,15 @@ def test_keys_that_are_not_unique_raise(tmp_path):
         morph_dataset(data, classifier().eval(), tmp_path, **job_options())
 
 
+def test_message_about_the_same_file_twice_in_a_table_names_the_column_key(data, tmp_path, capsys):
+    table, path = tmp_path / "two_targets.csv", min(data.rglob("*.png"))
+    table.write_text(f"path,target\n{path},1\n{path},2\n")
+    words = "keys must be unique", f"twice: {table}, line 2", "line 3", "its own name in the column key"
+    check_exit(capsys, run_here(tmp_path / "out", data=table), *words, status=USAGE)
+    table.write_text(f"path,target,key\n{path},1,a\n{path},2,b\n")
+    assert run_here(tmp_path / "out", data=table) == DONE
+
+
 # --- Size ------------------------------------------------------------------------------------------------------------
 
 

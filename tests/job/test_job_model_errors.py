@@ -325,7 +325,13 @@ def test_full_disk_in_the_model_is_not_blamed_on_images(data, tmp_path, monkeypa
 def test_target_that_the_model_lacks_is_a_usage_error(data, tmp_path, capsys):
     (tmp_path / "targets.csv").write_text("key,target\nc0/000.png,1\nc0/001.png,7\n")
     assert run_here(tmp_path / "out", data=data, target=tmp_path / "targets.csv") == USAGE
-    assert "largest target in this batch: 7, of " in capsys.readouterr().err
+    assert f"(largest target in this batch: 7, for {data}/c0/001.png)" in capsys.readouterr().err
+
+
+def test_message_about_the_target_of_all_images_names_no_image(data, tmp_path, capsys):
+    assert run_here(tmp_path / "out", data=data, target=7) == USAGE
+    message = capsys.readouterr().err
+    assert "target must be 0 to 2 " in message and "got 7" in message and ".png" not in message
 
 
 @pytest.mark.parametrize(("target", "task"), [("7", "multiclass"), ("not:7", "multilabel")])

@@ -75,9 +75,11 @@ class Source:
         Whether a label can be unknown until its image is read.
     left_out : LeftOut
         Entries that the last listing left out.
+    key_hint : str
+        How to make the keys of the items unique, for messages.
     """
 
-    labels_read_with_images = False
+    labels_read_with_images, key_hint = False, ""
     _names_looked_for = False
 
     def __init__(self, description: dict, class_names: list[str] | None = None):

@@ -47,6 +47,7 @@ class PythonSource(Source):
     """
 
     labels_read_with_images = True
+    key_hint = "give each item its own key, or give no keys, so that items are numbered"
 
     def __init__(self, data, spec: str | None = None):
         if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):

@@ -44,6 +44,8 @@ class TableSource(Source):
     order and case of column names do not matter. Other columns are ignored. The text is UTF-8.
     """
 
+    key_hint = "give each row its own name in the column key"
+
     def __init__(self, path: str):
         self.path = os.path.abspath(path)
         super().__init__({"kind": "table", "path": self.path})

@@ -62,6 +62,8 @@ class TarSource(Source):
     symbolic links, hidden files, and so on) and samples without an image are left out and counted.
     """
 
+    key_hint = "give each sample its own name"
+
     def __init__(self, pattern: str):
         self.tars, self._other_files = find_tars(pattern), _other_files(pattern)
         super().__init__({"kind": "webdataset", "tars": self.tars})
