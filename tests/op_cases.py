@@ -12,6 +12,7 @@ from pairwise import covering
 from torch import Tensor
 
 from steerlens_fast import native
+from steerlens_fast.ops.enums import RULES
 
 RAW = torch.ops.steerlens_fast  # without the wrappers in ops/, which reject some arguments
 
@@ -213,6 +214,9 @@ def step_backward_args(shape, dtype, device, **options) -> list:
     return [*grads, *step_args(shape, dtype, device, **options)]
 
 
+RULE_NAMES = [f"{name}_rule" for name in RULES]  # for labels
+
+
 # rule and form: numbers of RULES and FORMS in steerlens_fast/ops/enums.py
 def extrapolate_args(
     shape, dtype, device, rule=0, phase=True, amplitude=True, form=0, frames=3, per_plane=False
@@ -309,17 +313,17 @@ def _op_cases():
 def _option_cases(shape):
     for op in ("step", "step_backward"):
         for rule, real, floor in covering(product((0, 1), (True, False), (0.0, 0.4))):
-            label = f"rule{rule}_{'real' if real else 'complex'}_floor{floor}"
+            label = f"{RULE_NAMES[rule]}_{'real' if real else 'complex'}_gradient_floor{floor}"
             yield case(op, label, shape, rule=rule, real_gradient=real, floor=floor)
     for op in ("extrapolate", "extrapolate_backward"):
-        forms = {0: "", 1: "_complex", 2: "_pairs"} if op == "extrapolate" else {0: "", 1: "_complex"}
+        forms = {0: "", 1: "_as_complex", 2: "_as_pairs"} if op == "extrapolate" else {0: "", 1: "_as_complex"}
         # Every combination, since each has its own kernel
         for rule, phase, amplitude, form in product((0, 1), (True, False), (True, False), forms):
             moves = "_".join(["phase"] * phase + ["amplitude"] * amplitude) or "still"
-            label = f"rule{rule}_{moves}{forms[form]}"
+            label = f"{RULE_NAMES[rule]}_{moves}{forms[form]}"
             yield case(op, label, shape, rule=rule, phase=phase, amplitude=amplitude, form=form)
         for frames, per_plane, rule, form in covering(product((0, 1, 17), (True, False), (0, 1), forms)):
-            label = f"rule{rule}_F{frames}_{'N' if per_plane else '1'}{forms[form]}"
+            label = f"{RULE_NAMES[rule]}_F{frames}_{'N' if per_plane else '1'}{forms[form]}"
             yield case(op, label, shape, frames=frames, per_plane=per_plane, rule=rule, form=form)
     for label in ("prime", "K1"):  # an odd number of orientations: the last one of a plane has no partner
         yield case("extrapolate", f"pairs_{label}", POINT_SHAPES[label], form=2)
@@ -362,13 +366,15 @@ def _small_cases():
     for op in ("polar_split", "polar_split_backward", "polar_join", "polar_join_backward"):
         yield case(op, "", SMALL)
     for rule, real, op in product((0, 1), (True, False), ("step", "step_backward")):
-        yield case(op, f"rule{rule}_{'real' if real else 'complex'}", SMALL, rule=rule, real_gradient=real, floor=0.3)
+        label = f"{RULE_NAMES[rule]}_{'real' if real else 'complex'}_gradient"
+        yield case(op, label, SMALL, rule=rule, real_gradient=real, floor=0.3)
     combinations = ((op, *rest) for op, forms in FORMS_OF.items() for rest in product((0, 1), MOVES, forms))
     for op, rule, moves, form in covering(combinations):
         phase, amplitude = MOVES[moves]
         options = {"rule": rule, "form": FORMS_OF["extrapolate"].index(form), "phase": phase, "amplitude": amplitude}
         shape = (1, 3, 1, 2) if form == "pairs" else SMALL
-        yield case(op, f"rule{rule}_{moves}_{form}", shape, frames=2, per_plane=form == "complex", **options)
+        label = f"{RULE_NAMES[rule]}_{moves}_as_{form}"
+        yield case(op, label, shape, frames=2, per_plane=form == "complex", **options)
 
 
 SMALL_CASES = {str(c): c for c in _small_cases()}

@@ -1,4 +1,4 @@
-"""Error messages show the type and shape of large values, not their numbers."""
+"""Error messages show the type and the shape or length of large values, not their numbers."""
 
 from dataclasses import dataclass
 
@@ -48,6 +48,7 @@ CASES = {
     "max_l2": (lambda: lens().morph(IMAGES, 3, max_l2=[IMAGES]), SHAPE),
     "target": (lambda: lens().morph(IMAGES, [IMAGES, IMAGES]), SHAPE),
     "steps": (lambda: lens(regime="live").morph(IMAGES, 3, steps=IMAGES), SHAPE),
+    # The tensor is converted to a list first
     "image_shape": (lambda: SteerablePyramid(IMAGES), "got list of length 2$"),
 }
 

@@ -192,7 +192,7 @@ def has_narrow_accesses(kernel: str, facts: dict) -> bool:
 
     Complex numbers should be accessed 128 bits at a time, real ones 64 bits.
 
-    Loads of 32 bits are allowed, since each factor is loaded alone.
+    Loads of 32 bits are allowed: ``extrapolate`` loads the factors of its frames one by one.
     """
     loads, stores = facts["loads"], facts["stores"]
     if kernel.startswith(REDUCTIONS):

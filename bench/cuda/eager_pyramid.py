@@ -24,18 +24,18 @@ class EagerPyramid(Module):
         super().__init__()
         self.height, self.order = height, order
         self.analysis_factor, self.synthesis_factor = (-1j) ** order, 1j**order
-        radius, angle = _grid(*image_shape)
-        self._keep("low", _low(radius, 0))
-        self._keep("high", _high(radius, 0))
+        octaves, angle = _grid(*image_shape)
+        self._keep("low", _low(octaves, 0))
+        self._keep("high", _high(octaves, 0))
         self.inner = []
         for scale in range(height):
-            self._keep(f"high_{scale}", _high(radius, scale + 1))
+            self._keep(f"high_{scale}", _high(octaves, scale + 1))
             self._keep(f"angular_{scale}", _angular_filters(angle, order, one_sided=True))
             self._keep(f"angular_back_{scale}", _angular_filters(angle, order, one_sided=False))
-            at = tuple(map(_inner, radius.shape))
-            radius, angle = radius[at], angle[at]
+            at = tuple(map(_inner, octaves.shape))
+            octaves, angle = octaves[at], angle[at]
             self.inner.append(at)
-            self._keep(f"low_{scale}", _low(radius, scale + 1))
+            self._keep(f"low_{scale}", _low(octaves, scale + 1))
 
     def _keep(self, name: str, mask: Tensor) -> None:
         self.register_buffer(name, mask.float())
@@ -71,15 +71,15 @@ class EagerPyramid(Module):
 
 
 def _grid(*shape: int) -> tuple[Tensor, Tensor]:
-    """Return log2(frequency / Nyquist) and the angle of every frequency, float64.
+    """Return the octaves, log2(frequency / Nyquist), and the angle of every frequency, float64.
 
     Frequency zero is in the centre.
     """
     if any(n % 2 for n in shape):
         raise ValueError(f"image_shape must be even, got {shape}")
     y, x = (torch.arange(-n // 2, n // 2, dtype=torch.float64) * (2 / n) for n in shape)
-    radius = torch.hypot(y[:, None], x[None])
-    return radius.clamp(min=1e-12).log2(), torch.atan2(y[:, None], x[None].expand_as(radius))
+    frequency = torch.hypot(y[:, None], x[None])
+    return frequency.clamp(min=1e-12).log2(), torch.atan2(y[:, None], x[None].expand_as(frequency))
 
 
 def _inner(n: int) -> slice:

@@ -1,4 +1,4 @@
-"""Switches between the ops on whole planes and torch.fft."""
+"""Switches the ops on whole planes on or off."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from steerlens_fast import native
 
 @contextmanager
 def plane_ops(device: str, allowed: bool) -> Iterator[None]:
-    """In the block, use ops on whole planes on this type of device if ``allowed``, otherwise ops on bands."""
+    """In the block, use the ops on whole planes on this type of device if ``allowed``.
+
+    Otherwise, torch's FFTs and the ops on bands are used.
+    """
     sides = native.LARGEST_PLANE_SIDE
     supported = sides[device]
     sides[device] = supported if allowed else 0

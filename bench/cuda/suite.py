@@ -103,7 +103,7 @@ class Part:
     def pytest_collection_modifyitems(self, items) -> None:
         uses_gpu = lambda item: item.get_closest_marker("cuda") is not None
         slow = lambda item: item.get_closest_marker("slow") is not None
-        items.sort(key=lambda item: (not uses_gpu(item), slow(item)))  # stable, so the tests of a file stay together
+        items.sort(key=lambda item: (not uses_gpu(item), slow(item)))  # stable: apart from this, the order is kept
         items[:] = items[self.number :: self.parts]
         self.gpu_tests = {item.nodeid for item in items if uses_gpu(item)}
         self.note(collected=len(items), on_device=len(self.gpu_tests))

@@ -11,11 +11,11 @@ A kernel moves 32 bytes for each sector that an access of a warp touches. The id
 writes each output once. The bytes are those of 64x3 planes on 132 multiprocessors, which an H200 has:
 
 - Planes of 28x28 are counted directly.
-- For planes of other sizes, the bytes of 16 planes on 11 multiprocessors are counted, and multiplied by 12. A block has
-  as much work as for 64x3 planes on 132 multiprocessors.
-- The ops on whole planes are an exception: their 16 planes are on 132 multiprocessors. A morph of 224x224 computes 16
-  planes at a time, since its 256 MiB for intermediate results hold no more. Analyses and syntheses compute more planes
-  at a time, so they read filters less often than is counted here.
+- For other sizes, the bytes of 16 planes on 11 multiprocessors are counted. A block then has as much work as for 64x3
+  planes on 132. The bytes of ops are multiplied by 12. The bytes of whole workloads are divided by the pixels.
+- The ops on whole planes have 132 multiprocessors for their 16 planes, since they compute 64x3 planes in several
+  chunks: the 256 MiB for intermediate results of a morph of 224x224 hold 16 planes. The chunks of analyses and
+  syntheses are larger, so they read filters less often than is counted here.
 
 Ops of torch are not emulated. Their bytes are assumed: an FFT reads and writes all of its data once for each dimension,
 as cuFFT does for these sizes; any other op reads its inputs once and writes its outputs once.

@@ -1,4 +1,4 @@
-"""GPU times of transforms and morphs by this package, plenoptic, and only torch's FFTs; time and memory of the lens."""
+"""GPU times of transforms and morphs: this package, plenoptic, torch's FFTs alone. Time and memory of the lens."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class Launcher {
   // How many blocks of a kernel the device can run at the same time, at least 1.
   template <typename... Params>
   int64_t blocks_at_once(size_t bytes, void (*kernel)(Params...), int threads) const {
-    const int blocks = known_or(kernel, threads, bytes, 1, [&] {
+    const int blocks = cached(kernel, threads, bytes, 1, [&] {
       int count = 0;
       STD_CUDA_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&count, kernel, threads, bytes));
       return count;
@@ -91,8 +91,8 @@ class Launcher {
   }
 
   // Runs a kernel in `clusters` clusters of `size` blocks. Returns false, and runs nothing, if such clusters are not
-  // possible or not allowed, or if the device could run more than `max_at_once` of them at the same time. With
-  // `max_at_once` = `clusters`, the last condition is that the clusters would not fill the device.
+  // possible or not allowed, or if the device has room for more than `max_at_once` clusters at the same time. With
+  // `max_at_once` = `clusters`, the kernel runs only if its clusters fill the device.
   template <typename... Params, typename... Args>
   bool run_clusters(int64_t clusters, int size, int64_t max_at_once, size_t bytes,
                     void (*kernel)(Params...), int threads, const Args&... args) const {
@@ -106,7 +106,7 @@ class Launcher {
     config.attrs = &cluster;
     config.numAttrs = 1;
     const int at_once =
-        known_or(kernel, threads, bytes, size, [&] { return clusters_at_once(kernel, config); });
+        cached(kernel, threads, bytes, size, [&] { return clusters_at_once(kernel, config); });
     if (at_once < 1 || at_once > max_at_once) return false;
     STD_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, args...));
     return true;
@@ -115,11 +115,12 @@ class Launcher {
  private:
   static constexpr int kClusterArch = 90;
 
-  // Returns query(), which asks the driver about launches of a kernel. Its result is stored, and returned by later calls
-  // with the same other arguments. Each thread stores its own results, so that none waits for another.
+  // Returns the result of query(), such as the number of blocks that can run. query() asks the driver, so results are
+  // cached: one for each value of the other arguments. Each thread has its own cache, so that no thread waits for
+  // another.
   template <typename... Params, typename Query>
-  int known_or(void (*kernel)(Params...), int threads, size_t bytes, int cluster_size,
-               const Query& query) const {
+  int cached(void (*kernel)(Params...), int threads, size_t bytes, int cluster_size,
+             const Query& query) const {
     using Key = std::tuple<int, int, void (*)(Params...), int, size_t, int>;
     thread_local std::map<Key, int> results;
     // Tests change the number of multiprocessors of an emulated device.
@@ -180,8 +181,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   }
 }
 
-// Launches for_each_kernel. If every array of the op is aligned to 16 bytes (`wide`) and planes have whole pieces, a
-// piece has kWide coefficients. Otherwise it has one.
+// Launches for_each_kernel. A piece has kWide coefficients if all arrays of the op are aligned to 16 bytes (`wide`) and
+// `area` is a multiple of kWide. Otherwise it has one coefficient.
 template <int kWide, int kBlocks = kMinBlocks, typename Op>
 void for_each_coefficient(const Op& op, int64_t planes, int64_t area, bool wide,
                           const Launcher& launcher) {

@@ -14,7 +14,8 @@ enum class Form : int { kReal = 0, kComplex = 1, kPairs = 2, kWidened = 3 };
 template <typename T>
 struct FrameArgs {
   int64_t frames;
-  int64_t planes, area, orientations;  // `area` coefficients per plane, in `orientations` bands
+  // A plane has K = `orientations` bands and `area` = K h w coefficients.
+  int64_t planes, area, orientations;
   Rule rule;
   Form form;        // form of frames_out
   int frame_parts;  // numbers T per value of grad_frames: 2 if complex, else 1

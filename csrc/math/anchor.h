@@ -108,7 +108,7 @@ struct AnchoredMove {
     return p.amplitude_step == T(0) ? log_amplitude : clamped(log_near_1(moved), T(-1), T(1));
   }
 
-  // Sets the steps of p from `step`, the result of the op step at the present value.
+  // Sets p.phase_step and p.amplitude_step. `step` is what the op step gives at the present value of the coefficient.
   template <typename T>
   SL_FN static void set_steps(AnchoredCoefficient<T>& p, PolarPair<T> step) {
     p.phase_step = step.phase;

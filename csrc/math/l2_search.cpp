@@ -9,7 +9,7 @@ namespace steerlens {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-// log 2: while all rises are below 1, the next factor is at most twice the one that proportional growth predicts.
+// log 2: while all rises are below 1, the next factor is at most twice the factor that proportional growth predicts.
 constexpr double kLogReach = 0.6931471805599453;
 constexpr double kNoChange = 1e-6;     // an image with smaller rises does not change at all
 constexpr double kMinProgress = 0.05;  // smaller decreases of the best gap count as no progress
@@ -175,7 +175,8 @@ double L2Search::below_high(double x, bool useful) const {
   return useful ? std::max(x, bound) : bound;
 }
 
-// The distance in positions from the largest rise so far to the target, if rises are proportional to factors.
+// The difference between the positions of the target and of the largest rise so far, if rises are proportional to
+// factors.
 double L2Search::room() const {
   return std::fabs(std::log(std::min(std::max(largest, kNoChange), 1 / kNoChange)));
 }

@@ -27,12 +27,12 @@ struct L2Search {
   double active;    // whether the search continues
   double factor;    // the factor to try next; 0 if the search has ended
   double improved;  // whether the last factor tried is the best so far
-  // The factor whose distance is closest to the target. While no distance is within the tolerance, errors that differ
-  // by less than the tolerance count as equal, and the smaller factor is better.
+  // The factor with the smallest error |distance - target|. Errors above the tolerance count as equal if they differ by
+  // less than the tolerance: then the smaller factor is better.
   double best;
   double best_l2;       // the distance at `best`
   double attained;      // whether best_l2 is within the tolerance of the target
-  double out_of_range;  // whether the image changes, but does not reach the target up to range_end
+  double out_of_range;  // whether the image changes, but no factor up to range_end suffices
 
   double target, tolerance, max_factor;
   double source_l2;           // the distance at factor 0

@@ -175,7 +175,7 @@ struct MovePlanes {
   Tensor frames;  // result
 };
 
-// Of the filters of the analysis, only the shapes are used.
+// Only the shapes of the analysis filters are used.
 template <typename T>
 MovePlanes<T> prepare_move_planes(const PlaneLimits& limits, MorphInputs in, Tensor coefficients,
                                   FrameFactorInputs factors, const MorphOptions& options) {

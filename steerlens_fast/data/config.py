@@ -22,7 +22,8 @@ class DataConfig(BaseConfig):
         the highest value of the data set, for which every image is read once more. "image" uses those of each image;
         brightness can then not be compared between images.
     limit : int, optional
-        Use only the first ``limit`` items. Items that the target map or file leaves out do not count.
+        Use only the first ``limit`` items. If ``target`` is a map or file, items for which it has no entry do not
+        count.
     """
 
     range: str | Sequence[float] | None = option(
@@ -39,7 +40,7 @@ class DataConfig(BaseConfig):
         group="data",
         metavar="N",
         minimum=1,
-        help="use only the first N items; items that the target map or file leaves out do not count",
+        help="use only the first N items; if --target is a map or file, items for which it has no entry do not count",
     )
 
     def _normalize(self) -> None:

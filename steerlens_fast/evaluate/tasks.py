@@ -185,7 +185,8 @@ class TaskRunner:
 
     def _true_control(self, task: Task, images: Tensor, budget: float) -> tuple[dict, Tensor]:
         """Move along the true motion, to the budget."""
-        moved, factor_moved = self.truth.moved(self._indices(task), budget)  # the change of TrueMotionData's factor
+        # factor_moved: the change of a parameter of the images, such as a position (TrueMotionData)
+        moved, factor_moved = self.truth.moved(self._indices(task), budget)
         frame = moved.to(images).clamp(0, 1)
         l2 = (frame - images).flatten(1).norm(dim=1)
         attained = (l2 - budget).abs() < 0.01 * budget  # 1 %, since the sources are rounded to 8 bits

@@ -152,7 +152,8 @@ class CSPFamily:
 
     def frame_bytes(self, dtype: torch.dtype) -> int:
         """Return the bytes that rendering one frame of one plane takes, with real bands."""
-        # Complex bands (synthesis "adjoint") take twice as much, but all syntheses use the same tiles (see planes.py).
+        # Complex bands (synthesis "adjoint") take twice as much. They are not counted, so that all syntheses have tiles
+        # of the same size (planes.py).
         return Bank(self.pyramid.geometry, "real", self.parts).plane_bytes(dtype)
 
     def prepared_bytes(self, dtype: torch.dtype) -> int:

@@ -88,7 +88,7 @@ def atomic_path(path: str | os.PathLike, *, exclusive: bool = False) -> Iterator
     except OSError as error:
         raise with_file_name(error, path, temporary) from error
     finally:
-        with suppress(OSError):  # an error here would hide the one that is being raised
+        with suppress(OSError):  # an error here would hide the error that is being raised
             temporary.unlink(missing_ok=True)
 
 

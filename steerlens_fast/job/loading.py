@@ -98,7 +98,7 @@ class Loader:
 
         ``next_shard(True)`` waits for a shard, and returns None if there are no more. ``next_shard(False)`` does not
         wait, and returns None if no shard is known yet, or there are no more. While batches are pending, this method
-        does not wait for a shard. A known shard is decoded while the model computes the last batches of the one before.
+        does not wait for a shard. A known shard is decoded while the model computes the last batches of another.
         """
         waiting: deque[Batch] = deque()
         coming: Iterator[Batch] = iter(())

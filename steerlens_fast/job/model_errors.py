@@ -175,7 +175,7 @@ def fixed_batch(text: str, sizes: set[int]) -> int | None:
         elif kind == "product":  # the rows of the second matrix are the features of one image
             fixed, values, per_image = int(match[1]), int(match[1]) * int(match[2]), int(match[3])
         else:
-            # The message has both sizes in any order. Sorting puts the one first that is not in ``sizes``.
+            # The message has both sizes in any order. Sorting puts the size first that is not in ``sizes``.
             fixed, called_with = sorted(map(int, match.groups()), key=lambda n: n in sizes)
             per_image, values = 1, called_with
         if fixed not in sizes and any(n * per_image == values for n in sizes):

@@ -35,6 +35,7 @@ def write_summary(job: JobFolder, last_run: dict) -> dict:
       or no morph is ok
     - ``labelled``: the number of morphs with a label; 0 for task "multilabel"
     - ``as_labelled``: how many of these labels the model predicts for the source
+    - ``deep_images``: the number of images of more than 8 bits
     - ``enlarged``: the number of images that were enlarged to the model's size
     - ``mostly_cropped``: the number of images of which the crop keeps less than a quarter
     - ``target_is_label``: whether labels are the targets

@@ -67,9 +67,9 @@ def factor_at_l2(
     Returns
     -------
     factor : Tensor [B]
-        The factor at which the distance is attained; 0 for a ``max_l2`` of 0. If no tried factor attains it, the one
-        whose distance comes nearest. Errors that differ by less than ``tolerance`` count as equal, and the smaller
-        factor is taken.
+        The factor at which the distance is attained; 0 for a ``max_l2`` of 0. If no tried factor attains the distance,
+        the factor with the smallest error. Errors that differ by less than ``tolerance`` count as equal, and the
+        smaller factor is taken.
     l2 : Tensor [B]
         Distance at ``factor``.
     attained : Tensor [B], bool

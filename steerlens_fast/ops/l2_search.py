@@ -22,12 +22,12 @@ class SearchColumn(IntEnum):
     ACTIVE = 0  # whether the search goes on
     FACTOR = 1  # the factor to try next; 0 if the search has ended
     IMPROVED = 2  # whether the last tried factor is the best factor so far
-    # The factor whose distance is closest to the target. While no distance is within the tolerance, errors that differ
-    # by less than the tolerance count as equal, and the smaller factor is better.
+    # The factor with the smallest error |distance - target|. Errors above the tolerance count as equal if they differ
+    # by less than the tolerance: then the smaller factor is better.
     BEST = 3
     BEST_L2 = 4  # the distance at factor BEST
     ATTAINED = 5  # whether BEST_L2 differs from the target by at most the tolerance
-    OUT_OF_RANGE = 6  # whether the sample changes, but the target needs a factor that cannot be represented
+    OUT_OF_RANGE = 6  # whether the sample changes, but no factor that can be represented reaches the target
 
 
 def begin_l2_search(limits: Tensor, source_l2: Tensor, epsilon: float) -> Tensor:

@@ -125,7 +125,7 @@ def _checked_answer(answer: dict, where: str) -> dict:
 def one_per_rater(ratings: list[Ratings]) -> tuple[list[Ratings], list[str]]:
     """Return one file for each rater, and notes about the other files.
 
-    Of several files of a rater, the one with most answers is kept; of files with equally many, the latest.
+    Of several files of a rater, the file with most answers is kept; of files with equally many, the latest.
 
     Examples
     --------

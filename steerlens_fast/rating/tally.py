@@ -43,7 +43,7 @@ def tally(
     form : path
         The folder that :func:`~steerlens_fast.rating.write_form` wrote.
     files : path or sequence of path
-        The files that raters exported. Of several files of one rater, only the one with most answers is counted.
+        The files that raters exported. Of several files of one rater, only the file with most answers is counted.
     draws, confidence, seed
         Options of the intervals, as in :func:`steerlens_fast.bootstrap`.
 

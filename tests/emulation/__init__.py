@@ -1,7 +1,7 @@
 """Runs the CUDA kernels on the CPU (README.md).
 
-If the environment variable ``STEERLENS_EMULATE_CUDA`` names a kind of build ("plain" or "sanitized"), all tests use
-this build in place of the CPU's kernels.
+If the environment variable ``STEERLENS_EMULATE_CUDA`` names a kind of build, such as "plain", all tests use this
+build in place of the CPU's kernels.
 """
 
 from __future__ import annotations

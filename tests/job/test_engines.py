@@ -285,7 +285,7 @@ def test_environment_of_workers_limits_spinning_and_keeps_freed_memory(monkeypat
 
 @pytest.mark.parametrize("world", [1, 3])
 def test_ranks_write_the_same_bytes(world, data, expected, tmp_path, monkeypatch):
-    """Ranks run one after the other, rank 0 last. All use the plan of the one that ran first.
+    """Ranks run one after the other, rank 0 last. All use the plan of the rank that ran first.
 
     After the last one, the summary is complete, and what killed ranks have left is deleted.
     """

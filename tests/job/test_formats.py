@@ -81,7 +81,7 @@ def test_any_keys_have_separate_files(kind, tmp_path):
     assert torch.equal(stored.read(folder, "00000", records), pixels)
     assert [p.name for p in tmp_path.iterdir()] == ["inside"]
     assert files.keys() == files_of(folder).keys()
-    json.dumps(files).encode()  # raises if the marker of the shard cannot be written
+    json.dumps(files).encode()  # a job writes the names and digests of files as JSON
 
 
 @ALL_FORMATS

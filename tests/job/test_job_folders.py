@@ -21,21 +21,22 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_resuming_a_folder_without_a_job_raises(tmp_path, capsys):
+def test_resuming_a_folder_without_a_job_is_an_error(tmp_path, capsys):
     assert main(["morph", "--resume", "--out", str(tmp_path / "none")]) == USAGE
     assert "out must have a job to resume" in capsys.readouterr().err
 
 
-OTHERS = ["notes.txt", "config.json", "summary.json", "gallery/mine.txt", "shards/00000.safetensors", ".lock/mine"]
+# Files of a user, in a folder without a plan. A job uses most of these names, too
+USER_FILES = ["notes.txt", "config.json", "summary.json", "gallery/mine.txt", "shards/00000.safetensors", ".lock/mine"]
 
 
 @pytest.mark.parametrize("more", [[], ["--overwrite"], ["--resume"], ["--dry-run"]], ids=str)
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", USER_FILES)
 def test_folder_with_other_files_is_an_error(data, tmp_path, capsys, name, more):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text("mine")
     if name == ".lock/mine":
-        (tmp_path / "notes.txt").write_text("mine, too")  # a folder with only .lock may be used
+        (tmp_path / "notes.txt").write_text("mine, too")  # .lock alone would count as a job's
     before = contents(tmp_path)
     assert run_here(tmp_path, *more, data=data) == USAGE
     assert "out must be a new folder or a job's" in capsys.readouterr().err
@@ -54,7 +55,7 @@ def test_file_in_place_of_the_folder_is_an_error(data, tmp_path, capsys, more):
 
 
 @pytest.mark.parametrize("inside", [".", "out", "c0/out"])
-def test_output_in_the_data_folder_raises(tmp_path, capsys, inside):
+def test_output_in_the_data_folder_is_an_error(tmp_path, capsys, inside):
     images = make_folder(tmp_path / "images", 6)
     before = contents(images)
     assert run_here(images / inside, "--overwrite", data=images) == USAGE

@@ -136,7 +136,7 @@ def _gradient_of_a_classifier(images):
 @pytest.mark.parametrize("rule", ["complex", "polar"])
 @pytest.mark.parametrize("edit", ["phase", "amplitude", "joint", "fourier", "pixel"])
 def test_number_of_renders_is_bounded(edit, rule, rms, median, maximum):
-    """Renders are counted per sample, including the one at factor 0. ``rms`` is the root mean square change, as at an
+    """Renders are counted per sample, including that at factor 0. ``rms`` is the root mean square change, as at an
     L2 distance of 0.5 or 2 in 28 x 28 pixels."""
     images = _smooth_images(6, 48)
     gradient = _gradient_of_a_classifier(images)

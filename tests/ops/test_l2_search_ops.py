@@ -35,7 +35,7 @@ CURVES = {  # distance as a function of the factor; not all are 0 at factor 0
 }
 
 
-def all_limits():
+def search_limits():
     """Return ``limits`` of begin_l2_search, with one sample for each combination."""
     combinations = [
         (target, tolerance, start, largest, range_end)
@@ -55,7 +55,7 @@ def distances(curve, factors):
 @pytest.mark.parametrize("epsilon", [torch.finfo(t).eps for t in (torch.float32, torch.float64)])
 def test_search_agrees_with_numpy(epsilon):
     for curve in CURVES:
-        limits = all_limits()
+        limits = search_limits()
         source_l2 = distances(curve, np.zeros(limits.shape[1]))
         state = ops.begin_l2_search(torch.from_numpy(limits), torch.from_numpy(source_l2), epsilon)
         expected = NumpyL2Search(limits, source_l2, epsilon)

@@ -56,13 +56,13 @@ DERIVATIVES = [
     "polar_split_backward",
     "polar_join",
     "polar_join_backward",
-    "step-rule0_real",
-    "step-rule1_complex",
-    "step_backward-rule0_complex",
-    "extrapolate-rule0_joint_real",
-    "extrapolate-rule1_joint_pairs",
-    "extrapolate-rule1_amplitude_complex",
-    "extrapolate_backward-rule0_joint_complex",
+    "step-complex_rule_real_gradient",
+    "step-polar_rule_complex_gradient",
+    "step_backward-complex_rule_complex_gradient",
+    "extrapolate-complex_rule_joint_as_real",
+    "extrapolate-polar_rule_joint_as_pairs",
+    "extrapolate-polar_rule_amplitude_as_complex",
+    "extrapolate_backward-complex_rule_joint_as_complex",
 ]
 
 

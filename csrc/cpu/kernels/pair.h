@@ -1,4 +1,4 @@
-// The kernels of pair and unpair, for ranges of blocks, which are numbered over all pairs of planes.
+// The kernels of pair and unpair, for ranges of blocks. Blocks are numbered over all pairs of planes.
 #pragma once
 
 #include "../../kernel_args/pair.h"

@@ -1,4 +1,4 @@
-// Writes blocks of results: directly into the tensor or, if it is larger than the caches, with non-temporal stores
+// Writes blocks of results: directly into the tensor or, if it has more than kStreamedBytes, with non-temporal stores
 // (streaming_stores.h).
 #pragma once
 

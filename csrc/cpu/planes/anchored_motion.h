@@ -17,7 +17,7 @@ struct Layout<AnchoredMove<E>> {
   static constexpr int kAmplitude = kPhase + 2 * E::kMovesPhase, kAmplitudeStep = kAmplitude + 1;
   static constexpr int kFields = kAmplitude + 2 * E::kMovesAmplitude;
 
-  // Without the steps.
+  // The coefficient without its steps.
   template <typename T>
   SL_FN static AnchoredCoefficient<T> load_coordinates(const T* f) {
     AnchoredCoefficient<T> p = {};
@@ -46,8 +46,8 @@ struct Layout<AnchoredMove<E>> {
   }
 };
 
-// The coordinates of a column block: rows, `stride` apart. `width` is the number of columns from this block to the end of
-// the band.
+// The coordinates of a column block. Its rows are `stride` apart. `width` is the number of columns of the band from the
+// block's first column on.
 template <typename T>
 struct CoordinateBlock {
   T *phase, *log_amplitude;  // a coordinate that does not move is null
@@ -57,7 +57,7 @@ struct CoordinateBlock {
 // Functions that are compiled for each Extrapolation E.
 template <typename T>
 struct AnchorKernels {
-  // Copies coordinates to the fields of the coefficients.
+  // Sets the phases and amplitudes of the coefficients from the coordinates.
   void (*read)(const CoefficientSpan<T>& c, const CoordinateBlock<T>&);
   // Writes the coordinates after a step by the factors.
   void (*write)(const CoefficientSpan<T>& c, Factors<T>, const CoordinateBlock<T>&);

@@ -24,9 +24,9 @@ SL_FN bool begins_cache_line(const void* at) {
 
 // Non-temporal stores are used only for whole cache lines, because half a line may be written to memory before its
 // other half arrives, and then costs a second write. So a single vector that is half a line is written with an ordinary
-// store.
+// store. for_each_thread (executor.h) calls end_stream().
 struct StreamingVecWriter {
-  // Whether the result is larger than the caches. for_each_thread (executor.h) calls end_stream().
+  // Whether the result has more than kStreamedBytes.
   bool streamed;
 
   SL_FN explicit StreamingVecWriter(int64_t result_bytes)

@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kMaxThreads, 2)
   }
 }
 
-// A block has one row of the planes' spectra, and the opposite row, for share.groups times kLines planes. It computes
+// A block has one row of the planes' spectra, and the opposite row, for share.rounds * kLines planes. It computes
 // the forward FFT of the row. Then, for each band, it filters, crops and inverts the FFT.
 //
 // Rows in which a band's filter is 0 are neither computed nor stored. These are a fifth of the rows of an oriented

@@ -39,7 +39,7 @@ __host__ __device__ inline size_t fft_bytes(int size, int lines = kLines) {
 template <int kBlockLines>
 class BlockFftOf {
  public:
-  // All threads of the block must call this; it waits for those that still read an earlier FFT.
+  // All threads of the block must call this. They wait until no thread reads an earlier FFT.
   __device__ explicit BlockFftOf(const FftPlan& plan)
       : plan_(plan),
         points_(reinterpret_cast<Word*>(dynamic_shared_memory)),
@@ -66,7 +66,7 @@ class BlockFftOf {
   }
 
   // The forward FFTs; inverse FFTs are forward ones with real and imaginary parts swapped before and after. All threads
-  // of the block must call this; before the next inputs are written, they must wait for each other.
+  // of the block must call this. Before they write the next inputs, they must pass a barrier.
   __device__ void run() const {
     int span = 1;
 #pragma unroll 1  // more copies would only take registers

@@ -45,8 +45,8 @@ struct AnalysisFilter {
   __device__ static bool needs_zeros(const Unit& unit) { return unit.content == Content::kHalf; }
 };
 
-// What the synthesis multiplies a spectrum by. It adds a frequency and its opposite, each times 1/2. A half row
-// stands for both, so its factor is 1.
+// What the synthesis multiplies a spectrum by. merge_rows_kernel adds a frequency and the conjugate of its opposite,
+// each times 1/2. For half rows, it adds only the frequency, times 1.
 struct SynthesisFilter {
   __device__ static Cplx<float> at(const Unit& unit, int i, int y, int x) {
     return (unit.content == Content::kHalf ? 1.0f : 0.5f) * filter_at(unit, i, y, x, -1.0f);
@@ -54,12 +54,12 @@ struct SynthesisFilter {
   __device__ static bool needs_zeros(const Unit&) { return false; }
 };
 
-// How the kernels for rows share the work: a block takes `groups` times kLines planes, and keeps `words` values of
-// filters in shared memory. See share_rows().
+// How the kernels for rows share the work: a block takes kLines planes in each of `rounds` rounds, and keeps `words`
+// values of filters in shared memory. See share_rows().
 struct RowShare {
-  int groups, words;
+  int rounds, words;
 
-  __host__ __device__ int planes() const { return groups * kLines; }
+  __host__ __device__ int planes() const { return rounds * kLines; }
   __device__ int end(int begin, int all) const {
     return all - begin < planes() ? all : begin + planes();
   }
@@ -73,13 +73,13 @@ inline size_t row_bytes(int width, int words) {
   return fft_bytes(width) + (width + kPlaceWords + words) * sizeof(Word);
 }
 
-// The filters of a block's tasks, in shared memory. A block keeps the filters of its first tasks for all of its
-// planes, as far as they fit, and reads those of the other tasks again for each kLines planes. `number` counts the
-// tasks of all units, `task` those of one unit.
+// The filters of a block's tasks, in shared memory. A block keeps the filters of its first tasks, as far as they fit.
+// It reads the filters of the other tasks again in each round. `number` counts the tasks of all units, `task` the tasks
+// of one unit.
 template <typename Filter>
 class RowFilters {
  public:
-  // All threads of the block must call this, and wait for each other before of_task(); BlockFft's constructor waits.
+  // All threads of the block must call this. They must pass a barrier before of_task(); BlockFft's constructor has one.
   // The kept filters are divided among the warps, so that many reads are in flight.
   __device__ RowFilters(const Units& units, int row, int H, int width, int words)
       : width_(width), kept_(0) {
@@ -167,10 +167,10 @@ constexpr size_t kRowSharedBytes = kMaxSharedBytes - kMaxStaticBytes;
 // The time to read the filters, relative to the work for kLines planes: assumed, not measured. Filters are only a tenth
 // of the bytes, but nothing hides their latency.
 constexpr double kFilterWork = 0.25;
-constexpr int kMaxPlaneGroups = 8;  // then filters are only a hundredth of the bytes
+constexpr int kMaxRounds = 8;  // with 8 rounds, filters are only a hundredth of the bytes
 
-// With more groups in a block, filters are read less often, but fewer blocks may leave multiprocessors idle. So this
-// takes the number of groups with the shortest time, if blocks run in rounds of `at_once` blocks.
+// With more rounds per block, filters are read less often, but fewer blocks may leave multiprocessors idle. So this
+// takes the number of rounds with the shortest time, if the device runs `at_once` blocks at a time.
 template <typename... Params>
 RowShare share_rows(const Launcher& launcher, void (*kernel)(Params...), int H, int W, int planes,
                     const Units& units) {
@@ -182,14 +182,14 @@ RowShare share_rows(const Launcher& launcher, void (*kernel)(Params...), int H, 
   RowShare share{1, static_cast<int>(std::min(words, space))};
   const int64_t at_once =
       launcher.blocks_at_once(row_bytes(W, share.words), kernel, threads_of(W, kItems));
-  const int64_t groups = blocks_of(planes, kLines);
+  const int64_t max_rounds = blocks_of(planes, kLines);
   double least = 0.0;
-  for (int n = 1; n <= std::min<int64_t>(groups, kMaxPlaneGroups); ++n) {
-    const int64_t blocks = half_rows(H) * blocks_of(groups, n);
+  for (int n = 1; n <= std::min<int64_t>(max_rounds, kMaxRounds); ++n) {
+    const int64_t blocks = half_rows(H) * blocks_of(max_rounds, n);
     const double time = static_cast<double>(blocks_of(blocks, at_once)) * (n + kFilterWork);
     if (n > 1 && time >= least) continue;
     least = time;
-    share.groups = n;
+    share.rounds = n;
   }
   return share;
 }

@@ -66,7 +66,7 @@ __device__ __forceinline__ void write_rows(const MergedRows& args, const BlockFf
   }
 }
 
-// A block computes the same row of share.groups * kLines frames. It filters and sums the FFTs of the bands' rows
+// A block computes the same row of share.rounds * kLines frames. It filters and sums the FFTs of the bands' rows
 // and of the opposite rows, and computes the inverse FFT of the sum. Opposite rows are needed, since the real part of
 // an image comes from the Hermitian part of its spectrum, (S(Y, X) + conj S(-Y, -X)) / 2. A thread sums the values of
 // its column in registers. Rows in which a filter is 0 are not read.

@@ -39,8 +39,8 @@ class PythonSource(Source):
     image. Boxes, several labels and the like are not labels.
 
     **Errors.** A number or string is an invalid label if it is no class, such as 1.5 or an unknown name, or if several
-    classes have this name. If such a label is in an attribute that is used, or is read with an item's key, the listing
-    raises an error. If the label is read together with an image, only this item fails.
+    classes have this name. The listing raises an error for an invalid label that is in an attribute (except an unknown
+    name, see above), or is read with an item's key. If the label is read together with an image, only this item fails.
 
     **Keys.** They come from the attribute ``keys`` or, without it, from the items (image, label, key), each of which
     is then read once more. Otherwise they are numbers.
@@ -195,7 +195,10 @@ def call_factory(spec: str):
 
 
 def _read_attribute(data, name: str, count: int) -> Sequence | None:
-    """Return the labels in an attribute; None if it does not have a number, a string or None for each item."""
+    """Return an attribute with a number, a string or None for each item.
+
+    The result is None for any other attribute.
+    """
     entries = _of_length(data, name, count)
     if entries is None:
         return None

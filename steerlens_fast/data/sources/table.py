@@ -35,7 +35,7 @@ class TableSource(Source):
     path     the file, as an absolute path, a path relative to the table's folder, or a path in the home directory
              (``~/a.png``)
     label    the true class of the image; optional
-    target   the class to morph the image toward, or ``not:CLASS`` to remove a label; optional
+    target   the class to morph the image toward, or ``not:CLASS`` for the absence of a class; optional
     key      the name of the outputs; by default the path without its empty, "." and ".." parts
     ======== ===========================================================================================================
 
@@ -64,7 +64,7 @@ class TableSource(Source):
             label = class_number(row.get("label"), where, numbers)
             value, is_absent = _target_class(row.get("target"))
             target = class_number(value, where, numbers, "target")
-            target = ~target if is_absent and target is not None else target  # ~n removes label n
+            target = ~target if is_absent and target is not None else target  # ~n: the absence of class n
             line = int(where.rpartition(" ")[2])  # `where` is "FILE, line N"
             yield Item(index, key, os.path.join(folder, path), label, [line], target)
             index += 1
@@ -98,7 +98,7 @@ def _check_columns(expected: str, columns: list[str], where: str) -> None:
 
 
 def _target_class(value) -> tuple[object, bool]:
-    """Return the class of a target, and whether its label is to be removed ("not:cat")."""
+    """Return the class of a target, and whether the target is its absence ("not:cat")."""
     is_absent = isinstance(value, str) and value.strip().startswith(ABSENT)
     return (value.strip().removeprefix(ABSENT) if is_absent else value), is_absent
 

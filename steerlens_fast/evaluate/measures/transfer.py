@@ -86,7 +86,7 @@ def transfer(
     Raises
     ------
     TypeError, ValueError
-        With the name of the judge or argument, and the expected and the actual value.
+        If an argument, or the output of a judge, is invalid.
 
     Examples
     --------

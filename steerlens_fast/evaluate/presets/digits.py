@@ -12,8 +12,8 @@ from ...extras import require_extra
 from . import digits_data, networks
 
 NEXT = "map:" + ",".join(f"{d}={(d + 1) % 10}" for d in range(10))
-# When these options were chosen, only predictions of driver and judges had been measured (bench/quality/digits.py). So
-# the options were not tuned for the other measures of evaluations.
+# Before these options were chosen, predictions of driver and judges had been measured for these digits
+# (bench/quality/digits.py), but no other measure of an evaluation.
 OPTIONS = {
     "data": f"{__name__}:test_set",
     "driver": f"{__name__}:plain_cnn",

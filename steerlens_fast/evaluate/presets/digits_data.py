@@ -14,7 +14,7 @@ from ...extras import require_extra
 from ...memory import threads
 
 SIZE = 32  # pixels per side
-MARGIN = 2  # pixels around the 8 x 8 original, as in MNIST; needed because the pyramid's filters wrap around
+MARGIN = 2  # pixels around the 8 x 8 original, needed because the pyramid's filters wrap around
 Progress = Callable[..., Iterable]
 
 # L2 distances in "Confidence Is Not Evidence" ("the follow-up"), for 28 x 28 pixels

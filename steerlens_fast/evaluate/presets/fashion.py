@@ -25,7 +25,8 @@ CLASSES = ["T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
 def data_spec(folder: str | os.PathLike | None = None) -> str:
     """Return the data source of a folder's test images.
 
-    ``folder`` may also be ``idx:FOLDER#part``; the part is ignored. By default, it is the folder of Debian's package.
+    ``folder`` may also be ``idx:FOLDER#part``; the part is ignored. The default is the folder of Debian's package. The
+    path of a folder that exists is made absolute.
 
     Examples
     --------

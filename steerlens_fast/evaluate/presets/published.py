@@ -72,7 +72,7 @@ def compare_with_published(config: EvaluationConfig, summary: dict) -> dict | No
     elif not ours[0]["attainment"]["common"]:
         reasons.append(f"no source attained L2 = {l2:.4g} in every family")
     if len(summary["judges"]) != len(shipped.judges):
-        reasons.append(f"{len(summary['judges'])} judges have the driver's classes, not {len(shipped.judges)}")
+        reasons.append(f"{len(summary['judges'])} judges were used, not {len(shipped.judges)}")
     if reasons:
         return {"not_compared": reasons}
     attainment = ours[0]["attainment"]

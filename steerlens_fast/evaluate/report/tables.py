@@ -76,12 +76,12 @@ def pair_names(differences: dict) -> dict[str, str]:
     return {key.replace(" - ", " − "): key for key in keys}
 
 
-def any_has(families: dict, name: str) -> bool:
+def any_family_has(families: dict, name: str) -> bool:
     """Return whether any family has this measure.
 
     Examples
     --------
-    >>> any_has({"pixel": {}, "fourier": {"recovered": {}}}, "recovered")
+    >>> any_family_has({"pixel": {}, "fourier": {"recovered": {}}}, "recovered")
     True
     """
     return any(name in measures for measures in families.values())
@@ -107,7 +107,7 @@ FILTERS = {
     "columns": columns,
     "paired_measures": paired_measures,
     "pair_names": pair_names,
-    "any_has": any_has,
+    "any_family_has": any_family_has,
     "scale_titles": scale_titles,
     "orientation_titles": orientation_titles,
     "beside_published": "{}, ours / published".format,

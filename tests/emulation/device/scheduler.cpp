@@ -103,7 +103,7 @@ struct Thread {
   uint64_t values[2];
 };
 
-// A block of a cluster, while another block runs.
+// A block of the cluster. While it runs, its threads, any_vote and barriers are in the variables of these names below.
 struct Block {
   uint3 index;
   std::vector<Thread> threads;
@@ -382,7 +382,8 @@ bool open_cluster_barrier() {
   return cluster_has_met = true;
 }
 
-// For each block of the cluster, that it has ended, or "block (0, 0, 0) never ends: " and the states of its threads.
+// Returns, for each block of the cluster, "block (0, 0, 0) has ended", or "block (0, 0, 0) never ends: " and the states
+// of its threads.
 std::string stuck_text() {
   std::string text;
   for (Block& block : cluster) {
