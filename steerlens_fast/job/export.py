@@ -37,7 +37,7 @@ from .formats.folder import write_morph
 from .formats.names import FileNames
 from .records import write_records
 from .shard import shard_name
-from .success import start_frame
+from .success import missed_distances, start_frame
 
 SUFFIXES = {"gif": ".gif", "webp": ".webp", "strip": ".png", "npz": ".npz"}
 EXPORT_FORMATS = (*FORMATS, *SUFFIXES)
@@ -263,6 +263,7 @@ def _strip_data(task: _Export, record: dict, frames: Tensor) -> StripData:
         factors=_field(record, "factors"),
         amplitude_factors=_field(record, "amplitude_factors"),
         by_distance=task.job.config.get("factors") is None,
+        missed=[missed_distances(record, task.job.config)],
         title=task.method,
         note=strip_note(scored, samples=1, all_samples=1, frames=count, all_frames=count),
         maps=None if maps is None else [(maps, scale)],

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import OK
+from ..lens.schedule import DEFAULT_L2
 
 # Values of outcome_of
 REACHED, NOT_REACHED, ALREADY, UNSCORED, FAILED = "reached", "not-reached", "already-predicted", "not-scored", "failed"
@@ -58,6 +59,20 @@ def assess(record: dict, label_is_comparable: bool = True) -> dict[str, bool | N
     differs = source != label if known and label is not None and label_is_comparable else None
     at_source = {"already_predicted": already, "label_differs": differs}
     return at_source | _assess_last_frame(record, already if record["status"] == OK else None)
+
+
+def missed_distances(record: dict, config: dict) -> list[float]:
+    """Return the distances requested in a job's configuration that a morph did not attain.
+
+    Examples
+    --------
+    >>> missed_distances({"attained": [True, False]}, {"distances": [1.0, 2.0]})
+    [2.0]
+    """
+    requested = config.get("distances") or [DEFAULT_L2 if config.get("max_l2") is None else config["max_l2"]]
+    attained = record["attained"]
+    attained = attained if isinstance(attained, list) else [attained is not False]
+    return [distance for distance, reached in zip(requested, attained) if not reached]
 
 
 def _assess_last_frame(record: dict, already: bool | None) -> dict[str, bool | None]:

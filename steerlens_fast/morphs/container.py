@@ -21,6 +21,7 @@ from ..extras import MissingExtra, require_extra
 from ..io.atomic_io import atomic_write
 from ..io.tensor_files import as_json, read_tensors, write_tensors
 from ..morph_status import MorphStatus
+from .distance_text import distance_text
 
 MIN_FALL = 0.01  # share of the highest target probability; smaller decreases may be rounding errors
 MAX_PAIRS = 3  # class pairs that repr() shows
@@ -447,11 +448,21 @@ def method_words(settings: dict) -> list[str]:
     return words + ([f"smoothing {smoothing['noise']:g} x {smoothing['samples']}"] if smoothing else [])
 
 
+def missed_distances(m: Morphs) -> list[list[float]]:
+    """Return for each sample the requested distances that it did not attain."""
+    if m.budget is None or m.attained is None:
+        return [[] for _ in range(len(m))]
+    attained = m.attained.view(len(m), -1).tolist()
+    rows = zip(m.budget.tolist(), attained)
+    return [[distance for distance, reached in zip(*row) if not reached] for row in rows]
+
+
 def _statistics(m: Morphs) -> list[str]:
     median = lambda t: float(t.detach().double().nanquantile(0.5))
     first, last, l2 = median(m.target_probability[:, 0]), median(m.target_probability[:, -1]), median(m.l2[:, -1])
     texts = [f"target probability {first:.3g} -> {last:.3g} (median)"] if first == first and last == last else []
-    texts += [f"l2 {l2:.4g} (median, last frame)"]
+    missed = set().union(*missed_distances(m))
+    texts += [f"l2 {distance_text(l2, missed, digits=4)} (median, last frame)"]
     if m.attained is not None:
         texts.append(f"{int(m.attained.sum())}/{m.attained.numel()} attained")
     return texts + ([] if m.ok.all() else [f"{int((~m.ok).sum())} not ok"])

@@ -15,8 +15,9 @@ from ..checks import as_list, check_bool, check_bounds, check_class_names, check
 from ..classifier.class_names import pair_text, short_names
 from ..classifier.outputs import number_of_classes
 from ..extras import require_extra
-from .container import Morphs, method_words
+from .container import Morphs, method_words, missed_distances
 from .differences import difference_maps
+from .distance_text import distance_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -208,6 +209,8 @@ class StripData:
         ``amplitude_factors`` may be None.
     by_distance : bool
         Whether distances were requested.
+    missed : list of lists of float
+        For each row, the requested distances that were not attained.
     title, note : str
         Texts above and below the figure.
     maps : list of (array [F, H, W, 3], float) or None
@@ -225,6 +228,7 @@ class StripData:
     factors: torch.Tensor
     amplitude_factors: torch.Tensor | None
     by_distance: bool
+    missed: list[list[float]]
     title: str
     note: str
     maps: list[tuple[np.ndarray, float]] | None = None
@@ -262,6 +266,7 @@ def strip_data(
         factors=shown.factors,
         amplitude_factors=shown.amplitude_factors,
         by_distance=morphs.budget is not None,
+        missed=missed_distances(shown),
         title=", ".join(method_words(shown.settings)),
         note=strip_note(not shown.outputs.isnan().all(), *counts),
         maps=_maps(morphs[: len(shown)].detach().cpu(), at) if differences else None,
@@ -460,7 +465,8 @@ def _header_numbers(data: StripData) -> tuple[list[str] | None, list[list[str]] 
     The headers are None if neither the distances nor the factors are equal in all rows. The texts are None if the
     headers show the distances.
     """
-    l2, factors, amplitudes = map(_Numbers, (data.l2, data.factors, data.amplitude_factors))
+    l2 = _Numbers(data.l2, data.missed)
+    factors, amplitudes = _Numbers(data.factors), _Numbers(data.amplitude_factors)
     distances = [[f"L2 {x}" for x in row] for row in l2.text]
     if l2.same and (data.by_distance or not (factors.same and amplitudes.same)):
         return distances[0], None
@@ -475,14 +481,17 @@ def _header_numbers(data: StripData) -> tuple[list[str] | None, list[list[str]] 
 class _Numbers:
     """A table [B, F] of numbers as text.
 
-    Values below 0.1 % of the largest value are shown as 0. ``same`` says whether all rows are equal within 0.5 %.
+    Values below 0.1 % of the largest value are shown as 0. ``same`` says whether all rows are equal within 0.5 % and,
+    if a row has ``missed`` a distance, have equal texts.
     """
 
-    def __init__(self, table: torch.Tensor | None):
+    def __init__(self, table: torch.Tensor | None, missed: list[list[float]] | None = None):
         table = torch.zeros(0, 0, device="cpu") if table is None else table.double()
         negligible = 1e-3 * table.abs().nan_to_num(0, 0, 0).amax() if table.numel() else 0.0
         self.same = bool(((table - table[:1]).abs() <= 5e-3 * table[:1].abs() + negligible).all())
-        self.text = [["0" if abs(x) <= negligible else f"{x:.3g}" for x in row] for row in table.tolist()]
+        rows = zip(table.tolist(), missed or [[]] * len(table))
+        self.text = [["0" if abs(x) <= negligible else distance_text(x, far) for x in row] for row, far in rows]
+        self.same &= not any(missed or ()) or all(row == self.text[0] for row in self.text)
 
 
 # --- Figures ---------------------------------------------------------------------------------------------------------

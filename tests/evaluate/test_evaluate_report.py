@@ -38,13 +38,21 @@ RESULTS_PAGE = (QUALITY / "README.md").read_text()
         ({}, ".900  1/2", True),
         ({"driver_agrees": False}, ".900  1/2", False),
         ({"attained": False}, ".900  1/2\nL2 1.5 only", False),
+        ({"attained": False, "l2": 1.9967}, ".900  1/2\nL2 1.997 only", False),
         ({"target_probability": None}, "not finite", False),
         ({"target_probability": None, "reason": "the gradient at the source is zero"}, "no edit", False),
     ],
     ids=str,
 )
 def test_only_attained_edits_that_reach_the_target_are_bold(changes, text, bold):
-    record = {"target_probability": 0.9, "driver_agrees": True, "attained": True, "l2": 1.5, "reason": None}
+    record = {
+        "target_probability": 0.9,
+        "driver_agrees": True,
+        "attained": True,
+        "l2": 1.5,
+        "budget": 2.0,
+        "reason": None,
+    }
     assert _edit_caption(record | {"judges": {"a": True, "b": False}} | changes) == (text, bold)
 
 

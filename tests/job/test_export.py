@@ -134,6 +134,15 @@ def test_strip_equals_that_of_morphs_save(channels, classes, differences, change
     assert (tmp_path / "to" / "a.png").read_bytes() == (tmp_path / "strip.png").read_bytes()
 
 
+def test_strip_of_a_missed_distance_does_not_show_it(tmp_path):
+    miss = lambda record: record | {"attained": False, "l2": [*record["l2"][:-1], 2.4967]}
+    make_job(tmp_path / "out", morphs_of(1, frames=3), ["a"], change=miss, max_l2=2.5)
+    task = _Export(JobFolder(tmp_path / "out"), tmp_path / "to", "strip", False)
+    (record,) = read_records(tmp_path / "out" / "shards" / "00000.jsonl")
+    figure = draw_strips(_strip_data(task, record, morphs_of(1, 3)[0]))
+    assert [axes.get_title() for axes in figure.axes] == ["L2 0", "L2 1.25", "L2 2.497"]
+
+
 def test_strip_has_the_expected_texts(tmp_path):
     """The numbers are those of ``record`` in jobs.py."""
     make_job(tmp_path / "out", morphs_of(2, frames=3), ["a", "b"], max_l2=2.5, rule="polar", regime="live")

@@ -50,7 +50,8 @@ def frames_in(strip: np.ndarray, data: dict) -> list[np.ndarray]:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_examples_have_the_numbers_and_frames_of_the_job(kind, channels, tmp_path):
     frames, keys = morphs_of(6, 5, channels), [f"k/{i}" for i in range(6)]
-    records = make_job(tmp_path, frames, keys, format=kind, failed=(2,), unscored=(3,))
+    change = lambda record: record | ({"attained": False} if record["index"] == 3 else {})
+    records = make_job(tmp_path, frames, keys, format=kind, failed=(2,), unscored=(3,), change=change)
     page = write_gallery(tmp_path)
     data = data_of(page)
     assert page == tmp_path / "gallery" / "index.html"
@@ -62,6 +63,7 @@ def test_examples_have_the_numbers_and_frames_of_the_job(kind, channels, tmp_pat
     for example, place in zip(morphed(data), [0, 1, 3, 4, 5], strict=True):
         record = records[place]
         assert example["predictions"] == [None if p is None else CLASSES[p] for p in record["predictions"]]
+        assert example["missed"] == ([2.0] if place == 3 else [])
         for name in ("key", "probability", "prediction_probability", "l2", "factors", "attained", "gradient_norm"):
             assert example[name] == record[name]
         assert example["source"] == CLASSES[place % 4] and example["target"] == CLASSES[(place + 1) % 4]
@@ -371,6 +373,12 @@ def test_small_probabilities_are_not_shown_as_zero(morphs_page):
 def test_large_numbers_have_an_exponent_but_counts_have_all_digits(morphs_page):
     assert morphs_page.run("return [8.94e16, 123.45, 0, null].map(number)") == ["8.94e+16", "123", "0", "–"]
     assert morphs_page.run("return [12345, null].map(countText)") == ["12,345", "–"]
+
+
+def test_distance_does_not_look_like_one_that_was_missed(morphs_page):
+    script = "return [[11.9812, []], [11.9812, [12]], [11.9994, [12]], [3.3333, [12]], [null, [12]]]"
+    expected = ["12", "11.98", "11.999", "3.33", "–"]
+    assert morphs_page.run(f"{script}.map((values) => distance(...values))") == expected
 
 
 def test_slider_moves_frame_curve_and_numbers(morphs_page):

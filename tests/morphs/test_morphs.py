@@ -521,6 +521,18 @@ def test_column_headers_name_what_all_samples_share():
     assert distances(factors=sample_factors, l2=l2[:1].expand(2, 2)) == []
 
 
+def test_numbers_of_a_strip_do_not_look_like_a_distance_that_was_missed():
+    near, far = torch.tensor([[0.0, 11.9812]]), torch.tensor([[0.0, 11.9994], [0.0, 12.0]])
+    titles = lambda m: [axes.get_title() for axes in strips.plot_morphs(m).axes[:2]]
+    m = make(1, 2, l2=near, budget=torch.tensor([[12.0]]), attained=torch.tensor([False]))
+    assert titles(m) == ["L2 0", "L2 11.98"] and "l2 11.98 (median, last frame); 0/1 attained" in repr(m)
+    assert titles(dataclasses.replace(m, attained=torch.tensor([True]))) == ["L2 0", "L2 12"]
+    m = make(2, 2, l2=far, budget=torch.full((2, 1), 12.0), attained=torch.tensor([False, True]))
+    drawn = panels(strips.plot_morphs(m))
+    assert titles(m)[1] == "factor 4" and "l2 11.9997" in repr(m)
+    assert [drawn[f"sample {b} frame 1"].get_xlabel().split("\n")[-1] for b in (0, 1)] == ["L2 11.999", "L2 12"]
+
+
 def test_strips_show_class_names_and_reasons():
     m = make(2, status=torch.tensor([0, 2]))
     for names in (["a cat", "$ $", "x"], {0: "a cat", 1: "$ $", 2: "x"}):

@@ -10,6 +10,7 @@ from torch import Tensor
 from ...classifier.class_names import class_name, pair_text
 from ...extras import require_extra
 from ...io.atomic_io import atomic_write
+from ...morphs.distance_text import distance_text
 from ..summary import read_results
 from ..tasks import TaskRunner
 from .figures import all_figures
@@ -97,5 +98,5 @@ def _edit_caption(record: dict) -> tuple[str, bool]:
     if judges:
         text += f"  {sum(map(bool, judges.values()))}/{len(judges)}"
     if not record["attained"]:
-        text += f"\nL2 {record['l2']:.3g} only"
+        text += f"\nL2 {distance_text(record['l2'], [record['budget']])} only"
     return text, bool(record["driver_agrees"] and record["attained"])

@@ -28,7 +28,7 @@ from ..folder import CompletedShards, JobFolder
 from ..formats.common import as_8_bit, map_in_threads, replacing_folder, to_pil
 from ..formats.wds import encode_lossless
 from ..plan import Plan
-from ..success import NOT_REACHED, REACHED, outcome_of, start_frame
+from ..success import NOT_REACHED, REACHED, missed_distances, outcome_of, start_frame
 from ..summary import labels_look_wrong, read_success
 
 SETTINGS = ("model", "data", "target", "family", "rule", "regime", "objective")
@@ -126,7 +126,7 @@ def _write_examples(folder: Path, job: JobFolder, shard: int, records: list[dict
         (folder / image).write_bytes(strip_bytes)
         (folder / map_image).write_bytes(map_bytes)
         files[index] = {"image": image, "map": map_image, "scale": scale}
-    return [_example(record, job.plan) | files.get(record["index"], {"image": None}) for record in records]
+    return [_example(record, job.plan, job.config) | files.get(record["index"], {"image": None}) for record in records]
 
 
 # --- Sampling ---------------------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def edit_maps(frames: Tensor, start: int) -> tuple[Tensor, float]:
     return torch.from_numpy(maps).movedim(-1, 1), scale
 
 
-def _example(record: dict, plan: Plan) -> dict:
+def _example(record: dict, plan: Plan, config: dict) -> dict:
     outcome = outcome_of(record)
     # False if the model's outputs for the source are missing, or may be NaN
     source_known = record["already_predicted"] is not None
@@ -227,6 +227,7 @@ def _example(record: dict, plan: Plan) -> dict:
         "predictions": [plan.class_name(p) for p in record["predictions"]],
         "prediction_probability": record["prediction_probability"] or [None] * count,
         "start": start_frame(record),
+        "missed": missed_distances(record, config),
         **{name: record[name] for name in ("probability", "factors", "l2", "attained", "gradient_norm")},
     }
 

@@ -4,6 +4,12 @@ const last = data.frames - 1, byId = (id) => document.getElementById(id);
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const missing = (x) => x === null || x === undefined;
 const number = (x) => (missing(x) ? "–" : Math.abs(x) >= 1e6 ? x.toExponential(2) : String(Number(x.toPrecision(3))));
+// With 3 digits, or up to 7 where fewer would look like a distance that was missed (distance_text.py)
+const distance = (x, missedDistances) => {
+  let digits = 3;
+  while (digits < 7 && missedDistances.some((d) => x?.toPrecision(digits) === d.toPrecision(digits))) digits += 1;
+  return digits === 3 ? number(x) : String(Number(x.toPrecision(digits)));
+};
 const countText = (n) => (missing(n) ? "–" : n.toLocaleString("en"));
 const chance = (p) => (missing(p) ? "–" : p > 0 && p < 0.0005 ? "< 0.001" : p.toFixed(3));
 const many = (n, what) => `${n.toLocaleString("en")} ${what}${n === 1 ? "" : "s"}`;
@@ -127,7 +133,7 @@ class Card {
     const counts = example.outcome !== "failed" && !example.already_predicted;
     prediction.classList.toggle("reached", counts && p !== null && predicted === example.target);
     this.find("output").textContent = p === null && this.unscored ? "" : `target: ${probability}`;
-    this.l2.textContent = number(example.l2[frame]);
+    this.l2.textContent = distance(example.l2[frame], example.missed);
     this.factor.textContent = number(example.factors[frame]);
     this.mark();
     this.draw(".frame", frame, this.image);
