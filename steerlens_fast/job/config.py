@@ -57,8 +57,8 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         Number of images in a batch, and in a shard. By default, both depend on the size of an image. On a GPU, the
         model is called with a whole batch; on a CPU, a call may have fewer images.
     threads : int, optional
-        Threads of torch in each worker. By default the cores of the machine divided by the number of workers. Another
-        number may give other rounding errors.
+        Threads of torch in each worker. By default the cores of the machine divided by the number of workers, whatever
+        OMP_NUM_THREADS is. Another number may give other rounding errors.
 
     Raises
     ------
@@ -168,7 +168,7 @@ class JobConfig(LensConfig, ModelConfig, DataConfig):
         group="running",
         metavar="N",
         minimum=1,
-        help="torch threads in each worker (default: the cores divided by the workers)",
+        help="torch threads in each worker (default: the cores divided by the workers, whatever OMP_NUM_THREADS is)",
     )
 
     def _check(self) -> None:

@@ -180,7 +180,10 @@ def batch_and_shard_size(config: JobConfig, frame_shape: tuple[int, ...]) -> tup
 
 
 def threads_per_worker(config: JobConfig, workers: int) -> int:
-    """Return the number of torch threads in each worker."""
+    """Return the number of torch threads in each worker.
+
+    OMP_NUM_THREADS is not used, because torchrun sets it to 1 if the user does not set it.
+    """
     return config.threads or max(1, len(os.sched_getaffinity(0)) // max(workers, 1))
 
 

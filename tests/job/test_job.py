@@ -46,6 +46,7 @@ from steerlens_fast.errors import DONE, FATAL, SOME_FAILED, TERMINATED, TOO_MANY
 from steerlens_fast.io.atomic_io import write_json
 from steerlens_fast.job import morph_dataset, worker
 from steerlens_fast.job.config import JobConfig
+from steerlens_fast.job.plan import threads_per_worker
 from steerlens_fast.job.planning import JobInputs, make_plan
 from steerlens_fast.job.records import write_records
 from steerlens_fast.job.success import assess
@@ -340,6 +341,15 @@ def test_resume_of_a_finished_job_changes_nothing(job, data, copy):
     assert run_here(copy, "--resume", data=data) == DONE
     assert {path: path.stat().st_mtime_ns for path in (copy / "shards").iterdir()} == before
     assert digests(copy) == digests(job)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 1000])
+def test_default_of_threads_is_the_cores_per_worker(workers, monkeypatch):
+    """OMP_NUM_THREADS does not change it, because torchrun sets this variable."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(8))
+    assert threads_per_worker(JobConfig("images/", "model"), workers) == max(1, 8 // workers)
+    assert threads_per_worker(JobConfig("images/", "model", threads=3), workers) == 3
 
 
 def test_resume_without_a_job_begins_one(data, job, tmp_path):
