@@ -128,10 +128,20 @@ class _Table:
         return paired_difference(first, second, statistic, **self.bootstrap_options).as_dict()
 
 
+def _without_least(attained: dict[str, Tensor]) -> str:
+    """Return a hint how many sources are common without the families that attained the fewest, if there are any."""
+    counts = {family: int(reached.sum()) for family, reached in attained.items()}
+    others = {family: attained[family] for family, count in counts.items() if count > min(counts.values())}
+    if not others or not (common := common_attainment(others).count):
+        return ""
+    return f"; with families (--families) {','.join(others)}, {common} would be in common"
+
+
 def _budget(table: _Table, budget: float, problems: list[str]) -> dict:
-    reached = common_attainment({family: table.attained(family, budget) for family in table.families})
+    attained = {family: table.attained(family, budget) for family in table.families}
+    reached = common_attainment(attained)
     if not reached.count:
-        problems.append(f"no source attained L2 = {budget:.4g} in every family: {reached}")
+        problems.append(f"no source attained L2 = {budget:.4g} in every family: {reached}" + _without_least(attained))
     never = [family for family, n in reached.by_family.items() if not n]
     problems += [f"no source attained L2 = {budget:.4g} in family {family}" for family in never]
     # A control is measured over the common sources for which the control attained the budget, too.

@@ -313,6 +313,14 @@ def test_unattained_budget_is_reported_and_not_averaged(tmp_path):
     assert {r["attained"] for r in records(tmp_path) if r.get("budget") == 100.0} == {False}
 
 
+def test_unattained_budget_suggests_to_leave_out_the_family_that_attained_least(tmp_path):
+    families = ["pixel", "csp-amplitude", "csp-joint"]
+    problems = run(tmp_path / "a", families=families, distances=[100.0, 3.0]).summary["problems"]
+    far, near = (p for p in problems if "in every family" in p)
+    assert far.endswith("csp-joint 0/10)")
+    assert near.endswith("csp-joint 10/10); with families (--families) pixel,csp-joint, 10 would be in common")
+
+
 def test_constant_images_are_left_out(tmp_path):
     images = pictures()
     images[3] = 128
