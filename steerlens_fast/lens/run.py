@@ -131,6 +131,8 @@ class MorphRun:
             if self.lens.phase_cap is not None:
                 limits.append("phase_cap may have stopped them, so try a larger one")
             wrapped = "wrapped phases" if self.lens.bounds is None else "clipped pixels or wrapped phases"
+            if isinstance(self.lens.family, str) and self.lens.family.startswith("csp-"):
+                wrapped += " or the pyramid's residuals, which do not change,"
             limits.append(f"{wrapped} may limit distances, so try a smaller one")
         return limits
 
@@ -143,9 +145,14 @@ class MorphRun:
         if bool((fell & farthest).any()):
             text = (
                 f"in {int(fell.sum())} of {len(morphs)} morphs, the last frame has a lower target probability than an "
-                "earlier frame (see Morphs.fell and Morphs.best_frame): try a smaller distance"
+                "earlier frame (see Morphs.fell and Morphs.best_frame): try "
             )
-            text += " or regime='persistent'" if self.lens.regime == "frozen" else ""
+            # With the rule "complex", changes of amplitude need not lower the loss, however small they are.
+            may_rise = self.lens.rule == "complex" and self.lens.family in ("csp-amplitude", "csp-joint")
+            below_source = morphs.target_probability[:, -1] < morphs.target_probability[:, 0]
+            remedies = ["rule='polar'"] if may_rise and bool((fell & farthest & below_source).any()) else []
+            remedies += ["regime='persistent'"] if self.lens.regime == "frozen" else []
+            text += " or ".join(["a smaller distance", *remedies])
             warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
 
     def iterate(self) -> Iterator[Tensor]:

@@ -605,6 +605,21 @@ def test_morphs_beyond_the_best_frame_warn():
     assert morphs.fell.all() and morphs.best_frame[0] in (5, 6)
 
 
+@pytest.mark.parametrize("regime, more", [("frozen", " or regime='persistent'"), ("live", "")])
+def test_falling_probabilities_of_amplitudes_suggest_the_polar_rule(regime, more):
+    """With the rule "complex", a large gradient raises all amplitudes, also where that raises the loss."""
+    x, model = images(), linear()
+    target = model(x).argmin(1)
+    loss = lambda outputs, target: 1e6 * torch.nn.functional.cross_entropy(outputs, target, reduction="none")
+    options = {"objective": loss, "regime": regime, "bounds": None}
+    lens = SteerableLens(model, family="csp-amplitude", **options)
+    with pytest.warns(UserWarning, match=f"try a smaller distance or rule='polar'{more}$"):
+        lens.morph(x, target, max_l2=2.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SteerableLens(model, family="csp-amplitude", rule="polar", **options).morph(x, target, max_l2=2.0)
+
+
 def test_distances_that_are_not_reached_warn():
     x, model = images(), linear()
     target = model(x).argmin(1)
@@ -613,6 +628,10 @@ def test_distances_that_are_not_reached_warn():
         assert not lens.morph(x, target, max_l2=2.0).attained.any()
     with pytest.warns(UserWarning, match=r"1 of 2 morphs do not reach .* Morphs.l2\): clipped .* try a smaller one$"):
         SteerableLens(model).morph(x, target, distances=torch.tensor([[0.1, 0.2], [0.1, 1e4]]))
+    for family in NAMES:
+        with pytest.warns(UserWarning, match="may limit distances") as caught:
+            SteerableLens(model, family=family).morph(x, target, max_l2=1e4, score="none")
+        assert ("the pyramid's residuals" in str(caught[0].message)) == family.startswith("csp-")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         lens.morph(x, target, factors=0.01)
