@@ -64,7 +64,10 @@ class SteerableLens:
     rule : {"complex", "polar"}
         How the gradient changes a coefficient. "complex", the paper's rule, subtracts the gradient from the complex
         coefficient, and takes the resulting change of phase and amplitude as the step. "polar" is gradient descent in
-        phase and log amplitude. A frame's factor multiplies the step. See :func:`steerlens_fast.ops.step`.
+        phase and log amplitude. A frame's factor multiplies the step. With "complex", the step is proportional to the
+        gradient only if the gradient is small beside the coefficients. So it depends on the units of images and loss,
+        and changes of amplitude may lower the target's probability. "polar" has neither problem. See
+        :func:`steerlens_fast.ops.step` and ``families/README.md``.
     regime : {"frozen", "persistent", "live"}
         When gradients are computed.
 
