@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Collection, Sequence
 
 
@@ -36,6 +37,48 @@ def choose_sources(pools: Sequence[Collection], count: int, rng: random.Random) 
         rng.shuffle(sources)
     chosen = [[source] * len(pools) for source in shared[:count]]
     return chosen + [list(row) for row in zip(*rest)][: count - len(chosen)]
+
+
+def distinct_columns(rows: Sequence[Sequence]) -> list[int]:
+    """Return a column for each row, so that the rows' elements in these columns are distinct.
+
+    Of n columns, row i tries column ``i % n`` first.
+
+    Parameters
+    ----------
+    rows : sequence of sequence
+        No element occurs twice in a column, as in the rows of :func:`choose_sources`. So k rows of n columns have at
+        least k different elements, and distinct elements can be chosen (Hall's theorem).
+
+    Examples
+    --------
+    >>> distinct_columns(["aaa", "bbb", "ccc"])
+    [0, 1, 2]
+    >>> distinct_columns(["xyz", "zxw"])  # x of row 0 and x of row 1 would be equal
+    [0, 2]
+    """
+    columns, shown_by = [0] * len(rows), {}  # the row that has chosen an element
+    for start in range(len(rows)):
+        # A breadth-first search for an element that no row has chosen. The rows on the path to it change their columns.
+        reached, queue = {}, deque([start])
+        free = None
+        while free is None:
+            row = queue.popleft()
+            for n in range(len(rows[row])):
+                column = (row + n) % len(rows[row])
+                element = rows[row][column]
+                if element not in reached:
+                    reached[element] = row, column
+                    if element not in shown_by:
+                        free = element
+                        break
+                    queue.append(shown_by[element])
+        while free is not None:
+            row, column = reached[free]
+            shown_by[free] = row
+            free = None if row == start else rows[row][columns[row]]
+            columns[row] = column
+    return columns
 
 
 def trial_order(sources: int, conditions: int, rng: random.Random) -> list[tuple[int, int]]:

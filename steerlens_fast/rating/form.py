@@ -25,7 +25,7 @@ from ..job.formats.common import as_8_bit, map_in_threads, replacing_folder, to_
 from ..job.formats.wds import encode_lossless
 from ..job.success import source_frame
 from .candidates import RatedJob, Source
-from .design import balanced_sides, choose_sources, trial_order
+from .design import balanced_sides, choose_sources, distinct_columns, trial_order
 from .judges import Judges, check_judges, load_judges, predicted_classes
 
 PAGE, KEY, FORMAT_VERSION = "form.html", "key.json", 1
@@ -262,10 +262,12 @@ def _design(jobs: list[RatedJob], num_conditions: int, count: int, rng: random.R
             f"for {unshared} of {len(sources)} morphs of each family, another family has no morph of the same source"
         )
     sides = balanced_sides(len(sources), rng)
+    # Unedited sources are read from each job in turn, unless a source would be shown twice.
+    unedited = distinct_columns(sources)
     trials = []
     for number, condition in trial_order(len(sources), num_conditions, rng):
         edited = condition < len(jobs)
-        job_index = condition if edited else number % len(jobs)  # unedited sources are read from each job in turn
+        job_index = condition if edited else unedited[number]
         trials.append(_Trial(jobs[job_index], sources[number][job_index], edited, sides[number]))
     return trials
 

@@ -16,7 +16,7 @@ from jobs import CLASSES, FAMILIES, make_job, make_jobs, morphs_of
 from steerlens_fast.cli import main
 from steerlens_fast.errors import DONE, USAGE, JobError
 from steerlens_fast.rating import write_form
-from steerlens_fast.rating.design import trial_order
+from steerlens_fast.rating.design import choose_sources, distinct_columns, trial_order
 
 pil = pytest.importorskip("PIL.Image")
 pytest.importorskip("safetensors")
@@ -141,6 +141,37 @@ def test_jobs_of_different_data_give_equal_numbers_of_morphs(tmp_path):
     assert "for 1 of 2 morphs of each family, another family has no morph of the same source" in form.notes
     numbers = Counter(trial["source_number"] for trial in json.loads(form.key.read_text())["trials"])
     assert sorted(numbers.values()) == [1, 1, 2]
+
+
+def test_no_source_is_unedited_twice():
+    """Rows of two families may have the same source, if a third family does not have it."""
+    preferred = 0
+    for seed in range(300):
+        rng = random.Random(seed)
+        pools = [range(6), range(6), range(6, 12)]
+        if seed >= 100:
+            pools = [rng.sample(range(12), rng.randrange(2, 12)) for _ in range(rng.randrange(1, 6))]
+        rows = choose_sources(pools, 6, rng)
+        shown = [row[column] for row, column in zip(rows, distinct_columns(rows), strict=True)]
+        assert len(set(shown)) == len(rows)
+        in_turn = [row[n % len(pools)] for n, row in enumerate(rows)]
+        if len(set(in_turn)) == len(rows):
+            assert shown == in_turn
+            preferred += 1
+    assert 0 < preferred < 300
+
+
+def test_form_of_three_families_shows_no_source_unedited_twice(tmp_path):
+    """The first two jobs have the same sources, and the third has others."""
+    jobs = [tmp_path / name for name in ("pixel", "fourier", "csp-phase")]
+    for folder, keys in zip(jobs, ("uvwxyz", "uvwxyz", "opqrst")):
+        change = lambda record: record | {"sha256": record["key"], "source": 0, "target": 1, "label": 0}
+        make_job(folder, morphs_of(6, 3), list(keys), family=folder.name, change=change)
+    for seed in range(5):
+        form = write_form(jobs, tmp_path / f"form-{seed}", count=24, seed=seed)
+        trials = json.loads(form.key.read_text())["trials"]
+        counts = Counter((trial["condition"], trial["source_number"]) for trial in trials)
+        assert len(trials) == 24 and set(counts.values()) == {1}
 
 
 def test_judges_in_exported_programs_must_be_trusted(tmp_path):
