@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..data.targets import with_default_target
@@ -20,14 +20,14 @@ from .plan import Plan
 from .planning import JobInputs, expand_settings, make_plan
 from .worker import Worker
 
-SAMPLE_SECONDS = 1.0  # time for the images that are computed to estimate the job's time
+MAX_SECONDS = 30.0  # for the images that are computed, after two calls with one, to estimate the job's time
 
 
 def dry_run(out: Path, options: Mapping, run_options: RunOptions) -> list[str]:
     """Return the report of a dry run, as lines of text.
 
-    It has the configuration, counts, bytes, and an estimate of the job's time from a few images. Raise a JobError if
-    the disk has too little space.
+    It has the configuration, counts, bytes, and an estimate of the job's time from a batch. Raise a JobError if the
+    disk has too little space.
     """
     options = expand_settings(options)
     check_output_folder(out, options.get("data"))
@@ -39,7 +39,7 @@ def dry_run(out: Path, options: Mapping, run_options: RunOptions) -> list[str]:
         with tempfile.TemporaryDirectory() as folder:
             plan = make_plan(Path(folder), inputs, worker.loaded.description, max(workers, 1))
             worker.open(Path(folder), plan)
-            timed = _timed_images(worker)
+            timed = _timed_images(worker.first_batch, worker.images_at_once)
     except Exception as error:
         raise to_job_error(error) from error
     finally:
@@ -47,15 +47,33 @@ def dry_run(out: Path, options: Mapping, run_options: RunOptions) -> list[str]:
     return [*_configuration(config, plan), "", *_counts(plan), *_time(plan, timed, workers), *_space(out, plan)]
 
 
-def _timed_images(worker: Worker) -> tuple[int, float]:
-    """Return a number of images, at most a batch, and the seconds that they take.
+def _timed_images(compute: Callable[[int], float], at_once: int) -> tuple[int, float, bool]:
+    """Return a number of images, the seconds that they take, and whether there was time for ``at_once`` images.
 
-    One image is computed first. If this takes at most a second, it was only a warm-up: then images are computed for
-    about a second.
+    ``compute`` computes a number of images, and returns the elapsed seconds. One image is computed twice, since the
+    first call takes longer. Then follow larger numbers, up to ``at_once`` images, as long as they are expected to take
+    at most MAX_SECONDS in all. If there is time, the last number is repeated, since its first call allocates memory.
+
+    Examples
+    --------
+    >>> _timed_images(lambda count: 4 + 0.01 * count, at_once=64)
+    (64, 4.64, True)
+    >>> _timed_images(lambda count: 4.0 * count, at_once=64)
+    (2, 8.0, False)
     """
-    seconds = worker.first_batch(1)
-    count = min(worker.plan.batch_size, worker.plan.count(0), int(SAMPLE_SECONDS / max(seconds, 1e-9)))
-    return (count, worker.first_batch(count)) if count else (1, seconds)
+    compute(1)
+    count, seconds, spent = 1, compute(1), 0.0
+    per_image = seconds  # how much longer a larger number is expected to take
+    while count < at_once:
+        more = min(2 if count == 1 else 4 * count, at_once)
+        if spent + seconds + per_image * (more - count) > MAX_SECONDS:
+            break
+        before, seconds = seconds, compute(more)
+        per_image = max(seconds - before, 0.0) / (more - count)
+        count, spent = more, spent + seconds
+    if count > 1 and spent + seconds <= MAX_SECONDS:
+        seconds = compute(count)
+    return count, seconds, count == at_once
 
 
 def _configuration(config: JobConfig, plan: Plan) -> list[str]:
@@ -78,12 +96,14 @@ def _counts(plan: Plan) -> list[str]:
     return lines + [f"warning: {warning}" for warning in plan.warnings]
 
 
-def _time(plan: Plan, timed: tuple[int, float], workers: int) -> list[str]:
-    count, seconds = timed
-    total = seconds / count * plan.items / max(workers, 1)
+def _time(plan: Plan, timed: tuple[int, float, bool], workers: int) -> list[str]:
+    count, seconds, is_full = timed
+    total = seconds / count * plan.items / max(min(workers, plan.shards), 1)
     where = f"on {workers} worker(s)" if workers else "in one process"
-    estimate = f"about {format_duration(total)} for all images {where}, without loading the model"
-    return [f"{estimate}: computing {count} of them took {seconds:.3f} s, including decoding, at the present load"]
+    estimate = f"about {format_duration(total)} for all images {where}, without loading the model and the first call"
+    measured = f"computing {count} of them together took {seconds:.3f} s, including decoding, at the present load"
+    larger = "" if is_full else "; the job's batches are larger, and may take less time per image"
+    return [f"{estimate}: {measured}{larger}"]
 
 
 def _space(out: Path, plan: Plan) -> list[str]:

@@ -143,12 +143,20 @@ class Worker:
 
         Return the elapsed seconds.
         """
-        start = time.perf_counter()
-        items = iter([(0, self.plan.read_items(self.out, 0)[:count])])
-        batch = next(self.loader.batches(lambda wait: next(items, None)))
-        for finish in self._compute_batch(self._new_shard(0), batch):
-            finish()
-        return time.perf_counter() - start
+        with _repeatable():
+            shard, start = self._new_shard(0), time.perf_counter()
+            items = iter([(0, self.plan.read_items(self.out, 0)[:count])])
+            batch = next(self.loader.batches(lambda wait: next(items, None)))
+            for finish in self._compute_batch(shard, batch):
+                finish()
+            return time.perf_counter() - start
+
+    @property
+    def images_at_once(self) -> int:
+        """The largest number of images that are computed together."""
+        image = torch.empty(1, self.plan.channels, *self.plan.size, dtype=image_dtype(self.config.dtype), device="cpu")
+        count = min(self.plan.batch_size, self.plan.count(0))
+        return min(count, self._samples_per_call(image) or count)
 
     def close(self) -> None:
         """Stop the decoding threads."""
@@ -185,7 +193,7 @@ class Worker:
         point. If memory is still too small, parts are halved.
         """
         self._set_targets(batch)
-        max_size = min(len(batch.items), self._samples_per_call(batch) or len(batch.items))
+        max_size = min(len(batch.items), self._samples_per_call(batch.pixels) or len(batch.items))
         finishers, at = [], 0
         while at < len(batch.items):
             size = -(-max_size // self.part_divisor)
@@ -256,7 +264,7 @@ class Worker:
         self.lens.classifier.seed = (self.config.seed, batch.items[0].index)
         pixels, dtype = self.transfers.to_device(batch.pixels), image_dtype(self.config.dtype)
         images = pixels.to(dtype) if pixels.is_floating_point() else pixels.to(dtype).div_(255)
-        target, per_call = batch_target(self.target_rule, batch.targets), self._samples_per_call(batch)
+        target, per_call = batch_target(self.target_rule, batch.targets), self._samples_per_call(batch.pixels)
         with self._reported(batch), exit_as_error():
             morphs = self.lens.morph(images, target, internal_batch_size=per_call, **self.config.morph_options)
         if not self._has_morphed:
@@ -264,11 +272,11 @@ class Worker:
         self._has_morphed = True
         return morphs
 
-    def _samples_per_call(self, batch: Batch) -> int | None:
+    def _samples_per_call(self, pixels: Tensor) -> int | None:
         """Return how many images the model gets in one call; None for any number."""
         if self.device.type != "cpu":
             return None
-        return samples_per_call(batch.pixels[:1].to(image_dtype(self.config.dtype)), self.plan.threads)
+        return samples_per_call(pixels[:1].to(image_dtype(self.config.dtype)), self.plan.threads)
 
     def _check_classes(self, count: int) -> None:
         """Check class names, and the targets of all shards, now that the number of the model's classes is known."""
@@ -341,7 +349,7 @@ class Worker:
 
     def _raise_described(self, error: Exception, batch: Batch) -> NoReturn:
         """Raise the error that ends the job, with the best explanation of it."""
-        per_call = self._samples_per_call(batch)
+        per_call = self._samples_per_call(batch.pixels)
         batch_sizes = [1, *(n for n in (per_call, len(batch.items) % per_call) if n)] if per_call else [1]
         first, described = not self._has_morphed, None
         if not is_out_of_memory(error):

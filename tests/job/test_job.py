@@ -287,26 +287,42 @@ def test_dry_run_reports_and_writes_nothing(data, tmp_path, capsys):
     stdout = capsys.readouterr().out
     assert not out.exists() and not list(tmp_path.iterdir())
     assert "30 images in 8 shards of 4; each morph is 4 x 1 x 16 x 16 bytes" in stdout
-    assert re.search(r"about .* for all images in one process, .*: computing \d of them took", stdout)
+    assert re.search(r"about .* for all images in one process, .*: computing 2 of them together took", stdout)
     assert f"{30 * 4 * 256 / 2**20:.1f} MiB of frames" in stdout and "max_l2            2.0" in stdout
 
 
 @pytest.mark.parametrize(
-    "seconds, counts, text",
-    [({1: 9.0}, [1], "about 4:30 for all images"), ({1: 0.4, 2: 0.6}, [1, 2], "about 0:09 for all images")],
+    ("seconds", "counts", "text"),
+    [
+        # (seconds of a first call, of a call, of each image), numbers of images: a shard has 4
+        ((9.0, 0.0, 0.5), [1, 1, 2, 4, 4], "about 0:15 for all images"),
+        ((9.0, 5.0, 0.01), [1, 1, 2, 4, 4], "about 0:38 for all images"),
+        ((9.0, 0.0, 7.0), [1, 1, 2, 2], "about 3:30 for all images in one process, without loading the model and the"),
+        ((9.0, 0.0, 40.0), [1, 1], "about 20:00 for all images"),
+    ],
 )
-def test_dry_run_states_the_default_distance_and_computes_few_images(
-    seconds, counts, text, data, tmp_path, capsys, monkeypatch
-):
-    """Computing n images takes ``seconds[n]``. If one image takes more than a second, no others are computed."""
-    computed = []
-    monkeypatch.setattr("steerlens_fast.job.worker.Worker.first_batch", lambda _, n: computed.append(n) or seconds[n])
-    words = arguments(tmp_path / "new", "--workers", 0, "--dry-run", data=data)
+def test_dry_run_estimates_the_time_from_a_warm_batch(seconds, counts, text, data, tmp_path, capsys, monkeypatch):
+    """If a batch would take long, fewer images are computed, and the report says that they are fewer."""
+    computed, (first, call, image) = [], seconds
+
+    def first_batch(self, count):
+        computed.append(count)
+        return call + image * count + first * (len(computed) == 1)
+
+    monkeypatch.setattr("steerlens_fast.job.worker.Worker.first_batch", first_batch)
+    words = arguments(tmp_path / "new", "--workers", 0, "--dry-run", data=data, batch_size=4)
     at = words.index("--max-l2")
     assert main(words[:at] + words[at + 2 :]) == DONE
     stdout = capsys.readouterr().out
     assert "max_l2            2.0 (default)" in stdout
     assert text in stdout and computed == counts
+    assert ("batches are larger" in stdout) == (counts[-1] < 4)
+
+
+def test_dry_run_divides_the_time_by_the_workers_that_have_a_shard(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("steerlens_fast.job.worker.Worker.first_batch", lambda _, count: 2.0 * count)
+    assert run_here(tmp_path / "new", "--dry-run", "--workers", 4, data=data, shard_size=16) == DONE
+    assert "about 0:30 for all images on 4 worker(s)" in capsys.readouterr().out
 
 
 def test_status_export_and_gallery_agree_with_the_job(copy, capsys, tmp_path):
