@@ -155,9 +155,16 @@ class _Tables:
         return [n for n, trial in enumerate(self.trials) if trial["condition"] == condition]
 
     def by_source(self, values: Tensor, images: list[int]) -> Tensor:
-        """Return the values of ``images``, ordered by source: a row for each source, NaN if it has no such image."""
+        """Return the values of ``images``, ordered by source: a row for each source, NaN if it has no such image.
+
+        Raise a JobError if two of the images have the same source.
+        """
+        sources = self.source[images]
+        if len(sources.unique()) < len(images):
+            condition = self.trials[images[0]]["condition"]
+            raise usage_error(f"each source must be shown once in {condition}, got a key in which one is shown twice")
         table = values.new_full((int(self.source.max()) + 1, *values.shape[1:]), torch.nan)
-        table[self.source[images]] = values[images]
+        table[sources] = values[images]
         return table
 
     def is_role(self, role: str) -> Tensor:
@@ -187,18 +194,18 @@ def _tensor(rows: list[list]) -> Tensor:
 
 def _condition(tables: _Tables, name: str, options: dict) -> dict:
     images = tables.images_of(name)
-    of = len(images) * tables.role.shape[1]
-    share = lambda values: replace(crossed_proportion(tables.by_source(values, images), **options), of=of).as_dict()
+    # Forms of earlier versions may show a source unedited twice. These images are resampled together.
+    crossed = {"sources": tables.source[images], **options}
+    share = lambda values: crossed_proportion(values[images], **crossed).as_dict()
     predicted = lambda verdicts: proportion(_tensor([verdicts])[0], confidence=options["confidence"]).as_dict()
-    naturalness = crossed_bootstrap(tables.by_source(tables.naturalness, images), **options)
     times = tables.milliseconds[images]
     times = times[times.isfinite()]
     return {
         "images": len(images),
         **{role: share(tables.is_role(role)) for role in ROLES},
-        "naturalness": replace(naturalness, of=of).as_dict(),
-        "seconds": round(float(times.median()) / 1000, 3) if len(times) else None,
-        "l2": float(_tensor([[tables.trials[n]["l2"] for n in images]]).median()),
+        "naturalness": crossed_bootstrap(tables.naturalness[images], **crossed).as_dict(),
+        "seconds": round(float(times.quantile(0.5)) / 1000, 3) if len(times) else None,
+        "l2": float(_tensor([[tables.trials[n]["l2"] for n in images]]).quantile(0.5)),
         "driver": predicted([tables.trials[n]["driver"] for n in images]),
         "judges": {judge: predicted([tables.trials[n]["judges"][judge] for n in images]) for judge in tables.judges},
         "alpha": tables.alpha(images, options),

@@ -33,7 +33,7 @@ KEY = {
         trial("a1", "a", 1, "second", driver=False),
         trial("b1", "b", 1, "second", l2=4.0),
         trial("u0", "unedited", 0, l2=0.0),
-        trial("u1", "unedited", 1, "second", driver=None),
+        trial("u1", "unedited", 1, "second", l2=0.0, driver=None),
     ],
 }
 
@@ -106,6 +106,30 @@ def test_shares_and_means_by_family_are_those_computed_by_hand(form, tmp_path):
     assert result["alpha"]["choice"]["value"] == pytest.approx(1 - (4 / 6) / (16 / 30))
     assert result["notes"] == ["rater bert: 3 of 6 images without a choice, 2 without naturalness"]
     assert "a - b" in table(result) and "2 raters" in table(result)
+
+
+def test_all_answers_of_a_source_count(form, tmp_path):
+    """In forms of earlier versions, a source may be unedited twice, here as u0 and u2."""
+    trials = [*KEY["trials"], trial("u2", "unedited", 0, l2=0.0)]
+    (form / "key.json").write_text(json.dumps(KEY | {"trials": trials}))
+    answers = {"u0": ("first", 1), "u1": ("first", 5), "u2": ("second", 5)}  # the roles target, source, source
+    unedited = tally(form, write(tmp_path, rated("anna", answers)))["conditions"]["unedited"]
+    assert values(unedited, "target", "source", "naturalness") == pytest.approx([1 / 3, 2 / 3, 11 / 3])
+    assert [(unedited[name]["cases"], unedited[name]["of"]) for name in ("target", "naturalness")] == [(3, 3)] * 2
+    # Both images of source 0 are resampled together: a resample of only source 0 has the mean 3.
+    assert unedited["naturalness"]["low"] == 3.0
+    (form / "key.json").write_text(json.dumps(KEY | {"trials": [*trials, trial("a2", "a", 0)]}))
+    with pytest.raises(JobError, match="each source must be shown once in a, got a key in which one is shown twice"):
+        tally(form, write(tmp_path, rated("anna", answers)))
+
+
+def test_medians_of_an_even_number_are_the_mean_of_the_middle_two(form, tmp_path):
+    """The choices in a took 1 s and 9 s; the distances in b are 2 and 4."""
+    rating = rated("anna", {"a0": ("first", 4), "a1": ("first", 4)})
+    for answer, milliseconds in zip(rating["answers"], (1000, 9000), strict=True):
+        answer["choice_ms"] = milliseconds
+    conditions = tally(form, write(tmp_path, rating))["conditions"]
+    assert (conditions["a"]["seconds"], conditions["b"]["l2"]) == (5.0, 3.0)
 
 
 def test_alpha_is_that_of_the_published_example():

@@ -105,16 +105,23 @@ def bootstrap(
     return Interval(value, *percentiles(resampled, confidence), cases, total)
 
 
-def crossed_bootstrap(values: Tensor, *, draws: int = DRAWS, confidence: float = CONFIDENCE, seed: int = 0) -> Interval:
-    """Return the mean of a table of sources x raters, with its interval.
+def crossed_bootstrap(
+    values: Tensor,
+    *,
+    sources: Tensor | None = None,
+    draws: int = DRAWS,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> Interval:
+    """Return the mean of a table of units x raters, with its interval.
 
     The interval is a percentile bootstrap over sources and raters.
 
     Parameters
     ----------
-    values : Tensor [sources, raters]
+    values : Tensor [units, raters]
         One value for each answer; NaN if there is no answer. Infinite values count as missing, too.
-    draws, confidence, seed
+    sources, draws, confidence, seed
         As in :func:`bootstrap`.
 
     Returns
@@ -136,16 +143,18 @@ def crossed_bootstrap(values: Tensor, *, draws: int = DRAWS, confidence: float =
     (0.4, 0.0, 1.0, 5, 6)
     """
     if not isinstance(values, Tensor) or values.dim() != 2 or values.is_complex():
-        raise TypeError(f"values must be a real tensor [sources, raters], got {_shape(values)}")
+        raise TypeError(f"values must be a real tensor [units, raters], got {_shape(values)}")
     _, _, draws, confidence, seed = _check(values.flatten(), None, "mean", draws, confidence, seed)
+    sources = check_sources(sources, len(values))
     values = values.detach().cpu().double()
     good = values.isfinite()
     cases, total = int(good.sum()), values.numel()
     if not cases:
         return Interval(None, None, None, 0, total)
     # Raters have another seed. With the same seed, n sources and n raters would be resampled in the same way.
-    by_source, by_rater = (resample_counts(n, draws, seed + k).double() for k, n in enumerate(values.shape))
-    total_of = lambda table: ((by_source @ table.double()) * by_rater).sum(1)
+    by_unit = resample_counts(int(sources.max()) + 1, draws, seed)[:, sources].double()
+    by_rater = resample_counts(values.shape[1], draws, seed + 1).double()
+    total_of = lambda table: ((by_unit @ table.double()) * by_rater).sum(1)
     resampled = total_of(values.where(good, 0.0)) / total_of(good)
     return Interval(float(values[good].mean()), *percentiles(resampled, confidence), cases, total)
 
