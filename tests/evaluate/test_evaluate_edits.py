@@ -20,6 +20,7 @@ from steerlens_fast.classifier import Classifier
 from steerlens_fast.evaluate.classifiers import as_classifier, load_driver
 from steerlens_fast.evaluate.config import EvaluationConfig
 from steerlens_fast.evaluate.edits import make_edits
+from steerlens_fast.evaluate.measures.arguments import gaussian_noise
 from steerlens_fast.evaluate.measures.probes import PROBE_L2
 from steerlens_fast.evaluate.presets.synthetic import KINDS, MIN_FACTOR
 from steerlens_fast.families import FAMILIES
@@ -70,6 +71,17 @@ def test_small_and_large_displacements_are_recovered(shift):
     slope = (blob(28 + 1e-5) - blob(28 - 1e-5)) / 2e-5
     result = phase_displacement(blob(28.0), blob(28.0 + shift), slope)
     assert abs(result.item() / shift - 1) < 0.05
+
+
+def test_displacement_ignores_coefficients_of_tiny_amplitude():
+    """One channel does not move. The other channel moves, and counts unless its amplitude is much smaller."""
+    synthetic = synthetic_images("position", 4)
+    still, rate = synthetic.images(), synthetic.derivative()
+    for amplitude, expected in ((0.01, 1e-3), (1e-4, torch.nan)):
+        source = torch.cat([still, amplitude * still], 1)
+        derivative = torch.cat([0 * rate, amplitude * rate], 1)
+        moved = phase_displacement(source, source + 1e-3 * derivative, derivative)
+        assert moved.tolist() == pytest.approx([expected] * 4, rel=0.01, nan_ok=True)
 
 
 @pytest.mark.parametrize("kind", ["position", "size"])
@@ -194,19 +206,22 @@ def test_averaged_gradients_give_another_edit():
 
 
 def test_probes_of_a_linear_driver_follow_from_its_gradient():
-    """A step along the gradient's part in a band changes the margin by the product of step and gradient. Steps along
-    noise change the margin less than a quarter as much, on average."""
+    """A step along the gradient's part in a band changes the margin by the product of step and gradient. So do steps
+    against noise, which change the margin less than a quarter as much, on average."""
     model = linear(1, 16, dtype=torch.float64)
     images, target, source = torch.full((6, 1, 16, 16), 0.5).double(), torch.tensor([1] * 6), torch.tensor([0] * 6)
     result = band_probes(model, images, target, source, family="pixel", objective="margin", directions=64)
     weight = (model[1].weight[1] - model[1].weight[0]).detach().view(1, 1, 16, 16)
     pyramid = SteerablePyramid((16, 16))
-    bands = pyramid(weight)
+    noise = gaussian_noise((64, 1, 16, 16), 0, range(6)).flatten(0, 1).double()  # 64 for each image
+    steps = pyramid(torch.cat([weight, -noise]))
     for s in range(pyramid.height):
         for k in range(pyramid.orientations):
-            in_band = pyramid.synthesize(bands, [s], [k], residuals=False)
-            expected = PROBE_L2 * (in_band * weight).sum() / in_band.norm()
-            assert_close(result.along[:, s, k], expected.detach().expand(6), "probe")
+            in_band = pyramid.synthesize(steps, [s], [k], residuals=False)
+            expected = PROBE_L2 * (in_band * weight).flatten(1).sum(1) / in_band.flatten(1).norm(dim=1)
+            along, chance = expected[0].expand(6), expected[1:].view(6, 64)
+            assert_close(result.along[:, s, k], along, "probe")
+            assert_close(result.chance[:, s, k], chance.mean(1), "probe", like=chance.abs().mean())
     assert result.attained.all() and torch.equal(result.advantage, result.along - result.chance)
     assert (result.chance.mean(0).abs() < 0.25 * result.along.mean(0)).all()
 

@@ -139,6 +139,14 @@ def test_pixel_edits_of_a_driver_that_knows_the_true_change_are_aligned(tmp_path
     assert result.summary["budgets"][0]["families"]["pixel"]["alignment"]["value"] > 0.97  # less than 1 due to clipping
 
 
+def test_noise_differs_between_sources(tmp_path):
+    """Two sources are the same image, so their pixel edits are equal."""
+    data = dataset(pictures(1).expand(2, -1, -1, -1))
+    run(tmp_path, data, families=["pixel"], max_l2=1.0, probe_directions=0)
+    values = {(r["family"], r["source"]): r["target_probability"] for r in records(tmp_path)}
+    assert values["pixel", 0] == values["pixel", 1] and values["noise", 0] != values["noise", 1]
+
+
 # --- Independence of batches, chunks and interruptions
 
 

@@ -179,6 +179,17 @@ def test_wilson_intervals_contain_the_true_proportion_with_probability_above_92_
         assert covered > 0.92
 
 
+def test_wilson_intervals_are_the_roots_of_the_score_equation():
+    """The roots p of (count / n - p)^2 = z^2 p (1 - p) / n."""
+    result = proportion(torch.arange(18) < 10)
+    assert (round(result.low, 3), round(result.high, 3)) == (0.337, 0.754)
+    count, n, z = 7, 300, 1.644854
+    result = proportion(torch.arange(n) < count, confidence=0.9)
+    root = z * math.sqrt(z**2 + 4 * count * (1 - count / n))
+    limits = [(2 * count + z**2 + sign * root) / (2 * (n + z**2)) for sign in (-1, 1)]
+    assert (result.low, result.high) == pytest.approx(limits, rel=1e-5)
+
+
 def test_intervals_of_differences_of_proportions_are_those_of_agresti_and_min():
     """Nine pairs are (1, 0), two (0, 1), six (1, 1) and three (0, 0). One pair lacks a value.
     The formula adds half a pair to each of these four kinds."""

@@ -9,6 +9,7 @@ from tolerances import assert_close
 from steerlens_fast import smooth_reconstruction
 from steerlens_fast.evaluate.measures.grids import BilinearSamples, interpolation, upsample
 from steerlens_fast.evaluate.measures.least_squares import _normal, _State, _Trial, fit, solve_block_tridiagonal
+from steerlens_fast.evaluate.measures.smooth import _folded, _starts
 
 
 def pictures(count: int, size: int = 64, channels: int = 1) -> torch.Tensor:
@@ -207,6 +208,31 @@ def test_fit_is_never_worse_than_its_start():
     start = torch.randn(4, 2, 8, 8, dtype=torch.float64) * 2
     before = (warped(source, start) - edit).square().flatten(1).sum(1)
     assert (fit(source, edit, start)[1] <= before).all()
+
+
+def test_random_starts_have_the_stated_displacements():
+    """The standard deviations are H / 32 for coarse and H / 64 for fine starts. Coarse random values are at corners."""
+    starts = _starts(8, 801, 0, torch.zeros(1, 1, 64, 32))
+    assert (starts[0] == 0).all()
+    coarse, fine = starts[1::2, :, ::7, ::7], starts[2::2]
+    assert coarse.std().item() == pytest.approx(64 / 32, rel=0.06)
+    assert fine.std().item() == pytest.approx(64 / 64, rel=0.06)
+
+
+@pytest.mark.parametrize("direction", [0, 1])
+def test_share_of_folded_pixels_of_a_compression(direction):
+    """The determinant is -0.01 in one half of the image, and 0.01 in the other half."""
+    moved = torch.tensor([0.0, -4 * 1.01, -8.0], dtype=torch.float64).expand(3, 3)
+    grids = torch.zeros(1, 2, 3, 3, dtype=torch.float64)
+    grids[0, direction] = moved if direction else moved.T
+    assert _folded(grids, (9, 9)).tolist() == [0.5]
+
+
+def test_share_of_folded_pixels_of_a_shear():
+    """Shears 2 and 2 have the determinant 1 - 4, and shears 2 and -2 have 1 + 4."""
+    along = 8 * torch.tensor([[0.0, 1.0], [0.0, 1.0]], dtype=torch.float64)
+    grids = torch.stack([torch.stack([2 * along, sign * 2 * along.T]) for sign in (1, -1)])
+    assert _folded(grids, (9, 9)).tolist() == [1.0, 0.0]
 
 
 def test_outer_control_points_lie_on_the_border():
