@@ -81,10 +81,9 @@ def tally(
     -----
     Raters and sources are resampled independently, see
     :func:`~steerlens_fast.evaluate.measures.statistics.crossed_bootstrap`; for ``alpha``, only sources are resampled.
-    All images of a source are resampled together. If all answers are the same, the interval of a share is that of
-    :func:`steerlens_fast.proportion`, and the interval of a difference of shares that of
-    :func:`steerlens_fast.proportion_difference`. The shares of the classifiers always have the interval of
-    :func:`steerlens_fast.proportion`.
+    All images of a source are resampled together. If all answers are the same, the interval of a share, or of a
+    difference of shares, is that of :func:`~steerlens_fast.evaluate.measures.statistics.crossed_proportion`. The shares
+    of the classifiers always have the interval of :func:`steerlens_fast.proportion`.
 
     Examples
     --------

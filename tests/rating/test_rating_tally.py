@@ -10,7 +10,7 @@ from jobs import make_job, morphs_of
 from steerlens_fast.cli import main
 from steerlens_fast.errors import JobError
 from steerlens_fast.evaluate import bootstrap, proportion, proportion_difference
-from steerlens_fast.evaluate.measures.statistics import crossed_bootstrap
+from steerlens_fast.evaluate.measures.statistics import crossed_bootstrap, crossed_proportion
 from steerlens_fast.rating import krippendorff_alpha, table, tally
 
 nan = float("nan")
@@ -184,6 +184,65 @@ def test_equal_answers_do_not_make_an_interval_without_width(form, tmp_path):
     assert result["conditions"]["b"]["driver"] == proportion(torch.ones(2)).as_dict()
     difference, of_two = result["differences"]["a - b"]["target"], proportion_difference(torch.zeros(2), torch.zeros(2))
     assert (difference["value"], difference["low"], difference["high"]) == (0, of_two.low, of_two.high)
+
+
+@pytest.mark.parametrize("raters, images, cases", [(3, 20, 3), (20, 3, 3), (1, 20, 20), (20, 1, 20), (1, 1, 1)])
+def test_interval_of_equal_answers_has_as_many_cases_as_raters_or_sources(raters, images, cases):
+    """The fewer of the two count, but not a single one. Unanswered images and raters, and copies, do not count."""
+    for value in (0.0, 1.0):
+        expected = proportion(torch.full((cases,), value))
+        table, padded = torch.full((images, raters), value), torch.full((images + 5, raters + 5), nan)
+        padded[:images, :raters] = table
+        twice = torch.arange(2 * images) // 2
+        for actual in (
+            crossed_proportion(table),
+            crossed_proportion(padded),
+            crossed_proportion(table.repeat_interleave(2, 0), sources=twice),
+        ):
+            assert (actual.value, actual.low, actual.high) == (value, expected.low, expected.high)
+
+
+def test_interval_of_equal_differences_excludes_zero():
+    actual = crossed_proportion(torch.ones(20, 5), difference=True)
+    expected = proportion_difference(torch.ones(5), torch.zeros(5))
+    assert (actual.value, actual.low, actual.high) == (1.0, expected.low, 1.0)
+    assert actual.low > 0
+    opposite = crossed_proportion(-torch.ones(20, 5), difference=True)
+    assert (opposite.value, opposite.low, opposite.high) == (-1.0, -1.0, -actual.low)
+
+
+def test_interval_is_narrower_with_less_confidence():
+    ratings = (torch.rand(30, 5, generator=torch.Generator().manual_seed(0)) * 5).floor()
+    for compute in (crossed_bootstrap, krippendorff_alpha):
+        half, usual = (compute(ratings, confidence=confidence) for confidence in (0.5, 0.95))
+        assert usual.low < half.low < half.value < half.high < usual.high
+
+
+def test_units_of_a_source_are_resampled_together():
+    """If every unit occurs twice, intervals are those of the units once, up to the bias of alpha for few values."""
+    ratings = (torch.rand(30, 5, generator=torch.Generator().manual_seed(0)) * 5).floor()
+    twice, sources = ratings.repeat_interleave(2, 0), torch.arange(60) // 2
+    once, again = crossed_bootstrap(ratings), crossed_bootstrap(twice, sources=sources)
+    assert (again.low, again.high) == pytest.approx((once.low, once.high)) and again.cases == 2 * once.cases
+    for level in ("nominal", "ordinal"):
+        once, again = krippendorff_alpha(ratings, level), krippendorff_alpha(twice, level, sources=sources)
+        assert (again.low, again.high) == pytest.approx((once.low, once.high), abs=0.01)
+        alone = krippendorff_alpha(twice, level)
+        assert alone.high - alone.low < 0.8 * (again.high - again.low)
+
+
+def test_alpha_of_the_tally_is_ordinal_for_naturalness_and_leaves_out_unedited_sources(form, tmp_path):
+    """Raters differ by one for morphs (of 1 and 5), and by four for unedited sources."""
+    anna = {"a0": ("first", 1), "b0": ("second", 2), "a1": ("second", 5), "b1": ("neither", 4)}
+    bert = {"a0": ("first", 2), "b0": ("second", 1), "a1": ("first", 4), "b1": ("neither", 5)}
+    unedited = {"u0": ("first", 1), "u1": ("first", 5)}, {"u0": ("second", 5), "u1": ("second", 1)}
+    files = write(tmp_path, rated("anna", anna | unedited[0]), rated("bert", bert | unedited[1]))
+    ratings = torch.tensor([[anna[name][1], bert[name][1]] for name in anna])
+    expected = {level: krippendorff_alpha(ratings, level).value for level in ("nominal", "ordinal", "interval")}
+    alpha = tally(form, files)["alpha"]
+    assert alpha["naturalness"]["value"] == expected["ordinal"]
+    assert len({round(value, 3) for value in expected.values()}) == 3
+    assert (alpha["choice"]["cases"], alpha["naturalness"]["cases"]) == (4, 4)  # 6 with the unedited sources
 
 
 def test_bad_options_of_alpha_raise():

@@ -132,8 +132,12 @@ def crossed_bootstrap(
     Notes
     -----
     Sources and raters are resampled independently. The weight of an answer is the number of times its source was drawn,
-    multiplied by the number of times its rater was drawn (Owen 2007, *The pigeonhole bootstrap*). The interval is
-    slightly conservative.
+    multiplied by the number of times its rater was drawn (Owen 2007, *The pigeonhole bootstrap*).
+
+    The interval is too narrow if few raters differ strongly. In simulations with 20 sources and 3 to 10 raters, 91 to
+    98 % of the 95 % intervals contained the true mean if the standard deviation of raters was at most half that of
+    sources. If it was twice that of sources, about 81, 87 and 92 % did with 3, 5 and 10 raters (normal values), or 88,
+    94 and 96 % (binary values).
 
     Examples
     --------
@@ -160,25 +164,40 @@ def crossed_bootstrap(
 
 
 def crossed_proportion(
-    values: Tensor, *, difference: bool = False, confidence: float = CONFIDENCE, **options
+    values: Tensor,
+    *,
+    sources: Tensor | None = None,
+    difference: bool = False,
+    confidence: float = CONFIDENCE,
+    **options,
 ) -> Interval:
     """Return :func:`crossed_bootstrap` of answers 0 and 1, or of differences between two answers.
 
     If all answers are the same, the bootstrap's interval has no width. The interval is then that of :func:`proportion`
     or, for differences, :func:`proportion_difference`, with as many cases as there are sources or raters, whichever are
-    more. (``cases`` of the result is still the number of answers.)
+    fewer. (``cases`` of the result is still the number of answers.) A single rater or source is not counted: as in the
+    bootstrap, the interval is then only over the others.
+
+    Notes
+    -----
+    Equal answers do not tell how much raters differ. If they differ strongly, all answers of a rater count hardly more
+    than one case. In simulations with 20 sources and 2 or 3 raters, whose probabilities had the distribution
+    Beta(0.1, 0.4), 35 or 21 % of the tables had equal answers. With 20 cases, nearly none of their 95 % intervals
+    contained the mean, 0.2; with as many cases as raters, 99 % did.
 
     Examples
     --------
     >>> result = crossed_proportion(torch.zeros(20, 3))
     >>> result.value, result.low, round(result.high, 2), result.cases
-    (0.0, 0.0, 0.16, 60)
+    (0.0, 0.0, 0.56, 60)
     """
-    result = crossed_bootstrap(values, confidence=confidence, **options)
+    result = crossed_bootstrap(values, sources=sources, confidence=confidence, **options)
     answered = values.isfinite()
     if not result.cases or not bool((values[answered] == values[answered][0]).all()):
         return result
-    cases = int(max(answered.any(1).sum(), answered.any(0).sum()))
+    source_count = len(check_sources(sources, len(values))[answered.any(1).cpu()].unique())
+    rater_count = int(answered.any(0).sum())
+    cases = min((count for count in (source_count, rater_count) if count > 1), default=1)
     if difference:
         more, less = (cases * (result.value == sign) for sign in (1, -1))
         low, high = _agresti_min(more, less, cases, confidence)
