@@ -23,6 +23,7 @@ Loss = Callable[[Tensor, slice], Tensor | tuple[Tensor, Tensor]]
 # End of the messages about outputs without gradients
 NO_GRADIENTS = "no gradient passes torch.no_grad(), .detach(), numpy, rounding, integers and quantised layers"
 MIN_LOGITS = 8  # with fewer logits, all of them could be between 0 and 1 by chance
+MIN_SPREAD = 0.5  # the scores of an untrained multi-class model may all be between 0 and 1, but are similar
 
 
 class Classifier:
@@ -95,6 +96,9 @@ class Classifier:
         self._roots = [m for m in map(module_of, (model, preprocessing)) if m is not None]
         self.task = check_choice("task", task, TASKS)
         self.seed: tuple | None = None
+        # For warn_of_probabilities: some outputs, and the range of all outputs; None if one was not between 0 and 1
+        self._outputs_in_unit_interval: set[float] | None = set()
+        self._range = 1.0, 0.0
 
     def outputs(
         self, images: Tensor, args=(), batch: int | None = None, *, stream: RandomStream | None = None
@@ -183,22 +187,39 @@ class Classifier:
 
         Scores on a GPU are not checked, because reading them would wait for the GPU's computations.
         """
-        if outputs.device.type != "cpu" or outputs.dim() < 2 or outputs.shape[1] < 2:
+        if outputs.device.type != "cpu" or outputs.dim() < 2 or outputs.shape[1] < 2 or not outputs.numel():
             return
-        if self.task == "multiclass":
-            if outputs.dim() != 2 or outputs.min().item() < 0:  # most models have negative scores
-                return
-            if bool((outputs >= 0).all() & ((outputs.sum(1) - 1).abs() < 1e-3).all()):
-                self._warn_of_probabilities("at least 0, with a sum of 1", "softmax", "return its logarithm")
-            return
-        logits = 2 * outputs[:, 1].detach()  # class_scores returns -z/2 and z/2 for each logit z
-        if logits.numel() >= MIN_LOGITS and bool(((logits >= 0) & (logits <= 1)).all()):
-            self._warn_of_probabilities("none below 0 or above 1", "sigmoid", "return its torch.logit")
+        if self.task != "multiclass":  # class_scores returns -z/2 and z/2 for each logit z
+            if self._all_in_unit_interval(2 * outputs[:, 1].detach(), min_spread=0.0):
+                self._warn_of_probabilities("none below 0 or above 1", "another sigmoid", "sigmoid", "torch.logit")
+        elif outputs.min().item() >= 0:  # most models have negative scores
+            if bool(((outputs.sum(1) - 1).abs() < 1e-3).all()):
+                self._warn_of_probabilities("at least 0, with a sum of 1", "another softmax", "softmax", "logarithm")
+            elif self._all_in_unit_interval(outputs.detach(), MIN_SPREAD):
+                self._warn_of_probabilities("none below 0 or above 1", "a softmax", "sigmoid", "torch.logit")
+        else:
+            self._outputs_in_unit_interval = None
 
-    def _warn_of_probabilities(self, evidence: str, function: str, remedy: str) -> None:
+    def _all_in_unit_interval(self, values: Tensor, min_spread: float) -> bool:
+        """Return whether this and all earlier calls had only values between 0 and 1, and enough of them.
+
+        The values of several calls are counted if they differ, since a call may have a single image, or the same images
+        as an earlier call.
+        """
+        low, high = (x.item() for x in torch.aminmax(values))
+        seen = self._outputs_in_unit_interval
+        if seen is None or not (low >= 0 and high <= 1):
+            self._outputs_in_unit_interval = None
+            return False
+        if len(seen) < MIN_LOGITS:
+            seen.update(round(value, 5) for value in values.flatten()[:MIN_LOGITS].tolist())
+        self._range = min(low, self._range[0]), max(high, self._range[1])
+        return max(values.numel(), len(seen)) >= MIN_LOGITS and self._range[1] - self._range[0] >= min_spread
+
+    def _warn_of_probabilities(self, evidence: str, applied: str, function: str, inverse: str) -> None:
         text = (
-            f"model must return logits, got values that look like probabilities ({evidence}), to which another "
-            f"{function} is applied. Remove the model's {function}, or {remedy}"
+            f"model must return logits, got values that look like probabilities ({evidence}), to which {applied} is "
+            f"applied. Remove the model's {function}, or return its {inverse}"
         )
         warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
 

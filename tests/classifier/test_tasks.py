@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import warnings
 from collections import namedtuple
 from unittest.mock import MagicMock, Mock
 
@@ -192,6 +193,38 @@ def test_model_that_returns_sigmoids_gives_a_warning():
         model = nn.Sequential(network(count), nn.Sigmoid()).eval()
         with pytest.warns(UserWarning, match="must return logits, .* another sigmoid is applied"):
             SteerableLens(model, task=task).morph(torch.rand(16, 1, 16, 16), 0, factors=[0.0, 1.0])
+
+
+@pytest.mark.parametrize("task", ["binary", "multilabel", "multiclass"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_sigmoids_give_a_warning_after_several_small_calls(task, count):
+    """The same images count only once, and the outputs of independent sigmoids need not have a sum of 1."""
+    model = network(1 if task == "binary" else 2)
+    lens = SteerableLens(lambda x: (model(x) + 12 * x.mean((1, 2, 3))[:, None] - 3).sigmoid(), task=task)
+    batches = torch.rand(10, count, 1, 16, 16) * torch.linspace(0.05, 1, 10).view(10, 1, 1, 1, 1)
+    morph = lambda x: lens.morph(x, 0, factors=[0.0, 1.0])
+
+    def messages(calls) -> list[str]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            [morph(x) for x in calls]
+        return [str(w.message) for w in caught if "must return logits" in str(w.message)]
+
+    assert not messages([batches[0]] * 9)
+    message = messages(batches)[-1]
+    applied = "a softmax" if task == "multiclass" else "another sigmoid"
+    assert f"to which {applied} is applied" in message and "Remove the model's sigmoid" in message
+
+
+@pytest.mark.parametrize("task", ["binary", "multilabel", "multiclass"])
+def test_logits_give_no_warning_of_probabilities(task):
+    """One logit below 0 shows that there is no sigmoid. The scores of an untrained model may all be similar."""
+    model, offset = network(1 if task == "binary" else 3), {"multiclass": 0.5}.get(task, 0.0)
+    lens = SteerableLens(lambda x: 0.1 * model(x) + offset, task=task)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="model must return logits")
+        for _ in range(3):
+            lens.morph(torch.rand(16, 1, 16, 16), 0, factors=[0.0, 1.0])
 
 
 @dataclasses.dataclass
