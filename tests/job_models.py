@@ -169,6 +169,11 @@ def one_logit() -> Named:
     return model
 
 
+def sigmoids() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 12 * 12, 1), torch.nn.Sigmoid()).eval()
+
+
 def colour_24x32() -> Classifier:
     torch.manual_seed(0)
     return Classifier(3, (24, 32))

@@ -49,6 +49,8 @@ class Classifier:
     seed : tuple of int and str, or None
         Seed of the random numbers of a call, or of calls that share a stream (:meth:`session`). By default None: random
         numbers start at the state of the caller's generators.
+    on_warning : callable
+        Called with the text of each warning, after the warning was issued.
 
     Raises
     ------
@@ -96,6 +98,7 @@ class Classifier:
         self._roots = [m for m in map(module_of, (model, preprocessing)) if m is not None]
         self.task = check_choice("task", task, TASKS)
         self.seed: tuple | None = None
+        self.on_warning: Callable[[str], object] = _ignore
         # For warn_of_probabilities: some outputs, and the range of all outputs; None if one was not between 0 and 1
         self._outputs_in_unit_interval: set[float] | None = set()
         self._range = 1.0, 0.0
@@ -180,7 +183,7 @@ class Classifier:
                 "model is in training mode, or a part of it is: dropout and batch statistics affect the gradient. Its "
                 "flags are not changed; call model.eval() unless this is intended"
             )
-            warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
+            self._warn(text)
 
     def warn_of_probabilities(self, outputs: Tensor) -> None:
         """Warn if the scores [N, classes] look like probabilities instead of logits.
@@ -221,7 +224,11 @@ class Classifier:
             f"model must return logits, got values that look like probabilities ({evidence}), to which {applied} is "
             f"applied. Remove the model's {function}, or return its {inverse}"
         )
+        self._warn(text)
+
+    def _warn(self, text: str) -> None:
         warnings.warn(text, UserWarning, stacklevel=warning_stacklevel())
+        self.on_warning(text)
 
     def _without_side_effects(self, images: Tensor, stream: RandomStream | None) -> AbstractContextManager:
         stream = self.session(images) if stream is None else stream
@@ -275,6 +282,10 @@ class Classifier:
         devices = {p.device for p in parameters}
         if isinstance(images, Tensor) and len(devices) == 1 and images.device not in devices:
             raise ValueError(f"images must be on the model's device {devices.pop()}, got {images.device}")
+
+
+def _ignore(text: str) -> None:
+    """Do nothing with a warning; a function and no lambda, so that a classifier can be pickled."""
 
 
 def _gradient(losses: Tensor | tuple[Tensor, Tensor], leaf: Tensor) -> Tensor | None:

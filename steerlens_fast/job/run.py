@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -55,6 +56,8 @@ from .planning import (
 from .replaced import discard_replaced, finish_moving, restored_on_error
 from .shard import marker_path
 from .summary import failure_example, read_summary, write_summary
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -312,6 +315,7 @@ class ProgressListener:
     def __init__(self, plan: Plan, done: CompletedShards, run_options: RunOptions, stop: Stop):
         self.progress = Progress(plan.items, done.items, done.failed, run_options.progress)
         self._max_failed, self._shard_counts, self._stop = run_options.max_failed_items(plan.items), {}, stop
+        self._warnings: set[str] = set()
 
     @property
     def too_many_message(self) -> str:
@@ -326,6 +330,9 @@ class ProgressListener:
             self._restart(event["shard"])
         elif kind == "batch":
             self._count(event)
+        elif kind == "warning" and event["message"] not in self._warnings:  # each batch of each worker may warn
+            self._warnings.add(event["message"])
+            logger.warning("%s", event["message"])
         self.progress.tick()
 
     def _count(self, event: dict) -> None:

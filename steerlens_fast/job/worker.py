@@ -103,6 +103,10 @@ class Worker:
             pinned=self.transfers.pinned,
         )
 
+    def send_warnings(self) -> None:
+        """Send warnings about the model as events, too."""
+        self.lens.classifier.on_warning = lambda text: self._on_event({"event": "warning", "message": text})
+
     def run(self, next_shard: NextShard, on_event: EventCallback) -> None:
         """Compute shards until ``next_shard(True)`` returns None.
 

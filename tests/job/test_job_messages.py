@@ -21,6 +21,8 @@ from job_models import (
     pictures,
     records,
     run_here,
+    start,
+    wait_for_end,
 )
 
 from steerlens_fast.cli import main
@@ -53,6 +55,16 @@ def test_message_of_a_model_that_raises_names_the_options(dry, data, tmp_path, c
     )
     if not dry:
         assert "Traceback" in (tmp_path / "out" / "logs" / "worker-0.log").read_text()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_command_warns_once_of_a_model_that_returns_probabilities(workers, data, tmp_path):
+    """A batch has 2 images, and a warning needs 8. Warnings of worker processes are in their logs, too."""
+    options = {"model": "job_models:sigmoids", "task": "binary", "channels": 3, "size": 12, "shard_size": 12}
+    code, stderr = wait_for_end(start(arguments(tmp_path / "out", data=data, workers=workers, **options)))
+    assert code == DONE and stderr.count("model must return logits, got values that look like probabilities") == 1
+    logs = "".join(log.read_text() for log in tmp_path.glob("out/logs/worker-*.log"))
+    assert ("must return logits" in logs) == (workers > 0)
 
 
 def test_dry_run_has_no_traceback(data, tmp_path, capsys, monkeypatch):

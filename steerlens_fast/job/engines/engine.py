@@ -17,6 +17,7 @@ Events are dictionaries:
                                     the model has computed them
 ``batch`` ``shard, items, failed``  the records of a batch are made
 ``shard`` ``shard, items, failed``  a shard is complete, and its marker is written
+``warning`` ``message``             a worker process has written this warning about the model to its log
 ``fatal`` ``message, code,``        a worker process ends with an error, which also ends the job; ``of_model``: whether
           ``of_model``              it is a ModelError
 ``tick``  –                         the engine waits for events; the progress can be refreshed

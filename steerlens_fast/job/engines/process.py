@@ -90,6 +90,7 @@ def _serve(messages: TextIO, on_event: EventCallback) -> None:
         return
     out = Path(json.loads(line)["open"])
     worker.open(out, Plan.read(out))
+    worker.send_warnings()
     try:
         worker.run(_AssignedShards(messages).next, on_event)
     finally:
