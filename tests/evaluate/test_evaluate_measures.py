@@ -155,6 +155,18 @@ def test_equal_seeds_give_equal_draws():
     assert bootstrap(base, seed=1) == bootstrap(base, seed=1)
 
 
+def test_intervals_of_medians_of_few_sources_are_too_narrow():
+    """The true median is below the k-th smallest of n values with probability P(fewer than k of n coins show heads)."""
+
+    def coverage(n: int) -> float:
+        result = bootstrap(torch.arange(float(n)))
+        outside = (math.ceil(result.low), n - 1 - math.floor(result.high))  # numbers of values outside the interval
+        return 1 - sum(math.comb(n, heads) for count in outside for heads in range(count + 1)) / 2**n
+
+    assert [round(coverage(n), 3) for n in (3, 5, 7, 9, 13)] == [0.75, 0.938, 0.875, 0.961, 0.908]
+    assert all(0.9 < coverage(n) < 0.965 for n in range(9, 60, 2)), "differences are bold from 9 sources on"
+
+
 def test_constant_difference_has_an_interval_without_width():
     base = torch.randn(200, dtype=torch.float64) * 10
     result = paired_difference(base + 1, base, "mean")
