@@ -17,7 +17,7 @@ frequencies, so this holds for odd image sizes, too.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import index
 
 import torch
@@ -196,3 +196,12 @@ def scaling(geometry: Geometry, scale: int) -> float:
     (h, w), (H, W) = geometry.band_shape(scale), geometry.shape
     analytic = 0.5 if scale < geometry.num_scales else 1.0  # an analytic band has twice the energy of a real one
     return (analytic * h * w / (H * W)) ** 0.5
+
+
+def energy_weight(geometry: Geometry, scale: int) -> float:
+    """Return the factor that converts the sum of |c|^2 over a scale's coefficients to the scale's energy in the image.
+
+    It is 1 for tight frames. For other pyramids, it follows from the ratio of a tight frame's coefficients to theirs.
+    ``scale = num_scales`` is the low-pass residual.
+    """
+    return (scaling(replace(geometry, tight_frame=True), scale) / scaling(geometry, scale)) ** 2

@@ -24,6 +24,7 @@ from steerlens_fast.evaluate.measures.arguments import gaussian_noise
 from steerlens_fast.evaluate.measures.probes import PROBE_L2
 from steerlens_fast.evaluate.presets.synthetic import KINDS, MIN_FACTOR
 from steerlens_fast.families import FAMILIES
+from steerlens_fast.pyramid.filters import energy_weight
 
 # --- Synthetic images and alignment with their true motion
 
@@ -152,6 +153,25 @@ def test_leakage_is_one_if_the_conjugate_of_a_change_is_added():
     real_alone = joined(lambda a, b: ((a + b).real, a.imag))
     halved = coefficient_consistency(pyramid, source, real_alone, None).leakage
     assert_close(halved, torch.full_like(halved, 0.5), "fit")
+
+
+@pytest.mark.parametrize("options", [{}, {"tight_frame": True}, {"downsample": False}])
+def test_scales_have_their_weight_in_the_image_in_departures(options):
+    """A change of energy 1 of the image is kept, and imaginary parts of energy 3 at another scale are lost."""
+    pyramid, source = SteerablePyramid((64, 64), **options), torch.rand(1, 1, 64, 64, dtype=torch.float64)
+    wave = torch.cos(2 * torch.pi * 4 / 64 * torch.arange(64, dtype=torch.float64)).expand(1, 1, 64, 64)
+    c = pyramid(source + wave / wave.norm())
+    imaginary = 1j * torch.rand(c.bands[0].shape, dtype=torch.float64)
+    imaginary *= (3 / energy_weight(pyramid.geometry, 0)) ** 0.5 / imaginary.abs().norm()
+    result = coefficient_consistency(pyramid, source, replace(c, bands=(c.bands[0] + imaginary, *c.bands[1:])), None)
+    assert result.departure.item() == pytest.approx(3 / 4, rel=1e-9)
+
+
+def test_displacement_does_not_depend_on_the_normalisation_of_the_coefficients():
+    source, edit, derivative = torch.rand(3, 4, 1, 32, 32, dtype=torch.float64)
+    tight = SteerablePyramid((32, 32), tight_frame=True)
+    expected = phase_displacement(source, edit, derivative)
+    assert_close(phase_displacement(source, edit, derivative, pyramid=tight), expected, "fit")
 
 
 def test_consistency_of_an_unchanged_image_is_nan():

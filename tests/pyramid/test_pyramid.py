@@ -97,6 +97,18 @@ def test_tight_frame_keeps_the_energy_and_its_adjoint_synthesis_is_the_adjoint(s
     assert abs(there - back) <= TOLERANCES["adjoint"].of(dtype) * norms
 
 
+@pairwise(dtype=DTYPES, shape=SMALL_IMAGES[::3], option=OPTIONS.values())
+def test_energy_weights_convert_coefficients_to_the_energy_of_the_image(shape, option, dtype, device):
+    pyramid = SteerablePyramid(shape, **option)
+    x = normal(*shape, dtype=dtype, device=device)
+    energy = lambda t: t.abs().double().square().sum()
+    c = pyramid(x)
+    scales = [
+        filters.energy_weight(pyramid.geometry, scale) * energy(t) for scale, t in enumerate((*c.bands, c.lowpass))
+    ]
+    assert abs((energy(c.highpass) + sum(scales)) / energy(x) - 1) <= TOLERANCES["energy"].of(dtype)
+
+
 def test_analysis_and_synthesis_are_linear(dtype, device):
     pyramid = SteerablePyramid((23, 29))
     x, y = (normal(23, 29, dtype=dtype, device=device, seed=s) for s in (1, 2))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...checks import check_same
 from ...pyramid import SteerablePyramid
+from ...pyramid.filters import energy_weight
 from .arguments import check_batch, check_pair, energy
 
 FLOOR = 1e-3  # phases of coefficients below this share of the scale's largest amplitude are ignored
@@ -75,9 +76,10 @@ def phase_displacement(
     -----
     Let c be the coefficients of the source, c' those of the edit, and D those of the derivative image. To first order,
     a motion by delta changes the phases by ``delta Im(D conj(c)) / |c|^2``. The result is the delta that fits the
-    phase changes ``arg(c' conj(c))`` best, by least squares with weights ``|c|^2 H W / (h w)``. Phases are known only
-    modulo 2 pi. Therefore the fit begins at the coarsest scale. The motion found there unwraps the phase changes of the
-    next finer scale, and so on (Fleet & Jepson 1990).
+    phase changes ``arg(c' conj(c))`` best, by least squares. The weight of a coefficient is its energy in the image,
+    ``|c|^2 h w / (2 H W)`` (with ``tight_frame``, ``|c|^2``). Phases are known only modulo 2 pi. Therefore the fit
+    begins at the coarsest scale. The motion found there unwraps the phase changes of the next finer scale, and so on
+    (Fleet & Jepson 1990).
 
     Examples
     --------
@@ -89,25 +91,22 @@ def phase_displacement(
     """
     source, edit, derivative = _check(source, edit, derivative)
     pyramid = SteerablePyramid(tuple(source.shape[-2:])) if pyramid is None else pyramid
-    bands = zip(*(pyramid.analyze(t.double(), residuals=False).bands for t in (source, edit, derivative)))
+    scales = zip(*(pyramid.analyze(t.double(), residuals=False).bands for t in (source, edit, derivative)))
     displacement = numerator = denominator = torch.zeros(len(source), dtype=torch.float64, device=source.device)
-    for c, edited, rate in reversed(list(bands)):  # from coarse to fine
-        weight, change, rate_of_phase = _phase_changes(c, edited, rate)
+    for scale, (c, edited, rate) in reversed(list(enumerate(scales))):  # from coarse to fine
+        power, change, rate_of_phase = _phase_changes(c, edited, rate)
         remainder = change - _per_sample(displacement, change) * rate_of_phase
         remainder = torch.atan2(remainder.sin(), remainder.cos())
-        pixels = source.shape[-2] * source.shape[-1] / (c.shape[-2] * c.shape[-1])  # for each coefficient
+        weight = energy_weight(pyramid.geometry, scale) * power
         unwrapped = _per_sample(displacement, change) * rate_of_phase + remainder  # the unwrapped phase change
-        numerator = numerator + pixels * (weight * rate_of_phase * unwrapped).flatten(1).sum(1)
-        denominator = denominator + pixels * (weight * rate_of_phase * rate_of_phase).flatten(1).sum(1)
+        numerator = numerator + (weight * rate_of_phase * unwrapped).flatten(1).sum(1)
+        denominator = denominator + (weight * rate_of_phase * rate_of_phase).flatten(1).sum(1)
         displacement = torch.where(denominator > 0, numerator / denominator, 0.0)
     return torch.where(denominator > 0, numerator / denominator, torch.nan)
 
 
 def _phase_changes(c: Tensor, edited: Tensor, rate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the weights and phase changes of one scale.
-
-    They are the weights |c|^2, the changes of phase, and the changes of phase per unit of the factor.
-    """
+    """Return |c|^2, the changes of phase, and the changes of phase per unit of the factor, for one scale."""
     power = c.abs().square()
     known = power > FLOOR**2 * power.flatten(1).amax(1).view(-1, *[1] * (power.dim() - 1))
     rate_of_phase = torch.where(known, (rate * c.conj()).imag / power, 0.0)

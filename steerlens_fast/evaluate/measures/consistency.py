@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...checks import check_bounds
 from ...pyramid import Coefficients, SteerablePyramid
+from ...pyramid.filters import energy_weight
 from .arguments import check_batch, check_pair, energy
 
 
@@ -122,8 +123,8 @@ def coefficient_consistency(
     ||i||^2)``: 0 if r and i are equal, 1/2 if they are orthogonal, 1 if they are opposite. (The paper
     "Confidence Is Not Evidence" gives no formula, so its definition may differ.)
 
-    The energy of coefficients is the sum over bands of ``|c|^2 H W / (h w)``, so that each scale has the weight that it
-    has in the image. (With ``tight_frame``, coefficients contain this weight, so the energy is the sum of ``|c|^2``.)
+    The norm of a departure is that of the corresponding tight frame, so that each scale has the weight that it has in
+    the image: ``||c||^2`` is the sum over bands of ``|c|^2 h w / (2 H W)``, or with ``tight_frame`` of ``|c|^2``.
 
     Examples
     --------
@@ -169,10 +170,6 @@ def _with_other_synthesis(pyramid: SteerablePyramid) -> SteerablePyramid:
 
 
 def _energy_of_difference(pyramid: SteerablePyramid, first: Coefficients, second: Coefficients) -> Tensor:
-    """Return the energy [N] of the difference of two sets of bands.
-
-    The energy is defined at :func:`coefficient_consistency`.
-    """
-    pixels = pyramid.image_shape[0] * pyramid.image_shape[1]
-    weight = lambda band: 1.0 if pyramid.geometry.tight_frame else pixels / (band.shape[-2] * band.shape[-1])
-    return sum(weight(a) * (a - b).abs().double().square().flatten(1).sum(1) for a, b in zip(first.bands, second.bands))
+    """Return the energy [N] in the image of the difference of two sets of bands."""
+    energies = ((a - b).abs().double().square().flatten(1).sum(1) for a, b in zip(first.bands, second.bands))
+    return sum(energy_weight(pyramid.geometry, scale) * energy for scale, energy in enumerate(energies))
