@@ -12,6 +12,7 @@ from ..classifier import Classifier
 from ..families import CSPFamily, LumaFamily, make_family
 from ..families.anchor import edited_coefficients
 from ..families.csp import split_state
+from ..families.luma import luma
 from ..families.shared import flatten_planes
 from ..lens import SteerableLens
 from ..lens.schedule import count_frames, steps_per_frame
@@ -58,6 +59,12 @@ class Edits:
     source: Tensor | None
     coefficients: Coefficients | None
 
+    @property
+    def clipped(self) -> Tensor:
+        """The last frame (or its luma) [N, c, H, W], like ``source``."""
+        only_luma = self.source is not None and self.source.shape[1] != self.frame.shape[1]
+        return luma(self.frame) if only_luma else self.frame
+
 
 class RecordingFamily:
     """Wraps a family and records the last ``Motion`` or ``Anchor`` (``families/protocols.py``) that it made."""
@@ -99,9 +106,9 @@ def make_edits(
     options = config.lens_options(family)
     rule, color = options.pop("rule"), options.pop("color")
     inner = RecordingFamily(make_family(family, pyramid, rule))
-    luma = color == "luma" and images.shape[1] == 3
-    outer = RecordingFamily(LumaFamily(inner)) if luma else inner
-    options |= {"family": outer, "pyramid": None, "color": "grey" if color == "grey" else "rgb"}
+    only_luma = color != "rgb" and images.shape[1] == 3  # with "grey", the images are grey already
+    outer = RecordingFamily(LumaFamily(inner)) if only_luma else inner
+    options |= {"family": outer, "pyramid": None, "color": "rgb"}
     lens = SteerableLens(driver.model, **options)
     lens.classifier = driver  # the driver has its own preprocessing, task and seed
     lens.warn_about_results = False  # the summary reports what the lens would warn about

@@ -174,7 +174,7 @@ def _candidates(
     listed = (Candidate(item, target_rule.dropped) for item in items)
     while batch := list(islice(listed, BATCH)):
         for candidate in batch:
-            _load(data, candidate, driver, size, value_range)
+            _load(data, candidate, config.color, driver, size, value_range)
         readable = [candidate for candidate in batch if candidate.unreadable is None]
         if readable:
             images = torch.stack([candidate.pixels for candidate in readable]).to(image_dtype(config.dtype)).div_(255)
@@ -204,11 +204,14 @@ def _first_size(data: Source, items: Iterable[Item], value_range) -> tuple[int, 
     return None
 
 
-def _load(data: Source, candidate: Candidate, driver: LoadedModel, size: tuple[int, int] | None, value_range) -> None:
-    """Read an image into ``candidate``, and resize it unless ``size`` is None."""
+def _load(
+    data: Source, candidate: Candidate, color: str, driver: LoadedModel, size: tuple[int, int] | None, value_range
+) -> None:
+    """Read an image into ``candidate``, convert it to ``color`` "grey", and resize it unless ``size`` is None."""
     try:
         encoded, candidate.label = data.read_with_label(candidate.item)
         image = decode(encoded, mode="L" if driver.channels == 1 else "RGB", range=value_range)
+        image = image.convert("L").convert(image.mode) if color == "grey" else image
     except BadItem as error:
         candidate.unreadable = error.reason
         return

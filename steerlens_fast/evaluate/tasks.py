@@ -170,7 +170,7 @@ class TaskRunner:
         clipped = clipping(images, edits.unclipped)
         columns = {"clipped_pixels": clipped.pixels, "clipped_energy": clipped.energy}
         if edits.coefficients is not None:
-            result = coefficient_consistency(self.pyramid, edits.source, edits.coefficients)
+            result = coefficient_consistency(self.pyramid, edits.source, edits.coefficients, clipped=edits.clipped)
             columns |= {"leakage": result.leakage, "departure": result.departure}
             columns |= {"departure_clipped": result.departure_clipped}
         return columns

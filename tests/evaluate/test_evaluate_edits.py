@@ -1,6 +1,7 @@
 """Probes, consistency, clipping and true motion, compared with known values."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,7 +24,9 @@ from steerlens_fast.evaluate.edits import make_edits
 from steerlens_fast.evaluate.measures.arguments import gaussian_noise
 from steerlens_fast.evaluate.measures.probes import PROBE_L2
 from steerlens_fast.evaluate.presets.synthetic import KINDS, MIN_FACTOR
+from steerlens_fast.evaluate.tasks import TaskRunner
 from steerlens_fast.families import FAMILIES
+from steerlens_fast.families.luma import luma
 from steerlens_fast.pyramid.filters import energy_weight
 
 # --- Synthetic images and alignment with their true motion
@@ -214,6 +217,23 @@ def test_luma_edits_have_one_channel_of_coefficients():
     result = edit(torch.rand(2, 3, 24, 24), [0, 1], "csp-joint", color="luma")
     assert_close(result.unclipped.clamp(0, 1), result.frame, "render", absolute=True)
     assert result.source.shape == (2, 1, 24, 24) and result.coefficients.bands[0].shape[:2] == (2, 1)
+
+
+@pytest.mark.parametrize("color", ["rgb", "luma"])
+def test_departure_after_the_clip_is_that_of_the_clipped_frame(color):
+    """With luma, pixels are clipped in RGB, where saturated colours exceed the bounds sooner than their luma."""
+    images = torch.rand(2, 3, 24, 24, dtype=torch.float64).round()
+    edits = edit(images, [0, 1], "csp-joint", color=color)
+    pyramid, source, edited = SteerablePyramid((24, 24)), edits.source, edits.coefficients
+    columns = TaskRunner._consistency(SimpleNamespace(pyramid=pyramid), images, edits)
+    planes = luma(edits.frame) if color == "luma" else edits.frame
+    energy = lambda a, b: sum(
+        energy_weight(pyramid.geometry, n) * (x - y).abs().square().sum((1, 2, 3, 4))
+        for n, (x, y) in enumerate(zip(a.bands, b.bands))
+    )
+    expected = energy(pyramid(planes), edited) / energy(pyramid(source), edited)
+    assert_close(columns["departure_clipped"], expected, "fit")
+    assert (columns["departure_clipped"] - columns["departure"]).abs().min() > 1e-3
 
 
 def test_averaged_gradients_give_another_edit():

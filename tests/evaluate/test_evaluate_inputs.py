@@ -21,7 +21,7 @@ from steerlens_fast.evaluate.presets import presets
 from steerlens_fast.evaluate.presets.shapes import Shapes
 from steerlens_fast.evaluate.tasks import TaskRunner
 
-pytest.importorskip("PIL")
+Image = pytest.importorskip("PIL.Image")
 
 QUICK = {"families": ["pixel"], "max_l2": 0.5, "probe_directions": 0}
 
@@ -63,6 +63,21 @@ def test_images_of_a_narrow_range_are_a_problem(tmp_path):
     images = pictures().to(torch.int32).numpy().astype(np.uint16)
     result = run(tmp_path, StackDataset(torch.from_numpy(images), [0] * len(images)), judges={}, **QUICK)
     assert any("at most a quarter of the range of their type" in problem for problem in result.summary["problems"])
+
+
+# --- Colour
+
+
+def test_grey_evaluation_of_rgb_images_equals_a_luma_evaluation_of_grey_images(tmp_path):
+    colours = torch.randint(0, 256, (8, 16, 16, 3), dtype=torch.uint8)
+    grey = torch.stack([torch.from_numpy(np.array(Image.fromarray(c.numpy()).convert("L"))) for c in colours])
+    options = {**QUICK, "families": ["pixel", "csp-phase"], "target": "runner-up", "select": "all", "channels": 3}
+    driver = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 16 * 16, 4)).eval()
+    for name, images, color in [("a", colours, "grey"), ("b", grey[..., None].expand(-1, -1, -1, 3), "luma")]:
+        run(tmp_path / name, dataset(images, [0] * 8), driver, {}, color=color, **options)
+    numbers = lambda record: {key: value for key, value in record.items() if key not in ("sha256", "key")}
+    expected = [numbers(record) for record in records(tmp_path / "b")]
+    assert [numbers(record) for record in records(tmp_path / "a")] == expected and len(expected) == 24
 
 
 # --- Which images were examined

@@ -77,7 +77,7 @@ def phase_displacement(
     Let c be the coefficients of the source, c' those of the edit, and D those of the derivative image. To first order,
     a motion by delta changes the phases by ``delta Im(D conj(c)) / |c|^2``. The result is the delta that fits the
     phase changes ``arg(c' conj(c))`` best, by least squares. The weight of a coefficient is its energy in the image,
-    ``|c|^2 h w / (2 H W)`` (with ``tight_frame``, ``|c|^2``). Phases are known only modulo 2 pi. Therefore the fit
+    ``|c|^2 h w / (2 H W)`` for the default pyramid. Phases are known only modulo 2 pi. Therefore the fit
     begins at the coarsest scale. The motion found there unwraps the phase changes of the next finer scale, and so on
     (Fleet & Jepson 1990).
 

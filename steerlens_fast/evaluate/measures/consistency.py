@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...checks import check_bounds
+from ...checks import check_bounds, check_same
 from ...pyramid import Coefficients, SteerablePyramid
 from ...pyramid.filters import energy_weight
 from .arguments import check_batch, check_pair, energy
@@ -87,7 +87,12 @@ class Consistency:
 
 @torch.no_grad()
 def coefficient_consistency(
-    pyramid: SteerablePyramid, source: Tensor, edited: Coefficients, bounds: tuple[float, float] | None = (0, 1)
+    pyramid: SteerablePyramid,
+    source: Tensor,
+    edited: Coefficients,
+    bounds: tuple[float, float] | None = (0, 1),
+    *,
+    clipped: Tensor | None = None,
 ) -> Consistency:
     """Return how far edited coefficients are from those of an image.
 
@@ -104,6 +109,9 @@ def coefficient_consistency(
         The edit's coefficients, with all bands and residuals, [N, C, ...].
     bounds : (float, float) or None
         Bounds of the clip for ``departure_clipped``.
+    clipped : Tensor [N, C, H, W], optional
+        The clipped image for ``departure_clipped``, if it is not the synthesized image clipped to ``bounds``. For luma:
+        the luma of the clipped RGB image.
 
     Returns
     -------
@@ -124,7 +132,7 @@ def coefficient_consistency(
     "Confidence Is Not Evidence" gives no formula, so its definition may differ.)
 
     The norm of a departure is that of the corresponding tight frame, so that each scale has the weight that it has in
-    the image: ``||c||^2`` is the sum over bands of ``|c|^2 h w / (2 H W)``, or with ``tight_frame`` of ``|c|^2``.
+    the image. For the default pyramid, ``||c||^2`` is the sum over bands of ``|c|^2 h w / (2 H W)``.
 
     Examples
     --------
@@ -141,6 +149,9 @@ def coefficient_consistency(
     """
     source = check_batch("source", source)
     bounds = check_bounds(bounds)
+    if clipped is not None:
+        clipped = check_batch("clipped", clipped)
+        check_same("clipped", clipped, "source", source)
     if not isinstance(edited, Coefficients):
         raise TypeError(f"edited must be Coefficients, got {type(edited).__name__}")
     edit, other = pyramid.synthesize(edited), _with_other_synthesis(pyramid).synthesize(edited)
@@ -150,7 +161,8 @@ def coefficient_consistency(
     edit_energy = _energy_of_difference(pyramid, edited, pyramid(source))
     share = lambda part, of: torch.where(edit_energy > 0, part / of, torch.nan)
     depart = lambda image: share(_energy_of_difference(pyramid, pyramid(image), edited), edit_energy)
-    clipped = edit if bounds is None else edit.clamp(*bounds)
+    if clipped is None:
+        clipped = edit if bounds is None else edit.clamp(*bounds)
     return Consistency(share(energy(real - imaginary), changes), depart(edit), depart(clipped))
 
 
