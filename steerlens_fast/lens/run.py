@@ -134,6 +134,8 @@ class MorphRun:
             if isinstance(self.lens.family, str) and self.lens.family.startswith("csp-"):
                 wrapped += " or the pyramid's residuals, which do not change,"
             limits.append(f"{wrapped} may limit distances, so try a smaller one")
+            if self.lens.regime != "frozen":
+                limits.append("the last step may have been shortened, so try another distance or more steps")
         return limits
 
     def _warn_if_fell(self, morphs: Morphs) -> None:

@@ -632,6 +632,9 @@ def test_distances_that_are_not_reached_warn():
         with pytest.warns(UserWarning, match="may limit distances") as caught:
             SteerableLens(model, family=family).morph(x, target, max_l2=1e4, score="none")
         assert ("the pyramid's residuals" in str(caught[0].message)) == family.startswith("csp-")
+    for regime in ("live", "persistent"):
+        with pytest.warns(UserWarning, match="the last step may have been shortened, so try another distance or more"):
+            SteerableLens(model, regime=regime).morph(x, target, max_l2=1e4, steps=3, score="none")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         lens.morph(x, target, factors=0.01)
