@@ -424,11 +424,11 @@ class CSPStep:
             squares = [] if phase is None else [energy * phase.square()]
             if amplitude is not None:
                 squares.append(amplitude.square() * (energy if polar else 1))
-            # By Parseval's theorem, the energy in the image is that of the h x w coefficients, times h w / (H W), since
-            # forward FFTs are not normalised. For pyramids other than the default one, this is only an estimate.
+            # With the weight h w / (2 H W), coefficients of the default pyramid have the energy of the image. For tight
+            # frames and without downsampling, the weight is wrong and the estimate rougher; see ops.step_planes.
             coefficients_per_pixel = c.shape[2:].numel() / image.shape[1:].numel()
             for t in squares:
-                total += coefficients_per_pixel / 2 * t.sum((1, 2, 3))  # / 2, since only real parts enter the image
+                total += coefficients_per_pixel / 2 * t.sum((1, 2, 3))
         return total
 
 

@@ -55,7 +55,7 @@ def factor_at_l2(
         Largest error of an attained distance. By default 5e-4 or a thousandth of ``max_l2``, whichever is less; 5e-4
         for a ``max_l2`` of 0.
     start : float or Tensor [B], optional
-        First factor to try; by default the factor at which a linear motion would reach ``max_l2``.
+        First factor to try; by default an estimate of where a linear motion would reach ``max_l2``.
     max_factor : Tensor [B], optional
         Largest factor to try, at least 0. Besides, no phase changes by more than 1e6 rad, since float32 sines of larger
         phases are inaccurate.
@@ -302,7 +302,11 @@ def _limit(motion: Motion, max_factor: Tensor | None) -> Tensor | None:
 
 
 def _default_start(motion: Motion, target: Tensor) -> Tensor:
-    """Return the first factors to try [B], at which a linear motion would reach the target."""
+    """Return the first factors to try [B], estimates of where a linear motion would reach the target.
+
+    A motion without ``speed()`` is assumed to move as fast as the norm of its gradient, which is exact for
+    ``PixelFamily(eps=1)``.
+    """
     speed = motion.speed() if callable(getattr(motion, "speed", None)) else None
     if speed is None:
         speed = _gradient_norm(motion, target)

@@ -434,7 +434,8 @@ def step_planes(
         phase, amplitude = phase * moves_phase, amplitude * moves_amplitude
         energy = c.real.square() + c.imag.square()
         squared = energy * phase.square() + (1 if rule == RULES["complex"] else energy) * amplitude.square()
-        # Half, because only real parts enter the image: on average, these have half of the squared moduli.
+        # With this weight, coefficients of the default pyramid have the energy of the image: forward FFTs are not
+        # normalised, and an analytic band has twice the energy of a real one.
         squared_speeds.append(squared.sum((2, 3)) * c.shape[2:].numel() / (2 * H * W))
         largest_phases.append(phase.abs().amax((2, 3)))
         parts += [c.real, c.imag, phase, amplitude]

@@ -9,8 +9,9 @@ from messages import raises_with
 from pairwise import pairwise
 from tolerances import assert_close
 
-from steerlens_fast import CSPFamily, FourierFamily, LumaFamily, PixelFamily, SteerablePyramid
+from steerlens_fast import CSPFamily, FourierFamily, LumaFamily, PixelFamily, SteerablePyramid, native
 from steerlens_fast.families import EDITS, make_family
+from steerlens_fast.families.csp import CSPAnalysis, CSPPlaneStep, CSPStep
 from steerlens_fast.ops import reference
 from steerlens_fast.ops.enums import FORMS
 from steerlens_fast.pyramid import filters
@@ -549,6 +550,49 @@ def test_pieces_of_a_motion_render_the_frames_of_the_motion(name, small_chunks, 
     whole = motion.render(table, bounds=(0, 1))
     for at, piece in motion.pieces():
         assert_close(piece.render(table[:, at], bounds=(0, 1)), whole[:, at], "rounding")
+
+
+# --- Estimates from which a search for a distance starts
+
+
+def speed_ratio(family, x, gradient):
+    """Return (distance / factor) / speed() of each sample [B], for a small factor."""
+    ((_, piece),) = family.prepare(x, gradient).pieces()
+    factor = 1e-6 / piece.speed()
+    ahead, back = piece.render(torch.stack([factor, -factor]))
+    return (ahead - back).flatten(1).norm(dim=1) / 2e-6
+
+
+@rules
+@pytest.mark.parametrize("edit", EDITS)
+def test_speed_estimates_the_growth_of_the_distance(edit, rule):
+    """The pyramid has the default options, and the gradient is smooth."""
+    x, gradient = image_and_gradient(2, 3, 32, 32)
+    smooth = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(gradient, (4,) * 4, mode="circular"), 9, stride=1)
+    ratio = speed_ratio(CSPFamily(SteerablePyramid((32, 32)), edit, rule), x, smooth)
+    assert (ratio > 0.6).all() and (ratio < 1.4).all()
+
+
+@rules
+@pytest.mark.parametrize("shape", SIZES, ids=str)
+@pytest.mark.parametrize("color", ["rgb", "luma"])
+def test_speed_of_fourier_is_exact(color, shape, rule):
+    """With luma, it is sqrt(3) times that of the luma."""
+    x, gradient = image_and_gradient(2, 3, *shape)
+    family = FourierFamily(rule, floor=0.01)
+    ratio = speed_ratio(family if color == "rgb" else LumaFamily(family), x, gradient)
+    assert (ratio - 1).abs().max() < 1e-6
+
+
+@pytest.mark.skipif(not native.SIMD_WIDTH, reason="the op needs AVX2 or NEON")
+@pairwise(dtype=DTYPES, edit=EDITS, rule=RULES, synthesis=SYNTHESES)
+def test_estimates_of_the_ops_on_planes_are_those_of_the_ops_on_bands(synthesis, edit, rule, dtype):
+    x, gradient = image_and_gradient(3, 17, 22, dtype=dtype)
+    family = CSPFamily(SteerablePyramid((17, 22), synthesis=synthesis), edit, rule, floor=0.05)
+    on_planes, on_bands = CSPPlaneStep(family, x, gradient), CSPStep(CSPAnalysis(family, x), gradient)
+    assert_close(on_planes.squared_speed(), on_bands.squared_speed(), "render")
+    assert_close(on_planes.largest_phase(), on_bands.largest_phase(), "render")
+    assert (on_bands.largest_phase() > 0).all() == (edit != "amplitude")
 
 
 # --- Anchors

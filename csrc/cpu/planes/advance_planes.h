@@ -192,7 +192,7 @@ struct AdvanceSample {
     return result.out_of_range != 0;
   }
 
-  // The first factor to try: the given factor, or else the factor that a linear motion would need to reach the target.
+  // The first factor to try: the given factor, or else MorphToL2::first_factor.
   T start(int64_t n) const {
     using Limits = std::numeric_limits<T>;
     const T first_factor = args.starts[n];

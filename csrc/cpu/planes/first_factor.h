@@ -86,7 +86,7 @@ class PhaseModel {
         alignas(64) T sums[2 * kSimdWidth<T>] = {};
         for (; next < span.count; next += stride_) add(span.at(next), factor, sums);
         next -= span.count;
-        // As in MorphStep::write_sizes; constant factors cancel out.
+        // The weight in MorphStep::write_sizes; constant factors cancel out.
         const double weight = static_cast<double>(group.h * group.w);
         change += weight * sum_of<T>(load_vec(sums), kSimdWidth<T>);
         proportional += weight * sum_of<T>(load_vec(sums + kSimdWidth<T>), kSimdWidth<T>);

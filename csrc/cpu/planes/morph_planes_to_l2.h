@@ -125,7 +125,7 @@ struct MorphToL2 {
     draw_frames(n, reached, memory, workspace, executor);
   }
 
-  // The factor that reaches the target if the motion is linear.
+  // An estimate of the factor that reaches the target if the motion is linear.
   T first_factor(int64_t n, T target) const {
     // The speed may underflow or overflow. The gradient's norm is then a rough replacement.
     const double change = speed(n);

@@ -45,16 +45,16 @@ struct MorphStep {
     }
   }
 
-  // Writes, for each band of plane n, its largest |phase step| and its squared speed. The speed says how fast the L2
-  // distance of the image grows with the factor, at factor 0, if only this band moves. The image moves more slowly if
-  // the synthesis drops a part of the change (speed_share in kernel_args/morph_to_l2.h).
+  // Writes, for each band of plane n, its largest |phase step| and its squared speed: the sum of |dc/df|^2 over its
+  // coefficients c, at factor f = 0, with a weight. This is an estimate of how fast the image moves, for the first factor
+  // of a search (speed_share in kernel_args/morph_to_l2.h).
   template <typename Executor>
   void write_sizes(int64_t n, const Groups<T>& groups, const Executor& executor) const {
     int64_t at = n * args.bands();
     for (size_t i = 0; i < args.synthesis.groups.size(); ++i) {
       const PlaneGroup<T>& group = args.synthesis.groups[i];
-      // Only real parts enter the image. On average, they have half of the squared moduli. Sums of squares of a band are
-      // H W / (h w) times those in the image.
+      // With this weight, coefficients of the default pyramid have the energy of the image: forward FFTs are not
+      // normalised, and an analytic band has twice the energy of a real one. Other pyramids have other weights.
       const T scale = T(0.5) * static_cast<T>(group.h * group.w) /
                       static_cast<T>(args.synthesis.H * args.synthesis.W);
       executor.run(group.K, [&](int64_t k, FftScratch<T>&) {
