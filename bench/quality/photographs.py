@@ -186,11 +186,13 @@ def predictions(networks, frames: torch.Tensor, targets: list[int]) -> dict[str,
 def summary(row: dict) -> str:
     """Return mean probabilities and counts of predicted targets.
 
-    The judges' count is followed by a confidence interval of the share of predicted targets.
+    Then follow the number of photographs for which at least one judge predicts the target, and the confidence interval
+    of their share. (The judges' predictions are not independent, since all judges see the same photographs.)
     """
     judges, hits = sum(row["p"][1:], []), sum(row["hit"][1:], [])
-    share = proportion(torch.tensor(hits))
-    interval = f"{sum(hits)} of {len(hits)}, {share.low:.2f} to {share.high:.2f}"
+    any_judge = [any(of_photograph) for of_photograph in zip(*row["hit"][1:])]
+    share = proportion(torch.tensor(any_judge))
+    interval = f"{sum(hits)} of {len(hits)}; {sum(any_judge)} of {share.cases}, {share.low:.2f} to {share.high:.2f}"
     return f"driver {mean(row['p'][0]):.2f} ({sum(row['hit'][0])}), judges {mean(judges):.2f} ({interval})"
 
 
