@@ -34,8 +34,8 @@ class Geometry:
     """All parameters of a pyramid's filters. It is the key of the cache of filters.
 
     ``shape`` is (H, W) in pixels. ``num_scales`` is the number of scales J, and ``transition_width`` the width of the
-    radial filters' transition in octaves. :class:`SteerablePyramid` calls these two parameters ``height`` and
-    ``width``, like plenoptic.
+    radial filters' transition in octaves. :class:`SteerablePyramid` calls these two parameters ``height`` (like
+    plenoptic) and ``width``.
     """
 
     shape: tuple[int, int]

@@ -39,7 +39,8 @@ class SteerablePyramid(nn.Module):
         (radians) in the frequency plane. Direction 0 is along +x, so orientation 0 responds to vertical edges.
         Direction ``pi / 2`` is along +y, which points down.
     width : float
-        Width of the radial filters' transition in octaves, above 0; not the image's width (the name is plenoptic's).
+        Width of the radial filters' transition in octaves, above 0; not the image's width. (plenoptic calls
+        it ``twidth``, and truncates it to an int.)
     tight_frame : bool
         Whether coefficients are scaled so that their energy equals that of the image. plenoptic has the same option. If
         False, waves of equal contrast have amplitudes that grow fourfold from each scale to the next, as in
