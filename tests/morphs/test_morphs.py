@@ -131,12 +131,14 @@ def _outputs_of(*target_probabilities):
 
 
 def test_fell_and_best_frame_compare_the_scored_frames():
-    """A decrease by less than 1 % of the probability, such as from 0.9 to 0.899, does not count."""
-    outputs = _outputs_of([0.1, 0.5, 0.9], [0.2, 0.6, 0.4], [0.3, 0.2, 0.1], [0.1, 0.9, 0.899], [0.5, None, 0.3])
-    zero, one = torch.zeros(5, dtype=torch.int64), torch.ones(5, dtype=torch.int64)
-    m = make(5, 3, classes=2, outputs=outputs, source=zero, target=one)
-    assert m.fell.tolist() == [False, True, True, False, True]
-    assert m.best_frame.tolist() == [2, 1, 0, 1, 0]
+    """A decrease by less than 1 % of the probability, such as from 0.9 to 0.892, does not count."""
+    outputs = _outputs_of(
+        *([0.1, 0.5, 0.9], [0.2, 0.6, 0.4], [0.3, 0.2, 0.1], [0.1, 0.9, 0.892], [0.1, 0.9, 0.889], [0.5, None, 0.3])
+    )
+    zero, one = torch.zeros(6, dtype=torch.int64), torch.ones(6, dtype=torch.int64)
+    m = make(6, 3, classes=2, outputs=outputs, source=zero, target=one)
+    assert m.fell.tolist() == [False, True, True, False, True, True]
+    assert m.best_frame.tolist() == [2, 1, 0, 1, 1, 0]
 
 
 def test_fell_is_false_without_scored_frames():
@@ -521,6 +523,17 @@ def test_column_headers_name_what_all_samples_share():
     assert distances(factors=sample_factors, l2=l2[:1].expand(2, 2)) == []
 
 
+def test_headers_are_shared_if_rows_differ_by_half_a_percent_at_most():
+    headers = lambda *rows: [a.get_title() for a in strips.plot_morphs(make(2, 2, l2=torch.tensor(rows))).axes[:2]]
+    assert headers([0.0, 5.0], [0.0, 5.02]) == ["L2 0", "L2 5"]
+    assert headers([0.0, 5.0], [0.0, 5.05]) == ["factor 0", "factor 4"]
+
+
+def test_values_below_a_thousandth_of_the_largest_are_shown_as_0():
+    titles = lambda first: [a.get_title() for a in strips.plot_morphs(make(1, 2, l2=torch.tensor([[first, 4.0]]))).axes]
+    assert titles(0.002) == ["L2 0", "L2 4"] and titles(0.02) == ["L2 0.02", "L2 4"]
+
+
 def test_numbers_of_a_strip_do_not_look_like_a_distance_that_was_missed():
     near, far = torch.tensor([[0.0, 11.9812]]), torch.tensor([[0.0, 11.9994], [0.0, 12.0]])
     titles = lambda m: [axes.get_title() for axes in strips.plot_morphs(m).axes[:2]]
@@ -747,6 +760,13 @@ def test_differences_are_from_the_frame_with_factor_0_and_in_units_of_the_images
     assert drawn["sample 0 difference 0"].get_ylabel() == "difference\n±60"
     assert shown(drawn["sample 0 difference 0"])[0, 0].tolist() == [33, 102, 172]
     assert shown(drawn["sample 0 difference 2"])[0, 0].tolist() == [224, 173, 179]  # a third of the way to red
+    # The first frame has phase factor 0, but its amplitudes have moved
+    phase, amplitude = torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[1.0, 0.0, 1.0]])
+    drawn = panels(
+        strips.plot_morphs(dataclasses.replace(m, factors=phase, amplitude_factors=amplitude), differences=True)
+    )
+    assert shown(drawn["sample 0 difference 0"])[0, 0].tolist() == [33, 102, 172]
+    assert shown(drawn["sample 0 difference 1"])[0, 0].tolist() == [247, 247, 247]
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "safetensors"])
