@@ -187,7 +187,7 @@ def test_missing_or_damaged_clothes_raise(clothes, tmp_path, monkeypatch, capsys
         assert evaluate("fashion", tmp_path / "out", *options) == USAGE
         assert re.search(message, capsys.readouterr().err) and not (tmp_path / "out/networks").exists()
 
-    monkeypatch.setattr(fashion, "DEBIAN", str(tmp_path / "none"))
+    monkeypatch.setitem(fashion.OPTIONS, "data", fashion.data_spec(tmp_path / "none"))  # the data may be installed here
     check_usage_error(
         "no such folder; apt install dataset-fashion-mnist, or name the folder of the files: --data FOLDER"
     )
