@@ -32,7 +32,8 @@ SL_FN T log_near_1(T x) {
 template <typename E>
 struct AnchoredMove {
   static constexpr bool kMovesPhase = E::kMovesPhase, kMovesAmplitude = E::kMovesAmplitude;
-  static constexpr bool kRelativeAmplitude = E::kNeedsAmplitude;  // the complex rule
+  // With the complex rule, the amplitude is stored as the ratio to the source's amplitude.
+  static constexpr bool kRelativeAmplitude = E::kNeedsAmplitude;
   static constexpr Rule kAmplitudeRule = E::kAmplitudeRule;
 
   // Returns delta after a step.

@@ -175,8 +175,7 @@ double L2Search::below_high(double x, bool useful) const {
   return useful ? std::max(x, bound) : bound;
 }
 
-// The difference between the positions of the target and of the largest rise so far, if rises are proportional to
-// factors.
+// |log(largest rise)|. If rises are proportional to factors, the position must change by this to reach rise 1.
 double L2Search::room() const {
   return std::fabs(std::log(std::min(std::max(largest, kNoChange), 1 / kNoChange)));
 }

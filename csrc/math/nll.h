@@ -10,10 +10,10 @@ namespace steerlens {
 
 // Writes the gradient with respect to the scores of one sample: softmax(scores) - onehot(target).
 //
-// The gradient of a class other than the target is computed as `missing` (1 - the target's probability) times the share
-// of the class in `missing`. This is accurate even if the target's probability rounds to 1. Such a class with the score
-// -inf always has the gradient 0. All other gradients are NaN if any score is NaN, or if a class other than the target
-// has the score +inf.
+// The gradient of a class other than the target is computed as `missing` (1 - the target's probability) times the
+// share of the class in `missing`. This is accurate even if the target's probability rounds to 1. A class other than
+// the target with the score -inf always has the gradient 0. All other gradients are NaN if any score is NaN, or if a
+// class other than the target has the score +inf.
 template <typename T>
 void nll_gradient(const T* scores, int64_t classes, int64_t target, T* gradient) {
   constexpr double kLowest = std::numeric_limits<T>::lowest();

@@ -97,7 +97,7 @@ def _difference(before: dict, now: dict) -> str:
     if changes:
         return f"an export with other options ({changes})"
     old, new = before["shards"], now["shards"]
-    # Shards that were completed later are added. With a limit, they could change which items are the first ones.
-    both = old.keys() | new.keys() if now["options"]["limit"] is not None else old.keys() & new.keys()
-    changed = sorted(name for name in both if old.get(name) != new.get(name))
+    # Shards that were completed later are added. With a limit, that is an error, since other items could be the first.
+    compared = old.keys() | new.keys() if now["options"]["limit"] is not None else old.keys() & new.keys()
+    changed = sorted(name for name in compared if old.get(name) != new.get(name))
     return f"an export from before shard {changed[0]} was computed" if changed else ""

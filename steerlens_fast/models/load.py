@@ -125,7 +125,7 @@ class LoadedModel:
         return torch.from_numpy(np.stack(pixels)).float() / 255
 
     def _read_image(self, image, n: int) -> np.ndarray:
-        """Return the pixels of ``images[n]``, which errors name."""
+        """Return the pixels of an image. Errors call it ``images[n]``, unless it is a path."""
         is_path = isinstance(image, (str, os.PathLike))
         data = Path(image).read_bytes() if is_path else image
         try:

@@ -45,7 +45,7 @@ def morph_planes(
     floor: float = 1e-6,
     bounds: tuple[float, float] | None = None,
 ) -> Tensor:
-    """Return frames of image planes that are morphed against a gradient.
+    """Return frames of image planes that are morphed to decrease a loss.
 
     One op does the work of :func:`split_planes`, :func:`step`, :func:`extrapolate`, :func:`merge_planes` and a clip.
 
@@ -60,7 +60,7 @@ def morph_planes(
         :func:`split_planes`. One more tensor [1, H, W] at the end is the filter of the residual: what these bands do
         not contain, and what therefore does not change.
     synthesis : sequence of Tensors, shaped like those of ``analysis`` without the last
-        Filters that merge bands to planes. They also give the gradients with respect to the coefficients.
+        Filters that merge bands to planes. They also split the gradients: the adjoint of the synthesis.
     i_power : int
         Bands are multiplied by ``i ** i_power`` in the analysis, and by ``i ** -i_power`` in the synthesis. 0 to 3.
     edit : {"phase", "amplitude", "joint"}

@@ -635,6 +635,7 @@ def noisy(x):
 
 
 def test_calls_draw_the_same_random_numbers_unless_they_share_a_stream():
+    """The result of ``session`` is a stream of random numbers."""
     classifier, x = Classifier(noisy), images()
     untouched = torch.get_rng_state()
     once, again = classifier.outputs(x), classifier.outputs(x)

@@ -20,7 +20,7 @@ def test_durable_write_synchronises_the_file_then_its_folder(tmp_path, monkeypat
         calls.append("replace")
         replace(*paths)
 
-    (tmp_path / ".a.previous").touch()  # a user's file. A backup of "a" would have the name .a.steerlens-previous
+    (tmp_path / ".a.previous").touch()  # a user's file, which must remain. Backups have other names
     monkeypatch.setattr(os, "fsync", recorded_fsync)
     monkeypatch.setattr(os, "replace", recorded_replace)
     with atomic_write(tmp_path / "a", durable=durable) as file:

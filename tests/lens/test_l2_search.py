@@ -1,4 +1,4 @@
-"""The search for the factor at which a frame has a given distance from its source, the budget."""
+"""The search for the factor at which a frame has a given distance (the budget) from its source."""
 
 import math
 import statistics
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from steerlens_fast import CSPFamily, FourierFamily, PixelFamily, SteerablePyramid
 from steerlens_fast.lens.l2_search import factor_at_l2, pieces_of
 
-TOLERANCE = 5e-4  # the largest error that factor_at_l2 promises, also that of the paper "Confidence Is Not Evidence"
+TOLERANCE = 5e-4  # the largest error that factor_at_l2 promises
 
 
 def _motion(family, batch=5, seed=0, scale=1.0):

@@ -85,7 +85,7 @@ def test_factors_may_be_a_number_a_tensor_or_a_list_for_each_image():
 
 
 @pytest.mark.parametrize("options, l2", [({}, 255 * 12.0), ({"max_l2": 7.0}, 7.0)], ids=str)
-def test_distance_for_photographs_is_relative_to_the_range_of_bounds(options, l2):
+def test_default_distance_for_photographs_is_relative_to_the_range_of_bounds(options, l2):
     lens = SteerableLens.for_photographs(smooth(), bounds=(0, 255), **options)
     assert lens.morph(images() * 255, 1, frames=2, steps=1).budget.tolist() == [[l2], [l2]]
 

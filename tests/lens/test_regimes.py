@@ -175,7 +175,7 @@ def test_first_live_step_is_the_first_frozen_one(name, rule, color, options, dev
 )
 @pytest.mark.parametrize("color", ["rgb", "luma"])
 def test_first_persistent_step_is_the_first_frozen_one(name, rule, color, device):
-    """Steps are equal if no coordinate reaches its limit. (With rule "complex", small amplitudes always reach it.)"""
+    """Steps are equal if no phase or log amplitude reaches its limit (pi, 1). Small ones reach it with "complex"."""
     x, model = images(device=device), smooth().to(device)
     lenses = (SteerableLens(model, family=name, rule=rule, color=color, regime=r) for r in ("persistent", "frozen"))
     options = dict(factors=[0.0, 1.0, 2.0])
@@ -217,7 +217,7 @@ def test_phase_edit_moves_a_grating_to_its_shifted_copy(regime, family):
     phase = torch.fft.fft(frames.double(), dim=-1)[..., 8].mean((-2, -1)).angle()  # 8 periods
     turns = phase.diff()
     assert (turns[:5] < 0).all() and turns.abs().max() <= 0.25 * 1.01
-    assert phase[6:].min() < -1.4, "the grating does not reach the copy"  # whose phase is -pi/2
+    assert phase[6:].min() < -1.4, "the grating does not reach the copy, which has phase -pi/2"
     distances = (frames - target).flatten(1).norm(dim=1)
     assert distances.min() < 0.15 * distances[0]
 
@@ -477,7 +477,7 @@ class Turning(torch.nn.Module):
 def test_step_is_limited_if_the_gradient_turns_back(regime):
     """The third gradient points back. Along it, distance 3 is reached only on the other side of the source.
 
-    Such a step is too long and is shortened: a step may be at most twice as long as a step perpendicular to the edit.
+    Such a step is too long, and is shortened to 2 sqrt(r^2 - d^2). It begins at distance d; r was requested.
     """
     x, l2 = torch.full((1, 1, 16, 16), 0.5), 4.0
     lens = SteerableLens(Turning(), family="pixel", regime=regime, objective="logit")
@@ -558,7 +558,7 @@ def test_morphs_do_not_depend_on_the_batch_if_internal_batch_size_is_1(data, dig
 
 
 @pytest.mark.parametrize("regime", ["persistent", "live"])
-def test_steps_with_new_gradients_are_more_accurate_than_the_reported_tolerance(data, digit_classifier, regime):
+def test_steps_with_new_gradients_are_more_accurate_than_attained_requires(data, digit_classifier, regime):
     lens = SteerableLens(digit_classifier, family="csp-joint", rule="polar", regime=regime)
     morphs = lens.morph(data.test_images[:40], max_l2=2.0, frames=5, score="none")
     expected = torch.tensor([0.5, 1.0, 1.5, 2.0])

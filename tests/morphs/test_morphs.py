@@ -534,7 +534,7 @@ def test_values_below_a_thousandth_of_the_largest_are_shown_as_0():
     assert titles(0.002) == ["L2 0", "L2 4"] and titles(0.02) == ["L2 0.02", "L2 4"]
 
 
-def test_numbers_of_a_strip_do_not_look_like_a_distance_that_was_missed():
+def test_missed_distances_are_not_rounded_to_the_requested_ones_in_a_strip():
     near, far = torch.tensor([[0.0, 11.9812]]), torch.tensor([[0.0, 11.9994], [0.0, 12.0]])
     titles = lambda m: [axes.get_title() for axes in strips.plot_morphs(m).axes[:2]]
     m = make(1, 2, l2=near, budget=torch.tensor([[12.0]]), attained=torch.tensor([False]))

@@ -23,7 +23,7 @@ Events are dictionaries:
 ``tick``  –                         the engine waits for events; the progress can be refreshed
 ========= ========================= ================================================================================
 
-Only :class:`~steerlens_fast.job.engines.local.Local` handles the events ``ready``, ``morph`` and ``fatal``.
+Only :class:`~steerlens_fast.job.engines.local.Local` handles ``ready``, ``morph`` and ``fatal``, and sends ``warning``.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Engine(Protocol):
     def run(self, out: Path, plan: Plan, shards: Sequence[int], on_event: EventCallback, stop: Stop) -> None:
         """Compute shards in any order, until a stop is requested.
 
-        ``on_event`` is called with ``begun``, ``batch`` and ``shard`` events. Other events only refresh the progress.
+        ``on_event`` is called with every event. ``begun``, ``batch`` and ``warning`` have an effect. Other events only
+        refresh the progress.
         """
 
     def close(self) -> None:
