@@ -76,7 +76,7 @@ class GroundTruth:
 
 
 def ground_truth_of(
-    data_source: Source, number: int, image: Tensor, cropped: bool
+    data_source: Source, number: int, image: Tensor, cropped: bool, color: str
 ) -> tuple[GroundTruth | None, str | None]:
     """Return the true motion of a data set, or a message why edits cannot be compared with it.
 
@@ -91,13 +91,16 @@ def ground_truth_of(
         The item as it is passed to classifiers.
     cropped : bool
         Whether the images are cropped.
+    color : str
+        With "grey", images are converted to grey, and a true motion in colour is not.
     """
     truth = getattr(data_source, "data", None)
     if not isinstance(truth, TrueMotionData):
         return None, None
     channels, *size = truth.derivative([number]).shape[1:]
-    if size == list(image.shape[1:]) and channels in (1, len(image)) and not cropped:
+    converted = color == "grey" and channels > 1
+    if size == list(image.shape[1:]) and channels in (1, len(image)) and not cropped and not converted:
         return GroundTruth(truth, len(image)), None
     expected, got = ("x".join(map(str, shape)) for shape in ((channels, *size), image.shape))
-    got += ", cropped" * cropped
+    got += ", cropped" * cropped + ", converted to grey" * converted
     return None, f"the true motion is known for images {expected}, got {got}: edits are not compared with it"

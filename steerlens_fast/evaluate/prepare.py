@@ -22,7 +22,7 @@ from .ground_truth import ground_truth_of
 from .sources import CONSTANT, EXCLUSION_REASONS, SourceSelection, select_sources
 from .tasks import TaskRunner
 
-FORMAT_VERSION = 3  # version of the files of an evaluation
+FORMAT_VERSION = 4  # version of the files of an evaluation, and of its measures
 NO_JUDGES = "no judge could be used: transfer is not measured"
 
 
@@ -57,7 +57,8 @@ def prepare(config: EvaluationConfig, dataset, driver, judges) -> Preparation:
     )
     if config.range is None:
         problems += narrow_range_warnings(data, sources.items)
-    truth, problem = ground_truth_of(data, sources.items[0].index, sources.images[0], driver_model.crop_pct < 1)
+    first, cropped = sources.items[0].index, driver_model.crop_pct < 1
+    truth, problem = ground_truth_of(data, first, sources.images[0], cropped, config.color)
     problems += [problem] if problem else []
     runner = TaskRunner(config, sources, classifiers.driver, classifiers.judges, truth, device)
     models = {"driver": driver_model.description, **{name: model.description for name, model in judge_models.items()}}

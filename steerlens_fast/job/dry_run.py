@@ -51,8 +51,9 @@ def _timed_images(compute: Callable[[int], float], at_once: int) -> tuple[int, f
     """Return a number of images, the seconds that they take, and whether there was time for ``at_once`` images.
 
     ``compute`` computes a number of images, and returns the elapsed seconds. One image is computed twice, since the
-    first call takes longer. Then follow larger numbers, up to ``at_once`` images, as long as they are expected to take
-    at most MAX_SECONDS in all. If there is time, the last number is repeated, since its first call allocates memory.
+    first call takes longer; but only once if that takes more than MAX_SECONDS. Then follow larger numbers, up to
+    ``at_once`` images, as long as they are expected to take at most MAX_SECONDS in all. If there is time, the last
+    number is repeated, since its first call allocates memory.
 
     Examples
     --------
@@ -60,9 +61,11 @@ def _timed_images(compute: Callable[[int], float], at_once: int) -> tuple[int, f
     (64, 4.64, True)
     >>> _timed_images(lambda count: 4.0 * count, at_once=64)
     (2, 8.0, False)
+    >>> _timed_images(lambda count: 40.0, at_once=64)
+    (1, 40.0, False)
     """
-    compute(1)
-    count, seconds, spent = 1, compute(1), 0.0
+    first = compute(1)
+    count, seconds, spent = 1, compute(1) if first <= MAX_SECONDS else first, 0.0
     per_image = seconds  # how much longer a larger number is expected to take
     while count < at_once:
         more = min(2 if count == 1 else 4 * count, at_once)
@@ -101,7 +104,8 @@ def _time(plan: Plan, timed: tuple[int, float, bool], workers: int) -> list[str]
     total = seconds / count * plan.items / max(min(workers, plan.shards), 1)
     where = f"on {workers} worker(s)" if workers else "in one process"
     estimate = f"about {format_duration(total)} for all images {where}, without loading the model and the first call"
-    measured = f"computing {count} of them together took {seconds:.3f} s, including decoding, at the present load"
+    computed = f"{count} of them together" if count > 1 else "1 of them"
+    measured = f"computing {computed} took {seconds:.3f} s, including decoding, at the present load"
     larger = "" if is_full else "; the job's batches are larger, and may take less time per image"
     return [f"{estimate}: {measured}{larger}"]
 

@@ -26,6 +26,7 @@ from ..errors import (
     usage_error,
 )
 from ..io.atomic_io import existing_path, refresh_names, restore_backups, sync_folder
+from ..io.console import warn
 from ..io.output_dir import check_same_model, hold_lock, is_locked, output_dir
 from ..io.progress import Progress
 from ..models.device import resolve_device
@@ -332,7 +333,7 @@ class ProgressListener:
             self._count(event)
         elif kind == "warning" and event["message"] not in self._warnings:  # each batch of each worker may warn
             self._warnings.add(event["message"])
-            logger.warning("%s", event["message"])
+            warn(event["message"])
         self.progress.tick()
 
     def _count(self, event: dict) -> None:

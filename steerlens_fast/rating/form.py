@@ -263,7 +263,7 @@ def _design(jobs: list[RatedJob], num_conditions: int, count: int, rng: random.R
         )
     sides = balanced_sides(len(sources), rng)
     # Unedited sources are read from each job in turn, unless a source would be shown twice.
-    unedited = distinct_columns(sources)
+    unedited = distinct_columns([[(source.key, source.sha256) for source in row] for row in sources])
     trials = []
     for number, condition in trial_order(len(sources), num_conditions, rng):
         edited = condition < len(jobs)

@@ -465,11 +465,25 @@ def test_true_motion_of_a_cropped_image_is_unknown():
         data = Shapes(1, seed=0)
 
     image = Source.data.pixels[0] / 255
-    known, why = ground_truth_of(Source, 0, image, cropped=False)
+    known, why = ground_truth_of(Source, 0, image, cropped=False, color="rgb")
     assert isinstance(known, GroundTruth) and why is None
-    known, why = ground_truth_of(Source, 0, image, cropped=True)
+    known, why = ground_truth_of(Source, 0, image, cropped=True, color="rgb")
     assert known is None and "cropped" in why
-    assert ground_truth_of(object(), 0, image, cropped=False) == (None, None)
+    assert ground_truth_of(object(), 0, image, cropped=False, color="rgb") == (None, None)
+
+
+def test_true_motion_in_colour_is_not_compared_with_grey_edits():
+    class Tinted(Shapes):
+        def derivative(self, numbers):
+            return super().derivative(numbers) * torch.tensor([1.0, 0.5, 0.2]).view(3, 1, 1)
+
+    class Source:
+        data = Tinted(1, seed=0)
+
+    image = (Source.data.pixels[0] / 255).expand(3, -1, -1)
+    known, why = ground_truth_of(Source, 0, image, cropped=False, color="grey")
+    assert known is None and "converted to grey" in why
+    assert isinstance(ground_truth_of(Source, 0, image, cropped=False, color="luma")[0], GroundTruth)
 
 
 def test_preset_says_which_extra_it_needs(tmp_path, monkeypatch, capsys):

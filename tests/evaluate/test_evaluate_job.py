@@ -634,7 +634,7 @@ def test_plan_of_a_job_is_an_error(tmp_path):
 def test_resuming_an_evaluation_of_another_format_raises(tmp_path):
     run(tmp_path, families=["pixel"], probe_directions=0)
     plan = json.loads((tmp_path / "plan.json").read_text())
-    assert plan.pop("format_version") == 3  # a plan without it has format 1
+    assert plan.pop("format_version") == 4  # a plan without it has format 1
     (tmp_path / "plan.json").write_text(json.dumps(plan))
-    with pytest.raises(JobError, match="must have format version 3, got 1: another version of steerlens_fast wrote it"):
+    with pytest.raises(JobError, match="must have format version 4, got 1: another version of steerlens_fast wrote it"):
         run(tmp_path, families=["pixel"], probe_directions=0, resume=True)

@@ -158,12 +158,13 @@ def test_equal_seeds_give_equal_draws():
 def test_intervals_of_medians_of_few_sources_are_too_narrow():
     """The true median is below the k-th smallest of n values with probability P(fewer than k of n coins show heads)."""
 
+    # For even n, ends may be between two values. Then the coverage depends on the distribution.
     def coverage(n: int) -> float:
         result = bootstrap(torch.arange(float(n)))
         outside = (math.ceil(result.low), n - 1 - math.floor(result.high))  # numbers of values outside the interval
         return 1 - sum(math.comb(n, heads) for count in outside for heads in range(count + 1)) / 2**n
 
-    assert [round(coverage(n), 3) for n in (3, 5, 7, 9, 13)] == [0.75, 0.938, 0.875, 0.961, 0.908]
+    assert [round(coverage(n), 3) for n in (3, 5, 7, 9, 10, 13)] == [0.75, 0.938, 0.875, 0.961, 0.891, 0.908]
     assert all(0.9 < coverage(n) < 0.965 for n in range(9, 60, 2)), "differences are bold from 9 sources on"
 
 

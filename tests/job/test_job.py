@@ -298,7 +298,7 @@ def test_dry_run_reports_and_writes_nothing(data, tmp_path, capsys):
         ((9.0, 0.0, 0.5), [1, 1, 2, 4, 4], "about 0:15 for all images"),
         ((9.0, 5.0, 0.01), [1, 1, 2, 4, 4], "about 0:38 for all images"),
         ((9.0, 0.0, 7.0), [1, 1, 2, 2], "about 3:30 for all images in one process, without loading the model and the"),
-        ((9.0, 0.0, 40.0), [1, 1], "about 20:00 for all images"),
+        ((9.0, 0.0, 40.0), [1], "about 24:30 for all images"),
     ],
 )
 def test_dry_run_estimates_the_time_from_a_warm_batch(seconds, counts, text, data, tmp_path, capsys, monkeypatch):

@@ -174,6 +174,18 @@ def test_form_of_three_families_shows_no_source_unedited_twice(tmp_path):
         assert len(trials) == 24 and set(counts.values()) == {1}
 
 
+def test_form_of_families_with_other_targets_shows_no_image_unedited_twice(tmp_path):
+    jobs = [tmp_path / name for name in ("pixel", "csp-phase")]
+    for target, folder in enumerate(jobs, 1):
+        change = lambda record, target=target: record | {"sha256": record["key"], "source": 0, "target": target}
+        make_job(folder, morphs_of(6, 3), list("uvwxyz"), family=folder.name, change=change)
+    for seed in range(5):
+        form = write_form(jobs, tmp_path / f"form-{seed}", count=18, seed=seed)
+        trials = json.loads(form.key.read_text())["trials"]
+        shown = [trial["key"] for trial in trials if trial["condition"] == "unedited"]
+        assert len(set(shown)) == len(shown) >= 3
+
+
 def test_judges_in_exported_programs_must_be_trusted(tmp_path):
     jobs, _ = make_jobs(tmp_path, families=["pixel"])
     model = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(12, 4)).eval()

@@ -86,7 +86,7 @@ def bootstrap(
     case has a value are ignored.
 
     With few sources, the intervals are too narrow. 95 % intervals of the median of n independent cases contain the
-    true median with probability 50 % (n = 2), 75 % (3), 87 % (4 and 7), 93 to 95 % (5 and 6) and 91 to 96 % (8 and
+    true median with probability 50 % (n = 2), 75 % (3), 87 % (4 and 7), 93 to 95 % (5 and 6) and 89 to 96 % (8 and
     more). For n up to 5, no interval within the range of the values can reach 95 %.
 
     Examples

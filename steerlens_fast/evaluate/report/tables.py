@@ -43,7 +43,7 @@ def facts(summary: dict) -> dict[str, str]:
         "Edits": f"{config['regime']}, {config['rule']} rule, {_counts(config)}, {config['objective']}",
         "Intervals": f"95 %; medians: bootstrap with {config['draws']:,} resamples of the sources, the same for every "
         "family and distance (too narrow for few sources: they contain the true median with probability 87 % for 4 or "
-        "7 sources, and 91 to 96 % from 8 on); counts: Wilson; differences of counts: Agresti and Min",
+        "7 sources, and 89 to 96 % from 8 on); counts: Wilson; differences of counts: Agresti and Min",
     }
 
 
