@@ -51,6 +51,7 @@ SETTINGS = {
     "phase, frozen": {"family": "csp-phase", **COMMON, "regime": "frozen"},
 }
 DISTANCES = (4.0, 8.0, 12.0, 18.0)
+DISTANCE = 12.0  # default distance of the settings for photographs
 
 
 def measure_settings() -> dict:
@@ -62,10 +63,8 @@ def measure_settings() -> dict:
         results[name] = {}
         print(name)
         for distance, frames in zip(DISTANCES, morphs.frames[:, 1:].unbind(1)):
-            row = predictions(networks, frames, targets) | smoothness(images, frames)
-            results[name][distance] = row
-            smooth = f"warp {median(row['warp']):.2f}, with gain {median(row['gain']):.2f}"
-            print(f"  L2 {distance:g}: {summary(row)}; {smooth}", flush=True)
+            row = results[name][distance] = predictions(networks, frames, targets) | smoothness(images, frames)
+            print(f"  L2 {distance:g}: {summary(row)}; {smoothness_text(row)}", flush=True)
     return results
 
 
@@ -79,10 +78,14 @@ def smoothness(images: torch.Tensor, frames: torch.Tensor) -> dict[str, list[flo
     return {"warp": smooth.warp.tolist(), "gain": smooth.gain.tolist()}
 
 
+def smoothness_text(row: dict) -> str:
+    """Return the medians of :func:`smoothness`."""
+    return f"warp {median(row['warp']):.2f}, with gain {median(row['gain']):.2f}"
+
+
 # --- Numbers of steps
 
 STEPS = (5, 11, 22, 44)
-STEPS_DISTANCE = 12.0
 
 
 def measure_steps() -> dict:
@@ -90,12 +93,11 @@ def measure_steps() -> dict:
     networks, images, targets = load()
     results = {}
     for steps in STEPS:
-        morphs = morph(networks[0], images, targets, (STEPS_DISTANCE,), SETTINGS["phase"], steps=steps)
+        morphs = morph(networks[0], images, targets, (DISTANCE,), SETTINGS["phase"], steps=steps)
         frames = morphs.frames[:, -1].contiguous()
         row = predictions(networks, frames, targets) | smoothness(images, frames)
         results[steps] = row | {"l2": morphs.l2[:, -1].tolist()}
-        smooth = f"warp {median(row['warp']):.2f}, with gain {median(row['gain']):.2f}"
-        print(f"{steps} steps: {summary(row)}, lowest {min(row['p'][0]):.2f}; {smooth}", flush=True)
+        print(f"{steps} steps: {summary(row)}, lowest {min(row['p'][0]):.2f}; {smoothness_text(row)}", flush=True)
     return results
 
 
@@ -103,7 +105,6 @@ def measure_steps() -> dict:
 
 PICTURE = ("phase", "phase, rgb", "phase, complex", "pixel, live", "phase, frozen")  # columns, from SETTINGS
 PICTURE_TARGETS = ("lynx", "castle", "space shuttle")  # rows, from PHOTOGRAPHS
-PICTURE_DISTANCE = 12.0
 
 
 def draw_settings(file: str) -> None:
@@ -113,7 +114,7 @@ def draw_settings(file: str) -> None:
     columns = {"photograph": images[rows]}
     for name in PICTURE:
         morphs = morph(networks[0], images[rows], [targets[row] for row in rows], DISTANCES, SETTINGS[name], steps=12)
-        columns[_heading(SETTINGS[name])] = morphs.frames[:, 1 + DISTANCES.index(PICTURE_DISTANCE)]
+        columns[_heading(SETTINGS[name])] = morphs.frames[:, 1 + DISTANCES.index(DISTANCE)]
     figure = Figure(figsize=(1.55 * len(columns), 1.6 * len(rows) + 0.35), layout="constrained")
     all_axes = figure.subplots(len(rows), len(columns), squeeze=False)
     for column, (heading, pictures) in enumerate(columns.items()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -57,8 +56,6 @@ from .planning import (
 from .replaced import discard_replaced, finish_moving, restored_on_error
 from .shard import marker_path
 from .summary import failure_example, read_summary, write_summary
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
